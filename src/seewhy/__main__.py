@@ -1,0 +1,5 @@
+"""``python -m seewhy`` is ``seewhy``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,44 @@
+"""How the evidence for a target divides over the cells of the feature map."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..classifiers.head import Target
+from ..encoders.base import Look
+from .base import Explainable, feature_gradient
+
+
+def cell_evidence(model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
+    """Each cell's part of the target's logit (less the mean over classes), signed.
+
+    Behind a mean-pooled head the parts add up to the logit up to a constant of the head
+    (:meth:`seewhy.classifiers.head.Head.slope`). Behind any other head it is gradient × feature, summed over
+    channels (HiResCAM, Draelos & Carin 2020, arXiv 2011.08891), which adds up to first order only.
+    """
+    grid = model.encoder.layout.to_grid(look.features)
+    if model.encoder.is_average:
+        slope = model.head.slope(look.pooled, target)
+        return torch.einsum("bc,bchw->bhw", slope, grid) / (grid.shape[2] * grid.shape[3])
+    return (feature_gradient(model, look, target) * grid).sum(1)
+
+
+def shares(evidence: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+    """Positive parts divided by their sum: what fraction of what speaks for the target lies in each cell."""
+    positive = evidence.clamp(min=0)
+    return positive / positive.sum((1, 2), keepdim=True).clamp(min=1e-12)
+
+
+def strongest_cells(share: Float[Tensor, "h w"], n: int, apart: int = 2) -> list[tuple[int, int]]:
+    """Up to ``n`` cells by falling share, at least ``apart`` cells from each other, none without a share."""
+    chosen: list[tuple[int, int]] = []
+    width = share.shape[1]
+    for flat in share.flatten().argsort(descending=True, stable=True).tolist():
+        row, column = divmod(flat, width)
+        if len(chosen) == n or share[row, column] <= 0:
+            break
+        if all(max(abs(row - r), abs(column - c)) >= apart for r, c in chosen):
+            chosen.append((row, column))
+    return chosen

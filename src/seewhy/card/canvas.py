@@ -1,0 +1,244 @@
+"""Drawing with Pillow alone: text that wraps, smooth shapes, fonts that are always there.
+
+The letters are those Pillow carries with it. A text with signs these lack is set in a font of the
+system if one has them, and loses its accents otherwise; it is never refused.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from functools import cache
+
+from PIL import Image, ImageDraw, ImageFont
+
+from ..explanation import Level
+
+Colour = tuple[int, int, int]
+Points = list[tuple[float, float]]
+
+PAPER: Colour = (250, 248, 244)
+SHEET: Colour = (255, 254, 251)
+INK: Colour = (29, 26, 22)
+QUIET: Colour = (101, 95, 87)
+LINE: Colour = (229, 223, 212)
+WELL: Colour = (236, 230, 219)
+IDLE: Colour = (148, 136, 111)
+EMBER: Colour = (173, 63, 12)
+GOOD: Colour = (27, 103, 81)
+PART: Colour = (127, 84, 0)
+BAD: Colour = (163, 36, 60)
+
+LEVEL_COLOURS: dict[Level, Colour] = {"believable": GOOD, "partly": PART, "do not rely": BAD, "not measured": QUIET}
+
+SMOOTH = 4
+_SYSTEM_FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "Arial Unicode.ttf",
+    "arialuni.ttf",
+    "msyh.ttc",
+    "segoeui.ttf",
+    "arial.ttf",
+)
+_PLAIN = str.maketrans({"\u202f": " ", "\u00a0": " ", "\u2009": " ", "−": "-", "–": "-", "—": "-", "×": "x", "\t": " "})
+
+
+@cache
+def _font(name: str | None, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont | None:
+    if name is None:
+        return ImageFont.load_default(size)
+    try:
+        return ImageFont.truetype(name, size)
+    except OSError:
+        return None
+
+
+@cache
+def _has(name: str | None, sign: str) -> bool:
+    font = _font(name, 32)
+    if font is None:
+        return False
+    if sign.isspace():
+        return sign == " "
+    drawn, absent = font.getmask(sign), font.getmask("\uffff")
+    return drawn.size != absent.size or bytes(drawn) != bytes(absent)
+
+
+@cache
+def _fitted(text: str) -> tuple[str, str | None]:
+    """The text as it can be drawn, and the font that can."""
+    text = " ".join(unicodedata.normalize("NFC", text.translate(_PLAIN)).split(" "))
+    text = "".join(sign if sign.isprintable() else " " for sign in text)
+    names: tuple[str | None, ...] = (None, *_SYSTEM_FONTS)
+    best = max(names, key=lambda name: sum(_has(name, sign) for sign in text))
+    if all(_has(best, sign) for sign in text):
+        return text, best
+    bare = unicodedata.normalize("NFKD", text)
+    return "".join(c if _has(best, c) else "?" for c in bare if unicodedata.category(c)[0] != "M"), best
+
+
+class Canvas:
+    """A sheet of paper that grows downwards until :meth:`cut`."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.image = Image.new("RGB", (width, height), PAPER)
+        self.draw = ImageDraw.Draw(self.image)
+
+    def cut(self, height: float) -> Image.Image:
+        return self.image.crop((0, 0, self.image.width, min(self.image.height, round(height))))
+
+    def measure(self, text: str, size: int, bold: bool = False) -> float:
+        drawn, name = _fitted(text)
+        font = _font(name, size)
+        assert font is not None
+        return font.getlength(drawn) + (size * 0.035 if bold else 0.0)
+
+    def text(
+        self, x: float, y: float, text: str, size: int, fill: Colour = INK, bold: bool = False, right: bool = False
+    ) -> float:
+        """One line whose letters stand on ``y``; returns the x where it ends."""
+        drawn, name = _fitted(text)
+        font = _font(name, size)
+        width = self.measure(text, size, bold)
+        left = x - width if right else x
+        for shift in (0.0, size * 0.018, size * 0.035) if bold else (0.0,):
+            self.draw.text((left + shift, y), drawn, font=font, fill=fill, anchor="ls")
+        return left + width
+
+    def clipped(self, text: str, width: float, size: int, bold: bool = False) -> str:
+        """The text, cut with an ellipsis where it would leave ``width``."""
+        if self.measure(text, size, bold) <= width:
+            return text
+        low, high = 0, len(text)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.measure(text[:middle].rstrip() + "…", size, bold) <= width:
+                low = middle
+            else:
+                high = middle - 1
+        return text[:low].rstrip() + "…"
+
+    def lines(
+        self, text: str, width: float, size: int, most: int, bold: bool = False, indent: float = 0.0
+    ) -> list[str]:
+        """The text in at most ``most`` lines, the first shorter by ``indent``, the last cut if it must be."""
+        words = text.split()
+        lines: list[str] = []
+        while words and len(lines) < most:
+            room = width - (indent if not lines else 0.0)
+            count = next(
+                (n for n in range(len(words), 0, -1) if self.measure(" ".join(words[:n]), size, bold) <= room), 0
+            )
+            if len(lines) == most - 1:
+                lines.append(self.clipped(" ".join(words), room, size, bold))
+                break
+            if count:
+                lines.append(" ".join(words[:count]))
+                words = words[count:]
+                continue
+            head = self._head(words[0], room, size, bold)
+            lines.append(words[0][:head])
+            words[0] = words[0][head:]
+        return lines
+
+    def _head(self, word: str, room: float, size: int, bold: bool) -> int:
+        return next((n for n in range(len(word), 1, -1) if self.measure(word[:n], size, bold) <= room), 1)
+
+    def paragraph(
+        self, x: float, y: float, text: str, size: int, width: float, most: int, fill: Colour = INK, bold: bool = False
+    ) -> float:
+        """Wrapped text whose first line stands on ``y``; returns where a next line would stand."""
+        for line in self.lines(text, width, size, most, bold):
+            self.text(x, y, line, size, fill, bold)
+            y += size * 1.45
+        return y
+
+    def rule(self, x: float, y: float, width: float) -> None:
+        self.draw.rectangle((round(x), round(y), round(x + width), round(y)), fill=LINE)
+
+    def smooth(
+        self, x: float, y: float, width: float, height: float, paint: Callable[[ImageDraw.ImageDraw], None]
+    ) -> None:
+        """Paint at four times the size (``paint`` gets coordinates times :data:`SMOOTH`) and lay it down reduced."""
+        size = (max(1, round(width)), max(1, round(height)))
+        layer = Image.new("RGBA", (size[0] * SMOOTH, size[1] * SMOOTH), (*PAPER, 0))
+        paint(ImageDraw.Draw(layer))
+        small = layer.resize(size, Image.Resampling.BOX)
+        self.image.paste(small, (round(x), round(y)), small)
+
+    def panel(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        radius: float,
+        fill: Colour,
+        outline: Colour | None = None,
+    ) -> None:
+        edge = (width * SMOOTH - 1, height * SMOOTH - 1)
+        self.smooth(
+            x,
+            y,
+            width,
+            height,
+            lambda d: d.rounded_rectangle((0, 0, *edge), radius * SMOOTH, fill, outline, SMOOTH + 1 if outline else 0),
+        )
+
+    def photo(self, x: float, y: float, picture: Image.Image, width: int, height: int, radius: float) -> None:
+        """A picture with round corners."""
+        mask = Image.new("L", (width * SMOOTH, height * SMOOTH), 0)
+        ImageDraw.Draw(mask).rounded_rectangle(
+            (0, 0, width * SMOOTH - 1, height * SMOOTH - 1), radius * SMOOTH, fill=255
+        )
+        self.image.paste(
+            picture.resize((width, height), Image.Resampling.BICUBIC),
+            (round(x), round(y)),
+            mask.resize((width, height), Image.Resampling.BOX),
+        )
+
+    def bar(self, x: float, y: float, width: float, start: float, end: float, fill: Colour) -> None:
+        """A bar from ``start`` to ``end`` (0…1) in a groove, its middle at ``y``."""
+        self.panel(x, y - 5, width, 10, 5, WELL)
+        self.panel(
+            x + start * width,
+            y - 5,
+            max(3.0, (end - start) * width),
+            10,
+            min(5.0, max(1.5, (end - start) * width / 2)),
+            fill,
+        )
+
+    def badge(self, x: float, y: float, letter: str, size: int = 20) -> float:
+        """A letter on a small dark tile, standing on ``y``; returns the x where the tile ends."""
+        width = max(size * 1.5, self.measure(letter, size, True) + size * 0.7)
+        self.panel(x, y - size * 1.08, width, size * 1.45, 5, INK)
+        self.text(x + (width - self.measure(letter, size, True)) / 2, y, letter, size, PAPER, True)
+        return x + width
+
+    def glyph(self, x: float, y: float, level: Level, size: int) -> None:
+        """The sign of a verdict: tick, half moon, struck ring, broken ring."""
+        colour = LEVEL_COLOURS[level]
+        unit = size * SMOOTH / 16
+
+        def at(*values: float) -> list[float]:
+            return [v * unit for v in values]
+
+        def paint(d: ImageDraw.ImageDraw) -> None:
+            stroke = round(1.7 * unit)
+            if level == "believable":
+                d.ellipse(at(1, 1, 15, 15), fill=colour)
+                d.line(at(4.8, 8.2, 7.0, 10.5, 11.2, 5.8), fill=SHEET, width=stroke, joint="curve")
+            elif level == "partly":
+                d.ellipse(at(1, 1, 15, 15), outline=colour, width=stroke)
+                d.pieslice(at(1, 1, 15, 15), -90, 90, fill=colour)
+            elif level == "do not rely":
+                d.ellipse(at(1, 1, 15, 15), outline=colour, width=stroke)
+                d.line(at(3.6, 12.4, 12.4, 3.6), fill=colour, width=stroke)
+            else:
+                for start in range(0, 360, 45):
+                    d.arc(at(1, 1, 15, 15), start, start + 25, fill=colour, width=stroke)
+
+        self.smooth(x, y, size, size, paint)

@@ -1,0 +1,106 @@
+"""What each number on a card or report means; the numbers link here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Term(NamedTuple):
+    """One definition; its anchor is ``#def-<key>``."""
+
+    key: str
+    name: str
+    text: str
+
+
+TERMS: tuple[Term, ...] = (
+    Term(
+        "probability",
+        "Probability",
+        "How sure the classifier is of a class, the classes of one picture adding up to 100 %. How far to trust it is "
+        "what calibration measures.",
+    ),
+    Term(
+        "heat",
+        "Heat",
+        "How strongly each place on the picture speaks for the class named above it, relative to the strongest place. "
+        "What speaks against the class is left uncoloured.",
+    ),
+    Term(
+        "share",
+        "Share",
+        "A region's part of everything on this picture that speaks for the class. The shares of all places add up to "
+        "100 %, so what the lettered regions do not cover lies elsewhere.",
+    ),
+    Term(
+        "deletion",
+        "Deletion",
+        "The hottest pixels are replaced by the picture's mean colour, hottest first, and the probability is followed "
+        "as they go; the figure is the area under that curve (RISE, Petsiuk et al. 2018). Low is good: the right "
+        "pixels were taken.",
+    ),
+    Term(
+        "insertion",
+        "Insertion",
+        "The picture starts blurred and the hottest pixels are restored first; the figure is the area under the curve "
+        "of the probability (RISE, Petsiuk et al. 2018). High is good: the right pixels came first.",
+    ),
+    Term(
+        "random-map",
+        "Random map",
+        "The same heat, shuffled over the picture, averaged over several draws. A map that does no better than this "
+        "does not say where the classifier looked.",
+    ),
+    Term(
+        "similarity",
+        "Similarity",
+        "The cosine between two regions as the network sees them: 1 is the same, 0 unrelated, −1 opposite.",
+    ),
+    Term(
+        "held-out",
+        "Held-out precision",
+        "How often patches found this way carry the predicted class, counted on pictures that were kept out of "
+        "training.",
+    ),
+    Term(
+        "chance",
+        "Chance",
+        "The same figure if the choice were left to luck: what there is to beat.",
+    ),
+    Term(
+        "score",
+        "Fit",
+        "The cosine between the picture and the sentence, from −1 to 1. The tick on the bar is the mean fit of the "
+        "sentences of the class it is weighed against.",
+    ),
+    Term(
+        "separates",
+        "Separates",
+        "How well this sentence alone tells the two classes apart on held-out pictures (area under the ROC curve): "
+        "1 always, 0.50 no better than a coin, below 0.50 the wrong way round.",
+    ),
+    Term(
+        "words-accuracy",
+        "Words accuracy",
+        "How often the sentences alone, without the classifier, choose the right class.",
+    ),
+    Term(
+        "agreement",
+        "Agreement",
+        "The mean of the comparisons between the three kinds of evidence, from 0 % (they tell different stories) to "
+        "100 % (one story). Given only when at least two kinds are there.",
+    ),
+    Term(
+        "calibration",
+        "Calibration",
+        "Whether the classifier is right as often as it says: of the pictures it is 80 % sure of, 80 % should be "
+        "right. The error is the mean gap, 0 being perfect.",
+    ),
+)
+
+REPORT_TERMS: tuple[Term, ...] = (
+    Term("accuracy", "Accuracy", "The share of held-out pictures whose decision is right, with its 95 % interval."),
+    Term("precision", "Precision", "Of the pictures given this class, the share that truly have it."),
+    Term("recall", "Recall", "Of the pictures that truly have this class, the share that was found."),
+    Term("f1", "F1", "The harmonic mean of precision and recall: high only when both are."),
+)

@@ -1,0 +1,225 @@
+"""The card as a page: what the template needs, laid out from an explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..explanation import Explanation, Like, Missing, Region, Where, Word, Words
+from .curve import Chart, ceiling, points
+from .glossary import TERMS
+from .heat import overlay
+from .page import figure, layer_uri, percent, photo_uri, render
+
+N_TOP = 5
+QUESTIONS = (
+    ("where", "Where it looked"),
+    ("like", "What it looks like, in your pictures"),
+    ("words", "In words"),
+)
+OVERLAY_SIDE = 256
+
+
+def render_html(explanation: Explanation) -> str:
+    """The card: one page that needs nothing but itself."""
+    e = explanation
+    regions = regions_of(e)
+    return render(
+        "card.html",
+        "card.js",
+        prediction=e.prediction,
+        runner_up=runner_up(e),
+        top=e.prediction.top[:N_TOP],
+        n_classes=len(e.prediction.top),
+        photo=photo_uri(e.view),
+        size=e.view.shape[:2],
+        heat=_heat_uri(e),
+        heat_title=heat_title(e.where),
+        regions=[_region(region) for region in regions],
+        questions=[(key, title, getattr(e, key)) for key, title in QUESTIONS],
+        where=_present(e.where),
+        charts=charts_of(e.where),
+        like=_present(e.like),
+        rows=like_rows(e),
+        words=_present(e.words),
+        groups=word_groups(e),
+        figures=figures_of(e),
+        agreement=e.agreement,
+        model=e.model,
+        terms=TERMS,
+        alt=picture_alt(e),
+    )
+
+
+def _present(evidence: Where | Like | Words | Missing) -> Where | Like | Words | None:
+    return None if isinstance(evidence, Missing) else evidence
+
+
+def regions_of(e: Explanation) -> tuple[Region, ...]:
+    return () if isinstance(e.where, Missing) else e.where.regions
+
+
+def runner_up(e: Explanation) -> Any:
+    """What it was nearly, or None when there is one class only."""
+    return e.prediction.top[1] if len(e.prediction.top) > 1 else None
+
+
+def heat_title(where: Where | Missing) -> str:
+    """What the heat speaks for, and against what when it is a contrast."""
+    if isinstance(where, Missing):
+        return ""
+    return f"{where.target} rather than {where.contrast}" if where.contrast else where.target
+
+
+def picture_alt(e: Explanation) -> str:
+    """The picture in a sentence, for who cannot see it."""
+    text = f"The picture {e.prediction.image} as the network saw it"
+    if isinstance(e.where, Missing):
+        return f"{text}."
+    if e.where.is_zero:
+        return f"{text}; nothing on it speaks for {heat_title(e.where)}."
+    places = ", ".join(f"{r.letter} {place_of(r)} ({percent(r.share, ' ')})" for r in e.where.regions)
+    return f"{text}; what speaks for {heat_title(e.where)} is strongest at {places}." if places else f"{text}."
+
+
+def place_of(region: Region) -> str:
+    """Where a region lies, in words: ``upper left``, ``centre``, …"""
+    x, y = (region.box[0] + region.box[2]) / 2, (region.box[1] + region.box[3]) / 2
+    column = "left" if x < 0.4 else "right" if x > 0.6 else ""
+    row = "upper" if y < 0.4 else "lower" if y > 0.6 else "middle" if column else "centre"
+    return " ".join(part for part in (row, column or ("" if row == "centre" else "middle")) if part)
+
+
+def _heat_uri(e: Explanation) -> str | None:
+    if isinstance(e.where, Missing):
+        return None
+    height, width = e.view.shape[:2]
+    scale = OVERLAY_SIDE / max(height, width)
+    layer = overlay(e.where.heat, max(1, round(height * scale)), max(1, round(width * scale)))
+    return None if layer is None else layer_uri(layer)
+
+
+def crop(view: np.ndarray, region: Region) -> np.ndarray:
+    """The region cut out of the view, never empty."""
+    height, width = view.shape[:2]
+    left, top, right, bottom = (min(max(v, 0.0), 1.0) for v in region.box)
+    x, y = min(int(left * width), width - 1), min(int(top * height), height - 1)
+    return view[y : max(round(bottom * height), y + 1), x : max(round(right * width), x + 1)]
+
+
+def _region(region: Region) -> dict[str, Any]:
+    left, top, right, bottom = region.box
+    return {
+        "letter": region.letter,
+        "share": region.share,
+        "place": place_of(region),
+        "css": f"left:{left:.2%};top:{top:.2%};width:{right - left:.2%};height:{bottom - top:.2%}",
+    }
+
+
+def charts_of(where: Where | Missing) -> list[Chart]:
+    """The deletion and insertion curves, those that were measured."""
+    if isinstance(where, Missing):
+        return []
+    charts = []
+    for key, title, across in (
+        ("deletion", "Hiding the hottest first", "hidden"),
+        ("insertion", "Showing the hottest first", "shown"),
+    ):
+        curve, random = getattr(where, f"{key}_curve"), getattr(where, f"{key}_random_curve")
+        if len(curve) < 2 or len(where.steps) < 2:
+            continue
+        top = ceiling(
+            where.deletion_curve,
+            where.insertion_curve,
+            where.deletion_random_curve,
+            where.insertion_random_curve,
+        )
+        line, shuffled = points(where.steps, curve, top), points(where.steps, random, top)
+        between = " ".join(line + shuffled[::-1]) if shuffled else ""
+        area, area_random = getattr(where, key), getattr(where, f"{key}_random")
+        charts.append(Chart(key, title, across, top, " ".join(line), " ".join(shuffled), between, area, area_random))
+    return charts
+
+
+def figures_of(e: Explanation) -> dict[str, list[tuple[str, str, str]]]:
+    """The figures under each verdict that were measured: ``(definition, name, text)``."""
+    found: dict[str, list[tuple[str, str, str | None]]] = {"where": [], "like": [], "words": []}
+    if not isinstance(e.where, Missing):
+        found["where"] = [
+            ("deletion", "Deletion", _said(e.where.deletion, figure)),
+            ("random-map", "random map", _said(e.where.deletion_random, figure)),
+            ("insertion", "Insertion", _said(e.where.insertion, figure)),
+            ("random-map", "random map", _said(e.where.insertion_random, figure)),
+        ]
+    if not isinstance(e.like, Missing):
+        found["like"] = [
+            ("held-out", "Held-out precision", _said(e.like.held_out_precision, percent)),
+            ("chance", "chance", _said(e.like.chance, percent)),
+            ("share", "Share shown", percent(e.like.share_shown)),
+        ]
+    if not isinstance(e.words, Missing):
+        name = f"Words accuracy on {e.words.accuracy_on}" if e.words.accuracy_on else "Words accuracy"
+        found["words"] = [("words-accuracy", name, _said(e.words.accuracy, percent))]
+    return {key: [(term, name, text) for term, name, text in rows if text is not None] for key, rows in found.items()}
+
+
+def _said(value: float | None, how: Callable[[float], str]) -> str | None:
+    return None if value is None else how(value)
+
+
+def like_rows(e: Explanation) -> list[dict[str, Any]]:
+    """Neighbours by letter, each row beginning with the region of this picture."""
+    if isinstance(e.like, Missing):
+        return []
+    known = {region.letter: region for region in regions_of(e)}
+    rows: dict[str, dict[str, Any]] = {}
+    for near in e.like.neighbours:
+        region = known.get(near.letter)
+        row = rows.setdefault(
+            near.letter,
+            {
+                "letter": near.letter,
+                "share": near.share,
+                "crop": photo_uri(crop(e.view, region)) if region else None,
+                "neighbours": [],
+            },
+        )
+        row["neighbours"].append(
+            {
+                "near": near,
+                "same": near.label == e.prediction.label,
+                "patch": None if near.patch is None else photo_uri(near.patch),
+            }
+        )
+    return list(rows.values())
+
+
+def word_groups(e: Explanation) -> list[dict[str, Any]]:
+    """Sentences by class, the predicted class as it comes first, all bars on one scale."""
+    if isinstance(e.words, Missing) or not e.words.words:
+        return []
+    values = [v for word in e.words.words for v in (word.score, word.score_other)]
+    low, high = min(0.0, *values), max(0.0, *values)
+    span = (high - low) or 1.0
+    groups: dict[str, dict[str, Any]] = {}
+    for word in e.words.words:
+        group = groups.setdefault(
+            word.label, {"label": word.label, "decided": word.label == e.prediction.label, "rows": []}
+        )
+        group["rows"].append(_word_row(word, low, span))
+    return sorted(groups.values(), key=lambda group: not group["decided"])
+
+
+def _word_row(word: Word, low: float, span: float) -> dict[str, Any]:
+    start, end = sorted((0.0, word.score))
+    return {
+        "word": word,
+        "holds": word.score > word.score_other,
+        "idle": word.separates is not None and word.separates <= 0.5,
+        "left": (start - low) / span,
+        "width": (end - start) / span,
+        "tick": (word.score_other - low) / span,
+    }

@@ -1,0 +1,102 @@
+"""Many cards on one page: the doubtful ones first, the failed ones listed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ..explanation import Explanation, Level, Missing
+from ..types import Failure
+from .heat import blend
+from .html import QUESTIONS, runner_up
+from .page import photo_uri, render
+
+THUMBNAIL_SIDE = 256
+DOUBT: tuple[Level, ...] = ("do not rely", "partly", "not measured", "believable")
+"""Verdicts from most to least doubtful; an evidence that is not there counts as not measured."""
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """What the index keeps of one explanation, so that a large batch need not stay in memory.
+
+    Attributes:
+        href: the card, relative to the index page.
+        image: file name as given.
+        label: the decision.
+        score: its probability, 0…1.
+        second: what it was nearly, and its probability; None when there is one class only.
+        levels: the verdicts on where, like and words.
+        thumbnail: the picture with its heat, as a data URI.
+    """
+
+    href: str
+    image: str
+    label: str
+    score: float
+    second: tuple[str, float] | None
+    levels: tuple[Level, Level, Level]
+    thumbnail: str
+
+    @property
+    def doubt(self) -> tuple[int, float]:
+        """Sorts the most doubtful first: the worst verdict, then the lowest probability."""
+        return min(DOUBT.index(level) for level in self.levels), self.score
+
+
+def index_entry(explanation: Explanation, href: str) -> IndexEntry:
+    """Shrink an explanation to its place on the index; ``href`` leads to its card."""
+    e = explanation
+    second = runner_up(e)
+    return IndexEntry(
+        href=href,
+        image=e.prediction.image,
+        label=e.prediction.label,
+        score=e.prediction.score,
+        second=(second.label, second.score) if second else None,
+        levels=(_level(e, "where"), _level(e, "like"), _level(e, "words")),
+        thumbnail=photo_uri(_thumbnail(e), quality=82),
+    )
+
+
+def _level(e: Explanation, key: str) -> Level:
+    evidence = getattr(e, key)
+    return "not measured" if isinstance(evidence, Missing) else evidence.verdict.level
+
+
+def _thumbnail(e: Explanation) -> np.ndarray:
+    shown = e.view if isinstance(e.where, Missing) else blend(e.view, e.where.heat, 0.7)
+    picture = Image.fromarray(shown)
+    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def render_index(entries: Sequence[IndexEntry], failures: Sequence[Failure] = (), title: str = "Explanations") -> str:
+    """The index page of a batch.
+
+    It is complete without a script, sorted by doubt; the script only sorts and filters anew.
+
+    Args:
+        entries: one for each picture that was explained.
+        failures: pictures that could not be read.
+        title: heading of the page.
+    """
+    ordered = sorted(entries, key=lambda entry: (*entry.doubt, entry.image))
+    by_name = sorted(ordered, key=lambda entry: entry.image.casefold())
+    by_score = sorted(ordered, key=lambda entry: entry.score)
+    names = {id(entry): rank for rank, entry in enumerate(by_name)}
+    scores = {id(entry): rank for rank, entry in enumerate(by_score)}
+    labels = sorted({entry.label for entry in entries}, key=str.casefold)
+    return render(
+        "index.html",
+        "index.js",
+        title=title,
+        cards=[(entry, rank, names[id(entry)], scores[id(entry)]) for rank, entry in enumerate(ordered)],
+        classes=[(label, sum(entry.label == label for entry in entries)) for label in labels],
+        failures=failures,
+        questions=[name.split(",")[0] for _, name in QUESTIONS],
+        n_unreliable=sum("do not rely" in entry.levels for entry in entries),
+    )

@@ -1,0 +1,119 @@
+"""The paper all pages are printed on: one environment, one style sheet, pictures inside the file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from functools import cache
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from ..explanation import Level
+
+LEVELS: dict[Level, str] = {
+    "believable": "Believable",
+    "partly": "Partly believable",
+    "do not rely": "Do not rely on it",
+    "not measured": "Not measured",
+}
+"""How each level is said."""
+
+NARROW_SPACE = "\u202f"
+
+
+def percent(value: float, space: str = NARROW_SPACE) -> str:
+    """Whole per cents that never claim certainty: 0.999 is ``>99 %``, 0.001 is ``<1 %``.
+
+    >>> percent(0.999, " "), percent(0.583, " "), percent(0.001, " "), percent(0.0, " ")
+    ('>99 %', '58 %', '<1 %', '0 %')
+    """
+    if value != value:
+        return "–"
+    if 0.0 < value < 0.005:
+        return f"<1{space}%"
+    if 0.995 <= value < 1.0:
+        return f">99{space}%"
+    return f"{value * 100:.0f}{space}%"
+
+
+def figure(value: float | None) -> str:
+    """Two decimals with a real minus sign, a dash when there is none.
+
+    >>> figure(0.154), figure(-0.2), figure(None)
+    ('0.15', '−0.20', '–')
+    """
+    if value is None or value != value:
+        return "–"
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text.replace("-", "−")
+
+
+def method_name(name: str) -> str:
+    """A registered name as people write it.
+
+    >>> method_name("grad_cam"), method_name("rise")
+    ('Grad-CAM', 'RISE')
+    """
+    known = {"grad_cam": "Grad-CAM", "rise": "RISE", "epic": "EPIC", "layer_cam": "LayerCAM", "score_cam": "Score-CAM"}
+    return known.get(name, name.replace("_", " "))
+
+
+def photo_uri(pixels: np.ndarray, quality: int = 90) -> str:
+    """A photograph as a JPEG inside the page."""
+    return _uri(pixels, "image/jpeg", format="JPEG", quality=quality, optimize=True)
+
+
+def layer_uri(pixels: np.ndarray) -> str:
+    """A picture with transparency as a PNG inside the page."""
+    return _uri(pixels, "image/png", format="PNG")
+
+
+def _uri(pixels: np.ndarray, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, **options)
+    return f"data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("seewhy.card", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "figure": figure, "method_name": method_name}
+    environment.globals |= {"levels": LEVELS, "style": _style()}
+    return environment
+
+
+def _style() -> Markup:
+    """The style sheet is ours, so it is trusted as it stands."""
+    return Markup(_source("card.css"))
+
+
+@cache
+def _source(name: str) -> str:
+    return (PackageLoader("seewhy.card", "templates").get_source(Environment(autoescape=True), name)[0]).strip()
+
+
+def render(template: str, script: str | None, **context: Any) -> str:
+    """Fill a template.
+
+    Args:
+        template: file in ``templates/``.
+        script: file in ``templates/`` with the page's only script, or None. The page allows this very
+            text, by its hash, and nothing else: no network, no other script.
+        **context: what the template shows; everything in it is escaped.
+    """
+    source = _source(script) if script else ""
+    digest = base64.b64encode(hashlib.sha256(source.encode("utf-8")).digest()).decode("ascii")
+    allowed = f"'sha256-{digest}'" if script else "'none'"
+    page = _environment().get_template(template)
+    return page.render(script=Markup(source), script_source=Markup(allowed), **context)

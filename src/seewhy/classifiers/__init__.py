@@ -1,0 +1,8 @@
+"""Classifiers: what turns a look into a decision for the user's own classes."""
+
+from ..registry import Registry
+from .recipe import Recipe
+
+classifiers: Registry[Recipe] = Registry("classifier", __name__, ("pretrained", "zero_shot", "described", "linear"))
+
+__all__ = ["Recipe", "classifiers"]

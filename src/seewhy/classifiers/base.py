@@ -1,0 +1,249 @@
+"""Classifier: a frozen encoder, a small head, and the evidence it can give."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from ..descriptions.base import Descriptions, WordBank
+from ..encoders.base import Encoder
+from ..errors import DataError, ImageError
+from ..features import Views, Wish, see
+from ..prototypes.bank import PatchBank
+from ..prototypes.measure import LikenessMeasure
+from ..store import FeatureStore
+from ..types import Failure, Prediction, Ranked
+from .head import Head, Projected
+
+if TYPE_CHECKING:
+    from ..data import Samples
+    from ..evaluation import Report
+    from ..explanation import Explanation
+
+One = str | Path | Image.Image | np.ndarray
+"""One picture: a file name, or pixels in memory."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Pictures kept out of training, as features: what evidence is measured on.
+
+    Attributes:
+        pooled: one row a picture.
+        labels: index of each one's class.
+    """
+
+    pooled: Float[Tensor, "n d"]
+    labels: Int[Tensor, n]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Made by a recipe (see :mod:`seewhy.classifiers`), or loaded with :func:`seewhy.load`.
+
+    Attributes:
+        recipe: registered name of what made it.
+        parameters: the recipe's fields.
+        encoder: what looks.
+        classes: names, in the order of the head's rows.
+        head: pooled features → logits.
+        words: descriptions of the classes, if there are any.
+        decided_by_words: whether the decision itself is made from ``words``.
+        bank: patches of the user's pictures, if it was fitted on pictures.
+        likeness: how far neighbours in the bank can be trusted.
+        held_out: pictures kept out of training.
+        words_accuracy: of the words alone, on ``words_accuracy_on``.
+        trained_on: one line for the card.
+        measures: further figures found while fitting.
+    """
+
+    recipe: str
+    parameters: dict[str, Any]
+    encoder: Encoder
+    classes: tuple[str, ...]
+    head: Head
+    words: WordBank | None = None
+    decided_by_words: bool = False
+    bank: PatchBank | None = None
+    likeness: LikenessMeasure | None = None
+    held_out: HeldOut | None = None
+    words_accuracy: float | None = None
+    words_accuracy_on: str = ""
+    trained_on: str = ""
+    measures: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) != len(self.classes):
+            twice = sorted({c for c in self.classes if self.classes.count(c) > 1})
+            raise DataError(f"Two classes are called {twice[0]!r}. Give each class a name of its own.")
+
+    def index_of(self, label: str) -> int:
+        """Position of a class.
+
+        Raises:
+            DataError: there is no such class; the message carries the nearest names.
+        """
+        if label in self.classes:
+            return self.classes.index(label)
+        near = difflib.get_close_matches(label, self.classes, n=3, cutoff=0.4)
+        known = near or self.classes[:5]
+        raise DataError(
+            f"There is no class called {label!r} among the {len(self.classes)} of this classifier. "
+            f"{'Did you mean' if near else 'The first are'} {', '.join(map(repr, known))}?"
+        )
+
+    def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        """Normalised pixels → class probabilities."""
+        return self.head.probabilities(self.encoder.look(pixels).pooled)
+
+    def prediction(self, name: str, probabilities: Float[Tensor, k], top: int = 5) -> Prediction:
+        """The decision on one picture, from its probabilities."""
+        values, order = probabilities.topk(min(top, len(self.classes)))
+        return Prediction(
+            name, tuple(Ranked(self.classes[i], v) for i, v in zip(order.tolist(), values.tolist(), strict=True))
+        )
+
+    def predict_all(
+        self,
+        pictures: Iterable[One],
+        *,
+        store: FeatureStore | None = None,
+        views: Views | None = None,
+        batch_size: int = 32,
+        top: int = 5,
+    ) -> Iterator[Prediction | Failure]:
+        """Decide on pictures as a stream: one result a picture, in order; a broken one never stops the others.
+
+        Args:
+            pictures: file names or pixels.
+            store: where looks are kept between runs; left out, nothing is kept.
+            views: several crops a picture, whose logits are averaged; left out, the model's own crop.
+            batch_size: pictures the engine sees at once.
+            top: classes listed.
+        """
+        wish = Wish() if views is None else Wish(views=views)
+        for seen in see(self.encoder, pictures, store=store, wish=wish, batch_size=batch_size):
+            if isinstance(seen, Failure):
+                yield seen
+                continue
+            with torch.no_grad():
+                probabilities = self.head(seen.pooled).mean(0).softmax(0)
+            yield self.prediction(seen.name, probabilities, top)
+
+    def predict(self, picture: One, *, top: int = 5) -> Prediction:
+        """Decide on one picture.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return cast(Prediction, _only(self.predict_all([picture], top=top)))
+
+    def explain_all(
+        self,
+        pictures: Iterable[One],
+        *,
+        store: FeatureStore | None = None,
+        batch_size: int = 16,
+        **options: Any,
+    ) -> Iterator[Explanation | Failure]:
+        """Explain pictures as a stream; ``options`` are those of :class:`seewhy.evidence.explain.ExplainOptions`."""
+        from ..evidence.explain import ExplainOptions, explain_all
+
+        return explain_all(self, pictures, ExplainOptions(**options), store=store, batch_size=batch_size)
+
+    def explain(self, picture: One, **options: Any) -> Explanation:
+        """Explain one picture: decision, where, like what, in words, each with its measure.
+
+        Args:
+            picture: a file name or pixels.
+            **options: ``where``, ``target``, ``contrast``, ``measure``, … of
+                :class:`seewhy.evidence.explain.ExplainOptions`.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            DataError: ``target`` or ``contrast`` is not one of the classes.
+        """
+        return cast("Explanation", _only(self.explain_all([picture], **options)))
+
+    def evaluate(self, samples: Samples | str | Path, **options: Any) -> Report:
+        """Accuracy, calibration, confusions and the faithfulness of the explanations on labelled pictures."""
+        from ..evaluation import evaluate
+
+        return evaluate(self, samples, **options)
+
+    def with_descriptions(self, descriptions: Descriptions, store: FeatureStore | None = None) -> Classifier:
+        """The same classifier with words as evidence; the decision does not change.
+
+        The texts are encoded without the class's name, so that the name cannot do their work.
+        """
+        from dataclasses import replace
+
+        words = WordBank.build(self.encoder, descriptions.limited_to(self.classes), with_names=False, store=store)
+        changed = replace(self, words=words, decided_by_words=False, words_accuracy=None, words_accuracy_on="")
+        if self.held_out is None:
+            return changed
+        accuracy = words_alone(changed, self.held_out)
+        return replace(
+            changed, words_accuracy=accuracy, words_accuracy_on=f"{len(self.held_out.labels)} held-out pictures"
+        )
+
+    def provenance(self) -> dict[str, str]:
+        """What a card says of its origin."""
+        engine = self.encoder.engine
+        return {
+            "classifier": self.recipe,
+            "encoder": self.encoder.name,
+            "engine": f"{engine.name} {engine.precision}",
+            "trained on": self.trained_on,
+            "classes": str(len(self.classes)),
+            "fingerprint": self.encoder.fingerprint[:12],
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the classifier: a folder of safetensors and JSON, whole or not at all."""
+        from .saving import save
+
+        return save(self, Path(folder))
+
+    def __repr__(self) -> str:
+        return f"Classifier({self.recipe!r}, {self.encoder.name!r}, {len(self.classes)} classes, {self.trained_on!r})"
+
+
+def words_alone(classifier: Classifier, held_out: HeldOut) -> float:
+    """Accuracy of choosing the class whose descriptions score highest on average."""
+    if classifier.words is None:
+        raise DataError("This classifier has no descriptions. Give some with --descriptions FILE.")
+    joint = Projected(classifier.encoder.text)(held_out.pooled)
+    chosen = (joint @ classifier.words.class_weight().T).argmax(1)
+    return round(float((chosen == held_out.labels).float().mean()), 4)
+
+
+def _only(results: Iterator[Any]) -> Any:
+    result = next(results)
+    if isinstance(result, Failure):
+        raise ImageError(result.image, result.error)
+    return result
+
+
+def check_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Class names as the user wrote them, without outer blanks.
+
+    Raises:
+        DataError: fewer than two, or one of them twice.
+    """
+    cleaned = tuple(n.strip() for n in names if n.strip())
+    if len(cleaned) < 2:
+        raise DataError(f"{len(cleaned)} class was named. Name at least two, separated by commas.")
+    if len(set(cleaned)) < len(cleaned):
+        twice = next(n for n in cleaned if cleaned.count(n) > 1)
+        raise DataError(f"The class {twice!r} is named twice. Name each class once.")
+    return cleaned

@@ -1,0 +1,97 @@
+"""Head of a classifier: pooled features → logits, small, in torch, with everything explanations need of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ..encoders.base import TextTower
+
+
+class Feature(Protocol):
+    """What a head does to pooled features before its linear layer."""
+
+    def __call__(self, pooled: Float[Tensor, "b p"], /) -> Float[Tensor, "b d"]: ...
+
+    def slope(self, pooled: Float[Tensor, "b p"], rows: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
+        """``v`` with ``rows · feature(pooled) = v · pooled + const``, exactly, the length held as it is."""
+        ...
+
+
+class Projected:
+    """Unit vectors in the space shared with text: ``x = P(pooled) / |P(pooled)|``, ``P`` affine."""
+
+    def __init__(self, tower: TextTower) -> None:
+        self.tower = tower
+
+    def __call__(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
+        return normalize(self.tower.project(pooled), dim=1)
+
+    @torch.enable_grad()
+    def slope(self, pooled: Float[Tensor, "b p"], rows: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
+        leaf = pooled.detach().requires_grad_()
+        point = self.tower.project(leaf)
+        score = ((point * rows).sum(1) / point.detach().norm(dim=1)).sum()
+        return torch.autograd.grad(score, leaf)[0]
+
+
+class Head(nn.Module):
+    """``logits = scale · feature(pooled) · weightᵀ + bias``."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        feature: Feature,
+        weight: Float[Tensor, "k d"],
+        bias: Float[Tensor, k] | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.feature = feature
+        self.scale = scale
+        self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("bias", torch.zeros(len(weight)) if bias is None else bias.detach().clone())
+
+    def forward(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b k"]:
+        return self.scale * self.feature(pooled) @ self.weight.T + self.bias
+
+    def probabilities(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b k"]:
+        with torch.no_grad():
+            return self(pooled).softmax(1)
+
+    def slope(self, pooled: Float[Tensor, "b p"], target: Target) -> Float[Tensor, "b p"]:
+        """``v`` with ``target's logit, less the mean over classes, = v · pooled + const`` on these pictures.
+
+        For a map pooled by the mean, ``v · A_ij / (h w)`` is then the part of cell ``ij``, and the parts add up.
+        """
+        rows = self.scale * target.of(self.weight - self.weight.mean(0))
+        return self.feature.slope(pooled, rows)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is explained: a class's logit, or its lead over another class.
+
+    Attributes:
+        index: one class a picture.
+        against: one other class a picture, or ``None``.
+    """
+
+    index: Int[Tensor, b]
+    against: Int[Tensor, b] | None = None
+
+    def __call__(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, b]:
+        mine = logits.gather(1, self.index[:, None])[:, 0]
+        return mine if self.against is None else mine - logits.gather(1, self.against[:, None])[:, 0]
+
+    def of(self, weight: Float[Tensor, "k d"]) -> Float[Tensor, "b d"]:
+        """The direction of the target in a linear layer."""
+        mine = weight[self.index]
+        return mine if self.against is None else mine - weight[self.against]

@@ -1,0 +1,110 @@
+"""The versions of one picture that CNNaug shows the encoder: random crops, ten crops, the paper's crops.
+
+Razavian, Azizpour, Sullivan, Carlsson, *CNN Features off-the-shelf* (2014, arXiv 1403.6382): a classifier on frozen
+features is trained on several versions of each picture, and at test the responses to the versions are summed.
+
+Everywhere here the view ``None`` is the transform's own centre crop; a :class:`~seewhy.types.Crop` replaces it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from seewhy.errors import InputError
+from seewhy.types import Crop, FractionBox
+
+View = Crop | None
+"""A crop, or ``None`` for the transform's own centre crop."""
+
+
+def random_crops(
+    n: int,
+    seed: int = 0,
+    picture: int = 0,
+    *,
+    scale: tuple[float, float] = (0.3, 1.0),
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    flip: bool = True,
+) -> list[Crop]:
+    """Draw crops whose area is uniform in ``scale`` and whose width/height ratio is log-uniform in ``aspect``.
+
+    Crop ``i`` depends on ``(seed, picture, i)`` alone, so asking for more crops keeps the first ones, and features
+    already stored stay valid. Area and ratio are in fractions of the picture; a side never exceeds the picture.
+
+    Args:
+        n: how many.
+        seed: the run's seed.
+        picture: which picture, so that every picture gets crops of its own.
+        scale: smallest and largest area, as fractions of the picture.
+        aspect: smallest and largest ratio of the two side fractions.
+        flip: mirror every crop with probability one half.
+
+    Raises:
+        InputError: ``n`` is negative, or a range is empty, not positive, or above the whole picture.
+
+    Example:
+        >>> [round(v, 3) for v in random_crops(1, scale=(1.0, 1.0), aspect=(1.0, 1.0))[0].box]
+        [0.0, 0.0, 1.0, 1.0]
+    """
+    if n < 0:
+        raise InputError(f"The number of crops is {n}. Expected zero or more. Pass n=8, say.")
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise InputError(
+            f"The crop scale is {scale}. Expected 0 < smallest <= largest <= 1. Pass scale=(0.3, 1.0), say."
+        )
+    if not 0 < aspect[0] <= aspect[1] < math.inf:
+        raise InputError(f"The crop aspect is {aspect}. Expected 0 < smallest <= largest. Pass aspect=(3/4, 4/3), say.")
+    return [_random_crop(np.random.default_rng([seed, picture, i]), scale, aspect, flip) for i in range(n)]
+
+
+def _random_crop(rng: np.random.Generator, scale: tuple[float, float], aspect: tuple[float, float], flip: bool) -> Crop:
+    area = rng.uniform(*scale)
+    ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+    # A side longer than the picture is cut back and the other grows, which keeps the area.
+    ratio = min(max(ratio, area), 1 / area)
+    width, height = min(math.sqrt(area * ratio), 1.0), min(math.sqrt(area / ratio), 1.0)
+    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    mirrored = bool(rng.random() < 0.5)
+    return Crop((left, top, min(left + width, 1.0), min(top + height, 1.0)), flip and mirrored)
+
+
+def five_boxes(side: float) -> list[FractionBox]:
+    """The four corners and the centre, each ``side`` of the picture's width and height.
+
+    Raises:
+        InputError: ``side`` is not in (0, 1].
+
+    Example:
+        >>> five_boxes(0.5)[-1]
+        (0.25, 0.25, 0.75, 0.75)
+    """
+    if not 0 < side <= 1:
+        raise InputError(f"The crop side is {side}. Expected a fraction above 0 and at most 1. Pass side=2/3, say.")
+    far, mid = 1 - side, (1 - side) / 2
+    corners = [(left, top) for top in (0.0, far) for left in (0.0, far)]
+    return [(left, top, left + side, top + side) for left, top in [*corners, (mid, mid)]]
+
+
+def ten_crops(side: float = 0.875) -> list[Crop]:
+    """Four corners and the centre, and their mirror images; 0.875 is the usual 224 out of 256 pixels.
+
+    Example:
+        >>> len(ten_crops())
+        10
+    """
+    return [Crop(box, flip) for flip in (False, True) for box in five_boxes(side)]
+
+
+def paper_twelve() -> list[View]:
+    """The paper's (original + 5 crops of 4/9 of the area) x mirror.
+
+    The paper adds 2 rotations for 16 versions, but does not give the angle, and a crop cannot rotate: 12 remain.
+    The original is the centre crop (``None``); its mirror image is the mirrored whole picture.
+
+    Example:
+        >>> paper_twelve()[0] is None, len(paper_twelve())
+        (True, 12)
+    """
+    return [None, Crop((0.0, 0.0, 1.0, 1.0), flip=True), *ten_crops(2 / 3)]

@@ -1,0 +1,75 @@
+"""The encoder's own last layer, with the classes it was trained on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import ClassVar
+
+from ..descriptions.base import Descriptions, WordBank
+from ..encoders.base import Encoder
+from ..errors import ModelError
+from ..store import FeatureStore
+from . import classifiers
+from .base import Classifier
+from .head import Head
+from .normalise import Normalise
+from .recipe import Recipe
+
+
+@classifiers.register
+@dataclass(frozen=True)
+class Pretrained(Recipe):
+    """What the network already knows; for the embedded encoders, the 1,000 classes of ImageNet."""
+
+    name: ClassVar[str] = "pretrained"
+    paper: ClassVar[str] = "the encoder's own"
+    needs: ClassVar[str] = "an encoder with a last layer"
+
+    def build(
+        self, encoder: Encoder, descriptions: Descriptions | None = None, store: FeatureStore | None = None
+    ) -> Classifier:
+        """Take the encoder's classifier as it is.
+
+        Args:
+            encoder: must have a classifier.
+            descriptions: of its classes; left out, the WordNet glosses for an embedded encoder and none for others.
+            store: where sentence vectors are kept.
+
+        Raises:
+            ModelError: the encoder has no last layer of its own.
+        """
+        layer = encoder.classifier
+        if layer is None:
+            raise ModelError(
+                f"The encoder {encoder.name!r} has no classes of its own. Name yours with --labels, or fit a "
+                "classifier on pictures with: seewhy fit PHOTOS -o MODEL"
+            )
+        names = encoder.classes or tuple(f"class {i}" for i in range(layer.out_features))
+        plain = Classifier(
+            self.name,
+            self.parameters(),
+            encoder,
+            names,
+            Head(Normalise(), layer.weight, layer.bias),
+            trained_on=f"{len(names):,} classes of the encoder's own training",
+        )
+        if descriptions is not None:
+            return plain.with_descriptions(descriptions, store)
+        return _with_glosses(plain, store)
+
+
+def _with_glosses(plain: Classifier, store: FeatureStore | None) -> Classifier:
+    """WordNet glosses as words; their accuracy was measured once (benchmarks/embedded_words.py)."""
+    from dataclasses import replace
+
+    from ..encoders.imagenet_words import imagenet_descriptions
+
+    measured = json.loads(files("seewhy.encoders").joinpath("embedded_measures.json").read_text())
+    if plain.encoder.name not in measured:
+        return plain
+    glosses = Descriptions.of(imagenet_descriptions())
+    words = WordBank.build(plain.encoder, glosses.limited_to(plain.classes), with_names=False, store=store)
+    figure = measured[plain.encoder.name]
+    return replace(plain, words=words, words_accuracy=figure["accuracy"], words_accuracy_on=figure["on"])

@@ -1,0 +1,27 @@
+"""A recipe makes a classifier: from names, from descriptions, or from pictures."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Any, ClassVar
+
+
+class Recipe(ABC):
+    """A frozen dataclass whose fields are the paper's parameters.
+
+    Class attributes:
+        name: registered name, the file's stem.
+        paper: where it is from.
+        needs: what it is made from.
+        cost: in forward passes a picture, when predicting.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    needs: ClassVar[str]
+    cost: ClassVar[str] = "1"
+    stochastic: ClassVar[bool] = False
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields, for cards and saved models."""
+        return {k: getattr(self, k) for k in getattr(self, "__dataclass_fields__", {})}

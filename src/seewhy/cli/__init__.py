@@ -1,0 +1,46 @@
+"""The command line: one verb a file. Nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from . import doctor, evaluate, explain, fit, methods, predict
+from .options import version_option
+
+app = typer.Typer(
+    name="seewhy",
+    help="Image recognition that explains itself: where it looked, like what, and why in words, each one measured.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.callback()(version_option)
+for module in (explain, fit, predict, evaluate, methods, doctor):
+    verb = module.__name__.rpartition(".")[2]
+    app.command(verb, epilog=module.EXAMPLES)(getattr(module, verb))
+
+
+def main() -> None:
+    """Entry point: a mistake is one line and exit code 2; ``--debug`` shows where it came from."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    from ..errors import SeeWhyError
+
+    try:
+        app()
+    except SeeWhyError as error:
+        if debug:
+            raise
+        print(f"seewhy: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("seewhy: stopped; run the same command again to go on where it was", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

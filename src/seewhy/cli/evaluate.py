@@ -1,0 +1,99 @@
+"""``seewhy evaluate``: how good, and how far to trust the explanations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import DescriptionFile, EncoderName, EngineName, Json, Labels, Model, Quiet, Store, open_store, resolve
+
+if TYPE_CHECKING:
+    from ..evaluation import Report
+
+EXAMPLES = """
+Examples:\n\n
+  seewhy evaluate test/ -m birds\n\n
+  seewhy evaluate test.csv -m birds --json > report.json\n\n
+  seewhy evaluate test/ --labels classes.json -o report.html
+"""
+
+
+def evaluate(
+    data: Annotated[Path, typer.Argument(help="Labelled pictures: class folders or a table.", show_default=False)],
+    model: Model = None,
+    labels: Labels = None,
+    encoder: EncoderName = "lite0",
+    engine: EngineName = "auto",
+    descriptions: DescriptionFile = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Report as .html or .json.", show_default=False)
+    ] = None,
+    n_explained: Annotated[int, typer.Option(min=0, help="Pictures on which explanations are measured.")] = 32,
+    crops: Annotated[
+        str, typer.Option(help="center: the model's own crop; ten: mean over ten crops, ten times the cost.")
+    ] = "center",
+    image_column: Annotated[str, typer.Option(help="A table's column of file names.")] = "image",
+    label_column: Annotated[str, typer.Option(help="A table's column of classes.")] = "label",
+    seed: Annotated[int, typer.Option(help="Of the pictures drawn.")] = 0,
+    as_json: Json = False,
+    store: Store = None,
+    quiet: Quiet = False,
+) -> None:
+    """Accuracy, per class, calibration, confusions, and how faithful the explanations are."""
+    from ..classifiers.views import predict_views
+    from ..data import load_samples
+    from ..evaluation import evaluate as run
+    from .terminal import Terminal
+
+    terminal = Terminal(quiet)
+    kept = open_store(store)
+    classifier = resolve(model, labels, encoder, engine, descriptions, kept)
+    report = run(
+        classifier,
+        load_samples(data, image=image_column, label=label_column),
+        n_explained=n_explained,
+        store=kept,
+        views=predict_views(crops),
+        seed=seed,
+        listener=terminal,
+    )
+    path = output or Path("evaluation.html")
+    report.save(path)
+    if as_json:
+        print(json.dumps({**report.data, "report": str(path)}, ensure_ascii=False))
+    else:
+        _print(report, path)
+    raise typer.Exit(terminal.exit_code(report.data["n"]))
+
+
+def _print(report: Report, path: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    d = report.data
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    low, high = d["accuracy_interval"]
+    table.add_row("accuracy", f"{d['accuracy']:.1%} of {d['n']} pictures (95 % interval {low:.1%} to {high:.1%})")
+    table.add_row("calibration error", f"{d['calibration_error']:.3f} (0 is perfect)")
+    if where := d["faithfulness"]:
+        table.add_row(
+            "where it looked",
+            f"deletion {where['deletion']:.2f}, at shuffled places {where['deletion_random']:.2f} (low is good); "
+            f"insertion {where['insertion']:.2f}, {where['insertion_random']:.2f} (high is good); n = {where['n']}",
+        )
+    if like := d["like"]:
+        table.add_row("like what", f"{like['held_out_precision']:.0%} of neighbours carry the predicted class")
+    if words := d["words"]:
+        table.add_row(
+            "in words",
+            f"alone right on {words['accuracy']:.1%}; bare names {words['name_only']:.1%}, "
+            f"meaningless words {words['random_words']:.1%}",
+        )
+    for confusion in d["confusions"][:3]:
+        table.add_row("confusion", f"{confusion['true']} taken for {confusion['predicted']}, {confusion['n']} times")
+    console = Console(soft_wrap=True)
+    console.print(table)
+    console.print(f"report: {path}", highlight=False)

@@ -1,0 +1,109 @@
+"""``seewhy explain``: the decision, and where, like what, in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import (
+    DescriptionFile,
+    EncoderName,
+    EngineName,
+    Json,
+    Labels,
+    Model,
+    Pictures,
+    Quiet,
+    Store,
+    open_store,
+    picture_names,
+    resolve,
+)
+
+if TYPE_CHECKING:
+    from ..explanation import Explanation
+
+EXAMPLES = """
+Examples:\n\n
+  seewhy explain photo.jpg\n\n
+  seewhy explain photo.jpg --labels "wren, house sparrow, blue tit"\n\n
+  seewhy explain new.jpg other/ -m birds -o why/\n\n
+  seewhy explain photo.jpg --target wren --contrast "house sparrow" -o wren.html
+"""
+
+
+def explain(
+    pictures: Pictures,
+    model: Model = None,
+    labels: Labels = None,
+    descriptions: DescriptionFile = None,
+    encoder: EncoderName = "lite0",
+    engine: EngineName = "auto",
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="A folder for cards and their index, or one .html, .png or .json file."),
+    ] = Path("why"),
+    where: Annotated[str, typer.Option(help="How to show where it looked; see: seewhy methods.")] = "grad_cam",
+    target: Annotated[
+        str | None, typer.Option(help="Explain this class, not the predicted one.", show_default=False)
+    ] = None,
+    contrast: Annotated[str | None, typer.Option(help="Rather than this class.", show_default=False)] = None,
+    measure: Annotated[bool, typer.Option(help="Measure deletion and insertion (about one second a picture).")] = True,
+    png: Annotated[bool, typer.Option("--png", help="Also a still picture of each card.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the shuffled maps.")] = 0,
+    as_json: Json = False,
+    store: Store = None,
+    quiet: Quiet = False,
+) -> None:
+    """Explain pictures: print the answer, write a card each and an index. Stopped, it goes on where it was."""
+    from ..evidence.batch import Batch
+    from ..evidence.explain import ExplainOptions
+    from ..types import Failure
+    from .terminal import Terminal
+
+    terminal = Terminal(quiet)
+    kept = open_store(store)
+    classifier = resolve(model, labels, encoder, engine, descriptions, kept)
+    options = ExplainOptions(where=where, target=target, contrast=contrast, measure=measure, seed=seed)
+    batch = Batch(classifier, options, output, png=png, store=kept)
+    done = 0
+    for result in terminal.track(batch.run(picture_names(pictures)), "Explaining"):
+        if isinstance(result, Failure):
+            terminal.failed(result)
+            if as_json:
+                print(json.dumps(result.to_json(), ensure_ascii=False), flush=True)
+            continue
+        done += 1
+        if as_json:
+            print(json.dumps(result.record, ensure_ascii=False), flush=True)
+        elif result.explanation is not None:
+            print("\n".join(_lines(result.explanation)))
+            print(f"  card: {result.record['card']}\n", flush=True)
+        else:
+            print(f"{result.record['image']}: {result.record['label']}\n  card: {result.record['card']} (kept)\n")
+    if batch.index is not None and done and not as_json:
+        print(f"index: {batch.index}")
+    raise typer.Exit(terminal.exit_code(done))
+
+
+def _lines(e: Explanation) -> Iterator[str]:
+    """The answer as a person would read it."""
+    from ..explanation import Missing
+
+    p = e.prediction
+    nearly = f", nearly {p.top[1].label} {p.top[1].score:.0%}" if len(p.top) > 1 else ""
+    yield f"{p.image}: {p.label} {p.score:.0%}{nearly}"
+    for name, evidence in (("where", e.where), ("like what", e.like), ("in words", e.words)):
+        if isinstance(evidence, Missing):
+            yield f"  {name:<10} {evidence.reason} {evidence.cure}"
+        else:
+            yield f"  {name:<10} {evidence.verdict.level}: {evidence.verdict.sentence}"
+    if not isinstance(e.words, Missing):
+        for word in e.words.words[:3]:
+            yield f"             {word.label}: {word.text} ({word.score:+.2f}, other class {word.score_other:+.2f})"
+    if e.agreement.score is not None:
+        yield f"  {'agreement':<10} {e.agreement.sentence}"

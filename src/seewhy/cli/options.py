@@ -1,0 +1,143 @@
+"""Options that mean the same in every verb."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
+    from ..descriptions.base import Descriptions
+    from ..store import FeatureStore
+
+Pictures = Annotated[
+    list[str],
+    typer.Argument(help="Picture files and folders; - reads file names from standard input.", show_default=False),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="A saved classifier; left out, the embedded ImageNet one.", show_default=False),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        "-l",
+        help="Your classes: names separated by commas, a .txt with one a line, or a .json with descriptions.",
+        show_default=False,
+    ),
+]
+DescriptionFile = Annotated[
+    Path | None,
+    typer.Option("--descriptions", help='Words as evidence: a JSON, {"class": ["text", …]}.', show_default=False),
+]
+EncoderName = Annotated[
+    str,
+    typer.Option(
+        "--encoder",
+        "-e",
+        help="lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME or file:PATH.",
+    ),
+]
+EngineName = Annotated[str, typer.Option("--engine", help="auto, torch, onnxruntime or openvino.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, on standard output.")]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store", help="Feature store; left out, the one in the cache; 'none' keeps nothing.", show_default=False
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
+
+
+def version_option(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(installed("seewhy"))
+        raise typer.Exit
+
+
+def open_store(name: str | None) -> FeatureStore | None:
+    """The feature store named, or none."""
+    from ..store import FeatureStore
+
+    return None if name == "none" else FeatureStore(name)
+
+
+def picture_names(pictures: list[str]) -> Iterator[str]:
+    """Files, and the pictures in folders; ``-`` stands for the names on standard input."""
+    from ..listing import list_pictures
+
+    for one in pictures:
+        if one == "-":
+            lines = (line.rstrip("\r\n") for line in sys.stdin)
+            yield from list_pictures(line for line in lines if line)
+        else:
+            yield from list_pictures([one])
+
+
+def read_descriptions(path: Path | None) -> Descriptions | None:
+    from ..descriptions.base import Descriptions
+
+    return None if path is None else Descriptions.read(path)
+
+
+def resolve(
+    model: str | None,
+    labels: str | None,
+    encoder: str,
+    engine: str,
+    descriptions: Path | None,
+    store: FeatureStore | None,
+) -> Classifier:
+    """The classifier the options name.
+
+    Raises:
+        InputError: ``--model`` and ``--labels`` exclude each other.
+    """
+    from ..errors import InputError
+
+    words = read_descriptions(descriptions)
+    if model is not None:
+        if labels is not None:
+            raise InputError("--model and --labels were both given. A saved classifier has its own classes: drop one.")
+        from ..classifiers.saving import load
+
+        found = load(model, engine=engine)
+        return found if words is None else found.with_descriptions(words, store)
+    from ..encoders.find import encoder as find
+
+    looked = find(encoder, engine=engine)
+    if labels is None:
+        from ..classifiers.pretrained import Pretrained
+
+        return Pretrained().build(looked, words, store)
+    named = from_labels(labels, looked, store)
+    return named if words is None else named.with_descriptions(words, store)
+
+
+def from_labels(labels: str, encoder: object, store: FeatureStore | None) -> Classifier:
+    """A classifier from names or from descriptions."""
+    from ..classifiers.described import Described
+    from ..classifiers.zero_shot import ZeroShot
+    from ..descriptions.base import Descriptions
+    from ..encoders.base import Encoder
+    from ..errors import DataError
+
+    assert isinstance(encoder, Encoder)
+    if labels.lower().endswith(".json"):
+        return Described().build(encoder, Descriptions.read(labels), store)
+    if labels.lower().endswith(".txt"):
+        try:
+            names = Path(labels).read_text("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{labels} cannot be read: {error}. Write one class a line, in UTF-8.") from error
+        return ZeroShot().build(encoder, names, store)
+    return ZeroShot().build(encoder, labels.split(","), store)

@@ -1,0 +1,129 @@
+"""``seewhy predict``: decisions as a stream."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import (
+    EncoderName,
+    EngineName,
+    Json,
+    Labels,
+    Model,
+    Pictures,
+    Quiet,
+    Store,
+    open_store,
+    picture_names,
+    resolve,
+)
+
+if TYPE_CHECKING:
+    from ..types import Failure, Prediction
+
+EXAMPLES = """
+Examples:\n\n
+  seewhy predict new/ -m birds --json > birds.jsonl\n\n
+  seewhy predict photo.jpg --labels "wren, house sparrow, blue tit"\n\n
+  find . -name "*.jpg" | seewhy predict - -m birds --csv
+"""
+
+
+def predict(
+    pictures: Pictures,
+    model: Model = None,
+    labels: Labels = None,
+    encoder: EncoderName = "lite0",
+    engine: EngineName = "auto",
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated: image, label, score, error.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write to this file instead, whole or not at all.", show_default=False),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Classes listed a picture (JSON).")] = 5,
+    crops: Annotated[
+        str, typer.Option(help="center: the model's own crop; ten: mean over ten crops, ten times the cost.")
+    ] = "center",
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures encoded at once.")] = 32,
+    store: Store = None,
+    quiet: Quiet = False,
+) -> None:
+    """Decide on pictures. One line a picture, in order; a broken one never stops the others."""
+    from ..classifiers.views import predict_views
+    from ..types import Failure
+    from .terminal import Terminal
+
+    terminal = Terminal(quiet)
+    kept = open_store(store)
+    classifier = resolve(model, labels, encoder, engine, None, kept)
+    stream = classifier.predict_all(
+        picture_names(pictures), store=kept, views=predict_views(crops), batch_size=batch_size, top=top
+    )
+    form = "json" if as_json else "csv" if as_csv else "text"
+    if output is not None and form == "text":
+        form = "csv" if output.suffix.lower() == ".csv" else "json"
+    done = 0
+
+    def results() -> Iterator[Prediction | Failure]:
+        nonlocal done
+        for result in terminal.track(stream, "Predicting"):
+            if isinstance(result, Failure):
+                terminal.failed(result)
+            else:
+                done += 1
+            yield result
+
+    _write(results(), form, output)
+    raise typer.Exit(terminal.exit_code(done))
+
+
+def _write(results: Iterator[Prediction | Failure], form: str, output: Path | None) -> None:
+    lines = _LINES[form](results)
+    if output is None:
+        for line in lines:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        return
+    from ..files import write_atomic
+
+    write_atomic(output, "".join(lines))
+
+
+def _json_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
+    for result in results:
+        yield json.dumps(result.to_json(), ensure_ascii=False) + "\n"
+
+
+def _csv_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
+    yield _row(["image", "label", "score", "error"])
+    for result in results:
+        data: dict[str, Any] = result.to_json()
+        yield _row([data["image"], data.get("label", ""), data.get("score", ""), data.get("error", "")])
+
+
+def _row(values: list[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(values)
+    return buffer.getvalue()
+
+
+def _text_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
+    from ..types import Failure
+
+    for result in results:
+        if isinstance(result, Failure):
+            yield f"{result.image}\tnot readable\n"
+        else:
+            yield f"{result.image}\t{result.label}\t{result.score:.1%}\n"
+
+
+_LINES = {"json": _json_lines, "csv": _csv_lines, "text": _text_lines}

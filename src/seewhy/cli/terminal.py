@@ -1,0 +1,50 @@
+"""What the command line shows on standard error while it works, and the exit code it ends with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from ..listener import Listener
+from ..types import Failure
+
+T = TypeVar("T")
+
+
+class Terminal(Listener):
+    """Progress bars, notes and failures on standard error, so that standard output stays clean."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        super().__init__()
+        self.quiet = quiet
+
+    def failed(self, failure: Failure) -> None:
+        super().failed(failure)
+        print(f"seewhy: {failure.image!r} left out: {failure.error}", file=sys.stderr)
+
+    def note(self, text: str) -> None:
+        super().note(text)
+        if not self.quiet:
+            print(f"note: {text}", file=sys.stderr)
+
+    def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        if self.quiet or not sys.stderr.isatty():
+            yield from items
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            for item in items:
+                yield item
+                bar.advance(task)
+
+    def exit_code(self, done: int) -> int:
+        """1 when a picture failed, after a one-line summary; else 0."""
+        if not self.failures:
+            return 0
+        print(f"seewhy: {done} done, {len(self.failures)} could not be read (named above)", file=sys.stderr)
+        return 1

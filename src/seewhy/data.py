@@ -1,0 +1,221 @@
+"""Samples: pictures with classes, from class folders or from a table.
+
+Tables (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``) name their columns: ``image``, ``label`` and, if there is
+one, ``text``. Paths are relative to the table. Class order is by natural sort of the names and is kept by name.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError, MissingExtraError
+from .listing import SUFFIXES, list_pictures, natural_key
+
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+_SPLITS = {"train", "training", "val", "valid", "validation", "test"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture with its class and, from a table, its text."""
+
+    image: str
+    label: str
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Pictures with classes.
+
+    Attributes:
+        items: in the order found.
+        classes: their names, naturally sorted.
+        notes: what the user should know about the data.
+    """
+
+    items: tuple[Sample, ...]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def load_samples(source: str | Path, *, image: str = "image", label: str = "label", text: str = "text") -> Samples:
+    """Read class folders or a table.
+
+    Args:
+        source: a folder with one folder a class, or a table.
+        image: the table's column of file names.
+        label: the table's column of classes.
+        text: the table's column of texts; it may be missing.
+
+    Raises:
+        DataError: nothing usable is there; the message says what was looked for.
+    """
+    path = Path(source)
+    if path.is_dir():
+        items, notes = _from_folders(path)
+    elif path.suffix.lower() in TABLES:
+        items, notes = _from_table(path, image, label, text)
+    else:
+        raise DataError(
+            f"{path} is neither a folder nor a table. Give a folder with one folder a class, "
+            f"or a table ending in {', '.join(TABLES)} with the columns {image!r} and {label!r}."
+        )
+    counts = Counter(s.label for s in items)
+    _refuse_twins(counts)
+    single = [c for c, n in counts.items() if n == 1]
+    if single:
+        notes.append(f"{len(single)} class(es) have only one picture, which is never held out: {_some(single)}")
+    return Samples(tuple(items), tuple(sorted(counts, key=natural_key)), tuple(notes))
+
+
+def _from_folders(root: Path) -> tuple[list[Sample], list[str]]:
+    folders = sorted((p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")), key=_by_name)
+    if not folders:
+        raise DataError(f"{root} has no folders in it. Put the pictures of each class into a folder of its own.")
+    if {f.name.lower() for f in folders} <= _SPLITS:
+        raise DataError(
+            f"{root} holds the splits {', '.join(f.name for f in folders)}, not classes. "
+            f"Give one of them, for example {folders[-1]}."
+        )
+    items, empty = [], []
+    for folder in folders:
+        try:
+            pictures = list(list_pictures([folder]))
+        except DataError:
+            empty.append(folder.name)
+            continue
+        items += [Sample(p, folder.name) for p in pictures]
+    if not items:
+        raise DataError(f"No picture lies in the folders of {root}. Looked for {', '.join(sorted(SUFFIXES))}.")
+    notes = [f"{len(empty)} folder(s) without pictures left out: {_some(empty)}"] if empty else []
+    loose = sum(p.suffix.lower() in SUFFIXES for p in root.iterdir() if p.is_file())
+    if loose:
+        notes.append(f"{loose} picture(s) directly in {root} have no class and were left out")
+    return items, notes
+
+
+def _by_name(path: Path) -> Any:
+    return natural_key(path.name)
+
+
+def _from_table(path: Path, image: str, label: str, text: str) -> tuple[list[Sample], list[str]]:
+    items, incomplete, columns = [], [], set()
+    for number, row in enumerate(_rows(path), start=1):
+        columns |= set(row)
+        if image not in row or label not in row:
+            missing = [c for c in (image, label) if c not in row]
+            raise DataError(
+                f"{path}, row {number}, has no column {' and no column '.join(map(repr, missing))}; "
+                f"it has {', '.join(map(repr, row))}. Name the columns, or pass --image-column and --label-column."
+            )
+        if row[image] in (None, "") or row[label] in (None, ""):
+            incomplete.append(str(number))
+            continue
+        file = path.parent / str(row[image])
+        items.append(Sample(str(file), str(row[label]), str(row[text]) if row.get(text) else None))
+    if not items:
+        raise DataError(f"{path} has no rows with both {image!r} and {label!r}. Fill them in.")
+    notes = [f"{len(incomplete)} row(s) without picture or class left out: {_some(incomplete)}"] if incomplete else []
+    return items, notes
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".parquet":
+            yield from _parquet(path)
+        elif suffix == ".jsonl":
+            yield from _json_lines(path)
+        else:
+            with open(path, newline="", encoding="utf-8-sig") as file:
+                yield from csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ",")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read: {error}. Give a table in UTF-8.") from error
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with open(path, encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{path}, line {number}, is not JSON: {error.msg}. Write one object a line.") from error
+            if not isinstance(row, dict):
+                raise DataError(f"{path}, line {number}, is not an object. Write one object a line.")
+            yield row
+
+
+def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise MissingExtraError("parquet", "Reading Parquet") from error
+    try:
+        for batch in ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+    except ArrowException as error:
+        raise DataError(f"{path} cannot be read: {error}. Give a Parquet file.") from error
+
+
+def _refuse_twins(names: Sequence[str] | Counter) -> None:
+    """Two names that a person would read as one must not become two classes."""
+    seen: dict[str, str] = {}
+    for name in names:
+        folded = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
+        if folded in seen:
+            raise DataError(f"Two classes are called alike: {seen[folded]!r} and {name!r}. Rename or merge them.")
+        seen[folded] = name
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: int) -> list[bool]:
+    """Which samples are held out: stratified, seeded, exact copies kept together.
+
+    Of each class about ``fraction`` of its distinct pictures is held out, at least one where it has two or more,
+    and never all. Copies of one picture under several classes stay on the training side.
+
+    Returns:
+        One flag a sample; true means held out.
+    """
+    owners: dict[str, set[str]] = defaultdict(set)
+    for label, digest in zip(labels, digests, strict=True):
+        owners[digest].add(label)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for digest, names in owners.items():
+        if len(names) == 1:
+            groups[next(iter(names))].append(digest)
+    held: set[str] = set()
+    for label in sorted(groups):
+        distinct = sorted(groups[label])
+        random.Random(f"{seed}|{label}").shuffle(distinct)
+        n_held = (
+            0 if len(distinct) < 2 or fraction <= 0 else min(len(distinct) - 1, max(1, round(fraction * len(distinct))))
+        )
+        held.update(distinct[:n_held])
+    return [d in held for d in digests]
+
+
+def copies_under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> int:
+    """How many distinct pictures occur under more than one class."""
+    owners: dict[str, set[str]] = defaultdict(set)
+    for label, digest in zip(labels, digests, strict=True):
+        owners[digest].add(label)
+    return sum(len(names) > 1 for names in owners.values())

@@ -1,0 +1,140 @@
+"""Descriptions of classes, as files people edit, and as vectors a picture is scored against."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..encoders.base import Encoder
+from ..errors import DataError
+from ..features import encode_texts
+from ..files import write_atomic
+from ..store import FeatureStore
+
+
+@dataclass(frozen=True)
+class Descriptions:
+    """Texts for each class, in the order of the file.
+
+    Attributes:
+        texts: class → its texts; every class has at least one.
+    """
+
+    texts: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Descriptions:
+        """Read ``{"class": ["text", …], …}``.
+
+        Raises:
+            DataError: not such a file; a class twice, without texts, or with something that is not text.
+        """
+        try:
+            pairs = json.loads(Path(path).read_text("utf-8-sig"), object_pairs_hook=list)
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise DataError(f'{path} cannot be read: {error}. Write {{"class": ["text", …], …}}.') from error
+        return cls.of(pairs, str(path))
+
+    @classmethod
+    def of(cls, pairs: object, source: str = "The descriptions") -> Descriptions:
+        """Check what was read (a list of pairs, so that a class written twice is seen) or a dictionary."""
+        items = list(pairs.items()) if isinstance(pairs, Mapping) else pairs
+        if (
+            not isinstance(items, list)
+            or not items
+            or not all(isinstance(p, tuple | list) and len(p) == 2 for p in items)
+        ):
+            raise DataError(f'{source} hold no classes. Write {{"class": ["text", …], …}}.')
+        texts: dict[str, tuple[str, ...]] = {}
+        for label, lines in items:
+            if label in texts:
+                raise DataError(f"{source} name the class {label!r} twice. Merge its texts.")
+            lines = [lines] if isinstance(lines, str) else lines
+            if not isinstance(lines, list | tuple) or not all(isinstance(t, str) for t in lines):
+                raise DataError(
+                    f"{source}: the class {label!r} holds something that is not text. Write a list of texts."
+                )
+            kept = tuple(dict.fromkeys(t.strip() for t in lines if t.strip()))
+            if not kept:
+                raise DataError(f"{source}: the class {label!r} has no texts. Write at least one, or leave it out.")
+            texts[str(label)] = kept
+        return cls(texts)
+
+    def write(self, path: str | Path) -> None:
+        write_atomic(Path(path), json.dumps({k: list(v) for k, v in self.texts.items()}, indent=2, ensure_ascii=False))
+
+    def limited_to(self, classes: Sequence[str]) -> Descriptions:
+        """Those of these classes, in their order.
+
+        Raises:
+            DataError: a class has no descriptions.
+        """
+        missing = [c for c in classes if c not in self.texts]
+        if missing:
+            raise DataError(
+                f"There are no descriptions for {', '.join(map(repr, missing[:5]))}"
+                f"{f' and {len(missing) - 5} more classes' if len(missing) > 5 else ''}. "
+                "Name the classes in the descriptions exactly as in the pictures' labels."
+            )
+        return Descriptions({c: self.texts[c] for c in classes})
+
+
+def describe(label: str, text: str) -> str:
+    """Class name and descriptor as one sentence (Menon & Vondrick 2022, arXiv 2210.07183, section 2.2).
+
+    The authors' code takes any word beginning with the letter a for an article; here only *a*, *an* and *the* are.
+    """
+    first = text.split(maxsplit=1)[0].lower() if text.split() else ""
+    if first in ("a", "an", "the", "used"):
+        return f"{label}, which is {text}"
+    if first in ("has", "often", "typically", "may", "can", "is"):
+        return f"{label}, which {text}"
+    return f"{label}, which has {text}"
+
+
+@dataclass(frozen=True)
+class WordBank:
+    """Descriptions as unit vectors.
+
+    Attributes:
+        classes: whose they are.
+        texts: as people wrote them.
+        owner: index of each text's class.
+        vectors: one unit row a text.
+    """
+
+    classes: tuple[str, ...]
+    texts: tuple[str, ...]
+    owner: Int[Tensor, n]
+    vectors: Float[Tensor, "n d"]
+
+    @classmethod
+    def build(
+        cls, encoder: Encoder, descriptions: Descriptions, *, with_names: bool, store: FeatureStore | None = None
+    ) -> WordBank:
+        """Encode every text, alone or as a sentence with its class's name."""
+        classes = tuple(descriptions.texts)
+        rows = [(i, c, t) for i, c in enumerate(classes) for t in descriptions.texts[c]]
+        sentences = [describe(c, t) if with_names else t for _, c, t in rows]
+        vectors = encode_texts(encoder, sentences, store)
+        return cls(classes, tuple(t for _, _, t in rows), torch.tensor([i for i, _, _ in rows]), vectors)
+
+    def scores(self, joint: Float[Tensor, "b d"]) -> Float[Tensor, "b n"]:
+        """Cosine of each picture with each text."""
+        return joint @ self.vectors.T
+
+    def class_weight(self) -> Float[Tensor, "k d"]:
+        """Rows whose product with a picture is the mean cosine over the class's texts (their equation 1)."""
+        counts = torch.bincount(self.owner, minlength=len(self.classes)).clamp(min=1)
+        total = torch.zeros(len(self.classes), self.vectors.shape[1]).index_add_(0, self.owner, self.vectors)
+        return total / counts[:, None]
+
+    def of(self, index: int) -> list[int]:
+        """Positions of a class's texts."""
+        return (self.owner == index).nonzero()[:, 0].tolist()

@@ -1,0 +1,197 @@
+"""Encoder = trunk (pixels → features, 99 % of the cost, any engine) + head (features → pooled vector, torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ..errors import ModelError
+from ..types import Transform
+from .engines import Engine, make_engine
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a trunk arranges its features.
+
+    Attributes:
+        kind: ``"nchw"`` ``(b, c, h, w)``, ``"nhwc"`` ``(b, h, w, c)`` or ``"tokens"`` ``(b, t, d)``.
+        grid: ``(h, w)`` of the patch tokens; only for tokens.
+        prefix: class and register tokens before the patch tokens; only for tokens.
+    """
+
+    kind: Literal["nchw", "nhwc", "tokens"] = "nchw"
+    grid: tuple[int, int] | None = None
+    prefix: int = 0
+
+    def to_grid(self, features: Tensor) -> Float[Tensor, "b c h w"]:
+        """The spatial part of the features, channels second."""
+        if self.kind == "nchw":
+            return features
+        if self.kind == "nhwc":
+            return features.permute(0, 3, 1, 2)
+        if self.grid is None:
+            raise ModelError("A token layout needs a grid. Pass Layout('tokens', grid=(h, w), prefix=n).")
+        return features[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
+
+
+class GlobalAverage(nn.Module):
+    """Pooling by the mean over space: the head for which explanations have a closed form."""
+
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
+        return features.mean((2, 3))
+
+
+class TextTower(Protocol):
+    """The words half of an encoder: sentences and pictures in one space."""
+
+    fingerprint: str
+    logit_scale: float
+    templates: tuple[str, ...]
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Sentences → unit vectors."""
+        ...
+
+    def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
+        """Pooled picture features → the space of the sentences, affine, not yet of unit length; differentiable."""
+        ...
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one pass through the encoder saw.
+
+    Attributes:
+        features: as the trunk arranges them.
+        pooled: ``(b, d)``.
+    """
+
+    features: Tensor
+    pooled: Float[Tensor, "b d"]
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+    def __getitem__(self, index: slice) -> Look:
+        return Look(self.features[index], self.pooled[index])
+
+
+class Encoder:
+    """A pretrained network, split into trunk and head, with its own transform.
+
+    Args:
+        name: what the user calls it, for example ``"lite0"`` or ``"timm:resnet18"``.
+        transform: the model's own preprocessing.
+        trunk: returns the plain trunk module; called only when an engine needs it.
+        head: features → pooled vector, differentiable.
+        layout: how the features are arranged.
+        fingerprint: digest of weights and transform; equal fingerprints give equal features.
+        classifier: the network's own last layer on pooled features, if it has one.
+        classes: names of the classifier's rows.
+        text: the words half, if there is one; called only when words are needed.
+        module: the whole network; for methods that need gradients inside the trunk.
+        engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        transform: Transform,
+        trunk: Callable[[], nn.Module],
+        head: nn.Module,
+        layout: Layout,
+        fingerprint: str,
+        classifier: nn.Linear | None = None,
+        classes: Sequence[str] = (),
+        text: Callable[[], TextTower] | None = None,
+        module: Callable[[], nn.Module] | None = None,
+        engine: str = "auto",
+    ) -> None:
+        self.name = name
+        self.transform = transform
+        self.head = head
+        self.layout = layout
+        self.fingerprint = fingerprint
+        self.classifier = classifier
+        self.classes = tuple(classes)
+        self._trunk = trunk
+        self._text = text
+        self._module = module or trunk
+        self._engine_name = engine
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What runs the trunk."""
+        return make_engine(self._engine_name, self._trunk, self.transform.input_size, self.fingerprint)
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The whole network as a plain module."""
+        return self._module()
+
+    @property
+    def has_text(self) -> bool:
+        return self._text is not None
+
+    @cached_property
+    def text(self) -> TextTower:
+        """The words half.
+
+        Raises:
+            ModelError: the encoder has none.
+        """
+        if self._text is None:
+            raise ModelError(
+                f"The encoder {self.name!r} has no text half. Words need an image-text model: "
+                "the embedded 'lite0', 'open_clip:MODEL/PRETRAINED' or a CLIP or SigLIP under 'hf:'."
+            )
+        return self._text()
+
+    @property
+    def is_average(self) -> bool:
+        """True when the head is a plain mean over space, so that Grad-CAM is one einsum."""
+        return isinstance(self.head, GlobalAverage)
+
+    def pixels(self, pictures: Sequence[np.ndarray]) -> Float[Tensor, "b 3 h w"]:
+        """uint8 views ``(h, w, 3)`` → the network's normalised input."""
+        batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+        mean = torch.tensor(self.transform.mean).view(1, 3, 1, 1) * 255
+        std = torch.tensor(self.transform.std).view(1, 3, 1, 1) * 255
+        return (batch - mean) / std
+
+    def forward_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
+        """Pixels → features, in the chosen engine, without gradients."""
+        return self.engine(pixels)
+
+    def look(self, pixels: Float[Tensor, "b 3 h w"]) -> Look:
+        """The one pass from which prediction and all evidence come."""
+        features = self.forward_features(pixels)
+        with torch.no_grad():
+            return Look(features, self.head(features))
+
+    def encode_image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Pixels → unit vectors in the space shared with text."""
+        with torch.no_grad():
+            return normalize(self.text.project(self.look(pixels).pooled), dim=1)
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Sentences → unit vectors in the space shared with pictures."""
+        return self.text.encode_text(list(texts))
+
+    def __repr__(self) -> str:
+        words = "with words" if self.has_text else "without words"
+        return f"Encoder({self.name!r}, {self.transform.input_size[1]} px, {len(self.classes)} own classes, {words})"
+
+    def describe(self) -> dict[str, Any]:
+        """Provenance, for cards and saved models."""
+        return {"encoder": self.name, "fingerprint": self.fingerprint, "transform": self.transform.to_json()}

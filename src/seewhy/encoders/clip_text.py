@@ -1,0 +1,70 @@
+"""The words half of CLIP-like encoders: batched, normalised, without gradients where none are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+PHOTO = ("a photo of a {}.",)
+"""The default template of openai/CLIP's README."""
+
+
+class ClipText:
+    """Sentences and pictures in one space.
+
+    Args:
+        fingerprint: digest of the weights.
+        logit_scale: what a cosine is multiplied with before the softmax, ``exp`` of the stored parameter.
+        encode: sentences → vectors, not normalised.
+        projection: pooled picture features → vectors, not normalised; ``None`` where pooling already gives them.
+        templates: prompts a class name is put into.
+        batch_size: sentences per pass.
+    """
+
+    def __init__(
+        self,
+        fingerprint: str,
+        logit_scale: float,
+        encode: Callable[[list[str]], Float[Tensor, "n d"]],
+        projection: nn.Module | None = None,
+        templates: tuple[str, ...] = PHOTO,
+        batch_size: int = 256,
+    ) -> None:
+        self.fingerprint = fingerprint
+        self.logit_scale = logit_scale
+        self.templates = templates
+        self.batch_size = batch_size
+        self.projection = projection or nn.Identity()
+        self._encode = encode
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Sentences → unit vectors."""
+        n = self.batch_size
+        parts = [self._encode(list(texts[i : i + n])) for i in range(0, len(texts), n)]
+        return F.normalize(torch.cat(parts).float(), dim=-1)
+
+    def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
+        """Pooled picture features → unit vectors; differentiable."""
+        return F.normalize(self.projection(pooled), dim=-1)
+
+
+def cut_padding(tokens: Int[Tensor, "n t"], pad: int = 0) -> Int[Tensor, "n t"]:
+    """Tokens up to the longest sentence. Exact where attention is causal and pooling reads the end token."""
+    used = (tokens != pad).any(0).nonzero()
+    return tokens[:, : int(used.max()) + 1] if len(used) else tokens[:, :1]
+
+
+class Projection(nn.Module):
+    """Multiplication with a matrix kept as a bare parameter."""
+
+    def __init__(self, matrix: Float[Tensor, "p d"]) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(matrix.detach(), requires_grad=False)
+
+    def forward(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
+        return pooled @ self.matrix

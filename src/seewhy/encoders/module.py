@@ -1,0 +1,254 @@
+"""An encoder from any ``nn.Module`` and the name of a layer in it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import ModelError, UnknownNameError
+from ..types import Transform
+from .base import Encoder, Layout
+from .cut import cut_by_graph, cut_by_hooks
+from .split import Split, average_if_equal, example_pixels, fingerprint, freeze, prove, same
+
+log = logging.getLogger("seewhy")
+
+
+def from_module(
+    module: nn.Module,
+    *,
+    target_layer: str | nn.Module | None = None,
+    transform: Transform,
+    classes: Sequence[str] = (),
+    name: str = "module",
+    layout: Layout | None = None,
+    engine: str = "auto",
+) -> Encoder:
+    """An encoder from a frozen copy of a network; the network handed in is left exactly as it was.
+
+    The copy is a snapshot: training on changes the original only. With a clean graph the head costs what lies behind
+    the layer; where ``torch.fx`` cannot follow the network, the head runs the whole of it once more.
+
+    Args:
+        module: ``(b, 3, h, w)`` → ``(b, k)``.
+        target_layer: the layer whose output is explained, by name or itself; ``None`` takes the last one that still has
+            a place for everything, and says which on the logger ``seewhy``.
+        transform: the network's preprocessing.
+        classes: names of the outputs.
+        name: what to call the encoder.
+        layout: how the layer arranges its output; needed for tokens whose grid cannot be told.
+        engine: what runs the trunk.
+
+    Raises:
+        UnknownNameError: there is no such layer; carries the nearest names.
+        ModelError: the layer cannot be a cut, or the classes do not match.
+    """
+    found = _layer_name(module, target_layer)
+    twin = frozen_copy(module)
+    split, classifier, found, layout = split_module(twin, found, layout, transform.input_size, name)
+    if target_layer is None:
+        log.info("%s: target layer %r", name, found)
+    if classes and (classifier is None or len(classes) != classifier.out_features):
+        n = "no linear last layer" if classifier is None else f"{classifier.out_features} outputs"
+        raise ModelError(
+            f"{name} was given {len(classes)} class names and has {n}. One name per output was expected. "
+            "Pass classes in the order of the outputs."
+        )
+    if classifier is not None and not classes:
+        classes = [f"class {i}" for i in range(classifier.out_features)]
+    return Encoder(
+        name=name,
+        transform=transform,
+        trunk=lambda: split.trunk,
+        head=split.head,
+        layout=layout,
+        fingerprint=fingerprint(twin, transform),
+        classifier=classifier,
+        classes=classes,
+        module=lambda: twin,
+        engine=engine,
+    )
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """A copy in evaluation mode without gradients; the gradients of the original are not copied."""
+    memo: dict[int, object] = {
+        id(p): nn.Parameter(p.detach().clone(), requires_grad=False) for p in module.parameters()
+    }
+    try:
+        return freeze(copy.deepcopy(module, memo))
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(
+            f"{type(module).__name__} cannot be copied: {error}. A network that copy.deepcopy copies was expected. "
+            "Remove tensors with a gradient history from its attributes."
+        ) from error
+
+
+def split_module(
+    module: nn.Module, layer: str | None, layout: Layout | None, size: tuple[int, int], name: str
+) -> tuple[Split, nn.Linear | None, str, Layout]:
+    """Cut a network behind a layer and before its last linear layer.
+
+    Returns:
+        The halves, the last linear layer if the network ends with one, the layer's name and its layout.
+    """
+    pixels = example_pixels(size)
+    trace = _watch(module, pixels)
+    if trace.output.ndim != 2:
+        raise ModelError(
+            f"{name} gives {tuple(trace.output.shape)} for one picture. One vector per picture, (b, k), was expected. "
+            "Wrap it in a module that pools."
+        )
+    if layer is None:
+        layer, layout = _last_place(module, trace, name, layout)
+    elif layout is None:
+        layout = _layout_of(layer, trace, name)
+    linear = trace.last_linear(module)
+    parts = cut_by_graph(module, layer, linear) or cut_by_hooks(module, layer, linear, size)
+    with torch.no_grad():
+        features = parts[0](pixels)
+    head = average_if_equal(parts[1], features, layout)
+    split = Split(freeze(parts[0]), freeze(head), layout)
+    expected = trace.output if linear is None else trace.inputs[linear]
+    prove(split, pixels, expected, f"{name} at {layer!r}")
+    _require_gradient(split, features, f"{name} at {layer!r}")
+    classifier = module.get_submodule(linear) if linear is not None else None
+    if classifier is not None and not same(classifier(expected), trace.output):
+        classifier = None
+    return split, classifier, layer, layout  # type: ignore[return-value]
+
+
+@dataclass
+class Trace:
+    """What every layer took and gave in one pass, in the order in which layers finished."""
+
+    output: Tensor = field(default_factory=lambda: torch.empty(0))
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+
+    def last_linear(self, module: nn.Module) -> str | None:
+        """The linear layer whose output is the network's output, itself."""
+        for name, out in reversed(self.outputs.items()):
+            if isinstance(module.get_submodule(name), nn.Linear) and out is self.output:
+                return name if self.calls[name] == 1 else None
+        return None
+
+
+def _watch(module: nn.Module, pixels: Tensor) -> Trace:
+    trace = Trace()
+    handles = []
+    for name, layer in module.named_modules():
+        if not name:
+            continue
+
+        def look(_: nn.Module, args: tuple[object, ...], out: object, name: str = name) -> None:
+            trace.calls[name] = trace.calls.get(name, 0) + 1
+            if isinstance(out, Tensor):
+                trace.outputs.pop(name, None)
+                trace.outputs[name] = out
+            if args and isinstance(args[0], Tensor):
+                trace.inputs[name] = args[0]
+
+        handles.append(layer.register_forward_hook(look))
+    try:
+        with torch.no_grad():
+            trace.output = module(pixels)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not isinstance(trace.output, Tensor):
+        raise ModelError(
+            f"{type(module).__name__} gives a {type(trace.output).__name__}. A tensor was expected. "
+            "Wrap it in a module that returns its logits."
+        )
+    return trace
+
+
+def _layer_name(module: nn.Module, layer: str | nn.Module | None) -> str | None:
+    names = {name: m for name, m in module.named_modules() if name}
+    if layer is None:
+        return None
+    if isinstance(layer, str):
+        if layer not in names:
+            raise UnknownNameError(f"layer of {type(module).__name__}", layer, names)
+        return layer
+    for name, candidate in names.items():
+        if candidate is layer:
+            return name
+    raise ModelError(
+        f"The target layer, a {type(layer).__name__}, is not inside {type(module).__name__}. One of its own layers was "
+        "expected. Pass it by name; see dict(module.named_modules())."
+    )
+
+
+def _maps(trace: Trace) -> list[str]:
+    return [n for n, out in trace.outputs.items() if out.ndim == 4 and out.shape[2] * out.shape[3] > 1]
+
+
+def _layout_of(layer: str, trace: Trace, name: str) -> Layout:
+    """Layout of a layer the user chose."""
+    out = trace.outputs.get(layer)
+    if out is None or trace.calls[layer] != 1:
+        raise ModelError(
+            f"The layer {layer!r} of {name} runs {trace.calls.get(layer, 0)} times or gives no single tensor. A layer "
+            "that runs once and gives one tensor was expected. Choose the layer around it."
+        )
+    if out.ndim == 4:
+        return Layout("nchw")
+    before = {n: trace.outputs[n] for n in _maps(trace)}
+    grid = tuple(list(before.values())[-1].shape[2:]) if before else None
+    if out.ndim == 3 and grid is not None and 0 <= out.shape[1] - grid[0] * grid[1] <= 16:
+        return Layout("tokens", grid, out.shape[1] - grid[0] * grid[1])  # type: ignore[arg-type]
+    raise ModelError(
+        f"The layer {layer!r} of {name} gives {tuple(out.shape)}. A map (b, c, h, w), or tokens with a known grid, was "
+        "expected. Choose another layer, or pass layout=Layout('tokens', grid=(h, w), prefix=n)."
+    )
+
+
+def _last_place(module: nn.Module, trace: Trace, name: str, layout: Layout | None) -> tuple[str, Layout]:
+    """The last layer with places: the block before the last one of a token network, or the last map."""
+    order = [n for n in trace.outputs if trace.calls[n] == 1]
+    maps = [n for n in _maps(trace) if trace.calls[n] == 1]
+    if not maps:
+        raise ModelError(
+            f"{name} has no layer that gives a map (b, c, h, w). A network with places was expected. "
+            "Pass target_layer and layout."
+        )
+    grid = trace.outputs[maps[-1]].shape[2:]
+    tokens = [n for n in order[order.index(maps[-1]) :] if _are_tokens(trace.outputs[n], grid)]
+    for block in reversed(tokens):
+        parent, _, _ = block.rpartition(".")
+        if not isinstance(module.get_submodule(parent), nn.Sequential | nn.ModuleList):
+            continue
+        siblings = [n for n in tokens if n.rpartition(".")[0] == parent]
+        if len(siblings) > 1:
+            chosen = siblings[-2]
+            n = trace.outputs[chosen].shape[1] - grid[0] * grid[1]
+            return chosen, layout or Layout("tokens", (grid[0], grid[1]), n)
+    return maps[-1], layout or Layout("nchw")
+
+
+def _are_tokens(out: Tensor, grid: Sequence[int]) -> bool:
+    return out.ndim == 3 and 0 <= out.shape[1] - grid[0] * grid[1] <= 16
+
+
+def _require_gradient(split: Split, features: Float[Tensor, "b ..."], name: str) -> None:
+    """Refuse a layer whose places the prediction does not read."""
+    leaf = features.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        pooled = split.head(leaf)
+        weights = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(3))
+        (gradient,) = torch.autograd.grad((pooled * weights).sum(), leaf, allow_unused=True)
+    if gradient is None or not split.layout.to_grid(gradient).any():
+        raise ModelError(
+            f"{name}: the prediction reads no place of this layer, so every map would be zero (a class token is all "
+            "that is read after the last block). A layer before the last mixing of tokens was expected. "
+            "Choose the block before it, or target_layer=None."
+        )

@@ -1,0 +1,294 @@
+"""Encoders of open_clip: ``open_clip:MODEL/PRETRAINED`` (a tag or a file) and ``open_clip:local-dir:/folder``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import MissingExtraError, ModelError, UnknownNameError, WeightsError
+from ..types import Transform
+from .base import Encoder, Layout
+from .clip_text import ClipText, Projection, cut_padding
+from .hub import from_hub
+from .split import LastBlock, Method, Split, example_pixels, fingerprint, freeze, prove, replaced, run_and_record
+from .timm import split_timm
+
+log = logging.getLogger("seewhy")
+
+EXAMPLE = (
+    '{"preprocess_cfg": {"size": 224, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], '
+    '"interpolation": "bicubic", "resize_mode": "squash"}}'
+)
+KEYS = ("mean", "std", "interpolation", "resize_mode")
+WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+@dataclass
+class Source:
+    """Where a model comes from.
+
+    Attributes:
+        model: open_clip's model name, with its schema.
+        pretrained: tag or file.
+        preprocess: what the source says about preprocessing, over open_clip's own.
+        quick_gelu: activation the weights were trained with, where the source says so.
+        repo: repository on the hub, or nothing.
+        files: weight files that would do.
+    """
+
+    model: str
+    pretrained: str | None = None
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    quick_gelu: bool | None = None
+    repo: str = ""
+    files: tuple[str, ...] = WEIGHT_FILES
+
+
+def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
+    """An open_clip network with its own transform, tokenizer and activation.
+
+    Args:
+        name: ``"ViT-B-32/laion2b_s34b_b79k"``, ``"ViT-B-32//path/to/weights.safetensors"``,
+            ``"local-dir:/folder"`` or ``"hf-hub:ORG/NAME"``.
+        engine: what runs the trunk.
+        options: passed to ``open_clip.create_model``.
+
+    Raises:
+        UnknownNameError: no such model or tag; carries the nearest names.
+        WeightsError: the weights are not on this machine and cannot be fetched.
+        ModelError: the preprocessing is not known or cannot be expressed.
+    """
+    try:
+        import open_clip
+    except ImportError as error:
+        raise MissingExtraError("open-clip", "open_clip") from error
+    source = find_source(name)
+    folder = f"open_clip:local-dir:/path/to/{source.repo.split('/')[-1]}"
+    context = from_hub(f"open_clip:{name}", source.repo, source.files, folder) if source.repo else nullcontext()
+    forced = {"force_quick_gelu": True} if source.quick_gelu else {}
+    try:
+        with context:
+            model = open_clip.create_model(
+                source.model, source.pretrained, require_pretrained=True, force_preprocess_cfg=source.preprocess,
+                pretrained_hf=False, **forced, **options,
+            )  # fmt: skip
+            tokenizer = open_clip.get_tokenizer(source.model)
+    except (RuntimeError, ValueError, FileNotFoundError) as error:
+        raise WeightsError(
+            f"'open_clip:{name}' cannot be loaded: {error}. Weights that fit the model were expected. "
+            "Check the model name, and that the file is complete."
+        ) from error
+    return _encoder(freeze(model), tokenizer, f"open_clip:{name}", engine)
+
+
+def find_source(name: str) -> Source:
+    """What the user's name means, with everything that must be known before weights are loaded."""
+    import open_clip
+
+    schema, _, rest = name.partition(":")
+    if schema == "local-dir":
+        return _from_folder(name, Path(rest).expanduser())
+    if schema == "hf-hub":
+        return Source(name, repo=rest)
+    model, _, pretrained = name.partition("/")
+    if model not in open_clip.list_models():
+        raise UnknownNameError("open_clip model", model, open_clip.list_models())
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    config = open_clip.get_model_config(model) or {}
+    if pretrained in tags:
+        known = open_clip.get_pretrained_cfg(model, pretrained)
+        quick = bool(known.get("quick_gelu"))
+        repo, _, file = known.get("hf_hub", "").rpartition("/")
+        return Source(model, pretrained, quick_gelu=quick, repo=repo, files=(file,) if file else WEIGHT_FILES)
+    if not Path(pretrained).expanduser().is_file():
+        if "/" in pretrained or not tags:
+            raise WeightsError(
+                f"'open_clip:{name}': there is no file {pretrained!r}. A tag or a weights file was expected. "
+                f"Tags of {model}: {', '.join(tags) or 'none'}."
+            )
+        raise UnknownNameError(f"pretrained tag of {model}", pretrained, tags)
+    return _from_file(name, model, Path(pretrained).expanduser(), tags, config)
+
+
+def _from_folder(name: str, folder: Path) -> Source:
+    config = folder / "open_clip_config.json"
+    if not config.is_file():
+        raise WeightsError(
+            f"'open_clip:{name}' has no open_clip_config.json. A folder with open_clip_config.json and "
+            "open_clip_model.safetensors was expected. Copy both from the hub."
+        )
+    if not any(f.suffix in (".safetensors", ".bin", ".pth") for f in folder.iterdir()):
+        raise WeightsError(
+            f"'open_clip:{name}' has no weights. open_clip_model.safetensors beside open_clip_config.json was "
+            "expected. Copy it from the hub."
+        )
+    data = json.loads(config.read_text(encoding="utf-8"))
+    _require_preprocessing(name, data.get("preprocess_cfg", {}), str(config))
+    return Source(f"local-dir:{folder}")
+
+
+def _from_file(name: str, model: str, path: Path, tags: list[str], config: dict[str, Any]) -> Source:
+    """A bare weights file: its preprocessing from a side-car, or from tags that all agree."""
+    import open_clip
+
+    sidecar = path.with_name(path.name + ".json")
+    if sidecar.is_file():
+        data = json.loads(sidecar.read_text(encoding="utf-8"))
+        preprocess = data.get("preprocess_cfg", {})
+        _require_preprocessing(name, preprocess, str(sidecar))
+        return Source(model, str(path), preprocess, bool(data.get("quick_gelu", config.get("quick_gelu"))))
+    cfgs = [open_clip.get_pretrained_cfg(model, tag) for tag in tags]
+    ways = {json.dumps({key: cfg.get(key) for key in KEYS}) for cfg in cfgs}
+    preprocess = json.loads(ways.pop()) if len(ways) == 1 else {}
+    _require_preprocessing(name, preprocess, str(sidecar))
+    quick = {bool(cfg.get("quick_gelu")) for cfg in cfgs}
+    if quick != {bool(config.get("quick_gelu"))}:
+        log.warning(
+            "open_clip:%s does not say its activation and is computed with %s. If it is an OpenAI, MetaCLIP or DFN "
+            'checkpoint, write "quick_gelu": true into %s.',
+            name, "QuickGELU" if config.get("quick_gelu") else "GELU", sidecar.name,
+        )  # fmt: skip
+    return Source(model, str(path), preprocess)
+
+
+def _require_preprocessing(name: str, preprocess: dict[str, Any], where: str) -> None:
+    missing = [key for key in KEYS if preprocess.get(key) is None]
+    if missing:
+        raise ModelError(
+            f"'open_clip:{name}' does not say its preprocessing: {', '.join(missing)} not in {where}. "
+            f"SeeWhy never guesses it. Write there, with the model's own numbers: {EXAMPLE}"
+        )
+
+
+def transform_of(preprocess: dict[str, Any], name: str) -> Transform:
+    """open_clip's evaluation preprocessing as a Transform."""
+    size = preprocess["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    mode = preprocess["resize_mode"]
+    resize: int | tuple[int, int]
+    if mode == "squash":
+        resize = (height, width)
+    elif mode == "shortest" and height == width:
+        resize = height
+    else:
+        raise ModelError(
+            f"{name} prepares pictures with resize mode {mode!r} to {height} x {width} pixels. 'squash', or 'shortest' "
+            "with a square input, was expected. Choose another model."
+        )
+    mean, std = tuple(map(float, preprocess["mean"])), tuple(map(float, preprocess["std"]))
+    return Transform((height, width), resize, preprocess["interpolation"], mean, std)  # type: ignore[arg-type]
+
+
+def _encoder(model: Any, tokenizer: Any, name: str, engine: str) -> Encoder:
+    transform = transform_of(model.visual.preprocess_cfg, name)
+    split, projection = split_visual(model.visual, transform.input_size, name)
+    digest = fingerprint(model, transform)
+    scale = math.exp(float(model.logit_scale.detach().reshape(-1)[0]))
+
+    def text() -> ClipText:
+        return ClipText(digest, scale, lambda texts: encode_tokens(model, tokenizer(texts)), projection)
+
+    return Encoder(
+        name=name,
+        transform=transform,
+        trunk=lambda: split.trunk,
+        head=split.head,
+        layout=split.layout,
+        fingerprint=digest,
+        text=text,
+        module=lambda: model.visual,
+        engine=engine,
+    )
+
+
+def encode_tokens(model: Any, tokens: Tensor) -> Float[Tensor, "n d"]:
+    """Tokens → vectors; padding is cut where causal attention and end-token pooling make it irrelevant."""
+    from open_clip.transformer import text_global_pool
+
+    tower = model.text if hasattr(model, "text") else model
+    pool = getattr(tower, "pool_type", getattr(model, "text_pool_type", ""))
+    mask = getattr(tower, "attn_mask", None)
+    plain = getattr(tower, "cls_emb", None) is None and not getattr(tower, "use_pad_mask", False)
+    if pool not in ("argmax", "eos") or mask is None or not plain:
+        return model.encode_text(tokens)
+    tokens = cut_padding(tokens, int(getattr(tower, "pad_id", 0) or 0))
+    n = tokens.shape[1]
+    x = tower.token_embedding(tokens) + tower.positional_embedding[:n]
+    x = tower.ln_final(tower.transformer(x, attn_mask=mask[:n, :n]))
+    end = getattr(tower, "eos_id", getattr(model, "text_eos_id", None))
+    x = text_global_pool(x, tokens, pool, eos_token_id=end)
+    projection = tower.text_projection
+    if projection is None:
+        return x
+    return projection(x) if isinstance(projection, nn.Linear) else x @ projection
+
+
+class VisualTail(nn.Module):
+    """What follows the last block of open_clip's ViT: norm and pooling, without the projection."""
+
+    def __init__(self, visual: nn.Module) -> None:
+        super().__init__()
+        self.visual = replaced(visual, {"conv1": nn.Identity(), "transformer": nn.Identity()})
+
+    def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]:
+        return self.visual._pool(tokens)[0]  # type: ignore[operator]
+
+
+class Embedded(nn.Module):
+    """open_clip's ViT up to the input of its last block."""
+
+    def __init__(self, visual: Any) -> None:
+        super().__init__()
+        blocks = nn.ModuleList(list(visual.transformer.resblocks)[:-1])
+        self.visual = replaced(visual, {"transformer.resblocks": blocks})
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b t d"]:
+        return self.visual.transformer(self.visual._embeds(pixels))  # type: ignore[operator]
+
+
+def split_visual(visual: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Module | None]:
+    """Cut a picture tower; beside the halves, the projection into the space shared with text."""
+    pixels = example_pixels(size)
+    kind = type(visual).__name__
+    if kind == "TimmModel":
+        split, _ = split_timm(visual.trunk, size, name)
+        if isinstance(getattr(visual.head, "pool", None), nn.Module):
+            split = Split(split.trunk, freeze(visual.head), split.layout)
+            return split, None
+        return split, visual.head if len(visual.head) else _timm_classifier(visual.trunk)
+    if kind == "ModifiedResNet":
+        trunk = Method(replaced(visual, {"attnpool": nn.Identity()}), "forward")
+        split = Split(freeze(trunk), visual.attnpool, Layout("nchw"))
+        projection: nn.Module | None = None
+    elif kind == "VisionTransformer":
+        transformer = visual.transformer
+        last = replaced(transformer, {"resblocks": nn.ModuleList([transformer.resblocks[-1]])})
+        split = Split(
+            freeze(Embedded(visual)),
+            freeze(LastBlock(last, VisualTail(visual))),
+            Layout("tokens", tuple(visual.grid_size), 1),
+        )
+        projection = Projection(visual.proj) if visual.proj is not None else None
+    else:
+        raise ModelError(
+            f"{name} has a picture tower {kind} that SeeWhy has no cut for. VisionTransformer, ModifiedResNet or "
+            "TimmModel was expected. Use seewhy.encoders.module.from_module with a target_layer."
+        )
+    out, _ = run_and_record(lambda: visual(pixels), visual)
+    whole = Split(split.trunk, nn.Sequential(split.head, projection or nn.Identity()), split.layout)
+    prove(whole, pixels, out[0] if isinstance(out, tuple) else out, name)
+    return split, projection
+
+
+def _timm_classifier(trunk: Any) -> nn.Module | None:
+    """With ``proj=''`` open_clip projects with the timm network's own classifier."""
+    classifier = trunk.get_classifier()
+    return classifier if isinstance(classifier, nn.Linear) else None

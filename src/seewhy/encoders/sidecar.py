@@ -1,0 +1,179 @@
+"""What must be known about a bare weights file, from its own metadata or from ``FILE.json`` beside it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ModelError, WeightsError
+from ..types import Transform
+
+EXAMPLE = (
+    '{"architecture": "resnet18", "num_classes": 2, "classes": ["healthy", "ill"], "transform": {"input_size": '
+    '[224, 224], "resize": 256, "interpolation": "bicubic", "mean": [0.485, 0.456, 0.406], '
+    '"std": [0.229, 0.224, 0.225]}}'
+)
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file and what is said about it.
+
+    Attributes:
+        path: the file.
+        said: its metadata, side-car over file.
+    """
+
+    path: Path
+    said: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> WeightsFile:
+        """Read the metadata, not yet the weights.
+
+        Raises:
+            WeightsError: there is no such file, or it is damaged.
+        """
+        path = Path(path).expanduser()
+        if not path.is_file():
+            raise WeightsError(
+                f"There is no file {str(path)!r}. A .safetensors or .pth file was expected. Check the path."
+            )
+        said: dict[str, Any] = {}
+        if path.suffix == ".safetensors":
+            said = _metadata(path)
+        sidecar = path.with_name(path.name + ".json")
+        if sidecar.is_file():
+            try:
+                said |= json.loads(sidecar.read_text(encoding="utf-8"))
+            except (ValueError, TypeError) as error:
+                raise ModelError(
+                    f"{str(sidecar)!r} cannot be read: {error}. A JSON object was expected. For example: {EXAMPLE}"
+                ) from error
+        return cls(path, said)
+
+    def require(self, keys: Iterable[str]) -> None:
+        """Refuse a file that does not say what is needed.
+
+        Raises:
+            ModelError: names the missing keys and shows an example.
+        """
+        missing = [key for key in keys if self.said.get(key) is None]
+        if missing:
+            raise ModelError(
+                f"{str(self.path)!r} does not say its {', '.join(missing)}. SeeWhy never guesses it. "
+                f"Write it into {self.path.name + '.json'!r} beside the file, for example: {EXAMPLE}"
+            )
+
+    @property
+    def transform(self) -> Transform:
+        """The preprocessing.
+
+        Raises:
+            ModelError: not said, or not complete.
+        """
+        self.require(["transform"])
+        try:
+            return Transform.from_json(self.said["transform"])
+        except (KeyError, TypeError) as error:
+            raise ModelError(
+                f"The transform of {str(self.path)!r} is not complete: {error} is missing. SeeWhy never guesses it. "
+                f"For example: {EXAMPLE}"
+            ) from error
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(str(c) for c in self.said.get("classes") or ())
+
+    @property
+    def num_classes(self) -> int:
+        """Rows of the last layer; 0 for a network without one.
+
+        Raises:
+            ModelError: not said, or not the number of class names.
+        """
+        self.require([] if self.classes else ["num_classes"])
+        n = int(self.said.get("num_classes") or len(self.classes))
+        if self.classes and n != len(self.classes):
+            raise ModelError(
+                f"{str(self.path)!r} says num_classes {n} and names {len(self.classes)} classes. Equal numbers were "
+                "expected. Correct one of them."
+            )
+        return n
+
+    def weights(self) -> dict[str, Tensor]:
+        """The tensors; no code in the file is ever run.
+
+        Raises:
+            WeightsError: damaged, or not only tensors.
+        """
+        try:
+            if self.path.suffix == ".safetensors":
+                from safetensors.torch import load_file
+
+                return load_file(self.path)
+            found = torch.load(self.path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise WeightsError(
+                f"{str(self.path)!r} holds more than tensors, and loading it could run code. A state dict was "
+                "expected. Where you trust it: torch.save(model.state_dict(), path), or better safetensors."
+            ) from error
+        except Exception as error:
+            raise _damaged(self.path, error) from error
+        for key in ("state_dict", "model", "model_state_dict"):
+            if isinstance(found, dict) and isinstance(found.get(key), dict):
+                found = found[key]
+        if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+            raise WeightsError(
+                f"{str(self.path)!r} holds no state dict. Names and tensors were expected. "
+                "Write it with torch.save(model.state_dict(), path)."
+            )
+        tensors = OrderedDict((name.removeprefix("module."), tensor) for name, tensor in found.items())
+        tensors._metadata = getattr(found, "_metadata", {})  # type: ignore[attr-defined]  # layer versions
+        return tensors
+
+    def load_into(self, module: torch.nn.Module, architecture: str) -> None:
+        """Fill a network with the tensors, all of them.
+
+        Raises:
+            WeightsError: they do not fit; says the first differences.
+        """
+        try:
+            module.load_state_dict(self.weights(), strict=True)
+        except (RuntimeError, ValueError) as error:
+            lines = [line.strip() for line in str(error).splitlines()][-3:]
+            raise WeightsError(
+                f"{str(self.path)!r} does not fit {architecture}: {' '.join(lines)} The weights of exactly this "
+                "architecture and number of classes were expected. Correct 'architecture' or 'num_classes'."
+            ) from error
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """safetensors keeps strings only; lists and objects are JSON in them."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            raw = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+    said: dict[str, Any] = {}
+    for key, value in raw.items():
+        try:
+            said[key] = json.loads(value)
+        except ValueError:
+            said[key] = value
+    return said
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return WeightsError(f"{str(path)!r} cannot be read: {reason}. A complete weights file was expected. Copy it again.")

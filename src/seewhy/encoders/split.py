@@ -1,0 +1,211 @@
+"""Where a network is cut in two, and how the cut is proven: trunk then head must equal the network itself."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from ..types import Transform
+from .base import GlobalAverage, Layout
+
+
+@dataclass(frozen=True)
+class Split:
+    """A network in two halves.
+
+    Attributes:
+        trunk: pixels → features.
+        head: features → pooled vector.
+        layout: how the features are arranged.
+    """
+
+    trunk: nn.Module
+    head: nn.Module
+    layout: Layout
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """A module we own, in evaluation mode and without parameter gradients."""
+    return module.eval().requires_grad_(False)
+
+
+def fingerprint(module: nn.Module, transform: Transform) -> str:
+    """Digest of every weight (name, type, shape, bytes) and of the transform; 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if not isinstance(tensor, Tensor):
+            continue
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    digest.update(transform.fingerprint.encode())
+    return digest.hexdigest()[:16]
+
+
+def replaced(module: nn.Module, changes: Mapping[str, nn.Module]) -> nn.Module:
+    """A second view of a network: every weight shared, some submodules exchanged, the original untouched.
+
+    Args:
+        module: the network.
+        changes: dotted submodule name → what stands there instead.
+    """
+    twin = copy.copy(module)
+    twin.__dict__["_modules"] = dict(module._modules)
+    below: dict[str, dict[str, nn.Module]] = {}
+    for name, new in changes.items():
+        child, _, rest = name.partition(".")
+        if rest:
+            below.setdefault(child, {})[rest] = new
+        else:
+            twin._modules[child] = new
+    for child, inner in below.items():
+        twin._modules[child] = replaced(module.get_submodule(child), inner)
+    return twin
+
+
+def example_pixels(size: tuple[int, int], batch: int = 1, seed: int = 0) -> Float[Tensor, "b 3 h w"]:
+    """Noise to prove a cut with; it leaves the global random state alone."""
+    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed))
+
+
+class Method(nn.Module):
+    """One method of a network as a module of its own.
+
+    Args:
+        module: the network.
+        method: name of the method to call.
+        keywords: constants it is called with.
+    """
+
+    def __init__(self, module: nn.Module, method: str, **keywords: Any) -> None:
+        super().__init__()
+        self.module = module
+        self.method = method
+        self.keywords = keywords
+
+    def forward(self, x: Tensor) -> Tensor:
+        return getattr(self.module, self.method)(x, **self.keywords)
+
+
+class LastBlock(nn.Module):
+    """The last transformer block and what follows it.
+
+    The cut lies before this block because behind it, with class-token pooling, no patch token has a gradient
+    (pytorch-grad-cam #513: an all-zero map without a warning).
+
+    Args:
+        block: the last block.
+        tail: what follows it: norm, pooling, projection.
+        keywords: what the block is called with beside the tokens, such as rotary positions.
+    """
+
+    def __init__(self, block: nn.Module, tail: nn.Module, keywords: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.block = block
+        self.tail = tail
+        self.keywords = dict(keywords or {})
+
+    def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]:
+        keywords = {name: moved(value, tokens.device) for name, value in self.keywords.items()}
+        out = self.block(tokens, **keywords)
+        return self.tail(out[0] if isinstance(out, tuple) else out)
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """A recorded constant on the device of the tokens."""
+    if isinstance(value, tuple):
+        return tuple(moved(part, device) for part in value)
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def run_and_record(run: Callable[[], Any], block: nn.Module) -> tuple[Any, dict[str, Any]]:
+    """One run of a network, and what one of its blocks is called with beside its first argument."""
+    seen: dict[str, Any] = {}
+
+    def look(_: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        names = list(inspect.signature(block.forward).parameters)[: len(args)]
+        seen.update(dict(zip(names[1:], args[1:], strict=True)) | keywords)
+
+    handle = block.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            out = run()
+    finally:
+        handle.remove()
+    return out, seen
+
+
+def follows(run: Callable[[], Any], first: nn.Module, second: nn.Module) -> bool:
+    """Whether the second module is fed exactly what the first one gives, whatever the weights are."""
+    given: list[Any] = []
+    taken: list[Any] = []
+    handles = [
+        first.register_forward_hook(lambda _m, _a, out: given.append(out)),
+        second.register_forward_pre_hook(lambda _m, args: taken.append(args[0])),
+    ]
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return len(given) == len(taken) == 1 and given[0] is taken[0]
+
+
+def average_if_equal(head: nn.Module, features: Tensor, layout: Layout) -> nn.Module:
+    """``GlobalAverage()`` if the head does exactly that on random features, else the head itself."""
+    if layout.kind != "nchw" or features.ndim != 4:
+        return head
+    noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        out = head(noise.clone())  # some heads work in place
+        equal = out.shape == noise.shape[:2] and torch.allclose(out, noise.mean((2, 3)), atol=1e-6)
+    return GlobalAverage() if equal else head
+
+
+def prove(split: Split, pixels: Float[Tensor, "b 3 h w"], expected: Float[Tensor, "b p"], name: str) -> Tensor:
+    """Check on noise that trunk then head is the network, and that the features fill the grid.
+
+    Args:
+        split: the two halves.
+        pixels: noise.
+        expected: what the network itself pools from it.
+        name: for the message.
+
+    Returns:
+        The pooled noise.
+
+    Raises:
+        ModelError: the cut is not clean.
+    """
+    with torch.no_grad():
+        features = split.trunk(pixels)
+        pooled = split.head(features)
+    if not same(pooled, expected):
+        raise ModelError(
+            f"{name} cannot be cut into trunk and head here: together they give something else than the network. "
+            "A clean cut is one tensor through which all information passes. "
+            "Use seewhy.encoders.module.from_module with another target_layer."
+        )
+    grid, prefix = split.layout.grid, split.layout.prefix
+    if split.layout.kind == "tokens" and (grid is None or features.shape[1] != grid[0] * grid[1] + prefix):
+        raise ModelError(
+            f"{name} gives {features.shape[1]} tokens; a grid of {grid} with {prefix} tokens before it was expected. "
+            "Use seewhy.encoders.module.from_module and give it the layout."
+        )
+    return pooled
+
+
+def same(ours: Tensor, theirs: Tensor) -> bool:
+    """Equal but for float32 rounding: both sides do the same operations, so next to nothing is allowed."""
+    if ours.shape != theirs.shape:
+        return False
+    return bool((ours - theirs).abs().max() <= 3e-6 * theirs.abs().max().clamp_min(1.0))

@@ -1,0 +1,122 @@
+"""Words for a picture classifier that was never trained with any: sentences mapped among its own class vectors.
+
+A classifier's weight row ``w_c`` points where pictures of class c lie in feature space, and class c has a name and a
+definition. Kernel ridge regression from sentence vectors to rows carries every other sentence there too (the
+semantic-to-visual regression of zero-shot learning, e.g. Elhoseiny et al. 2013, "Write a Classifier"; no picture is
+needed, so none can leak into an evaluation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import DataError
+
+Embed = Callable[[Sequence[str]], Tensor]
+"""Sentences → unit vectors ``(n, e)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextSpace:
+    """Sentences and pooled picture features in one space, both of unit length.
+
+    With ``k(s, t) = exp((s·t - 1) / width²)`` on sentence vectors (the RBF kernel, they have unit length):
+
+    * class: ``t_c = normalise(mean_j embed(text_cj))``, ``K_cc' = k(t_c, t_c')``
+    * rows: ``Y = normalise(w_c - mean(w))``, ``A = (K + ridge·I)⁻¹ Y``
+    * text: ``normalise(Σ_c k(s, t_c) A_c)``
+    * picture: ``normalise(pooled - mean)``, affine then of unit length
+
+    Cost: embedding the texts once, one ``(k, k)`` solve; then one kernel row per sentence.
+
+    Attributes:
+        centres: ``t_c`` ``(k, e)``.
+        coefficients: ``A`` ``(k, d)``.
+        mean: subtracted from pooled features ``(d,)``.
+        embed: sentences → unit vectors, the same as in fitting.
+        width: of the kernel.
+    """
+
+    centres: Float[Tensor, "k e"]
+    coefficients: Float[Tensor, "k d"]
+    mean: Float[Tensor, " d"]
+    embed: Embed
+    width: float
+
+    version: ClassVar[int] = 1
+
+    @classmethod
+    def fit(
+        cls,
+        weight: Float[Tensor, "k d"],
+        texts_per_class: Sequence[Sequence[str]],
+        embed: Embed,
+        *,
+        mean: Float[Tensor, " d"] | None = None,
+        width: float = 0.5,
+        ridge: float = 0.1,
+    ) -> TextSpace:
+        """Fit in closed form; the defaults were chosen by cross-validation over ImageNet classes, 800 seen, 200 not.
+
+        The figures are flat around them (width 0.35 to 0.5, ridge 0.03 to 0.3), and neither whitening by the rows'
+        covariance nor centring pictures on an estimated mean raised them, so pictures are only scaled by default.
+
+        Args:
+            weight: the classifier's rows.
+            texts_per_class: what is said about each class, at least one text.
+            embed: sentences → unit vectors.
+            mean: pooled feature of an average picture; zero where unknown.
+            width: of the kernel.
+            ridge: how far rows may be missed.
+
+        Raises:
+            DataError: a class has no text, or the number of classes is not that of the rows.
+        """
+        counts = torch.tensor([len(texts) for texts in texts_per_class])
+        if len(counts) != len(weight) or not bool((counts > 0).all()):
+            raise DataError(
+                f"{len(weight)} classifier rows were given with texts for {int((counts > 0).sum())} classes. "
+                "Each row needs at least one text. Pass one list of texts per row."
+            )
+        vectors = embed([text for texts in texts_per_class for text in texts])
+        centres = F.normalize(torch.stack([own.mean(0) for own in vectors.split(counts.tolist())]), dim=1)
+        gram = kernel(centres, centres, width).double()
+        rows = F.normalize(weight.detach() - weight.detach().mean(0), dim=1).double()
+        coefficients = torch.linalg.solve(gram + ridge * torch.eye(len(gram), dtype=torch.float64), rows)
+        mean = torch.zeros(weight.shape[1]) if mean is None else mean.detach()
+        return cls(centres, coefficients.float().contiguous(), mean, embed, width)
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Sentences → unit vectors among the pictures."""
+        return F.normalize(kernel(self.embed(texts), self.centres, self.width) @ self.coefficients, dim=1)
+
+    def project(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """Pooled picture features → unit vectors; differentiable."""
+        return F.normalize(pooled - self.mean, dim=1)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """What `from_tensors` needs, for a safetensors file."""
+        return {
+            "centres": self.centres.contiguous(),
+            "coefficients": self.coefficients.contiguous(),
+            "mean": self.mean.contiguous(),
+            "width": torch.tensor(self.width, dtype=torch.float64),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], embed: Embed) -> TextSpace:
+        """The space that `to_tensors` wrote down, with the sentence encoder it was fitted with."""
+        width = float(tensors["width"])
+        return cls(tensors["centres"], tensors["coefficients"], tensors["mean"], embed, width)
+
+
+def kernel(a: Float[Tensor, "n e"], b: Float[Tensor, "m e"], width: float) -> Float[Tensor, "n m"]:
+    """``exp(-‖a - b‖² / (2 width²))`` for unit vectors."""
+    return torch.exp((a @ b.T - 1) / width**2)

@@ -1,0 +1,288 @@
+"""Encoders of timm: ``timm:NAME``, ``timm:/folder`` and ``timm:hf-hub:ORG/NAME``, 1,500 networks behind one split."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import ModelError, UnknownNameError, WeightsError
+from ..types import Transform
+from .base import Encoder, Layout
+from .hub import from_hub
+from .split import (
+    LastBlock,
+    Method,
+    Split,
+    average_if_equal,
+    example_pixels,
+    fingerprint,
+    follows,
+    freeze,
+    prove,
+    replaced,
+    run_and_record,
+    same,
+)
+
+WEIGHT_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
+
+
+def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
+    """A timm network with its pretrained weights and its own transform.
+
+    Args:
+        name: a timm name (``"resnet18.a1_in1k"``), a folder written by ``timm.models.save_for_hf``
+            or ``"hf-hub:ORG/NAME"``.
+        engine: what runs the trunk.
+        options: passed to ``timm.create_model``.
+
+    Raises:
+        UnknownNameError: timm has no such network; carries the nearest names.
+        WeightsError: the weights are not on this machine and cannot be fetched.
+        ModelError: the network or its preprocessing cannot be expressed.
+    """
+    model = freeze(_create(name, options))
+    return encoder_of(model, f"timm:{name}", engine=engine)
+
+
+def encoder_of(
+    model: nn.Module,
+    name: str,
+    *,
+    engine: str = "auto",
+    transform: Transform | None = None,
+    classes: Sequence[str] = (),
+) -> Encoder:
+    """An encoder from a timm network in evaluation mode.
+
+    Args:
+        model: the network.
+        name: what the user calls it.
+        engine: what runs the trunk.
+        transform: instead of the one in the network's ``pretrained_cfg``.
+        classes: instead of the names found in ``pretrained_cfg``.
+    """
+    transform = transform or transform_of(model, name)
+    split, classifier = split_timm(model, transform.input_size, name)
+    names = tuple(classes) or class_names(model)
+    return Encoder(
+        name=name,
+        transform=transform,
+        trunk=lambda: split.trunk,
+        head=split.head,
+        layout=split.layout,
+        fingerprint=fingerprint(model, transform),
+        classifier=classifier,
+        classes=names if classifier is not None else (),
+        module=lambda: model,
+        engine=engine,
+    )
+
+
+def _create(name: str, options: dict[str, Any]) -> nn.Module:
+    """The network with weights, from a folder, the hub's cache or the hub."""
+    import timm
+
+    folder = Path(name).expanduser()
+    if name.startswith(("/", "./", "../", "~")) or folder.is_dir():
+        return _create_from_folder(name, folder, options)
+    if name.startswith("hf-hub:"):
+        repo = name.removeprefix("hf-hub:")
+        with from_hub(f"timm:{name}", repo, WEIGHT_FILES, f"timm:/path/to/{repo.split('/')[-1]}"):
+            return timm.create_model(name, pretrained=True, **options)
+    if not timm.is_model(name):
+        raise UnknownNameError("timm network", name, timm.list_models())
+    _check_tag(name)
+    cfg = timm.models.get_pretrained_cfg(name)
+    if cfg is None or not cfg.has_weights:
+        raise WeightsError(
+            f"timm has no pretrained weights for {name!r}. A network that has learnt something was expected. "
+            "Choose one of timm.list_pretrained(), or save your own with timm.models.save_for_hf: 'timm:/folder'."
+        )
+    repo = cfg.hf_hub_id or name
+    files = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else WEIGHT_FILES
+    with from_hub(f"timm:{name}", repo, files, f"timm:/path/to/{repo.split('/')[-1]}"):
+        return timm.create_model(name, pretrained=True, **options)
+
+
+def _check_tag(name: str) -> None:
+    """A misspelt pretrained tag gets suggestions."""
+    import timm
+
+    stem, _, tag = name.partition(".")
+    known = timm.list_pretrained(f"{stem}.*") + timm.list_pretrained(stem)
+    if tag and name not in known:
+        raise UnknownNameError("timm network", name, known or timm.list_models())
+
+
+def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> nn.Module:
+    """A folder as ``save_for_hf`` writes it."""
+    import timm
+
+    config = folder / "config.json"
+    if not config.is_file():
+        raise WeightsError(
+            f"'timm:{name}' has no config.json. A folder with config.json and model.safetensors was expected. "
+            "Write one with timm.models.save_for_hf(model, folder, safe_serialization=True)."
+        )
+    weights = [f.name for f in sorted(folder.iterdir()) if f.suffix in (".safetensors", ".bin", ".pth")]
+    if not weights:
+        raise WeightsError(
+            f"'timm:{name}' has no weights. model.safetensors beside config.json was expected. "
+            "Write it with timm.models.save_for_hf(model, folder, safe_serialization=True)."
+        )
+    data = json.loads(config.read_text(encoding="utf-8"))
+    known = data.get("pretrained_cfg", data)
+    unknown = [key for key in ("input_size", "mean", "std", "interpolation") if key not in known]
+    if unknown:
+        raise ModelError(
+            f"'timm:{name}' does not say its preprocessing: {', '.join(unknown)} not in config.json. "
+            "SeeWhy never guesses it. Add the keys under 'pretrained_cfg', for example "
+            '"input_size": [3, 224, 224], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], '
+            '"interpolation": "bicubic", "crop_pct": 0.875.'
+        )
+    try:
+        return timm.create_model(f"local-dir:{folder}", pretrained=True, **options)
+    except (RuntimeError, KeyError, OSError) as error:
+        raise WeightsError(
+            f"'timm:{name}' cannot be loaded: {error}. Weights that fit the architecture in config.json were expected. "
+            "Write the folder again with timm.models.save_for_hf."
+        ) from error
+
+
+def transform_of(model: nn.Module, name: str) -> Transform:
+    """The network's own evaluation preprocessing.
+
+    Raises:
+        ModelError: it pads, or the input is not RGB, which a Transform does not express.
+    """
+    import timm
+
+    data = timm.data.resolve_model_data_config(model)
+    channels, height, width = data["input_size"]
+    if channels != 3:
+        raise ModelError(f"{name} takes {channels} channels. RGB was expected. Choose a network with 3 channels.")
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    if size is not None and not getattr(model, "dynamic_img_size", False):
+        height, width = size
+    percent = data["crop_pct"]
+    scaled = (math.floor(height / percent), math.floor(width / percent))
+    resize: int | tuple[int, int]
+    if data["crop_mode"] == "squash":
+        resize = scaled
+    elif data["crop_mode"] == "center" and scaled[0] == scaled[1]:
+        resize = scaled[0]
+    else:
+        raise ModelError(
+            f"{name} prepares pictures with crop mode {data['crop_mode']!r} to {height} x {width} pixels. "
+            "A centre crop of a square or a stretch ('squash') was expected. Set crop_mode to 'squash' in its config."
+        )
+    mean, std = tuple(map(float, data["mean"])), tuple(map(float, data["std"]))
+    return Transform((height, width), resize, data["interpolation"], mean, std)  # type: ignore[arg-type]
+
+
+def class_names(model: nn.Module) -> tuple[str, ...]:
+    """Names of the classifier's rows: the config's own, ImageNet's, or ``class 0`` …"""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    n = int(getattr(model, "num_classes", 0) or 0)
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    labels = cfg.get("label_names") or ()
+    words = cfg.get("label_descriptions") or {}
+    if len(labels) == n:
+        return tuple(str(words.get(label, label)) if isinstance(words, dict) else str(label) for label in labels)
+    subset = infer_imagenet_subset(model)
+    said = " ".join(str(cfg.get(key) or "") for key in ("tag", "hf_hub_id", "url")).lower()
+    if n == 1000 and subset == "imagenet-1k":
+        from .imagenet_words import imagenet_classes
+
+        return tuple(c.label for c in imagenet_classes())
+    if subset and ("in21k" in said or "in22k" in said or "in12k" in said):
+        return tuple(ImageNetInfo(subset).label_descriptions())
+    return tuple(f"class {i}" for i in range(n))
+
+
+class VitTail(nn.Module):
+    """What follows the last block of a timm ViT: norm, pooling, norm."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = replaced(model, {"patch_embed": nn.Identity(), "blocks": nn.Sequential()})
+
+    def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]:
+        return self.model.forward_head(self.model.norm(tokens), pre_logits=True)
+
+
+def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
+    """Cut a timm network before its pooling, or before the last block where pooling may read a class token.
+
+    Returns:
+        The halves, and the last linear layer if it follows directly on the pooled vector.
+
+    Raises:
+        ModelError: no clean cut is known for this family.
+    """
+    if not hasattr(model, "forward_head") or not hasattr(model, "forward_features"):
+        raise _no_cut(name)
+    pixels = example_pixels(size)
+    stack: Any = getattr(model, "blocks", None)
+    is_stack = isinstance(stack, nn.Sequential | nn.ModuleList) and len(stack) > 0
+    last = stack[-1] if is_stack else model
+    features, keywords = run_and_record(lambda: model.forward_features(pixels), last)
+    stem = getattr(model, "patch_embed", None) or getattr(model, "stem", None)
+    grid = getattr(stem, "grid_size", None)
+    if not isinstance(features, Tensor):
+        raise _no_cut(name)
+    if features.ndim == 4:
+        layout = Layout("nhwc" if getattr(model, "output_fmt", "NCHW") == "NHWC" else "nchw")
+        head = average_if_equal(Method(model, "forward_head", pre_logits=True), features, layout)
+        split = Split(freeze(Method(model, "forward_features")), freeze(head), layout)
+        with torch.no_grad():
+            pooled = head(features)
+    elif features.ndim == 3 and grid is not None and hasattr(model, "norm") and is_stack:
+        if not follows(lambda: model.forward_features(pixels), last, model.norm):
+            raise _no_cut(name)
+        split = _split_tokens(model, keywords, tuple(grid))
+        with torch.no_grad():
+            pooled = prove(split, pixels, model.forward_head(features, pre_logits=True), name)
+    else:
+        raise _no_cut(name)
+    return split, _own_classifier(model, pooled, features)
+
+
+def _split_tokens(model: Any, keywords: dict[str, Any], grid: tuple[int, int]) -> Split:
+    blocks: Any = model.blocks
+    short = replaced(model, {"blocks": type(blocks)(*_fill(blocks)), "norm": nn.Identity()})
+    prefix = int(getattr(model, "num_prefix_tokens", 0))
+    head = LastBlock(blocks[-1], VitTail(model), keywords)
+    return Split(freeze(Method(short, "forward_features")), freeze(head), Layout("tokens", grid, prefix))
+
+
+def _fill(blocks: nn.Sequential | nn.ModuleList) -> tuple[Any, ...]:
+    """Constructor arguments of the stack without its last block."""
+    rest = list(blocks)[:-1]
+    return tuple(rest) if isinstance(blocks, nn.Sequential) else (rest,)
+
+
+def _no_cut(name: str) -> ModelError:
+    return ModelError(
+        f"{name} arranges its features in a way SeeWhy has no cut for. A map (b, c, h, w) or one stack of blocks over "
+        "patch tokens was expected. Use seewhy.encoders.module.from_module with a target_layer."
+    )
+
+
+def _own_classifier(model: Any, pooled: Tensor, features: Tensor) -> nn.Linear | None:
+    """The network's last linear layer, if nothing lies between it and the pooled vector."""
+    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
+    if not isinstance(classifier, nn.Linear) or classifier.in_features != pooled.shape[1]:
+        return None
+    with torch.no_grad():
+        fits = same(classifier(pooled), model.forward_head(features))
+    return classifier if fits else None

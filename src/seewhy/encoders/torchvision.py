@@ -1,0 +1,139 @@
+"""Encoders of torchvision: ``torchvision:NAME``, or ``torchvision:NAME@FILE`` with weights from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import ModelError, UnknownNameError, WeightsError
+from ..types import Transform
+from .base import Encoder
+from .hub import is_offline
+from .module import split_module
+from .sidecar import EXAMPLE, WeightsFile
+from .split import fingerprint, freeze
+
+
+def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options: Any) -> Encoder:
+    """A torchvision classifier with the transform its weights were evaluated with.
+
+    Args:
+        name: ``"resnet50"``, or ``"resnet50@/path/weights.pth"`` (or ``.safetensors``).
+        engine: what runs the trunk.
+        weights: member of the network's weights enum.
+        options: passed to the network's builder.
+
+    Raises:
+        UnknownNameError: torchvision has no such classifier or weights; carries the nearest names.
+        WeightsError: the weights are not on this machine and cannot be fetched, or do not fit.
+        ModelError: the preprocessing of a file is not known.
+    """
+    from torchvision import models
+
+    architecture, _, path = name.partition("@")
+    known = models.list_models(module=models)
+    if architecture not in known:
+        raise UnknownNameError("torchvision classifier", architecture, known)
+    entries = {w.name: w for w in models.get_model_weights(architecture)}
+    if path:
+        model, transform, classes = _from_file(architecture, entries, WeightsFile.open(path), options)
+    else:
+        if weights != "DEFAULT" and weights not in entries:
+            raise UnknownNameError(f"weights entry of {architecture}", weights, entries)
+        entry = models.get_model_weights(architecture)[weights]
+        _require_cached(f"torchvision:{name}", architecture, entry)
+        model = models.get_model(architecture, weights=entry, **options)
+        transform, classes = transform_of(entry.transforms()), _names(entry)
+    return _encoder(freeze(model), transform, classes, f"torchvision:{name}", engine)
+
+
+def transform_of(preset: Any) -> Transform:
+    """torchvision's evaluation preset as a Transform."""
+    height, width = (*preset.crop_size, preset.crop_size[-1])[:2]
+    resize = preset.resize_size[0] if len(preset.resize_size) == 1 else tuple(preset.resize_size)
+    mean, std = tuple(map(float, preset.mean)), tuple(map(float, preset.std))
+    return Transform((height, width), resize, preset.interpolation.value, mean, std)  # type: ignore[arg-type]
+
+
+def _names(entry: Any) -> tuple[str, ...]:
+    """The entry's categories; ImageNet's with our labels, because torchvision has two cranes and two maillots."""
+    categories = tuple(entry.meta["categories"])
+    if len(categories) != 1000:
+        return categories
+    from .imagenet_words import imagenet_classes
+
+    return tuple(c.label for c in imagenet_classes())
+
+
+def _from_file(
+    architecture: str, entries: dict[str, Any], file: WeightsFile, options: dict[str, Any]
+) -> tuple[nn.Module, Transform, tuple[str, ...]]:
+    """Preprocessing from the side-car, from the file's own published name, or refused."""
+    from torchvision import models
+
+    match = [w for w in entries.values() if w.url.rsplit("/", 1)[-1] == file.path.name]
+    classes: tuple[str, ...] = file.classes
+    if file.said.get("transform"):
+        transform = file.transform
+    elif match:
+        transform = transform_of(match[0].transforms())
+        classes = classes or _names(match[0])
+    else:
+        raise ModelError(
+            f"{str(file.path)!r} does not say its transform, and is not named like a published file of {architecture} "
+            f"({', '.join(w.url.rsplit('/', 1)[-1] for w in entries.values())}). SeeWhy never guesses it. "
+            f"Write it into {file.path.name + '.json'!r} beside the file, for example: {EXAMPLE}"
+        )
+    n = len(classes) or int(file.said.get("num_classes") or 1000)
+    model = models.get_model(architecture, weights=None, num_classes=n, **_without_aux(architecture), **options)
+    file.load_into(model, architecture)
+    return model, transform, classes
+
+
+def _without_aux(architecture: str) -> dict[str, Any]:
+    """Two networks draw slow random weights and carry training-only heads."""
+    return {"init_weights": False} if architecture in ("inception_v3", "googlenet") else {}
+
+
+def _require_cached(name: str, architecture: str, entry: Any) -> None:
+    """torch.hub waits for minutes when nothing answers, so ask first, once and briefly."""
+    import urllib.error
+    import urllib.request
+
+    file = entry.url.rsplit("/", 1)[-1]
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    if (folder / file).is_file():
+        return
+    reason = "HF_HUB_OFFLINE forbids asking the network" if is_offline() else ""
+    if not reason:
+        try:
+            urllib.request.urlopen(urllib.request.Request(entry.url, method="HEAD"), timeout=5).close()
+        except (urllib.error.URLError, OSError) as error:
+            reason = f"{entry.url} does not answer ({type(error).__name__})"
+    if reason:
+        raise WeightsError(
+            f"The weights of {name!r} are not on this machine: {file} was looked for in {folder} and {reason}. A copy "
+            f"of that file was expected. On a machine with a network download {entry.url}, copy it here and use "
+            f"'torchvision:{architecture}@/path/to/{file}'."
+        )
+
+
+def _encoder(model: nn.Module, transform: Transform, classes: tuple[str, ...], name: str, engine: str) -> Encoder:
+    split, classifier, _, layout = split_module(model, None, None, transform.input_size, name)
+    if classifier is not None and len(classes) != classifier.out_features:
+        classes = tuple(f"class {i}" for i in range(classifier.out_features))
+    return Encoder(
+        name=name,
+        transform=transform,
+        trunk=lambda: split.trunk,
+        head=split.head,
+        layout=layout,
+        fingerprint=fingerprint(model, transform),
+        classifier=classifier,
+        classes=classes if classifier is not None else (),
+        module=lambda: model,
+        engine=engine,
+    )

@@ -1,0 +1,81 @@
+"""Every error SeeWhy raises on purpose.
+
+::
+
+    SeeWhyError
+    ├── InputError            something the user gave is not usable
+    │   ├── ImageError        one picture cannot be read (names the file)
+    │   └── DataError         a folder, table or label set cannot be used
+    ├── ModelError            a model cannot be loaded or used
+    │   ├── WeightsError      a weights file is missing, damaged or not what it says
+    │   └── EngineError       an inference engine cannot run this trunk
+    ├── UnknownNameError      a registered name is misspelt (carries suggestions)
+    └── MissingExtraError     an optional dependency is not installed (names the extra)
+
+A message is one sentence on what was given, one on what was expected, one on what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class SeeWhyError(Exception):
+    """Root of the tree; the command line prints it without a traceback and exits with 2."""
+
+
+class InputError(SeeWhyError, ValueError):
+    """Something the user gave cannot be used."""
+
+
+class ImageError(InputError):
+    """One picture cannot be read.
+
+    Attributes:
+        path: the file, as the user wrote it (or a description of an in-memory picture).
+        reason: why, without the file name.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        self.path = str(path)
+        self.reason = reason
+        super().__init__(f"{self.path}: {reason}")
+
+
+class DataError(InputError):
+    """A folder, table or set of labels cannot be used."""
+
+
+class ModelError(SeeWhyError):
+    """A model cannot be loaded or used."""
+
+
+class WeightsError(ModelError):
+    """A weights file is missing, damaged, or not the one it claims to be."""
+
+
+class EngineError(ModelError):
+    """An inference engine is missing or cannot run this trunk."""
+
+
+class UnknownNameError(SeeWhyError, KeyError):
+    """A name is not registered; the message carries the nearest ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else f"Known: {', '.join(known)}."
+        self.message = f"There is no {kind} called {name!r}. {hint}"
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class MissingExtraError(SeeWhyError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(f"{what} needs an extra that is not installed. Run: pip install 'seewhy[{extra}]'")

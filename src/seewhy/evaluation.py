@@ -1,0 +1,275 @@
+"""How good is a classifier, and how far can its explanations be trusted? Answered on labelled pictures."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .classifiers.base import Classifier, HeldOut, words_alone
+from .data import Sample, Samples, load_samples
+from .descriptions.base import Descriptions, WordBank
+from .descriptions.controls import name_only, random_words
+from .errors import DataError
+from .explanation import Explanation, Like, Where
+from .features import Seen, Views, Wish, see
+from .files import write_atomic
+from .listener import Listener
+from .metrics.calibration import bootstrap_interval, calibration_error, reliability
+from .store import FeatureStore
+from .types import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+N_CONFUSIONS = 20
+N_NOISE = 7
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`evaluate` found; ``data`` is the documented JSON (docs/json.md)."""
+
+    data: dict[str, Any]
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.data["accuracy"])
+
+    def to_json(self) -> dict[str, Any]:
+        return self.data
+
+    def to_html(self) -> str:
+        from .card import render_report
+
+        return render_report(self.data)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report as ``.html`` or ``.json``, by the ending."""
+        import json
+
+        path = Path(path)
+        if path.suffix == ".html":
+            return write_atomic(path, self.to_html())
+        if path.suffix == ".json":
+            return write_atomic(path, json.dumps(self.data, indent=1, ensure_ascii=False))
+        raise DataError(f"A report is written as .html or .json, not as {path.suffix!r}. Change the ending of {path}.")
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+
+def evaluate(
+    classifier: Classifier,
+    samples: Samples | str | Path,
+    *,
+    n_explained: int = 32,
+    store: FeatureStore | None = None,
+    views: Views | None = None,
+    seed: int = 0,
+    listener: Listener | None = None,
+) -> Report:
+    """Accuracy, per class, calibration, confusions, and how faithful the explanations are.
+
+    Args:
+        classifier: what is judged.
+        samples: labelled pictures, or where they are.
+        n_explained: pictures drawn at random on which explanations are measured; 0 measures none.
+        store: where looks are kept.
+        views: several crops a picture, whose logits are averaged.
+        seed: of the draw.
+        listener: hears of progress and failures.
+
+    Raises:
+        DataError: no label is one of the classifier's classes, or no picture can be read.
+    """
+    listener = listener or Listener()
+    data = samples if isinstance(samples, Samples) else load_samples(samples)
+    for note in data.notes:
+        listener.note(note)
+    items = _known(classifier, data, listener)
+    kept, logits, pooled = _look(classifier, items, store, views, listener)
+    labels = torch.tensor([classifier.index_of(s.label) for s in kept])
+    probabilities = logits.softmax(1)
+    confidence, predicted = probabilities.max(1)
+    right = predicted == labels
+    bins = reliability(confidence, right)
+    low, high = bootstrap_interval(right, seed=seed)
+    chosen = random.Random(seed).sample(range(len(kept)), min(n_explained, len(kept)))
+    explained = _explained(classifier, [kept[i] for i in sorted(chosen)], store, listener, seed)
+    return Report(
+        {
+            "model": classifier.provenance(),
+            "n": len(kept),
+            "accuracy": round(float(right.float().mean()), 4),
+            "accuracy_interval": [round(low, 4), round(high, 4)],
+            "per_class": _per_class(classifier.classes, labels, predicted),
+            "calibration_error": round(calibration_error(bins), 4),
+            "reliability": [{k: round(v, 4) for k, v in vars(b).items()} for b in bins],
+            "confusions": _confusions(classifier.classes, kept, labels, predicted),
+            "confusion_matrix": _matrix(classifier.classes, labels, predicted),
+            "faithfulness": _faithfulness(explained),
+            "like": _like(explained),
+            "words": _words(classifier, pooled, labels, store, seed),
+            "notes": list(listener.notes),
+            "failures": [f.to_json() for f in listener.failures],
+        }
+    )
+
+
+def _known(classifier: Classifier, data: Samples, listener: Listener) -> list[Sample]:
+    """Samples whose label the classifier knows."""
+    strange = [c for c in data.classes if c not in classifier.classes]
+    items = [s for s in data.items if s.label in classifier.classes]
+    if not items:
+        raise DataError(
+            f"None of the {len(data.classes)} labels ({', '.join(map(repr, data.classes[:3]))}, …) is one of the "
+            f"classifier's classes ({', '.join(map(repr, classifier.classes[:3]))}, …). Name them alike."
+        )
+    if strange:
+        listener.note(
+            f"{len(data) - len(items)} picture(s) of {len(strange)} unknown class(es) left out: {strange[0]}, …"
+        )
+    return items
+
+
+def _look(
+    classifier: Classifier,
+    items: Sequence[Sample],
+    store: FeatureStore | None,
+    views: Views | None,
+    listener: Listener,
+) -> tuple[list[Sample], Tensor, Tensor]:
+    """Logits and pooled features of every picture that can be read."""
+    wish = Wish() if views is None else Wish(views=views)
+    stream: Iterator[Seen | Failure] = see(classifier.encoder, [s.image for s in items], store=store, wish=wish)
+    kept, logits, pooled = [], [], []
+    for sample, seen in zip(items, listener.track(stream, "Looking", len(items)), strict=True):
+        if isinstance(seen, Failure):
+            listener.failed(seen)
+            continue
+        with torch.no_grad():
+            logits.append(classifier.head(seen.pooled).mean(0))
+        kept.append(sample)
+        pooled.append(seen.pooled[0])
+    if not kept:
+        raise DataError(f"None of the {len(items)} pictures can be read; the first: {listener.failures[0].error}.")
+    return kept, torch.stack(logits), torch.stack(pooled)
+
+
+def _explained(
+    classifier: Classifier, samples: Sequence[Sample], store: FeatureStore | None, listener: Listener, seed: int
+) -> list[Explanation]:
+    stream = classifier.explain_all([s.image for s in samples], store=store, seed=seed)
+    made = listener.track(stream, "Measuring explanations", len(samples))
+    return [e for e in made if isinstance(e, Explanation)]
+
+
+def _per_class(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> list[dict[str, Any]]:
+    rows = []
+    for k in labels.unique().tolist():
+        hits = int(((labels == k) & (predicted == k)).sum())
+        n, named = int((labels == k).sum()), int((predicted == k).sum())
+        precision = hits / named if named else 0.0
+        recall = hits / n
+        f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
+        rows.append(
+            {
+                "label": classes[k],
+                "n": n,
+                "precision": round(precision, 4),
+                "recall": round(recall, 4),
+                "f1": round(f1, 4),
+            }
+        )
+    return rows
+
+
+def _confusions(
+    classes: Sequence[str], samples: Sequence[Sample], labels: Tensor, predicted: Tensor
+) -> list[dict[str, Any]]:
+    pairs: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for sample, true, guess in zip(samples, labels.tolist(), predicted.tolist(), strict=True):
+        if true != guess:
+            pairs[true, guess].append(sample.image)
+    most = sorted(pairs.items(), key=lambda p: (-len(p[1]), p[0]))[:N_CONFUSIONS]
+    return [{"true": classes[t], "predicted": classes[g], "n": len(e), "examples": e[:5]} for (t, g), e in most]
+
+
+def _matrix(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> dict[str, Any]:
+    """Counts, rows true and columns predicted, over the classes that occur in either."""
+    seen = torch.cat([labels, predicted]).unique()
+    place = torch.zeros(len(classes), dtype=torch.long)
+    place[seen] = torch.arange(len(seen))
+    counts = torch.zeros(len(seen), len(seen), dtype=torch.long)
+    counts.index_put_((place[labels], place[predicted]), torch.ones(len(labels), dtype=torch.long), accumulate=True)
+    return {"labels": [classes[k] for k in seen.tolist()], "counts": counts.tolist()}
+
+
+def _faithfulness(explained: Sequence[Explanation]) -> dict[str, Any] | None:
+    """Means over the explained pictures, for the predicted class of each."""
+    maps = [e.where for e in explained if isinstance(e.where, Where) and e.where.deletion is not None]
+    if not maps:
+        return None
+    names = ("deletion", "deletion_random", "insertion", "insertion_random")
+    found = {n: torch.tensor([getattr(m, n) for m in maps]) for n in names}
+    means = {n: round(float(v.mean()), 4) for n, v in found.items()}
+    falls = found["deletion"] < found["deletion_random"]
+    rises = found["insertion"] > found["insertion_random"]
+    better = int((falls & rises).sum())
+    verdicts = {v: sum(m.verdict.level == v for m in maps) for v in ("believable", "partly", "do not rely")}
+    return {
+        "n": len(maps),
+        "method": maps[0].method,
+        **means,
+        "better_than_random": round(better / len(maps), 4),
+        "verdicts": verdicts,
+    }
+
+
+def _like(explained: Sequence[Explanation]) -> dict[str, Any] | None:
+    """How often the neighbours shown on these pictures carry the predicted class."""
+    shown = [(n.label == e.prediction.label) for e in explained if isinstance(e.like, Like) for n in e.like.neighbours]
+    chances = [e.like.chance for e in explained if isinstance(e.like, Like) and e.like.chance is not None]
+    if not shown:
+        return None
+    chance = round(sum(chances) / len(chances), 4) if chances else None
+    return {"held_out_precision": round(sum(shown) / len(shown), 4), "chance": chance}
+
+
+def _words(
+    classifier: Classifier, pooled: Tensor, labels: Tensor, store: FeatureStore | None, seed: int
+) -> dict[str, Any] | None:
+    """Accuracy of the words alone beside its controls: the bare names, and meaningless words in equal number."""
+    words = classifier.words
+    if words is None:
+        return None
+    held = HeldOut(pooled, labels)
+    texts: dict[str, list[str]] = {c: [] for c in words.classes}
+    for text, owner in zip(words.texts, words.owner.tolist(), strict=True):
+        texts[words.classes[owner]].append(text)
+    described = Descriptions({c: tuple(t) for c, t in texts.items()})
+
+    def accuracy(control: Any) -> float:
+        bank = WordBank.build(classifier.encoder, Descriptions(control), with_names=False, store=store)
+        return words_alone(_with_words(classifier, bank), held)
+
+    noise = [accuracy(random_words(described, seed + i)) for i in range(N_NOISE)]
+    return {
+        "accuracy": words_alone(classifier, held),
+        "name_only": accuracy(name_only(described)),
+        "random_words": round(sum(noise) / len(noise), 4),
+        "n": len(labels),
+    }
+
+
+def _with_words(classifier: Classifier, words: WordBank) -> Classifier:
+    from dataclasses import replace
+
+    return replace(classifier, words=words)

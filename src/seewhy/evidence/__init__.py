@@ -1,0 +1,1 @@
+"""From one look to an explanation: where, like what, in words, each with its measure."""

@@ -1,0 +1,45 @@
+"""Do the three kinds of evidence tell the same story?"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..explanation import Agreement, Like, Missing, Words
+
+
+def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "h w"]) -> float:
+    """Spearman's correlation of two maps."""
+    ranks = torch.stack([m.flatten().argsort().argsort().float() for m in (a, b)])
+    return float(torch.corrcoef(ranks)[0, 1])
+
+
+def agree(
+    predicted: str,
+    heat: Float[Tensor, "h w"],
+    words_map: Float[Tensor, "h w"] | None,
+    like: Like | Missing,
+    words: Words | Missing,
+    decided_by_words: bool,
+) -> Agreement:
+    """Parts in 0…1: neighbours of the predicted class, words choosing it, words holding where it looked."""
+    parts: dict[str, float] = {}
+    said: list[str] = []
+    if isinstance(like, Like) and like.neighbours:
+        share = sum(n.label == predicted for n in like.neighbours) / len(like.neighbours)
+        parts["neighbours"] = share
+        said.append(f"{share:.0%} of the neighbours are {predicted}")
+    if isinstance(words, Words) and not decided_by_words:
+        same = words.decision == predicted
+        parts["words"] = float(same)
+        said.append(f"the words {'choose' if same else 'do not choose'} {predicted}")
+        if words_map is not None:
+            overlap = max(0.0, rank_correlation(heat, words_map))
+            parts["place"] = overlap
+            said.append(f"the words hold where it looked to {overlap:.0%}")
+    if not parts:
+        return Agreement(None, {}, "Too little evidence of different kinds to compare.")
+    score = sum(parts.values()) / len(parts)
+    verdict = "agree" if score >= 0.7 else "agree in part" if score >= 0.4 else "disagree"
+    return Agreement(round(score, 4), parts, f"The kinds of evidence {verdict}: {', '.join(said)}.")

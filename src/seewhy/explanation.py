@@ -1,0 +1,316 @@
+"""Explanation = decision + where + like what + in words, each with its measure.
+
+Pure data: what is shown on a card, in JSON and in a notebook. Nothing here computes evidence.
+Every evidence is either present or replaced by :class:`Missing`, which says what it would need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from .types import FractionBox, PixelBox, Prediction
+
+Level = Literal["believable", "partly", "do not rely", "not measured"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A plain judgement and the sentence with the figures it rests on.
+
+    Attributes:
+        level: the judgement.
+        sentence: the figures, as a person would say them.
+        rule: how the level follows from the figures; one click away on the card.
+    """
+
+    level: Level
+    sentence: str
+    rule: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An evidence that cannot be given, and what it would take."""
+
+    reason: str
+    cure: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"missing": self.reason, "cure": self.cure}
+
+
+@dataclass(frozen=True)
+class Region:
+    """A lettered part of the picture.
+
+    Attributes:
+        letter: ``"A"``, ``"B"``, …, the same in every evidence.
+        box: on the view, as fractions.
+        query_box: the same on the upright original, in pixels.
+        share: part of what speaks for the class, 0…1 (see docs/concepts.md#share).
+    """
+
+    letter: str
+    box: FractionBox
+    query_box: PixelBox
+    share: float
+
+
+@dataclass(frozen=True)
+class Where:
+    """A heat map and how faithful it is on this very picture.
+
+    Attributes:
+        method: registered name, for example ``"grad_cam"``.
+        target: the class the map speaks for.
+        contrast: the class it speaks against, if one was given.
+        heat: signed map at the network's own resolution, ``(h, w)``; positive speaks for the target.
+        regions: the strongest cells, lettered.
+        steps: fractions of the picture changed, 0…1, for the curves below.
+        deletion_curve, insertion_curve: probability of the target as the hottest pixels go / come first.
+        deletion_random_curve, insertion_random_curve: the same for shuffled maps (mean over draws).
+        deletion, insertion, deletion_random, insertion_random: areas under them (trapezoid, 0…1).
+    """
+
+    method: str
+    target: str
+    contrast: str | None
+    heat: np.ndarray
+    regions: tuple[Region, ...]
+    verdict: Verdict
+    steps: tuple[float, ...] = ()
+    deletion_curve: tuple[float, ...] = ()
+    insertion_curve: tuple[float, ...] = ()
+    deletion_random_curve: tuple[float, ...] = ()
+    insertion_random_curve: tuple[float, ...] = ()
+    deletion: float | None = None
+    insertion: float | None = None
+    deletion_random: float | None = None
+    insertion_random: float | None = None
+
+    @property
+    def is_zero(self) -> bool:
+        """True when nothing on the picture speaks for the target: said on the card, never drawn."""
+        return not bool((self.heat > 0).any())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "target": self.target,
+            "contrast": self.contrast,
+            "deletion": self.deletion,
+            "insertion": self.insertion,
+            "deletion_random": self.deletion_random,
+            "insertion_random": self.insertion_random,
+            "all_zero": self.is_zero,
+            "heat": [[round(float(v), 5) for v in row] for row in self.heat],
+            "regions": [
+                {"letter": r.letter, "box": list(r.query_box), "share": round(r.share, 4)} for r in self.regions
+            ],
+            "verdict": self.verdict.level,
+        }
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """One patch of the user's own pictures.
+
+    Attributes:
+        letter: the region of this picture it resembles.
+        image: file name of the training picture.
+        label: its class.
+        box: the patch on that (upright) picture, in pixels.
+        query_box: the region on this picture, in pixels.
+        similarity: cosine in -1…1.
+        share: the region's part of what speaks for the class, 0…1.
+        patch: thumbnail of the patch, uint8 ``(h, w, 3)``.
+    """
+
+    letter: str
+    image: str
+    label: str
+    box: PixelBox
+    query_box: PixelBox
+    similarity: float
+    share: float
+    patch: np.ndarray | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "letter": self.letter,
+            "image": self.image,
+            "label": self.label,
+            "box": list(self.box),
+            "query_box": list(self.query_box),
+            "similarity": round(self.similarity, 4),
+            "share": round(self.share, 4),
+        }
+
+
+@dataclass(frozen=True)
+class Like:
+    """What the strongest regions look like in the user's own pictures.
+
+    Attributes:
+        neighbours: patches, grouped by region letter, nearest first.
+        share_shown: sum of the shown regions' shares, 0…1; the rest is the remainder.
+        held_out_precision: how often such neighbours carry the predicted class on held-out pictures.
+        chance: the same figure for patches drawn at random.
+    """
+
+    method: str
+    neighbours: tuple[Likeness, ...]
+    share_shown: float
+    held_out_precision: float | None
+    chance: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Word:
+    """One description.
+
+    Attributes:
+        text: as the user wrote it.
+        label: the class it belongs to.
+        score: cosine of the picture with the sentence, -1…1.
+        score_other: mean cosine of the picture with the descriptions of the class it is weighed against.
+        separates: area under the ROC curve of this sentence between the two classes on held-out pictures.
+    """
+
+    text: str
+    label: str
+    score: float
+    score_other: float
+    separates: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        data: dict[str, Any] = {
+            "text": self.text,
+            "label": self.label,
+            "score": round(self.score, 4),
+            "score_other": round(self.score_other, 4),
+        }
+        if self.separates is not None:
+            data["separates"] = round(self.separates, 4)
+        return data
+
+
+@dataclass(frozen=True)
+class Words:
+    """Descriptions of the predicted class and of the runner-up.
+
+    Attributes:
+        words: those of the predicted class first.
+        decision: the class the words alone would choose.
+        accuracy: of the words alone on held-out pictures, 0…1.
+        accuracy_on: which pictures that was measured on.
+        would_change: what would have to hold for the runner-up to win.
+    """
+
+    method: str
+    words: tuple[Word, ...]
+    decision: str
+    accuracy: float | None
+    accuracy_on: str
+    would_change: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Do the three kinds of evidence tell the same story?
+
+    Attributes:
+        score: mean of the parts that exist, 0…1, or None when fewer than two evidences are there.
+        parts: name → 0…1.
+        sentence: one line for the card.
+    """
+
+    score: float | None
+    parts: dict[str, float]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One look, three answers, each one measured.
+
+    Attributes:
+        prediction: the decision.
+        view: what the network saw, uint8 ``(h, w, 3)``.
+        model: provenance, for example ``{"classifier": "linear", "encoder": "lite0", "trained_on": "970 pictures"}``.
+    """
+
+    prediction: Prediction
+    view: np.ndarray
+    where: Where | Missing
+    like: Like | Missing
+    words: Words | Missing
+    agreement: Agreement
+    model: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The documented, stable form of ``explain --json`` (docs/json.md)."""
+        like, words = self.like, self.words
+        data = self.prediction.to_json()
+        data["where"] = self.where.to_json()
+        if isinstance(like, Missing):
+            data["like"], data["like_missing"] = [], like.to_json()
+        else:
+            data["like"] = [n.to_json() for n in like.neighbours]
+            data["like_measured"] = {
+                "method": like.method,
+                "share_shown": round(like.share_shown, 4),
+                "held_out_precision": like.held_out_precision,
+                "chance": like.chance,
+                "verdict": like.verdict.level,
+            }
+        if isinstance(words, Missing):
+            data["words"], data["words_missing"] = [], words.to_json()
+        else:
+            data["words"] = [w.to_json() for w in words.words]
+            data["words_measured"] = {
+                "method": words.method,
+                "decision": words.decision,
+                "accuracy": words.accuracy,
+                "accuracy_on": words.accuracy_on,
+                "verdict": words.verdict.level,
+            }
+        data["agreement"] = self.agreement.score
+        data["agreement_parts"] = {k: round(v, 4) for k, v in self.agreement.parts.items()}
+        data["model"] = dict(self.model)
+        return data
+
+    def to_html(self) -> str:
+        """The card: one self-contained page."""
+        from .card import render_html
+
+        return render_html(self)
+
+    def to_png(self) -> bytes:
+        """The card as a still picture."""
+        from .card import render_png
+
+        return render_png(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the card; the ending decides: ``.html``, ``.png`` or ``.json``."""
+        from .card import save
+
+        return save(self, Path(path))
+
+    def show(self) -> None:
+        """Open the card in the web browser (in a notebook, the object displays itself)."""
+        from .card import open_in_browser
+
+        open_in_browser(self)
+
+    def _repr_html_(self) -> str:
+        from .card import render_notebook
+
+        return render_notebook(self)

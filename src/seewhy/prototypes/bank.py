@@ -1,0 +1,136 @@
+"""A bank of patches: the cells of the user's pictures that speak most for their class."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..attributions.base import Explainable
+from ..attributions.shares import cell_evidence, shares
+from ..classifiers.head import Target
+from ..encoders.base import Look
+from ..features import Seen
+from ..thumbnails import encode_thumbnail
+from ..types import FractionBox, PixelBox
+
+
+@dataclass(frozen=True)
+class BankPicture:
+    """One of the user's pictures.
+
+    Attributes:
+        name: file name.
+        digest: SHA-256 of its bytes.
+        label: index of its class.
+        thumbnail: the view as JPEG.
+    """
+
+    name: str
+    digest: str
+    label: int
+    thumbnail: bytes
+
+
+@dataclass(frozen=True)
+class PatchBank:
+    """Patches with the pictures they come from.
+
+    Attributes:
+        pictures: their sources.
+        pooled: one unit row a picture, for near-duplicates.
+        vectors: one unit row a patch.
+        owner: index of each patch's picture.
+        boxes: each patch on its view, as fractions.
+        pixel_boxes: each patch on its upright original, in pixels.
+    """
+
+    pictures: tuple[BankPicture, ...]
+    pooled: Float[Tensor, "m d"]
+    vectors: Float[Tensor, "n c"]
+    owner: Int[Tensor, n]
+    boxes: Float[Tensor, "n 4"]
+    pixel_boxes: Int[Tensor, "n 4"]
+
+    @classmethod
+    def build(
+        cls, model: Explainable, seen: Sequence[Seen], labels: Sequence[int], *, per_picture: int = 5
+    ) -> PatchBank:
+        """Take the ``per_picture`` cells of each picture that speak most for its own class.
+
+        Args:
+            model: whose evidence decides.
+            seen: pictures with features and pixels.
+            labels: index of each one's class.
+            per_picture: patches taken of each picture.
+        """
+        pictures, vectors, owner, boxes, pixel_boxes = [], [], [], [], []
+        for i, (one, label) in enumerate(zip(seen, labels, strict=True)):
+            if one.features is None or one.picture is None:
+                raise ValueError("a bank needs pictures with features and pixels")
+            look = Look(one.features[None], one.pooled[:1])
+            share = shares(cell_evidence(model, look, Target(torch.tensor([label]))))[0]
+            cells = share.flatten().argsort(descending=True, stable=True)[:per_picture].tolist()
+            grid = model.encoder.layout.to_grid(look.features)[0]
+            height, width = share.shape
+            for cell in cells:
+                box = cell_box(divmod(cell, width), (height, width))
+                vectors.append(patch_vector(grid, divmod(cell, width)))
+                owner.append(i)
+                boxes.append(box)
+                pixel_boxes.append(one.picture.to_original(box))
+            pictures.append(BankPicture(one.name, one.digest, label, encode_thumbnail(one.picture.pixels)))
+        return cls(
+            tuple(pictures),
+            normalize(torch.stack([s.pooled[0] for s in seen]), dim=1),
+            torch.stack(vectors),
+            torch.tensor(owner),
+            torch.tensor(boxes),
+            torch.tensor(pixel_boxes),
+        )
+
+    @property
+    def labels(self) -> Int[Tensor, n]:
+        """Class of each patch."""
+        return torch.tensor([p.label for p in self.pictures])[self.owner]
+
+    def thumbnail(self, patch: int) -> np.ndarray:
+        """The patch's pixels, uint8 ``(h, w, 3)``."""
+        view = np.asarray(Image.open(io.BytesIO(self.pictures[int(self.owner[patch])].thumbnail)).convert("RGB"))
+        return cut(view, tuple(self.boxes[patch].tolist()))
+
+
+def patch_vector(grid: Float[Tensor, "c h w"], cell: tuple[int, int]) -> Float[Tensor, c]:
+    """A cell's features, signed square root and unit length: large channels do not drown the others."""
+    values = grid[:, cell[0], cell[1]]
+    return normalize(values.sign() * values.abs().sqrt(), dim=0)
+
+
+def cell_box(cell: tuple[int, int], grid: tuple[int, int]) -> FractionBox:
+    """The cell grown by half a cell on each side: what its features are mostly made of, and enough to recognise."""
+    (row, column), (height, width) = cell, grid
+    return (
+        max(0.0, (column - 0.5) / width),
+        max(0.0, (row - 0.5) / height),
+        min(1.0, (column + 1.5) / width),
+        min(1.0, (row + 1.5) / height),
+    )
+
+
+def cut(view: np.ndarray, box: FractionBox) -> np.ndarray:
+    """The part of a view under a box."""
+    height, width = view.shape[:2]
+    left, top, right, bottom = box
+    return view[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
+
+
+def as_box(row: Tensor) -> PixelBox:
+    left, top, right, bottom = (int(v) for v in row.tolist())
+    return left, top, right, bottom

@@ -1,0 +1,65 @@
+"""Name → class, with did-you-mean and entry points for extensions.
+
+An extension package adds a method by declaring an entry point in the group ``seewhy.<kind>``,
+for example ``seewhy.attributions``; importing the entry point registers its class.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from .errors import UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """The methods of one family.
+
+    Args:
+        kind: singular name used in messages, for example ``"attribution"``.
+        package: package whose submodules define the built-in members.
+        modules: submodules imported on first use, one per method.
+    """
+
+    def __init__(self, kind: str, package: str, modules: tuple[str, ...]) -> None:
+        self.kind = kind
+        self._package = package
+        self._modules = modules
+        self._members: dict[str, type[T]] = {}
+        self._loaded = False
+
+    def register(self, cls: type[T]) -> type[T]:
+        """Class decorator: the name is the class attribute ``name``, by law also the file's stem."""
+        name: str = cls.name  # type: ignore[attr-defined]
+        known = self._members.get(name)
+        if known is not None and known is not cls:
+            raise ValueError(f"two {self.kind}s are called {name!r}: {known.__qualname__} and {cls.__qualname__}")
+        self._members[name] = cls
+        return cls
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        for module in self._modules:
+            importlib.import_module(f"{self._package}.{module}")
+        for point in entry_points(group=f"seewhy.{self.kind}s"):
+            point.load()
+
+    def __getitem__(self, name: str) -> type[T]:
+        self._load()
+        if name not in self._members:
+            raise UnknownNameError(self.kind, name, self._members)
+        return self._members[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(sorted(self._members))
+
+    def __len__(self) -> int:
+        self._load()
+        return len(self._members)

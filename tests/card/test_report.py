@@ -1,0 +1,94 @@
+"""The evaluation report says what was measured, and that the rest was not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from test_card import Page
+
+from seewhy.card import render_report
+from seewhy.card.report import KEYS
+
+
+def test_everything_measured_is_said(report: dict[str, Any]) -> None:
+    page = Page(render_report(report))
+    page.check()
+    for part in (
+        "Evaluation on 60 held-out pictures",
+        "85 % right",
+        "between 74 % and 92 % , with 95 % confidence",
+        "Deletion low is good 0.18 0.31 random map",
+        "Insertion high is good 0.47 0.24 random map",
+        "Held-out precision 71 % 33 % chance",
+        "The sentences alone 36 % 34 % names only 32 % random words",
+        "leek asparagus 4 leek_01.jpg, leek_02.jpg",
+        "broken.jpg not a picture",
+        "classifier linear",
+    ):
+        assert part in page.text.replace("%,", "% ,")
+    assert "not measured" not in page.text
+    assert not page.all("script")
+
+
+def test_the_weakest_class_comes_first(report: dict[str, Any]) -> None:
+    text = Page(render_report(report)).text
+    table = text[text.index("weakest first") :]
+    assert table.index("garlic") < table.index("asparagus") < table.index("leek")
+
+
+def test_empty_bins_are_not_drawn(report: dict[str, Any]) -> None:
+    page = Page(render_report(report))
+    dots = [a for a in page.all("circle") if a.get("class") == "dot"]
+    assert len(dots) == 8
+
+
+def test_nothing_measured_is_said_so() -> None:
+    page = Page(render_report({}))
+    page.check()
+    for part in (
+        "Accuracy not measured",
+        "Deletion and insertion were not measured.",
+        "Held-out precision was not measured.",
+        "Words accuracy was not measured.",
+        "Reliability was not measured.",
+        "Confusions were not measured.",
+        "Single classes were not measured.",
+    ):
+        assert part in page.text
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("how", ["gone", "none", "empty"])
+def test_any_part_may_be_missing(report: dict[str, Any], key: str, how: str) -> None:
+    if how == "gone":
+        del report[key]
+    else:
+        report[key] = None if how == "none" or not isinstance(report[key], list | dict) else type(report[key])()
+    Page(render_report(report)).check()
+
+
+def test_a_class_that_was_never_predicted_has_no_precision(report: dict[str, Any]) -> None:
+    report["per_class"][0] |= {"precision": None, "f1": None}
+    assert "leek 20 – 0.90 –" in Page(render_report(report)).text
+
+
+def test_too_many_classes_leave_the_confusions(report: dict[str, Any]) -> None:
+    labels = [f"class {i}" for i in range(31)]
+    report["confusion_matrix"] = {"labels": labels, "counts": [[0] * 31 for _ in labels]}
+    page = Page(render_report(report))
+    assert "The table of all 31 classes would be too large to read" in page.text
+    assert "leek asparagus 4" in page.text
+    assert not [a for a in page.all("table") if a.get("class") == "matrix"]
+
+
+def test_hostile_names_are_inert(report: dict[str, Any]) -> None:
+    evil = "<script>alert(1)</script>"
+    report["confusion_matrix"]["labels"][0] = evil
+    report["per_class"][0]["label"] = evil
+    report["confusions"][0] |= {"true": evil, "examples": [evil]}
+    report["failures"][0] = {"image": evil, "error": evil}
+    report["model"] = {evil: evil}
+    source = render_report(report)
+    assert "<script" not in source
+    Page(source).check()

@@ -1,0 +1,209 @@
+"""The solvers against scikit-learn, closed forms, and bad input."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+from sklearn.utils.class_weight import compute_sample_weight
+
+from seewhy.classifiers.solvers import (
+    balanced_weight,
+    c_path,
+    fit_logistic,
+    fit_svm,
+    fit_temperature,
+    grouped_folds,
+)
+from seewhy.errors import DataError, InputError
+
+
+def _blobs(
+    n: int = 300, d: int = 20, k: int = 5, spread: float = 2.0, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % k
+    centres = torch.randn(k, d, generator=g)
+    return centres[y] + spread * torch.randn(n, d, generator=g) + 3.0, y
+
+
+def _sklearn(x: torch.Tensor, y: torch.Tensor, c: float, weight: torch.Tensor | None = None) -> LogisticRegression:
+    s = None if weight is None else weight.double().numpy()
+    return LogisticRegression(C=c, tol=1e-9, max_iter=20_000).fit(x.double().numpy(), y.numpy(), sample_weight=s)
+
+
+@pytest.mark.parametrize("c", [0.01, 1.0, 30.0])
+@pytest.mark.parametrize("shape", [(300, 20), (40, 90)], ids=["tall", "wide"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_logistic_is_scikit_learns(c: float, shape: tuple[int, int], weighted: bool) -> None:
+    x, y = _blobs(*shape)
+    weight = torch.linspace(0.2, 3.0, len(y)) if weighted else None
+    ours, theirs = fit_logistic(x, y, 5, c, sample_weight=weight, tol=1e-10), _sklearn(x, y, c, weight)
+    assert ours.converged
+    np.testing.assert_allclose(ours.weight, theirs.coef_, atol=2e-3)
+    probabilities = ours.logits(x).softmax(1)
+    np.testing.assert_allclose(probabilities, theirs.predict_proba(x.double().numpy()), atol=1e-3)
+
+
+@pytest.mark.parametrize("c", [0.01, 1.0, 100.0])
+def test_logistic_objective_is_scikit_learns_at_the_default_tolerance(c: float) -> None:
+    x, y = _blobs(n=400, d=30, k=8)
+    theirs = _sklearn(x, y, c)
+    z = theirs.decision_function(x.double().numpy())
+    loss = torch.nn.functional.cross_entropy(torch.from_numpy(z), y, reduction="sum")
+    best = c * float(loss) + 0.5 * float((theirs.coef_**2).sum())
+    assert fit_logistic(x, y, 8, c).loss == pytest.approx(best, rel=1e-4)
+
+
+@pytest.mark.parametrize("c", [0.01, 1.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_svm_is_liblinears(c: float, weighted: bool) -> None:
+    x, y = _blobs()
+    weight = torch.linspace(0.2, 3.0, len(y)) if weighted else None
+    theirs = LinearSVC(C=c, dual=False, tol=1e-8, max_iter=100_000)
+    theirs.fit(x.double().numpy(), y.numpy(), sample_weight=None if weight is None else weight.double().numpy())
+    ours = fit_svm(x, y, 5, c, sample_weight=weight, tol=1e-10)
+    np.testing.assert_allclose(ours.weight, theirs.coef_, atol=1e-3)
+    np.testing.assert_allclose(ours.bias, theirs.intercept_, atol=3e-3)
+
+
+def test_balanced_weight_is_scikit_learns() -> None:
+    y = torch.tensor([0, 0, 0, 2, 2, 5])
+    np.testing.assert_allclose(balanced_weight(y), compute_sample_weight("balanced", y.numpy()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("fit", [fit_logistic, fit_svm])
+def test_separable_samples_stay_finite(fit) -> None:
+    x = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]).repeat(10, 1)
+    result = fit(x, torch.arange(20) % 2, 2, 1e6)
+    assert result.converged
+    assert result.weight.isfinite().all()
+    assert result.weight.abs().max() < 100
+
+
+def test_two_points_closed_form() -> None:
+    # By symmetry w = (-v, v), and the objective v^2 + 2 C log(1 + exp(-2 v)) is least where v = 2 C / (1 + exp(2 v)).
+    v = float(fit_logistic(torch.tensor([[-1.0], [1.0]]), torch.tensor([0, 1]), 2, tol=1e-12).weight[1, 0])
+    assert v == pytest.approx(2 / (1 + math.exp(2 * v)), abs=1e-5)
+
+
+def test_a_class_without_samples_is_the_least_likely() -> None:
+    x, y = _blobs(k=3)
+    assert (fit_logistic(x, y, 4).logits(x).softmax(1)[:, 3] < 1e-2).all()
+
+
+def test_one_class_only() -> None:
+    with pytest.raises(
+        DataError,
+        match=r"^The samples hold 1 class\(es\)\. Expected at least 2\. Add samples of another class\.$",
+    ):
+        fit_logistic(torch.ones(3, 2), torch.zeros(3, dtype=torch.long), 2)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_non_finite_rows_are_named(bad: float) -> None:
+    x, y = _blobs()
+    x[[7, 11], 0] = bad
+    message = (
+        "Features of row 7, 11 are NaN or infinite. Expected finite numbers. Remove these rows or encode them again."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        fit_svm(x, y, 5)
+
+
+def test_labels_out_of_range_and_bad_c() -> None:
+    x, y = _blobs()
+    with pytest.raises(DataError, match=r"Labels run from 0 to 4\. Expected 0 to 3"):
+        fit_logistic(x, y, 4)
+    with pytest.raises(InputError, match=r"C is -1\.0"):
+        fit_logistic(x, y, 5, -1.0)
+    with pytest.raises(DataError, match="Sample weights"):
+        fit_logistic(x, y, 5, sample_weight=-torch.ones(len(y)))
+
+
+@given(st.permutations(range(60)))
+@settings(max_examples=15, deadline=None)
+def test_order_of_samples_does_not_matter(order: list[int]) -> None:
+    x, y = _blobs(n=60, d=8, k=3)
+    for fit in (fit_logistic, fit_svm):
+        a, b = fit(x, y, 3, tol=1e-9), fit(x[order], y[order], 3, tol=1e-9)
+        torch.testing.assert_close(a.weight, b.weight, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("fit", [fit_logistic, fit_svm])
+def test_deterministic_and_warm_start_reaches_the_same_optimum(fit) -> None:
+    x, y = _blobs()
+    first, again = fit(x, y, 5, 3.0), fit(x, y, 5, 3.0)
+    assert torch.equal(first.weight, again.weight)
+    assert torch.equal(first.bias, again.bias)
+    warm = fit(x, y, 5, 3.0, warm_start=fit(x, y, 5, 1.0))
+    assert warm.loss == pytest.approx(first.loss, rel=1e-5)
+    assert fit(x, y, 5, 3.0, warm_start=first).n_iter <= 1
+
+
+def test_a_weight_of_two_is_the_sample_twice() -> None:
+    x, y = _blobs(n=50, d=6, k=3)
+    once = fit_logistic(x, y, 3, sample_weight=torch.full((50,), 2.0), tol=1e-10)
+    twice = fit_logistic(x.repeat(2, 1), y.repeat(2), 3, tol=1e-10)
+    torch.testing.assert_close(once.weight, twice.weight, atol=1e-3, rtol=1e-3)
+
+
+@given(a=st.floats(0.2, 3.0), right=st.integers(6, 9))
+@settings(max_examples=20, deadline=None)
+def test_temperature_closed_form(a: float, right: int) -> None:
+    # Binary logits (a, 0), right in a share q of pictures: T = a / log(q / (1 - q)).
+    y = torch.tensor([0] * right + [1] * (10 - right))
+    expected = a / math.log(right / (10 - right))
+    assert fit_temperature(torch.tensor([[a, 0.0]]).repeat(10, 1), y) == pytest.approx(expected, rel=1e-6)
+
+
+def test_temperature_of_a_faultless_classifier_is_the_lowest() -> None:
+    assert fit_temperature(torch.eye(3), torch.arange(3)) == pytest.approx(0.01)
+
+
+def test_folds_keep_pictures_whole_and_classes_spread() -> None:
+    groups = torch.arange(40).repeat_interleave(3)
+    y = torch.cat([torch.arange(39) % 3, torch.tensor([3])]).repeat_interleave(3)
+    fold = grouped_folds(y, groups, 4, seed=1)
+    assert (fold.view(40, 3) == fold.view(40, 3)[:, :1]).all()
+    assert fold[-1] == -1
+    for k in range(3):
+        counts = fold[y == k].bincount()
+        assert counts.max() - counts.min() <= 3
+    assert torch.equal(fold, grouped_folds(y, groups, 4, seed=1))
+    with pytest.raises(DataError, match="different classes"):
+        grouped_folds(torch.tensor([0, 1]), torch.tensor([0, 0]))
+
+
+@pytest.mark.parametrize("solver", ["logistic", "svm"])
+def test_c_path_chooses_by_accuracy_then_log_loss(solver) -> None:
+    x, y = _blobs(n=200, spread=3.0)
+    path = c_path(x, y, 5, grouped_folds(y, torch.arange(200), 2), grid=(1e-5, 1e-2, 1e3), solver=solver, balanced=True)
+    assert [p.c for p in path.points] == [1e-5, 1e-2, 1e3]
+    top = max(p.accuracy for p in path.points)
+    near = [p for p in path.points if p.accuracy >= top - 0.005]
+    assert path.best == min(near, key=lambda p: p.log_loss)
+
+
+def test_c_path_scores_the_mean_over_versions() -> None:
+    x, y = _blobs(n=90, k=3)
+    groups = torch.arange(90)
+    fold = torch.where(groups < 30, 0, -1)
+    once = c_path(x, y, 3, fold, groups=groups, grid=(1.0,)).best
+    doubled = torch.cat([x, x[:30]]), torch.cat([y, y[:30]])
+    twice = c_path(*doubled, 3, torch.cat([fold, fold[:30]]), groups=torch.cat([groups, groups[:30]]), grid=(1.0,)).best
+    assert twice.accuracy == once.accuracy
+    assert twice.log_loss == pytest.approx(once.log_loss, rel=1e-5)
+
+
+def test_c_path_refuses_a_split_picture() -> None:
+    x, y = _blobs(n=4, k=2)
+    with pytest.raises(DataError, match="Use grouped_folds"):
+        c_path(x, y, 2, torch.tensor([0, 1, 0, 1]), groups=torch.tensor([0, 0, 1, 1]))

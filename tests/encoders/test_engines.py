@@ -1,0 +1,290 @@
+"""Engines: the same numbers whoever computes them, whatever stands beside them, however they start."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from seewhy.encoders import engines
+from seewhy.encoders.engines import ENGINES, TOLERANCE, Engine, available_engines, make_engine
+from seewhy.errors import EngineError, MissingExtraError
+
+SIZE = (32, 32)
+NAMES = ("torch", "torch:bf16", "onnxruntime", "openvino:f32", "openvino:bf16")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path))
+    return tmp_path
+
+
+class Counted:
+    """A trunk callable that knows how often it was called."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module.eval()
+        self.calls = 0
+
+    def __call__(self) -> nn.Module:
+        self.calls += 1
+        return self.module
+
+
+def cnn() -> Counted:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU6(), nn.Conv2d(16, 24, 3, 2, 1), nn.SiLU()]
+    return Counted(nn.Sequential(*layers))
+
+
+class Tokens(nn.Module):
+    """A small vision transformer up to its tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from timm.models.vision_transformer import VisionTransformer
+
+        torch.manual_seed(0)
+        self.vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3, num_classes=0)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.vit.forward_features(pixels)
+
+
+def pixels(n: int, size: tuple[int, int] = SIZE) -> Tensor:
+    return torch.randn(n, 3, *size, generator=torch.Generator().manual_seed(n))
+
+
+def build(name: str, trunk: Counted, size: tuple[int, int] = SIZE, key: str = "key") -> Engine:
+    engine = name.partition(":")[0]
+    if not all(find_spec(module) for module in engines._MODULES[engine]):
+        pytest.skip(f"{engine} is not installed")
+    return make_engine(name, trunk, size, key)
+
+
+def assert_agrees(engine: Engine, module: nn.Module, batch: Tensor) -> None:
+    with torch.no_grad():
+        wanted = module(batch)
+    got = engine(batch)
+    assert got.dtype == torch.float32
+    assert got.shape == wanted.shape
+    difference = (got - wanted).flatten(1).abs().amax(1) / wanted.flatten(1).abs().amax(1)
+    assert difference.max() <= TOLERANCE[engine.precision]
+
+
+@pytest.mark.parametrize("make", [cnn, lambda: Counted(Tokens())], ids=["cnn", "tokens"])
+@pytest.mark.parametrize("name", NAMES)
+def test_agrees_with_eager_torch(name: str, make) -> None:
+    trunk = make()
+    engine = build(name, trunk)
+    assert_agrees(engine, trunk.module, pixels(5))
+    assert engine.name == name.partition(":")[0]
+    assert engine.precision == ("bfloat16" if name.endswith("bf16") else "float32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_agrees_on_the_embedded_encoder(name: str) -> None:
+    from seewhy.encoders.find import encoder
+
+    lite0 = encoder("lite0")
+    trunk = Counted(lite0._trunk())
+    smooth = nn.functional.interpolate(pixels(4, (14, 14)), (224, 224), mode="bicubic")
+    assert_agrees(build(name, trunk, (224, 224), lite0.fingerprint), trunk.module, smooth.clamp(-1, 1))
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino:f32"])
+def test_rows_do_not_depend_on_the_batch(name: str) -> None:
+    engine = build(name, cnn())
+    batch = pixels(33)
+    whole = engine(batch)
+    for n in (1, 3, 32):
+        torch.testing.assert_close(engine(batch[:n]), whole[:n], rtol=1e-5, atol=1e-5)
+    assert engine(batch[:0]).shape == (0, *whole.shape[1:])
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino:f32"])
+def test_one_picture_on_many_cores(name: str) -> None:
+    trunk = cnn()
+    engine = build(name, trunk)
+    assert isinstance(engine, engines.PictureEngine)
+    engine._streams = 64
+    assert_agrees(engine, trunk.module, pixels(2))
+    assert engine._wide is not None
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino"])
+def test_any_memory_layout_is_read_right(name: str) -> None:
+    engine = build(name, cnn())
+    batch = pixels(3)
+    strided = batch.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    torch.testing.assert_close(engine(strided), engine(batch), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino"])
+def test_results_stay_as_they_were(name: str) -> None:
+    engine = build(name, cnn())
+    first = engine(pixels(3))
+    kept = first.clone()
+    engine(pixels(3) + 1)
+    assert torch.equal(first, kept)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_the_second_start_builds_no_module(name: str) -> None:
+    trunk = cnn()
+    first = build(name, trunk)
+    second = build(name, trunk)
+    assert trunk.calls == 1
+    assert torch.equal(first(pixels(2)), second(pixels(2)))
+    build(name, trunk, key="other weights")
+    assert trunk.calls == 2
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "removed"])
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino:f32"])
+def test_a_damaged_conversion_is_made_again(
+    name: str, damage: str, own_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trunk = cnn()
+    build(name, trunk)
+    file = max(own_cache.glob("engines/*/trunk.*"), key=lambda path: path.stat().st_size)
+    whole = file.read_bytes()
+    if damage == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(whole[:100] if damage == "cut" else whole[:-1] + bytes([whole[-1] ^ 1]))
+    with caplog.at_level(logging.WARNING, "seewhy"):
+        engine = build(name, trunk)
+    assert trunk.calls == 2
+    assert "was damaged and has been made again" in caplog.text
+    assert_agrees(engine, trunk.module, pixels(2))
+    assert not list(own_cache.glob("engines/.*"))
+
+
+def test_starting_together_is_safe(own_cache: Path) -> None:
+    """Two builders of one folder: both end with a whole one and nothing is left over."""
+    meet = threading.Barrier(2)
+
+    def fill(folder: Path) -> None:
+        (folder / "trunk").write_text("same")
+        meet.wait(10)
+
+    found: list[Path] = []
+    threads = [threading.Thread(target=lambda: found.append(engines._kept("name", fill))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert found == [own_cache / "engines/name"] * 2
+    assert [path.name for path in (own_cache / "engines").iterdir()] == ["name"]
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino"])
+def test_threads_do_not_mix(name: str) -> None:
+    engine = build(name, cnn())
+    batches = [pixels(n) for n in (1, 4, 7, 9)]
+    wanted = [engine(batch) for batch in batches]
+    wrong: set[int] = set()
+
+    def work(i: int) -> None:
+        for _ in range(10):
+            if not torch.allclose(engine(batches[i]), wanted[i], rtol=1e-5, atol=1e-5):
+                wrong.add(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(batches))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.fixture
+def no_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("unsupported operator")
+
+    monkeypatch.setattr(engines, "_to_openvino", fail)
+    monkeypatch.setattr(engines, "_to_onnx", fail)
+
+
+@pytest.mark.usefixtures("no_conversion")
+def test_auto_says_when_it_passes_an_engine_over(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "seewhy"):
+        engine = make_engine("auto", cnn(), SIZE, "key")
+    assert engine.name == "torch"
+    for name in ("openvino", "onnxruntime"):
+        if engines._installed(name):
+            assert f"The engine '{name}' cannot run this trunk: RuntimeError: unsupported operator" in caplog.text
+
+
+@pytest.mark.usefixtures("no_conversion")
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_an_engine_asked_for_is_never_replaced(name: str, own_cache: Path) -> None:
+    with pytest.raises(EngineError) as caught:
+        build(name, cnn())
+    message = f"The engine {name!r} cannot run this trunk: RuntimeError: unsupported operator. Use engine='torch'."
+    assert str(caught.value) == message
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert list((own_cache / "engines").iterdir()) == []
+
+
+def test_a_conversion_that_answers_differently_is_refused() -> None:
+    with pytest.raises(EngineError, match="answers differently"):
+        engines._check(torch.ones(1, 4), -torch.ones(1, 4), "openvino")
+    with pytest.raises(EngineError, match="answers differently"):
+        engines._check(torch.full((1, 4), float("nan")), torch.ones(1, 4), "openvino")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("openvno", "There is no engine called 'openvno'. Did you mean 'openvino'?"),
+        ("openvino:f16", "There is no precision called 'f16'. Did you mean 'bf16'?"),
+        ("onnxruntime:bf16", "The engine 'onnxruntime' got bf16 but computes in f32 only. Use 'openvino:bf16'."),
+    ],
+)
+def test_unknown_names(name: str, message: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        make_engine(name, cnn(), SIZE, "key")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_missing_extra_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(engines._MODULES, name, ("not_a_module_of_anyone",))
+    with pytest.raises(MissingExtraError) as caught:
+        make_engine(name, cnn(), SIZE, "key")
+    assert str(caught.value) == (
+        f"The engine '{name}' needs an extra that is not installed. Run: pip install 'seewhy[{name}]'"
+    )
+    assert next(row for row in available_engines() if row["name"] == name)["version"] == ""
+
+
+def test_auto_without_extras_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_installed", lambda name: name == "torch")
+    assert make_engine("auto", cnn(), SIZE, "key").name == "torch"
+
+
+def test_available_engines() -> None:
+    rows = available_engines()
+    assert [row["name"] for row in rows] == list(ENGINES)
+    assert all(row["precision"] in TOLERANCE for row in rows if row["version"])
+
+
+def test_openvino_reports_to_nobody() -> None:
+    if find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    engines._openvino()
+    from openvino.tools.ovc import telemetry_utils
+
+    assert sys.modules["openvino_telemetry"] is None
+    assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"

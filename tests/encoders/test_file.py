@@ -1,0 +1,135 @@
+"""One weights file: loaded if it says what it is, refused if not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from seewhy.encoders.file import load
+from seewhy.encoders.split import example_pixels
+from seewhy.errors import ModelError, UnknownNameError, WeightsError
+from seewhy.types import Transform
+
+TRANSFORM = Transform((64, 64), (64, 64), "lanczos", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+ARCHITECTURE = "mobilenetv3_small_050"
+SAID: dict[str, Any] = {
+    "architecture": ARCHITECTURE,
+    "num_classes": 2,
+    "classes": ["healthy", "ill"],
+    "transform": TRANSFORM.to_json(),
+}
+
+
+@pytest.fixture(scope="module")
+def golden() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model(ARCHITECTURE, num_classes=2).eval()
+
+
+def check(path: Path, golden: torch.nn.Module) -> None:
+    encoder = load(str(path), engine="torch")
+    assert encoder.transform == TRANSFORM
+    assert encoder.classes == ("healthy", "ill")
+    pixels = example_pixels((64, 64), batch=2, seed=9)
+    with torch.no_grad():
+        assert torch.allclose(encoder.classifier(encoder.look(pixels).pooled), golden(pixels), atol=1e-5)
+
+
+def sidecar(path: Path, said: dict[str, Any]) -> None:
+    path.with_name(path.name + ".json").write_text(json.dumps(said))
+
+
+def test_metadata_in_the_file(tmp_path: Path, golden: torch.nn.Module) -> None:
+    path = tmp_path / "own.safetensors"
+    words = {k: v if isinstance(v, str) else json.dumps(v) for k, v in SAID.items()}
+    save_file(golden.state_dict(), path, metadata=words)
+    check(path, golden)
+
+
+@pytest.mark.parametrize("wrap", ["", "state_dict", "model"])
+def test_checkpoint_with_sidecar(tmp_path: Path, golden: torch.nn.Module, wrap: str) -> None:
+    path = tmp_path / "own.pth"
+    state = {f"module.{k}": v for k, v in golden.state_dict().items()} if wrap == "model" else golden.state_dict()
+    torch.save({wrap: state, "epoch": 3} if wrap else state, path)
+    sidecar(path, SAID)
+    check(path, golden)
+
+
+@pytest.mark.parametrize("key", ["architecture", "transform"])
+def test_what_is_not_said_is_refused(tmp_path: Path, golden: torch.nn.Module, key: str) -> None:
+    path = tmp_path / "own.safetensors"
+    save_file(golden.state_dict(), path)
+    sidecar(path, {k: v for k, v in SAID.items() if k != key})
+    with pytest.raises(ModelError) as caught:
+        load(str(path))
+    assert str(caught.value) == (
+        f"{str(path)!r} does not say its {key}. SeeWhy never guesses it. Write it into 'own.safetensors.json' beside "
+        'the file, for example: {"architecture": "resnet18", "num_classes": 2, "classes": ["healthy", "ill"], '
+        '"transform": {"input_size": [224, 224], "resize": 256, "interpolation": "bicubic", '
+        '"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"transform": {"input_size": [64, 64], "resize": 64}}, "'interpolation' is missing"),
+        ({"num_classes": 3}, "says num_classes 3 and names 2 classes"),
+        ({"num_classes": None, "classes": None}, "does not say its num_classes"),
+    ],
+)
+def test_what_is_said_badly_is_refused(
+    tmp_path: Path, golden: torch.nn.Module, change: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "own.safetensors"
+    save_file(golden.state_dict(), path)
+    sidecar(path, SAID | change)
+    with pytest.raises(ModelError, match=message):
+        load(str(path))
+
+
+def test_other_weights_are_refused(tmp_path: Path, golden: torch.nn.Module) -> None:
+    path = tmp_path / "own.safetensors"
+    save_file(golden.state_dict(), path)
+    sidecar(path, SAID | {"num_classes": 3, "classes": ["a", "b", "c"]})
+    with pytest.raises(WeightsError, match=f"does not fit {ARCHITECTURE}"):
+        load(str(path))
+    sidecar(path, SAID | {"architecture": "mobilenetv3_smal_050"})
+    with pytest.raises(UnknownNameError, match=ARCHITECTURE):
+        load(str(path))
+
+
+class Trap:
+    """A pickle that would write a file when it is loaded without care."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_with_code_does_not_run(tmp_path: Path) -> None:
+    path, proof = tmp_path / "own.pth", tmp_path / "it-ran"
+    torch.save({"state_dict": Trap(proof)}, path)
+    sidecar(path, SAID)
+    with pytest.raises(WeightsError, match="loading it could run code"):
+        load(str(path))
+    assert not proof.exists()
+
+
+def test_damaged_and_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="There is no file"):
+        load(str(tmp_path / "none.safetensors"))
+    for name in ("own.safetensors", "own.pth"):
+        path = tmp_path / name
+        path.write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00garbage")
+        sidecar(path, SAID)
+        with pytest.raises(WeightsError):
+            load(str(path))

@@ -1,0 +1,215 @@
+"""An encoder from any module: same numbers, and the module left as it was."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from seewhy.encoders.base import Layout
+from seewhy.encoders.cut import cut_by_graph
+from seewhy.encoders.module import from_module, frozen_copy
+from seewhy.errors import ModelError, UnknownNameError
+from seewhy.types import Transform
+
+TRANSFORM = Transform((16, 16), 18, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+class Convs(nn.Module):
+    """Two convolutions, an in-place activation behind the last one, a mean and a linear layer."""
+
+    def __init__(self, fan: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU())
+        self.body = nn.Conv2d(4, 6, 3, 2, 1)
+        self.relu = nn.ReLU(inplace=True)
+        self.drop = nn.Dropout(0.5)
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.body(self.stem(x)))
+        return self.fc(self.drop(x.mean((2, 3))))
+
+
+class Branching(Convs):
+    """``torch.fx`` cannot follow a decision on numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.body(self.stem(x)))
+        if x.sum() < 0:
+            x = -x
+        return self.fc(x.mean((2, 3)))
+
+
+class Bypassed(Convs):
+    """The picture's own mean goes around every layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.relu(self.body(self.stem(x))).mean((2, 3)) + x.mean((1, 2, 3))[:, None])
+
+
+class ClassToken(nn.Module):
+    """A ViT of torch's own encoder layers, read at the class token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, 4)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        layers = [nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True) for _ in range(3)]
+        self.blocks = nn.Sequential(*layers)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1)
+        return self.fc(self.blocks(x)[:, 0])
+
+
+def pixels(n: int = 3) -> Tensor:
+    return torch.randn(n, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+
+
+def evaluated(module: nn.Module) -> Tensor:
+    with torch.no_grad():
+        return copy.deepcopy(module).eval()(pixels())
+
+
+@pytest.mark.parametrize("cls", [Convs, Branching])
+@pytest.mark.parametrize("layer", ["stem", "stem.2", "body", "relu", None])
+def test_equals_the_module(cls: type[nn.Module], layer: str | None) -> None:
+    torch.manual_seed(0)
+    module = cls()
+    encoder = from_module(module, target_layer=layer, transform=TRANSFORM, classes=["a", "b", "c"], engine="torch")
+    look = encoder.look(pixels())
+    assert torch.allclose(encoder.classifier(look.pooled), evaluated(module), atol=1e-6)
+    with torch.no_grad():
+        again = encoder.head(look.features)
+    assert torch.equal(again, look.pooled), "an in-place head must not spoil the features"
+    assert encoder.classes == ("a", "b", "c")
+
+
+def test_the_mean_is_recognised() -> None:
+    encoder = from_module(Convs(), target_layer="relu", transform=TRANSFORM)
+    assert encoder.is_average
+    assert not from_module(Convs(), target_layer="body", transform=TRANSFORM).is_average
+    assert encoder.classes == ("class 0", "class 1", "class 2")
+
+
+def test_layer_itself_instead_of_its_name() -> None:
+    module = Convs()
+    assert from_module(module, target_layer=module.stem, transform=TRANSFORM).look(pixels()).features.shape == (
+        3,
+        4,
+        8,
+        8,
+    )
+    with pytest.raises(ModelError, match="a ReLU, is not inside Convs"):
+        from_module(module, target_layer=nn.ReLU(), transform=TRANSFORM)
+
+
+def test_class_token_network_is_cut_before_its_last_block() -> None:
+    torch.manual_seed(0)
+    module = ClassToken()
+    encoder = from_module(module, transform=TRANSFORM, engine="torch")
+    assert encoder.layout == Layout("tokens", (4, 4), 1)
+    look = encoder.look(pixels())
+    assert torch.allclose(encoder.classifier(look.pooled), evaluated(module), atol=1e-6)
+    leaf = look.features.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(encoder.head(leaf)[:, 0].sum(), leaf)
+    assert (encoder.layout.to_grid(gradient).abs().sum(1) > 0).all()
+
+
+def test_layer_without_gradient_is_refused() -> None:
+    with pytest.raises(ModelError, match="the prediction reads no place of this layer"):
+        from_module(ClassToken(), target_layer="blocks.2", transform=TRANSFORM)
+
+
+def test_misspelt_layer() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        from_module(Convs(), target_layer="bodi", transform=TRANSFORM)
+    assert str(caught.value) == "There is no layer of Convs called 'bodi'. Did you mean 'body'?"
+
+
+def test_bypassed_layer_is_refused() -> None:
+    with pytest.raises(ModelError, match="cannot be cut into trunk and head here"):
+        from_module(Bypassed(), target_layer="body", transform=TRANSFORM)
+
+
+def test_wrong_number_of_classes() -> None:
+    with pytest.raises(ModelError, match="was given 2 class names and has 3 outputs"):
+        from_module(Convs(), transform=TRANSFORM, classes=["a", "b"])
+
+
+class Shared(Convs):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.relu(self.body(self.relu(self.stem(x)))).mean((2, 3)))
+
+
+class Maps(Convs):
+    def forward(self, x: Tensor) -> Any:
+        return self.body(self.stem(x))
+
+
+class Named(Convs):
+    def forward(self, x: Tensor) -> Any:
+        return {"logits": super().forward(x)}
+
+
+@pytest.mark.parametrize(
+    ("module", "layer", "message"),
+    [
+        (Shared(), "relu", "runs 2 times"),
+        (Convs(), "fc", r"gives \(1, 3\)"),
+        (Maps(), None, "One vector per picture"),
+        (Named(), None, "gives a dict"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), None, "has no layer that gives a map"),
+    ],
+)
+def test_modules_that_cannot_be_used(module: nn.Module, layer: str | None, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        from_module(module, target_layer=layer, transform=TRANSFORM)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_the_module_is_left_as_it_was(train: bool) -> None:
+    torch.manual_seed(0)
+    module = Convs().train(train)
+    module.stem[0].weight.requires_grad_(False)
+    module(pixels()).sum().backward()
+    calls: list[int] = []
+    module.body.register_forward_hook(lambda *_: calls.append(1))
+    state = {k: v.clone() for k, v in module.state_dict().items()}
+    grads = {k: None if p.grad is None else p.grad.clone() for k, p in module.named_parameters()}
+    flags = {k: p.requires_grad for k, p in module.named_parameters()}
+    random = torch.get_rng_state()
+    encoder = from_module(module, transform=TRANSFORM)
+    encoder.look(pixels())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(m.training is train for m in module.modules())
+    assert all(torch.equal(v, state[k]) for k, v in module.state_dict().items())
+    assert {k: p.requires_grad for k, p in module.named_parameters()} == flags
+    for key, p in module.named_parameters():
+        assert (p.grad is None) == (grads[key] is None)
+        assert p.grad is None or torch.equal(p.grad, grads[key])
+    assert [len(m._forward_hooks) for m in module.modules()].count(1) == 1
+    assert all(p.grad is None and not p.requires_grad for p in encoder.module.parameters())
+
+
+def test_the_encoder_is_a_snapshot() -> None:
+    module = Convs()
+    encoder = from_module(module, transform=TRANSFORM)
+    before = encoder.look(pixels()).pooled
+    module.body.weight.data.zero_()
+    assert torch.equal(encoder.look(pixels()).pooled, before)
+
+
+def test_graph_is_plain() -> None:
+    """No hook and no Python state is left in a trunk that an exporter has to follow."""
+    parts = cut_by_graph(frozen_copy(Convs()), "body", "fc")
+    assert parts is not None
+    assert not any(m._forward_hooks or m._forward_pre_hooks for p in parts for m in p.modules())
+    traced = torch.export.export(parts[0], (pixels(2),), strict=False).module()
+    assert torch.allclose(traced(pixels(2)), parts[0](pixels(2)))

@@ -1,0 +1,97 @@
+import pytest
+import torch
+from sklearn.kernel_ridge import KernelRidge
+from torch.nn import functional as F
+
+from seewhy.encoders.imagenet_words import imagenet_classes, imagenet_texts
+from seewhy.encoders.text_space import TextSpace
+from seewhy.errors import DataError
+
+WORDS = ["red", "green", "blue", "round", "square", "long"]
+
+
+def embed(texts):
+    """A sentence encoder small enough to check by hand: which words are there, of unit length."""
+    counts = torch.tensor([[float(word in text.split()) for word in WORDS] for text in texts]).reshape(-1, len(WORDS))
+    return F.normalize(counts + 0.1, dim=1)
+
+
+TEXTS = [["red round"], ["green square"], ["blue long", "blue"], ["red long", "long", "red"]]
+
+
+@pytest.fixture
+def weight():
+    return torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
+
+
+def test_one_text_per_class_is_scikit_learns_kernel_ridge(weight):
+    texts = [own[:1] for own in TEXTS]
+    space = TextSpace.fit(weight, texts, embed, width=0.5, ridge=0.3)
+    vectors = embed([own[0] for own in texts])
+    rows = F.normalize(weight - weight.mean(0), dim=1)
+    ridge = KernelRidge(alpha=0.3, kernel="rbf", gamma=1 / (2 * 0.5**2)).fit(vectors.numpy(), rows.numpy())
+    asked = ["green long", "red", "blue square round"]
+    expected = F.normalize(torch.from_numpy(ridge.predict(embed(asked).numpy())).float(), dim=1)
+    torch.testing.assert_close(space.encode_text(asked), expected, atol=1e-5, rtol=0)
+
+
+def test_a_class_is_the_mean_of_its_texts(weight):
+    space = TextSpace.fit(weight, TEXTS, embed)
+    twice = TextSpace.fit(weight, [own * 2 for own in TEXTS], embed)
+    torch.testing.assert_close(space.encode_text(["red long"]), twice.encode_text(["red long"]), atol=1e-5, rtol=0)
+
+
+def test_without_ridge_a_class_lands_on_its_row(weight):
+    texts = [own[:1] for own in TEXTS]
+    space = TextSpace.fit(weight, texts, embed, ridge=1e-9)
+    rows = F.normalize(weight - weight.mean(0), dim=1)
+    torch.testing.assert_close(space.encode_text([own[0] for own in texts]), rows, atol=1e-4, rtol=0)
+
+
+def test_pictures_are_an_affine_map_then_unit_length(weight):
+    mean = torch.linspace(0, 1, 9)
+    space = TextSpace.fit(weight, TEXTS, embed, mean=mean)
+    pooled = torch.rand(5, 9, requires_grad=True)
+    torch.testing.assert_close(space.project(pooled), (pooled - mean) / (pooled - mean).norm(dim=1, keepdim=True))
+    assert torch.autograd.grad(space.project(pooled)[:, 0].sum(), pooled)[0].abs().sum() > 0
+
+
+def test_survives_being_written_down(weight):
+    space = TextSpace.fit(weight, TEXTS, embed)
+    again = TextSpace.from_tensors(space.to_tensors(), embed)
+    assert torch.equal(space.encode_text(["red", "blue long"]), again.encode_text(["red", "blue long"]))
+    pooled = torch.rand(2, 9)
+    assert torch.equal(space.project(pooled), again.project(pooled))
+
+
+def test_no_text_is_no_vector(weight):
+    assert TextSpace.fit(weight, TEXTS, embed).encode_text([]).shape == (0, 9)
+
+
+@pytest.mark.parametrize("texts", [TEXTS[:3], [*TEXTS[:3], []]])
+def test_each_row_needs_a_text(weight, texts):
+    with pytest.raises(DataError) as caught:
+        TextSpace.fit(weight, texts, embed)
+    assert str(caught.value) == (
+        "4 classifier rows were given with texts for 3 classes. Each row needs at least one text. "
+        "Pass one list of texts per row."
+    )
+
+
+@pytest.mark.slow
+def test_an_unseen_class_is_found_among_its_kin():
+    """Real weights, house cats left out of the fit: the word still lands nearer to cats than to trucks."""
+    from seewhy.encoders.embedded import load
+    from seewhy.encoders.minilm import load_minilm
+
+    weight = load("lite0").classifier.weight
+    cats, trucks = list(range(281, 286)), [555, 569, 717, 864, 867]
+    assert imagenet_classes()[281].label == "tabby"
+    assert imagenet_classes()[717].label == "pickup"
+    seen = [i for i in range(0, 1000, 2) if i not in cats]
+    texts = imagenet_texts()
+    space = TextSpace.fit(weight[seen], [texts[i] for i in seen], load_minilm().encode)
+    rows = F.normalize(weight - weight.mean(0), dim=1)
+    cat, truck = space.encode_text(["a photo of a cat", "a photo of a truck"])
+    assert (rows[cats] @ cat).mean() > (rows[trucks] @ cat).mean() + 0.1
+    assert (rows[trucks] @ truck).mean() > (rows[cats] @ truck).mean() + 0.1

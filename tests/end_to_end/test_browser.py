@@ -1,0 +1,322 @@
+"""The card, the index and the report in a real browser, from the disk, as a person opens them."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from seewhy.card import index_entry, render_index, render_notebook, render_report, save
+from seewhy.files import write_atomic
+from seewhy.types import Failure
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH, so no page can be opened"),
+]
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-port=0",
+    "--remote-allow-origins=*",
+)
+
+
+class Browser:
+    """One tab of a headless browser, spoken to over the DevTools protocol."""
+
+    def __init__(self) -> None:
+        import websocket
+
+        assert BROWSER is not None
+        self.profile = Path(tempfile.mkdtemp(prefix="seewhy-browser-"))
+        self.process = subprocess.Popen(
+            [BROWSER, *FLAGS, f"--user-data-dir={self.profile}", "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        port = self._port()
+        self.socket = websocket.create_connection(self._page(port), timeout=30)
+        self.ids = itertools.count(1)
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
+            self.call(f"{domain}.enable")
+
+    def _port(self) -> int:
+        file = self.profile / "DevToolsActivePort"
+        for _ in range(300):
+            if file.exists() and (text := file.read_text().split()):
+                return int(text[0])
+            time.sleep(0.1)
+        raise RuntimeError("the browser did not open its debugging port")
+
+    def _page(self, port: int) -> str:
+        from urllib.request import urlopen
+
+        for _ in range(100):
+            with urlopen(f"http://127.0.0.1:{port}/json/list", timeout=10) as answer:
+                pages = [page for page in json.load(answer) if page["type"] == "page"]
+            if pages:
+                return str(pages[0]["webSocketDebuggerUrl"])
+            time.sleep(0.1)
+        raise RuntimeError("the browser opened no page")
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(timeout=20)
+        shutil.rmtree(self.profile, ignore_errors=True)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        number = next(self.ids)
+        self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self.socket.recv())
+            if message.get("id") == number:
+                if "error" in message:
+                    raise RuntimeError(f"{method}: {message['error']}")
+                return dict(message["result"])
+            self._note(message)
+
+    def _note(self, message: dict[str, Any]) -> None:
+        parameters = message.get("params", {})
+        match message.get("method"):
+            case "Runtime.exceptionThrown":
+                self.complaints.append(parameters["exceptionDetails"]["text"])
+            case "Runtime.consoleAPICalled":
+                self.complaints.append(str(parameters["args"]))
+            case "Log.entryAdded":
+                self.complaints.append(parameters["entry"]["text"])
+            case "Network.requestWillBeSent":
+                self.requests.append(parameters["request"]["url"])
+
+    def open(self, path: Path, width: int, dark: bool = False) -> None:
+        self.complaints.clear()
+        self.requests.clear()
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Page.navigate", url=path.as_uri())
+        for _ in range(200):
+            if self.run(f"document.readyState === 'complete' && location.href === {json.dumps(path.as_uri())}"):
+                return
+            time.sleep(0.05)
+        raise RuntimeError(f"{path} did not finish loading")
+
+    def run(self, expression: str) -> Any:
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in result:
+            raise RuntimeError(result["exceptionDetails"]["exception"]["description"])
+        return result["result"].get("value")
+
+    def press(self, key: str) -> None:
+        code = {"Tab": 9, "Home": 36, "End": 35}[key]
+        for kind in ("rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+
+    def picture(self) -> bytes:
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        return base64.b64decode(shot["data"])
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Browser]:
+    pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every page there is, on the disk, under an awkward name."""
+    made = runpy.run_path(str(Path(__file__).parents[1] / "card" / "conftest.py"))
+    cards = made["make_cards"]()
+    folder = tmp_path_factory.mktemp("a folder with spaces & ümlauts #1")
+    paths = {name: save(card, folder / f"{name}.html") for name, card in cards.items()}
+    entries = [index_entry(card, f"{name}.html") for name, card in cards.items()]
+    failures = [Failure("broken.jpg", "not a picture"), Failure("x" * 300, "y" * 300)]
+    paths["index"] = write_atomic(folder / "index.html", render_index(entries, failures))
+    paths["report"] = write_atomic(folder / "report.html", render_report(made["make_report"]()))
+    paths["unmeasured"] = write_atomic(folder / "unmeasured.html", render_report({}))
+    paths["notebook"] = write_atomic(
+        folder / "notebook.html", f"<!doctype html><title>n</title><body>{render_notebook(cards['full'])}"
+    )
+    return paths
+
+
+PAGES = ("full", "contrast", "bare", "zero", "hostile", "index", "report", "unmeasured")
+
+FAINT_TEXT = """
+(() => {
+  const numbers = (text) => {
+    const parts = (text.match(/[\\d.e-]+/g) || []).map(Number);
+    const unit = text.startsWith("color(") ? 255 : 1;
+    return [parts[0] * unit, parts[1] * unit, parts[2] * unit, parts[3] ?? 1];
+  };
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      const colour = numbers(getComputedStyle(at).backgroundColor);
+      if (colour[3] > 0.99) return colour;
+    }
+    return [255, 255, 255, 1];
+  };
+  const faint = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    const style = getComputedStyle(node);
+    if (!walker.currentNode.data.trim() || !node.checkVisibility() || node.closest(".unseen, script, style")) continue;
+    const ink = numbers(node instanceof SVGElement ? style.fill : style.color);
+    const [a, b] = [light(ink.slice(0, 3)), light(behind(node).slice(0, 3))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    const size = parseFloat(style.fontSize);
+    if (ratio < (size >= 24 ? 3 : 4.5)) faint.push(`${ratio.toFixed(2)}: ${walker.currentNode.data.trim()}`);
+  }
+  return faint;
+})()
+"""
+
+TOO_WIDE = """
+[...document.querySelectorAll("body *")].filter((node) => {
+  const box = node.getBoundingClientRect();
+  return box.width > 0 && box.right > innerWidth + 1 && !node.closest(".wide, svg, .unseen") && node.checkVisibility();
+}).map((node) => `${node.tagName}.${node.className}: ${node.getBoundingClientRect().right}`)
+"""
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_is_legible_and_complains_of_nothing(
+    tab: Browser, pages: dict[str, Path], name: str, dark: bool, width: int
+) -> None:
+    tab.open(pages[name], width, dark)
+    assert tab.run("[document.documentElement.scrollWidth, innerWidth]") == [width, width]
+    assert tab.run(TOO_WIDE) == []
+    assert tab.run(FAINT_TEXT) == []
+    paper = tab.run("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(19, 18, 16)" if dark else "rgb(250, 248, 244)")
+    assert tab.complaints == []
+    assert [url for url in tab.requests if not url.startswith(("file:", "data:"))] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_everything_to_act_on_or_look_at_has_a_name(tab: Browser, pages: dict[str, Path], name: str) -> None:
+    tab.open(pages[name], 1280)
+    nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
+    roles = {"link", "button", "slider", "image", "img", "combobox", "navigation", "region", "DisclosureTriangle"}
+    nameless = [
+        node["role"]["value"]
+        for node in nodes
+        if not node.get("ignored") and node["role"]["value"] in roles and not node.get("name", {}).get("value")
+    ]
+    assert nameless == []
+    levels = tab.run("[...document.querySelectorAll('h1,h2,h3')].map((h) => +h.tagName[1])")
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_the_slider_moves_the_heat_from_the_keyboard(tab: Browser, pages: dict[str, Path]) -> None:
+    tab.open(pages["full"], 1280)
+    heat = "getComputedStyle(document.querySelector('.photo .heat')).opacity"
+    assert tab.run(heat) == "0.75"
+    for _ in range(40):
+        tab.press("Tab")
+        if tab.run("document.activeElement.id") == "heat":
+            break
+    assert tab.run("document.activeElement.id") == "heat"
+    tab.press("Home")
+    assert tab.run(heat) == "0"
+    tab.press("End")
+    assert tab.run(heat) == "1"
+
+
+def test_a_number_leads_to_its_definition(tab: Browser, pages: dict[str, Path]) -> None:
+    tab.open(pages["full"], 1280)
+    tab.run("document.querySelector('.chart a.def').click()")
+    assert tab.run("document.querySelector(':target dt').textContent") == "Deletion"
+
+
+def test_the_rule_of_a_verdict_is_one_click_away(tab: Browser, pages: dict[str, Path]) -> None:
+    tab.open(pages["full"], 1280)
+    seen = "document.querySelector('#where .measured details p').checkVisibility()"
+    assert tab.run(seen) is False
+    tab.run("document.querySelector('#where .measured summary').click()")
+    assert tab.run(seen) is True
+
+
+def test_the_index_sorts_and_filters(tab: Browser, pages: dict[str, Path]) -> None:
+    tab.open(pages["index"], 1280)
+    names = "[...document.querySelectorAll('.cards > li:not([hidden]) > a')].map((a) => a.getAttribute('href'))"
+    assert tab.run(names)[-1] == "bare.html"
+    choose = (
+        "(() => {{ const select = document.querySelector('{}'); select.value = '{}'; "
+        "select.dispatchEvent(new Event('input', {{bubbles: true}})); }})()"
+    )
+    tab.run(choose.format("#sort", "name"))
+    assert tab.run(names)[:2] == ["hostile.html", "bare.html"]
+    tab.run(choose.format("#class", "tabby cat"))
+    assert sorted(tab.run(names)) == ["contrast.html", "full.html", "zero.html"]
+    assert tab.run("document.querySelector('output').value") == "3 of 5 shown"
+
+
+@pytest.mark.parametrize("name", ["full", "index"])
+def test_without_a_script_all_is_there_and_nothing_is_dead(tab: Browser, pages: dict[str, Path], name: str) -> None:
+    tab.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        tab.open(pages[name], 1280)
+        assert tab.run("[...document.querySelectorAll('.control, .tools')].every((c) => !c.checkVisibility())") is True
+        assert tab.run("[...document.querySelectorAll('.cards > li, .evidence > section')].length") >= 3
+        if name == "full":
+            assert tab.run("getComputedStyle(document.querySelector('.photo .heat')).opacity") == "0.75"
+    finally:
+        tab.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_the_notebook_keeps_its_own_looks(tab: Browser, pages: dict[str, Path]) -> None:
+    tab.open(pages["notebook"], 1000)
+    assert tab.run("getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"
+    frame = tab.run("(() => { const f = document.querySelector('iframe'); return [f.clientWidth, f.clientHeight]; })()")
+    assert frame[0] > 900
+    assert frame[1] == 820
+    assert tab.complaints == []
+
+
+if __name__ == "__main__":
+    with Browser() as tab:
+        for job in sys.argv[1:]:
+            source, target, width, scheme = job.split(",")
+            tab.open(Path(source), int(width), scheme == "dark")
+            Path(target).write_bytes(tab.picture())
+            print(target, tab.run("[document.documentElement.scrollWidth, innerWidth]"), tab.complaints)
