@@ -1,0 +1,183 @@
+"""Writes into the pages what the code says already: method tables, defaults, verdict rules, tolerances, definitions.
+
+``make docs`` writes; ``python docs/generate.py --check`` fails when a page is stale; ``--pictures`` makes the two
+card pictures anew through the real command line (a minute).
+
+A block lies between ``<!-- generated: NAME -->`` and ``<!-- /generated -->``; the text outside is written by hand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+WIDTH = 1000
+BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
+
+
+def pages() -> list[Path]:
+    """Every page of the documentation."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def families(page: Path) -> str:
+    """The names of the methods, one row a family."""
+    names: dict[str, list[str]] = {}
+    for row in _listing():
+        names.setdefault(row["family"], []).append(f"[`{row['name']}`](docs/methods/{row['name']}.md)")
+    return table(("family", "methods"), [(family, ", ".join(links)) for family, links in names.items()])
+
+
+def methods(page: Path) -> str:
+    """Every registered method, with a link to its page."""
+    rows = [
+        (r["family"], f"[`{r['name']}`](methods/{r['name']}.md)", r["paper"], r["needs"], r["cost"]) for r in _listing()
+    ]
+    return table(("family", "method", "paper", "needs", "forward passes"), rows)
+
+
+def _listing() -> list[dict[str, Any]]:
+    from seewhy.cli.methods import listing
+
+    return listing()
+
+
+def facts(page: Path) -> str:
+    """One method's paper, needs, cost and defaults."""
+    row = next(r for r in _listing() if r["name"] == page.stem)
+    head = table(("", ""), [(k, row[k]) for k in ("family", "paper", "needs")] + [("forward passes", row["cost"])])
+    fields = dataclasses.fields(method_class(page.stem))
+    if not fields:
+        return f"{head}\nIt has no parameters.\n"
+    return f"{head}\n{table(('parameter', 'default'), [(f'`{f.name}`', f'`{f.default!r}`') for f in fields])}"
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
+
+
+def docstring(page: Path) -> str:
+    """What the class says of itself, for pages without a text of their own."""
+    text = inspect.cleandoc(method_class(page.stem).__doc__ or "")
+    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text).replace("``", "`")
+    body, *sections = re.split(r"^(Args|Raises|Attributes|Examples?|Note):\n", text, flags=re.MULTILINE)
+    said = dict(zip(sections[::2], sections[1::2], strict=True))
+    arguments = re.sub(r"\n {8,}", " ", said.get("Args", ""))
+    items = re.sub(r"^ {4}(\w+): ", r"- `\1`: ", arguments, flags=re.MULTILINE)
+    return "\n\n".join(part.strip() for part in (body, items) if part.strip()) + "\n"
+
+
+def method_class(name: str) -> Any:
+    """The class registered under a name, whatever its family."""
+    from seewhy.attributions import attributions
+    from seewhy.classifiers import classifiers
+    from seewhy.metrics import metrics
+    from seewhy.prototypes import prototypes
+
+    registries: tuple[Any, ...] = (attributions, classifiers, metrics, prototypes)
+    for registry in registries:
+        if name in registry:
+            return registry[name]
+    raise KeyError(name)
+
+
+def rules(page: Path) -> str:
+    """When an evidence counts as believable."""
+    from seewhy.evidence import like, where, words
+
+    return table(("evidence", "rule"), [("where", where.RULE), ("like what", like.RULE), ("in words", words.RULE)])
+
+
+def terms(page: Path) -> str:
+    """The definitions every number on a card links to."""
+    from seewhy.card.glossary import REPORT_TERMS, TERMS
+
+    return table(("number", "definition"), [(t.name, t.text) for t in (*TERMS, *REPORT_TERMS)])
+
+
+def tolerances(page: Path) -> str:
+    """How far engines may differ."""
+    from seewhy.encoders.engines import TOLERANCE
+
+    return table(("precision", "largest difference"), [(k, f"{v:g}") for k, v in TOLERANCE.items()])
+
+
+def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+BLOCKS: dict[str, Callable[[Path], str]] = {
+    f.__name__: f for f in (families, methods, facts, docstring, rules, terms, tolerances)
+}
+
+
+def rendered(page: Path) -> str:
+    """The page as it should be."""
+    return BLOCK.sub(lambda m: m[1] + BLOCKS[m[2]](page) + m[3], page.read_text("utf-8"))
+
+
+def stale() -> list[Path]:
+    """Pages that differ from what the code says."""
+    return [page for page in pages() if rendered(page) != page.read_text("utf-8")]
+
+
+def write_missing() -> list[Path]:
+    """A page for every method that has none yet, out of its docstring; add to it by hand what a reader needs."""
+    missing = [ROOT / f"docs/methods/{row['name']}.md" for row in _listing()]
+    missing = [page for page in missing if not page.exists()]
+    for page in missing:
+        page.write_text(f"# {page.stem}\n\n{_empty('docstring')}\n{_empty('facts')}", "utf-8")
+    return missing
+
+
+def _empty(block: str) -> str:
+    return f"<!-- generated: {block} -->\n<!-- /generated -->\n"
+
+
+def pictures() -> None:
+    """The cards shown in README.md and docs/start.md, in 256 colours."""
+    import skimage.data
+    from PIL import Image
+
+    sys.path.insert(0, str(ROOT / "examples"))
+    from fit_and_explain import main as fit
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        Image.fromarray(skimage.data.coffee()).save(folder / "coffee.png")
+        fit(folder)
+        gravel = ["test/gravel/gravel-11.png", "-m", "surfaces"]
+        for name, arguments in (("card", ["coffee.png"]), ("fitted", gravel)):
+            command = [sys.executable, "-m", "seewhy", "explain", *arguments, "-o", f"{name}.png"]
+            subprocess.run(command, cwd=folder, check=True)
+            card = Image.open(folder / f"{name}.png").convert("RGB")
+            card = card.resize((WIDTH, round(WIDTH * card.height / card.width)), Image.Resampling.LANCZOS)
+            card = card.quantize(256, Image.Quantize.FASTOCTREE)  # the one method that keeps rare colours
+            card.save(ROOT / f"docs/images/{name}.png", optimize=True)
+
+
+def main() -> int:
+    if "--pictures" in sys.argv:
+        pictures()
+    if "--check" not in sys.argv:
+        write_missing()
+    old = stale()
+    for page in old:
+        print(f"{page.relative_to(ROOT)} {'is stale; run make docs' if '--check' in sys.argv else 'written'}")
+        if "--check" not in sys.argv:
+            page.write_text(rendered(page), "utf-8")
+    return int(bool(old) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

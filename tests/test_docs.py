@@ -1,0 +1,256 @@
+"""The documentation is under test: what it states is what the code does, and what it shows runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer.main
+from PIL import Image
+
+import seewhy.explanation as shown
+from seewhy import images
+from seewhy.cli import app
+from seewhy.cli.methods import listing
+from seewhy.data import TABLES
+from seewhy.evidence.agreement import agree
+from seewhy.listing import SUFFIXES
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+RUN = ("README.md", "docs/start.md", "docs/adding_a_method.md")
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    """The script that writes the generated blocks."""
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_blocks_say_what_the_code_says(generate: ModuleType) -> None:
+    assert [str(page.relative_to(ROOT)) for page in generate.stale()] == [], "run: make docs"
+
+
+def test_every_method_has_a_page_and_every_page_a_method() -> None:
+    assert {path.stem for path in (DOCS / "methods").glob("*.md")} == {row["name"] for row in listing()}, "make docs"
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_and_pictures_are_there(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    broken = []
+    for target in targets:
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name) if name else page
+        if not path.exists() or (anchor and anchor not in _anchors(path)):
+            broken.append(target)
+    assert broken == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in heads}
+
+
+def test_the_pictures_are_small() -> None:
+    assert [p.name for p in (DOCS / "images").iterdir() if p.stat().st_size > 300_000] == []
+
+
+def test_commands_and_options_shown_exist() -> None:
+    verbs: Any = typer.main.get_command(app)
+    wrong = []
+    for page in PAGES:
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            for line in block.splitlines():
+                words = shlex.split(line.rpartition("| ")[2], comments=True)
+                if words[:1] != ["seewhy"]:
+                    continue
+                known = {o for p in verbs.commands[words[1]].params for o in (*p.opts, *p.secondary_opts)}
+                wrong += [(page.name, line, w) for w in words[2:] if re.match(r"--?\w", w) and w not in known]
+    assert wrong == []
+
+
+def test_options_named_in_the_text_exist() -> None:
+    verbs: Any = typer.main.get_command(app)
+    known = {o for verb in verbs.commands.values() for p in verb.params for o in (*p.opts, *p.secondary_opts)}
+    known |= {"--check", "--pictures", "--version", "--debug"}
+    for page in PAGES:
+        named = {
+            n for code in re.findall(r"`(--[^`]+)`", page.read_text("utf-8")) for n in re.findall(r"--[\w-]+", code)
+        }
+        assert named <= known, page.name
+
+
+def test_dependencies_are_those_of_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    lists = [project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
+    wanted = {_name(r) for r in [*project["build-system"]["requires"], *(r for rs in lists for r in rs)]}
+    rows = re.findall(r"^\| ([\w-]+) \|", (DOCS / "dependencies.md").read_text("utf-8"), re.MULTILINE)
+    listed = [row for row in rows if row not in ("package", "---")]
+    assert sorted(listed) == sorted(wanted - {"seewhy"})
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[\[><=~! ;]", requirement)[0].lower()
+
+
+def test_what_data_md_states_is_so() -> None:
+    text = (DOCS / "data.md").read_text("utf-8")
+    assert [s for s in (*SUFFIXES, *TABLES) if s not in text] == []
+    assert f"{images._DEFAULT_MAX_PIXELS:,} pixels" in text
+
+
+@pytest.mark.parametrize(
+    ("same", "says"), [(10, "agree:"), (7, "agree:"), (6, "agree in part:"), (4, "in part:"), (3, "disagree:")]
+)
+def test_the_bounds_of_agreement_are_those_of_concepts_md(same: int, says: str) -> None:
+    verdict = shown.Verdict("believable", "", "")
+    box = (0, 0, 1, 1)
+    patches = tuple(shown.Likeness("A", "", "a" if i < same else "b", box, box, 1.0, 1.0) for i in range(10))
+    like = shown.Like("nearest", patches, 1.0, None, None, verdict)
+    found = agree("a", torch.zeros(2, 2), None, like, shown.Missing("", ""), False)
+    assert says in found.sentence
+    assert found.score == same / 10
+    text = (DOCS / "concepts.md").read_text("utf-8")
+    assert "From 0.7 the card says" in text
+    assert "from 0.4 that they agree in part" in text
+
+
+# What follows runs the real thing on real pictures.
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the pages suppose it: a photograph, pictures to fit on, pictures to test on, descriptions."""
+    import skimage.data
+
+    folder = tmp_path_factory.mktemp("docs")
+    Image.fromarray(skimage.data.chelsea()).save(folder / "photo.jpg")
+    for label in ("brick", "grass", "gravel"):
+        photo = Image.fromarray(getattr(skimage.data, label)())
+        for i in (0, 1, 2, 3, 8, 11):
+            left, top = 128 * (i // 4), 128 * (i % 4)
+            path = folder / ("photos" if i < 8 else "test") / label / f"{label}-{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            photo.crop((left, top, left + 128, top + 128)).save(path)
+    classes = {"brick": ["a wall of rectangular blocks"], "grass": ["a lawn"], "gravel": ["small round stones"]}
+    (folder / "classes.json").write_text(json.dumps(classes))
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUN)
+def test_python_blocks_run(name: str, place: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text("utf-8"), re.DOTALL)
+    assert blocks
+    command = [sys.executable, "-W", "error", "-c", "\n".join(blocks)]
+    done = subprocess.run(command, cwd=place, capture_output=True, encoding="utf-8", timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def keys(value: Any, path: str = "") -> Iterator[str]:
+    """Every key of a JSON value, as docs/json.md writes them."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            here = f"{path}.{key}" if path else key
+            yield here
+            yield from keys(inner, here)
+    elif isinstance(value, list):
+        for inner in value:
+            if isinstance(inner, dict):
+                yield from keys(inner, f"{path}[]")
+
+
+def documented(section: str) -> dict[str, str]:
+    """Key → meaning, of one section of docs/json.md."""
+    text = (DOCS / "json.md").read_text("utf-8")
+    part = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", part, re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def outputs(place: Path, command: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """What the command line prints with ``--json``, by verb; failures apart."""
+
+    def run(*arguments: str, code: int = 0) -> list[dict[str, Any]]:
+        full = [*command, *arguments, "--json", "--quiet"]
+        done = subprocess.run(full, cwd=place, capture_output=True, encoding="utf-8", timeout=300, env=dict(os.environ))
+        assert done.returncode == code, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    shutil.copy(place / "broken.jpg", place / "photos" / "brick")
+    fit = run("fit", "photos", "-o", "model", "--descriptions", "classes.json", "--n-crops", "1", code=1)
+    predict = run("predict", "photo.jpg", "broken.jpg", "-m", "model", code=1)
+    explain = run("explain", "test/brick/brick-8.png", "broken.jpg", "-m", "model", code=1)
+    plain = run("explain", "photo.jpg", "--labels", "cat,dog", "--no-measure", "-o", "plain")
+    run("fit", "photos", "-o", "without_words", "--n-crops", "0", code=1)
+    wordless = run("explain", "photo.jpg", "-m", "without_words", "-o", "wordless.json")
+    (place / "test" / "brick" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    shutil.copy(place / "test" / "grass" / "grass-8.png", place / "test" / "brick" / "grass.png")  # a sure confusion
+    evaluate = run("evaluate", "test", "-m", "model", "--n-explained", "2", code=1)
+    return {
+        "fit": fit,
+        "predict": [row for row in predict if "error" not in row],
+        "explain": [row for row in (*explain, *plain, *wordless) if "error" not in row],
+        "evaluate": evaluate,
+        "A picture that failed": [row for row in (*predict, *explain) if "error" in row],
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", ["A picture that failed", "predict", "explain", "evaluate", "fit"])
+def test_json_is_as_documented(section: str, outputs: dict[str, list[dict[str, Any]]]) -> None:
+    wanted = documented(section)
+    if section == "explain":
+        wanted = documented("predict") | wanted
+    if section == "evaluate":
+        wanted |= {k: m for k, m in documented("explain").items() if k.startswith("model.")}
+    found = [set(keys(row)) for row in outputs[section]]
+    assert found
+    assert set().union(*found) == set(wanted), "keys that are produced, and keys that are documented"
+    optional = {k for k, meaning in wanted.items() if meaning.startswith(("optional", "`null`"))}
+    always = {k for k in wanted if "[]" not in k and k not in optional and k.partition(".")[0] not in optional}
+    assert [always - row for row in found if not always <= row] == []
+
+
+@pytest.mark.slow
+def test_units_are_as_documented(outputs: dict[str, list[dict[str, Any]]]) -> None:
+    for row in outputs["explain"]:
+        assert 0 <= row["score"] <= 1
+        assert np.array(row["where"]["heat"]).ndim == 2
+        for region in row["where"]["regions"]:
+            left, top, right, bottom = region["box"]
+            assert 0 <= left < right
+            assert 0 <= top < bottom
+            assert 0 <= region["share"] <= 1
+        assert all(-1 <= patch["similarity"] <= 1 for patch in row["like"])
+        assert all(-1 <= word["score"] <= 1 for word in row["words"])
