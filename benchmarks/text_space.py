@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.embedded import load
@@ -87,7 +88,7 @@ def stamps(encoder: Encoder, folder: Path) -> list[Row]:
     files = [f for f in sorted(folder.rglob("*.png")) if f.with_suffix(".txt").is_file()]
     files = [f for f in files if not NOT_PHOTOGRAPHS & set(f.relative_to(folder).parts)]
     captions = [f.with_suffix(".txt").read_text(encoding="utf-8").splitlines()[0].strip() for f in files]
-    pictures = encoder.text.project(pooled(encoder, [_on_white_square(f) for f in files]))
+    pictures = normalize(encoder.text.project(pooled(encoder, [_on_white_square(f) for f in files])), dim=1)
     scores = encoder.encode_text(captions) @ pictures.T
     same = torch.tensor([[a == b for b in captions] for a in captions])
     own = torch.eye(len(files), dtype=torch.bool)

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import described, fit, from_module, pretrained, zero_shot
-    from .attributions import attributions
-    from .classifiers import classifiers
     from .classifiers.base import Classifier
     from .classifiers.saving import load
     from .data import Samples, load_samples
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from .errors import SeeWhyError
     from .evaluation import Report
     from .explanation import Explanation
-    from .metrics import metrics
-    from .prototypes import prototypes
     from .store import FeatureStore
     from .types import Failure, Prediction, Transform
 
@@ -43,17 +39,13 @@ _WHERE = {
     "Samples": "data",
     "SeeWhyError": "errors",
     "Transform": "types",
-    "attributions": "attributions",
-    "classifiers": "classifiers",
     "described": "api",
     "encoder": "encoders.find",
     "fit": "api",
     "from_module": "api",
     "load": "classifiers.saving",
     "load_samples": "data",
-    "metrics": "metrics",
     "pretrained": "api",
-    "prototypes": "prototypes",
     "zero_shot": "api",
 }
 
@@ -69,17 +61,13 @@ __all__ = [
     "Samples",
     "SeeWhyError",
     "Transform",
-    "attributions",
-    "classifiers",
     "described",
     "encoder",
     "fit",
     "from_module",
     "load",
     "load_samples",
-    "metrics",
     "pretrained",
-    "prototypes",
     "zero_shot",
 ]
 

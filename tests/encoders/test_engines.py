@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -118,6 +120,28 @@ def test_one_picture_on_many_cores(name: str) -> None:
     engine._streams = 64
     assert_agrees(engine, trunk.module, pixels(2))
     assert engine._wide is not None
+
+
+def test_the_first_picture_runs_alone() -> None:
+    """Two first runs at once can stop OpenVINO for good (about one start in twelve)."""
+    at_once, most = 0, []
+    lock = threading.Lock()
+
+    def run(row: np.ndarray) -> np.ndarray:
+        nonlocal at_once
+        with lock:
+            at_once += 1
+            most.append(at_once)
+        time.sleep(0.01)
+        with lock:
+            at_once -= 1
+        return row
+
+    engine = engines.PictureEngine("openvino", "float32", (3, 4, 4), 2, lambda _wide: run)
+    batch = torch.randn(6, 3, 4, 4)
+    assert torch.equal(engine(batch), batch)
+    assert most[:2] == [1, 1]
+    assert max(most) == 2
 
 
 @pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino"])

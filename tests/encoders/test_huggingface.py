@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -242,3 +243,15 @@ def test_remote_code_is_never_run(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(ModelError, match="cannot be loaded"):
         load(str(tmp_path))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the openvino extra")
+def test_openvino_sees_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path / "cache"))
+    config = transformers.DINOv3ViTConfig(**VISION, num_register_tokens=3)
+    save(tmp_path, transformers.DINOv3ViTModel(config), transformers.ViTImageProcessor(**PLAIN))
+    encoder = load(str(tmp_path), engine="openvino")
+    pixels = example_pixels((32, 32), batch=2, seed=4)
+    with torch.no_grad():
+        golden = encoder._trunk()(pixels)
+    assert torch.allclose(encoder.forward_features(pixels), golden, atol=2e-2 * float(golden.abs().max()))

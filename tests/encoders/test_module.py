@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -213,3 +215,15 @@ def test_graph_is_plain() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for p in parts for m in p.modules())
     traced = torch.export.export(parts[0], (pixels(2),), strict=False).module()
     assert torch.allclose(traced(pixels(2)), parts[0](pixels(2)))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the openvino extra")
+@pytest.mark.parametrize(("cls", "layer"), [(Branching, "stem"), (ClassToken, None)])
+def test_openvino_sees_the_same(
+    cls: type[nn.Module], layer: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path))
+    encoder = from_module(cls(), target_layer=layer, transform=TRANSFORM, engine="openvino")
+    with torch.no_grad():
+        golden = encoder._trunk()(pixels())
+    assert torch.allclose(encoder.forward_features(pixels()), golden, atol=2e-2 * float(golden.abs().max()))

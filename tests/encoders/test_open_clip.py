@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import logging
 import math
@@ -192,3 +193,15 @@ def test_unclear_activation_warns(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         source = find_source(f"ViT-B-32/{path}")
     assert "does not say its activation and is computed with GELU" in caplog.text
     assert source.preprocess["resize_mode"] == "shortest"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the openvino extra")
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_openvino_sees_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path / "cache"))
+    save(tmp_path, CONFIGS[kind])
+    encoder = load(f"local-dir:{tmp_path}", engine="openvino")
+    pixels = example_pixels(encoder.transform.input_size, batch=2, seed=4)
+    with torch.no_grad():
+        golden = encoder._trunk()(pixels)
+    assert torch.allclose(encoder.forward_features(pixels), golden, atol=2e-2 * float(golden.abs().max()))

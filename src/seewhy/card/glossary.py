@@ -35,7 +35,7 @@ TERMS: tuple[Term, ...] = (
     Term(
         "deletion",
         "Deletion",
-        "The hottest pixels are replaced by the picture's mean colour, hottest first, and the probability is followed "
+        "The hottest pixels are replaced by the network's mean colour, hottest first, and the probability is followed "
         "as they go; the figure is the area under that curve (RISE, Petsiuk et al. 2018). Low is good: the right "
         "pixels were taken.",
     ),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import ClassVar
 
 from ..descriptions.base import Descriptions, WordBank
 from ..encoders.base import Encoder
+from ..encoders.embedded import EmbeddedText
+from ..encoders.imagenet_words import imagenet_descriptions
 from ..errors import ModelError
 from ..store import FeatureStore
 from . import classifiers
@@ -57,19 +59,22 @@ class Pretrained(Recipe):
         )
         if descriptions is not None:
             return plain.with_descriptions(descriptions, store)
-        return _with_glosses(plain, store)
+        return _measured(plain)
 
 
-def _with_glosses(plain: Classifier, store: FeatureStore | None) -> Classifier:
-    """WordNet glosses as words; their accuracy was measured once (benchmarks/embedded_words.py)."""
-    from dataclasses import replace
-
-    from ..encoders.imagenet_words import imagenet_descriptions
-
-    measured = json.loads(files("seewhy.encoders").joinpath("embedded_measures.json").read_text())
-    if plain.encoder.name not in measured:
+def _measured(plain: Classifier) -> Classifier:
+    """With glosses and their accuracy, measured once (benchmarks/embedded_words.py), where the encoder is embedded."""
+    figures = json.loads(files("seewhy.encoders").joinpath("embedded_measures.json").read_text())
+    if plain.encoder.name not in figures:
         return plain
-    glosses = Descriptions.of(imagenet_descriptions())
-    words = WordBank.build(plain.encoder, glosses.limited_to(plain.classes), with_names=False, store=store)
-    figure = measured[plain.encoder.name]
-    return replace(plain, words=words, words_accuracy=figure["accuracy"], words_accuracy_on=figure["on"])
+    figure = figures[plain.encoder.name]
+    return replace(with_glosses(plain), words_accuracy=figure["accuracy"], words_accuracy_on=figure["on"])
+
+
+def with_glosses(plain: Classifier) -> Classifier:
+    """WordNet glosses of an embedded encoder's classes as words."""
+    tower = plain.encoder.text
+    if not isinstance(tower, EmbeddedText):
+        raise ModelError(f"The encoder {plain.encoder.name!r} has no glosses of its classes. Give descriptions.")
+    glosses = Descriptions.of(imagenet_descriptions()).limited_to(plain.classes)
+    return replace(plain, words=WordBank.of_vectors(glosses, tower.glosses()))

@@ -111,7 +111,7 @@ class WordBank:
 
     classes: tuple[str, ...]
     texts: tuple[str, ...]
-    owner: Int[Tensor, n]
+    owner: Int[Tensor, " n"]
     vectors: Float[Tensor, "n d"]
 
     @classmethod
@@ -119,11 +119,16 @@ class WordBank:
         cls, encoder: Encoder, descriptions: Descriptions, *, with_names: bool, store: FeatureStore | None = None
     ) -> WordBank:
         """Encode every text, alone or as a sentence with its class's name."""
-        classes = tuple(descriptions.texts)
-        rows = [(i, c, t) for i, c in enumerate(classes) for t in descriptions.texts[c]]
-        sentences = [describe(c, t) if with_names else t for _, c, t in rows]
-        vectors = encode_texts(encoder, sentences, store)
-        return cls(classes, tuple(t for _, _, t in rows), torch.tensor([i for i, _, _ in rows]), vectors)
+        pairs = [(c, t) for c, texts in descriptions.texts.items() for t in texts]
+        sentences = [describe(c, t) if with_names else t for c, t in pairs]
+        return cls.of_vectors(descriptions, encode_texts(encoder, sentences, store))
+
+    @classmethod
+    def of_vectors(cls, descriptions: Descriptions, vectors: Float[Tensor, "n d"]) -> WordBank:
+        """Texts that are encoded already, class after class."""
+        owner = [i for i, texts in enumerate(descriptions.texts.values()) for _ in texts]
+        texts = tuple(t for texts in descriptions.texts.values() for t in texts)
+        return cls(tuple(descriptions.texts), texts, torch.tensor(owner), vectors)
 
     def scores(self, joint: Float[Tensor, "b d"]) -> Float[Tensor, "b n"]:
         """Cosine of each picture with each text."""

@@ -49,11 +49,11 @@ class ClipText:
         return F.normalize(torch.cat(parts).float(), dim=-1)
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
-        """Pooled picture features → unit vectors; differentiable."""
-        return F.normalize(self.projection(pooled), dim=-1)
+        """Pooled picture features → the space of the sentences, not yet of unit length; differentiable."""
+        return self.projection(pooled)
 
 
-def cut_padding(tokens: Int[Tensor, "n t"], pad: int = 0) -> Int[Tensor, "n t"]:
+def cut_padding(tokens: Int[Tensor, "n t"], pad: int = 0) -> Int[Tensor, "n s"]:
     """Tokens up to the longest sentence. Exact where attention is causal and pooling reads the end token."""
     used = (tokens != pad).any(0).nonzero()
     return tokens[:, : int(used.max()) + 1] if len(used) else tokens[:, :1]

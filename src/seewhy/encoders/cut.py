@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
@@ -88,14 +87,8 @@ class UntilLayer(nn.Module):
         self.layer = layer
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
-        seen: list[Tensor] = []
-        # An exporter must see a normal return; it drops what is not needed itself.
-        exporting = torch.jit.is_tracing() or torch.compiler.is_compiling()
-
         def look(_: nn.Module, args: Any, out: Tensor) -> None:
-            if not exporting:
-                raise _Reached(out)
-            seen.append(out.clone())
+            raise _Reached(out)
 
         handle = self.module.get_submodule(self.layer).register_forward_hook(look)
         try:
@@ -104,7 +97,10 @@ class UntilLayer(nn.Module):
             return reached.features
         finally:
             handle.remove()
-        return seen[0]
+        raise ModelError(
+            f"The layer {self.layer!r} is not reached for this picture. A layer that always runs was expected. "
+            "Choose another target_layer."
+        )
 
 
 class FromLayer(nn.Module):
@@ -132,17 +128,5 @@ class FromLayer(nn.Module):
 
 
 def cut_by_hooks(module: nn.Module, layer: str, end: str | None, size: tuple[int, int]) -> tuple[nn.Module, nn.Module]:
-    """The pair that works for every network; its head costs a whole forward pass.
-
-    Raises:
-        ModelError: the layer is not reached.
-    """
-    trunk = UntilLayer(module, layer)
-    with torch.no_grad():
-        try:
-            trunk(torch.zeros(1, 3, *size))
-        except IndexError as error:
-            raise ModelError(
-                f"The layer {layer!r} is never reached. A layer that runs was expected. Choose another target_layer."
-            ) from error
-    return trunk, FromLayer(module, layer, end, size)
+    """The pair that works for every network; its head costs a whole forward pass."""
+    return UntilLayer(module, layer), FromLayer(module, layer, end, size)

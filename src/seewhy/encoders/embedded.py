@@ -16,15 +16,14 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from ..cache import cache_dir
 from ..errors import MissingExtraError, UnknownNameError, WeightsError
-from ..files import write_atomic
+from ..kept import kept
 from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout, TextTower
-from .imagenet_words import imagenet_classes, imagenet_texts
+from .imagenet_sentences import sentences
+from .imagenet_words import imagenet_classes
 from .minilm import MINILM_SHA256, load_minilm
 from .text_space import TextSpace
 
@@ -83,7 +82,7 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     if name not in SOURCES:
         raise UnknownNameError("embedded encoder", name, SOURCES)
     source = SOURCES[name]
-    tensors = load_file(_weights(name))
+    tensors = kept("weights", f"{name}-{source.sha256[:8]}", lambda: _convert(name, source))
     classifier = nn.Linear(1280, 1000)
     classifier.load_state_dict({"weight": tensors["classifier.weight"], "bias": tensors["classifier.bias"]})
     classifier.requires_grad_(False)
@@ -125,15 +124,6 @@ def _module(architecture: str, tensors: dict[str, Tensor]) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def _weights(name: str) -> Path:
-    """The safetensors file in the cache, made on first use."""
-    source = SOURCES[name]
-    kept = cache_dir("weights") / f"{name}-{source.sha256[:8]}.safetensors"
-    if not kept.exists():
-        write_atomic(kept, save(_convert(name, source)))
-    return kept
-
-
 def _convert(name: str, source: _Source) -> dict[str, Tensor]:
     """Read the package's checkpoint and give its tensors timm's names, in order, one to one."""
     import timm
@@ -171,17 +161,22 @@ class EmbeddedText:
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         return self.space.encode_text(texts)
 
+    def glosses(self) -> Float[Tensor, "n d"]:
+        """The ImageNet classes' glosses, whose sentence vectors are shipped."""
+        return self.space.place(sentences()["glosses"])
+
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
-        return pooled - self.space.mean
+        return self.space.project(pooled)
 
 
 def _text_tower(tensors: dict[str, Tensor], encoder: str) -> TextTower:
-    """Fit the text space, or find it in the cache."""
+    """Fit the text space, or find it in the cache; the sentence encoder is loaded with the first new sentence."""
     fingerprint = hashlib.sha256(f"{TextSpace.version}:{MINILM_SHA256}:{encoder}".encode()).hexdigest()
-    kept = cache_dir("text") / f"{fingerprint[:16]}.safetensors"
-    sentences = load_minilm()
-    if kept.exists():
-        return EmbeddedText(TextSpace.from_tensors(load_file(kept), sentences.encode), fingerprint)
-    space = TextSpace.fit(tensors["classifier.weight"], imagenet_texts(), sentences.encode)
-    write_atomic(kept, save(space.to_tensors()))
-    return EmbeddedText(space, fingerprint)
+
+    def embed(texts: Sequence[str]) -> Tensor:
+        return load_minilm().encode(texts)
+
+    def fit() -> dict[str, Tensor]:
+        return TextSpace.fit_centres(tensors["classifier.weight"], sentences()["centres"], embed).to_tensors()
+
+    return EmbeddedText(TextSpace.from_tensors(kept("text", fingerprint[:16], fit), embed), fingerprint)

@@ -39,7 +39,7 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
         return load(name, engine=engine, **options)
     scheme, colon, rest = name.partition(":")
     if not colon or scheme not in SCHEMES:
-        raise UnknownNameError("encoder", name, [*EMBEDDED, *(f"{s}:…" for s in SCHEMES)])
+        raise UnknownNameError("encoder", name, [*EMBEDDED, *(f"{s}:{name}" for s in SCHEMES)])
     module = importlib.import_module(f".{SCHEMES[scheme]}", __package__)
     found: Encoder = module.load(rest, engine=engine, **options)
     return found

@@ -239,7 +239,7 @@ class Map(nn.Module):
         super().__init__()
         self.tower = tower
 
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c gh gw"]:
         return self.tower(pixels).last_hidden_state
 
 

@@ -54,14 +54,6 @@ def from_module(
     split, classifier, found, layout = split_module(twin, found, layout, transform.input_size, name)
     if target_layer is None:
         log.info("%s: target layer %r", name, found)
-    if classes and (classifier is None or len(classes) != classifier.out_features):
-        n = "no linear last layer" if classifier is None else f"{classifier.out_features} outputs"
-        raise ModelError(
-            f"{name} was given {len(classes)} class names and has {n}. One name per output was expected. "
-            "Pass classes in the order of the outputs."
-        )
-    if classifier is not None and not classes:
-        classes = [f"class {i}" for i in range(classifier.out_features)]
     return Encoder(
         name=name,
         transform=transform,
@@ -70,10 +62,23 @@ def from_module(
         layout=layout,
         fingerprint=fingerprint(twin, transform),
         classifier=classifier,
-        classes=classes,
+        classes=_class_names(classes, classifier, name),
         module=lambda: twin,
         engine=engine,
     )
+
+
+def _class_names(classes: Sequence[str], classifier: nn.Linear | None, name: str) -> Sequence[str]:
+    """The user's names, one per output, or ``class 0`` …"""
+    if not classes:
+        return [f"class {i}" for i in range(classifier.out_features)] if classifier is not None else ()
+    if classifier is None or len(classes) != classifier.out_features:
+        n = "no linear last layer" if classifier is None else f"{classifier.out_features} outputs"
+        raise ModelError(
+            f"{name} was given {len(classes)} class names and has {n}. One name per output was expected. "
+            "Pass classes in the order of the outputs."
+        )
+    return classes
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:
@@ -221,18 +226,28 @@ def _last_place(module: nn.Module, trace: Trace, name: str, layout: Layout | Non
             f"{name} has no layer that gives a map (b, c, h, w). A network with places was expected. "
             "Pass target_layer and layout."
         )
-    grid = trace.outputs[maps[-1]].shape[2:]
-    tokens = [n for n in order[order.index(maps[-1]) :] if _are_tokens(trace.outputs[n], grid)]
+    for candidate in reversed(maps):
+        grid = trace.outputs[candidate].shape[2:]
+        block = _block_before_last(module, trace, order[order.index(candidate) :], grid)
+        # The heads of an attention layer look like a map too; tokens that end after the last map are what is left.
+        if block is not None and order.index(block[1]) > order.index(maps[-1]):
+            n = trace.outputs[block[0]].shape[1] - grid[0] * grid[1]
+            return block[0], layout or Layout("tokens", (grid[0], grid[1]), n)
+    return maps[-1], layout or Layout("nchw")
+
+
+def _block_before_last(
+    module: nn.Module, trace: Trace, order: Sequence[str], grid: Sequence[int]
+) -> tuple[str, str] | None:
+    """The last two of a row of blocks that give tokens of this grid."""
+    tokens = [n for n in order if _are_tokens(trace.outputs[n], grid)]
     for block in reversed(tokens):
         parent, _, _ = block.rpartition(".")
-        if not isinstance(module.get_submodule(parent), nn.Sequential | nn.ModuleList):
-            continue
-        siblings = [n for n in tokens if n.rpartition(".")[0] == parent]
-        if len(siblings) > 1:
-            chosen = siblings[-2]
-            n = trace.outputs[chosen].shape[1] - grid[0] * grid[1]
-            return chosen, layout or Layout("tokens", (grid[0], grid[1]), n)
-    return maps[-1], layout or Layout("nchw")
+        if isinstance(module.get_submodule(parent), nn.Sequential | nn.ModuleList):
+            siblings = [n for n in tokens if n.rpartition(".")[0] == parent]
+            if len(siblings) > 1:
+                return siblings[-2], siblings[-1]
+    return None
 
 
 def _are_tokens(out: Tensor, grid: Sequence[int]) -> bool:

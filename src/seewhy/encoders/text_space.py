@@ -79,14 +79,27 @@ class TextSpace:
         Raises:
             DataError: a class has no text, or the number of classes is not that of the rows.
         """
-        counts = torch.tensor([len(texts) for texts in texts_per_class])
-        if len(counts) != len(weight) or not bool((counts > 0).all()):
+        n_described = sum(bool(texts) for texts in texts_per_class)
+        if len(texts_per_class) != len(weight) or n_described != len(weight):
             raise DataError(
-                f"{len(weight)} classifier rows were given with texts for {int((counts > 0).sum())} classes. "
+                f"{len(weight)} classifier rows were given with texts for {n_described} classes. "
                 "Each row needs at least one text. Pass one list of texts per row."
             )
-        vectors = embed([text for texts in texts_per_class for text in texts])
-        centres = F.normalize(torch.stack([own.mean(0) for own in vectors.split(counts.tolist())]), dim=1)
+        centres = class_centres(texts_per_class, embed)
+        return cls.fit_centres(weight, centres, embed, mean=mean, width=width, ridge=ridge)
+
+    @classmethod
+    def fit_centres(
+        cls,
+        weight: Float[Tensor, "k d"],
+        centres: Float[Tensor, "k e"],
+        embed: Embed,
+        *,
+        mean: Float[Tensor, " d"] | None = None,
+        width: float = 0.5,
+        ridge: float = 0.1,
+    ) -> TextSpace:
+        """The same from the classes' centres, for when their texts were encoded before."""
         gram = kernel(centres, centres, width).double()
         rows = F.normalize(weight.detach() - weight.detach().mean(0), dim=1).double()
         coefficients = torch.linalg.solve(gram + ridge * torch.eye(len(gram), dtype=torch.float64), rows)
@@ -95,11 +108,15 @@ class TextSpace:
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Sentences → unit vectors among the pictures."""
-        return F.normalize(kernel(self.embed(texts), self.centres, self.width) @ self.coefficients, dim=1)
+        return self.place(self.embed(texts))
+
+    def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
+        """Sentence vectors → unit vectors among the pictures."""
+        return F.normalize(kernel(vectors, self.centres, self.width) @ self.coefficients, dim=1)
 
     def project(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Pooled picture features → unit vectors; differentiable."""
-        return F.normalize(pooled - self.mean, dim=1)
+        """Pooled picture features → the space of the sentences, not yet of unit length; differentiable."""
+        return pooled - self.mean
 
     def to_tensors(self) -> dict[str, Tensor]:
         """What `from_tensors` needs, for a safetensors file."""
@@ -115,6 +132,13 @@ class TextSpace:
         """The space that `to_tensors` wrote down, with the sentence encoder it was fitted with."""
         width = float(tensors["width"])
         return cls(tensors["centres"], tensors["coefficients"], tensors["mean"], embed, width)
+
+
+def class_centres(texts_per_class: Sequence[Sequence[str]], embed: Embed) -> Float[Tensor, "k e"]:
+    """Each class as the direction of the mean of its texts."""
+    vectors = embed([text for texts in texts_per_class for text in texts])
+    own = vectors.split([len(texts) for texts in texts_per_class])
+    return F.normalize(torch.stack([v.mean(0) for v in own]), dim=1)
 
 
 def kernel(a: Float[Tensor, "n e"], b: Float[Tensor, "m e"], width: float) -> Float[Tensor, "n m"]:

@@ -281,6 +281,7 @@ def _no_cut(name: str) -> ModelError:
 def _own_classifier(model: Any, pooled: Tensor, features: Tensor) -> nn.Linear | None:
     """The network's last linear layer, if nothing lies between it and the pooled vector."""
     classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
+    classifier = getattr(classifier, "fc", classifier)  # a few families give the whole head
     if not isinstance(classifier, nn.Linear) or classifier.in_features != pooled.shape[1]:
         return None
     with torch.no_grad():

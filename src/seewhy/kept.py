@@ -1,0 +1,63 @@
+"""Tensors kept in the cache: written with their own digest, checked whenever they are read, made again if damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from .cache import cache_dir
+from .files import write_atomic
+
+_log = logging.getLogger("seewhy")
+
+
+def kept(folder: str, name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of ``folder/name.safetensors`` in the cache; where it is missing or damaged, ``make`` gives them.
+
+    Args:
+        folder: under the cache's root.
+        name: changes whenever ``make`` would give something else.
+        make: called only when needed.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    path = cache_dir(folder) / f"{name}.safetensors"
+    found = _read(path)
+    if found is None:
+        found = {key: value.contiguous() for key, value in make().items()}
+        write_atomic(path, save(found, {"sha256": _digest(found)}))
+    return found
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of a whole file; ``None`` where there is none."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            expected = (file.metadata() or {}).get("sha256")
+    except (SafetensorError, OSError):
+        found, expected = {}, "damaged"
+    if expected == _digest(found):
+        return found
+    if expected is not None:  # without a digest it is not damaged but from an earlier version
+        _log.warning("%s was damaged and is made again.", path)
+    return None
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
