@@ -48,7 +48,9 @@ def main() -> None:
     found = {name: measure(name, options.imagenet) for name in options.encoders.split(",")}
     Console().print_json(json.dumps(found))
     if options.write:
-        Path(str(files("seewhy.encoders").joinpath("embedded_measures.json"))).write_text(json.dumps(found, indent=1) + "\n")
+        Path(str(files("seewhy.encoders").joinpath("embedded_measures.json"))).write_text(
+            json.dumps(found, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

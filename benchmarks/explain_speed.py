@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from side_by_side import in_turn
 from torch import Tensor
 
 from seewhy.encoders.base import Encoder
@@ -104,12 +104,6 @@ def correlations(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> 
     return found
 
 
-def timed(call: Explain, pixels: Tensor) -> float:
-    start = time.perf_counter()
-    call(pixels)
-    return time.perf_counter() - start
-
-
 def measure(engine: str, batch: int, rounds: int, pictures: Path | None) -> dict[str, Any]:
     """Run everything ``rounds`` times in turn, after one round that does not count."""
     encoder = load_encoder("lite0", engine=engine)
@@ -123,13 +117,10 @@ def measure(engine: str, batch: int, rounds: int, pictures: Path | None) -> dict
         "captum": captum(module),
     }
     answers = {name: call(pixels.clone()) for name, call in contenders.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for peer in ("pytorch-grad-cam", "captum"):
-            seconds[peer].append(timed(contenders[peer], pixels))
-            for ours in ("predict", "explain") * 5:  # so short that one alone would be mostly noise
-                seconds[ours].append(timed(contenders[ours], pixels))
-    per_picture = {name: median(times) / batch * 1000 for name, times in seconds.items()}
+    ours = ("predict", "explain") * 5  # so short that one alone would be mostly noise
+    programs = {name: partial(call, pixels) for name, call in contenders.items()}
+    times = in_turn(programs, rounds, ["pytorch-grad-cam", *ours, "captum", *ours])
+    per_picture = {name: t.median / batch * 1000 for name, t in times.items()}
     explain = per_picture["explain"]
     return {
         "engine": encoder.engine.name,
@@ -142,7 +133,7 @@ def measure(engine: str, batch: int, rounds: int, pictures: Path | None) -> dict
         "times_faster": {name: round(per_picture[name] / explain, 1) for name in ("pytorch-grad-cam", "captum")},
         "same_class": {n: int((answers["explain"][0] == answers[n][0]).sum()) for n in ("pytorch-grad-cam", "captum")},
         "map_correlation": {
-            name: {"least": round(min(found), 5), "median": round(median(found), 5)}
+            name: {"least": round(min(found), 5), "median": round(float(np.median(found)), 5)}
             for name in ("pytorch-grad-cam", "captum")
             if (found := correlations(answers["explain"], answers[name]))
         },

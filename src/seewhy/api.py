@@ -56,6 +56,7 @@ def fit(
     pictures: str | Path | Samples,
     encoder: Encoder | str = "lite0",
     *,
+    validation: str | Path | Samples | None = None,
     descriptions: Words | None = None,
     store: FeatureStore | None = None,
     listener: Listener | None = None,
@@ -65,6 +66,7 @@ def fit(
 
     Args:
         pictures: class folders, a table, or samples.
+        validation: pictures of the same classes on which to choose and to measure; left out, a part of ``pictures``.
         encoder: an encoder or its name.
         descriptions: of the classes, as words evidence.
         store: where looks are kept between runs; left out, nothing is kept.
@@ -73,6 +75,16 @@ def fit(
     """
     from .classifiers.linear import Linear
 
-    samples = pictures if isinstance(pictures, Samples) else load_samples(pictures)
     words = None if descriptions is None else _descriptions(descriptions)
-    return Linear(**parameters).fit(_encoder(encoder), samples, descriptions=words, store=store, listener=listener)
+    return Linear(**parameters).fit(
+        _encoder(encoder),
+        _samples(pictures),
+        validation=None if validation is None else _samples(validation),
+        descriptions=words,
+        store=store,
+        listener=listener,
+    )
+
+
+def _samples(source: str | Path | Samples) -> Samples:
+    return source if isinstance(source, Samples) else load_samples(source)

@@ -73,6 +73,7 @@ def evaluate(
     store: FeatureStore | None = None,
     views: Views | None = None,
     seed: int = 0,
+    faithfulness: bool = False,
     listener: Listener | None = None,
 ) -> Report:
     """Accuracy, per class, calibration, confusions, and how faithful the explanations are.
@@ -84,6 +85,7 @@ def evaluate(
         store: where looks are kept.
         views: several crops a picture, whose logits are averaged.
         seed: of the draw.
+        faithfulness: measure the explained pictures' maps with further metrics, beside a random map.
         listener: hears of progress and failures.
 
     Raises:
@@ -103,6 +105,9 @@ def evaluate(
     low, high = bootstrap_interval(right, seed=seed)
     chosen = random.Random(seed).sample(range(len(kept)), min(n_explained, len(kept)))
     explained = _explained(classifier, [kept[i] for i in sorted(chosen)], store, listener, seed)
+    faithful = _faithfulness(explained)
+    if faithfulness and faithful is not None:
+        faithful |= _further(classifier, explained, listener)
     return Report(
         {
             "model": classifier.provenance(),
@@ -114,7 +119,7 @@ def evaluate(
             "reliability": [{k: round(v, 4) for k, v in vars(b).items()} for b in bins],
             "confusions": _confusions(classifier.classes, kept, labels, predicted),
             "confusion_matrix": _matrix(classifier.classes, labels, predicted),
-            "faithfulness": _faithfulness(explained),
+            "faithfulness": faithful,
             "like": _like(explained),
             "words": _words(classifier, pooled, labels, store, seed),
             "notes": list(listener.notes),
@@ -231,6 +236,29 @@ def _faithfulness(explained: Sequence[Explanation]) -> dict[str, Any] | None:
         "better_than_random": round(better / len(maps), 4),
         "verdicts": verdicts,
     }
+
+
+FURTHER = ("average_drop", "average_increase", "average_gain", "road", "sparsity")
+
+
+def _further(classifier: Classifier, explained: Sequence[Explanation], listener: Listener) -> dict[str, Any]:
+    """Means of more metrics over the same pictures and maps, each beside the same map with its cells shuffled."""
+    from .metrics import metrics
+    from .metrics.base import Case, shuffled
+
+    judges = [metrics[name]() for name in FURTHER]
+    maps = [e for e in explained if isinstance(e.where, Where) and e.where.deletion is not None]
+    found: dict[str, list[float]] = defaultdict(list)
+    for e in listener.track(maps, "Measuring faithfulness", len(maps)):
+        assert isinstance(e.where, Where)
+        heat = torch.from_numpy(e.where.heat)
+        pixels = classifier.encoder.pixels([e.view])[0]
+        case = Case.of(classifier, pixels, classifier.index_of(e.where.target))
+        for judge in judges:
+            ours, control = judge.measure(case, torch.cat([heat[None], shuffled(heat, 1, 0)]))
+            found[judge.name].append(ours.value)
+            found[f"{judge.name}_random"].append(control.value)
+    return {name: round(sum(v) / len(v), 4) for name, v in found.items()}
 
 
 def _like(explained: Sequence[Explanation]) -> dict[str, Any] | None:

@@ -107,12 +107,19 @@ class Where:
             "deletion_random": self.deletion_random,
             "insertion_random": self.insertion_random,
             "all_zero": self.is_zero,
-            "heat": [[round(float(v), 5) for v in row] for row in self.heat],
+            "heat": [[round(float(v), 5) for v in row] for row in _coarse(self.heat)],
             "regions": [
                 {"letter": r.letter, "box": list(r.query_box), "share": round(r.share, 4)} for r in self.regions
             ],
             "verdict": self.verdict.level,
         }
+
+
+def _coarse(heat: np.ndarray, most: int = 32) -> np.ndarray:
+    """At most ``most`` rows and columns, by the mean of equal blocks: a pixel map would drown the JSON."""
+    step = max(-(-side // most) for side in heat.shape)
+    rows, columns = (side // step * step for side in heat.shape)
+    return heat[:rows, :columns].reshape(rows // step, step, columns // step, step).mean((1, 3))
 
 
 @dataclass(frozen=True)

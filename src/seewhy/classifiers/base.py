@@ -43,7 +43,7 @@ class HeldOut:
     """
 
     pooled: Float[Tensor, "n d"]
-    labels: Int[Tensor, n]
+    labels: Int[Tensor, " n"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Classifier:
         words_accuracy: of the words alone, on ``words_accuracy_on``.
         trained_on: one line for the card.
         measures: further figures found while fitting.
+        folder: where it was loaded from; explainers trained for it lie there.
     """
 
     recipe: str
@@ -80,6 +81,7 @@ class Classifier:
     words_accuracy_on: str = ""
     trained_on: str = ""
     measures: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes):
@@ -94,7 +96,8 @@ class Classifier:
         """
         if label in self.classes:
             return self.classes.index(label)
-        near = difflib.get_close_matches(label, self.classes, n=3, cutoff=0.4)
+        inside = [c for c in self.classes if label.casefold() in c.casefold()]
+        near = inside[:3] or difflib.get_close_matches(label, self.classes, n=3, cutoff=0.4)
         known = near or self.classes[:5]
         raise DataError(
             f"There is no class called {label!r} among the {len(self.classes)} of this classifier. "
@@ -105,7 +108,7 @@ class Classifier:
         """Normalised pixels → class probabilities."""
         return self.head.probabilities(self.encoder.look(pixels).pooled)
 
-    def prediction(self, name: str, probabilities: Float[Tensor, k], top: int = 5) -> Prediction:
+    def prediction(self, name: str, probabilities: Float[Tensor, " k"], top: int = 5) -> Prediction:
         """The decision on one picture, from its probabilities."""
         values, order = probabilities.topk(min(top, len(self.classes)))
         return Prediction(

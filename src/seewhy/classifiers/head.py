@@ -50,7 +50,7 @@ class Head(nn.Module):
         self,
         feature: Feature,
         weight: Float[Tensor, "k d"],
-        bias: Float[Tensor, k] | None = None,
+        bias: Float[Tensor, " k"] | None = None,
         scale: float = 1.0,
     ) -> None:
         super().__init__()
@@ -75,6 +75,15 @@ class Head(nn.Module):
         return self.feature.slope(pooled, rows)
 
 
+class Goal(Protocol):
+    """What is explained: any number a picture that is a differentiable function of its logits.
+
+    :class:`Target` is the usual one. Any other function will do, for example ``lambda logits: logits.logsumexp(1)``.
+    """
+
+    def __call__(self, logits: Float[Tensor, "b k"], /) -> Float[Tensor, " b"]: ...
+
+
 @dataclass(frozen=True)
 class Target:
     """What is explained: a class's logit, or its lead over another class.
@@ -84,10 +93,10 @@ class Target:
         against: one other class a picture, or ``None``.
     """
 
-    index: Int[Tensor, b]
-    against: Int[Tensor, b] | None = None
+    index: Int[Tensor, " b"]
+    against: Int[Tensor, " b"] | None = None
 
-    def __call__(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, b]:
+    def __call__(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
         mine = logits.gather(1, self.index[:, None])[:, 0]
         return mine if self.against is None else mine - logits.gather(1, self.against[:, None])[:, 0]
 

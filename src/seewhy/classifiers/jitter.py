@@ -24,7 +24,7 @@ def random_crops(
     seed: int = 0,
     picture: int = 0,
     *,
-    scale: tuple[float, float] = (0.3, 1.0),
+    scale: tuple[float, float] = (0.1, 1.0),
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
     flip: bool = True,
 ) -> list[Crop]:
@@ -52,7 +52,7 @@ def random_crops(
         raise InputError(f"The number of crops is {n}. Expected zero or more. Pass n=8, say.")
     if not 0 < scale[0] <= scale[1] <= 1:
         raise InputError(
-            f"The crop scale is {scale}. Expected 0 < smallest <= largest <= 1. Pass scale=(0.3, 1.0), say."
+            f"The crop scale is {scale}. Expected 0 < smallest <= largest <= 1. Pass scale=(0.1, 1.0), say."
         )
     if not 0 < aspect[0] <= aspect[1] < math.inf:
         raise InputError(f"The crop aspect is {aspect}. Expected 0 < smallest <= largest. Pass aspect=(3/4, 4/3), say.")

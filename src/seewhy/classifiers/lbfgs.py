@@ -1,8 +1,10 @@
 """A preconditioned L-BFGS for linear models: ``min_W  C sum_i loss(x_i W) + 1/2 sum ridge W^2``, loss convex.
 
-The first inverse Hessian of L-BFGS is usually a multiple of the identity. Here it is ``(a C X^T S X + ridge)^-1``, the
-true inverse Hessian when every sample is as uncertain as the average one; ``a`` is that average, and the matrix is
-rebuilt when it moves. Logits are linear in the step, so a line search costs no product with X: an iteration is two.
+The first inverse Hessian of L-BFGS is usually a multiple of the identity. Here it is ``(a C X^T S X + 1)^-1``, the true
+inverse Hessian when every sample is as uncertain as the average one; ``a`` is that average, taken anew each iteration.
+``X^T S X`` is kept as its leading eigenvectors, found by random projection (Halko et al. 2011, arXiv 0909.4061) with a
+fixed seed, and one number for the rest. Logits are linear in the step, so a line search costs no product with X: an
+iteration is two.
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ Dot = Callable[[Tensor, Tensor], Tensor]
 
 _MEMORY = 10
 _MAX_ITER = 1000
-_REBUILD = 3.0
+_RANK = 96
 
 
 class Minimum(NamedTuple):
@@ -108,25 +110,23 @@ def minimise(
     """Minimise from ``w`` until the predicted decrease is at most ``tol`` times the objective."""
 
     def dot(a: Tensor, b: Tensor) -> Tensor:
-        return (a * b).sum(0) if loss.per_class else (a * b).sum()[None]
+        return (a * b).sum(0) if loss.per_class else torch.dot(a.flatten(), b.flatten())[None]
 
-    gram = (x.T * sample_weight) @ x
+    spectrum = _spectrum(x, sample_weight)
     z = x @ w
     residual = loss.residual(z)
     gradient = c * (x.T @ residual) + ridge * w
     pairs: deque[_Pair] = deque(maxlen=_MEMORY)
-    built, inverse, value = 0.0, gram, math.inf
+    value = math.inf
     for n_iter in range(_MAX_ITER):
-        curvature = max(loss.curvature(z), 1e-9)
-        if not built / _REBUILD <= curvature <= built * _REBUILD:
-            built, inverse = curvature, _inverse(gram, curvature * c, ridge)
+        inverse = spectrum.inverse(c * loss.curvature(z))
         direction = _direction(gradient, inverse, pairs, dot)
         slope = dot(gradient, direction)
         value = c * loss.value(z) + 0.5 * float((ridge * w * w).double().sum())
         if -float(slope.sum()) <= 2 * tol * value:
             return Minimum(w, value, n_iter, True)
         penalty = dot(ridge * w, direction), dot(ridge * direction, direction)
-        length, z, residual = _line_search(loss, c, z, x @ direction, slope, penalty)
+        length, z, residual = _line_search(loss, c, z, x @ direction, slope, penalty, dot)
         step = length * direction
         w = w + step
         previous, gradient = gradient, c * (x.T @ residual) + ridge * w
@@ -139,31 +139,50 @@ def _safe_inverse(a: Tensor) -> Tensor:
     return torch.where(a > 0, 1 / a, torch.zeros_like(a))
 
 
-def _inverse(gram: Tensor, scale: float, ridge: Tensor) -> Tensor:
-    hessian = (gram * scale).double()
-    # float32 products leave the Gram matrix slightly indefinite; as a preconditioner it may be off by that much.
-    hessian.diagonal().add_(ridge[:, 0] + 1e-6 * hessian.diagonal().mean())
-    return torch.cholesky_inverse(torch.linalg.cholesky(hessian)).to(gram.dtype)
+class _Spectrum(NamedTuple):
+    """``X^T S X`` is about ``U diag(values) U^T + rest (1 - U U^T)``."""
+
+    vectors: Tensor
+    values: Tensor
+    rest: Tensor
+
+    def inverse(self, scale: float) -> Callable[[Tensor], Tensor]:
+        """The product with ``(scale X^T S X + 1)^-1``."""
+        tail = 1 / (scale * self.rest + 1)
+        lead = (1 / (scale * self.values + 1) - tail)[:, None]
+        return lambda g: tail * g + self.vectors @ (lead * (self.vectors.T @ g))
 
 
-def _direction(gradient: Tensor, inverse: Tensor, pairs: deque[_Pair], dot: Dot) -> Tensor:
+def _spectrum(x: Tensor, sample_weight: Tensor) -> _Spectrum:
+    rank = min(_RANK, x.shape[1])
+    start = torch.randn(x.shape[1], rank, generator=torch.Generator().manual_seed(0))
+    basis, _ = torch.linalg.qr(x.T @ (sample_weight[:, None] * (x @ start)))
+    projected = x @ basis
+    values, rotation = torch.linalg.eigh(projected.T @ (sample_weight[:, None] * projected))
+    values = values.clamp(min=0)
+    total = sample_weight @ x.square().sum(1)
+    rest = (total - values.sum()).clamp(min=0) / max(x.shape[1] - rank, 1)
+    return _Spectrum(basis @ rotation, values, rest)
+
+
+def _direction(gradient: Tensor, inverse: Callable[[Tensor], Tensor], pairs: deque[_Pair], dot: Dot) -> Tensor:
     """The two-loop recursion (Nocedal 1980) around the preconditioner."""
     q, alphas = gradient.clone(), []
     for step, change, rho in reversed(pairs):
         alphas.append(rho * dot(step, q))
-        q -= alphas[-1] * change
-    q = inverse @ q
+        q.addcmul_(alphas[-1], change, value=-1)
+    q = inverse(q)
     if pairs:
         change, rho = pairs[-1].change, pairs[-1].rho
-        gamma = _safe_inverse(rho * dot(change, inverse @ change))
+        gamma = _safe_inverse(rho * dot(change, inverse(change)))
         q *= torch.where(gamma > 0, gamma, torch.ones_like(gamma))
     for (step, change, rho), alpha in zip(pairs, reversed(alphas), strict=True):
-        q += (alpha - rho * dot(change, q)) * step
+        q.addcmul_(alpha - rho * dot(change, q), step)
     return -q
 
 
 def _line_search(
-    loss: Loss, c: float, z: Tensor, zd: Tensor, slope: Tensor, penalty: tuple[Tensor, Tensor]
+    loss: Loss, c: float, z: Tensor, zd: Tensor, slope: Tensor, penalty: tuple[Tensor, Tensor], dot: Dot
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Where the derivative along the direction is nearly 0; each class its own length if the loss says so.
 
@@ -175,8 +194,7 @@ def _line_search(
     for _ in range(12):
         z_t = z + t * zd
         residual = loss.residual(z_t)
-        product = residual * zd
-        along = c * (product.sum(0) if loss.per_class else product.sum()[None]) + penalty[0] + t * penalty[1]
+        along = c * dot(residual, zd) + penalty[0] + t * penalty[1]
         open_ = (along < 0.5 * slope) | (along > -0.2 * slope)
         if not bool(open_.any()):
             break

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,25 +11,31 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..data import Sample, Samples, copies_under_two_classes, split
+from ..data import Sample, Samples
 from ..descriptions.base import Descriptions
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..features import Seen, Wish, see
 from ..listener import Listener
-from ..prototypes.bank import PatchBank
-from ..prototypes.measure import measure_likeness
 from ..store import FeatureStore
 from ..types import Crop, Failure
 from . import classifiers
-from .base import Classifier, HeldOut
+from .base import Classifier
 from .head import Head
 from .jitter import random_crops
+from .linear_pictures import Pictures, check_labels, hold_out, hold_validation, patch_evidence
 from .normalise import Normalise
 from .recipe import Recipe
-from .solvers import Solver, balanced_weight, c_path, fit_logistic, fit_svm
+from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, fit_svm
 
-MAX_HELD_OUT = 5000
+GRID = tuple(10.0 ** (e / 2) for e in range(-2, 8))
+"""C per picture, for features of mean squared length 1: the losses of a picture's views are averaged."""
+
+UNCHOSEN = 100.0
+"""That C where nothing is held out to choose it on: the middle of what is best on photographs."""
+
+TOL = 1e-4
+"""Relative decrease at which fits stop; 1e-6 takes twice as long for the same accuracy (benchmarks/linear_fit.py)."""
 
 
 @classifiers.register
@@ -40,8 +45,9 @@ class Linear(Recipe):
 
     Every picture is seen as itself and as ``n_crops`` random crops and flips; features get a signed power and unit
     length; the regularisation is chosen on held-out pictures; probabilities are calibrated by temperature on them;
-    the final fit uses all pictures. The paper crops at fixed places and squares its features; random crops and the
-    square root did better on validation data here (benchmarks/grocery.py).
+    the final fit uses all pictures, or all but the validation pictures where the user gives some. The paper crops at
+    fixed places and squares its features; random crops and the square root did better on validation data
+    (benchmarks/grocery.py).
 
     Args:
         solver: ``"logistic"`` (multinomial) or ``"svm"`` (one against the rest, squared hinge).
@@ -76,6 +82,7 @@ class Linear(Recipe):
         encoder: Encoder,
         samples: Samples,
         *,
+        validation: Samples | None = None,
         descriptions: Descriptions | None = None,
         store: FeatureStore | None = None,
         listener: Listener | None = None,
@@ -85,170 +92,134 @@ class Linear(Recipe):
         Args:
             encoder: frozen.
             samples: pictures with classes.
+            validation: pictures on which C, temperature and evidence are measured, instead of on a part of
+                ``samples``; they are never trained on. Give them where ``samples`` holds near-duplicates (frames of
+                one film, photos of one visit), on which everything looks better than it is.
             descriptions: of the same classes, as words evidence.
             store: where looks are kept, so that a second or an interrupted run does not look again.
             listener: hears of progress, notes and failures.
 
         Raises:
-            DataError: fewer than two classes have a readable picture.
+            DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
         """
         listener = listener or Listener()
+        if validation is not None:
+            check_labels(samples, validation)
         if descriptions is not None:
             descriptions = descriptions.limited_to(samples.classes)
-        for note in samples.notes:
+        for note in samples.notes + (() if validation is None else validation.notes):
             listener.note(note)
-        items, seen = self._look(encoder, samples.items, store, listener)
-        classes = tuple(c for c in samples.classes if any(s.label == c for s in items))
-        if len(classes) < 2:
-            raise DataError(
-                f"Only {len(classes)} class has a readable picture; at least two are needed. "
-                "Put the pictures of each class into a folder of its own."
-            )
-        labels = torch.tensor([classes.index(s.label) for s in items])
-        held = torch.tensor(split([s.label for s in items], [s.digest for s in seen], self.held_out, self.seed))
-        twice = copies_under_two_classes([s.label for s in items], [s.digest for s in seen])
-        if twice:
-            listener.note(f"{twice} picture(s) lie in more than one class, byte for byte; neither copy is held out")
-        pooled = torch.stack([s.pooled for s in seen])
-        chosen = self._choose(encoder, classes, pooled, labels, held)
-        plain = self._solve(encoder, classes, pooled, labels, chosen.c, chosen.temperature)
-        bank = _bank_pictures(labels.tolist(), self.n_bank, len(classes))
-        evidence = self._evidence(chosen.trial, plain, items, labels, held, bank, store, listener)
-        done = replace(plain, **evidence, held_out=_held_out(pooled, labels, held))
-        done = replace(done, measures=self._measures(chosen, len(items), int(held.sum()), listener))
+        pictures = self._look(encoder, samples, validation, store, listener)
+        chosen = self._choose(pictures)
+        trial = self._classifier(encoder, pictures, chosen)
+        last = chosen if pictures.validation else replace(chosen, fit=self._solve(pictures, pictures.final, chosen))
+        plain = self._classifier(encoder, pictures, last)
+        evidence = patch_evidence(trial, plain, pictures, self.n_bank, store, listener)
+        measures = _measures(chosen, pictures, listener)
+        done = replace(plain, **evidence, held_out=pictures.held_out(), measures=measures)
         return done if descriptions is None else done.with_descriptions(descriptions, store)
 
-    def _views(self, items: Sequence[Sample]) -> Any:
-        """Crops by file name, so that adding pictures leaves those of the others as they were."""
-        names = [zlib.crc32(Path(s.image).name.encode("utf-8", "surrogateescape")) for s in items]
+    def _look(
+        self,
+        encoder: Encoder,
+        samples: Samples,
+        validation: Samples | None,
+        store: FeatureStore | None,
+        listener: Listener,
+    ) -> Pictures:
+        """See the pictures as themselves and as crops, validation pictures as themselves alone."""
+        items = list(samples.items) + ([] if validation is None else list(validation.items))
 
         def views(index: int) -> Sequence[Crop | None]:
-            return [None, *random_crops(self.n_crops, self.seed, names[index])]
+            return self._views(items[index]) if index < len(samples) else (None,)
 
-        return views
-
-    def _look(
-        self, encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, listener: Listener
-    ) -> tuple[list[Sample], list[Seen]]:
-        kept, found = [], []
-        stream = see(encoder, [s.image for s in items], store=store, wish=Wish(views=self._views(items)))
-        for sample, seen in zip(items, listener.track(stream, "Looking", len(items)), strict=True):
+        kept: list[Sample] = []
+        found: list[Seen] = []
+        held: list[bool] = []
+        stream = see(encoder, [s.image for s in items], store=store, wish=Wish(views=views))
+        for i, seen in enumerate(listener.track(stream, "Looking", len(items))):
             if isinstance(seen, Failure):
                 listener.failed(seen)
                 continue
-            kept.append(sample)
+            kept.append(items[i])
             found.append(seen)
-        return kept, found
+            held.append(i >= len(samples))
+        if validation is None:
+            return hold_out(kept, found, self.held_out, self.seed, listener)
+        return hold_validation(kept, found, held, listener)
 
-    def _choose(
-        self, encoder: Encoder, classes: tuple[str, ...], pooled: Tensor, labels: Tensor, held: Tensor
-    ) -> _Choice:
-        """C and temperature, on held-out pictures; without any, C = 1 and no calibration, and the card says so."""
-        if not held.any():
-            return _Choice(1.0, 1.0, None, self._solve(encoder, classes, pooled, labels, 1.0))
-        n_views = pooled.shape[1]
-        # Held-out pictures are judged as they are predicted: by their own crop alone.
-        x = torch.cat([pooled[~held].flatten(0, 1), pooled[held][:, 0]])
-        y = torch.cat([labels[~held].repeat_interleave(n_views), labels[held]])
-        fold = torch.cat(
-            [torch.full((int((~held).sum()) * n_views,), -1), torch.zeros(int(held.sum()), dtype=torch.long)]
+    def _views(self, sample: Sample) -> Sequence[Crop | None]:
+        """Crops by file name, so that adding pictures leaves those of the others as they were."""
+        name = zlib.crc32(Path(sample.image).name.encode("utf-8", "surrogateescape"))
+        return [None, *random_crops(self.n_crops, self.seed, name)]
+
+    def _choose(self, pictures: Pictures) -> _Choice:
+        """C and temperature, on held-out pictures; without any, a middling C and no calibration."""
+        x, y, picture = pictures.rows(~pictures.held)
+        x = self._feature(x)
+        unit = 1.0 / (self.n_crops + 1) / max(float(x.square().sum(1).mean()), 1e-12)
+        held = pictures.held_out()
+        if held is None:
+            first = _Choice(UNCHOSEN * unit, self.n_crops + 1)
+            return replace(first, fit=self._solve(pictures, ~pictures.held, first))
+        n, m = len(x), len(held.labels)
+        path = c_path(
+            torch.cat([x, self._feature(held.pooled)]),
+            torch.cat([y, held.labels]),
+            len(pictures.classes),
+            torch.cat([torch.full((n,), -1), torch.zeros(m, dtype=torch.long)]),
+            groups=torch.cat([picture, len(pictures.labels) + torch.arange(m)]),
+            grid=[c * unit for c in GRID],
+            solver=self.solver,
+            balanced=self.class_weight == "balanced",
         )
-        groups = torch.cat(
-            [torch.arange(int((~held).sum())).repeat_interleave(n_views), torch.arange(len(labels))[held] + len(labels)]
-        )
-        balanced = self.class_weight == "balanced"
-        path = c_path(self._feature(x), y, len(classes), fold, groups=groups, solver=self.solver, balanced=balanced)
         best = path.best
-        trial = self._solve(encoder, classes, pooled[~held], labels[~held], best.c, best.temperature)
-        return _Choice(best.c, best.temperature, round(best.accuracy, 4), trial)
+        first = _Choice(best.c, self.n_crops + 1, best.temperature, best.accuracy, path.fit)
+        return replace(first, fit=self._solve(pictures, ~pictures.held, first))
 
     @property
     def _feature(self) -> Normalise:
         return Normalise(self.power, self.l2)
 
-    def _solve(
-        self,
-        encoder: Encoder,
-        classes: tuple[str, ...],
-        pooled: Tensor,
-        labels: Tensor,
-        c: float,
-        temperature: float = 1.0,
-    ) -> Classifier:
-        """Fit on all views of these pictures."""
-        y = labels.repeat_interleave(pooled.shape[1])
+    def _solve(self, pictures: Pictures, of: Tensor, chosen: _Choice) -> LinearFit:
+        """Fit on all views of these pictures, from the fit there is."""
+        x, y, _ = pictures.rows(of)
         weight = balanced_weight(y) if self.class_weight == "balanced" else None
         solve = fit_logistic if self.solver == "logistic" else fit_svm
-        fit = solve(self._feature(pooled.flatten(0, 1)), y, len(classes), c, sample_weight=weight)
-        head = Head(self._feature, fit.weight / temperature, fit.bias / temperature)
-        trained_on = f"{len(labels):,} of your pictures, {len(classes)} classes"
-        return Classifier(self.name, self.parameters(), encoder, classes, head, trained_on=trained_on)
+        n_classes = len(pictures.classes)
+        return solve(self._feature(x), y, n_classes, chosen.c, sample_weight=weight, warm_start=chosen.fit, tol=TOL)
 
-    def _evidence(
-        self,
-        trial: Classifier,
-        final: Classifier,
-        items: Sequence[Sample],
-        labels: Tensor,
-        held: Tensor,
-        bank: Sequence[int],
-        store: FeatureStore | None,
-        listener: Listener,
-    ) -> dict[str, Any]:
-        """The bank of patches, and how far it can be trusted: by a bank and a fit without the held-out pictures."""
-        from ..prototypes.nearest import NearestPatches
-
-        wish = Wish(features=lambda _index: True, pictures=True)
-        stream = see(final.encoder, [items[i].image for i in bank], store=store, wish=wish)
-        looked = list(listener.track(stream, "Keeping patches", len(bank)))
-        pairs = [(s, int(labels[i]), bool(held[i])) for s, i in zip(looked, bank, strict=True) if isinstance(s, Seen)]
-        if not pairs:
-            return {}
-        found: dict[str, Any] = {"bank": PatchBank.build(final, [s for s, _, _ in pairs], [k for _, k, _ in pairs])}
-        train = [(s, k) for s, k, out in pairs if not out]
-        if train and len(train) < len(pairs):
-            known = PatchBank.build(trial, [s for s, _ in train], [k for _, k in train])
-            found["likeness"] = measure_likeness(trial, NearestPatches(), known, [s for s, _, out in pairs if out])
-        return found
-
-    def _measures(self, chosen: _Choice, n: int, n_held: int, listener: Listener) -> dict[str, Any]:
-        return {
-            "held_out_accuracy": chosen.accuracy,
-            "n_held_out": n_held,
-            "n_pictures": n,
-            "C": chosen.c,
-            "temperature": round(chosen.temperature, 4),
-            "notes": list(listener.notes),
-            "failures": [f.to_json() for f in listener.failures],
-        }
+    def _classifier(self, encoder: Encoder, pictures: Pictures, chosen: _Choice) -> Classifier:
+        fit, n_held = chosen.fit, int(pictures.held.sum())
+        if fit is None:
+            raise ValueError("a choice without a fit")
+        head = Head(self._feature, fit.weight / chosen.temperature, fit.bias / chosen.temperature)
+        origin = f"{int(pictures.final.sum()):,} of your pictures, {len(pictures.classes)} classes"
+        if pictures.validation:
+            origin += f"; chosen and measured on {n_held:,} validation pictures"
+        return Classifier(self.name, self.parameters(), encoder, pictures.classes, head, trained_on=origin)
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """What was chosen on held-out pictures, and the classifier it was chosen with."""
+    """What was chosen on held-out pictures: C of a row, rows a picture, and the fit with it."""
 
     c: float
-    temperature: float
-    accuracy: float | None
-    trial: Classifier
+    n_views: int
+    temperature: float = 1.0
+    accuracy: float | None = None
+    fit: LinearFit | None = None
 
 
-def _bank_pictures(labels: Sequence[int], most: int, n_classes: int) -> list[int]:
-    """Up to ``most`` pictures, as evenly spread over the classes as can be, in order."""
-    cap = max(1, most // n_classes)
-    taken: dict[int, int] = defaultdict(int)
-    found = []
-    for i, label in enumerate(labels):
-        if taken[label] < cap:
-            taken[label] += 1
-            found.append(i)
-    return found
-
-
-def _held_out(pooled: Tensor, labels: Tensor, held: Tensor) -> HeldOut | None:
-    if not held.any():
-        return None
-    index = held.nonzero()[:, 0]
-    if len(index) > MAX_HELD_OUT:
-        index = index[torch.linspace(0, len(index) - 1, MAX_HELD_OUT).long()]
-    return HeldOut(pooled[index, 0], labels[index])
+def _measures(chosen: _Choice, pictures: Pictures, listener: Listener) -> dict[str, Any]:
+    """``C`` is a picture's: a row's times the number of its views."""
+    return {
+        "held_out_accuracy": None if chosen.accuracy is None else round(chosen.accuracy, 4),
+        "n_held_out": int(pictures.held.sum()),
+        "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
+        "n_pictures": int(pictures.final.sum()),
+        "C": float(f"{chosen.c * chosen.n_views:.4g}"),
+        "temperature": round(chosen.temperature, 4),
+        "notes": list(listener.notes),
+        "failures": [f.to_json() for f in listener.failures],
+    }

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -127,31 +128,42 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | None = 
         raise ModelError(
             f"{folder} is not a saved SeeWhy classifier ({error}). Make one with: seewhy fit PHOTOS -o {folder}"
         ) from error
-    if card.get("format") != FORMAT:
+    written = card.get("format") if isinstance(card, dict) else None
+    if written != FORMAT:
         raise ModelError(
-            f"{folder} has format {card.get('format')!r}; this SeeWhy reads {FORMAT}. "
+            f"{folder} has format {written!r}; this SeeWhy reads {FORMAT}. "
             "Update SeeWhy with: pip install -U seewhy, or fit the classifier again."
         )
     try:
         tensors = load_tensors(data)
     except SafetensorError as error:
         raise WeightsError(f"{folder / TENSORS} is damaged ({error}). Fit the classifier again.") from error
-    found = encoder or find(card["encoder"]["encoder"], engine=engine)
-    if found.fingerprint != card["encoder"]["fingerprint"]:
+    try:
+        name, fingerprint = str(card["encoder"]["encoder"]), card["encoder"]["fingerprint"]
+    except (KeyError, TypeError) as error:
+        raise _damaged(folder, error) from error
+    found = encoder or find(name, engine=engine)
+    if found.fingerprint != fingerprint:
         raise ModelError(
-            f"{folder} was made with other weights of {card['encoder']['encoder']!r} than those found here. "
+            f"{folder} was made with other weights of {name!r} than those found here. "
             "Bring the same weights, or fit the classifier again."
         )
     try:
-        return _assemble(card, tensors, found)
+        return replace(_assemble(card, tensors, found), folder=folder)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder / CARD} is damaged ({error!r}). Fit the classifier again.") from error
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> ModelError:
+    return ModelError(f"{folder / CARD} is damaged ({error!r}). Fit the classifier again.")
 
 
 def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder) -> Classifier:
     kind = dict(card["feature"])
     feature: Feature = Normalise.from_json(kind) if kind.pop("kind") == "normalise" else Projected(encoder.text)
     classes = tuple(card["classes"])
+    if len(classes) != len(tensors["head.weight"]):
+        raise ValueError(f"{len(classes)} classes for {len(tensors['head.weight'])} rows")
     words = card["words"]
     held = "held_out.pooled" in tensors
     return Classifier(
@@ -159,7 +171,7 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder
         parameters=card["parameters"],
         encoder=encoder,
         classes=classes,
-        head=Head(feature, tensors["head.weight"], tensors["head.bias"], card["scale"]),
+        head=Head(feature, tensors["head.weight"], tensors["head.bias"], float(card["scale"])),
         words=words and WordBank(classes, tuple(words["texts"]), tensors["words.owner"], tensors["words.vectors"]),
         decided_by_words=card["decided_by_words"],
         bank=None if card["bank"] is None else _bank(card["bank"], tensors),

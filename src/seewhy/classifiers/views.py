@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from ..errors import UnknownNameError
 from ..features import Views
-from .jitter import ten_crops
+from .jitter import paper_twelve
 
-CROPS = ("center", "ten")
+CROPS = ("center", "twelve")
 
 
 def predict_views(name: str) -> Views | None:
-    """``"center"`` is the model's own crop (``None``); ``"ten"`` the corners and the centre, and their mirror images.
+    """``"center"`` is the model's own crop (``None``); ``"twelve"`` the paper's twelve versions.
 
     Raises:
         UnknownNameError: another name.
     """
     if name not in CROPS:
         raise UnknownNameError("set of crops", name, CROPS)
-    crops = ten_crops()
+    crops = paper_twelve()
     return None if name == "center" else lambda _index: crops

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from . import doctor, evaluate, explain, fit, methods, predict
+from . import doctor, evaluate, explain, fit, fit_explainer, methods, predict, study
 from .options import version_option
 
 app = typer.Typer(
@@ -19,9 +19,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(version_option)
-for module in (explain, fit, predict, evaluate, methods, doctor):
+for module in (explain, fit, fit_explainer, predict, evaluate, methods, doctor):
     verb = module.__name__.rpartition(".")[2]
-    app.command(verb, epilog=module.EXAMPLES)(getattr(module, verb))
+    app.command(verb.replace("_", "-"), epilog=module.EXAMPLES)(getattr(module, verb))
+app.add_typer(study.app, name="study")
 
 
 def main() -> None:

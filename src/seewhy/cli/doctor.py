@@ -12,8 +12,8 @@ import typer
 from .options import Json
 
 EXAMPLES = """
-Examples:\n\n
-  seewhy doctor\n\n
+Examples:\n
+  seewhy doctor\n
   seewhy doctor --json
 """
 EXTRAS = {
@@ -24,6 +24,7 @@ EXTRAS = {
     "huggingface": ("transformers",),
     "heif": ("pillow_heif",),
     "parquet": ("pyarrow",),
+    "captum": ("captum",),
 }
 
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from ..evaluation import Report
 
 EXAMPLES = """
-Examples:\n\n
-  seewhy evaluate test/ -m birds\n\n
-  seewhy evaluate test.csv -m birds --json > report.json\n\n
+Examples:\n
+  seewhy evaluate test/ -m birds\n
+  seewhy evaluate test.csv -m birds --json > report.json\n
   seewhy evaluate test/ --labels classes.json -o report.html
 """
 
@@ -29,14 +29,18 @@ def evaluate(
     engine: EngineName = "auto",
     descriptions: DescriptionFile = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Report as .html or .json.", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="Report, .html or .json; left out, evaluation.html.", show_default=False),
     ] = None,
     n_explained: Annotated[int, typer.Option(min=0, help="Pictures on which explanations are measured.")] = 32,
     crops: Annotated[
-        str, typer.Option(help="center: the model's own crop; ten: mean over ten crops, ten times the cost.")
+        str, typer.Option(help="center: the model's own crop; twelve: the picture, 5 crops, and all mirrored.")
     ] = "center",
     image_column: Annotated[str, typer.Option(help="A table's column of file names.")] = "image",
     label_column: Annotated[str, typer.Option(help="A table's column of classes.")] = "label",
+    faithfulness: Annotated[
+        bool, typer.Option("--faithfulness", help="Also average drop, increase, gain, ROAD and sparsity of maps.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the pictures drawn.")] = 0,
     as_json: Json = False,
     store: Store = None,
@@ -58,6 +62,7 @@ def evaluate(
         store=kept,
         views=predict_views(crops),
         seed=seed,
+        faithfulness=faithfulness,
         listener=terminal,
     )
     path = output or Path("evaluation.html")
@@ -84,6 +89,10 @@ def _print(report: Report, path: Path) -> None:
             f"deletion {where['deletion']:.2f}, at shuffled places {where['deletion_random']:.2f} (low is good); "
             f"insertion {where['insertion']:.2f}, {where['insertion_random']:.2f} (high is good); n = {where['n']}",
         )
+        further = [k for k in where if f"{k}_random" in where and k not in ("deletion", "insertion")]
+        for name in further:
+            figures = f"{where[name]:.3g}, at shuffled places {where[f'{name}_random']:.3g}"
+            table.add_row(name.replace("_", " "), figures)
     if like := d["like"]:
         table.add_row("like what", f"{like['held_out_precision']:.0%} of neighbours carry the predicted class")
     if words := d["words"]:

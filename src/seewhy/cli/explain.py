@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from ..explanation import Explanation
 
 EXAMPLES = """
-Examples:\n\n
-  seewhy explain photo.jpg\n\n
-  seewhy explain photo.jpg --labels "wren, house sparrow, blue tit"\n\n
-  seewhy explain new.jpg other/ -m birds -o why/\n\n
-  seewhy explain photo.jpg --target wren --contrast "house sparrow" -o wren.html
+Examples:\n
+  seewhy explain photo.jpg\n
+  seewhy explain photo.jpg --labels "wren, house sparrow, blue tit"\n
+  seewhy explain new.jpg other/ -m birds -o why/\n
+  seewhy explain photo.jpg --target wren --contrast "house sparrow" -o wren.html\n
+  seewhy explain photo.jpg --target-text "a red beak" --contrast-text "a yellow beak"\n
+  seewhy explain photo.jpg --where layer_cam --layer blocks.4
 """
 
 
@@ -52,6 +54,18 @@ def explain(
         str | None, typer.Option(help="Explain this class, not the predicted one.", show_default=False)
     ] = None,
     contrast: Annotated[str | None, typer.Option(help="Rather than this class.", show_default=False)] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(help="Read the map at this inner layer; left out, at the encoder's last map.", show_default=False),
+    ] = None,
+    explainer: Annotated[
+        Path | None,
+        typer.Option(help="A trained explainer or its folder; left out, the classifier's own.", show_default=False),
+    ] = None,
+    target_text: Annotated[
+        str | None, typer.Option(help="Explain the similarity to this sentence, not a class.", show_default=False)
+    ] = None,
+    contrast_text: Annotated[str | None, typer.Option(help="Rather than to this sentence.", show_default=False)] = None,
     measure: Annotated[bool, typer.Option(help="Measure deletion and insertion (about one second a picture).")] = True,
     png: Annotated[bool, typer.Option("--png", help="Also a still picture of each card.")] = False,
     seed: Annotated[int, typer.Option(help="Of the shuffled maps.")] = 0,
@@ -60,15 +74,28 @@ def explain(
     quiet: Quiet = False,
 ) -> None:
     """Explain pictures: print the answer, write a card each and an index. Stopped, it goes on where it was."""
+    from ..attributions.explainers import trained
     from ..evidence.batch import Batch
-    from ..evidence.explain import ExplainOptions
+    from ..evidence.explain import ExplainOptions, reads_layer
     from ..types import Failure
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept)
-    options = ExplainOptions(where=where, target=target, contrast=contrast, measure=measure, seed=seed)
+    options = ExplainOptions(
+        where=where if explainer is None else trained(where, explainer),
+        target=target,
+        contrast=contrast,
+        measure=measure,
+        seed=seed,
+        layer=layer,
+        target_text=target_text,
+        contrast_text=contrast_text,
+    )
+    if reads_layer(type(options.method())) and layer is None:
+        name = classifier.encoder.name
+        terminal.note(f"{where} reads the last map of {name}, before its pooling; --layer NAME reads an inner one.")
     batch = Batch(classifier, options, output, png=png, store=kept)
     done = 0
     for result in terminal.track(batch.run(picture_names(pictures)), "Explaining"):

@@ -8,8 +8,8 @@ from typing import Any
 from .options import Json
 
 EXAMPLES = """
-Examples:\n\n
-  seewhy methods\n\n
+Examples:\n
+  seewhy methods\n
   seewhy methods --json
 """
 
@@ -19,6 +19,7 @@ def listing() -> list[dict[str, Any]]:
     from ..attributions import attributions
     from ..classifiers import classifiers
     from ..metrics import metrics
+    from ..planted import verdict
     from ..prototypes import prototypes
 
     rows = []
@@ -38,6 +39,7 @@ def listing() -> list[dict[str, Any]]:
                     "paper": cls.paper,
                     "needs": getattr(cls, "needs", "a map and the model"),
                     "cost": getattr(cls, "cost", "one forward pass a step"),
+                    "planted": verdict(name) if family == "where" else "",
                     "summary": summary,
                 }
             )
@@ -45,18 +47,25 @@ def listing() -> list[dict[str, Any]]:
 
 
 def methods(as_json: Json = False) -> None:
-    """Every method: family, paper, what it needs, cost in forward passes."""
+    """Every method: family, paper, needs, cost in forward passes, and how often it finds planted evidence."""
     rows = listing()
     if as_json:
         for row in rows:
             print(json.dumps(row, ensure_ascii=False))
         return
-    from rich.console import Console
-    from rich.table import Table
+    _print(rows)
 
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("family", "name", "paper", "needs", "cost"):
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*(str(row[c]) for c in ("family", "name", "paper", "needs", "cost")))
-    Console().print(table)
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    """A family a heading, a method a line with what it is, and one with what it takes."""
+    from itertools import groupby
+
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    for family, members in groupby(rows, lambda row: row["family"]):
+        console.print(f"\n[bold]{family}[/bold]")
+        for row in members:
+            planted = f"; planted evidence: {row['planted']}" if row["planted"] else ""
+            console.print(f"  [bold]{row['name']}[/bold]  {row['paper']}", markup=True)
+            console.print(f"      needs {row['needs']}; passes: {row['cost']}{planted}", markup=False)

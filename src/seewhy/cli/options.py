@@ -54,14 +54,20 @@ Store = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
 
 
-def version_option(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from importlib.metadata import version as installed
 
         print(installed("seewhy"))
         raise typer.Exit
+
+
+def version_option(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
 
 
 def open_store(name: str | None) -> FeatureStore | None:
@@ -80,7 +86,20 @@ def picture_names(pictures: list[str]) -> Iterator[str]:
             lines = (line.rstrip("\r\n") for line in sys.stdin)
             yield from list_pictures(line for line in lines if line)
         else:
-            yield from list_pictures([one])
+            yield from _listed(one, alone=len(pictures) == 1)
+
+
+def _listed(one: str, alone: bool) -> Iterator[str]:
+    """The pictures in a folder; one without any is handed on among others, so that it is named and the rest goes on."""
+    from ..errors import DataError
+    from ..listing import list_pictures
+
+    try:
+        yield from list_pictures([one])
+    except DataError:
+        if alone:
+            raise
+        yield one
 
 
 def read_descriptions(path: Path | None) -> Descriptions | None:

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from ..types import Failure, Prediction
 
 EXAMPLES = """
-Examples:\n\n
-  seewhy predict new/ -m birds --json > birds.jsonl\n\n
-  seewhy predict photo.jpg --labels "wren, house sparrow, blue tit"\n\n
+Examples:\n
+  seewhy predict new/ -m birds --json > birds.jsonl\n
+  seewhy predict photo.jpg --labels "wren, house sparrow, blue tit"\n
   find . -name "*.jpg" | seewhy predict - -m birds --csv
 """
 
@@ -51,7 +51,7 @@ def predict(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes listed a picture (JSON).")] = 5,
     crops: Annotated[
-        str, typer.Option(help="center: the model's own crop; ten: mean over ten crops, ten times the cost.")
+        str, typer.Option(help="center: the model's own crop; twelve: the picture, 5 crops, and all mirrored.")
     ] = "center",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures encoded at once.")] = 32,
     store: Store = None,

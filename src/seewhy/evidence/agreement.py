@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from ..explanation import Agreement, Like, Missing, Words
 
 
-def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "h w"]) -> float:
-    """Spearman's correlation of two maps."""
+def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> float:
+    """Spearman's correlation of two maps; the finer one is averaged over the cells of the coarser."""
+    size = (min(a.shape[0], b.shape[0]), min(a.shape[1], b.shape[1]))
+    a, b = (m if m.shape == size else adaptive_avg_pool2d(m[None], size)[0] for m in (a, b))
     ranks = torch.stack([m.flatten().argsort().argsort().float() for m in (a, b)])
     return float(torch.corrcoef(ranks)[0, 1])
 
@@ -18,7 +21,7 @@ def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "h w"]) -> float:
 def agree(
     predicted: str,
     heat: Float[Tensor, "h w"],
-    words_map: Float[Tensor, "h w"] | None,
+    words_map: Float[Tensor, "gh gw"] | None,
     like: Like | Missing,
     words: Words | Missing,
     decided_by_words: bool,
@@ -42,4 +45,5 @@ def agree(
         return Agreement(None, {}, "Too little evidence of different kinds to compare.")
     score = sum(parts.values()) / len(parts)
     verdict = "agree" if score >= 0.7 else "agree in part" if score >= 0.4 else "disagree"
-    return Agreement(round(score, 4), parts, f"The kinds of evidence {verdict}: {', '.join(said)}.")
+    who = "The kinds of evidence" if len(parts) > 1 else "The decision and its evidence"
+    return Agreement(round(score, 4), parts, f"{who} {verdict}: {', '.join(said)}.")

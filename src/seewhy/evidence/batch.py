@@ -7,11 +7,13 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..attributions.explainers import trained_digest
 from ..card import IndexEntry, index_entry, render_index
 from ..classifiers.base import Classifier
 from ..errors import DataError
@@ -24,6 +26,7 @@ from .explain import ExplainOptions, explain_all
 
 RECORDS = "explanations.jsonl"
 PROGRESS = ".explanations.progress.jsonl"
+GROUP = 16
 ONE_FILE = (".html", ".htm", ".png", ".json")
 
 
@@ -38,6 +41,23 @@ class Done:
 
     record: dict[str, Any]
     explanation: Explanation | None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One picture before it is explained.
+
+    Attributes:
+        name: file name as given.
+        key: of picture, classifier and options.
+        card: where it goes.
+        earlier: the line an earlier run left, if it still holds.
+    """
+
+    name: str
+    key: str
+    card: Path
+    earlier: dict[str, Any] | None
 
 
 class Batch:
@@ -115,27 +135,35 @@ class Batch:
     def _explained(
         self, names: Iterable[str], before: dict[str, dict[str, Any]]
     ) -> Iterator[tuple[Done, dict[str, Any]] | Failure]:
-        """Earlier results as they come, new ones explained one by one, in order."""
+        """Earlier results and new ones, in order; what is new is looked at in groups."""
         fingerprint = self._fingerprint()
-        for name in names:
-            key = hashlib.sha256(
-                f"{name}|{file_digest(name)}|{fingerprint}".encode("utf-8", "surrogatepass")
-            ).hexdigest()
-            card = self.output / f"{self._card_name(name)}.html"
-            earlier = before.get(key)
-            if earlier is not None and card.exists():
-                yield Done({**earlier["record"], "card": str(card)}, None), earlier
-                continue
-            for result in explain_all(self.classifier, [name], self.options, store=self.store):
-                if isinstance(result, Failure):
-                    yield result
-                    continue
-                result.save(card)
-                if self.png:
-                    result.save(card.with_suffix(".png"))
-                record = {**result.to_json(), "card": str(card)}
-                line = {"key": key, "record": record, "entry": asdict(index_entry(result, card.name))}
-                yield Done(record, result), line
+        plans = (self._plan(name, before, fingerprint) for name in names)
+        while group := list(islice(plans, GROUP)):
+            todo = [plan.name for plan in group if plan.earlier is None]
+            made = explain_all(self.classifier, todo, self.options, store=self.store, batch_size=GROUP)
+            for plan in group:
+                if plan.earlier is not None:
+                    yield Done({**plan.earlier["record"], "card": str(plan.card)}, None), plan.earlier
+                else:
+                    yield self._write(plan, next(made))
+
+    def _plan(self, name: str, before: dict[str, dict[str, Any]], fingerprint: str) -> _Plan:
+        """What is to be done about a picture; nothing where its card is there and says what it would say again."""
+        seal = f"{name}|{file_digest(name)}|{fingerprint}".encode("utf-8", "surrogatepass")
+        key = hashlib.sha256(seal).hexdigest()
+        card = self.output / f"{self._card_name(name)}.html"
+        return _Plan(name, key, card, before.get(key) if card.exists() else None)
+
+    def _write(self, plan: _Plan, result: Explanation | Failure) -> tuple[Done, dict[str, Any]] | Failure:
+        """The card on disk, and its line for the next run."""
+        if isinstance(result, Failure):
+            return result
+        result.save(plan.card)
+        if self.png:
+            result.save(plan.card.with_suffix(".png"))
+        record = {**result.to_json(), "card": str(plan.card)}
+        line = {"key": plan.key, "record": record, "entry": asdict(index_entry(result, plan.card.name))}
+        return Done(record, result), line
 
     def _card_name(self, name: str) -> str:
         """The picture's own name, made safe for any disk, and different for different pictures."""
@@ -151,6 +179,7 @@ class Batch:
         digest.update(str(float(c.head.weight.double().sum())).encode() + str(c.words and c.words.texts).encode())
         if c.bank is not None:
             digest.update(torch.tensor([len(c.bank.pictures)]).numpy().tobytes())
+        digest.update(trained_digest(self.options.method(), c))
         return digest.hexdigest()
 
     def _before(self) -> dict[str, dict[str, Any]]:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..attributions import attributions
+from ..attributions import Attribution, attributions
 from ..attributions.shares import cell_evidence, shares, strongest_cells
-from ..classifiers.head import Target
+from ..classifiers.head import Goal, Target
 from ..encoders.base import Look
+from ..errors import InputError
 from ..explanation import Explanation
 from ..features import Seen, Wish, see
 from ..store import FeatureStore
 from ..types import Failure
 from .agreement import agree
 from .like import show_like
+from .sentences import Sentences
 from .where import regions, show_where
 from .words import show_words, words_heat
 
@@ -31,22 +33,52 @@ class ExplainOptions:
     """What to explain and how.
 
     Attributes:
-        where: registered attribution.
+        where: registered attribution, or one made by hand, as :mod:`seewhy.compat` makes them.
+        layer: inner layer of the trunk that the map is read from; left out, the encoder's last map.
         target: class to explain; left out, the predicted one.
         contrast: class to explain the target against; left out, none.
+        target_text: sentence whose similarity to the picture is explained by *where*, not a class.
+        contrast_text: sentence the target sentence is explained against.
         measure: whether deletion and insertion are run.
         n_regions: lettered regions.
         top: classes listed.
         seed: of shuffled maps and ties.
     """
 
-    where: str = "grad_cam"
+    where: str | Attribution = "grad_cam"
     target: str | None = None
     contrast: str | None = None
     measure: bool = True
     n_regions: int = 3
     top: int = 5
     seed: int = 0
+    layer: str | None = None
+    target_text: str | None = None
+    contrast_text: str | None = None
+
+    def method(self) -> Attribution:
+        """What *where* names, at the layer asked for.
+
+        Raises:
+            UnknownNameError: there is no such attribution.
+            InputError: it reads no layer, and one was asked for.
+        """
+        if isinstance(self.where, Attribution):
+            if self.layer is not None:
+                raise InputError("An attribution made by hand and a layer were given. Make it with its layer.")
+            return self.where
+        found: Any = attributions[self.where]
+        if self.layer is None:
+            return found()
+        if not reads_layer(found):
+            able = ", ".join(name for name in attributions if reads_layer(attributions[name]))
+            raise InputError(f"{self.where} reads no layer, and {self.layer!r} was given. These do: {able}.")
+        return found(layer=self.layer)
+
+
+def reads_layer(method: type[Attribution]) -> bool:
+    """Whether a method can be told an inner layer."""
+    return "layer" in {f.name for f in fields(method)}  # type: ignore[arg-type]
 
 
 def explain_all(
@@ -58,14 +90,19 @@ def explain_all(
     batch_size: int = 16,
 ) -> Iterator[Explanation | Failure]:
     """Explain pictures as a stream, in order."""
-    method = attributions[options.where]()
+    method = options.method()
+    sentences = Sentences.of(classifier.encoder, options.target_text, options.contrast_text)
+    if sentences is not None and (options.target or options.contrast):
+        raise InputError("A class and a sentence were both given as target. One of them was expected. Drop the other.")
     target = None if options.target is None else classifier.index_of(options.target)
     contrast = None if options.contrast is None else classifier.index_of(options.contrast)
     wish = Wish(features=lambda _index: True, pictures=True)
     stream = see(classifier.encoder, sources, store=store, wish=wish, batch_size=batch_size)
     while batch := list(itertools.islice(stream, batch_size)):
         good = [s for s in batch if isinstance(s, Seen)]
-        made = iter(_explain_batch(classifier, good, options, method, target, contrast)) if good else iter(())
+        made = (
+            iter(_explain_batch(classifier, good, options, method, target, contrast, sentences)) if good else iter(())
+        )
         for one in batch:
             yield one if isinstance(one, Failure) else next(made)
 
@@ -74,20 +111,37 @@ def _explain_batch(
     classifier: Classifier,
     seen: Sequence[Seen],
     options: ExplainOptions,
-    method: Any,
+    method: Attribution,
     target: int | None,
     contrast: int | None,
+    sentences: Sentences | None,
 ) -> Iterator[Explanation]:
-    look = Look(torch.stack([s.features for s in seen if s.features is not None]), torch.cat([s.pooled for s in seen]))
+    views = [s.picture.pixels for s in seen if s.picture is not None]
+    pixels = classifier.encoder.pixels(views) if method.reads_pixels else None
+    features = torch.stack([s.features for s in seen if s.features is not None])
+    look = Look(features, torch.cat([s.pooled for s in seen]), pixels)
     probabilities = classifier.head.probabilities(look.pooled)
     index = probabilities.argmax(1) if target is None else torch.full((len(seen),), target)
-    goal = Target(index, None if contrast is None else torch.full((len(seen),), contrast))
-    heats = method(classifier, look, goal)
-    share = shares(cell_evidence(classifier, look, goal))
+    goal: Goal = Target(index, None if contrast is None else torch.full((len(seen),), contrast))
+    subject: Any = classifier
+    if sentences is not None:
+        subject, goal = sentences, sentences.goal(len(seen))
+    heats = method(subject, look, goal)
+    share = shares(cell_evidence(subject, look, goal))
     grids = classifier.encoder.layout.to_grid(look.features)
     for i, one in enumerate(seen):
         yield _assemble(
-            classifier, one, options, probabilities[i], int(index[i]), contrast, heats[i], share[i], grids[i]
+            classifier,
+            one,
+            options,
+            probabilities[i],
+            int(index[i]),
+            contrast,
+            heats[i],
+            share[i],
+            grids[i],
+            method=method.name,
+            sentences=sentences,
         )
 
 
@@ -101,6 +155,9 @@ def _assemble(
     heat: torch.Tensor,
     share: torch.Tensor,
     grid: torch.Tensor,
+    *,
+    method: str,
+    sentences: Sentences | None,
 ) -> Explanation:
     assert one.picture is not None
     other = contrast if contrast is not None else _runner_up(probabilities, target)
@@ -108,14 +165,15 @@ def _assemble(
     parts = regions(share, cells, one.picture)
     pixels = classifier.encoder.pixels([one.picture.pixels])[0] if options.measure else None
     where = show_where(
-        classifier,
+        classifier if sentences is None else sentences,
         heat,
         pixels,
-        method=options.where,
-        target=target,
-        contrast=contrast,
+        method=method if options.layer is None else f"{method} at {options.layer}",
+        target=target if sentences is None else 0,
+        contrast=contrast if sentences is None else sentences.contrast,
         parts=parts,
         seed=options.seed,
+        quantity="probability" if sentences is None else "similarity",
     )
     pooled = one.pooled[0]
     like = show_like(classifier, grid, pooled, one.digest, cells, parts, target)
@@ -128,7 +186,7 @@ def _assemble(
         where,
         like,
         words,
-        agree(label, heat, spoken, like, words, classifier.decided_by_words),
+        agree(label, heat, spoken if sentences is None else None, like, words, classifier.decided_by_words),
         classifier.provenance(),
     )
 

@@ -25,7 +25,7 @@ RULE = (
 def show_like(
     classifier: Classifier,
     grid: Float[Tensor, "c h w"],
-    pooled: Float[Tensor, d],
+    pooled: Float[Tensor, " d"],
     digest: str,
     cells: Sequence[tuple[int, int]],
     parts: Sequence[Region],

@@ -19,6 +19,7 @@ from ..prototypes.bank import cell_box
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
+    from .sentences import Sentences
 
 N_RANDOM = 3
 RULE = (
@@ -38,7 +39,7 @@ def regions(share: Float[Tensor, "h w"], cells: Sequence[tuple[int, int]], pictu
 
 
 def show_where(
-    classifier: Classifier,
+    classifier: Classifier | Sentences,
     heat: Float[Tensor, "h w"],
     pixels: Float[Tensor, "3 ph pw"] | None,
     *,
@@ -48,6 +49,7 @@ def show_where(
     parts: tuple[Region, ...],
     n_steps: int = 16,
     seed: int = 0,
+    quantity: str = "probability",
 ) -> Where:
     """The map with its regions and, when ``pixels`` are given, its deletion and insertion against shuffled maps."""
     label = classifier.classes[target]
@@ -66,7 +68,7 @@ def show_where(
         against,
         heat.numpy(),
         parts,
-        judge(deleted, inserted),
+        judge(deleted, inserted, quantity),
         steps=deleted[0].steps,
         deletion_curve=deleted[0].values,
         insertion_curve=inserted[0].values,
@@ -83,16 +85,17 @@ def _mean(curves: Sequence[Curve]) -> tuple[float, ...]:
     return tuple(torch.tensor([c.values for c in curves]).mean(0).tolist())
 
 
-def judge(deleted: Sequence[Curve], inserted: Sequence[Curve]) -> Verdict:
-    """The verdict on a map (first curve) against its shuffled copies (the others)."""
+def judge(deleted: Sequence[Curve], inserted: Sequence[Curve], quantity: str = "probability") -> Verdict:
+    """The verdict on a map (first curve) against its shuffled copies (the others); ``quantity`` is what was watched."""
+    rule = RULE.replace("probability", quantity)
     falls = all(deleted[0].area < c.area for c in deleted[1:])
     rises = all(inserted[0].area > c.area for c in inserted[1:])
     down = sum(c.area for c in deleted[1:]) / len(deleted[1:])
     up = sum(c.area for c in inserted[1:]) / len(inserted[1:])
     figures = (
-        f"Hiding the hottest pixels first leaves {deleted[0].area:.2f} of the probability on average, at shuffled "
+        f"Hiding the hottest pixels first leaves {deleted[0].area:.2f} of the {quantity} on average, at shuffled "
         f"places {down:.2f}; showing them first gives {inserted[0].area:.2f}, at shuffled places {up:.2f}."
     )
     if falls and rises:
-        return Verdict("believable", figures, RULE)
-    return Verdict("partly" if falls or rises else "do not rely", figures, RULE)
+        return Verdict("believable", figures, rule)
+    return Verdict("partly" if falls or rises else "do not rely", figures, rule)

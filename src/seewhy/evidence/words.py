@@ -27,7 +27,7 @@ _CURE = (
 )
 
 
-def show_words(classifier: Classifier, pooled: Float[Tensor, d], predicted: int, runner_up: int) -> Words | Missing:
+def show_words(classifier: Classifier, pooled: Float[Tensor, " d"], predicted: int, runner_up: int) -> Words | Missing:
     """Scores of the descriptions of two classes, and the verdict on them."""
     words = classifier.words
     if words is None:
@@ -73,14 +73,14 @@ def separation(classifier: Classifier, words: WordBank, one: int, other: int) ->
     return found
 
 
-def area_under_roc(scores: Float[Tensor, n], positive: Bool[Tensor, n]) -> float:
+def area_under_roc(scores: Float[Tensor, " n"], positive: Bool[Tensor, " n"]) -> float:
     """Probability that a positive scores higher than a negative, ties counted half."""
     gap = scores[positive][:, None] - scores[~positive][None, :]
     return float(((gap > 0).float() + 0.5 * (gap == 0).float()).mean())
 
 
 def _would_change(
-    words: WordBank, scores: Float[Tensor, n], by_class: Float[Tensor, k], predicted: int, runner_up: int
+    words: WordBank, scores: Float[Tensor, " n"], by_class: Float[Tensor, " k"], predicted: int, runner_up: int
 ) -> str:
     if predicted == runner_up:
         return ""
@@ -105,7 +105,8 @@ def _judge(classifier: Classifier, areas: list[float], decision: int, predicted:
     if areas:
         area = sum(areas) / len(areas)
         other = classifier.classes[runner_up]
-        figures = f"On held-out pictures the words for {label} separate it from {other} with {area:.2f} (chance 0.50). {choice}."
+        parted = f"the words for {label} separate it from {other} with {area:.2f} (chance 0.50)"
+        figures = f"On held-out pictures {parted}. {choice}."
         if area >= 0.7 and agrees:
             return Verdict("believable", figures, RULE)
         return Verdict("partly" if area >= 0.6 and (agrees or area >= 0.7) else "do not rely", figures, RULE)
@@ -118,7 +119,7 @@ def _judge(classifier: Classifier, areas: list[float], decision: int, predicted:
 
 
 def words_heat(
-    classifier: Classifier, grid: Float[Tensor, "c h w"], pooled: Float[Tensor, d], predicted: int, runner_up: int
+    classifier: Classifier, grid: Float[Tensor, "c h w"], pooled: Float[Tensor, " d"], predicted: int, runner_up: int
 ) -> Float[Tensor, "h w"] | None:
     """Where the words of the class hold rather than the runner-up's; only behind a mean-pooled head."""
     words = classifier.words

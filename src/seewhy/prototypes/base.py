@@ -42,7 +42,7 @@ class Prototypes(ABC):
         self,
         bank: PatchBank,
         grid: Float[Tensor, "c h w"],
-        pooled: Float[Tensor, d],
+        pooled: Float[Tensor, " d"],
         cells: Sequence[tuple[int, int]],
         digest: str = "",
     ) -> list[list[Match]]:

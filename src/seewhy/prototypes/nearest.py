@@ -19,7 +19,7 @@ from .base import Match, Prototypes
 class NearestPatches(Prototypes):
     """For each region of a picture, the nearest patches of other pictures, of whatever class.
 
-    Nearness is the cosine of the cells' features after a signed square root.
+    Nearness is the cosine of the features around the cells (:func:`seewhy.prototypes.bank.patch_vector`).
 
     Args:
         n_neighbours: patches a region.
@@ -39,7 +39,7 @@ class NearestPatches(Prototypes):
         self,
         bank: PatchBank,
         grid: Float[Tensor, "c h w"],
-        pooled: Float[Tensor, d],
+        pooled: Float[Tensor, " d"],
         cells: Sequence[tuple[int, int]],
         digest: str = "",
     ) -> list[list[Match]]:
@@ -48,7 +48,7 @@ class NearestPatches(Prototypes):
         banned = {i for i, p in enumerate(bank.pictures) if close[i] or p.digest == digest}
         return [self._search(bank, patch_vector(grid, cell), banned) for cell in cells]
 
-    def _search(self, bank: PatchBank, vector: Float[Tensor, c], banned: set[int]) -> list[Match]:
+    def _search(self, bank: PatchBank, vector: Float[Tensor, " c"], banned: set[int]) -> list[Match]:
         similarity = bank.vectors @ vector
         shown: list[int] = []
         found: list[Match] = []

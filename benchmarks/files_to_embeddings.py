@@ -1,0 +1,192 @@
+"""From JPEG files to lite0's embeddings: SeeWhy beside the loop people write, or its memory on a large folder.
+
+The loop opens each file with Pillow, prepares it with timm's evaluation transform and runs timm's network on batches of
+32, with the same weights. SeeWhy runs twice: with its engine, and with eager torch, which leaves what comes from
+reading ahead in threads and from decoding large JPEGs at a fraction of their size.
+
+    python benchmarks/files_to_embeddings.py
+    python benchmarks/files_to_embeddings.py --pictures FOLDER --n 200 --rounds 3 --json
+    python benchmarks/files_to_embeddings.py --memory 20000
+
+Without a folder, photographs are made from scikit-image's samples: random parts, with the grain of a camera.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from side_by_side import in_turn, ratios
+from torch import Tensor
+
+from seewhy.encoders.base import Encoder
+from seewhy.encoders.find import encoder as load_encoder
+from seewhy.features import Seen, see
+from seewhy.listing import list_pictures
+
+BATCH = 32
+SMALL, LARGE, TINY = (640, 480), (2000, 1500), (320, 240)
+TOLERANCE = 0.99
+"""Least cosine with timm's embedding; JPEGs decoded at a fraction of their size differ by a pixel's rounding."""
+
+
+def make_photographs(folder: Path, n: int, size: tuple[int, int], seed: int = 0) -> list[Path]:
+    """Random parts of scikit-image's photographs at a camera's size, with its grain."""
+    from skimage import data
+
+    rng = np.random.default_rng(seed)
+    scenes = [Image.fromarray(scene) for scene in (data.astronaut(), data.coffee(), data.chelsea(), data.rocket())]
+    paths = []
+    for i in range(n):
+        scene = scenes[i % len(scenes)]
+        width = rng.uniform(0.5, 1) * min(scene.width, scene.height * size[0] / size[1])
+        height = width * size[1] / size[0]
+        left, top = rng.uniform(0, scene.width - width), rng.uniform(0, scene.height - height)
+        part = scene.resize(size, Image.Resampling.BICUBIC, (left, top, left + width, top + height))
+        grain = rng.normal(0, 5, (size[1], size[0], 1))
+        pixels = np.clip(np.asarray(part) + grain, 0, 255).astype(np.uint8)
+        paths.append(folder / f"{size[0]}_{i:04}.jpg")
+        Image.fromarray(pixels).save(paths[-1], quality=90)
+    return paths
+
+
+def plain_loop(module: torch.nn.Module) -> Callable[[Sequence[str]], Tensor]:
+    """What people write: Pillow, timm's transform, batches, eager torch."""
+    import timm
+
+    prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(module), is_training=False)
+
+    @torch.no_grad()
+    def embed(names: Sequence[str]) -> Tensor:
+        found = []
+        for start in range(0, len(names), BATCH):
+            batch = torch.stack([prepare(Image.open(n).convert("RGB")) for n in names[start : start + BATCH]])
+            found.append(module.forward_head(module.forward_features(batch), pre_logits=True))
+        return torch.cat(found)
+
+    return embed
+
+
+def seewhy_embed(encoder: Encoder, names: Sequence[str]) -> Tensor:
+    return torch.cat([one.pooled for one in see(encoder, names, batch_size=BATCH) if isinstance(one, Seen)])
+
+
+def difference(ours: Tensor, theirs: Tensor) -> dict[str, float]:
+    """Least cosine, and the largest difference as a part of the picture's largest feature."""
+    cosine = torch.cosine_similarity(ours, theirs).min()
+    gap = ((ours - theirs).abs().amax(1) / theirs.abs().amax(1)).max()
+    return {"least_cosine": round(float(cosine), 5), "largest_relative_difference": round(float(gap), 5)}
+
+
+def compare(names: Sequence[str], engine: str, rounds: int) -> dict[str, Any]:
+    """All programs on the same files, in turn."""
+    encoder, eager = load_encoder("lite0", engine=engine), load_encoder("lite0", engine="torch")
+    loop = plain_loop(load_encoder("lite0", engine="torch").module)
+    programs = {
+        "Pillow, timm, eager torch": lambda: loop(names),
+        "SeeWhy, eager torch": lambda: seewhy_embed(eager, names),
+        "SeeWhy": lambda: seewhy_embed(encoder, names),
+    }
+    for embed in (loop, lambda n: seewhy_embed(eager, n), lambda n: seewhy_embed(encoder, n)):
+        embed(names[:BATCH])  # warm
+    times = in_turn(programs, rounds)
+    theirs = loop(names)
+    found = difference(seewhy_embed(encoder, names), theirs)
+    return {
+        "files": len(names),
+        "engine": f"{encoder.engine.name} {encoder.engine.precision}",
+        "rounds": rounds,
+        "seconds": {name: t.to_json() for name, t in times.items()},
+        "images_per_second": {name: round(len(names) / t.median, 1) for name, t in times.items()},
+        "times_faster": {n: times["Pillow, timm, eager torch"].over(times[n]) for n in list(programs)[1:]},
+        **found,
+        "equal": found["least_cosine"] >= TOLERANCE,
+    }
+
+
+def resident_mb() -> float:
+    """Memory of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def many_files(folder: Path, n: int) -> Path:
+    """``n`` names for a few hundred small pictures, by hard links."""
+    sources = make_photographs(folder, min(n, 200), TINY)
+    linked = folder / "many"
+    linked.mkdir()
+    for i in range(n):
+        os.link(sources[i % len(sources)], linked / f"{i:06}.jpg")
+    return linked
+
+
+def watch_memory(encoder: Encoder, folder: Path, n: int) -> Iterator[tuple[int, float, float]]:
+    """Files seen, memory in MiB, images a second so far; ten times and after 2,000."""
+    stops = {2000, *(n * k // 10 for k in range(1, 11))}
+    start = time.perf_counter()
+    for i, _ in enumerate(see(encoder, list_pictures([str(folder)]), batch_size=BATCH), 1):
+        if i in stops:
+            yield i, resident_mb(), i / (time.perf_counter() - start)
+
+
+def memory(n: int, engine: str, console: Console) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as made:
+        rows = []
+        for i, mb, speed in watch_memory(load_encoder("lite0", engine=engine), many_files(Path(made), n), n):
+            console.print(f"{i:>7,} files  {mb:7.1f} MiB  {speed:6.1f} images/s")
+            rows.append({"files": i, "mb": round(mb, 1), "images_per_second": round(speed, 1)})
+    early = next((r["mb"] for r in rows if r["files"] >= 2000), rows[0]["mb"])
+    return {"memory": rows, "growth_mb_after_2000_files": round(rows[-1]["mb"] - early, 1)}
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    table = Table("", "images/s", "faster by", title=f"{result['files']} files, {result['engine']}")
+    for name, speed in result["images_per_second"].items():
+        faster = result["times_faster"].get(name)
+        table.add_row(name, f"{speed:.1f}", ratios(faster) if faster else "")
+    console.print(table)
+    console.print(
+        f"Embeddings {'agree' if result['equal'] else 'DIFFER'}: least cosine {result['least_cosine']:.5f} (tolerance "
+        f"{TOLERANCE}), largest difference {result['largest_relative_difference']:.5f} of the largest feature."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=Path, help="a folder; left out, photographs are made")
+    parser.add_argument("--n", type=int, default=96, help=f"files; made ones are {SMALL[0]} x {SMALL[1]}")
+    parser.add_argument("--large", type=int, default=16, help=f"of these, {LARGE[0]} x {LARGE[1]}")
+    parser.add_argument("--engine", default="auto", help="auto, openvino:f32, onnxruntime, torch, …")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory", type=int, metavar="N", help="watch memory over N files instead")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    options = parser.parse_args()
+    console = Console(quiet=options.json)
+    if options.memory:
+        result = memory(options.memory, options.engine, console)
+        console.print(f"From file 2,000 to the last, memory grew by {result['growth_mb_after_2000_files']} MiB.")
+    else:
+        with tempfile.TemporaryDirectory() as made:
+            if options.pictures is None:
+                make_photographs(Path(made), options.n - options.large, SMALL)
+                make_photographs(Path(made), options.large, LARGE, seed=1)
+            names = [str(p) for p in list_pictures([str(options.pictures or made)])][: options.n]
+            result = compare(names, options.engine, options.rounds)
+        show(result, console)
+    if options.json:
+        print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What a linear classifier is fitted on and measured on: pictures after one look, some of them held out."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..data import Sample, Samples, copies_under_two_classes, split
+from ..errors import DataError
+from ..features import Seen, Wish, see
+from ..listener import Listener
+from ..prototypes.bank import PatchBank
+from ..prototypes.measure import measure_likeness
+from ..prototypes.nearest import NearestPatches
+from ..store import FeatureStore
+from .base import Classifier, HeldOut
+
+MAX_HELD_OUT = 5000
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures that could be read.
+
+    Attributes:
+        items: with their classes' names.
+        seen: what the encoder saw, all views.
+        classes: of the pictures to train on.
+        labels: index of each one's class.
+        held: not trained on while choosing.
+        validation: whether those held are the user's own validation pictures, which the final fit leaves out too.
+    """
+
+    items: Sequence[Sample]
+    seen: Sequence[Seen]
+    classes: tuple[str, ...]
+    labels: Int[Tensor, " n"]
+    held: Bool[Tensor, " n"]
+    validation: bool = False
+
+    @property
+    def final(self) -> Bool[Tensor, " n"]:
+        """Trained on in the end."""
+        return ~self.held if self.validation else torch.ones_like(self.held)
+
+    def rows(self, of: Bool[Tensor, " n"]) -> tuple[Float[Tensor, "r d"], Int[Tensor, " r"], Int[Tensor, " r"]]:
+        """Features of every view of these pictures, their labels, and which picture each row is of."""
+        index = of.nonzero()[:, 0]
+        views = [self.seen[i].pooled for i in index.tolist()]
+        count = torch.tensor([len(v) for v in views])
+        return torch.cat(views), self.labels[index].repeat_interleave(count), index.repeat_interleave(count)
+
+    def held_out(self, most: int = MAX_HELD_OUT) -> HeldOut | None:
+        """The held-out pictures, each by its own crop alone, as it is predicted."""
+        index = self.held.nonzero()[:, 0]
+        if not len(index):
+            return None
+        if len(index) > most:
+            index = index[torch.linspace(0, len(index) - 1, most).long()]
+        return HeldOut(torch.stack([self.seen[i].pooled[0] for i in index.tolist()]), self.labels[index])
+
+
+def check_labels(samples: Samples, validation: Samples) -> None:
+    """Refuse validation pictures of a class that is not trained on.
+
+    Raises:
+        DataError: there is one; the message carries the nearest names.
+    """
+    strange = [c for c in validation.classes if c not in samples.classes]
+    if strange:
+        near = difflib.get_close_matches(strange[0], samples.classes, n=3, cutoff=0.4)
+        raise DataError(
+            f"The validation pictures have the class {strange[0]!r}, which is not among the {len(samples.classes)} to "
+            f"train on. {'Did you mean' if near else 'The first are'} "
+            f"{', '.join(map(repr, near or samples.classes[:5]))}? Name the classes alike in both."
+        )
+
+
+def hold_out(items: Sequence[Sample], seen: Sequence[Seen], fraction: float, seed: int, listener: Listener) -> Pictures:
+    """Hold out part of the pictures themselves.
+
+    Raises:
+        DataError: fewer than two classes have a readable picture.
+    """
+    classes = _classes(items)
+    names, digests = [s.label for s in items], [s.digest for s in seen]
+    twice = copies_under_two_classes(names, digests)
+    if twice:
+        listener.note(f"{twice} picture(s) lie in more than one class, byte for byte; neither copy is held out")
+    labels = torch.tensor([classes.index(n) for n in names])
+    return Pictures(items, seen, classes, labels, torch.tensor(split(names, digests, fraction, seed)))
+
+
+def hold_validation(
+    items: Sequence[Sample], seen: Sequence[Seen], held: Sequence[bool], listener: Listener
+) -> Pictures:
+    """Hold out the user's validation pictures, without those that are training pictures too.
+
+    Raises:
+        DataError: fewer than two classes have a readable training picture, or no validation picture is left.
+    """
+    train = [s for s, out in zip(items, held, strict=True) if not out]
+    classes = _classes(train)
+    known = {s.digest for s, out in zip(seen, held, strict=True) if not out}
+    copies = [out and s.digest in known for s, out in zip(seen, held, strict=True)]
+    keep = [i for i, s in enumerate(items) if s.label in classes and not copies[i]]
+    if any(copies):
+        listener.note(f"{sum(copies)} validation picture(s) are training pictures too, byte for byte, and left out")
+    if len(keep) == len(train):
+        raise DataError(
+            "No validation picture can be used: none can be read, or all are training pictures too. "
+            "Give pictures that are not trained on, or leave validation out."
+        )
+    labels = torch.tensor([classes.index(items[i].label) for i in keep])
+    flags = torch.tensor([held[i] for i in keep])
+    return Pictures([items[i] for i in keep], [seen[i] for i in keep], classes, labels, flags, True)
+
+
+def _classes(items: Sequence[Sample]) -> tuple[str, ...]:
+    from ..listing import natural_key
+
+    classes = tuple(sorted({s.label for s in items}, key=natural_key))
+    if len(classes) < 2:
+        raise DataError(
+            f"Only {len(classes)} class has a readable picture; at least two are needed. "
+            "Put the pictures of each class into a folder of its own."
+        )
+    return classes
+
+
+def patch_evidence(
+    trial: Classifier,
+    final: Classifier,
+    pictures: Pictures,
+    n_bank: int,
+    store: FeatureStore | None,
+    listener: Listener,
+) -> dict[str, Any]:
+    """The bank of patches, and how far it can be trusted: by a bank and a fit without the held-out pictures."""
+    parts = (pictures.final, ~pictures.final)
+    chosen = [i for part in parts for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)]
+    wish = Wish(features=lambda _index: True, pictures=True)
+    stream = see(final.encoder, [pictures.items[i].image for i in chosen], store=store, wish=wish)
+    looked = list(listener.track(stream, "Keeping patches", len(chosen)))
+    found = [(i, s) for i, s in zip(chosen, looked, strict=True) if isinstance(s, Seen)]
+
+    def bank(model: Classifier, of: Tensor) -> PatchBank | None:
+        some = [(s, int(pictures.labels[i])) for i, s in found if bool(of[i])]
+        return PatchBank.build(model, [s for s, _ in some], [k for _, k in some]) if some else None
+
+    evidence: dict[str, Any] = {"bank": bank(final, pictures.final)}
+    queries = [s for i, s in found if bool(pictures.held[i])]
+    if queries and (known := bank(trial, ~pictures.held)) is not None:
+        evidence["likeness"] = measure_likeness(trial, NearestPatches(), known, queries)
+    return evidence
+
+
+def spread(labels: Sequence[int], among: Sequence[bool], most: int) -> list[int]:
+    """Up to ``most`` pictures of those flagged, as evenly spread over the classes as can be, in order.
+
+    Example:
+        >>> spread([0, 0, 0, 1, 2, 2], [True] * 6, 3)
+        [0, 3, 4]
+    """
+    cap = max(1, most // max(len(set(labels)), 1))
+    taken: dict[int, int] = defaultdict(int)
+    found = []
+    for i, label in enumerate(labels):
+        if among[i] and taken[label] < cap:
+            taken[label] += 1
+            found.append(i)
+    return found

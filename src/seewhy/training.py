@@ -1,0 +1,227 @@
+"""The one training loop: seeded, resumable after any kill, told to a listener; what is trained is the caller's."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from .errors import InputError
+from .files import write_atomic
+from .listener import Listener
+
+Loss = Callable[[Sequence[int]], Mapping[str, Tensor]]
+"""Positions of the samples in a batch → named terms, of which ``"loss"`` is what goes down."""
+
+Schedule = Literal["constant", "cosine", "one_cycle", "per_epoch"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long, how fast, and from which seed.
+
+    Attributes:
+        n_steps: batches in all.
+        batch_size: samples a batch; an epoch's last, smaller one is left out.
+        optimiser: ``"sgd"`` (Nesterov, momentum 0.9) or ``"adamw"``.
+        lr: learning rate, at its highest.
+        bias_lr: that of biases, as a multiple.
+        weight_decay: of everything but biases.
+        schedule: ``"constant"``; ``"cosine"`` down to 0; ``"one_cycle"`` (Smith & Topin 2018, as in torch: 30 % of the
+            steps up from 1/25, then down to 1/250,000, momentum 0.95 to 0.85 and back); ``"per_epoch"``, times 0.95
+            after each.
+        seed: of the order of samples and of everything drawn within a step.
+        checkpoint_every: steps between two checkpoints.
+    """
+
+    n_steps: int
+    batch_size: int = 32
+    optimiser: Literal["sgd", "adamw"] = "adamw"
+    lr: float = 1e-3
+    bias_lr: float = 1.0
+    weight_decay: float = 5e-4
+    schedule: Schedule = "one_cycle"
+    seed: int = 0
+    checkpoint_every: int = 50
+
+    def __post_init__(self) -> None:
+        if self.n_steps < 1 or self.batch_size < 1 or self.lr <= 0 or self.checkpoint_every < 1:
+            raise InputError(
+                f"Training was given n_steps={self.n_steps}, batch_size={self.batch_size}, lr={self.lr:g}, "
+                f"checkpoint_every={self.checkpoint_every}. Numbers above zero were expected. Change them."
+            )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training was like.
+
+    Attributes:
+        history: the terms of every step, first to last.
+        seconds_per_step: on average, over the steps of this run; 0 when none was left to do.
+        resumed_at: the step it went on from.
+    """
+
+    history: tuple[dict[str, float], ...]
+    seconds_per_step: float
+    resumed_at: int
+
+
+def train(
+    module: nn.Module,
+    loss: Loss,
+    n_samples: int,
+    how: Training,
+    *,
+    checkpoint: tuple[Path, str] | None = None,
+    listener: Listener | None = None,
+) -> Trained:
+    """Train ``module`` in place; it ends in evaluation mode.
+
+    A step depends on the seed, its number and the weights alone, so a run that was killed and started again ends at
+    the weights of one that was not. Only the module's own parameters get gradients.
+
+    Args:
+        module: what is trained.
+        loss: called with the positions of a batch's samples; torch's random numbers are seeded around the call.
+        n_samples: how many there are.
+        how: steps, optimiser, seed.
+        checkpoint: a file, and a text that says what is trained on what: a file of another text is not gone on from.
+            The caller deletes it when the result is safe.
+        listener: hears of progress.
+
+    Raises:
+        InputError: there are no samples, or the loss is not finite any more.
+        DataError: the checkpoint cannot be written.
+    """
+    if n_samples < 1:
+        raise InputError("There is nothing to train on: 0 samples were given. Give at least one.")
+    listener = listener or Listener()
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    optimiser = _optimiser(module, how)
+    seal = "" if checkpoint is None else json.dumps([checkpoint[1], asdict(how), n_samples], sort_keys=True)
+    history = [] if checkpoint is None else _resume(checkpoint[0], seal, module, optimiser, listener)
+    first, begun = len(history), time.perf_counter()
+    module.train()
+    for step in listener.track(range(first, how.n_steps), "Training", how.n_steps - first):
+        _set_rates(optimiser, how, step, n_samples)
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.manual_seed(how.seed * 1_000_003 + step)
+            terms = loss(batch_at(step, n_samples, how.batch_size, how.seed))
+            optimiser.zero_grad()
+            terms["loss"].backward(inputs=parameters)
+        optimiser.step()
+        history.append({name: round(float(term.detach()), 6) for name, term in terms.items()})
+        if not math.isfinite(history[-1]["loss"]):
+            raise InputError(
+                f"The loss is not finite at step {step + 1}. A smaller learning rate was expected: lr is {how.lr:g}. "
+                "Give a tenth of it."
+            )
+        if checkpoint is not None and (step + 1) % how.checkpoint_every == 0:
+            _keep(checkpoint[0], seal, module, optimiser, history)
+    module.eval()
+    done = how.n_steps - first
+    return Trained(tuple(history), (time.perf_counter() - begun) / done if done > 0 else 0.0, first)
+
+
+def batch_at(step: int, n_samples: int, batch_size: int, seed: int) -> list[int]:
+    """Positions of the samples of a step: every epoch in an order of its own.
+
+    Example:
+        >>> sorted(batch_at(0, 4, 2, seed=0) + batch_at(1, 4, 2, seed=0))
+        [0, 1, 2, 3]
+    """
+    size = min(batch_size, n_samples)
+    epoch, place = divmod(step, n_samples // size)
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(n_samples, generator=generator)[place * size : (place + 1) * size].tolist()
+
+
+def rates(schedule: Schedule, step: int, n_steps: int, steps_per_epoch: int) -> tuple[float, float]:
+    """Factor of the learning rate, and momentum.
+
+    Example:
+        >>> [round(rates("one_cycle", step, 10, 5)[0], 3) for step in (0, 2, 9)]
+        [0.04, 1.0, 0.0]
+    """
+    if schedule == "constant":
+        return 1.0, 0.9
+    if schedule == "per_epoch":
+        return float(0.95 ** (step // steps_per_epoch)), 0.9
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * step / n_steps)) / 2, 0.9
+    top = max(0.3 * n_steps - 1, 1e-9)
+    if step <= top:
+        share = (1 - math.cos(math.pi * step / top)) / 2
+        return 0.04 + 0.96 * share, 0.95 - 0.10 * share
+    share = (1 - math.cos(math.pi * (step - top) / max(n_steps - 1 - top, 1e-9))) / 2
+    return 1 + (4e-6 - 1) * share, 0.85 + 0.10 * share
+
+
+def _set_rates(optimiser: torch.optim.Optimizer, how: Training, step: int, n_samples: int) -> None:
+    per_epoch = n_samples // min(how.batch_size, n_samples)
+    factor, momentum = rates(how.schedule, step, how.n_steps, per_epoch)
+    for group, multiple in zip(optimiser.param_groups, (1.0, how.bias_lr), strict=True):
+        group["lr"] = how.lr * multiple * factor
+        if how.optimiser == "sgd":
+            group["momentum"] = momentum
+
+
+def _optimiser(module: nn.Module, how: Training) -> torch.optim.Optimizer:
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for n, p in named if not n.endswith("bias")], "weight_decay": how.weight_decay},
+        {"params": [p for n, p in named if n.endswith("bias")], "weight_decay": 0.0},
+    ]
+    if how.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=how.lr, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=how.lr)
+
+
+def _keep(
+    path: Path, seal: str, module: nn.Module, optimiser: torch.optim.Optimizer, history: list[dict[str, float]]
+) -> None:
+    """Module, optimiser and history in one file, so that they always belong together."""
+    tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
+    for i, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{i}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
+    plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    write_atomic(path, save(plain, {"seal": seal, "history": json.dumps(history)}))
+
+
+def _resume(
+    path: Path, seal: str, module: nn.Module, optimiser: torch.optim.Optimizer, listener: Listener
+) -> list[dict[str, float]]:
+    """What an earlier run left, put back; nothing where there is none or it was another training."""
+    if not path.exists():
+        return []
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            about = file.metadata() or {}
+        history = json.loads(about.get("history", "[]"))
+    except (SafetensorError, OSError, json.JSONDecodeError):
+        about, history = {}, []
+    if about.get("seal") != seal:
+        listener.note(f"{path} belongs to another training or is damaged; this one begins at the first step")
+        return []
+    inside = {name.removeprefix("module."): v for name, v in tensors.items() if name.startswith("module.")}
+    module.load_state_dict(inside)
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, number, key = name.split(".", 2)
+            state.setdefault(int(number), {})[key] = value
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+    listener.note(f"going on at step {len(history) + 1}, where an earlier run was stopped")
+    return history

@@ -1,0 +1,54 @@
+"""What every test runs under: a cache of its own, no network, shapes checked in every annotated call."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Tensors here are so small that waiting for a second thread costs more than it saves: a fit takes twenty times longer.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+install_import_hook("seewhy", "shapes.shapes_checked")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One cache for the session, so that weights are converted once."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEEWHY_CACHE", str(folder))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photograph of a cat that comes with scikit-image."""
+    import skimage.data
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("photo") / "chelsea.png"
+    Image.fromarray(skimage.data.chelsea()).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def grocery() -> Path:
+    """Real photographs of groceries; the tests that need them skip where they are not."""
+    folder = Path(os.environ.get("SEEWHY_TEST_DATA", ROOT.parent / "shared" / "data")) / "grocery"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there; set SEEWHY_TEST_DATA to the folder that holds 'grocery'")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def command() -> list[str]:
+    """The real entry point."""
+    return [sys.executable, "-m", "seewhy"]

@@ -1,0 +1,116 @@
+"""Every registered recipe makes a classifier that decides alike alone and in a batch, and survives being saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from seewhy.classifiers import classifiers
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.described import Described
+from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.saving import load
+from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.data import load_samples
+from seewhy.descriptions import Descriptions
+from seewhy.encoders.base import Encoder
+from seewhy.errors import DataError, ImageError
+from seewhy.types import Failure, Prediction
+from tiny import CLASSES, class_folders, noise, picture, tiny_cnn, tiny_tokens
+
+WORDS = Descriptions({c: (f"{c} one", f"{c} two") for c in CLASSES[:3]})
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return class_folders(tmp_path_factory.mktemp("data"), 4)
+
+
+MADE: dict[str, Callable[[Encoder, Path], Classifier]] = {
+    "pretrained": lambda encoder, _: Pretrained().build(encoder),
+    "zero_shot": lambda encoder, _: ZeroShot().build(encoder, CLASSES[:3]),
+    "described": lambda encoder, _: Described().build(encoder, WORDS),
+    "linear": lambda encoder, folders: Linear(n_crops=1).fit(encoder, load_samples(folders), descriptions=WORDS),
+}
+
+
+@pytest.fixture(params=[(r, e) for r in MADE for e in (tiny_cnn, tiny_tokens)], ids=str, scope="module")
+def made(request: pytest.FixtureRequest, folders: Path) -> Classifier:
+    recipe, encoder = request.param
+    return MADE[recipe](encoder(), folders)
+
+
+def test_every_recipe_is_tested_here() -> None:
+    assert set(MADE) == set(classifiers)
+
+
+def test_class_attributes_and_file_name() -> None:
+    for name in classifiers:
+        cls = classifiers[name]
+        assert cls.name == name == cls.__module__.rpartition(".")[2]
+        assert all(isinstance(getattr(cls, a), str) and getattr(cls, a) for a in ("paper", "needs", "cost"))
+        assert cls.__doc__
+        assert cls().parameters() == cls().parameters()
+
+
+def test_probabilities(made: Classifier) -> None:
+    found = made.probabilities(noise(5))
+    assert found.shape == (5, len(made.classes))
+    torch.testing.assert_close(found.sum(1), torch.ones(5))
+    alone = torch.cat([made.probabilities(noise(5)[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(found, alone, atol=1e-6, rtol=1e-5)
+    order = [3, 1, 4, 0, 2]
+    torch.testing.assert_close(made.probabilities(noise(5)[order]), found[order], atol=1e-6, rtol=1e-5)
+
+
+def test_predictions_come_in_order_and_a_broken_picture_in_its_place(made: Classifier, folders: Path) -> None:
+    names = sorted(map(str, folders.rglob("*.png")))[:4]
+    names.insert(2, "nowhere.png")
+    results = list(made.predict_all(names, batch_size=2))
+    assert [r.image for r in results] == names
+    assert results[2] == Failure("nowhere.png", "does not exist; check the spelling and the folder")
+    for name, result in zip(names, results, strict=True):
+        if isinstance(result, Prediction):
+            scores = [r.score for r in result.top]
+            alone = made.predict(name)
+            assert alone.label == result.label
+            assert [r.score for r in alone.top] == pytest.approx(scores, abs=1e-6)
+            assert scores == sorted(scores, reverse=True)
+
+
+def test_a_broken_picture_alone_is_an_error(made: Classifier) -> None:
+    with pytest.raises(ImageError) as caught:
+        made.predict("nowhere.png")
+    assert str(caught.value) == "nowhere.png: does not exist; check the spelling and the folder"
+
+
+def test_explanations_speak_for_the_prediction(made: Classifier) -> None:
+    why = made.explain(picture("moss", 0))
+    assert why.prediction == made.predict(picture("moss", 0))
+    data = why.to_json()
+    assert data["where"]["target"] == why.prediction.label
+    assert {"method", "deletion", "insertion", "deletion_random", "insertion_random"} <= set(data["where"])
+    target = made.classes[-1]
+    assert made.explain(picture("moss", 0), target=target, measure=False).to_json()["where"]["target"] == target
+
+
+def test_an_unknown_target_is_refused(made: Classifier) -> None:
+    with pytest.raises(DataError) as caught:
+        made.explain(picture("moss", 0), target="mosss")
+    assert str(caught.value) == (
+        f"There is no class called 'mosss' among the {len(made.classes)} of this classifier. Did you mean 'moss'?"
+    )
+
+
+def test_saved_and_loaded_it_decides_the_same(made: Classifier, tmp_path: Path) -> None:
+    again = load(made.save(tmp_path / "model"), encoder=made.encoder)
+    assert torch.equal(again.probabilities(noise(5)), made.probabilities(noise(5)))
+    before, after = (m.explain(picture("rust", 1)).to_json() for m in (made, again))
+    assert {k: after[k] for k in ("top", "where", "model")} == {k: before[k] for k in ("top", "where", "model")}
+    assert [(n["image"], n["box"]) for n in after["like"]] == [(n["image"], n["box"]) for n in before["like"]]
+    assert [(w["text"], w["score"]) for w in after["words"]] == [(w["text"], w["score"]) for w in before["words"]]
+    assert repr(again) == repr(made)

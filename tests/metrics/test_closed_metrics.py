@@ -1,0 +1,188 @@
+"""Metrics against closed forms: a perfect, a worst and a random case each, with exact values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from seewhy.evidence.agreement import rank_correlation
+from seewhy.evidence.where import judge
+from seewhy.evidence.words import area_under_roc
+from seewhy.metrics.base import Curve, Metric, ranks, shuffled
+from seewhy.metrics.calibration import Bin, bootstrap_interval, calibration_error, reliability
+from seewhy.metrics.deletion import Deletion
+from seewhy.metrics.fills import blurred
+from seewhy.metrics.insertion import Insertion
+
+SIDE = 16
+N = SIDE * SIDE
+
+
+def linear(weight: Tensor) -> object:
+    """A 'probability' that is linear in the pixels."""
+    return lambda pixels: torch.stack([(pixels[:, 0] * weight).sum((1, 2)), pixels[:, 0].mean((1, 2))], 1)
+
+
+def order(seed: int = 0) -> Tensor:
+    """Distinct values at the picture's own size, so that no upsampling blurs the order."""
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randperm(N, generator=rng).float().reshape(SIDE, SIDE)
+
+
+def area(metric: Metric, weight: Tensor, heat: Tensor) -> float:
+    pixels = torch.ones(3, SIDE, SIDE)
+    return metric(linear(weight), pixels, heat[None], 0)[0].area
+
+
+@pytest.mark.parametrize("n_steps", [16, N])
+def test_deletion_of_a_linear_model(n_steps: int) -> None:
+    """After ``m`` of ``N`` pixels the score is the weight of those that are left: a sum, a trapezoid."""
+    weight = torch.rand(SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    heat = order()
+    left = weight.flatten()[heat.flatten().argsort(descending=True)].flip(0).cumsum(0).flip(0)
+    left = torch.cat([left, torch.zeros(1)])[:: N // n_steps]
+    expected = float(torch.trapezoid(left, dx=1 / n_steps))
+    assert area(Deletion(n_steps=n_steps), weight, heat) == pytest.approx(expected, rel=1e-5)
+
+
+def test_perfect_worst_and_random_deletion() -> None:
+    """Half the pixels weigh 2 / N each: gone first the area is 1/4, gone last 3/4, evenly mixed 1/2."""
+    weight = torch.zeros(SIDE, SIDE)
+    weight[:, : SIDE // 2] = 2 / N
+    columns = torch.arange(N).reshape(SIDE, SIDE).T.float()
+    assert area(Deletion(), weight, -columns) == pytest.approx(0.25, abs=1e-6)
+    assert area(Deletion(), weight, columns) == pytest.approx(0.75, abs=1e-6)
+    mixed = torch.where(weight > 0, 2 * (columns % (N / 2)), 2 * (columns % (N / 2)) + 1)
+    assert area(Deletion(), weight, mixed) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_insertion_is_deletion_turned_round_where_blur_is_blank() -> None:
+    """On a picture with values in every second pixel, blur is a constant; the areas follow from the ends."""
+    weight = torch.full((SIDE, SIDE), 1 / N)
+    weight[:, SIDE // 2 :] = 0
+    pixels = torch.ones(3, SIDE, SIDE)
+    curve = Insertion()(linear(weight), pixels, order()[None], 0)[0]
+    torch.testing.assert_close(torch.tensor(curve.values), torch.full((17,), 0.5), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("metric", [Deletion(), Insertion()], ids=["deletion", "insertion"])
+def test_a_constant_model_has_area_p(metric: Metric) -> None:
+    for p in (0.0, 0.3, 1.0):
+        constant = lambda x, p=p: torch.full((len(x), 2), p)  # noqa: E731
+        curve = metric(constant, torch.randn(3, SIDE, SIDE), order()[None], 1)[0]
+        assert curve.area == pytest.approx(p, abs=1e-6)
+        assert len(curve.steps) == 17
+
+
+def test_ends() -> None:
+    pixels = torch.randn(3, SIDE, SIDE)
+    first, last = Deletion().ends(pixels)
+    assert torch.equal(first, pixels)
+    assert not last.any()
+    first, last = Insertion().ends(pixels)
+    assert torch.equal(first, blurred(pixels))
+    assert torch.equal(last, pixels)
+
+
+def test_blur_is_torchvisions() -> None:
+    pixels = torch.randn(3, 40, 33, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(blurred(pixels), gaussian_blur(pixels, [11, 11], [5.0, 5.0]), atol=1e-6, rtol=1e-5)
+
+
+def test_changed_pixels_are_counted_exactly() -> None:
+    seen: list[int] = []
+
+    def watch(pixels: Tensor) -> Tensor:
+        seen.extend((pixels[:, 0] == 0).sum((1, 2)).tolist())
+        return torch.zeros(len(pixels), 1)
+
+    Deletion(n_steps=8)(watch, torch.ones(3, SIDE, SIDE), order()[None], 0)
+    assert sorted(seen) == [i * N // 8 for i in range(9)]
+
+
+def test_ties_are_in_random_order_and_favour_no_row() -> None:
+    size = torch.Size((SIDE, SIDE))
+    flat = torch.zeros(1, 2, 2)
+    places = ranks(flat, size, 0)[0]
+    assert sorted(places.flatten().tolist()) == list(range(N))
+    assert torch.equal(places, ranks(flat, size, 0)[0])
+    assert not torch.equal(places, ranks(flat, size, 1)[0])
+    assert abs(float(places[: SIDE // 2].float().mean()) - (N - 1) / 2) < N / 10
+    heat = torch.zeros(1, SIDE, SIDE)
+    heat[0, 3, 5] = 1
+    assert ranks(heat, size, 0)[0, 3, 5] == 0
+
+
+def test_shuffled_maps_hold_the_same_values() -> None:
+    heat = torch.randn(5, 7)
+    maps = shuffled(heat, 3, seed=0)
+    for one in maps:
+        assert torch.equal(one.flatten().sort().values, heat.flatten().sort().values)
+        assert not torch.equal(one, heat)
+    assert not torch.equal(maps[0], maps[1])
+    assert torch.equal(maps, shuffled(heat, 3, seed=0))
+
+
+def test_calibration_error_by_hand() -> None:
+    sure = torch.tensor([0.9, 0.9, 0.9, 0.9])
+    assert calibration_error(reliability(sure, torch.ones(4, dtype=torch.bool))) == pytest.approx(0.1, abs=1e-6)
+    half = torch.tensor([True, True, False, False])
+    assert calibration_error(reliability(sure, half)) == pytest.approx(0.4, abs=1e-6)
+    certain = torch.ones(3)
+    assert calibration_error(reliability(certain, torch.tensor([True] * 3))) == 0
+    assert calibration_error(reliability(certain, torch.tensor([False] * 3))) == 1
+    mixed = reliability(torch.tensor([0.25, 0.75, 0.75, 0.75]), torch.tensor([False, True, True, False]), n_bins=2)
+    assert mixed == [Bin(0.25, 0.0, 1), Bin(0.75, pytest.approx(2 / 3), 3)]
+    assert calibration_error(mixed) == pytest.approx(0.25 / 4 + 3 / 4 * (0.75 - 2 / 3))
+    assert calibration_error([]) == 0
+
+
+def test_area_under_roc_is_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores, positive = rng.integers(0, 6, 30) / 6, rng.random(30) < 0.4
+        positive[:2] = [True, False]
+        ours = area_under_roc(torch.tensor(scores), torch.tensor(positive))
+        assert ours == pytest.approx(roc_auc_score(positive, scores), abs=1e-6)
+
+
+def test_area_under_roc_exactly() -> None:
+    two = torch.tensor([True, True, False, False])
+    assert area_under_roc(torch.tensor([4.0, 3.0, 2.0, 1.0]), two) == 1
+    assert area_under_roc(torch.tensor([1.0, 2.0, 3.0, 4.0]), two) == 0
+    assert area_under_roc(torch.ones(4), two) == 0.5
+
+
+def test_bootstrap_interval() -> None:
+    assert bootstrap_interval(torch.ones(9, dtype=torch.bool)) == (1.0, 1.0)
+    assert bootstrap_interval(torch.zeros(9, dtype=torch.bool)) == (0.0, 0.0)
+    right = torch.arange(400) % 4 > 0
+    low, high = bootstrap_interval(right)
+    assert (low, high) == bootstrap_interval(right)
+    # The normal approximation: 0.75 ± 1.96 sqrt(0.75 · 0.25 / 400).
+    assert low == pytest.approx(0.7076, abs=0.008)
+    assert high == pytest.approx(0.7924, abs=0.008)
+
+
+def test_verdict_follows_from_the_curves() -> None:
+    def flat(value: float) -> Curve:
+        return Curve((0.0, 1.0), (value, value))
+
+    low, high = [flat(0.1), flat(0.5), flat(0.6)], [flat(0.9), flat(0.5), flat(0.6)]
+    assert judge(low, high).level == "believable"
+    assert judge(low, low).level == judge(high, high).level == "partly"
+    assert judge(high, low).level == "do not rely"
+    assert judge(low, high).sentence == (
+        "Hiding the hottest pixels first leaves 0.10 of the probability on average, at shuffled places 0.55; "
+        "showing them first gives 0.90, at shuffled places 0.55."
+    )
+
+
+def test_rank_correlation() -> None:
+    heat = torch.randn(4, 5)
+    assert rank_correlation(heat, heat.exp()) == pytest.approx(1)
+    assert rank_correlation(heat, -heat) == pytest.approx(-1)

@@ -1,0 +1,230 @@
+"""The study: it finds what is planted, invents nothing, has its controls, and goes on after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy.stats import kendalltau
+from torch import Tensor
+
+from seewhy.attributions.grad_cam import GradCAM
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.pretrained import Pretrained
+from seewhy.errors import DataError
+from seewhy.listener import Listener
+from seewhy.metrics.average_drop import AverageDrop
+from seewhy.metrics.deletion import Deletion
+from seewhy.metrics.energy_pointing_game import EnergyPointingGame
+from seewhy.metrics.sparsity import Sparsity
+from seewhy.studies.bootstrap import kendall_tau, paired
+from seewhy.studies.faithfulness import FaithfulnessStudy, chosen_methods, chosen_metrics
+from tiny import class_folders, colour_reader
+
+N = 12
+
+
+class Opposite:
+    """The worst map there is."""
+
+    def __call__(self, model: Any, look: Any, target: Any) -> Tensor:
+        return -GradCAM()(model, look, target)
+
+    def __repr__(self) -> str:
+        return "Opposite()"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Grey pictures with one red or blue square, which is all that the model reads."""
+    import numpy as np
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    for i in range(N):
+        canvas = np.full((32, 32, 3), 128, np.uint8)
+        row, column = rng.integers(0, 22, 2)
+        canvas[row : row + 10, column : column + 10] = (255, 128, 0) if i % 2 else (0, 128, 255)
+        Image.fromarray(canvas).save(root / f"{i:02}.png")
+        mask = np.zeros((32, 32), np.uint8)
+        mask[row : row + 10, column : column + 10] = 255
+        (root / "masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(root / "masks" / f"{i:02}.png")
+    return [str(p) for p in sorted(root.glob("*.png"))]
+
+
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    return Pretrained().build(colour_reader())
+
+
+def small(**methods: Any) -> FaithfulnessStudy:
+    return FaithfulnessStudy(methods, {"deletion": Deletion(n_steps=8), "sparsity": Sparsity()}, n_draws=500)
+
+
+def pair(data: dict[str, Any], metric: str, a: str, b: str) -> dict[str, Any]:
+    (table,) = (t for t in data["metrics"] if t["metric"] == metric)
+    (found,) = (d for d in table["differences"] if (d["a"], d["b"]) == (a, b))
+    return found
+
+
+def test_a_planted_difference_is_found_and_controls_are_there(
+    pictures: list[str], model: Classifier, tmp_path: Path
+) -> None:
+    found = small(right=GradCAM(), wrong=Opposite()).run(model, pictures, tmp_path)
+    assert found.data["n"] == N
+    assert found.data["controls"][:4] == ["random", "gaussian", "edges", "uniform"]
+    for table in found.data["metrics"]:
+        assert [r["method"] for r in table["rows"]] == ["right", "wrong", *found.data["controls"]]
+        assert all(
+            r["interval"][0] <= r["value"] + 1e-9 and r["value"] <= r["interval"][1] + 1e-9 for r in table["rows"]
+        )
+    planted = pair(found.data, "deletion", "right", "wrong")
+    assert planted["real"]
+    assert planted["better"] == "right"
+    assert pair(found.data, "deletion", "right", "random")["better"] == "right"
+    assert pair(found.data, "deletion", "wrong", "random")["better"] == "random"
+    assert "right is better than wrong on deletion" in found.sentence
+    assert "better than a random map is right on every one, wrong on none." in found.sentence
+
+
+def test_identical_methods_do_not_differ(pictures: list[str], model: Classifier, tmp_path: Path) -> None:
+    found = small(one=GradCAM(), two=GradCAM()).run(model, pictures, tmp_path)
+    for metric in ("deletion", "sparsity"):
+        twins = pair(found.data, metric, "one", "two")
+        assert (twins["difference"], twins["real"], twins["better"]) == (0, False, None)
+    assert "None of the 2 differences between methods is real" in found.sentence
+
+
+def test_too_few_pictures_prove_nothing(pictures: list[str], model: Classifier, tmp_path: Path) -> None:
+    found = small(right=GradCAM(), wrong=Opposite()).run(model, pictures[:3], tmp_path)
+    assert found.sentence == "3 pictures are too few to call any difference real; give at least 10."
+    assert not any(d["real"] for t in found.data["metrics"] for d in t["differences"])
+
+
+def test_what_was_measured_is_not_measured_again(pictures: list[str], model: Classifier, tmp_path: Path) -> None:
+    calls = 0
+
+    class Counting(Opposite):
+        def __call__(self, model: Any, look: Any, target: Any) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return super().__call__(model, look, target)
+
+    study = small(counted=Counting())
+    first = study.run(model, pictures, tmp_path)
+    lines = (tmp_path / "progress.jsonl").read_text("utf-8").splitlines()
+    assert len(lines) == N * 2 * (1 + len(first.data["controls"]))
+    assert calls == N
+    assert study.run(model, pictures, tmp_path).data == first.data
+    assert calls == N
+    # A run cut off in the middle of a line loses that line and no other.
+    (tmp_path / "progress.jsonl").write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40], "utf-8")
+    assert study.run(model, pictures, tmp_path).data == first.data
+    assert calls == N + 1
+    assert all(json.loads(line) for line in lines)
+
+
+def test_a_broken_picture_and_an_unfit_method_do_not_stop_it(
+    pictures: list[str], model: Classifier, tmp_path: Path
+) -> None:
+    class Unfit(Opposite):
+        def __call__(self, model: Any, look: Any, target: Any) -> Tensor:
+            raise DataError("This method needs attention. Choose another.")
+
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    listener = Listener()
+    found = small(right=GradCAM(), unfit=Unfit()).run(model, [str(broken), *pictures], tmp_path / "out", listener)
+    assert found.data["n"] == N
+    assert found.data["methods"] == ["right"]
+    assert listener.notes == ["unfit is left out: This method needs attention. Choose another."]
+    assert [f["image"] for f in found.data["failures"]] == [str(broken)]
+    with pytest.raises(DataError, match="Nothing was measured on 1 pictures"):
+        small(right=GradCAM()).run(model, [str(broken)], tmp_path / "none")
+
+
+def test_a_method_may_not_be_called_like_a_control(pictures: list[str], model: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        small(random=GradCAM()).run(model, pictures, tmp_path)
+    assert str(caught.value) == "A method is called 'random', which is a control's name. Rename the method."
+
+
+def test_masks_fills_and_the_page(pictures: list[str], model: Classifier, tmp_path: Path) -> None:
+    metrics = {
+        **{k: v for k, v in chosen_metrics().items() if k.startswith("deletion")},
+        "energy_pointing_game": EnergyPointingGame(),
+        "average_drop": AverageDrop(),
+    }
+    study = FaithfulnessStudy(
+        {"right": GradCAM(), "wrong": Opposite()}, metrics, masks=Path(pictures[0]).parent / "masks", n_draws=200
+    )
+    found = study.run(model, pictures, tmp_path)
+    assert found.data["fills"] == {"mean, black": 1.0, "mean, blur": 1.0, "black, blur": 1.0}
+    assert pair(found.data, "energy_pointing_game", "right", "wrong")["better"] == "right"
+    assert all("mean_map" in r for t in found.data["metrics"] if t["metric"] == "average_drop" for r in t["rows"])
+    page = found.save(tmp_path / "study.html").read_text("utf-8")
+    assert "<svg" in page
+    assert "Kendall" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert json.loads(found.save(tmp_path / "study.json").read_text("utf-8")) == found.data
+    with pytest.raises(DataError):
+        found.save(tmp_path / "study.txt")
+
+
+def test_names_choose_methods_and_metrics() -> None:
+    assert list(chosen_methods(["grad_cam"])) == ["grad_cam"]
+    assert "grad_cam" in chosen_methods()
+    assert chosen_metrics(["deletion_black", "road"])["deletion_black"] == Deletion(fill="black")
+    assert "pointing_game" in chosen_metrics(with_masks=True)
+
+
+def test_bootstrap_of_a_known_difference() -> None:
+    """Noise shared by both methods cancels in pairs: the difference is sharp though the numbers are not."""
+    noise = torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    found = paired(torch.stack([noise, noise + 0.1], 1)[..., None], lambda means: means[..., 0])
+    difference, (low, high), real = found.difference(1, 0)
+    assert (difference, low, high) == pytest.approx((0.1, 0.1, 0.1))
+    assert real
+    assert found.interval(0)[1] - found.interval(0)[0] > 0.3
+
+
+def test_kendall_tau_is_scipys() -> None:
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(10):
+        a, b = torch.randint(0, 5, (2, 9), generator=rng).tolist()
+        assert kendall_tau(a, b) == pytest.approx(kendalltau(a, b).statistic, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    """The real command line, killed with no chance to tidy up, and run again."""
+    folder = class_folders(tmp_path / "photos", n=2)
+    command = [sys.executable, "-m", "seewhy", "study", "faithfulness", str(folder), "-o", str(tmp_path / "study")]
+    command += ["--methods", "grad_cam", "--metrics", "deletion,sparsity", "--json", "-q"]
+    progress = tmp_path / "study" / "progress.jsonl"
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ})
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and running.poll() is None:
+        if progress.exists() and progress.read_text("utf-8").count("\n") >= 6:
+            break
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    before = progress.read_text("utf-8")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, textwrap.shorten(done.stderr, 2000)
+    assert progress.read_text("utf-8").startswith(before.rpartition("\n")[0])
+    keys = [json.loads(line)["key"] for line in progress.read_text("utf-8").splitlines() if line.endswith("}")]
+    assert len(keys) == len(set(keys))
+    assert json.loads(done.stdout)["n"] == 6

@@ -1,0 +1,137 @@
+"""Evaluation: every figure of the report, by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.pretrained import Pretrained
+from seewhy.data import Sample, Samples, load_samples
+from seewhy.descriptions import Descriptions
+from seewhy.errors import DataError
+from seewhy.evaluation import evaluate
+from seewhy.store import FeatureStore
+from tiny import class_folders, tiny_cnn
+
+ENCODER = tiny_cnn()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return class_folders(tmp_path_factory.mktemp("data"), 6)
+
+
+@pytest.fixture(scope="module")
+def model(folders: Path) -> Classifier:
+    words = Descriptions({c: (f"{c} word", "other") for c in ("moss", "rust", "sky")})
+    return Linear(n_crops=1).fit(ENCODER, load_samples(folders), descriptions=words)
+
+
+def mislabelled(folders: Path) -> Samples:
+    """Two pictures of moss are said to be sky, one of rust to be moss."""
+    wrong = {"moss_0.png": "sky", "moss_1.png": "sky", "rust_0.png": "moss"}
+    items = tuple(Sample(s.image, wrong.get(Path(s.image).name, s.label)) for s in load_samples(folders).items)
+    return Samples(items, ("moss", "rust", "sky"))
+
+
+def test_every_figure_by_hand(model: Classifier, folders: Path) -> None:
+    data = evaluate(model, mislabelled(folders), n_explained=4).data
+    assert data["n"] == 18
+    assert data["accuracy"] == round(15 / 18, 4)
+    low, high = data["accuracy_interval"]
+    assert low < data["accuracy"] < high
+    assert data["per_class"] == [
+        {"label": "moss", "n": 5, "precision": round(4 / 6, 4), "recall": 0.8, "f1": round(8 / 11, 4)},
+        {"label": "rust", "n": 5, "precision": round(5 / 6, 4), "recall": 1.0, "f1": round(10 / 11, 4)},
+        {"label": "sky", "n": 8, "precision": 1.0, "recall": 0.75, "f1": round(6 / 7, 4)},
+    ]
+    named = {(c["true"], c["predicted"]): (c["n"], [Path(e).name for e in c["examples"]]) for c in data["confusions"]}
+    assert named == {("sky", "moss"): (2, ["moss_0.png", "moss_1.png"]), ("moss", "rust"): (1, ["rust_0.png"])}
+    assert data["confusion_matrix"] == {
+        "labels": ["moss", "rust", "sky"],
+        "counts": [[4, 1, 0], [0, 5, 0], [2, 0, 6]],
+    }
+    assert sum(b["n"] for b in data["reliability"]) == 18
+    by_hand = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in data["reliability"]) / 18
+    assert data["calibration_error"] == pytest.approx(by_hand, abs=2e-4)
+    assert data["model"] == model.provenance()
+    assert data["failures"] == []
+
+
+def test_explanations_are_measured(model: Classifier, folders: Path) -> None:
+    data = evaluate(model, folders, n_explained=4).data
+    where = data["faithfulness"]
+    assert where["n"] == sum(where["verdicts"].values()) <= 4
+    assert all(0 <= where[k] <= 1 for k in ("deletion", "deletion_random", "insertion", "insertion_random"))
+    assert data["like"]["chance"] == pytest.approx(1 / 3, abs=0.2)
+    assert set(data["words"]) == {"accuracy", "name_only", "random_words", "n"}
+    assert data["words"]["n"] == 18
+    assert data == evaluate(model, folders, n_explained=4).data
+
+
+def test_nothing_explained_and_no_words(folders: Path) -> None:
+    data = evaluate(Pretrained().build(ENCODER), folders, n_explained=0).data
+    assert data["faithfulness"] is None
+    assert data["like"] is None
+    assert data["words"] is None
+
+
+def test_the_store_changes_nothing(model: Classifier, folders: Path, tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "store.sqlite")
+    plain = evaluate(model, folders, n_explained=0).data
+    assert evaluate(model, folders, n_explained=0, store=store).data == plain
+    assert evaluate(model, folders, n_explained=0, store=store).data == plain
+
+
+def test_unknown_labels_and_broken_pictures_are_said(model: Classifier, folders: Path, tmp_path: Path) -> None:
+    items = load_samples(folders).items[:6]
+    broken = Sample(str(tmp_path / "nowhere.png"), "moss")
+    samples = Samples((*items, broken, Sample(items[0].image, "fog")), ("fog", "moss"))
+    data = evaluate(model, samples, n_explained=0).data
+    assert data["n"] == 6
+    assert data["notes"] == ["1 picture(s) of 1 unknown class(es) left out: fog, …"]
+    assert data["failures"] == [{"image": broken.image, "error": "does not exist; check the spelling and the folder"}]
+
+
+def test_data_of_other_classes_is_refused(model: Classifier, folders: Path) -> None:
+    items = load_samples(folders).items
+    with pytest.raises(DataError) as caught:
+        evaluate(model, Samples((Sample(items[0].image, "fog"),), ("fog",)))
+    assert str(caught.value) == (
+        "None of the 1 labels ('fog', …) is one of the classifier's classes "
+        "('moss', 'rust', 'sky', …). Name them alike."
+    )
+    with pytest.raises(DataError) as unreadable:
+        evaluate(model, Samples((Sample("nowhere.png", "moss"),), ("moss",)))
+    assert str(unreadable.value) == (
+        "None of the 1 pictures can be read; the first: does not exist; check the spelling and the folder."
+    )
+
+
+def test_reports_are_written(model: Classifier, folders: Path, tmp_path: Path) -> None:
+    report = evaluate(model, folders, n_explained=1)
+    path = report.save(tmp_path / "report.json")
+    assert json.loads(path.read_text("utf-8")) == json.loads(json.dumps(report.to_json()))
+    assert report.save(tmp_path / "report.html").read_text("utf-8") == report.to_html()
+    with pytest.raises(DataError) as caught:
+        report.save(tmp_path / "report.pdf")
+    assert str(caught.value) == (
+        f"A report is written as .html or .json, not as '.pdf'. Change the ending of {tmp_path / 'report.pdf'}."
+    )
+    assert report.accuracy == 1
+
+
+def test_a_perfect_and_a_constant_classifier(model: Classifier, folders: Path) -> None:
+    assert evaluate(model, folders, n_explained=0).accuracy == 1
+    constant = Pretrained().build(ENCODER)
+    constant.head.weight.zero_()
+    constant.head.bias.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0]))
+    data = evaluate(constant, folders, n_explained=0).data
+    assert data["accuracy"] == round(1 / 3, 4)
+    assert [r["recall"] for r in data["per_class"]] == [1.0, 0.0, 0.0]
+    assert [r["f1"] for r in data["per_class"]] == [0.5, 0.0, 0.0]
