@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Head, Target
+from ..classifiers.head import Goal, Head, Target
 from ..encoders.base import Encoder, Look
 from ..errors import InputError
 
@@ -33,6 +33,8 @@ class Attribution(ABC):
         needs: what it asks of the model.
         cost: in forward passes of the trunk, beside the one that predicts.
         stochastic: whether a seed matters.
+        needs_pixels: whether the look must carry its pixels.
+        needs_training: whether it works only with an explainer that was trained for the classifier.
     """
 
     name: ClassVar[str]
@@ -40,33 +42,62 @@ class Attribution(ABC):
     needs: ClassVar[str]
     cost: ClassVar[str]
     stochastic: ClassVar[bool] = False
+    needs_pixels: ClassVar[bool] = False
+    needs_training: ClassVar[bool] = False
 
-    def __call__(self, model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
-        """Signed maps at the features' own resolution; positive speaks for the target.
+    @property
+    def reads_pixels(self) -> bool:
+        """Whether a look must carry its pixels: always, or because an inner layer is asked for."""
+        return self.needs_pixels or getattr(self, "layer", None) is not None
+
+    def __call__(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+        """Signed maps, at the features' own resolution or, for methods that read pixels, finer.
+
+        Positive speaks for the target.
 
         Raises:
             InputError: as many targets as pictures are needed, each one of the head's classes.
         """
-        n_classes = len(model.head.bias)
-        for name, index in (("target", target.index), ("contrast", target.against)):
-            if index is None:
-                continue
-            if index.shape != (len(look),):
-                raise InputError(f"{len(index)} {name}s were given for {len(look)} pictures. Give one a picture.")
-            if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n_classes:
-                raise InputError(f"A {name} is outside 0…{n_classes - 1}. Give the index of one of the classes.")
+        if self.reads_pixels and look.pixels is None:
+            raise InputError(f"{self.name} reads pixels here, and this look has none. Pass encoder.look(pixels).")
+        if isinstance(target, Target):
+            check_classes(target, len(look), len(model.head.bias))
+        else:
+            check_numbers(target, model.head, look)
         maps = self.attribute(model, look, target).detach()
         if not maps.isfinite().all():
             raise InputError(f"{self.name} gives numbers that are not finite on these features. Try --engine torch.")
         return maps
 
     @abstractmethod
-    def attribute(self, model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
         """The mathematics."""
 
 
+def check_classes(target: Target, n_pictures: int, n_classes: int) -> None:
+    """One class a picture, each one there is."""
+    for name, index in (("target", target.index), ("contrast", target.against)):
+        if index is None:
+            continue
+        if index.shape != (n_pictures,):
+            raise InputError(f"{len(index)} {name}s were given for {n_pictures} pictures. Give one a picture.")
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n_classes:
+            raise InputError(f"A {name} is outside 0…{n_classes - 1}. Give the index of one of the classes.")
+
+
+def check_numbers(target: Goal, head: Head, look: Look) -> None:
+    """A function of the logits must give one number a picture: a sum over pictures hides which one is meant."""
+    with torch.no_grad():
+        found = tuple(target(head(look.pooled)).shape)
+    if found != (len(look),):
+        raise InputError(
+            f"The target gives {found} for {len(look)} pictures. One number a picture, ({len(look)},), was expected. "
+            "Write a function of logits (b, k) that returns (b,)."
+        )
+
+
 @torch.enable_grad()
-def feature_gradient(model: Explainable, look: Look, target: Target) -> Float[Tensor, "b c h w"]:
+def feature_gradient(model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b c h w"]:
     """``∂ target / ∂ features``, spatial part only; ``(b, c, 1, 1)`` where it is the same in every cell.
 
     Only the head is differentiated, on leaves of its own: no parameter, hook or mode of the model is touched.

@@ -9,15 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Target
-from ..encoders.base import Look
 from . import attributions
-from .base import Attribution, Explainable, feature_gradient
+from .cam import CAM
 
 
 @attributions.register
 @dataclass(frozen=True)
-class GradCAM(Attribution):
+class GradCAM(CAM):
     """Weighs each channel by the mean gradient of the target and sums the channels.
 
     ``α_k = mean_ij ∂y/∂A_k,ij`` and ``L = Σ_k α_k A_k`` (paper, equations 1 and 2), with ``y`` the logit. Behind
@@ -25,13 +23,20 @@ class GradCAM(Attribution):
     equation 2 is left to the display, so that what speaks against the class is not lost.
 
     Cost: no forward pass beside the one that predicts; a backward pass through the head alone.
+
+    Args:
+        layer: an inner layer instead of the last map, for one forward pass more.
+        counterfactual: what speaks *against* the target (paper, section 7): the gradient's sign is turned before the
+            ReLU, and blanking what is hot raises ``y``.
     """
 
     name: ClassVar[str] = "grad_cam"
     paper: ClassVar[str] = "Selvaraju et al. 2017, arXiv:1610.02391"
-    needs: ClassVar[str] = "a spatial last layer (any CNN or transformer)"
-    cost: ClassVar[str] = "0"
 
-    def attribute(self, model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
-        weights = feature_gradient(model, look, target).mean((2, 3))
-        return torch.einsum("bc,bchw->bhw", weights, model.encoder.layout.to_grid(look.features))
+    counterfactual: bool = False
+
+    def weigh(
+        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
+    ) -> Float[Tensor, "b h w"]:
+        weights = gradient.mean((2, 3))
+        return torch.einsum("bc,bchw->bhw", -weights if self.counterfactual else weights, activations)

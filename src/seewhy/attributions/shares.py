@@ -6,20 +6,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Target
+from ..classifiers.head import Goal, Target
 from ..encoders.base import Look
 from .base import Explainable, feature_gradient
 
 
-def cell_evidence(model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
+def cell_evidence(model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
     """Each cell's part of the target's logit (less the mean over classes), signed.
 
     Behind a mean-pooled head the parts add up to the logit up to a constant of the head
     (:meth:`seewhy.classifiers.head.Head.slope`). Behind any other head it is gradient × feature, summed over
-    channels (HiResCAM, Draelos & Carin 2020, arXiv 2011.08891), which adds up to first order only.
+    channels (HiResCAM, Draelos & Carin 2020, arXiv 2011.08891), which adds up to first order only; so it is for a
+    target that is another function of the logits than a class.
     """
     grid = model.encoder.layout.to_grid(look.features)
-    if model.encoder.is_average:
+    if model.encoder.is_average and isinstance(target, Target):
         slope = model.head.slope(look.pooled, target)
         return torch.einsum("bc,bchw->bhw", slope, grid) / (grid.shape[2] * grid.shape[3])
     return (feature_gradient(model, look, target) * grid).sum(1)

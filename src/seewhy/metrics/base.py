@@ -1,19 +1,50 @@
-"""The base of metrics that change pixels in the order of a map and watch the probability."""
+"""The base of every metric: what a map is judged on, how the verdict is written down, and the checking."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..attributions.base import Explainable
+    from ..classifiers.head import Target
+    from ..encoders.base import Look
+    from ..types import Transform
+
 Probability = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b k"]]
-"""Normalised pixels → class probabilities."""
+"""Normalised pixels → class probabilities (or logits, where a metric says so)."""
+
+
+class Explain(Protocol):
+    """What makes maps: every attribution, every control, and any callable of this form."""
+
+    def __call__(self, model: Explainable, look: Look, target: Target, /) -> Float[Tensor, "b h w"]: ...
+
+
+@dataclass(frozen=True)
+class Score:
+    """One map's mark.
+
+    Attributes:
+        value: the number.
+        parts: further numbers it is made of.
+        sums: what is averaged over pictures before the set's number is made; one number for most metrics.
+        settings: everything the number depends on beside picture and map.
+    """
+
+    value: float
+    parts: dict[str, Any] = field(default_factory=dict)
+    sums: tuple[float, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -23,40 +54,178 @@ class Curve:
     Attributes:
         steps: fraction changed, 0…1, first 0, last 1.
         values: probability at each step.
+        settings: everything the curve depends on beside picture and map.
     """
 
     steps: tuple[float, ...]
     values: tuple[float, ...]
+    settings: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def area(self) -> float:
         """Trapezoid area under the curve, 0…1."""
         return float(torch.trapezoid(torch.tensor(self.values), torch.tensor(self.steps)))
 
+    @property
+    def value(self) -> float:
+        return self.area
+
+    @property
+    def sums(self) -> tuple[float, ...]:
+        return (self.area,)
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        return {"steps": list(self.steps), "values": list(self.values)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One picture, one model, one class: all that maps are judged on.
+
+    Attributes:
+        probability: the model, on normalised pixels.
+        pixels: the picture, normalised.
+        target: the class the maps explain.
+        logits: the model before its softmax.
+        transform: the model's preprocessing; needed for a black fill and for raw pixels.
+        mask: where the object is, at the picture's size.
+        model: what the methods explain; needed to explain again.
+        methods: what made each map.
+    """
+
+    probability: Probability
+    pixels: Float[Tensor, "3 h w"]
+    target: int
+    logits: Probability | None = None
+    transform: Transform | None = None
+    mask: Bool[Tensor, "h w"] | None = None
+    model: Explainable | None = None
+    methods: Sequence[Explain] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: Explainable,
+        pixels: Float[Tensor, "3 h w"],
+        target: int,
+        *,
+        methods: Sequence[Explain] | None = None,
+        mask: Bool[Tensor, "h w"] | None = None,
+    ) -> Case:
+        """The case of a classifier, run in its own engine."""
+
+        def logits(batch: Tensor) -> Tensor:
+            with torch.no_grad():
+                return model.head(model.encoder.look(batch).pooled)
+
+        return cls(
+            lambda batch: logits(batch).softmax(1),
+            pixels,
+            target,
+            logits=logits,
+            transform=model.encoder.transform,
+            mask=mask,
+            model=model,
+            methods=methods,
+        )
+
+    def reader(self, of: Literal["probability", "logit"]) -> Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, " b"]]:
+        """Pixels → the target's probability or logit.
+
+        Raises:
+            InputError: there are no logits.
+        """
+        function = self.probability if of == "probability" else self.logits
+        if function is None:
+            raise InputError("The logit is to be read, and this case has only probabilities. Pass logits=….")
+        return lambda batch: function(batch)[:, self.target]
+
+    def explain(
+        self, pixels: Float[Tensor, "b 3 h w"], *, model: Any = None, target: int | None = None
+    ) -> Float[Tensor, "m b h w"]:
+        """Every method's maps of other pixels, of another class, or of another model, from one look."""
+        from ..classifiers.head import Target as Goal
+
+        model = model or self.model
+        index = torch.full((len(pixels),), self.target if target is None else target)
+        look, size = model.encoder.look(pixels), (self.pixels.shape[1], self.pixels.shape[2])
+        return torch.stack([upsampled(method(model, look, Goal(index)), size) for method in self.methods or ()])
+
+
+_WORDS = {
+    "mask": "to know where the object is",
+    "methods": "to explain again, and so what made the maps",
+    "model": "the model itself",
+    "logits": "the model's logits",
+    "transform": "the model's preprocessing",
+}
+
 
 @dataclass(frozen=True)
 class Metric(ABC):
-    """Changes pixels by falling value of a map.
+    """A number for a map.
 
-    Args:
-        n_steps: how many times a further part of the picture is changed. RISE changes 224 pixels a time
-            (``n_steps=224`` at 224 px); fewer steps give the same area to within the curve's roughness.
-        batch_size: pictures a forward pass sees; bounds memory.
-        seed: how tied pixels are ordered.
+    Class attributes:
+        name: registered name, the file's stem.
+        paper: where it is from.
+        family: faithfulness, localisation, randomisation, robustness or complexity.
+        needs: what it asks for beside the map.
+        cost: in forward passes a map.
+        higher_is_better: which way is good.
+        bounds: smallest and largest value.
+        reads: ``"probability"``, ``"logit"`` or ``"map"``.
+        sign: what is done to a signed map.
+        requires: fields of :class:`Case` that must be there.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
+    family: ClassVar[str] = "faithfulness"
+    needs: ClassVar[str] = "a map and the model"
+    cost: ClassVar[str]
     higher_is_better: ClassVar[bool]
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
-
-    n_steps: int = 16
-    batch_size: int = 64
-    seed: int = 0
+    reads: ClassVar[str] = "probability"
+    sign: ClassVar[str] = "as it is, pixels by falling value"
+    requires: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def ends(self, pixels: Float[Tensor, "3 h w"]) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 h w"]]:
-        """The picture at step 0 and at the last step."""
+    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> Sequence[Score | Curve]:
+        """The mathematics: one score a map, maps at the picture's size."""
+
+    @abstractmethod
+    def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
+        """Means over pictures of :attr:`Score.sums` → the set's number."""
+
+    def measure(self, case: Case, maps: Float[Tensor, "m gh gw"]) -> list[Any]:
+        """One score a map; all maps share what can be shared.
+
+        Args:
+            case: what they are judged on.
+            maps: signed maps of any resolution, upsampled bilinearly.
+
+        Raises:
+            InputError: something the metric needs is not in the case, or a map is not finite.
+        """
+        for name in self.requires:
+            if getattr(case, name) is None:
+                raise InputError(f"{self.name} needs {_WORDS[name]}. Pass {name}=… with the case.")
+        if not maps.isfinite().all():
+            raise InputError(f"{self.name} was given a map with numbers that are not finite. Give finite maps.")
+        if case.methods is not None and len(case.methods) != len(maps):
+            raise InputError(f"{len(case.methods)} methods were given for {len(maps)} maps. Give one a map.")
+        height, width = case.pixels.shape[1:]
+        settings = {
+            "metric": self.name,
+            **asdict(self),
+            "target": case.target,
+            "reads": getattr(self, "of", self.reads),
+            "sign": self.sign,
+            "size": [height, width],
+        }
+        found = self.score(case, upsampled(maps, (height, width)))
+        return [replace(one, settings=settings) for one in found]
 
     def __call__(
         self,
@@ -64,41 +233,62 @@ class Metric(ABC):
         pixels: Float[Tensor, "3 h w"],
         maps: Float[Tensor, "m gh gw"],
         target: int,
-    ) -> list[Curve]:
-        """One curve a map; all maps share the forward passes.
-
-        Args:
-            probability: the model, on normalised pixels.
-            pixels: one picture.
-            maps: signed maps of any resolution, upsampled bilinearly; never made absolute.
-            target: the class whose probability is watched.
-        """
-        first, last = self.ends(pixels)
-        ranks = torch.stack([_ranks(m, pixels.shape[1:], self.seed) for m in maps])
-        steps = torch.linspace(0, 1, self.n_steps + 1)
-        cuts = (steps * ranks[0].numel()).round().long()
-        # The two ends are the same for every map and are looked at once.
-        jobs = [(m, s) for m in range(len(maps)) for s in range(1, self.n_steps)]
-        edges = probability(torch.stack([first, last]))[:, target]
-        values = torch.empty(len(maps), self.n_steps + 1)
-        values[:, 0], values[:, -1] = edges[0], edges[1]
-        for start in range(0, len(jobs), self.batch_size):
-            part = jobs[start : start + self.batch_size]
-            batch = torch.stack([torch.where(ranks[m] < cuts[s], last, first) for m, s in part])
-            found = probability(batch)[:, target]
-            for (m, s), value in zip(part, found, strict=True):
-                values[m, s] = value
-        return [Curve(tuple(steps.tolist()), tuple(row.tolist())) for row in values]
+        **given: Any,
+    ) -> list[Any]:
+        """:meth:`measure` on ``Case(probability, pixels, target, **given)``."""
+        return self.measure(Case(probability, pixels, target, **given), maps)
 
 
-def _ranks(heat: Float[Tensor, "gh gw"], size: torch.Size, seed: int) -> Float[Tensor, "h w"]:
-    """0 for the hottest pixel, then 1, …; ties in random order, so that no row is favoured."""
-    full = interpolate(heat[None, None].float(), size=tuple(size), mode="bilinear", align_corners=False).flatten()
-    shuffle = torch.randperm(len(full), generator=torch.Generator().manual_seed(seed))
-    order = shuffle[full[shuffle].argsort(descending=True, stable=True)]
-    ranks = torch.empty(len(full), dtype=torch.long)
-    ranks[order] = torch.arange(len(full))
-    return ranks.reshape(size)
+@dataclass(frozen=True)
+class AveragedMetric(Metric):
+    """A metric whose number for a set is the mean over pictures."""
+
+    def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
+        return means[..., 0]
+
+
+def scores(values: Sequence[float] | Tensor, parts: Sequence[dict[str, Any]] | None = None) -> list[Score]:
+    """Values as records."""
+    numbers = [float(v) for v in values]
+    return [Score(v, parts[i] if parts else {}, (v,)) for i, v in enumerate(numbers)]
+
+
+def read_in_batches(
+    reader: Callable[[Tensor], Tensor], make: Callable[[Tensor], Tensor], n: int, batch_size: int
+) -> Float[Tensor, " n"]:
+    """``reader`` on ``n`` changed pictures, of which only ``batch_size`` exist at once.
+
+    Args:
+        reader: pixels → one number a picture.
+        make: indices → pictures.
+        n: how many.
+        batch_size: bounds memory.
+    """
+    parts = [reader(make(index)) for index in torch.arange(n).split(batch_size)]
+    return torch.cat(parts) if parts else torch.empty(0)
+
+
+def upsampled(maps: Float[Tensor, "m gh gw"], size: tuple[int, int]) -> Float[Tensor, "m h w"]:
+    """Maps at the picture's size, bilinearly."""
+    if tuple(maps.shape[1:]) == tuple(size):
+        return maps.float()
+    return interpolate(maps[:, None].float(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+
+
+def ranks(maps: Float[Tensor, "m gh gw"], size: torch.Size | tuple[int, int], seed: int) -> Int[Tensor, "m h w"]:
+    """0 for a map's hottest pixel, then 1, …; ties in random order, so that no row is favoured."""
+    full = upsampled(maps, (size[0], size[1])).flatten(1)
+    shuffle = torch.randperm(full.shape[1], generator=torch.Generator().manual_seed(seed))
+    order = shuffle[full[:, shuffle].argsort(dim=1, descending=True, stable=True)]
+    places = torch.arange(full.shape[1], dtype=torch.int32).expand_as(order)
+    found = torch.empty_like(places, memory_format=torch.contiguous_format).scatter_(1, order, places)
+    return found.unflatten(1, tuple(size))
+
+
+def min_max(maps: Float[Tensor, "m h w"]) -> Float[Tensor, "m h w"]:
+    """Each map to 0…1; a constant map becomes 1, since it prefers nothing and so keeps everything."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return torch.where(high > low, (maps - low) / (high - low).clamp(min=1e-12), torch.ones_like(maps))
 
 
 def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n h w"]:

@@ -18,7 +18,7 @@ class Bin:
     n: int
 
 
-def reliability(confidence: Float[Tensor, n], right: Bool[Tensor, n], n_bins: int = 15) -> list[Bin]:
+def reliability(confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], n_bins: int = 15) -> list[Bin]:
     """Decisions in equal-width bins of confidence, empty bins left out."""
     place = (confidence * n_bins).long().clamp(0, n_bins - 1)
     found = []
@@ -36,7 +36,7 @@ def calibration_error(bins: list[Bin]) -> float:
 
 
 def bootstrap_interval(
-    right: Bool[Tensor, n], n_draws: int = 2000, level: float = 0.95, seed: int = 0
+    right: Bool[Tensor, " n"], n_draws: int = 2000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean of 0s and 1s."""
     generator = torch.Generator().manual_seed(seed)

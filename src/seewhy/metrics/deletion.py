@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from . import metrics
-from .base import Metric
+from .fills import Fill, filled
+from .pixel_curve import PixelCurve
+
+if TYPE_CHECKING:
+    from ..types import Transform
 
 
 @metrics.register
 @dataclass(frozen=True)
-class Deletion(Metric):
+class Deletion(PixelCurve):
     """Area under the target's probability as the hottest pixels are replaced by the mean colour; low is good.
 
     The mean colour is 0 in the network's normalised space, as in the authors' code.
+
+    Args:
+        fill: what takes their place: ``"mean"``, ``"black"`` or ``"blur"``.
     """
 
     name: ClassVar[str] = "deletion"
     paper: ClassVar[str] = "Petsiuk et al. 2018, arXiv:1806.07421"
     higher_is_better: ClassVar[bool] = False
 
-    def ends(self, pixels: Float[Tensor, "3 h w"]) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 h w"]]:
-        return pixels, torch.zeros_like(pixels)
+    fill: Fill = "mean"
+
+    def ends(
+        self, pixels: Float[Tensor, "3 h w"], transform: Transform | None = None
+    ) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "3 h w"]]:
+        return pixels, filled(pixels, self.fill, transform)

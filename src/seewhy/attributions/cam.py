@@ -1,0 +1,38 @@
+"""The base of class activation maps: activations of one layer and the gradient of the target there, and a rule."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ..classifiers.head import Goal
+from ..encoders.base import Look
+from .base import Attribution, Explainable
+from .inner_layer import layer_and_gradient
+
+
+@dataclass(frozen=True)
+class CAM(Attribution):
+    """A map made from activations and their gradient; the method writes the rule.
+
+    Args:
+        layer: dotted name of an inner layer of the trunk; left out, the encoder's last map, which costs no pass.
+    """
+
+    needs: ClassVar[str] = "a spatial last layer (any CNN or transformer)"
+    cost: ClassVar[str] = "0 (an inner layer: 1 and the backward pass behind it)"
+
+    layer: str | None = None
+
+    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+        return self.weigh(*layer_and_gradient(model, look, target, self.layer))
+
+    @abstractmethod
+    def weigh(
+        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
+    ) -> Float[Tensor, "b h w"]:
+        """The rule; ``gradient`` is ``(b, c, 1, 1)`` where it is the same in every cell."""

@@ -1,0 +1,98 @@
+"""What the methods taken from Captum share: the plain network, one picture at a time, seeded."""
+
+from __future__ import annotations
+
+import random
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..classifiers.head import Goal
+from ..encoders.base import Look
+from ..errors import MissingExtraError
+from .base import Attribution, Explainable
+from .scores import eager_logits, scores_of_rows
+
+if TYPE_CHECKING:
+    from ..encoders.base import Encoder
+
+Forward = Callable[[Tensor], Tensor]
+"""Pixels ``(n, 3, h, w)`` of one picture, changed n times → the target ``(n,)``."""
+
+
+@dataclass(frozen=True)
+class CaptumGradients(Attribution):
+    """Runs one of Captum's gradient methods on trunk, head and classifier in plain torch.
+
+    The target is the logit, or the lead over another class. The maps are at pixel resolution, signed, summed over
+    the three channels. No parameter gets a gradient; the global random states are put back.
+
+    Args:
+        batch_size: versions of the picture in memory at once.
+    """
+
+    needs: ClassVar[str] = "pixels and the trunk in torch; the extra 'captum'"
+    needs_pixels: ClassVar[bool] = True
+
+    batch_size: int = 16
+
+    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+        captum = load_captum(self.name)
+        assert look.pixels is not None  # the base has checked
+        maps = []
+        with torch.no_grad():
+            others = model.head(look.pooled)
+        for i in range(len(look)):
+            forward = _forward(model, target, others, i)
+            picture = look.pixels[i : i + 1].detach().clone().requires_grad_()
+            with seeded(getattr(self, "seed", 0)), torch.enable_grad():
+                found = self.run(captum, forward, picture, model.encoder)
+            maps.append(found.detach().float().sum(1))
+        return torch.cat(maps) if maps else look.pixels.sum(1)
+
+    @abstractmethod
+    def run(
+        self, captum: Any, forward: Forward, picture: Float[Tensor, "1 3 h w"], encoder: Encoder
+    ) -> Float[Tensor, "1 3 h w"]:
+        """Captum's call; ``captum`` is the module ``captum.attr``."""
+
+
+def _forward(model: Explainable, target: Goal, others: Float[Tensor, "b k"], i: int) -> Forward:
+    def forward(pixels: Tensor) -> Tensor:
+        return scores_of_rows(target, eager_logits(model, pixels), others, i, 0)
+
+    return forward
+
+
+def load_captum(what: str) -> Any:
+    """``captum.attr``.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import captum.attr
+    except ImportError as error:
+        raise MissingExtraError("captum", what) from error
+    return captum.attr
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Global random states at a seed (Captum draws from torch's and NumPy's), and afterwards as they were."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)

@@ -1,0 +1,62 @@
+"""Transformer attribution without relevance propagation (Chefer, Gur & Wolf, ICCV 2021, arXiv 2103.15679)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..classifiers.head import Goal
+from ..encoders.base import Look
+from . import attributions
+from .attention import read_tokens, run_with_attention
+from .base import Attribution, Explainable
+from .scores import scores_of_rows
+
+
+@attributions.register
+@dataclass(frozen=True)
+class Chefer(Attribution):
+    """Follows attention through all layers, weighing each weight by how much it raises the target.
+
+    ``R ← R + Ā_l R`` with ``Ā = mean over heads of ReLU(∂y/∂A ⊙ A)`` (paper, equations 5 and 6), ``R = I`` at first;
+    ``y`` is the logit, or the lead over another class. The map is the class token's row of ``R``. Where the network
+    pools the mean it is the mean of the patch rows of ``R − I``: a patch's look at itself would add the same to every
+    one. Never negative: what speaks against the target is cut off by the ReLU, as in the paper.
+
+    Follows the authors' ``Transformer-MM-Explainability`` (vision transformer notebook), to rounding.
+
+    Args:
+        batch_size: pictures in memory at once.
+
+    Cost: one forward and one backward pass in plain torch, down to the first attention; no gradient of a parameter.
+    """
+
+    name: ClassVar[str] = "chefer"
+    paper: ClassVar[str] = "Chefer et al. 2021, arXiv:2103.15679"
+    needs: ClassVar[str] = "pixels and a vision transformer in torch"
+    cost: ClassVar[str] = "1 forward and 1 backward"
+    needs_pixels: ClassVar[bool] = True
+
+    batch_size: int = 4
+
+    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+        layout = model.encoder.layout
+        grid = layout.to_grid(look.features).shape[2:]
+        with torch.no_grad():
+            others = model.head(look.pooled)
+        maps = []
+        for seen in run_with_attention(self.name, model, look, self.batch_size):
+            start = read_tokens(seen, layout.prefix)
+            with torch.enable_grad():
+                score = scores_of_rows(target, model.head(seen.pooled), others, seen.first, 1).sum()
+            slopes = torch.autograd.grad(score, seen.maps)
+            rows = start
+            # (I + Ā_L) … (I + Ā_1) from the left, one row vector at a time.
+            for weights, slope in zip(reversed(seen.maps), reversed(slopes), strict=True):
+                rows = rows + (rows[:, None] @ (slope * weights.detach()).clamp(min=0).mean(1))[:, 0]
+            maps.append((rows - start)[:, layout.prefix :].unflatten(1, grid))
+        return torch.cat(maps).to(look.pooled.device)

@@ -1,0 +1,184 @@
+"""Trained explainers: what `seewhy fit-explainer` keeps beside a classifier, and how a method finds it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from ..errors import InputError, ModelError, WeightsError
+from ..files import write_atomic
+from . import attributions
+from .base import Attribution, Explainable
+from .t_tame_mechanism import AttentionMechanism, Variant
+
+FORMAT = 1
+FOLDER = "explainers"
+
+
+@dataclass(frozen=True, eq=False)
+class TTAMEExplainer:
+    """An attention mechanism with what it needs to be used.
+
+    Attributes:
+        mechanism: in evaluation mode.
+        layers: whose maps it reads.
+        fill: what it was trained to hide with.
+        classifier: digest of the classifier it was trained on.
+        trained: how, for people.
+    """
+
+    mechanism: AttentionMechanism
+    layers: tuple[str, ...]
+    fill: Literal["black", "mean"]
+    classifier: str
+    trained: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def variant(self) -> Variant:
+        return self.mechanism.variant
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``folder/VARIANT.safetensors``, which holds everything, and the same facts as JSON, for people.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        card = {
+            "format": FORMAT,
+            "seewhy": version("seewhy"),
+            "method": "t_tame",
+            "variant": self.variant,
+            "layers": list(self.layers),
+            "channels": list(self.mechanism.channels),
+            "n_classes": self.mechanism.last.out_channels,
+            "fill": self.fill,
+            "classifier": self.classifier,
+            "trained": self.trained,
+        }
+        tensors = {k: v.detach().cpu().contiguous() for k, v in self.mechanism.state_dict().items()}
+        path = folder / f"{self.variant}.safetensors"
+        write_atomic(path, save_tensors(tensors, {"card": json.dumps(card)}))
+        write_atomic(path.with_suffix(".json"), json.dumps(card, indent=1, ensure_ascii=False))
+        return path
+
+
+def load_explainer(path: str | Path) -> TTAMEExplainer:
+    """Read what :meth:`TTAMEExplainer.save` wrote. It runs no code.
+
+    Raises:
+        ModelError: it is missing or of a newer format.
+        WeightsError: it is damaged.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            card = json.loads((file.metadata() or {})["card"])
+        if card["format"] != FORMAT:
+            raise ModelError(
+                f"{path} has format {card['format']!r}; this SeeWhy reads {FORMAT}. Update SeeWhy, or train it again."
+            )
+        # Built without drawing numbers: the weights follow, and the user's random state stays as it is.
+        with torch.device("meta"):
+            mechanism = AttentionMechanism(card["channels"], card["n_classes"], card["variant"])
+        mechanism.load_state_dict(tensors, assign=True)
+        mechanism.eval().requires_grad_(False)
+        return TTAMEExplainer(mechanism, tuple(card["layers"]), card["fill"], card["classifier"], card["trained"])
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no explainer {path}. Train one with: seewhy fit-explainer PICTURES") from error
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise WeightsError(f"{path} is damaged or no explainer ({error}). Train it again.") from error
+
+
+def find_file(model: Explainable, variant: str, place: str | None) -> Path:
+    """The file of a trained explainer.
+
+    Args:
+        model: whose folder is searched when no place is given.
+        variant: names the file.
+        place: the file, the folder it lies in, or a classifier's folder.
+
+    Raises:
+        InputError: there is none; says how to make one.
+    """
+    own: Path | None = getattr(model, "folder", None)
+    root = Path(place) if place is not None else own
+    if root is not None:
+        for path in (root, root / f"{variant}.safetensors", root / FOLDER / f"{variant}.safetensors"):
+            if path.is_file():
+                return path
+    where = f"{root} has none" if root is not None else "this classifier has no folder to keep one in"
+    train = f"seewhy fit-explainer PICTURES --method {variant}"
+    cure = f"{train} -m {own}" if own is not None else f"{train} -o FOLDER, and pass --explainer FOLDER"
+    raise InputError(f"{variant} needs a trained explainer, and {where}. Train one with: {cure}")
+
+
+def explainer_of(model: Explainable, variant: str, place: str | None) -> TTAMEExplainer:
+    """The trained explainer of a classifier.
+
+    Raises:
+        InputError: there is none, or it was trained on another classifier.
+    """
+    path = find_file(model, variant, place)
+    status = path.stat()
+    found = _loaded(path, status.st_mtime_ns, status.st_size)
+    if found.classifier != classifier_digest(model):
+        raise InputError(
+            f"{path} was trained on another classifier than this one, whose maps it would not explain. "
+            f"Train it again with: seewhy fit-explainer PICTURES --method {found.variant}"
+        )
+    return found
+
+
+@lru_cache(maxsize=4)
+def _loaded(path: Path, _changed: int, _size: int) -> TTAMEExplainer:
+    return load_explainer(path)
+
+
+def trained(name: str, place: str | Path) -> Attribution:
+    """A method with its trained explainer.
+
+    Raises:
+        InputError: the method needs none.
+    """
+    method: Any = attributions[name]
+    if not method.needs_training:
+        able = ", ".join(n for n in attributions if attributions[n].needs_training)
+        raise InputError(f"{name} needs no explainer, and {str(place)!r} was given. These do: {able}.")
+    return cast(Attribution, method(explainer=str(place)))
+
+
+def trained_digest(method: Attribution, model: Explainable) -> bytes:
+    """Of what a method was trained to; nothing where it needs no training."""
+    if not method.needs_training:
+        return b""
+    given, variant = getattr(method, "explainer", None), getattr(method, "variant", method.name)
+    if isinstance(given, TTAMEExplainer):
+        return hashlib.sha256(b"".join(map(_bytes, given.mechanism.state_dict().values()))).digest()
+    return hashlib.sha256(find_file(model, variant, given).read_bytes()).digest()
+
+
+def classifier_digest(model: Explainable) -> str:
+    """Of everything that decides a prediction; 16 hexadecimal digits."""
+    head = model.head
+    about = getattr(head.feature, "to_json", lambda: type(head.feature).__name__)()
+    digest = hashlib.sha256(f"{model.encoder.fingerprint}|{about}|{head.scale}".encode())
+    for tensor in (head.weight, head.bias):
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()[:16]
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -1,0 +1,47 @@
+"""Grad-CAM++ (Chattopadhay et al. 2018, arXiv 1710.11063)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import attributions
+from .cam import CAM
+
+
+@attributions.register
+@dataclass(frozen=True)
+class GradCAMPlusPlus(CAM):
+    """Weighs each channel by its positive gradients, those counting less that a large channel needs less.
+
+    ``w_k = Σ_ij a_ij ReLU(g_ij)`` with ``g = ∂y/∂A_k`` and ``a_ij = g_ij² / (2 g_ij² + Σ_ab A_k,ab g_ij³ + ε)``
+    (paper, equations 7 and 19; 0 where ``g`` is), then ``L = Σ_k w_k A_k``, its ReLU left to the display. As in the
+    paper's closed form, the target is the exponential of the logit, whose own factor scales the map only.
+
+    Cells whose denominator is not positive, which only channels with a negative sum can have, count nothing.
+
+    Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
+
+    Args:
+        layer: an inner layer instead of the last map.
+        epsilon: ``ε``. 0 is the paper. pytorch-grad-cam has 1e-6, which outweighs ``2 g²`` as soon as gradients are
+            below 7e-4, as they are behind most mean-pooled heads; its map is then another one.
+    """
+
+    name: ClassVar[str] = "grad_cam_plus_plus"
+    paper: ClassVar[str] = "Chattopadhay et al. 2018, arXiv:1710.11063"
+
+    epsilon: float = 0.0
+
+    def weigh(
+        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
+    ) -> Float[Tensor, "b h w"]:
+        slope = gradient.expand_as(activations)
+        # Numerator and denominator by g²: gradients of 1e-20 squared would vanish in float32.
+        denominator = 2 + activations.sum((2, 3), keepdim=True) * slope + self.epsilon / slope.square()
+        share = torch.where((slope > 0) & (denominator > 0), 1 / denominator, 0.0)
+        return torch.einsum("bc,bchw->bhw", (share * slope.relu()).sum((2, 3)), activations)

@@ -1,0 +1,50 @@
+"""Gradient SHAP, or expected gradients (Lundberg & Lee 2017; Erion et al. 2019, arXiv 1906.10670), through Captum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import attributions
+from .captum_base import CaptumGradients, Forward
+
+if TYPE_CHECKING:
+    from ..encoders.base import Encoder
+
+
+@attributions.register
+@dataclass(frozen=True)
+class GradientShap(CaptumGradients):
+    """Averages integrated gradients over plain pictures: black, the mean colour and white.
+
+    ``S = E over x′ and a of (x − x′) ⊙ ∂y/∂x (x′ + a (x − x′))`` (paper, equation 2), one random point of the way a
+    sample. The paper draws ``x′`` from the training pictures, which a classifier does not carry.
+
+    Args:
+        n_samples: random points.
+        seed: of the points.
+    """
+
+    name: ClassVar[str] = "gradient_shap"
+    paper: ClassVar[str] = "Erion et al. 2019, arXiv:1906.10670"
+    cost: ClassVar[str] = "48 forward and 48 backward"
+    stochastic: ClassVar[bool] = True
+
+    n_samples: int = 48
+    seed: int = 0
+
+    def run(
+        self, captum: Any, forward: Forward, picture: Float[Tensor, "1 3 h w"], encoder: Encoder
+    ) -> Float[Tensor, "1 3 h w"]:
+        mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (encoder.transform.mean, encoder.transform.std))
+        plain = torch.cat([(level - mean) / std for level in (torch.zeros(()), mean, torch.ones(()))])
+        baselines = plain.expand(-1, -1, *picture.shape[2:])
+        method, total = captum.GradientShap(forward), torch.zeros_like(picture)
+        for start in range(0, self.n_samples, self.batch_size):
+            n = min(self.batch_size, self.n_samples - start)
+            total = total + n * method.attribute(picture, baselines, n_samples=n).detach()
+        return total / self.n_samples

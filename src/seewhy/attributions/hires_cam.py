@@ -1,0 +1,33 @@
+"""HiResCAM (Draelos & Carin 2020, arXiv 2011.08891)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from . import attributions
+from .cam import CAM
+
+
+@attributions.register
+@dataclass(frozen=True)
+class HiResCAM(CAM):
+    """Multiplies each activation by its own gradient and sums the channels.
+
+    ``L_ij = Σ_k ∂y/∂A_k,ij A_k,ij`` (paper, equation 5). Nothing is averaged, so no cell is lit that the network did
+    not use; where the logit is linear in the map, the cells add up to it. Behind a mean-pooled linear head it is
+    Grad-CAM. The ReLU is left to the display.
+
+    Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
+    """
+
+    name: ClassVar[str] = "hires_cam"
+    paper: ClassVar[str] = "Draelos & Carin 2020, arXiv:2011.08891"
+
+    def weigh(
+        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
+    ) -> Float[Tensor, "b h w"]:
+        return (gradient * activations).sum(1)

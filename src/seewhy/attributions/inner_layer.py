@@ -1,0 +1,228 @@
+"""Inner layers of a network: what they give and its gradient, for one forward pass and the backward pass of the tail.
+
+The graph is cut at the layer: what lies before it runs without gradients, its output becomes a leaf, and only what
+follows is differentiated with respect to that leaf. No parameter gets a gradient, whatever its ``requires_grad`` says,
+and hooks are taken away again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+
+from ..classifiers.head import Goal
+from ..encoders.base import Encoder, Layout, Look
+from ..errors import ModelError, UnknownNameError
+from .base import Explainable, feature_gradient
+
+Take = Callable[[Tensor], Tensor]
+"""Gets a layer's output and says what stands in its place."""
+
+CHUNK = 4
+"""Pictures at a time: on a CPU four stay nearer the cache than thirty-two, and memory stays bounded."""
+
+MOST_PREFIX_TOKENS = 16
+
+
+def layer_and_gradient(
+    model: Explainable, look: Look, target: Goal, layer: str | None
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c gh gw"]]:
+    """Activations and ``∂ target / ∂ activations``, channels second.
+
+    Args:
+        model: what is explained.
+        look: with its pixels where a layer is named.
+        target: what of the logits.
+        layer: dotted name of a layer of the trunk; ``None`` takes the encoder's last map, at no extra pass, whose
+            gradient is ``(b, c, 1, 1)`` behind a mean.
+
+    Raises:
+        UnknownNameError: there is no such layer; carries the nearest names.
+        ModelError: the layer does not run exactly once, has no places, or the prediction does not read it.
+    """
+    if layer is None:
+        return model.encoder.layout.to_grid(look.features), feature_gradient(model, look, target)
+    leaves, features = _cut(model.encoder, look, layer)
+    with torch.enable_grad():
+        score = target(model.head(model.encoder.head(torch.cat(features).to(look.pooled.device)))).sum()
+        found = torch.autograd.grad(score, leaves, allow_unused=True)
+    gradients = [g for g in found if g is not None]
+    if len(gradients) < len(leaves):
+        raise ModelError(f"The prediction does not read the layer {layer!r}. Name a layer before the last mixing.")
+    return tuple(_to_grid(parts, model.encoder, look, layer) for parts in (leaves, gradients))  # type: ignore[return-value]
+
+
+def layer_alone(model: Explainable, look: Look, layer: str | None) -> Float[Tensor, "b c h w"]:
+    """Activations without gradients; the pass ends at the layer."""
+    if layer is None:
+        return model.encoder.layout.to_grid(look.features)
+    return _to_grid(_cut(model.encoder, look, layer, stop=True)[0], model.encoder, look, layer)
+
+
+def _cut(encoder: Encoder, look: Look, layer: str, stop: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+    """The layer's outputs as leaves, and the trunk's features computed from them; in chunks."""
+    assert look.pixels is not None
+    trunk = encoder.trunk
+    device = next((p.device for p in trunk.parameters()), look.pixels.device)
+    place = find_place(trunk, layer, encoder.name)
+    leaves: list[Tensor] = []
+    features: list[Tensor] = []
+    for part in look.pixels.contiguous(memory_format=torch.channels_last).split(CHUNK):
+        taps = Taps(stop)
+        try:
+            with torch.no_grad():
+                features.append(run_through(trunk, {layer: place}, part.to(device), taps))
+        except Reached:
+            pass
+        leaves.append(taps.only(layer))
+    return leaves, features
+
+
+class Reached(Exception):
+    """Ends a forward pass at the layer that was wanted."""
+
+
+class Tap(Protocol):
+    """Gets a layer's output, and gives what goes on in its place."""
+
+    def take(self, name: str, out: Tensor, /) -> Tensor: ...
+
+
+class Taps:
+    """Cuts the graph: a layer's output becomes a leaf, and gradients are kept from there on.
+
+    A layer behind another one that is already cut keeps its history, so that both get their gradients.
+
+    Args:
+        stop: end the pass at the first layer.
+    """
+
+    def __init__(self, stop: bool = False) -> None:
+        self.stop = stop
+        self.taken: dict[str, list[Tensor]] = {}
+
+    def take(self, name: str, out: Tensor) -> Tensor:
+        if not (torch.is_grad_enabled() and out.requires_grad):
+            out = out.detach().requires_grad_(not self.stop)
+        self.taken.setdefault(name, []).append(out)
+        if self.stop:
+            raise Reached
+        torch.set_grad_enabled(True)
+        return out.clone()  # what follows may work in place
+
+    def only(self, name: str) -> Tensor:
+        """The layer's output.
+
+        Raises:
+            ModelError: it ran never, or more than once.
+        """
+        found = self.taken.get(name, [])
+        if len(found) != 1:
+            raise ModelError(
+                f"The layer {name!r} runs {len(found)} times for a picture. A layer that runs once was expected. "
+                "Name the layer around it."
+            )
+        return found[0]
+
+
+Place = nn.Module | fx.Node
+"""A layer, or where a traced graph has left it."""
+
+
+def run_through(network: nn.Module, places: dict[str, Place], pixels: Tensor, taps: Tap) -> Tensor:
+    """The network's output, with ``taps`` taking what the layers give; call it without gradients."""
+    nodes = {place: name for name, place in places.items() if isinstance(place, fx.Node)}
+    with ExitStack() as stack:
+        for name, place in places.items():
+            if isinstance(place, nn.Module):
+                stack.callback(place.register_forward_hook(_tapping(taps, name)).remove)
+        if nodes and isinstance(network, fx.GraphModule):
+            return _Interpreter(network, nodes, taps).run(pixels)
+        return network(pixels)
+
+
+def _tapping(taps: Tap, name: str) -> Callable[[nn.Module, Any, Any], Any]:
+    def hook(_: nn.Module, args: Any, out: Any) -> Any:
+        if isinstance(out, tuple):
+            return (taps.take(name, out[0]), *out[1:])
+        return taps.take(name, out)
+
+    return hook
+
+
+class _Interpreter(fx.Interpreter):
+    """Runs a traced network node by node."""
+
+    def __init__(self, network: fx.GraphModule, nodes: dict[fx.Node, str], taps: Tap) -> None:
+        super().__init__(network)
+        self.nodes = nodes
+        self.taps = taps
+
+    def run_node(self, n: fx.Node) -> Any:
+        out = super().run_node(n)
+        return self.taps.take(self.nodes[n], out) if n in self.nodes else out
+
+
+def find_place(trunk: nn.Module, layer: str, who: str) -> Place:
+    """A layer by its name in the user's network; a block that tracing has dissolved is its last operation.
+
+    Raises:
+        UnknownNameError: there is no such layer.
+    """
+    if isinstance(trunk, fx.GraphModule):
+        called = [n for n in trunk.graph.nodes if n.op == "call_module" and n.target == layer]
+        inside = [n for n in trunk.graph.nodes if layer in n.meta.get("nn_module_stack", {})]
+        if not called and inside:
+            return inside[-1]
+    known = {name.removeprefix("module."): part for name, part in trunk.named_modules() if name not in ("", "module")}
+    if layer.removeprefix("module.") not in known:
+        raise UnknownNameError(f"layer in the trunk of {who}", layer, known)
+    return known[layer.removeprefix("module.")]
+
+
+def _to_grid(parts: list[Tensor], encoder: Encoder, look: Look, layer: str) -> Tensor:
+    assert look.pixels is not None
+    whole = torch.cat([part.detach() for part in parts]).float().to(look.pooled.device)
+    size = (look.pixels.shape[2], look.pixels.shape[3])
+    return layout_of(tuple(whole.shape), size, encoder.layout, layer).to_grid(whole)
+
+
+def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, layer: str) -> Layout:
+    """How a layer arranges its output, told by which of its axes have the picture's proportions.
+
+    Args:
+        shape: of the output.
+        picture: height and width in pixels.
+        own: of the trunk's last map; its token grid, and its order of axes where both would fit.
+        layer: for the message.
+
+    Raises:
+        ModelError: no axes fit.
+    """
+    height, width = picture
+    if len(shape) == 4:
+        kinds = [
+            kind
+            for kind, (h, w) in (("nchw", shape[2:]), ("nhwc", shape[1:3]))
+            if h * w > 1 and abs(h * width - w * height) <= max(picture)
+        ]
+        if kinds:
+            return Layout(own.kind if own.kind in kinds else kinds[0])  # type: ignore[arg-type]
+    if len(shape) == 3:
+        if own.grid is not None and 0 <= shape[1] - math.prod(own.grid) <= MOST_PREFIX_TOKENS:
+            return Layout("tokens", own.grid, shape[1] - math.prod(own.grid))
+        for prefix in range(min(MOST_PREFIX_TOKENS + 1, shape[1])):
+            rows = round(math.sqrt((shape[1] - prefix) * height / width))
+            columns = (shape[1] - prefix) // max(rows, 1)
+            if rows * columns == shape[1] - prefix > 1 and rows * width == columns * height:
+                return Layout("tokens", (rows, columns), prefix)
+    raise ModelError(
+        f"The layer {layer!r} gives {shape} for a picture of {height} x {width}. A map (b, c, h, w) or (b, h, w, c), "
+        "or tokens (b, t, d) that fill a grid, was expected. Name another layer."
+    )

@@ -1,0 +1,84 @@
+"""Occlusion (Zeiler & Fergus 2014, arXiv 1311.2901)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..classifiers.head import Goal
+from ..encoders.base import Look
+from ..errors import InputError
+from . import attributions
+from .base import Attribution, Explainable
+from .scores import Of, engine_logits, scores_of_changes
+
+
+@attributions.register
+@dataclass(frozen=True)
+class Occlusion(Attribution):
+    """Covers one window after another and shows by how much the target falls.
+
+    ``S(x) = mean over the windows that cover x of y(I) − y(I with the window filled)``: signed, positive where
+    covering lowers the target. The paper (section 4.2) watches the probability; here ``y`` is the logit, or the lead
+    over another class, because of a confident model the probability hardly moves. Windows, their last, shorter ones
+    at the edge, and the mean over overlaps are those of ``captum.attr.Occlusion``.
+
+    Args:
+        window: side in pixels; left out, a seventh of the picture's shorter side (32 of 224).
+        stride: pixels from one window to the next; left out, half a window.
+        fill: what covers, in normalised pixels: 0 is the mean colour.
+        of: ``"logit"`` or ``"probability"``.
+        batch_size: pictures in memory at once.
+
+    Cost: as many forward passes in the engine as there are windows (169 with the defaults).
+    """
+
+    name: ClassVar[str] = "occlusion"
+    paper: ClassVar[str] = "Zeiler & Fergus 2014, arXiv:1311.2901"
+    needs: ClassVar[str] = "pixels; nothing of the model"
+    cost: ClassVar[str] = "169 (one a window)"
+    needs_pixels: ClassVar[bool] = True
+
+    window: int | None = None
+    stride: int | None = None
+    fill: float = 0.0
+    of: Of = "logit"
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if min(self.window or 1, self.stride or 1, self.batch_size) < 1 or 0 in (self.window, self.stride):
+            raise InputError(
+                f"occlusion was given window={self.window}, stride={self.stride}, batch_size={self.batch_size}. "
+                "Numbers of pixels and pictures above 0 were expected. Change them."
+            )
+
+    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+        assert look.pixels is not None  # the base has checked
+        pixels, n = look.pixels, len(look)
+        windows = self.windows((pixels.shape[2], pixels.shape[3]))
+        with torch.no_grad():
+            before = scores_of_changes(target, model.head(look.pooled)[None], self.of)[0]
+        falls = torch.zeros(n, *pixels.shape[2:])
+        for some in windows.split(max(1, self.batch_size // max(n, 1))):
+            covered = torch.where(some[:, None, None], self.fill, pixels).flatten(0, 1)
+            logits = engine_logits(model, covered, self.batch_size).unflatten(0, (len(some), n))
+            fall = before - scores_of_changes(target, logits, self.of)
+            falls += torch.einsum("mb,mhw->bhw", fall, some.float())
+        return falls / windows.sum(0).clamp(min=1)
+
+    def windows(self, size: tuple[int, int]) -> Tensor:
+        """One boolean mask a window, row by row; with a stride above the window some pixels are in none."""
+        window = self.window or max(1, min(size) // 7)
+        stride = self.stride or max(1, window // 2)
+        edges = []
+        for side in size:
+            n = 1 + -(-max(0, side - window) // stride)
+            start = torch.arange(n)[:, None] * stride
+            place = torch.arange(side)
+            edges.append((place >= start) & (place < start + window))
+        rows, columns = edges
+        return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)

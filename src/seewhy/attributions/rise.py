@@ -1,0 +1,136 @@
+"""RISE (Petsiuk, Das & Saenko 2018, arXiv 1806.07421)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..classifiers.head import Goal
+from ..encoders.base import Look
+from ..errors import InputError
+from . import attributions
+from .base import Attribution, Explainable
+from .scores import Of, engine_logits, scores_of_changes
+
+
+@attributions.register
+@dataclass(frozen=True)
+class RISE(Attribution):
+    """Shows the picture through random masks and averages the masks by the probability that is left.
+
+    ``S = 1 / (N p) · Σ_i f(I ⊙ M_i) M_i`` (paper, equation 6), ``f`` the probability of the target. A mask is an
+    ``s × s`` grid, each cell on with chance ``p``, enlarged bilinearly to ``s + 1`` cells and cut at a random shift.
+    Normalised by ``p``, as in the paper and the authors' code, not by the masks' own mean. Hidden is zero in
+    normalised pixels, the mean colour. Masks and their enlargement are those of ``eclique/RISE``, to rounding.
+
+    The paper's map is positive everywhere: on a model that ignores the picture it is its probability. ``centred``
+    averages the masks by ``f − mean f`` instead, which is the same up to a constant as N grows, has a sign, and needs
+    far fewer masks, as the chance of a pixel to be seen more often than ``p N`` times no longer counts.
+    ``masks="stratified"`` shows every cell in exactly ``p N`` masks and, at ``p = 0.5``, every grid with its negative.
+    ``RISE.quick()`` is the two together on 1,000 masks; docs/methods/rise.md says how far it is from the paper's map.
+
+    Args:
+        n_masks: 4,000 is the paper's number for VGG-16 (8,000 for ResNet-50).
+        cells: ``s``, side of the grid; the paper's 7.
+        p: chance of a cell to be seen; the paper's 0.5.
+        masks: ``"random"`` (paper) or ``"stratified"``.
+        centred: averages by ``f − mean f``.
+        of: ``"probability"`` (paper) or ``"logit"``.
+        batch_size: pictures and masks in memory at once.
+        seed: of the masks; all pictures see the same ones.
+
+    Cost: ``n_masks`` forward passes in the engine.
+    """
+
+    name: ClassVar[str] = "rise"
+    paper: ClassVar[str] = "Petsiuk et al. 2018, arXiv:1806.07421"
+    needs: ClassVar[str] = "pixels; nothing of the model"
+    cost: ClassVar[str] = "4000 (n_masks)"
+    stochastic: ClassVar[bool] = True
+    needs_pixels: ClassVar[bool] = True
+
+    n_masks: int = 4000
+    cells: int = 7
+    p: float = 0.5
+    masks: Literal["random", "stratified"] = "random"
+    centred: bool = False
+    of: Of = "probability"
+    batch_size: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_masks < 2 or self.cells < 2 or not 0 < self.p < 1 or self.batch_size < 1:
+            raise InputError(
+                f"RISE was given n_masks={self.n_masks}, cells={self.cells}, p={self.p}, batch_size={self.batch_size}. "
+                "At least 2 masks of 2 cells, p between 0 and 1 and a batch of 1 were expected. Change them."
+            )
+
+    @classmethod
+    def quick(cls, n_masks: int = 1000, seed: int = 0) -> RISE:
+        """The cheaper variant: stratified masks, centred."""
+        return cls(n_masks=n_masks, masks="stratified", centred=True, seed=seed)
+
+    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+        assert look.pixels is not None  # the base has checked
+        n, size = len(look), look.pixels.shape[2:]
+        weighted, plain, total = torch.zeros(n, *size), torch.zeros(size), torch.zeros(n)
+        for masks in self.draw((size[0], size[1]), max(1, self.batch_size // max(n, 1))):
+            shown = (look.pixels * masks[:, None, None]).flatten(0, 1)
+            logits = engine_logits(model, shown, self.batch_size).unflatten(0, (len(masks), n))
+            scores = scores_of_changes(target, logits, self.of)
+            weighted += torch.einsum("mb,mhw->bhw", scores, masks)
+            plain += masks.sum(0)
+            total += scores.sum(0)
+        if self.centred:
+            weighted -= (total / self.n_masks)[:, None, None] * plain
+        return weighted / (self.n_masks * self.p)
+
+    def draw(self, size: tuple[int, int], at_once: int) -> Iterator[Float[Tensor, "m h w"]]:
+        """The masks, a few at a time; the same whatever ``at_once`` is."""
+        grids, shifts = self.plan(size)
+        rows, columns = (_enlargement(self.cells, (self.cells + 1) * math.ceil(side / self.cells)) for side in size)
+        for grid, shift in zip(grids.split(at_once), shifts.split(at_once), strict=True):
+            left = _cut(rows, shift[:, 0], size[0])
+            right = _cut(columns, shift[:, 1], size[1])
+            yield left @ grid @ right.transpose(1, 2)
+
+    def plan(self, size: tuple[int, int]) -> tuple[Float[Tensor, "n s s"], Int[Tensor, "n 2"]]:
+        """All grids, and where each is cut after it was enlarged."""
+        seeded = torch.Generator().manual_seed(self.seed)
+        grids = self._grids(seeded)
+        cells = [math.ceil(side / self.cells) for side in size]
+        shifts = torch.stack([torch.randint(0, cell, (self.n_masks,), generator=seeded) for cell in cells], 1)
+        if self.masks == "stratified" and self.p == 0.5:
+            shifts[1::2] = shifts[: self.n_masks - 1 : 2]
+        return grids, shifts
+
+    def _grids(self, seeded: torch.Generator) -> Float[Tensor, "n s s"]:
+        noise = torch.rand(self.n_masks, self.cells**2, generator=seeded)
+        if self.masks == "random":
+            on = noise < self.p
+        elif self.p == 0.5:
+            half = noise[: (self.n_masks + 1) // 2] < 0.5
+            on = torch.stack([half, ~half], 1).flatten(0, 1)[: self.n_masks]
+        else:
+            on = noise.argsort(0).argsort(0) < round(self.p * self.n_masks)
+        return on.float().unflatten(1, (self.cells, self.cells))
+
+
+def _enlargement(n: int, big: int) -> Float[Tensor, "big n"]:
+    """The matrix that enlarges ``n`` cells linearly to ``big``, mirrored at the ends, as skimage's ``resize`` does."""
+    place = ((torch.arange(big) + 0.5) * n / big - 0.5).abs()
+    place = (n - 1) - ((n - 1) - place).abs()
+    low = place.floor().clamp(max=n - 2).long()
+    part = (place - low)[:, None]
+    eye = torch.eye(n)
+    return eye[low] * (1 - part) + eye[low + 1] * part
+
+
+def _cut(matrix: Float[Tensor, "big n"], start: Int[Tensor, " m"], length: int) -> Float[Tensor, "m length n"]:
+    return matrix[start[:, None] + torch.arange(length)]

@@ -1,0 +1,111 @@
+"""Score-CAM (Wang et al. 2020, arXiv 1910.01279)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize
+
+from ..classifiers.head import Goal
+from ..encoders.base import Look
+from . import attributions
+from .base import Attribution, Explainable
+from .scores import scores_of_changes
+
+
+@attributions.register
+@dataclass(frozen=True)
+class ScoreCAM(Attribution):
+    """Weighs each channel by the target's score on the picture seen through that channel.
+
+    A channel, enlarged bilinearly and stretched to 0…1, is a mask ``H_k``; ``w = softmax_k y(x ∘ H_k)`` and
+    ``L = Σ_k w_k A_k`` (paper, equations 2 to 4). The paper takes the score of an empty picture away, which the softmax
+    does not notice. ``x`` is in the network's normalised space, so what is hidden has the mean colour. Corners are
+    aligned in enlarging, as in pytorch-grad-cam.
+
+    Cost: one forward pass a channel, in the encoder's engine, or ``n_masks`` of them.
+
+    Args:
+        n_masks: fewer masks: channels that light up the same cells share the score of one of them, the representatives
+            chosen farthest-first by the cosine of their masks. An approximation of ours, not in the paper; 0 runs every
+            channel. Its error is on the method's page.
+        batch_size: masked pictures a forward pass sees; bounds memory.
+    """
+
+    name: ClassVar[str] = "score_cam"
+    paper: ClassVar[str] = "Wang et al. 2020, arXiv:1910.01279"
+    needs: ClassVar[str] = "a spatial last layer and the pixels"
+    cost: ClassVar[str] = "one a channel, or n_masks"
+    needs_pixels: ClassVar[bool] = True
+
+    n_masks: int = 0
+    batch_size: int = 64
+
+    @torch.no_grad()
+    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+        assert look.pixels is not None
+        grid = model.encoder.layout.to_grid(look.features)
+        weights = channel_scores(
+            lambda pixels: model.head(model.encoder.look(pixels).pooled),
+            look.pixels,
+            grid,
+            target,
+            self.n_masks,
+            self.batch_size,
+        ).softmax(1)
+        return torch.einsum("bc,bchw->bhw", weights, grid)
+
+
+def channel_scores(
+    network: Callable[[Tensor], Tensor],
+    pixels: Float[Tensor, "b 3 h w"],
+    activations: Float[Tensor, "b c gh gw"],
+    target: Goal,
+    n_masks: int,
+    batch_size: int,
+) -> Float[Tensor, "b c"]:
+    """The target's score on each picture through each of its channels; ``network`` gives logits."""
+    n_channels = activations.shape[1]
+    n = min(n_masks, n_channels) if n_masks else n_channels
+    if n == n_channels:
+        chosen = owner = torch.arange(n_channels).expand(len(pixels), -1)
+    else:
+        picked = [representatives(one, n) for one in activations]
+        chosen, owner = (torch.stack(part) for part in zip(*picked, strict=True))
+    found = []
+    for some in chosen.T.split(max(1, batch_size // max(1, len(pixels)))):
+        channels = activations[torch.arange(len(pixels)), some]
+        masks = stretched(interpolate(channels, size=pixels.shape[2:], mode="bilinear", align_corners=True))
+        logits = network((pixels * masks[:, :, None]).flatten(0, 1)).unflatten(0, masks.shape[:2])
+        found.append(scores_of_changes(target, logits, "logit"))
+    return torch.cat(found).T.gather(1, owner if n < n_channels else chosen)
+
+
+def stretched(maps: Float[Tensor, "m b h w"]) -> Float[Tensor, "m b h w"]:
+    """Each map from 0 to 1; one without contrast is 0."""
+    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    return (maps - low) / (high - low + 1e-8)
+
+
+def representatives(activations: Float[Tensor, "c h w"], n: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " c"]]:
+    """``n`` channels that stand for all, and for every channel the position of the one that stands for it.
+
+    Farthest-first (Gonzalez 1985): the first is the channel nearest the mean mask, each further one the channel least
+    like any chosen so far.
+    """
+    masks = normalize(stretched(activations[:, None]).flatten(1), dim=1)
+    chosen = [int((masks @ masks.mean(0)).argmax())]
+    likeness = masks @ masks[chosen[0]]
+    owner = torch.zeros(len(masks), dtype=torch.long)
+    while len(chosen) < n:
+        chosen.append(int(likeness.argmin()))
+        new = masks @ masks[chosen[-1]]
+        new[chosen[-1]] = torch.inf
+        owner = torch.where(new > likeness, len(chosen) - 1, owner)
+        likeness = likeness.maximum(new)
+    return torch.tensor(chosen), owner

@@ -1,0 +1,72 @@
+"""T-TAME (Ntrougkas, Gkalelis & Mezaris 2024, arXiv 2403.04523), with TAME and L-CAM as settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..classifiers.head import Goal, Target
+from ..encoders.base import Look
+from ..errors import InputError
+from . import attributions
+from .base import Attribution, Explainable
+from .explainers import TTAMEExplainer, explainer_of
+from .layer_maps import layer_maps
+from .t_tame_mechanism import Variant
+
+
+@attributions.register
+@dataclass(frozen=True)
+class TTAME(Attribution):
+    """Shows the part of the picture that a small trained network has learnt to leave over, so that the class stays.
+
+    ``c = attention mechanism(feature maps of several layers)``, one map a class, trained by
+    :class:`seewhy.attributions.t_tame_training.FitTTAME`. The map is ``c`` of the target, from 0 (its lowest place)
+    to 1 (its highest), as in the authors' code; with a contrast it is ``c_target − c_contrast``, which is ours.
+
+    Cost: one pass through the trunk in plain torch up to the last inner layer; none where the explainer reads the last
+    map alone (``l_cam``).
+
+    Args:
+        explainer: trained one, or where it lies; left out, the one in the classifier's own folder. One given as an
+            object is used as it is; one that is loaded must have been trained on this very classifier.
+        variant: which of the folder's explainers: ``"t_tame"``, ``"tame"`` (ISM 2022) or ``"l_cam"`` (ECCVW 2022).
+
+    Raises:
+        InputError: there is no trained explainer, it belongs to another classifier, or the target is not a class.
+    """
+
+    name: ClassVar[str] = "t_tame"
+    paper: ClassVar[str] = "Ntrougkas et al. 2024, arXiv:2403.04523"
+    needs: ClassVar[str] = "pixels and an explainer trained with: seewhy fit-explainer"
+    cost: ClassVar[str] = "1"
+    needs_pixels: ClassVar[bool] = True
+    needs_training: ClassVar[bool] = True
+
+    explainer: TTAMEExplainer | str | None = None
+    variant: Variant = "t_tame"
+
+    @torch.no_grad()
+    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+        if not isinstance(target, Target):
+            raise InputError("t_tame has maps of classes only. A class was expected as target. Use grad_cam or rise.")
+        given = self.explainer
+        found = given if isinstance(given, TTAMEExplainer) else explainer_of(model, self.variant, given)
+        assert look.pixels is not None  # the base has checked
+        maps, _ = layer_maps(model.encoder, look.pixels, found.layers, look.features)
+        logits = class_maps(found, maps, target.index)
+        if target.against is not None:
+            return logits - class_maps(found, maps, target.against)
+        low, high = logits.amin((1, 2), keepdim=True), logits.amax((1, 2), keepdim=True)
+        return (logits - low) / (high - low).clamp(min=1e-12)
+
+
+def class_maps(explainer: TTAMEExplainer, maps: list[Tensor], index: Tensor) -> Float[Tensor, "b h w"]:
+    """Each picture's map of its own class, as logits."""
+    classes, place = index.unique(return_inverse=True)
+    every = explainer.mechanism(maps, classes)
+    return every[torch.arange(len(every)), place]

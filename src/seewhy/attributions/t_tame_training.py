@@ -1,0 +1,237 @@
+"""Training of T-TAME, TAME and L-CAM: the classifier must still see its class in the picture times the map."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ..encoders.base import Encoder
+from ..errors import DataError, ImageError, InputError
+from ..images import read_picture
+from ..listener import Listener
+from ..training import Training, train
+from ..types import Failure, Transform
+from .base import Explainable
+from .explainers import FOLDER, TTAMEExplainer, classifier_digest
+from .layer_maps import LAST, find_layers, layer_maps
+from .t_tame_mechanism import AttentionMechanism, Variant, masked
+
+BORDER = 256 / 224
+"""Pictures are read this much larger than the network's input and cropped at random, as in the authors' code."""
+
+
+@dataclass(frozen=True)
+class FitTTAME:
+    """Trains an explainer on pictures without labels: the target is what the classifier itself predicts.
+
+    ``L = ce · CE(f(x ∘ a_y), y) + area · mean((a + 0.0005)^power) + smooth · TV(a)``, ``a = sigmoid(c)``,
+    ``y = argmax f(x)``; the last two terms on the maps of every class of the batch for every picture of it, and
+    ``TV = (Σ dx² + Σ dy² + 0.3 Σ border²) / 2B``, as in the authors' code. The classifier stays frozen and in
+    evaluation mode (the authors' is in training mode, so that its normalisation drifts).
+
+    Args:
+        variant: ``"t_tame"``; ``"tame"``, biases at twice the rate; ``"l_cam"``, one 1 × 1 convolution on the last
+            map, biases at twice the rate.
+        layers: whose maps are read; left out, found by :func:`find_layers`.
+        fill: what hides: ``"black"`` or the ``"mean"`` colour; left out, black for maps and mean for tokens (authors).
+        ce: 1.5 (authors).
+        area: 2 (authors).
+        smooth: 0.01 (authors).
+        power: 0.3 (authors): pushes values to 0 or 1.
+        size: side of the training pictures in pixels; left out, the network's own. Less is faster.
+    """
+
+    variant: Variant = "t_tame"
+    layers: tuple[str, ...] | None = None
+    fill: Literal["black", "mean"] | None = None
+    ce: float = 1.5
+    area: float = 2.0
+    smooth: float = 0.01
+    power: float = 0.3
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.variant not in ("t_tame", "tame", "l_cam"):
+            raise InputError(f"The variant is {self.variant!r}. 't_tame', 'tame' or 'l_cam' was expected. Choose one.")
+        if self.layers is not None and (not self.layers or (self.variant == "l_cam" and len(self.layers) > 1)):
+            one = "one layer, as l_cam reads one," if self.variant == "l_cam" else "at least one layer"
+            raise InputError(f"{len(self.layers)} layers were given; {one} was expected. Name layers, or leave it out.")
+
+    def training(self, n_steps: int, batch_size: int = 32, seed: int = 0, lr: float = 2e-3) -> Training:
+        """How this variant is trained by default here: AdamW on one cycle, which needs few steps."""
+        bias = 1.0 if self.variant == "t_tame" else 2.0
+        return Training(n_steps, batch_size, lr=lr, bias_lr=bias, seed=seed)
+
+    def paper_training(self, n_steps: int, seed: int = 0) -> Training:
+        """How the authors' code trains: SGD, meant for 8 epochs of ImageNet (L-CAM: 26)."""
+        if self.variant == "l_cam":
+            return Training(n_steps, 64, "sgd", 1e-4, 2.0, schedule="per_epoch", seed=seed)
+        return Training(n_steps, 32, "sgd", 1e-3, 1.0 if self.variant == "t_tame" else 2.0, seed=seed)
+
+    def fit(
+        self,
+        model: Explainable,
+        pictures: Sequence[Any],
+        how: Training,
+        *,
+        checkpoint: Path | None = None,
+        listener: Listener | None = None,
+    ) -> TTAMEExplainer:
+        """Train on these pictures.
+
+        Args:
+            model: what is to be explained; it is left as it was.
+            pictures: file names or pixels, without labels.
+            how: steps, batch, rate, seed; see :meth:`training`.
+            checkpoint: where to keep what a stopped run goes on from.
+            listener: hears of layers, progress and pictures that cannot be read.
+
+        Raises:
+            DataError: no picture of a batch can be read.
+            UnknownNameError: a layer does not exist.
+        """
+        listener = listener or Listener()
+        layers = self.layers or ((LAST,) if self.variant == "l_cam" else find_layers(model.encoder))
+        fill = self.fill or ("mean" if model.encoder.layout.kind == "tokens" else "black")
+        listener.note(f"layers: {', '.join(layers)} ({'given' if self.layers else 'found'}); hidden is {fill}")
+        reader = _Reader(model.encoder, pictures, self.size, listener)
+        probe = reader.transform.input_size
+        shapes = [m.shape[1] for m in layer_maps(model.encoder, torch.zeros(1, 3, *probe), layers)[0]]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(how.seed)
+            mechanism = AttentionMechanism(shapes, len(model.head.bias), self.variant)
+        settings = {**asdict(self), "layers": layers, "fill": fill}
+        digest = classifier_digest(model)
+        seal = json.dumps([settings, digest, _names_digest(pictures)], sort_keys=True)
+
+        def loss(index: Sequence[int]) -> dict[str, Tensor]:
+            return self._loss(model, mechanism, reader.pixels(index), layers, fill)
+
+        kept = None if checkpoint is None else (checkpoint, seal)
+        done = train(mechanism, loss, len(pictures), how, checkpoint=kept, listener=listener)
+        mechanism.requires_grad_(False)
+        trained = {
+            **settings,
+            **asdict(how),
+            "n_pictures": len(pictures),
+            "first": _mean(done.history[:10]),
+            "final": _mean(done.history[-10:]),
+            "seconds_per_step": round(done.seconds_per_step, 3),
+        }
+        return TTAMEExplainer(mechanism, layers, fill, digest, json.loads(json.dumps(trained)))
+
+    def _loss(
+        self,
+        model: Explainable,
+        mechanism: AttentionMechanism,
+        pixels: Float[Tensor, "b 3 h w"],
+        layers: tuple[str, ...],
+        fill: Literal["black", "mean"],
+    ) -> dict[str, Tensor]:
+        encoder = model.encoder
+        maps, features = layer_maps(encoder, pixels, layers)
+        with torch.no_grad():
+            label = model.head(encoder.head(features)).argmax(1)
+        a = mechanism(maps, label).sigmoid()
+        own = a[torch.arange(len(a)), torch.arange(len(a))]
+        hidden = masked(pixels, own, fill, encoder.transform.mean, encoder.transform.std)
+        logits = model.head(encoder.head(encoder.trunk(hidden.contiguous(memory_format=torch.channels_last))))
+        ce = cross_entropy(logits, label)
+        area = ((a + 5e-4) ** self.power).mean()
+        smooth = variation(a)
+        total = self.ce * ce + self.area * area + self.smooth * smooth
+        agree = (logits.argmax(1) == label).float().mean()
+        return {"loss": total, "ce": ce, "area": area, "smooth": smooth, "mean_mask": own.mean(), "agree": agree}
+
+
+def variation(a: Float[Tensor, "b m h w"]) -> Float[Tensor, ""]:
+    """``(Σ dx² + Σ dy² + 0.3 Σ border²) / 2B``; of all ``m`` maps of all ``B`` pictures, as in the authors' code."""
+    down, right = a[:, :, 1:] - a[:, :, :-1], a[:, :, :, 1:] - a[:, :, :, :-1]
+    border = sum(side.square().sum() for side in (a[:, :, 0], a[:, :, -1], a[:, :, :, 0], a[:, :, :, -1]))
+    return (down.square().sum() + right.square().sum() + 0.3 * border) / (2 * len(a))
+
+
+class _Reader:
+    """Pictures as training sees them: a random crop, mirrored half of the time, from torch's random numbers."""
+
+    def __init__(self, encoder: Encoder, pictures: Sequence[Any], size: int | None, listener: Listener) -> None:
+        own = encoder.transform
+        height, width = own.input_size if size is None else (size, size)
+        self.transform = replace(own, input_size=(height, width))
+        large = (round(height * BORDER), round(width * BORDER))
+        self.large: Transform = replace(own, input_size=large, resize=_short_side(own, large))
+        self.encoder = encoder
+        self.pictures = pictures
+        self.listener = listener
+        self.failed: set[int] = set()
+
+    def pixels(self, index: Sequence[int]) -> Float[Tensor, "b 3 h w"]:
+        with ThreadPoolExecutor(4) as pool:
+            read = list(pool.map(self._read, index))
+        height, width = self.transform.input_size
+        views = []
+        for picture in read:
+            place = torch.rand(3)  # drawn for a broken one too, so that the others do not depend on it
+            if picture is None:
+                continue
+            top = int(place[0] * (picture.shape[0] - height + 1))
+            left = int(place[1] * (picture.shape[1] - width + 1))
+            view = picture[top : top + height, left : left + width]
+            views.append(view[:, ::-1].copy() if place[2] < 0.5 else view.copy())
+        if not views:
+            raise DataError(f"None of the {len(index)} pictures of a batch can be read. Give other pictures.")
+        return self.encoder.pixels(views)
+
+    def _read(self, i: int) -> Any:
+        if i in self.failed:
+            return None
+        try:
+            return read_picture(self.pictures[i], self.large).pixels
+        except ImageError as error:
+            self.failed.add(i)
+            name = self.pictures[i]
+            self.listener.failed(Failure(name if isinstance(name, str) else f"picture {i + 1}", error.reason))
+            return None
+
+
+def _short_side(own: Transform, large: tuple[int, int]) -> int | tuple[int, int]:
+    """The resize that goes with a larger crop: the short side as far beyond the crop as it was, less the border."""
+    if not isinstance(own.resize, int):
+        return large
+    return max(round(own.resize * min(large) / min(own.input_size) / BORDER), max(large))
+
+
+def _names_digest(pictures: Sequence[Any]) -> str:
+    """Names of the pictures; those in memory by their place."""
+    names = [p if isinstance(p, str) else f"picture {i + 1}" for i, p in enumerate(pictures)]
+    return hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _mean(history: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {k: round(sum(h[k] for h in history) / len(history), 4) for k in history[0]} if history else {}
+
+
+def explainer_folder(model: Explainable, output: Path | None) -> Path:
+    """Where a trained explainer goes.
+
+    Raises:
+        InputError: the classifier has no folder and none was given.
+    """
+    if output is not None:
+        return output
+    own: Path | None = getattr(model, "folder", None)
+    if own is None:
+        raise InputError(
+            "This classifier has no folder of its own for the explainer. A folder was expected. Name one with -o."
+        )
+    return own / FOLDER

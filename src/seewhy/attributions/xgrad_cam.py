@@ -1,0 +1,41 @@
+"""XGrad-CAM (Fu et al. 2020, arXiv 2008.02312)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import attributions
+from .cam import CAM
+
+EPSILON = 1e-7
+"""As in pytorch-grad-cam; the authors have none."""
+
+
+@attributions.register
+@dataclass(frozen=True)
+class XGradCAM(CAM):
+    """Weighs each channel by its gradient averaged over the cells in proportion to its activations.
+
+    ``w_k = Σ_ij ∂y/∂A_k,ij A_k,ij / Σ_ij A_k,ij`` and ``L = Σ_k w_k A_k`` (paper, equation 8). Sensitivity and
+    conservation hold as well as channel weights allow. Behind a mean-pooled linear head it is Grad-CAM.
+
+    The sum ``Σ A`` is in the denominator: behind a ReLU it is never negative, elsewhere it may cross zero and a
+    channel then weighs very much. Prefer ``hires_cam`` there.
+
+    Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
+    """
+
+    name: ClassVar[str] = "xgrad_cam"
+    paper: ClassVar[str] = "Fu et al. 2020, arXiv:2008.02312"
+    needs: ClassVar[str] = "a spatial last layer whose channels are not negative (behind a ReLU)"
+
+    def weigh(
+        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
+    ) -> Float[Tensor, "b h w"]:
+        weights = (gradient * activations).sum((2, 3)) / (activations.sum((2, 3)) + EPSILON)
+        return torch.einsum("bc,bchw->bhw", weights, activations)

@@ -1,0 +1,79 @@
+"""Maps that know nothing of the model: what every number has to be better than.
+
+Each is called like an attribution, so that controls can be explained again, on other pixels and on other models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, conv2d, pad
+
+from ..errors import InputError
+from .base import Explain
+
+if TYPE_CHECKING:
+    from ..attributions.base import Explainable
+    from ..classifiers.head import Target
+    from ..encoders.base import Look
+
+
+def random_map(model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
+    """Independent uniform numbers in the cells of the feature map, drawn from the picture itself as seed."""
+    pixels = _pixels(look)
+    cells = model.encoder.layout.to_grid(look.features).shape[2:]
+    maps = []
+    for one in pixels:
+        digest = hashlib.sha256(one.contiguous().numpy().tobytes()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        maps.append(torch.rand(tuple(cells), generator=generator))
+    return torch.stack(maps)
+
+
+def centred_gaussian(model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
+    """A bump in the middle, σ a quarter of the picture: photographers put things there."""
+    height, width = _pixels(look).shape[2:]
+    y, x = torch.linspace(-2, 2, height)[:, None], torch.linspace(-2, 2, width)
+    return (-0.5 * (y**2 + x**2)).exp().expand(len(look), height, width)
+
+
+def sobel_edges(model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
+    """Strength of edges, smoothed over 9 × 9 pixels: looks like an explanation and is none."""
+    grey = pad(_pixels(look).mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    kernel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
+    edges = conv2d(grey, torch.stack([kernel, kernel.T])[:, None]).norm(dim=1, keepdim=True)
+    return avg_pool2d(edges, 9, 1, 4, count_include_pad=False)[:, 0]
+
+
+def uniform_map(model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
+    """The same everywhere: pixels come in random order, and a mask made of it keeps everything."""
+    return torch.ones(len(look), *_pixels(look).shape[2:])
+
+
+def _pixels(look: Look) -> Float[Tensor, "b 3 h w"]:
+    if look.pixels is None:
+        raise InputError("A control was asked of a look without pixels. Pass encoder.look(pixels).")
+    return look.pixels
+
+
+CONTROLS: dict[str, Callable[..., Tensor]] = {
+    "random": random_map,
+    "gaussian": centred_gaussian,
+    "edges": sobel_edges,
+    "uniform": uniform_map,
+}
+
+
+def controls() -> dict[str, Explain]:
+    """All controls by name; Eigen-CAM, which looks at no class, is among them where it is registered."""
+    from ..attributions import attributions
+
+    found: dict[str, Explain] = dict(CONTROLS)
+    if "eigen_cam" in attributions:
+        found["class_independent"] = attributions["eigen_cam"]()
+    return found

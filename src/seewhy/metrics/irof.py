@@ -1,0 +1,69 @@
+"""Iterative removal of features (IROF, Rieger & Hansen 2020, arXiv 2003.08747)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import metrics
+from .base import AveragedMetric, Case, Score, read_in_batches
+from .fills import Fill, filled
+from .superpixels import superpixels
+
+
+@metrics.register
+@dataclass(frozen=True)
+class IROF(AveragedMetric):
+    """Area over the curve of the target's probability as superpixels go, by falling mean of the map; high is good.
+
+    ``1 - mean_{l=0…L} p(x without the l hottest segments) / p(x)``.
+
+    Args:
+        n_segments: about how many superpixels.
+        fill: what takes their place; the paper's is the mean colour.
+        batch_size: pictures a forward pass sees.
+        seed: how tied segments are ordered.
+    """
+
+    name: ClassVar[str] = "irof"
+    paper: ClassVar[str] = "Rieger & Hansen 2020, arXiv:2003.08747"
+    cost: ClassVar[str] = "one a segment"
+    higher_is_better: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (-float("inf"), 1.0)
+    sign: ClassVar[str] = "as it is, segments by falling mean"
+
+    n_segments: int = 64
+    fill: Fill = "mean"
+    batch_size: int = 16
+    seed: int = 0
+
+    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
+        segments = superpixels(case.pixels, self.n_segments)
+        n = int(segments.max()) + 1
+        blank = filled(case.pixels, self.fill, case.transform)
+        places = torch.stack([_segment_ranks(one, segments, n, self.seed) for one in maps])
+        read = case.reader("probability")
+        whole = read(case.pixels[None])[0]
+
+        def make(index: Tensor) -> Tensor:
+            gone = places[index // n] <= (index % n)[:, None, None]
+            return torch.where(gone[:, None], blank, case.pixels)
+
+        left = read_in_batches(read, make, len(maps) * n, self.batch_size).reshape(len(maps), n)
+        curves = torch.cat([torch.ones(len(maps), 1), left / whole.clamp(min=1e-12)], 1)
+        return [Score(float(1 - c.mean()), {"values": c.tolist()}, (float(1 - c.mean()),)) for c in curves]
+
+
+def _segment_ranks(heat: Float[Tensor, "h w"], segments: Tensor, n: int, seed: int) -> Tensor:
+    """Every pixel's segment's place by falling mean."""
+    flat = segments.flatten()
+    means = torch.zeros(n, dtype=torch.double).index_add_(0, flat, heat.flatten().double()) / torch.bincount(flat)
+    shuffle = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    order = shuffle[means[shuffle].argsort(descending=True, stable=True)]
+    place = torch.empty(n, dtype=torch.long)
+    place[order] = torch.arange(n)
+    return place[segments]

@@ -1,0 +1,91 @@
+"""A copy of a model whose layers, from the output downwards, have forgotten what they learned."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..attributions.base import Explainable
+    from ..classifiers.head import Head
+    from ..encoders.base import Encoder
+
+Reset = Literal["initialise", "shuffle"]
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A model of its own: nothing in it is shared with the one it was copied from."""
+
+    encoder: Encoder
+    head: Head
+
+
+def twin(model: Explainable) -> Twin:
+    """A copy that runs in torch."""
+    from ..encoders.base import Encoder
+
+    old = model.encoder
+    # One memo, so that what trunk, head and whole network share stays shared.
+    trunk, pool, whole = copy.deepcopy((old.trunk, old.head, old.module))
+    encoder = Encoder(
+        name=f"{old.name} (copy)",
+        transform=old.transform,
+        trunk=lambda: trunk,
+        head=pool,
+        layout=old.layout,
+        fingerprint=f"{old.fingerprint} copy",
+        classes=old.classes,
+        module=lambda: whole,
+        engine="torch:f32",
+    )
+    return Twin(encoder, copy.deepcopy(model.head))
+
+
+def layers(model: Twin) -> list[nn.Module]:
+    """Everything with weights of its own, the output first."""
+    found: list[nn.Module] = [model.head]
+    for part in (model.encoder.head, model.encoder.trunk):
+        found += [m for m in reversed(list(part.modules())) if any(True for _ in m.parameters(recurse=False))]
+    return found
+
+
+def forget(layer: nn.Module, how: Reset, seed: int) -> None:
+    """Give a layer new weights.
+
+    Args:
+        layer: changed in place.
+        how: ``"initialise"`` calls the layer's own ``reset_parameters`` (batch norm's running statistics too) and
+            draws from a normal distribution of the same mean and spread where there is none; ``"shuffle"`` puts the
+            old weights in other places, which keeps the scale of what flows through.
+        seed: of the draw; the global generator is left as found.
+
+    Raises:
+        InputError: ``how`` is neither.
+    """
+    if how not in ("initialise", "shuffle"):
+        raise InputError(f"The reset {how!r} was given. Choose 'initialise' or 'shuffle'.")
+    generator = torch.Generator().manual_seed(seed)
+    reset = getattr(layer, "reset_parameters", None)
+    if how == "initialise" and callable(reset):
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            reset()
+        return
+    own: list[Tensor] = [*layer.parameters(recurse=False)] or [*layer.buffers(recurse=False)]
+    with torch.no_grad():
+        for weight in own:
+            weight.copy_(_drawn(weight, how, generator))
+
+
+def _drawn(weight: Tensor, how: Reset, generator: torch.Generator) -> Tensor:
+    if how == "shuffle" or weight.numel() < 2:
+        return weight.flatten()[torch.randperm(weight.numel(), generator=generator)].reshape(weight.shape)
+    drawn = torch.randn(weight.shape, generator=generator)
+    return (drawn * weight.std().cpu() + weight.mean().cpu()).to(weight)

@@ -1,0 +1,68 @@
+"""ROAD (Rong et al. 2022, arXiv 2202.00449)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import metrics
+from .base import AveragedMetric, Case, Score, ranks, read_in_batches
+from .imputation import impute
+
+
+@metrics.register
+@dataclass(frozen=True)
+class ROAD(AveragedMetric):
+    """Half the gap in probability between removing the least and the most relevant pixels; high is good.
+
+    ``ROAD = mean_q (p(x without the lowest q) - p(x without the highest q)) / 2``, removed pixels filled in linearly
+    from their neighbours plus noise. ``parts`` has both curves: ``morf`` should be low, ``lerf`` high.
+
+    Args:
+        fractions: parts of the pixels removed.
+        noise: standard deviation of the noise, in normalised units.
+        batch_size: pictures a forward pass sees.
+        seed: of the noise and of tied pixels.
+    """
+
+    name: ClassVar[str] = "road"
+    paper: ClassVar[str] = "Rong et al. 2022, arXiv:2202.00449"
+    cost: ClassVar[str] = "two a fraction"
+    higher_is_better: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (-0.5, 0.5)
+
+    fractions: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    noise: float = 0.01
+    batch_size: int = 16
+    seed: int = 0
+
+    def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
+        places = ranks(maps, case.pixels.shape[1:], self.seed)
+        n_pixels, n = case.pixels[0].numel(), len(self.fractions)
+        cuts = [round(f * n_pixels) for f in self.fractions]
+        first = torch.tensor([0] * n + [n_pixels - c for c in cuts])  # most relevant first, then least
+        last = torch.tensor([*cuts, *[n_pixels] * n])
+        grain = torch.randn(case.pixels.shape, generator=torch.Generator().manual_seed(self.seed)) * self.noise
+
+        def make(index: Tensor) -> Tensor:
+            rank, i = places[index // (2 * n)], index % (2 * n)
+            missing = (rank >= first[i][:, None, None]) & (rank < last[i][:, None, None])
+            return impute(case.pixels, missing) + grain * missing[:, None]
+
+        read = case.reader("probability")
+        table = read_in_batches(read, make, len(maps) * 2 * n, self.batch_size).reshape(len(maps), 2, n)
+        found = []
+        for morf, lerf in table:
+            value = float((lerf - morf).mean() / 2)
+            parts = {
+                "morf": float(morf.mean()),
+                "lerf": float(lerf.mean()),
+                "morf_curve": morf.tolist(),
+                "lerf_curve": lerf.tolist(),
+            }
+            found.append(Score(value, parts, (value,)))
+        return found

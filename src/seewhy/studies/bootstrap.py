@@ -1,0 +1,80 @@
+"""Intervals of numbers that were measured on the same pictures, and agreement of rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Combine = Callable[[Float[Tensor, "*n v"]], Float[Tensor, "*n"]]
+EQUAL = 1e-9  # sums in another order may differ by this much, which is no difference
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What resampling pictures says of several methods at once.
+
+    Attributes:
+        values: each method's number on all pictures.
+        draws: the same on each resampled set of pictures; the same pictures for all methods.
+        level: of the intervals.
+    """
+
+    values: Float[Tensor, " m"]
+    draws: Float[Tensor, "d m"]
+    level: float = 0.95
+
+    def interval(self, i: int) -> tuple[float, float]:
+        """Percentile interval of one method's number."""
+        return _percentiles(self.draws[:, i], self.level)
+
+    def difference(self, i: int, j: int) -> tuple[float, tuple[float, float], bool]:
+        """``value_i - value_j``, its interval, and whether that lies to one side of 0."""
+        low, high = _percentiles(self.draws[:, i] - self.draws[:, j], self.level)
+        return float(self.values[i] - self.values[j]), (low, high), low > EQUAL or high < -EQUAL
+
+
+def paired(
+    sums: Float[Tensor, "n m v"], combine: Combine, *, n_draws: int = 2000, level: float = 0.95, seed: int = 0
+) -> Paired:
+    """Resample pictures with replacement, every method on the same ones.
+
+    Args:
+        sums: what each picture adds to each method's number.
+        combine: means over pictures → the number.
+        n_draws: resampled sets.
+        level: of the intervals.
+        seed: of the draws.
+    """
+    n, m, v = sums.shape
+    flat = sums.double().reshape(n, m * v)
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for size in torch.ones(n_draws).split(250):
+        drawn = torch.randint(n, (len(size), n), generator=generator)
+        weights = torch.zeros(len(size), n, dtype=torch.double)
+        weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.double))
+        parts.append(combine((weights @ flat / n).reshape(len(size), m, v)))
+    return Paired(combine(flat.mean(0).reshape(m, v)), torch.cat(parts), level)
+
+
+def _percentiles(draws: Float[Tensor, " d"], level: float) -> tuple[float, float]:
+    edges = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=draws.dtype)
+    low, high = torch.quantile(draws, edges).tolist()
+    return low, high
+
+
+def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:
+    """Agreement of two rankings (τ-b): 1 the same order, −1 the reverse, 0 where one of them has no order.
+
+    >>> kendall_tau([1, 2, 3], [1, 2, 3]), kendall_tau([1, 2, 3], [3, 2, 1])
+    (1.0, -1.0)
+    """
+    x, y = (torch.tensor(list(v), dtype=torch.double) for v in (a, b))
+    above = torch.triu(torch.ones(len(x), len(x)), 1) > 0
+    signs_x, signs_y = (torch.sign(v[:, None] - v[None])[above] for v in (x, y))
+    norm = float((signs_x.abs().sum() * signs_y.abs().sum()).sqrt())
+    return float((signs_x * signs_y).sum()) / norm if norm else 0.0
