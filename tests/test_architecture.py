@@ -14,7 +14,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "registry", "types"),
     ("cache", "files", "listener"),
-    ("images", "kept", "listing", "thumbnails"),
+    ("images", "kept", "listing", "page", "thumbnails"),
     ("data", "store"),
     ("encoders",),
     ("features",),
@@ -23,12 +23,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("card",),
     ("evidence",),
     ("evaluation",),
-    ("api", "compat", "studies"),
+    ("api", "compat", "foreign", "studies"),
     ("cli",),
 )
 """Rooms from the ground up; a room may use its own floor and those below it."""
 
-LONGER = {"compat.py": 412, "images.py": 411}
+LONGER = {"images.py": 411}
 """Files that are over the limit today; none may grow, and none may join."""
 
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

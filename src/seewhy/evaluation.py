@@ -19,9 +19,9 @@ from .descriptions.controls import name_only, random_words
 from .errors import DataError
 from .explanation import Explanation, Like, Where
 from .features import Seen, Views, Wish, see
-from .files import write_atomic
 from .listener import Listener
 from .metrics.calibration import bootstrap_interval, calibration_error, reliability
+from .page import Page
 from .store import FeatureStore
 from .types import Failure
 
@@ -33,36 +33,17 @@ N_NOISE = 7
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Page):
     """What :func:`evaluate` found; ``data`` is the documented JSON (docs/json.md)."""
-
-    data: dict[str, Any]
 
     @property
     def accuracy(self) -> float:
         return float(self.data["accuracy"])
 
-    def to_json(self) -> dict[str, Any]:
-        return self.data
-
     def to_html(self) -> str:
         from .card import render_report
 
         return render_report(self.data)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the report as ``.html`` or ``.json``, by the ending."""
-        import json
-
-        path = Path(path)
-        if path.suffix == ".html":
-            return write_atomic(path, self.to_html())
-        if path.suffix == ".json":
-            return write_atomic(path, json.dumps(self.data, indent=1, ensure_ascii=False))
-        raise DataError(f"A report is written as .html or .json, not as {path.suffix!r}. Change the ending of {path}.")
-
-    def _repr_html_(self) -> str:
-        return self.to_html()
 
 
 def evaluate(

@@ -50,8 +50,10 @@ def evaluate(
     from ..classifiers.views import predict_views
     from ..data import load_samples
     from ..evaluation import evaluate as run
+    from ..page import check_ending
     from .terminal import Terminal
 
+    path = check_ending(output or "evaluation.html")
     terminal = Terminal(quiet)
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept)
@@ -65,7 +67,6 @@ def evaluate(
         faithfulness=faithfulness,
         listener=terminal,
     )
-    path = output or Path("evaluation.html")
     report.save(path)
     if as_json:
         print(json.dumps({**report.data, "report": str(path)}, ensure_ascii=False))

@@ -1,8 +1,7 @@
 """What runs a trunk: OpenVINO, ONNX Runtime or torch. Same input, same output, other speed.
 
-A trunk is converted once and kept in the cache; later starts read it back without building the torch module.
-
-The two converted engines do not run a batch as a batch. They run one picture per core: the activations of one picture
+A trunk is converted once and kept in the cache; later starts read it back without building the torch module. The two
+converted engines do not run a batch as a batch. They run one picture per core: the activations of one picture
 stay in that core's own cache and the cores never wait for each other, which on a CPU is two to four times as fast as
 the same engine given the batch whole. It also makes a row independent of the rows beside it.
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..errors import DataError
-from ..files import write_atomic
 from ..metrics import Metric
+from ..page import Page
 from ..types import Failure
 from .bootstrap import Paired, kendall_tau, paired
 
@@ -25,34 +22,17 @@ FILLS = {"mean": "deletion", "black": "deletion_black", "blur": "deletion_blur"}
 
 
 @dataclass(frozen=True)
-class Findings:
+class Findings(Page):
     """What a study found; ``data`` is its JSON."""
-
-    data: dict[str, Any]
 
     @property
     def sentence(self) -> str:
         return str(self.data["sentence"])
 
-    def to_json(self) -> dict[str, Any]:
-        return self.data
-
     def to_html(self) -> str:
         from ..card.study import render_study
 
         return render_study(self.data)
-
-    def save(self, path: str | Path) -> Path:
-        """Write as ``.html`` or ``.json``, by the ending."""
-        path = Path(path)
-        if path.suffix == ".html":
-            return write_atomic(path, self.to_html())
-        if path.suffix == ".json":
-            return write_atomic(path, json.dumps(self.data, indent=1, ensure_ascii=False))
-        raise DataError(f"A study is written as .html or .json, not as {path.suffix!r}. Change the ending of {path}.")
-
-    def _repr_html_(self) -> str:
-        return self.to_html()
 
 
 def findings(

@@ -1,0 +1,124 @@
+"""Captum's and Quantus' explanation functions as attributions, for ``where=``, metrics and cards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .attributions.base import Attribution, Explainable
+from .classifiers.head import Goal, Target
+from .encoders.base import Look
+from .errors import InputError
+
+
+class ClassifierModule(nn.Module):
+    """A classifier as a plain network, pixels → logits, differentiable: what explanation libraries want.
+
+    Args:
+        classifier: anything with an encoder and a head.
+    """
+
+    def __init__(self, classifier: Explainable) -> None:
+        super().__init__()
+        self.trunk = classifier.encoder.trunk
+        self.pool = classifier.encoder.head
+        self.head = classifier.head
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        return self.head(self.pool(self.trunk(pixels)))
+
+
+@dataclass(frozen=True)
+class CaptumMethod(Attribution):
+    """Another library's ``attribute(inputs, target=...)``; its maps are summed over colours, sign kept.
+
+    Args:
+        function: for example ``captum.attr.IntegratedGradients(ClassifierModule(model)).attribute``.
+        options: further keywords it is called with.
+    """
+
+    name: ClassVar[str] = "captum"
+    paper: ClassVar[str] = "the function's own"
+    needs: ClassVar[str] = "what the function needs, and the pixels"
+    cost: ClassVar[str] = "the function's own"
+    needs_pixels: ClassVar[bool] = True
+
+    function: Callable[..., Any]
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+        pixels = cast(Tensor, look.pixels).detach().clone().requires_grad_()
+        with torch.enable_grad():
+            found = self.function(pixels, target=class_index(target, self.name), **dict(self.options))
+        return as_maps(found, len(look), self.name)
+
+
+@dataclass(frozen=True)
+class QuantusMethod(Attribution):
+    """A Quantus-style ``explain_func(model, inputs, targets, **keywords)`` on NumPy arrays.
+
+    Args:
+        function: gets the classifier as a plain network, unless its ``model`` is bound already.
+        options: further keywords it is called with.
+    """
+
+    name: ClassVar[str] = "quantus"
+    paper: ClassVar[str] = "the function's own"
+    needs: ClassVar[str] = "what the function needs, and the pixels"
+    cost: ClassVar[str] = "the function's own"
+    needs_pixels: ClassVar[bool] = True
+
+    function: Callable[..., Any]
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+        pixels = cast(Tensor, look.pixels).detach().numpy()
+        classes = class_index(target, self.name).numpy()
+        with torch.enable_grad():
+            found = self.function(ClassifierModule(model).eval(), pixels.copy(), classes, **dict(self.options))
+        return as_maps(found, len(look), self.name)
+
+
+def from_captum(function: Callable[..., Any], **options: Any) -> Attribution:
+    """Any Captum-style ``attribute(inputs, target=..., **options)`` as an attribution."""
+    return CaptumMethod(function, tuple(sorted(options.items())))
+
+
+def from_quantus(function: Callable[..., Any], **options: Any) -> Attribution:
+    """Any Quantus-style ``explain_func(model, inputs, targets, **options)`` as an attribution."""
+    return QuantusMethod(function, tuple(sorted(options.items())))
+
+
+def class_index(target: Goal, name: str) -> Tensor:
+    """The classes, for functions that know no other target."""
+    if not isinstance(target, Target) or target.against is not None:
+        raise InputError(
+            f"A {name} function explains the logit of one class; a contrast or another function was given. "
+            "Give a class alone, or use one of our methods."
+        )
+    return target.index
+
+
+def as_maps(found: Any, n_pictures: int, name: str) -> Float[Tensor, "b h w"]:
+    """What a function returned, channels summed.
+
+    Raises:
+        InputError: it has not one map a picture.
+    """
+    if isinstance(found, tuple) and len(found) == 1:
+        found = found[0]
+    maps = found.detach() if isinstance(found, Tensor) else torch.from_numpy(np.asarray(found))
+    if maps.ndim == 4:
+        maps = maps.sum(1)
+    if maps.ndim != 3 or len(maps) != n_pictures:
+        raise InputError(
+            f"The {name} function gives {tuple(maps.shape)} for {n_pictures} pictures. Maps ({n_pictures}, c, h, w) or "
+            f"({n_pictures}, h, w) were expected. Wrap it in a function that returns them."
+        )
+    return maps.float().cpu()

@@ -1,0 +1,54 @@
+"""Figures with a page: the same data as JSON, as an HTML file and in a notebook."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError
+from .files import write_atomic
+
+ENDINGS = (".html", ".json")
+
+
+@dataclass(frozen=True)
+class Page(ABC):
+    """What a long measurement found.
+
+    Attributes:
+        data: its JSON.
+    """
+
+    data: dict[str, Any]
+
+    @abstractmethod
+    def to_html(self) -> str:
+        """One self-contained page."""
+
+    def to_json(self) -> dict[str, Any]:
+        return self.data
+
+    def save(self, path: str | Path) -> Path:
+        """Write as ``.html`` or ``.json``, by the ending."""
+        path = check_ending(path)
+        if path.suffix == ".html":
+            return write_atomic(path, self.to_html())
+        return write_atomic(path, json.dumps(self.data, indent=1, ensure_ascii=False))
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+
+def check_ending(path: str | Path) -> Path:
+    """The path, if a page can be written there; asked before the work begins.
+
+    Raises:
+        DataError: another ending.
+    """
+    path = Path(path)
+    if path.suffix not in ENDINGS:
+        raise DataError(f"A report is written as .html or .json, not as {path.suffix!r}. Change the ending of {path}.")
+    return path
