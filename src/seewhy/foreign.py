@@ -35,7 +35,20 @@ class ClassifierModule(nn.Module):
 
 
 @dataclass(frozen=True)
-class CaptumMethod(Attribution):
+class ForeignMethod(Attribution):
+    """What the two kinds of function share: nothing is known of them but what they return."""
+
+    paper: ClassVar[str] = "the function's own"
+    needs: ClassVar[str] = "what the function needs, and the pixels"
+    cost: ClassVar[str] = "the function's own"
+    needs_pixels: ClassVar[bool] = True
+
+    function: Callable[..., Any]
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class CaptumMethod(ForeignMethod):
     """Another library's ``attribute(inputs, target=...)``; its maps are summed over colours, sign kept.
 
     Args:
@@ -44,13 +57,6 @@ class CaptumMethod(Attribution):
     """
 
     name: ClassVar[str] = "captum"
-    paper: ClassVar[str] = "the function's own"
-    needs: ClassVar[str] = "what the function needs, and the pixels"
-    cost: ClassVar[str] = "the function's own"
-    needs_pixels: ClassVar[bool] = True
-
-    function: Callable[..., Any]
-    options: tuple[tuple[str, Any], ...] = ()
 
     def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
         pixels = cast(Tensor, look.pixels).detach().clone().requires_grad_()
@@ -60,7 +66,7 @@ class CaptumMethod(Attribution):
 
 
 @dataclass(frozen=True)
-class QuantusMethod(Attribution):
+class QuantusMethod(ForeignMethod):
     """A Quantus-style ``explain_func(model, inputs, targets, **keywords)`` on NumPy arrays.
 
     Args:
@@ -69,13 +75,6 @@ class QuantusMethod(Attribution):
     """
 
     name: ClassVar[str] = "quantus"
-    paper: ClassVar[str] = "the function's own"
-    needs: ClassVar[str] = "what the function needs, and the pixels"
-    cost: ClassVar[str] = "the function's own"
-    needs_pixels: ClassVar[bool] = True
-
-    function: Callable[..., Any]
-    options: tuple[tuple[str, Any], ...] = ()
 
     def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
         pixels = cast(Tensor, look.pixels).detach().numpy()
