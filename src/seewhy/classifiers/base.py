@@ -23,6 +23,7 @@ from ..prototypes.measure import LikenessMeasure
 from ..store import FeatureStore
 from ..types import Failure, Prediction, Ranked
 from .head import Head, Projected
+from .network import Network
 
 if TYPE_CHECKING:
     from ..data import Samples
@@ -65,6 +66,7 @@ class Classifier:
         trained_on: one line for the card.
         measures: further figures found while fitting.
         folder: where it was loaded from; explainers trained for it lie there.
+        network: what was trained inside the network, for classifiers that explain themselves.
     """
 
     recipe: str
@@ -82,6 +84,7 @@ class Classifier:
     trained_on: str = ""
     measures: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    network: Network | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes):
@@ -103,6 +106,11 @@ class Classifier:
             f"There is no class called {label!r} among the {len(self.classes)} of this classifier. "
             f"{'Did you mean' if near else 'The first are'} {', '.join(map(repr, known))}?"
         )
+
+    @property
+    def where(self) -> str:
+        """The attribution it is explained by unless another is asked for: its own, if it has one, or Grad-CAM."""
+        return "grad_cam" if self.network is None else self.network.where
 
     def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         """Normalised pixels → class probabilities."""

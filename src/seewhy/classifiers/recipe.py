@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC
 from typing import Any, ClassVar
 
+from .network import Network
+
 
 class Recipe(ABC):
     """A frozen dataclass whose fields are the paper's parameters.
@@ -14,6 +16,7 @@ class Recipe(ABC):
         paper: where it is from.
         needs: what it is made from.
         cost: in forward passes a picture, when predicting.
+        network: what it trains inside the network, for recipes that do.
     """
 
     name: ClassVar[str]
@@ -21,6 +24,7 @@ class Recipe(ABC):
     needs: ClassVar[str]
     cost: ClassVar[str] = "1"
     stochastic: ClassVar[bool] = False
+    network: ClassVar[type[Network] | None] = None
 
     def parameters(self) -> dict[str, Any]:
         """The fields, for cards and saved models."""

@@ -24,8 +24,10 @@ from ..errors import DataError, ModelError, WeightsError
 from ..files import write_atomic
 from ..prototypes.bank import BankPicture, PatchBank
 from ..prototypes.measure import LikenessMeasure
+from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Feature, Head, Projected
+from .network import Network
 from .normalise import Normalise
 
 FORMAT = 1
@@ -72,7 +74,8 @@ def _card(c: Classifier) -> dict[str, Any]:
         "seewhy": version("seewhy"),
         "recipe": c.recipe,
         "parameters": c.parameters,
-        "encoder": c.encoder.describe(),
+        "encoder": (c.encoder if c.network is None else c.network.base).describe(),
+        "network": c.network and c.network.facts(),
         "classes": list(c.classes),
         "feature": kind,
         "scale": c.head.scale,
@@ -89,6 +92,8 @@ def _card(c: Classifier) -> dict[str, Any]:
 
 def _tensors(c: Classifier) -> dict[str, Tensor]:
     tensors = {"head.weight": c.head.weight, "head.bias": c.head.bias}
+    if c.network is not None:
+        tensors |= {f"network.{name}": tensor for name, tensor in c.network.tensors().items()}
     if c.words is not None:
         tensors |= {"words.vectors": c.words.vectors, "words.owner": c.words.owner}
     if c.held_out is not None:
@@ -149,13 +154,26 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | None = 
             "Bring the same weights, or fit the classifier again."
         )
     try:
-        return replace(_assemble(card, tensors, found), folder=folder)
-    except (KeyError, TypeError, ValueError) as error:
+        network = _network(card, tensors, found)
+        looks = found if network is None else network.encoder()
+        return replace(_assemble(card, tensors, looks), folder=folder, network=network)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _damaged(folder, error) from error
 
 
 def _damaged(folder: Path, error: Exception) -> ModelError:
     return ModelError(f"{folder / CARD} is damaged ({error!r}). Fit the classifier again.")
+
+
+def _network(card: dict[str, Any], tensors: dict[str, Tensor], base: Encoder) -> Network | None:
+    """What was trained inside the network, if anything was."""
+    if card.get("network") is None:
+        return None
+    kind = classifiers[card["recipe"]].network
+    if kind is None:
+        raise ValueError(f"{card['recipe']} trains no network")
+    own = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
+    return kind.restore(base, card["network"], own)
 
 
 def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder) -> Classifier:

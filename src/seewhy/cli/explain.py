@@ -49,7 +49,13 @@ def explain(
         Path,
         typer.Option("--output", "-o", help="A folder for cards and their index, or one .html, .png or .json file."),
     ] = Path("why"),
-    where: Annotated[str, typer.Option(help="How to show where it looked; see: seewhy methods.")] = "grad_cam",
+    where: Annotated[
+        str | None,
+        typer.Option(
+            help="How to show where it looked; see: seewhy methods. Left out, the model's own, or grad_cam.",
+            show_default=False,
+        ),
+    ] = None,
     target: Annotated[
         str | None, typer.Option(help="Explain this class, not the predicted one.", show_default=False)
     ] = None,
@@ -84,7 +90,7 @@ def explain(
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept)
     options = ExplainOptions(
-        where=where if explainer is None else trained(where, explainer),
+        where=where if explainer is None else trained(where or classifier.where, explainer),
         target=target,
         contrast=contrast,
         measure=measure,
@@ -93,9 +99,10 @@ def explain(
         target_text=target_text,
         contrast_text=contrast_text,
     )
-    if reads_layer(type(options.method())) and layer is None:
-        name = classifier.encoder.name
-        terminal.note(f"{where} reads the last map of {name}, before its pooling; --layer NAME reads an inner one.")
+    method = options.method(classifier.where)
+    if reads_layer(type(method)) and layer is None:
+        seen = f"the last map of {classifier.encoder.name}, before its pooling"
+        terminal.note(f"{method.name} reads {seen}; --layer NAME reads an inner one.")
     batch = Batch(classifier, options, output, png=png, store=kept)
     done = 0
     for result in terminal.track(batch.run(picture_names(pictures)), "Explaining"):

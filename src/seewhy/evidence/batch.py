@@ -179,7 +179,7 @@ class Batch:
         digest.update(str(float(c.head.weight.double().sum())).encode() + str(c.words and c.words.texts).encode())
         if c.bank is not None:
             digest.update(torch.tensor([len(c.bank.pictures)]).numpy().tobytes())
-        digest.update(trained_digest(self.options.method(), c))
+        digest.update(trained_digest(self.options.method(c.where), c))
         return digest.hexdigest()
 
     def _before(self) -> dict[str, dict[str, Any]]:

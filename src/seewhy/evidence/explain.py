@@ -33,7 +33,8 @@ class ExplainOptions:
     """What to explain and how.
 
     Attributes:
-        where: registered attribution, or one made by hand, as :mod:`seewhy.compat` makes them.
+        where: registered attribution, or one made by hand, as :mod:`seewhy.compat` makes them; left out, the
+            classifier's own, or Grad-CAM.
         layer: inner layer of the trunk that the map is read from; left out, the encoder's last map.
         target: class to explain; left out, the predicted one.
         contrast: class to explain the target against; left out, none.
@@ -45,7 +46,7 @@ class ExplainOptions:
         seed: of shuffled maps and ties.
     """
 
-    where: str | Attribution = "grad_cam"
+    where: str | Attribution | None = None
     target: str | None = None
     contrast: str | None = None
     measure: bool = True
@@ -56,8 +57,8 @@ class ExplainOptions:
     target_text: str | None = None
     contrast_text: str | None = None
 
-    def method(self) -> Attribution:
-        """What *where* names, at the layer asked for.
+    def method(self, own: str = "grad_cam") -> Attribution:
+        """What *where* names, at the layer asked for; ``own`` where it names nothing.
 
         Raises:
             UnknownNameError: there is no such attribution.
@@ -67,12 +68,13 @@ class ExplainOptions:
             if self.layer is not None:
                 raise InputError("An attribution made by hand and a layer were given. Make it with its layer.")
             return self.where
-        found: Any = attributions[self.where]
+        name = own if self.where is None else self.where
+        found: Any = attributions[name]
         if self.layer is None:
             return found()
         if not reads_layer(found):
             able = ", ".join(name for name in attributions if reads_layer(attributions[name]))
-            raise InputError(f"{self.where} reads no layer, and {self.layer!r} was given. These do: {able}.")
+            raise InputError(f"{name} reads no layer, and {self.layer!r} was given. These do: {able}.")
         return found(layer=self.layer)
 
 
@@ -90,7 +92,7 @@ def explain_all(
     batch_size: int = 16,
 ) -> Iterator[Explanation | Failure]:
     """Explain pictures as a stream, in order."""
-    method = options.method()
+    method = options.method(classifier.where)
     sentences = Sentences.of(classifier.encoder, options.target_text, options.contrast_text)
     if sentences is not None and (options.target or options.contrast):
         raise InputError("A class and a sentence were both given as target. One of them was expected. Drop the other.")
