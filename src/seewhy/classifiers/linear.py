@@ -15,15 +15,14 @@ from ..data import Sample, Samples
 from ..descriptions.base import Descriptions
 from ..encoders.base import Encoder
 from ..errors import DataError
-from ..features import Seen, Wish, see
 from ..listener import Listener
 from ..store import FeatureStore
-from ..types import Crop, Failure
+from ..types import Crop
 from . import classifiers
 from .base import Classifier
 from .head import Head
 from .jitter import random_crops
-from .linear_pictures import Pictures, check_labels, hold_out, hold_validation, patch_evidence
+from .linear_pictures import HoldOut, Pictures, look_at, patch_evidence
 from .normalise import Normalise
 from .recipe import Recipe
 from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, fit_svm
@@ -103,12 +102,8 @@ class Linear(Recipe):
             DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
         """
         listener = listener or Listener()
-        if validation is not None:
-            check_labels(samples, validation)
         if descriptions is not None:
             descriptions = descriptions.limited_to(samples.classes)
-        for note in samples.notes + (() if validation is None else validation.notes):
-            listener.note(note)
         pictures = self._look(encoder, samples, validation, store, listener)
         chosen = self._choose(pictures)
         trial = self._classifier(encoder, pictures, chosen)
@@ -128,25 +123,8 @@ class Linear(Recipe):
         listener: Listener,
     ) -> Pictures:
         """See the pictures as themselves and as crops, validation pictures as themselves alone."""
-        items = list(samples.items) + ([] if validation is None else list(validation.items))
-
-        def views(index: int) -> Sequence[Crop | None]:
-            return self._views(items[index]) if index < len(samples) else (None,)
-
-        kept: list[Sample] = []
-        found: list[Seen] = []
-        held: list[bool] = []
-        stream = see(encoder, [s.image for s in items], store=store, wish=Wish(views=views))
-        for i, seen in enumerate(listener.track(stream, "Looking", len(items))):
-            if isinstance(seen, Failure):
-                listener.failed(seen)
-                continue
-            kept.append(items[i])
-            found.append(seen)
-            held.append(i >= len(samples))
-        if validation is None:
-            return hold_out(kept, found, self.held_out, self.seed, listener)
-        return hold_validation(kept, found, held, listener)
+        held_out = HoldOut(self.held_out, self.seed, validation)
+        return look_at(encoder, samples, held_out, store=store, listener=listener, views=self._views)
 
     def _views(self, sample: Sample) -> Sequence[Crop | None]:
         """Crops by file name, so that adding pictures leaves those of the others as they were."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..data import Sample, Samples, copies_under_two_classes, split
+from ..encoders.base import Encoder
 from ..errors import DataError
 from ..features import Seen, Wish, see
 from ..listener import Listener
@@ -20,6 +21,7 @@ from ..prototypes.bank import PatchBank
 from ..prototypes.measure import measure_likeness
 from ..prototypes.nearest import NearestPatches
 from ..store import FeatureStore
+from ..types import Crop, Failure
 from .base import Classifier, HeldOut
 
 MAX_HELD_OUT = 5000
@@ -65,6 +67,72 @@ class Pictures:
         if len(index) > most:
             index = index[torch.linspace(0, len(index) - 1, most).long()]
         return HeldOut(torch.stack([self.seen[i].pooled[0] for i in index.tolist()]), self.labels[index])
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """Which pictures are measured on, and not trained on.
+
+    Attributes:
+        fraction: of the pictures themselves, where no others are given.
+        seed: of that draw.
+        validation: the user's own for it.
+    """
+
+    fraction: float = 0.2
+    seed: int = 0
+    validation: Samples | None = None
+
+
+def look_at(
+    encoder: Encoder,
+    samples: Samples,
+    held_out: HoldOut,
+    *,
+    store: FeatureStore | None,
+    listener: Listener,
+    views: Callable[[Sample], Sequence[Crop | None]] = lambda _sample: (None,),
+    features: bool = False,
+) -> Pictures:
+    """See pictures once, and hold some of them out; a broken one is reported and left out.
+
+    Args:
+        encoder: what looks.
+        samples: to train on.
+        held_out: which are measured on.
+        store: where looks are kept.
+        listener: hears of progress, notes and failures.
+        views: of a picture to train on; validation pictures are seen as themselves alone.
+        features: whether the first view's feature map is wanted.
+
+    Raises:
+        DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
+    """
+    validation = held_out.validation
+    if validation is not None:
+        check_labels(samples, validation)
+    for note in samples.notes + (() if validation is None else validation.notes):
+        listener.note(note)
+    items = list(samples.items) + ([] if validation is None else list(validation.items))
+
+    def views_of(index: int) -> Sequence[Crop | None]:
+        return views(items[index]) if index < len(samples) else (None,)
+
+    kept: list[Sample] = []
+    found: list[Seen] = []
+    held: list[bool] = []
+    wish = Wish(views=views_of, features=lambda _index: features)
+    stream = see(encoder, [s.image for s in items], store=store, wish=wish)
+    for i, seen in enumerate(listener.track(stream, "Looking", len(items))):
+        if isinstance(seen, Failure):
+            listener.failed(seen)
+            continue
+        kept.append(items[i])
+        found.append(seen)
+        held.append(i >= len(samples))
+    if validation is None:
+        return hold_out(kept, found, held_out.fraction, held_out.seed, listener)
+    return hold_validation(kept, found, held, listener)
 
 
 def check_labels(samples: Samples, validation: Samples) -> None:

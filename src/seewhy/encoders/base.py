@@ -102,7 +102,8 @@ class Encoder:
         classes: names of the classifier's rows.
         text: the words half, if there is one; called only when words are needed.
         module: the whole network; for methods that need gradients inside the trunk.
-        engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``.
+        engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``; or what returns a running engine, for an
+            encoder that stands on the trunk of another.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Encoder:
         classes: Sequence[str] = (),
         text: Callable[[], TextTower] | None = None,
         module: Callable[[], nn.Module] | None = None,
-        engine: str = "auto",
+        engine: str | Callable[[], Engine] = "auto",
     ) -> None:
         self.name = name
         self.transform = transform
@@ -130,12 +131,14 @@ class Encoder:
         self._trunk = trunk
         self._text = text
         self._module = module or trunk
-        self._engine_name = engine
+        self._engine = engine
 
     @cached_property
     def engine(self) -> Engine:
         """What runs the trunk."""
-        return make_engine(self._engine_name, lambda: self.trunk, self.transform.input_size, self.fingerprint)
+        if callable(self._engine):
+            return self._engine()
+        return make_engine(self._engine, lambda: self.trunk, self.transform.input_size, self.fingerprint)
 
     @cached_property
     def trunk(self) -> nn.Module:

@@ -40,13 +40,17 @@ def freeze(module: nn.Module) -> nn.Module:
 
 def fingerprint(module: nn.Module, transform: Transform) -> str:
     """Digest of every weight (name, type, shape, bytes) and of the transform; 16 hexadecimal digits."""
+    tensors = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
+    return weights_digest(tensors, transform.fingerprint)
+
+
+def weights_digest(tensors: Mapping[str, Tensor], more: str = "") -> str:
+    """Digest of weights (name, type, shape, bytes) and of ``more``; 16 hexadecimal digits."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        if not isinstance(tensor, Tensor):
-            continue
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    digest.update(transform.fingerprint.encode())
+    digest.update(more.encode())
     return digest.hexdigest()[:16]
 
 
