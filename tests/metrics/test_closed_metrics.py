@@ -12,7 +12,7 @@ from torchvision.transforms.functional import gaussian_blur
 from seewhy.evidence.agreement import rank_correlation
 from seewhy.evidence.where import judge
 from seewhy.evidence.words import area_under_roc
-from seewhy.metrics.base import Curve, Metric, ranks, shuffled
+from seewhy.metrics.base import Curve, Metric, block_side, ranks, shuffled, upsampled
 from seewhy.metrics.calibration import Bin, bootstrap_interval, calibration_error, reliability
 from seewhy.metrics.deletion import Deletion
 from seewhy.metrics.fills import blurred
@@ -78,6 +78,36 @@ def test_a_constant_model_has_area_p(metric: Metric) -> None:
         assert len(curve.steps) == 17
 
 
+@pytest.mark.parametrize(("edge", "most"), [(0.3, 34), (0.71, 34)])
+def test_a_curve_with_one_step_is_looked_at_where_the_step_is(edge: float, most: int) -> None:
+    """Halving finds the step to within one of 256, in a tenth of the looks; a second map needs its own."""
+    seen = [0]
+
+    def model(pixels: Tensor) -> Tensor:
+        seen[0] += len(pixels)
+        gone = (pixels[:, 0] == 0).double().mean((1, 2))
+        return (gone < edge).float()[:, None]
+
+    curves = Deletion(n_steps=N, tolerance=0.01)(model, torch.ones(3, SIDE, SIDE), order()[None], 0)
+    assert curves[0].area == pytest.approx(edge, abs=1.01 / N)
+    assert seen[0] <= most
+    every = Deletion(n_steps=N)(model, torch.ones(3, SIDE, SIDE), order()[None], 0)
+    assert curves[0].values == every[0].values
+
+
+def test_a_tolerance_bounds_what_is_missed_and_0_misses_nothing() -> None:
+    weight = torch.rand(SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 / N
+    pixels, maps = torch.ones(3, SIDE, SIDE), torch.stack([order(0), order(1), -weight, weight])
+    exact = Insertion(n_steps=200, fill="mean")(linear(weight), pixels, maps, 0)
+    for tolerance in (1e-9, 0.003):
+        rough = Insertion(n_steps=200, fill="mean", tolerance=tolerance)(linear(weight), pixels, maps, 0)
+        for a, b in zip(exact, rough, strict=True):
+            assert a.steps == b.steps
+            assert a.area == pytest.approx(b.area, abs=tolerance + 1e-6)
+    assert Deletion(n_steps=2, tolerance=0.1)(linear(weight), pixels, maps[:1], 0)[0].steps == (0.0, 0.5, 1.0)
+    assert len(Deletion(n_steps=1, tolerance=0.1)(linear(weight), pixels, maps, 0)) == 4
+
+
 def test_ends() -> None:
     pixels = torch.randn(3, SIDE, SIDE)
     first, last = Deletion().ends(pixels)
@@ -125,6 +155,32 @@ def test_shuffled_maps_hold_the_same_values() -> None:
         assert not torch.equal(one, heat)
     assert not torch.equal(maps[0], maps[1])
     assert torch.equal(maps, shuffled(heat, 3, seed=0))
+
+
+def test_a_map_of_pixels_is_shuffled_in_blocks_as_large_as_its_spots() -> None:
+    """Whole blocks move, none is cut, and so the control has the map's own texture; grain stays grain."""
+    heat = upsampled(torch.rand(1, 7, 7, generator=torch.Generator().manual_seed(0)), (224, 224))[0]
+    rows, columns = block_side(heat)
+    assert 14 <= rows <= 32
+    assert 14 <= columns <= 32
+    (moved,) = shuffled(heat, 1, seed=0)
+
+    def blocks(one: Tensor) -> list[Tensor]:
+        return list(one.unfold(0, rows, rows).unfold(1, columns, columns).flatten(0, 1))
+
+    assert not torch.equal(moved, heat)
+    left = {tuple(b.flatten().tolist()) for b in blocks(heat)}
+    assert {tuple(b.flatten().tolist()) for b in blocks(moved)} == left
+    rough = [
+        float((m[1:] - m[:-1]).abs().mean())
+        for m in (heat, moved, heat.flatten()[torch.randperm(224**2)].view_as(heat))
+    ]
+    assert rough[1] < 3 * rough[0] < 0.2 * rough[2]
+    noise = torch.rand(128, 96, generator=torch.Generator().manual_seed(1))
+    assert block_side(noise) == (1, 1)
+    assert block_side(torch.ones(224, 224)) == (1, 1)
+    # A feature map's cells are shuffled one by one, however alike neighbours are.
+    assert block_side(upsampled(torch.rand(1, 3, 3), (64, 64))[0]) == (1, 1)
 
 
 def test_calibration_error_by_hand() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 import pytest
 import torch
+from skimage.measure import label, regionprops
 from skimage.metrics import structural_similarity
 from sklearn.metrics import average_precision_score
 from torch import Tensor
@@ -146,6 +148,26 @@ def test_imputation_of_a_linear_picture_is_the_picture() -> None:
     assert torch.equal(found[1], pixels)
 
 
+@pytest.mark.parametrize("size", [(24, 20), (33, 17)])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.97])
+def test_imputed_pixels_solve_the_neighbour_equations(size: tuple[int, int], part: float) -> None:
+    """Against a dense solver that is given nothing but the definition, borders and odd sides included."""
+    rng = torch.Generator().manual_seed(int(100 * part))
+    pixels, missing = torch.randn(3, *size, generator=rng), torch.rand(size, generator=rng) < part
+    n = size[0] * size[1]
+    place = torch.arange(n).reshape(size)
+    weights = torch.zeros(n, n, dtype=torch.double)
+    for dy, dx in itertools.product((-1, 0, 1), repeat=2):
+        if dy or dx:
+            here = place[max(0, -dy) : size[0] - max(0, dy), max(0, -dx) : size[1] - max(0, dx)].flatten()
+            weights[here, here + dy * size[1] + dx] = 1 / 12 if dy and dx else 1 / 6
+    system = torch.where(missing.flatten()[:, None], weights.sum(1).diag() - weights, torch.eye(n, dtype=torch.double))
+    known = torch.where(missing, 0, pixels).flatten(1).double()
+    expected = torch.linalg.solve(system, known.T).T.reshape(3, *size).float()
+    found = impute(pixels, missing[None], tolerance=1e-6, max_iterations=2000)[0]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
 def test_road_of_a_planted_patch() -> None:
     """On a constant picture imputation changes nothing, so no map can win; on a spot the right map does."""
     flat = Case(confident, torch.full((3, 32, 32), 0.5), 0)
@@ -226,6 +248,17 @@ def test_boxes_by_hand() -> None:
     boxes = largest_boxes(inside)
     assert boxes.tolist() == [[3, 2, 6, 4], [0, 0, 3, 3], [0, 0, 0, 0]]
     assert box_iou(boxes, torch.tensor([3, 2, 6, 5])).tolist() == pytest.approx([6 / 9, 0, 0])
+
+
+@pytest.mark.parametrize("part", [0.2, 0.4, 0.55])
+def test_the_largest_piece_is_scikit_images(part: float) -> None:
+    """Random masks around the share at which pieces join, where shapes are wildest."""
+    masks = torch.rand(20, 31, 17, generator=torch.Generator().manual_seed(0)) < part
+    for mask, found in zip(masks, largest_boxes(masks).tolist(), strict=True):
+        pieces = regionprops(label(mask.numpy(), connectivity=2))
+        size = max(p.area for p in pieces)
+        boxes = [(p.bbox[1], p.bbox[0], p.bbox[3], p.bbox[2]) for p in pieces if p.area == size]
+        assert tuple(found) in boxes
 
 
 def test_max_box_acc_takes_one_threshold_for_the_set() -> None:

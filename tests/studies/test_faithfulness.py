@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -20,14 +21,16 @@ from torch import Tensor
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.errors import DataError
+from seewhy.errors import DataError, InputError
 from seewhy.listener import Listener
 from seewhy.metrics.average_drop import AverageDrop
 from seewhy.metrics.deletion import Deletion
 from seewhy.metrics.energy_pointing_game import EnergyPointingGame
+from seewhy.metrics.random_logit import RandomLogit
 from seewhy.metrics.sparsity import Sparsity
 from seewhy.studies.bootstrap import kendall_tau, paired
-from seewhy.studies.faithfulness import FaithfulnessStudy, chosen_methods, chosen_metrics
+from seewhy.studies.choices import chosen_limits, chosen_methods, chosen_metrics, named
+from seewhy.studies.faithfulness import FaithfulnessStudy
 from tiny import class_folders, colour_reader
 
 N = 12
@@ -95,7 +98,11 @@ def test_a_planted_difference_is_found_and_controls_are_there(
     assert pair(found.data, "deletion", "right", "random")["better"] == "right"
     assert pair(found.data, "deletion", "wrong", "random")["better"] == "random"
     assert "right is better than wrong on deletion" in found.sentence
-    assert "better than a random map is right on every one, wrong on none." in found.sentence
+    assert "better than a random map is right on 1 of 1, wrong on 0 of 1 metrics of faithfulness." in found.sentence
+    assert [(line["method"], line["won"], line["lost"]) for line in found.data["ranking"]] == [
+        ("right", 1, 0),
+        ("wrong", 0, 1),
+    ]
 
 
 def test_identical_methods_do_not_differ(pictures: list[str], model: Classifier, tmp_path: Path) -> None:
@@ -103,7 +110,8 @@ def test_identical_methods_do_not_differ(pictures: list[str], model: Classifier,
     for metric in ("deletion", "sparsity"):
         twins = pair(found.data, metric, "one", "two")
         assert (twins["difference"], twins["real"], twins["better"]) == (0, False, None)
-    assert "None of the 2 differences between methods is real" in found.sentence
+    assert found.data["same"] == [["one", "two"]]
+    assert "There are no two methods with different maps" in found.sentence
 
 
 def test_too_few_pictures_prove_nothing(pictures: list[str], model: Classifier, tmp_path: Path) -> None:
@@ -133,6 +141,14 @@ def test_what_was_measured_is_not_measured_again(pictures: list[str], model: Cla
     assert study.run(model, pictures, tmp_path).data == first.data
     assert calls == N + 1
     assert all(json.loads(line) for line in lines)
+    # Nor is a map that shares another's numbers taken for one of its own when only its line was lost.
+    twins = small(one=GradCAM(), two=GradCAM())
+    whole = twins.run(model, pictures, tmp_path / "twins")
+    path = tmp_path / "twins" / "progress.jsonl"
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    lost = next(i for i, line in enumerate(lines) if json.loads(line)["method"] == "two")
+    path.write_text("".join(lines[:lost] + lines[lost + 1 :]), "utf-8")
+    assert twins.run(model, pictures, tmp_path / "twins").data == whole.data
 
 
 def test_a_broken_picture_and_an_unfit_method_do_not_stop_it(
@@ -182,10 +198,82 @@ def test_masks_fills_and_the_page(pictures: list[str], model: Classifier, tmp_pa
         found.save(tmp_path / "study.txt")
 
 
+def test_the_same_map_is_measured_once(
+    pictures: list[str], model: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two names, one map: as many maps are judged as without the second name, and its numbers are the first's."""
+    judged: list[int] = []
+    score = Deletion.score
+    monkeypatch.setattr(Deletion, "score", lambda self, case, maps: judged.append(len(maps)) or score(self, case, maps))
+    small(one=GradCAM(), two=GradCAM(), wrong=Opposite()).run(model, pictures, tmp_path / "a")
+    small(one=GradCAM(), wrong=Opposite()).run(model, pictures, tmp_path / "b")
+    assert judged[:N] == judged[N:]
+    rows = [json.loads(line) for line in (tmp_path / "a" / "progress.jsonl").read_text("utf-8").splitlines()]
+    values = {(r["method"], r["metric"], r["digest"]): (r["value"], r["same_as"]) for r in rows}
+    for (method, metric, digest), (value, same_as) in values.items():
+        if method == "two":
+            assert (value, same_as) == (values["one", metric, digest][0], "one")
+
+
+def test_limits_choose_the_first_pictures_and_every_number_says_how_many(
+    pictures: list[str], model: Classifier, tmp_path: Path
+) -> None:
+    study = small(right=GradCAM(), wrong=Opposite())
+    limited = dataclasses.replace(study, limits={"wrong": 10, "sparsity": 4})
+    found = limited.run(model, pictures, tmp_path).data
+    n = {t["metric"]: {r["method"]: r["n"] for r in t["rows"]} for t in found["metrics"]}
+    assert n["deletion"] == {"right": N, "wrong": 10, **dict.fromkeys(found["controls"], N)}
+    assert set(n["sparsity"].values()) == {4}
+    assert pair(found, "deletion", "right", "wrong")["n"] == 10
+    assert not pair(found, "sparsity", "right", "wrong")["real"]
+    # The difference is that of the ten pictures both have, whatever the others say.
+    both = study.run(model, pictures[:10], tmp_path).data
+    assert pair(found, "deletion", "right", "wrong") == pair(both, "deletion", "right", "wrong")
+    # Raised, the limit only adds what is missing.
+    lines = len((tmp_path / "progress.jsonl").read_text("utf-8").splitlines())
+    assert dataclasses.replace(study, limits={"sparsity": 4}).run(model, pictures, tmp_path).data["n"] == N
+    assert len((tmp_path / "progress.jsonl").read_text("utf-8").splitlines()) == lines + 2
+
+
+def test_slow_methods_are_left_out_where_every_map_is_made_again(
+    pictures: list[str], model: Classifier, tmp_path: Path
+) -> None:
+    class Slow(Opposite):
+        cost = "40"
+
+    study = FaithfulnessStudy({"right": GradCAM(), "slow": Slow()}, {"random_logit": RandomLogit()}, n_draws=50)
+    found = study.run(model, pictures[:2], tmp_path).data
+    assert [r["method"] for r in found["metrics"][0]["rows"]] == ["right", *found["controls"]]
+    assert found["notes"] == [
+        "random_logit explain again and again, and were not measured of slow, which take more than 2 forward passes "
+        "a map."
+    ]
+
+
+def test_what_a_colon_says() -> None:
+    assert named(None) == (None, {})
+    assert named("grad_cam, rise:50,") == (["grad_cam", "rise"], {"rise": 50})
+    with pytest.raises(InputError) as caught:
+        named("rise:many")
+    assert str(caught.value) == (
+        "'rise:many' was given. After the colon a number of pictures was expected, like rise:50."
+    )
+    assert chosen_limits({"irof": 7}, ["irof", "road", "deletion"]) == {"irof": 7, "road": 50}
+
+
+def test_all_is_everything_that_can_run() -> None:
+    methods, metrics = chosen_methods(["all"]), chosen_metrics(["all"])
+    assert {"grad_cam", "rise_quick", "score_cam_quick", "occlusion"} <= set(methods)
+    assert not {"rise", "score_cam", "t_tame"} & set(methods)
+    assert {"irof", "smooth_model_randomisation", "deletion_black"} <= set(metrics)
+    assert not {"pointing_game", "mosaic_focus"} & set(metrics)
+    assert "max_box_acc" in chosen_metrics(["all"], with_masks=True)
+
+
 def test_names_choose_methods_and_metrics() -> None:
     assert list(chosen_methods(["grad_cam"])) == ["grad_cam"]
     assert "grad_cam" in chosen_methods()
-    assert chosen_metrics(["deletion_black", "road"])["deletion_black"] == Deletion(fill="black")
+    assert chosen_metrics(["deletion_black", "road"])["deletion_black"] == Deletion(fill="black", n_steps=8)
     assert "pointing_game" in chosen_metrics(with_masks=True)
 
 

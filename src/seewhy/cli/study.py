@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
+import sys
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from .options import EncoderName, EngineName, Json, Labels, Model, Pictures, Quiet, picture_names, resolve
+from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..studies.findings import Findings
@@ -16,10 +21,14 @@ if TYPE_CHECKING:
 EXAMPLES = """
 Examples:\n\n
   seewhy study faithfulness photos/ -m birds\n\n
-  seewhy study faithfulness photos/ --methods grad_cam,rise --metrics deletion,road -o study\n\n
+  seewhy study faithfulness photos/ --methods grad_cam,rise:50 --metrics deletion,road:20 -o study\n\n
+  seewhy study faithfulness photos/ --methods all --metrics all --n 200\n\n
   seewhy study faithfulness photos/ --masks masks/ --json > study.json
 """
 app = typer.Typer(help="Questions about a model, answered on many pictures.", no_args_is_help=True)
+T = TypeVar("T")
+SECONDS = 30
+"""Between two lines of progress where there is no terminal to draw a bar on."""
 
 
 @app.command("faithfulness", epilog=EXAMPLES)
@@ -32,15 +41,21 @@ def faithfulness(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Attributions, separated by commas, or 'all'; left out, those that need no forward pass of their own.",
+            help="Attributions, separated by commas, or 'all'; NAME:50 is measured on 50 pictures at most. "
+            "Left out, those that need no forward pass of their own.",
             show_default=False,
         ),
     ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="Metrics, separated by commas; left out, the usual ones. See: seewhy methods.", show_default=False
+            help="Metrics, separated by commas, or 'all'; NAME:50 is measured on 50 pictures at most. "
+            "Left out, the usual ones. See: seewhy methods.",
+            show_default=False,
         ),
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, help="So many of the pictures; left out, all.", show_default=False)
     ] = None,
     masks: Annotated[
         Path | None,
@@ -51,23 +66,26 @@ def faithfulness(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of report, table and progress.")] = Path(
         "study"
     ),
-    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the pictures' order and of the resampling.")] = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Which explanations of this model can be believed? Stopped, it goes on where it was."""
-    from ..studies.faithfulness import FaithfulnessStudy, chosen_methods, chosen_metrics
-    from .terminal import Terminal
+    from ..studies.choices import chosen_limits, chosen_methods, chosen_metrics, named
+    from ..studies.faithfulness import FaithfulnessStudy
 
-    terminal = Terminal(quiet)
-    study = FaithfulnessStudy(
-        chosen_methods(_names(methods)),
-        chosen_metrics(_names(metrics), with_masks=masks is not None),
-        masks=masks,
-        seed=seed,
-    )
+    terminal = _Lines(quiet)
+    method_names, of_methods = named(methods)
+    metric_names, of_metrics = named(metrics)
+    makes = chosen_methods(method_names)
+    judges = chosen_metrics(metric_names, with_masks=masks is not None)
+    limits = chosen_limits({**of_methods, **of_metrics}, [*makes, *judges])
+    study = FaithfulnessStudy(makes, judges, limits=limits, masks=masks, seed=seed)
     classifier = resolve(model, labels, encoder, engine, None, None)
-    found = study.run(classifier, list(picture_names(pictures)), output, terminal)
+    # In random order, so that what is measured on the first few is measured on a sample.
+    names = list(picture_names(pictures))
+    random.Random(seed).shuffle(names)
+    found = study.run(classifier, names[:n], output, terminal)
     found.save(output / "study.json")
     page = found.save(output / "study.html")
     if as_json:
@@ -77,28 +95,53 @@ def faithfulness(
     raise typer.Exit(terminal.exit_code(found.data["n"]))
 
 
-def _names(option: str | None) -> list[str] | None:
-    return None if option is None else [n.strip() for n in option.split(",") if n.strip()]
+class _Lines(Terminal):
+    """A bar on a terminal; where there is none, a line now and then, so that a log tells how long it will take."""
+
+    def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        if self.quiet or sys.stderr.isatty():
+            yield from super().track(items, what, total)
+            return
+        start = said = time.monotonic()
+        for done, item in enumerate(items, 1):
+            yield item
+            if time.monotonic() - said >= SECONDS:
+                said = time.monotonic()
+                left = f" of {total}, about {_minutes((said - start) * (total - done) / done)} left" if total else ""
+                print(f"{what}: {done} numbers{left}", file=sys.stderr, flush=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def _print(found: Findings, page: Path) -> None:
+    """The methods' standing, then every metric best first, then the sentence."""
     from rich.console import Console
     from rich.table import Table
 
-    tables = found.data["metrics"]
+    data = found.data
+    tables, console = data["metrics"], Console(soft_wrap=True)
+    order = [line["method"] for line in data["ranking"]] + data["controls"]
     shown = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    shown.add_column("")
+    shown.add_column("metric")
+    for name in order:
+        shown.add_column(name + (" (control)" if name in data["controls"] else ""), justify="right")
     for table in tables:
-        shown.add_column(f"{table['metric']} {'↑' if table['higher_is_better'] else '↓'}", justify="right")
-    for i, row in enumerate(tables[0]["rows"]):
-        cells = [t["rows"][i] for t in tables]
-        name = f"[dim]{row['method']} (control)[/dim]" if row["control"] else row["method"]
-        half = [(c["interval"][1] - c["interval"][0]) / 2 for c in cells]
-        shown.add_row(name, *(f"{c['value']:.3g} ± {h:.2g}" for c, h in zip(cells, half, strict=True)))
-    console = Console(soft_wrap=True)
+        rows = {row["method"]: row for row in table["rows"]}
+        cells = [_cell(rows[name], table["n"]) if name in rows else "–" for name in order]
+        shown.add_row(f"{table['metric']} {'↑' if table['higher_is_better'] else '↓'} n={table['n']}", *cells)
     console.print(shown)
     console.print(found.sentence, highlight=False)
-    if found.data["fills"]:
-        taus = ", ".join(f"{pair} {tau:.2f}" for pair, tau in found.data["fills"].items())
+    for group in data["same"]:
+        console.print(f"the same maps: {', '.join(group)}", highlight=False)
+    if data["fills"]:
+        taus = ", ".join(f"{pair} {tau:.2f}" for pair, tau in data["fills"].items())
         console.print(f"agreement of the methods' order between fills (Kendall's tau): {taus}", highlight=False)
     console.print(f"report: {page}", highlight=False)
+
+
+def _cell(row: dict[str, Any], n: int) -> str:
+    low, high = row["interval"]
+    fewer = f" n={row['n']}" if row["n"] != n else ""
+    return f"{row['value']:.3g} ± {(high - low) / 2:.2g}{fewer}"

@@ -92,6 +92,7 @@ class Case:
         mask: where the object is, at the picture's size.
         model: what the methods explain; needed to explain again.
         methods: what made each map.
+        memo: what one metric has looked at and another can use; copies made with ``replace`` share it.
     """
 
     probability: Probability
@@ -102,6 +103,7 @@ class Case:
     mask: Bool[Tensor, "h w"] | None = None
     model: Explainable | None = None
     methods: Sequence[Explain] | None = None
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(
@@ -291,8 +293,48 @@ def min_max(maps: Float[Tensor, "m h w"]) -> Float[Tensor, "m h w"]:
     return torch.where(high > low, (maps - low) / (high - low).clamp(min=1e-12), torch.ones_like(maps))
 
 
+N_COARSE = 64
+"""Cells a side of the finest feature map; a map of more is made of pixels."""
+N_BLOCKS = 7
+"""Blocks a side, at least, in which a fine map is shuffled: the cells of the usual feature map."""
+
+
 def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n h w"]:
-    """The control: the same values in random cells, so that only the place differs."""
+    """The control: the same values in other places, so that only the place differs.
+
+    A coarse map is shuffled cell by cell. Single pixels of a fine one would make a mask of grain, which hides nothing
+    a network cannot see past; they move in blocks as large as the map's own spots (:func:`block_side`).
+    """
     generator = torch.Generator().manual_seed(seed)
-    flat = heat.flatten()
-    return torch.stack([flat[torch.randperm(len(flat), generator=generator)].reshape(heat.shape) for _ in range(n)])
+    height, width = heat.shape
+    rows, columns = block_side(heat)
+    blocks = heat.reshape(height // rows, rows, width // columns, columns).transpose(1, 2).flatten(0, 1)
+    found = []
+    for _ in range(n):
+        moved = blocks[torch.randperm(len(blocks), generator=generator)]
+        grid = moved.unflatten(0, (height // rows, width // columns)).transpose(1, 2)
+        found.append(grid.reshape(height, width))
+    return torch.stack(found)
+
+
+def block_side(heat: Float[Tensor, "h w"]) -> tuple[int, int]:
+    """Rows and columns of the blocks that keep a map's texture: 1 and 1 up to 64 cells a side.
+
+    Of a finer map the lag at which its autocorrelation has fallen to one half, at most a seventh of the side, and then
+    the largest divisor of the side not above it.
+
+    >>> block_side(torch.rand(7, 7)), block_side(upsampled(torch.eye(7)[None], (224, 224))[0])
+    ((1, 1), (16, 16))
+    """
+    if max(heat.shape) <= N_COARSE:
+        return 1, 1
+    return _block(heat), _block(heat.T)
+
+
+def _block(heat: Float[Tensor, "h w"]) -> int:
+    """Along the first axis."""
+    side, centred = len(heat), heat.double() - heat.double().mean()
+    energy, lag = float(centred.square().mean()), 1
+    while lag < side // N_BLOCKS and float((centred[lag:] * centred[:-lag]).mean()) > energy / 2:
+        lag += 1
+    return max(d for d in range(1, lag + 1) if side % d == 0)

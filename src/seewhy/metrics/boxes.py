@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
 
 def largest_boxes(inside: Bool[Tensor, "n h w"]) -> Int[Tensor, "n 4"]:
     """``(left, top, right, bottom)``, right and bottom exclusive, of each mask's largest piece; zeros for none.
 
-    Pixels that touch, also at a corner, belong together.
+    Pixels that touch, also at a corner, belong together. Of two equally large pieces the upper one counts.
     """
-    labels = _pieces(inside)
     n, height, width = inside.shape
-    counts = torch.zeros(n, height * width + 1).scatter_add_(
-        1, labels.flatten(1), torch.ones_like(labels.flatten(1), dtype=torch.float)
-    )
-    counts[:, 0] = 0
-    largest = counts.argmax(1)[:, None, None]
-    piece = (labels == largest) & inside
-    rows, columns = piece.any(2).int(), piece.any(1).int()
-    top, left = rows.argmax(1), columns.argmax(1)
-    bottom, right = height - rows.flip(1).argmax(1), width - columns.flip(1).argmax(1)
-    boxes = torch.stack([left, top, right, bottom], 1)
-    return torch.where(piece.flatten(1).any(1)[:, None], boxes, torch.zeros_like(boxes))
+    # Runs of pixels within a row stand for their pixels: there are hundreds of times fewer.
+    edges = np.diff(np.pad(inside.numpy(), ((0, 0), (0, 0), (1, 1))).astype(np.int8), axis=2)
+    line, start = np.nonzero(edges.reshape(n * height, width + 1) == 1)
+    end = np.nonzero(edges.reshape(n * height, width + 1) == -1)[1]
+    label = _connected(*_neighbours(line, start, end, height, width + 2), len(line))
+    sizes = np.bincount(label, weights=end - start, minlength=len(line))
+    picture, row = line // height, line % height
+    boxes = np.zeros((n, 4), np.int64)
+    for i in np.unique(picture):
+        runs = np.flatnonzero(picture == i)
+        piece = runs[label[runs] == runs[sizes[runs].argmax()]]
+        boxes[i] = start[piece].min(), row[piece].min(), end[piece].max(), row[piece].max() + 1
+    return torch.from_numpy(boxes)
 
 
-def _pieces(inside: Bool[Tensor, "n h w"]) -> Int[Tensor, "n h w"]:
-    """A number for every connected piece, 0 outside: the largest index spreads until nothing changes."""
-    n, height, width = inside.shape
-    labels = torch.arange(1.0, height * width + 1).reshape(1, height, width) * inside
+def _neighbours(
+    line: np.ndarray, start: np.ndarray, end: np.ndarray, height: int, stride: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of runs that touch: one, and one in the next line of the same picture."""
+    below = (line + 1) * stride
+    first = np.searchsorted(line * stride + end, below + start, "left")
+    last = np.searchsorted(line * stride + start, below + end, "right")
+    count = np.where(line % height == height - 1, 0, np.maximum(last - first, 0))
+    upper = np.repeat(np.arange(len(line)), count)
+    return upper, np.arange(len(upper)) - np.repeat(count.cumsum() - count, count) + first[upper]
+
+
+def _connected(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
+    """For every run the first one of its piece."""
+    label = np.arange(n)
     while True:
-        spread = max_pool2d(labels[:, None], 3, 1, 1)[:, 0] * inside
-        if torch.equal(spread, labels):
-            return labels.long()
-        # Each label is the index of a pixel of the same piece, whose own label is at least as large: jump there too.
-        jumped = torch.cat([torch.zeros(n, 1, dtype=spread.dtype), spread.flatten(1)], 1)
-        labels = jumped.gather(1, spread.flatten(1).long()).reshape(spread.shape)
+        least = np.minimum(label[a], label[b])
+        spread = label.copy()
+        for ends in (a, b, label[a], label[b]):
+            np.minimum.at(spread, ends, least)
+        # A label is a run of the same piece, whose own label is at most as large: jump there too.
+        spread = spread[spread]
+        if np.array_equal(spread, label):
+            return label
+        label = spread
 
 
 def box_iou(boxes: Int[Tensor, "n 4"], other: Int[Tensor, 4]) -> Float[Tensor, " n"]:

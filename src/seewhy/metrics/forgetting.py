@@ -14,6 +14,9 @@ from torch import Tensor
 from .base import AveragedMetric, Case
 from .randomised import Reset, Twin, forget, layers, twin
 
+BATCH = 16
+"""Noisy pictures explained at once."""
+
 
 @dataclass(frozen=True)
 class Forgetting(AveragedMetric):
@@ -46,7 +49,7 @@ def smoothed(case: Case, model: object, n_samples: int, noise: float, seed: int)
         return case.explain(case.pixels[None], model=model)[:, 0]
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros(len(case.methods or ()), *case.pixels.shape[1:])
-    for _ in range(n_samples):
-        grain = torch.randn(case.pixels.shape, generator=generator) * noise
-        total += case.explain((case.pixels + grain)[None], model=model)[:, 0]
+    for part in torch.arange(n_samples).split(BATCH):
+        grain = torch.stack([torch.randn(case.pixels.shape, generator=generator) for _ in part]) * noise
+        total += case.explain(case.pixels + grain, model=model).sum(1)
     return total / n_samples

@@ -42,21 +42,25 @@ class MaskedConfidence(AveragedMetric):
         """Probability on the whole picture and on the masked ones → per cent."""
 
     def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
-        masks = kept_part(maps, self.keep)
-        read = case.reader("probability")
-        whole = read(case.pixels[None])[0]
-        masked = read_in_batches(
-            read, lambda i: times(case.pixels, masks[i], self.space, case.transform), len(masks), self.batch_size
-        )
+        whole, masked, means = self._read(case, maps)
         values = self.compare(whole, masked)
         return [
-            Score(
-                float(v),
-                {"whole": float(whole), "masked": float(p), "mean_map": round(float(m.mean()), 6)},
-                (float(v),),
-            )
-            for v, p, m in zip(values, masked, masks, strict=True)
+            Score(float(v), {"whole": float(whole), "masked": float(p), "mean_map": round(float(m), 6)}, (float(v),))
+            for v, p, m in zip(values, masked, means, strict=True)
         ]
+
+    def _read(self, case: Case, maps: Float[Tensor, "m h w"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Probability of the whole picture and of the masked ones, and the masks' means; read once for all of us."""
+        key = f"masked {self.keep} {self.space}"
+        known = case.memo.get(key)
+        if known is None or not torch.equal(known[0], maps):
+            masks = kept_part(maps, self.keep)
+            read = case.reader("probability")
+            masked = read_in_batches(
+                read, lambda i: times(case.pixels, masks[i], self.space, case.transform), len(masks), self.batch_size
+            )
+            known = case.memo[key] = (maps, read(case.pixels[None])[0], masked, masks.mean((1, 2)))
+        return known[1], known[2], known[3]
 
 
 def kept_part(maps: Float[Tensor, "m h w"], keep: float) -> Float[Tensor, "m h w"]:

@@ -46,7 +46,7 @@ class MaxBoxAcc(Metric):
         thresholds = torch.arange(self.n_thresholds) / self.n_thresholds
         found = []
         for one in min_max(maps):
-            overlap = torch.cat([box_iou(largest_boxes(one >= t[:, None, None]), box) for t in thresholds.split(25)])
+            overlap = box_iou(largest_boxes(one >= thresholds[:, None, None]), box)
             hits = torch.stack([(overlap >= d).float() for d in self.ious])
             value = float(self.combine(hits.flatten()))
             found.append(Score(value, {"best_iou": float(overlap.max())}, tuple(hits.flatten().tolist())))

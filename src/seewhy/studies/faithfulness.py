@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +14,17 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..attributions import attributions
 from ..classifiers.head import Target
 from ..encoders.base import Look
 from ..errors import DataError, SeeWhyError
 from ..features import Seen, Wish, file_digest, see
 from ..images import read_views
 from ..listener import Listener
-from ..metrics import Metric, metrics
+from ..metrics import Metric
 from ..metrics.base import Case, Explain, upsampled
 from ..metrics.controls import controls
-from ..metrics.deletion import Deletion
 from ..types import Failure
+from .choices import chosen_methods, chosen_metrics, passes
 from .findings import Findings, findings
 from .progress import Progress
 
@@ -32,47 +32,26 @@ if TYPE_CHECKING:
     from ..classifiers.base import Classifier
 
 PROGRESS = "progress.jsonl"
-DEFAULT_METRICS = (
-    "deletion",
-    "deletion_black",
-    "deletion_blur",
-    "insertion",
-    "average_drop",
-    "average_increase",
-    "average_gain",
-    "road",
-    "sparsity",
-)
-VARIANTS: dict[str, Metric] = {"deletion_black": Deletion(fill="black"), "deletion_blur": Deletion(fill="blur")}
+NUMBERS = ("value", "sums", "parts", "settings")
+"""The fields of a record that are the same for the same map."""
 CHUNK = 16
-
-
-def chosen_methods(names: Sequence[str] | None = None) -> dict[str, Explain]:
-    """Attributions by name; left out, those that need no forward pass of their own; ``all`` is all of them."""
-    if names is None:
-        names = [n for n in attributions if attributions[n].cost.startswith("0")]
-    elif list(names) == ["all"]:
-        names = [n for n in attributions if not attributions[n].needs_training]
-    return {n: attributions[n]() for n in names}
-
-
-def chosen_metrics(names: Sequence[str] | None = None, *, with_masks: bool = False) -> dict[str, Metric]:
-    """Metrics by name, among them deletion with other fills; left out, the usual ones."""
-    if names is None:
-        names = [*DEFAULT_METRICS, *(("energy_pointing_game", "pointing_game", "pixel_ap") if with_masks else ())]
-    return {n: VARIANTS[n] if n in VARIANTS else metrics[n]() for n in names}
+SAME = 1e-5
+"""Maps that differ by less than this part of their largest value are one map, and measured once."""
 
 
 @dataclass(frozen=True)
 class FaithfulnessStudy:
     """Measures every method and every control on the same pictures, for the class predicted on each.
 
-    Each number is noted as soon as it is there; stopped in any way, the same study in the same folder goes on.
+    Each number is noted as soon as it is there; stopped in any way, the same study in the same folder goes on. Give
+    the pictures in random order: what has a limit is measured on the first of them, and so on a sample.
 
     Args:
         methods: what makes maps.
         metrics: what judges them.
+        limits: of methods and metrics by name, on how many pictures each is measured at most; the others on all.
         masks: a folder with a mask a picture, of the same stem, an image whose object is not black.
+        most_passes: methods of more forward passes are left out of metrics that explain again and again.
         seed: of the resampling; metrics have their own.
         n_draws: resampled sets of pictures.
         level: of the intervals.
@@ -80,7 +59,9 @@ class FaithfulnessStudy:
 
     methods: Mapping[str, Explain] = field(default_factory=chosen_methods)
     metrics: Mapping[str, Metric] = field(default_factory=chosen_metrics)
+    limits: Mapping[str, int] = field(default_factory=dict)
     masks: Path | None = None
+    most_passes: int = 2
     seed: int = 0
     n_draws: int = 2000
     level: float = 0.95
@@ -94,7 +75,7 @@ class FaithfulnessStudy:
             classifier: whose explanations are judged.
             pictures: file names (or pixels, which are measured anew every time).
             output: folder of ``progress.jsonl``.
-            listener: hears of progress, failures and methods that do not fit the model.
+            listener: hears of progress, a number at a time, of failures and of methods that do not fit the model.
 
         Raises:
             DataError: a name is both a method's and a control's, no picture can be read, or nothing was measured.
@@ -105,13 +86,15 @@ class FaithfulnessStudy:
             raise DataError(f"A method is called {twice[0]!r}, which is a control's name. Rename the method.")
         runner = _Runner(self, classifier, {**self.methods, **known}, listener)
         with Progress(Path(output) / PROGRESS) as progress:
-            total = len(pictures) if isinstance(pictures, Sequence) else None
+            total = sum(map(runner.n_wanted, range(len(pictures)))) if isinstance(pictures, Sequence) else None
             used = list(listener.track(runner.measure(pictures, progress), "Measuring", total))
             done = progress.done
-        rows = [done[key] for keys in used for key in keys if key in done]
+        rows = [done[key] for key in used if key in done]
         if not rows:
             first = f" The first: {listener.failures[0].error}." if listener.failures else ""
-            raise DataError(f"Nothing was measured on {len(used)} pictures.{first} Give pictures that can be read.")
+            raise DataError(
+                f"Nothing was measured on {runner.n_given} pictures.{first} Give pictures that can be read."
+            )
         return findings(
             rows,
             self.metrics,
@@ -122,7 +105,7 @@ class FaithfulnessStudy:
             level=self.level,
             seed=self.seed,
             failures=listener.failures,
-            notes=listener.notes,
+            notes=[*listener.notes, *runner.notes()],
         )
 
 
@@ -135,76 +118,103 @@ class _Runner:
         self.study, self.classifier, self.listener = study, classifier, listener
         self.methods = methods
         self.unfit: set[str] = set()
+        self.n_given = 0
         self._model = _fingerprint(classifier)
+        self._unmasked: Counter[str] = Counter()
 
-    def measure(self, pictures: Iterable[Any], progress: Progress) -> Iterator[list[str]]:
-        """The keys of each picture's numbers, once they are there."""
-        stream = iter(pictures)
+    def measure(self, pictures: Iterable[Any], progress: Progress) -> Iterator[str]:
+        """The keys of all numbers, each once it is there."""
+        stream = enumerate(pictures)
         while chunk := list(itertools.islice(stream, CHUNK)):
-            digests = [file_digest(p) for p in chunk]
-            todo = [p for p, d in zip(chunk, digests, strict=True) if d is None or not self._is_done(d, progress)]
+            self.n_given += len(chunk)
+            digests = [file_digest(p) for _, p in chunk]
+            is_known = [
+                digest is not None and all(key in progress.done for key in self._keys(digest, at))
+                for (at, _), digest in zip(chunk, digests, strict=True)
+            ]
+            todo = [p for (_, p), known in zip(chunk, is_known, strict=True) if not known]
             wish = Wish(features=lambda _index: True, pictures=True)
             fresh = see(self.classifier.encoder, todo, wish=wish, batch_size=CHUNK)
-            for picture, digest in zip(chunk, digests, strict=True):
-                if digest is not None and not any(picture is t for t in todo):
-                    yield self._keys(digest)
+            for (at, picture), digest, known in zip(chunk, digests, is_known, strict=True):
+                if known:
+                    yield from self._keys(digest or "", at)
                     continue
                 seen = next(fresh)
                 if isinstance(seen, Failure):
                     self.listener.failed(seen)
-                    yield []
                     continue
-                self._measure_one(seen, picture, progress)
-                yield self._keys(seen.digest)
+                yield from self._measure_one(seen, picture, at, progress)
 
-    def _is_done(self, digest: str, progress: Progress) -> bool:
-        return all(key in progress.done for key in self._keys(digest))
+    def n_wanted(self, at: int) -> int:
+        """How many numbers the picture in this place is to have."""
+        return sum(1 for _ in self._wanted(at))
 
-    def _keys(self, digest: str) -> list[str]:
-        methods = [n for n in self.methods if n not in self.unfit]
-        return [self._key(digest, method, metric) for metric in self.study.metrics for method in methods]
+    def _wanted(self, at: int) -> Iterator[tuple[str, str]]:
+        """Metric and method of every number that the picture in this place is to have."""
+        for label, metric in self.study.metrics.items():
+            for name, method in self.methods.items():
+                limit = min(self.study.limits.get(n, at + 1) for n in (label, name))
+                if at < limit and name not in self.unfit and not self._is_too_slow(metric, method):
+                    yield label, name
+
+    def _is_too_slow(self, metric: Metric, method: Explain) -> bool:
+        return "methods" in metric.requires and passes(method) > self.study.most_passes
+
+    def _keys(self, digest: str, at: int) -> list[str]:
+        return [self._key(digest, method, label) for label, method in self._wanted(at)]
 
     def _key(self, digest: str, method: str, metric: str) -> str:
         seal = f"{self._model}|{digest}|{method}={_said(self.methods[method])}|{metric}={self.study.metrics[metric]!r}"
         return hashlib.sha256(f"{seal}|{self.study.masks}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
-    def _measure_one(self, seen: Seen, picture: Any, progress: Progress) -> None:
+    def _measure_one(self, seen: Seen, picture: Any, at: int, progress: Progress) -> Iterator[str]:
         assert seen.picture is not None
         assert seen.features is not None
+        wanted: dict[str, list[str]] = {}
+        for label, name in self._wanted(at):
+            wanted.setdefault(label, []).append(name)
         pixels = self.classifier.encoder.pixels([seen.picture.pixels]).contiguous()
         look = Look(seen.features[None], seen.pooled[:1], pixels)
         target = self.classifier.head.probabilities(look.pooled).argmax(1)
-        maps = self._maps(look, target)
-        mask = self._mask(picture)
-        for label, metric in self.study.metrics.items():
-            names = [n for n in maps if self._key(seen.digest, n, label) not in progress.done]
-            if not names or ("mask" in metric.requires and mask is None):
+        maps = self._maps(look, target, {n for names in wanted.values() for n in names})
+        leaders = _leaders(maps)
+        whole = Case.of(self.classifier, pixels[0], int(target), mask=self._mask(picture))
+        for label, names in wanted.items():
+            metric = self.study.metrics[label]
+            if "mask" in metric.requires and whole.mask is None:
+                self._unmasked[label] += 1
                 continue
-            methods = [self.methods[n] for n in names]
-            case = Case.of(self.classifier, pixels[0], int(target), methods=methods, mask=mask)
-            for name, score in zip(names, metric.measure(case, torch.stack([maps[n] for n in names])), strict=True):
-                progress.add(
-                    {
-                        "key": self._key(seen.digest, name, label),
+            names = [n for n in names if n in maps]
+            # What explains again is of the method, not of the map.
+            led = {n: n for n in names} if "methods" in metric.requires else _first_of_group(names, leaders)
+            keys = {n: self._key(seen.digest, n, label) for n in names}
+            new = [n for n in dict.fromkeys(led.values()) if keys[n] not in progress.done]
+            case = replace(whole, methods=[self.methods[n] for n in new])
+            scores = dict(
+                zip(new, metric.measure(case, torch.stack([maps[n] for n in new])) if new else [], strict=True)
+            )
+            for name in names:
+                if keys[name] not in progress.done:
+                    record = {
+                        "key": keys[name],
                         "image": seen.name,
                         "digest": seen.digest,
                         "class": self.classifier.classes[int(target)],
                         "method": name,
+                        "same_as": led[name] if led[name] != name else None,
                         "metric": label,
-                        "value": score.value,
-                        "sums": list(score.sums),
-                        "parts": score.parts,
-                        "settings": score.settings,
                     }
-                )
+                    leader = progress.done.get(keys[led[name]])
+                    progress.add(record | (_of(scores[name]) if leader is None else {k: leader[k] for k in NUMBERS}))
+                yield keys[name]
 
-    def _maps(self, look: Look, target: Tensor) -> dict[str, Tensor]:
-        """Every method's map; a method that does not fit the model is left out from then on, and said so."""
+    def _maps(self, look: Look, target: Tensor, names: set[str]) -> dict[str, Tensor]:
+        """Their maps; a method that does not fit the model is left out from then on, and said so."""
         assert look.pixels is not None
         size = (look.pixels.shape[2], look.pixels.shape[3])
         found = {}
         for name, method in self.methods.items():
-            if name in self.unfit:
+            if name not in names or name in self.unfit:
                 continue
             try:
                 found[name] = upsampled(method(self.classifier, look, Target(target)), size)[0]
@@ -223,6 +233,43 @@ class _Runner:
         view = read_views(found[0], self.classifier.encoder.transform, [None])[0].pixels
         mask = torch.from_numpy(view.max(2) > view.max() / 2)
         return mask if bool(mask.any()) and not bool(mask.all()) else None
+
+    def notes(self) -> list[str]:
+        """What was not measured, and why."""
+        again = [label for label, m in self.study.metrics.items() if "methods" in m.requires]
+        slow = [n for n in self.methods if passes(self.methods[n]) > self.study.most_passes and n not in self.unfit]
+        said = []
+        if again and slow:
+            said.append(
+                f"{', '.join(again)} explain again and again, and were not measured of {', '.join(slow)}, which take "
+                f"more than {self.study.most_passes} forward passes a map."
+            )
+        said += [f"{label} was left out on {n} pictures without a mask." for label, n in self._unmasked.items()]
+        return said
+
+
+def _of(score: Any) -> dict[str, Any]:
+    """A score as part of a record."""
+    found = {"value": score.value, "sums": list(score.sums), "parts": score.parts, "settings": score.settings}
+    return {name: found[name] for name in NUMBERS}
+
+
+def _first_of_group(names: Sequence[str], leaders: Mapping[str, str]) -> dict[str, str]:
+    """For every name the first of these names that has the same map."""
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(leaders[name], name)
+    return {name: first[leaders[name]] for name in names}
+
+
+def _leaders(maps: Mapping[str, Tensor]) -> dict[str, str]:
+    """For every map the first one that is the same."""
+    found: dict[str, str] = {}
+    for name, one in maps.items():
+        bound = SAME * float(one.abs().max())
+        led = (n for n in dict.fromkeys(found.values()) if float((maps[n] - one).abs().max()) <= bound)
+        found[name] = next(led, name)
+    return found
 
 
 def _said(method: Explain) -> str:

@@ -1,24 +1,23 @@
-"""From a study's numbers to its table, its differences and its sentence."""
+"""From a study's numbers to its tables, its ranking and its sentence."""
 
 from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import torch
 
 from ..metrics import Metric
 from ..page import Page
 from ..types import Failure
-from .bootstrap import Paired, kendall_tau, paired
+from .bootstrap import kendall_tau
+from .tables import N_FEWEST, Resampling, Row, table
 
-N_FEWEST = 10
-"""Pictures below which no difference is called real: the bootstrap is too sure of itself on fewer."""
 RANDOM = "random"
 FILLS = {"mean": "deletion", "black": "deletion_black", "blur": "deletion_blur"}
+N_NAMED = 3
+"""Methods that the sentence names at either end."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Findings(Page):
 
 
 def findings(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Row],
     metrics: Mapping[str, Metric],
     methods: Sequence[str],
     controls: Sequence[str],
@@ -48,7 +47,7 @@ def findings(
     failures: Sequence[Failure] = (),
     notes: Sequence[str] = (),
 ) -> Findings:
-    """Table, differences, agreement between fills, and the sentence.
+    """Tables, ranking, differences, agreement between fills, and the sentence.
 
     Args:
         rows: a study's records.
@@ -62,13 +61,14 @@ def findings(
         failures: pictures that could not be read.
         notes: what else is to be said.
     """
-    names = [*methods, *controls]
+    names, how = [*methods, *controls], Resampling(n_draws, level, seed)
     tables = {}
     for label, metric in metrics.items():
-        table = _table(label, metric, rows, names, set(controls), n_draws, level, seed)
-        if table is not None:
-            tables[label] = table
-    agreement = _agreement(tables, methods)
+        one = table(label, metric, rows, names, set(controls), how)
+        if one is not None:
+            tables[label] = one
+    same = _same(rows, metrics, names)
+    ranked = ranking(tables.values(), methods)
     return Findings(
         {
             "study": "faithfulness",
@@ -76,9 +76,11 @@ def findings(
             "n": max((t["n"] for t in tables.values()), default=0),
             "methods": list(methods),
             "controls": list(controls),
-            "sentence": sentence(tables, methods),
+            "sentence": sentence(tables.values(), ranked, same),
+            "ranking": ranked,
+            "same": same,
             "metrics": list(tables.values()),
-            "fills": agreement,
+            "fills": _agreement(tables, methods),
             "settings": {"seed": seed, "n_draws": n_draws, "level": level, "class": "predicted"},
             "notes": list(notes),
             "failures": [f.to_json() for f in failures],
@@ -86,73 +88,56 @@ def findings(
     )
 
 
-def _table(
-    label: str,
-    metric: Metric,
-    rows: Sequence[dict[str, Any]],
-    names: Sequence[str],
-    controls: set[str],
-    n_draws: int,
-    level: float,
-    seed: int,
-) -> dict[str, Any] | None:
-    """One metric: every method's number with its interval, on the pictures where all were measured."""
-    found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+def _same(rows: Iterable[Row], metrics: Mapping[str, Metric], names: Sequence[str]) -> list[list[str]]:
+    """Methods whose maps were the same on every picture where both were measured, in groups."""
+    leaders: dict[str, set[str | None]] = defaultdict(set)
     for row in rows:
-        if row["metric"] == label:
-            found[row["digest"]][row["method"]] = row
-    whole = [by_name for by_name in found.values() if all(n in by_name for n in names)]
-    if not whole:
-        return None
-    sums = torch.tensor([[by_name[n]["sums"] for n in names] for by_name in whole], dtype=torch.double)
-    resampled = paired(sums, metric.combine, n_draws=n_draws, level=level, seed=seed)
-    settings = {k: v for k, v in whole[0][names[0]]["settings"].items() if k != "target"}
-    lines = []
-    for i, name in enumerate(names):
-        low, high = resampled.interval(i)
-        line = {
-            "method": name,
-            "control": name in controls,
-            "value": float(resampled.values[i]),
-            "interval": [low, high],
-        }
-        if "mean_map" in whole[0][name]["parts"]:
-            line["mean_map"] = sum(w[name]["parts"]["mean_map"] for w in whole) / len(whole)
-        lines.append(line)
-    return {
-        "metric": label,
-        "family": metric.family,
-        "higher_is_better": metric.higher_is_better,
-        "n": len(whole),
-        "rows": lines,
-        "differences": _differences(resampled, names, controls, metric.higher_is_better, len(whole)),
-        "settings": settings,
-    }
+        # A metric that explains again measures every method by itself, and so says nothing here.
+        if "methods" not in metrics[row["metric"]].requires:
+            leaders[row["method"]].add(row["same_as"])
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        led = leaders.get(name, {None})
+        leader = next(iter(led)) if len(led) == 1 else None
+        groups.setdefault(leader or name, []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
-def _differences(
-    resampled: Paired, names: Sequence[str], controls: set[str], higher_is_better: bool, n: int
-) -> list[dict[str, Any]]:
-    """Every pair with at least one method in it."""
-    found = []
-    for i, j in itertools.combinations(range(len(names)), 2):
-        if names[i] in controls:
-            continue
-        difference, interval, apart = resampled.difference(i, j)
-        real = apart and n >= N_FEWEST
-        better = (names[i] if (difference > 0) is higher_is_better else names[j]) if real else None
-        found.append(
-            {
-                "a": names[i],
-                "b": names[j],
-                "control": names[j] in controls,
-                "difference": difference,
-                "interval": list(interval),
-                "real": real,
-                "better": better,
-            }
-        )
-    return found
+@dataclass
+class _Standing:
+    """A method against the others and against the random map, on metrics of faithfulness."""
+
+    method: str
+    won: int = 0
+    lost: int = 0
+    compared: int = 0
+    over_random: list[str] = field(default_factory=list)
+    under_random: list[str] = field(default_factory=list)
+    judged: list[str] = field(default_factory=list)
+
+
+def ranking(tables: Iterable[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Methods by real differences won less those lost against other methods on metrics of faithfulness, best first.
+
+    Pairs that share too few pictures are not counted; methods without any other pair come last. ``over_random`` and
+    ``under_random`` are the metrics on which the difference to the random map is real.
+    """
+    standings = {name: _Standing(name) for name in methods}
+    judges = [t for t in tables if t["family"] == "faithfulness"]
+    pairs = [(t["metric"], d) for t in judges for d in t["differences"] if d["n"] >= N_FEWEST]
+    for label, d in pairs:
+        first = standings[d["a"]]
+        if d["b"] == RANDOM:
+            first.judged.append(label)
+            if d["real"]:
+                (first.over_random if d["better"] == d["a"] else first.under_random).append(label)
+        if not d["control"]:
+            for one in (first, standings[d["b"]]):
+                one.compared += 1
+                one.won += d["real"] and d["better"] == one.method
+                one.lost += d["real"] and d["better"] != one.method
+    ordered = sorted(standings.values(), key=lambda s: (not s.compared, (s.lost - s.won) / max(1, s.compared)))
+    return [asdict(one) for one in ordered]
 
 
 def _agreement(tables: Mapping[str, dict[str, Any]], methods: Sequence[str]) -> dict[str, float] | None:
@@ -160,51 +145,77 @@ def _agreement(tables: Mapping[str, dict[str, Any]], methods: Sequence[str]) -> 
     if len(methods) < 2:
         return None
     values = {
-        fill: [r["value"] for r in tables[label]["rows"] if not r["control"]]
+        fill: {r["method"]: r["value"] for r in tables[label]["rows"] if not r["control"]}
         for fill, label in FILLS.items()
         if label in tables
     }
-    pairs = itertools.combinations(values, 2)
-    return {f"{a}, {b}": round(kendall_tau(values[a], values[b]), 4) for a, b in pairs} or None
+    found = {}
+    for a, b in itertools.combinations(values, 2):
+        both = [n for n in methods if n in values[a] and n in values[b]]
+        found[f"{a}, {b}"] = round(kendall_tau([values[a][n] for n in both], [values[b][n] for n in both]), 4)
+    return found or None
 
 
-def sentence(tables: Mapping[str, dict[str, Any]], methods: Sequence[str]) -> str:
-    """Which differences are real, in one sentence."""
-    n = max((t["n"] for t in tables.values()), default=0)
+def sentence(tables: Iterable[dict[str, Any]], ranked: Sequence[dict[str, Any]], same: Sequence[Sequence[str]]) -> str:
+    """Which differences are real, in one sentence.
+
+    Args:
+        tables: one a metric.
+        ranked: :func:`ranking`.
+        same: groups of methods with the same maps, whose differences are not counted.
+    """
+    tables = list(tables)
+    n = max((t["n"] for t in tables), default=0)
     if n < N_FEWEST:
-        return f"{n} pictures are too few to call any difference real; give at least {N_FEWEST}."
-    pairs = [(label, d) for label, t in tables.items() for d in t["differences"] if not d["control"]]
+        are = "picture is" if n == 1 else "pictures are"
+        return f"{n} {are} too few to call any difference real; give at least {N_FEWEST}."
+    together = [set(group) for group in same]
+    pairs = [
+        (t["metric"], d)
+        for t in tables
+        for d in t["differences"]
+        if not d["control"] and d["n"] >= N_FEWEST and not any({d["a"], d["b"]} <= group for group in together)
+    ]
     real = [(label, d) for label, d in pairs if d["real"]]
     if not pairs:
-        first = "There is only one method"
+        first = "There are no two methods with different maps"
     elif not real:
         first = f"None of the {len(pairs)} differences between methods is real"
+    elif len(ranked) > N_NAMED:
+        first = f"{len(real)} of {len(pairs)} differences between methods are real"
     else:
         first = f"{len(real)} of {len(pairs)} differences between methods are real: {_named(real)}"
-    return f"On {n} pictures: {first}; {_against_random(tables, methods)}."
+    return f"On {n} pictures: {first}; {_against_random(ranked, together)}."
 
 
-def _named(real: Sequence[tuple[str, dict[str, Any]]], most: int = 6) -> str:
+def _named(real: Sequence[tuple[str, dict[str, Any]]]) -> str:
     """Winners and losers, metric by metric."""
     by_pair: dict[tuple[str, str], list[str]] = defaultdict(list)
     for label, d in real:
         loser = d["b"] if d["better"] == d["a"] else d["a"]
         by_pair[d["better"], loser].append(label)
     ordered = sorted(by_pair.items(), key=lambda item: -len(item[1]))
-    said = [f"{a} is better than {b} on {', '.join(labels)}" for (a, b), labels in ordered[:most]]
-    return "; ".join(said) + (f"; and {len(ordered) - most} more pairs" if len(ordered) > most else "")
+    return "; ".join(f"{a} is better than {b} on {', '.join(labels)}" for (a, b), labels in ordered)
 
 
-def _against_random(tables: Mapping[str, dict[str, Any]], methods: Sequence[str]) -> str:
-    """On which metrics of faithfulness each method beats the random map."""
-    judged = [t for t in tables.values() if t["family"] == "faithfulness"]
-    said = []
-    for name in methods:
-        won = [t["metric"] for t in judged if any(_beats(d, name) for d in t["differences"])]
-        every = len(won) == len(judged)
-        said.append(f"{name} {'on every one' if every else 'on ' + ', '.join(won) if won else 'on none'}")
-    return f"of {len(judged)} metrics of faithfulness, better than a random map is {', '.join(said)}"
-
-
-def _beats(difference: dict[str, Any], name: str) -> bool:
-    return difference["a"] == name and difference["b"] == RANDOM and difference["better"] == name
+def _against_random(ranked: Sequence[dict[str, Any]], same: Sequence[set[str]]) -> str:
+    """How many metrics of faithfulness say that a method beats the random map: each, or the ends of a long list."""
+    ranked = [e for e in ranked if e["judged"]]
+    if not ranked:
+        return "no metric of faithfulness was measured on enough pictures"
+    if len(ranked) <= N_NAMED:
+        said = [f"{e['method']} on {len(e['over_random'])} of {len(e['judged'])}" for e in ranked]
+        return f"better than a random map is {', '.join(said)} metrics of faithfulness"
+    # Of methods with the same maps the first stands for all.
+    names = [e["method"] for e in ranked]
+    distinct = [n for i, n in enumerate(names) if not any({n, other} <= group for group in same for other in names[:i])]
+    every = [e["method"] for e in ranked if len(e["over_random"]) == len(e["judged"])]
+    never = [e["method"] for e in ranked if not e["over_random"]]
+    ends = (
+        f"most differences on metrics of faithfulness are won by {', '.join(distinct[:N_NAMED])}, "
+        f"most lost by {', '.join(distinct[: -N_NAMED - 1 : -1])}"
+    )
+    return (
+        f"{ends}; better than a random map on every one of them: {', '.join(every) or 'none'}; "
+        f"on none of them: {', '.join(never) or 'none'}"
+    )
