@@ -51,13 +51,17 @@ def _listing() -> list[dict[str, Any]]:
 
 
 def facts(page: Path) -> str:
-    """One method's paper, needs, cost and defaults."""
-    row = next(r for r in _listing() if r["name"] == page.stem)
+    """Paper, needs, cost and defaults of what is registered under the page's name, family by family."""
+    classes = method_classes(page.stem)
+    return "\n".join(_facts(row, classes[row["family"]]) for row in _listing() if row["name"] == page.stem)
+
+
+def _facts(row: dict[str, Any], cls: Any) -> str:
     head = table(("", ""), [(k, row[k]) for k in ("family", "paper", "needs")] + [("forward passes", row["cost"])])
-    fields = dataclasses.fields(method_class(page.stem))
+    fields = dataclasses.fields(cls)
     if not fields:
         return f"{head}\nIt has no parameters.\n"
-    return f"{head}\n{table(('parameter', 'default'), [(f'`{f.name}`', f'`{f.default!r}`') for f in fields])}"
+    return f"{head}\n{table(('parameter', 'default'), [(f'`{f.name}`', f'`{_default(f)!r}`') for f in fields])}"
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -67,7 +71,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 def docstring(page: Path) -> str:
     """What the class says of itself, for pages without a text of their own."""
-    text = inspect.cleandoc(method_class(page.stem).__doc__ or "")
+    text = inspect.cleandoc(next(iter(method_classes(page.stem).values())).__doc__ or "")
     text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text).replace("``", "`")
     body, *sections = re.split(r"^(Args|Raises|Attributes|Examples?|Note):\n", text, flags=re.MULTILINE)
     said = dict(zip(sections[::2], sections[1::2], strict=True))
@@ -76,18 +80,16 @@ def docstring(page: Path) -> str:
     return "\n\n".join(part.strip() for part in (body, items) if part.strip()) + "\n"
 
 
-def method_class(name: str) -> Any:
-    """The class registered under a name, whatever its family."""
+def method_classes(name: str) -> dict[str, Any]:
+    """The classes registered under a name, by family."""
     from seewhy.attributions import attributions
     from seewhy.classifiers import classifiers
     from seewhy.metrics import metrics
-    from seewhy.prototypes import prototypes
+    from seewhy.prototypes import prototypes, reasons
 
-    registries: tuple[Any, ...] = (attributions, classifiers, metrics, prototypes)
-    for registry in registries:
-        if name in registry:
-            return registry[name]
-    raise KeyError(name)
+    registries: dict[str, Any] = {"classifier": classifiers, "where": attributions, "metric": metrics}
+    registries |= {"like what": prototypes, "because": reasons}
+    return {family: registry[name] for family, registry in registries.items() if name in registry}
 
 
 def rules(page: Path) -> str:
@@ -111,13 +113,68 @@ def tolerances(page: Path) -> str:
     return table(("precision", "largest difference"), [(k, f"{v:g}") for k, v in TOLERANCE.items()])
 
 
+def reproductions(page: Path) -> str:
+    """What each paper claims and what showed here, from ``reproductions/results/``: a summary, then paper by paper."""
+    sys.path.insert(0, str(ROOT / "reproductions"))
+    try:
+        from claims import VERDICTS, read_report
+    finally:
+        sys.path.pop(0)
+    reports = [read_report(path) for path in sorted((ROOT / "reproductions" / "results").glob("*.json"))]
+    counts = [
+        (
+            f"[{r.title}](#{anchor(r.title)})",
+            f"[`{r.name}`](../reproductions/{r.name}.py)",
+            r.paper,
+            *(sum(c.verdict == v for c in r.claims) for v in VERDICTS),
+        )
+        for r in reports
+    ]
+    return "\n".join([table(("question", "script", "paper", *VERDICTS), counts), *map(_reproduction, reports)])
+
+
+def _reproduction(report: Any) -> str:
+    """One paper's section."""
+    rows = [
+        (f"*{c.section}*: {c.claim}" if c.section else c.claim, c.rule, f"{c.measured}; n = {c.n}", f"**{c.verdict}**")
+        for c in report.claims
+    ]
+    about = {
+        "Pictures": report.data,
+        "Model": report.model,
+        "Run": f"{report.machine}, {duration(report.seconds)}, seed {report.seed}",
+    }
+    parts = [
+        f"## {report.title}\n\n{report.paper}.\n\n```bash\n{report.command}\n```\n",
+        "".join(f"- {key}: {text}\n" for key, text in about.items()),
+        table(("the paper's claim", "rule", "measured", "verdict"), rows),
+    ]
+    if report.differences:
+        parts.append("Other than in the paper:\n\n" + "".join(f"- {text}\n" for text in report.differences))
+    return "\n".join(parts)
+
+
+def anchor(title: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def duration(seconds: float) -> str:
+    """In words.
+
+    >>> duration(43), duration(620)
+    ('43 seconds', '10 minutes')
+    """
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
 def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 BLOCKS: dict[str, Callable[[Path], str]] = {
-    f.__name__: f for f in (families, methods, facts, docstring, rules, terms, tolerances)
+    f.__name__: f for f in (families, methods, facts, docstring, rules, terms, tolerances, reproductions)
 }
 
 
