@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..encoders.base import TextTower
+from .votes import Votes
 
 
 class Feature(Protocol):
@@ -41,7 +42,15 @@ class Projected:
 
 
 class Head(nn.Module):
-    """``logits = scale · feature(pooled) · weightᵀ + bias``."""
+    """``logits = scale · feature(pooled) · weightᵀ + bias``, or ``scale · votes(feature(pooled) · weightᵀ) + bias``.
+
+    Args:
+        feature: what is done to pooled features first.
+        weight: a row a class; with ``votes``, a row a picture.
+        bias: a number a class; left out, 0.
+        scale: of the logits.
+        votes: how the pictures' similarities become the classes' logits.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -49,17 +58,22 @@ class Head(nn.Module):
     def __init__(
         self,
         feature: Feature,
-        weight: Float[Tensor, "k d"],
+        weight: Float[Tensor, "r d"],
         bias: Float[Tensor, " k"] | None = None,
         scale: float = 1.0,
+        votes: Votes | None = None,
     ) -> None:
         super().__init__()
         self.feature = feature
         self.scale = scale
+        self.votes = votes
+        n_classes = len(weight) if votes is None else votes.n_classes
         self.register_buffer("weight", weight.detach().clone())
-        self.register_buffer("bias", torch.zeros(len(weight)) if bias is None else bias.detach().clone())
+        self.register_buffer("bias", torch.zeros(n_classes) if bias is None else bias.detach().clone())
 
     def forward(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b k"]:
+        if self.votes is not None:
+            return self.scale * self.votes(self.feature(pooled) @ self.weight.T) + self.bias
         return self.scale * self.feature(pooled) @ self.weight.T + self.bias
 
     def probabilities(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b k"]:
@@ -69,8 +83,13 @@ class Head(nn.Module):
     def slope(self, pooled: Float[Tensor, "b p"], target: Target) -> Float[Tensor, "b p"]:
         """``v`` with ``target's logit, less the mean over classes, = v · pooled + const`` on these pictures.
 
-        For a map pooled by the mean, ``v · A_ij / (h w)`` is then the part of cell ``ij``, and the parts add up.
+        For a map pooled by the mean, ``v · A_ij / (h w)`` is then the part of cell ``ij``, and the parts add up. With
+        votes, ``log Σ exp(s_i) = Σ p_i s_i + H(p)``, and the entropy of each picture's part ``p`` is in the constant.
         """
+        if self.votes is not None:
+            with torch.no_grad():
+                part = self.votes.within(self.feature(pooled) @ self.weight.T)
+            return self.feature.slope(pooled, self.scale * (part * target.over(self.votes)) @ self.weight)
         rows = self.scale * target.of(self.weight - self.weight.mean(0))
         return self.feature.slope(pooled, rows)
 
@@ -99,6 +118,11 @@ class Target:
     def __call__(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
         mine = logits.gather(1, self.index[:, None])[:, 0]
         return mine if self.against is None else mine - logits.gather(1, self.against[:, None])[:, 0]
+
+    def over(self, votes: Votes) -> Float[Tensor, "b n"]:
+        """What each voting picture's class counts: 1 for the target, less the mean over classes or the other class."""
+        mine = (votes.owner == self.index[:, None]).float()
+        return mine - (1 / votes.n_classes if self.against is None else (votes.owner == self.against[:, None]).float())
 
     def of(self, weight: Float[Tensor, "k d"]) -> Float[Tensor, "b d"]:
         """The direction of the target in a linear layer."""

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from .method_options import Set
 from .options import DescriptionFile, EncoderName, EngineName, Json, Quiet, Store, open_store, read_descriptions
+
+if TYPE_CHECKING:
+    from ..classifiers import Recipe
 
 EXAMPLES = """
 Examples:\n
   seewhy fit photos/ -o birds\n
   seewhy fit birds.csv -o birds --descriptions birds.json\n
   seewhy fit train/ -o birds --validation val/\n
-  seewhy fit photos/ -o birds --encoder open_clip:ViT-B-32/openai --solver svm
+  seewhy fit photos/ -o birds --encoder open_clip:ViT-B-32/openai --solver svm\n
+  seewhy fit photos/ -o birds --method neighbours --set k=20
 """
 
 
@@ -27,17 +33,29 @@ def fit(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The classifier's folder.", show_default=False)],
+    method: Annotated[
+        str, typer.Option("--method", "-M", help="How it is made, by its name. See: seewhy methods.")
+    ] = "linear",
+    setting: Set = None,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     descriptions: DescriptionFile = None,
-    solver: Annotated[Literal["logistic", "svm"], typer.Option(help="The linear classifier.")] = "logistic",
+    solver: Annotated[
+        Literal["logistic", "svm"] | None, typer.Option(help="The linear classifier.", show_default="logistic")
+    ] = None,
     n_crops: Annotated[
-        int, typer.Option(min=0, help="Random crops and flips a picture, beside the picture itself.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            min=0, help="Random crops and flips a picture, beside the picture itself.", show_default="the method's own"
+        ),
+    ] = None,
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Weigh classes alike, whatever their number of pictures.")
     ] = False,
-    held_out: Annotated[float, typer.Option(min=0, max=0.9, help="Part held out to choose and to measure.")] = 0.2,
+    held_out: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.9, help="Part held out to choose and to measure.", show_default="the method's own"),
+    ] = None,
     image_column: Annotated[str, typer.Option(help="A table's column of file names.")] = "image",
     label_column: Annotated[str, typer.Option(help="A table's column of classes.")] = "label",
     validation: Annotated[
@@ -48,39 +66,80 @@ def fit(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of splits and crops.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of splits and crops.", show_default="0")] = None,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make a classifier of your pictures, on frozen features. Run again, it goes on where it was stopped."""
-    from ..classifiers.linear import Linear
+    """Make a classifier of your pictures. Run again, it goes on where it was stopped."""
     from ..data import load_samples
     from ..encoders.find import encoder as find
+    from .method_options import settings
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
+    named: dict[str, Any] = {"solver": solver, "n_crops": n_crops, "held_out": held_out, "seed": seed}
+    named |= {"class_weight": "balanced" if balanced else None}
+    recipe = _recipe(method, {name: v for name, v in named.items() if v is not None}, settings(setting))
     words = read_descriptions(descriptions)
     samples = load_samples(data, image=image_column, label=label_column)
     chosen_on = None if validation is None else load_samples(validation, image=image_column, label=label_column)
-    recipe = Linear(
-        solver=solver, n_crops=n_crops, class_weight="balanced" if balanced else None, held_out=held_out, seed=seed
-    )
-    classifier = recipe.fit(
-        find(encoder, engine=engine),
-        samples,
-        validation=chosen_on,
-        descriptions=words,
-        store=open_store(store),
-        listener=terminal,
-    )
+    checkpoint = output.parent / f".{output.name}.checkpoint"
+    asked = _asked(recipe, {"validation": chosen_on, "descriptions": words, "checkpoint": checkpoint})
+    looked = find(encoder, engine=engine)
+    classifier = recipe.fit(looked, samples, **asked, store=open_store(store), listener=terminal)
     classifier.save(output)
+    for kept in output.parent.glob(f"{checkpoint.name}*"):
+        kept.unlink()
+    measures = classifier.measures
     if as_json:
-        print(json.dumps({"model": str(output), **classifier.measures}, ensure_ascii=False))
+        print(json.dumps({"model": str(output), **measures}, ensure_ascii=False))
     else:
         print(f"{output}: {len(classifier.classes)} classes, {classifier.trained_on}")
-        accuracy = classifier.measures["held_out_accuracy"]
-        if accuracy is not None:
+        if measures.get("held_out_accuracy") is not None:
             held = "validation pictures" if validation else "pictures held out while choosing"
-            print(f"right on {accuracy:.1%} of {classifier.measures['n_held_out']} {held}")
-    raise typer.Exit(terminal.exit_code(classifier.measures["n_pictures"]))
+            print(f"right on {measures['held_out_accuracy']:.1%} of {measures['n_held_out']} {held}")
+    raise typer.Exit(terminal.exit_code(measures.get("n_pictures", len(samples))))
+
+
+def _recipe(name: str, named: dict[str, Any], given: dict[str, str]) -> Any:
+    """The recipe with its fields, from options of their own and from ``--set``.
+
+    Raises:
+        UnknownNameError: there is no such recipe or field.
+        InputError: the recipe is not fitted on pictures, an option is none of its fields, or a value is not one.
+    """
+    from typing import cast
+
+    from ..attributions.settings import configured, settings_of
+    from ..classifiers import classifiers
+    from ..errors import InputError
+
+    found: type[Recipe] = classifiers[name]
+    if not hasattr(found, "fit"):
+        able = ", ".join(n for n in classifiers if hasattr(classifiers[n], "fit"))
+        raise InputError(f"{name} is not made from pictures. One of {able} was expected. Use it with explain --labels.")
+    known = [s.name for s in settings_of(cast(Any, found))]
+    option = {"class_weight": "--balanced"}
+    for field in named:
+        if field not in known:
+            written = option.get(field, "--" + field.replace("_", "-"))
+            raise InputError(f"{name} was given {written}. It has {', '.join(known)}. Leave it out.")
+        if field in given:
+            raise InputError(f"{field} was given twice, as an option and with --set. Keep one of them.")
+    return configured(cast(Any, found), {**named, **given})
+
+
+def _asked(recipe: Any, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Of these arguments those the recipe's ``fit`` takes.
+
+    Raises:
+        InputError: one was given that it does not take.
+    """
+    from ..errors import InputError
+
+    known = inspect.signature(recipe.fit).parameters
+    for name, value in wanted.items():
+        if name not in known and value is not None and name != "checkpoint":
+            raise InputError(f"{recipe.name} takes no {name}. Leave --{name} out, or use --method linear.")
+    return {name: value for name, value in wanted.items() if name in known}

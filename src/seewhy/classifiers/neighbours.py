@@ -1,0 +1,264 @@
+"""Nearest neighbours: a picture is what the user's pictures most like it are."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..data import Sample, Samples
+from ..descriptions.base import Descriptions
+from ..encoders.base import Encoder
+from ..errors import InputError
+from ..features import see
+from ..listener import Listener
+from ..store import FeatureStore
+from ..types import Crop, Failure
+from . import classifiers
+from .base import Classifier, One
+from .head import Head
+from .jitter import random_crops
+from .linear_pictures import HoldOut, Pictures, look_at, patch_evidence
+from .normalise import Normalise
+from .recipe import Recipe
+from .votes import Votes, class_logits, nearest_scores
+
+KS = (1, 3, 5, 10, 20, 50, 100)
+TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2)
+"""Of a vote: a picture whose cosine is larger by the temperature counts e times as much."""
+
+SCALES = tuple(2.0 ** (e / 4) for e in range(-12, 13))
+N_ASKED = 2000
+"""Pictures that are left out in turn to choose on; more change little and cost a product with all others each."""
+
+
+@classifiers.register
+@dataclass(frozen=True)
+class Neighbours(Recipe):
+    """The ``k`` nearest pictures vote, each with ``exp(cosine / temperature)`` (weighted k-nearest neighbours).
+
+    ``logit_c = scale · log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)``, see :class:`~seewhy.classifiers.votes.Votes`; with the
+    weights of Wu et al. (2018), section 3.4, who take k = 200 and T = 0.07. Here ``k`` and ``T`` are those with the
+    best leave-one-out accuracy on the training pictures, equals by likelihood, and ``scale`` is that of the largest
+    leave-one-out likelihood, so that probabilities are calibrated. A picture's own crops and byte-for-byte copies are
+    left out with it. Differences from Wu et al.: the nearest picture of every class always votes, so that every
+    class has a finite logit to be explained.
+
+    The head is differentiable, so every attribution works on it; which pictures voted, and with what share, is
+    :func:`voters`.
+
+    Args:
+        k: pictures that vote; left out, chosen.
+        temperature: of the vote; left out, chosen.
+        n_crops: random crops a picture, which vote too.
+        power: exponent of the signed power.
+        held_out: part of the pictures on which the figures on the card are measured.
+        n_bank: pictures whose patches are kept as evidence.
+        seed: of split and crops.
+    """
+
+    name: ClassVar[str] = "neighbours"
+    paper: ClassVar[str] = "Wu et al. 2018, arXiv:1805.01978"
+    needs: ClassVar[str] = "pictures in classes"
+
+    k: int | None = None
+    temperature: float | None = None
+    n_crops: int = 0
+    power: float = 1.0
+    held_out: float = 0.2
+    n_bank: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.k is not None and self.k < 1) or (
+            self.temperature is not None and not 0 < self.temperature < math.inf
+        ):
+            raise InputError(
+                f"neighbours was given k={self.k} and temperature={self.temperature}. "
+                "1 or more, and more than 0, were expected. Leave them out to have them chosen."
+            )
+
+    def fit(
+        self,
+        encoder: Encoder,
+        samples: Samples,
+        *,
+        validation: Samples | None = None,
+        descriptions: Descriptions | None = None,
+        store: FeatureStore | None = None,
+        listener: Listener | None = None,
+    ) -> Classifier:
+        """Look at the pictures, and choose how many vote.
+
+        Args:
+            encoder: frozen.
+            samples: pictures with classes.
+            validation: pictures on which the figures are measured, instead of on a part of ``samples``.
+            descriptions: of the same classes, as words evidence.
+            store: where looks are kept.
+            listener: hears of progress, notes and failures.
+
+        Raises:
+            DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
+        """
+        listener = listener or Listener()
+        if descriptions is not None:
+            descriptions = descriptions.limited_to(samples.classes)
+        held_out = HoldOut(self.held_out, self.seed, validation)
+        pictures = look_at(encoder, samples, held_out, store=store, listener=listener, views=self._views)
+        chosen = self._choose(pictures)
+        trial = self._classifier(encoder, pictures, ~pictures.held, chosen)
+        plain = self._classifier(encoder, pictures, pictures.final, chosen)
+        evidence = patch_evidence(trial, plain, pictures, self.n_bank, store, listener)
+        measures = {**_measures(trial, pictures, chosen), "notes": list(listener.notes)}
+        measures["failures"] = [f.to_json() for f in listener.failures]
+        done = replace(plain, **evidence, held_out=pictures.held_out(), measures=measures)
+        return done if descriptions is None else done.with_descriptions(descriptions, store)
+
+    def _views(self, sample: Sample) -> Sequence[Crop | None]:
+        """Crops by file name, so that adding pictures leaves those of the others as they were."""
+        name = zlib.crc32(Path(sample.image).name.encode("utf-8", "surrogateescape"))
+        return [None, *random_crops(self.n_crops, self.seed, name)]
+
+    def _choose(self, pictures: Pictures) -> _Choice:
+        """``k``, temperature and scale, by leaving each training picture out in turn."""
+        x, y, picture = pictures.rows(~pictures.held)
+        x = Normalise(self.power, l2=True)(x)
+        digests: dict[str, int] = {}
+        same = torch.tensor([digests.setdefault(pictures.seen[i].digest, i) for i in picture.tolist()])
+        first = torch.cat([torch.ones(1, dtype=torch.bool), picture[1:] != picture[:-1]]).nonzero()[:, 0]
+        drawn = torch.randperm(len(first), generator=torch.Generator().manual_seed(self.seed))[:N_ASKED]
+        asked = first[drawn.sort().values]
+        counts = torch.bincount(y[first], minlength=len(pictures.classes))
+        asked = asked[counts[y[asked]] > 1]  # the only picture of a class cannot be right when it is left out
+        ks = KS if self.k is None else (self.k,)
+        found = [_left_out(x, y, same, part, len(pictures.classes), max(ks)) for part in asked.split(256)]
+        near = [torch.cat(parts) for parts in zip(*found, strict=True)] if found else None
+        if near is None:
+            return _Choice(ks[0], self.temperature or 0.07, 1.0, None)
+        temperatures = TEMPERATURES if self.temperature is None else (self.temperature,)
+        tries = [_tried(near, y[asked], k, t) for k in ks for t in temperatures]
+        return max(tries, key=lambda c: (round(c.accuracy or 0.0, 6), c.likelihood))
+
+    def _classifier(self, encoder: Encoder, pictures: Pictures, of: Tensor, chosen: _Choice) -> Classifier:
+        feature = Normalise(self.power, l2=True)
+        x, y, picture = pictures.rows(of)
+        names = tuple(pictures.items[i].image for i in picture.tolist())
+        votes = Votes(y, len(pictures.classes), chosen.k, names)
+        head = Head(feature, feature(x) / chosen.temperature, scale=chosen.scale, votes=votes)
+        origin = f"{int(pictures.final.sum()):,} of your pictures, {len(pictures.classes)} classes"
+        origin += f"; the {chosen.k} nearest vote"
+        return Classifier(self.name, self.parameters(), encoder, pictures.classes, head, trained_on=origin)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What was chosen, and its leave-one-out figures."""
+
+    k: int
+    temperature: float
+    scale: float
+    accuracy: float | None
+    likelihood: float = -math.inf
+
+
+def _left_out(
+    x: Float[Tensor, "n d"],
+    y: Int[Tensor, " n"],
+    same: Int[Tensor, " n"],
+    asked: Int[Tensor, " q"],
+    n_classes: int,
+    k: int,
+) -> tuple[Float[Tensor, "q m"], Int[Tensor, "q m"], Float[Tensor, "q c"]]:
+    """The nearest of each asked row, none of the same picture."""
+    scores = x[asked] @ x.T
+    scores[same[asked][:, None] == same[None]] = -torch.inf
+    return nearest_scores(scores, y, n_classes, k)
+
+
+def _tried(near: Sequence[Tensor], labels: Int[Tensor, " q"], k: int, temperature: float) -> _Choice:
+    """Leave-one-out accuracy of a choice, and the scale with the largest likelihood."""
+    top, whose, best = near
+    logits = class_logits(top / temperature, whose, best / temperature, k)
+    accuracy = float((logits.argmax(1) == labels).float().mean())
+    likelihoods = [float(-torch.nn.functional.cross_entropy(s * logits, labels)) for s in SCALES]
+    at = max(range(len(SCALES)), key=likelihoods.__getitem__)
+    return _Choice(k, temperature, SCALES[at], accuracy, likelihoods[at])
+
+
+def _measures(trial: Classifier, pictures: Pictures, chosen: _Choice) -> dict[str, Any]:
+    held = pictures.held_out()
+    right = None
+    if held is not None:
+        right = float((trial.head.probabilities(held.pooled).argmax(1) == held.labels).float().mean())
+    return {
+        "held_out_accuracy": None if right is None else round(right, 4),
+        "n_held_out": int(pictures.held.sum()),
+        "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
+        "n_pictures": int(pictures.final.sum()),
+        "leave_one_out_accuracy": None if chosen.accuracy is None else round(chosen.accuracy, 4),
+        "k": chosen.k,
+        "temperature": chosen.temperature,
+        "scale": round(chosen.scale, 4),
+    }
+
+
+@dataclass(frozen=True)
+class Voter:
+    """One of the user's pictures that took part in a decision.
+
+    Attributes:
+        image: its file name.
+        label: its class.
+        cosine: with the picture that was decided on, -1…1.
+        share: its part of the whole vote, 0…1.
+    """
+
+    image: str
+    label: str
+    cosine: float
+    share: float
+
+
+def voters(classifier: Classifier, picture: One, top: int = 10) -> tuple[Voter, ...]:
+    """The pictures a decision was made from, the largest share first.
+
+    Args:
+        classifier: fitted by :class:`Neighbours`.
+        picture: a file name or pixels.
+        top: how many.
+
+    Raises:
+        ImageError: the picture cannot be read.
+        InputError: the classifier does not decide by neighbours.
+    """
+    from ..errors import ImageError
+
+    head = classifier.head
+    if head.votes is None:
+        raise InputError(f"{classifier.recipe} has no voters. Fit one with: seewhy fit PHOTOS -M neighbours -o MODEL")
+    (seen,) = see(classifier.encoder, [picture])
+    if isinstance(seen, Failure):
+        raise ImageError(seen.image, seen.error)
+    with torch.no_grad():
+        scores = head.feature(seen.pooled[:1]) @ head.weight.T
+    share = head.votes.share(scores)[0]
+    length = head.weight.norm(dim=1)  # 1 / temperature
+    order = share.argsort(descending=True, stable=True)[:top].tolist()
+    return tuple(
+        Voter(
+            head.votes.names[i],
+            classifier.classes[int(head.votes.owner[i])],
+            float(scores[0, i] / length[i]),
+            float(share[i]),
+        )
+        for i in order
+        if share[i] > 0
+    )

@@ -1,0 +1,78 @@
+"""The vote of the nearest pictures: from similarities to logits, differentiable, with every class in the running."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class Votes:
+    """``logit_c = log Σ_{i ∈ N_c} exp(s_i)``, ``N_c`` the nearest pictures of class ``c``.
+
+    ``N_c`` are those of class ``c`` among the ``k`` nearest of all, and always the nearest one of class ``c``, so that
+    no class gets ``-inf``. The softmax of these logits is the vote in which picture ``i`` has the weight ``exp(s_i)``;
+    ``s_i`` is a cosine divided by the temperature. With ``k = 1`` the decision is that of the nearest picture.
+
+    Attributes:
+        owner: index of each picture's class.
+        n_classes: how many there are.
+        k: pictures that vote.
+        names: the pictures' file names.
+
+    Example:
+        >>> votes = Votes(torch.tensor([0, 0, 1]), 2, 3)
+        >>> votes(torch.tensor([[0.0, 0.0, 0.0]])).softmax(1).tolist()[0][0] > 0.66
+        True
+    """
+
+    owner: Int[Tensor, " n"]
+    n_classes: int
+    k: int
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise InputError(f"{self.k} neighbours were asked for. Expected 1 or more. Take 10, say.")
+
+    def __call__(self, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b k"]:
+        """Logits of the classes."""
+        return class_logits(*nearest_scores(scores, self.owner, self.n_classes, self.k), self.k)
+
+    def within(self, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+        """Each picture's part in its own class's logit: ``∂ logit_c / ∂ s_i``; over a class they add up to 1."""
+        with torch.enable_grad():
+            leaf = scores.detach().requires_grad_()
+            return torch.autograd.grad(self(leaf).sum(), leaf)[0]
+
+    def share(self, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+        """Each picture's part of the whole vote; over all pictures they add up to 1."""
+        return self.within(scores) * self(scores).softmax(1)[:, self.owner]
+
+
+def nearest_scores(
+    scores: Float[Tensor, "b n"], owner: Int[Tensor, " n"], n_classes: int, k: int
+) -> tuple[Float[Tensor, "b m"], Int[Tensor, "b m"], Float[Tensor, "b c"]]:
+    """The ``k`` largest similarities, falling, whose they are, and each class's largest."""
+    top, at = scores.topk(min(k, scores.shape[1]), dim=1)
+    lowest = torch.full((len(scores), n_classes), -torch.inf, dtype=scores.dtype)
+    return top, owner[at], lowest.scatter_reduce(1, owner.expand_as(scores), scores, "amax")
+
+
+def class_logits(
+    top: Float[Tensor, "b m"], whose: Int[Tensor, "b m"], best: Float[Tensor, "b c"], k: int
+) -> Float[Tensor, "b c"]:
+    """Logits from what :func:`nearest_scores` found, for this ``k`` or a smaller one."""
+    k = min(k, top.shape[1])
+    top, whose = top[:, :k], whose[:, :k]
+    highest = best.detach()
+    # A class without a picture is left at -inf; it must not make the others not a number.
+    highest = torch.where(highest.isfinite(), highest, torch.zeros_like(highest))
+    among = torch.zeros_like(best).scatter_add(1, whose, (top - highest.gather(1, whose)).exp())
+    alone = best < top[:, -1:]
+    return highest + torch.where(alone, (best - highest).exp(), among.clamp(min=1e-30)).log()

@@ -1,0 +1,122 @@
+"""``seewhy index``: pictures become searchable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .options import EncoderName, EngineName, Json, Model, Quiet, Store, open_store
+
+if TYPE_CHECKING:
+    from ..index import Index
+    from ..index.adding import Entry
+    from ..index.settings import Settings
+
+EXAMPLES = """
+Examples:\n
+  seewhy index photos/ -o library\n
+  seewhy index more/ -o library --add\n
+  seewhy index -o library --remove photos/old --remove-missing\n
+  seewhy index photos/ -o library --encoder open_clip:ViT-B-32/openai --whiten 256
+"""
+
+
+def index(
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Pictures, folders, class folders, or tables with classes.", show_default=False),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The index's folder.")] = Path("index"),
+    encoder: EncoderName = "lite0",
+    model: Model = None,
+    engine: EngineName = "auto",
+    add: Annotated[bool, typer.Option("--add", help="Only add to an index that is there, with its settings.")] = False,
+    remove: Annotated[
+        list[Path] | None, typer.Option(help="Forget a picture, or all below a folder.", show_default=False)
+    ] = None,
+    remove_missing: Annotated[
+        bool, typer.Option("--remove-missing", help="Forget pictures whose files are gone.")
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Fit whitening and approximate search anew, and clear away what is gone.")
+    ] = False,
+    parts: Annotated[
+        Literal["none", "spatial", "jitter"],
+        typer.Option(help="Keep overlapping parts of each picture, or its crops, and compare them too."),
+    ] = "none",
+    levels: Annotated[int, typer.Option(min=1, max=5, help="Of spatial parts; 4 are 30 parts.")] = 4,
+    whiten: Annotated[int, typer.Option(min=0, help="Components of PCA whitening; 0 leaves vectors as they are.")] = 0,
+    words: Annotated[bool, typer.Option(help="Make the index searchable by words, if the encoder can.")] = True,
+    approximate_from: Annotated[int, typer.Option(help="Pictures from which search is approximate.")] = 200_000,
+    image_column: Annotated[str, typer.Option(help="A table's column of file names.")] = "image",
+    label_column: Annotated[str, typer.Option(help="A table's column of classes.")] = "label",
+    as_json: Json = False,
+    store: Store = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make pictures searchable, or change what is. Pictures that are there are not looked at again."""
+    from ..errors import InputError
+    from ..index.settings import Settings
+    from .terminal import Terminal
+
+    if not (data or remove or remove_missing or rebuild):
+        raise InputError(
+            "Nothing was named. Pictures to add were expected, or --remove, --remove-missing or --rebuild."
+        )
+    terminal = Terminal(quiet)
+    settings = Settings(parts=parts, levels=levels, whiten=whiten, words=words, approximate_from=approximate_from)
+    entries = list(_entries(data or [], image_column, label_column))  # a wrong name is told before the work begins
+    opened = _opened(output, encoder, model, engine, settings, only_there=add or not data)
+    removed = opened.remove(remove or [], listener=terminal) if remove else 0
+    if remove_missing:
+        removed += opened.remove_missing(listener=terminal)
+    change = opened.add(entries, store=open_store(store), listener=terminal, total=len(entries)) if entries else None
+    if rebuild:
+        opened.rebuild(listener=terminal)
+    told = {"index": str(output), **(vars(change) if change else {}), "removed": removed, **opened.describe()}
+    _tell(told, as_json, terminal.notes, terminal.failures)
+    raise typer.Exit(terminal.exit_code(told["n"]))
+
+
+def _opened(output: Path, encoder: str, model: str | None, engine: str, settings: Settings, only_there: bool) -> Index:
+    """The index: one that is there with what it was made with, or a new one."""
+    from ..encoders.find import encoder as find
+    from ..index import Index
+
+    if only_there:
+        return Index.open(output, engine=engine)
+    if model is not None:
+        from ..classifiers.saving import load
+
+        return Index.create(output, load(model, engine=engine).encoder, settings)
+    return Index.create(output, find(encoder, engine=engine), settings)
+
+
+def _entries(data: Sequence[Path], image_column: str, label_column: str) -> Iterator[Entry]:
+    """Pictures with classes: of a table its column, of a folder the folder next below it."""
+    from ..data import TABLES, load_samples
+    from ..index.adding import Entry
+    from ..listing import list_pictures
+
+    for source in data:
+        if source.suffix.lower() in TABLES:
+            samples = load_samples(source, image=image_column, label=label_column)
+            yield from (Entry(s.image, s.label) for s in samples.items)
+            continue
+        for name in list_pictures([source]):
+            inside = Path(name).relative_to(source).parts if source.is_dir() else ()
+            yield Entry(name, inside[0] if len(inside) > 1 else "")
+
+
+def _tell(told: dict[str, Any], as_json: bool, notes: Sequence[str], failures: Sequence[Any]) -> None:
+    if as_json:
+        found = {**told, "notes": list(notes), "failures": [f.to_json() for f in failures]}
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    changes = [f"{told[key]:,} {key}" for key in ("added", "updated", "unchanged", "removed") if told.get(key)]
+    classes = f" in {told['labels']} classes" if told["labels"] else ""
+    print(f"{told['index']}: {told['n']:,} pictures{classes}" + (f" ({', '.join(changes)})" if changes else ""))

@@ -1,0 +1,214 @@
+"""Pictures into an index: only those that are not there yet are looked at, and every step is whole or nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..errors import InputError
+from ..features import Seen, Wish, file_digest, see
+from ..listener import Listener
+from ..store import FeatureStore
+from ..thumbnails import encode_thumbnail
+from ..types import Failure
+from .catalogue import Catalogue, Item
+from .columns import Column
+from .query import One
+from .settings import Settings
+from .whitening import Whitening
+
+if TYPE_CHECKING:
+    from ..encoders.base import Encoder
+
+CHUNK = 128
+"""Pictures a step: what a kill can cost."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture to add.
+
+    Attributes:
+        source: a file name, or pixels in memory.
+        label: its class, if it has one.
+        name: what it is called in the index; left out, the absolute file name.
+    """
+
+    source: One
+    label: str = ""
+    name: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name in the index.
+
+        Raises:
+            InputError: pixels in memory without a name.
+        """
+        if self.name:
+            return self.name
+        if isinstance(self.source, str | Path):
+            return os.path.abspath(self.source)
+        raise InputError("Pixels in memory were given without a name. An index needs one. Pass Entry(pixels, name=…).")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an addition came to.
+
+    Attributes:
+        added: pictures that are new.
+        updated: pictures whose file, name or class had changed.
+        unchanged: pictures that were there already, and exact copies of them under other names.
+        failed: pictures that could not be read.
+    """
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Change) -> Change:
+        return Change(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+@dataclass(frozen=True)
+class _Fresh:
+    """A picture that was looked at, ready to be written."""
+
+    name: str
+    digest: str
+    label: str
+    vectors: dict[str, Float[Tensor, " d"]]
+    thumbnail: bytes | None
+
+
+class Adding:
+    """Adds pictures to one index.
+
+    Args:
+        catalogue: of the index.
+        encoder: what looks.
+        settings: what is kept of each picture.
+        store: where looks are found; ``None`` remembers nothing.
+        listener: hears of progress and failures.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        encoder: Encoder,
+        settings: Settings,
+        store: FeatureStore | None,
+        listener: Listener,
+    ) -> None:
+        self.catalogue = catalogue
+        self.encoder = encoder
+        self.settings = settings
+        self.store = store
+        self.listener = listener
+
+    def add(self, entries: Iterable[Entry], total: int | None = None) -> Change:
+        """Add, a step at a time; what a step reported is on the disk."""
+        stream = iter(self.listener.track(entries, "Indexing", total))
+        done = Change()
+        while chunk := list(islice(stream, CHUNK)):
+            done += self._step(chunk)
+        return done
+
+    def _step(self, chunk: Sequence[Entry]) -> Change:
+        named = {e.key: e for e in chunk}
+        digests = {name: file_digest(e.source) for name, e in named.items()}
+        known = self.catalogue.known("digest", [d for d in digests.values() if d])
+        todo, n_changed, n_same = [], 0, len(chunk) - len(named)
+        for name, entry in named.items():
+            there = known.get(digests[name] or "")
+            what = "fresh" if there is None else self._settle(there, name, entry)
+            n_changed, n_same = n_changed + (what == "changed"), n_same + (what == "same")
+            if what == "fresh":
+                todo.append(entry)
+        fresh = list(self._look(todo))
+        return self._write(fresh) + Change(0, n_changed, n_same, len(todo) - len(fresh))
+
+    def _settle(self, there: Item, name: str, entry: Entry) -> str:
+        """A picture known by its bytes, maybe under another name or class: the same, changed, or not there any more."""
+        if (there.name, there.label) == (name, entry.label):
+            return "same"
+        with self.catalogue.writing():
+            now = self.catalogue.known("digest", [there.digest]).get(there.digest)
+            before = self.catalogue.known("name", [name]).get(name)
+            if now is None:
+                return "fresh"
+            is_copy = now.name != name and file_digest(now.name) == now.digest
+            if before is not None and before.id != now.id:
+                self.catalogue.remove([before.id])
+            elif is_copy:
+                return "same"
+            if not is_copy:
+                self.catalogue.change(now.id, name=name, label=entry.label)
+        return "changed"
+
+    def _look(self, entries: Sequence[Entry]) -> Iterator[_Fresh]:
+        views = self.settings.views()
+        wish = Wish(pictures=self.settings.thumbnail > 0, views=lambda _index: views)
+        seen = see(self.encoder, [e.source for e in entries], store=self.store, wish=wish)
+        for entry, one in zip(entries, seen, strict=True):
+            if isinstance(one, Failure):
+                self.listener.failed(replace(one, image=entry.key))
+            else:
+                yield _Fresh(entry.key, one.digest, entry.label, self.vectors(one), self._thumbnail(one))
+
+    def vectors(self, seen: Seen) -> dict[str, Float[Tensor, " d"]]:
+        """A picture's row in each column, but for those derived from others."""
+        found = {"look": normalize(seen.pooled[0], dim=0)}
+        if self.settings.words and self.encoder.has_text:
+            found["words"] = normalize(self.encoder.text.project(seen.pooled[:1]), dim=1)[0].detach()
+        if self.settings.parts != "none":
+            found["parts"] = normalize(seen.pooled[1:], dim=1).flatten()
+        return found
+
+    def _thumbnail(self, seen: Seen) -> bytes | None:
+        if seen.picture is None:
+            return None
+        picture = Image.fromarray(seen.picture.pixels)
+        picture.thumbnail((self.settings.thumbnail, self.settings.thumbnail))
+        return encode_thumbnail(np.asarray(picture), 80)
+
+    def _write(self, fresh: Sequence[_Fresh]) -> Change:
+        """One step: the vectors first, then the catalogue that makes them count."""
+        if not fresh:
+            return Change()
+        with self.catalogue.writing():
+            known = self.catalogue.known("digest", [f.digest for f in fresh])
+            once = {f.digest: f for f in reversed(fresh) if f.digest not in known}  # the first of copies
+            new = [f for f in fresh if once.get(f.digest) is f]
+            n_updated = len(self.catalogue.known("name", [f.name for f in new]))
+            append(self.catalogue, {c: torch.stack([f.vectors[c] for f in new]) for c in new[0].vectors} if new else {})
+            first = self.catalogue.get("n_rows") - len(new)
+            self.catalogue.put((first + i, f.name, f.digest, f.label, f.thumbnail) for i, f in enumerate(new))
+        return Change(len(new) - n_updated, n_updated, len(fresh) - len(new))
+
+
+def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> None:
+    """Rows behind the last in every column, and in those derived from them; inside :meth:`Catalogue.writing`."""
+    if not vectors:
+        return
+    first, shapes = catalogue.get("n_rows", 0), dict(catalogue.get("columns"))
+    whitening: dict[str, Any] | None = catalogue.get("whitening")
+    rows = dict(vectors)
+    if whitening is not None:
+        rows["whitened"] = Whitening.load(catalogue.folder / whitening["file"])(vectors["look"])
+    for name, (width, generation) in shapes.items():
+        Column(catalogue.folder, name, width, generation).append(first, rows[name])
+    catalogue.set(n_rows=first + len(rows["look"]))

@@ -1,0 +1,241 @@
+"""Approximate search for large indexes: an inverted file of 8-bit vectors, whose recall is measured when it is made."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int
+from torch import Tensor
+
+from ..errors import DataError, MissingExtraError
+from .columns import BLOCK, exact_top
+
+REFINE = 4
+"""Candidates a result, each then compared exactly; 8-bit vectors alone end at a recall of 0.98."""
+
+N_TRAIN = 48
+"""Vectors a list that the lists' centres are fitted on; below 39 faiss warns."""
+
+
+def load_faiss() -> Any:
+    """The engine.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # its generated wrappers, on every import
+            import faiss
+    except ImportError as error:
+        raise MissingExtraError("search", "Approximate search") from error
+    return faiss
+
+
+def has_faiss() -> bool:
+    """Whether the engine is there."""
+    try:
+        load_faiss()
+    except MissingExtraError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How good the approximate search is, measured on pictures it was not fitted on.
+
+    Attributes:
+        recall: mean part of the true ``k`` nearest that are found.
+        recall_low: the 5th percentile over queries.
+        target: what was asked for; ``recall`` less its 95 % margin reaches it.
+        n_queries: that ``recall`` rests on.
+        k: results a query.
+        n_lists: of the inverted file.
+        n_probe: lists looked into.
+        n_rows: rows it covers; later ones are searched exactly.
+    """
+
+    recall: float
+    recall_low: float
+    target: float
+    n_queries: int
+    k: int
+    n_lists: int
+    n_probe: int
+    n_rows: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Approximate:
+    """An inverted file over one column (faiss, ``IVF{4√n},SQ8``, inner product), with exact re-ranking.
+
+    Args:
+        engine: faiss' index; its ids are rows.
+        calibration: how good it is.
+    """
+
+    def __init__(self, engine: Any, calibration: Calibration) -> None:
+        self._engine = engine
+        self.calibration = calibration
+
+    @classmethod
+    def build(
+        cls,
+        matrix: Float32[np.ndarray, "n d"],
+        rows: Int[np.ndarray, " m"],
+        *,
+        target: float = 0.95,
+        k: int = 10,
+        n_queries: int = 200,
+        seed: int = 0,
+    ) -> Approximate | None:
+        """Fit the lists, fill them, and look into ever more of them until recall is reached.
+
+        The queries are drawn from the rows and take no part in fitting; a query's own row does not count as found.
+
+        Args:
+            matrix: unit vectors.
+            rows: those that count.
+            target: recall to reach.
+            k: results a query.
+            n_queries: to measure on.
+            seed: of the draw.
+
+        Returns:
+            Nothing when even all lists do not reach the target; search then stays exact.
+        """
+        faiss = load_faiss()
+        rng = np.random.default_rng(seed)
+        drawn = rng.permutation(rows)
+        queries, rest = np.sort(drawn[:n_queries]), drawn[n_queries:]
+        n_lists = max(1, min(round(4 * math.sqrt(len(rows))), len(rest) // 39))
+        width = matrix.shape[1]
+        coarse = faiss.IndexFlatIP(width)
+        made = faiss.IndexIVFScalarQuantizer(
+            coarse, width, n_lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+        )
+        made.cp.seed = seed + 1
+        made.train(np.ascontiguousarray(matrix[np.sort(rest[: N_TRAIN * n_lists])]))
+        for start in range(0, len(rows), BLOCK):
+            part = rows[start : start + BLOCK]
+            made.add_with_ids(np.ascontiguousarray(matrix[part]), part)
+        blank = Calibration(0.0, 0.0, target, n_queries, k, n_lists, 1, len(matrix))
+        return cls(made, blank)._calibrated(matrix, rows, queries)
+
+    def _calibrated(
+        self, matrix: Float32[np.ndarray, "n d"], rows: Int[np.ndarray, " m"], queries: Int[np.ndarray, " q"]
+    ) -> Approximate | None:
+        begun = self.calibration
+        asked = torch.from_numpy(np.array(matrix[queries]))
+        every = None if len(rows) == len(matrix) else rows
+        _, true = exact_top(matrix, asked, begun.k + 1, every)
+        wanted = [
+            set([r for r in near if r != own][: begun.k])
+            for near, own in zip(true.tolist(), queries.tolist(), strict=True)
+        ]
+        n_probe = 1
+        while True:
+            _, found = self.top(matrix, asked, begun.k + 1, n_probe=n_probe)
+            hits = [len(w & set(f)) / len(w) for w, f in zip(wanted, found.tolist(), strict=True)]
+            recall = torch.tensor(hits, dtype=torch.double)
+            margin = 1.645 * float(recall.std()) / math.sqrt(len(recall))
+            if float(recall.mean()) - margin >= begun.target:
+                low = float(recall.quantile(0.05))
+                figures = (round(float(recall.mean()), 4), round(low, 4), begun.target, len(queries), begun.k)
+                return Approximate(self._engine, Calibration(*figures, begun.n_lists, n_probe, begun.n_rows))
+            if n_probe == begun.n_lists:
+                return None
+            n_probe = min(begun.n_lists, max(n_probe + 1, round(n_probe * 1.4)))
+
+    def top(
+        self,
+        matrix: Float32[np.ndarray, "n d"],
+        queries: Float[Tensor, "q d"],
+        k: int,
+        *,
+        keep: Bool[np.ndarray, " n"] | None = None,
+        n_probe: int | None = None,
+    ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
+        """The ``k`` nearest as far as they are found: candidates by 8-bit vectors, then exact products.
+
+        Args:
+            matrix: the vectors themselves.
+            queries: unit vectors.
+            k: results.
+            keep: rows that count; left out, all. Where few count, more lists are looked into.
+            n_probe: lists looked into; left out, as calibrated.
+
+        Returns:
+            Products, falling, and rows; where fewer than ``k`` were found, the product is ``-inf`` and the row -1.
+        """
+        faiss = load_faiss()
+        probes = n_probe or self.calibration.n_probe
+        options: dict[str, Any] = {}
+        if keep is not None:
+            part = max(float(keep.mean()), 1 / self.calibration.n_lists)
+            probes = math.ceil(probes / part)
+            bits = np.packbits(keep, bitorder="little")
+            options["sel"] = faiss.IDSelectorBitmap(bits)
+        parameters = faiss.SearchParametersIVF(nprobe=min(probes, self.calibration.n_lists), **options)
+        found = []
+        for part in queries.split(64):
+            asked = np.ascontiguousarray(part.numpy(), np.float32)
+            _, near = self._engine.search(asked, REFINE * k, params=parameters)
+            found.append(_exactly(matrix, part, torch.from_numpy(near), k))
+        return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
+
+    def save(self, path: Path) -> None:
+        """Write to a file, whole or not at all.
+
+        Raises:
+            DataError: the disk is full or read-only.
+        """
+        faiss = load_faiss()
+        part = path.with_suffix(".part")
+        try:
+            faiss.write_index(self._engine, str(part))
+            with open(part, "r+b") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except (RuntimeError, OSError) as error:
+            raise DataError(f"{path} cannot be written: {error}. Free some space on that disk.") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path, calibration: Calibration) -> Approximate:
+        """Read from a file.
+
+        Raises:
+            MissingExtraError: faiss is not installed.
+            FileNotFoundError: there is no such file.
+            DataError: it is damaged.
+        """
+        faiss = load_faiss()
+        path.stat()
+        try:
+            return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP), calibration)
+        except RuntimeError as error:
+            raise DataError(
+                f"{path} is damaged. Make it again with: seewhy index -o {path.parent} --rebuild"
+            ) from error
+
+
+def _exactly(
+    matrix: Float32[np.ndarray, "n d"], queries: Float[Tensor, "q d"], near: Int[Tensor, "q c"], k: int
+) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
+    """Candidates in the order of their exact products; -1 marks a place that was not filled."""
+    vectors = torch.from_numpy(matrix[near.clamp(min=0).numpy()])
+    scores = torch.einsum("qd,qcd->qc", queries, vectors).masked_fill(near < 0, -torch.inf)
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    return scores[:, :k], near.gather(1, order)[:, :k]

@@ -1,0 +1,147 @@
+"""What a search sees: one finished step of the index, whatever a writer does meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int
+from torch import Tensor
+
+from .approximate import Approximate, Calibration, has_faiss
+from .catalogue import Catalogue
+from .columns import Column, exact_top
+from .whitening import Whitening
+
+N_EXACT = 50_000
+"""So few rows are searched exactly even where an approximate index is there: it costs less than 20 ms."""
+
+N_MEAN = 20_000
+"""Vectors that a column's mean is taken of."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """What a search found.
+
+    Attributes:
+        scores: inner products, falling.
+        rows: of the vectors.
+        exact: whether every row was compared.
+    """
+
+    scores: Float[Tensor, " j"]
+    rows: Int[Tensor, " j"]
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One finished step.
+
+    Attributes:
+        version: grows with every step.
+        n_rows: rows written, in use or not.
+        rows: those in use, rising.
+        columns: by name.
+        matrices: their vectors, mapped.
+        whitening: how ``"whitened"`` was made of ``"look"``; ``None`` without that column.
+        built: the column that ``approximate`` covers.
+        approximate: for large indexes; ``None`` where every row is compared.
+    """
+
+    version: int
+    n_rows: int
+    rows: Int[np.ndarray, " n"]
+    columns: dict[str, Column]
+    matrices: dict[str, Float32[np.ndarray, "m d"]]
+    whitening: Whitening | None
+    built: str | None
+    approximate: Approximate | None
+
+    @classmethod
+    def of(cls, catalogue: Catalogue) -> Snapshot:
+        """The last finished step; inside :meth:`Catalogue.reading`.
+
+        Raises:
+            DataError: a file of the index is cut short or damaged.
+            FileNotFoundError: a file is missing, for example because a writer has just replaced it.
+        """
+        shapes, built, whitening = (catalogue.get(k) for k in ("columns", "approximate", "whitening"))
+        n_rows, folder = catalogue.get("n_rows", 0), catalogue.folder
+        columns = {n: Column(folder, n, w, g) for n, (w, g) in shapes.items()}
+        return cls(
+            catalogue.get("version", 0),
+            n_rows,
+            catalogue.rows(),
+            columns,
+            {name: column.rows(n_rows) for name, column in columns.items()},
+            None if whitening is None else Whitening.load(folder / whitening["file"]),
+            built and built["column"],
+            _load(folder, built),
+        )
+
+    @property
+    def main(self) -> str:
+        """The column that pictures are searched in."""
+        return "look" if self.whitening is None else "whitened"
+
+    def mean(self, column: str) -> Float[Tensor, " d"]:
+        """The mean vector of a column, over pictures spread through the index."""
+        some = self.rows[np.linspace(0, len(self.rows) - 1, min(len(self.rows), N_MEAN)).astype(np.int64)]
+        return torch.from_numpy(np.array(self.matrices[column][some])).mean(0)
+
+    def top(
+        self,
+        column: str,
+        query: Float[Tensor, " d"],
+        k: int,
+        *,
+        rows: Int[np.ndarray, " m"] | None = None,
+        exact: bool = False,
+    ) -> Nearest:
+        """The ``k`` nearest.
+
+        Args:
+            column: where.
+            query: of unit length.
+            k: results; fewer come back where there are fewer.
+            rows: those that count, rising; left out, all in use.
+            exact: compare every row, even where an approximate index is there.
+        """
+        wanted = self.rows if rows is None else rows
+        fast = self.approximate if self.built == column else None
+        if exact or fast is None or len(wanted) <= N_EXACT:
+            every = len(wanted) == self.n_rows
+            scores, found = exact_top(self.matrices[column], query[None], k, None if every else wanted)
+            return Nearest(scores[0], found[0], True)
+        return self._approximately(fast, column, query, k, wanted)
+
+    def _approximately(
+        self, fast: Approximate, column: str, query: Float[Tensor, " d"], k: int, wanted: Int[np.ndarray, " m"]
+    ) -> Nearest:
+        """The covered rows by the approximate index, later ones exactly."""
+        covered = fast.calibration.n_rows
+        keep = None
+        if len(wanted) < self.n_rows:
+            keep = np.zeros(covered, bool)
+            keep[wanted[wanted < covered]] = True
+        scores, found = fast.top(self.matrices[column], query[None], k, keep=keep)
+        later = wanted[wanted >= covered]
+        if len(later):
+            more, at = exact_top(self.matrices[column], query[None], k, later)
+            scores, found = torch.cat([scores, more], 1), torch.cat([found, at], 1)
+            scores, order = scores.sort(dim=1, descending=True, stable=True)
+            found = found.gather(1, order)
+        real = (found[0] >= 0).nonzero()[:k, 0]
+        return Nearest(scores[0][real], found[0][real], False)
+
+
+def _load(folder: Path, built: dict[str, Any] | None) -> Approximate | None:
+    """The approximate index, if one was built and its engine is installed; without it every row is compared."""
+    if built is None or not has_faiss():
+        return None
+    return Approximate.load(folder / built["file"], Calibration(**built["calibration"]))

@@ -1,0 +1,116 @@
+"""Approximate search keeps the recall it promised, on queries it has never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from seewhy.index import Index, snapshot
+from seewhy.index.approximate import Approximate, Calibration
+from seewhy.index.settings import Settings
+from seewhy.listener import Listener
+
+pytest.importorskip("faiss", reason="the extra 'search' is not installed")
+N, WIDTH = 12_000, 48
+
+
+def cloud(n: int, seed: int) -> torch.Tensor:
+    """Like embeddings: variance in few directions, loose clusters, no two alike."""
+    shape = torch.Generator().manual_seed(0)
+    axes = torch.randn(WIDTH, WIDTH, generator=shape) * (torch.arange(WIDTH) + 1.0).pow(-0.8)
+    centres = torch.randn(300, WIDTH, generator=shape)
+    drawn = torch.Generator().manual_seed(seed)
+    at = centres[torch.randint(300, (n,), generator=drawn)]
+    return normalize((at + torch.randn(n, WIDTH, generator=drawn)) @ axes.T, dim=1)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    settings = Settings(approximate_from=N)
+    listener = Listener()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot, "N_EXACT", 500)
+        made = Index.create(tmp_path_factory.mktemp("large") / "index", settings=settings, width=WIDTH)
+        labels = ["rare" if i % 50 == 0 else "often" if i % 2 else "other" for i in range(N)]
+        made.add_vectors(cloud(N, 1), [str(i) for i in range(N)], labels, listener=listener)
+        assert "search is approximate: recall@10" in listener.notes[0]
+        yield made
+
+
+def recall(index: Index, queries: torch.Tensor, **options: object) -> float:
+    found = []
+    for query in queries:
+        fast, how = index.nearest(query, 10, **options)  # type: ignore[arg-type]
+        true, exact = index.nearest(query, 10, exact=True, **options)  # type: ignore[arg-type]
+        assert exact.exact
+        assert not how.exact
+        found.append(len(set(fast) & set(true)) / 10)
+    return float(np.mean(found))
+
+
+def test_recall_on_fresh_queries(index: Index) -> None:
+    promised = index.describe()["approximate"]
+    assert promised["recall"] >= promised["target"] == 0.95
+    assert promised["n_probe"] < promised["n_lists"], "else nothing would be saved"
+    assert 0 <= promised["recall_low"] <= promised["recall"]
+    assert recall(index, cloud(300, 2)) >= 0.95
+
+
+def test_scores_are_exact_products(index: Index) -> None:
+    query = cloud(1, 3)[0]
+    names, found = index.nearest(query, 10)
+    known = dict(zip(index.names(), index.vectors(), strict=True))
+    torch.testing.assert_close(found.scores, torch.stack([known[n] for n in names]) @ query)
+    assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+
+
+def test_classes_and_what_came_and_went(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "N_EXACT", 100)
+    assert recall(index, cloud(60, 4), labels=["often"]) >= 0.95
+    assert recall(index, cloud(60, 4), labels=["rare"]) >= 0.95
+    query = cloud(1, 5)[0]
+    gone = index.nearest(query, 10)[0]
+    assert index.remove(gone) == 10
+    left, how = index.nearest(query, 10)
+    assert not set(left) & set(gone)
+    assert not how.exact
+    assert len(left) == 10
+    index.add_vectors(query[None], ["new"])
+    assert index.nearest(query, 10)[0][0] == "new", "what came after the build is compared exactly"
+    assert recall(index, cloud(60, 6)) >= 0.95
+    again = Index.open(index.folder)
+    assert again.nearest(query, 10)[0] == index.nearest(query, 10)[0]
+
+
+def test_few_rows_are_compared_exactly(index: Index) -> None:
+    _, found = index.nearest(cloud(1, 7)[0], 10, labels=["rare"])
+    assert found.exact
+
+
+def test_a_target_out_of_reach_leaves_search_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Approximate, "top", lambda *_, **__: (torch.zeros(50, 11), torch.zeros(50, 11).long()))
+    assert Approximate.build(cloud(3000, 1).numpy(), np.arange(3000), n_queries=50) is None
+
+
+def test_without_the_engine_search_is_exact_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seewhy.index.keeping.has_faiss", lambda: False)
+    listener = Listener()
+    made = Index.create(tmp_path / "index", settings=Settings(approximate_from=1000), width=WIDTH)
+    made.add_vectors(cloud(1200, 1), [str(i) for i in range(1200)], listener=listener)
+    assert listener.notes == [
+        "1,200 pictures are compared one by one at every search; "
+        "pip install 'seewhy[search]' and index again to search faster"
+    ]
+    assert made.nearest(cloud(1, 2)[0])[1].exact
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.faiss").write_bytes(b"not an index")
+    with pytest.raises(Exception, match=r"x\.faiss is damaged") as caught:
+        Approximate.load(tmp_path / "x.faiss", Calibration(1, 1, 0.9, 1, 1, 1, 1, 1))
+    assert "seewhy index -o" in str(caught.value)

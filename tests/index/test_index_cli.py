@@ -1,0 +1,76 @@
+"""``seewhy index`` and ``seewhy search`` as people and scripts meet them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from seewhy.cli import app
+from seewhy.cli.index import _entries
+from seewhy.errors import DataError, InputError
+from seewhy.index import Entry
+from tiny import CLASSES, class_folders
+
+runner = CliRunner()
+
+
+def ran(*arguments: object) -> Any:
+    done = runner.invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    return done.exit_code, json.loads(done.stdout)
+
+
+def test_classes_are_the_folders_next_below(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "pictures", 1, side=8)
+    loose = folder / "moss" / "moss_0.png"
+    (folder / "loose.png").write_bytes(loose.read_bytes())
+    found = list(_entries([folder], "image", "label"))
+    assert sorted((Path(str(e.source)).name, e.label) for e in found) == [
+        ("loose.png", ""),
+        *((f"{c}_0.png", c) for c in sorted(CLASSES[:3])),
+    ]
+    table = tmp_path / "table.csv"
+    table.write_text("image,label\npictures/loose.png,green\n")
+    assert list(_entries([table, loose], "image", "label")) == [
+        Entry(str(folder / "loose.png"), "green"),
+        Entry(str(loose), ""),
+    ]
+
+
+def test_mistakes_are_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Nothing was named"):
+        runner.invoke(app, ["index", "-o", str(tmp_path / "x")], catch_exceptions=False)
+    with pytest.raises(DataError, match="is not a SeeWhy index"):
+        runner.invoke(app, ["search", str(tmp_path), "--text", "a"], catch_exceptions=False)
+    with pytest.raises(DataError, match="is not a SeeWhy index"):
+        runner.invoke(
+            app, ["index", str(tmp_path / "any.png"), "-o", str(tmp_path / "x"), "--add"], catch_exceptions=False
+        )
+
+
+@pytest.mark.slow
+def test_from_pictures_to_a_page(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "pictures", 3, side=64)
+    (folder / "moss" / "broken.png").write_bytes(b"\x89PNG")
+    index = tmp_path / "library"
+    code, told = ran("index", folder, "-o", index, "--store", "none", "--json")
+    assert (code, told["added"], told["failed"], told["n"], told["labels"]) == (1, 9, 1, 9, 3)
+    assert [Path(f["image"]).name for f in told["failures"]] == ["broken.png"]
+    (folder / "moss" / "broken.png").unlink()
+    code, told = ran("index", folder, "-o", index, "--add", "--json")
+    assert (code, told["added"], told["unchanged"]) == (0, 0, 9)
+    page = tmp_path / "found.html"
+    own = folder / "moss" / "moss_0.png"
+    code, found = ran("search", index, "--image", own, "-k", 2, "-o", page, "--collapse", 1, "--json")
+    assert code == 0
+    assert len(found["hits"]) == 2
+    assert str(own) not in [h["image"] for h in found["hits"]]
+    assert found["exact"]
+    assert page.read_text("utf-8").count("<figure") == 2
+    code, found = ran("search", index, "--text", "sky", "--where-label", "sky", "--json", "--collapse", 1)
+    assert {h["label"] for h in found["hits"]} == {"sky"}
+    code, told = ran("index", "-o", index, "--remove", folder / "sky", "--json")
+    assert (told["removed"], told["n"]) == (3, 6)
