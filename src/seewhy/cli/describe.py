@@ -1,0 +1,164 @@
+"""``seewhy describe``: descriptions, written by a language model of your choice and kept in files you edit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import Json, Labels, Model, Quiet, Store, open_store
+from .terminal import Terminal
+from .writer_options import (
+    BaseUrl,
+    DryRun,
+    KeyVariable,
+    PerMinute,
+    PriceIn,
+    PriceOut,
+    Structured,
+    WriterName,
+    desk_of,
+    told,
+    writer_of,
+)
+
+EXAMPLES = """
+Examples:\n\n
+  seewhy describe classes "wren, robin" -o birds.json --writer gpt-4o-mini --kind birds --dry-run\n\n
+  seewhy describe classes names.txt -o birds.json --writer llama3.1 --base-url http://localhost:11434/v1\n\n
+  seewhy describe pairs photos/ -m birds -o pairs.json --writer gpt-4o-mini\n\n
+  seewhy explain photo.jpg --labels birds.json
+"""
+app = typer.Typer(help="Descriptions, written by a language model of your choice.", no_args_is_help=True)
+Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
+Kind = Annotated[str, typer.Option(help="What the classes are, in the plural: birds, screws, cell types.")]
+
+
+@app.command("classes", epilog=EXAMPLES)
+def classes(
+    names: Annotated[
+        str,
+        typer.Argument(
+            help="Names separated by commas, a .txt with one a line, or a folder with one folder a class.",
+            show_default=False,
+        ),
+    ],
+    output: Output,
+    writer: WriterName,
+    base_url: BaseUrl = None,
+    key_variable: KeyVariable = "OPENAI_API_KEY",
+    per_minute: PerMinute = 0.0,
+    kind: Kind = "",
+    n: Annotated[int, typer.Option("--n", min=2, help="Descriptors a class, at most.")] = 6,
+    dry_run: DryRun = False,
+    price_in: PriceIn = 0.0,
+    price_out: PriceOut = 0.0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
+    from ..descriptions.class_questions import as_descriptions, class_prompt, write_classes
+    from ..descriptions.llm import WriterError
+
+    terminal = Terminal(quiet)
+    labels = _names(names)
+    desk = desk_of(writer_of(writer, base_url, key_variable, per_minute, structured=False))
+    if dry_run:
+        estimate = desk.estimate(class_prompt(label, kind, n) for label in labels)
+        _say_estimate(vars(estimate), told(estimate, price_in, price_out), as_json)
+        return
+    written = list(terminal.track(write_classes(desk, labels, kind, n), "Asking", len(labels)))
+    failed = {label: str(texts) for label, texts in written if isinstance(texts, WriterError)}
+    if len(failed) < len(written):
+        as_descriptions(written).write(output)
+    _report(output, len(written) - len(failed), failed, as_json)
+
+
+@app.command("pairs", epilog=EXAMPLES)
+def pairs(
+    data: Annotated[
+        Path, typer.Argument(help="Pictures on which the model is watched: a folder or a table.", show_default=False)
+    ],
+    output: Output,
+    writer: WriterName,
+    model: Model = None,
+    labels: Labels = None,
+    base_url: BaseUrl = None,
+    key_variable: KeyVariable = "OPENAI_API_KEY",
+    per_minute: PerMinute = 0.0,
+    structured: Structured = True,
+    kind: Kind = "",
+    n: Annotated[int, typer.Option("--n", min=1, help="Differences a pair, at most.")] = 5,
+    most: Annotated[int, typer.Option(min=1, help="Pairs, those confused most often first.")] = 50,
+    top: Annotated[int, typer.Option(min=2, help="Classes a picture that count as confusable.")] = 3,
+    dry_run: DryRun = False,
+    price_in: PriceIn = 0.0,
+    price_out: PriceOut = 0.0,
+    as_json: Json = False,
+    store: Store = None,
+    quiet: Quiet = False,
+) -> None:
+    """What parts the classes that a model confuses, pair by pair."""
+    from ..descriptions.class_questions import Pair, pair_prompt, write_pairs
+    from ..descriptions.confusable import confusable_pairs
+    from ..files import write_atomic
+    from ..listing import list_pictures
+    from .options import resolve
+
+    terminal = Terminal(quiet)
+    kept = open_store(store)
+    classifier = resolve(model, labels, "lite0", "auto", None, kept)
+    pictures = list(list_pictures([data]))
+    seen = classifier.predict_all(pictures, store=kept, top=top)
+    chosen = confusable_pairs(terminal.track(seen, "Looking", len(pictures)), most)
+    desk = desk_of(writer_of(writer, base_url, key_variable, per_minute, structured))
+    if dry_run:
+        estimate = desk.estimate(pair_prompt(a, b, kind, n) for a, b in chosen)
+        _say_estimate(vars(estimate), told(estimate, price_in, price_out), as_json)
+        return
+    written = list(terminal.track(write_pairs(desk, chosen, kind, n), "Asking", len(chosen)))
+    found = [pair.to_json() for _, pair in written if isinstance(pair, Pair)]
+    failed = {" and ".join(names): str(pair) for names, pair in written if not isinstance(pair, Pair)}
+    if found:
+        write_atomic(output, json.dumps(found, indent=1, ensure_ascii=False))
+    _report(output, len(found), failed, as_json)
+
+
+def _names(given: str) -> list[str]:
+    """Class names of an argument.
+
+    Raises:
+        DataError: the file cannot be read, or fewer than two names.
+    """
+    from ..classifiers.base import check_names
+    from ..data import load_samples
+    from ..errors import DataError
+
+    path = Path(given)
+    if path.is_dir():
+        return list(load_samples(path).classes)
+    if given.lower().endswith(".txt"):
+        try:
+            return list(check_names(path.read_text("utf-8-sig").splitlines()))
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{given} cannot be read: {error}. Write one class a line, in UTF-8.") from error
+    return list(check_names(given.split(",")))
+
+
+def _say_estimate(figures: dict[str, Any], line: str, as_json: bool) -> None:
+    print(json.dumps(figures) if as_json else line)
+
+
+def _report(output: Path, n: int, failed: dict[str, str], as_json: bool) -> None:
+    """What was written, what was not and why; exit code 1 when something is missing."""
+    import sys
+
+    for label, reason in failed.items():
+        print(f"seewhy: nothing for {label!r}: {reason}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"file": str(output) if n else None, "written": n, "failed": failed}, ensure_ascii=False))
+    elif n:
+        print(f"{output}: {n} written. Read it and edit it before you rely on it.")
+    raise typer.Exit(int(bool(failed)))

@@ -1,0 +1,29 @@
+"""Which classes a classifier holds for one another: the pairs that stand together at the top of its answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import combinations
+
+from ..types import Failure, Prediction
+
+
+def confusable_pairs(predictions: Iterable[Prediction | Failure], most: int) -> list[tuple[str, str]]:
+    """Pairs of classes by how often, and how strongly, both are among a picture's first.
+
+    A pair counts, on each picture, the probability of the less likely of the two: 0.5 where the classifier cannot tell
+    them apart at all.
+
+    Args:
+        predictions: each with as many classes as shall count; pictures that could not be read are passed over.
+        most: pairs returned, the most confused first; names within a pair are in alphabetical order.
+    """
+    weight: Counter[tuple[str, str]] = Counter()
+    for one in predictions:
+        if isinstance(one, Failure):
+            continue
+        for a, b in combinations(one.top, 2):
+            first, second = sorted((a.label, b.label))
+            weight[first, second] += min(a.score, b.score)  # type: ignore[assignment]
+    return [pair for pair, _ in sorted(weight.items(), key=lambda item: (-item[1], item[0]))[:most]]

