@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .method_options import Set
 from .options import (
     DescriptionFile,
     EncoderName,
@@ -25,7 +26,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..explanation import Explanation
+    from ..explanation import Explanation, Neuron
 
 EXAMPLES = """
 Examples:\n
@@ -34,7 +35,8 @@ Examples:\n
   seewhy explain new.jpg other/ -m birds -o why/\n
   seewhy explain photo.jpg --target wren --contrast "house sparrow" -o wren.html\n
   seewhy explain photo.jpg --target-text "a red beak" --contrast-text "a yellow beak"\n
-  seewhy explain photo.jpg --where layer_cam --layer blocks.4
+  seewhy explain photo.jpg --where layer_cam --layer blocks.4\n
+  seewhy explain photo.jpg --where rise --set n_masks=1000 --set masks=stratified
 """
 
 
@@ -64,6 +66,10 @@ def explain(
         str | None,
         typer.Option(help="Read the map at this inner layer; left out, at the encoder's last map.", show_default=False),
     ] = None,
+    setting: Set = None,
+    neurons: Annotated[
+        int, typer.Option(min=0, help="List this many neurons that speak most for it, and against it, by name.")
+    ] = 0,
     explainer: Annotated[
         Path | None,
         typer.Option(help="A trained explainer or its folder; left out, the classifier's own.", show_default=False),
@@ -72,6 +78,20 @@ def explain(
         str | None, typer.Option(help="Explain the similarity to this sentence, not a class.", show_default=False)
     ] = None,
     contrast_text: Annotated[str | None, typer.Option(help="Rather than to this sentence.", show_default=False)] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(help="epic or nearest; left out, epic where the model has prototypes.", show_default=False),
+    ] = None,
+    prototypes: Annotated[
+        str | None,
+        typer.Option(help="What fit-prototypes wrote; left out, the classifier's own.", show_default=False),
+    ] = None,
+    because: Annotated[
+        bool, typer.Option("--because", help="Also what likenesses rest on: hue, texture, shape, … (7 passes more).")
+    ] = False,
+    strengths: Annotated[
+        str, typer.Option(help="Of those changes: calibrated, to an equal change of the picture, or paper.")
+    ] = "calibrated",
     measure: Annotated[bool, typer.Option(help="Measure deletion and insertion (about one second a picture).")] = True,
     png: Annotated[bool, typer.Option("--png", help="Also a still picture of each card.")] = False,
     seed: Annotated[int, typer.Option(help="Of the shuffled maps.")] = 0,
@@ -83,7 +103,9 @@ def explain(
     from ..attributions.explainers import trained
     from ..evidence.batch import Batch
     from ..evidence.explain import ExplainOptions, reads_layer
+    from ..prototypes.perturbations import find_changes
     from ..types import Failure
+    from .method_options import settings
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
@@ -98,9 +120,14 @@ def explain(
         layer=layer,
         target_text=target_text,
         contrast_text=contrast_text,
+        settings=settings(setting),
+        neurons=neurons,
+        like=like,
+        prototypes=prototypes,
+        because=find_changes(strengths).name if because else None,
     )
     method = options.method(classifier.where)
-    if reads_layer(type(method)) and layer is None:
+    if reads_layer(type(method)) and getattr(method, "layer", None) is None:
         seen = f"the last map of {classifier.encoder.name}, before its pooling"
         terminal.note(f"{method.name} reads {seen}; --layer NAME reads an inner one.")
     batch = Batch(classifier, options, output, png=png, store=kept)
@@ -136,8 +163,15 @@ def _lines(e: Explanation) -> Iterator[str]:
             yield f"  {name:<10} {evidence.reason} {evidence.cure}"
         else:
             yield f"  {name:<10} {evidence.verdict.level}: {evidence.verdict.sentence}"
+            yield from (f"             {line}" for line in _neurons(getattr(evidence, "neurons", ())))
     if not isinstance(e.words, Missing):
         for word in e.words.words[:3]:
             yield f"             {word.label}: {word.text} ({word.score:+.2f}, other class {word.score_other:+.2f})"
     if e.agreement.score is not None:
         yield f"  {'agreement':<10} {e.agreement.sentence}"
+
+
+def _neurons(found: Sequence[Neuron]) -> Iterator[str]:
+    for neuron in found:
+        name = neuron.name or "no name beyond chance"
+        yield f"neuron {neuron.channel} {neuron.share:+.1%} {name}, strongest at {neuron.box}"

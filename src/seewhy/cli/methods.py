@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
 
 from .options import Json
 
 EXAMPLES = """
 Examples:\n
   seewhy methods\n
+  seewhy methods rise\n
   seewhy methods --json
 """
 
@@ -20,13 +24,14 @@ def listing() -> list[dict[str, Any]]:
     from ..classifiers import classifiers
     from ..metrics import metrics
     from ..planted import verdict
-    from ..prototypes import prototypes
+    from ..prototypes import prototypes, reasons
 
     rows = []
     for family, registry in (
         ("classifier", classifiers),
         ("where", attributions),
         ("like what", prototypes),
+        ("because", reasons),
         ("metric", metrics),
     ):
         for name in registry:
@@ -46,9 +51,34 @@ def listing() -> list[dict[str, Any]]:
     return rows
 
 
-def methods(as_json: Json = False) -> None:
-    """Every method: family, paper, needs, cost in forward passes, and how often it finds planted evidence."""
+def with_settings(name: str) -> list[dict[str, Any]]:
+    """The methods of that name, each with its fields: name, what it takes, default.
+
+    Raises:
+        UnknownNameError: no family has it.
+    """
+    from ..attributions import attributions
+    from ..attributions.settings import settings_of
+    from ..errors import UnknownNameError
+
     rows = listing()
+    found = [row for row in rows if row["name"] == name]
+    if not found:
+        raise UnknownNameError("method", name, {row["name"] for row in rows})
+    for row in found:
+        fields = settings_of(attributions[name]) if row["family"] == "where" else ()
+        row["settings"] = [asdict(field) for field in fields]
+    return found
+
+
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(help="One method, with its settings; left out, all.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Every method: family, paper, needs, cost in forward passes, and how often it finds planted evidence."""
+    rows = listing() if name is None else with_settings(name)
     if as_json:
         for row in rows:
             print(json.dumps(row, ensure_ascii=False))
@@ -69,3 +99,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
             planted = f"; planted evidence: {row['planted']}" if row["planted"] else ""
             console.print(f"  [bold]{row['name']}[/bold]  {row['paper']}", markup=True)
             console.print(f"      needs {row['needs']}; passes: {row['cost']}{planted}", markup=False)
+            if "settings" in row:
+                console.print(f"      {row['summary']}", markup=False)
+            for one in row.get("settings", ()):
+                console.print(f"      --set {one['name']}={one['default']}  ({one['kind']})", markup=False)

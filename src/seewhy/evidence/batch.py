@@ -20,6 +20,7 @@ from ..errors import DataError
 from ..explanation import Explanation
 from ..features import file_digest
 from ..files import write_atomic
+from ..prototypes.epic_bank import find_file
 from ..store import FeatureStore
 from ..types import Failure
 from .explain import ExplainOptions, explain_all
@@ -180,6 +181,9 @@ class Batch:
         if c.bank is not None:
             digest.update(torch.tensor([len(c.bank.pictures)]).numpy().tobytes())
         digest.update(trained_digest(self.options.method(c.where), c))
+        prototypes = None if self.options.like == "nearest" else find_file(c, self.options.prototypes)
+        if prototypes is not None:
+            digest.update(hashlib.sha256(prototypes.read_bytes()).digest())
         return digest.hexdigest()
 
     def _before(self) -> dict[str, dict[str, Any]]:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..attributions import Attribution, attributions
+from ..attributions.settings import configured
 from ..attributions.shares import cell_evidence, shares, strongest_cells
 from ..classifiers.head import Goal, Target
 from ..encoders.base import Look
 from ..errors import InputError
-from ..explanation import Explanation
+from ..explanation import Explanation, Neuron
 from ..features import Seen, Wish, see
 from ..store import FeatureStore
 from ..types import Failure
 from .agreement import agree
-from .like import show_like
+from .like import LikeQuery, show_like
+from .neurons import show_neurons
+from .opposite import Opposite
 from .sentences import Sentences
 from .where import regions, show_where
 from .words import show_words, words_heat
@@ -40,6 +43,12 @@ class ExplainOptions:
         contrast: class to explain the target against; left out, none.
         target_text: sentence whose similarity to the picture is explained by *where*, not a class.
         contrast_text: sentence the target sentence is explained against.
+        settings: fields of the method that *where* names, for example ``{"n_masks": 2000}``; kept as sorted pairs.
+        like: registered way of finding likenesses; left out, EPIC where the classifier has prototypes, else nearest.
+        prototypes: where EPIC's prototypes lie; left out, the classifier's own folder.
+        because: strengths of the changes that show what likenesses rest on, ``"calibrated"`` or ``"paper"``; left
+            out, this is not measured.
+        neurons: how many channels that speak most for the target, and against it, are listed with their names.
         measure: whether deletion and insertion are run.
         n_regions: lettered regions.
         top: classes listed.
@@ -56,31 +65,56 @@ class ExplainOptions:
     layer: str | None = None
     target_text: str | None = None
     contrast_text: str | None = None
+    settings: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
+    neurons: int = 0
+    like: str | None = None
+    prototypes: str | None = None
+    because: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", tuple(sorted(dict(self.settings).items())))
 
     def method(self, own: str = "grad_cam") -> Attribution:
-        """What *where* names, at the layer asked for; ``own`` where it names nothing.
+        """What *where* names, with the settings and at the layer asked for; ``own`` where it names nothing.
 
         Raises:
-            UnknownNameError: there is no such attribution.
-            InputError: it reads no layer, and one was asked for.
+            UnknownNameError: there is no such attribution, or it has no such setting.
+            InputError: it reads no layer, and one was asked for; or a setting's value is not one.
         """
+        given = dict(self.settings)
         if isinstance(self.where, Attribution):
             if self.layer is not None:
                 raise InputError("An attribution made by hand and a layer were given. Make it with its layer.")
-            return self.where
+            return configured(self.where, given)
         name = own if self.where is None else self.where
         found: Any = attributions[name]
         if self.layer is None:
-            return found()
+            return configured(found, given)
+        if "layer" in given:
+            raise InputError(f"The layer was given twice, as {self.layer!r} and as a setting. Drop one of them.")
         if not reads_layer(found):
             able = ", ".join(name for name in attributions if reads_layer(attributions[name]))
             raise InputError(f"{name} reads no layer, and {self.layer!r} was given. These do: {able}.")
-        return found(layer=self.layer)
+        return configured(found, {**given, "layer": self.layer})
+
+    def label(self, method: Attribution) -> str:
+        """The method's name with its layer and its settings, for cards."""
+        place = "" if self.layer is None else f" at {self.layer}"
+        return f"{method.name}{place}" + (
+            f" with {', '.join(f'{name}={value}' for name, value in dict(self.settings).items())}"
+            if self.settings
+            else ""
+        )
 
 
 def reads_layer(method: type[Attribution]) -> bool:
     """Whether a method can be told an inner layer."""
     return "layer" in {f.name for f in fields(method)}  # type: ignore[arg-type]
+
+
+def speaks_against(method: Attribution) -> bool:
+    """Whether a method's map shows what speaks against the target."""
+    return bool(getattr(method, "counterfactual", False))
 
 
 def explain_all(
@@ -96,6 +130,11 @@ def explain_all(
     sentences = Sentences.of(classifier.encoder, options.target_text, options.contrast_text)
     if sentences is not None and (options.target or options.contrast):
         raise InputError("A class and a sentence were both given as target. One of them was expected. Drop the other.")
+    if speaks_against(method) and (options.contrast or options.contrast_text):
+        raise InputError(
+            "A contrast and a counterfactual map were both given. What speaks against one rather than another is what "
+            "speaks for the other. Exchange --target and --contrast, and leave counterfactual out."
+        )
     target = None if options.target is None else classifier.index_of(options.target)
     contrast = None if options.contrast is None else classifier.index_of(options.contrast)
     wish = Wish(features=lambda _index: True, pictures=True)
@@ -129,8 +168,10 @@ def _explain_batch(
     if sentences is not None:
         subject, goal = sentences, sentences.goal(len(seen))
     heats = method(subject, look, goal)
-    share = shares(cell_evidence(subject, look, goal))
+    evidence = cell_evidence(subject, look, goal)
+    share = shares(-evidence if speaks_against(method) else evidence)
     grids = classifier.encoder.layout.to_grid(look.features)
+    neurons = show_neurons(classifier, subject, look, goal, [s.picture for s in seen], options.neurons)
     for i, one in enumerate(seen):
         yield _assemble(
             classifier,
@@ -142,7 +183,8 @@ def _explain_batch(
             heats[i],
             share[i],
             grids[i],
-            method=method.name,
+            neurons[i],
+            method=method,
             sentences=sentences,
         )
 
@@ -157,20 +199,24 @@ def _assemble(
     heat: torch.Tensor,
     share: torch.Tensor,
     grid: torch.Tensor,
+    neurons: tuple[Neuron, ...],
     *,
-    method: str,
+    method: Attribution,
     sentences: Sentences | None,
 ) -> Explanation:
     assert one.picture is not None
+    assert one.features is not None
     other = contrast if contrast is not None else _runner_up(probabilities, target)
     cells = strongest_cells(share, options.n_regions)
     parts = regions(share, cells, one.picture)
     pixels = classifier.encoder.pixels([one.picture.pixels])[0] if options.measure else None
+    subject: Classifier | Sentences = classifier if sentences is None else sentences
+    against = speaks_against(method)
     where = show_where(
-        classifier if sentences is None else sentences,
+        Opposite(subject) if against else subject,
         heat,
         pixels,
-        method=method if options.layer is None else f"{method} at {options.layer}",
+        method=options.label(method),
         target=target if sentences is None else 0,
         contrast=contrast if sentences is None else sentences.contrast,
         parts=parts,
@@ -178,17 +224,21 @@ def _assemble(
         quantity="probability" if sentences is None else "similarity",
     )
     pooled = one.pooled[0]
-    like = show_like(classifier, grid, pooled, one.digest, cells, parts, target)
+    look = Look(one.features[None], one.pooled[:1])
+    asked = LikeQuery(look, one.picture, target, contrast, cells, parts, pixels, options.seed, options.because)
+    like = show_like(classifier, asked, options.like, options.prototypes)
     words = show_words(classifier, pooled, target, other)
     spoken = words_heat(classifier, grid, pooled, target, other)
     label = classifier.classes[target]
     return Explanation(
         classifier.prediction(one.name, probabilities, options.top),
         one.picture.pixels,
-        where,
+        replace(where, neurons=neurons),
         like,
         words,
-        agree(label, heat, spoken if sentences is None else None, like, words, classifier.decided_by_words),
+        agree(
+            label, heat, None if sentences is not None or against else spoken, like, words, classifier.decided_by_words
+        ),
         classifier.provenance(),
     )
 

@@ -1,72 +1,179 @@
-"""What the strongest regions look like in the user's own pictures."""
+"""What the strongest regions, or the strongest channels, look like in the user's own pictures."""
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..explanation import Like, Likeness, Missing, Region, Verdict
-from ..prototypes.bank import as_box
-from ..prototypes.measure import predicted_share
-from ..prototypes.nearest import NearestPatches
+from ..classifiers.head import Target
+from ..encoders.base import Look
+from ..explanation import Level, Like, Likeness, Missing, Region, Verdict
+from ..images import Picture
+from ..prototypes.bank import Patches, as_box, cell_box
+from ..prototypes.base import Group, Query
+from ..prototypes.epic_bank import EPICBank
+from ..prototypes.find import find_prototypes
+from ..prototypes.measure import LikenessMeasure, predicted_share
+from ..prototypes.perturbations import find_changes
+from ..types import Because, PatchDeletion, PrototypePurity
+from .because import leaders, reasons_for
+from .patch_deletion import delete_patches
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
 
 RULE = (
     "Believable when at least two thirds of such neighbours carry the predicted class on held-out pictures and most "
-    "of those shown here do; partly when at least one third and three times chance do; otherwise do not rely on them."
+    "of those shown here do; partly when at least one third and three times chance do; otherwise do not rely on them. "
+    "Where hiding the regions was measured and does not lower the class's lead more than hiding others: partly at best."
 )
+EPIC_RULE = (
+    "Believable when hiding the places shown lowers the class's lead more than hiding the same pattern anywhere else "
+    "that was tried, and on held-out pictures such prototypes carry the predicted class at least three times as often "
+    "as chance; partly when only one of the two holds; otherwise do not rely on them."
+)
+LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
+
+
+@dataclass(frozen=True)
+class LikeQuery:
+    """One picture as this evidence needs it.
+
+    Attributes:
+        look: of this picture alone.
+        picture: its view.
+        target: class explained.
+        against: class it is explained against, or ``None``.
+        cells: its strongest cells as (row, column).
+        parts: those cells with their letters.
+        pixels: normalised, when hiding places is to be measured.
+        seed: of the places to compare with.
+        because: strengths of the changes that show what likenesses rest on; ``None`` leaves that out.
+    """
+
+    look: Look
+    picture: Picture
+    target: int
+    against: int | None
+    cells: Sequence[tuple[int, int]]
+    parts: Sequence[Region]
+    pixels: Float[Tensor, "3 h w"] | None = None
+    seed: int = 0
+    because: str | None = None
 
 
 def show_like(
-    classifier: Classifier,
-    grid: Float[Tensor, "c h w"],
-    pooled: Float[Tensor, " d"],
-    digest: str,
-    cells: Sequence[tuple[int, int]],
-    parts: Sequence[Region],
-    predicted: int,
+    classifier: Classifier, query: LikeQuery, name: str | None = None, place: str | Path | None = None
 ) -> Like | Missing:
-    """Neighbours of the lettered regions, or what it would take to have them."""
-    bank = classifier.bank
-    if bank is None:
+    """Patches like the strongest regions or channels, or what it would take to have them.
+
+    Args:
+        classifier: what decides.
+        query: the picture.
+        name: registered way of finding likenesses; left out, EPIC where the classifier has its prototypes.
+        place: where those lie; left out, the classifier's folder.
+    """
+    found = find_prototypes(classifier, name, place)
+    if found is None:
         return Missing(
             "This classifier was made without pictures of yours, so there is nothing to compare with.",
-            "Fit one on your pictures: seewhy fit PHOTOS -o MODEL, then explain with -m MODEL.",
+            "Fit one on your pictures: seewhy fit PHOTOS -o MODEL, then explain with -m MODEL. Or find prototypes for "
+            "this one: seewhy fit-prototypes PHOTOS -o PROTOTYPES, then explain with --prototypes PROTOTYPES.",
         )
-    if not cells:
+    method, bank = found
+    if not query.cells:
         return Missing("No region of this picture speaks for the class.", "Look at the other classes' evidence.")
-    groups = NearestPatches()(bank, grid, pooled, cells, digest)
-    shown = [
-        Likeness(
-            part.letter,
-            bank.pictures[int(bank.owner[m.patch])].name,
-            classifier.classes[int(bank.labels[m.patch])],
-            as_box(bank.pixel_boxes[m.patch]),
-            part.query_box,
-            m.similarity,
-            part.share,
-            bank.thumbnail(m.patch),
-        )
-        for part, group in zip(parts, groups, strict=True)
-        for m in group
-    ]
+    against = None if query.against is None else torch.tensor([query.against])
+    target = Target(torch.tensor([query.target]), against)
+    groups = method(classifier, bank, Query(query.look, target, query.cells, query.picture.digest))
+    # A lettered region's share is the one stated beside its letter, which may be of a sentence, not of the class.
+    lettered = dict(zip(query.cells, query.parts, strict=True))
+    groups = [g if g.channel is not None else replace(g, share=lettered[g.cell].share) for g in groups]
+    grid = classifier.encoder.layout.to_grid(query.look.features).shape[2:]
+    boxes = [cell_box(group.cell, (grid[0], grid[1])) for group in groups]
+    deletion = None
+    if query.pixels is not None and groups:
+        deletion = delete_patches(classifier, query.pixels, boxes, query.target, seed=query.seed)
+    reasons: list[list[Because]] = [[] for _ in groups]
+    if query.because is not None:
+        changes = find_changes(query.because)
+        reasons = reasons_for(classifier, method, bank, query.picture, groups, changes)
+    likenesses = tuple(_likenesses(classifier, bank, query, groups, boxes, reasons))
+    here = predicted_share(bank, groups, query.target)
+    shown = sum(group.share for group in groups)
+    if isinstance(bank, EPICBank):
+        return _epic(classifier, bank, likenesses, groups, here, deletion, query.target)
     measure = classifier.likeness
-    return Like(
-        "nearest",
-        tuple(shown),
-        sum(p.share for p in parts),
-        None if measure is None else round(measure.precision, 4),
-        None if measure is None else round(measure.chance, 4),
-        _judge(classifier, predicted_share(bank, groups, predicted), sum(p.share for p in parts), predicted),
+    verdict = _judge(classifier, here, shown, query.target, deletion)
+    return Like(method.name, likenesses, shown, *_rates(measure), verdict, deletion=deletion)
+
+
+def _likenesses(
+    classifier: Classifier,
+    bank: Patches,
+    query: LikeQuery,
+    groups: Sequence[Group],
+    boxes: Sequence[tuple],
+    reasons: Sequence[Sequence[Because]],
+) -> list[Likeness]:
+    """Groups that start from a region keep its letter; those that start from a channel get the letters after them."""
+    letters = dict(zip(query.cells, (part.letter for part in query.parts), strict=True))
+    free = iter(string.ascii_uppercase[len(query.parts) :])
+    found = []
+    lead = leaders(bank, groups, reasons)
+    of = [group for group in groups for _ in group.matches]
+    for group, box, why in zip(groups, boxes, reasons, strict=True):
+        whole = group.channel is not None
+        letter = next(free) if whole else letters[group.cell]
+        for i, match in enumerate(group.matches):
+            patch, here = match.patch, len(found)
+            stands_for = [of[j] for j, leader in enumerate(lead) if leader == here]
+            rows = stands_for if whole and stands_for else [group]
+            label = int(bank.labels[patch])
+            found.append(
+                Likeness(
+                    letter,
+                    bank.pictures[int(bank.owner[patch])].name,
+                    classifier.classes[label],
+                    as_box(bank.pixel_boxes[patch]),
+                    query.picture.to_original(box),
+                    match.similarity,
+                    sum(row.share for row in rows),
+                    bank.view(patch) if whole else bank.thumbnail(patch),
+                    channel=group.channel,
+                    contribution=None if group.contribution is None else sum(row.contribution or 0.0 for row in rows),
+                    frame=tuple(bank.boxes[patch].tolist()) if whole else None,
+                    query_frame=box if whole else None,
+                    because=why[i] if why else None,
+                    times=len(stands_for),
+                )
+            )
+    return found
+
+
+def _rates(measure: LikenessMeasure | None) -> tuple[float | None, float | None]:
+    return (None, None) if measure is None else (round(measure.precision, 4), round(measure.chance, 4))
+
+
+def _hidden(deletion: PatchDeletion | None) -> str:
+    if deletion is None:
+        return ""
+    return (
+        f" Hiding these places takes {deletion.fall:.1f} from its lead of {deletion.lead:.1f}, hiding as much "
+        f"elsewhere {deletion.fall_random:.1f} (at most {max(deletion.falls_random):.1f})."
     )
 
 
-def _judge(classifier: Classifier, here: float | None, shown: float, predicted: int) -> Verdict:
+def _judge(
+    classifier: Classifier, here: float | None, shown: float, predicted: int, deletion: PatchDeletion | None
+) -> Verdict:
     label, measure = classifier.classes[predicted], classifier.likeness
     part = f"these regions are {shown:.0%} of the evidence for {label}"
     if here is None:
@@ -75,10 +182,45 @@ def _judge(classifier: Classifier, here: float | None, shown: float, predicted: 
         return Verdict("not measured", f"Too few pictures were held out to measure neighbours; {part}.", RULE)
     figures = (
         f"On {measure.n} held-out pictures such neighbours carry the predicted class {measure.precision:.0%} of the "
-        f"time (chance {measure.chance:.0%}), here {here:.0%}; {part}."
+        f"time (chance {measure.chance:.0%}), here {here:.0%}; {part}.{_hidden(deletion)}"
     )
     if measure.precision >= 2 / 3 and here > 0.5:
-        return Verdict("believable", figures, RULE)
+        matters = deletion is None or deletion.fall > deletion.fall_random
+        return Verdict("believable" if matters else "partly", figures, RULE)
     if measure.precision >= max(1 / 3, 3 * measure.chance) and here > 0:
         return Verdict("partly", figures, RULE)
     return Verdict("do not rely", figures, RULE)
+
+
+def _epic(
+    classifier: Classifier,
+    bank: EPICBank,
+    likenesses: tuple[Likeness, ...],
+    groups: Sequence[Group],
+    here: float | None,
+    deletion: PatchDeletion | None,
+    predicted: int,
+) -> Like:
+    held, likeness = bank.measures["held_out"], bank.measures["likeness"]
+    measure = None if likeness is None else LikenessMeasure(**likeness)
+    purity = PrototypePurity(bank.measures["purity_fit"], held["purity"], held["before"], held["random"], held["n"])
+    shown, logits = sum(g.share for g in groups), sum(g.contribution or 0.0 for g in groups)
+    matters = deletion is not None and deletion.fall > max(deletion.falls_random)
+    carried = measure is not None and measure.precision >= 3 * measure.chance
+    level: Level = "not measured"
+    if deletion is not None and measure is not None:
+        level = LEVELS[int(matters) + int(carried)]
+    speaks = logits / shown if shown else 0.0
+    figures = (
+        f"These {len(groups)} channels bring {logits:.1f} of the {speaks:.1f} logits that speak for "
+        f"{classifier.classes[predicted]} ({shown:.0%}); {1 - shown:.0%} lies in other channels.{_hidden(deletion)}"
+    )
+    if deletion is not None and not matters:
+        figures = figures[:-1] + ", so these places do not matter more than others."
+    if measure is not None:
+        figures += (
+            f" On {measure.n} held-out pictures such prototypes carry the predicted class {measure.precision:.0%} of "
+            f"the time (chance {measure.chance:.0%}){'' if here is None else f', here {here:.0%}'}."
+        )
+    verdict = Verdict(level, figures, EPIC_RULE)
+    return Like("epic", likenesses, shown, *_rates(measure), verdict, deletion=deletion, purity=purity)

@@ -19,12 +19,14 @@ from ..prototypes.bank import cell_box
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
+    from .opposite import Opposite
     from .sentences import Sentences
 
 N_RANDOM = 3
 RULE = (
     f"Believable when hiding the hottest pixels lowers the probability more, and showing them first raises it more, "
-    f"than for each of {N_RANDOM} maps with the same values in shuffled places; partly when only one of the two holds."
+    f"than for each of {N_RANDOM} maps with the same values in shuffled places, a map made of pixels being shuffled in "
+    "blocks as large as its spots; partly when only one of the two holds."
 )
 _UNMEASURED = Verdict("not measured", "Deletion and insertion were switched off.", RULE)
 
@@ -39,7 +41,7 @@ def regions(share: Float[Tensor, "h w"], cells: Sequence[tuple[int, int]], pictu
 
 
 def show_where(
-    classifier: Classifier | Sentences,
+    classifier: Classifier | Sentences | Opposite,
     heat: Float[Tensor, "h w"],
     pixels: Float[Tensor, "3 ph pw"] | None,
     *,

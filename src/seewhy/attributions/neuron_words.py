@@ -1,0 +1,191 @@
+"""Naming neurons: the channels a decision rests on, each with the word whose direction leans on it most.
+
+Grad-CAM, section 6 of arXiv:1610.02391v4 (textual explanations): neurons are ranked by their importance, and the names
+of the highest and lowest say what speaks for the class and what against it. There, names are the concepts of Network
+Dissection (Bau et al. 2017), found on pictures with a mask for each concept. Here there are no such pictures; a
+channel is named after the sentence or class that the network itself reads from it most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..classifiers.head import Goal, Target
+from ..encoders.base import Encoder, Look, TextTower
+from ..errors import InputError, ModelError
+from .base import Explainable, feature_gradient
+
+SURE = 0.95
+"""A name must lean on its channel more than the best of equally many random directions does in this part of cases."""
+
+
+class Bank(Protocol):
+    """Texts and their unit vectors in the space shared with pictures."""
+
+    @property
+    def texts(self) -> tuple[str, ...]: ...
+
+    @property
+    def vectors(self) -> Float[Tensor, "n d"]: ...
+
+
+@dataclass(frozen=True)
+class NamedChannel:
+    """A channel of the last feature map, and what it says on one picture.
+
+    Attributes:
+        channel: its number.
+        weight: ``v_k``, the change of the target with the channel's mean (the paper's α_k times the number of cells).
+        share: ``v_k`` times the channel's mean, divided by all such products that are positive; below 0 where the
+            channel speaks against the target.
+        name: the word that leans on it most; ``None`` where random directions would lean as much.
+        strength: by how many standard deviations over the channels that word leans on this one.
+        cell: row and column where the channel is strongest.
+    """
+
+    channel: int
+    weight: float
+    share: float
+    name: str | None
+    strength: float
+    cell: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """Words for channels.
+
+    Attributes:
+        texts: the words.
+        lean: each word's component on each channel, less its mean over channels, in its standard deviations.
+        floor: what the best of as many random (normal) directions stays below in 95 % of cases.
+    """
+
+    texts: tuple[str, ...]
+    lean: Float[Tensor, "n c"]
+    floor: float
+
+    @classmethod
+    def of(cls, texts: Sequence[str], directions: Float[Tensor, "n c"]) -> Dictionary:
+        """From what a change of each channel does to each word's score.
+
+        Raises:
+            InputError: fewer than two words or two channels were given, which cannot be told apart.
+
+        Example:
+            >>> words = Dictionary.of(["a", "b"], torch.tensor([[0.0, 9, 0, 0, 0, 0], [0.0, 0, 0, 0, 9, 0]]))
+            >>> [words.name(channel)[0] for channel in range(6)]
+            [None, 'a', None, None, 'b', None]
+        """
+        if min(directions.shape) < 2 or len(texts) != len(directions):
+            raise InputError(
+                f"{len(texts)} words with directions {tuple(directions.shape)} were given to name channels. At least "
+                "two words over at least two channels were expected. Give more classes or descriptions."
+            )
+        # Against the mean word first: a channel on which every word leans alike distinguishes none.
+        own = (directions - directions.mean(0)).double()
+        own = own - own.mean(1, keepdim=True)
+        lean = own / own.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
+        floor = torch.special.ndtri(torch.tensor(SURE, dtype=torch.float64) ** (1 / len(texts)))
+        return cls(tuple(texts), lean.float(), float(floor))
+
+    def name(self, channel: int) -> tuple[str | None, float]:
+        """The word that leans on a channel most, ``None`` below the floor; and how much."""
+        best = int(self.lean[:, channel].argmax())
+        strength = float(self.lean[best, channel])
+        return self.texts[best] if strength > self.floor else None, strength
+
+
+def dictionary(model: Explainable, n_channels: int, bank: Bank | None = None) -> Dictionary:
+    """Words for the channels of a model: the given ones, or the classes of the network's own last layer.
+
+    A class's direction is its row of that layer. A text's is the gradient of its score in the space shared with
+    pictures, which is the same on every picture, as the way there is affine.
+
+    Args:
+        model: with a mean-pooled encoder.
+        n_channels: of its map.
+        bank: words in the space shared with pictures; left out, the network's own classes.
+
+    Raises:
+        ModelError: the encoder is not mean-pooled, or there is nothing to name channels with.
+    """
+    encoder = model.encoder
+    check_pooling(encoder)
+    if bank is not None:
+        return Dictionary.of(bank.texts, _directions(encoder.text, bank.vectors, n_channels))
+    layer = encoder.classifier
+    if layer is None or not encoder.classes:
+        raise ModelError(
+            f"The encoder {encoder.name!r} has no classes of its own to name neurons after. Descriptions in a space "
+            "shared with pictures were expected. Give --descriptions, or leave --neurons out."
+        )
+    return Dictionary.of(encoder.classes, layer.weight.detach())
+
+
+def check_pooling(encoder: Encoder) -> None:
+    """Refuse a map whose channels are not the numbers that the head reads."""
+    if not encoder.is_average:
+        raise ModelError(
+            f"The neurons of {encoder.name!r} have no names: its map is not pooled by a mean, so a channel of the map "
+            "is not a number that words are read from. A network such as lite0 or a ResNet was expected. "
+            "Leave --neurons out."
+        )
+
+
+@torch.enable_grad()
+def _directions(tower: TextTower, vectors: Float[Tensor, "n d"], n_channels: int) -> Float[Tensor, "n p"]:
+    """``Jᵀ t`` of every text ``t``, with ``J`` the slope of the affine way from pooled features to the shared space."""
+    leaf = torch.zeros(len(vectors), n_channels, requires_grad=True)
+    return torch.autograd.grad((tower.project(leaf) * vectors).sum(), leaf)[0]
+
+
+def important_channels(
+    model: Explainable, look: Look, target: Goal, words: Dictionary, n: int = 5
+) -> list[tuple[NamedChannel, ...]]:
+    """Of each picture, the ``n`` channels that speak most for the target and the ``n`` that speak most against it.
+
+    The paper ranks by ``α_k`` alone, which behind a linear head is the same on every picture of a class; here channels
+    are ranked by what they add to the target's logit (less the mean over classes) on this picture, ``v_k`` times their
+    mean. ``v`` is the head's slope (:meth:`seewhy.classifiers.head.Head.slope`), so the products add up to the logit up
+    to a constant of the head; for a target that is another function of the logits it is the gradient.
+
+    Raises:
+        ModelError: the encoder is not mean-pooled.
+        InputError: ``n`` is below 1.
+    """
+    check_pooling(model.encoder)
+    if n < 1:
+        raise InputError(f"{n} neurons were asked for. A number above 0 was expected. Give 5.")
+    grid = look.features
+    if isinstance(target, Target):
+        weights = model.head.slope(look.pooled, target)
+    else:
+        weights = feature_gradient(model, look, target)[:, :, 0, 0] * (grid.shape[2] * grid.shape[3])
+    added = weights * grid.mean((2, 3))
+    parts = added / added.clamp(min=0).sum(1, keepdim=True).clamp_min(1e-12)
+    order = parts.argsort(dim=1, descending=True, stable=True)
+    found = []
+    for i in range(len(look)):
+        chosen = [c for c in order[i, :n].tolist() if parts[i, c] > 0]
+        chosen += [c for c in order[i].flip(0)[:n].tolist() if parts[i, c] < 0]
+        found.append(tuple(_named(c, weights[i], parts[i], grid[i], words) for c in chosen))
+    return found
+
+
+def _named(
+    channel: int,
+    weights: Float[Tensor, " c"],
+    parts: Float[Tensor, " c"],
+    grid: Float[Tensor, "c h w"],
+    words: Dictionary,
+) -> NamedChannel:
+    name, strength = words.name(channel)
+    row, column = divmod(int(grid[channel].argmax()), grid.shape[2])
+    return NamedChannel(channel, float(weights[channel]), float(parts[channel]), name, strength, (row, column))
