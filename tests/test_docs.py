@@ -98,9 +98,16 @@ def test_commands_and_options_shown_exist() -> None:
     assert wrong == []
 
 
+def verbs_of(group: Any) -> Iterator[Any]:
+    """Every verb, those of groups too."""
+    for verb in group.commands.values():
+        yield from verbs_of(verb) if hasattr(verb, "commands") else (verb,)
+
+
 def test_options_named_in_the_text_exist() -> None:
-    verbs: Any = typer.main.get_command(app)
-    known = {o for verb in verbs.commands.values() for p in verb.params for o in (*p.opts, *p.secondary_opts)}
+    known = {
+        o for verb in verbs_of(typer.main.get_command(app)) for p in verb.params for o in (*p.opts, *p.secondary_opts)
+    }
     known |= {"--check", "--pictures", "--version", "--debug"}
     for page in PAGES:
         named = {
@@ -210,24 +217,30 @@ def outputs(place: Path, command: list[str]) -> dict[str, list[dict[str, Any]]]:
     shutil.copy(place / "broken.jpg", place / "photos" / "brick")
     fit = run("fit", "photos", "-o", "model", "--descriptions", "classes.json", "--n-crops", "1", code=1)
     predict = run("predict", "photo.jpg", "broken.jpg", "-m", "model", code=1)
-    explain = run("explain", "test/brick/brick-8.png", "broken.jpg", "-m", "model", code=1)
+    explain = run("explain", "test/brick/brick-8.png", "broken.jpg", "-m", "model", "--because", code=1)
     plain = run("explain", "photo.jpg", "--labels", "cat,dog", "--no-measure", "-o", "plain")
     run("fit", "photos", "-o", "without_words", "--n-crops", "0", code=1)
     wordless = run("explain", "photo.jpg", "-m", "without_words", "-o", "wordless.json")
+    how = ["--n-prototypes", "4", "--shrinkage", "0.2", "--n-rotated", "64"]
+    prototypes = run("fit-prototypes", "photos", "-m", "without_words", *how, code=1)
+    epic = run("explain", "photo.jpg", "-m", "without_words", "-o", "epic.json")
     (place / "test" / "brick" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     shutil.copy(place / "test" / "grass" / "grass-8.png", place / "test" / "brick" / "grass.png")  # a sure confusion
     evaluate = run("evaluate", "test", "-m", "model", "--n-explained", "2", code=1)
     return {
         "fit": fit,
+        "fit-prototypes": prototypes,
         "predict": [row for row in predict if "error" not in row],
-        "explain": [row for row in (*explain, *plain, *wordless) if "error" not in row],
+        "explain": [row for row in (*explain, *plain, *wordless, *epic) if "error" not in row],
         "evaluate": evaluate,
         "A picture that failed": [row for row in (*predict, *explain) if "error" in row],
     }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("section", ["A picture that failed", "predict", "explain", "evaluate", "fit"])
+@pytest.mark.parametrize(
+    "section", ["A picture that failed", "predict", "explain", "evaluate", "fit", "fit-prototypes"]
+)
 def test_json_is_as_documented(section: str, outputs: dict[str, list[dict[str, Any]]]) -> None:
     wanted = documented(section)
     if section == "explain":

@@ -47,7 +47,9 @@ LEAST = {
 NOT_HERE = {"attention_rollout", "chefer", "smooth_grad"}
 
 
-READY = [n for n in attributions if not attributions[n].needs_training and n not in NOT_HERE]
+READY = [
+    n for n in attributions if not (attributions[n].needs_training or attributions[n].recipe) and n not in NOT_HERE
+]
 
 
 def in_cells(heat: np.ndarray) -> np.ndarray:

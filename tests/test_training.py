@@ -135,6 +135,41 @@ def test_random_state_and_other_gradients_are_left_alone() -> None:
     assert frozen.weight.grad is None
 
 
+def test_players_learn_each_from_its_own_term() -> None:
+    """Two numbers that multiply: one wants the product small, the other wants it large."""
+    module = nn.ModuleDict({"low": nn.Linear(1, 1, bias=False), "high": nn.Linear(1, 1, bias=False)})
+    module["low"].weight.data.fill_(2.0)
+    module["high"].weight.data.fill_(3.0)
+
+    def loss(_: Sequence[int]) -> Mapping[str, Tensor]:
+        product = (module["low"].weight * module["high"].weight).sum()
+        return {"low": product, "high": -product}
+
+    how = Training(1, 1, "sgd", lr=0.1, weight_decay=0, schedule="constant")
+    done = train(module, loss, 1, how, players=dict(module.items()))
+    # Nesterov's first step is 1.9 gradients long; both move from the same place.
+    assert module["low"].weight.item() == pytest.approx(2 - 0.19 * 3)
+    assert module["high"].weight.item() == pytest.approx(3 + 0.19 * 2)
+    assert done.history == ({"low": 6.0, "high": -6.0},)
+
+
+def test_the_milestones_of_comet() -> None:
+    found = [rates("milestones", step, 200, 1)[0] for step in (0, 79, 80, 120, 160, 199)]
+    assert found == pytest.approx([1.0, 1.0, 0.2, 0.04, 0.008, 0.008])
+
+
+def test_parts_learn_at_their_own_rates() -> None:
+    module = nn.ModuleDict({"fast": nn.Linear(1, 1), "slow": nn.Linear(1, 1)})
+    for part in module.values():
+        part.weight.data.zero_()
+        part.bias.data.zero_()
+    how = Training(1, 1, "sgd", 0.1, 2.0, schedule="constant", part_lr=(("slow.", 0.1),))
+    train(module, lambda _: {"loss": -sum(p.sum() for p in module.parameters())}, 1, how)  # type: ignore[dict-item]
+    found = {n: p.item() for n, p in module.named_parameters()}
+    wanted = {"fast.weight": 0.19, "fast.bias": 0.38, "slow.weight": 0.019, "slow.bias": 0.038}
+    assert found == pytest.approx(wanted)
+
+
 def test_errors() -> None:
     with pytest.raises(InputError, match=r"There is nothing to train on: 0 samples were given\. Give at least one\."):
         train(made(), lambda _: {}, 0, HOW)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .types import FractionBox, PixelBox, Prediction
+from .types import Because, FractionBox, PatchDeletion, PixelBox, Prediction, PrototypePurity
 
 Level = Literal["believable", "partly", "do not rely", "not measured"]
 
@@ -61,6 +61,34 @@ class Region:
 
 
 @dataclass(frozen=True)
+class Neuron:
+    """One channel of the last feature map that the decision rests on.
+
+    Attributes:
+        channel: its number.
+        share: what it adds to the target's logit, as a part of all that is added; below 0 where it speaks against.
+        name: the word the network reads from it, or ``None`` where none leans on it more than by chance.
+        strength: how much the nearest word leans on it, in standard deviations over the channels.
+        box: where it is strongest, on the upright original, in pixels.
+    """
+
+    channel: int
+    share: float
+    name: str | None
+    strength: float
+    box: PixelBox
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "channel": self.channel,
+            "share": round(self.share, 4),
+            "name": self.name,
+            "strength": round(self.strength, 2),
+            "box": list(self.box),
+        }
+
+
+@dataclass(frozen=True)
 class Where:
     """A heat map and how faithful it is on this very picture.
 
@@ -74,6 +102,7 @@ class Where:
         deletion_curve, insertion_curve: probability of the target as the hottest pixels go / come first.
         deletion_random_curve, insertion_random_curve: the same for shuffled maps (mean over draws).
         deletion, insertion, deletion_random, insertion_random: areas under them (trapezoid, 0…1).
+        neurons: the channels that add most to the target and those that take most from it, if they were asked for.
     """
 
     method: str
@@ -91,6 +120,7 @@ class Where:
     insertion: float | None = None
     deletion_random: float | None = None
     insertion_random: float | None = None
+    neurons: tuple[Neuron, ...] = ()
 
     @property
     def is_zero(self) -> bool:
@@ -112,6 +142,7 @@ class Where:
                 {"letter": r.letter, "box": list(r.query_box), "share": round(r.share, 4)} for r in self.regions
             ],
             "verdict": self.verdict.level,
+            **({"neurons": [n.to_json() for n in self.neurons]} if self.neurons else {}),
         }
 
 
@@ -133,8 +164,14 @@ class Likeness:
         box: the patch on that (upright) picture, in pixels.
         query_box: the region on this picture, in pixels.
         similarity: cosine in -1…1.
-        share: the region's part of what speaks for the class, 0…1.
-        patch: thumbnail of the patch, uint8 ``(h, w, 3)``.
+        share: the region's, or the channel's, part of what speaks for the class, 0…1.
+        patch: thumbnail of the patch, or of its whole picture, uint8 ``(h, w, 3)``.
+        channel: what the two have in common, where it is one channel of the network.
+        contribution: of that channel to the class's logit, less the mean over classes.
+        frame: where the patch lies on a ``patch`` that shows more, as fractions.
+        query_frame: where the region lies on this picture's view, if it is none of the lettered regions of *where*.
+        because: what the likeness rests on, if it was asked for.
+        times: how many patches it stands for on the card; 0 for one that another stands for.
     """
 
     letter: str
@@ -145,9 +182,15 @@ class Likeness:
     similarity: float
     share: float
     patch: np.ndarray | None = None
+    channel: int | None = None
+    contribution: float | None = None
+    frame: FractionBox | None = None
+    query_frame: FractionBox | None = None
+    because: Because | None = None
+    times: int = 1
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        data: dict[str, Any] = {
             "letter": self.letter,
             "image": self.image,
             "label": self.label,
@@ -156,6 +199,11 @@ class Likeness:
             "similarity": round(self.similarity, 4),
             "share": round(self.share, 4),
         }
+        if self.channel is not None and self.contribution is not None:
+            data |= {"channel": self.channel, "contribution": round(self.contribution, 4)}
+        if self.because is not None:
+            data["because"] = self.because.to_json()
+        return {**data, "times": self.times}
 
 
 @dataclass(frozen=True)
@@ -167,6 +215,8 @@ class Like:
         share_shown: sum of the shown regions' shares, 0…1; the rest is the remainder.
         held_out_precision: how often such neighbours carry the predicted class on held-out pictures.
         chance: the same figure for patches drawn at random.
+        deletion: what hiding the places shown does, where it was measured.
+        purity: of the channels, for methods that show channels.
     """
 
     method: str
@@ -175,6 +225,33 @@ class Like:
     held_out_precision: float | None
     chance: float | None
     verdict: Verdict
+    deletion: PatchDeletion | None = None
+    purity: PrototypePurity | None = None
+
+    def measured(self) -> dict[str, Any]:
+        """The figures, for JSON."""
+        data: dict[str, Any] = {
+            "method": self.method,
+            "share_shown": round(self.share_shown, 4),
+            "remainder": round(1 - self.share_shown, 4),
+            "held_out_precision": self.held_out_precision,
+            "chance": self.chance,
+            "verdict": self.verdict.level,
+        }
+        if self.deletion is not None:
+            data |= {
+                "lead": round(self.deletion.lead, 4),
+                "deletion": round(self.deletion.fall, 4),
+                "deletion_random": round(self.deletion.fall_random, 4),
+            }
+        if self.purity is not None:
+            data |= {
+                "purity": self.purity.held_out,
+                "purity_fit": self.purity.fit,
+                "purity_before": self.purity.before,
+                "purity_random": self.purity.random,
+            }
+        return data
 
 
 @dataclass(frozen=True)
@@ -270,13 +347,7 @@ class Explanation:
             data["like"], data["like_missing"] = [], like.to_json()
         else:
             data["like"] = [n.to_json() for n in like.neighbours]
-            data["like_measured"] = {
-                "method": like.method,
-                "share_shown": round(like.share_shown, 4),
-                "held_out_precision": like.held_out_precision,
-                "chance": like.chance,
-                "verdict": like.verdict.level,
-            }
+            data["like_measured"] = like.measured()
         if isinstance(words, Missing):
             data["words"], data["words_missing"] = [], words.to_json()
         else:

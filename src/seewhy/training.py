@@ -20,9 +20,9 @@ from .files import write_atomic
 from .listener import Listener
 
 Loss = Callable[[Sequence[int]], Mapping[str, Tensor]]
-"""Positions of the samples in a batch → named terms, of which ``"loss"`` is what goes down."""
+"""Positions of the samples in a batch → named terms, of which ``"loss"``, or each player's own, is what goes down."""
 
-Schedule = Literal["constant", "cosine", "one_cycle", "per_epoch"]
+Schedule = Literal["constant", "cosine", "milestones", "one_cycle", "per_epoch"]
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,18 @@ class Training:
     Attributes:
         n_steps: batches in all.
         batch_size: samples a batch; an epoch's last, smaller one is left out.
-        optimiser: ``"sgd"`` (Nesterov, momentum 0.9) or ``"adamw"``.
+        optimiser: ``"sgd"`` (momentum 0.9) or ``"adamw"``.
         lr: learning rate, at its highest.
         bias_lr: that of biases, as a multiple.
         weight_decay: of everything but biases.
-        schedule: ``"constant"``; ``"cosine"`` down to 0; ``"one_cycle"`` (Smith & Topin 2018, as in torch: 30 % of the
-            steps up from 1/25, then down to 1/250,000, momentum 0.95 to 0.85 and back); ``"per_epoch"``, times 0.95
-            after each.
+        schedule: ``"constant"``; ``"cosine"`` down to 0; ``"milestones"``, times 0.2 at 40, 60 and 80 % of the
+            steps, as COMET's authors do; ``"one_cycle"`` (Smith & Topin 2018, as in torch: 30 % of the steps up from
+            1/25, then down to 1/250,000, momentum 0.95 to 0.85 and back); ``"per_epoch"``, times 0.95 after each.
         seed: of the order of samples and of everything drawn within a step.
         checkpoint_every: steps between two checkpoints.
+        nesterov: whether SGD's momentum is Nesterov's.
+        warmup: first steps, in which the rate rises evenly to its highest instead of following the schedule.
+        part_lr: rates of parts of the module, as multiples: ``(beginning of the parameters' names, multiple)``.
     """
 
     n_steps: int
@@ -52,6 +55,9 @@ class Training:
     schedule: Schedule = "one_cycle"
     seed: int = 0
     checkpoint_every: int = 50
+    nesterov: bool = True
+    warmup: int = 0
+    part_lr: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.n_steps < 1 or self.batch_size < 1 or self.lr <= 0 or self.checkpoint_every < 1:
@@ -82,6 +88,7 @@ def train(
     n_samples: int,
     how: Training,
     *,
+    players: Mapping[str, nn.Module] | None = None,
     checkpoint: tuple[Path, str] | None = None,
     listener: Listener | None = None,
 ) -> Trained:
@@ -95,6 +102,10 @@ def train(
         loss: called with the positions of a batch's samples; torch's random numbers are seeded around the call.
         n_samples: how many there are.
         how: steps, optimiser, seed.
+        players: name of a term → the part of ``module`` that it trains, for games in which the parts want different
+            things: each part gets the gradient of its own term alone, all from one batch, and then all move at once.
+            The optimisers keep no number that two parameters share, so this is one optimiser a player. Left out,
+            ``"loss"`` trains the whole module.
         checkpoint: a file, and a text that says what is trained on what: a file of another text is not gone on from.
             The caller deletes it when the result is safe.
         listener: hears of progress.
@@ -106,7 +117,7 @@ def train(
     if n_samples < 1:
         raise InputError("There is nothing to train on: 0 samples were given. Give at least one.")
     listener = listener or Listener()
-    parameters = [p for p in module.parameters() if p.requires_grad]
+    players = players or {"loss": module}
     optimiser = _optimiser(module, how)
     seal = "" if checkpoint is None else json.dumps([checkpoint[1], asdict(how), n_samples], sort_keys=True)
     history = [] if checkpoint is None else _resume(checkpoint[0], seal, module, optimiser, listener)
@@ -118,10 +129,10 @@ def train(
             torch.manual_seed(how.seed * 1_000_003 + step)
             terms = loss(batch_at(step, n_samples, how.batch_size, how.seed))
             optimiser.zero_grad()
-            terms["loss"].backward(inputs=parameters)
+            _share_out(terms, players)
         optimiser.step()
         history.append({name: round(float(term.detach()), 6) for name, term in terms.items()})
-        if not math.isfinite(history[-1]["loss"]):
+        if not all(math.isfinite(history[-1][name]) for name in players):
             raise InputError(
                 f"The loss is not finite at step {step + 1}. A smaller learning rate was expected: lr is {how.lr:g}. "
                 "Give a tenth of it."
@@ -131,6 +142,13 @@ def train(
     module.eval()
     done = how.n_steps - first
     return Trained(tuple(history), (time.perf_counter() - begun) / done if done > 0 else 0.0, first)
+
+
+def _share_out(terms: Mapping[str, Tensor], players: Mapping[str, nn.Module]) -> None:
+    """Each player's parameters get the gradient of its own term."""
+    for i, (name, player) in enumerate(players.items()):
+        own = [p for p in player.parameters() if p.requires_grad]
+        terms[name].backward(inputs=own, retain_graph=i + 1 < len(players))
 
 
 def batch_at(step: int, n_samples: int, batch_size: int, seed: int) -> list[int]:
@@ -157,6 +175,8 @@ def rates(schedule: Schedule, step: int, n_steps: int, steps_per_epoch: int) -> 
         return 1.0, 0.9
     if schedule == "per_epoch":
         return float(0.95 ** (step // steps_per_epoch)), 0.9
+    if schedule == "milestones":
+        return 0.2 ** sum(step >= share * n_steps for share in (0.4, 0.6, 0.8)), 0.9
     if schedule == "cosine":
         return (1 + math.cos(math.pi * step / n_steps)) / 2, 0.9
     top = max(0.3 * n_steps - 1, 1e-9)
@@ -170,20 +190,26 @@ def rates(schedule: Schedule, step: int, n_steps: int, steps_per_epoch: int) -> 
 def _set_rates(optimiser: torch.optim.Optimizer, how: Training, step: int, n_samples: int) -> None:
     per_epoch = n_samples // min(how.batch_size, n_samples)
     factor, momentum = rates(how.schedule, step, how.n_steps, per_epoch)
-    for group, multiple in zip(optimiser.param_groups, (1.0, how.bias_lr), strict=True):
-        group["lr"] = how.lr * multiple * factor
+    if step < how.warmup:
+        factor = (step + 1) / how.warmup
+    for group in optimiser.param_groups:
+        group["lr"] = how.lr * group["multiple"] * factor
         if how.optimiser == "sgd":
             group["momentum"] = momentum
 
 
 def _optimiser(module: nn.Module, how: Training) -> torch.optim.Optimizer:
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for n, p in named if not n.endswith("bias")], "weight_decay": how.weight_decay},
-        {"params": [p for n, p in named if n.endswith("bias")], "weight_decay": 0.0},
-    ]
+    groups: list[dict[str, Any]] = []
+    for start, multiple in ((None, 1.0), *how.part_lr):
+        own = [(n, p) for n, p in named if next((s for s, _ in how.part_lr if n.startswith(s)), None) == start]
+        weights, biases = ([p for n, p in own if n.endswith("bias") is is_bias] for is_bias in (False, True))
+        groups += [
+            {"params": weights, "weight_decay": how.weight_decay, "multiple": multiple},
+            {"params": biases, "weight_decay": 0.0, "multiple": multiple * how.bias_lr},
+        ]
     if how.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=how.lr, momentum=0.9, nesterov=True)
+        return torch.optim.SGD(groups, lr=how.lr, momentum=0.9, nesterov=how.nesterov)
     return torch.optim.AdamW(groups, lr=how.lr)
 
 

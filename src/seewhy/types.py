@@ -112,3 +112,67 @@ class Failure:
 
     def to_json(self) -> dict[str, Any]:
         return {"image": self.image, "error": self.error}
+
+
+@dataclass(frozen=True)
+class PatchDeletion:
+    """What hiding the places shown does to the decision.
+
+    Attributes:
+        lead: the class's logit, less the mean over classes.
+        fall: of the lead, when all places shown are hidden at once.
+        falls_random: the same for the same pattern elsewhere on the picture, one a placement.
+        area: hidden part of the picture, 0…1.
+    """
+
+    lead: float
+    fall: float
+    falls_random: tuple[float, ...]
+    area: float
+
+    @property
+    def fall_random(self) -> float:
+        """Mean over placements."""
+        return sum(self.falls_random) / len(self.falls_random)
+
+
+@dataclass(frozen=True)
+class PrototypePurity:
+    """How alone channels are where they are strongest, -1…1; 1 is nothing but that channel (EPIC).
+
+    Attributes:
+        fit: on the pictures it was fitted to.
+        held_out: on pictures that neither fitted nor chose the rotation.
+        before: there, without rotating.
+        random: there, with a random rotation.
+        n: held-out pictures.
+    """
+
+    fit: float
+    held_out: float
+    before: float
+    random: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Because:
+    """What a likeness rests on: how much of it is lost when one property of the picture is changed.
+
+    Attributes:
+        lost: property → part of the similarity that is lost, negative where it is gained; the place stays the same.
+        phi: the same in units of the similarity.
+        change: how much the picture was changed, root mean square over the view, 0…255.
+        strengths: ``"calibrated"``, when every property is changed equally, or ``"paper"``.
+        sentence: which properties matter; empty where they may not be compared.
+    """
+
+    lost: dict[str, float]
+    phi: dict[str, float]
+    change: dict[str, float]
+    strengths: str
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        parts = {name: {k: round(v, 4) for k, v in getattr(self, name).items()} for name in ("lost", "phi", "change")}
+        return {**parts, "strengths": self.strengths, "sentence": self.sentence}

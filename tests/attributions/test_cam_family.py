@@ -114,6 +114,8 @@ def test_fewer_masks_share_the_score_of_the_likest() -> None:
     assert sorted(owner[[0, 2, 4]].tolist()) == [owner[0]] * 3
     assert owner[1] == owner[3] != owner[0]
     assert {int(owner[c]) for c in chosen} == {0, 1}
+    # Those that are run are the strongest of their kind.
+    assert sorted(chosen.tolist()) == [2, 3]
 
 
 def test_eigen_cam_sees_no_class_and_has_a_sign() -> None:

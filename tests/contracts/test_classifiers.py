@@ -10,9 +10,14 @@ import torch
 
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.comet import COMET
 from seewhy.classifiers.described import Described
 from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.neighbours import Neighbours
+from seewhy.classifiers.perceptual import Perceptual
 from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.prompt_cam import PromptCAM
+from seewhy.classifiers.protopnet import ProtoPNet
 from seewhy.classifiers.saving import load
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.data import load_samples
@@ -21,7 +26,10 @@ from seewhy.encoders.base import Encoder
 from seewhy.errors import DataError, ImageError
 from seewhy.types import Failure, Prediction
 from tiny import CLASSES, class_folders, noise, picture, tiny_cnn, tiny_tokens
+from tiny_transformer import tiny_vit
 
+SMALL_PROTOPNET = ProtoPNet(n_per_class=2, depth=4, n_steps=4, last_steps=2, batch_size=4, n_crops=1)
+SMALL_PERCEIVER = Perceptual("stochastic", side=32, width=8, depth=2, memory_steps=4, judge_epochs=2, n_copies=3)
 WORDS = Descriptions({c: (f"{c} one", f"{c} two") for c in CLASSES[:3]})
 
 
@@ -34,6 +42,11 @@ MADE: dict[str, Callable[[Encoder, Path], Classifier]] = {
     "pretrained": lambda encoder, _: Pretrained().build(encoder),
     "zero_shot": lambda encoder, _: ZeroShot().build(encoder, CLASSES[:3]),
     "described": lambda encoder, _: Described().build(encoder, WORDS),
+    "neighbours": lambda encoder, folders: Neighbours().fit(encoder, load_samples(folders), descriptions=WORDS),
+    "comet": lambda encoder, folders: COMET(n_steps=2, batch_size=4).fit(encoder, load_samples(folders)),
+    "prompt_cam": lambda _, folders: PromptCAM(epochs=2, lr=0.05).fit(tiny_vit(), load_samples(folders)),
+    "protopnet": lambda encoder, folders: SMALL_PROTOPNET.fit(encoder, load_samples(folders)),
+    "perceptual": lambda encoder, folders: SMALL_PERCEIVER.fit(encoder, load_samples(folders)),
     "linear": lambda encoder, folders: Linear(n_crops=1).fit(encoder, load_samples(folders), descriptions=WORDS),
 }
 
@@ -107,7 +120,8 @@ def test_an_unknown_target_is_refused(made: Classifier) -> None:
 
 
 def test_saved_and_loaded_it_decides_the_same(made: Classifier, tmp_path: Path) -> None:
-    again = load(made.save(tmp_path / "model"), encoder=made.encoder)
+    base = made.encoder if made.network is None else made.network.base
+    again = load(made.save(tmp_path / "model"), encoder=base)
     assert torch.equal(again.probabilities(noise(5)), made.probabilities(noise(5)))
     before, after = (m.explain(picture("rust", 1)).to_json() for m in (made, again))
     assert {k: after[k] for k in ("top", "where", "model")} == {k: before[k] for k in ("top", "where", "model")}

@@ -1,43 +1,76 @@
-"""Every registered way of finding likenesses, on a bank whose nearest patches are known."""
+"""Every registered way of finding likenesses, on a small network and pictures of it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from seewhy.attributions.shares import cell_evidence, shares, strongest_cells
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.head import Target
+from seewhy.classifiers.pretrained import Pretrained
+from seewhy.encoders.base import Look
+from seewhy.features import Seen, Wish, see
+from seewhy.listing import list_pictures
 from seewhy.prototypes import Prototypes, prototypes
-from seewhy.prototypes.bank import BankPicture, PatchBank, patch_vector
-from tiny import noise
-
-CELLS = [(0, 0), (5, 3), (7, 7)]
-GRID = noise(1, 5)[0].reshape(-1, 8, 8)[:8]
-POOLED = GRID.mean((1, 2))
+from seewhy.prototypes.bank import PatchBank, Patches
+from seewhy.prototypes.base import Query
+from seewhy.prototypes.epic_training import FitEPIC
+from tiny import class_folders, noise, tiny_cnn
 
 
-def bank(n_pictures: int = 6) -> PatchBank:
-    """Random pictures of two classes, two patches each; picture 2 holds the query's own cell (5, 3)."""
-    rng = torch.Generator().manual_seed(1)
-    vectors = torch.nn.functional.normalize(torch.randn(2 * n_pictures, 8, generator=rng), dim=1)
-    vectors[5] = patch_vector(GRID, (5, 3))
-    pooled = torch.nn.functional.normalize(torch.randn(n_pictures, 8, generator=rng), dim=1)
-    return PatchBank(
-        tuple(BankPicture(f"{i}.png", f"digest {i}", i % 2, b"") for i in range(n_pictures)),
-        pooled,
-        vectors,
-        torch.arange(n_pictures).repeat_interleave(2),
-        torch.zeros(2 * n_pictures, 4),
-        torch.zeros(2 * n_pictures, 4, dtype=torch.long),
-    )
+@dataclass(frozen=True)
+class Case:
+    """A method with a model, a bank of its kind, and the pictures in it."""
+
+    method: Prototypes
+    model: Classifier
+    bank: Patches
+    seen: list[Seen]
+
+    def query(self, index: int, digest: str = "") -> Query:
+        features, pooled = self.seen[index].features, self.seen[index].pooled
+        assert features is not None
+        return asked(self.model, Look(features[None], pooled[:1]), digest)
 
 
-@pytest.fixture(params=list(prototypes))
-def method(request: pytest.FixtureRequest) -> Prototypes:
-    return prototypes[request.param]()
+def asked(model: Classifier, look: Look, digest: str = "") -> Query:
+    target = Target(model.head(look.pooled).argmax(1))
+    cells = strongest_cells(shares(cell_evidence(model, look, target))[0], 3)
+    return Query(look, target, cells, digest)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return class_folders(tmp_path_factory.mktemp("data"), n=8)
+
+
+OF_ANY_CLASSIFIER = ("epic", "nearest")
+"""Methods that make a bank for whatever classifier; the others come with one (tests/classifiers/test_protopnet.py)."""
+
+
+@pytest.fixture(params=OF_ANY_CLASSIFIER)
+def case(request: pytest.FixtureRequest, folder: Path) -> Case:
+    model = Pretrained().build(tiny_cnn())
+    names = list(list_pictures([folder]))
+    wish = Wish(features=lambda _i: True, pictures=True)
+    seen = [s for s in see(model.encoder, names, wish=wish) if isinstance(s, Seen)]
+    bank: Patches
+    if request.param == "epic":
+        bank = FitEPIC(duplicate=0.99999).fit(model, [(n, i // 8) for i, n in enumerate(names)])
+    else:
+        bank = PatchBank.build(model, seen, [i // 8 for i in range(len(names))])
+    # The textures are alike to an untrained network, so that only true copies count as copies here.
+    made: Any = prototypes[request.param]
+    return Case(made(duplicate=0.99999), model, bank, seen)
 
 
 def test_class_attributes_and_file_name() -> None:
+    assert set(prototypes) == {*OF_ANY_CLASSIFIER, "protopnet"}
     for name in prototypes:
         cls = prototypes[name]
         assert cls.name == name == cls.__module__.rpartition(".")[2]
@@ -45,42 +78,75 @@ def test_class_attributes_and_file_name() -> None:
         assert cls.__doc__
 
 
-def test_one_group_a_cell_nearest_first_and_repeatable(method: Prototypes) -> None:
-    groups = method(bank(), GRID, POOLED, CELLS)
-    assert len(groups) == len(CELLS)
-    for group in groups:
-        likeness = [m.similarity for m in group]
-        assert likeness == sorted(likeness, reverse=True)
-        assert all(-1 - 1e-6 <= s <= 1 + 1e-6 for s in likeness)
-        assert all(0 <= m.patch < len(bank().vectors) for m in group)
-    assert groups == method(bank(), GRID, POOLED, CELLS)
-    assert [method(bank(), GRID, POOLED, [c])[0] for c in CELLS] == groups
+def test_shares_fall_likenesses_are_in_range_and_the_same_each_time(case: Case) -> None:
+    query = asked(case.model, case.model.encoder.look(noise(1, 5)))
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    groups = case.method(case.model, case.bank, query)
+    assert torch.equal(state, torch.get_rng_state())
+    assert groups
+    assert [g.share for g in groups] == sorted((g.share for g in groups), reverse=True)
+    assert all(0 < g.share <= 1 for g in groups)
+    assert sum(g.share for g in groups) <= 1 + 1e-6
+    matches = [m for g in groups for m in g.matches]
+    assert matches
+    assert all(-1 - 1e-6 <= m.similarity <= 1 + 1e-6 for m in matches)
+    assert all(0 <= m.patch < len(case.bank.owner) for m in matches)
+    assert groups == case.method(case.model, case.bank, query)
 
 
-def test_the_planted_cell_comes_first(method: Prototypes) -> None:
-    best = method(bank(), GRID, POOLED, [(5, 3)])[0][0]
-    assert best.patch == 5
-    assert best.similarity == pytest.approx(1, abs=1e-6)
+def test_activation_is_what_the_groups_are_made_of(case: Case) -> None:
+    query = asked(case.model, case.model.encoder.look(noise(1, 5)))
+    for group in case.method(case.model, case.bank, query):
+        which = torch.tensor([m.patch for m in group.matches])
+        maps = case.method.activation(case.model, case.bank, query.look, which)
+        assert maps.shape == (1, len(which), 8, 8)
+        if group.channel is None:
+            found = maps[0, :, group.cell[0], group.cell[1]]
+            assert torch.allclose(found, torch.tensor([m.similarity for m in group.matches]), atol=1e-5)
+        else:
+            assert [divmod(int(m.argmax()), 8) for m in maps[0]] == [group.cell] * len(which)
+            assert len({case.method.prototype_of(case.bank, p) for p in which.tolist()}) == 1
 
 
-def test_the_query_itself_and_its_near_duplicates_are_never_shown(method: Prototypes) -> None:
-    by_digest = method(bank(), GRID, POOLED, CELLS, digest="digest 2")
-    twin = bank()
-    twin.pooled[2] = torch.nn.functional.normalize(POOLED, dim=0)
-    for groups in (by_digest, method(twin, GRID, POOLED, CELLS)):
-        assert all(int(bank().owner[m.patch]) != 2 for group in groups for m in group)
+def test_activation_one_by_one_is_that_of_the_batch(case: Case) -> None:
+    look = case.model.encoder.look(noise(3, 6))
+    which = torch.tensor([0, 3])
+    together = case.method.activation(case.model, case.bank, look, which)
+    apart = [case.method.activation(case.model, case.bank, look[i : i + 1], which) for i in range(3)]
+    assert torch.allclose(together, torch.cat(apart), atol=1e-6)
 
 
-def test_no_picture_twice_and_no_two_copies_of_one(method: Prototypes) -> None:
-    known = bank()
-    known.pooled[4] = known.pooled[2]
-    for group in method(known, GRID, POOLED, CELLS):
-        owners = [int(known.owner[m.patch]) for m in group]
+def test_the_query_itself_and_its_near_duplicates_are_never_shown(case: Case) -> None:
+    # By its digest, on features that are another picture's; and by its features, under another digest.
+    name = case.bank.pictures[0]
+    other = asked(case.model, case.model.encoder.look(noise(1, 5)), digest=name.digest)
+    own = next(i for i, s in enumerate(case.seen) if s.digest == name.digest)
+    for query in (other, case.query(own)):
+        for group in case.method(case.model, case.bank, query):
+            assert all(int(case.bank.owner[m.patch]) != 0 for m in group.matches)
+
+
+def test_no_picture_twice_and_no_two_copies_of_one(case: Case) -> None:
+    pooled = case.bank.pooled.clone()
+    pooled[2:] = pooled[1]
+    known: Any = replace(case.bank, pooled=pooled)  # type: ignore[type-var]
+    for group in case.method(case.model, known, asked(case.model, case.model.encoder.look(noise(1, 5)))):
+        owners = [int(known.owner[m.patch]) for m in group.matches]
+        assert len([o for o in owners if o > 0]) <= 1
         assert len(set(owners)) == len(owners)
-        assert not {2, 4} <= set(owners)
 
 
-def test_a_bank_of_the_query_alone_gives_nothing(method: Prototypes) -> None:
-    known = bank(3)
-    alone = replace(known, pictures=tuple(replace(p, digest="mine") for p in known.pictures))
-    assert method(alone, GRID, POOLED, CELLS, digest="mine") == [[], [], []]
+def test_a_bank_of_the_query_alone_gives_no_match(case: Case) -> None:
+    mine: Any = replace(  # type: ignore[type-var]
+        case.bank, pictures=tuple(replace(p, digest="mine") for p in case.bank.pictures)
+    )
+    query = asked(case.model, case.model.encoder.look(noise(1, 5)), digest="mine")
+    assert [g.matches for g in case.method(case.model, mine, query) if g.matches] == []
+
+
+def test_the_bank_of_another_method_is_refused(case: Case) -> None:
+    other = next(n for n in OF_ANY_CLASSIFIER if n != case.method.name)
+    query = asked(case.model, case.model.encoder.look(noise(1, 5)))
+    with pytest.raises(TypeError, match="needs a"):
+        prototypes[other]()(case.model, case.bank, query)

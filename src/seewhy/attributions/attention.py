@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from ..classifiers.prompt_cam_network import PromptHead
 from ..encoders.base import Look
 from ..errors import InputError
 from .base import Explainable
@@ -29,10 +30,14 @@ class Capture(TorchFunctionMode):
     calls themselves are answered by the plain formula, in this thread only: no module, hook or setting of the network
     is changed, so nothing has to be put back, and it is the same for timm, open_clip, transformers and torchvision.
     Attention written out by hand is met at its softmax.
+
+    Args:
+        change: what is done to the weights before they are used; left out, nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, change: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__()
+        self.change = change
         self.maps: list[Float[Tensor, "b heads tq tk"]] = []
 
     def __torch_function__(
@@ -47,6 +52,8 @@ class Capture(TorchFunctionMode):
         return self._keep(out) if func in _SOFTMAX and out.ndim == 4 else out
 
     def _keep(self, weights: Tensor) -> Tensor:
+        if self.change is not None:
+            weights = self.change(weights)
         if torch.is_grad_enabled() and not weights.requires_grad:
             weights.requires_grad_()
         self.maps.append(weights)
@@ -104,11 +111,21 @@ class Seen:
         first: position of the first of them in the look.
         maps: ``(b, heads, t, t)``, one a layer, part of the graph from which ``pooled`` came.
         pooled: differentiable.
+        entering: tokens that come into each layer from the one before; where it has more, prompts stand before them.
     """
 
     first: int
     maps: Sequence[Tensor]
     pooled: Float[Tensor, "b p"]
+    entering: Sequence[int]
+
+    def at(self, rows: Float[Tensor, "b s"], layer: int) -> Float[Tensor, "b t"]:
+        """Weights of a layer's outputs, from those of what the next one takes: prompts thrown away have none."""
+        return functional.pad(rows, (self.maps[layer].shape[-1] - rows.shape[1], 0))
+
+    def before(self, rows: Float[Tensor, "b t"], layer: int) -> Float[Tensor, "b s"]:
+        """Weights of what came into a layer: prompts that are put in there come from no picture."""
+        return rows[:, -self.entering[layer] :]
 
 
 def run_with_attention(name: str, model: Explainable, look: Look, batch_size: int) -> Iterator[Seen]:
@@ -125,20 +142,25 @@ def run_with_attention(name: str, model: Explainable, look: Look, batch_size: in
     for pixels in look.pixels.split(batch_size):
         with torch.enable_grad(), Capture() as capture:
             pooled = model.encoder.head(eager_features(model, pixels))
+        head, n_layers = model.encoder.head, len(capture.maps)
+        entering, n_prompts = [n_tokens] * n_layers, 0
+        if isinstance(head, PromptHead):
+            entering, n_prompts = head.entering(n_tokens, n_layers), len(head.prompts.own)
         shapes = {tuple(m.shape[-2:]) for m in capture.maps}
         if not shapes or layout.kind != "tokens":
             raise InputError(
                 f"{name} reads attention, and {model.encoder.name!r} has none among patch tokens. A vision transformer "
                 "was expected. Use grad_cam, rise or occlusion."
             )
-        if shapes != {(n_tokens, n_tokens)}:
-            odd = sorted(shapes - {(n_tokens, n_tokens)})[0]
+        known = {(n, n) for count in entering for n in (count, count + n_prompts)}
+        if not shapes <= known:
+            odd = sorted(shapes - known)[0]
             raise InputError(
                 f"{name} follows attention among all {n_tokens} tokens, and {model.encoder.name!r} also attends from "
                 f"{odd[0]} to {odd[1]}, as windows and attention pooling do. A vision transformer that pools a class "
                 "token or the mean was expected. Use grad_cam, rise or occlusion."
             )
-        yield Seen(first, tuple(capture.maps), pooled)
+        yield Seen(first, tuple(capture.maps), pooled, entering)
         first += len(pixels)
 
 

@@ -55,15 +55,15 @@ class AttentionRollout(Attribution):
             raise InputError(f"discard_ratio is {self.discard_ratio}. A part of 1 was expected. Give 0 to below 1.")
 
     def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
-        layout = model.encoder.layout
-        grid = layout.to_grid(look.features).shape[2:]
+        grid = model.encoder.layout.to_grid(look.features).shape[2:]
         maps = []
         for seen in run_with_attention(self.name, model, look, self.batch_size):
-            rows = read_tokens(seen, layout.prefix)
+            rows = read_tokens(seen, seen.maps[-1].shape[-1] - grid[0] * grid[1])
             # A row times a product of matrices, last layer first: never a matrix times a matrix.
-            for weights in reversed(seen.maps):
-                rows = (rows[:, None] @ self.residual(weights.detach()))[:, 0]
-            maps.append(rows[:, layout.prefix :].unflatten(1, grid))
+            for layer in reversed(range(len(seen.maps))):
+                rows = (seen.at(rows, layer)[:, None] @ self.residual(seen.maps[layer].detach()))[:, 0]
+                rows = seen.before(rows, layer)
+            maps.append(rows[:, -grid[0] * grid[1] :].unflatten(1, grid))
         return torch.cat(maps).to(look.pooled.device)
 
     def residual(self, weights: Float[Tensor, "b heads t t"]) -> Float[Tensor, "b t t"]:

@@ -35,6 +35,7 @@ class Attribution(ABC):
         stochastic: whether a seed matters.
         needs_pixels: whether the look must carry its pixels.
         needs_training: whether it works only with an explainer that was trained for the classifier.
+        recipe: the recipe whose classifiers alone it explains, being their own; any where empty.
     """
 
     name: ClassVar[str]
@@ -44,6 +45,7 @@ class Attribution(ABC):
     stochastic: ClassVar[bool] = False
     needs_pixels: ClassVar[bool] = False
     needs_training: ClassVar[bool] = False
+    recipe: ClassVar[str] = ""
 
     @property
     def reads_pixels(self) -> bool:

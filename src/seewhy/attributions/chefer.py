@@ -44,19 +44,21 @@ class Chefer(Attribution):
     batch_size: int = 4
 
     def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
-        layout = model.encoder.layout
-        grid = layout.to_grid(look.features).shape[2:]
+        grid = model.encoder.layout.to_grid(look.features).shape[2:]
+        n = grid[0] * grid[1]
         with torch.no_grad():
             others = model.head(look.pooled)
         maps = []
         for seen in run_with_attention(self.name, model, look, self.batch_size):
-            start = read_tokens(seen, layout.prefix)
+            start = read_tokens(seen, seen.maps[-1].shape[-1] - n)
             with torch.enable_grad():
                 score = scores_of_rows(target, model.head(seen.pooled), others, seen.first, 1).sum()
             slopes = torch.autograd.grad(score, seen.maps)
             rows = start
             # (I + Ā_L) … (I + Ā_1) from the left, one row vector at a time.
-            for weights, slope in zip(reversed(seen.maps), reversed(slopes), strict=True):
-                rows = rows + (rows[:, None] @ (slope * weights.detach()).clamp(min=0).mean(1))[:, 0]
-            maps.append((rows - start)[:, layout.prefix :].unflatten(1, grid))
+            for layer in reversed(range(len(slopes))):
+                rows = seen.at(rows, layer)
+                weights = (slopes[layer] * seen.maps[layer].detach()).clamp(min=0).mean(1)
+                rows = seen.before(rows + (rows[:, None] @ weights)[:, 0], layer)
+            maps.append((rows[:, -n:] - start[:, -n:]).unflatten(1, grid))
         return torch.cat(maps).to(look.pooled.device)

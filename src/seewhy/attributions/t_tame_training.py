@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,19 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..encoders.base import Encoder
-from ..errors import DataError, ImageError, InputError
-from ..images import read_picture
+from ..errors import InputError
 from ..listener import Listener
 from ..training import Training, train
-from ..types import Failure, Transform
+from ..training_pictures import TrainingPictures
 from .base import Explainable
 from .explainers import FOLDER, TTAMEExplainer, classifier_digest
 from .layer_maps import LAST, find_layers, layer_maps
 from .t_tame_mechanism import AttentionMechanism, Variant, masked
-
-BORDER = 256 / 224
-"""Pictures are read this much larger than the network's input and cropped at random, as in the authors' code."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +98,7 @@ class FitTTAME:
         layers = self.layers or ((LAST,) if self.variant == "l_cam" else find_layers(model.encoder))
         fill = self.fill or ("mean" if model.encoder.layout.kind == "tokens" else "black")
         listener.note(f"layers: {', '.join(layers)} ({'given' if self.layers else 'found'}); hidden is {fill}")
-        reader = _Reader(model.encoder, pictures, self.size, listener)
+        reader = TrainingPictures(model.encoder, pictures, self.size, listener)
         probe = reader.transform.input_size
         shapes = [m.shape[1] for m in layer_maps(model.encoder, torch.zeros(1, 3, *probe), layers)[0]]
         with torch.random.fork_rng(devices=[]):
@@ -115,7 +109,7 @@ class FitTTAME:
         seal = json.dumps([settings, digest, _names_digest(pictures)], sort_keys=True)
 
         def loss(index: Sequence[int]) -> dict[str, Tensor]:
-            return self._loss(model, mechanism, reader.pixels(index), layers, fill)
+            return self._loss(model, mechanism, reader.batch(index)[0], layers, fill)
 
         kept = None if checkpoint is None else (checkpoint, seal)
         done = train(mechanism, loss, len(pictures), how, checkpoint=kept, listener=listener)
@@ -159,56 +153,6 @@ def variation(a: Float[Tensor, "b m h w"]) -> Float[Tensor, ""]:
     down, right = a[:, :, 1:] - a[:, :, :-1], a[:, :, :, 1:] - a[:, :, :, :-1]
     border = sum(side.square().sum() for side in (a[:, :, 0], a[:, :, -1], a[:, :, :, 0], a[:, :, :, -1]))
     return (down.square().sum() + right.square().sum() + 0.3 * border) / (2 * len(a))
-
-
-class _Reader:
-    """Pictures as training sees them: a random crop, mirrored half of the time, from torch's random numbers."""
-
-    def __init__(self, encoder: Encoder, pictures: Sequence[Any], size: int | None, listener: Listener) -> None:
-        own = encoder.transform
-        height, width = own.input_size if size is None else (size, size)
-        self.transform = replace(own, input_size=(height, width))
-        large = (round(height * BORDER), round(width * BORDER))
-        self.large: Transform = replace(own, input_size=large, resize=_short_side(own, large))
-        self.encoder = encoder
-        self.pictures = pictures
-        self.listener = listener
-        self.failed: set[int] = set()
-
-    def pixels(self, index: Sequence[int]) -> Float[Tensor, "b 3 h w"]:
-        with ThreadPoolExecutor(4) as pool:
-            read = list(pool.map(self._read, index))
-        height, width = self.transform.input_size
-        views = []
-        for picture in read:
-            place = torch.rand(3)  # drawn for a broken one too, so that the others do not depend on it
-            if picture is None:
-                continue
-            top = int(place[0] * (picture.shape[0] - height + 1))
-            left = int(place[1] * (picture.shape[1] - width + 1))
-            view = picture[top : top + height, left : left + width]
-            views.append(view[:, ::-1].copy() if place[2] < 0.5 else view.copy())
-        if not views:
-            raise DataError(f"None of the {len(index)} pictures of a batch can be read. Give other pictures.")
-        return self.encoder.pixels(views)
-
-    def _read(self, i: int) -> Any:
-        if i in self.failed:
-            return None
-        try:
-            return read_picture(self.pictures[i], self.large).pixels
-        except ImageError as error:
-            self.failed.add(i)
-            name = self.pictures[i]
-            self.listener.failed(Failure(name if isinstance(name, str) else f"picture {i + 1}", error.reason))
-            return None
-
-
-def _short_side(own: Transform, large: tuple[int, int]) -> int | tuple[int, int]:
-    """The resize that goes with a larger crop: the short side as far beyond the crop as it was, less the border."""
-    if not isinstance(own.resize, int):
-        return large
-    return max(round(own.resize * min(large) / min(own.input_size) / BORDER), max(large))
 
 
 def _names_digest(pictures: Sequence[Any]) -> str:

@@ -52,9 +52,44 @@ TERMS: tuple[Term, ...] = (
         "does not say where the classifier looked.",
     ),
     Term(
+        "neuron",
+        "Neuron",
+        "A channel of the last feature map. Its figure is what it adds to the class on this picture, as a part of all "
+        "that is added. Its name is the word that leans on it most, given only where as many random words would lean "
+        "less in 95 % of cases.",
+    ),
+    Term(
         "similarity",
         "Similarity",
         "The cosine between two regions as the network sees them: 1 is the same, 0 unrelated, −1 opposite.",
+    ),
+    Term(
+        "because",
+        "Because",
+        "How much of a similarity is lost when one property of the whole picture is changed and the same place is read "
+        "again (Nauta et al. 2020); a grey bar: it is gained. Bars can be compared with each other where every "
+        "property was changed by the same amount, and not with the paper's own strengths. Properties overlap, texture "
+        "is all fine detail, print too, and a warp also moves the place, which can pass for shape.",
+    ),
+    Term(
+        "times",
+        "×2",
+        "So many patches, or prototypes, say the same: alike in direction, in the pictures nearest to them and in what "
+        "they rest on. One of them is shown, with the shares of all.",
+    ),
+    Term(
+        "purity",
+        "Purity",
+        "How alone a channel is in the place where it is strongest: 1 when nothing else is active there, about 0.06 "
+        "for channels without meaning. For one prototype, the cosine between that place and the channel's direction "
+        "(EPIC).",
+    ),
+    Term(
+        "hidden",
+        "Hidden places",
+        "The places shown are put under the network's mean colour all at once, and the picture is looked at again. The "
+        "lead is the class's logit less the mean over classes. Beside it: the same pattern elsewhere on the picture, "
+        "mean of several placements. Places that matter cost more than others.",
     ),
     Term(
         "held-out",

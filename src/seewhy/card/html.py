@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..explanation import Explanation, Like, Missing, Region, Where, Word, Words
+from ..explanation import Explanation, Like, Likeness, Missing, Region, Where, Word, Words
+from ..types import FractionBox
+from .because import bars_of, scale_of
 from .curve import Chart, ceiling, points
 from .glossary import TERMS
 from .heat import overlay
@@ -110,13 +112,25 @@ def crop(view: np.ndarray, region: Region) -> np.ndarray:
 
 
 def _region(region: Region) -> dict[str, Any]:
-    left, top, right, bottom = region.box
     return {
         "letter": region.letter,
         "share": region.share,
         "place": place_of(region),
-        "css": f"left:{left:.2%};top:{top:.2%};width:{right - left:.2%};height:{bottom - top:.2%}",
+        "css": frame_css(region.box),
     }
+
+
+def frame_css(box: FractionBox) -> str:
+    """Where a box lies on what it is drawn over."""
+    left, top, right, bottom = box
+    return f"left:{left:.2%};top:{top:.2%};width:{right - left:.2%};height:{bottom - top:.2%}"
+
+
+def _query_uri(view: np.ndarray, region: Region | None, near: Likeness) -> str | None:
+    """The whole view where the place is drawn on it; else the lettered region cut out."""
+    if near.query_frame is not None:
+        return photo_uri(view)
+    return photo_uri(crop(view, region)) if region else None
 
 
 def charts_of(where: Where | Missing) -> list[Chart]:
@@ -159,11 +173,29 @@ def figures_of(e: Explanation) -> dict[str, list[tuple[str, str, str]]]:
             ("held-out", "Held-out precision", _said(e.like.held_out_precision, percent)),
             ("chance", "chance", _said(e.like.chance, percent)),
             ("share", "Share shown", percent(e.like.share_shown)),
+            *_like_figures(e.like),
         ]
     if not isinstance(e.words, Missing):
         name = f"Words accuracy on {e.words.accuracy_on}" if e.words.accuracy_on else "Words accuracy"
         found["words"] = [("words-accuracy", name, _said(e.words.accuracy, percent))]
     return {key: [(term, name, text) for term, name, text in rows if text is not None] for key, rows in found.items()}
+
+
+def _like_figures(like: Like) -> list[tuple[str, str, str | None]]:
+    """What hiding the places did, and how pure the channels are."""
+    rows: list[tuple[str, str, str | None]] = []
+    if like.deletion is not None:
+        rows += [
+            ("hidden", "Hidden, the lead falls by", figure(like.deletion.fall)),
+            ("hidden", "elsewhere by", figure(like.deletion.fall_random)),
+        ]
+    if like.purity is not None:
+        rows += [
+            ("purity", "Purity, held out", figure(like.purity.held_out)),
+            ("purity", "where fitted", figure(like.purity.fit)),
+            ("purity", "random rotation", figure(like.purity.random)),
+        ]
+    return rows
 
 
 def _said(value: float | None, how: Callable[[float], str]) -> str | None:
@@ -176,6 +208,7 @@ def like_rows(e: Explanation) -> list[dict[str, Any]]:
         return []
     known = {region.letter: region for region in regions_of(e)}
     rows: dict[str, dict[str, Any]] = {}
+    scale = scale_of(e.like)
     for near in e.like.neighbours:
         region = known.get(near.letter)
         row = rows.setdefault(
@@ -183,18 +216,25 @@ def like_rows(e: Explanation) -> list[dict[str, Any]]:
             {
                 "letter": near.letter,
                 "share": near.share,
-                "crop": photo_uri(crop(e.view, region)) if region else None,
+                "crop": _query_uri(e.view, region, near),
+                "frame": None if near.query_frame is None else frame_css(near.query_frame),
+                "channel": near.channel,
+                "contribution": near.contribution,
+                "because": None if near.channel is None else bars_of(near, scale),
                 "neighbours": [],
             },
         )
-        row["neighbours"].append(
-            {
-                "near": near,
-                "same": near.label == e.prediction.label,
-                "patch": None if near.patch is None else photo_uri(near.patch),
-            }
-        )
-    return list(rows.values())
+        if near.times:
+            row["neighbours"].append(
+                {
+                    "near": near,
+                    "same": near.label == e.prediction.label,
+                    "patch": None if near.patch is None else photo_uri(near.patch),
+                    "frame": None if near.frame is None else frame_css(near.frame),
+                    "because": bars_of(near, scale) if near.channel is None else None,
+                }
+            )
+    return [row for row in rows.values() if row["neighbours"]]
 
 
 def word_groups(e: Explanation) -> list[dict[str, Any]]:

@@ -54,13 +54,14 @@ def figure(value: float | None) -> str:
 
 
 def method_name(name: str) -> str:
-    """A registered name as people write it.
+    """A registered name, and what was set, as people write it.
 
-    >>> method_name("grad_cam"), method_name("rise")
-    ('Grad-CAM', 'RISE')
+    >>> method_name("grad_cam"), method_name("rise with n_masks=500")
+    ('Grad-CAM', 'RISE with n_masks=500')
     """
     known = {"grad_cam": "Grad-CAM", "rise": "RISE", "epic": "EPIC", "layer_cam": "LayerCAM", "score_cam": "Score-CAM"}
-    return known.get(name, name.replace("_", " "))
+    own, *rest = name.split(" ", 1)
+    return " ".join([known.get(own, own.replace("_", " ")), *rest])
 
 
 def photo_uri(pixels: np.ndarray, quality: int = 90) -> str:

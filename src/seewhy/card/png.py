@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..explanation import Explanation, Level, Like, Missing, Verdict, Where, Words
+from ..types import FractionBox
+from .because import bars_of, draw_bars, scale_of
 from .canvas import (
     BAD,
     EMBER,
@@ -252,7 +254,7 @@ def _like(c: Canvas, e: Explanation, y: float) -> float:
     y = _heading(c, QUESTIONS[1][1], y)
     if isinstance(e.like, Missing):
         return _missing(c, e.like, y)
-    letters = list(dict.fromkeys(near.letter for near in e.like.neighbours))
+    letters = list(dict.fromkeys(near.letter for near in e.like.neighbours if near.times))
     if not letters:
         y = c.paragraph(RIGHT_X, y, "No patch of your pictures comes near enough to be shown.", 22, RIGHT, 2, QUIET)
     y -= 14
@@ -264,26 +266,46 @@ def _like(c: Canvas, e: Explanation, y: float) -> float:
 def _patches(c: Canvas, e: Explanation, like: Like, letter: str, y: float) -> float:
     side, step = 112, 128
     known = {region.letter: region for region in regions_of(e)}
-    near = [n for n in like.neighbours if n.letter == letter][:N_PATCHES]
-    if letter in known:
+    near = [n for n in like.neighbours if n.letter == letter and n.times][:N_PATCHES]
+    place = near[0].query_frame
+    if place is not None or letter in known:
         c.panel(RIGHT_X - 5, y - 5, side + 10, side + 10, 16, INK)
         c.panel(RIGHT_X - 2, y - 2, side + 4, side + 4, 13, SHEET)
-        c.photo(RIGHT_X, y, Image.fromarray(crop(e.view, known[letter])), side, side, 12)
+        cut = crop(e.view, known[letter]) if place is None else e.view
+        c.photo(RIGHT_X, y, _framed(Image.fromarray(cut), side, place), side, side, 12)
     end = c.badge(RIGHT_X, y + side + 30, letter)
     c.text(end + 9, y + side + 30, percent(near[0].share, " "), 20)
     c.text(RIGHT_X + side + 24, y + side / 2 + 6, "looks like", 19, QUIET)
     start = RIGHT_X + RIGHT - N_PATCHES * step + (step - side)
+    below, scale = y + side + 74, scale_of(like)
     for number, patch in enumerate(near):
         x = start + number * step
         same = patch.label == e.prediction.label
         if patch.patch is not None:
-            c.photo(x, y, _faded(patch.patch, same), side, side, 12)
+            c.photo(x, y, _framed(_faded(patch.patch, same), side, patch.frame), side, side, 12)
         label = c.clipped(patch.label, side, 18, same)
         end = c.text(x, y + side + 25, label, 18, INK if same else QUIET, same)
         if not same:
             c.draw.line((x, y + side + 29, end, y + side + 29), fill=QUIET)
-        c.text(x, y + side + 48, figure(patch.similarity), 17, QUIET)
-    return y + side + 74
+        more = f"  ×{patch.times}" if patch.times > 1 else ""
+        c.text(x, y + side + 48, figure(patch.similarity) + more, 17, QUIET)
+        why = bars_of(patch, scale)
+        if why is not None and (patch.channel is None or number == 0):
+            below = max(below, draw_bars(c, x, y + side + 68, side, why) + 22)
+    return below
+
+
+def _framed(picture: Image.Image, side: int, box: FractionBox | None) -> Image.Image:
+    """The picture at its size on the card, with a box drawn on it."""
+    if box is None:
+        return picture
+    large = picture.resize((side * SMOOTH, side * SMOOTH), Image.Resampling.BICUBIC)
+    edges = tuple(v * side * SMOOTH for v in box)
+    draw = ImageDraw.Draw(large)
+    draw.rectangle(edges, outline=(20, 18, 16), width=4 * SMOOTH)
+    inner = (edges[0] + SMOOTH, edges[1] + SMOOTH, edges[2] - SMOOTH, edges[3] - SMOOTH)
+    draw.rectangle(inner, outline=(255, 255, 255), width=2 * SMOOTH)
+    return large
 
 
 def _faded(patch: np.ndarray, same: bool) -> Image.Image:

@@ -3,6 +3,20 @@
 from ..registry import Registry
 from .recipe import Recipe
 
-classifiers: Registry[Recipe] = Registry("classifier", __name__, ("pretrained", "zero_shot", "described", "linear"))
+classifiers: Registry[Recipe] = Registry(
+    "classifier",
+    __name__,
+    (
+        "pretrained",
+        "zero_shot",
+        "described",
+        "linear",
+        "neighbours",
+        "comet",
+        "prompt_cam",
+        "protopnet",
+        "perceptual",
+    ),
+)
 
 __all__ = ["Recipe", "classifiers"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from dataclasses import fields
 from typing import Any, ClassVar
 
 from .network import Network
@@ -28,4 +29,4 @@ class Recipe(ABC):
 
     def parameters(self) -> dict[str, Any]:
         """The fields, for cards and saved models."""
-        return {k: getattr(self, k) for k in getattr(self, "__dataclass_fields__", {})}
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]

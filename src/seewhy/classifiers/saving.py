@@ -29,6 +29,7 @@ from .base import Classifier, HeldOut
 from .head import Feature, Head, Projected
 from .network import Network
 from .normalise import Normalise
+from .votes import Votes
 
 FORMAT = 1
 CARD = "seewhy.json"
@@ -79,6 +80,7 @@ def _card(c: Classifier) -> dict[str, Any]:
         "classes": list(c.classes),
         "feature": kind,
         "scale": c.head.scale,
+        "votes": c.head.votes and {"k": c.head.votes.k, "names": list(c.head.votes.names)},
         "words": None if c.words is None else {"texts": list(c.words.texts)},
         "decided_by_words": c.decided_by_words,
         "words_accuracy": c.words_accuracy,
@@ -92,6 +94,8 @@ def _card(c: Classifier) -> dict[str, Any]:
 
 def _tensors(c: Classifier) -> dict[str, Tensor]:
     tensors = {"head.weight": c.head.weight, "head.bias": c.head.bias}
+    if c.head.votes is not None:
+        tensors["head.owner"] = c.head.votes.owner
     if c.network is not None:
         tensors |= {f"network.{name}": tensor for name, tensor in c.network.tensors().items()}
     if c.words is not None:
@@ -180,8 +184,10 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder
     kind = dict(card["feature"])
     feature: Feature = Normalise.from_json(kind) if kind.pop("kind") == "normalise" else Projected(encoder.text)
     classes = tuple(card["classes"])
-    if len(classes) != len(tensors["head.weight"]):
-        raise ValueError(f"{len(classes)} classes for {len(tensors['head.weight'])} rows")
+    if len(classes) != len(tensors["head.bias"]):
+        raise ValueError(f"{len(classes)} classes for {len(tensors['head.bias'])} rows")
+    votes = card.get("votes")
+    voting = votes and Votes(tensors["head.owner"], len(classes), int(votes["k"]), tuple(votes["names"]))
     words = card["words"]
     held = "held_out.pooled" in tensors
     return Classifier(
@@ -189,7 +195,7 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder
         parameters=card["parameters"],
         encoder=encoder,
         classes=classes,
-        head=Head(feature, tensors["head.weight"], tensors["head.bias"], float(card["scale"])),
+        head=Head(feature, tensors["head.weight"], tensors["head.bias"], float(card["scale"]), voting),
         words=words and WordBank(classes, tuple(words["texts"]), tensors["words.owner"], tensors["words.vectors"]),
         decided_by_words=card["decided_by_words"],
         bank=None if card["bank"] is None else _bank(card["bank"], tensors),

@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from . import doctor, evaluate, explain, fit, fit_explainer, methods, predict, study
+from . import (
+    describe,
+    doctor,
+    evaluate,
+    explain,
+    fit,
+    fit_explainer,
+    fit_prototypes,
+    index,
+    methods,
+    predict,
+    search,
+    study,
+)
 from .options import version_option
 
 app = typer.Typer(
@@ -19,10 +32,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(version_option)
-for module in (explain, fit, fit_explainer, predict, evaluate, methods, doctor):
+for module in (explain, fit, fit_explainer, fit_prototypes, predict, evaluate, index, search, methods, doctor):
     verb = module.__name__.rpartition(".")[2]
     app.command(verb.replace("_", "-"), epilog=module.EXAMPLES)(getattr(module, verb))
 app.add_typer(study.app, name="study")
+app.add_typer(describe.app, name="describe")
 
 
 def main() -> None:

@@ -140,6 +140,11 @@ class Encoder:
             return self._engine()
         return make_engine(self._engine, lambda: self.trunk, self.transform.input_size, self.fingerprint)
 
+    @property
+    def engine_asked(self) -> str:
+        """Which engine was asked for; ``"auto"`` for an encoder that stands on the trunk of another."""
+        return self._engine if isinstance(self._engine, str) else "auto"
+
     @cached_property
     def trunk(self) -> nn.Module:
         """The trunk as a plain module, for methods that look inside it."""

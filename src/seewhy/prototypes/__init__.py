@@ -1,8 +1,16 @@
 """Like what: patches of the user's own pictures that a region of this picture resembles."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ..registry import Registry
 from .base import Prototypes
 
-prototypes: Registry[Prototypes] = Registry("prototype", __name__, ("nearest",))
+if TYPE_CHECKING:
+    from .characteristics import Characteristics
 
-__all__ = ["Prototypes", "prototypes"]
+prototypes: Registry[Prototypes] = Registry("prototype", __name__, ("epic", "nearest", "protopnet"))
+reasons: Registry[Characteristics] = Registry("reason", __name__, ("characteristics",))
+
+__all__ = ["Prototypes", "prototypes", "reasons"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import avg_pool2d, normalize
 
 from ..attributions.base import Explainable
 from ..attributions.shares import cell_evidence, shares
@@ -39,8 +40,50 @@ class BankPicture:
     thumbnail: bytes
 
 
+class Patches(ABC):
+    """Patches of the user's pictures: what every bank is.
+
+    Attributes:
+        pictures: their sources.
+        pooled: one unit row a picture, for near-duplicates.
+        owner: index of each patch's picture.
+        boxes: each patch on its view, as fractions.
+        pixel_boxes: each patch on its upright original, in pixels.
+    """
+
+    pictures: tuple[BankPicture, ...]
+    pooled: Float[Tensor, "m d"]
+    owner: Int[Tensor, " n"]
+    boxes: Float[Tensor, "n 4"]
+    pixel_boxes: Int[Tensor, "n 4"]
+
+    @property
+    def labels(self) -> Int[Tensor, " n"]:
+        """Class of each patch."""
+        return torch.tensor([p.label for p in self.pictures])[self.owner]
+
+    def view(self, patch: int) -> np.ndarray:
+        """The picture it lies on, as the network saw it, uint8 ``(h, w, 3)``."""
+        return np.asarray(Image.open(io.BytesIO(self.pictures[int(self.owner[patch])].thumbnail)).convert("RGB"))
+
+    def thumbnail(self, patch: int) -> np.ndarray:
+        """The patch's pixels, uint8 ``(h, w, 3)``."""
+        return cut(self.view(patch), tuple(self.boxes[patch].tolist()))
+
+    def copies(self, pooled: Float[Tensor, " d"], digest: str, duplicate: float) -> set[int]:
+        """Pictures that are this one: the same bytes, or a pooled cosine of ``duplicate`` or more."""
+        close = (self.pooled @ (pooled / pooled.norm().clamp(min=1e-12)) >= duplicate).tolist()
+        return {i for i, p in enumerate(self.pictures) if close[i] or (p.digest == digest and digest)}
+
+    def repeats(self, picture: int, shown: Sequence[int], duplicate: float) -> bool:
+        """Whether a picture, or a near-duplicate of it, is among those shown."""
+        if picture in shown:
+            return True
+        return bool(shown) and bool((self.pooled[list(shown)] @ self.pooled[picture] >= duplicate).any())
+
+
 @dataclass(frozen=True)
-class PatchBank:
+class PatchBank(Patches):
     """Patches with the pictures they come from.
 
     Attributes:
@@ -96,16 +139,6 @@ class PatchBank:
             torch.tensor(pixel_boxes),
         )
 
-    @property
-    def labels(self) -> Int[Tensor, " n"]:
-        """Class of each patch."""
-        return torch.tensor([p.label for p in self.pictures])[self.owner]
-
-    def thumbnail(self, patch: int) -> np.ndarray:
-        """The patch's pixels, uint8 ``(h, w, 3)``."""
-        view = np.asarray(Image.open(io.BytesIO(self.pictures[int(self.owner[patch])].thumbnail)).convert("RGB"))
-        return cut(view, tuple(self.boxes[patch].tolist()))
-
 
 def patch_vector(grid: Float[Tensor, "c h w"], cell: tuple[int, int]) -> Float[Tensor, " c"]:
     """Mean features of a cell and its neighbours, signed square root and unit length.
@@ -117,6 +150,12 @@ def patch_vector(grid: Float[Tensor, "c h w"], cell: tuple[int, int]) -> Float[T
     row, column = cell
     values = grid[:, max(0, row - 1) : row + 2, max(0, column - 1) : column + 2].mean((1, 2))
     return normalize(values.sign() * values.abs().sqrt(), dim=0)
+
+
+def patch_vectors(grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """:func:`patch_vector` of every cell."""
+    values = avg_pool2d(grid, 3, 1, 1, count_include_pad=False)
+    return normalize(values.sign() * values.abs().sqrt(), dim=1)
 
 
 def cell_box(cell: tuple[int, int], grid: tuple[int, int]) -> FractionBox:

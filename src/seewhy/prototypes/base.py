@@ -1,4 +1,4 @@
-"""What every way of finding likenesses answers: patches of the bank for regions of a picture."""
+"""What every way of finding likenesses answers: patches of a bank for places of a picture."""
 
 from __future__ import annotations
 
@@ -7,18 +7,57 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from .bank import PatchBank
+from ..attributions.base import Explainable
+from ..classifiers.head import Target
+from ..encoders.base import Look
+from .bank import Patches
+
+
+@dataclass(frozen=True)
+class Query:
+    """One picture that likenesses are looked for.
+
+    Attributes:
+        look: of this picture alone.
+        target: the class that is explained.
+        cells: its strongest cells as (row, column), for methods that start from places.
+        digest: of the picture's file, so that its own copy in the bank is never shown.
+    """
+
+    look: Look
+    target: Target
+    cells: Sequence[tuple[int, int]] = ()
+    digest: str = ""
 
 
 @dataclass(frozen=True)
 class Match:
-    """A patch of the bank and its likeness to a region, -1…1."""
+    """A patch of the bank and its likeness, -1…1: to the place on the query, or to the channel they share."""
 
     patch: int
     similarity: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """One place on the query and the patches that are like it.
+
+    Attributes:
+        cell: the place, as (row, column).
+        share: its part of what speaks for the target, 0…1.
+        matches: the best first: the most alike, or the one the channel is strongest on.
+        channel: what they have in common, for methods with channels.
+        contribution: of that channel to the target's logit, less the mean over classes, in logits.
+    """
+
+    cell: tuple[int, int]
+    share: float
+    matches: tuple[Match, ...]
+    channel: int | None = None
+    contribution: float | None = None
 
 
 class Prototypes(ABC):
@@ -38,20 +77,28 @@ class Prototypes(ABC):
     stochastic: ClassVar[bool] = False
 
     @abstractmethod
-    def __call__(
-        self,
-        bank: PatchBank,
-        grid: Float[Tensor, "c h w"],
-        pooled: Float[Tensor, " d"],
-        cells: Sequence[tuple[int, int]],
-        digest: str = "",
-    ) -> list[list[Match]]:
-        """Matches for each cell, nearest first.
+    def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:
+        """Places and what they are like, the largest share first.
 
         Args:
-            bank: where to search.
-            grid: the query's feature map.
-            pooled: the query's pooled vector.
-            cells: the regions, as (row, column).
-            digest: the query's digest, so that its own copy in the bank is never shown.
+            model: whose decision is explained.
+            bank: where to search; of the kind that the method makes.
+            query: the picture.
         """
+
+    @abstractmethod
+    def activation(
+        self, model: Explainable, bank: Patches, look: Look, which: Int[Tensor, " p"]
+    ) -> Float[Tensor, "b p h w"]:
+        """How strongly patches of the bank, or the channels they stand for, answer in every cell of pictures.
+
+        Args:
+            model: whose features they are.
+            bank: of the kind that the method makes.
+            look: pictures; no trunk runs.
+            which: patches of the bank.
+        """
+
+    def prototype_of(self, bank: Patches, patch: int) -> int:
+        """A number that is the same for patches with the same activation; the patch's own where none share one."""
+        return patch

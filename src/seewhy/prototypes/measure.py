@@ -12,8 +12,8 @@ from ..attributions.shares import cell_evidence, shares, strongest_cells
 from ..classifiers.head import Target
 from ..encoders.base import Look
 from ..features import Seen
-from .bank import PatchBank
-from .base import Match, Prototypes
+from .bank import Patches
+from .base import Group, Prototypes, Query
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class LikenessMeasure:
     n: int
 
 
-def predicted_share(bank: PatchBank, matches: Sequence[Sequence[Match]], predicted: int) -> float | None:
-    """Share of these neighbours that carry the predicted class; ``None`` without neighbours."""
-    labels = [bank.pictures[int(bank.owner[m.patch])].label for group in matches for m in group]
+def predicted_share(bank: Patches, groups: Sequence[Group], predicted: int) -> float | None:
+    """Share of these patches that carry the predicted class; ``None`` without any."""
+    labels = [bank.pictures[int(bank.owner[m.patch])].label for group in groups for m in group.matches]
     return sum(label == predicted for label in labels) / len(labels) if labels else None
 
 
 def measure_likeness(
-    model: Explainable, method: Prototypes, bank: PatchBank, held_out: Sequence[Seen], n_regions: int = 3
+    model: Explainable, method: Prototypes, bank: Patches, held_out: Sequence[Seen], n_regions: int = 3
 ) -> LikenessMeasure | None:
     """Search the bank for the regions of each held-out picture, as a card would."""
     frequency = torch.bincount(bank.labels, minlength=len(model.head.bias)).float()
@@ -49,10 +49,10 @@ def measure_likeness(
             continue
         look = Look(seen.features[None], seen.pooled[:1])
         predicted = int(model.head.probabilities(look.pooled).argmax())
-        share = shares(cell_evidence(model, look, Target(torch.tensor([predicted]))))[0]
-        grid = model.encoder.layout.to_grid(look.features)[0]
-        matches = method(bank, grid, seen.pooled[0], strongest_cells(share, n_regions), seen.digest)
-        precision = predicted_share(bank, matches, predicted)
+        target = Target(torch.tensor([predicted]))
+        cells = strongest_cells(shares(cell_evidence(model, look, target))[0], n_regions)
+        groups = method(model, bank, Query(look, target, cells, seen.digest))
+        precision = predicted_share(bank, groups, predicted)
         if precision is not None:
             found.append(precision)
             by_chance.append(float(frequency[predicted]))

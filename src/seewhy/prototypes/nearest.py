@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..attributions.base import Explainable
+from ..attributions.shares import cell_evidence, shares
+from ..encoders.base import Look
 from . import prototypes
-from .bank import PatchBank, patch_vector
-from .base import Match, Prototypes
+from .bank import PatchBank, Patches, patch_vector, patch_vectors
+from .base import Group, Match, Prototypes, Query
 
 
 @prototypes.register
@@ -35,18 +38,15 @@ class NearestPatches(Prototypes):
     n_neighbours: int = 4
     duplicate: float = 0.98
 
-    def __call__(
-        self,
-        bank: PatchBank,
-        grid: Float[Tensor, "c h w"],
-        pooled: Float[Tensor, " d"],
-        cells: Sequence[tuple[int, int]],
-        digest: str = "",
-    ) -> list[list[Match]]:
-        mine = pooled / pooled.norm().clamp(min=1e-12)
-        close = (bank.pooled @ mine >= self.duplicate).tolist()
-        banned = {i for i, p in enumerate(bank.pictures) if close[i] or p.digest == digest}
-        return [self._search(bank, patch_vector(grid, cell), banned) for cell in cells]
+    def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:
+        known = patches(bank)
+        grid = model.encoder.layout.to_grid(query.look.features)[0]
+        share = shares(cell_evidence(model, query.look, query.target))[0]
+        banned = known.copies(query.look.pooled[0], query.digest, self.duplicate)
+        return [
+            Group(cell, float(share[cell]), tuple(self._search(known, patch_vector(grid, cell), banned)))
+            for cell in query.cells
+        ]
 
     def _search(self, bank: PatchBank, vector: Float[Tensor, " c"], banned: set[int]) -> list[Match]:
         similarity = bank.vectors @ vector
@@ -56,11 +56,22 @@ class NearestPatches(Prototypes):
             if len(found) == self.n_neighbours:
                 break
             picture = int(bank.owner[patch])
-            if picture in banned or picture in shown or self._repeats(bank, picture, shown):
+            if picture in banned or bank.repeats(picture, shown, self.duplicate):
                 continue
             shown.append(picture)
             found.append(Match(patch, float(similarity[patch])))
         return found
 
-    def _repeats(self, bank: PatchBank, picture: int, shown: Sequence[int]) -> bool:
-        return bool(shown) and bool((bank.pooled[list(shown)] @ bank.pooled[picture] >= self.duplicate).any())
+    def activation(
+        self, model: Explainable, bank: Patches, look: Look, which: Int[Tensor, " p"]
+    ) -> Float[Tensor, "b p h w"]:
+        """Cosine of each cell, with its neighbours, and each patch; -1…1."""
+        vectors = patch_vectors(model.encoder.layout.to_grid(look.features))
+        return torch.einsum("pc,bchw->bphw", patches(bank).vectors[which], vectors)
+
+
+def patches(bank: Patches) -> PatchBank:
+    """The bank, if it is one of patches; that of another method is a programming error."""
+    if not isinstance(bank, PatchBank):
+        raise TypeError(f"nearest needs a PatchBank, not {type(bank).__name__}")
+    return bank

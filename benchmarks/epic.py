@@ -1,0 +1,107 @@
+"""EPIC's optimiser beside ours: purity on pictures held out, and time; and how many pictures it takes.
+
+    python benchmarks/epic.py MODEL PICTURES TEST [--factor 10] [--sizes 60,120,240,480] [--json out.json]
+
+Both fit the same cached cells. The paper's Adam runs its own schedule until it has had ``--factor`` times the
+processor time of ours, choosing of its settings included. Purity is that of the five strongest test pictures of every
+channel, which neither saw. ``--sizes`` fits ours to so many pictures and gives the gain with its interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import seewhy
+from seewhy.classifiers.base import Classifier
+from seewhy.features import Seen, Wish, see
+from seewhy.listener import Listener
+from seewhy.listing import list_pictures
+from seewhy.prototypes.adam import AdamSchedule
+from seewhy.prototypes.cells import CellMaps, cells_of
+from seewhy.prototypes.epic_choice import choose, setting_of
+from seewhy.prototypes.epic_measures import compare
+from seewhy.prototypes.purity import Maps
+from seewhy.prototypes.rotation import Rotation
+from seewhy.store import FeatureStore
+
+
+def cells(model: Classifier, folder: Path, seed: int = 0) -> CellMaps:
+    """The cells of a folder's pictures, in random order."""
+    names = list(list_pictures([folder]))
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+    maps: CellMaps | None = None
+    stream = see(model.encoder, [names[i] for i in order], store=FeatureStore(), wish=Wish(features=lambda _i: True))
+    for i, seen in enumerate(stream):
+        assert isinstance(seen, Seen)
+        assert seen.features is not None
+        found = cells_of(model, seen.features[None])[0].flatten(1).T
+        maps = maps or CellMaps((len(names), *found.shape))
+        maps[i] = found
+    assert maps is not None
+    return maps
+
+
+def ours(train: CellMaps, n: int) -> tuple[Rotation, dict[str, Any]]:
+    """Fitted to four fifths of the first ``n`` pictures, its setting chosen on the rest."""
+    begun = time.process_time()
+    found = choose(train.part(range(n * 4 // 5)), train.part(range(n * 4 // 5, n)), {}, Listener())
+    seconds = time.process_time() - begun
+    return found.rotation, {"seconds": round(seconds, 1), "setting": setting_of(found, train.pooled.shape[1])}
+
+
+def published(train: Maps, seconds: float) -> tuple[Rotation, dict[str, Any]]:
+    """The paper's schedule, stopped when it has had so many seconds of processor time."""
+    begun = time.process_time()
+    AdamSchedule(max_steps=2).fit(train)
+    a_step = (time.process_time() - begun) / 2
+    steps = max(1, int(seconds / a_step))
+    begun = time.process_time()
+    rotation = AdamSchedule(max_steps=steps).fit(train)
+    return rotation, {"seconds": round(time.process_time() - begun, 1), "steps": steps}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="A saved classifier, or the name of an encoder.")
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("test", type=Path)
+    parser.add_argument("--factor", type=float, default=10.0, help="Time of the published optimiser; 0 leaves it out.")
+    parser.add_argument("--sizes", default="", help="Numbers of pictures to fit to, separated by commas.")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    folder = Path(arguments.model)
+    model = seewhy.load(folder) if folder.is_dir() else seewhy.pretrained(arguments.model)
+    train, test = cells(model, arguments.pictures), cells(model, arguments.test)
+    rows = []
+    rotation, about = ours(train, len(train))
+    rows.append({"optimiser": "Procrustes, ours", "pictures": len(train), **about, **compare(test, rotation, 0)})
+    if arguments.factor:
+        rotation, theirs = published(train, arguments.factor * about["seconds"])
+        rows.append({"optimiser": "Adam, published", "pictures": len(train), **theirs, **compare(test, rotation, 0)})
+    for n in (int(part) for part in arguments.sizes.split(",") if part):
+        rotation, about = ours(train, n)
+        rows.append({"optimiser": "Procrustes, ours", "pictures": n, **about, **compare(test, rotation, 0)})
+        print(json.dumps(rows[-1]), flush=True)
+    show(rows)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1))
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    names = ("optimiser", "pictures", "seconds", "before", "purity", "random", "gain", "gain_interval")
+    table = Table(*names)
+    for row in rows:
+        table.add_row(*(str(row[name]) for name in names))
+    Console(width=150).print(table)
+
+
+if __name__ == "__main__":
+    main()

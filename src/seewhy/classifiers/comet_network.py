@@ -1,0 +1,118 @@
+"""What a COMET classifier looks through: its selector, then the predictor's trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..encoders.base import Encoder, Layout
+from ..encoders.split import fingerprint, freeze
+from ..errors import InputError
+from .comet_predictor import Backbone, halves_of, new_halves
+from .comet_selector import Hide, SelectedTrunk, Selector, make_selector
+from .network import Network
+
+
+@dataclass(frozen=True, eq=False)
+class COMETNetwork(Network):
+    """A selector before a trunk.
+
+    Attributes:
+        grown_on: the encoder whose transform, and whose trunk where ``backbone`` says so, it began with.
+        selector: pixels → mask.
+        trunk: masked pixels → features.
+        pool: features → pooled vector.
+        layout: of the features.
+        settings: ``selector``, ``backbone``, ``fill`` and ``size``.
+    """
+
+    where: ClassVar[str] = "comet"
+
+    grown_on: Encoder
+    selector: Selector
+    trunk: nn.Module
+    pool: nn.Module
+    layout: Layout
+    settings: dict[str, Any]
+
+    @property
+    def base(self) -> Encoder:
+        return self.grown_on
+
+    def encoder(self) -> Encoder:
+        own, settings = self.grown_on, self.settings
+        transform = sized(own, settings["size"]).transform
+        seen = freeze(SelectedTrunk(self.selector, Hide(settings["fill"], transform), self.trunk))
+        whole = nn.ModuleList([seen, self.pool])
+        words = settings["frozen"] and own.has_text
+        return Encoder(
+            name=own.name if settings["backbone"] == "encoder" else f"small ResNet, {transform.input_size[1]} px",
+            transform=transform,
+            trunk=lambda: seen,
+            head=self.pool,
+            layout=self.layout,
+            fingerprint=fingerprint(whole, transform) + f"-{settings['fill']}",
+            text=(lambda: own.text) if words else None,
+            module=lambda: whole,
+            engine=own.engine_asked,
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of the selector; of trunk and pooling what is not as it was in the encoder."""
+        old = _halves(self.grown_on, self.settings["backbone"])
+        scratch = self.settings["backbone"] == "scratch"
+        found = {f"selector.{n}": t for n, t in self.selector.state_dict().items()}
+        for part, new, before in (("trunk", self.trunk, old[0]), ("pool", self.pool, old[1])):
+            known = before.state_dict()
+            found |= {f"{part}.{n}": t for n, t in new.state_dict().items() if scratch or not torch.equal(t, known[n])}
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        return dict(self.settings)
+
+    @classmethod
+    def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        with torch.random.fork_rng(devices=[]):
+            selector = make_selector(facts["selector"])
+        trunk, pool, layout = _halves(base, facts["backbone"])
+        for part, module, strict in (("selector", selector, True), ("trunk", trunk, False), ("pool", pool, False)):
+            own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
+            unknown = module.load_state_dict(own, strict=strict or facts["backbone"] == "scratch").unexpected_keys
+            if unknown:
+                raise KeyError(f"{part} has no {unknown[0]}")
+        return cls(base, freeze(selector), trunk, pool, layout, dict(facts))  # type: ignore[arg-type]
+
+
+def _halves(base: Encoder, backbone: Backbone) -> tuple[nn.Module, nn.Module, Layout]:
+    return new_halves() if backbone == "scratch" else (*halves_of(base), base.layout)
+
+
+def sized(encoder: Encoder, size: int | None) -> Encoder:
+    """The same network on pictures of another size.
+
+    Raises:
+        InputError: its tokens are bound to the size it was made for.
+    """
+    own = encoder.transform
+    if size is None or own.input_size == (size, size):
+        return encoder
+    if encoder.layout.kind == "tokens":
+        raise InputError(
+            f"The size {size} was given, and the tokens of {encoder.name!r} are bound to {own.input_size[0]} pixels. "
+            "Leave size out, or take a convolutional encoder."
+        )
+    resize = round(own.resize * size / min(own.input_size)) if isinstance(own.resize, int) else (size, size)
+    return Encoder(
+        name=encoder.name,
+        transform=replace(own, input_size=(size, size), resize=resize),
+        trunk=lambda: encoder.trunk,
+        head=encoder.head,
+        layout=encoder.layout,
+        fingerprint=f"{encoder.fingerprint}-{size}px",
+        text=(lambda: encoder.text) if encoder.has_text else None,
+        engine=encoder.engine_asked,
+    )

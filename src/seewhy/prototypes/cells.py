@@ -1,0 +1,165 @@
+"""Cells whose mean is the pooled vector: what a matrix may be put behind without changing a logit."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm
+
+from ..attributions.base import Explainable
+from ..cache import cache_dir
+from ..encoders.base import Encoder
+from ..errors import InputError
+
+Unpooled = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b d h w"]]
+"""Feature maps → maps whose mean over space is the pooled vector."""
+
+TOLERANCE = 1e-4
+"""Largest difference between the mean of the cells and the pooled vector, as a part of the vector's largest entry."""
+
+
+@dataclass(frozen=True)
+class _PooledNorm:
+    """A layer norm behind the pooling, put before it: every cell is normalised by the pooled vector's statistics.
+
+    ``x = (z - mean(p)) / sqrt(var(p) + eps) * gamma + beta`` with ``p = mean(z)``; the mean over cells of ``x`` is then
+    the norm of ``p``.
+    """
+
+    norm: nn.LayerNorm
+
+    def __call__(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        pooled = grid.mean((2, 3), keepdim=True)
+        centre = pooled.mean(1, keepdim=True)
+        scale = (pooled.var(1, keepdim=True, unbiased=False) + self.norm.eps).rsqrt()
+        return _affine((grid - centre) * scale, self.norm)
+
+
+@dataclass(frozen=True)
+class _CellNorm:
+    """A layer norm before the pooling: every cell by its own statistics."""
+
+    norm: nn.LayerNorm
+
+    def __call__(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        plain = layer_norm(grid.movedim(1, -1), (grid.shape[1],), eps=self.norm.eps).movedim(-1, 1)
+        return _affine(plain, self.norm)
+
+
+def _affine(cells: Float[Tensor, "b c h w"], norm: nn.LayerNorm) -> Float[Tensor, "b c h w"]:
+    if norm.weight is not None:
+        cells = cells * norm.weight[:, None, None]
+    return cells if norm.bias is None else cells + norm.bias[:, None, None]
+
+
+def _itself(grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    return grid
+
+
+def unpooled(encoder: Encoder, features: Tensor) -> Unpooled:
+    """How an encoder's features become cells whose mean is its pooled vector; proven on the features given.
+
+    Three heads can be undone: a mean; a mean and then a layer norm (ConvNeXt); a layer norm and then a mean (Swin).
+
+    Args:
+        encoder: whose head is undone.
+        features: of at least one real picture, as the trunk arranges them.
+
+    Raises:
+        InputError: the head is none of these, for example attention pooling or a class token.
+    """
+    with torch.no_grad():
+        grid, pooled = encoder.layout.to_grid(features), encoder.head(features)
+        for candidate in _candidates(encoder.head, grid.shape[1]):
+            if _same(candidate(grid).mean((2, 3)), pooled):
+                return candidate
+    raise InputError(
+        f"{encoder.name!r} does not pool its cells by a mean, with or without a layer norm, but by "
+        f"{type(encoder.head).__name__}. EPIC needs such a mean: its rotation passes through nothing else. "
+        "Use --like nearest, which asks nothing of the head."
+    )
+
+
+def _candidates(head: nn.Module, width: int) -> Iterator[Unpooled]:
+    yield _itself
+    norms = [m for m in head.modules() if isinstance(m, nn.LayerNorm) and tuple(m.normalized_shape) == (width,)]
+    for norm in norms:
+        yield _PooledNorm(norm)
+        yield _CellNorm(norm)
+
+
+def _same(ours: Tensor, theirs: Tensor) -> bool:
+    if ours.shape != theirs.shape:
+        return False
+    return bool((ours - theirs).abs().max() <= TOLERANCE * theirs.abs().max().clamp(min=1e-12))
+
+
+def cells_of(model: Explainable, features: Tensor) -> Float[Tensor, "b d h w"]:
+    """The cells of pictures, their mean the pooled vector.
+
+    Raises:
+        InputError: the encoder's head cannot be undone.
+    """
+    with torch.no_grad():
+        return unpooled(model.encoder, features)(model.encoder.layout.to_grid(features))
+
+
+class CellMaps:
+    """The cells of many pictures on disk, half precision, mapped into memory; gone with the object.
+
+    Args:
+        shape: ``(n, s, d)``: pictures, cells of each, channels.
+
+    Attributes:
+        pooled: mean over the cells of each picture, as kept.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        path = cache_dir("cells") / f"{secrets.token_hex(8)}.f16"
+        self._cells = np.memmap(path, np.float16, "w+", shape=shape)
+        self.pooled: Float[Tensor, "n d"] = torch.zeros(shape[0], shape[2])
+        # A mapped file without a name is freed by the system, also when the program is killed.
+        with contextlib.suppress(PermissionError):
+            path.unlink()
+
+    def __setitem__(self, index: int, cells: Float[Tensor, "s d"]) -> None:
+        if not bool(cells.abs().max() < torch.finfo(torch.float16).max):
+            raise InputError(
+                f"Picture {index + 1} has features beyond half precision (65,504). A network in ordinary units was "
+                "expected. Divide its last features by a constant."
+            )
+        half = cells.half()
+        self._cells[index] = half.numpy()
+        self.pooled[index] = half.float().mean(0)
+
+    def __getitem__(self, index: int) -> Float[Tensor, "s d"]:
+        return torch.from_numpy(self._cells[index].astype(np.float32))
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def part(self, indices: Sequence[int]) -> CellPart:
+        """Some of the pictures, without copying."""
+        return CellPart(self, list(indices))
+
+
+class CellPart:
+    """Some pictures of :class:`CellMaps`; reads alike."""
+
+    def __init__(self, whole: CellMaps, indices: list[int]) -> None:
+        self._whole = whole
+        self.indices = indices
+        self.pooled: Float[Tensor, "n d"] = whole.pooled[indices]
+
+    def __getitem__(self, index: int) -> Float[Tensor, "s d"]:
+        return self._whole[self.indices[index]]
+
+    def __len__(self) -> int:
+        return len(self.indices)

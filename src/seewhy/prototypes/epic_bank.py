@@ -1,0 +1,197 @@
+"""EPIC's prototypes as they are kept: the matrix, and for every channel the patches that excite it most."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from ..attributions.base import Explainable
+from ..attributions.explainers import classifier_digest
+from ..errors import InputError, ModelError, WeightsError
+from ..files import write_atomic
+from .bank import BankPicture, Patches
+from .rotation import TOLERANCE, Rotation
+
+FORMAT = 1
+FOLDER = "prototypes"
+FILE = "epic.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class EPICBank(Patches):
+    """Prototypes of every channel, positive and negative, duplicates left out.
+
+    Attributes:
+        pictures: those that serve as prototypes.
+        pooled: one unit row a picture, for near-duplicates.
+        owner: index of each patch's picture.
+        boxes: the cell at which the channel is strongest, grown by half a cell, as fractions of the view.
+        pixel_boxes: the same on the upright original.
+        channels: channel of each patch; a channel's patches follow each other, strongest picture first.
+        signs: 1 for positive prototypes, −1 for negative ones.
+        purity: of each patch, the cosine of its features with the channel's direction, −1…1.
+        rotation: the matrix and its inverse.
+        classifier: digest of the classifier it was made for.
+        measures: what was found while fitting: purities, the choice, the check of the folded head.
+    """
+
+    pictures: tuple[BankPicture, ...]
+    pooled: Float[Tensor, "m d"]
+    owner: Int[Tensor, " n"]
+    boxes: Float[Tensor, "n 4"]
+    pixel_boxes: Int[Tensor, "n 4"]
+    channels: Int[Tensor, " n"]
+    signs: Int[Tensor, " n"]
+    purity: Float[Tensor, " n"]
+    rotation: Rotation
+    classifier: str
+    measures: dict[str, Any] = field(default_factory=dict)
+
+    def of_channel(self, channel: int, sign: int) -> list[int]:
+        """Patches of a channel, strongest picture first."""
+        return ((self.channels == channel) & (self.signs == sign)).nonzero()[:, 0].tolist()
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``folder/epic.safetensors``, which holds everything, and ``epic.json``, for people.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        path = Path(folder) / FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        thumbnails = b"".join(p.thumbnail for p in self.pictures)
+        tensors = {
+            "matrix": self.rotation.matrix,
+            "pooled": self.pooled.half(),
+            "owner": self.owner,
+            "boxes": self.boxes,
+            "pixel_boxes": self.pixel_boxes,
+            "channels": self.channels.int(),
+            "signs": self.signs.to(torch.int8),
+            "purity": self.purity.half(),
+            "thumbnails": torch.from_numpy(np.frombuffer(thumbnails, np.uint8).copy()),
+        }
+        if self.rotation.form == "invertible":
+            tensors["inverse"] = self.rotation.inverse
+        about = {
+            "format": FORMAT,
+            "seewhy": version("seewhy"),
+            "method": "epic",
+            "form": self.rotation.form,
+            "classifier": self.classifier,
+            "measures": self.measures,
+        }
+        listed = [[p.name, p.digest, p.label, len(p.thumbnail)] for p in self.pictures]
+        card = json.dumps({**about, "pictures": listed}, ensure_ascii=False)
+        write_atomic(path, save_tensors({k: v.contiguous() for k, v in tensors.items()}, {"card": card}))
+        write_atomic(path.with_suffix(".json"), json.dumps({**about, **self._spoken()}, indent=1, ensure_ascii=False))
+        return path
+
+    def _spoken(self) -> dict[str, Any]:
+        """The prototypes of each channel by file name, digest and box."""
+        pictures = [{"image": p.name, "sha256": p.digest, "class": p.label} for p in self.pictures]
+        rows = zip(
+            self.channels.tolist(), self.signs.tolist(), self.owner.tolist(), self.pixel_boxes.tolist(), strict=True
+        )
+        channels: dict[str, list[list[Any]]] = {}
+        for channel, sign, owner, box in rows:
+            channels.setdefault(f"{'+' if sign > 0 else '-'}{channel}", []).append([owner, box])
+        return {"pictures": pictures, "prototypes": channels}
+
+
+def load_bank(path: str | Path) -> EPICBank:
+    """Read what :meth:`EPICBank.save` wrote. It runs no code.
+
+    Raises:
+        ModelError: it is missing or of a newer format.
+        WeightsError: it is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            card = json.loads((file.metadata() or {})["card"])
+        if card["format"] != FORMAT:
+            raise ModelError(
+                f"{path} has format {card['format']!r}; this SeeWhy reads {FORMAT}. Update SeeWhy, or fit it again."
+            )
+        return _assemble(card, tensors)
+    except FileNotFoundError as error:
+        raise ModelError(f"There are no prototypes at {path}. Make them with: seewhy fit-prototypes DATA") from error
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise WeightsError(f"{path} is damaged or holds no prototypes ({error}). Fit them again.") from error
+
+
+def _assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> EPICBank:
+    matrix = tensors["matrix"]
+    rotation = Rotation(matrix, tensors.get("inverse", matrix.T), card["form"])
+    if not rotation.error < TOLERANCE:
+        raise ValueError(f"its matrix times its inverse is off by {rotation.error:.1e}")
+    thumbnails = tensors["thumbnails"].numpy().tobytes()
+    pictures, start = [], 0
+    for name, digest, label, size in card["pictures"]:
+        pictures.append(BankPicture(name, digest, label, thumbnails[start : start + size]))
+        start += size
+    return EPICBank(
+        tuple(pictures),
+        tensors["pooled"].float(),
+        tensors["owner"],
+        tensors["boxes"],
+        tensors["pixel_boxes"],
+        tensors["channels"].long(),
+        tensors["signs"].long(),
+        tensors["purity"].float(),
+        rotation,
+        card["classifier"],
+        card["measures"],
+    )
+
+
+def find_file(model: Explainable, place: str | Path | None = None) -> Path | None:
+    """The file of a classifier's prototypes; ``None`` where there is none.
+
+    Args:
+        model: whose folder is searched when no place is given.
+        place: the file, the folder it lies in, or a classifier's folder.
+    """
+    root = Path(place) if place is not None else getattr(model, "folder", None)
+    if root is None:
+        return None
+    found = [p for p in (root, root / FILE, root / FOLDER / FILE) if p.is_file()]
+    return found[0] if found else None
+
+
+def bank_of(model: Explainable, place: str | Path | None = None) -> EPICBank | None:
+    """The prototypes that were fitted for a classifier; ``None`` where there are none.
+
+    Raises:
+        InputError: they are not where they were said to be, or were made for another classifier.
+    """
+    path = find_file(model, place)
+    if path is None:
+        if place is None:
+            return None
+        raise InputError(f"There are no prototypes at {place}. Make them with: seewhy fit-prototypes DATA -o {place}")
+    status = path.stat()
+    bank = _loaded(path, status.st_mtime_ns, status.st_size)
+    if bank.classifier != classifier_digest(model):
+        raise InputError(
+            f"{path} was made for another classifier than this one, whose logits it would not divide. "
+            "Make it again with: seewhy fit-prototypes DATA"
+        )
+    return bank
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, _changed: int, _size: int) -> EPICBank:
+    return load_bank(path)

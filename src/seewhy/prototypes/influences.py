@@ -1,0 +1,183 @@
+"""What changing a property did to prototypes: on one picture, and as a mean over many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..errors import InputError
+from .perturbations import PROPERTIES
+
+
+@dataclass(frozen=True)
+class Influences:
+    """One picture's similarities to ``p`` prototypes, before and after each of ``m`` changes.
+
+    Attributes:
+        similarity: on the picture, in each prototype's cell.
+        changed: on the changed copies, in the same cell.
+        cells: that cell as (row, column).
+        change: how much each copy differs from the picture, root mean square over the view, 0…255.
+    """
+
+    similarity: Float[Tensor, " p"]
+    changed: Float[Tensor, "p m"]
+    cells: Int[Tensor, "p 2"]
+    change: Float[Tensor, " m"]
+
+    @classmethod
+    def read(
+        cls,
+        maps: Float[Tensor, "v p h w"],
+        change: Float[Tensor, " m"],
+        cells: Int[Tensor, "p 2"] | None = None,
+        follow: bool = False,
+    ) -> Influences:
+        """Read the maps of a picture and of its changed copies in one cell a prototype.
+
+        Args:
+            maps: similarities on the picture, then on each copy.
+            change: of each copy.
+            cells: where; left out, where the prototype is highest on the picture.
+            follow: read each copy where it is highest itself.
+
+        Raises:
+            InputError: a cell is outside of the map.
+        """
+        height, width = maps.shape[2:]
+        flat = maps.flatten(2)
+        if cells is None:
+            at = flat[0].argmax(1)
+        else:
+            if len(cells) and bool(((cells < 0) | (cells >= torch.tensor([height, width]))).any()):
+                raise InputError(f"A cell is outside of {height} × {width}. Give (row, column) counted from 0.")
+            at = cells[:, 0] * width + cells[:, 1]
+        read = flat.gather(2, at[None, :, None].expand(len(flat), -1, 1))[..., 0]
+        after = flat[1:].amax(2) if follow else read[1:]
+        return cls(read[0], after.T.contiguous(), torch.stack([at // width, at % width], 1), change)
+
+    @property
+    def phi(self) -> Float[Tensor, "p m"]:
+        """The paper's local influence: how much similarity the change cost; negative where it gained some."""
+        return self.similarity[:, None] - self.changed
+
+    @property
+    def relative(self) -> Float[Tensor, "p m"]:
+        """The same as a fraction of the similarity on the picture; 0 where that is not positive."""
+        positive = self.similarity[:, None] > 0
+        return torch.where(positive, self.phi / self.similarity[:, None].clamp(min=1e-12), torch.zeros(()))
+
+    def in_distance(self, distance: Callable[[Tensor], Tensor]) -> Float[Tensor, "p m"]:
+        """How far the change moved the cell away from the prototype, in the unit ``distance`` turns similarity into.
+
+        A drop of 2 in a logarithmic similarity is a tiny step near its top and a long one near zero: see
+        :func:`log_distance`.
+        """
+        return distance(self.changed) - distance(self.similarity[:, None])
+
+
+def log_distance(similarity: Tensor, epsilon: float = 1e-4) -> Tensor:
+    """ProtoPNet's squared distance ``d`` out of its similarity ``log((d + 1) / (d + ε))``, 0…∞.
+
+    Example:
+        >>> round(float(log_distance(torch.tensor((1.5 + 1) / (1.5 + 1e-4)).log())), 4)
+        1.5
+    """
+    grown = similarity.double().exp()
+    return ((1 - epsilon * grown) / (grown - 1)).to(similarity)
+
+
+def cosine_distance(similarity: Tensor) -> Tensor:
+    """``1 − cosine``, 0…2."""
+    return 1 - similarity
+
+
+@dataclass(frozen=True)
+class GlobalInfluences:
+    """Similarity-weighted means over pictures; what is kept beside the prototypes.
+
+    Attributes:
+        phi: the paper's global influence, in units of the similarity.
+        relative: the same of the relative local influences.
+        positive: share of the weight with a positive local influence, 0…1; a property without any is near one half.
+        similarity: mean weight of a picture, that is, the mean of the similarity's positive part.
+        change: mean change of the pictures, root mean square over the view, 0…255.
+        n_pictures: how many.
+        strengths: ``"paper"`` or ``"calibrated"``.
+    """
+
+    phi: Float[Tensor, "p m"]
+    relative: Float[Tensor, "p m"]
+    positive: Float[Tensor, "p m"]
+    similarity: Float[Tensor, " p"]
+    change: Float[Tensor, " m"]
+    n_pictures: int
+    strengths: str
+
+    def tensors(self, prefix: str = "because.") -> dict[str, Tensor]:
+        """For a safetensors file."""
+        return {prefix + k: getattr(self, k).contiguous() for k in _TENSORS}
+
+    def to_json(self) -> dict[str, Any]:
+        """For the JSON beside it."""
+        return {"properties": list(PROPERTIES), "n_pictures": self.n_pictures, "strengths": self.strengths}
+
+    @classmethod
+    def load(cls, tensors: dict[str, Tensor], data: dict[str, Any], prefix: str = "because.") -> GlobalInfluences:
+        """What :meth:`tensors` and :meth:`to_json` gave.
+
+        Raises:
+            KeyError: a tensor or an entry is missing.
+            ValueError: they are of other properties than these.
+        """
+        if tuple(data["properties"]) != PROPERTIES:
+            raise ValueError(f"influences of {data['properties']}, not of {list(PROPERTIES)}")
+        kept = {k: tensors[prefix + k] for k in _TENSORS}
+        return cls(**kept, n_pictures=int(data["n_pictures"]), strengths=str(data["strengths"]))
+
+
+_TENSORS = ("phi", "relative", "positive", "similarity", "change")
+
+
+class Sums:
+    """The means' running sums: nothing of a single picture is kept."""
+
+    def __init__(self) -> None:
+        self._n = 0
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, one: Influences, counts: Bool[Tensor, " p"] | None = None) -> None:
+        """One more picture, for the prototypes for which it counts."""
+        weight = one.similarity.double().clamp(min=0)
+        if counts is not None:
+            weight = weight * counts
+        column = weight[:, None]
+        parts = {
+            "phi": column * one.phi,
+            "relative": column * one.relative,
+            "positive": column * (one.phi > 0),
+            "weight": weight,
+            "change": one.change.double(),
+        }
+        self._n += 1
+        self._sums = {k: v + self._sums[k] if k in self._sums else v for k, v in parts.items()}
+
+    def means(self, strengths: str) -> GlobalInfluences:
+        """What the sums come to.
+
+        Raises:
+            InputError: there was no picture.
+        """
+        if not self._n:
+            raise InputError("No picture was given. At least one was expected. Give those the prototypes come from.")
+        weight = self._sums["weight"]
+        # A prototype that no picture is like has no influences: all are 0.
+        total = weight[:, None].clamp(min=1e-12)
+        means = {k: (self._sums[k] / total).float() for k in ("phi", "relative", "positive")}
+        per_picture = {"similarity": (weight / self._n).float(), "change": (self._sums["change"] / self._n).float()}
+        return GlobalInfluences(**means, **per_picture, n_pictures=self._n, strengths=strengths)

@@ -1,0 +1,209 @@
+"""Six changed copies of a picture, one property at a time: hue, saturation, contrast, brightness, texture, shape."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from ..errors import InputError
+from .denoise import denoise
+
+PROPERTIES = ("hue", "saturation", "contrast", "brightness", "texture", "shape")
+"""What can be changed, in the order of every result."""
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+
+
+def hue(picture: Pixels, shift: float) -> Pixels:
+    """Turn the colour circle by ``shift`` of a whole turn, −0.5…0.5. Greys stay; colours are rounded to 8-bit HSV."""
+    return _coloured(picture, "adjust_hue", shift)
+
+
+def saturation(picture: Pixels, factor: float) -> Pixels:
+    """``factor · picture + (1 − factor) · its grey``."""
+    return _coloured(picture, "adjust_saturation", factor)
+
+
+def contrast(picture: Pixels, factor: float) -> Pixels:
+    """``factor · picture + (1 − factor) · m``, where ``m`` is the mean of the grey picture."""
+    return _coloured(picture, "adjust_contrast", factor)
+
+
+def brightness(picture: Pixels, factor: float) -> Pixels:
+    """``factor · picture``."""
+    return _coloured(picture, "adjust_brightness", factor)
+
+
+def _coloured(picture: Pixels, change: str, amount: float) -> Pixels:
+    """The change the authors' colour jitter makes, on the same 8-bit picture."""
+    from torchvision.transforms import functional
+
+    adjust: Callable[[Any, float], Any] = getattr(functional, change)
+    return np.asarray(adjust(Image.fromarray(picture), amount))
+
+
+def warp(picture: Pixels, amplitude: float = 4.0, frequency: float = 0.05) -> Pixels:
+    """Roll row ``i`` to the right, then column ``i`` downwards, by ``int(amplitude · sin(π · frequency · i))`` pixels.
+
+    No pixel is lost: what leaves on one side comes in on the other. The period is ``2 / frequency`` pixels.
+    """
+    height, width = picture.shape[:2]
+    across, down = _shifts(height, amplitude, frequency), _shifts(width, amplitude, frequency)
+    rows, columns = np.arange(height), np.arange(width)
+    rolled = picture[rows[:, None], (columns[None] - across[:, None]) % width]
+    return rolled[(rows[:, None] - down[None]) % height, columns[None]]
+
+
+def _shifts(n: int, amplitude: float, frequency: float) -> Int[np.ndarray, " n"]:
+    """Towards zero, as ``int`` rounds."""
+    return np.trunc(amplitude * np.sin(np.pi * np.arange(n) * frequency)).astype(np.int64)
+
+
+def picture_change(before: Pixels, after: Pixels) -> float:
+    """Root of the mean squared difference over all pixels and channels, 0…255."""
+    return float(np.sqrt(np.square(before.astype(np.float32) - after).mean()))
+
+
+class Changes(ABC):
+    """How strongly each property is changed.
+
+    Class attributes:
+        name: as on the command line.
+        commensurable: whether the influences of two properties may be compared.
+        on_view: whether the network's own view is changed, or the picture before it is resized to it.
+    """
+
+    name: ClassVar[str]
+    commensurable: ClassVar[bool]
+    on_view: ClassVar[bool]
+
+    def __call__(self, picture: Pixels) -> tuple[Pixels, ...]:
+        """One changed copy for each of :data:`PROPERTIES`, of the picture's size."""
+        return tuple(self.change(picture, name) for name in PROPERTIES)
+
+    @abstractmethod
+    def change(self, picture: Pixels, name: str) -> Pixels:
+        """The picture with one property changed."""
+
+    @abstractmethod
+    def times(self, factor: float) -> Changes:
+        """The same changes, ``factor`` times as strong."""
+
+
+@dataclass(frozen=True)
+class PaperChanges(Changes):
+    """The authors' fixed strengths, on the picture before it is resized. They are not commensurable.
+
+    Args:
+        hue: turn of the colour circle, a fraction.
+        saturation: factor.
+        contrast: factor.
+        brightness: factor; in the authors' code, not in the paper.
+        texture: ``h`` of the non-local means.
+        amplitude: of the warp, in pixels of the picture.
+        frequency: of the warp; its period is ``2 / frequency`` pixels.
+        longest: side in pixels to which a larger picture is reduced first, that of the largest CUB pictures, for
+            which the strengths were chosen: on a photograph of 4,000 pixels a warp of 4 is nothing. ``None`` keeps all.
+    """
+
+    name: ClassVar[str] = "paper"
+    commensurable: ClassVar[bool] = False
+    on_view: ClassVar[bool] = False
+
+    hue: float = 0.1
+    saturation: float = 0.7
+    contrast: float = 0.45
+    brightness: float = 0.8
+    texture: float = 4.0
+    amplitude: float = 4.0
+    frequency: float = 0.05
+    longest: int | None = 500
+
+    def change(self, picture: Pixels, name: str) -> Pixels:
+        if name == "texture":
+            return denoise(picture, self.texture)
+        if name == "shape":
+            return warp(picture, self.amplitude, self.frequency)
+        return _coloured(picture, f"adjust_{name}", getattr(self, name))
+
+    def times(self, factor: float) -> PaperChanges:
+        """Distances from no change are multiplied; factors end at 0, the hue at half a turn."""
+        colours = {k: max(0.0, 1 - factor * (1 - getattr(self, k))) for k in ("saturation", "contrast", "brightness")}
+        turn = math.copysign(min(0.5, abs(self.hue) * factor), self.hue)
+        amounts = {k: getattr(self, k) * factor for k in ("texture", "amplitude")}
+        return replace(self, hue=turn, **colours, **amounts)
+
+
+@dataclass(frozen=True)
+class EqualChanges(Changes):
+    """Each property changed until the view differs by the same amount, so that influences may be compared. Ours.
+
+    The change is the root mean squared difference of the view (:func:`picture_change`). A property of which the
+    picture has too little is changed as far as it goes: a grey picture has no hue to turn.
+
+    Args:
+        level: the change aimed at, 0…255. The paper's strengths change the views of grocery photographs by 4
+            (texture), 11 (saturation) and 24 to 35 (the others); nearly all have 8 of every property to lose.
+        texture: ``h`` of the non-local means, whose result is blended in as far as needed.
+        search: side of the window they search, smaller than the paper's 21 to take a third of the time.
+        period: of the warp, in heights of the view; the paper's 40 pixels on a view of 224.
+    """
+
+    name: ClassVar[str] = "calibrated"
+    commensurable: ClassVar[bool] = True
+    on_view: ClassVar[bool] = True
+
+    level: float = 8.0
+    texture: float = 20.0
+    search: int = 13
+    period: float = 40 / 224
+
+    def change(self, picture: Pixels, name: str) -> Pixels:
+        if name == "hue":
+            return _search(picture, lambda turn: hue(picture, turn), 0.5, self.level)
+        if name == "shape":
+            frequency = 2 / (self.period * picture.shape[0])
+            return _search(picture, lambda size: warp(picture, size, frequency), picture.shape[0] / 8, self.level)
+        if name == "texture":
+            return _blend(picture, denoise(picture, self.texture, search=self.search), self.level)
+        return _blend(picture, _coloured(picture, f"adjust_{name}", 0.0), self.level)
+
+    def times(self, factor: float) -> EqualChanges:
+        return replace(self, level=self.level * factor)
+
+
+def _blend(picture: Pixels, without: Pixels, level: float) -> Pixels:
+    """As far from the picture towards the one without the property as the level asks, at most all the way."""
+    whole = picture_change(picture, without)
+    part = min(1.0, level / whole) if whole else 0.0
+    return np.rint(picture + part * (without.astype(np.float32) - picture)).astype(np.uint8)
+
+
+def _search(picture: Pixels, change: Callable[[float], Pixels], most: float, level: float) -> Pixels:
+    """The strength up to ``most`` at which the change reaches the level, by halving."""
+    low, high = 0.0, most
+    if picture_change(picture, change(high)) <= level:
+        return change(high)
+    for _ in range(11):
+        middle = (low + high) / 2
+        low, high = (middle, high) if picture_change(picture, change(middle)) < level else (low, middle)
+    return min((change(low), change(high)), key=lambda found: abs(picture_change(picture, found) - level))
+
+
+def find_changes(name: str) -> Changes:
+    """Strengths by name.
+
+    Raises:
+        InputError: neither ``"calibrated"`` nor ``"paper"``.
+    """
+    known: dict[str, type[Changes]] = {kind.name: kind for kind in (EqualChanges, PaperChanges)}
+    if name not in known:
+        raise InputError(f"The strengths {name!r} were given. Expected calibrated or paper. Choose one of them.")
+    return known[name]()

@@ -1,0 +1,132 @@
+"""ProtoPNet: the authors' numbers, each stage's closed forms, and a picture's part that decides its class."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from seewhy.classifiers.protopnet import ProtoPNet
+from seewhy.classifiers.protopnet_network import NearestSimilarity, PrototypeLayer, Pushed, frozen, similarity
+from seewhy.classifiers.protopnet_training import (
+    Maps,
+    Weights,
+    first_weight,
+    kept,
+    push,
+    smallest_distances,
+    terms,
+    train_last,
+)
+from seewhy.encoders.base import Layout
+from seewhy.errors import InputError
+from seewhy.listener import Listener
+from seewhy.training import Training
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, Any]:
+    path = Path(__file__).parents[1] / "golden" / "protopnet.json"
+    return {k: torch.tensor(v) if isinstance(v, list) else v for k, v in json.loads(path.read_text()).items()}
+
+
+@pytest.fixture(scope="module")
+def layer(golden: dict[str, Any]) -> PrototypeLayer:
+    made = PrototypeLayer(6, 4, 6)
+    add_on = {f"add_on.{k}": torch.tensor(v) for k, v in golden["add_on"].items()}
+    made.load_state_dict({**add_on, "prototypes": golden["prototypes"]})
+    return frozen(made)
+
+
+OWNER = torch.tensor([0, 0, 1, 1, 2, 2])
+
+
+def test_distances_similarities_and_logits_are_the_authors(golden: dict[str, Any], layer: PrototypeLayer) -> None:
+    close = {"atol": golden["tolerance"], "rtol": 1e-4}
+    torch.testing.assert_close(layer.distances(golden["features"]), golden["distances"], **close)
+    found = NearestSimilarity(layer, Layout())(golden["features"])
+    torch.testing.assert_close(found, golden["similarity"], **close)
+    torch.testing.assert_close(found @ golden["weight"].T, golden["logits"], **close)
+
+
+def test_terms_of_the_loss_are_the_authors(golden: dict[str, Any], layer: PrototypeLayer) -> None:
+    found = terms(layer(golden["features"]), golden["labels"], OWNER, golden["weight"])
+    for name, value in found.items():
+        assert float(value) == pytest.approx(golden[name], rel=1e-4), name
+    total = golden["ce"] + 0.8 * golden["cluster"] - 0.08 * golden["separation"] + 1e-4 * golden["l1"]
+    assert float(Weights().total(found)) == pytest.approx(total, rel=1e-4)
+
+
+def test_similarity_is_largest_on_the_prototype_itself() -> None:
+    assert float(similarity(torch.tensor(0.0))) == pytest.approx(9.2103, abs=1e-4)
+    falling = similarity(torch.linspace(0, 50, 100))
+    assert (falling.diff() < 0).all() and (falling > 0).all()
+
+
+def test_the_last_layer_starts_for_the_own_class_and_against_the_others() -> None:
+    assert first_weight(torch.tensor([0, 1, 1]), 2).tolist() == [[1.0, -0.5, -0.5], [-0.5, 1.0, 1.0]]
+
+
+class Plain(PrototypeLayer):
+    """Prototypes in the features' own space, so that where each one goes is known."""
+
+    def __init__(self, prototypes: Tensor) -> None:
+        super().__init__(prototypes.shape[1], prototypes.shape[1], len(prototypes))
+        self.add_on = torch.nn.Sequential()
+        self.prototypes = torch.nn.Parameter(prototypes.clone())
+
+
+def maps(values: list[list[float]], labels: list[int], n: int) -> Maps:
+    """Pictures of two cells with one channel each."""
+    return Maps(torch.tensor(values)[:, None, None, :].half(), torch.tensor(labels), n)
+
+
+def test_push_takes_the_nearest_patch_of_the_own_class_and_never_one_twice() -> None:
+    layer = Plain(torch.tensor([[0.5], [0.5], [0.0]]))
+    pictures = maps([[0.0, 0.75], [0.5, 0.125], [0.5, 0.25]], [0, 1, 0], 3)
+    found = push(layer, torch.tensor([0, 0, 1]), pictures)
+    # The nearest of all to prototype 0 is in picture 1, of the other class; picture 2 has an equal patch of its own.
+    assert found == (Pushed(2, (0, 0)), Pushed(0, (0, 1)), Pushed(1, (0, 1)))
+    assert layer.prototypes.flatten().tolist() == [0.5, 0.75, 0.125]
+    assert smallest_distances(layer, pictures)[[2, 0, 1], [0, 1, 2]].tolist() == [0, 0, 0]
+
+
+def test_push_never_takes_a_crop_and_shares_when_there_are_too_few_patches() -> None:
+    layer = Plain(torch.tensor([[1.0], [1.0], [1.0]]))
+    found = push(layer, torch.tensor([0, 0, 0]), maps([[0.0, 0.5], [1.0, 1.0]], [0, 0], 1))
+    assert found == (Pushed(0, (0, 1)), Pushed(0, (0, 0)), Pushed(0, (0, 1)))
+
+
+def test_pruning_asks_the_nearest_pictures_and_leaves_every_class_one() -> None:
+    labels, owner = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 0, 1, 1])
+    near, far = 0.0, 9.0
+    distances = torch.tensor(
+        [
+            [near, far, near, near],
+            [near, far, near, near],
+            [near, far, far, near],
+            [far, near, far, far],
+            [far, near, far, far],
+        ]
+    )
+    assert kept(distances, labels, owner, k=3, threshold=2).tolist() == [True, False, True, False]
+
+
+def test_the_last_layer_alone_lowers_its_loss_and_shrinks_what_speaks_for_other_classes() -> None:
+    labels = torch.tensor([0, 1] * 8)
+    distances = torch.where(labels[:, None] == torch.tensor([0, 1]), 0.1, 2.0)
+    owner, weight = torch.tensor([0, 1]), first_weight(torch.tensor([0, 1]), 2)
+    how = Training(200, 16, lr=1e-2, weight_decay=0, schedule="constant")
+    found = train_last(weight, owner, distances, labels, how, 1.0, Listener())
+    before, after = (terms(distances, labels, owner, w) for w in (weight, found))
+    assert after["ce"] + after["l1"] < before["ce"] + before["l1"]
+    assert after["l1"] < 0.1 * before["l1"]
+
+
+def test_numbers_out_of_range_are_refused() -> None:
+    with pytest.raises(InputError, match="n_per_class=0"):
+        ProtoPNet(n_per_class=0)

@@ -1,0 +1,322 @@
+"""EPIC from pictures to card: fitting, keeping, finding again, and what the card says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.head import Head
+from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.pretrained import Pretrained
+from seewhy.data import load_samples
+from seewhy.encoders.base import Look
+from seewhy.errors import DataError, InputError, ModelError, WeightsError
+from seewhy.evidence.explain import ExplainOptions
+from seewhy.evidence.patch_deletion import delete_patches
+from seewhy.explanation import Like, Missing
+from seewhy.features import file_digest
+from seewhy.listener import Listener
+from seewhy.prototypes.cells import cells_of
+from seewhy.prototypes.epic import EPIC
+from seewhy.prototypes.epic_bank import EPICBank, bank_of, load_bank
+from seewhy.prototypes.epic_prototypes import without_copies
+from seewhy.prototypes.epic_training import FitEPIC
+from seewhy.prototypes.find import find_prototypes
+from seewhy.prototypes.nearest import NearestPatches
+from tiny import class_folders, colour_reader, noise, picture, tiny_cnn, tiny_tokens
+
+
+def pictures_in(folder: Path) -> list[tuple[str, int | None]]:
+    samples = load_samples(folder)
+    return [(s.image, samples.classes.index(s.label)) for s in samples.items]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return class_folders(tmp_path_factory.mktemp("data"), n=8)
+
+
+@pytest.fixture(scope="module")
+def fitted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    """A classifier in a folder, with prototypes in it."""
+    model = Linear(n_crops=0).fit(tiny_cnn(), load_samples(folder))
+    place = tmp_path_factory.mktemp("model") / "saved"
+    model.save(place)
+    FitEPIC(duplicate=0.99999).fit(model, pictures_in(folder)).save(place / "prototypes")
+    return replace(model, folder=place)
+
+
+def test_what_is_measured(fitted: Classifier) -> None:
+    bank = bank_of(fitted)
+    assert bank is not None
+    m = bank.measures
+    assert m["n_pictures"] == 24
+    assert m["n_fitted"] == 18
+    assert m["logit_difference"] < 1e-4
+    assert m["decisions_kept"] == 1
+    assert set(m["top_4_share"]) == {"fitted", "before", "random"}
+    assert all(0 < v <= 1 for v in m["top_4_share"].values())
+    assert m["likeness"]["n"] == m["held_out"]["n"] == 3
+    assert 0 <= m["likeness"]["precision"] <= 1
+    assert m["tried"][0]["rotation"] == "none"
+
+
+def test_prototypes_are_the_strongest_pictures_and_boxes_lie_on_their_strongest_cell(
+    fitted: Classifier, folder: Path
+) -> None:
+    bank = bank_of(fitted)
+    assert bank is not None
+    assert set(bank.signs.tolist()) == {1, -1}
+    for patch in range(0, len(bank.owner), 7):
+        source = bank.pictures[int(bank.owner[patch])]
+        assert file_digest(source.name) == source.digest
+        view = np.asarray(fitted.encoder.pixels([_view(fitted, source.name)]))
+        look = fitted.encoder.look(torch.from_numpy(view))
+        maps = EPIC().activation(fitted, bank, look, torch.tensor([patch]))[0, 0]
+        row, column = divmod(int(maps.argmax()), 8)
+        left, top, right, bottom = bank.boxes[patch].tolist()
+        assert left <= (column + 0.5) / 8 <= right
+        assert top <= (row + 0.5) / 8 <= bottom
+    first = [int(bank.owner[bank.of_channel(k, 1)[0]]) for k in range(8)]
+    last = [int(bank.owner[bank.of_channel(k, -1)[0]]) for k in range(8)]
+    assert all(a != b for a, b in zip(first, last, strict=True))
+
+
+def _view(model: Classifier, name: str) -> np.ndarray:
+    from seewhy.images import read_picture
+
+    return read_picture(name, model.encoder.transform).pixels
+
+
+def test_held_out_pictures_are_never_prototypes(folder: Path) -> None:
+    model = Pretrained().build(tiny_cnn())
+    bank = FitEPIC(n_kept=18, duplicate=1.1, held_out=0.5).fit(model, pictures_in(folder))
+    assert len(bank.pictures) == 12
+    assert bank.measures["n_fitted"] == 12
+    assert bank.measures["held_out"]["n"] == 6
+
+
+def test_classes_are_the_decisions_where_none_are_given(folder: Path) -> None:
+    model = Pretrained().build(tiny_cnn())
+    bank = FitEPIC().fit(model, [(name, None) for name, _ in pictures_in(folder)])
+    for source in bank.pictures:
+        assert model.classes[source.label] == model.predict(source.name).label
+
+
+def test_copies_are_left_out_and_named(folder: Path, tmp_path: Path) -> None:
+    names = [(name, None) for name, _ in pictures_in(folder)]
+    copy = tmp_path / "copy.png"
+    shutil.copy(names[0][0], copy)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    listener = Listener()
+    model = Pretrained().build(tiny_cnn())
+    bank = FitEPIC().fit(model, [*names, (str(copy), None), (str(tmp_path / "broken.png"), None)], listener=listener)
+    assert bank.measures["n_pictures"] == 24
+    assert "1 copies of pictures are left out" in listener.notes
+    assert [f.image for f in listener.failures] == [str(tmp_path / "broken.png")]
+
+
+def test_near_duplicates_give_way_to_the_next() -> None:
+    unit = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0], [1.0, 1.0]]), dim=1)
+    assert without_copies(torch.tensor([[0, 1, 2, 3], [2, 0, 1, 3]]), unit, 3, 0.98).tolist() == [[0, 2, 3], [2, 0, 3]]
+    assert without_copies(torch.tensor([[0, 1]]), unit, 2, 0.98).tolist() == [[0, -1]]
+
+
+def test_the_same_pictures_give_the_same_bank(folder: Path) -> None:
+    model = Pretrained().build(tiny_cnn())
+    one, two = (FitEPIC().fit(model, pictures_in(folder)) for _ in range(2))
+    assert torch.equal(one.rotation.matrix, two.rotation.matrix)
+    assert torch.equal(one.owner, two.owner)
+    assert one.measures == two.measures
+
+
+def test_saved_and_loaded_it_is_the_same(fitted: Classifier, tmp_path: Path) -> None:
+    bank = bank_of(fitted)
+    assert bank is not None
+    path = bank.save(tmp_path / "again")
+    found = load_bank(path)
+    assert found.pictures == bank.pictures
+    assert found.measures == bank.measures
+    assert torch.equal(found.rotation.matrix, bank.rotation.matrix)
+    assert torch.equal(found.pixel_boxes, bank.pixel_boxes)
+    said = json.loads(path.with_suffix(".json").read_text())
+    assert said["pictures"][0]["sha256"] == bank.pictures[0].digest
+    assert len(said["prototypes"]) == 16
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(WeightsError, match="is damaged or holds no prototypes"):
+        load_bank(path)
+    with pytest.raises(ModelError, match="There are no prototypes at"):
+        load_bank(tmp_path / "nowhere.safetensors")
+
+
+def test_an_invertible_bank_keeps_its_inverse(folder: Path, tmp_path: Path) -> None:
+    model = Pretrained().build(tiny_cnn())
+    how = FitEPIC(optimiser="adam", form="invertible")
+    bank = how.fit(model, pictures_in(folder), checkpoint=tmp_path / "checkpoint")
+    found = load_bank(bank.save(tmp_path))
+    assert found.rotation.form == "invertible"
+    assert found.rotation.error < 1e-4
+    assert not torch.allclose(found.rotation.inverse, found.rotation.matrix.T, atol=1e-3)
+    assert bank.measures["purity_fit"] > bank.measures["purity_fit_before"]
+
+
+def test_prototypes_of_another_classifier_are_refused(fitted: Classifier) -> None:
+    other = replace(fitted, head=Head(fitted.head.feature, fitted.head.weight * 2, fitted.head.bias))
+    with pytest.raises(InputError, match="was made for another classifier than this one"):
+        other.explain(picture("moss", 0), measure=False)
+
+
+def test_the_card_shows_epic_when_it_can_and_nearest_when_asked(fitted: Classifier) -> None:
+    why = fitted.explain(picture("moss", 50))
+    like = why.like
+    assert isinstance(like, Like)
+    assert like.method == "epic"
+    assert like.deletion is not None
+    assert like.purity is not None
+    first = like.neighbours[0]
+    assert first.letter == "D"
+    assert first.channel is not None
+    assert first.contribution is not None
+    assert first.contribution > 0
+    assert first.query_frame is not None
+    data = json.loads(json.dumps(why.to_json()))
+    assert data["like"][0]["channel"] == first.channel
+    measured = data["like_measured"]
+    assert measured["remainder"] == pytest.approx(1 - measured["share_shown"], abs=1e-3)
+    assert {"lead", "deletion", "deletion_random", "purity", "purity_fit", "purity_before"} <= set(measured)
+    page = why.to_html()
+    assert f"channel {first.channel}" in page
+    assert 'href="#def-purity"' in page
+    assert why.to_png().startswith(b"\x89PNG")
+    plain = fitted.explain(picture("moss", 50), like="nearest")
+    assert isinstance(plain.like, Like)
+    assert plain.like.method == "nearest"
+    assert plain.like.deletion is not None
+    assert "channel" not in plain.to_json()["like"][0]
+
+
+def test_without_measuring_nothing_is_said_to_matter(fitted: Classifier) -> None:
+    like = fitted.explain(picture("moss", 50), measure=False).like
+    assert isinstance(like, Like)
+    assert like.deletion is None
+    assert like.verdict.level == "not measured"
+
+
+def test_a_verdict_needs_places_that_matter_and_prototypes_of_the_class(fitted: Classifier) -> None:
+    """Each of the two conditions lifts the verdict by a level, whatever else is so."""
+    why = fitted.explain(picture("moss", 50)).like
+    assert isinstance(why, Like)
+    assert why.deletion is not None
+    assert why.held_out_precision is not None
+    assert why.chance is not None
+    matters = why.deletion.fall > max(why.deletion.falls_random)
+    carried = why.held_out_precision >= 3 * why.chance
+    assert why.verdict.level == ("do not rely", "partly", "believable")[int(matters) + int(carried)]
+    assert ("do not matter more than others" in why.verdict.sentence) == (not matters)
+
+
+def test_asking_for_what_is_not_there_says_how_to_get_it(fitted: Classifier, tmp_path: Path) -> None:
+    bare = Pretrained().build(tiny_cnn())
+    with pytest.raises(InputError) as caught:
+        bare.explain(picture("moss", 0), like="epic")
+    assert str(caught.value) == (
+        "EPIC needs prototypes, and this classifier has none. Make them with: seewhy fit-prototypes DATA"
+    )
+    with pytest.raises(InputError, match="There are no prototypes at"):
+        bare.explain(picture("moss", 0), prototypes=str(tmp_path))
+    with pytest.raises(InputError, match="nearest needs no prototypes"):
+        bare.explain(picture("moss", 0), like="nearest", prototypes=str(tmp_path))
+    with pytest.raises(KeyError, match=r"no prototype called 'epik'\. Did you mean 'epic'"):
+        bare.explain(picture("moss", 0), like="epik")
+    missing = bare.explain(picture("moss", 0)).like
+    assert isinstance(missing, Missing)
+    assert "fit-prototypes" in missing.cure
+
+
+def test_prototypes_can_lie_elsewhere(fitted: Classifier, tmp_path: Path) -> None:
+    assert fitted.folder is not None
+    moved = shutil.copytree(fitted.folder / "prototypes", tmp_path / "moved")
+    homeless = replace(fitted, folder=None, bank=None)
+    for place in (moved, moved / "epic.safetensors"):
+        found = find_prototypes(homeless, None, place)
+        assert found is not None
+        assert isinstance(found[1], EPICBank)
+    nearest = find_prototypes(replace(fitted, folder=None))
+    assert nearest is not None
+    assert isinstance(nearest[0], NearestPatches)
+    assert find_prototypes(homeless) is None
+
+
+def test_what_cannot_be_fitted_is_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match="Use --like nearest"):
+        FitEPIC().fit(Pretrained().build(tiny_tokens()), pictures_in(folder))
+    with pytest.raises(DataError, match=r"5 distinct pictures can be read\. At least 12 were expected"):
+        FitEPIC().fit(Pretrained().build(tiny_cnn()), pictures_in(folder)[:5])
+    with pytest.raises(InputError, match="Use --optimiser adam"):
+        FitEPIC(form="invertible")
+    with pytest.raises(InputError, match=r"Between 0\.05 and 0\.9 was expected"):
+        FitEPIC(held_out=0.0)
+
+
+def test_a_picture_that_changes_meanwhile_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from seewhy.prototypes import epic_training
+
+    data = class_folders(tmp_path / "data", n=8)
+    known = epic_training.collect
+
+    def late(*args: Any) -> EPICBank:
+        for entry in args[3]:
+            shutil.copy(args[3][0].name, entry.name) if entry is not args[3][0] else None
+        return known(*args)
+
+    monkeypatch.setattr(epic_training, "collect", late)
+    with pytest.raises(DataError, match="changed while prototypes were fitted"):
+        FitEPIC().fit(Pretrained().build(tiny_cnn()), pictures_in(data))
+
+
+def test_too_few_pictures_a_channel_are_noted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from seewhy.prototypes import epic_training
+
+    monkeypatch.setattr(epic_training, "ENOUGH", 10.0)
+    listener = Listener()
+    FitEPIC().fit(Pretrained().build(tiny_cnn()), pictures_in(folder), listener=listener)
+    assert (
+        "18 pictures for 8 channels are 2.25 a channel; below 10 a gain in purity need not be real. "
+        "Give 107 pictures or more" in listener.notes
+    )
+
+
+def test_hiding_what_is_read_costs_more_than_hiding_elsewhere() -> None:
+    """A network that reads red light, on a picture that is red in one place."""
+    model = Pretrained().build(colour_reader())
+    view = np.full((32, 32, 3), 128, np.uint8)
+    view[8:16, 16:24] = (255, 0, 0)
+    pixels = model.encoder.pixels([view])[0]
+    found = delete_patches(model, pixels, [(0.5, 0.25, 0.75, 0.5)], 0)
+    assert found.fall == pytest.approx(found.lead, abs=1e-6)
+    assert found.fall > max(found.falls_random)
+    assert found.area == pytest.approx(1 / 16)
+    elsewhere = delete_patches(model, pixels, [(0.0, 0.75, 0.25, 1.0)], 0)
+    assert elsewhere.fall == pytest.approx(0, abs=1e-6)
+    assert found == delete_patches(model, pixels, [(0.5, 0.25, 0.75, 0.5)], 0)
+    assert found.falls_random != delete_patches(model, pixels, [(0.5, 0.25, 0.75, 0.5)], 0, seed=1).falls_random or all(
+        f == 0 for f in found.falls_random
+    )
+
+
+def test_the_options_hold_what_is_asked() -> None:
+    assert ExplainOptions(like="nearest") != ExplainOptions()
+
+
+def test_cells_average_to_the_pooled_vector() -> None:
+    model = Pretrained().build(tiny_cnn())
+    look: Look = model.encoder.look(noise(3))
+    assert torch.allclose(cells_of(model, look.features).mean((2, 3)), look.pooled, atol=1e-6)

@@ -1,0 +1,282 @@
+"""Purity and its two optimisers: exact values, planted rotations, and the authors' numbers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from seewhy.errors import InputError
+from seewhy.listener import Listener
+from seewhy.prototypes.adam import AdamSchedule, peak_loss, purity_loss, schedule
+from seewhy.prototypes.cells import CellMaps
+from seewhy.prototypes.epic import paper_scores
+from seewhy.prototypes.epic_choice import choose, mean_purity
+from seewhy.prototypes.epic_measures import PurityTable, coherence, compare
+from seewhy.prototypes.procrustes import Procrustes
+from seewhy.prototypes.purity import peaks, purity, strongest
+from seewhy.prototypes.rotation import Rotation, exponential
+from tiny import CLASSES, picture
+
+GOLDEN = json.loads((Path(__file__).resolve().parents[1] / "golden" / "epic.json").read_text())
+
+
+def maps_of(cells: Tensor) -> CellMaps:
+    """``(n, s, d)`` as they are kept."""
+    maps = CellMaps(tuple(cells.shape))  # type: ignore[arg-type]
+    for i, one in enumerate(cells):
+        maps[i] = one
+    return maps
+
+
+def sources(n: int, d: int, seed: int, mixing: Tensor) -> CellMaps:
+    """Cells in which one source at a time is active, seen through an orthogonal mixing."""
+    draw = torch.Generator().manual_seed(seed)
+    active = torch.randint(d, (n, 9), generator=draw)
+    strength = 0.5 + torch.rand(n, 9, 1, generator=draw)
+    return maps_of(strength * torch.nn.functional.one_hot(active, d).float() @ mixing)
+
+
+def test_purity_is_one_alone_and_falls_with_company() -> None:
+    alone = torch.zeros(1, 3, 4)
+    alone[0, 1, 2] = 5.0
+    together = torch.ones(1, 3, 4)
+    low = torch.zeros(1, 3, 4)
+    low[0, :, 2] = -1.0
+    maps = maps_of(torch.cat([alone, together, low]))
+    of = torch.tensor([[0, 1, 2]] * 4)
+    found = purity(maps, torch.eye(4), of)
+    assert found[2].tolist() == [1.0, 0.5, -1.0]
+    assert purity(maps, torch.eye(4), of, sign=-1)[2].tolist() == [0.0, -0.5, 1.0]
+    # Nothing at all is active in the first cell of the first picture: no division by zero.
+    assert found[0, 0] == 0
+
+
+def test_prototypes_are_the_largest_sums_and_boxes_the_largest_cells() -> None:
+    cells = torch.randn(6, 5, 4, generator=torch.Generator().manual_seed(0)).half().float()
+    maps, rotation = maps_of(cells), Rotation.random(4, 1).matrix
+    sums = torch.einsum("kd,nsd->nks", rotation, cells).sum(2)
+    of = strongest(maps.pooled, rotation, 2)
+    assert torch.equal(of, sums.topk(2, dim=0).indices.T)
+    assert torch.equal(strongest(maps.pooled, rotation, 2, -1), (-sums).topk(2, dim=0).indices.T)
+    for at in peaks(maps, rotation, of):
+        for channel, rank, cell in zip(at.channels, at.ranks, at.cells, strict=True):
+            assert of[channel, rank] == at.picture
+            assert cell == (cells[at.picture] @ rotation[channel]).argmax()
+
+
+def test_purity_of_an_invertible_matrix_divides_by_the_length_after_it() -> None:
+    cells = torch.randn(5, 6, 4, generator=torch.Generator().manual_seed(0)).half().float()
+    maps = maps_of(cells)
+    matrix = Rotation.of(0.4 * torch.randn(4, 4, generator=torch.Generator().manual_seed(1)), "invertible").matrix
+    of = strongest(maps.pooled, matrix, 3)
+    found = purity(maps, matrix, of, orthogonal=False)
+    channels = torch.arange(4).repeat_interleave(3)
+    assert float(-purity_loss(matrix, cells[of.reshape(-1)], channels)) == pytest.approx(float(found.mean()), abs=1e-6)
+    assert torch.allclose(PurityTable.of(maps, Rotation(matrix, matrix, "invertible")).by_channel(m=3), found.mean(1))
+
+
+def test_procrustes_finds_planted_directions_that_also_hold_on_other_pictures() -> None:
+    # A slight turn away from the axes, as a trained network's features are.
+    mixing = Rotation.of(0.25 * torch.randn(8, 8, generator=torch.Generator().manual_seed(3)), "orthogonal").matrix
+    fit, other = sources(200, 8, 0, mixing), sources(200, 8, 1, mixing)
+    rotation = Procrustes(n_prototypes=20, shrinkage=0.0, n_rounds=6).fit(fit)
+    assert mean_purity(other, Rotation.identity(8)) < 0.95
+    assert mean_purity(other, rotation) > 0.999
+    assert rotation.error < 1e-5
+    assert float((rotation.matrix @ mixing.T).abs().max(1).values.min()) > 0.999
+
+
+def test_rounds_never_lower_purity_and_shrinkage_holds_back() -> None:
+    mixing = Rotation.random(8, 3).matrix
+    fit = sources(100, 8, 0, mixing)
+    found = [mean_purity(fit, r, 10) for r in Procrustes(n_prototypes=10, shrinkage=0.0, n_rounds=5).rounds(fit)]
+    assert found[-1] > found[0] > mean_purity(fit, Rotation.identity(8), 10)
+    held = Procrustes(n_prototypes=10, shrinkage=1e6, n_rounds=2).fit(fit)
+    assert torch.allclose(held.matrix, torch.eye(8), atol=1e-4)
+
+
+def test_channels_that_are_not_rotated_stay_as_they_are() -> None:
+    fit = sources(100, 8, 0, Rotation.random(8, 3).matrix)
+    matrix = Procrustes(n_rotated=3, shrinkage=0.0).fit(fit).matrix
+    moved = fit.pooled.square().mean(0).topk(3).indices
+    still = torch.tensor([i for i in range(8) if i not in moved.tolist()])
+    assert torch.equal(matrix[still], torch.eye(8)[still])
+    assert not torch.allclose(matrix[moved], torch.eye(8)[moved], atol=0.05)
+
+
+def test_noise_is_not_worth_rotating() -> None:
+    draw = torch.Generator().manual_seed(0)
+    fit, held = (maps_of(torch.rand(30, 4, 16, generator=draw) * torch.eye(16).repeat(2, 1)[:4]) for _ in range(2))
+    found = choose(fit, held, {}, Listener())
+    assert found.tried[0]["rotation"] == "none"
+    best = max(row["purity"] for row in found.tried)
+    assert mean_purity(held, found.rotation) == pytest.approx(best, abs=1e-5)
+    assert (found.how is None) == (best == found.tried[0]["purity"])
+
+
+def test_what_the_user_fixed_is_not_tried_otherwise() -> None:
+    fit = sources(40, 8, 0, Rotation.random(8, 3).matrix)
+    found = choose(fit, fit, {"shrinkage": 0.3, "n_prototypes": 7, "n_rotated": 5}, Listener())
+    assert found.tried[1:] == [
+        {"n_prototypes": 7, "shrinkage": 0.3, "n_rotated": 5, "n_rounds": 3, "purity": found.tried[1]["purity"]}
+    ]
+
+
+def test_the_comparison_has_a_real_gain_where_there_is_one_and_none_where_there_is_none() -> None:
+    mixing = Rotation.of(0.25 * torch.randn(8, 8, generator=torch.Generator().manual_seed(3)), "orthogonal").matrix
+    held = sources(60, 8, 1, mixing)
+    real = compare(held, Rotation.orthogonal(mixing), 0)
+    assert real["purity"] == pytest.approx(1, abs=2e-3)
+    assert real["gain_interval"][0] > 0
+    assert real["random"] < real["purity"]
+    none = compare(held, Rotation.identity(8), 0)
+    assert none["gain"] == 0
+    assert none["gain_interval"] == [0, 0]
+
+
+def test_coherence_is_one_for_channels_of_one_class_and_chance_for_none() -> None:
+    labels = torch.arange(4).repeat_interleave(5)
+    assert coherence(torch.nn.functional.one_hot(labels, 4).float(), Rotation.identity(4), labels) == 1
+    shuffled = labels[torch.randperm(20, generator=torch.Generator().manual_seed(0))]
+    assert coherence(torch.nn.functional.one_hot(labels, 4).float(), Rotation.identity(4), shuffled) < 0.7
+
+
+def test_adam_raises_purity_on_planted_directions() -> None:
+    mixing = Rotation.of(0.25 * torch.randn(8, 8, generator=torch.Generator().manual_seed(3)), "orthogonal").matrix
+    fit = sources(60, 8, 0, mixing)
+    losses: list[float] = []
+    how = AdamSchedule(learning_rate=0.02, batch_size=64, n_start=12)
+    for form in ("orthogonal", "invertible"):
+        rotation = replace(how, form=form).fit(fit, after=lambda _step, loss: losses.append(loss))  # type: ignore[arg-type]
+        before = mean_purity(fit, Rotation.identity(8))
+        assert mean_purity(fit, rotation) > (max(before, 0.98) if form == "orthogonal" else before)
+        assert rotation.error < 1e-4
+    assert min(losses) >= -1
+
+
+def test_adam_goes_on_from_its_checkpoint_to_the_same_matrix(tmp_path: Path) -> None:
+    fit = sources(30, 6, 0, Rotation.random(6, 3).matrix)
+    how = AdamSchedule(batch_size=32, n_stages=3, n_start=12, learning_rate=0.01)
+    straight = how.fit(fit)
+    checkpoint = tmp_path / "adam"
+
+    class Killed(Exception):
+        pass
+
+    def stop(step: int, _loss: float) -> None:
+        if step == 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        how.fit(fit, checkpoint=checkpoint, after=stop)
+    assert checkpoint.exists()
+    assert torch.equal(how.fit(fit, checkpoint=checkpoint).matrix, straight.matrix)
+    # A checkpoint of another schedule is not gone on from, nor is a damaged one.
+    other = replace(how, learning_rate=0.02)
+    assert torch.equal(other.fit(fit, checkpoint=checkpoint).matrix, other.fit(fit).matrix)
+    checkpoint.write_bytes(b"not a checkpoint")
+    assert torch.equal(how.fit(fit, checkpoint=checkpoint).matrix, straight.matrix)
+
+
+def test_adam_stops_after_the_steps_asked_for() -> None:
+    steps: list[int] = []
+    fit = sources(30, 6, 0, Rotation.random(6, 3).matrix)
+    AdamSchedule(batch_size=32, max_steps=3).fit(fit, after=lambda step, _loss: steps.append(step))
+    assert steps == [1, 2, 3]
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        Procrustes(n_prototypes=0, shrinkage=-1.0)
+    assert str(caught.value) == (
+        "Procrustes was given 0 prototypes, 4 rounds and a shrinkage of -1.0. At least 1, 1 and 0 were expected. "
+        "Correct them."
+    )
+    cells = torch.full((1, 2, 3), 1e6)
+    with pytest.raises(InputError, match="Picture 1 has features beyond half precision"):
+        maps_of(cells)
+
+
+@pytest.fixture(scope="module")
+def authors_features() -> tuple[Tensor, Any]:
+    """The last map of a ResNet-18 of seed 0 on 24 textures, as the authors' code saw it."""
+    models = pytest.importorskip("torchvision.models")
+    with torch.random.fork_rng():
+        torch.manual_seed(GOLDEN["seed"])
+        network = models.resnet18(weights=None).eval()
+    pixels = np.stack([picture(label, i, 64) for label in CLASSES for i in range(6)])
+    batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        features = torch.nn.Sequential(*list(network.children())[:-2])(batch)
+    values = GOLDEN["values"]["features"]
+    assert float(features.mean()) == pytest.approx(values["mean"], rel=1e-4)
+    return features.flatten(2).transpose(1, 2).contiguous(), network.fc
+
+
+def test_prototypes_purity_and_steps_are_the_authors(authors_features: tuple[Tensor, Any]) -> None:
+    cells, layer = authors_features
+    values, tolerance = GOLDEN["values"], GOLDEN["tolerance"]
+    pooled = cells.mean(1)
+    of = strongest(pooled, torch.eye(512), 5)
+    assert of[:16].tolist() == values["prototypes_before"]
+    pictures, channels = of.reshape(-1)[:512], torch.arange(512).repeat_interleave(5)[:512]
+    raw = torch.zeros(512, 512, requires_grad=True)
+    adam = torch.optim.Adam([raw], lr=AdamSchedule.learning_rate, weight_decay=AdamSchedule.weight_decay)
+    for step, expected in enumerate(values["losses"]):
+        matrix = exponential(raw, "orthogonal")
+        loss = purity_loss(matrix, cells[pictures], channels)
+        assert float(loss.detach()) == pytest.approx(expected, abs=tolerance)
+        adam.zero_grad()
+        loss.backward()
+        if step == 0:
+            assert raw.grad is not None
+            assert float(raw.grad.norm()) == pytest.approx(values["gradient"]["norm"], rel=tolerance)
+            assert torch.allclose(raw.grad[:4, :4], torch.tensor(values["gradient"]["corner"]), atol=1e-6)
+        adam.step()
+    assert float(raw.detach().norm()) == pytest.approx(values["raw_norm"], rel=1e-3)
+    _after(cells, layer, Rotation.of(raw.detach(), "orthogonal"))
+
+
+def _after(cells: Tensor, layer: Any, rotation: Rotation) -> None:
+    """With the matrix after three steps: prototypes, purity, the channels shown and their share."""
+    values, tolerance = GOLDEN["values"], GOLDEN["tolerance"]
+    pooled = cells.mean(1)
+    of = strongest(pooled, rotation.matrix, 5)
+    assert of[:16].tolist() == values["prototypes_after"]
+    for matrix, name in ((rotation.matrix, "purity_after"), (torch.eye(512), "purity_before")):
+        chosen = strongest(pooled, matrix, 5)
+        found = [-float(purity_loss(matrix, cells[chosen[:, j]], torch.arange(512))) for j in range(5)]
+        assert sum(found) / 5 == pytest.approx(values[name], abs=tolerance)
+    decided = layer(pooled).argmax(1)
+    scores = torch.stack(
+        [paper_scores(layer.weight[k], rotation, p) for k, p in zip(decided, pooled, strict=True)]
+    ).detach()
+    for picture_index, expected in zip((0, 7, 13, 20), values["channels"], strict=True):
+        assert scores[picture_index].topk(4).indices.tolist() == expected
+    share = scores.topk(4, 1).values.sum(1) / scores.clamp(min=0).sum(1)
+    assert torch.allclose(share, torch.tensor(values["top_4_share"]), atol=tolerance)
+
+
+def test_the_loss_of_an_invertible_matrix_is_the_authors(authors_features: tuple[Tensor, Any]) -> None:
+    cells, _ = authors_features
+    values = GOLDEN["values"]["invertible"]
+    of = strongest(cells.mean(1), torch.eye(512), 5)
+    pictures, channels = of.reshape(-1)[:512], torch.arange(512).repeat_interleave(5)[:512]
+    raw = torch.zeros(512, 512, requires_grad=True)
+    at = cells[pictures].gather(2, channels[:, None, None].expand(-1, 4, 1))[..., 0].argmax(1)
+    loss = peak_loss(exponential(raw, "invertible"), cells[pictures, at], channels)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(values["loss"], abs=1e-5)
+    assert raw.grad is not None
+    assert float(raw.grad.norm()) == pytest.approx(values["gradient_norm"], rel=1e-4)
+
+
+def test_the_schedule_of_the_paper() -> None:
+    assert [schedule(t) for t in range(10)] == [100, 90, 81, 71, 62, 52, 43, 33, 24, 14]

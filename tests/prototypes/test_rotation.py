@@ -1,0 +1,159 @@
+"""Folding changes no logit, whatever the head; and what cannot be folded is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.head import Head, Target
+from seewhy.classifiers.normalise import Normalise
+from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.encoders.base import Layout
+from seewhy.errors import InputError, ModelError
+from seewhy.prototypes.cells import cells_of
+from seewhy.prototypes.epic import contributions, paper_scores
+from seewhy.prototypes.rotation import Rotation, check_fold, exponential, folded_logits, polar
+from tiny import CLASSES, build, noise, tiny_cnn, tiny_tokens
+
+
+class PooledNorm(nn.Module):
+    """ConvNeXt's head: mean, then a layer norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = _norm()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.norm(features.mean((2, 3)))
+
+
+class CellNorm(nn.Module):
+    """Swin's head: a layer norm in every cell, channels last, then the mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = _norm()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.norm(features).mean((1, 2))
+
+
+class ChannelsLast(nn.Module):
+    """The small network's map, as Swin arranges it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = tiny_cnn().trunk
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.trunk(pixels).permute(0, 2, 3, 1)
+
+
+def _norm() -> nn.LayerNorm:
+    norm = nn.LayerNorm(8)
+    norm.weight.data = torch.linspace(-1, 2, 8)
+    norm.bias.data = torch.linspace(1, -1, 8)
+    return norm
+
+
+def heads() -> dict[str, Classifier]:
+    plain = Pretrained().build(tiny_cnn())
+    rooted = Head(Normalise(0.5, True), torch.randn(4, 8), torch.randn(4), 3.0)
+    return {
+        "linear": plain,
+        "rooted": replace(plain, head=rooted),
+        "words": ZeroShot().build(tiny_cnn(), CLASSES),
+        "convnext": Pretrained().build(build(tiny_cnn().trunk, PooledNorm(), Layout())),
+        "swin": Pretrained().build(build(ChannelsLast(), CellNorm(), Layout("nhwc"))),
+    }
+
+
+@pytest.fixture(params=["linear", "rooted", "words", "convnext", "swin"])
+def model(request: pytest.FixtureRequest) -> Classifier:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return heads()[request.param]
+
+
+@pytest.mark.parametrize("form", ["orthogonal", "invertible"])
+def test_folded_logits_are_the_models_own(model: Classifier, form: str) -> None:
+    look = model.encoder.look(noise(5))
+    cells = cells_of(model, look.features).flatten(2).transpose(1, 2)
+    raw = 0.3 * torch.randn(8, 8, generator=torch.Generator().manual_seed(2))
+    rotation = Rotation.of(raw, form)  # type: ignore[arg-type]
+    assert not torch.allclose(rotation.matrix, torch.eye(8), atol=0.1)
+    assert torch.allclose(folded_logits(model.head, rotation, look.pooled, cells), model.head(look.pooled), atol=1e-5)
+    check = check_fold(model.head, rotation, look.pooled, cells)
+    assert check.difference < 1e-5
+    assert check.agreement == 1
+    assert check.n == 5
+
+
+def test_contributions_add_up_to_the_lead(model: Classifier) -> None:
+    look, rotation = model.encoder.look(noise(5)), Rotation.random(8, 3)
+    target = Target(torch.tensor([0, 1, 2, 3, 0]))
+    parts = contributions(model, rotation, look, target)
+    logits = model.head(look.pooled)
+    lead = target(logits) - logits.mean(1)
+    # What is left is the bias, or what the head adds to all cells alike: the same for every rotation.
+    rest = lead - contributions(model, Rotation.identity(8), look, target).sum(1)
+    assert torch.allclose(parts.sum(1) + rest, lead, atol=1e-5)
+
+
+def test_contributions_of_a_head_without_bias_are_all_there_is() -> None:
+    plain = Pretrained().build(tiny_cnn())
+    model = replace(plain, head=Head(Normalise(0.5, True), plain.head.weight))
+    look = model.encoder.look(noise(4))
+    target = Target(torch.tensor([0, 1, 2, 3]), torch.tensor([3, 2, 1, 0]))
+    parts = contributions(model, Rotation.random(8, 3), look, target)
+    assert torch.allclose(parts.sum(1), target(model.head(look.pooled)), atol=1e-6)
+
+
+def test_scores_of_the_paper_leave_out_channels_below_zero() -> None:
+    rotation = Rotation.orthogonal(torch.tensor([[0.0, 1.0], [-1.0, 0.0]]))
+    assert paper_scores(torch.tensor([1.0, 2.0]), rotation, torch.tensor([3.0, 4.0])).tolist() == [8.0, 0.0]
+
+
+def test_a_head_that_is_no_mean_is_refused_and_says_so() -> None:
+    model = Pretrained().build(tiny_tokens())
+    with pytest.raises(InputError) as caught:
+        cells_of(model, model.encoder.look(noise(2)).features)
+    assert str(caught.value) == (
+        "'tiny' does not pool its cells by a mean, with or without a layer norm, but by Mixing. EPIC needs such a "
+        "mean: its rotation passes through nothing else. Use --like nearest, which asks nothing of the head."
+    )
+
+
+def test_a_head_that_cannot_be_folded_is_refused() -> None:
+    model = Pretrained().build(tiny_cnn())
+    look = model.encoder.look(noise(2))
+    cells = cells_of(model, look.features).flatten(2).transpose(1, 2)
+    broken = Rotation(torch.eye(8), 1.1 * torch.eye(8), "invertible")
+    with pytest.raises(ModelError, match="The folded head differs from the model by"):
+        check_fold(model.head, broken, look.pooled, cells)
+
+
+def test_polar_is_the_best_orthogonal_matrix() -> None:
+    wanted = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
+    best = polar(wanted)
+    assert torch.allclose(best @ best.T, torch.eye(6), atol=1e-5)
+    scores = [float((Rotation.random(6, seed).matrix * wanted).sum()) for seed in range(200)]
+    assert float((best * wanted).sum()) > max(scores)
+    assert float((best * wanted).sum()) == pytest.approx(float(torch.linalg.svdvals(wanted).sum()), abs=1e-4)
+
+
+def test_a_random_rotation_is_orthogonal_and_seeded() -> None:
+    rotation = Rotation.random(16, 4)
+    assert rotation.error < 1e-5
+    assert torch.equal(rotation.matrix, Rotation.random(16, 4).matrix)
+    assert not torch.equal(rotation.matrix, Rotation.random(16, 5).matrix)
+
+
+def test_an_exponent_of_zero_is_the_identity() -> None:
+    for form in ("orthogonal", "invertible"):
+        assert torch.equal(exponential(torch.zeros(3, 3), form), torch.eye(3))  # type: ignore[arg-type]
