@@ -333,10 +333,10 @@ def against_published(args: Any, store: FeatureStore) -> dict[str, Any]:
     claim = Claim(
         claim=f"Ours: Procrustes is at least as pure on other pictures as the paper's Adam given {args.factor:g} times "
         f"as long (the {args.n_channels} most active channels).",
-        rule="Interval of the difference over channels not below 0.",
+        rule="Mean difference over channels not below 0; partly: its interval holds 0.",
         measured=f"{mean_of(purity['ours'])} in {seconds:.0f} s, Adam {mean_of(purity['adam'])} in "
         f"{adam_seconds:.0f} s and {steps} steps, no rotation {mean_of(purity['none'])}; difference {more}",
-        verdict=verdict(not more.below),
+        verdict=verdict(more.value >= 0, partly=not more.below),
         n=args.n_channels,
         section="groceries",
     )

@@ -178,6 +178,7 @@ class Batch:
         c = self.classifier
         digest = hashlib.sha256(f"{c.encoder.fingerprint}|{c.classes}|{self.options}|{self.png}".encode())
         digest.update(str(float(c.head.weight.double().sum())).encode() + str(c.words and c.words.texts).encode())
+        digest.update(f"{c.head.scale}|{c.head.votes and c.head.votes.k}".encode())
         if c.bank is not None:
             digest.update(torch.tensor([len(c.bank.pictures)]).numpy().tobytes())
         digest.update(trained_digest(self.options.method(c.where), c))
