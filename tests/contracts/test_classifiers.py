@@ -29,7 +29,7 @@ from tiny import CLASSES, class_folders, noise, picture, tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_vit
 
 SMALL_PROTOPNET = ProtoPNet(n_per_class=2, depth=4, n_steps=4, last_steps=2, batch_size=4, n_crops=1)
-SMALL_PERCEIVER = Perceptual("stochastic", side=32, width=8, depth=2, memory_steps=4, judge_epochs=2, n_copies=3)
+SMALL_PERCEIVER = Perceptual("stochastic", side=32, width=8, depth=2, memory_steps=4, judge_epochs=2, n_copies=2, n_loops=2)
 WORDS = Descriptions({c: (f"{c} one", f"{c} two") for c in CLASSES[:3]})
 
 

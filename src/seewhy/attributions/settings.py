@@ -126,6 +126,8 @@ def _kind(hint: Any) -> str:
             words += [str(choice) for choice in get_args(kind)]
         elif kind in _WORDS:  # another type can be given as a value, and not be written
             words.append(_WORDS[kind])
+    if not words:
+        return "a value made in Python"
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
 
 
