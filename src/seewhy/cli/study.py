@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from .options import EncoderName, EngineName, Json, Labels, Model, Pictures, Quiet, picture_names, resolve
+from .study_words import EDIT_EXAMPLES, SEMANTICS_EXAMPLES, description_semantics, edit_words
 from .terminal import Terminal
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ Examples:\n\n
   seewhy study faithfulness photos/ --masks masks/ --json > study.json
 """
 app = typer.Typer(help="Questions about a model, answered on many pictures.", no_args_is_help=True)
+app.command("description-semantics", epilog=SEMANTICS_EXAMPLES)(description_semantics)
+app.command("edit-words", epilog=EDIT_EXAMPLES)(edit_words)
 T = TypeVar("T")
+NAME_WIDTH, CELL_WIDTH = 30, 18
+"""Characters of a method's name and of a number with its interval."""
 SECONDS = 30
 """Between two lines of progress where there is no terminal to draw a bar on."""
 
@@ -116,22 +121,26 @@ def _minutes(seconds: float) -> str:
 
 
 def _print(found: Findings, page: Path) -> None:
-    """The methods' standing, then every metric best first, then the sentence."""
+    """Methods down, metrics across, as many at once as the terminal is wide; then the sentence."""
     from rich.console import Console
     from rich.table import Table
 
     data = found.data
     tables, console = data["metrics"], Console(soft_wrap=True)
     order = [line["method"] for line in data["ranking"]] + data["controls"]
-    shown = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    shown.add_column("metric")
-    for name in order:
-        shown.add_column(name + (" (control)" if name in data["controls"] else ""), justify="right")
-    for table in tables:
-        rows = {row["method"]: row for row in table["rows"]}
-        cells = [_cell(rows[name], table["n"]) if name in rows else "–" for name in order]
-        shown.add_row(f"{table['metric']} {'↑' if table['higher_is_better'] else '↓'} n={table['n']}", *cells)
-    console.print(shown)
+    at_once = max(1, (console.width - NAME_WIDTH) // CELL_WIDTH)
+    for first in range(0, len(tables), at_once):
+        shown = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+        shown.add_column("method", no_wrap=True)
+        for table in tables[first : first + at_once]:
+            better = "↑" if table["higher_is_better"] else "↓"
+            shown.add_column(f"{table['metric']} {better}\nn={table['n']}", justify="right")
+        for name in order:
+            cells = [_value(table, name) for table in tables[first : first + at_once]]
+            if any(cell != "–" for cell in cells):
+                shown.add_row(name + (" (control)" if name in data["controls"] else ""), *cells)
+        console.print(shown)
+        console.print()
     console.print(found.sentence, highlight=False)
     for group in data["same"]:
         console.print(f"the same maps: {', '.join(group)}", highlight=False)
@@ -139,6 +148,11 @@ def _print(found: Findings, page: Path) -> None:
         taus = ", ".join(f"{pair} {tau:.2f}" for pair, tau in data["fills"].items())
         console.print(f"agreement of the methods' order between fills (Kendall's tau): {taus}", highlight=False)
     console.print(f"report: {page}", highlight=False)
+
+
+def _value(table: dict[str, Any], method: str) -> str:
+    row = next((r for r in table["rows"] if r["method"] == method), None)
+    return "–" if row is None else _cell(row, table["n"])
 
 
 def _cell(row: dict[str, Any], n: int) -> str:
