@@ -13,6 +13,7 @@ checkpoint, and no picture is measured twice.
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections import defaultdict
