@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test quick check bench docs clean
+.PHONY: serve demo test quick check bench docs clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
@@ -13,6 +13,9 @@ test: $(VENV)/.dev
 
 quick: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow"
+
+serve: $(VENV)/.dev
+	$(BIN)/seewhy app $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -85,25 +85,28 @@ def method_classes(name: str) -> dict[str, Any]:
     from seewhy.attributions import attributions
     from seewhy.classifiers import classifiers
     from seewhy.metrics import metrics
+    from seewhy.objectives import objectives
     from seewhy.prototypes import prototypes, reasons
 
     registries: dict[str, Any] = {"classifier": classifiers, "where": attributions, "metric": metrics}
-    registries |= {"like what": prototypes, "because": reasons}
+    registries |= {"like what": prototypes, "because": reasons, "objective": objectives}
     return {family: registry[name] for family, registry in registries.items() if name in registry}
 
 
 def rules(page: Path) -> str:
     """When an evidence counts as believable."""
-    from seewhy.evidence import like, where, words
+    from seewhy.evidence import like, perceived, where, words
 
-    return table(("evidence", "rule"), [("where", where.RULE), ("like what", like.RULE), ("in words", words.RULE)])
+    stated = [("where", where.RULE), ("like what", like.RULE), ("in words", words.RULE)]
+    stated += [("like what, by a ProtoPNet", like.PROTOPNET_RULE), ("what a perceiver saw", perceived.RULE)]
+    return table(("evidence", "rule"), stated)
 
 
 def terms(page: Path) -> str:
     """The definitions every number on a card links to."""
-    from seewhy.card.glossary import REPORT_TERMS, TERMS
+    from seewhy.card.glossary import REPORT_TERMS, SEEN_TERMS, TERMS
 
-    return table(("number", "definition"), [(t.name, t.text) for t in (*TERMS, *REPORT_TERMS)])
+    return table(("number", "definition"), [(t.name, t.text) for t in (*TERMS, *SEEN_TERMS, *REPORT_TERMS)])
 
 
 def tolerances(page: Path) -> str:

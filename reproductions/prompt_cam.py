@@ -7,7 +7,7 @@ Examples:
 
 Chowdhury et al., CVPR 2025, arXiv:2501.09333. ``--planted`` takes seconds and no pictures: a transformer built by hand
 that tells patches by their mean colour, and classes that share a body and differ in the colour of a part. ``--train``
-and ``--test`` (a folder with one folder a class) take about ten minutes on two cores for 20 classes at 128 pixels.
+and ``--test`` (a folder with one folder a class) take nine core-minutes for 20 classes at 128 pixels.
 
 Prompts are trained before the last block alone (``--variant last``); ``--variant deep`` is the paper's main form, at
 the price of the whole network in every step.
@@ -91,7 +91,8 @@ def main() -> None:
         differences=(
             "A small transformer on a subset of groceries, where the paper has DINO ViT-B/16 on 13 fine-grained sets.",
             f"Prompts enter as in the form {args.variant!r}; the paper's main results are of the deep form.",
-            f"{args.epochs} epochs, no crops and no mirroring of stored features; in the paper 100 to 130, with both.",
+            f"{args.epochs} epochs of {args.optimiser}, rate {'chosen' if args.lr is None else args.lr}, no crops and "
+            "no mirroring of stored features; in the paper 100 to 130 of SGD, with both.",
             "Maps are the mean of the heads the class needs most (4, or all where there are fewer); how many enter the "
             "paper's deletion and insertion is in a supplement that was not read.",
             "Rival maps are drawn on the Prompt-CAM itself and on a linear probe; the paper has the latter alone.",

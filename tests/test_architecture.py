@@ -19,11 +19,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("encoders",),
     ("features", "training_pictures"),
     ("classifiers", "attributions", "prototypes", "descriptions", "metrics", "objectives", "training"),
-    ("explanation", "index", "planted"),
+    ("explanation", "index", "perceived", "planted"),
     ("card",),
     ("evidence",),
     ("evaluation",),
-    ("api", "compat", "foreign", "studies"),
+    ("annotation", "api", "compat", "foreign", "studies"),
+    ("app",),
     ("cli",),
 )
 """Rooms from the ground up; a room may use its own floor and those below it."""

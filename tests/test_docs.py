@@ -93,7 +93,9 @@ def test_commands_and_options_shown_exist() -> None:
                 words = shlex.split(line.rpartition("| ")[2], comments=True)
                 if words[:1] != ["seewhy"]:
                     continue
-                known = {o for p in verbs.commands[words[1]].params for o in (*p.opts, *p.secondary_opts)}
+                verb = verbs.commands[words[1]]
+                verb = verb.commands[words[2]] if hasattr(verb, "commands") else verb
+                known = {o for p in verb.params for o in (*p.opts, *p.secondary_opts)}
                 wrong += [(page.name, line, w) for w in words[2:] if re.match(r"--?\w", w) and w not in known]
     assert wrong == []
 
@@ -224,6 +226,10 @@ def outputs(place: Path, command: list[str]) -> dict[str, list[dict[str, Any]]]:
     how = ["--n-prototypes", "4", "--shrinkage", "0.2", "--n-rotated", "64"]
     prototypes = run("fit-prototypes", "photos", "-m", "without_words", *how, code=1)
     epic = run("explain", "photo.jpg", "-m", "without_words", "-o", "epic.json")
+    quick = ["memory_steps=2", "judge_epochs=1", "n_copies=2", "width=8", "depth=2"]
+    run("fit", "photos", "-o", "perceiver", "--method", "perceptual", *(x for s in quick for x in ("--set", s)), code=1)
+    seen = run("explain", "photo.jpg", "-m", "perceiver", "--no-measure", "-o", "seen.json")
+    talk = run("dialogue", "perceiver", "perceiver", "photo.jpg")
     (place / "test" / "brick" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     shutil.copy(place / "test" / "grass" / "grass-8.png", place / "test" / "brick" / "grass.png")  # a sure confusion
     evaluate = run("evaluate", "test", "-m", "model", "--n-explained", "2", code=1)
@@ -231,15 +237,16 @@ def outputs(place: Path, command: list[str]) -> dict[str, list[dict[str, Any]]]:
         "fit": fit,
         "fit-prototypes": prototypes,
         "predict": [row for row in predict if "error" not in row],
-        "explain": [row for row in (*explain, *plain, *wordless, *epic) if "error" not in row],
+        "explain": [row for row in (*explain, *plain, *wordless, *epic, *seen) if "error" not in row],
         "evaluate": evaluate,
+        "dialogue": talk,
         "A picture that failed": [row for row in (*predict, *explain) if "error" in row],
     }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "section", ["A picture that failed", "predict", "explain", "evaluate", "fit", "fit-prototypes"]
+    "section", ["A picture that failed", "predict", "explain", "evaluate", "dialogue", "fit", "fit-prototypes"]
 )
 def test_json_is_as_documented(section: str, outputs: dict[str, list[dict[str, Any]]]) -> None:
     wanted = documented(section)

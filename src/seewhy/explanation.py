@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .types import Because, FractionBox, PatchDeletion, PixelBox, Prediction, PrototypePurity
+from .types import Because, FractionBox, PatchDeletion, PixelBox, Prediction, PrototypePurity, WordOrigin
+
+if TYPE_CHECKING:
+    from .perceived import Perceived
 
 Level = Literal["believable", "partly", "do not rely", "not measured"]
 
@@ -264,6 +267,7 @@ class Word:
         score: cosine of the picture with the sentence, -1…1.
         score_other: mean cosine of the picture with the descriptions of the class it is weighed against.
         separates: area under the ROC curve of this sentence between the two classes on held-out pictures.
+        origin: what it was written for, where that is not simply its class.
     """
 
     text: str
@@ -271,6 +275,7 @@ class Word:
     score: float
     score_other: float
     separates: float | None = None
+    origin: WordOrigin | None = None
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {
@@ -281,7 +286,7 @@ class Word:
         }
         if self.separates is not None:
             data["separates"] = round(self.separates, 4)
-        return data
+        return data if self.origin is None else {**data, **self.origin.to_json()}
 
 
 @dataclass(frozen=True)
@@ -328,6 +333,7 @@ class Explanation:
         prediction: the decision.
         view: what the network saw, uint8 ``(h, w, 3)``.
         model: provenance, for example ``{"classifier": "linear", "encoder": "lite0", "trained_on": "970 pictures"}``.
+        seen: what a perceiver classified in place of the picture.
     """
 
     prediction: Prediction
@@ -337,12 +343,12 @@ class Explanation:
     words: Words | Missing
     agreement: Agreement
     model: dict[str, str] = field(default_factory=dict)
+    seen: Perceived | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The documented, stable form of ``explain --json`` (docs/json.md)."""
         like, words = self.like, self.words
-        data = self.prediction.to_json()
-        data["where"] = self.where.to_json()
+        data = self.prediction.to_json() | {"where": self.where.to_json()}
         if isinstance(like, Missing):
             data["like"], data["like_missing"] = [], like.to_json()
         else:
@@ -359,10 +365,9 @@ class Explanation:
                 "accuracy_on": words.accuracy_on,
                 "verdict": words.verdict.level,
             }
-        data["agreement"] = self.agreement.score
+        data["agreement"], data["model"] = self.agreement.score, dict(self.model)
         data["agreement_parts"] = {k: round(v, 4) for k, v in self.agreement.parts.items()}
-        data["model"] = dict(self.model)
-        return data
+        return data if self.seen is None else data | {"seen": self.seen.to_json()}
 
     def to_html(self) -> str:
         """The card: one self-contained page."""

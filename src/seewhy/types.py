@@ -176,3 +176,31 @@ class Because:
     def to_json(self) -> dict[str, Any]:
         parts = {name: {k: round(v, 4) for k, v in getattr(self, name).items()} for name in ("lost", "phi", "change")}
         return {**parts, "strengths": self.strengths, "sentence": self.sentence}
+
+
+@dataclass(frozen=True)
+class WordOrigin:
+    """What a description was written for, where that is not simply its class.
+
+    Attributes:
+        attribute: what it is about, where it was written to part two classes.
+        against: the class it was written to be told apart from.
+        written_for: the class it was written for, where it was chosen for another.
+
+    Example:
+        >>> str(WordOrigin("beak", "wren")), str(WordOrigin(written_for="robin"))
+        ('beak, against wren', 'written for robin')
+    """
+
+    attribute: str | None = None
+    against: str | None = None
+    written_for: str | None = None
+
+    def __str__(self) -> str:
+        if self.written_for is not None:
+            return f"written for {self.written_for}"
+        against = None if self.against is None else f"against {self.against}"
+        return ", ".join(part for part in (self.attribute, against) if part)
+
+    def to_json(self) -> dict[str, str]:
+        return {name: value for name, value in vars(self).items() if value is not None}

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.disturbances import disturb
+from seewhy.classifiers.head import Head
+from seewhy.classifiers.normalise import Normalise
 from seewhy.classifiers.perceptual import Perceptual
-from seewhy.classifiers.perceptual_network import Loop, Shape, cosid, dialogue, grey, orbit
+from seewhy.classifiers.perceptual_network import Loop, PerceptualNetwork, Shape, cosid, dialogue, grey, orbit
 from seewhy.classifiers.saving import load
 from seewhy.data import load_samples
-from seewhy.errors import InputError
+from seewhy.encoders.split import freeze
+from seewhy.errors import DataError, InputError
+from seewhy.evidence.perceived import show_perceived
+from seewhy.images import read_picture
+from seewhy.studies.dialogue import talk
 from tiny import class_folders, tiny_cnn
 
 
@@ -136,6 +148,128 @@ def test_memorised_pictures_attract_and_the_classifier_is_the_same_once_saved(
     assert again.predict(name) == made.predict(name)
     assert again.explain(name, measure=False).where.method == "hires_cam"
     assert again.encoder.fingerprint == made.encoder.fingerprint
+
+
+def planted(form: str, decides: int) -> Classifier:
+    """A perceiver whose memory is known: everything it redraws comes nearer to one picture, of class 1."""
+    shape = Shape(6, "dense", 4, 1, 2)
+    judge = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+    judge[1].weight.data.zero_()
+    judge[1].bias.data = torch.tensor([5.0, 0.0] if decides == 0 else [0.0, 5.0])
+    memory: Any = nn.Sequential(Halfway(HOME))
+    known = torch.cat([1 - HOME, HOME])
+    loop = Loop(form, n_loops=12, n_copies=3)  # type: ignore[arg-type]
+    network = PerceptualNetwork(
+        tiny_cnn(), shape, loop, memory, freeze(judge), known, ("a.png", "b.png"), torch.tensor([0, 1])
+    )
+    return Classifier(
+        "perceptual", {}, network.encoder(), ("left", "right"), Head(Normalise(), torch.eye(2)), network=network
+    )
+
+
+PHOTO = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+
+
+def test_what_was_seen_is_on_the_card_with_the_memorised_picture_that_it_gives_away() -> None:
+    seen = planted("vanilla", 1).explain(PHOTO, measure=False).seen
+    assert seen is not None
+    assert (seen.loops, seen.n_copies, seen.spread) == ((0, 1, 2, 3, 5, 8, 12), 1, 0)
+    assert np.abs(seen.picture.astype(int) - np.rint(HOME[0, 0].numpy() * 255)).max() <= 1
+    assert (seen.nearest.image, seen.nearest.label) == ("b.png", "right")
+    assert seen.nearest.distance < 0.001
+    # Halfway to HOME in each loop: what the twelfth moved is as much as was left after it.
+    assert seen.moved == pytest.approx(seen.nearest.distance, rel=0.01)
+    assert seen.verdict.level == "believable"
+    assert "it is that training picture rather than yours, and gives it away" in seen.verdict.sentence
+
+
+def test_a_decision_that_the_seen_picture_does_not_show_is_half_believed_and_an_unsettled_one_not_at_all() -> None:
+    made = planted("vanilla", 0)
+    other = made.explain(PHOTO, measure=False).seen
+    assert other is not None
+    assert (other.verdict.level, "not of left" in other.verdict.sentence) == ("partly", True)
+    hasty = replace(made, network=replace(made.network, loop=Loop("vanilla", n_loops=1)))  # type: ignore[type-var]
+    seen = hasty.explain(PHOTO, measure=False).seen
+    assert seen is not None
+    assert (seen.verdict.level, "still moving" in seen.verdict.sentence) == ("do not rely", True)
+
+
+def test_copies_are_told_and_without_a_loop_there_is_nothing_to_show() -> None:
+    seen = planted("stochastic", 1).explain(PHOTO, measure=False).seen
+    assert seen is not None
+    assert seen.n_copies == 3
+    assert "3 copies end" in seen.verdict.sentence
+    plain = planted("none", 1).explain(PHOTO, measure=False)
+    assert plain.seen is None
+    assert "seen" not in plain.to_json()
+
+
+def test_every_form_of_the_card_shows_what_was_seen() -> None:
+    e = planted("vanilla", 1).explain(PHOTO, measure=False)
+    page, data = e.to_html(), e.to_json()["seen"]
+    assert all(text in page for text in ("What it saw", "def-memorised", "after 12 loops", e.seen.verdict.rule))  # type: ignore[union-attr]
+    assert (data["loops"], data["nearest"]["label"], data["verdict"]) == (12, "right", "believable")
+    assert np.array(data["picture"]).shape == (6, 6)
+    without = replace(e, seen=None)
+    assert "What it saw" not in without.to_html()
+    heights = [Image.open(io.BytesIO(x.to_png())).height for x in (e, without)]
+    assert heights[0] > heights[1] + 200
+
+
+def test_what_is_not_a_number_is_shown_as_grey_and_never_believed() -> None:
+    made = planted("vanilla", 1)
+    lost = replace(made, network=replace(made.network, memory=nn.Sequential(Lost())))  # type: ignore[type-var]
+    seen = show_perceived(lost, read_picture(PHOTO, lost.encoder.transform), "right")
+    assert seen is not None
+    assert (seen.picture == 128).all()
+    assert seen.verdict.level != "believable"
+
+
+class Lost(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.nan
+
+
+def test_two_planted_perceivers_come_to_rest_and_the_page_says_so(tmp_path: Path) -> None:
+    made = planted("vanilla", 1)
+    mirrored = replace(made, network=replace(made.network, memory=nn.Sequential(Halfway(1 - HOME))))  # type: ignore[type-var]
+    found = talk(made, mirrored, PHOTO)
+    assert found.data["period_two"]
+    assert found.data["turns"] == 100
+    # They meet at (1 + h) / 3 and (2 - h) / 3, which lie (1 - 2 h) / 3 apart.
+    apart = float(((1 - 2 * HOME) / 3).square().mean().sqrt())
+    assert found.data["apart"] == pytest.approx(apart, abs=1e-5)
+    assert found.sentence.startswith("They have come to rest")
+    page = found.save(tmp_path / "talk.html").read_text("utf-8")
+    assert page.count("<figure><img") == len(found.pictures) == 11
+    assert talk(made, made, PHOTO).sentence.startswith("They agree")
+    short = talk(made, mirrored, PHOTO, 2)
+    assert not short.data["period_two"]
+    assert "not come to rest" in short.sentence
+
+
+def test_a_talk_takes_two_perceivers_of_one_size() -> None:
+    made = planted("vanilla", 1)
+    with pytest.raises(InputError, match="takes two perceivers"):
+        talk(made, replace(made, network=None), PHOTO)
+    larger = replace(made, network=replace(made.network, shape=Shape(8, "dense", 4, 1, 2)))  # type: ignore[type-var]
+    with pytest.raises(InputError, match="see 6 and 8 pixels"):
+        talk(made, larger, PHOTO)
+    with pytest.raises(InputError, match="Two turns"):
+        talk(made, made, PHOTO, 1)
+
+
+def test_one_class_is_too_few_and_a_broken_picture_is_left_out(tmp_path: Path, recipe: Perceptual) -> None:
+    folders = class_folders(tmp_path / "data", 2)
+    (next(p for p in folders.iterdir() if p.is_dir()) / "broken.png").write_bytes(b"no picture")
+    quick = replace(recipe, memory_steps=2, judge_epochs=1)
+    made = quick.fit(tiny_cnn(), load_samples(folders))
+    assert [Path(f["image"]).name for f in made.measures["failures"]] == ["broken.png"]
+    for other in [p for p in folders.iterdir() if p.is_dir()][1:]:
+        for path in other.iterdir():
+            path.write_bytes(b"no picture")
+    with pytest.raises(DataError, match="Only 1 class"):
+        quick.fit(tiny_cnn(), load_samples(folders))
 
 
 def test_what_it_cannot_do_is_said() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.protopnet import ProtoPNet
 from seewhy.classifiers.protopnet_network import NearestSimilarity, PrototypeLayer, Pushed, frozen, similarity
 from seewhy.classifiers.protopnet_training import (
@@ -22,10 +25,16 @@ from seewhy.classifiers.protopnet_training import (
     terms,
     train_last,
 )
+from seewhy.data import load_samples
 from seewhy.encoders.base import Layout
-from seewhy.errors import InputError
+from seewhy.errors import DataError, InputError
+from seewhy.explanation import Like
 from seewhy.listener import Listener
+from seewhy.prototypes.protopnet import measure_prototypes
 from seewhy.training import Training
+from tiny import class_folders, tiny_cnn
+
+PHOTO = np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +73,8 @@ def test_terms_of_the_loss_are_the_authors(golden: dict[str, Any], layer: Protot
 def test_similarity_is_largest_on_the_prototype_itself() -> None:
     assert float(similarity(torch.tensor(0.0))) == pytest.approx(9.2103, abs=1e-4)
     falling = similarity(torch.linspace(0, 50, 100))
-    assert (falling.diff() < 0).all() and (falling > 0).all()
+    assert (falling.diff() < 0).all()
+    assert (falling > 0).all()
 
 
 def test_the_last_layer_starts_for_the_own_class_and_against_the_others() -> None:
@@ -125,6 +135,60 @@ def test_the_last_layer_alone_lowers_its_loss_and_shrinks_what_speaks_for_other_
     before, after = (terms(distances, labels, owner, w) for w in (weight, found))
     assert after["ce"] + after["l1"] < before["ce"] + before["l1"]
     assert after["l1"] < 0.1 * before["l1"]
+
+
+def test_a_prototype_is_measured_on_as_many_held_out_pictures_as_its_class_has() -> None:
+    labels, owner = torch.tensor([0, 0, 1, 1, 1, 2]), torch.tensor([0, 1, 3])
+    perfect = torch.where(labels[:, None] == owner, 9.0, 1.0)
+    found = measure_prototypes(perfect, labels, owner)
+    # Class 3 has no picture held out: its prototype is not counted.
+    assert found is not None
+    assert (found.precision, found.n) == (1, 6)
+    assert found.chance == pytest.approx((2 / 6 + 3 / 6) / 2)
+    worst = measure_prototypes(10 - perfect, labels, owner)
+    assert worst is not None
+    assert worst.precision == pytest.approx((0 + 0) / 2)
+    assert measure_prototypes(perfect[:, 2:], labels, torch.tensor([3])) is None
+    one = measure_prototypes(perfect, labels, owner, most=1)
+    assert one is not None
+    assert one.precision == 1
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    folders = class_folders(tmp_path_factory.mktemp("data"), 6)
+    (next(p for p in folders.iterdir() if p.is_dir()) / "broken.png").write_bytes(b"no picture")
+    small = ProtoPNet(n_per_class=2, depth=8, n_rounds=1, n_steps=60, last_steps=5, n_crops=0, held_out=0.4)
+    return small.fit(tiny_cnn(), load_samples(folders))
+
+
+def test_the_card_calls_them_prototypes_with_a_similarity_and_measures_them(made: Classifier) -> None:
+    assert len(made.measures["failures"]) == 1
+    assert made.likeness is not None
+    e = made.explain(PHOTO, measure=False)
+    assert isinstance(e.like, Like)
+    assert e.like.method == "protopnet"
+    assert e.like.held_out_precision == round(made.likeness.precision, 4)
+    assert "held-out pictures those nearest to a prototype are of its class" in e.like.verdict.sentence
+    page = e.to_html()
+    assert f"prototype {e.like.neighbours[0].channel}," in page
+    assert 'href="#def-similarity"' in page
+    assert "<small>channel " not in page
+    assert 'href="#def-purity"' not in page
+
+
+def test_what_a_prototype_rests_on_can_be_asked(made: Classifier) -> None:
+    like = made.explain(PHOTO, measure=False, because="calibrated").like
+    assert isinstance(like, Like)
+    assert all(near.because is not None for near in like.neighbours)
+
+
+def test_one_class_is_too_few(tmp_path: Path) -> None:
+    folders = class_folders(tmp_path / "data", 1)
+    for other in sorted(p for p in folders.iterdir() if p.is_dir())[1:]:
+        shutil.rmtree(other)
+    with pytest.raises(DataError, match="class"):
+        ProtoPNet(n_steps=1).fit(tiny_cnn(), load_samples(folders))
 
 
 def test_numbers_out_of_range_are_refused() -> None:

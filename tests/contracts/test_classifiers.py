@@ -12,6 +12,10 @@ from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.comet import COMET
 from seewhy.classifiers.described import Described
+from seewhy.classifiers.discriminative import Discriminative
+from seewhy.classifiers.follow_up import FollowUp
+from seewhy.classifiers.gist import GIST
+from seewhy.classifiers.gpt4image import GPT4Image
 from seewhy.classifiers.linear import Linear
 from seewhy.classifiers.neighbours import Neighbours
 from seewhy.classifiers.perceptual import Perceptual
@@ -22,6 +26,8 @@ from seewhy.classifiers.saving import load
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.data import load_samples
 from seewhy.descriptions import Descriptions
+from seewhy.descriptions.captions import Caption
+from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.encoders.base import Encoder
 from seewhy.errors import DataError, ImageError
 from seewhy.types import Failure, Prediction
@@ -29,8 +35,18 @@ from tiny import CLASSES, class_folders, noise, picture, tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_vit
 
 SMALL_PROTOPNET = ProtoPNet(n_per_class=2, depth=4, n_steps=4, last_steps=2, batch_size=4, n_crops=1)
-SMALL_PERCEIVER = Perceptual("stochastic", side=32, width=8, depth=2, memory_steps=4, judge_epochs=2, n_copies=2, n_loops=2)
+SMALL_PERCEIVER = Perceptual(
+    "stochastic", side=32, width=8, depth=2, memory_steps=4, judge_epochs=2, n_copies=2, n_loops=2
+)
+SMALL_GIST = GIST(n_captions=1, n_steps=2, batch_size=4, n_crops=1)
+SMALL_GPT4IMAGE = GPT4Image(n_steps=2, batch_size=4)
+PAIRS = [Pair(("moss", "rust"), (Difference("colour", "moss, green", "rust, brown"),))]
 WORDS = Descriptions({c: (f"{c} one", f"{c} two") for c in CLASSES[:3]})
+
+
+def captions_of(folders: Path) -> list[Caption]:
+    """A text of each picture, found by its name."""
+    return [Caption(str(p), "", (f"a picture called {p.stem}",)) for p in sorted(folders.rglob("*.png"))]
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +58,19 @@ MADE: dict[str, Callable[[Encoder, Path], Classifier]] = {
     "pretrained": lambda encoder, _: Pretrained().build(encoder),
     "zero_shot": lambda encoder, _: ZeroShot().build(encoder, CLASSES[:3]),
     "described": lambda encoder, _: Described().build(encoder, WORDS),
+    "discriminative": lambda encoder, folders: Discriminative(k=2).fit(
+        encoder, load_samples(folders), descriptions=Descriptions({c: (f"{c} one", f"{c} two") for c in CLASSES})
+    ),
+    "follow_up": lambda encoder, _: FollowUp(k=2).build(encoder, CLASSES[:3], PAIRS),
     "neighbours": lambda encoder, folders: Neighbours().fit(encoder, load_samples(folders), descriptions=WORDS),
     "comet": lambda encoder, folders: COMET(n_steps=2, batch_size=4).fit(encoder, load_samples(folders)),
     "prompt_cam": lambda _, folders: PromptCAM(epochs=2, lr=0.05).fit(tiny_vit(), load_samples(folders)),
     "protopnet": lambda encoder, folders: SMALL_PROTOPNET.fit(encoder, load_samples(folders)),
     "perceptual": lambda encoder, folders: SMALL_PERCEIVER.fit(encoder, load_samples(folders)),
+    "gist": lambda encoder, folders: SMALL_GIST.fit(encoder, load_samples(folders), descriptions=WORDS),
+    "gpt4image": lambda encoder, folders: SMALL_GPT4IMAGE.fit(
+        encoder, load_samples(folders), captions=captions_of(folders)
+    ),
     "linear": lambda encoder, folders: Linear(n_crops=1).fit(encoder, load_samples(folders), descriptions=WORDS),
 }
 

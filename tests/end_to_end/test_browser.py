@@ -2,148 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
-import json
 import runpy
-import shutil
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import pytest
 
+from browser import BROWSER, Browser
 from seewhy.card import index_entry, render_index, render_notebook, render_report, save
 from seewhy.files import write_atomic
 from seewhy.types import Failure
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH, so no page can be opened"),
 ]
-
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--remote-debugging-port=0",
-    "--remote-allow-origins=*",
-)
-
-
-class Browser:
-    """One tab of a headless browser, spoken to over the DevTools protocol."""
-
-    def __init__(self) -> None:
-        import websocket
-
-        assert BROWSER is not None
-        self.profile = Path(tempfile.mkdtemp(prefix="seewhy-browser-"))
-        self.process = subprocess.Popen(
-            [BROWSER, *FLAGS, f"--user-data-dir={self.profile}", "about:blank"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        port = self._port()
-        self.socket = websocket.create_connection(self._page(port), timeout=30)
-        self.ids = itertools.count(1)
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
-            self.call(f"{domain}.enable")
-
-    def _port(self) -> int:
-        file = self.profile / "DevToolsActivePort"
-        for _ in range(300):
-            if file.exists() and (text := file.read_text().split()):
-                return int(text[0])
-            time.sleep(0.1)
-        raise RuntimeError("the browser did not open its debugging port")
-
-    def _page(self, port: int) -> str:
-        from urllib.request import urlopen
-
-        for _ in range(100):
-            with urlopen(f"http://127.0.0.1:{port}/json/list", timeout=10) as answer:
-                pages = [page for page in json.load(answer) if page["type"] == "page"]
-            if pages:
-                return str(pages[0]["webSocketDebuggerUrl"])
-            time.sleep(0.1)
-        raise RuntimeError("the browser opened no page")
-
-    def __enter__(self) -> Browser:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.socket.close()
-        self.process.terminate()
-        self.process.wait(timeout=20)
-        shutil.rmtree(self.profile, ignore_errors=True)
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        number = next(self.ids)
-        self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
-        while True:
-            message = json.loads(self.socket.recv())
-            if message.get("id") == number:
-                if "error" in message:
-                    raise RuntimeError(f"{method}: {message['error']}")
-                return dict(message["result"])
-            self._note(message)
-
-    def _note(self, message: dict[str, Any]) -> None:
-        parameters = message.get("params", {})
-        match message.get("method"):
-            case "Runtime.exceptionThrown":
-                self.complaints.append(parameters["exceptionDetails"]["text"])
-            case "Runtime.consoleAPICalled":
-                self.complaints.append(str(parameters["args"]))
-            case "Log.entryAdded":
-                self.complaints.append(parameters["entry"]["text"])
-            case "Network.requestWillBeSent":
-                self.requests.append(parameters["request"]["url"])
-
-    def open(self, path: Path, width: int, dark: bool = False) -> None:
-        self.complaints.clear()
-        self.requests.clear()
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
-        )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=path.as_uri())
-        for _ in range(200):
-            if self.run(f"document.readyState === 'complete' && location.href === {json.dumps(path.as_uri())}"):
-                return
-            time.sleep(0.05)
-        raise RuntimeError(f"{path} did not finish loading")
-
-    def run(self, expression: str) -> Any:
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in result:
-            raise RuntimeError(result["exceptionDetails"]["exception"]["description"])
-        return result["result"].get("value")
-
-    def press(self, key: str) -> None:
-        code = {"Tab": 9, "Home": 36, "End": 35}[key]
-        for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
-
-    def picture(self) -> bytes:
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        return base64.b64decode(shot["data"])
 
 
 @pytest.fixture(scope="module")

@@ -61,15 +61,17 @@ TERMS: tuple[Term, ...] = (
     Term(
         "similarity",
         "Similarity",
-        "The cosine between two regions as the network sees them: 1 is the same, 0 unrelated, −1 opposite.",
+        "The cosine between two regions as the network sees them: 1 is the same, 0 unrelated, −1 opposite. Of a "
+        "ProtoPNet: how near the place is to the prototype, on a logarithmic scale, 1 on the very patch it is.",
     ),
     Term(
         "because",
         "Because",
         "How much of a similarity is lost when one property of the whole picture is changed and the same place is read "
-        "again (Nauta et al. 2020); a grey bar: it is gained. Bars can be compared with each other where every "
-        "property was changed by the same amount, and not with the paper's own strengths. Properties overlap, texture "
-        "is all fine detail, print too, and a warp also moves the place, which can pass for shape.",
+        "again (Nauta et al. 2020); a grey bar: it is gained. A hint, no proof: where the truth was planted, the "
+        "longest bar was right for about half of the prototypes. Bars can be compared only where every property was "
+        "changed by the same amount. Properties overlap, texture is all fine detail, print too, and a warp also moves "
+        "the place, which can pass for shape.",
     ),
     Term(
         "times",
@@ -139,3 +141,31 @@ REPORT_TERMS: tuple[Term, ...] = (
     Term("recall", "Recall", "Of the pictures that truly have this class, the share that was found."),
     Term("f1", "F1", "The harmonic mean of precision and recall: high only when both are."),
 )
+
+SEEN_TERMS: tuple[Term, ...] = (
+    Term(
+        "loop",
+        "Loop",
+        "A perceiver redraws from memory what it was given, then what it has drawn, and so on. What it sees in the end "
+        "is what it classifies, and where several disturbed copies were redrawn, their mean.",
+    ),
+    Term(
+        "moved",
+        "Moved",
+        "How much the last loop changed the picture, in grey levels of 255: the root mean square over its pixels. "
+        "Below 1 it has settled.",
+    ),
+    Term(
+        "spread",
+        "Copies",
+        "How far the copies end from their mean: the root mean square over pixels, black to white being 1. Far apart, "
+        "their mean is a blend that no copy shows.",
+    ),
+    Term(
+        "memorised",
+        "Memorised",
+        "The training picture nearest to what was seen, and its distance: the root mean square over pixels, black to "
+        "white being 1. Near 0, what was seen is that training picture.",
+    ),
+)
+"""On the card of a perceiver alone."""

@@ -14,6 +14,7 @@ from .curve import Chart, ceiling, points
 from .glossary import TERMS
 from .heat import overlay
 from .page import figure, layer_uri, percent, photo_uri, render
+from .perceived import SMALL, seen_page, seen_terms
 
 N_TOP = 5
 QUESTIONS = (
@@ -26,33 +27,37 @@ OVERLAY_SIDE = 256
 
 def render_html(explanation: Explanation) -> str:
     """The card: one page that needs nothing but itself."""
-    e = explanation
+    return render("card.html", "card.js", **card_context(explanation))
+
+
+def card_context(e: Explanation) -> dict[str, Any]:
+    """What the card's template shows, for every page that has the card on it."""
     regions = regions_of(e)
-    return render(
-        "card.html",
-        "card.js",
-        prediction=e.prediction,
-        runner_up=runner_up(e),
-        top=e.prediction.top[:N_TOP],
-        n_classes=len(e.prediction.top),
-        photo=photo_uri(e.view),
-        size=e.view.shape[:2],
-        heat=_heat_uri(e),
-        heat_title=heat_title(e.where),
-        regions=[_region(region) for region in regions],
-        questions=[(key, title, getattr(e, key)) for key, title in QUESTIONS],
-        where=_present(e.where),
-        charts=charts_of(e.where),
-        like=_present(e.like),
-        rows=like_rows(e),
-        words=_present(e.words),
-        groups=word_groups(e),
-        figures=figures_of(e),
-        agreement=e.agreement,
-        model=e.model,
-        terms=TERMS,
-        alt=picture_alt(e),
-    )
+    return {
+        "prediction": e.prediction,
+        "runner_up": runner_up(e),
+        "top": e.prediction.top[:N_TOP],
+        "n_classes": len(e.prediction.top),
+        "photo": photo_uri(e.view),
+        "size": e.view.shape[:2],
+        "heat": _heat_uri(e),
+        "heat_title": heat_title(e.where),
+        "regions": [_region(region) for region in regions],
+        "questions": [(key, title, getattr(e, key)) for key, title in QUESTIONS],
+        "where": _present(e.where),
+        "charts": charts_of(e.where),
+        "like": _present(e.like),
+        "rows": like_rows(e),
+        "words": _present(e.words),
+        "groups": word_groups(e),
+        "figures": figures_of(e),
+        "agreement": e.agreement,
+        "model": e.model,
+        "terms": TERMS + seen_terms(e.seen),
+        "alt": picture_alt(e),
+        "seen": seen_page(e.seen),
+        "is_small": e.view.shape[1] < SMALL,
+    }
 
 
 def _present(evidence: Where | Like | Words | Missing) -> Where | Like | Words | None:
@@ -219,6 +224,7 @@ def like_rows(e: Explanation) -> list[dict[str, Any]]:
                 "crop": _query_uri(e.view, region, near),
                 "frame": None if near.query_frame is None else frame_css(near.query_frame),
                 "channel": near.channel,
+                "is_pure": e.like.method == "epic",
                 "contribution": near.contribution,
                 "because": None if near.channel is None else bars_of(near, scale),
                 "neighbours": [],
@@ -257,6 +263,7 @@ def _word_row(word: Word, low: float, span: float) -> dict[str, Any]:
     start, end = sorted((0.0, word.score))
     return {
         "word": word,
+        "origin": "" if word.origin is None else str(word.origin),
         "holds": word.score > word.score_other,
         "idle": word.separates is not None and word.separates <= 0.5,
         "left": (start - low) / span,

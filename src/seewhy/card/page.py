@@ -81,7 +81,8 @@ def _uri(pixels: np.ndarray, kind: str, **options: Any) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates of the cards with their filters and style sheet, for pages that extend them."""
     environment = Environment(
         loader=PackageLoader("seewhy.card", "templates"),
         autoescape=True,
@@ -116,5 +117,5 @@ def render(template: str, script: str | None, **context: Any) -> str:
     source = _source(script) if script else ""
     digest = base64.b64encode(hashlib.sha256(source.encode("utf-8")).digest()).decode("ascii")
     allowed = f"'sha256-{digest}'" if script else "'none'"
-    page = _environment().get_template(template)
+    page = environment().get_template(template)
     return page.render(script=Markup(source), script_source=Markup(allowed), **context)

@@ -29,6 +29,7 @@ from .curve import ceiling
 from .heat import COLOURS, blend
 from .html import QUESTIONS, crop, heat_title, place_of, regions_of, runner_up, word_groups
 from .page import LEVELS, figure, method_name, percent
+from .perceived import TITLE, draw_seen
 
 WIDTH = 1400
 MARGIN = 64
@@ -44,7 +45,7 @@ def render_png(explanation: Explanation) -> bytes:
     canvas = Canvas(WIDTH, TALLEST + _height(explanation))
     top = _summary(canvas, explanation, _decision(canvas, explanation))
     left = _picture(canvas, explanation, top)
-    right = _where(canvas, explanation, top)
+    right = _where(canvas, explanation, _seen(canvas, explanation, top))
     right = _like(canvas, explanation, _divide(canvas, right))
     right = _words(canvas, explanation, _divide(canvas, right))
     end = _model(canvas, explanation, max(left, right) + 34)
@@ -77,15 +78,17 @@ def _decision(c: Canvas, e: Explanation) -> float:
 
 def _summary(c: Canvas, e: Explanation, y: float) -> float:
     c.rule(MARGIN, y, WIDTH - 2 * MARGIN)
-    for number, (key, title) in enumerate(QUESTIONS):
-        x = MARGIN + number * 262
+    asked = QUESTIONS if e.seen is None else (("seen", TITLE), *QUESTIONS)
+    step = 262 if e.seen is None else 250
+    for number, (key, title) in enumerate(asked):
+        x = MARGIN + number * step
         evidence = getattr(e, key)
         missing = isinstance(evidence, Missing)
         level: Level = "not measured" if missing else evidence.verdict.level
         c.glyph(x, y + 28, level, 26)
         c.text(x + 40, y + 46, title.split(",")[0], 20, QUIET)
         c.text(x + 40, y + 76, "Not here" if missing else LEVELS[level], 24, INK, True)
-    x = MARGIN + 3 * 262 + 24
+    x = MARGIN + len(asked) * step + 24
     c.draw.line((x - 32, y + 1, x - 32, y + 103), fill=LINE)
     width = WIDTH - MARGIN - x
     lines = c.lines(e.agreement.sentence, width, 20, 2)
@@ -183,6 +186,13 @@ def _verdict(c: Canvas, verdict: Verdict, y: float) -> float:
     for number, line in enumerate(lines):
         c.text(x + (0 if number else indent), base + number * 32, line, 22)
     return y + height
+
+
+def _seen(c: Canvas, e: Explanation, y: float) -> float:
+    if e.seen is None:
+        return y
+    end = draw_seen(c, e.seen, RIGHT_X, _heading(c, TITLE, y), RIGHT)
+    return _divide(c, _verdict(c, e.seen.verdict, end))
 
 
 def _where(c: Canvas, e: Explanation, y: float) -> float:

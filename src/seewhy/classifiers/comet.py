@@ -24,9 +24,10 @@ from . import classifiers
 from .base import Classifier
 from .comet_measures import figures, temperature, watch
 from .comet_network import COMETNetwork, sized
-from .comet_predictor import Backbone, Predictor, new_halves, new_predictor, predictor_of
+from .comet_predictor import Backbone, Predictor, new_predictor, predictor_of
 from .comet_selector import Fill, Hide, Kind, make_selector
 from .comet_training import Game, Lesson, Mode, Norm, Objective, learn, play
+from .halves import reader_of
 from .head import Head
 from .linear import Linear
 from .linear_pictures import HoldOut, Pictures, look_at, patch_evidence
@@ -153,7 +154,7 @@ class COMET(Recipe):
                 "expected. Set them, or leave the descriptions out."
             )
         base = sized(encoder, self.size)
-        reader = base if self.backbone == "encoder" else _small(base)
+        reader = base if self.backbone == "encoder" else reader_of(base)
         kept = store if self.backbone == "encoder" else None
         held_out = HoldOut(self.held_out, self.seed, validation)
         pictures = look_at(reader, samples, held_out, store=kept, listener=listener)
@@ -299,20 +300,6 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
 def _beside(checkpoint: Path | None, seal: str) -> tuple[Path, str] | None:
     """Where the plain classifier's training is kept."""
     return None if checkpoint is None else (checkpoint.with_name(f"{checkpoint.name}.plain"), seal)
-
-
-def _small(base: Encoder) -> Encoder:
-    """Looks at pictures only to see whether they can be read, with next to no network."""
-    trunk, pool, layout = new_halves()
-    return Encoder(
-        name="reader",
-        transform=base.transform,
-        trunk=lambda: trunk,
-        head=pool,
-        layout=layout,
-        fingerprint="reader",
-        engine="torch",
-    )
 
 
 def _some(pictures: Pictures, part: Tensor) -> Samples:

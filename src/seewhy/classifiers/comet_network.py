@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..encoders.base import Encoder, Layout
 from ..encoders.split import fingerprint, freeze
 from ..errors import InputError
-from .comet_predictor import Backbone, halves_of, new_halves
 from .comet_selector import Hide, SelectedTrunk, Selector, make_selector
+from .halves import halves, learnt, put_back
 from .network import Network
 
 
@@ -63,13 +63,10 @@ class COMETNetwork(Network):
 
     def tensors(self) -> dict[str, Tensor]:
         """All of the selector; of trunk and pooling what is not as it was in the encoder."""
-        old = _halves(self.grown_on, self.settings["backbone"])
-        scratch = self.settings["backbone"] == "scratch"
-        found = {f"selector.{n}": t for n, t in self.selector.state_dict().items()}
-        for part, new, before in (("trunk", self.trunk, old[0]), ("pool", self.pool, old[1])):
-            known = before.state_dict()
-            found |= {f"{part}.{n}": t for n, t in new.state_dict().items() if scratch or not torch.equal(t, known[n])}
-        return found
+        trunk, pool, _ = halves(self.grown_on, self.settings["backbone"])
+        parts, before = {"trunk": self.trunk, "pool": self.pool}, {"trunk": trunk, "pool": pool}
+        found = learnt(parts, before, whole=self.settings["backbone"] == "scratch")
+        return {**{f"selector.{n}": t for n, t in self.selector.state_dict().items()}, **found}
 
     def facts(self) -> dict[str, Any]:
         return dict(self.settings)
@@ -78,17 +75,10 @@ class COMETNetwork(Network):
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         with torch.random.fork_rng(devices=[]):
             selector = make_selector(facts["selector"])
-        trunk, pool, layout = _halves(base, facts["backbone"])
-        for part, module, strict in (("selector", selector, True), ("trunk", trunk, False), ("pool", pool, False)):
-            own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
-            unknown = module.load_state_dict(own, strict=strict or facts["backbone"] == "scratch").unexpected_keys
-            if unknown:
-                raise KeyError(f"{part} has no {unknown[0]}")
+        trunk, pool, layout = halves(base, facts["backbone"])
+        put_back({"selector": selector}, tensors, whole=True)
+        put_back({"trunk": trunk, "pool": pool}, tensors, whole=facts["backbone"] == "scratch")
         return cls(base, freeze(selector), trunk, pool, layout, dict(facts))  # type: ignore[arg-type]
-
-
-def _halves(base: Encoder, backbone: Backbone) -> tuple[nn.Module, nn.Module, Layout]:
-    return new_halves() if backbone == "scratch" else (*halves_of(base), base.layout)
 
 
 def sized(encoder: Encoder, size: int | None) -> Encoder:

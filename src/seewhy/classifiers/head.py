@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..encoders.base import TextTower
+from .reranking import Reranking
 from .votes import Votes
 
 
@@ -46,10 +47,10 @@ class Head(nn.Module):
 
     Args:
         feature: what is done to pooled features first.
-        weight: a row a class; with ``votes``, a row a picture.
+        weight: a row a class; with ``votes``, a row a picture or a sentence.
         bias: a number a class; left out, 0.
         scale: of the logits.
-        votes: how the pictures' similarities become the classes' logits.
+        votes: how the similarities with pictures or sentences become the classes' logits.
     """
 
     weight: Tensor
@@ -61,7 +62,7 @@ class Head(nn.Module):
         weight: Float[Tensor, "r d"],
         bias: Float[Tensor, " k"] | None = None,
         scale: float = 1.0,
-        votes: Votes | None = None,
+        votes: Votes | Reranking | None = None,
     ) -> None:
         super().__init__()
         self.feature = feature
@@ -87,9 +88,8 @@ class Head(nn.Module):
         votes, ``log Σ exp(s_i) = Σ p_i s_i + H(p)``, and the entropy of each picture's part ``p`` is in the constant.
         """
         if self.votes is not None:
-            with torch.no_grad():
-                part = self.votes.within(self.feature(pooled) @ self.weight.T)
-            return self.feature.slope(pooled, self.scale * (part * target.over(self.votes)) @ self.weight)
+            part = target.over(self.votes, (self.feature(pooled) @ self.weight.T).detach())
+            return self.feature.slope(pooled, self.scale * part @ self.weight)
         rows = self.scale * target.of(self.weight - self.weight.mean(0))
         return self.feature.slope(pooled, rows)
 
@@ -119,10 +119,13 @@ class Target:
         mine = logits.gather(1, self.index[:, None])[:, 0]
         return mine if self.against is None else mine - logits.gather(1, self.against[:, None])[:, 0]
 
-    def over(self, votes: Votes) -> Float[Tensor, "b n"]:
-        """What each voting picture's class counts: 1 for the target, less the mean over classes or the other class."""
-        mine = (votes.owner == self.index[:, None]).float()
-        return mine - (1 / votes.n_classes if self.against is None else (votes.owner == self.against[:, None]).float())
+    @torch.enable_grad()
+    def over(self, votes: Votes | Reranking, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+        """What each row counts: the slope of the target's logit, less the mean over classes or the other class's."""
+        leaf = scores.detach().requires_grad_()
+        logits = votes(leaf)
+        lead = self(logits) if self.against is not None else self(logits) - logits.mean(1)
+        return torch.autograd.grad(lead.sum(), leaf)[0]
 
     def of(self, weight: Float[Tensor, "k d"]) -> Float[Tensor, "b d"]:
         """The direction of the target in a linear layer."""

@@ -105,6 +105,27 @@ class Linear(Recipe):
         if descriptions is not None:
             descriptions = descriptions.limited_to(samples.classes)
         pictures = self._look(encoder, samples, validation, store, listener)
+        return self.fit_seen(encoder, pictures, descriptions=descriptions, store=store, listener=listener)
+
+    def fit_seen(
+        self,
+        encoder: Encoder,
+        pictures: Pictures,
+        *,
+        descriptions: Descriptions | None = None,
+        store: FeatureStore | None = None,
+        listener: Listener | None = None,
+    ) -> Classifier:
+        """Fit on pictures that were looked at before, all with as many views.
+
+        Args:
+            encoder: what they were looked at with, or what makes of their features those in ``pictures``.
+            pictures: with those that are held out.
+            descriptions: of their classes, as words evidence.
+            store: where looks are kept.
+            listener: hears of progress, notes and failures.
+        """
+        listener = listener or Listener()
         chosen = self._choose(pictures)
         trial = self._classifier(encoder, pictures, chosen)
         last = chosen if pictures.validation else replace(chosen, fit=self._solve(pictures, pictures.final, chosen))

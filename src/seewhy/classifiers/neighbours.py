@@ -242,7 +242,7 @@ def voters(classifier: Classifier, picture: One, top: int = 10) -> tuple[Voter, 
     from ..errors import ImageError
 
     head = classifier.head
-    if head.votes is None:
+    if not isinstance(head.votes, Votes):
         raise InputError(f"{classifier.recipe} has no voters. Fit one with: seewhy fit PHOTOS -M neighbours -o MODEL")
     (seen,) = see(classifier.encoder, [picture])
     if isinstance(seen, Failure):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
+from jaxtyping import Float
 from torch import Tensor
 
 from ..encoders.base import Encoder
@@ -49,3 +51,37 @@ class Network(ABC):
         Raises:
             KeyError, TypeError, ValueError: they do not fit together; the caller says which file is damaged.
         """
+
+
+@dataclass(frozen=True)
+class Perception:
+    """How one observed picture became the seen one, which alone was classified.
+
+    Attributes:
+        path: the picture after 0, 1, … loops, grey, about 0…1; the mean of its copies where there are several.
+        moves: by how much each loop moved it, root mean square over pixels, mean over copies.
+        spread: distance of the copies to their mean in the end, the same unit; 0 where there is one.
+        n_copies: how many there are.
+        nearest: the memorised picture that is nearest to the seen one.
+        name: its file name.
+        label: index of its class.
+        distance: of the two, the same unit.
+    """
+
+    path: Float[Tensor, "t h w"]
+    moves: tuple[float, ...]
+    spread: float
+    n_copies: int
+    nearest: Float[Tensor, "h w"]
+    name: str
+    label: int
+    distance: float
+
+
+@runtime_checkable
+class Perceiver(Protocol):
+    """A network that redraws a picture from memory and classifies what it has drawn."""
+
+    def perceived(self, pixels: Float[Tensor, "3 h w"]) -> Perception | None:
+        """What is seen of a picture given as normalised pixels; ``None`` where it is classified as it is."""
+        ...

@@ -131,7 +131,7 @@ class Perceptual(Recipe):
         self._learn(judge, seen[own], pictures.labels[own], listener)
         names = tuple(s.image for s, keep in zip(pictures.items, own.tolist(), strict=True) if keep)
         network = PerceptualNetwork(
-            encoder, shape, loop, _frozen(memory), _frozen(judge), greys[own].contiguous(), names
+            encoder, shape, loop, _frozen(memory), _frozen(judge), greys[own].contiguous(), names, pictures.labels[own]
         )
         return self._classifier(network, seen, pictures, error, listener)
 

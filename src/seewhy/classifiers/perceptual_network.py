@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice, pairwise
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..encoders.base import Encoder, Layout
 from ..encoders.split import freeze, weights_digest
 from ..types import Transform
 from .disturbances import disturb
-from .network import Network
+from .network import Network, Perception
 
 UNFELT = 1e-3
 """Strength below which a picture is no longer disturbed: less than a grey level in 255."""
@@ -93,15 +93,19 @@ class Loop:
             return observed
         if self.form == "vanilla":
             return next(islice(orbit(memory, observed), self.n_loops, None))
-        return torch.cat([self._see_disturbed(memory, one) for one in observed.split(1)])
+        ends = [next(islice(self.paths(memory, one), self.n_loops, None)) for one in observed.split(1)]
+        return torch.cat([end.mean(0, keepdim=True) for end in ends])
 
-    def _see_disturbed(self, memory: nn.Module, observed: Float[Tensor, "1 1 h w"]) -> Float[Tensor, "1 1 h w"]:
+    def paths(self, memory: nn.Module, observed: Float[Tensor, "1 1 h w"]) -> Iterator[Float[Tensor, "c 1 h w"]]:
+        """The copies of one picture after 0, 1, … loops, without end; the picture alone where it is not disturbed."""
+        if self.form != "stochastic":
+            yield from orbit(memory, observed)
         seeded = torch.Generator().manual_seed(self.seed)
         copies = observed.expand(self.n_copies, -1, -1, -1)
-        for step in range(self.n_loops):
+        for step in count():
+            yield copies
             strength = self.alpha * self.beta**-step
             copies = memory(disturb(copies, strength, seeded) if strength > UNFELT else copies)
-        return copies.mean(0, keepdim=True)
 
 
 def orbit(memory: nn.Module, observed: Float[Tensor, "b 1 h w"]) -> Iterator[Float[Tensor, "b 1 h w"]]:
@@ -141,6 +145,11 @@ class Perceive(nn.Module):
 def grey(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
     """Luma (Rec. 601), 0…1, as the authors' grey pictures."""
     return (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+
+
+def distance(a: Float[Tensor, "n 1 h w"], b: Float[Tensor, "m 1 h w"]) -> Float[Tensor, " k"]:
+    """Root mean square over pixels of each picture less its partner."""
+    return (a - b).flatten(1).square().mean(1).sqrt()
 
 
 def judge_of(side: int, n_classes: int) -> nn.Sequential:
@@ -195,6 +204,7 @@ class PerceptualNetwork(Network):
         judge: the classifier, frozen.
         known: the pictures it has memorised, grey.
         names: their file names.
+        labels: index of each one's class.
     """
 
     where: ClassVar[str] = "hires_cam"
@@ -206,6 +216,7 @@ class PerceptualNetwork(Network):
     judge: nn.Sequential = field(repr=False)
     known: Float[Tensor, "n 1 h w"] = field(repr=False)
     names: tuple[str, ...] = field(repr=False)
+    labels: Int[Tensor, " n"] = field(repr=False)
 
     @property
     def base(self) -> Encoder:
@@ -216,7 +227,7 @@ class PerceptualNetwork(Network):
         return freeze(Perceive(self.memory, self.loop))
 
     def encoder(self) -> Encoder:
-        trained = {name: t for name, t in self.tensors().items() if name != "known"}
+        trained = {name: t for name, t in self.tensors().items() if name not in ("known", "labels")}
         return Encoder(
             name=f"perceiver of {self.shape.side} px",
             transform=self.shape.transform,
@@ -228,10 +239,30 @@ class PerceptualNetwork(Network):
             engine="torch",
         )
 
+    @torch.no_grad()
+    def perceived(self, pixels: Float[Tensor, "3 h w"]) -> Perception | None:
+        """The picture after every loop, and the memorised one it ends nearest to; ``None`` without a loop."""
+        if self.loop.form == "none":
+            return None
+        path = list(islice(self.loop.paths(self.memory, grey(pixels[None])), self.loop.n_loops + 1))
+        seen = path[-1].mean(0, keepdim=True)
+        far = distance(seen, self.known)
+        nearest = int(far.argmin())
+        return Perception(
+            torch.cat([copies.mean(0) for copies in path]),
+            tuple(float(distance(a, b).mean()) for a, b in pairwise(path)),
+            float(distance(path[-1], seen).mean()),
+            len(path[-1]),
+            self.known[nearest, 0],
+            self.names[nearest],
+            int(self.labels[nearest]),
+            float(far[nearest]),
+        )
+
     def tensors(self) -> dict[str, Tensor]:
         parts = {"memory": self.memory, "judge": self.judge}
         weights = {f"{p}.{n}": t.detach() for p, module in parts.items() for n, t in module.state_dict().items()}
-        return {**weights, "known": self.known}
+        return {**weights, "known": self.known, "labels": self.labels}
 
     def facts(self) -> dict[str, Any]:
         return {"shape": vars(self.shape), "loop": vars(self.loop), "names": list(self.names)}
@@ -245,4 +276,4 @@ class PerceptualNetwork(Network):
             own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
             module.load_state_dict(own, assign=True)
             freeze(module)
-        return cls(base, shape, loop, memory, judge, tensors["known"], tuple(facts["names"]))
+        return cls(base, shape, loop, memory, judge, tensors["known"], tuple(facts["names"]), tensors["labels"])

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..features import Seen, Wish, see
 from ..listener import Listener
 from ..prototypes.bank import PatchBank
-from ..prototypes.protopnet import prototype_bank
+from ..prototypes.protopnet import measure_prototypes, prototype_bank
 from ..store import FeatureStore
 from ..training import Training
 from . import classifiers
@@ -86,7 +86,7 @@ class ProtoPNet(Recipe):
     n_per_class: int = 10
     depth: int = 128
     n_rounds: int = 2
-    n_steps: int = 600
+    n_steps: int = 300
     last_steps: int = 200
     lr: float = 3e-3
     last_lr: float = 1e-4
@@ -245,6 +245,7 @@ class ProtoPNet(Recipe):
                 pooled = torch.cat([grown.head(f[None]) for f in features])
             measured = HeldOut(pooled, pictures.labels[torch.tensor(held)])
         head = Head(Normalise(), weight)
+        likeness = None if measured is None else measure_prototypes(measured.pooled, measured.labels, network.owner)
         right = None if measured is None else float((head(measured.pooled).argmax(1) == measured.labels).float().mean())
         n = int((~pictures.held).sum())
         measures: dict[str, Any] = {
@@ -264,6 +265,7 @@ class ProtoPNet(Recipe):
             pictures.classes,
             head,
             bank=bank,
+            likeness=likeness,
             held_out=measured,
             trained_on=f"{n:,} of your pictures, {len(pictures.classes)} classes",
             measures=measures,

@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any, ClassVar
 
 from .network import Network
+from .reranking import Reranking
 
 
 class Recipe(ABC):
@@ -18,6 +19,7 @@ class Recipe(ABC):
         needs: what it is made from.
         cost: in forward passes a picture, when predicting.
         network: what it trains inside the network, for recipes that do.
+        reranking: how it looks a second time, for recipes that do.
     """
 
     name: ClassVar[str]
@@ -26,6 +28,7 @@ class Recipe(ABC):
     cost: ClassVar[str] = "1"
     stochastic: ClassVar[bool] = False
     network: ClassVar[type[Network] | None] = None
+    reranking: ClassVar[type[Reranking] | None] = None
 
     def parameters(self) -> dict[str, Any]:
         """The fields, for cards and saved models."""

@@ -39,8 +39,8 @@ class Reranking(ABC):
 
     ``logit_a = t_a − log Σ_A exp(t) + log Σ_A exp(s)`` for ``a`` in ``A``, ``logit_c = s_c`` for the others.
 
-    So the probabilities of the classes outside ``A`` stay as they were, those inside share what the first look gave them
-    together, and the decision is that of the largest ``t_a``: the best of ``k`` has at least their mean, which no
+    So the probabilities of the classes outside ``A`` stay as they were, those inside share what the first look gave
+    them together, and the decision is that of the largest ``t_a``: the best of ``k`` has at least their mean, which no
     class outside exceeds. It is differentiable wherever the ``k`` classes stay the same.
 
     Class attributes:

@@ -29,6 +29,7 @@ from .base import Classifier, HeldOut
 from .head import Feature, Head, Projected
 from .network import Network
 from .normalise import Normalise
+from .reranking import Reranking
 from .votes import Votes
 
 FORMAT = 1
@@ -80,7 +81,8 @@ def _card(c: Classifier) -> dict[str, Any]:
         "classes": list(c.classes),
         "feature": kind,
         "scale": c.head.scale,
-        "votes": c.head.votes and {"k": c.head.votes.k, "names": list(c.head.votes.names)},
+        "votes": {"k": c.head.votes.k, "names": list(c.head.votes.names)} if isinstance(c.head.votes, Votes) else None,
+        "reranking": c.head.votes.facts() if isinstance(c.head.votes, Reranking) else None,
         "words": None if c.words is None else {"texts": list(c.words.texts)},
         "decided_by_words": c.decided_by_words,
         "words_accuracy": c.words_accuracy,
@@ -94,8 +96,10 @@ def _card(c: Classifier) -> dict[str, Any]:
 
 def _tensors(c: Classifier) -> dict[str, Tensor]:
     tensors = {"head.weight": c.head.weight, "head.bias": c.head.bias}
-    if c.head.votes is not None:
+    if isinstance(c.head.votes, Votes):
         tensors["head.owner"] = c.head.votes.owner
+    elif c.head.votes is not None:
+        tensors |= {f"reranking.{name}": tensor for name, tensor in c.head.votes.tensors().items()}
     if c.network is not None:
         tensors |= {f"network.{name}": tensor for name, tensor in c.network.tensors().items()}
     if c.words is not None:
@@ -186,8 +190,6 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder
     classes = tuple(card["classes"])
     if len(classes) != len(tensors["head.bias"]):
         raise ValueError(f"{len(classes)} classes for {len(tensors['head.bias'])} rows")
-    votes = card.get("votes")
-    voting = votes and Votes(tensors["head.owner"], len(classes), int(votes["k"]), tuple(votes["names"]))
     words = card["words"]
     held = "held_out.pooled" in tensors
     return Classifier(
@@ -195,7 +197,7 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder
         parameters=card["parameters"],
         encoder=encoder,
         classes=classes,
-        head=Head(feature, tensors["head.weight"], tensors["head.bias"], float(card["scale"]), voting),
+        head=Head(feature, tensors["head.weight"], tensors["head.bias"], float(card["scale"]), _votes(card, tensors)),
         words=words and WordBank(classes, tuple(words["texts"]), tensors["words.owner"], tensors["words.vectors"]),
         decided_by_words=card["decided_by_words"],
         bank=None if card["bank"] is None else _bank(card["bank"], tensors),
@@ -206,6 +208,19 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder
         trained_on=card["trained_on"],
         measures=card["measures"],
     )
+
+
+def _votes(card: dict[str, Any], tensors: dict[str, Tensor]) -> Votes | Reranking | None:
+    """What stands between the rows' scores and the logits, if anything does."""
+    if (votes := card.get("votes")) is not None:
+        return Votes(tensors["head.owner"], len(card["classes"]), int(votes["k"]), tuple(votes["names"]))
+    if (facts := card.get("reranking")) is None:
+        return None
+    kind = classifiers[card["recipe"]].reranking
+    if kind is None:
+        raise ValueError(f"{card['recipe']} does not look a second time")
+    own = {n.removeprefix("reranking."): t for n, t in tensors.items() if n.startswith("reranking.")}
+    return kind.restore(facts, own, tensors["head.weight"])
 
 
 def _bank(pictures: list[list[Any]], tensors: dict[str, Tensor]) -> PatchBank:

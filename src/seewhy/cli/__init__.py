@@ -7,7 +7,9 @@ import sys
 import typer
 
 from . import (
+    annotate,
     describe,
+    dialogue,
     doctor,
     evaluate,
     explain,
@@ -20,6 +22,7 @@ from . import (
     search,
     study,
 )
+from . import app as page
 from .options import version_option
 
 app = typer.Typer(
@@ -32,9 +35,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(version_option)
-for module in (explain, fit, fit_explainer, fit_prototypes, predict, evaluate, index, search, methods, doctor):
+VERBS = (
+    explain,
+    fit,
+    fit_explainer,
+    fit_prototypes,
+    predict,
+    evaluate,
+    index,
+    search,
+    annotate,
+    dialogue,
+    methods,
+    doctor,
+)
+for module in VERBS:
     verb = module.__name__.rpartition(".")[2]
     app.command(verb.replace("_", "-"), epilog=module.EXAMPLES)(getattr(module, verb))
+app.command("app", epilog=page.EXAMPLES)(page.app)
 app.add_typer(study.app, name="study")
 app.add_typer(describe.app, name="describe")
 

@@ -8,6 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from .describe_images import EXAMPLES as IMAGES_EXAMPLES
+from .describe_images import images
+from .describe_match import EXAMPLES as MATCH_EXAMPLES
+from .describe_match import match
 from .options import Json, Labels, Model, Quiet, Store, open_store
 from .terminal import Terminal
 from .writer_options import (
@@ -32,6 +36,8 @@ Examples:\n\n
   seewhy explain photo.jpg --labels birds.json
 """
 app = typer.Typer(help="Descriptions, written by a language model of your choice.", no_args_is_help=True)
+app.command("match", epilog=MATCH_EXAMPLES)(match)
+app.command("images", epilog=IMAGES_EXAMPLES)(images)
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
 Kind = Annotated[str, typer.Option(help="What the classes are, in the plural: birds, screws, cell types.")]
 

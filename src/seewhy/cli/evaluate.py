@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import DescriptionFile, EncoderName, EngineName, Json, Labels, Model, Quiet, Store, open_store, resolve
+from .options import (
+    DescriptionFile,
+    EncoderName,
+    EngineName,
+    FollowUpFile,
+    Json,
+    Labels,
+    Model,
+    Quiet,
+    Store,
+    open_store,
+    resolve,
+)
 
 if TYPE_CHECKING:
     from ..evaluation import Report
@@ -28,6 +40,7 @@ def evaluate(
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     descriptions: DescriptionFile = None,
+    follow_up: FollowUpFile = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Report, .html or .json; left out, evaluation.html.", show_default=False),
@@ -56,7 +69,7 @@ def evaluate(
     path = check_ending(output or "evaluation.html")
     terminal = Terminal(quiet)
     kept = open_store(store)
-    classifier = resolve(model, labels, encoder, engine, descriptions, kept)
+    classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
     report = run(
         classifier,
         load_samples(data, image=image_column, label=label_column),

@@ -14,6 +14,7 @@ from .options import (
     DescriptionFile,
     EncoderName,
     EngineName,
+    FollowUpFile,
     Json,
     Labels,
     Model,
@@ -35,6 +36,7 @@ Examples:\n
   seewhy explain new.jpg other/ -m birds -o why/\n
   seewhy explain photo.jpg --target wren --contrast "house sparrow" -o wren.html\n
   seewhy explain photo.jpg --target-text "a red beak" --contrast-text "a yellow beak"\n
+  seewhy explain photo.jpg --labels "wren, robin" --follow-up pairs.json\n
   seewhy explain photo.jpg --where layer_cam --layer blocks.4\n
   seewhy explain photo.jpg --where rise --set n_masks=1000 --set masks=stratified
 """
@@ -45,6 +47,7 @@ def explain(
     model: Model = None,
     labels: Labels = None,
     descriptions: DescriptionFile = None,
+    follow_up: FollowUpFile = None,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     output: Annotated[
@@ -110,7 +113,7 @@ def explain(
 
     terminal = Terminal(quiet)
     kept = open_store(store)
-    classifier = resolve(model, labels, encoder, engine, descriptions, kept)
+    classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
     options = ExplainOptions(
         where=where if explainer is None else trained(where or classifier.where, explainer),
         target=target,
@@ -158,6 +161,8 @@ def _lines(e: Explanation) -> Iterator[str]:
     p = e.prediction
     nearly = f", nearly {p.top[1].label} {p.top[1].score:.0%}" if len(p.top) > 1 else ""
     yield f"{p.image}: {p.label} {p.score:.0%}{nearly}"
+    if e.seen is not None:
+        yield f"  {'saw':<10} {e.seen.verdict.level}: {e.seen.verdict.sentence}"
     for name, evidence in (("where", e.where), ("like what", e.like), ("in words", e.words)):
         if isinstance(evidence, Missing):
             yield f"  {name:<10} {evidence.reason} {evidence.cure}"

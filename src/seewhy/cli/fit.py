@@ -21,7 +21,8 @@ Examples:\n
   seewhy fit birds.csv -o birds --descriptions birds.json\n
   seewhy fit train/ -o birds --validation val/\n
   seewhy fit photos/ -o birds --encoder open_clip:ViT-B-32/openai --solver svm\n
-  seewhy fit photos/ -o birds --method neighbours --set k=20
+  seewhy fit photos/ -o birds --method neighbours --set k=20\n
+  seewhy fit photos/ -o birds --method gist --descriptions birds.json
 """
 
 
@@ -40,6 +41,13 @@ def fit(
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     descriptions: DescriptionFile = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Texts of each picture, a .jsonl, for methods that train with them. See: seewhy describe match.",
+            show_default=False,
+        ),
+    ] = None,
     solver: Annotated[
         Literal["logistic", "svm"] | None, typer.Option(help="The linear classifier.", show_default="logistic")
     ] = None,
@@ -73,6 +81,7 @@ def fit(
 ) -> None:
     """Make a classifier of your pictures. Run again, it goes on where it was stopped."""
     from ..data import load_samples
+    from ..descriptions.captions import read_captions
     from ..encoders.find import encoder as find
     from .method_options import settings
     from .terminal import Terminal
@@ -85,7 +94,9 @@ def fit(
     samples = load_samples(data, image=image_column, label=label_column)
     chosen_on = None if validation is None else load_samples(validation, image=image_column, label=label_column)
     checkpoint = output.parent / f".{output.name}.checkpoint"
-    asked = _asked(recipe, {"validation": chosen_on, "descriptions": words, "checkpoint": checkpoint})
+    said = None if captions is None else read_captions(captions)
+    wanted = {"validation": chosen_on, "descriptions": words, "captions": said, "checkpoint": checkpoint}
+    asked = _asked(recipe, wanted)
     looked = find(encoder, engine=engine)
     classifier = recipe.fit(looked, samples, **asked, store=open_store(store), listener=terminal)
     classifier.save(output)

@@ -23,6 +23,7 @@ def listing() -> list[dict[str, Any]]:
     from ..attributions import attributions
     from ..classifiers import classifiers
     from ..metrics import metrics
+    from ..objectives import objectives
     from ..planted import verdict
     from ..prototypes import prototypes, reasons
 
@@ -33,6 +34,7 @@ def listing() -> list[dict[str, Any]]:
         ("like what", prototypes),
         ("because", reasons),
         ("metric", metrics),
+        ("objective", objectives),
     ):
         for name in registry:
             cls: Any = registry[name]

@@ -35,6 +35,14 @@ DescriptionFile = Annotated[
     Path | None,
     typer.Option("--descriptions", help='Words as evidence: a JSON, {"class": ["text", …]}.', show_default=False),
 ]
+FollowUpFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--follow-up",
+        help="Decide between the likeliest classes by what parts them: the file of seewhy describe pairs.",
+        show_default=False,
+    ),
+]
 EncoderName = Annotated[
     str,
     typer.Option(
@@ -115,14 +123,25 @@ def resolve(
     engine: str,
     descriptions: Path | None,
     store: FeatureStore | None,
+    follow_up: Path | None = None,
 ) -> Classifier:
     """The classifier the options name.
 
     Raises:
-        InputError: ``--model`` and ``--labels`` exclude each other.
+        InputError: ``--model`` and ``--labels`` exclude each other, as do ``--follow-up`` and ``--descriptions``.
     """
     from ..errors import InputError
 
+    if follow_up is not None:
+        if descriptions is not None:
+            raise InputError(
+                "--follow-up and --descriptions were both given. The sentences that decide are the words: drop one."
+            )
+        from ..classifiers.follow_up import FollowUp
+        from ..descriptions.pairs import read_pairs
+
+        pairs = read_pairs(follow_up)
+        return FollowUp().after(resolve(model, labels, encoder, engine, None, store), pairs, store)
     words = read_descriptions(descriptions)
     if model is not None:
         if labels is not None:

@@ -15,6 +15,7 @@ import typer
 from .options import (
     EncoderName,
     EngineName,
+    FollowUpFile,
     Json,
     Labels,
     Model,
@@ -41,6 +42,7 @@ def predict(
     pictures: Pictures,
     model: Model = None,
     labels: Labels = None,
+    follow_up: FollowUpFile = None,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     as_json: Json = False,
@@ -64,7 +66,7 @@ def predict(
 
     terminal = Terminal(quiet)
     kept = open_store(store)
-    classifier = resolve(model, labels, encoder, engine, None, kept)
+    classifier = resolve(model, labels, encoder, engine, None, kept, follow_up)
     stream = classifier.predict_all(
         picture_names(pictures), store=kept, views=predict_views(crops), batch_size=batch_size, top=top
     )

@@ -23,6 +23,7 @@ from .agreement import agree
 from .like import LikeQuery, show_like
 from .neurons import show_neurons
 from .opposite import Opposite
+from .perceived import show_perceived
 from .sentences import Sentences
 from .where import regions, show_where
 from .words import show_words, words_heat
@@ -126,6 +127,29 @@ def explain_all(
     batch_size: int = 16,
 ) -> Iterator[Explanation | Failure]:
     """Explain pictures as a stream, in order."""
+    asked = _ask(classifier, options)
+    wish = Wish(features=lambda _index: True, pictures=True)
+    stream = see(classifier.encoder, sources, store=store, wish=wish, batch_size=batch_size)
+    while batch := list(itertools.islice(stream, batch_size)):
+        good = [s for s in batch if isinstance(s, Seen)]
+        made = iter(_explain_batch(classifier, good, options, *asked)) if good else iter(())
+        for one in batch:
+            yield one if isinstance(one, Failure) else next(made)
+
+
+def explain_seen(classifier: Classifier, seen: Sequence[Seen], options: ExplainOptions) -> Iterator[Explanation]:
+    """Explain pictures that were looked at already, with their feature maps and pixels; no trunk runs but to measure.
+
+    Raises:
+        DataError: ``target`` or ``contrast`` is not one of the classes.
+    """
+    return _explain_batch(classifier, seen, options, *_ask(classifier, options))
+
+
+def _ask(
+    classifier: Classifier, options: ExplainOptions
+) -> tuple[Attribution, int | None, int | None, Sentences | None]:
+    """Method, target, contrast and sentences that the options name."""
     method = options.method(classifier.where)
     sentences = Sentences.of(classifier.encoder, options.target_text, options.contrast_text)
     if sentences is not None and (options.target or options.contrast):
@@ -137,15 +161,7 @@ def explain_all(
         )
     target = None if options.target is None else classifier.index_of(options.target)
     contrast = None if options.contrast is None else classifier.index_of(options.contrast)
-    wish = Wish(features=lambda _index: True, pictures=True)
-    stream = see(classifier.encoder, sources, store=store, wish=wish, batch_size=batch_size)
-    while batch := list(itertools.islice(stream, batch_size)):
-        good = [s for s in batch if isinstance(s, Seen)]
-        made = (
-            iter(_explain_batch(classifier, good, options, method, target, contrast, sentences)) if good else iter(())
-        )
-        for one in batch:
-            yield one if isinstance(one, Failure) else next(made)
+    return method, target, contrast, sentences
 
 
 def _explain_batch(
@@ -206,7 +222,7 @@ def _assemble(
 ) -> Explanation:
     assert one.picture is not None
     assert one.features is not None
-    other = contrast if contrast is not None else _runner_up(probabilities, target)
+    other = contrast if contrast is not None else runner_up(probabilities, target)
     cells = strongest_cells(share, options.n_regions)
     parts = regions(share, cells, one.picture)
     pixels = classifier.encoder.pixels([one.picture.pixels])[0] if options.measure else None
@@ -230,8 +246,9 @@ def _assemble(
     words = show_words(classifier, pooled, target, other)
     spoken = words_heat(classifier, grid, pooled, target, other)
     label = classifier.classes[target]
+    prediction = classifier.prediction(one.name, probabilities, options.top)
     return Explanation(
-        classifier.prediction(one.name, probabilities, options.top),
+        prediction,
         one.picture.pixels,
         replace(where, neurons=neurons),
         like,
@@ -240,10 +257,11 @@ def _assemble(
             label, heat, None if sentences is not None or against else spoken, like, words, classifier.decided_by_words
         ),
         classifier.provenance(),
+        show_perceived(classifier, one.picture, prediction.label),
     )
 
 
-def _runner_up(probabilities: torch.Tensor, target: int) -> int:
+def runner_up(probabilities: torch.Tensor, target: int) -> int:
     """The most probable class beside the target; the target itself when it is the only one."""
     if len(probabilities) == 1:
         return target

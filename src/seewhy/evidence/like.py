@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..classifiers.head import Target
+from ..classifiers.network import Perceiver
 from ..encoders.base import Look
 from ..explanation import Level, Like, Likeness, Missing, Region, Verdict
 from ..images import Picture
@@ -38,6 +39,11 @@ EPIC_RULE = (
     "Believable when hiding the places shown lowers the class's lead more than hiding the same pattern anywhere else "
     "that was tried, and on held-out pictures such prototypes carry the predicted class at least three times as often "
     "as chance; partly when only one of the two holds; otherwise do not rely on them."
+)
+PROTOPNET_RULE = (
+    "Believable when, of the held-out pictures nearest to a prototype, at least two thirds are of its class and hiding "
+    "the places shown, where that was measured, lowers the class's lead more than hiding others; partly when at least "
+    "one third and three times chance are; otherwise do not rely on them."
 )
 LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
 
@@ -81,6 +87,11 @@ def show_like(
         place: where those lie; left out, the classifier's folder.
     """
     found = find_prototypes(classifier, name, place)
+    if found is None and isinstance(classifier.network, Perceiver):
+        return Missing(
+            "A perceiver memorises whole pictures and keeps no patches.",
+            "See what it saw: the memorised picture that is nearest to it stands beside it.",
+        )
     if found is None:
         return Missing(
             "This classifier was made without pictures of yours, so there is nothing to compare with.",
@@ -111,7 +122,10 @@ def show_like(
     if isinstance(bank, EPICBank):
         return _epic(classifier, bank, likenesses, groups, here, deletion, query.target)
     measure = classifier.likeness
-    verdict = _judge(classifier, here, shown, query.target, deletion)
+    if method.name == "protopnet":
+        verdict = _judge_protopnet(classifier, groups, shown, query.target, deletion)
+    else:
+        verdict = _judge(classifier, here, shown, query.target, deletion)
     return Like(method.name, likenesses, shown, *_rates(measure), verdict, deletion=deletion)
 
 
@@ -126,7 +140,7 @@ def _likenesses(
     """Groups that start from a region keep its letter; those that start from a channel get the letters after them."""
     letters = dict(zip(query.cells, (part.letter for part in query.parts), strict=True))
     free = iter(string.ascii_uppercase[len(query.parts) :])
-    found = []
+    found: list[Likeness] = []
     lead = leaders(bank, groups, reasons)
     of = [group for group in groups for _ in group.matches]
     for group, box, why in zip(groups, boxes, reasons, strict=True):
@@ -190,6 +204,29 @@ def _judge(
     if measure.precision >= max(1 / 3, 3 * measure.chance) and here > 0:
         return Verdict("partly", figures, RULE)
     return Verdict("do not rely", figures, RULE)
+
+
+def _judge_protopnet(
+    classifier: Classifier, groups: Sequence[Group], shown: float, predicted: int, deletion: PatchDeletion | None
+) -> Verdict:
+    """Prototypes shown are of the class nearly always; what counts is whether they find it on other pictures."""
+    logits, measure = sum(g.contribution or 0.0 for g in groups), classifier.likeness
+    speaks = logits / shown if shown else 0.0
+    part = (
+        f"These {len(groups)} prototypes bring {logits:.1f} of the {speaks:.1f} logits that speak for "
+        f"{classifier.classes[predicted]} ({shown:.0%}).{_hidden(deletion)}"
+    )
+    if measure is None:
+        return Verdict("not measured", f"{part} No pictures were held out to measure prototypes.", PROTOPNET_RULE)
+    figures = (
+        f"{part} Of the {measure.n} held-out pictures those nearest to a prototype are of its class "
+        f"{measure.precision:.0%} of the time (chance {measure.chance:.0%})."
+    )
+    matters = deletion is None or deletion.fall > deletion.fall_random
+    if measure.precision >= 2 / 3:
+        return Verdict("believable" if matters else "partly", figures, PROTOPNET_RULE)
+    carried = measure.precision >= max(1 / 3, 3 * measure.chance)
+    return Verdict("partly" if carried else "do not rely", figures, PROTOPNET_RULE)
 
 
 def _epic(

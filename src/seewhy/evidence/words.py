@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,7 +10,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..classifiers.head import Projected
+from ..classifiers.reranking import Reason, Reranking
 from ..explanation import Missing, Verdict, Word, Words
+from ..types import WordOrigin
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -22,6 +25,8 @@ RULE = (
     "believable from one half, partly from one quarter, each when they choose the same class. Otherwise do not rely "
     "on them."
 )
+N_SHOWN = 12
+"""Sentences a class on a card where many decided together; those written against the other class come first."""
 _CURE = (
     'Write descriptions, {"class": ["text", …], …}, and give them with --descriptions FILE when fitting or explaining.'
 )
@@ -35,6 +40,8 @@ def show_words(classifier: Classifier, pooled: Float[Tensor, " d"], predicted: i
             reason = f"The encoder {classifier.encoder.name} has no text half."
             return Missing(reason, "Use an image-text encoder: lite0, open_clip:MODEL/PRETRAINED, or a CLIP under hf:.")
         return Missing("No descriptions of your classes were given.", _CURE)
+    if classifier.decided_by_words and isinstance(classifier.head.votes, Reranking):
+        return _second_look(classifier, classifier.head.votes, pooled, predicted, runner_up)
     joint = Projected(classifier.encoder.text)(pooled[None])
     scores = words.scores(joint)[0]
     by_class = (joint @ words.class_weight().T)[0]
@@ -55,6 +62,61 @@ def show_words(classifier: Classifier, pooled: Float[Tensor, " d"], predicted: i
         _would_change(words, scores, by_class, predicted, runner_up),
         _judge(classifier, [auc[i] for i in words.of(predicted) if i in auc], decision, predicted, runner_up),
     )
+
+
+def _second_look(
+    classifier: Classifier, decides: Reranking, pooled: Float[Tensor, " d"], predicted: int, runner_up: int
+) -> Words:
+    """The sentences that decided between the classes in question, of the two that matter."""
+    head, names = classifier.head, classifier.classes
+    scores = head.feature(pooled[None]) @ head.weight.T
+    among = decides.ambiguous(scores)
+    cosines = scores[0] / head.weight.norm(dim=1).clamp(min=1e-12)
+    used: dict[int, tuple[Reason, ...]] = {}
+    for c in dict.fromkeys((predicted, runner_up)):
+        # A class that was not in question has no sentences but its own.
+        used[c] = decides.reasons(among[0], c) if c in among[0].tolist() else ()
+    means = {c: float(cosines[[r.row for r in found] or [c]].mean()) for c, found in used.items()}
+    held = classifier.held_out
+    joint = None if held is None else head.feature(held.pooled) @ head.weight.T
+    shown: list[Word] = []
+    areas: list[float] = []
+    for c, other in ((predicted, runner_up), (runner_up, predicted))[: len(used)]:
+        order = sorted(used[c], key=lambda r: (r.against != other, -float(cosines[r.row])))
+        for reason in order[:N_SHOWN]:
+            area = None
+            if joint is not None and held is not None and c != other:
+                both = (held.labels == c) | (held.labels == other)
+                mine = held.labels[both] == c
+                if mine.any() and not mine.all():
+                    area = area_under_roc(joint[both, reason.row], mine)
+                    areas += [area] if c == predicted else []
+            origin = _origin(reason, names)
+            shown.append(Word(reason.text, names[c], float(cosines[reason.row]), means[other], area, origin))
+    decision = int(decides.by_words(scores)[0])
+    return Words(
+        decides.name,
+        tuple(shown),
+        names[decision],
+        classifier.words_accuracy,
+        classifier.words_accuracy_on,
+        f"In question were {', '.join(names[i] for i in among[0].tolist())}." + _left_out(used),
+        _judge(classifier, areas, decision, predicted, runner_up),
+    )
+
+
+def _left_out(used: Mapping[int, Sequence[Reason]]) -> str:
+    """How many sentences decided, where not all are shown."""
+    most = max(map(len, used.values()))
+    return f" Up to {most} sentences stand for each; at most {N_SHOWN} are shown." if most > N_SHOWN else ""
+
+
+def _origin(reason: Reason, names: Sequence[str]) -> WordOrigin | None:
+    """What it was written for, in names."""
+    if reason.attribute is None and reason.against is None and reason.written_for is None:
+        return None
+    against, origin = (None if i is None else names[i] for i in (reason.against, reason.written_for))
+    return WordOrigin(reason.attribute, against, origin)
 
 
 def separation(classifier: Classifier, words: WordBank, one: int, other: int) -> dict[int, float]:

@@ -23,6 +23,7 @@ from ..thumbnails import encode_thumbnail
 from . import prototypes
 from .bank import BankPicture, PatchBank, Patches, cell_box
 from .base import Group, Match, Prototypes, Query
+from .measure import LikenessMeasure
 
 HIGHEST = math.log(1 / EPSILON)
 
@@ -76,6 +77,41 @@ class ProtoPNetPrototypes(Prototypes):
         """Similarity ``g``, 0…9.21, of each cell and each prototype."""
         network = network_of(model)
         return similarity(network.layer.distances(network.on.layout.to_grid(look.features))[:, which])
+
+
+def measure_prototypes(
+    close: Float[Tensor, "n p"], labels: Int[Tensor, " n"], owner: Int[Tensor, " p"], most: int = 5
+) -> LikenessMeasure | None:
+    """How often the held-out pictures nearest to a prototype are of its class.
+
+    Of each prototype as many are asked as its class has held out, ``most`` at most, so that all can be right; the
+    rest would be counted wrong whatever the prototype. What a card shows for a class are prototypes of that class
+    nearly always, so that counting *their* class would measure nothing.
+
+    Args:
+        close: similarity of each held-out picture to each prototype.
+        labels: class of each picture.
+        owner: class of each prototype.
+        most: pictures asked.
+
+    Returns:
+        The mean over prototypes, and that of a prototype with no idea; ``None`` where no class is held out.
+
+    Example:
+        >>> close = torch.tensor([[9.0, 1.0], [8.0, 7.0], [1.0, 2.0]])
+        >>> measure_prototypes(close, torch.tensor([0, 0, 1]), torch.tensor([0, 1])).precision
+        0.5
+    """
+    found, chance = [], []
+    for p, label in enumerate(owner.tolist()):
+        n = int((labels == label).sum())
+        if n:
+            nearest = close[:, p].topk(min(n, most)).indices
+            found.append(float((labels[nearest] == label).float().mean()))
+            chance.append(n / len(labels))
+    if not found:
+        return None
+    return LikenessMeasure(sum(found) / len(found), sum(chance) / len(chance), len(labels))
 
 
 def prototype_bank(

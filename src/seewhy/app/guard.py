@@ -1,0 +1,160 @@
+"""What every request passes first and every answer last: host, origin, size, time, headers."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .settings import MEGABYTE, Settings
+
+HEADERS = {
+    # Style attributes place boxes and bars on the card; scripts come from this server alone.
+    "content-security-policy": (
+        "default-src 'none'; img-src 'self' data: blob:; style-src 'unsafe-inline'; script-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    # Under "no-referrer" browsers send "Origin: null" with the page's own forms, which could then not be told apart.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "cache-control": "no-store",
+}
+SAFE = ("GET", "HEAD", "OPTIONS")
+
+Refuse = Callable[[Request, int, str], Response]
+"""Request, status, what to say → the error as page or JSON."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Guard:
+    """ASGI middleware. Nothing of a request is read, and nothing is answered, but through it.
+
+    * **Host**: an address, ``localhost``, or a name the server was told; anything else is a page elsewhere whose name
+      was pointed at this machine (DNS rebinding).
+    * **Origin**: a request that changes something comes from the page itself or from no page at all.
+    * **Size and time**: a body has at most ``max_upload`` bytes and comes within ``body_seconds``; an answer begins
+      within ``request_seconds``.
+    * **Errors**: whatever goes wrong inside is written to the log and answered without a trace of it.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, refuse: Refuse) -> None:
+        self.app = app
+        self.settings = settings
+        self.refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        request, answer = Request(scope), _Answer(send)
+        problem = self._problem(request)
+        if problem is not None:
+            await self.refuse(request, *problem)(scope, receive, answer)
+            return
+        try:
+            async with asyncio.timeout(self.settings.request_seconds):
+                await self.app(scope, self._limited(receive), answer)
+        except TimeoutError:
+            await self._fail(request, answer, 504, "This took too long and was given up. Try again.", receive)
+        except Exception:
+            _logger.exception("an error while answering %s %s", scope["method"], scope["path"])
+            await self._fail(request, answer, 500, "Something went wrong here; the server's log says what.", receive)
+
+    async def _fail(self, request: Request, answer: _Answer, status: int, text: str, receive: Receive) -> None:
+        if not answer.begun:
+            await self.refuse(request, status, text)(request.scope, receive, answer)
+
+    def _problem(self, request: Request) -> tuple[int, str] | None:
+        if not self._host_allowed(request.headers.get("host", "")):
+            return 421, "This page does not answer under that name. Start it with --name NAME to allow it."
+        if request.method not in SAFE and not same_origin(request.headers):
+            return 403, "This request came from another page. Send it from this one."
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self.settings.max_upload:
+            return 413, too_large(self.settings.max_upload)
+        return None
+
+    def _host_allowed(self, header: str) -> bool:
+        try:
+            name = urlsplit(f"//{header}").hostname or ""
+        except ValueError:
+            return False
+        if name in ("localhost", self.settings.host.lower(), *(n.lower() for n in self.settings.names)):
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def _limited(self, receive: Receive) -> Receive:
+        """The same body, cut off by an error where it is too long or too slow."""
+        n_bytes, until, more = 0, asyncio.get_running_loop().time() + self.settings.body_seconds, True
+
+        async def limited() -> Message:
+            nonlocal n_bytes, more
+            if not more:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, "The picture came too slowly and was given up. Try again.") from None
+            n_bytes += len(message.get("body", b""))
+            more = message["type"] == "http.request" and message.get("more_body", False)
+            if n_bytes > self.settings.max_upload:
+                raise HTTPException(413, too_large(self.settings.max_upload))
+            return message
+
+        return limited
+
+
+class _Answer:
+    """Adds the headers, and knows whether an answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.begun = True
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers[name] = value
+        await self._send(message)
+
+
+def same_origin(headers: Headers) -> bool:
+    """Whether a request comes from this server's own pages, or from something that is no page, as a script.
+
+    Browsers name the page's origin with every request that changes something, so without one there is no browser.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = headers.get("origin")
+    if origin is None:
+        return True
+    try:
+        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower() != ""
+    except ValueError:
+        return False
+
+
+def too_large(most: int) -> str:
+    return f"More than the {most / MEGABYTE:.3g} MB allowed. Send a smaller picture, or start with --max-upload."

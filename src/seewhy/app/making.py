@@ -1,0 +1,37 @@
+"""An app from a classifier: state, pages, and what happens when it starts and stops."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from ..classifiers.base import Classifier
+from ..data import Samples
+from ..store import FeatureStore
+from .base import make_base
+from .pages import Pages
+from .settings import Settings
+from .state import State
+
+SCRIPTS = ("app.js", "card.js")
+
+
+def make(classifier: Classifier, settings: Settings, data: Samples | None, store: FeatureStore | None) -> FastAPI:
+    """See :func:`seewhy.app.make_app`; the extra is installed."""
+    state = State(classifier, settings, data, store)
+    state.wake()
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        if state.mistakes is not None:
+            state.mistakes.start()
+        yield
+        state.worker.close()
+
+    app = make_base("SeeWhy", settings, SCRIPTS, version=version("seewhy"), lifespan=life)
+    Pages(state).mount(app)
+    app.state.seewhy = state
+    return app

@@ -1,0 +1,207 @@
+"""What the pages stand on: classifier, worker, memory; every computation of a page is one method here."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from starlette.exceptions import HTTPException
+
+from ..classifiers.base import Classifier
+from ..classifiers.rewording import texts_of
+from ..data import Samples
+from ..descriptions.base import Descriptions
+from ..errors import ImageError, InputError
+from ..evidence.explain import ExplainOptions, explain_seen, runner_up
+from ..evidence.place import Place, like_place
+from ..evidence.word_maps import WordMap, word_maps
+from ..explanation import Explanation, Missing
+from ..features import Seen
+from ..images import read_picture
+from ..store import FeatureStore
+from ..thumbnails import encode_thumbnail
+from ..types import Failure
+from .editing import Moved, moved, with_texts
+from .memory import Memory, Reader, Shown, explained
+from .mistakes import Mistakes
+from .settings import Settings
+from .worker import LATER, Worker
+
+THUMBNAIL_SIDE = 160
+
+
+class State:
+    """All that is behind the pages of one classifier.
+
+    Args:
+        classifier: as it was given.
+        settings: limits.
+        data: labelled pictures to browse.
+        store: where looks and sentences are kept.
+    """
+
+    def __init__(
+        self, classifier: Classifier, settings: Settings, data: Samples | None, store: FeatureStore | None
+    ) -> None:
+        self.classifier = classifier
+        self.settings = settings
+        self.store = store
+        self.memory = Memory(settings.n_pictures, settings.n_sessions, settings.n_recent)
+        self.everybody = self.memory.reader(None)
+        self.worker = Worker(classifier.encoder, settings)
+        self.mistakes = None if data is None else Mistakes(classifier, data, self.worker, store)
+
+    def wake(self) -> None:
+        """Start the engine on a blank picture, so that the first reader need not wait for it."""
+        encoder = self.classifier.encoder
+        encoder.look(encoder.pixels([np.zeros((*encoder.transform.input_size, 3), np.uint8)]))
+
+    async def look(self, source: bytes | str, name: str, reader: Reader) -> Shown:
+        """Look at a picture and keep it.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        result = await asyncio.wrap_future(self.worker.look(source, name))
+        if isinstance(result, Failure):
+            raise ImageError(name, result.error)
+        shown = self.memory.keep(result)
+        reader.recent.appendleft(shown.id)
+        return shown
+
+    def shown(self, id: str) -> Shown:
+        """A picture that was looked at.
+
+        Raises:
+            HTTPException: 404, it is not, or no longer, kept.
+        """
+        found = self.memory.pictures.get(id)
+        if found is None:
+            raise HTTPException(404, "This picture is not kept any more, or never was. Show it again.")
+        return found
+
+    def author(self, reader: Reader) -> Reader:
+        """Whose edits count: everybody's where they are saved, else the reader's own."""
+        return reader if self.settings.save is None else self.everybody
+
+    def of(self, reader: Reader) -> Classifier:
+        """The classifier with the reader's words."""
+        return self.author(reader).edited or self.classifier
+
+    async def explain(
+        self, shown: Shown, reader: Reader, target: str | None, contrast: str | None, measure: bool
+    ) -> Explanation:
+        """The card's evidence; measured where that is asked for and allowed."""
+        if target is not None and target == contrast:
+            raise InputError(f"{target!r} was to be compared with itself. Choose two classes.")
+        options = ExplainOptions(target=target, contrast=contrast, measure=measure and self.settings.measure)
+        classifier, author = self.of(reader), self.author(reader)
+
+        def make() -> Explanation:
+            return _without_folders(next(explain_seen(classifier, [shown.seen], options)))
+
+        version = (author.id, author.version) if author.edited is not None else None
+        urgency = LATER if options.measure else 0
+        return await asyncio.wrap_future(self.worker.do(lambda: explained(shown, version, options, make), urgency))
+
+    async def words(
+        self, shown: Shown, reader: Reader, target: str | None, contrast: str | None
+    ) -> tuple[WordMap, ...] | Missing:
+        """Where each sentence on the card holds."""
+        classifier = self.of(reader)
+
+        def make() -> tuple[WordMap, ...] | Missing:
+            one, other, _ = _classes(classifier, shown.seen, target, contrast)
+            assert shown.seen.features is not None
+            grid = classifier.encoder.layout.to_grid(shown.seen.features[None])[0]
+            return word_maps(classifier, grid, shown.seen.pooled[0], one, other)
+
+        return await asyncio.wrap_future(self.worker.do(make))
+
+    async def place(
+        self, shown: Shown, reader: Reader, cell: tuple[int, int], target: str | None, contrast: str | None
+    ) -> Place:
+        """What one place looks like."""
+        classifier = self.of(reader)
+
+        def make() -> Place:
+            one, _, against = _classes(classifier, shown.seen, target, contrast)
+            return like_place(classifier, shown.seen, cell, one, against)
+
+        return await asyncio.wrap_future(self.worker.do(make))
+
+    async def edit(self, shown: Shown, reader: Reader, changes: dict[str, list[str]]) -> Moved:
+        """Take other words for some classes; say what that does to this picture."""
+        author = self.author(reader)
+
+        def make() -> Moved:
+            edited = with_texts(self.of(reader), changes, self.store)
+            if self.settings.save is not None and edited.words is not None:
+                Descriptions(texts_of(edited.words)).write(self.settings.save)
+            author.edited, author.version = edited, author.version + 1
+            return moved(self.classifier, edited, shown.seen.pooled[:1], list(changes))
+
+        return await asyncio.wrap_future(self.worker.do(make))
+
+    def reset(self, reader: Reader) -> None:
+        """Back to the words as they were given."""
+        author = self.author(reader)
+        author.edited, author.version = None, author.version + 1
+        if self.settings.save is not None and self.classifier.words is not None:
+            Descriptions(texts_of(self.classifier.words)).write(self.settings.save)
+
+    def sample(self, index: int) -> str:
+        """The file of a picture to browse; its number is all that a client can name.
+
+        Raises:
+            HTTPException: 404, there is none.
+        """
+        if self.mistakes is None or not 0 <= index < len(self.mistakes.items):
+            raise HTTPException(404, "There is no such picture among those given with --data.")
+        return self.mistakes.items[index].image
+
+    async def thumbnail(self, index: int) -> bytes:
+        """A small JPEG of a picture to browse."""
+        path, transform = self.sample(index), self.classifier.encoder.transform
+
+        def make() -> bytes:
+            try:
+                view = Image.fromarray(read_picture(path, transform).pixels)
+            except ImageError as error:
+                raise ImageError(Path(path).name, error.reason) from error
+            view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+            return encode_thumbnail(np.asarray(view), 80)
+
+        return await asyncio.to_thread(make)
+
+    def facts(self) -> dict[str, Any]:
+        """What is served, for the first page."""
+        words = self.classifier.words
+        return {
+            "model": self.classifier.provenance(),
+            "n_classes": len(self.classifier.classes),
+            "words": words is not None,
+            "browse": self.mistakes is not None,
+        }
+
+
+def _without_folders(e: Explanation) -> Explanation:
+    """The same with the names of the user's pictures alone, not the folders they lie in on this machine."""
+    if isinstance(e.like, Missing):
+        return e
+    near = tuple(replace(one, image=Path(one.image).name) for one in e.like.neighbours)
+    return replace(e, like=replace(e.like, neighbours=near))
+
+
+def _classes(
+    classifier: Classifier, seen: Seen, target: str | None, contrast: str | None
+) -> tuple[int, int, int | None]:
+    """Indices of the class explained, of the one it is weighed against, and of a contrast that was asked for."""
+    probabilities = classifier.head.probabilities(seen.pooled[:1])[0]
+    one = int(probabilities.argmax()) if target is None else classifier.index_of(target)
+    against = None if contrast is None else classifier.index_of(contrast)
+    return one, runner_up(probabilities, one) if against is None else against, against

@@ -1,0 +1,253 @@
+(() => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const one = (selector) => document.querySelector(selector);
+  const make = (tag, properties, ...children) => {
+    const node = Object.assign(document.createElement(tag), properties);
+    node.append(...children);
+    return node;
+  };
+
+  /* a picture dropped or pasted anywhere */
+  const send = (file) => {
+    const input = make("input", { type: "file", name: "picture" });
+    const carrier = new DataTransfer();
+    carrier.items.add(file);
+    input.files = carrier.files;
+    const form = make("form", { method: "post", action: "/look", enctype: "multipart/form-data", hidden: true }, input);
+    one(".drop")?.classList.add("busy");
+    document.body.append(form);
+    form.submit();
+  };
+  const brought = (transfer) => [...(transfer?.files ?? [])].find((file) => file.type.startsWith("image/"));
+  document.addEventListener("dragover", (event) => {
+    if (![...event.dataTransfer.types].includes("Files")) return;
+    event.preventDefault();
+    document.body.classList.add("dropping");
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) document.body.classList.remove("dropping");
+  });
+  document.addEventListener("drop", (event) => {
+    document.body.classList.remove("dropping");
+    if (![...event.dataTransfer.types].includes("Files")) return;
+    event.preventDefault();
+    const file = brought(event.dataTransfer);
+    if (file) send(file);
+  });
+  document.addEventListener("paste", (event) => {
+    const file = brought(event.clipboardData);
+    if (file) send(file);
+  });
+  all(".scripted").forEach((node) => { node.hidden = false; });
+  one(".drop")?.addEventListener("submit", (event) => event.target.classList.add("busy"));
+
+  /* parts of a page, fetched anew */
+  const swap = async (url, selectors) => {
+    const answer = await fetch(url);
+    if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const selector of selectors) {
+      const [old, now] = [one(selector), fresh.querySelector(selector)];
+      if (old && now) old.replaceWith(now);
+    }
+  };
+
+  /* mistakes, as they are found */
+  const follow = async () => {
+    while (one("#found")?.dataset.going === "yes") {
+      await new Promise((done) => setTimeout(done, 1000));
+      await swap(location.href, ["#found"]).catch(() => {});
+    }
+  };
+  follow();
+
+  const tools = one("#tools");
+  if (!tools) return;
+  const card = `/card/${tools.dataset.id}`;
+  const asked = (more = {}) => {
+    const query = new URLSearchParams(location.search);
+    for (const key of [...query.keys()]) if (key !== "target" && key !== "contrast") query.delete(key);
+    for (const [key, value] of Object.entries(more)) query.set(key, value);
+    const text = query.toString();
+    return text && `?${text}`;
+  };
+  const known = new Map();
+  const remember = (url) => {
+    if (!known.has(url)) {
+      const answer = fetch(url).then((response) => {
+        if (!response.ok) throw new Error(`the server answered ${response.status}`);
+        return response.json();
+      });
+      answer.catch(() => known.delete(url));
+      known.set(url, answer);
+    }
+    return known.get(url);
+  };
+
+  /* measured while it is read */
+  const evidence = [".decision", ".summary", ".evidence"];
+  let round = 0;
+  const measure = async () => {
+    if (tools.dataset.measure !== "yes") return;
+    const mine = ++round;
+    const status = one(".status");
+    status.textContent = "Measuring how faithful the heat is …";
+    try {
+      const open = all("details[open]").length;
+      const answer = await fetch(`${card}${asked({ measure: "true" })}`);
+      const text = await answer.text();
+      if (mine !== round) return;
+      if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+      const fresh = new DOMParser().parseFromString(text, "text/html");
+      if (!open) for (const selector of evidence) one(selector).replaceWith(fresh.querySelector(selector));
+      else one(".evidence").replaceWith(fresh.querySelector(".evidence"));
+      ready();
+      status.textContent = "";
+    } catch (error) {
+      if (mine === round) status.textContent = `Not measured: ${error.message}. Load the page again to try once more.`;
+    }
+  };
+
+  /* pointing */
+  let at = null;
+  let wanted = 0;
+  const panel = () => one(".pointed");
+  const ready = () => {
+    all("#words tbody th").forEach((node) => { node.tabIndex = 0; });
+    const photo = one(".photo");
+    photo.tabIndex = 0;
+    photo.setAttribute("role", "group");
+    photo.setAttribute("aria-label", "The picture. Arrow keys point at a place.");
+    if (!panel()) {
+      const empty = make("div", { className: "pointed" });
+      empty.setAttribute("aria-live", "polite");
+      one(".picture figure").after(empty);
+      hint();
+    }
+  };
+  const hint = () => {
+    if (panel()) panel().replaceChildren(make("p", {}, "Point at a place to see what it is like, or at a sentence to see where it holds."));
+  };
+  const clear = () => {
+    wanted += 1;
+    at = null;
+    all(".photo .cell, .photo .of-word").forEach((node) => node.remove());
+    one(".photo").classList.remove("pointing");
+    hint();
+  };
+  const percent = (value) => `${value > 0 && value < 0.005 ? "<1" : Math.round(value * 100)}\u202f%`;
+  const target = () => one(".picture figcaption b")?.textContent ?? one("h1").firstChild.textContent.trim();
+
+  const word = async (row) => {
+    const text = row.querySelector("th").textContent;
+    const label = row.closest("table").querySelector(".says b").textContent;
+    const mine = ++wanted;
+    const found = await remember(`${card}/words${asked()}`).catch((error) => ({ maps: [], missing: `Nothing came: ${error.message}.` }));
+    if (mine !== wanted) return;
+    const photo = one(".photo");
+    all(".photo .cell, .photo .of-word").forEach((node) => node.remove());
+    const map = found.maps.find((m) => m.text === text && m.label === label);
+    const quoted = make("b", {}, `“${text}”`);
+    if (!map) return panel().replaceChildren(make("p", {}, found.missing ?? "No map for this sentence."));
+    photo.classList.add("pointing");
+    if (map.overlay) photo.append(make("img", { className: "of-word", src: map.overlay, alt: "" }));
+    const said = map.overlay ? ": where it holds rather than the other class's sentences." : " holds nowhere more than the other class's sentences.";
+    panel().replaceChildren(make("p", {}, quoted, said));
+  };
+  const place = async (row, column) => {
+    if (at && at[0] === row && at[1] === column) return;
+    at = [row, column];
+    const mine = ++wanted;
+    const photo = one(".photo");
+    photo.classList.remove("pointing");
+    all(".photo .cell, .photo .of-word").forEach((node) => node.remove());
+    const [rows, columns] = [+tools.dataset.rows, +tools.dataset.columns];
+    const cell = make("i", { className: "cell" });
+    Object.assign(cell.style, { left: `${column / columns * 100}%`, top: `${row / rows * 100}%`, width: `${100 / columns}%`, height: `${100 / rows}%` });
+    photo.append(cell);
+    await new Promise((done) => setTimeout(done, 70));
+    if (mine !== wanted) return;
+    const found = await remember(`${card}/place${asked({ row, column })}`).catch((error) => ({ error: error.message }));
+    if (mine !== wanted) return;
+    if (found.box) {
+      const [left, top, right, bottom] = found.box.map((value) => value * 100);
+      Object.assign(cell.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` });
+    }
+    if (found.error) return panel().replaceChildren(make("p", {}, `Nothing came: ${found.error}.`));
+    const parts = found.like.map((near) => make("li", { title: near.image },
+      make("img", { src: near.patch, alt: `Patch of ${near.image}` }),
+      make("span", {}, near.label),
+      make("small", {}, near.channel === null ? near.similarity.toFixed(2) : `channel ${near.channel}, ${percent(near.similarity)}`)));
+    const said = make("p", {}, "Here: ", make("b", {}, percent(found.share)), " of what speaks for ", make("b", {}, target()), parts.length ? ". It looks like" : ". There are no pictures to compare with.");
+    panel().replaceChildren(said, make("ul", {}, ...parts));
+  };
+  document.addEventListener("mouseover", (event) => {
+    const row = event.target.closest("#words tbody tr");
+    if (row) word(row);
+  });
+  document.addEventListener("focusin", (event) => {
+    const row = event.target.closest("#words tbody tr");
+    if (row) word(row);
+  });
+  document.addEventListener("click", (event) => {
+    const row = event.target.closest("#words tbody tr");
+    if (row && !event.target.closest("a")) word(row);
+  });
+  document.addEventListener("mouseout", (event) => {
+    const from = event.target.closest("#words tbody tr, .photo");
+    if (from && !from.contains(event.relatedTarget)) clear();
+  });
+  const pointAt = (event) => {
+    const photo = event.target.closest(".photo");
+    if (!photo) return;
+    const box = photo.getBoundingClientRect();
+    const [rows, columns] = [+tools.dataset.rows, +tools.dataset.columns];
+    const inside = (value, most) => Math.min(Math.max(Math.floor(value * most), 0), most - 1);
+    place(inside((event.clientY - box.top) / box.height, rows), inside((event.clientX - box.left) / box.width, columns));
+  };
+  document.addEventListener("pointermove", (event) => { if (event.pointerType === "mouse") pointAt(event); });
+  document.addEventListener("pointerdown", pointAt);
+  document.addEventListener("keydown", (event) => {
+    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (!step || !event.target.matches?.(".photo")) return;
+    event.preventDefault();
+    const most = [+tools.dataset.rows - 1, +tools.dataset.columns - 1];
+    const from = at ?? most.map((value) => Math.round(value / 2));
+    const [row, column] = [0, 1].map((axis) => Math.min(Math.max(from[axis] + (at ? step[axis] : 0), 0), most[axis]));
+    place(row, column);
+  });
+
+  /* words, as they are typed */
+  const form = one("form.words");
+  let timer = 0;
+  let sent = 0;
+  const take = async () => {
+    const mine = ++sent;
+    const moved = one("#moved");
+    try {
+      const answer = await fetch(`${form.action}?format=json`, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+      const said = await answer.json();
+      if (mine !== sent) return;
+      if (!answer.ok) throw new Error(said.error);
+      known.clear();
+      await swap(`${card}${asked()}`, [...evidence, ".picture", "#moved"]);
+      document.head.append(make("script", { src: "/card.js" }));
+      ready();
+      if (tools.dataset.measure === "yes") measure();
+    } catch (error) {
+      if (mine === sent) moved.replaceChildren(make("p", { className: "wrong" }, error.message));
+    }
+  };
+  form?.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(take, 400);
+  });
+  form?.addEventListener("submit", (event) => {
+    event.preventDefault();
+    clearTimeout(timer);
+    take();
+  });
+
+  ready();
+  measure();
+})();

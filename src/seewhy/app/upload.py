@@ -1,0 +1,90 @@
+"""What clients send, read in memory: no file is opened, none is written, no name of theirs is trusted."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from ..errors import InputError
+
+FIELD = "picture"
+MOST_FORM_BYTES = 200_000
+MOST_FORM_FIELDS = 400
+LONGEST_NAME = 120
+
+UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "properties": {FIELD: {"type": "string", "format": "binary", "description": "One picture file."}},
+                }
+            }
+        },
+    }
+}
+
+
+async def read_upload(request: Request, most: int) -> tuple[bytes, str]:
+    """The one picture of a form, and what to call it.
+
+    Args:
+        request: ``multipart/form-data`` with the file in the field ``picture``.
+        most: bytes that may come; more was refused already, so this only keeps the file in memory.
+
+    Raises:
+        InputError: the body is no such form, or holds no picture.
+    """
+    expected = f"Expected a form of the type multipart/form-data with one file in the field {FIELD!r}."
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise InputError(f"The request holds no form with a file. {expected} Send one, as the page does.")
+    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=8, max_part_size=10_000)
+    parser.spool_max_size = most + 1
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        reason = error.message if isinstance(error, MultiPartException) else "It is damaged"
+        raise InputError(f"The form cannot be read: {reason.rstrip('.')}. {expected}") from error
+    file = form.get(FIELD)
+    data = await file.read() if isinstance(file, UploadFile) else b""
+    await form.close()
+    if not isinstance(file, UploadFile) or not data:
+        raise InputError(f"No picture came with the form. {expected} Choose a picture first.")
+    return data, shown_name(file.filename or "")
+
+
+def shown_name(name: str) -> str:
+    """The last part of a client's file name, fit to be shown and used for nothing else.
+
+    >>> shown_name("C:\\\\photos\\\\a.jpg"), shown_name("../../etc/passwd"), shown_name("")
+    ('a.jpg', 'passwd', 'picture')
+    """
+    last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    clean = "".join(sign for sign in last if sign.isprintable()).strip()
+    return clean[:LONGEST_NAME] or "picture"
+
+
+async def read_form(request: Request) -> list[tuple[str, str]]:
+    """The fields of a form that holds text only, in their order.
+
+    Raises:
+        InputError: it is larger than such a form can be, or not UTF-8.
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_FORM_BYTES:
+            raise InputError(f"The form holds more than {MOST_FORM_BYTES:,} bytes. Send fewer and shorter texts.")
+        parts.append(part)
+    try:
+        text = b"".join(parts).decode("utf-8")
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FORM_FIELDS, errors="strict")
+    except ValueError as error:
+        raise InputError("The form cannot be read. Send fields in UTF-8, encoded as a web form is.") from error

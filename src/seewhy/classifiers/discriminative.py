@@ -1,0 +1,252 @@
+"""Descriptions chosen on your pictures, anew for the classes in question on each (Ma et al. 2024, arXiv 2412.11917)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..data import Samples
+from ..descriptions.base import Descriptions, WordBank
+from ..descriptions.discriminative import Pool, Selector, best_weight, halves, selection_matrix
+from ..encoders.base import Encoder
+from ..errors import DataError
+from ..features import encode_texts
+from ..listener import Listener
+from ..store import FeatureStore
+from . import classifiers
+from .base import Classifier, HeldOut
+from .head import Head, Projected
+from .linear_pictures import HoldOut, look_at, patch_evidence
+from .recipe import Recipe
+from .reranking import Reason, Reranking
+from .zero_shot import ZeroShot
+
+
+@dataclass(frozen=True)
+class Chosen(Reranking):
+    """Of the classes in question, ``t_a = (w · s_a + mean over the chosen texts of s_p) / (w + 1)``.
+
+    Attributes:
+        pool: whose texts; the head's rows are the classes' sentences, then these.
+        matrix: mean cosine of each text with the pictures of each class.
+        weight: ``w``, of the class's own sentence.
+        selector: how texts are chosen.
+    """
+
+    name: ClassVar[str] = "discriminative"
+
+    pool: Pool
+    matrix: Float[Tensor, "p c"]
+    weight: float
+    selector: Selector
+    k: int = 3
+    gate: float | None = None
+
+    @property
+    def n_classes(self) -> int:  # type: ignore[override]
+        return len(self.pool.classes)
+
+    def mix(self, ambiguous: Int[Tensor, "b k"], *, words_only: bool = False) -> Float[Tensor, "b k r"]:
+        chosen = self.selector(self.matrix, ambiguous, self.pool.assigned)
+        weight = 0.0 if words_only else self.weight
+        part = chosen.used / chosen.used.sum(2, keepdim=True).clamp(min=1) / (weight + 1)
+        rows = torch.zeros(*ambiguous.shape, self.n_classes + len(self.pool.texts))
+        rows.scatter_add_(2, chosen.texts + self.n_classes, part)
+        return rows.scatter_add_(2, ambiguous[..., None], torch.full((*ambiguous.shape, 1), weight / (weight + 1)))
+
+    def reasons(self, ambiguous: Int[Tensor, " k"], label: int) -> tuple[Reason, ...]:
+        chosen = self.selector(self.matrix, ambiguous[None], self.pool.assigned)
+        place = ambiguous.tolist().index(label)
+        texts = chosen.texts[0, place][chosen.used[0, place]].tolist()
+        return tuple(
+            Reason(self.n_classes + t, self.pool.texts[t], written_for=self.pool.written_for(t, label)) for t in texts
+        )
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "pool": {**vars(self.pool), "assigned": [list(a) for a in self.pool.assigned]},
+            "weight": self.weight,
+            "selector": vars(self.selector),
+            "k": self.k,
+            "gate": self.gate,
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"matrix": self.matrix}
+
+    @classmethod
+    def restore(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], weight: Float[Tensor, "r d"]) -> Self:
+        given = facts["pool"]
+        pool = Pool(tuple(given["classes"]), tuple(given["texts"]), tuple(tuple(a) for a in given["assigned"]))
+        if len(weight) != len(pool.classes) + len(pool.texts):
+            raise ValueError(f"{len(weight)} rows for {len(pool.classes)} classes and {len(pool.texts)} texts")
+        selector = Selector(**facts["selector"])
+        return cls(pool, tensors["matrix"], float(facts["weight"]), selector, int(facts["k"]), facts["gate"])
+
+
+@classifiers.register
+@dataclass(frozen=True)
+class Discriminative(Recipe):
+    """Among the ``k`` likeliest classes, the one whose chosen descriptions hold best on this picture.
+
+    The first look is zero-shot by the classes' names. For each of its ``k`` first classes, those of all descriptions
+    are chosen, whosever they are, that on your pictures hold more for it than for each of its rivals
+    (:class:`~seewhy.descriptions.discriminative.Selector`); the class is then scored by ``w · cosine with its sentence
+    + mean cosine of its chosen descriptions`` (the paper's class-name-free score: no description carries a name).
+    Nothing is trained, but it is not zero-shot: the pictures' classes are used.
+
+    ``w`` is chosen on pictures the descriptions were not chosen on: half of those to fit on chooses descriptions, the
+    other half the weight; then all of them choose descriptions again. The figures on the card are measured on pictures
+    held out from both. The authors take the best ``w`` on the test pictures.
+
+    Differences from the authors' code: classes may have different numbers of pictures; texts that are ahead of no rival
+    are never padded by repeating; probabilities outside the classes in question stay the first look's.
+
+    Args:
+        k: classes in question.
+        m: descriptions a class, at most.
+        margin: by which a description must be ahead; 0 as in the paper.
+        weight: ``w``; left out, chosen.
+        gate: see :class:`~seewhy.classifiers.reranking.Reranking`; left out, as in the paper, every picture is decided
+            by descriptions.
+        templates: of the classes' own sentences; left out, the encoder's.
+        held_out: part of the pictures on which the figures on the card are measured.
+        n_bank: pictures whose patches are kept as evidence.
+        seed: of the splits.
+    """
+
+    name: ClassVar[str] = "discriminative"
+    paper: ClassVar[str] = "Ma et al. 2024, arXiv:2412.11917"
+    needs: ClassVar[str] = "pictures in classes, descriptions and an image-text encoder"
+    reranking: ClassVar[type[Reranking] | None] = Chosen
+
+    k: int = 3
+    m: int = 5
+    margin: float = 0.0
+    weight: float | None = None
+    gate: float | None = None
+    templates: tuple[str, ...] = ()
+    held_out: float = 0.2
+    n_bank: int = 1000
+    seed: int = 0
+
+    def fit(
+        self,
+        encoder: Encoder,
+        samples: Samples,
+        *,
+        descriptions: Descriptions | None = None,
+        validation: Samples | None = None,
+        store: FeatureStore | None = None,
+        listener: Listener | None = None,
+    ) -> Classifier:
+        """Choose descriptions on pictures.
+
+        Args:
+            encoder: with a text half.
+            samples: pictures with classes, which choose the descriptions.
+            descriptions: of these classes; without them there is nothing to choose from.
+            validation: pictures on which the figures are measured, instead of on a part of ``samples``.
+            store: where looks and texts are kept.
+            listener: hears of progress, notes and failures.
+
+        Raises:
+            DataError: no descriptions; a class without a picture left to choose on; fewer than two classes.
+            ModelError: the encoder has no text half.
+        """
+        if descriptions is None:
+            raise DataError("No descriptions were given. Texts to choose from were expected. Add --descriptions FILE.")
+        listener = listener or Listener()
+        held_out = HoldOut(self.held_out, self.seed, validation)
+        pictures = look_at(encoder, samples, held_out, store=store, listener=listener)
+        first = ZeroShot(templates=self.templates).build(encoder, pictures.classes, store)
+        described = descriptions.limited_to(pictures.classes)
+        pool = Pool.of(described)
+        vectors = torch.cat([first.head.weight, encode_texts(encoder, pool.texts, store)])
+        pooled, labels, _ = pictures.rows(~pictures.held)
+        seen = Projected(encoder.text)(pooled)
+        weight = self.weight if self.weight is not None else self._weight(pool, vectors, seen, labels)
+        decides = self._decides(pool, vectors, seen, labels, weight)
+        head = Head(first.head.feature, vectors * first.head.scale, votes=decides)
+        held = pictures.held_out()
+        alone = None if held is None else _by_words(head, held)
+        plain = Classifier(
+            self.name,
+            {**self.parameters(), "templates": list(self.templates)},
+            encoder,
+            pictures.classes,
+            head,
+            words=WordBank.build(encoder, described, with_names=False, store=store),
+            decided_by_words=True,
+            held_out=held,
+            words_accuracy=alone,
+            words_accuracy_on="" if held is None else f"{len(held.labels)} held-out pictures",
+            trained_on=f"{len(labels):,} of your pictures, {len(pool.classes)} classes; they chose the descriptions",
+            measures={
+                **_measures(head, first.head, held),
+                "words_accuracy": alone,
+                "n_pictures": len(labels),
+                "n_texts": len(pool.texts),
+                "weight": weight,
+                "notes": list(listener.notes),
+                "failures": [f.to_json() for f in listener.failures],
+            },
+        )
+        return replace(plain, **patch_evidence(plain, plain, pictures, self.n_bank, store, listener))
+
+    def _decides(
+        self,
+        pool: Pool,
+        vectors: Float[Tensor, "r d"],
+        seen: Float[Tensor, "n d"],
+        labels: Int[Tensor, " n"],
+        weight: float,
+    ) -> Chosen:
+        matrix = selection_matrix(vectors[len(pool.classes) :], seen, labels, len(pool.classes))
+        return Chosen(pool, matrix, weight, Selector(self.m, self.margin), self.k, self.gate)
+
+    def _weight(
+        self, pool: Pool, vectors: Float[Tensor, "r d"], seen: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
+    ) -> float:
+        """The weight that is right most often on one half of the pictures, where the other half chose descriptions."""
+        half = halves(labels, self.seed)
+        if int(torch.bincount(labels, minlength=len(pool.classes)).min()) < 2:
+            raise DataError(
+                "A class has one picture to fit on, which cannot choose descriptions and also the weight of the names. "
+                "Two a class were expected. Add pictures, or give the weight with --set weight=1."
+            )
+        decides = self._decides(pool, vectors, seen[half], labels[half], 0.0)
+        scores = seen[~half] @ vectors.T
+        at = decides.ambiguous(scores)
+        return best_weight(scores.gather(1, at), decides.second(scores), at == labels[~half][:, None])[0]
+
+
+def _by_words(head: Head, held: HeldOut) -> float:
+    """How often the chosen descriptions alone are right, without any class's name."""
+    assert isinstance(head.votes, Chosen)
+    found = head.votes.by_words(head.feature(held.pooled) @ head.weight.T)
+    return round(float((found == held.labels).float().mean()), 4)
+
+
+def _measures(head: Head, first: Head, held: HeldOut | None) -> dict[str, Any]:
+    """Held out: accuracy, that of the names alone, how often the class is in question, and few-shot for the labels."""
+    if held is None:
+        return {"held_out_accuracy": None, "n_held_out": 0}
+    assert isinstance(head.votes, Chosen)
+    scores = head.feature(held.pooled) @ head.weight.T
+    at = head.votes.ambiguous(scores)
+
+    def part(right: Tensor) -> float:
+        return round(float(right.float().mean()), 4)
+
+    return {
+        "held_out_accuracy": part(head.probabilities(held.pooled).argmax(1) == held.labels),
+        "n_held_out": len(held.labels),
+        "names_accuracy": part(first.probabilities(held.pooled).argmax(1) == held.labels),
+        "in_question": part((at == held.labels[:, None]).any(1)),
+    }

@@ -1,0 +1,295 @@
+"""FuDD: the classes in question, told apart by what was written to tell them apart (Esfandiarpoor & Bach 2023)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import combinations
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..descriptions.base import WordBank
+from ..descriptions.class_questions import Pair, write_pairs
+from ..descriptions.llm import Desk, WriterError
+from ..descriptions.pairs import check_pairs
+from ..encoders.base import Encoder
+from ..errors import InputError
+from ..features import encode_texts, see
+from ..store import FeatureStore
+from ..types import Failure
+from . import classifiers
+from .base import Classifier, One
+from .head import Head, Projected
+from .recipe import Recipe
+from .reranking import Reason, Reranking
+from .zero_shot import ZeroShot
+
+TEMPLATE = "A photo of a {}."
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption of one class, written against one rival.
+
+    Attributes:
+        row: of the head.
+        label: index of its class.
+        rival: index of the other.
+        attribute: in which the two differ.
+        text: the caption.
+    """
+
+    row: int
+    label: int
+    rival: int
+    attribute: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Captions(Reranking):
+    """Of the classes in question, ``t_a = scale · x · e_a + fusion · s_a``, ``e_a`` its captions' mean, normalised.
+
+    Its captions are those written for it against every other class in question, each once; where a pair has none, the
+    class's own sentence.
+
+    Attributes:
+        classes: names.
+        captions: all, in the order of their rows, which follow the classes' own; a text has one row.
+        vectors: the head's rows, each ``scale`` long.
+        scale: the logit scale.
+        fusion: how much of the first look's score is added; 0 as in the paper.
+    """
+
+    name: ClassVar[str] = "follow_up"
+
+    classes: tuple[str, ...]
+    captions: tuple[Caption, ...]
+    vectors: Float[Tensor, "r d"] = field(repr=False)
+    scale: float
+    k: int = 10
+    fusion: float = 0.0
+    gate: float | None = None
+
+    @property
+    def n_classes(self) -> int:  # type: ignore[override]
+        return len(self.classes)
+
+    @cached_property
+    def _by_pair(self) -> dict[tuple[int, int], list[Caption]]:
+        found: dict[tuple[int, int], list[Caption]] = defaultdict(list)
+        for caption in self.captions:
+            found[caption.label, caption.rival].append(caption)
+        return dict(found)
+
+    def rows_of(self, label: int, ambiguous: Sequence[int]) -> list[int]:
+        """Rows that stand for a class among these, each once."""
+        rows: set[int] = set()
+        for rival in ambiguous:
+            if rival != label:
+                rows |= {c.row for c in self._by_pair.get((label, rival), ())} or {label}
+        return sorted(rows or {label})
+
+    def mix(self, ambiguous: Int[Tensor, "b k"], *, words_only: bool = False) -> Float[Tensor, "b k r"]:
+        out = torch.zeros(*ambiguous.shape, len(self.vectors))
+        for i, among in enumerate(ambiguous.tolist()):
+            for j, label in enumerate(among):
+                rows = self.rows_of(label, among)
+                length = float(self.vectors[rows].sum(0).norm()) / self.scale
+                out[i, j, rows] = 1 / max(length, 1e-12)
+                if not words_only:
+                    out[i, j, label] += self.fusion
+        return out
+
+    def reasons(self, ambiguous: Int[Tensor, " k"], label: int) -> tuple[Reason, ...]:
+        found: dict[int, Reason] = {}
+        among = ambiguous.tolist()
+        for rival in among:
+            for c in self._by_pair.get((label, rival), ()):
+                found.setdefault(c.row, Reason(c.row, c.text, c.attribute or None, rival))
+        return tuple(found.values())
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "classes": list(self.classes),
+            "captions": [list(vars(c).values()) for c in self.captions],
+            "scale": self.scale,
+            "k": self.k,
+            "fusion": self.fusion,
+            "gate": self.gate,
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    @classmethod
+    def restore(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], weight: Float[Tensor, "r d"]) -> Self:
+        captions = tuple(Caption(*row) for row in facts["captions"])
+        if captions and max(c.row for c in captions) >= len(weight):
+            raise ValueError(f"captions beyond the {len(weight)} rows")
+        given = {k: facts[k] for k in ("scale", "k", "fusion", "gate")}
+        return cls(tuple(facts["classes"]), captions, weight, **given)
+
+
+@classifiers.register
+@dataclass(frozen=True)
+class FollowUp(Recipe):
+    """Zero-shot names the ``k`` likeliest classes; captions that part each two of them decide (FuDD).
+
+    ``A`` are the ``k`` classes of the largest cosines. A class ``a`` in ``A`` is the set of captions written for it
+    against every ``b`` in ``A``, each once: ``e_a = normalise(mean normalise(g(caption)))``, and the decision is that
+    of the largest ``x · e_a`` in ``A``. A pair for which nothing was written contributes the class's own sentence.
+
+    Follows the authors' code (BatsResearch/fudd), which writes captions in lower case but for the first letter and
+    forgets the first look's scores; here captions stay as they were written, and ``fusion`` and ``gate`` can keep the
+    first look's evidence. Both are off unless asked for. The classes outside ``A`` keep their first probabilities.
+
+    Args:
+        k: classes in question; the number of all classes skips the first look.
+        fusion: how much of the first look's cosine is added to the second's.
+        gate: where the first look's two largest probabilities are at least so far apart, its decision stands.
+        templates: of the first look.
+        scale: the logit scale; left out, the encoder's own.
+    """
+
+    name: ClassVar[str] = "follow_up"
+    paper: ClassVar[str] = "Esfandiarpoor & Bach 2023, arXiv:2311.07593"
+    needs: ClassVar[str] = "class names, what parts pairs of them, and an image-text encoder"
+    reranking: ClassVar[type[Reranking] | None] = Captions
+
+    k: int = 10
+    fusion: float = 0.0
+    gate: float | None = None
+    templates: tuple[str, ...] = (TEMPLATE,)
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.k < 2:
+            raise InputError(f"{self.k} classes in question were asked for. 2 or more were expected. Take 10, say.")
+
+    def build(
+        self, encoder: Encoder, labels: Sequence[str], pairs: Iterable[Pair] = (), store: FeatureStore | None = None
+    ) -> Classifier:
+        """A classifier for these classes.
+
+        Args:
+            encoder: with a text half.
+            labels: names of the classes.
+            pairs: what parts them, for as many pairs as there is something for; see :func:`write_missing`.
+            store: where texts are kept.
+
+        Raises:
+            DataError: fewer than two classes, or pairs of none of them.
+            ModelError: the encoder has no text half.
+        """
+        first = ZeroShot(self.templates, self.scale).build(encoder, labels, store)
+        return self.after(first, list(pairs), store)
+
+    def after(self, first: Classifier, pairs: Sequence[Pair], store: FeatureStore | None = None) -> Classifier:
+        """The second look behind a classifier that compares pictures with sentences (zero_shot, described).
+
+        Raises:
+            InputError: it is none.
+            DataError: pairs of none of its classes.
+        """
+        if not isinstance(first.head.feature, Projected) or first.head.votes is not None:
+            raise InputError(
+                f"A follow-up was asked for behind {first.recipe}. A classifier made from names or descriptions was "
+                "expected. Give its classes with --labels, without --model."
+            )
+        pairs = check_pairs(pairs, first.classes) if pairs else []
+        texts, captions = _captions(pairs, first.classes)
+        vectors = encode_texts(first.encoder, texts, store) if texts else torch.empty(0, first.head.weight.shape[1])
+        weight = torch.cat([first.head.weight, vectors]) * first.head.scale
+        decides = Captions(first.classes, captions, weight, float(first.head.scale), self.k, self.fusion, self.gate)
+        return replace(
+            first,
+            recipe=self.name,
+            parameters={**self.parameters(), "templates": list(self.templates)},
+            head=Head(first.head.feature, weight, votes=decides),
+            words=_bank(first.classes, captions, weight / first.head.scale, self.templates[0]),
+            decided_by_words=True,
+            trained_on=f"nothing but names and {len(texts)} captions that part {len(pairs)} pairs of classes",
+        )
+
+
+def _captions(pairs: Sequence[Pair], classes: tuple[str, ...]) -> tuple[list[str], tuple[Caption, ...]]:
+    """Distinct texts, and whose they are."""
+    at = {name: i for i, name in enumerate(classes)}
+    rows: dict[str, int] = {}
+    found: dict[tuple[int, int, int], Caption] = {}
+    for pair in pairs:
+        a, b = (at[n] for n in pair.classes)
+        for d in pair.differences:
+            for label, rival, text in ((a, b, d.first), (b, a, d.second)):
+                row = rows.setdefault(text, len(classes) + len(rows))
+                found.setdefault((row, label, rival), Caption(row, label, rival, d.attribute, text))
+    return list(rows), tuple(found.values())
+
+
+def _bank(
+    classes: tuple[str, ...], captions: Sequence[Caption], vectors: Float[Tensor, "r d"], template: str
+) -> WordBank:
+    """All captions of each class; a class without any has its own sentence."""
+    rows: list[tuple[str, int, int]] = []
+    for i, name in enumerate(classes):
+        own = {c.row: c.text for c in captions if c.label == i} or {i: template.replace("{}", name)}
+        rows += [(text, i, row) for row, text in own.items()]
+    texts, owner, at = zip(*rows, strict=True)
+    return WordBank(classes, tuple(texts), torch.tensor(owner), vectors[list(at)])
+
+
+def missing_pairs(classifier: Classifier, pictures: Iterable[One], store: FeatureStore | None = None) -> list[tuple]:
+    """Pairs of classes in question together on these pictures, for which nothing is written.
+
+    Raises:
+        InputError: the classifier was not made by :class:`FollowUp`.
+    """
+    decides = classifier.head.votes
+    if not isinstance(decides, Captions):
+        raise InputError(f"{classifier.recipe} asks no follow-up. One made with FollowUp was expected. Build one.")
+    wanted: dict[tuple[str, str], None] = {}
+    for seen in see(classifier.encoder, pictures, store=store):
+        if isinstance(seen, Failure):
+            continue
+        among = decides.ambiguous(classifier.head.feature(seen.pooled[:1]) @ classifier.head.weight.T)[0]
+        for a, b in combinations(sorted(among.tolist()), 2):
+            if (a, b) not in decides._by_pair:
+                wanted[classifier.classes[a], classifier.classes[b]] = None
+    return list(wanted)
+
+
+def write_missing(
+    classifier: Classifier,
+    pictures: Iterable[One],
+    pairs: Sequence[Pair],
+    desk: Desk,
+    *,
+    kind: str = "",
+    n: int = 5,
+    store: FeatureStore | None = None,
+) -> tuple[list[Pair], list[WriterError]]:
+    """Ask a writer for what parts the classes in question on these pictures, where nothing is written yet.
+
+    Answers are kept by the desk, so that no pair is asked for twice. Build again with the pairs returned.
+
+    Args:
+        classifier: made by :class:`FollowUp` with ``pairs``.
+        pictures: to be decided on.
+        pairs: what there is.
+        desk: who writes.
+        kind: what the classes are, for example ``"birds"``.
+        n: differences a pair, at most.
+        store: where looks are kept.
+
+    Returns:
+        The old pairs and the new ones, and the errors of pairs that could not be had.
+    """
+    answers = [p for _, p in write_pairs(desk, missing_pairs(classifier, pictures, store), kind, n)]
+    fresh = [p for p in answers if isinstance(p, Pair)]
+    return [*pairs, *fresh], [p for p in answers if isinstance(p, WriterError)]

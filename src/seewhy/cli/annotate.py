@@ -1,0 +1,175 @@
+"""``seewhy annotate``: people describe pictures, one after another, on a page of their own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import DescriptionFile, EngineName, Json, Labels, Model, Quiet
+from .terminal import Terminal
+
+if TYPE_CHECKING:
+    from ..annotation.desk import AnnotationDesk
+    from ..annotation.seeding import Seeder
+    from ..annotation.store import AnnotationStore
+
+EXAMPLES = """
+Examples:\n
+  seewhy annotate photos/\n
+  seewhy annotate photos/ -m birds --rounds 2\n
+  seewhy annotate photos/ --against other.jsonl\n
+  seewhy annotate photos/ --export descriptions.parquet\n
+  seewhy annotate photos/ --import descriptions.jsonl -o copy.sqlite
+"""
+
+
+def annotate(
+    data: Annotated[
+        list[str], typer.Argument(help="Picture files and folders; folders with all below.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The SQLite file that everything is kept in, at every keystroke.")
+    ] = Path("annotations.sqlite"),
+    model: Model = None,
+    labels: Labels = None,
+    descriptions: DescriptionFile = None,
+    engine: EngineName = "auto",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds after which a text is finished.")] = 3,
+    min_edits: Annotated[
+        float, typer.Option(min=0, max=1, help="Or when a round by another person changes less than this part of it.")
+    ] = 0.05,
+    host: Annotated[str, typer.Option(help="Address to listen on; others can come in only if you open it.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    name: Annotated[
+        list[str] | None, typer.Option(help="Host name to answer under, beside localhost.", show_default=False)
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help='Texts to compare with, JSONL: {"image": …, "description": …}.', show_default=False),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Write .jsonl, .parquet or .json (Label Studio) and stop.", show_default=False),
+    ] = None,
+    bring: Annotated[
+        Path | None,
+        typer.Option("--import", help="Take in .jsonl, or .json of Label Studio, and stop.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Describe pictures in rounds: objects in boxes, then the whole. Nothing that is typed is lost."""
+    from ..annotation.desk import AnnotationDesk
+    from ..annotation.formats import bring_in, check_export
+    from ..annotation.formats import export as write
+    from ..annotation.rounds import StopRule
+    from ..annotation.store import AnnotationStore
+
+    terminal = Terminal(quiet)
+    if export is not None:
+        check_export(export)
+    store = AnnotationStore(output)
+    rule = StopRule(rounds, min_edits)
+    n = _list_pictures(store, data, terminal)
+    if bring is not None:
+        took, notes = bring_in(store, bring)
+        for note in notes:
+            terminal.note(note)
+        _tell({"file": str(bring), "pictures": took}, f"{bring}: taken into {took} pictures of {output}", as_json)
+    if export is not None:
+        wrote = write(store, export, rule)
+        _tell({"file": str(export), "pictures": wrote}, f"{export}: {wrote} pictures", as_json)
+    if bring is not None or export is not None:
+        store.close()
+        raise typer.Exit(terminal.exit_code(n))
+    desk = AnnotationDesk(store, rule, _seeder(model, labels, descriptions, engine))
+    if against is not None:
+        terminal.note(_take_texts(store, against))
+    _serve(desk, host, port, tuple(name or ()), n, as_json)
+
+
+def _list_pictures(store: AnnotationStore, data: list[str], terminal: Terminal) -> int:
+    """Make the pictures known; those that cannot be read are named.
+
+    Raises:
+        DataError: none can be read.
+    """
+    from ..annotation.desk import find_pictures
+    from ..errors import DataError
+    from ..types import Failure
+    from .options import picture_names
+
+    found = []
+    for one in terminal.track(find_pictures(picture_names(data)), "Reading"):
+        if isinstance(one, Failure):
+            terminal.failed(one)
+        else:
+            found.append(one)
+    if not found:
+        raise DataError(f"No picture in {', '.join(data)} can be read. At least one was expected. Give other files.")
+    store.add_pictures(found)
+    return len(found)
+
+
+def _seeder(model: str | None, labels: str | None, descriptions: Path | None, engine: str) -> Seeder | None:
+    """What proposes; nothing, unless a model or classes were named."""
+    from ..annotation.seeding import ClassifierSeeder
+    from .options import open_store, resolve
+
+    if model is None and labels is None:
+        return None
+    return ClassifierSeeder(resolve(model, labels, "lite0", engine, descriptions, open_store(None)))
+
+
+def _take_texts(store: AnnotationStore, path: Path) -> str:
+    """Texts from elsewhere, found by the picture's file name.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    from ..errors import DataError
+
+    keys: dict[str, list[str]] = {}
+    for picture in store.pictures():
+        keys.setdefault(Path(picture.name).name, []).append(picture.key)
+    texts = []
+    try:
+        for line in path.read_text("utf-8-sig").splitlines():
+            if line.strip():
+                row = json.loads(line)
+                texts += [(key, str(row["description"])) for key in keys.get(Path(str(row["image"])).name, ())]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(
+            f'{path} cannot be read: {error!r}. Lines of {{"image": …, "description": …}} were expected.'
+        ) from error
+    store.put_texts(path.stem, texts)
+    return f"{len(texts)} texts of {path} to compare with"
+
+
+def _serve(desk: AnnotationDesk, host: str, port: int, names: tuple[str, ...], n: int, as_json: bool) -> None:
+    from ..app import Settings, serve
+    from ..errors import MissingExtraError
+
+    try:
+        from ..app.annotate import make_annotation_app
+    except ImportError as error:
+        raise MissingExtraError("app", "The page") from error
+    settings = Settings(host=host, port=port, names=names)
+
+    def ready(address: str) -> None:
+        _tell({"address": address, "pictures": n}, f"{n} pictures at {address} (stop with Ctrl-C)", as_json)
+        if host not in ("127.0.0.1", "::1", "localhost"):
+            print("seewhy: others on this network can read and write here; there is no password", file=sys.stderr)
+
+    serve(make_annotation_app(desk, settings), settings, ready)
+    desk.store.close()
+
+
+def _tell(data: dict[str, object], line: str, as_json: bool) -> None:
+    print(json.dumps(data, ensure_ascii=False) if as_json else line, flush=True)

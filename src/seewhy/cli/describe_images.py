@@ -1,0 +1,102 @@
+"""``seewhy describe images``: long descriptions, checked and filled in by what is measured on the picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import EngineName, Json, Labels, Model, Pictures, Quiet, open_store, picture_names, resolve
+from .writer_options import BaseUrl, DryRun, KeyVariable, PerMinute, PriceIn, PriceOut, desk_of, told, writer_of
+
+if TYPE_CHECKING:
+    from ..descriptions.llm import Desk
+
+EXAMPLES = """
+Examples:\n\n
+  seewhy describe images photos/ -o descriptions.jsonl -m fruit\n\n
+  seewhy describe images photos/ -o descriptions.jsonl --labels "apple, cup, plate" --drafts drafts.jsonl\n\n
+  seewhy describe images photos/ -o descriptions.jsonl --writer gpt-4o-mini --dry-run
+"""
+
+
+def images(
+    pictures: Pictures,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The .jsonl; lines are added to it.", show_default=False)
+    ],
+    model: Model = None,
+    labels: Labels = None,
+    engine: EngineName = "auto",
+    drafts: Annotated[
+        Path | None,
+        typer.Option(help='Descriptions to correct, JSONL: {"image": …, "description": …}.', show_default=False),
+    ] = None,
+    check: Annotated[bool, typer.Option(help="Remove what nothing on the picture bears out.")] = True,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Probability a place needs to be an object.")] = 0.5,
+    writer: Annotated[
+        str | None,
+        typer.Option(
+            "--writer", "-w", help="Who drafts (it must see) and rewrites; left out, rules do.", show_default=False
+        ),
+    ] = None,
+    base_url: BaseUrl = None,
+    key_variable: KeyVariable = "OPENAI_API_KEY",
+    per_minute: PerMinute = 0.0,
+    dry_run: DryRun = False,
+    price_in: PriceIn = 0.0,
+    price_out: PriceOut = 0.0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped."""
+    from ..descriptions.textualize_run import Drafter, offline, read_drafts, textualize_all
+    from ..types import Failure
+    from .terminal import Terminal
+
+    terminal = Terminal(quiet)
+    texts = None if drafts is None else read_drafts(drafts)
+    desk = None if writer is None else desk_of(writer_of(writer, base_url, key_variable, per_minute, structured=False))
+    if dry_run:
+        _say_cost(picture_names(pictures), desk, texts, price_in, price_out, as_json)
+        return
+    classifier = resolve(model, labels, "lite0", engine, None, open_store(None))
+    textualizer = offline(classifier, desk=desk, check=check, threshold=threshold)
+    by = [classifier.recipe, classifier.encoder.fingerprint[:12], *classifier.classes, check, threshold, texts]
+    made_by = _seal([*by, None if desk is None else desk.writer.model])
+    done = 0
+    drafter = Drafter(classifier, desk, texts)
+    stream = textualize_all(picture_names(pictures), textualizer, drafter, output, made_by)
+    for record in terminal.track(stream, "Describing"):
+        if isinstance(record, Failure):
+            terminal.failed(record)
+            continue
+        done += 1
+        if as_json:
+            print(json.dumps(record, ensure_ascii=False), flush=True)
+        elif not quiet:
+            print(f"{record['image']}: {record['description'] or '(nothing can be said)'}", flush=True)
+    if not as_json:
+        print(f"{output}: {done} described. Read them before you rely on them.")
+    raise typer.Exit(terminal.exit_code(done))
+
+
+def _seal(parts: list[Any]) -> str:
+    """Names all that decides a description."""
+    import hashlib
+
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _say_cost(
+    names: Any, desk: Desk | None, texts: dict[str, str] | None, price_in: float, price_out: float, as_json: bool
+) -> None:
+    from ..descriptions.textualize_run import estimate
+
+    if desk is None:
+        print(json.dumps({"n_prompts": 0}) if as_json else "nobody is asked: no --writer was named")
+        return
+    found = estimate(names, desk, texts)
+    print(json.dumps(vars(found)) if as_json else told(found, price_in, price_out))

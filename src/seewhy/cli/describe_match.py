@@ -1,0 +1,80 @@
+"""``seewhy describe match``: which of its class's texts fits each picture (GIST)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import EncoderName, EngineName, Json, Quiet, Store, open_store
+from .writer_options import BaseUrl, DryRun, KeyVariable, PerMinute, PriceIn, PriceOut, desk_of, told, writer_of
+
+EXAMPLES = """
+Examples:\n\n
+  seewhy describe match photos/ --descriptions birds.json -o captions.jsonl\n\n
+  seewhy describe match photos/ --descriptions birds.json -o captions.jsonl --writer gpt-4o-mini\n\n
+  seewhy fit photos/ -o birds --method gist --captions captions.jsonl
+"""
+
+
+def match(
+    data: Annotated[Path, typer.Argument(help="Pictures in classes: a folder or a table.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .jsonl to write.", show_default=False)],
+    descriptions: Annotated[
+        Path, typer.Option(help='Texts of each class: a JSON, {"class": ["text", …]}.', show_default=False)
+    ],
+    encoder: EncoderName = "lite0",
+    engine: EngineName = "auto",
+    top: Annotated[int, typer.Option(min=1, help="Texts a picture, at most.")] = 5,
+    writer: Annotated[
+        str | None,
+        typer.Option("--writer", "-w", help="Who shortens the texts; left out, they stay as they are."),
+    ] = None,
+    base_url: BaseUrl = None,
+    key_variable: KeyVariable = "OPENAI_API_KEY",
+    per_minute: PerMinute = 0.0,
+    dry_run: DryRun = False,
+    price_in: PriceIn = 0.0,
+    price_out: PriceOut = 0.0,
+    as_json: Json = False,
+    store: Store = None,
+    quiet: Quiet = False,
+) -> None:
+    """For each picture, the texts of its own class that fit it best. Run again, it goes on where it was stopped."""
+    from ..data import load_samples
+    from ..descriptions.base import Descriptions
+    from ..descriptions.captions import Caption
+    from ..descriptions.matching import Match, match_to_file, say, short_prompt, specificity
+    from ..encoders.find import encoder as find
+    from .terminal import Terminal
+
+    terminal = Terminal(quiet)
+    samples, texts = load_samples(data), Descriptions.read(descriptions)
+    desk = None if writer is None else desk_of(writer_of(writer, base_url, key_variable, per_minute, structured=False))
+    if dry_run:
+        prompts = [short_prompt(t) for c in texts.limited_to(samples.classes).texts.values() for t in c]
+        if desk is None:
+            print("nobody is asked: no --writer was named")
+        else:
+            estimate = desk.estimate(prompts)
+            print(json.dumps(vars(estimate)) if as_json else told(estimate, price_in, price_out))
+        return
+    for note in samples.notes:
+        terminal.note(note)
+    made = match_to_file(
+        output, find(encoder, engine=engine), samples, texts, Match(top), desk=desk, store=open_store(store)
+    )
+    written: list[Caption] = []
+    for found in terminal.track(made, "Matching", len(samples)):
+        if isinstance(found, Caption):
+            written.append(found)
+        else:
+            terminal.failed(found)
+    how_specific = specificity(written)
+    if as_json:
+        print(json.dumps({"file": str(output), "written": len(written), **how_specific}, ensure_ascii=False))
+    else:
+        print(f"{output}: {len(written)} pictures with texts. {say(how_specific)}.")
+    raise typer.Exit(terminal.exit_code(len(written)))

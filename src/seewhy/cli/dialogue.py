@@ -1,0 +1,50 @@
+"""``seewhy dialogue``: two perceivers talk about a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Json
+
+EXAMPLES = """
+Examples:\n
+  seewhy dialogue mine yours digit.png -o dialogue.html\n
+  seewhy dialogue mine yours digit.png --turns 100 --json
+"""
+
+
+def dialogue(
+    first: Annotated[
+        Path, typer.Argument(help="A saved perceiver: seewhy fit DATA --method perceptual.", show_default=False)
+    ],
+    second: Annotated[Path, typer.Argument(help="Another one.", show_default=False)],
+    picture: Annotated[str, typer.Argument(help="What they talk about.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write a page (.html) or .json.", show_default=False)
+    ] = None,
+    turns: Annotated[int, typer.Option(min=2, help="Turns of each.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Let two perceivers observe, in turn, what the other has just seen."""
+    from ..classifiers.saving import load
+    from ..page import check_ending
+    from ..studies.dialogue import talk
+
+    if output is not None:
+        check_ending(output)
+    found = talk(load(first), load(second), picture, turns)
+    if output is not None:
+        found.save(output)
+    if as_json:
+        print(json.dumps(found.data, ensure_ascii=False))
+        return
+    print(found.sentence)
+    for name in ("first", "second"):
+        near = found.data[name]["nearest"]
+        print(f"the {name} sees {found.data[name]['label']}; nearest memorised: {near['image']} ({near['label']})")
+    if output is not None:
+        print(f"page: {output}")

@@ -1,0 +1,191 @@
+"""``seewhy study description-semantics`` and ``edit-words``: what words are worth, and what changing them does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import DescriptionFile, EncoderName, EngineName, Json, Labels, Model, Quiet, Store, open_store, resolve
+from .terminal import Terminal
+
+if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
+    from ..data import Samples
+    from ..descriptions.base import Descriptions
+
+SEMANTICS_EXAMPLES = """
+Examples:\n\n
+  seewhy study description-semantics photos/ --labels birds.json\n\n
+  seewhy study description-semantics photos/ -m birds -o study\n\n
+  seewhy study description-semantics photos/ --labels birds.json --encoder open_clip:ViT-B-32/openai --json
+"""
+EDIT_EXAMPLES = """
+Examples:\n\n
+  seewhy study edit-words photos/ --labels birds.json --remove "red beak"\n\n
+  seewhy study edit-words photos.csv -m birds --replace "red=orange" --group country\n\n
+  seewhy study edit-words photos/ --labels birds.json --remove "on a branch" --class robin -o edited
+"""
+Labelled = Annotated[
+    Path, typer.Argument(help="Labelled pictures: a folder with one folder a class, or a table.", show_default=False)
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the report and what it is made from.")]
+ImageColumn = Annotated[str, typer.Option(help="A table's column of file names.")]
+LabelColumn = Annotated[str, typer.Option(help="A table's column of classes.")]
+
+
+def description_semantics(
+    data: Labelled,
+    model: Model = None,
+    labels: Labels = None,
+    descriptions: DescriptionFile = None,
+    encoder: EncoderName = "lite0",
+    engine: EngineName = "auto",
+    output: Output = Path("study"),
+    n_noise: Annotated[int, typer.Option(min=2, help="Draws of every control.")] = 7,
+    k: Annotated[int, typer.Option(min=2, help="Classes in question, where descriptions are chosen.")] = 3,
+    m: Annotated[int, typer.Option(min=1, help="Descriptions chosen for each.")] = 5,
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
+    seed: Annotated[int, typer.Option(help="Of halves, draws and resampling.")] = 0,
+    as_json: Json = False,
+    store: Store = None,
+    quiet: Quiet = False,
+) -> None:
+    """Do these words help: by what they say, or only by being several? Stopped, it goes on where it was."""
+    from ..data import load_samples
+    from ..studies.description_semantics import DescriptionSemanticsStudy
+
+    terminal = Terminal(quiet)
+    kept = open_store(store)
+    classifier = resolve(model, labels, encoder, engine, descriptions, kept)
+    samples = load_samples(data, image=image_column, label=label_column)
+    study = DescriptionSemanticsStudy(n_noise, k, m, seed)
+    found = study.run(classifier.encoder, described_by(classifier), samples, output, store=kept, listener=terminal)
+    found.save(output / "description-semantics.json")
+    page = found.save(output / "description-semantics.html")
+    if as_json:
+        print(json.dumps({**found.data, "report": str(page)}, ensure_ascii=False))
+    else:
+        _print_arms(found.data)
+        print(f"* the interval of the difference leaves out 0\n{found.sentence}\nreport: {page}")
+    raise typer.Exit(terminal.exit_code(found.data["n"]))
+
+
+def described_by(classifier: Classifier) -> Descriptions:
+    """A classifier's descriptions, as people wrote them.
+
+    Raises:
+        DataError: it has none, or none that describe.
+    """
+    from ..classifiers.rewording import texts_of
+    from ..descriptions.base import Descriptions
+    from ..errors import DataError
+
+    if classifier.words is None or classifier.recipe in ("zero_shot", "pretrained"):
+        raise DataError(
+            "This classifier has no descriptions of its classes. Give some: --labels classes.json, or a model with "
+            "--descriptions FILE."
+        )
+    return Descriptions.of(texts_of(classifier.words))
+
+
+def _print_arms(data: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("arm", "", "right", "interval", "less names", "less descriptions"):
+        shown.add_column(column, justify="left" if column in ("arm", "") else "right")
+    for arm in data["arms"]:
+        low, high = arm["interval"]
+        cells = [_difference(arm.get(key)) for key in ("less_names", "less_descriptions")]
+        shown.add_row(arm["name"], arm["group"], f"{arm['value']:.1%}", f"{low:.1%} to {high:.1%}", *cells)
+    Console(soft_wrap=True).print(shown)
+
+
+def _difference(found: dict[str, Any] | None) -> str:
+    return "" if found is None else f"{found['value'] * 100:+.1f}{' *' if found['real'] else '  '}"
+
+
+def edit_words(
+    data: Labelled,
+    model: Model = None,
+    labels: Labels = None,
+    descriptions: DescriptionFile = None,
+    encoder: EncoderName = "lite0",
+    engine: EngineName = "auto",
+    remove: Annotated[
+        list[str] | None,
+        typer.Option("--remove", help="Take out every description that has this phrase.", show_default=False),
+    ] = None,
+    replace: Annotated[
+        list[str] | None,
+        typer.Option("--replace", help="OLD=NEW: say NEW where a description says OLD.", show_default=False),
+    ] = None,
+    of_class: Annotated[
+        str | None, typer.Option("--class", help="Only descriptions of this class.", show_default=False)
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="A table's column whose values are compared.", show_default=False)
+    ] = None,
+    output: Output = Path("study"),
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
+    as_json: Json = False,
+    store: Store = None,
+    quiet: Quiet = False,
+) -> None:
+    """Take words out or say them otherwise: what changes, for whom, on which pictures?"""
+    from ..data import load_samples
+    from ..descriptions.edits import Edit
+    from ..errors import DataError
+    from ..studies.edit_words import EditWordsStudy
+
+    terminal = Terminal(quiet)
+    kept = open_store(store)
+    study = EditWordsStudy(Edit(tuple(remove or ()), tuple(map(_old_new, replace or ())), of_class))
+    classifier = resolve(model, labels, encoder, engine, descriptions, kept)
+    samples = load_samples(data, image=image_column, label=label_column, text=group or "text")
+    if group is not None and not any(s.text for s in samples.items):
+        raise DataError(f"{data} has no column {group!r}. A table with that column was expected. Name one it has.")
+    if group is None:
+        samples = _without_groups(samples)
+    found = study.run(classifier, samples, store=kept, listener=terminal)
+    _make(output)
+    found.save(output / "edit-words.json")
+    page = found.save(output / "edit-words.html")
+    if as_json:
+        print(json.dumps({**found.data, "report": str(page)}, ensure_ascii=False))
+    else:
+        for change in found.data["changes"][:20]:
+            print(f"{change['label']}: {change['before']} → {change['after'] or 'taken out'}")
+        print(f"{found.sentence}\nreport: {page}")
+    raise typer.Exit(terminal.exit_code(found.data["n"]))
+
+
+def _make(folder: Path) -> None:
+    from ..errors import DataError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be made: {error}. Give another with -o.") from error
+
+
+def _old_new(text: str) -> tuple[str, str]:
+    from ..errors import InputError
+
+    old, sign, new = text.partition("=")
+    if not sign:
+        raise InputError(f"{text!r} was given. Two phrases with = between were expected, like --replace red=orange.")
+    return old.strip(), new.strip()
+
+
+def _without_groups(samples: Samples) -> Samples:
+    """A table's texts are no groups."""
+    from dataclasses import replace
+
+    return replace(samples, items=tuple(replace(s, text=None) for s in samples.items))

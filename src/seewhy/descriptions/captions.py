@@ -1,0 +1,156 @@
+"""Texts of single pictures, as a file: one JSON object a line, found by the picture's own bytes, never by its place."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+
+FORM = '{"image": "a.jpg", "digest": "…", "texts": ["…", …]}'
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What is said about one picture.
+
+    Attributes:
+        image: file name, as it was listed.
+        digest: SHA-256 of the file's bytes; empty where the file of captions has none.
+        texts: at least one, the one that fits best first.
+        label: class, where it is known.
+        scores: how well each text fits among those it was chosen from, 0…1; empty where nothing was chosen.
+        model: who wrote or chose the texts.
+        prompt: what was asked, where a model was asked.
+    """
+
+    image: str
+    digest: str
+    texts: tuple[str, ...]
+    label: str | None = None
+    scores: tuple[float, ...] = ()
+    model: str = ""
+    prompt: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what is empty."""
+        found = {**vars(self), "texts": list(self.texts), "scores": [round(s, 6) for s in self.scores]}
+        return {name: value for name, value in found.items() if value not in (None, "", [])}
+
+    def line(self) -> bytes:
+        """As one line of a file; escaped where a file name is not Unicode."""
+        try:
+            return json.dumps(self.to_json(), ensure_ascii=False).encode() + b"\n"
+        except UnicodeEncodeError:
+            return json.dumps(self.to_json()).encode() + b"\n"
+
+
+def read_captions(path: str | Path) -> tuple[Caption, ...]:
+    """Read a ``.jsonl``; ``text`` may stand for ``texts``.
+
+    Raises:
+        DataError: it cannot be read, or a line holds no texts or nothing that names a picture.
+    """
+    try:
+        lines = Path(path).read_text("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}. Write one object a line: {FORM}.") from error
+    found = tuple(_caption(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip())
+    if not found:
+        raise DataError(f"{path} holds no texts. One object a line was expected: {FORM}. Write some.")
+    return found
+
+
+def _caption(line: str, where: str) -> Caption:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}, is not JSON: {error.msg}. Write one object a line: {FORM}.") from error
+    texts = row.get("texts", row.get("text")) if isinstance(row, dict) else None
+    texts = [texts] if isinstance(texts, str) else texts
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+        raise DataError(f"{where}, holds no texts. A list of texts was expected: {FORM}. Write some, or drop the line.")
+    if not (row.get("digest") or row.get("image")):
+        raise DataError(f"{where}, names no picture. A digest or an image was expected: {FORM}. Add one.")
+    texts_of_it, scores = tuple(t.strip() for t in texts), row.get("scores", ())
+    if scores and len(scores) != len(texts):
+        raise DataError(
+            f"{where}, has {len(scores)} scores for {len(texts)} texts. One a text was expected. Correct it."
+        )
+    names = {name: str(row.get(name) or "") for name in ("image", "digest", "model", "prompt")}
+    return Caption(texts=texts_of_it, label=row.get("label"), scores=tuple(map(float, scores)), **names)
+
+
+def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequence[str]) -> tuple[Caption, ...]:
+    """The captions of these pictures, in their order, one to one.
+
+    A caption with a digest is found by it; one without by its file name, which must then be no other picture's.
+
+    Args:
+        captions: of these pictures, and maybe of others.
+        digests: of the pictures' bytes.
+        names: of the pictures.
+
+    Raises:
+        DataError: a picture has no caption, or two that differ; names the first.
+    """
+    by_digest = _index((c for c in captions if c.digest), lambda c: c.digest)
+    by_name = _index((c for c in captions if not c.digest), lambda c: Path(c.image).name)
+    files = Counter(Path(name).name for name in names)
+    found, missing = [], []
+    for digest, name in zip(digests, names, strict=True):
+        caption = by_digest.get(digest)
+        if caption is None and (caption := by_name.get(Path(name).name)) is not None and files[Path(name).name] > 1:
+            raise DataError(
+                f"{files[Path(name).name]} pictures are called {Path(name).name}, and its texts have no digest. One "
+                'picture was expected. Write "digest", the SHA-256 of the file, into each line.'
+            )
+        missing += [name] if caption is None else []
+        found += [] if caption is None else [caption]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(names)} pictures have no text, the first {missing[0]!r}. A text for each picture "
+            "that is trained on was expected, found by the file's digest or name. Write them, or leave those out."
+        )
+    return tuple(found)
+
+
+def _index(captions: Iterable[Caption], key: Callable[[Caption], str]) -> Mapping[str, Caption]:
+    found: dict[str, Caption] = {}
+    for caption in captions:
+        known = found.setdefault(key(caption), caption)
+        if known.texts != caption.texts:
+            raise DataError(
+                f"{caption.image or caption.digest!r} has two lines with different texts. One line a picture was "
+                "expected. Put its texts into one list."
+            )
+    return found
+
+
+def resume_rows(part: Path, seal: str) -> tuple[Caption, ...]:
+    """The whole lines that a stopped run left; a new, empty file where there are none or they are of another run.
+
+    Args:
+        part: the unfinished file: the seal on its first line, a caption on each further one, maybe half of the last.
+        seal: says what is being written.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    head = json.dumps({"seal": seal}).encode() + b"\n"
+    try:
+        data = part.read_bytes() if part.exists() else b""
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole.startswith(head):
+            lines = whole[len(head) :].decode().split("\n")[:-1]
+            found = tuple(_caption(line, f"{part}, line {number}") for number, line in enumerate(lines, 2))
+        else:
+            whole, found = head, ()
+        part.write_bytes(whole)
+    except OSError as error:
+        raise DataError(f"{part} could not be written: {error}. Free some space or give another place.") from error
+    return found

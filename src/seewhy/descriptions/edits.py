@@ -1,0 +1,101 @@
+"""Changes of words as people ask for them: take a description out, say it otherwise."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from ..errors import DataError, InputError
+from .base import Descriptions
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happened to one description.
+
+    Attributes:
+        label: its class.
+        before: as it was.
+        after: as it is now; ``None`` when it was taken out.
+    """
+
+    label: str
+    before: str
+    after: str | None
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What to take out and what to say otherwise, in that order.
+
+    Args:
+        remove: every description that has one of these phrases goes; in any case, whole words.
+        replace: pairs of a phrase and what takes its place inside descriptions.
+        label: only descriptions of this class; left out, of all.
+    """
+
+    remove: tuple[str, ...] = ()
+    replace: tuple[tuple[str, str], ...] = ()
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.remove and not self.replace:
+            raise InputError("No change was asked for. A phrase was expected: --remove PHRASE or --replace OLD=NEW.")
+        if not all(p.strip() for p in (*self.remove, *(old for old, _ in self.replace))):
+            raise InputError("An empty phrase was given. Words of a description were expected. Write some of them.")
+
+    def __call__(self, descriptions: Descriptions) -> tuple[Descriptions, list[Change]]:
+        """The changed descriptions and every change.
+
+        Raises:
+            DataError: a phrase is in no description, there is no such class, or a class would be left without any.
+        """
+        if self.label is not None and self.label not in descriptions.texts:
+            descriptions.limited_to([self.label])
+        unused = {*self.remove, *(old for old, _ in self.replace)}
+        changes: list[Change] = []
+        texts: dict[str, tuple[str, ...]] = {}
+        for label, lines in descriptions.texts.items():
+            kept: list[str] = []
+            for text in lines:
+                after = self._after(text, unused) if self.label in (None, label) else text
+                kept += [] if after is None else [after]
+                if after != text:
+                    changes.append(Change(label, text, after))
+            if not kept:
+                raise DataError(
+                    f"{label!r} would be left without descriptions. At least one was expected. Replace the phrase "
+                    "instead, or write another description first."
+                )
+            texts[label] = tuple(dict.fromkeys(kept))
+        if unused:
+            raise DataError(_not_found(sorted(unused)[0], descriptions))
+        return Descriptions(texts), changes
+
+    def _after(self, text: str, unused: set[str]) -> str | None:
+        for phrase in self.remove:
+            if _pattern(phrase).search(text):
+                unused.discard(phrase)
+                return None
+        for old, new in self.replace:
+            said = _pattern(old).sub(lambda _, new=new: new, text)  # type: ignore[misc]
+            if said != text:
+                unused.discard(old)
+            text = said.strip()
+        return text or None
+
+
+def _pattern(phrase: str) -> re.Pattern[str]:
+    """The phrase in any case, with any blanks, not inside longer words."""
+    words = r"\s+".join(map(re.escape, phrase.split()))
+    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
+
+
+def _not_found(phrase: str, descriptions: Descriptions) -> str:
+    texts = [t for lines in descriptions.texts.values() for t in lines]
+    near = difflib.get_close_matches(phrase, texts, n=1, cutoff=0.3) or texts[:1]
+    return (
+        f"No description has {phrase!r}. A phrase of one was expected, in any case and whole words. The nearest is "
+        f"{near[0]!r}."
+    )

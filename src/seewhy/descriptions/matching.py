@@ -1,0 +1,238 @@
+"""GIST's matching (Lewis et al. 2023, arXiv 2307.11315): each picture gets those of its class's texts that fit it best.
+
+A text is never taken from another class, so the label stays right whatever the encoder thinks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..data import Sample, Samples
+from ..encoders.base import Encoder
+from ..errors import DataError, InputError
+from ..features import Seen, encode_texts, see
+from ..files import write_atomic
+from ..store import FeatureStore
+from ..types import Failure
+from .base import Descriptions
+from .captions import Caption, resume_rows
+from .llm import Desk, Prompt
+
+
+@dataclass(frozen=True)
+class Match:
+    """How texts are chosen.
+
+    Attributes:
+        top: texts a picture, at most; the authors' 5.
+        scale: of the cosines before the softmax over the class's texts; the authors' 100.
+    """
+
+    top: int = 5
+    scale: float = 100.0
+
+    def __post_init__(self) -> None:
+        if self.top < 1 or self.scale <= 0:
+            raise InputError(
+                f"Matching was given top={self.top}, scale={self.scale:g}. Numbers above zero were expected. "
+                "Change them."
+            )
+
+    def of(self, joint: Float[Tensor, " d"], vectors: Float[Tensor, "n d"]) -> tuple[list[int], list[float]]:
+        """Positions of the texts that fit best, best first, and the probability of each among all of them.
+
+        Args:
+            joint: the picture in the space of the texts, of unit length.
+            vectors: the texts of its class, of unit length.
+
+        Example:
+            >>> order, scores = Match(top=1, scale=1.0).of(torch.tensor([0.0, 1.0]), torch.eye(2))
+            >>> order, round(scores[0], 4)  # 1 / (1 + exp(-1))
+            ([1], 0.7311)
+        """
+        fit = (self.scale * vectors @ joint).softmax(0)
+        values, order = fit.sort(descending=True, stable=True)
+        return order[: self.top].tolist(), values[: self.top].tolist()
+
+
+class Matcher:
+    """Texts of classes, encoded once.
+
+    Args:
+        encoder: whose two halves decide what fits.
+        descriptions: texts of every class that is matched.
+        how: how many, and how sharply.
+        store: where encoded sentences are kept.
+    """
+
+    def __init__(
+        self, encoder: Encoder, descriptions: Descriptions, how: Match, store: FeatureStore | None = None
+    ) -> None:
+        self.encoder = encoder
+        self.texts = descriptions.texts
+        self.how = how
+        flat = [text for texts in self.texts.values() for text in texts]
+        parts = encode_texts(encoder, flat, store).split([len(texts) for texts in self.texts.values()])
+        self.vectors = dict(zip(self.texts, parts, strict=True))
+
+    def match(self, sample: Sample, seen: Seen) -> Caption:
+        """The texts of one picture, from its own crop."""
+        with torch.no_grad():
+            joint = normalize(self.encoder.text.project(seen.pooled[:1]), dim=1)[0]
+        order, scores = self.how.of(joint, self.vectors[sample.label])
+        texts = tuple(self.texts[sample.label][i] for i in order)
+        return Caption(str(sample.image), seen.digest, texts, sample.label, tuple(scores), self.encoder.name)
+
+
+def match_pictures(
+    encoder: Encoder,
+    samples: Samples,
+    descriptions: Descriptions,
+    how: Match | None = None,
+    *,
+    store: FeatureStore | None = None,
+) -> Iterator[Caption | Failure]:
+    """The texts of each picture, as a stream in order; one that cannot be read becomes a failure.
+
+    Raises:
+        DataError: a class has no texts.
+        ModelError: the encoder has no text half.
+    """
+    matcher = Matcher(encoder, descriptions.limited_to(samples.classes), how or Match(), store)
+    for sample, seen in zip(samples.items, see(encoder, [s.image for s in samples.items], store=store), strict=True):
+        yield seen if isinstance(seen, Failure) else matcher.match(sample, seen)
+
+
+def short_prompt(text: str) -> Prompt:
+    """Asks for the traits alone: what GIST's third step does; the authors' own wording is not public."""
+    system = (
+        "You shorten a description of what a thing looks like to a comma-separated list of its visible traits, at most "
+        "20 words. You add nothing, name nothing that is not in the text, and answer with the list alone."
+    )
+    return Prompt(text, system, max_tokens=60)
+
+
+def read_short(answer: str) -> str:
+    """A list of traits, on one line.
+
+    Raises:
+        ValueError: it is empty, or longer than 60 words.
+
+    Example:
+        >>> read_short(" red beak,\\n black cap. ")
+        'red beak, black cap'
+    """
+    text = " ".join(answer.split()).strip(" .\"'")
+    if not 1 <= len(text.split()) <= 60:
+        raise ValueError(f"it has {len(text.split())} words, and 1 to 60 were expected")
+    return text
+
+
+def shortened(caption: Caption, desk: Desk) -> Caption:
+    """The same with every text shortened; a text is asked about once, whoever it belongs to.
+
+    Raises:
+        WriterError: the writer fails on one of them; the long text is never put in its place.
+    """
+    texts = tuple(desk.ask(short_prompt(text), read_short) for text in caption.texts)
+    return replace(caption, texts=texts, model=f"{caption.model}, shortened by {desk.writer.model}")
+
+
+def specificity(captions: Iterable[Caption]) -> dict[str, float]:
+    """How much the texts say about the picture rather than about its class.
+
+    Returns:
+        Means over classes: ``distinct``, texts that are the best of some picture; ``commonest``, part of the pictures
+        that have the class's commonest best text, where 1 is a text for the class; ``entropy``, of that choice in
+        bits, where 0 is a text for the class; and ``n_pictures`` and ``n_classes``.
+
+    Raises:
+        DataError: there are none.
+
+    Example:
+        >>> two = [Caption("", "", (text,), "wren") for text in ("a", "b", "a", "b")]
+        >>> specificity(two)["commonest"], specificity(two)["entropy"]
+        (0.5, 1.0)
+    """
+    best: dict[str | None, Counter[str]] = defaultdict(Counter)
+    for caption in captions:
+        best[caption.label][caption.texts[0]] += 1
+    if not best:
+        raise DataError("No picture has a text. At least one was expected. Match some first.")
+    shares = [[n / sum(counts.values()) for n in counts.values()] for counts in best.values()]
+    found = {
+        "distinct": sum(map(len, shares)) / len(shares),
+        "commonest": sum(map(max, shares)) / len(shares),
+        "entropy": sum(-sum(p * math.log2(p) for p in part) for part in shares) / len(shares),
+    }
+    rounded = {name: round(value, 4) for name, value in found.items()}
+    return {**rounded, "n_pictures": sum(sum(c.values()) for c in best.values()), "n_classes": len(best)}
+
+
+def say(found: Mapping[str, float]) -> str:
+    """:func:`specificity` in a sentence."""
+    return (
+        f"{found['distinct']:.1f} different best texts a class; the commonest is that of {found['commonest']:.0%} of a "
+        f"class's pictures; {found['entropy']:.1f} bits (0: one text for the whole class)"
+    )
+
+
+def match_to_file(
+    path: Path,
+    encoder: Encoder,
+    samples: Samples,
+    descriptions: Descriptions,
+    how: Match | None = None,
+    *,
+    desk: Desk | None = None,
+    store: FeatureStore | None = None,
+) -> Iterator[Caption | Failure]:
+    """:func:`match_pictures`, written line by line as it comes; the file takes its name when the last line is there.
+
+    A run that was stopped is gone on from, where it matched the same texts by the same encoder.
+
+    Args:
+        path: of the finished file, a ``.jsonl``.
+        encoder: which decides.
+        samples: pictures with classes.
+        descriptions: texts of each class.
+        how: how texts are chosen.
+        desk: who shortens them; left out, they stay as they are.
+        store: where looks are kept.
+
+    Raises:
+        DataError: a class has no texts, or the file cannot be written.
+        WriterError: the writer fails; what was written before is gone on from.
+    """
+    how = how or Match()
+    part = path.with_name(f".{path.name}.part")
+    texts = descriptions.limited_to(samples.classes)
+    writer = None if desk is None else desk.writer.model
+    seal = json.dumps([encoder.fingerprint, encoder.text.fingerprint, list(texts.texts.items()), vars(how), writer])
+    known = resume_rows(part, hashlib.sha256(seal.encode("utf-8", "surrogatepass")).hexdigest())
+    yield from known
+    done = {(c.image, c.label) for c in known}
+    left = tuple(s for s in samples.items if (str(s.image), s.label) not in done)
+    try:
+        with open(part, "ab") as file:
+            for found in match_pictures(encoder, replace(samples, items=left), texts, how, store=store):
+                if isinstance(found, Caption):
+                    found = found if desk is None else shortened(found, desk)
+                    file.write(found.line())
+                    file.flush()
+                yield found
+    except OSError as error:
+        raise DataError(f"{path} could not be written: {error}. Free some space or give another place.") from error
+    write_atomic(path, part.read_bytes().partition(b"\n")[2])
+    part.unlink()

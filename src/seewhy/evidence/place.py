@@ -1,0 +1,114 @@
+"""What one place of a picture looks like, for pages on which a reader points at the heat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..attributions.shares import cell_evidence, shares
+from ..classifiers.head import Target
+from ..encoders.base import Look
+from ..errors import InputError
+from ..features import Seen
+from ..prototypes.bank import Patches, cell_box
+from ..prototypes.base import Group, Prototypes, Query
+from ..prototypes.find import find_prototypes
+from ..types import FractionBox
+
+if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
+
+
+@dataclass(frozen=True)
+class Resembled:
+    """One patch of the user's pictures that a place resembles.
+
+    Attributes:
+        image: file name.
+        label: its class.
+        similarity: of the place and the patch, -1…1; with channels, the part of the channel's own peak on this picture
+            that it has here, 0…1.
+        channel: what the two have in common, for methods with channels.
+        patch: thumbnail, uint8 ``(h, w, 3)``.
+    """
+
+    image: str
+    label: str
+    similarity: float
+    channel: int | None
+    patch: np.ndarray
+
+
+@dataclass(frozen=True)
+class Place:
+    """One cell of the feature map.
+
+    Attributes:
+        box: of the cell, on the view, as fractions.
+        share: its part of what speaks for the class, 0…1.
+        resembled: what it looks like, the nearest first; empty without pictures of the user.
+    """
+
+    box: FractionBox
+    share: float
+    resembled: tuple[Resembled, ...]
+
+
+def like_place(
+    classifier: Classifier, seen: Seen, cell: tuple[int, int], target: int, against: int | None = None
+) -> Place:
+    """Which prototypes a place belongs to, by the method the card itself uses.
+
+    Nearest patches are searched for this very cell. Methods that start from channels or prototypes answer with those
+    they show for the whole picture, by how strong each is here relative to its peak on this picture.
+
+    Raises:
+        InputError: the cell is not on the map.
+    """
+    if seen.features is None:
+        raise TypeError("features were wished for")
+    look = Look(seen.features[None], seen.pooled[:1])
+    goal = Target(torch.tensor([target]), None if against is None else torch.tensor([against]))
+    share = shares(cell_evidence(classifier, look, goal))[0]
+    if not (0 <= cell[0] < share.shape[0] and 0 <= cell[1] < share.shape[1]):
+        raise InputError(
+            f"Row {cell[0]}, column {cell[1]} is not on the map, which has {share.shape[0]} rows and "
+            f"{share.shape[1]} columns. Count from 0."
+        )
+    box = cell_box(cell, (share.shape[0], share.shape[1]))
+    found = find_prototypes(classifier)
+    if found is None:
+        return Place(box, float(share[cell]), ())
+    method, bank = found
+    groups = method(classifier, bank, Query(look, goal, [cell], seen.digest))
+    rows = _here(method, bank, groups, cell, classifier, look) if groups and groups[0].channel is not None else groups
+    resembled = tuple(
+        Resembled(
+            bank.pictures[int(bank.owner[match.patch])].name,
+            classifier.classes[int(bank.labels[match.patch])],
+            match.similarity if group.channel is None else group.share,
+            group.channel,
+            bank.thumbnail(match.patch),
+        )
+        for group in rows
+        for match in (group.matches if group.channel is None else group.matches[:1])
+    )
+    return Place(box, float(share[cell]), resembled)
+
+
+def _here(
+    method: Prototypes, bank: Patches, groups: list[Group], cell: tuple[int, int], classifier: Classifier, look: Look
+) -> list[Group]:
+    """Channels with a prototype, their share replaced by how strong they are in this cell, the strongest first."""
+    shown = [g for g in groups if g.matches]
+    if not shown:
+        return []
+    which = torch.tensor([g.matches[0].patch for g in shown])
+    activity = method.activation(classifier, bank, look, which)[0]
+    peak = activity.amax((1, 2)).clamp(min=1e-12)
+    strength = (activity[:, cell[0], cell[1]] / peak).clamp(min=0).tolist()
+    ranked = sorted(zip(strength, shown, strict=True), key=lambda pair: -pair[0])
+    return [Group(g.cell, s, g.matches, g.channel, g.contribution) for s, g in ranked if s > 0]

@@ -1,0 +1,312 @@
+"""Do descriptions help, and by what they say or only by being several? Arms with and without names, with intervals."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..classifiers.head import Projected
+from ..data import Samples
+from ..descriptions.base import Descriptions
+from ..descriptions.controls import CONTROLS, flaws, own_noise, randomly_assigned, swapped, without_names
+from ..descriptions.discriminative import WEIGHTS, Selector
+from ..encoders.base import Encoder
+from ..errors import DataError
+from ..features import Seen, see
+from ..listener import Listener
+from ..page import Page
+from ..store import FeatureStore
+from ..types import Failure
+from .bootstrap import Paired, paired
+from .progress import Progress
+from .semantics_arms import Arms, Right
+
+PROGRESS = "progress.jsonl"
+MEANINGLESS = ("swapped", "shared noise", "own noise")
+"""Controls that say nothing true of the class; scrambled words still do, one by one."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to decide.
+
+    Attributes:
+        name: for tables.
+        group: ``"with names"``, ``"without names"`` or ``"chosen"``.
+        seeds: draws it is averaged over; none for what is not drawn.
+        decide: seed → who is right.
+    """
+
+    name: str
+    group: str
+    seeds: int
+    decide: Callable[[int], Right]
+
+
+@dataclass(frozen=True)
+class SemanticsFindings(Page):
+    """What the study found; ``data`` is the documented JSON (docs/json.md)."""
+
+    @property
+    def sentence(self) -> str:
+        return str(self.data["sentence"])
+
+    def value(self, name: str, group: str = "with names") -> float:
+        """Accuracy of an arm.
+
+        Raises:
+            KeyError: there is none of that name in the group.
+        """
+        for arm in self.data["arms"]:
+            if (arm["name"], arm["group"]) == (name, group):
+                return float(arm["value"])
+        raise KeyError(f"{name}, {group}")
+
+    def to_html(self) -> str:
+        from ..card.description_semantics import render_semantics
+
+        return render_semantics(self.data)
+
+
+@dataclass(frozen=True)
+class DescriptionSemanticsStudy:
+    """Names, descriptions and controls on the same pictures, resampled in pairs.
+
+    - *With names*: every arm says its texts with the class's name in the same sentence (mean of cosines); controls
+      have as many texts a class as the descriptions (WaffleCLIP, Roth et al. 2023, arXiv:2306.07282).
+    - *Without names*: the texts alone, the class's name taken out, then ``w · name + texts`` with ``w`` swept as Ma et
+      al. 2024 (arXiv:2412.11917) do. ``w`` is chosen on one half of the pictures for the other; the best ``w`` on the
+      pictures themselves, which their table takes, is reported as the oracle.
+    - *Chosen*: descriptions chosen on labelled pictures (:class:`~seewhy.descriptions.discriminative.Selector`), by
+      halves; beside them the nearest class mean of the same labelled pictures, and how often the class is in question.
+
+    Args:
+        n_noise: draws of every control.
+        k: classes in question, where descriptions are chosen.
+        m: descriptions chosen for each.
+        seed: of halves, draws and resampling.
+        n_draws: resampled sets of pictures.
+        level: of the intervals.
+    """
+
+    n_noise: int = 7
+    k: int = 3
+    m: int = 5
+    seed: int = 0
+    n_draws: int = 2000
+    level: float = 0.95
+
+    def run(
+        self,
+        encoder: Encoder,
+        descriptions: Descriptions,
+        samples: Samples,
+        output: str | Path | None = None,
+        *,
+        store: FeatureStore | None = None,
+        listener: Listener | None = None,
+    ) -> SemanticsFindings:
+        """Decide by every arm, and say what follows. Stopped, it goes on where it was.
+
+        Args:
+            encoder: with a text half.
+            descriptions: of the classes; all of them are in the running, whether they have pictures or not.
+            samples: labelled pictures.
+            output: folder of ``progress.jsonl``; left out, nothing is noted.
+            store: where looks and sentences are kept.
+            listener: hears of progress and failures.
+
+        Raises:
+            DataError: no label is described, or no picture can be read.
+            ModelError: the encoder has no text half.
+        """
+        listener = listener or Listener()
+        seen, labels, digests = _seen(encoder, descriptions, samples, store, listener)
+        arms = Arms(encoder, tuple(descriptions.texts), seen, labels, Selector(self.m), self.k, self.seed, store)
+        made = list(self._arms(arms, descriptions, listener))
+        base = [encoder.fingerprint, {c: list(t) for c, t in descriptions.texts.items()}, digests, labels.tolist()]
+        found = self._measured(
+            made, hashlib.sha256(json.dumps([base, vars(self)]).encode()).hexdigest(), output, listener
+        )
+        tables = torch.stack([torch.stack([r.hits.double() for r in rights]).mean(0) for rights in found], 1)
+        resampled = paired(
+            tables[..., None], lambda means: means[..., 0], n_draws=self.n_draws, level=self.level, seed=self.seed
+        )
+        rows = [_row(i, arm, rights, resampled, made) for i, (arm, rights) in enumerate(zip(made, found, strict=True))]
+        chance = 1 / len(descriptions.texts)
+        curves = {f"{a.name}, {a.group}": _curve(r) for a, r in zip(made, found, strict=True) if r[0].curve}
+        return SemanticsFindings(
+            {
+                "study": "description-semantics",
+                "sentence": verdict(made, resampled, chance),
+                "n": len(labels),
+                "n_classes": len(descriptions.texts),
+                "n_texts": sum(map(len, descriptions.texts.values())),
+                "chance": round(chance, 4),
+                "arms": rows,
+                "curves": {"weights": list(WEIGHTS), "arms": curves},
+                "flaws": flaws(descriptions),
+                "model": {"encoder": encoder.name, "fingerprint": encoder.fingerprint[:12]},
+                "settings": vars(self),
+                "notes": list(listener.notes),
+                "failures": [f.to_json() for f in listener.failures],
+            }
+        )
+
+    def _arms(self, arms: Arms, descriptions: Descriptions, listener: Listener) -> Iterator[Arm]:
+        n, bare = self.n_noise, without_names(descriptions)[0]
+        yield Arm("names", "with names", 0, lambda _: arms.names())
+        if arms.encoder.text.templates != ("{}",):
+            yield Arm("templates", "with names", 0, lambda _: arms.templates())
+        yield Arm("descriptions", "with names", 0, lambda _: arms.with_names(descriptions))
+        for name, control in CONTROLS.items():
+            yield Arm(name, "with names", n, partial(_drawn, arms.with_names, control, descriptions))
+        free = {"swapped": swapped, "randomly assigned": randomly_assigned, "own noise": own_noise}
+        yield Arm("descriptions alone", "without names", 0, lambda _: arms.alone(bare))
+        yield Arm("swapped alone", "without names", n, partial(_drawn, arms.alone, swapped, bare))
+        yield Arm("descriptions", "without names", 0, lambda _: arms.weighed(bare))
+        for name, control in free.items():
+            yield Arm(name, "without names", n, partial(_drawn, arms.weighed, control, bare))
+        if not arms.can_select:
+            listener.note("Choosing descriptions was left out: every described class needs four pictures for it")
+            return
+        yield Arm("descriptions", "chosen", 0, lambda _: arms.selected(bare))
+        yield Arm("own noise", "chosen", n, partial(_drawn, arms.selected, own_noise, bare))
+        yield Arm("descriptions with names", "chosen", 0, lambda _: arms.selected_with_names(bare))
+        yield Arm("nearest class mean", "chosen", 0, lambda _: arms.few_shot())
+        yield Arm("class in question", "chosen", 0, lambda _: arms.ceiling())
+
+    def _measured(self, arms: list[Arm], base: str, output: str | Path | None, listener: Listener) -> list[list[Right]]:
+        """Every arm with every seed; what an earlier run noted is not decided again."""
+        todo = [(i, seed) for i, arm in enumerate(arms) for seed in range(max(1, arm.seeds))]
+        found: list[list[Right]] = [[] for _ in arms]
+        if output is None:
+            for i, seed in listener.track(todo, "Deciding", len(todo)):
+                found[i].append(arms[i].decide(self.seed + seed))
+            return found
+        with Progress(Path(output) / PROGRESS) as progress:
+            for i, seed in listener.track(todo, "Deciding", len(todo)):
+                key = f"{base} {arms[i].group} {arms[i].name} {seed}"
+                if key not in progress.done:
+                    right = arms[i].decide(self.seed + seed)
+                    bits = "".join("01"[int(b)] for b in right.hits)
+                    progress.add({"key": key, "right": bits, "curve": [round(v, 5) for v in right.curve]})
+                row = progress.done[key]
+                found[i].append(Right(torch.tensor([b == "1" for b in row["right"]]), tuple(row["curve"])))
+        return found
+
+
+def _drawn(
+    decide: Callable[[Descriptions], Right],
+    control: Callable[[Descriptions, int], Descriptions],
+    descriptions: Descriptions,
+    seed: int,
+) -> Right:
+    return decide(control(descriptions, seed))
+
+
+def _seen(
+    encoder: Encoder, descriptions: Descriptions, samples: Samples, store: FeatureStore | None, listener: Listener
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Pictures of described classes in the space of the sentences, and their classes."""
+    classes = list(descriptions.texts)
+    items = [s for s in samples.items if s.label in descriptions.texts]
+    if not items:
+        raise DataError(
+            f"None of the {len(samples.classes)} labels ({', '.join(map(repr, samples.classes[:3]))}, …) is described "
+            f"({', '.join(map(repr, classes[:3]))}, …). Name the classes alike."
+        )
+    if len(items) < len(samples):
+        listener.note(f"{len(samples) - len(items)} picture(s) of classes without descriptions were left out")
+    pooled, labels, digests = [], [], []
+    stream = see(encoder, [s.image for s in items], store=store)
+    for sample, seen in zip(items, listener.track(stream, "Looking", len(items)), strict=True):
+        if isinstance(seen, Failure):
+            listener.failed(seen)
+            continue
+        assert isinstance(seen, Seen)
+        pooled.append(seen.pooled[0])
+        labels.append(classes.index(sample.label))
+        digests.append(seen.digest)
+    if not pooled:
+        raise DataError(f"None of the {len(items)} pictures can be read; the first: {listener.failures[0].error}.")
+    return Projected(encoder.text)(torch.stack(pooled)).detach(), torch.tensor(labels), digests
+
+
+def _curve(rights: list[Right]) -> list[float]:
+    """Mean over the draws."""
+    return [round(sum(v) / len(v), 4) for v in zip(*(r.curve for r in rights), strict=True)]
+
+
+def _row(i: int, arm: Arm, rights: list[Right], resampled: Paired, arms: list[Arm]) -> dict[str, Any]:
+    """An arm's figures, and its difference from the descriptions of its group, or from the names."""
+    low, high = resampled.interval(i)
+    row: dict[str, Any] = {
+        "name": arm.name,
+        "group": arm.group,
+        "draws": arm.seeds or None,
+        "value": round(float(resampled.values[i]), 4),
+        "interval": [round(low, 4), round(high, 4)],
+    }
+    if rights[0].best is not None:
+        row["oracle"] = round(sum(r.best or 0.0 for r in rights) / len(rights), 4)
+    for key, name, group in (("less_names", "names", "with names"), ("less_descriptions", "descriptions", arm.group)):
+        j = next(j for j, other in enumerate(arms) if (other.name, other.group) == (name, group))
+        if i != j:
+            value, (low, high), real = resampled.difference(i, j)
+            row[key] = {"value": round(value, 4), "interval": [round(low, 4), round(high, 4)], "real": real}
+    return row
+
+
+def verdict(arms: list[Arm], resampled: Paired, chance: float) -> str:
+    """What the study says, in sentences."""
+    at = {(a.name, a.group): i for i, a in enumerate(arms)}
+
+    def said(name: str, group: str = "with names") -> str:
+        return f"{float(resampled.values[at[name, group]]):.1%}"
+
+    mine, names = at["descriptions", "with names"], at["names", "with names"]
+    gain, _, real = resampled.difference(mine, names)
+    best = max(MEANINGLESS, key=lambda n: float(resampled.values[at[n, "with names"]]))
+    means = all(_ahead(resampled, mine, at[n, "with names"]) for n in MEANINGLESS)
+    figures = f"right on {said('descriptions')} of the pictures, the names alone on {said('names')}"
+    control = f"as many meaningless texts on up to {said(best)} ({best})"
+    if real and gain > 0:
+        how = "by what they say" if means else "not shown to be by what they say: it may be ensembling alone"
+        first = f"These words help, {how}; {figures}, {control}."
+    elif real:
+        first = f"These words do harm; {figures}, {control}."
+    else:
+        more = "though they do better than meaningless texts" if means else "and meaningless texts do as well"
+        first = f"These words do not help, {more}; {figures}, {control}."
+    alone = at["descriptions alone", "without names"]
+    low, _ = resampled.interval(alone)
+    carries = low > chance and _ahead(resampled, alone, at["swapped alone", "without names"])
+    second = (
+        f"Without names they are right on {said('descriptions alone', 'without names')} (chance {chance:.1%}, another "
+        f"class's words {said('swapped alone', 'without names')}): "
+        + ("they carry meaning of their own." if carries else "no meaning of their own is shown.")
+    )
+    if ("descriptions", "chosen") not in at:
+        return f"{first} {second}"
+    chosen, noise = at["descriptions", "chosen"], at["own noise", "chosen"]
+    third = (
+        f"Chosen on labelled pictures and weighed with the names they are right on {said('descriptions', 'chosen')}, "
+        f"{'' if _ahead(resampled, chosen, noise) else 'not shown to be '}more than noise chosen the same way "
+        f"({said('own noise', 'chosen')}); the nearest mean of the same pictures on "
+        f"{said('nearest class mean', 'chosen')}."
+    )
+    return f"{first} {second} {third}"
+
+
+def _ahead(resampled: Paired, i: int, j: int) -> bool:
+    value, _, real = resampled.difference(i, j)
+    return real and value > 0

@@ -1,0 +1,160 @@
+"""Export and import: what goes out comes back, and the command does both."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seewhy.annotation.desk import AnnotationDesk, find_pictures
+from seewhy.annotation.formats import LABEL_STUDIO_CONFIG, bring_in, export, label_studio, read_label_studio, records
+from seewhy.annotation.records import Picture
+from seewhy.annotation.side_by_side import DIMENSIONS
+from seewhy.annotation.store import AnnotationStore
+from seewhy.errors import DataError, InputError
+from seewhy.types import Failure
+
+CUP = {"id": "o1", "label": "cup", "box": [0.1, 0.2, 0.55555, 0.9], "description": "röd\nkopp", "attributes": ["shape"]}
+DOG = {"id": "o2", "label": "dog", "box": [0.0, 0.0, 1.0, 0.33333], "description": "", "attributes": []}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "pictures"
+    made.mkdir()
+    for i in range(2):
+        Image.fromarray(np.full((30, 40 + i, 3), 90 * i, np.uint8)).save(made / f"{i}.png")
+    return made
+
+
+@pytest.fixture
+def store(tmp_path: Path, folder: Path) -> AnnotationStore:
+    made = AnnotationStore(tmp_path / "a.sqlite")
+    made.add_pictures(p for p in find_pictures(map(str, sorted(folder.iterdir()))) if isinstance(p, Picture))
+    key = made.pictures()[0].key
+    made.seed(key, "caption", "the model", {"text": "A dog."})
+    made.save(key, "objects", "Ann", {"objects": [CUP, DOG]}, 0, 30)
+    made.save(key, "caption", "Ann", {"text": "A red cup."}, 0, 60)
+    made.save(key, "caption", "Bob", {"text": "A red cup on a table."}, 1, 20)
+    desk = AnnotationDesk(made)
+    shown = desk.comparison(key, "Cy")
+    assert shown is not None
+    desk.judge(key, "Cy", dict.fromkeys(DIMENSIONS, 1), shown["token"], 9)
+    return made
+
+
+def copied(store: AnnotationStore, path: Path) -> AnnotationStore:
+    fresh = AnnotationStore(path)
+    fresh.add_pictures(store.pictures())
+    return fresh
+
+
+def test_jsonl_brings_everything_back(store: AnnotationStore, tmp_path: Path) -> None:
+    assert export(store, tmp_path / "a.jsonl") == 2
+    fresh = copied(store, tmp_path / "b.sqlite")
+    took, notes = bring_in(fresh, tmp_path / "a.jsonl")
+    assert took == 1
+    assert list(records(fresh)) == list(records(store))
+    assert "has annotations already" in notes[0]
+    first = next(records(store))
+    assert (first["text"], first["left_out"], first["objects"]) == ("A red cup on a table.", ["dog"], [CUP, DOG])
+    # Once more, into pictures that have annotations: nothing is taken twice.
+    assert bring_in(fresh, tmp_path / "a.jsonl")[0] == 0
+
+
+def test_label_studio_brings_boxes_words_and_text_back(store: AnnotationStore, tmp_path: Path) -> None:
+    record = next(records(store))
+    task = label_studio(record)
+    box = next(r["value"] for r in task["annotations"][0]["result"] if r["id"] == "o1")
+    assert (box["x"], box["y"], box["width"]) == pytest.approx((10, 20, 45.555))
+    back = read_label_studio(json.loads(json.dumps(task)))
+    assert (back["objects"], back["text"], back["digest"]) == (record["objects"], record["text"], record["digest"])
+    export(store, tmp_path / "a.json")
+    fresh = copied(store, tmp_path / "b.sqlite")
+    assert bring_in(fresh, tmp_path / "a.json")[0] == 2
+    assert next(records(fresh))["objects"] == record["objects"]
+    assert next(records(fresh))["text"] == record["text"]
+
+
+def test_a_box_labelled_in_label_studio_itself_has_its_label() -> None:
+    value = {"x": 0, "y": 0, "width": 50, "height": 50, "rectanglelabels": ["cup"]}
+    row = {"id": "r", "from_name": "label", "to_name": "image", "type": "rectanglelabels", "value": value}
+    found = read_label_studio({"data": {"digest": "d"}, "annotations": [{"result": [row]}]})
+    assert found["objects"][0]["label"] == "cup"
+
+
+def test_the_labelling_interface_names_what_the_export_names(store: AnnotationStore) -> None:
+    names = {node.get("name") for node in ElementTree.fromstring(LABEL_STUDIO_CONFIG).iter() if node.get("name")}
+    used = {r["from_name"] for r in label_studio(next(records(store)))["annotations"][0]["result"]}
+    assert used <= names
+
+
+def test_parquet_holds_the_same(store: AnnotationStore, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    export(store, tmp_path / "a.parquet")
+    rows = parquet.read_table(tmp_path / "a.parquet").to_pylist()
+    for row in rows:
+        row |= {k: json.loads(row[k]) for k in ("versions", "judgements")}
+    assert rows == list(records(store))
+
+
+def test_other_files_are_refused(store: AnnotationStore, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'\.xlsx'"):
+        export(store, tmp_path / "a.xlsx")
+    for name, text in (("a.jsonl", "{"), ("b.jsonl", "[1]"), ("c.json", "{}"), ("d.jsonl", '{"digest": "D"}')):
+        (tmp_path / name).write_text(text.replace("D", store.pictures()[1].digest))
+        with pytest.raises(DataError):
+            bring_in(store, tmp_path / name)
+    with pytest.raises(DataError, match="lacks"):
+        read_label_studio({"annotations": [{"result": [{}]}]})
+
+
+def test_the_desk_compares_with_texts_from_elsewhere_and_refuses_stale_answers(store: AnnotationStore) -> None:
+    key = store.pictures()[0].key
+    desk = AnnotationDesk(store)
+    assert desk.comparison(store.pictures()[1].key, "Ann") is None
+    shown = desk.comparison(key, "Ann")
+    assert shown is not None
+    assert {shown["a"], shown["b"]} == {"A red cup on a table.", "A dog."}
+    store.put_texts("other model", [(key, "Something else.")])
+    with pytest.raises(DataError, match="changed meanwhile"):
+        desk.judge(key, "Ann", dict.fromkeys(DIMENSIONS, 0), shown["token"], 1)
+    shown = desk.comparison(key, "Ann")
+    assert shown is not None
+    assert {shown["a"], shown["b"]} == {"A red cup on a table.", "Something else."}
+    with pytest.raises(InputError, match="expected"):
+        desk.judge(key, "Ann", {}, shown["token"], 1)
+    assert list(desk.preferences()) == ["seed"]
+
+
+def test_pictures_are_listed_once_and_the_page_gets_no_file_that_changed(tmp_path: Path, folder: Path) -> None:
+    (folder / "copy.png").write_bytes((folder / "0.png").read_bytes())
+    (folder / "bad.png").write_text("no picture")
+    found = list(find_pictures(map(str, sorted(folder.iterdir()))))
+    assert [type(f).__name__ for f in found] == ["Picture", "Picture", "Failure"]
+    assert isinstance(found[2], Failure)
+    store = AnnotationStore(tmp_path / "x.sqlite")
+    store.add_pictures(p for p in found if isinstance(p, Picture))
+    desk = AnnotationDesk(store)
+    key = store.pictures()[1].key
+    assert desk.jpeg(key)[:2] == b"\xff\xd8"
+    (folder / "1.png").write_bytes((folder / "0.png").read_bytes())
+    with pytest.raises(InputError, match="changed since"):
+        desk.jpeg(key)
+
+
+@pytest.mark.slow
+def test_the_command_exports_and_imports(command: list[str], folder: Path, tmp_path: Path) -> None:
+    base = [*command, "annotate", str(folder), "-o", str(tmp_path / "c.sqlite")]
+    out = subprocess.run(
+        [*base, "--export", str(tmp_path / "c.jsonl"), "--json"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(out.stdout) == {"file": str(tmp_path / "c.jsonl"), "pictures": 2}
+    wrong = subprocess.run([*base, "--export", str(tmp_path / "c.doc")], capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "'.doc'" in wrong.stderr

@@ -1,0 +1,82 @@
+"""Classifiers of small networks behind the page, and a client that stands where a browser would."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tiny import CLASSES, class_folders, picture, tiny_cnn
+
+pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so there is no page")
+
+from starlette.testclient import TestClient
+
+from seewhy.app import Settings, make_app
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.described import Described
+from seewhy.classifiers.linear import Linear
+from seewhy.data import load_samples
+from seewhy.descriptions.base import Descriptions
+
+TEXTS = {
+    "moss": ("soft green cushions", "grows on stones"),
+    "rust": ("a brown flaking crust", "on old iron"),
+    "sky": ("blue with clouds", "above the roofs"),
+}
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return class_folders(tmp_path_factory.mktemp("classes") / "pictures", n=8)
+
+
+@pytest.fixture(scope="session")
+def fitted(folders: Path) -> Classifier:
+    """Decides from pictures; words are evidence."""
+    words = Descriptions.of({k: list(v) for k, v in TEXTS.items()})
+    return Linear(n_crops=1).fit(tiny_cnn(), load_samples(folders), descriptions=words)
+
+
+@pytest.fixture(scope="session")
+def by_words() -> Classifier:
+    """Decides from words alone."""
+    return Described().build(tiny_cnn(), Descriptions.of({k: list(v) for k, v in TEXTS.items()}))
+
+
+@pytest.fixture(scope="session")
+def sky() -> bytes:
+    """A picture file."""
+    return png(picture("sky", 90))
+
+
+@pytest.fixture
+def client() -> Iterator[Callable[..., TestClient]]:
+    """Makes clients; closes them at the end."""
+    opened: list[TestClient] = []
+
+    def make(classifier: Classifier, data: Path | None = None, **settings: Any) -> TestClient:
+        samples = None if data is None else load_samples(data)
+        app = make_app(classifier, Settings(**settings), data=samples)
+        found = TestClient(app, base_url="http://localhost:8000")
+        found.__enter__()
+        opened.append(found)
+        return found
+
+    yield make
+    for one in opened:
+        one.__exit__(None, None, None)
+
+
+assert set(TEXTS) <= set(CLASSES)

@@ -1,0 +1,158 @@
+"""The page in a real browser: a picture dropped, a word and a place pointed at, words edited."""
+
+from __future__ import annotations
+
+import base64
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from browser import BROWSER, Browser
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH, so no page can be opened"),
+]
+
+DROP = """
+(() => {
+  const bytes = Uint8Array.from(atob("%s"), (sign) => sign.charCodeAt(0));
+  const carrier = new DataTransfer();
+  carrier.items.add(new File([bytes], "dropped.png", {type: "image/png"}));
+  const drop = new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: carrier});
+  setTimeout(() => document.body.dispatchEvent(drop), 50);
+})()
+"""
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Browser]:
+    pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, photo: Path, command: list[str]) -> Iterator[str]:
+    """A page whose words decide, on the embedded encoder, through the real command."""
+    folder = tmp_path_factory.mktemp("app")
+    words = folder / "words.json"
+    words.write_text(
+        '{"cat": ["whiskers", "pointed ears"], "dog": ["a long snout", "a hanging tongue"], "bird": ["feathers"]}'
+    )
+    run = [*command, "app", "--port", "0", "--labels", str(words), "--store", "none"]
+    server = subprocess.Popen(run, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    line = server.stdout.readline()
+    found = re.fullmatch(r"SeeWhy is at (http://127\.0\.0\.1:\d+/) \(Ctrl-C stops it\)\n", line)
+    assert found is not None, line
+    yield found[1]
+    server.send_signal(signal.SIGINT)
+    server.stdout.close()
+    assert server.wait(timeout=30) == 0, "Ctrl-C stops it cleanly"
+
+
+def until(tab: Browser, what: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if tab.run(what):
+                return
+        except RuntimeError:  # between two pages
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+@pytest.fixture(scope="module")
+def card(tab: Browser, address: str, photo: Path) -> str:
+    """The address of a dropped picture's card."""
+    tab.open(address, 1200)
+    tab.run(DROP % base64.b64encode(photo.read_bytes()).decode())
+    until(tab, "location.pathname.startsWith('/card/') && document.readyState === 'complete'")
+    return str(tab.run("location.href"))
+
+
+def test_a_dropped_picture_becomes_a_measured_card(tab: Browser, address: str, card: str) -> None:
+    tab.open(card, 1200)
+    assert tab.run("document.querySelector('.photo img').complete && !!document.querySelector('h1').textContent")
+    assert tab.run("document.querySelector('.decision .file').textContent") == "dropped.png"
+    until(tab, "/Hiding the hottest pixels/.test(document.querySelector('#where').textContent)")
+    until(tab, "document.querySelector('.status').textContent === ''")
+    assert tab.complaints == []
+    assert all(url.startswith((address, "data:")) for url in tab.requests)
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_it_fits(tab: Browser, address: str, card: str, width: int) -> None:
+    for url in (address, card, f"{address}help", f"{address}mistakes"):
+        tab.open(url, width)
+        assert tab.run("[document.documentElement.scrollWidth, innerWidth]") == [width, width], url
+        assert tab.complaints == []
+
+
+def test_a_word_shows_where_it_holds(tab: Browser, card: str) -> None:
+    tab.open(card, 1200)
+    until(tab, "document.querySelector('.status').textContent === ''")
+    assert not tab.run("!!document.querySelector('.of-word')")
+    tab.run("document.querySelector('#words tbody tr th').dispatchEvent(new MouseEvent('mouseover', {bubbles: true}))")
+    until(tab, "!!document.querySelector('.photo .of-word')?.checkVisibility()")
+    word = tab.run("document.querySelector('#words tbody tr th').textContent")
+    assert f"“{word}”: where it holds" in tab.run("document.querySelector('.pointed').textContent")
+    assert tab.run("getComputedStyle(document.querySelector('.photo .heat')).visibility") == "hidden"
+    tab.run("document.querySelector('#words tbody tr').dispatchEvent(new MouseEvent('mouseout', {bubbles: true}))")
+    assert not tab.run("!!document.querySelector('.of-word')")
+
+
+def test_a_place_is_pointed_at_by_keys_and_pointer(tab: Browser, card: str) -> None:
+    tab.open(card, 1200)
+    until(tab, "document.querySelector('.status').textContent === ''")
+    press = "document.querySelector('.photo').dispatchEvent(new KeyboardEvent('keydown', {key: '%s', bubbles: true}))"
+    tab.run(press % "ArrowLeft")
+    until(tab, "/Here: .* of what speaks for/.test(document.querySelector('.pointed').textContent)")
+    assert tab.run("!!document.querySelector('.photo .cell')?.checkVisibility()")
+    box = tab.run(
+        "(() => { const b = document.querySelector('.photo').getBoundingClientRect(); return [b.left, b.top]; })()"
+    )
+    before = tab.run("document.querySelector('.photo .cell').style.left")
+    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0] + 5, y=box[1] + 5)
+    until(tab, f"document.querySelector('.photo .cell')?.style.left !== {before!r}")
+
+
+def test_edited_words_move_the_decision_on_the_page(tab: Browser, card: str) -> None:
+    tab.open(card, 1200)
+    odds = tab.run("document.querySelector('h1').textContent")
+    tab.run(
+        "(() => { const area = document.querySelector('form.words textarea'); area.value = 'a steel bridge at night';"
+        " area.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+    until(tab, "!!document.querySelector('#moved table')")
+    until(tab, f"document.querySelector('h1').textContent !== {odds!r}")
+    scores = tab.run(
+        "[...document.querySelectorAll('#moved tbody td.num')].slice(0, 2).map((cell) => cell.textContent)"
+    )
+    assert scores[0] != scores[1]
+    assert "a steel bridge at night" in tab.run("document.querySelector('form.words').elements.texts[0].value")
+    tab.run(
+        "(() => { const area = document.querySelector('form.words textarea'); area.value = '';"
+        " area.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+    until(tab, "/has no texts/.test(document.querySelector('#moved .wrong')?.textContent)")
+
+
+def test_without_a_script_forms_do(tab: Browser, address: str, card: str) -> None:
+    tab.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        tab.open(card, 1200)
+        assert tab.run("document.querySelector('.status a').textContent") == "Measure how faithful this is"
+        tab.open(f"{card}?target=dog&contrast=bird&measure=true", 1200)
+        assert "dog rather than bird" in tab.run("document.querySelector('main').textContent")
+        tab.open(address, 1200)
+        assert tab.run("document.querySelector('.drop button').textContent") == "Show why"
+    finally:
+        tab.call("Emulation.setScriptExecutionDisabled", value=False)
