@@ -53,13 +53,13 @@ def main() -> None:
 
 def run(args: argparse.Namespace, faiss: Any, folder: Path) -> None:
     matrix, queries, about = vectors(args, folder)
-    truth = exact_top(matrix, queries, K)[1].numpy()
+    worst = exact_top(matrix, queries, K)[0][:, -1]
     head = {"n": args.n, "width": WIDTH, "queries": len(queries), "threads": args.threads, "load": os.getloadavg()[0]}
     found: dict[str, Any] = {**head, **about, "engines": {}}
     engines: dict[str, Callable[[], dict[str, Any]]] = {
-        "seewhy": lambda: ours(args, folder, matrix, queries, truth),
-        "faiss flat": lambda: flat(faiss, matrix, queries, truth),
-        "faiss HNSW16": lambda: hnsw(faiss, matrix, queries, truth),
+        "seewhy": lambda: ours(args, folder, matrix, queries, worst),
+        "faiss flat": lambda: flat(faiss, matrix, queries, worst),
+        "faiss HNSW16": lambda: hnsw(faiss, matrix, queries, worst),
     }
     for name, measure in engines.items():
         if args.only and name not in args.only.split(","):
@@ -130,17 +130,18 @@ def resident() -> float:
 
 
 def timed(
-    ask: Callable[[Tensor], Any], queries: Tensor, truth: np.ndarray, before: float, build: float
+    ask: Callable[[Tensor], Any], matrix: np.ndarray, queries: Tensor, worst: Tensor, before: float, build: float
 ) -> dict[str, Any]:
-    """Recall, latency, memory."""
+    """Recall, latency, memory. A row is found by its product: one of several equal rows is as good as another."""
     for query in queries[:5]:
         ask(query)
     seconds, hits = [], []
-    for query, true in zip(queries, truth, strict=True):
+    for query, least in zip(queries, worst.tolist(), strict=True):
         begun = time.perf_counter()
         rows = ask(query)
         seconds.append(time.perf_counter() - begun)
-        hits.append(len({int(r) for r in rows} & set(true.tolist())) / K)
+        products = matrix[sorted({int(r) for r in rows})] @ query.numpy()
+        hits.append(float((products >= least - 1e-5).sum()) / K)
     return {
         "build_s": round(build, 1),
         "memory_gib": round(resident() - before, 2),
@@ -152,9 +153,7 @@ def timed(
     }
 
 
-def ours(
-    args: argparse.Namespace, folder: Path, matrix: np.ndarray, queries: Tensor, truth: np.ndarray
-) -> dict[str, Any]:
+def ours(args: argparse.Namespace, folder: Path, matrix: np.ndarray, queries: Tensor, worst: Tensor) -> dict[str, Any]:
     """Added, fitted and calibrated as a user would; then the same index, every row compared."""
     before, begun = resident(), time.perf_counter()
     settings = Settings(approximate_from=max(1000, args.n // 2))
@@ -170,22 +169,22 @@ def ours(
         if start == 0 or last:
             print(f"added {start + len(part)}: {time.perf_counter() - begun:.0f} s", flush=True)
     build = time.perf_counter() - begun
-    fast = timed(lambda q: index.nearest(q, K)[0], queries, truth, before, build)
-    exact = timed(lambda q: index.nearest(q, K, exact=True)[0], queries[:50], truth[:50], before, build)
+    fast = timed(lambda q: index.nearest(q, K)[0], matrix, queries, worst, before, build)
+    exact = timed(lambda q: index.nearest(q, K, exact=True)[0], matrix, queries[:50], worst[:50], before, build)
     size = sum(p.stat().st_size for p in index.folder.iterdir()) / 2**30
     return {**fast, "disk_gib": round(size, 2), "calibration": index.describe()["approximate"], "exact": exact}
 
 
-def flat(faiss: Any, matrix: np.ndarray, queries: Tensor, truth: np.ndarray) -> dict[str, Any]:
+def flat(faiss: Any, matrix: np.ndarray, queries: Tensor, worst: Tensor) -> dict[str, Any]:
     before, begun = resident(), time.perf_counter()
     index = faiss.IndexFlatIP(WIDTH)
     for start in range(0, len(matrix), BLOCK):
         index.add(np.ascontiguousarray(matrix[start : start + BLOCK]))
     build = time.perf_counter() - begun
-    return timed(lambda q: index.search(q[None].numpy(), K)[1][0], queries[:100], truth[:100], before, build)
+    return timed(lambda q: index.search(q[None].numpy(), K)[1][0], matrix, queries[:100], worst[:100], before, build)
 
 
-def hnsw(faiss: Any, matrix: np.ndarray, queries: Tensor, truth: np.ndarray) -> dict[str, Any]:
+def hnsw(faiss: Any, matrix: np.ndarray, queries: Tensor, worst: Tensor) -> dict[str, Any]:
     """M = 16, efConstruction = 100; ef raised until recall is 0.95."""
     before, begun = resident(), time.perf_counter()
     index = faiss.IndexHNSWFlat(WIDTH, 16, faiss.METRIC_INNER_PRODUCT)
@@ -195,7 +194,7 @@ def hnsw(faiss: Any, matrix: np.ndarray, queries: Tensor, truth: np.ndarray) -> 
     build = time.perf_counter() - begun
     for ef in (16, 32, 64, 128, 256, 512):
         index.hnsw.efSearch = ef
-        found = timed(lambda q: index.search(q[None].numpy(), K)[1][0], queries, truth, before, build)
+        found = timed(lambda q: index.search(q[None].numpy(), K)[1][0], matrix, queries, worst, before, build)
         if found["recall@10"] >= 0.95:
             break
     return {**found, "ef": ef}

@@ -23,7 +23,7 @@ import torch
 from claims import Claim, Report, command, lead, machine, mean_of, parser, table, verdict
 from sklearn.svm import SVC
 from torch import Tensor, nn
-from torch.func import jvp, vjp
+from torch.autograd.functional import jvp, vjp
 from torch.nn.functional import cross_entropy, interpolate
 
 from seewhy.classifiers.disturbances import disturb
@@ -153,9 +153,9 @@ def largest_singular_value(memory: nn.Module, at: Tensor, n: int = 30) -> float:
     value = 0.0
     for _ in range(n):
         v = v / v.norm()
-        _, u = jvp(memory, (at,), (v,))
+        _, u = jvp(memory, at, v)
         value = float(u.norm())
-        (v,) = vjp(memory, at)[1](u)
+        _, v = vjp(memory, at, u)
     return value
 
 

@@ -20,6 +20,9 @@ from .columns import BLOCK, exact_top
 REFINE = 4
 """Candidates a result, each then compared exactly; 8-bit vectors alone end at a recall of 0.98."""
 
+TIED = 1e-6
+"""Products that differ by less are of rows that are as near."""
+
 N_TRAIN = 48
 """Vectors a list that the lists' centres are fitted on; below 39 faiss warns."""
 
@@ -101,7 +104,8 @@ class Approximate:
     ) -> Approximate | None:
         """Fit the lists, fill them, and look into ever more of them until recall is reached.
 
-        The queries are drawn from the rows and take no part in fitting; a query's own row does not count as found.
+        The queries are drawn from the rows and take no part in fitting; a query's own row does not count as found. What
+        is found counts by its product, so that one of several equal rows is as good as another.
 
         Args:
             matrix: unit vectors.
@@ -138,20 +142,15 @@ class Approximate:
         begun = self.calibration
         asked = torch.from_numpy(np.array(matrix[queries]))
         every = None if len(rows) == len(matrix) else rows
-        _, true = exact_top(matrix, asked, begun.k + 1, every)
-        wanted = [
-            set([r for r in near if r != own][: begun.k])
-            for near, own in zip(true.tolist(), queries.tolist(), strict=True)
-        ]
+        worst = _others(*exact_top(matrix, asked, begun.k + 1, every), queries)[:, begun.k - 1]
         n_probe = 1
         while True:
-            _, found = self.top(matrix, asked, begun.k + 1, n_probe=n_probe)
-            hits = [len(w & set(f)) / len(w) for w, f in zip(wanted, found.tolist(), strict=True)]
-            recall = torch.tensor(hits, dtype=torch.double)
-            margin = 1.645 * float(recall.std()) / math.sqrt(len(recall))
-            if float(recall.mean()) - margin >= begun.target:
-                low = float(recall.quantile(0.05))
-                figures = (round(float(recall.mean()), 4), round(low, 4), begun.target, len(queries), begun.k)
+            found = _others(*self.top(matrix, asked, begun.k + 1, n_probe=n_probe), queries)[:, : begun.k]
+            hits = (found >= worst[:, None] - TIED).double().mean(1)
+            margin = 1.645 * float(hits.std()) / math.sqrt(len(hits))
+            if float(hits.mean()) - margin >= begun.target:
+                low = float(hits.quantile(0.05))
+                figures = (round(float(hits.mean()), 4), round(low, 4), begun.target, len(queries), begun.k)
                 return Approximate(self._engine, Calibration(*figures, begun.n_lists, n_probe, begun.n_rows))
             if n_probe == begun.n_lists:
                 return None
@@ -229,6 +228,12 @@ class Approximate:
             raise DataError(
                 f"{path} is damaged. Make it again with: seewhy index -o {path.parent} --rebuild"
             ) from error
+
+
+def _others(scores: Float[Tensor, "q j"], rows: Int[Tensor, "q j"], own: Int[np.ndarray, " q"]) -> Float[Tensor, "q i"]:
+    """Products with other rows than the query's own, falling; one fewer than were found."""
+    mine = rows == torch.from_numpy(own)[:, None]
+    return scores.masked_fill(mine, -torch.inf).sort(dim=1, descending=True).values[:, :-1]
 
 
 def _exactly(
