@@ -30,6 +30,7 @@ def test_the_edited_part_in_closed_form() -> None:
     assert edited("a b c d", "a b c d e f g h") == 0.5
     assert edited("a b c d", "a x c d") == 0.25
     assert edited("a b", "c d") == 1
+    assert edited("a b c k", "k x y z") == 1  # the one word that stayed has moved past all others
 
 
 def text(base: str, theirs: str, mine: str) -> tuple[str, bool]:

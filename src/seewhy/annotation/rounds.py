@@ -47,7 +47,8 @@ def changes(before: str, after: str) -> tuple[Change, ...]:
 def edited(before: str, after: str) -> float:
     """Part of the words that were changed: 0 nothing, 1 everything.
 
-    Runs of words that were replaced count as the longer of the two sides; the sum is divided by the longer text.
+    Runs of words that were replaced count as the longer of the two sides; the sum is divided by the longer text,
+    and is 1 at most: words that moved count where they went and where they came.
 
     >>> edited("a red cup", "a blue cup"), edited("", "a cup"), edited("", "")
     (0.3333333333333333, 1.0, 0.0)
@@ -56,7 +57,8 @@ def edited(before: str, after: str) -> float:
     if not a and not b:
         return 0.0
     codes = SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
-    return sum(max(i2 - i1, j2 - j1) for kind, i1, i2, j1, j2 in codes if kind != "equal") / max(len(a), len(b))
+    n = sum(max(i2 - i1, j2 - j1) for kind, i1, i2, j1, j2 in codes if kind != "equal")
+    return min(1.0, n / max(len(a), len(b)))
 
 
 def text_of(content: Content) -> str:
