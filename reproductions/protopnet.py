@@ -1,7 +1,7 @@
 """ProtoPNet beside EPIC: what do prototypes made with the classifier cost and say, and what those found afterwards?
 
     python reproductions/protopnet.py --train grocery/train --test grocery/test --n-classes 20 --out protopnet.json
-    python reproductions/protopnet.py --train photos --test photos --n-classes 3 --steps 20 --encoder lite0    # seconds
+    python reproductions/protopnet.py --train photos --test photos --n-classes 3 --first 0 --steps 20    # a minute
 
 Chen et al. 2019 (arXiv 1806.10574) and EPIC (2026, arXiv 2505.12897), on the same pictures and the same frozen trunk.
 EPIC leaves the linear probe as it is, so its accuracy is the probe's. The paper's own figures need a trunk trained
@@ -170,7 +170,7 @@ def run(args: argparse.Namespace) -> Report:
     begun = time.perf_counter()
     store = FeatureStore(None)
     train, test = load_samples(args.train), load_samples(args.test)
-    classes = [c for c in train.classes if c in test.classes][: args.n_classes]
+    classes = [c for c in train.classes if c in test.classes][args.first :][: args.n_classes]
     own = Samples(tuple(part(train, classes, args.per_class, args.seed)), tuple(classes), ())
     tests = part(test, classes, args.tests_per_class, args.seed)
     encoder = seewhy.encoder(args.encoder)
@@ -213,6 +213,8 @@ def run(args: argparse.Namespace) -> Report:
         (
             "the trunk stays frozen, and is not fine-tuned on crops of birds for days",
             f"{args.steps} batches a round, two rounds, {args.n_crops} crops a picture in place of 30",
+            "prototypes start on patches of their class, features and first weights scaled: chosen on the test pictures "
+            "of other classes, where the authors' start is right on 21 % and this one on 64 %",
             "EPIC's rotation with fixed settings (4 prototypes a channel, 64 channels rotated), not chosen ones",
             "a prototype of ProtoPNet shown for a class is of that class nearly always, so that its being of the true "
             "class follows from the decision being right; EPIC's channels have no class",
@@ -228,11 +230,12 @@ def main(given: list[str] | None = None) -> Report:
     options = parser(__doc__, "protopnet")
     options.add_argument("--train", type=Path, required=True, help="a folder with one folder a class")
     options.add_argument("--test", type=Path, required=True, help="pictures of the same classes")
-    options.add_argument("--n-classes", type=int, default=20, help="classes taken, the first ones")
+    options.add_argument("--n-classes", type=int, default=20, help="classes taken")
+    options.add_argument("--first", type=int, default=12, help="classes left out before; of them settings were chosen")
     options.add_argument("--per-class", type=int, default=12, help="pictures a class to train on")
     options.add_argument("--tests-per-class", type=int, default=8, help="pictures a class to test on")
     options.add_argument("--explained", type=int, default=40, help="of those, explained")
-    options.add_argument("--steps", type=int, default=300, help="batches a round")
+    options.add_argument("--steps", type=int, default=150, help="batches a round")
     options.add_argument("--n-crops", type=int, default=1, help="crops a picture")
     options.add_argument("--encoder", default="lite0")
     args = options.parse_args(given)

@@ -97,20 +97,25 @@ def see(
     wish = wish or Wish()
     numbered = enumerate(sources)
     chunk = max(1, batch_size // len(wish.views(0)))
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        ahead: list[list[Future[_Read | Failure]]] = []
+    pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
+    ahead: list[list[Future[_Read | Failure]]] = []
 
-        def submit() -> None:
-            part = [pool.submit(_read, encoder, i, s, store, wish) for i, s in islice(numbered, chunk)]
-            if part:
-                ahead.append(part)
+    def submit() -> None:
+        part = [pool.submit(_read, encoder, i, s, store, wish) for i, s in islice(numbered, chunk)]
+        if part:
+            ahead.append(part)
 
+    try:
         submit()
         submit()
         while ahead:
             reads = [future.result() for future in ahead.pop(0)]
             submit()
             yield from _encode(encoder, reads, store, wish, batch_size)
+    finally:
+        # Not waited for: a stream that is dropped half-way may be closed by the garbage collector while a thread is
+        # being started, which holds the very lock that joining a thread needs.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def file_digest(source: Any) -> str | None:

@@ -22,6 +22,7 @@ from seewhy.classifiers.protopnet_training import (
     kept,
     push,
     smallest_distances,
+    start_at_patches,
     terms,
     train_last,
 )
@@ -137,6 +138,21 @@ def test_the_last_layer_alone_lowers_its_loss_and_shrinks_what_speaks_for_other_
     assert after["l1"] < 0.1 * before["l1"]
 
 
+def test_prototypes_start_on_patches_of_their_class_with_the_sigmoid_in_its_middle() -> None:
+    draw = torch.Generator().manual_seed(0)
+    grids = 6 * torch.rand(4, 40, 2, 2, generator=draw)
+    pictures = Maps(grids, torch.tensor([0, 1, 0, 1]), 4)
+    owner, layer = torch.tensor([0, 0, 1]), PrototypeLayer(40, 8, 3, scaled=True)
+    start_at_patches(layer, owner, pictures, 0)
+    distances = smallest_distances(layer, pictures)
+    for p, label in enumerate(owner.tolist()):
+        assert distances[pictures.labels == label, p].min() == pytest.approx(0, abs=1e-6)
+        assert distances[pictures.labels != label, p].min() > 1e-5
+    z = layer.embed(grids)
+    assert 0.1 < float(z.min()) < float(z.max()) < 0.9
+    torch.testing.assert_close(layer.embed(100 * grids), z)
+
+
 def test_a_prototype_is_measured_on_as_many_held_out_pictures_as_its_class_has() -> None:
     labels, owner = torch.tensor([0, 0, 1, 1, 1, 2]), torch.tensor([0, 1, 3])
     perfect = torch.where(labels[:, None] == owner, 9.0, 1.0)
@@ -194,3 +210,5 @@ def test_one_class_is_too_few(tmp_path: Path) -> None:
 def test_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(InputError, match="n_per_class=0"):
         ProtoPNet(n_per_class=0)
+    with pytest.raises(InputError, match="start='nowhere'"):
+        ProtoPNet(start="nowhere")  # type: ignore[arg-type]

@@ -93,8 +93,22 @@ def test_few_rows_are_compared_exactly(index: Index) -> None:
 
 
 def test_a_target_out_of_reach_leaves_search_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Approximate, "top", lambda *_, **__: (torch.zeros(50, 11), torch.zeros(50, 11).long()))
+    monkeypatch.setattr(Approximate, "top", lambda *_, **__: (torch.zeros(100, 11), torch.zeros(100, 11).long()))
     assert Approximate.build(cloud(3000, 1).numpy(), np.arange(3000), n_queries=50) is None
+
+
+def test_copies_of_pictures_do_not_make_the_measure_too_good() -> None:
+    """Twelve near-copies of each row: its nearest are its copies, in its own list; a new picture has none."""
+    once = cloud(1000, 1)
+    noise = torch.randn(12, *once.shape, generator=torch.Generator().manual_seed(2))
+    matrix = normalize(once + 0.02 * noise, dim=2).flatten(0, 1).numpy()
+    made = Approximate.build(matrix, np.arange(len(matrix)), n_queries=100)
+    assert made is not None
+    new = cloud(100, 3)
+    best = torch.from_numpy(matrix) @ new.T
+    least = best.topk(10, 0).values[-1]
+    found = (made.top(matrix, new, 10)[0] >= least[:, None] - 1e-6).float().mean()
+    assert found >= 0.9
 
 
 def test_without_the_engine_search_is_exact_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

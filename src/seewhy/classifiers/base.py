@@ -238,8 +238,12 @@ def words_alone(classifier: Classifier, held_out: HeldOut) -> float:
     return round(float((chosen == held_out.labels).float().mean()), 4)
 
 
-def _only(results: Iterator[Any]) -> Any:
-    result = next(results)
+def _only(results: Any) -> Any:
+    """The one result of a stream, which is closed here and not when somebody drops the error it may end in."""
+    try:
+        result = next(results)
+    finally:
+        results.close()
     if isinstance(result, Failure):
         raise ImageError(result.image, result.error)
     return result

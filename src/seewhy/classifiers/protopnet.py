@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -37,6 +37,7 @@ from .protopnet_training import (
     kept,
     push,
     smallest_distances,
+    start_at_patches,
     train_last,
     train_prototypes,
 )
@@ -55,8 +56,8 @@ class ProtoPNet(Recipe):
 
     Differences: the trunk stays frozen, so that training runs on kept feature maps and takes minutes on a CPU (the
     authors fine-tune it for days; accuracy is then a few points higher than here); crops are seen before training, not
-    drawn anew in every epoch; no patch is pushed to twice; weight decay is left out; each round has a tenth of the
-    rate of the one before (theirs falls by ten every five epochs).
+    drawn anew in every epoch; where prototypes start (``start``); no patch is pushed to twice; weight decay is left
+    out; each round has a tenth of the rate of the one before (theirs falls by ten every five epochs).
 
     Args:
         n_per_class: prototypes a class; the authors' 10.
@@ -72,7 +73,10 @@ class ProtoPNet(Recipe):
         l1: weight of the last layer's sparsity between classes; the authors' 1e-4.
         prune_k: nearest pictures asked whether a prototype is of its class; 0 prunes nothing; the authors' 6.
         prune_threshold: how many of them must be; the authors' 3.
-        n_crops: crops a picture, seen beside itself.
+        n_crops: crops a picture, seen beside itself; the authors' 30.
+        start: ``"patches"``: prototypes begin on patches of their class, add-on layers with small weights and features
+            of unit size; ``"random"``, as the authors', who train the trunk along. On a frozen trunk their start is
+            right on 21 % of test pictures where this one is on 64 % (72 grocery pictures of 12 classes).
         held_out: part of the pictures on which it is measured.
         seed: of the split, the crops and the first prototypes.
     """
@@ -86,7 +90,7 @@ class ProtoPNet(Recipe):
     n_per_class: int = 10
     depth: int = 128
     n_rounds: int = 2
-    n_steps: int = 300
+    n_steps: int = 150
     last_steps: int = 200
     lr: float = 3e-3
     last_lr: float = 1e-4
@@ -96,12 +100,15 @@ class ProtoPNet(Recipe):
     l1: float = 1e-4
     prune_k: int = 6
     prune_threshold: int = 3
-    n_crops: int = 3
+    n_crops: int = 1
+    start: Literal["patches", "random"] = "patches"
     held_out: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:
         least = min(self.n_per_class, self.depth, self.n_rounds, self.n_steps, self.batch_size)
+        if self.start not in ("patches", "random"):
+            raise InputError(f"ProtoPNet was given start={self.start!r}. It is patches or random. Choose one of them.")
         if least < 1 or self.last_steps < 0 or self.n_crops < 0:
             raise InputError(
                 f"ProtoPNet was given n_per_class={self.n_per_class}, depth={self.depth}, n_rounds={self.n_rounds}, "
@@ -139,7 +146,9 @@ class ProtoPNet(Recipe):
         owner = torch.arange(len(pictures.classes)).repeat_interleave(self.n_per_class)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            layer = PrototypeLayer(maps.grids.shape[1], self.depth, len(owner))
+            layer = PrototypeLayer(maps.grids.shape[1], self.depth, len(owner), self.start == "patches")
+        if self.start == "patches":
+            start_at_patches(layer, owner, maps, self.seed)
         weight, steps = first_weight(owner, len(pictures.classes)), []
         for number in range(self.n_rounds):
             weight, pushed, about = self._round(layer, weight, owner, maps, number, listener)

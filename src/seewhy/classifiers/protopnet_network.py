@@ -38,10 +38,13 @@ class PrototypeLayer(nn.Module):
         n_channels: of the features.
         depth: of the prototypes.
         n_prototypes: how many.
+        scaled: whether each cell's features are first brought to a root mean square of 1, which keeps the sigmoid
+            of a trunk that was not trained along from being 0 or 1 from the start. Not the authors'.
     """
 
-    def __init__(self, n_channels: int, depth: int, n_prototypes: int) -> None:
+    def __init__(self, n_channels: int, depth: int, n_prototypes: int, scaled: bool = False) -> None:
         super().__init__()
+        self.scaled = scaled
         self.add_on = nn.Sequential(
             nn.Conv2d(n_channels, depth, 1), nn.ReLU(), nn.Conv2d(depth, depth, 1), nn.Sigmoid()
         )
@@ -51,12 +54,19 @@ class PrototypeLayer(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
 
+    def embed(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """Every cell where prototypes live."""
+        if self.scaled:
+            grid = grid / grid.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
+        z: Tensor = self.add_on(grid)
+        return z
+
     def distances(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p h w"]:
         """Squared Euclidean, at least 0.
 
         In double precision: similarity is steepest at 0, where float32 leaves nothing of a difference of squares.
         """
-        z, prototypes = self.add_on(grid).double(), self.prototypes.double()
+        z, prototypes = self.embed(grid).double(), self.prototypes.double()
         product = torch.einsum("bdhw,pd->bphw", z, prototypes)
         lengths = prototypes.square().sum(1)[:, None, None]
         return (z.square().sum(1, keepdim=True) - 2 * product + lengths).relu().float()
@@ -137,13 +147,18 @@ class ProtoPNetNetwork(Network):
         return {**layer, "owner": self.owner, "pushed": place.reshape(-1, 3)}
 
     def facts(self) -> dict[str, Any]:
-        return {"n_channels": self.layer.add_on[0].in_channels, "depth": self.layer.prototypes.shape[1]}
+        layer = self.layer
+        return {
+            "n_channels": layer.add_on[0].in_channels,
+            "depth": layer.prototypes.shape[1],
+            "scaled": layer.scaled,
+        }
 
     @classmethod
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         owner = tensors["owner"]
         with torch.device("meta"):
-            layer = PrototypeLayer(int(facts["n_channels"]), int(facts["depth"]), len(owner))
+            layer = PrototypeLayer(int(facts["n_channels"]), int(facts["depth"]), len(owner), bool(facts["scaled"]))
         own = {name.removeprefix("layer."): value for name, value in tensors.items() if name.startswith("layer.")}
         layer.load_state_dict(own, assign=True)
         return cls(base, frozen(layer), owner, read_pushed(tensors["pushed"].tolist()))

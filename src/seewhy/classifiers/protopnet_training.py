@@ -73,6 +73,26 @@ class Weights:
         return parts["ce"] + pulled + self.l1 * parts["l1"]
 
 
+GENTLE = 0.3
+"""What the add-on layers' first weights are multiplied by, so that the sigmoid starts in its middle."""
+
+
+@torch.no_grad()
+def start_at_patches(layer: PrototypeLayer, owner: Int[Tensor, " p"], maps: Maps, seed: int) -> None:
+    """Begin with smaller weights, and with each prototype on a patch of a picture of its class, drawn by chance.
+
+    Not the authors': they begin anywhere in the cube, and their trunk comes to meet the prototypes.
+    """
+    for convolution in (layer.add_on[0], layer.add_on[2]):
+        convolution.weight.mul_(GENTLE)
+    drawn = torch.Generator().manual_seed(seed)
+    for label in owner.unique().tolist():
+        cells = layer.embed(maps.grids[: maps.n][maps.labels[: maps.n] == label].float()).permute(0, 2, 3, 1)
+        mine = (owner == label).nonzero()[:, 0]
+        cells = cells.flatten(0, 2)
+        layer.prototypes[mine] = cells[torch.randint(len(cells), (len(mine),), generator=drawn)]
+
+
 def train_prototypes(
     layer: PrototypeLayer,
     weight: Float[Tensor, "k p"],
@@ -106,7 +126,7 @@ def push(layer: PrototypeLayer, owner: Int[Tensor, " p"], maps: Maps) -> tuple[P
         grids = maps.grids[pictures].float()
         distances = layer.distances(grids)[:, mine].transpose(0, 1).flatten(1)
         height, width = grids.shape[2:]
-        cells = layer.add_on(grids).permute(0, 2, 3, 1).flatten(0, 2)
+        cells = layer.embed(grids).permute(0, 2, 3, 1).flatten(0, 2)
         for row, cell in _in_turn(distances):
             picture, place = divmod(cell, height * width)
             chosen[int(mine[row])] = Pushed(int(pictures[picture]), divmod(place, width))
