@@ -1,6 +1,6 @@
 """ProtoPNet beside EPIC: what do prototypes made with the classifier cost and say, and what those found afterwards?
 
-    python reproductions/protopnet.py --train grocery/train --test grocery/test --n-classes 20 --out protopnet.json
+    python reproductions/protopnet.py --train grocery/train --test grocery/test --n-classes 16 --out protopnet.json
     python reproductions/protopnet.py --train photos --test photos --n-classes 3 --first 0 --steps 20    # a minute
 
 Chen et al. 2019 (arXiv 1806.10574) and EPIC (2026, arXiv 2505.12897), on the same pictures and the same frozen trunk.
@@ -174,7 +174,7 @@ def run(args: argparse.Namespace) -> Report:
     own = Samples(tuple(part(train, classes, args.per_class, args.seed)), tuple(classes), ())
     tests = part(test, classes, args.tests_per_class, args.seed)
     encoder = seewhy.encoder(args.encoder)
-    linear = Linear(n_crops=0, seed=args.seed).fit(encoder, own, store=store)
+    linear = Linear(n_crops=args.n_crops, seed=args.seed).fit(encoder, own, store=store)
     recipe = ProtoPNet(n_steps=args.steps, n_crops=args.n_crops, seed=args.seed)
     clock = time.perf_counter()
     pro = recipe.fit(encoder, own, validation=Samples(tuple(tests), tuple(classes)), store=store)
@@ -213,7 +213,7 @@ def run(args: argparse.Namespace) -> Report:
         (
             "the trunk stays frozen, and is not fine-tuned on crops of birds for days",
             f"{args.steps} batches a round, two rounds, {args.n_crops} crops a picture in place of 30",
-            "prototypes start on patches of their class, features and first weights scaled: chosen on the test pictures "
+            "prototypes start on patches of their class, features and first weights scaled: chosen on test pictures "
             "of other classes, where the authors' start is right on 21 % and this one on 64 %",
             "EPIC's rotation with fixed settings (4 prototypes a channel, 64 channels rotated), not chosen ones",
             "a prototype of ProtoPNet shown for a class is of that class nearly always, so that its being of the true "

@@ -83,8 +83,9 @@ def start_at_patches(layer: PrototypeLayer, owner: Int[Tensor, " p"], maps: Maps
 
     Not the authors': they begin anywhere in the cube, and their trunk comes to meet the prototypes.
     """
-    for convolution in (layer.add_on[0], layer.add_on[2]):
-        convolution.weight.mul_(GENTLE)
+    for convolution in layer.add_on:
+        if isinstance(convolution, nn.Conv2d):
+            convolution.weight.mul_(GENTLE)
     drawn = torch.Generator().manual_seed(seed)
     for label in owner.unique().tolist():
         cells = layer.embed(maps.grids[: maps.n][maps.labels[: maps.n] == label].float()).permute(0, 2, 3, 1)
