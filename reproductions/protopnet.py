@@ -5,7 +5,7 @@
 
 Chen et al. 2019 (arXiv 1806.10574) and EPIC (2026, arXiv 2505.12897), on the same pictures and the same frozen trunk.
 EPIC leaves the linear probe as it is, so its accuracy is the probe's. The paper's own figures need a trunk trained
-along for days and are not reproduced. About five minutes on a free core.
+along for days and are not reproduced. One minute on a free core, and the looking.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from seewhy.errors import DataError
 from seewhy.index import Index
 from seewhy.index.catalogue import Catalogue
 
-N, WIDTH, STEP = 20_000, 32, 50
+N, WIDTH, STEP = 1_000_000, 32, 50
 WRITER = f"""
 import sys, torch
 from seewhy.index import Index

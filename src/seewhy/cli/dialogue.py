@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Json
+from .options import Json, Quiet
 
 EXAMPLES = """
 Examples:\n
@@ -28,6 +28,7 @@ def dialogue(
     ] = None,
     turns: Annotated[int, typer.Option(min=2, help="Turns of each.")] = 50,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Let two perceivers observe, in turn, what the other has just seen."""
     from ..classifiers.saving import load
@@ -43,6 +44,8 @@ def dialogue(
         print(json.dumps(found.data, ensure_ascii=False))
         return
     print(found.sentence)
+    if quiet:
+        return
     for name in ("first", "second"):
         near = found.data[name]["nearest"]
         print(f"the {name} sees {found.data[name]['label']}; nearest memorised: {near['image']} ({near['label']})")
