@@ -83,7 +83,7 @@ def main() -> None:
         paper="Chowdhury et al. 2025, arXiv:2501.09333",
         data="; ".join(data),
         model=args.model or ("a transformer built by hand" if not args.train else short(args.encoder)),
-        command=command("prompt_cam", [word.replace(args.encoder, short(args.encoder)) for word in sys.argv[1:]]),
+        command=command("prompt_cam", typed(args.encoder, args.model)),
         machine=machine(),
         seconds=round(time.monotonic() - started, 1),
         seed=args.seed,
@@ -103,6 +103,12 @@ def main() -> None:
     report.show()
     if args.out:
         report.write(args.out)
+
+
+def typed(encoder: str, model: str) -> list[str]:
+    """The words of the command without the remark on the network, which the report gives elsewhere."""
+    words = [word for word in sys.argv[1:] if word not in ("--model", model)]
+    return [word.replace(encoder, short(encoder)) for word in words]
 
 
 def short(encoder: str) -> str:

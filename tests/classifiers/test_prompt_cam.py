@@ -29,7 +29,7 @@ from seewhy.encoders.timm import split_timm
 from seewhy.errors import InputError, ModelError
 from seewhy.listener import Listener
 from seewhy.store import FeatureStore
-from seewhy.training import Training
+from seewhy.training import Training, train
 from tiny import CLASSES, SIDE, build, class_folders, noise, picture, tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_network, tiny_vit, waves
 
@@ -376,3 +376,18 @@ def test_the_reproduction_runs_in_small(tmp_path: Path) -> None:
     report = json.loads(out.read_text("utf-8"))
     assert [c["verdict"] for c in report["claims"]] == ["shown"]
     assert report["numbers"]["planted"]["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(("nesterov", "first"), [(False, 1.0), (True, 1.9)])
+def test_the_rate_warms_up_evenly(nesterov: bool, first: float) -> None:
+    """One number whose gradient is 1: what a step takes from it is the rate times the momentum's sum."""
+    taken = []
+    for n_steps in (1, 2):
+        module = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(module.weight)
+        how = Training(n_steps, 1, "sgd", 0.1, weight_decay=0, schedule="constant", nesterov=nesterov, warmup=4)
+        train(module, lambda _, module=module: {"loss": module.weight.sum()}, 1, how)
+        taken.append(-float(module.weight.detach()))
+    assert taken[0] == pytest.approx(0.1 * 1 / 4 * first)
+    if not nesterov:
+        assert taken[1] == pytest.approx(0.1 * (1 / 4 + 2 / 4 * 1.9))
