@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -200,6 +200,20 @@ def parser(doc: str, name: str) -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     made.add_argument("--out", type=Path, help="where the report goes; a run that was stopped goes on from beside it")
     return made
+
+
+def deliver(
+    options: argparse.ArgumentParser, run: Callable[[argparse.Namespace], Report], given: Sequence[str] | None
+) -> Report:
+    """Read the arguments, run, show the report, and write it where ``--out`` says."""
+    args = options.parse_args(given)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+    report = run(args)
+    report.show()
+    if args.out:
+        report.write(args.out)
+    return report
 
 
 def command(name: str, given: Sequence[str] | None = None) -> str:

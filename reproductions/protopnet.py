@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from claims import Claim, Report, command, lead, machine, mean_of, parser, table, verdict
+from claims import Claim, Report, command, deliver, lead, machine, mean_of, parser, table, verdict
 
 import seewhy
 from seewhy.classifiers.base import Classifier
@@ -238,14 +238,7 @@ def main(given: list[str] | None = None) -> Report:
     options.add_argument("--steps", type=int, default=150, help="batches a round")
     options.add_argument("--n-crops", type=int, default=1, help="crops a picture")
     options.add_argument("--encoder", default="lite0")
-    args = options.parse_args(given)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-    report = run(args)
-    report.show()
-    if args.out:
-        report.write(args.out)
-    return report
+    return deliver(options, run, given)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from claims import Claim, Report, command, lead, machine, mean_of, parser, table, verdict
+from claims import Claim, Report, command, deliver, lead, machine, mean_of, parser, table, verdict
 from sklearn.svm import SVC
 from torch import Tensor, nn
 from torch.autograd.functional import jvp, vjp
@@ -446,14 +446,7 @@ def main(given: list[str] | None = None) -> Report:
     options.add_argument("--copies", type=int, default=16, help="disturbed copies of a picture")
     options.add_argument("--tests", type=int, default=150, help="pictures tested")
     options.add_argument("--validation", type=int, default=50, help="pictures on which epochs are chosen")
-    args = options.parse_args(given)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-    report = run(args)
-    report.show()
-    if args.out:
-        report.write(args.out)
-    return report
+    return deliver(options, run, given)
 
 
 if __name__ == "__main__":

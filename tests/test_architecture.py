@@ -13,7 +13,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "registry", "types"),
-    ("cache", "files", "listener"),
+    ("cache", "colours", "files", "listener"),
     ("images", "kept", "listing", "page", "thumbnails"),
     ("data", "store"),
     ("encoders",),
@@ -28,9 +28,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
 )
 """Rooms from the ground up; a room may use its own floor and those below it."""
-
-LONGER = {"images.py": 411}
-"""Files that are over the limit today; none may grow, and none may join."""
 
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -83,7 +80,7 @@ def test_no_drawer_for_odds_and_ends() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_files_and_functions_are_short(path: Path) -> None:
     text = path.read_text("utf-8")
-    assert len(text.splitlines()) < LONGER.get(path.name, 400)
+    assert len(text.splitlines()) < 400
     functions = (n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef))
     long = {f.name: n for f in functions if (n := _code_lines(f)) >= 50}
     assert long == {}

@@ -7,11 +7,7 @@ faster on small pictures but gives other pixels (up to 50 levels apart). What is
   view's resolution; other large pictures are box-reduced to at least three times. Smaller ones are timm's pixels up to
   rounding: Pillow picks the cheaper axis first, which for a part of a picture need not be the one it picks for all.
 * EXIF orientation is applied; damaged EXIF counts as upright. Animations and stacks give their first frame.
-* An embedded profile other than sRGB is converted. A damaged or unfitting one is reported through ``logging``
-  and the picture read as sRGB, as browsers do.
-* Transparent pixels lie on ``background``. 16-bit grey becomes 8-bit by /257; of 16-bit RGB Pillow gives the high byte.
-  Floats within 0…1 are times 255, floats and wide integers within 0…255 are kept, wide integers up to 65535 are /257;
-  any other range is stretched from its smallest to its largest value. NaN and infinity become black.
+* Colours become 8-bit sRGB by the rules of :mod:`seewhy.colours`.
 """
 
 from __future__ import annotations
@@ -20,7 +16,6 @@ import errno
 import hashlib
 import importlib
 import io
-import logging
 import math
 import os
 import re
@@ -29,18 +24,17 @@ import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
+from .colours import Colour, flatten, to_bytes
 from .errors import ImageError, InputError
 from .types import Crop, FractionBox, PixelBox, Transform
 
 Source = str | Path | bytes | Image.Image | np.ndarray
-Colour = tuple[int, int, int]
 FloatBox = tuple[float, float, float, float]
 _Views = Sequence[Crop | None]
 _Decoded = tuple[Image.Image, tuple[int, int], int]
@@ -49,7 +43,6 @@ MAX_BYTES = 2**31
 DRAFT_GAP = 2.0
 REDUCING_GAP = 3.0
 
-_logger = logging.getLogger(__name__)
 _RESAMPLING = {name: Image.Resampling[name.upper()] for name in ("bicubic", "bilinear", "lanczos")}
 _TURNS = dict(zip(range(2, 9), (Image.Transpose(v) for v in (0, 3, 1, 5, 4, 6, 2)), strict=True))
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "MPO", "AVIF", "HEIF")
@@ -297,7 +290,7 @@ def _decode(name: str, image: Image.Image, background: Colour, transform: Transf
     image.load()
     size = size if factor > 1 else image.size  # a TIFF turns itself upright while loading
     orientation = _orientation(image)
-    rgb = _flatten(name, image, background)
+    rgb = flatten(name, image, background)
     if orientation > 1:
         rgb = rgb.transpose(_TURNS[orientation])
     return rgb, (size[::-1] if orientation >= 5 else size), factor
@@ -311,70 +304,11 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _flatten(name: str, image: Image.Image, background: Colour) -> Image.Image:
-    """8-bit sRGB on the background."""
-    profile, alpha = image.info.get("icc_profile"), None
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image)
-        # Before 11.3 Pillow gave 16-bit PNG as 32-bit integers.
-        image = Image.fromarray(_to_bytes(name, values.astype(np.uint16) if image.format == "PNG" else values))
-    if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
-        opaque = "L" if image.mode in ("L", "LA") else "RGB"
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-        image = image.convert(opaque)
-    if profile and image.mode != "1":
-        image = _to_srgb(name, image.convert("RGB") if image.mode == "P" else image, profile)
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    if alpha is None or alpha.getextrema() == (255, 255):
-        return image
-    return Image.composite(image, Image.new("RGB", image.size, background), alpha)
-
-
-def _to_bytes(name: str, values: np.ndarray) -> np.ndarray:
-    """Wide integers and floats as 8 bits, by the rule in the module's docstring."""
-    kind, width = values.dtype.kind, values.dtype.itemsize
-    if kind not in "buif":
-        raise ImageError(name, f"holds {values.dtype} values; expected integers or floats; convert it to uint8")
-    if kind == "b" or (kind, width) == ("u", 1):
-        return values if kind == "u" else values * np.uint8(255)
-    if (kind, width) == ("u", 2):
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise ImageError(name, "holds no finite value; save it anew with 8 bits a channel")
-    values = np.where(finite, values, 0).astype(np.float64).clip(-1e300, 1e300)
-    low, high = values[finite].min(), values[finite].max()
-    ranges = ((1, 255.0), (255, 1.0)) if kind == "f" else ((255, 1.0), (65535, 1 / 257))
-    gain = next((gain for top, gain in ranges if low >= 0 and high <= top), None)
-    if gain is None:
-        values, gain = values - low, 255 / (high - low) if high > low else 0.0
-    return np.where(finite, np.rint(values * gain), 0).astype(np.uint8)
-
-
-def _to_srgb(name: str, image: Image.Image, profile: bytes) -> Image.Image:
-    try:
-        converter = _converter(profile, image.mode)
-        return ImageCms.applyTransform(image, converter) or image if converter else image
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
-        _logger.warning("%s: its colour profile cannot be used (%s); it is read as sRGB", name, error)
-        return image
-
-
-@lru_cache(maxsize=32)
-def _converter(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(embedded):
-        return None
-    return ImageCms.buildTransform(embedded, ImageCms.createProfile("sRGB"), mode, "RGB")
-
-
 def _from_array(name: str, array: np.ndarray) -> Image.Image:
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ImageError(name, f"has the shape {array.shape}; expected (h, w) or (h, w, 1, 3 or 4); put channels last")
     array = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    return Image.fromarray(np.ascontiguousarray(_to_bytes(name, array)))
+    return Image.fromarray(np.ascontiguousarray(to_bytes(name, array)))
 
 
 def _place(size: tuple[int, int], transform: Transform, crop: Crop | None) -> _Cut:

@@ -30,7 +30,7 @@ from .comet_training import Game, Lesson, Mode, Norm, Objective, learn, play
 from .halves import reader_of
 from .head import Head
 from .linear import Linear
-from .linear_pictures import HoldOut, Pictures, look_at, patch_evidence
+from .linear_pictures import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .network import Network
 from .recipe import Recipe
 
@@ -265,15 +265,10 @@ class COMET(Recipe):
         heat = temperature(played)
         n_train, n_held = int((~pictures.held).sum()), int(pictures.held.sum())
         measures = {
-            "held_out_accuracy": found.get("accuracy"),
-            "n_held_out": n_held,
-            "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
-            "n_pictures": n_train,
+            **common_measures(pictures, n_train, found.get("accuracy"), listener),
             **found,
             "temperature": round(heat, 4),
             "last_steps": _last(done),
-            "notes": list(listener.notes),
-            "failures": [f.to_json() for f in listener.failures],
         }
         return Classifier(
             self.name,

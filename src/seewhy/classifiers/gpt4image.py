@@ -30,7 +30,7 @@ from .comet_predictor import Backbone, Predictor, new_predictor, predictor_of
 from .gpt4image_training import Course, Pupil, TextVectors, teach
 from .halves import reader_of
 from .linear import Linear
-from .linear_pictures import HoldOut, Pictures, look_at, patch_evidence
+from .linear_pictures import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .network import Network
 from .recipe import Recipe
 from .tuned_network import TunedNetwork
@@ -206,13 +206,8 @@ class GPT4Image(Recipe):
         right = None if held is None else float((head(held.pooled).argmax(1) == held.labels).float().mean())
         n = int((~pictures.held).sum())
         measures = {
-            "held_out_accuracy": None if right is None else round(right, 4),
-            "n_held_out": 0 if held is None else len(held.labels),
-            "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
-            "n_pictures": n,
+            **common_measures(pictures, n, right, listener),
             **figures,
-            "notes": list(listener.notes),
-            "failures": [f.to_json() for f in listener.failures],
         }
         made = Classifier(
             self.name,

@@ -22,7 +22,7 @@ from . import classifiers
 from .base import Classifier
 from .head import Head
 from .jitter import random_crops
-from .linear_pictures import HoldOut, Pictures, look_at, patch_evidence
+from .linear_pictures import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .normalise import Normalise
 from .recipe import Recipe
 from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, fit_svm
@@ -213,12 +213,7 @@ class _Choice:
 def _measures(chosen: _Choice, pictures: Pictures, listener: Listener) -> dict[str, Any]:
     """``C`` is a picture's: a row's times the number of its views."""
     return {
-        "held_out_accuracy": None if chosen.accuracy is None else round(chosen.accuracy, 4),
-        "n_held_out": int(pictures.held.sum()),
-        "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
-        "n_pictures": int(pictures.final.sum()),
+        **common_measures(pictures, int(pictures.final.sum()), chosen.accuracy, listener),
         "C": float(f"{chosen.c * chosen.n_views:.4g}"),
         "temperature": round(chosen.temperature, 4),
-        "notes": list(listener.notes),
-        "failures": [f.to_json() for f in listener.failures],
     }

@@ -135,6 +135,25 @@ def look_at(
     return hold_validation(kept, found, held, listener)
 
 
+def common_measures(pictures: Pictures, n: int, right: float | None, listener: Listener) -> dict[str, Any]:
+    """What every classifier that is fitted on pictures reports.
+
+    Args:
+        pictures: fitted on, and held out.
+        n: fitted on.
+        right: part of those held out that it is right on, if there are any.
+        listener: heard of notes and failures.
+    """
+    return {
+        "held_out_accuracy": None if right is None else round(right, 4),
+        "n_held_out": int(pictures.held.sum()),
+        "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
+        "n_pictures": n,
+        "notes": list(listener.notes),
+        "failures": [f.to_json() for f in listener.failures],
+    }
+
+
 def check_labels(samples: Samples, validation: Samples) -> None:
     """Refuse validation pictures of a class that is not trained on.
 

@@ -25,7 +25,7 @@ from . import classifiers
 from .base import Classifier, One
 from .head import Head
 from .jitter import random_crops
-from .linear_pictures import HoldOut, Pictures, look_at, patch_evidence
+from .linear_pictures import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .normalise import Normalise
 from .recipe import Recipe
 from .votes import Votes, class_logits, nearest_scores
@@ -117,8 +117,7 @@ class Neighbours(Recipe):
         trial = self._classifier(encoder, pictures, ~pictures.held, chosen)
         plain = self._classifier(encoder, pictures, pictures.final, chosen)
         evidence = patch_evidence(trial, plain, pictures, self.n_bank, store, listener)
-        measures = {**_measures(trial, pictures, chosen), "notes": list(listener.notes)}
-        measures["failures"] = [f.to_json() for f in listener.failures]
+        measures = _measures(trial, pictures, chosen, listener)
         done = replace(plain, **evidence, held_out=pictures.held_out(), measures=measures)
         return done if descriptions is None else done.with_descriptions(descriptions, store)
 
@@ -193,16 +192,13 @@ def _tried(near: Sequence[Tensor], labels: Int[Tensor, " q"], k: int, temperatur
     return _Choice(k, temperature, SCALES[at], accuracy, likelihoods[at])
 
 
-def _measures(trial: Classifier, pictures: Pictures, chosen: _Choice) -> dict[str, Any]:
+def _measures(trial: Classifier, pictures: Pictures, chosen: _Choice, listener: Listener) -> dict[str, Any]:
     held = pictures.held_out()
     right = None
     if held is not None:
         right = float((trial.head.probabilities(held.pooled).argmax(1) == held.labels).float().mean())
     return {
-        "held_out_accuracy": None if right is None else round(right, 4),
-        "n_held_out": int(pictures.held.sum()),
-        "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
-        "n_pictures": int(pictures.final.sum()),
+        **common_measures(pictures, int(pictures.final.sum()), right, listener),
         "leave_one_out_accuracy": None if chosen.accuracy is None else round(chosen.accuracy, 4),
         "k": chosen.k,
         "temperature": chosen.temperature,

@@ -22,7 +22,7 @@ from ..training import Training, train
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Head
-from .linear_pictures import HoldOut, Pictures, look_at
+from .linear_pictures import HoldOut, Pictures, common_measures, look_at
 from .network import Network
 from .normalise import Normalise
 from .perceptual_network import MEMORIES, Form, Loop, PerceptualNetwork, Shape, grey
@@ -178,13 +178,8 @@ class Perceptual(Recipe):
         held, n = pictures.held, int((~pictures.held).sum())
         right = (logits.argmax(1) == pictures.labels)[held].float()
         measures: dict[str, Any] = {
-            "held_out_accuracy": round(float(right.mean()), 4) if len(right) else None,
-            "n_held_out": len(right),
-            "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
-            "n_pictures": n,
+            **common_measures(pictures, n, float(right.mean()) if len(right) else None, listener),
             "reconstruction": round(error, 4),
-            "notes": list(listener.notes),
-            "failures": [f.to_json() for f in listener.failures],
         }
         return Classifier(
             self.name,

@@ -22,7 +22,7 @@ from ..training import Trained, Training
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Head
-from .linear_pictures import HoldOut, Pictures, look_at, patch_evidence
+from .linear_pictures import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .network import Network
 from .normalise import Normalise
 from .prompt_cam_network import PromptCAMNetwork, Prompts, parts_of
@@ -268,15 +268,10 @@ def _measured_on(pictures: Pictures) -> str:
 def _measures(best: _Try, tries: Sequence[_Try], pictures: Pictures, listener: Listener) -> dict[str, Any]:
     n_held, last = int(pictures.held.sum()), best.trained.history[-50:]
     return {
-        "held_out_accuracy": best.right(pictures) if n_held else None,
-        "n_held_out": n_held,
-        "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
-        "n_pictures": len(pictures.labels) - n_held,
+        **common_measures(pictures, len(pictures.labels) - n_held, best.right(pictures) if n_held else None, listener),
         "lr": best.lr,
         "held_out_accuracy_by_lr": {f"{t.lr:g}": t.right(pictures) for t in tries} if n_held else {},
         "final_loss": round(sum(h["loss"] for h in last) / len(last), 4),
         "training_accuracy": round(sum(h["right"] for h in last) / len(last), 4),
         "seconds_per_step": round(best.trained.seconds_per_step, 4),
-        "notes": list(listener.notes),
-        "failures": [f.to_json() for f in listener.failures],
     }

@@ -26,7 +26,7 @@ from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Head
 from .jitter import random_crops
-from .linear_pictures import HoldOut, Pictures, look_at
+from .linear_pictures import HoldOut, Pictures, common_measures, look_at
 from .network import Network
 from .normalise import Normalise
 from .protopnet_network import ProtoPNetNetwork, PrototypeLayer, Pushed, frozen, similarity
@@ -258,14 +258,9 @@ class ProtoPNet(Recipe):
         right = None if measured is None else float((head(measured.pooled).argmax(1) == measured.labels).float().mean())
         n = int((~pictures.held).sum())
         measures: dict[str, Any] = {
-            "held_out_accuracy": None if right is None else round(right, 4),
-            "n_held_out": len(held),
-            "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
-            "n_pictures": n,
+            **common_measures(pictures, n, right, listener),
             "n_prototypes": len(network.owner),
             "rounds": list(steps),
-            "notes": list(listener.notes),
-            "failures": [f.to_json() for f in listener.failures],
         }
         return Classifier(
             self.name,

@@ -164,6 +164,8 @@ def _judge(classifier: Classifier, areas: list[float], decision: int, predicted:
     choice = f"The words alone choose {chosen}" + ("" if agrees else f", not {label}")
     if accuracy is not None:
         choice += f"; alone they are right on {accuracy:.0%} of {classifier.words_accuracy_on}"
+        if accuracy <= 1 / len(classifier.classes):
+            choice += ", no more than by chance"
     if areas:
         area = sum(areas) / len(areas)
         other = classifier.classes[runner_up]

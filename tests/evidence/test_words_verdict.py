@@ -1,0 +1,21 @@
+"""What a card says of words that are worth nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from seewhy.classifiers.pretrained import Pretrained
+from seewhy.descriptions import Descriptions
+from seewhy.explanation import Words
+from tiny import CLASSES, picture, tiny_cnn
+
+
+@pytest.mark.parametrize(("accuracy", "said"), [(0.25, True), (0.26, False)])
+def test_words_no_better_than_chance_are_said_to_be(accuracy: float, said: bool) -> None:
+    model = Pretrained().build(tiny_cnn(), Descriptions({c: (f"{c} one",) for c in CLASSES}))
+    told = replace(model, words_accuracy=accuracy, words_accuracy_on="80 pictures")
+    words = told.explain(picture("rust", 1), measure=False).words
+    assert isinstance(words, Words)
+    assert ("no more than by chance" in words.verdict.sentence) == said
