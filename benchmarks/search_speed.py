@@ -1,6 +1,6 @@
 """A million vectors searched: this library's index beside faiss' flat and HNSW indexes, in one run.
 
-    python benchmarks/search_speed.py --pictures PHOTOS --n 1000000 --threads 2 --out search.json    # 15 minutes, quiet
+    python benchmarks/search_speed.py --pictures PHOTOS --n 1000000 --threads 2 --out search.json    # 6 minutes, quiet
     python benchmarks/search_speed.py --pictures PHOTOS --n 50000                                    # a minute
 
 The vectors are real: mean features of random windows of the photographs' feature maps (embedded encoder), turned by

@@ -59,6 +59,15 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 150
 
 
+def test_every_benchmark_is_listed() -> None:
+    folder = ROOT / "benchmarks"
+    listed = set(re.findall(r"^\| `(\w+)\.py", (folder / "README.md").read_text("utf-8"), re.MULTILINE))
+    assert listed == {path.stem for path in folder.glob("*.py")} - {"side_by_side"}
+    run = re.search(r"^BENCHES := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert run is not None
+    assert set(run[1].replace("\\", "").split()) <= listed
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_and_pictures_are_there(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
