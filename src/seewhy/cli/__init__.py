@@ -23,6 +23,7 @@ from . import (
     study,
 )
 from . import app as page
+from .heads import Headed
 from .options import version_option
 
 app = typer.Typer(
@@ -35,26 +36,30 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(version_option)
-VERBS = (
-    explain,
-    fit,
-    fit_explainer,
-    fit_prototypes,
-    predict,
-    evaluate,
-    index,
-    search,
-    annotate,
-    dialogue,
-    methods,
-    doctor,
+STOPPED = 130
+"""Exit code of a run that was ended with Ctrl-C."""
+MAKE, LOOK, WORDS, FIND, ABOUT = (
+    "Make a classifier",
+    "Decide and explain",
+    "Describe in words",
+    "Find pictures",
+    "What there is",
 )
-for module in VERBS:
-    verb = module.__name__.rpartition(".")[2]
-    app.command(verb.replace("_", "-"), epilog=module.EXAMPLES)(getattr(module, verb))
-app.command("app", epilog=page.EXAMPLES)(page.app)
-app.add_typer(study.app, name="study")
-app.add_typer(describe.app, name="describe")
+VERBS = {
+    LOOK: (explain, predict, evaluate, dialogue),
+    MAKE: (fit, fit_prototypes, fit_explainer),
+    WORDS: (annotate,),
+    FIND: (index, search),
+    ABOUT: (methods, doctor),
+}
+for panel, modules in VERBS.items():
+    for module in modules:
+        verb = module.__name__.rpartition(".")[2]
+        register = app.command(verb.replace("_", "-"), cls=Headed, epilog=module.EXAMPLES, rich_help_panel=panel)
+        register(getattr(module, verb))
+app.command("app", cls=Headed, epilog=page.EXAMPLES, rich_help_panel=LOOK)(page.app)
+app.add_typer(study.app, name="study", rich_help_panel=LOOK)
+app.add_typer(describe.app, name="describe", rich_help_panel=WORDS)
 
 
 def main() -> None:
@@ -71,9 +76,12 @@ def main() -> None:
             raise
         print(f"seewhy: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Some versions of the parser turn Ctrl-C into an exit without a word.
+        if isinstance(end, SystemExit) and end.code != STOPPED:
+            raise
         print("seewhy: stopped; run the same command again to go on where it was", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(STOPPED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

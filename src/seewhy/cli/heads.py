@@ -1,0 +1,33 @@
+"""Under which heads ``--help`` lists the options of verbs that have many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand, TyperOption
+
+HEADS = {
+    "The model": ("model", "labels", "encoder", "engine"),
+    "Where it looked": (
+        "where", "target", "contrast", "layer", "setting", "neurons", "explainer", "target_text", "contrast_text",
+        "measure", "seed",
+    ),
+    "Like what": ("like", "prototypes", "because", "strengths"),
+    "In words": ("descriptions", "follow_up", "held_out"),
+    "Output": ("output", "png", "as_json", "store", "quiet"),
+}  # fmt: skip
+EVERYWHERE = ("The model", "Output")
+"""Heads of every verb; elsewhere than in ``explain`` the other options have other meanings."""
+
+
+class Headed(TyperCommand):
+    """A verb whose help lists its options under heads, in their order; an option without one comes first."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        heads = tuple(HEADS) if self.name == "explain" else EVERYWHERE
+        own = {name: head for head in heads for name in HEADS[head]}
+        for option in self.params:
+            if isinstance(option, TyperOption):
+                option.rich_help_panel = own.get(option.name or "")
+        self.params.sort(key=lambda p: heads.index(own[p.name]) if p.name in own else -1)
