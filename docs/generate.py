@@ -95,10 +95,11 @@ def method_classes(name: str) -> dict[str, Any]:
 
 def rules(page: Path) -> str:
     """When an evidence counts as believable."""
-    from seewhy.evidence import like, perceived, where, words
+    from seewhy.evidence import like, perceived, voters, where, words
 
     stated = [("where", where.RULE), ("like what", like.RULE), ("in words", words.RULE)]
-    stated += [("like what, by a ProtoPNet", like.PROTOPNET_RULE), ("what a perceiver saw", perceived.RULE)]
+    stated += [("like what, by EPIC", like.EPIC_RULE), ("like what, by a ProtoPNet", like.PROTOPNET_RULE)]
+    stated += [("like what, by a vote", voters.VOTERS_RULE), ("what a perceiver saw", perceived.RULE)]
     return table(("evidence", "rule"), stated)
 
 

@@ -1,12 +1,13 @@
 """Classification by description: do descriptions help, and do they by what they say?
 
     python reproductions/classification_by_description.py --out classification_by_description.json   # seconds
-    python reproductions/classification_by_description.py --pictures GROCERY/test --descriptions classes.json
+    python reproductions/classification_by_description.py --pictures GROCERY/test --descriptions GROCERY/classes.csv
     python reproductions/classification_by_description.py --pictures P --descriptions D \\
         --encoder open_clip:ViT-B-32/openai
 
 Menon & Vondrick 2022 (arXiv 2210.07183); controls of Roth et al. 2023 (arXiv 2306.07282). A drawn world, whose words
-are known, comes always; PICTURES are class folders, DESCRIPTIONS a JSON of these classes. A few minutes on two cores.
+are known, comes always; PICTURES are class folders, DESCRIPTIONS a JSON of these classes or a table of class and
+description. A few minutes on two cores.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import Any
 
 from attribute_world import World
 from claims import Claim, Report, command, machine, parser, verdict
+from product_texts import read_words
 
 from seewhy.data import load_samples
-from seewhy.descriptions import Descriptions
 from seewhy.encoders.find import encoder as find
 from seewhy.store import FeatureStore
 from seewhy.studies.description_semantics import MEANINGLESS, DescriptionSemanticsStudy
@@ -43,7 +44,7 @@ def studied(args: Any) -> dict[str, dict[str, Any]]:
         found = {"drawn world": study.run(world.encoder(), world.descriptions(), load_samples(drawn)).data}
         if args.pictures is not None and args.descriptions is not None:
             store = FeatureStore(args.out.with_suffix(".sqlite") if args.out else Path(temporary) / "texts.sqlite")
-            words = Descriptions.read(args.descriptions)
+            words = read_words(args.descriptions)
             run = study.run(
                 find(args.encoder),
                 words,
@@ -60,7 +61,7 @@ def arguments(doc: str, name: str, given: Sequence[str] | None) -> Any:
     made.add_argument("--n", type=int, default=30, help="drawn pictures a class")
     made.add_argument("--n-noise", type=int, default=7, help="draws of every control")
     made.add_argument("--pictures", type=Path, help="class folders")
-    made.add_argument("--descriptions", type=Path, help="of these classes")
+    made.add_argument("--descriptions", type=Path, help="of these classes: a JSON, or a table of class and description")
     made.add_argument("--encoder", default="lite0", help="for the photographs")
     return made.parse_args(given)
 
@@ -138,11 +139,32 @@ def claims(where: str, data: dict[str, Any]) -> list[Claim]:
         Claim(
             "Without the name, descriptions alone still say which class it is",
             "above chance with the interval",
-            f"{said(alone)}, chance {data['chance']:.3f}, another class's descriptions {said(swapped)}",
+            f"{said(alone)}, chance {data['chance']:.3f}, another class's descriptions {said(swapped)}; lists dealt "
+            f"out at random do as well in {data['luck']:.3f} of cases",
             verdict(alone["interval"][0] > data["chance"]),
             data["n"],
             where,
         ),
+        *_in_pictures(where, data),
+    ]
+
+
+def _in_pictures(where: str, data: dict[str, Any]) -> list[Claim]:
+    """What the words are worth in labelled pictures, where there are enough to try."""
+    probes = [a for a in data["arms"] if a["group"] == "pictures"]
+    if not probes:
+        return []
+    tried = "; ".join(f"{a['name']} {said(a)}" for a in probes)
+    gap = probes[0]["less_descriptions"]
+    return [
+        Claim(
+            "(Not in the paper) Descriptions with the name do as well as a linear probe on one picture a class",
+            "not behind it in pairs",
+            f"{said(arm(data, 'descriptions'))}; {tried}; one picture less the descriptions {less(gap)}",
+            verdict(gap["value"] <= 0 or not gap["real"]),
+            data["n"],
+            where,
+        )
     ]
 
 

@@ -1,7 +1,7 @@
 """Discriminative descriptions: does choosing them on labelled pictures help, and by what they say?
 
     python reproductions/discriminative_descriptions.py --out discriminative_descriptions.json      # seconds
-    python reproductions/discriminative_descriptions.py --pictures GROCERY/test --descriptions classes.json
+    python reproductions/discriminative_descriptions.py --pictures GROCERY/test --descriptions GROCERY/classes.csv
     python reproductions/discriminative_descriptions.py --pictures P --descriptions D \\
         --encoder open_clip:ViT-B-32/openai
 

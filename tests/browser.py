@@ -29,6 +29,27 @@ FLAGS = (
     "--remote-allow-origins=*",
 )
 
+KEYS = {
+    "Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowRight": 39, "ArrowDown": 40, "Delete": 46,
+}  # fmt: skip
+
+CONTRAST = """
+(() => {
+  const pen = Object.assign(document.createElement('canvas'), {width: 1, height: 1}).getContext('2d');
+  const seen = (...layers) => {
+    for (const layer of layers) { pen.fillStyle = layer; pen.fillRect(0, 0, 1, 1); }
+    const [r, g, b] = [...pen.getImageData(0, 0, 1, 1).data].map((v) => v / 255)
+      .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const paper = getComputedStyle(document.body).backgroundColor;
+  return [...document.querySelectorAll(%s)].map((node) => {
+    const [edge, ground] = [seen(paper, getComputedStyle(node).borderTopColor), seen(paper)];
+    return (Math.max(edge, ground) + 0.05) / (Math.min(edge, ground) + 0.05);
+  });
+})()
+"""
+
 
 class Browser:
     """One tab of a headless browser, spoken to over the DevTools protocol."""
@@ -50,6 +71,7 @@ class Browser:
         self.requests: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
             self.call(f"{domain}.enable")
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)  # a headless window has no focus to give
 
     def _port(self) -> int:
         file = self.profile / "DevToolsActivePort"
@@ -124,10 +146,20 @@ class Browser:
             raise RuntimeError(result["exceptionDetails"]["exception"]["description"])
         return result["result"].get("value")
 
-    def press(self, key: str) -> None:
-        code = {"Tab": 9, "Home": 36, "End": 35}[key]
+    def edges(self, selector: str) -> list[float]:
+        """Contrast of the edges of what is found with the page behind them; WCAG 1.4.11 asks for 3."""
+        return [float(value) for value in self.run(CONTRAST % json.dumps(selector))]
+
+    def press(self, key: str, shift: bool = False) -> None:
         for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=KEYS[key],
+                modifiers=8 if shift else 0,
+            )
 
     def picture(self) -> bytes:
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)

@@ -13,13 +13,13 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "registry", "types"),
-    ("cache", "colours", "files", "listener"),
+    ("cache", "colours", "files", "listener", "seeded"),
     ("images", "kept", "listing", "page", "thumbnails"),
     ("data", "store"),
     ("encoders",),
     ("features", "training_pictures"),
     ("classifiers", "attributions", "prototypes", "descriptions", "metrics", "objectives", "training"),
-    ("explanation", "index", "perceived", "planted"),
+    ("explanation", "index", "likeness", "perceived", "planted"),
     ("card",),
     ("evidence",),
     ("evaluation",),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import timm
@@ -13,10 +15,13 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
 from seewhy import compat
+from seewhy.attributions.input_x_gradient import InputXGradient as OurInputXGradient
 from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.errors import InputError
 from seewhy.explanation import Where
+from seewhy.metrics.base import Case
+from seewhy.metrics.model_randomisation import ModelRandomisation
 from tiny import noise, tiny_cnn
 
 SIDE = 96
@@ -149,6 +154,22 @@ def test_captum_and_quantus_explanations_are_attributions_with_cards() -> None:
     assert (why.where.method, why.where.heat.shape) == ("captum", (32, 32))
     assert why.where.deletion is not None
     assert "captum" in why.to_html()
+
+
+def test_a_captum_class_is_judged_on_the_copy_that_forgets() -> None:
+    """As our own method of that name is; a function bound to the whole network cannot be."""
+    model = Pretrained().build(tiny_cnn())
+    pixels = noise(1)
+    look, target = model.encoder.look(pixels), Target(torch.tensor([1]))
+    ours, theirs = OurInputXGradient(), compat.from_captum(InputXGradient)
+    maps = torch.cat([method(model, look, target) for method in (ours, theirs)])
+    case = Case.of(model, pixels[0], 1, methods=[ours, theirs])
+    mine, captums = ModelRandomisation().measure(case, maps)
+    assert captums.value == pytest.approx(mine.value, abs=1e-4)
+    assert captums.value < 0.9
+    bound = compat.from_captum(InputXGradient(compat.ClassifierModule(model)).attribute)
+    with pytest.raises(InputError, match="A class was expected, which is bound to each copy"):
+        ModelRandomisation().measure(replace(case, methods=[bound]), maps[:1])
 
 
 @pytest.mark.parametrize("wrap", [compat.from_captum, compat.from_quantus])

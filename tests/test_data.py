@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -50,6 +52,34 @@ def test_what_a_user_should_know_is_noted(tmp_path: Path) -> None:
         f"1 picture(s) directly in {root} have no class and were left out",
         "1 class(es) have only one picture, which is never held out: b",
     )
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = touch(tmp_path, "bird/1.jpg", "bird/2.jpg", "bird/closed/3.jpg", "cat/1.jpg")
+    closed, scandir = str(root / "bird" / "closed"), os.scandir
+
+    def deny(path: Any) -> Any:
+        if str(path) == closed:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    cure = "Expected a folder whose files may be listed. Allow reading it, or leave it out."
+    assert refused(root) == f"The folder {closed} cannot be listed (Permission denied). {cure}"
+    closed = str(root / "bird")
+    assert refused(root) == f"The folder {closed} cannot be listed (Permission denied). {cure}"
+
+    def deny_all(_: Path) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", deny_all)
+    assert refused(root) == f"The folder {root} cannot be listed (Permission denied). {cure}"
+
+
+def test_a_class_whose_name_is_no_unicode(tmp_path: Path) -> None:
+    table = tmp_path / "t.jsonl"
+    table.write_text('{"image": "1.jpg", "label": "caf\\udce9"}\n')
+    assert refused(table) == r"The class 'caf\udce9' has a name that is not UTF-8, as names must be. Rename it."
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
@@ -142,6 +172,10 @@ def test_rows_without_picture_or_class_are_left_out(tmp_path: Path) -> None:
     found = load_samples(table)
     assert len(found) == 4
     assert found.notes == ("2 row(s) without picture or class left out: 2, 4",)
+    table.write_text('image,label\n1.jpg,a\n2.jpg,"   "\n  ,b\n4.jpg,b\n')
+    found = load_samples(table)
+    assert found.classes == ("a", "b")
+    assert found.notes[0] == "2 row(s) without picture or class left out: 2, 3"
     table.write_text("image,label\n,a\n")
     assert refused(table) == f"{table} has no rows with both {KINDS}. Fill them in."
     table.write_text("")
@@ -171,10 +205,26 @@ def test_damaged_tables_are_named(tmp_path: Path) -> None:
     latin = tmp_path / "t.csv"
     latin.write_bytes("image,label\nü.jpg,a\n".encode("latin-1"))
     assert refused(latin).startswith(f"{latin} cannot be read: 'utf-8' codec can't decode byte 0xfc")
+    lines.write_text("[" * 100_000)
+    assert refused(lines) == f"{lines}, line 1, is not JSON: it is nested too deeply. Write one object a line."
     parquet = tmp_path / "t.parquet"
     parquet.write_bytes(b"PAR1 no")
     assert refused(parquet).startswith(f"{parquet} cannot be read: ")
     assert refused(parquet).endswith(" Give a Parquet file.")
+
+
+@pytest.mark.parametrize("mark", [",", "\t"])
+def test_an_open_quote_swallows_no_rows(tmp_path: Path, mark: str) -> None:
+    table = tmp_path / ("t.csv" if mark == "," else "t.tsv")
+    rows = ["image,label,text", '1.jpg,a,"said ""so"""', '2.jpg,a,"open', "3.jpg,b,x", "4.jpg,b,y"]
+    table.write_text("\n".join(rows).replace(",", mark) + "\n")
+    assert refused(table) == (
+        f"{table}, row 2, cannot be read: unexpected end of data. "
+        "Close every quote, and write quotes inside text twice."
+    )
+    table.write_text("\n".join([*rows[:2], '2.jpg,a,"one\nmore"', *rows[3:]]).replace(",", mark) + "\n")
+    found = load_samples(table)
+    assert [s.text for s in found.items] == ['said "so"', "one\nmore", "x", "y"]
 
 
 data = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12).map(str)), max_size=40)

@@ -239,8 +239,11 @@ def outputs(place: Path, command: list[str]) -> dict[str, list[dict[str, Any]]]:
     run("fit", "photos", "-o", "without_words", "--n-crops", "0", code=1)
     wordless = run("explain", "photo.jpg", "-m", "without_words", "-o", "wordless.json")
     how = ["--n-prototypes", "4", "--shrinkage", "0.2", "--n-rotated", "64"]
+    how += ["--because", "--because-on", "3"]
     prototypes = run("fit-prototypes", "photos", "-m", "without_words", *how, code=1)
-    epic = run("explain", "photo.jpg", "-m", "without_words", "-o", "epic.json")
+    epic = run("explain", "photo.jpg", "-m", "without_words", "-o", "epic.json", "--because")
+    run("fit", "photos", "-o", "knn", "--method", "neighbours", code=1)
+    voted = run("explain", "photo.jpg", "-m", "knn", "-o", "voted.json", "--no-measure")
     quick = ["memory_steps=2", "judge_epochs=1", "n_copies=2", "width=8", "depth=2"]
     run("fit", "photos", "-o", "perceiver", "--method", "perceptual", *(x for s in quick for x in ("--set", s)), code=1)
     seen = run("explain", "photo.jpg", "-m", "perceiver", "--no-measure", "-o", "seen.json")
@@ -252,7 +255,9 @@ def outputs(place: Path, command: list[str]) -> dict[str, list[dict[str, Any]]]:
         "fit": fit,
         "fit-prototypes": prototypes,
         "predict": [row for row in predict if "error" not in row],
-        "explain": [row for row in (*explain, *plain, *followed, *wordless, *epic, *seen) if "error" not in row],
+        "explain": [
+            row for row in (*explain, *plain, *followed, *wordless, *epic, *voted, *seen) if "error" not in row
+        ],
         "evaluate": evaluate,
         "dialogue": talk,
         "A picture that failed": [row for row in (*predict, *explain) if "error" in row],

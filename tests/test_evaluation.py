@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.head import Head
 from seewhy.classifiers.linear import Linear
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.data import Sample, Samples, load_samples
@@ -61,6 +63,15 @@ def test_every_figure_by_hand(model: Classifier, folders: Path) -> None:
     assert data["calibration_error"] == pytest.approx(by_hand, abs=2e-4)
     assert data["model"] == model.provenance()
     assert data["failures"] == []
+
+
+def test_maps_that_are_zero_are_counted(model: Classifier, folders: Path) -> None:
+    """Of a class that nothing on a picture speaks for there is no map: no figure, and not to be relied on."""
+    head = Head(model.head.feature, torch.zeros_like(model.head.weight), model.head.bias)
+    empty = replace(model, head=head)
+    where = evaluate(empty, load_samples(folders), n_explained=4).data["faithfulness"]
+    assert (where["n"], where["n_zero"], where["deletion"], where["better_than_random"]) == (4, 4, None, 0.0)
+    assert where["verdicts"] == {"believable": 0, "partly": 0, "do not rely": 4}
 
 
 def test_explanations_are_measured(model: Classifier, folders: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from seewhy import features
 from seewhy.classifiers.jitter import random_crops
 from seewhy.encoders.base import Encoder
 from seewhy.features import Seen, Wish, encode_texts, file_digest, see
@@ -126,6 +127,27 @@ def test_found_again_by_content_not_by_name(
     copy.write_bytes(Path(names[4]).read_bytes())
     (changed,) = looks(see(encoder, [copy], store=store))
     assert not torch.equal(changed.pooled, found.pooled)
+
+
+def test_a_file_replaced_while_it_is_read_is_not_taken_for_the_other(
+    encoder: Encoder, names: list[str], store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changing, new = tmp_path / "changing.png", Path(names[1]).read_bytes()
+    changing.write_bytes(Path(names[0]).read_bytes())
+    list(see(encoder, names[:1], store=store, wish=FULL))
+    read = features.read_views
+
+    def replaced(source: str, *rest: object) -> object:
+        Path(source).write_bytes(new)
+        return read(source, *rest)
+
+    monkeypatch.setattr(features, "read_views", replaced)
+    (seen,) = looks(see(encoder, [str(changing)], store=store, wish=FULL))
+    monkeypatch.undo()
+    first, second = looks(see(encoder, names[:2], store=store, wish=FULL))
+    assert torch.equal(seen.pooled, second.pooled)
+    assert not torch.equal(first.pooled, second.pooled)
+    assert (seen.digest, encoder.engine.seen) == (second.digest, 2)
 
 
 def test_a_map_not_kept_is_looked_at_again_once(encoder: Encoder, names: list[str], store: FeatureStore) -> None:

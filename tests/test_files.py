@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from seewhy.errors import DataError
-from seewhy.files import write_atomic
+from seewhy.files import check_target, write_atomic
 
 
 def test_bytes_and_text_arrive_as_they_are(tmp_path: Path) -> None:
@@ -71,6 +72,33 @@ def test_a_failure_leaves_what_was_there(
     assert str(error.value) == f"{path} could not be written: {said}. {cure}"
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["card.html"]
+
+
+def test_a_target_is_checked_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    assert check_target(tmp_path / "new.html") == tmp_path / "new.html"
+    assert check_target(tmp_path / "file") == tmp_path / "file"
+    places = {
+        tmp_path: "is a directory. Give the name of a file, not of a folder.",
+        tmp_path / "no" / "x": f"no such file or directory. Create the folder {tmp_path / 'no'} first.",
+        tmp_path / "file" / "x": "not a directory. Give the name of a file, not of a folder.",
+    }
+    for place, said in places.items():
+        with pytest.raises(DataError) as error:
+            check_target(place)
+        assert str(error.value) == f"{place} could not be written: {said}"
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(DataError) as error:
+        check_target(tmp_path / "x")
+    said = "permission denied. Choose a folder you may write to."
+    assert str(error.value) == f"{tmp_path / 'x'} could not be written: {said}"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_name_that_is_no_unicode_is_written_as_json_reads_it(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    write_atomic(tmp_path / "a", json.dumps({"image": name, "é": 1}, ensure_ascii=False))
+    assert json.loads((tmp_path / "a").read_text("utf-8")) == {"image": name, "é": 1}
 
 
 def test_a_missing_folder_and_a_folder_in_the_way(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import io
 import os
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +22,7 @@ from PIL import Image, ImageCms
 
 from hostile import HEIGHT, OUTCOMES, WIDTH, encoded, exif, make_hostile_folder, photo, png, turned
 from seewhy import images
-from seewhy.errors import DataError, ImageError, InputError
+from seewhy.errors import DataError, EmptyFolderError, ImageError, InputError
 from seewhy.images import Picture, read_picture, read_views
 from seewhy.listing import list_pictures
 from seewhy.thumbnails import encode_thumbnail
@@ -148,6 +150,7 @@ def test_nothing_but_a_picture_is_taken() -> None:
         "has the shape (3, 5, 7); expected (h, w) or (h, w, 1, 3 or 4); put channels last"
     )
     assert "complex128" in reason(np.zeros((3, 5), complex))
+    assert reason(Image.new("RGB", (0, 5))) == "has no pixels (0 by 5); give one of at least 1 by 1"
     with pytest.raises(InputError, match="Expected fractions with 0 ≤ left < right ≤ 1"):
         read_views(photo(), STANDARD, [Crop((0.5, 0, 0.5, 1))])
     with pytest.raises(InputError, match=r"interpolates by 'nearest'\. Expected bicubic, bilinear, lanczos"):
@@ -217,6 +220,14 @@ def test_palette_and_colour_key_transparency() -> None:
     assert keyed[0, 0].tolist() == [9, 9, 9]
     palette = Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8), "L").convert("P")
     assert as_is(encoded(palette, "PNG", transparency=0), background=(7, 8, 9))[5, 5].tolist() == [7, 8, 9]
+
+
+def test_a_colour_key_among_16_bits_lies_on_the_background() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.array([[0, 1000, 1001, 65535]], np.uint16)).save(file, "PNG", transparency=1000)
+    size = Transform((1, 4), (1, 4), "bilinear", ZEROS, ONES)
+    assert read_picture(file.getvalue(), size).pixels[0, :, 0].tolist() == [0, 255, 4, 255]
+    assert read_picture(file.getvalue(), size, background=(9, 9, 9)).pixels[0, 1].tolist() == [9, 9, 9]
 
 
 def test_wide_values_become_bytes() -> None:
@@ -290,7 +301,7 @@ def test_scaled_decoding_stays_near_timm() -> None:
         (2000, 1500), Image.Resampling.BICUBIC
     )
     data = encoded(sample, "JPEG", quality=90)
-    assert images._decode("", Image.open(io.BytesIO(data)), (0, 0, 0), STANDARD, [None])[2] == 2
+    assert images._draft("", Image.open(io.BytesIO(data)), STANDARD, [None]) == ((2000, 1500), 2)
     reference = timm_data.create_transform((3, 224, 224), interpolation="bicubic", crop_pct=0.875, use_prefetcher=True)
     expected = np.asarray(reference(Image.open(io.BytesIO(data)))).transpose(1, 2, 0)
     assert apart(read_picture(data, STANDARD).pixels, expected).mean() < 0.5
@@ -382,6 +393,33 @@ def test_eight_threads_read_what_one_reads(hostile: tuple[Path, OUTCOMES]) -> No
         assert list(pool.map(digest, names)) == alone
 
 
+def test_large_pictures_wait_for_room_and_small_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_ROOM", images._Room(2000, free=100))
+    decode, running, most, together = images._decode, [0], [0], threading.Barrier(3)
+
+    def counted(name: str, image: Image.Image, *rest: Any) -> Any:
+        if image.width <= 10:
+            together.wait(10)
+            return decode(name, image, *rest)
+        running[0] += image.width * image.height
+        most[0] = max(most[0], running[0])
+        time.sleep(0.01)
+        found = decode(name, image, *rest)
+        running[0] -= image.width * image.height
+        return found
+
+    monkeypatch.setattr(images, "_decode", counted)
+    pictures = [Image.new("RGB", (side, 30), (side, 0, 0)) for side in (30, 30, 100, 30, 100, 20)]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(as_is, pictures))
+        assert [int(f[0, 0, 0]) for f in found] == [30, 30, 100, 30, 100, 20]
+        assert 1500 <= most[0] <= 3000
+        assert len(list(pool.map(as_is, [Image.new("RGB", (10, 10))] * 3))) == 3
+    with pytest.raises(ImageError):
+        read_picture(encoded(Image.new("RGB", (90, 90)), "BMP")[:200], AS_IS)
+    assert images._ROOM.left == 2000
+
+
 # --- Listing and encoding ----------------------------------------------------------------------------------------
 
 
@@ -419,6 +457,7 @@ def test_an_unlistable_folder_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(os, "scandir", deny)
     with pytest.raises(DataError) as caught:
         list(list_pictures([tmp_path]))
+    assert type(caught.value) is DataError
     assert str(caught.value) == (
         f"The folder {tmp_path} cannot be listed (Permission denied). "
         "Expected a folder whose files may be listed. Allow reading it, or leave it out."
@@ -435,6 +474,7 @@ def test_given_files_are_yielded_as_given(tmp_path: Path) -> None:
 def test_an_empty_folder_says_what_it_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         list(list_pictures([tmp_path]))
+    assert type(caught.value) is EmptyFolderError
     assert str(caught.value) == (
         f"No picture is in the folder {tmp_path} or below. Expected files ending in .avif, .bmp, .gif, .heic, .heif, "
         ".jpeg, .jpg, .png, .tif, .tiff, .webp. Give another folder, or name the files one by one."

@@ -17,7 +17,7 @@ from seewhy.types import Crop
 
 CURE = (
     "It only holds what can be computed again: free some disk space, or delete the file, "
-    "or name another place with SEEWHY_CACHE."
+    "or name another place with --store or SEEWHY_CACHE."
 )
 
 
@@ -119,12 +119,35 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
             assert store.get([name])[name][0].tolist() == [float(i)] * 8
 
 
-@pytest.mark.parametrize("damage", [b"not a database at all" * 50, b"SQLite format 3\0" + bytes(200)])
-def test_a_damaged_file_is_named(tmp_path: Path, damage: bytes) -> None:
-    path = tmp_path / "features.sqlite"
-    path.write_bytes(damage)
+def test_a_map_that_16_bits_cannot_hold_is_not_kept(store: FeatureStore) -> None:
+    large = torch.full((2, 3, 3), 1e5)
+    store.put([(key(0), torch.ones(2), large), (key(1), torch.ones(2), large / 2)])
+    assert set(store.get([key(0), key(1)], features=True)) == {key(1)}
+    assert set(store.get([key(0), key(1)])) == {key(0), key(1)}
+    infinite = torch.full((2, 3, 3), torch.inf).half().numpy().tobytes()
+    store._write("UPDATE looks SET features = ?, shape = '2,3,3' WHERE key = ?", [(infinite, key(0))])
+    assert set(store.get([key(0), key(1)], features=True)) == {key(1)}
+
+
+def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(b"\x89PNG" * 300)
     with pytest.raises(DataError) as caught:
         FeatureStore(path)
+    assert str(caught.value) == (
+        f"{path} is not a feature store: file is not a database. A file that SeeWhy made, or a new name, was expected. "
+        "Give another name; the file was left as it is."
+    )
+    assert path.read_bytes() == b"\x89PNG" * 300
+
+
+@pytest.mark.parametrize("damage", [b"not a database at all" * 50, b"SQLite format 3\0" + bytes(200)])
+def test_a_damaged_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes) -> None:
+    path = tmp_path / "features.sqlite"
+    path.write_bytes(damage)
+    monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path))
+    with pytest.raises(DataError) as caught:
+        FeatureStore()
     assert str(caught.value) in {
         f"The feature store {path} cannot be used: {reason}. {CURE}"
         for reason in ("file is not a database", "database disk image is malformed")

@@ -26,12 +26,14 @@ def flatten(name: str, image: Image.Image, background: Colour) -> Image.Image:
     """8-bit sRGB on the background."""
     profile, alpha = image.info.get("icc_profile"), None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image)
+        values, key = np.asarray(image), image.info.get("transparency")
         # Before 11.3 Pillow gave 16-bit PNG as 32-bit integers.
         image = Image.fromarray(to_bytes(name, values.astype(np.uint16) if image.format == "PNG" else values))
+        if isinstance(key, int):
+            alpha = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
         opaque = "L" if image.mode in ("L", "LA") else "RGB"
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         alpha = image.getchannel("A")
         image = image.convert(opaque)
     if profile and image.mode != "1":
@@ -40,7 +42,9 @@ def flatten(name: str, image: Image.Image, background: Colour) -> Image.Image:
         image = image.convert("RGB")
     if alpha is None or alpha.getextrema() == (255, 255):
         return image
-    return Image.composite(image, Image.new("RGB", image.size, background), alpha)
+    canvas = Image.new("RGB", image.size, background)
+    canvas.paste(image, mask=alpha)
+    return canvas
 
 
 def to_bytes(name: str, values: np.ndarray) -> np.ndarray:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError, MissingExtraError
-from .listing import SUFFIXES, list_pictures, natural_key
+from .errors import DataError, EmptyFolderError, MissingExtraError
+from .listing import SUFFIXES, is_unicode, list_pictures, natural_key, unlistable
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
@@ -73,6 +73,7 @@ def load_samples(source: str | Path, *, image: str = "image", label: str = "labe
             f"or a table ending in {', '.join(TABLES)} with the columns {image!r} and {label!r}."
         )
     counts = Counter(s.label for s in items)
+    _refuse_no_unicode(counts)
     _refuse_twins(counts)
     single = [c for c, n in counts.items() if n == 1]
     if single:
@@ -81,7 +82,11 @@ def load_samples(source: str | Path, *, image: str = "image", label: str = "labe
 
 
 def _from_folders(root: Path) -> tuple[list[Sample], list[str]]:
-    folders = sorted((p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")), key=_by_name)
+    try:
+        entries = list(root.iterdir())
+    except OSError as error:
+        raise unlistable(root, error) from error
+    folders = sorted((p for p in entries if p.is_dir() and not p.name.startswith(".")), key=_by_name)
     if not folders:
         raise DataError(f"{root} has no folders in it. Put the pictures of each class into a folder of its own.")
     if {f.name.lower() for f in folders} <= _SPLITS:
@@ -93,14 +98,14 @@ def _from_folders(root: Path) -> tuple[list[Sample], list[str]]:
     for folder in folders:
         try:
             pictures = list(list_pictures([folder]))
-        except DataError:
+        except EmptyFolderError:
             empty.append(folder.name)
             continue
         items += [Sample(p, folder.name) for p in pictures]
     if not items:
         raise DataError(f"No picture lies in the folders of {root}. Looked for {', '.join(sorted(SUFFIXES))}.")
     notes = [f"{len(empty)} folder(s) without pictures left out: {_some(empty)}"] if empty else []
-    loose = sum(p.suffix.lower() in SUFFIXES for p in root.iterdir() if p.is_file())
+    loose = sum(p.suffix.lower() in SUFFIXES for p in entries if p.is_file())
     if loose:
         notes.append(f"{loose} picture(s) directly in {root} have no class and were left out")
     return items, notes
@@ -120,7 +125,7 @@ def _from_table(path: Path, image: str, label: str, text: str) -> tuple[list[Sam
                 f"{path}, row {number}, has no column {' and no column '.join(map(repr, missing))}; "
                 f"it has {', '.join(map(repr, row))}. Name the columns, or pass --image-column and --label-column."
             )
-        if row[image] in (None, "") or row[label] in (None, ""):
+        if any(row[c] is None or not str(row[c]).strip() for c in (image, label)):
             incomplete.append(str(number))
             continue
         file = path.parent / str(row[image])
@@ -140,9 +145,23 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             yield from _json_lines(path)
         else:
             with open(path, newline="", encoding="utf-8-sig") as file:
-                yield from csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ",")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+                yield from _separated(
+                    path, csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ",", strict=True)
+                )
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}. Give a table in UTF-8.") from error
+
+
+def _separated(path: Path, rows: csv.DictReader) -> Iterator[dict[str, Any]]:
+    """Rows whose quotes are closed, so that none is swallowed by the one before it."""
+    number = 0
+    try:
+        for number, row in enumerate(rows, start=1):  # noqa: B007
+            yield row
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, row {number + 1}, cannot be read: {error}. Close every quote, and write quotes inside text twice."
+        ) from error
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -152,8 +171,9 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number}, is not JSON: {error.msg}. Write one object a line.") from error
+            except (json.JSONDecodeError, RecursionError) as error:
+                said = getattr(error, "msg", "it is nested too deeply")
+                raise DataError(f"{path}, line {number}, is not JSON: {said}. Write one object a line.") from error
             if not isinstance(row, dict):
                 raise DataError(f"{path}, line {number}, is not an object. Write one object a line.")
             yield row
@@ -180,6 +200,13 @@ def _refuse_twins(names: Sequence[str] | Counter) -> None:
         if folded in seen:
             raise DataError(f"Two classes are called alike: {seen[folded]!r} and {name!r}. Rename or merge them.")
         seen[folded] = name
+
+
+def _refuse_no_unicode(names: Sequence[str] | Counter) -> None:
+    """A class is written, spoken of and encoded as text, which a name of other bytes is not."""
+    for name in names:
+        if not is_unicode(name):
+            raise DataError(f"The class {name!r} has a name that is not UTF-8, as names must be. Rename it.")
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -6,6 +6,7 @@
     ├── InputError            something the user gave is not usable
     │   ├── ImageError        one picture cannot be read (names the file)
     │   └── DataError         a folder, table or label set cannot be used
+    │       └── EmptyFolderError  a folder can be listed and holds no picture
     ├── ModelError            a model cannot be loaded or used
     │   ├── WeightsError      a weights file is missing, damaged or not what it says
     │   └── EngineError       an inference engine cannot run this trunk
@@ -46,6 +47,10 @@ class ImageError(InputError):
 
 class DataError(InputError):
     """A folder, table or set of labels cannot be used."""
+
+
+class EmptyFolderError(DataError):
+    """A folder can be listed and holds no picture."""
 
 
 class ModelError(SeeWhyError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from .errors import DataError
 from .explanation import Explanation, Like, Where
 from .features import Seen, Views, Wish, see
 from .listener import Listener
-from .metrics.calibration import bootstrap_interval, calibration_error, reliability
+from .metrics.calibration import accuracy_interval, calibration_error, reliability
 from .page import Page
 from .store import FeatureStore
 from .types import Failure
@@ -83,11 +83,11 @@ def evaluate(
     confidence, predicted = probabilities.max(1)
     right = predicted == labels
     bins = reliability(confidence, right)
-    low, high = bootstrap_interval(right, seed=seed)
+    low, high = accuracy_interval(right)
     chosen = random.Random(seed).sample(range(len(kept)), min(n_explained, len(kept)))
     explained = _explained(classifier, [kept[i] for i in sorted(chosen)], store, listener, seed)
     faithful = _faithfulness(explained)
-    if faithfulness and faithful is not None:
+    if faithfulness and faithful is not None and faithful["n"] > faithful["n_zero"]:
         faithful |= _further(classifier, explained, listener)
     return Report(
         {
@@ -199,22 +199,27 @@ def _matrix(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> dict[s
 
 
 def _faithfulness(explained: Sequence[Explanation]) -> dict[str, Any] | None:
-    """Means over the explained pictures, for the predicted class of each."""
-    maps = [e.where for e in explained if isinstance(e.where, Where) and e.where.deletion is not None]
-    if not maps:
+    """Means over the explained pictures, for the predicted class of each.
+
+    A map that is zero everywhere orders no pixels: it has no deletion, and counts as no better than a random one.
+    """
+    shown = [e.where for e in explained if isinstance(e.where, Where)]
+    maps = [m for m in shown if m.deletion is not None]
+    if not shown:
         return None
     names = ("deletion", "deletion_random", "insertion", "insertion_random")
     found = {n: torch.tensor([getattr(m, n) for m in maps]) for n in names}
-    means = {n: round(float(v.mean()), 4) for n, v in found.items()}
+    means = {n: round(float(v.mean()), 4) if maps else None for n, v in found.items()}
     falls = found["deletion"] < found["deletion_random"]
     rises = found["insertion"] > found["insertion_random"]
     better = int((falls & rises).sum())
-    verdicts = {v: sum(m.verdict.level == v for m in maps) for v in ("believable", "partly", "do not rely")}
+    verdicts = {v: sum(m.verdict.level == v for m in shown) for v in ("believable", "partly", "do not rely")}
     return {
-        "n": len(maps),
-        "method": maps[0].method,
+        "n": len(shown),
+        "n_zero": len(shown) - len(maps),
+        "method": shown[0].method,
         **means,
-        "better_than_random": round(better / len(maps), 4),
+        "better_than_random": round(better / len(shown), 4),
         "verdicts": verdicts,
     }
 
@@ -267,7 +272,7 @@ def _words(
 
     def accuracy(control: Any) -> float:
         bank = WordBank.build(classifier.encoder, Descriptions(control), with_names=False, store=store)
-        return words_alone(_with_words(classifier, bank), held)
+        return words_alone(replace(classifier, words=bank), held)
 
     noise = [accuracy(random_words(described, seed + i)) for i in range(N_NOISE)]
     return {
@@ -276,9 +281,3 @@ def _words(
         "random_words": round(sum(noise) / len(noise), 4),
         "n": len(labels),
     }
-
-
-def _with_words(classifier: Classifier, words: WordBank) -> Classifier:
-    from dataclasses import replace
-
-    return replace(classifier, words=words)

@@ -140,7 +140,8 @@ def _read(encoder: Encoder, index: int, source: Any, store: FeatureStore | None,
     views, wants = wish.views(index), wish.features(index)
     name = str(source) if isinstance(source, str | Path) else f"picture {index + 1}"
     known, keys = None, []
-    if store is not None and (digest := file_digest(source)):
+    digest = None if store is None else file_digest(source)
+    if store is not None and digest is not None:
         keys = _keys(encoder, digest, views)
         known = _recall(store, name, digest, keys, wants)
         if known is not None and not wish.pictures:
@@ -149,8 +150,10 @@ def _read(encoder: Encoder, index: int, source: Any, store: FeatureStore | None,
         pictures = read_views(source, encoder.transform, views)
     except ImageError as error:
         return Failure(name, error.reason)
-    digest = pictures[0].digest
-    return _Read(name, digest, keys or _keys(encoder, digest, views), pictures, known, wants)
+    if not keys or pictures[0].digest != digest:  # or the file was replaced meanwhile
+        digest, known = pictures[0].digest, None
+        keys = _keys(encoder, digest, views)
+    return _Read(name, digest, keys, pictures, known, wants)
 
 
 def _recall(store: FeatureStore, name: str, digest: str, keys: Sequence[bytes], wants: bool) -> Seen | None:

@@ -15,6 +15,7 @@ from .attributions.base import Attribution, Explainable
 from .classifiers.head import Goal, Target
 from .encoders.base import Look
 from .errors import InputError
+from .metrics.randomised import Twin
 
 
 class ClassifierModule(nn.Module):
@@ -52,16 +53,30 @@ class CaptumMethod(ForeignMethod):
     """Another library's ``attribute(inputs, target=...)``; its maps are summed over colours, sign kept.
 
     Args:
-        function: for example ``captum.attr.IntegratedGradients(ClassifierModule(model)).attribute``.
-        options: further keywords it is called with.
+        function: a class that is made with a network and has such a method, ``captum.attr.IntegratedGradients``, which
+            explains whatever model it is asked about; or the method of one that is made already,
+            ``IntegratedGradients(ClassifierModule(model)).attribute``, which explains its own network only.
+        options: further keywords the method is called with.
+
+    Raises:
+        InputError: a method that is bound to its own network was asked about a copy that has forgotten, as metrics of
+            the randomisation family do.
     """
 
     name: ClassVar[str] = "captum"
 
     def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
         pixels = cast(Tensor, look.pixels).detach().clone().requires_grad_()
+        function = self.function
+        if isinstance(function, type):
+            function = function(ClassifierModule(model).eval()).attribute
+        elif isinstance(model, Twin):
+            raise InputError(
+                "A function that is bound to its own network was asked to explain a copy of it that forgets. A class "
+                "was expected, which is bound to each copy. Give one, for example from_captum(IntegratedGradients)."
+            )
         with torch.enable_grad():
-            found = self.function(pixels, target=class_index(target, self.name), **dict(self.options))
+            found = function(pixels, target=class_index(target, self.name), **dict(self.options))
         return as_maps(found, len(look), self.name)
 
 
@@ -85,7 +100,7 @@ class QuantusMethod(ForeignMethod):
 
 
 def from_captum(function: Callable[..., Any], **options: Any) -> Attribution:
-    """Any Captum-style ``attribute(inputs, target=..., **options)`` as an attribution."""
+    """Captum's class, or any bound ``attribute(inputs, target=..., **options)``, as an attribution."""
     return CaptumMethod(function, tuple(sorted(options.items())))
 
 

@@ -22,7 +22,8 @@ import re
 import stat
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -32,18 +33,18 @@ from PIL import Image
 
 from .colours import Colour, flatten, to_bytes
 from .errors import ImageError, InputError
-from .types import Crop, FractionBox, PixelBox, Transform
+from .types import INTERPOLATIONS, Crop, FractionBox, PixelBox, Transform
 
 Source = str | Path | bytes | Image.Image | np.ndarray
 FloatBox = tuple[float, float, float, float]
 _Views = Sequence[Crop | None]
-_Decoded = tuple[Image.Image, tuple[int, int], int]
+_Draft = tuple[tuple[int, int], int]
 
 MAX_BYTES = 2**31
 DRAFT_GAP = 2.0
 REDUCING_GAP = 3.0
 
-_RESAMPLING = {name: Image.Resampling[name.upper()] for name in ("bicubic", "bilinear", "lanczos")}
+_RESAMPLING = {name: Image.Resampling[name.upper()] for name in INTERPOLATIONS}
 _TURNS = dict(zip(range(2, 9), (Image.Transpose(v) for v in (0, 3, 1, 5, 4, 6, 2)), strict=True))
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "MPO", "AVIF", "HEIF")
 _MAGIC = {"JPEG": rb"\xff\xd8", "PNG": rb"\x89PNG", "GIF": rb"GIF8", "WebP": rb"(?s)RIFF....WEBP"}
@@ -144,6 +145,40 @@ class _Cut(NamedTuple):
     flip: bool = False
 
 
+class _Room:
+    """Pictures are decoded at once as long as they fit together; one larger than the room is decoded alone.
+
+    Decoding takes up to 13 bytes a pixel, and as many threads decode as there are cores.
+
+    Args:
+        pixels: of all pictures together.
+        free: pictures up to this many pixels need no room.
+    """
+
+    def __init__(self, pixels: int, free: int) -> None:
+        self.pixels, self.free, self.left = pixels, free, pixels
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        if pixels <= self.free:
+            yield
+            return
+        share = min(pixels, self.pixels)
+        with self.changed:
+            self.changed.wait_for(lambda: self.left >= share)
+            self.left -= share
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.left += share
+                self.changed.notify_all()
+
+
+_ROOM = _Room(64_000_000, free=1_000_000)
+
+
 def read_picture(source: Source, transform: Transform, *, background: Colour = (255, 255, 255)) -> Picture:
     """Reads a file, its bytes, a Pillow image or an array ``(h, w)``, ``(h, w, 1)``, ``(h, w, 3)``, ``(h, w, 4)``.
 
@@ -161,11 +196,8 @@ def read_views(
     """Decodes once and cuts several views; ``None`` is the transform's own resize and centre crop.
 
     Raises:
-        ImageError: as ``read_picture``. InputError: a crop or the transform makes no sense.
+        ImageError: as ``read_picture``. InputError: a crop makes no sense.
     """
-    if transform.interpolation not in _RESAMPLING:
-        known = ", ".join(_RESAMPLING)
-        raise InputError(f"The transform interpolates by {transform.interpolation!r}. Expected {known}. Choose one.")
     name, digest = _name(source), ""
     if isinstance(source, (str, Path, bytes)):
         data = source if isinstance(source, bytes) else _read_bytes(name)
@@ -175,13 +207,15 @@ def read_views(
             source = _from_array(name, source)
         try:
             opened = source if isinstance(source, Image.Image) else _identify(name, data)
-            image, size, factor = _decode(name, opened, background, transform, views if opened is not source else None)
+            draft = _draft(name, opened, transform, views if opened is not source else None)
+            with _ROOM.taken(opened.width * opened.height):
+                image, size = _decode(name, opened, background, draft)
+                cuts = [_place(size, transform, view) for view in views]
+                pixels = [_cut(image, draft[1], transform, cut) for cut in cuts]
         except InputError:
             raise
         except Exception as error:  # a decoder fed hostile bytes raises anything
             raise ImageError(name, _why_not_decoded(error)) from error
-        cuts = [_place(size, transform, view) for view in views]
-        pixels = [_cut(image, factor, transform, cut) for cut in cuts]
     if not digest:
         digest = hashlib.sha256(repr(size).encode() + image.tobytes()).hexdigest()
     return [Picture(name, p, size, c.window, digest, c.flip) for p, c in zip(pixels, cuts, strict=True)]
@@ -275,11 +309,13 @@ def _too_many(count: int | None) -> str:
     return f"{has}, more than the {MAX_PIXELS:,} allowed; shrink it, or set SEEWHY_MAX_PIXELS to a larger number"
 
 
-def _decode(name: str, image: Image.Image, background: Colour, transform: Transform, views: _Views | None) -> _Decoded:
-    """Upright RGB, its true size, and the factor it was decoded smaller by, which only ``views`` allow."""
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(name, _too_many(image.width * image.height))
+def _draft(name: str, image: Image.Image, transform: Transform, views: _Views | None) -> _Draft:
+    """Has a JPEG decoded smaller where ``views`` allow it; the factor, and the size before, by the header alone."""
     size, factor = image.size, 1
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ImageError(name, _too_many(size[0] * size[1]))
+    if 0 in size:
+        raise ImageError(name, f"has no pixels ({size[0]} by {size[1]}); give one of at least 1 by 1")
     if views is not None and image.format in ("JPEG", "MPO"):
         upright = size[::-1] if _orientation(image) >= 5 else size
         cuts = [_place(upright, transform, view) for view in views]
@@ -287,13 +323,19 @@ def _decode(name: str, image: Image.Image, background: Colour, transform: Transf
         factor = next(f for f in (8, 4, 2, 1) if f == 1 or f <= min(spare, default=1))
         if factor > 1:
             image.draft(cast("str", None), (size[0] // factor, size[1] // factor))
+    return size, factor
+
+
+def _decode(name: str, image: Image.Image, background: Colour, draft: _Draft) -> tuple[Image.Image, tuple[int, int]]:
+    """Upright RGB and its true size."""
+    size, factor = draft
     image.load()
     size = size if factor > 1 else image.size  # a TIFF turns itself upright while loading
     orientation = _orientation(image)
     rgb = flatten(name, image, background)
     if orientation > 1:
         rgb = rgb.transpose(_TURNS[orientation])
-    return rgb, (size[::-1] if orientation >= 5 else size), factor
+    return rgb, (size[::-1] if orientation >= 5 else size)
 
 
 def _orientation(image: Image.Image) -> int:

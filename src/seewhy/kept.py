@@ -33,7 +33,7 @@ def kept(folder: str, name: str, make: Callable[[], Mapping[str, Tensor]]) -> di
     found = _read(path)
     if found is None:
         found = {key: value.contiguous() for key, value in make().items()}
-        write_atomic(path, save(found, {"sha256": _digest(found)}))
+        write_atomic(path, save(found, {"sha256": tensors_digest(found)}))
     return found
 
 
@@ -47,15 +47,15 @@ def _read(path: Path) -> dict[str, Tensor] | None:
             expected = (file.metadata() or {}).get("sha256")
     except (SafetensorError, OSError):
         found, expected = {}, "damaged"
-    if expected == _digest(found):
+    if expected == tensors_digest(found):
         return found
     if expected is not None:  # without a digest it is not damaged but from an earlier version
         _log.warning("%s was damaged and is made again.", path)
     return None
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values."""
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values, whatever the order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
-from .files import write_atomic
+from .files import check_target, write_atomic
 
 ENDINGS = (".html", ".json")
 
@@ -46,9 +46,9 @@ def check_ending(path: str | Path) -> Path:
     """The path, if a page can be written there; asked before the work begins.
 
     Raises:
-        DataError: another ending.
+        DataError: another ending, or a place that no file can be written to.
     """
     path = Path(path)
     if path.suffix not in ENDINGS:
         raise DataError(f"A report is written as .html or .json, not as {path.suffix!r}. Change the ending of {path}.")
-    return path
+    return check_target(path)

@@ -2,7 +2,7 @@
 
 SQLite in write-ahead mode: one file, crash-safe, several readers and writers at once.
 A row is keyed by the SHA-256 of the picture's bytes, the encoder's fingerprint and the view;
-pooled vectors are float32, feature maps float16 (relative error below 1e-3).
+pooled vectors are float32, feature maps float16 (relative error below 1e-3; one with larger numbers is not kept).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .cache import cache_dir
 from .errors import DataError
 from .types import Crop
 
+_MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS looks (
     key BLOB PRIMARY KEY, pooled BLOB NOT NULL, features BLOB, shape TEXT
@@ -50,6 +51,7 @@ class FeatureStore:
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
+        self._named = bool(path)
         self.path = Path(path) if path else cache_dir() / "features.sqlite"
         self._lock = threading.Lock()
         try:
@@ -62,10 +64,23 @@ class FeatureStore:
             raise self._problem(error) from error
 
     def _problem(self, error: Exception) -> DataError:
+        if self._is_something_else():
+            return DataError(
+                f"{self.path} is not a feature store: {error}. A file that SeeWhy made, or a new name, was expected. "
+                "Give another name; the file was left as it is."
+            )
         return DataError(
             f"The feature store {self.path} cannot be used: {error}. It only holds what can be computed again: "
-            "free some disk space, or delete the file, or name another place with SEEWHY_CACHE."
+            "free some disk space, or delete the file, or name another place with --store or SEEWHY_CACHE."
         )
+
+    def _is_something_else(self) -> bool:
+        """Whether the user named a file that never was a database; the one in the cache can only be a damaged one."""
+        try:
+            with open(self.path, "rb") as file:
+                return self._named and file.read(len(_MAGIC)) != _MAGIC
+        except OSError:
+            return False
 
     def get(self, keys: Sequence[bytes], *, features: bool = False) -> dict[bytes, tuple[Tensor, Tensor | None]]:
         """What is known of these keys; with ``features``, only rows that have a feature map."""
@@ -78,13 +93,20 @@ class FeatureStore:
             grid = None
             if blob is not None:
                 sizes = [int(s) for s in shape.split(",")]
-                grid = torch.from_numpy(np.frombuffer(blob, np.float16).reshape(sizes).astype(np.float32))
+                values = np.frombuffer(blob, np.float16).reshape(sizes).astype(np.float32)
+                if not np.isfinite(values).all():  # kept by an earlier version
+                    continue
+                grid = torch.from_numpy(values)
             found[key] = (torch.from_numpy(np.frombuffer(pooled, np.float32).copy()), grid)
         return found
 
     def put(self, rows: Iterable[tuple[bytes, Tensor, Tensor | None]]) -> None:
-        """Keep looks; one transaction, all or nothing. A row with a feature map is never replaced by one without."""
-        values = [(k, _blob(p, np.float32), _blob(f, np.float16), _shape(f)) for k, p, f in rows]
+        """Keep looks; one transaction, all or nothing. A row with a feature map is never replaced by one without.
+
+        A map that 16 bits cannot hold is left out, so that it is looked at again rather than found as another.
+        """
+        fitting = ((k, p, f if f is None or f.half().isfinite().all() else None) for k, p, f in rows)
+        values = [(k, _blob(p, np.float32), _blob(f, np.float16), _shape(f)) for k, p, f in fitting]
         self._write(
             "INSERT INTO looks VALUES (?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET features = excluded.features, "
             "shape = excluded.shape WHERE excluded.features IS NOT NULL",

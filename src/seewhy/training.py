@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .errors import InputError
 from .files import write_atomic
 from .listener import Listener
+from .seeded import seeded
 
 Loss = Callable[[Sequence[int]], Mapping[str, Tensor]]
 """Positions of the samples in a batch → named terms, of which ``"loss"``, or each player's own, is what goes down."""
@@ -38,7 +39,8 @@ class Training:
         weight_decay: of everything but biases.
         schedule: ``"constant"``; ``"cosine"`` down to 0; ``"milestones"``, times 0.2 at 40, 60 and 80 % of the
             steps, as COMET's authors do; ``"one_cycle"`` (Smith & Topin 2018, as in torch: 30 % of the steps up from
-            1/25, then down to 1/250,000, momentum 0.95 to 0.85 and back); ``"per_epoch"``, times 0.95 after each.
+            1/25, then down to 1/250,000; with SGD its momentum 0.95 to 0.85 and back); ``"per_epoch"``, times 0.95
+            after each.
         seed: of the order of samples and of everything drawn within a step.
         checkpoint_every: steps between two checkpoints.
         nesterov: whether SGD's momentum is Nesterov's.
@@ -125,8 +127,7 @@ def train(
     module.train()
     for step in listener.track(range(first, how.n_steps), "Training", how.n_steps - first):
         _set_rates(optimiser, how, step, n_samples)
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(how.seed * 1_000_003 + step)
+        with seeded(how.seed * 1_000_003 + step), torch.enable_grad():
             terms = loss(batch_at(step, n_samples, how.batch_size, how.seed))
             optimiser.zero_grad()
             _share_out(terms, players)

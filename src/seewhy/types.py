@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import Any, NamedTuple
+
+from .errors import InputError
 
 PixelBox = tuple[int, int, int, int]
 """``(left, top, right, bottom)`` in pixels of the upright picture (EXIF applied), right and bottom exclusive."""
 
 FractionBox = tuple[float, float, float, float]
 """``(left, top, right, bottom)`` as fractions 0…1 of whatever it lies on."""
+
+
+INTERPOLATIONS = ("bicubic", "bilinear", "lanczos")
 
 
 @dataclass(frozen=True)
@@ -35,23 +42,66 @@ class Transform:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    def __post_init__(self) -> None:
+        """Refuses what no network was trained with, above all numbers of 0…255.
+
+        Raises:
+            InputError: a size is not made of whole numbers above 0, the interpolation is another, ``mean`` or ``std``
+                is not three numbers of 0…1, or ``std`` holds a 0.
+        """
+        if not _are_sizes(self.input_size):
+            raise InputError(
+                f"The transform's input_size is {self.input_size!r}. Two whole numbers of pixels above 0 were "
+                "expected. Write (height, width), for example (224, 224)."
+            )
+        if not _are_sizes((self.resize, self.resize) if _is_size(self.resize) else self.resize):
+            raise InputError(
+                f"The transform's resize is {self.resize!r}. One whole number of pixels above 0, or two, were "
+                "expected. Write the short side, for example 256, or (height, width)."
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            known = ", ".join(INTERPOLATIONS)
+            raise InputError(f"The transform interpolates by {self.interpolation!r}. Expected {known}. Choose one.")
+        for name, values, above in (("mean", self.mean, False), ("std", self.std, True)):
+            if not _are_units(values, above=above):
+                raise InputError(
+                    f"The transform's {name} is {values!r}. Three numbers {'above 0' if above else 'from 0'} to 1, in "
+                    "units of RGB, were expected. Divide numbers of 0 to 255 by 255."
+                )
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Transform:
-        resize = data["resize"]
-        return cls(
-            tuple(data["input_size"]),
-            resize if isinstance(resize, int) else tuple(resize),
-            data["interpolation"],
-            tuple(data["mean"]),
-            tuple(data["std"]),
-        )
+        """What :meth:`to_json` gave, or the same as read from a file.
+
+        Raises:
+            KeyError: a key is missing.
+            InputError: a value cannot be.
+        """
+        keys = ("input_size", "resize", "interpolation", "mean", "std")
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v := data[k], list) else v for k in keys}
+        return cls(**values)
 
     @property
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
+
+
+def _are_sizes(values: object) -> bool:
+    return isinstance(values, Sequence) and len(values) == 2 and all(map(_is_size, values))
+
+
+def _are_units(values: object, *, above: bool) -> bool:
+    """Three numbers of 0…1; the comparisons leave out what is not a number."""
+    if not isinstance(values, Sequence) or len(values) != 3 or not all(isinstance(v, Real) for v in values):
+        return False
+    return all(0 < v <= 1 if above else 0 <= v <= 1 for v in values)
 
 
 @dataclass(frozen=True)
@@ -81,10 +131,15 @@ class Prediction:
     Attributes:
         image: file name as given.
         top: classes by falling probability, the decision first.
+        n_classes: those the classifier knows; left out, those in ``top``.
     """
 
     image: str
     top: tuple[Ranked, ...]
+    n_classes: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n_classes", self.n_classes or len(self.top))
 
     @property
     def label(self) -> str:
@@ -137,6 +192,34 @@ class PatchDeletion:
 
 
 @dataclass(frozen=True)
+class VoteRemoval:
+    """What becomes of a decision when pictures are taken out of the vote that made it.
+
+    Attributes:
+        n: pictures taken out: those shown that speak for the class explained.
+        label: the class that is then decided for.
+        changed: part of held-out pictures whose decision changes when theirs are taken out, or ``None``.
+        changed_random: the same for as many pictures drawn at random.
+        n_held_out: held-out pictures.
+    """
+
+    n: int
+    label: str
+    changed: float | None = None
+    changed_random: float | None = None
+    n_held_out: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "removed": self.n,
+            "without": self.label,
+            "changed": self.changed,
+            "changed_random": self.changed_random,
+            "changed_on": self.n_held_out,
+        }
+
+
+@dataclass(frozen=True)
 class PrototypePurity:
     """How alone channels are where they are strongest, -1…1; 1 is nothing but that channel (EPIC).
 
@@ -165,6 +248,8 @@ class Because:
         change: how much the picture was changed, root mean square over the view, 0…255.
         strengths: ``"calibrated"``, when every property is changed equally, or ``"paper"``.
         sentence: which properties matter; empty where they may not be compared.
+        overall: as ``lost``, over all pictures it was measured on, the more alike the heavier (the paper's global
+            influence); ``None`` where that was not measured.
     """
 
     lost: dict[str, float]
@@ -172,9 +257,11 @@ class Because:
     change: dict[str, float]
     strengths: str
     sentence: str
+    overall: dict[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        parts = {name: {k: round(v, 4) for k, v in getattr(self, name).items()} for name in ("lost", "phi", "change")}
+        named = ("lost", "phi", "change") if self.overall is None else ("lost", "phi", "change", "overall")
+        parts = {name: {k: round(v, 4) for k, v in getattr(self, name).items()} for name in named}
         return {**parts, "strengths": self.strengths, "sentence": self.sentence}
 
 

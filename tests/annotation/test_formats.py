@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_jsonl_brings_everything_back(store: AnnotationStore, tmp_path: Path) ->
     took, notes = bring_in(fresh, tmp_path / "a.jsonl")
     assert took == 1
     assert list(records(fresh)) == list(records(store))
-    assert "has annotations already" in notes[0]
+    assert "has these or other annotations already" in notes[0]
     first = next(records(store))
     assert (first["text"], first["left_out"], first["objects"]) == ("A red cup on a table.", ["dog"], [CUP, DOG])
     # Once more, into pictures that have annotations: nothing is taken twice.
@@ -76,9 +77,98 @@ def test_label_studio_brings_boxes_words_and_text_back(store: AnnotationStore, t
     assert (back["objects"], back["text"], back["digest"]) == (record["objects"], record["text"], record["digest"])
     export(store, tmp_path / "a.json")
     fresh = copied(store, tmp_path / "b.sqlite")
-    assert bring_in(fresh, tmp_path / "a.json")[0] == 2
+    assert bring_in(fresh, tmp_path / "a.json")[0] == 1, "nobody has written on the other picture"
     assert next(records(fresh))["objects"] == record["objects"]
     assert next(records(fresh))["text"] == record["text"]
+
+
+def test_what_label_studio_did_not_change_is_no_round(store: AnnotationStore, tmp_path: Path) -> None:
+    export(store, tmp_path / "a.json")
+    before = list(records(store))
+    assert bring_in(store, tmp_path / "a.json")[0] == 0
+    assert list(records(store)) == before
+    tasks = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    caption = next(r for r in tasks[0]["annotations"][0]["result"] if r["from_name"] == "caption")
+    caption["value"]["text"] = "A red cup on an oak table."  # a plain text, as some versions write
+    (tmp_path / "a.json").write_text(json.dumps(tasks))
+    assert bring_in(store, tmp_path / "a.json")[0] == 1
+    first = next(records(store))
+    assert first["text"] == "A red cup on an oak table."
+    assert [v["author"] for v in first["versions"] if v["task"] == "objects"] == ["Ann"]
+
+
+def test_tasks_made_in_label_studio_are_known_by_their_file_names(store: AnnotationStore, tmp_path: Path) -> None:
+    def task(image: str, text: str, **more: Any) -> dict[str, Any]:
+        row = {"from_name": "caption", "to_name": "image", "type": "textarea", "value": {"text": [text]}}
+        return {"data": {"image": image}, "annotations": [{"result": [row], **more}]}
+
+    tasks = [
+        task("/data/local-files/?d=pictures/0.png", "By a local file."),
+        task("/data/upload/3/8f2c01ab-1.png", "By an upload."),
+        task("1.png", "Cancelled.", was_cancelled=True),
+        {"data": {"image": "1.png"}, "annotations": []},
+        task("other.png", "Of no picture here."),
+    ]
+    (tmp_path / "ls.json").write_text(json.dumps(tasks))
+    took, notes = bring_in(store, tmp_path / "ls.json")
+    assert took == 2
+    assert [r["text"] for r in records(store)] == ["By a local file.", "By an upload."]
+    assert "picture 5 of ls.json is none of those here: neither by its bytes nor by its name" in notes
+
+
+def test_signs_that_end_lines_elsewhere_come_back(store: AnnotationStore, tmp_path: Path) -> None:
+    """Python's splitlines() breaks at them, so a text pasted from the web would have made the export unreadable."""
+    key = store.pictures()[1].key
+    words = "one\u2028two\u2029three\u0085four\x0bfive\x1csix"
+    store.save(key, "caption", "Ann", {"text": words}, 0, 1)
+    export(store, tmp_path / "a.jsonl")
+    fresh = copied(store, tmp_path / "b.sqlite")
+    assert bring_in(fresh, tmp_path / "a.jsonl")[0] == 2
+    assert list(records(fresh)) == list(records(store))
+
+
+VERSION = {
+    "task": "caption", "number": 1, "author": "Ann", "kind": "round", "content": {"text": "x"}, "seconds": 1.0,
+    "base": 0, "made": "2026-01-01T00:00:00.000+00:00",
+}  # fmt: skip
+JUDGEMENT = {"author": "Cy", "first": "a", "second": "b", "answers": dict.fromkeys(DIMENSIONS, 1), "seconds": 2}
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({"versions": 3}, "no list of objects"),
+        ({"versions": [3]}, "no list of objects"),
+        ({"versions": [{**VERSION, "number": "1"}]}, "has the number '1'"),
+        ({"versions": [{**VERSION, "number": -1}]}, "has the number -1"),
+        ({"versions": [{**VERSION, "base": True}]}, "the base True"),
+        ({"versions": [{**VERSION, "kind": "poem"}]}, "the kind 'poem'"),
+        ({"versions": [{**VERSION, "made": 3}]}, "the time 3"),
+        ({"versions": [{**VERSION, "seconds": float("nan")}]}, "The time nan"),
+        ({"versions": [{**VERSION, "author": ""}]}, "Type a name"),
+        ({"versions": [{**VERSION, "content": {"text": 3}}]}, "The text is a int"),
+        ({"versions": [VERSION, VERSION]}, "the same number"),
+        ({"versions": [VERSION], "judgements": [{}]}, "does not name two texts"),
+        ({"versions": [VERSION], "judgements": [{**JUDGEMENT, "answers": {}}]}, "One each was expected"),
+        ({"versions": [VERSION], "judgements": 3}, "has no versions"),
+        ({"annotations": [{}]}, "lacks 'result'"),
+        ({"annotations": 3}, "lacks"),
+    ],
+)
+def test_a_record_that_is_wrong_is_named_and_nothing_of_the_file_is_taken(
+    store: AnnotationStore, tmp_path: Path, record: dict[str, Any], says: str
+) -> None:
+    fresh = copied(store, tmp_path / "b.sqlite")
+    first, second = (p.digest for p in fresh.pictures())
+    good = {"digest": first, "versions": [VERSION], "judgements": [JUDGEMENT]}
+    bad = {"digest": second, "data": {"digest": second}, **record}
+    (tmp_path / "x.jsonl").write_text(f"{json.dumps(good)}\n\n{json.dumps(bad)}\n")
+    with pytest.raises(DataError, match=r"x\.jsonl, picture 2") as error:
+        bring_in(fresh, tmp_path / "x.jsonl")
+    assert says in str(error.value)
+    assert fresh.histories() == {}
+    (tmp_path / "x.jsonl").write_text(json.dumps(good))
+    assert bring_in(fresh, tmp_path / "x.jsonl")[0] == 1
 
 
 def test_a_box_labelled_in_label_studio_itself_has_its_label() -> None:
@@ -137,6 +227,9 @@ def test_pictures_are_listed_once_and_the_page_gets_no_file_that_changed(tmp_pat
     (folder / "bad.png").write_text("no picture")
     found = list(find_pictures(map(str, sorted(folder.iterdir()))))
     assert [type(f).__name__ for f in found] == ["Picture", "Picture", "Failure"]
+    assert list(find_pictures(["caf\udce9.png"])) == [
+        Failure("caf\udce9.png", "has a name that is not UTF-8, which the file of annotations cannot hold; rename it")
+    ]
     assert isinstance(found[2], Failure)
     store = AnnotationStore(tmp_path / "x.sqlite")
     store.add_pictures(p for p in found if isinstance(p, Picture))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +20,12 @@ from starlette.testclient import TestClient
 
 from seewhy.annotation.desk import AnnotationDesk, find_pictures
 from seewhy.annotation.records import BoxedObject, Picture
+from seewhy.annotation.rounds import StopRule
 from seewhy.annotation.seeding import Seed
 from seewhy.annotation.side_by_side import DIMENSIONS
 from seewhy.annotation.store import AnnotationStore
 from seewhy.app.annotate import make_annotation_app
+from seewhy.app.annotate_pages import PICTURES_A_PAGE
 
 
 def proposes(name: str) -> Seed:
@@ -90,6 +93,14 @@ def test_strangers_get_a_404(page: TestClient, path: str, status: int) -> None:
     assert page.get(path).status_code == status
 
 
+def test_an_error_leads_nowhere_that_is_not_there(page: TestClient) -> None:
+    text = page.get("/caption/nope?as=Ann").text
+    assert "There is no such picture here." in text
+    addresses = re.findall(r'(?:href|src)="(/[^"]*)"', text)
+    assert addresses
+    assert [a for a in addresses if page.get(a).status_code != 200] == []
+
+
 def test_without_a_name_the_list_asks_for_it(page: TestClient, desk: AnnotationDesk) -> None:
     answer = page.get(f"/objects/{key_of(desk, 0)}", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -123,6 +134,58 @@ def test_the_export_on_the_page_is_the_file(page: TestClient, desk: AnnotationDe
     assert all(Path(json.loads(line)["image"]).suffix == ".png" for line in lines)
 
 
+def test_the_list_says_how_far_all_are_and_what_waits(tmp_path: Path) -> None:
+    for i in range(PICTURES_A_PAGE + 2):
+        Image.fromarray(np.full((3, 4, 3), i, np.uint8)).save(tmp_path / f"{i:03}.png")
+    store = AnnotationStore(tmp_path / "a.sqlite")
+    store.add_pictures(p for p in find_pictures(map(str, sorted(tmp_path.glob("*.png")))) if isinstance(p, Picture))
+    keys = [p.key for p in store.pictures()]
+    desk = AnnotationDesk(store, StopRule(2))
+    with TestClient(make_annotation_app(desk), base_url="http://localhost:8000") as page:
+
+        def next_for(name: str) -> tuple[str | None, str | None]:
+            data = page.get(f"/next?as={name}&format=json").json()
+            return data["picture"], data["task"]
+
+        assert next_for("Ann") == (keys[0], "objects")
+        store.save(keys[0], "objects", "Ann", {"objects": []}, 0, 90)
+        assert next_for("Ann") == (keys[0], "caption")
+        store.save(keys[0], "caption", "Ann", {"text": "A thing."}, 0, 60)
+        assert next_for("Ann") == (keys[1], "objects"), "her own text waits for another person"
+        assert next_for("Bob") == (keys[0], "caption")
+        store.keep_draft(keys[5], "caption", "Bob", {"text": "Begun"}, 0, 1, 0)
+        assert next_for("Bob") == (keys[5], "caption"), "what was begun comes first"
+        store.save(keys[0], "caption", "Bob", {"text": "A small thing."}, 1, 60)
+        led = page.get("/next?as=Cy", follow_redirects=False)
+        assert (led.status_code, led.headers["location"]) == (303, f"/objects/{keys[1]}?as=Cy")
+        assert page.get("/next").status_code == 422
+        data = page.get("/?format=json").json()
+        assert {k: data[k] for k in ("n", "finished", "begun", "seconds", "found", "page", "pages")} == {
+            "n": len(keys), "finished": 1, "begun": 0, "seconds": 210, "found": len(keys), "page": 1, "pages": 2,
+        }  # fmt: skip
+        assert [len(page.get(f"/?page={p}&format=json").json()["pictures"]) for p in (1, 2)] == [PICTURES_A_PAGE, 2]
+        done = page.get("/?show=finished&format=json").json()["pictures"]
+        assert [row["key"] for row in done] == [keys[0]]
+        assert page.get("/?show=open&format=json").json()["found"] == len(keys) - 1
+        text = page.get("/?as=Ann").text
+        assert f"1 of {len(keys)} finished" in text
+        assert 'href="/?as=Ann&amp;show=all&amp;page=2"' in text
+
+
+def test_nothing_waits_when_all_is_done(tmp_path: Path) -> None:
+    store = AnnotationStore(tmp_path / "a.sqlite")
+    store.add_pictures([Picture("k", "k" * 64, "k.png", 4, 3)])
+    store.save("k", "objects", "Ann", {"objects": []}, 0, 1)
+    store.save("k", "caption", "Ann", {"text": "A thing."}, 0, 1)
+    desk = AnnotationDesk(store, StopRule(1))
+    assert desk.next_for("Bob") is None
+    with TestClient(make_annotation_app(desk), base_url="http://localhost:8000") as page:
+        assert page.get("/next?as=Bob&format=json").json() == {"picture": None, "task": None, "page": "/"}
+        assert page.get("/next?as=Bob", follow_redirects=False).headers["location"] == "/?as=Bob&nothing=writing"
+        assert "Nothing waits for you" in page.get("/next?as=Bob").text
+        assert "Every picture is finished." in page.get("/?show=open").text
+
+
 def operations(page: TestClient) -> list[tuple[str, str]]:
     paths = page.get("/openapi.json").json()["paths"]
     return sorted((method, path) for path, methods in paths.items() for method in methods)
@@ -133,7 +196,7 @@ def test_whatever_is_asked_gets_an_answer_the_document_knows(page: TestClient, d
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     schema = schemathesis.openapi.from_dict(page.get("/openapi.json").json())
     known = key_of(desk, 3)
-    assert len(operations(page)) == 14
+    assert len(operations(page)) == 15
     for method, path in operations(page):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -177,6 +240,20 @@ def test_a_comparison_over_http(page: TestClient, desk: AnnotationDesk) -> None:
     answers = dict.fromkeys(DIMENSIONS, 2 if shown["a"] == last else -2)
     body = {"author": "Cy", "answers": answers, "token": shown["token"]}
     assert page.post(f"/judge/{key}", json=body).json() == {"kept": True}
-    nets = page.get("/preferences?format=json").json()["against"]
-    assert next(iter(nets.values()))["mean"]["value"] == 1
+    assert page.get("/next?as=Cy&of=comparing&format=json").json() == {"picture": None, "task": None, "page": "/"}
+    led = page.get("/next?as=Di&of=comparing", follow_redirects=False)
+    assert led.headers["location"] == f"/compare/{key}?as=Di"
+    assert "No two texts wait to be compared by you." in page.get("/next?as=Cy&of=comparing").text
+    figures = page.get("/figures?format=json").json()
+    assert next(iter(figures["against"].values()))["mean"]["value"] == 1
+    assert (figures["agreement"], figures["judged"], figures["judged_by_authors"]) == ({}, 1, 0)
+    other = page.get(f"/compare/{key}?as=Ann&format=json").json()["pair"]
+    answers = dict.fromkeys(DIMENSIONS, 1 if other["a"] == last else -1)
+    page.post(f"/judge/{key}", json={"author": "Ann", "answers": answers, "token": other["token"]})
+    figures = page.get("/figures?format=json").json()
+    assert figures["agreement"]["specificity"] == {"alpha": 0.0, "same": 1.0, "pairs": 1, "n": 2}
+    assert figures["judged_by_authors"] == 1
+    text = page.get("/figures").text
+    assert "On 1 pair of texts that at least two people compared" in text
+    assert "1 of 2 judgements are by a person who wrote one of the two texts" in text
     assert page.post(f"/judge/{key}", json={**body, "token": "stale"}).status_code == 422

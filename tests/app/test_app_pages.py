@@ -62,8 +62,9 @@ def test_the_card_is_the_one_the_library_makes(client: Client, fitted: Classifie
     path.write_bytes(sky)
     mine = fitted.explain(path)
     measured = page.get(f"{found['card']}?format=json&measure=true").json()
-    about = {k: measured.pop(k) for k in ("id", "card", "measured", "edited")}
-    assert about == {"id": found["id"], "card": f"/card/{found['id']}", "measured": True, "edited": False}
+    about = {k: measured.pop(k) for k in ("id", "card", "measured", "edited", "labelled")}
+    mine_alone = {"id": found["id"], "card": f"/card/{found['id']}", "edited": False, "labelled": None}
+    assert about == {**mine_alone, "measured": True}
     wanted = json.loads(json.dumps(mine.to_json()))
     for near in wanted["like"]:
         near["image"] = Path(near["image"]).name
@@ -134,6 +135,7 @@ def test_a_place_names_its_nearest_patches(client: Client, fitted: Classifier, s
     card = [n for n in found["like"] if n["letter"] == "A"]
     assert [(p["label"], p["similarity"]) for p in place["like"]] == [(n["label"], n["similarity"]) for n in card]
     assert all("/" not in p["image"] for p in place["like"])
+    assert place["method"] == "nearest"
     outside = page.get(f"{found['card']}/place?row=8&column=0")
     assert outside.status_code == 422
     assert "Row 8, column 0 is not on the map, which has 8 rows and 8 columns" in outside.text
@@ -141,7 +143,7 @@ def test_a_place_names_its_nearest_patches(client: Client, fitted: Classifier, s
 
 def test_a_place_without_pictures_is_like_nothing(by_words: Classifier, sky: bytes) -> None:
     place = like_place(by_words, seen(by_words, sky), (0, 0), 0)
-    assert place.resembled == ()
+    assert (place.resembled, place.method) == ((), None)
     assert 0 <= place.share <= 1
 
 
@@ -215,7 +217,8 @@ def test_without_a_script_a_form_edits_and_undoes(client: Client, by_words: Clas
     assert (taken.status_code, taken.headers["location"]) == (303, f"{card}?target=moss&contrast=sky#edit")
     assert 'id="moved"' in page.get(card).text
     assert "Back to the words as they were" in page.get(card).text
-    page.post(f"{card}/reset")
+    back = page.post(f"{card}/reset", data={"target": "moss", "contrast": "sky"}, follow_redirects=False)
+    assert back.headers["location"] == f"{card}?target=moss&contrast=sky#edit"
     assert "Back to the words as they were" not in page.get(card).text
 
 

@@ -63,6 +63,51 @@ def test_only_the_pages_own_forms_change_anything(
     assert response.status_code == status
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"sec-fetch-site": "same-origin", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}, 200),
+        ({"sec-fetch-site": "none", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, 200),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, 200),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}, 403),
+        ({"sec-fetch-site": "same-site", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}, 403),
+    ],
+)
+def test_other_pages_may_link_here_and_load_nothing(
+    client: Client, fitted: Classifier, headers: dict[str, str], status: int
+) -> None:
+    assert client(fitted).get("/help", headers=headers).status_code == status
+
+
+def test_two_pages_on_one_machine_keep_their_readers_apart(client: Client, by_words: Classifier, sky: bytes) -> None:
+    """Browsers send cookies to every port of a machine, so the second page must not take the first one's cookie."""
+    page = client(by_words)
+    card = page.post("/look?format=json", files={"picture": ("a.png", sky)}).json()["card"]
+    page.post(f"{card}/edit?format=json", data={"label": "moss", "texts": "red"})
+    app = make_app(by_words)
+    other = TestClient(app, base_url="http://localhost:8001", cookies=page.cookies)
+    other.get("/")
+    app.state.seewhy.worker.close()
+    page.cookies.update(other.cookies)
+    assert page.get("/descriptions").json()["moss"] == ["red"]
+    assert len(page.cookies) == 2
+
+
+def test_strangers_do_not_push_out_a_readers_edits(client: Client, by_words: Classifier, sky: bytes) -> None:
+    page = client(by_words, n_sessions=3)
+    card = page.post("/look?format=json", files={"picture": ("a.png", sky)}).json()["card"]
+    page.post(f"{card}/edit?format=json", data={"label": "moss", "texts": "red"})
+    for _ in range(5):
+        stranger = TestClient(page.app, base_url="http://localhost:8000")
+        stranger.get("/")
+        assert stranger.post("/look?format=json", files={"picture": ("b.png", sky)}).status_code == 200
+    memory = page.app.state.seewhy.memory  # type: ignore[attr-defined]
+    assert (len(memory.readers), len(memory.editors)) == (3, 1)
+    assert page.get("/descriptions").json()["moss"] == ["red"]
+
+
 def test_every_answer_carries_the_headers(client: Client, fitted: Classifier) -> None:
     page = client(fitted)
     stranger = page.get("/", headers={"host": "evil.example"})
@@ -104,6 +149,15 @@ def test_a_body_of_unknown_length_is_cut_off(client: Client, fitted: Classifier)
 
     headers = {"content-type": "multipart/form-data; boundary=x"}
     assert page.post("/look?format=json", content=endless(), headers=headers).status_code == 413
+
+
+def test_bodies_are_bounded_together_and_let_go_again(client: Client, fitted: Classifier, sky: bytes) -> None:
+    page = client(fitted, max_held=2 * len(sky))
+    answer = page.post("/look?format=json", files={"picture": ("a.png", sky + bytes(2 * len(sky)))})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert answer.json() == {"error": "Too many pictures are coming at once. Try again."}
+    for _ in range(5):
+        assert page.post("/look?format=json", files={"picture": ("a.png", sky)}).status_code == 200
 
 
 def ask(app: Any, receive: Callable[..., Any], path: str = "/look", method: str = "POST") -> list[dict[str, Any]]:

@@ -96,6 +96,22 @@ def test_it_fits(tab: Browser, address: str, card: str, width: int) -> None:
         assert tab.complaints == []
 
 
+def test_the_help_stands_in_columns_where_there_is_room(tab: Browser, address: str) -> None:
+    columns = "new Set([...document.querySelectorAll('main section')].map((s) => s.getBoundingClientRect().left)).size"
+    for width, n in ((1200, 2), (400, 1)):
+        tab.open(f"{address}help", width)
+        assert tab.run(columns) == n
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_fields_are_seen(tab: Browser, address: str, card: str, dark: bool) -> None:
+    for url in (card, address):
+        tab.open(url, 1200, dark)
+        found = tab.edges("textarea, select, input[type=file]")
+        assert found
+        assert min(found) > 3
+
+
 def test_a_word_shows_where_it_holds(tab: Browser, card: str) -> None:
     tab.open(card, 1200)
     until(tab, "document.querySelector('.status').textContent === ''")
@@ -122,6 +138,57 @@ def test_a_place_is_pointed_at_by_keys_and_pointer(tab: Browser, card: str) -> N
     before = tab.run("document.querySelector('.photo .cell').style.left")
     tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0] + 5, y=box[1] + 5)
     until(tab, f"document.querySelector('.photo .cell')?.style.left !== {before!r}")
+
+
+SLOWLY = """
+(() => {
+  const fetched = window.fetch;
+  const wait = () => new Promise((done) => setTimeout(done, 1500));
+  window.fetch = (url, ...rest) => (`${url}`.includes("measure=true") ? wait().then(() => fetched(url, ...rest))
+    : fetched(url, ...rest));
+})()
+"""
+
+
+def test_whoever_reads_by_keys_stays_where_they_were(tab: Browser, card: str) -> None:
+    slowly = tab.call("Page.addScriptToEvaluateOnNewDocument", source=SLOWLY)["identifier"]
+    tab.open(card, 1200)
+    tab.call("Page.removeScriptToEvaluateOnNewDocument", identifier=slowly)
+    tab.run("document.querySelectorAll('#words tbody th')[1].focus()")
+    word = tab.run("document.querySelectorAll('#words tbody th')[1].textContent")
+    assert tab.run("document.querySelector('.status').textContent").startswith("Measuring")
+    until(tab, "document.querySelector('.status').textContent === ''")
+    assert tab.run("document.activeElement.textContent") == word
+    until(tab, "!!document.querySelector('.photo .of-word')")
+
+
+def test_a_word_is_reached_by_keys_and_let_go_again(tab: Browser, card: str) -> None:
+    tab.open(card, 1200)
+    until(tab, "document.querySelector('.status').textContent === ''")
+    shown = "!!document.querySelector('.photo .of-word')"
+    tab.run("document.querySelector('#words tbody th').focus()")
+    until(tab, shown)
+    tab.press("Escape")
+    assert not tab.run(shown)
+    tab.run("document.querySelectorAll('#words tbody th')[1].focus()")
+    until(tab, shown)
+    tab.run("document.activeElement.blur()")
+    assert not tab.run(shown)
+    assert tab.run("document.querySelector('.pointed').textContent").startswith("Point at a place")
+
+
+def test_a_picture_that_is_too_large_is_said_to_be(tab: Browser, address: str, photo: Path) -> None:
+    """The server answers before all has come; the browser must still show what it says."""
+    tab.open(address, 1200)
+    tab.run(
+        "(() => { const carrier = new DataTransfer(); carrier.items.add(new File([new Uint8Array(60e6)], 'big.png'));"
+        " const drop = new DragEvent('drop', {bubbles: true, cancelable: true, dataTransfer: carrier});"
+        " setTimeout(() => document.body.dispatchEvent(drop), 50); })()"
+    )
+    until(tab, "/More than the 20 MB allowed/.test(document.querySelector('h1')?.textContent)")
+    until(tab, "document.readyState === 'complete'")
+    tab.run(DROP % base64.b64encode(photo.read_bytes()).decode())  # another one, on the page that says so
+    until(tab, "location.pathname.startsWith('/card/') && document.readyState === 'complete'")
 
 
 def test_edited_words_move_the_decision_on_the_page(tab: Browser, card: str) -> None:

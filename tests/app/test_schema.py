@@ -24,6 +24,7 @@ PATHS = (
     ("POST", "/card/{id}/reset"),
     ("GET", "/descriptions"),
     ("GET", "/mistakes"),
+    ("GET", "/changes"),
     ("GET", "/sample/{index}"),
     ("GET", "/sample/{index}/thumbnail"),
     ("GET", "/help"),

@@ -87,6 +87,23 @@ def test_on_a_linear_model_all_are_the_formula() -> None:
     assert shift.std() < 1e-2
 
 
+def test_gradient_shap_starts_from_black_the_mean_colour_and_white_alike() -> None:
+    """On a linear model a sample is ``w · (x - start)``; the starts are -2, 0 and 2 in these normalised pixels."""
+    model, weights = linear_model()
+    pixels, target = noise(1), Target(torch.tensor([2]))
+    look, mine = model.encoder.look(pixels), weights[2].sum(0)
+
+    def start(method: GradientShap) -> float:
+        over = (pixels[0] * weights[2]).sum(0) - method(model, look, target)[0]
+        return float((over * mine).sum() / mine.square().sum())
+
+    drawn = [start(GradientShap(n_samples=1, seed=seed)) for seed in range(12)]
+    assert {round(level, 3) + 0 for level in drawn} == {-2, 0, 2}
+    many = GradientShap(n_samples=300, batch_size=300)
+    # Three standard errors: the starts' spread is the root of 8/3.
+    assert abs(start(many)) < 3 * (8 / 3 / 300) ** 0.5
+
+
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_the_seed_decides_and_the_random_states_stay(method: Attribution) -> None:
     model = Pretrained().build(tiny_vit())

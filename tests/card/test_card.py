@@ -28,7 +28,7 @@ from seewhy.card.canvas import Canvas
 from seewhy.card.heat import COLOURS, blend, overlay, positive_part, upsample
 from seewhy.card.html import crop, place_of
 from seewhy.errors import DataError
-from seewhy.explanation import Explanation, Region, Verdict
+from seewhy.explanation import Explanation, Region, Verdict, Where
 from seewhy.types import Failure, Prediction, Ranked
 
 NAMES = ("full", "contrast", "bare", "zero", "hostile")
@@ -163,6 +163,26 @@ def test_missing_evidence_says_why_and_what_it_takes(cards: dict[str, Explanatio
         assert f"Not here. {evidence.reason} What it takes: {evidence.cure}" in page.text
     assert "the only class this classifier knows" in page.text
     assert len(page.all("img")) == 1
+
+
+def test_one_class_listed_is_not_one_class_known(cards: dict[str, Explanation]) -> None:
+    full = cards["full"]
+    one = replace(full, prediction=Prediction("a.jpg", full.prediction.top[:1], 3))
+    text = Page(render_html(one)).text
+    assert "the only class this classifier knows" not in text
+    assert "of 3 classes" in text
+    assert "and 2 more classes" in text
+
+
+def test_maps_in_json_keep_their_edges(cards: dict[str, Explanation]) -> None:
+    heat = np.zeros((37, 224), np.float32)
+    heat[36, 223] = 1
+    where = cards["full"].where
+    assert isinstance(where, Where)
+    rows = replace(where, heat=heat).to_json()["heat"]
+    assert (len(rows), len(rows[0])) == (32, 32)
+    assert rows[-1][-1] == round(1 / 7, 5)
+    assert replace(where, heat=np.ones((4, 224), np.float32)).to_json()["heat"] == [[1.0] * 32] * 4
 
 
 def test_a_zero_map_is_said_not_drawn(cards: dict[str, Explanation]) -> None:

@@ -11,19 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.comet import COMET, RELEASED
-from seewhy.classifiers.comet_measures import Played, figures, mask_alone, probed, temperature
+from seewhy.classifiers.comet_measures import Played, figures, mask_alone, probed, temperature, watch
 from seewhy.classifiers.comet_network import COMETNetwork, sized
 from seewhy.classifiers.comet_predictor import Predictor, new_predictor, predictor_of
-from seewhy.classifiers.comet_selector import Hide, make_selector
+from seewhy.classifiers.comet_selector import Hide, Selector, make_selector
 from seewhy.classifiers.comet_training import Game, Lesson, Objective, play
+from seewhy.classifiers.linear_pictures import Pictures
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.classifiers.saving import load
-from seewhy.data import load_samples
+from seewhy.data import Sample, load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.errors import InputError, ModelError
 from seewhy.listener import Listener
@@ -348,3 +350,49 @@ def test_a_damaged_network_is_told(folders: Path, tmp_path: Path) -> None:
     (folder / "seewhy.json").write_text(json.dumps(card))
     with pytest.raises(ModelError, match="is damaged"):
         load(folder, encoder=tiny_cnn())
+
+
+class Green(nn.Module):
+    """What a selector's sigmoid turns into the picture's own green, 0…1."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels[:, 1:2] * 0.25 + 0.5).logit()
+
+
+# Label, how much redder than blue the left and the right half are, how much of each the mask shows.
+WATCHED = [(1, (-3, 1), (0.7, 0.4)), (0, (-2, 3), (0.1, 0.7)), (0, (3, -2), (0.2, 0.9)), (1, (-3, 1), (0.4, 0.6))]
+
+
+def test_every_view_of_a_picture_is_judged_by_the_player_that_is_meant(tmp_path: Path) -> None:
+    """The predictor says 0 of red, the judge 0 of blue, and the game's detector 1 of everything."""
+    for i, (_, redder, shown) in enumerate(WATCHED):
+        pixels = np.full((32, 32, 3), 128, np.uint8)
+        for half, (red, part) in zip((slice(16), slice(16, 32)), zip(redder, shown, strict=True), strict=True):
+            pixels[:, half] = 128 + 16 * red, round(255 * part), 128 - 16 * red
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    encoder = colour_reader()
+    predictor, judge, detector = (predictor_of(encoder, Pretrained().build(encoder).head) for _ in range(3))
+    judge.weight.data.neg_()
+    detector.weight.data.zero_()
+    detector.bias.data = torch.tensor([0.0, 1.0])
+    game = Game(Selector(Green()), predictor, detector, "2p", Objective(), Hide("mean", TRANSFORM))
+    items = [Sample(str(tmp_path / f"{i}.png"), str(k)) for i, (k, _, _) in enumerate(WATCHED)]
+    labels = torch.tensor([k for k, _, _ in WATCHED])
+    pictures = Pictures(items, (), ("0", "1"), labels, torch.tensor([False, True, False, True]))
+    found = watch(game, judge, encoder, pictures, Listener())
+    # Held-out pictures first: 1, 3, 0, 2. A view shows the sum of redder times shown over the halves, in brackets.
+    assert found.labels.tolist() == [0, 1, 1, 0]
+    assert found.held.tolist() == [True, True, False, False]
+    assert {name: hits.tolist() for name, hits in found.right.items()} == {
+        "mask": [True, True, True, False],  # [1.9, -0.6, -1.7, -1.2], and the predictor says 0, 1, 1, 1
+        "binarised mask": [True, False, True, False],  # [3, 1, -3, -2]
+        "another picture's mask": [True, False, True, True],  # [2.3, 0.4, -0.6, 1.3]
+        "whole picture": [False, False, False, False],  # [1, -2, -2, 1], and the judge says 1, 0, 0, 1
+        "rest": [True, False, False, False],  # [-0.9, -1.4, -0.3, 2.2]
+        "binarised rest": [True, False, True, False],  # [-2, -3, 1, 3]
+    }
+    assert found.area.tolist() == pytest.approx([0.4, 0.5, 0.55, 0.55], abs=0.002)
+    # Two logits, red less blue and the other way round; a step of 16 of 255 each way is half a deviation in all.
+    lead = torch.tensor([1.9, -0.6, -1.7, -1.2]) / 2 * 32 / 255 / 0.25
+    torch.testing.assert_close(found.shown, torch.stack([lead, -lead], 1), atol=0.01, rtol=0)
+    assert found.pooled.shape == (4, 3)

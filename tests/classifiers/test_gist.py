@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from seewhy.classifiers.gist import GIST, Pairs, measure, tune
-from seewhy.classifiers.gist_network import GISTNetwork, Turns
+from seewhy.classifiers.gist import GIST
+from seewhy.classifiers.gist_layers import Pairs, Turns, measure, tune
+from seewhy.classifiers.gist_network import GISTNetwork
 from seewhy.data import load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.captions import Caption

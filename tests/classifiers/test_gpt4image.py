@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,15 +11,16 @@ import torch
 from seewhy.classifiers.comet_predictor import new_predictor
 from seewhy.classifiers.gpt4image import GPT4Image
 from seewhy.classifiers.gpt4image_training import Course, Pupil, TextVectors, teach
+from seewhy.classifiers.linear import Linear
 from seewhy.classifiers.saving import load
-from seewhy.data import load_samples
+from seewhy.data import Samples, load_samples, split
 from seewhy.descriptions.captions import Caption
 from seewhy.errors import DataError, InputError
 from seewhy.features import file_digest
 from seewhy.objectives.gpt4image import GPT4Image as Alignment
 from seewhy.objectives.gpt4image import projection
 from seewhy.training import Training
-from tiny import class_folders, noise, tiny_cnn
+from tiny import class_folders, noise, tiny_cnn, tiny_tokens
 
 PIXELS, LABELS = noise(8), torch.arange(8) % 2
 TEXTS = torch.randn(8, 5, generator=torch.Generator().manual_seed(3))
@@ -122,3 +124,41 @@ def test_without_texts_it_is_refused(tmp_path: Path) -> None:
     for wrong in ({"backbone": "x"}, {"projection": "x"}, {"batch_size": 1}, {"tau": -1.0}, {"form": "x"}):
         with pytest.raises(InputError, match="were expected"):
             GPT4Image(**wrong)  # type: ignore[arg-type]
+
+
+def test_it_starts_from_a_layer_that_no_held_out_picture_has_taught(tmp_path: Path) -> None:
+    """One step of no length: what is there is the linear classifier of the pictures that are trained on."""
+    samples = load_samples(class_folders(tmp_path / "d", 4))
+    names, labels = [s.image for s in samples.items], [s.label for s in samples.items]
+    held = split(labels, [file_digest(n) or "" for n in names], 0.2, 0)
+    flagged = list(zip(samples.items, held, strict=True))
+    parts = [Samples(tuple(s for s, h in flagged if h is of), samples.classes) for of in (False, True)]
+    recipe = GPT4Image(n_steps=1, batch_size=4, lr=1e-12, n_bank=3)
+    made = recipe.fit(tiny_cnn(), samples, captions=[Caption(n, "", (n,)) for n in names])
+    linear = Linear(n_crops=0, n_bank=3)
+    own, every = linear.fit(tiny_cnn(), parts[0], validation=parts[1]), linear.fit(tiny_cnn(), samples)
+    torch.testing.assert_close(made.head.weight, own.head.weight, atol=1e-6, rtol=0)
+    assert not torch.allclose(made.head.weight, every.head.weight, atol=1e-3)
+
+
+def test_transformers_have_a_temperature_of_their_own() -> None:
+    def taus(**given: Any) -> list[float]:
+        return [GPT4Image(**given)._alignment(on).tau for on in (tiny_cnn(), tiny_tokens())]
+
+    assert taus() == [0.2, 0.05]
+    assert taus(backbone="scratch") == [0.2, 0.2]
+    assert taus(tau=0.1) == [0.1, 0.1]
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_batch_normalisation_stays_as_it_was_trained(pretrained: bool) -> None:
+    made = pupil()
+    made.pretrained = pretrained
+    before = {n: b.clone() for n, b in made.predictor.named_buffers() if "running" in n}
+    weights = made.predictor.weight.clone()
+    course = Course(lambda index: (PIXELS[list(index)], list(index)), LABELS, None, Training(2, 8))
+    teach(made, course, Alignment())
+    after = dict(made.predictor.named_buffers())
+    assert before
+    assert {torch.equal(b, after[n]) for n, b in before.items()} == {pretrained}
+    assert not torch.equal(made.predictor.weight, weights)

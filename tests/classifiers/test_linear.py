@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 
 import seewhy
 from seewhy.classifiers.linear import UNCHOSEN, Linear
-from seewhy.classifiers.linear_pictures import spread
+from seewhy.classifiers.linear_pictures import HoldOut, spread
 from seewhy.data import Samples, load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError
@@ -176,6 +177,24 @@ def test_an_unknown_solver_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         Linear(solver="forest")
     assert str(caught.value) == "There is no solver called 'forest'. Use logistic or svm."
+
+
+@pytest.mark.parametrize("weight", ["balancd", "nonsense", True])
+def test_an_unknown_class_weight_is_refused(weight: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        Linear(class_weight=weight)
+    assert str(caught.value) == f"There is no class weight called {weight!r}. Use balanced, or None."
+
+
+@pytest.mark.parametrize("part", [1.5, 1.0, -0.1, float("nan")])
+def test_a_part_that_cannot_be_held_out_is_refused(part: float) -> None:
+    with pytest.raises(DataError) as caught:
+        Linear(held_out=part)
+    assert str(caught.value) == (
+        f"The part of the pictures to hold out is {part}. A number from 0 to 0.9 was expected. Give 0.2, say."
+    )
+    with pytest.raises(DataError):
+        HoldOut(part)
 
 
 def test_the_short_way_in(folders: Path, tmp_path: Path) -> None:

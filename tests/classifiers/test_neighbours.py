@@ -50,6 +50,12 @@ def test_the_vote_by_hand() -> None:
     torch.testing.assert_close(nearest, torch.tensor([2.0, 1.5, -1.0]))
 
 
+def test_ties_at_the_last_place_leave_every_class_its_nearest_picture() -> None:
+    assert Votes(torch.tensor([0, 1]), 2, 1)(torch.ones(1, 2))[0].tolist() == [1.0, 1.0]
+    tied = Votes(torch.tensor([0, 0, 1]), 2, 2)(torch.full((1, 3), 5.0))[0]
+    torch.testing.assert_close(tied, torch.tensor([5 + float(np.log(2)), 5.0]))
+
+
 def test_shares_are_those_of_the_vote() -> None:
     scores = torch.tensor([[2.0, 1.0, 1.5, 0.0, -1.0], [0.0, 0.1, 0.2, 0.3, 0.4]])
     votes = Votes(OWNER, 3, 50)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.functional import affine_grid, grid_sample
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.disturbances import disturb
+from seewhy.classifiers.disturbances import _grid, disturb
 from seewhy.classifiers.head import Head
 from seewhy.classifiers.normalise import Normalise
 from seewhy.classifiers.perceptual import Perceptual
@@ -97,6 +100,72 @@ def test_geometry_moves_a_spot_by_a_tenth_at_most_of_the_picture_and_of_its_own_
     size = (moved > 0.4).sum((1, 2, 3)).float()
     assert size.min() > 25 * 0.7**2 * 0.6
     assert size.max() < 25 * 1.3**2 * 1.6
+
+
+GEOMETRY = ("left", "right", "top", "bottom", "scale_x", "scale_y", "shift_x", "shift_y", "angle", "shear")
+
+
+def drawing(**given: float) -> Callable[[float, float], Tensor]:
+    """Instead of chance: the numbers given, and for all others those that change nothing."""
+    names = iter(GEOMETRY)
+
+    def draw(low: float, high: float) -> Tensor:
+        name = next(names)
+        value = given.get(name, 1.0 if name.startswith("scale") else 0.0)
+        assert low <= value <= high, name
+        return torch.tensor([value])
+
+    return draw
+
+
+def test_a_shifted_spot_lands_a_tenth_to_the_right_and_a_twentieth_up() -> None:
+    spot = torch.zeros(1, 1, 40, 40)
+    spot[0, 0, 20, 10] = 1
+    moved = grid_sample(spot, _grid(spot, 1.0, drawing(shift_x=0.1, shift_y=-0.05)), align_corners=False)
+    expected = torch.zeros(1, 1, 40, 40)
+    expected[0, 0, 18, 14] = 1
+    torch.testing.assert_close(moved, expected, atol=1e-4, rtol=0)
+
+
+def test_geometry_is_a_crop_then_scale_turn_shear_and_shift() -> None:
+    """The place a pixel is read from, moved by the five in turn, is the pixel's own place."""
+    sizes = (0.03, 0.01, 0.0, 0.04, 0.8, 1.25, 0.07, -0.09, 9.0, 5.0)
+    pictures = torch.zeros(1, 1, 6, 6)
+    read = _grid(pictures, 1.0, drawing(**dict(zip(GEOMETRY, sizes, strict=True))))[0]
+    angle, slant = math.radians(9.0), math.tan(math.radians(5.0))
+    cropped = (read - torch.tensor([0.03 - 0.01, 0.0 - 0.04])) / torch.tensor([1 - 0.03 - 0.01, 1 - 0.0 - 0.04])
+    x, y = (cropped * torch.tensor([0.8, 1.25])).unbind(2)
+    x, y = math.cos(angle) * x - math.sin(angle) * y, math.sin(angle) * x + math.cos(angle) * y
+    landed = torch.stack([x - slant * y + 2 * 0.07, y + 2 * -0.09], 2)
+    own = affine_grid(torch.eye(2, 3)[None], [1, 1, 6, 6], align_corners=False)[0]
+    torch.testing.assert_close(landed, own, atol=1e-5, rtol=0)
+
+
+def test_contrast_has_its_range_and_every_second_picture_is_blurred(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With geometry and blur left out, black becomes ``(1 - contrast) / 2`` and grey 1/2, both times brightness."""
+    sigmas: list[Tensor] = []
+
+    def still(pictures: Tensor, _strength: float, _draw: object) -> Tensor:
+        return affine_grid(torch.eye(2, 3).expand(len(pictures), -1, -1), list(pictures.shape), align_corners=False)
+
+    def sharp(pictures: Tensor, sigma: Tensor) -> Tensor:
+        sigmas.append(sigma)
+        return pictures
+
+    monkeypatch.setattr("seewhy.classifiers.disturbances._grid", still)
+    monkeypatch.setattr("seewhy.classifiers.disturbances._blur", sharp)
+    pictures = torch.zeros(1000, 1, 16, 16)
+    pictures[..., 8:] = 0.5
+    black, grey_half = (half.mean((1, 2, 3)) for half in disturb(pictures, 1.0, seeded()).split(8, 3))
+    contrast = 1 - black / grey_half
+    assert 0.71 < contrast.min() < 0.78
+    assert 1.47 < contrast.max() < 1.54
+    assert float(contrast.mean()) == pytest.approx(1.125, abs=0.03)
+    assert float(2 * grey_half.mean()) == pytest.approx(1, abs=0.02)
+    blurred = sigmas[0][sigmas[0] > 0]
+    assert len(blurred) == pytest.approx(500, abs=60)
+    assert 0.59 < blurred.max() <= 0.6
+    assert float(blurred.mean()) == pytest.approx(0.3, abs=0.03)
 
 
 def test_grey_is_luma() -> None:
@@ -277,3 +346,19 @@ def test_what_it_cannot_do_is_said() -> None:
         Perceptual("crystal")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="Numbers above zero"):
         Perceptual(n_copies=0)
+
+
+def test_held_out_pictures_teach_nothing(recipe: Perceptual, tmp_path: Path) -> None:
+    """Other pictures to measure on: memory, classifier and what it knows stay as they are."""
+    samples = load_samples(class_folders(tmp_path / "own", 2))
+    quick = replace(recipe, memory_steps=3, judge_epochs=2, n_loops=2)
+    made = [
+        quick.fit(tiny_cnn(), samples, validation=load_samples(class_folders(tmp_path / str(side), 2, side=side)))
+        for side in (44, 48)
+    ]
+    first, second = (m.network.tensors() for m in made if m.network is not None)
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    assert len(first["known"]) == 6
+    assert made[0].held_out is not None
+    assert made[1].held_out is not None
+    assert not torch.equal(made[0].held_out.pooled, made[1].held_out.pooled)

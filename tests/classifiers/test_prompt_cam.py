@@ -17,16 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.classifiers.head_ranking import curve_of_order, rank_heads, run_last_block
+from seewhy.classifiers.linear_pictures import Pictures
 from seewhy.classifiers.prompt_cam import PromptCAM
 from seewhy.classifiers.prompt_cam_network import PromptCAMNetwork, Prompts
 from seewhy.classifiers.saving import load
-from seewhy.data import Samples, load_samples
+from seewhy.data import Samples, load_samples, split
 from seewhy.descriptions import Descriptions
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.huggingface import split_tower
 from seewhy.encoders.open_clip import split_visual
 from seewhy.encoders.timm import split_timm
 from seewhy.errors import InputError, ModelError
+from seewhy.features import file_digest
 from seewhy.listener import Listener
 from seewhy.store import FeatureStore
 from seewhy.training import Training, train
@@ -391,3 +393,47 @@ def test_the_rate_warms_up_evenly(nesterov: bool, first: float) -> None:
     assert taken[0] == pytest.approx(0.1 * 1 / 4 * first)
     if not nesterov:
         assert taken[1] == pytest.approx(0.1 * (1 / 4 + 2 / 4 * 1.9))
+
+
+@pytest.mark.parametrize("better", [0, 1])
+def test_the_network_of_the_better_rate_is_given_back(
+    better: int, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores of held-out pictures that are all right after one training and all wrong after the other."""
+    rates, tried = (0.01, 0.05), []
+
+    def scored(network: PromptCAMNetwork, pictures: Pictures, *_: Any) -> Tensor:
+        labels = pictures.labels[pictures.held]
+        shown = torch.eye(3)[labels if len(tried) == better else (labels + 1) % 3]
+        tried.append(network)
+        return torch.cat([shown, torch.zeros(len(labels), network.parts.width)], 1)
+
+    monkeypatch.setattr("seewhy.classifiers.prompt_cam._held_pooled", scored)
+    monkeypatch.setattr("seewhy.classifiers.prompt_cam.RATES", {"sgd": rates})
+    made = PromptCAM(**QUICK | {"lr": None}).fit(tiny_vit(), samples)
+    assert made.measures["held_out_accuracy_by_lr"] == {"0.01": 1.0 - better, "0.05": float(better)}
+    assert made.measures["lr"] == rates[better]
+    assert made.measures["held_out_accuracy"] == 1.0
+    assert made.network is tried[better]
+    assert made.held_out is not None
+    assert torch.equal(made.held_out.pooled[:, :3].argmax(1), made.held_out.labels)
+
+
+def test_no_picture_of_the_bank_is_held_out_and_a_fifth_of_the_steps_warms_up(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings = []
+
+    def training(*args: Any, **options: Any) -> Training:
+        trainings.append(Training(*args, **options))
+        return trainings[-1]
+
+    monkeypatch.setattr("seewhy.classifiers.prompt_cam.Training", training)
+    made = PromptCAM(**QUICK | {"n_bank": 100, "epochs": 5}).fit(tiny_vit(), samples)
+    digests = {s.image: file_digest(s.image) or "" for s in samples.items}
+    held = split([s.label for s in samples.items], list(digests.values()), 0.2, 0)
+    own = {d for d, out in zip(digests.values(), held, strict=True) if not out}
+    assert len(own) == 12
+    assert made.bank is not None
+    assert {p.digest for p in made.bank.pictures} == own
+    assert [(t.n_steps, t.warmup, t.nesterov, t.schedule) for t in trainings] == [(15, 3, False, "cosine")]

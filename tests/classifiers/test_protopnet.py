@@ -12,9 +12,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from seewhy.attributions.protopnet import ProtoPNetMap
 from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.head import Head, Target
+from seewhy.classifiers.normalise import Normalise
 from seewhy.classifiers.protopnet import ProtoPNet
-from seewhy.classifiers.protopnet_network import NearestSimilarity, PrototypeLayer, Pushed, frozen, similarity
+from seewhy.classifiers.protopnet_network import (
+    NearestSimilarity,
+    ProtoPNetNetwork,
+    PrototypeLayer,
+    Pushed,
+    frozen,
+    similarity,
+)
 from seewhy.classifiers.protopnet_training import (
     Maps,
     Weights,
@@ -27,11 +37,13 @@ from seewhy.classifiers.protopnet_training import (
     train_last,
 )
 from seewhy.data import load_samples
-from seewhy.encoders.base import Layout
+from seewhy.encoders.base import Layout, Look
 from seewhy.errors import DataError, InputError
 from seewhy.explanation import Like
 from seewhy.listener import Listener
-from seewhy.prototypes.protopnet import measure_prototypes
+from seewhy.prototypes.bank import PatchBank
+from seewhy.prototypes.base import Query
+from seewhy.prototypes.protopnet import ProtoPNetPrototypes, measure_prototypes
 from seewhy.training import Training
 from tiny import class_folders, tiny_cnn
 
@@ -96,6 +108,49 @@ def maps(values: list[list[float]], labels: list[int], n: int) -> Maps:
     return Maps(torch.tensor(values)[:, None, None, :].half(), torch.tensor(labels), n)
 
 
+@pytest.fixture
+def by_hand() -> Classifier:
+    """Two classes, and two prototypes, 0 and 1, of features with one channel."""
+    network = ProtoPNetNetwork(tiny_cnn(), frozen(Plain(torch.tensor([[0.0], [1.0]]))), torch.tensor([0, 1]), ())
+    head = Head(Normalise(), torch.tensor([[2.0, -1.0], [0.0, 3.0]]))
+    return Classifier("protopnet", {}, network.encoder(), ("a", "b"), head, network=network)
+
+
+def look_of(model: Classifier, cells: list[float]) -> Look:
+    """A picture of one row of cells."""
+    features = torch.tensor(cells)[None, None, None]
+    return Look(features, model.encoder.head(features))
+
+
+def test_the_map_is_each_prototype_s_lead_over_its_lowest_cell_weighed_as_the_class_weighs_it(
+    by_hand: Classifier,
+) -> None:
+    g0, g1, g4 = similarity(torch.tensor([0.0, 1.0, 4.0])).tolist()
+    # The cells' squared distances are 0, 1 and 4 to the first prototype, 1, 0 and 1 to the second.
+    first, second = torch.tensor([g0 - g4, g1 - g4, 0.0]), torch.tensor([0.0, g0 - g1, 0.0])
+    look = look_of(by_hand, [0.0, 1.0, 2.0])
+    # Weights less their mean over classes: 2 - 1 and -1 - 1.
+    plain = ProtoPNetMap()(by_hand, look, Target(torch.tensor([0])))
+    torch.testing.assert_close(plain, (first - 2 * second)[None, None])
+    lead = ProtoPNetMap()(by_hand, look, Target(torch.tensor([0]), torch.tensor([1])))
+    torch.testing.assert_close(lead, (2 * first - 4 * second)[None, None])
+
+
+def test_a_match_has_similarity_1_on_the_patch_itself_and_less_beside_it(by_hand: Classifier) -> None:
+    none = torch.empty(0, 4).long()
+    bank = PatchBank((), torch.empty(0, 2), torch.empty(0, 1), none[:, 0], none.float(), none)
+    look = look_of(by_hand, [2.0, 0.0])
+    g0, g1 = similarity(torch.tensor([0.0, 1.0])).tolist()
+    (near,) = ProtoPNetPrototypes()(by_hand, bank, Query(look, Target(torch.tensor([0]))))
+    assert (near.channel, near.cell, near.share) == (0, (0, 1), 1)
+    assert near.matches[0].similarity == pytest.approx(1, abs=1e-6)
+    assert near.contribution == pytest.approx(g0, rel=1e-6)
+    (beside,) = ProtoPNetPrototypes()(by_hand, bank, Query(look, Target(torch.tensor([1]))))
+    assert (beside.channel, beside.cell) == (1, (0, 0))
+    assert beside.matches[0].similarity == pytest.approx(g1 / g0, rel=1e-5)
+    assert beside.contribution == pytest.approx(2 * g1, rel=1e-6)
+
+
 def test_push_takes_the_nearest_patch_of_the_own_class_and_never_one_twice() -> None:
     layer = Plain(torch.tensor([[0.5], [0.5], [0.0]]))
     pictures = maps([[0.0, 0.75], [0.5, 0.125], [0.5, 0.25]], [0, 1, 0], 3)
@@ -125,6 +180,37 @@ def test_pruning_asks_the_nearest_pictures_and_leaves_every_class_one() -> None:
         ]
     )
     assert kept(distances, labels, owner, k=3, threshold=2).tolist() == [True, False, True, False]
+
+
+def test_where_no_prototype_of_a_class_is_good_enough_its_best_one_stays() -> None:
+    labels, owner = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 0, 1])
+    near, far = 0.0, 9.0
+    # Of the two nearest pictures none, two and one are of class 0; of the last prototype both are of class 1.
+    distances = torch.tensor(
+        [[far, near, near, far], [far, near, far, far], [near, far, near, near], [near, far, far, near]]
+    )
+    assert kept(distances, labels, owner, k=2, threshold=3).tolist() == [False, True, False, True]
+
+
+def test_each_round_has_a_tenth_of_the_rate_and_after_pruning_the_last_layer_is_fitted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates, fits = [], []
+
+    def prototypes(layer: Any, weight: Any, owner: Any, maps: Any, how: Training, *_: Any) -> None:
+        rates.append(how.lr)
+
+    def last(weight: Tensor, owner: Tensor, distances: Tensor, labels: Any, how: Training, *_: Any) -> Tensor:
+        fits.append((how.n_steps, owner.tolist(), distances.shape[1]))
+        return weight + 10.0 ** -len(fits)
+
+    monkeypatch.setattr("seewhy.classifiers.protopnet.train_prototypes", prototypes)
+    monkeypatch.setattr("seewhy.classifiers.protopnet.train_last", last)
+    strict = ProtoPNet(n_per_class=2, depth=8, n_rounds=3, last_steps=7, lr=0.5, n_crops=0, prune_threshold=99)
+    made = strict.fit(tiny_cnn(), load_samples(class_folders(tmp_path / "data", 2)))
+    assert rates == pytest.approx([0.5, 0.05, 0.005])
+    assert fits == [(7, [0, 0, 1, 1, 2, 2], 6)] * 3 + [(5 * 7, [0, 1, 2], 3)]
+    torch.testing.assert_close(made.head.weight, first_weight(torch.arange(3), 3) + 0.1111)
 
 
 def test_the_last_layer_alone_lowers_its_loss_and_shrinks_what_speaks_for_other_classes() -> None:

@@ -16,22 +16,23 @@ from torch.nn.functional import normalize
 
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers.base import Classifier, HeldOut
-from seewhy.classifiers.discriminative import Discriminative
+from seewhy.classifiers.discriminative import Chosen, Discriminative
 from seewhy.classifiers.follow_up import Captions, FollowUp, missing_pairs, write_missing
 from seewhy.classifiers.head import Head, Projected, Target
 from seewhy.classifiers.linear import Linear
 from seewhy.classifiers.saving import load
 from seewhy.classifiers.zero_shot import ZeroShot
-from seewhy.data import load_samples
+from seewhy.data import load_samples, split
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.class_questions import Difference, Pair
-from seewhy.descriptions.discriminative import Selector, selection_matrix
+from seewhy.descriptions.discriminative import Pool, Selector, halves, selection_matrix
 from seewhy.descriptions.llm import Desk, Prompt, Writer
 from seewhy.descriptions.pairs import read_pairs, write_pairs_file
 from seewhy.descriptions.written import Written
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import DataError, InputError
 from seewhy.explanation import Words
+from seewhy.features import Seen, file_digest, see
 from tiny import CLASSES, COLOURS, Channels, HashedWords, build, class_folders, noise, picture, tiny_cnn
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -324,3 +325,49 @@ def test_a_head_of_its_own_is_not_needed() -> None:
     torch.testing.assert_close(made.head(encoder.look(noise(5)).pooled), plain)
     assert isinstance(made.head, Head)
     assert isinstance(made.head.feature, Projected)
+
+
+def test_what_is_held_out_chooses_no_descriptions(tmp_path: Path) -> None:
+    """Held-out pictures under other classes, or others held out: nothing moves but what is measured on them."""
+    encoder, samples = colours(), load_samples(class_folders(tmp_path / "own", 3))
+    words = Descriptions({c: (f"very {h}", f"quite {h}", f"nearly {c}") for c, h in HUES.items()})
+    others = load_samples(class_folders(tmp_path / "others", 1, side=44))
+    following = dict(zip(CLASSES[:3], CLASSES[1:3] + CLASSES[:1], strict=True))
+    wrong = replace(others, items=tuple(replace(s, label=following[s.label]) for s in others.items))
+    recipe = Discriminative(k=3, m=2, weight=1.0, n_bank=3)
+    made, misled, alone = (
+        recipe.fit(encoder, samples, descriptions=words, validation=v) for v in (others, wrong, None)
+    )
+    assert made.measures["held_out_accuracy"] == 1.0
+    assert misled.measures["held_out_accuracy"] == 0.0
+    for one in (made, misled, alone):
+        votes = one.head.votes
+        assert isinstance(votes, Chosen)
+        names, labels = [s.image for s in samples.items], [s.label for s in samples.items]
+        kept = torch.ones(9, dtype=torch.bool)
+        if one is alone:
+            kept = ~torch.tensor(split(labels, [file_digest(n) or "" for n in names], 0.2, 0))
+            assert int(kept.sum()) == 6
+        seen = Projected(encoder.text)(torch.cat([s.pooled for s in see(encoder, names) if isinstance(s, Seen)]))
+        of = torch.tensor([one.classes.index(c) for c in labels])
+        texts = encoder.encode_text(votes.pool.texts)
+        torch.testing.assert_close(votes.matrix, selection_matrix(texts, seen[kept], of[kept], 3))
+    first, second = (m.head for m in (made, misled))
+    assert torch.equal(first.weight, second.weight)
+    assert first.votes.facts() == second.votes.facts()  # type: ignore[union-attr]
+    assert made.bank is not None
+    assert misled.bank is not None
+    assert torch.equal(made.bank.vectors, misled.bank.vectors)
+
+
+def test_the_weight_is_of_the_half_that_did_not_choose() -> None:
+    """The half that chooses shows every class by the look that the next one has in the other half, where names decide.
+
+    There the right class has ``w · 0.9`` and the wrong one 1, in units of one cosine.
+    """
+    labels, axes = torch.arange(24) % 3, torch.eye(6)
+    half = halves(labels, 0)
+    seen = normalize(axes[torch.where(half, labels, (labels + 1) % 3)] + 0.9 * axes[3 + labels], dim=1)
+    pool = Pool.of(Descriptions({c: (f"look {i}",) for i, c in enumerate(CLASSES[:3])}))
+    found = Discriminative()._weight(pool, torch.cat([axes[3:], axes[:3]]), seen, labels)
+    assert found == 1.25

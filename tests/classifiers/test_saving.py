@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
 
 from seewhy.classifiers import saving
 from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.head import Head
 from seewhy.classifiers.linear import Linear
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.classifiers.saving import CARD, TENSORS, load
+from seewhy.classifiers.saving import CARD, load, tensors_file
 from seewhy.data import load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, ModelError, WeightsError
-from tiny import CLASSES, class_folders, noise, tiny_cnn
+from tiny import CLASSES, class_folders, noise, picture, tiny_cnn
 
 ENCODER = tiny_cnn()
 
@@ -36,6 +43,14 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
 @pytest.fixture
 def folder(fitted: Classifier, tmp_path: Path) -> Path:
     return fitted.save(tmp_path / "model")
+
+
+def tensors_of(folder: Path) -> Path:
+    return folder / tensors_file(json.loads((folder / CARD).read_text("utf-8")))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def refused(folder: Path, kind: type[Exception], **options: Any) -> str:
@@ -62,42 +77,113 @@ def test_everything_comes_back(fitted: Classifier, folder: Path) -> None:
     torch.testing.assert_close(again.bank.vectors, fitted.bank.vectors, atol=1e-3, rtol=1e-3)
     assert torch.equal(again.held_out.labels, fitted.held_out.labels)
     assert (again.bank.thumbnail(0) == fitted.bank.thumbnail(0)).all()
-    assert sorted(p.name for p in folder.iterdir()) == [CARD, TENSORS]
+    assert sorted(p.name for p in folder.iterdir()) == [CARD, tensors_of(folder).name]
 
 
-def test_saved_twice_it_is_the_same_and_the_old_one_is_gone(fitted: Classifier, folder: Path) -> None:
-    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+def test_saved_twice_it_is_the_same(fitted: Classifier, folder: Path) -> None:
+    before = contents(folder)
     load(folder, encoder=ENCODER).save(folder)
     fitted.save(folder)
-    assert json.loads((folder / CARD).read_text("utf-8")) == json.loads(before[CARD])
-    assert (folder / TENSORS).read_bytes() == before[TENSORS]
+    assert contents(folder) == before
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("stage", ["tensors", "card", "swap"])
-def test_a_save_that_fails_leaves_the_old_one(
-    fitted: Classifier, folder: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+def test_saving_over_another_leaves_everything_else_in_the_folder(fitted: Classifier, folder: Path) -> None:
+    """A project's folder holds pictures and notes, and what was trained for the classifier lies there too."""
+    others = {"notes.txt": b"mine", "photos/cat.png": b"png", "prototypes/epic.safetensors": b"epic"}
+    others |= {"explainers/t_tame.safetensors": b"hours of training", "tensors-mine.safetensors": b"mine too"}
+    for name, data in others.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+    old = tensors_of(folder)
+    Pretrained().build(ENCODER).save(folder)
+    assert load(folder, encoder=ENCODER).recipe == "pretrained"
+    assert not old.exists()
+    assert contents(folder) == {
+        **others, CARD: (folder / CARD).read_bytes(), tensors_of(folder).name: tensors_of(folder).read_bytes()
+    }  # fmt: skip
+    fitted.save(folder)
+    assert load(folder, encoder=ENCODER).recipe == "linear"
+    assert len(contents(folder)) == len(others) + 2
+
+
+def old_format(folder: Path) -> None:
+    """As SeeWhy wrote it before the tensors' file was named after its contents."""
+    tensors_of(folder).rename(folder / "tensors.safetensors")
+    edit(folder, lambda card: (card.update(format=1), card.pop("tensors")))
+
+
+def test_the_first_format_is_still_read_and_replaced(fitted: Classifier, folder: Path) -> None:
+    old_format(folder)
+    again = load(folder, encoder=ENCODER)
+    assert torch.equal(again.probabilities(noise(4)), fitted.probabilities(noise(4)))
+    again.save(folder)
+    assert sorted(contents(folder)) == sorted([CARD, tensors_of(folder).name])
+    assert load(folder, encoder=ENCODER).digest == fitted.digest
+
+
+@pytest.mark.parametrize("old", [1, 2])
+def test_a_save_that_is_killed_leaves_one_that_loads(
+    fitted: Classifier, folder: Path, tmp_path: Path, old: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    """Before and after every change to the folder it holds the old classifier, whole, or the new one."""
+    if old == 1:
+        old_format(folder)
+    moments: list[Path] = []
+
+    def moment() -> None:
+        moments.append(Path(shutil.copytree(folder, tmp_path / "moments" / str(len(moments)))))
+
+    def watched(change: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            moment()
+            return change(*args, **options)
+
+        return call
+
+    for owner, name in ((os, "replace"), (os, "rename"), (Path, "unlink")):
+        monkeypatch.setattr(owner, name, watched(getattr(owner, name)))
+    Pretrained().build(ENCODER).save(folder)
+    monkeypatch.undo()
+    moment()
+    found = [load(there, encoder=ENCODER).recipe for there in moments]
+    assert len(found) > 4
+    assert found == sorted(found)  # first linear, then pretrained
+    assert {found[0], found[-1]} == {"linear", "pretrained"}
+    for there in moments:
+        fitted.save(there)
+        assert load(there, encoder=ENCODER).digest == fitted.digest
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("stage", ["tensors", "card", "rename"])
+def test_a_save_that_fails_leaves_what_there_was(
+    fitted: Classifier, folder: Path, stage: str, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = folder if there else folder.parent / "other"
+    before = contents(folder.parent)
     wrote = saving.write_atomic
 
     def write(path: Path, data: bytes | str) -> Path:
-        if path.name == {"tensors": TENSORS, "card": CARD}.get(stage):
+        if (path.name == CARD) == (stage == "card"):
             raise OSError(28, "No space left on device")
         return wrote(path, data)
 
-    def swap(*_: object) -> None:
+    def rename(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(saving, "write_atomic", write)
-    if stage == "swap":
-        monkeypatch.setattr(saving, "_swap", swap)
-    with pytest.raises(DataError) as caught:
-        Pretrained().build(ENCODER).save(folder)
-    assert str(caught.value) == (
-        f"{folder} could not be written: [Errno 28] No space left on device. Free some space or give another place."
-    )
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    if stage == "rename":
+        monkeypatch.setattr("seewhy.classifiers.saving.os.rename", rename)
+        monkeypatch.setattr("seewhy.files.os.replace", rename)
+    else:
+        monkeypatch.setattr(saving, "write_atomic", write)
+    with pytest.raises(DataError, match=r"could not be written: .*[Nn]o space left on device") as caught:
+        Pretrained().build(ENCODER).save(place)
+    if stage != "rename":
+        assert str(caught.value) == (
+            f"{place} could not be written: [Errno 28] No space left on device. Free some space or give another place."
+        )
+    assert contents(folder.parent) == before
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
 
 
@@ -123,15 +209,14 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path, folder: Path) -> None:
         f"{folder} is not a saved SeeWhy classifier (Expecting property name enclosed in double quotes: line 1 "
         f"column 2 (char 1)). Make one with: seewhy fit PHOTOS -o {folder}"
     )
-    os.remove(folder / TENSORS)
-    (folder / CARD).write_text("{}")
-    assert refused(folder, ModelError).startswith(f"{folder} is not a saved SeeWhy classifier ([Errno 2]")
+    (folder / CARD).write_text("[" * 100_000)
+    assert refused(folder, ModelError).startswith(f"{folder} is not a saved SeeWhy classifier (")
 
 
 def test_a_newer_format_is_refused(folder: Path) -> None:
     edit(folder, lambda card: card.update(format=99))
     assert refused(folder, ModelError) == (
-        f"{folder} has format 99; this SeeWhy reads 1. Update SeeWhy with: pip install -U seewhy, "
+        f"{folder} has format 99; this SeeWhy reads 1 and 2. Update SeeWhy with: pip install -U seewhy, "
         "or fit the classifier again."
     )
 
@@ -139,18 +224,195 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
 def test_a_card_that_is_no_object_is_refused(folder: Path) -> None:
     (folder / CARD).write_text("[1, 2]")
     assert refused(folder, ModelError) == (
-        f"{folder} has format None; this SeeWhy reads 1. Update SeeWhy with: pip install -U seewhy, "
+        f"{folder} has format None; this SeeWhy reads 1 and 2. Update SeeWhy with: pip install -U seewhy, "
         "or fit the classifier again."
     )
 
 
-@pytest.mark.parametrize("cut", [0, 7, 100, -10])
-def test_damaged_tensors_are_refused(folder: Path, cut: int) -> None:
-    data = (folder / TENSORS).read_bytes()
-    (folder / TENSORS).write_bytes(data[:cut])
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("cut", [0, 7, 100, -10, None])
+def test_damaged_tensors_are_refused(folder: Path, cut: int | None, old: bool) -> None:
+    if old:
+        old_format(folder)
+    file = tensors_of(folder)
+    data = file.read_bytes()
+    file.unlink() if cut is None else file.write_bytes(data[:cut])
     message = refused(folder, WeightsError)
-    assert message.startswith(f"{folder / TENSORS} is damaged (")
+    assert message.startswith(f"{file} is damaged (")
+    assert message.endswith("). Copy the whole folder again, or fit the classifier again.")
+
+
+def test_one_changed_number_is_noticed(folder: Path) -> None:
+    file = tensors_of(folder)
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    assert refused(folder, WeightsError) == (
+        f"{file} is damaged (its SHA-256 is not the one in seewhy.json). Copy the whole folder again, or fit the "
+        "classifier again."
+    )
+
+
+@pytest.mark.parametrize("sha256", [None, 5, "../../elsewhere", "0" * 63 + "G"])
+def test_the_tensors_lie_beside_the_card(folder: Path, sha256: object) -> None:
+    edit(folder, lambda card: card.update(tensors=sha256))
+    assert refused(folder, ModelError).startswith(f"{folder / CARD} is damaged (ValueError(")
+
+
+def tamper(folder: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object]) -> None:
+    """As somebody would who keeps card and seal in step."""
+    file = tensors_of(folder)
+    tensors = load_file(file)
+
+    def write(card: dict[str, Any]) -> None:
+        change(card, tensors)
+        data = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
+        card["tensors"] = hashlib.sha256(data).hexdigest()
+        file.unlink()
+        (folder / tensors_file(card)).write_bytes(data)
+
+    edit(folder, write)
+
+
+TAMPERED: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], object], str]] = {
+    "not finite": (lambda c, t: t["head.weight"].fill_(torch.nan), "head.weight has numbers that are not finite"),
+    "infinite": (lambda c, t: t["bank.vectors"][0].fill_(torch.inf), "bank.vectors has numbers that are not finite"),
+    "one row": (lambda c, t: t.update({"head.weight": t["head.weight"][:1]}), "weights (1, 8) for 3 rows"),
+    "too many rows": (lambda c, t: t.update({"head.weight": t["head.weight"].repeat(2, 1)}), "weights (6, 8) for 3"),
+    "narrow": (lambda c, t: t.update({"head.weight": t["head.weight"][:, :3]}), "widths that differ: (3, 3), "),
+    "flat": (lambda c, t: t.update({"head.weight": t["head.weight"].flatten()}), "weights (24,) for 3 rows"),
+    "bias": (lambda c, t: t.update({"head.bias": t["head.bias"][:2]}), "3 classes for 2 rows"),
+    "scale": (lambda c, t: c.update(scale="NaN"), "a scale of nan"),
+    "owner": (lambda c, t: t["bank.owner"].add_(1000), "the patches' pictures: whole numbers below 15 were"),
+    "negative": (lambda c, t: t["bank.owner"].sub_(1), "the patches' pictures: whole numbers below 15 were"),
+    "label": (lambda c, t: [p.__setitem__(2, 99) for p in c["bank"]], "is of none of the 3 classes"),
+    "label's kind": (lambda c, t: c["bank"][0].__setitem__(2, "moss"), "is of a class without a number"),
+    "name's kind": (lambda c, t: c["bank"][0].__setitem__(0, 5), "the picture 5 is not one of the bank"),
+    "thumbnail": (lambda c, t: c["bank"][0].__setitem__(3, 10**9), "is not one of the bank"),
+    "negative size": (lambda c, t: c["bank"][0].__setitem__(3, -1), "is not one of the bank"),
+    "pooled": (lambda c, t: t.update({"bank.pooled": t["bank.pooled"][1:]}), "pooled features (14, 8) for 15 pictures"),
+    "vectors": (lambda c, t: t.update({"bank.vectors": t["bank.vectors"][1:]}), "vectors (74, 8) for 75 patches"),
+    "boxes": (lambda c, t: t["bank.boxes"].mul_(9), "boxes beyond the view"),
+    "empty box": (lambda c, t: t["bank.boxes"].zero_(), "boxes that are none, of 75 patches"),
+    "pixels": (lambda c, t: t.update({"bank.pixel_boxes": t["bank.pixel_boxes"][:, :3]}), "boxes in pixels that are"),
+    "held-out label": (lambda c, t: t["held_out.labels"].add_(3), "the held-out pictures' classes: whole numbers"),
+    "held out": (lambda c, t: t.update({"held_out.pooled": t["held_out.pooled"][1:]}), "held-out pictures with"),
+    "word's class": (lambda c, t: t["words.owner"].add_(3), "the words' classes: whole numbers below 3 were"),
+    "a word less": (lambda c, t: c["words"]["texts"].pop(), "6 vectors for 5 descriptions"),
+    "word's kind": (lambda c, t: c["words"]["texts"].__setitem__(0, 5), "a description is no text"),
+    "likeness": (lambda c, t: c["likeness"].update(precision="x"), "a measure is 'x', of 0 to 1"),
+    "much likeness": (lambda c, t: c["likeness"].update(chance=5), "a measure is 5, of 0 to 1"),
+    "likeness of": (lambda c, t: c["likeness"].update(n=None), "a likeness measured on None pictures"),
+    "accuracy": (lambda c, t: c.update(words_accuracy="high"), "a measure is 'high', of 0 to 1"),
+    "measures": (lambda c, t: c.update(measures=None), "measures is None"),
+    "parameters": (lambda c, t: c.update(parameters=[]), "parameters is []"),
+    "origin": (lambda c, t: c.update(trained_on=5), "trained_on is 5"),
+    "a class": (lambda c, t: c["classes"].__setitem__(0, 5), "a class has a name that is no text"),
+    "votes": (lambda c, t: c.update(votes=[1]), "KeyError('head.owner')"),
+    "recipe": (lambda c, t: c.update(recipe="nope", network={}), "nope"),
+}
+
+
+@pytest.mark.parametrize("how", TAMPERED)
+def test_what_does_not_fit_together_is_refused(folder: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # shapes are checked in tests alone
+    change, reason = TAMPERED[how]
+    tamper(folder, change)
+    message = refused(folder, ModelError)
+    assert message.startswith(f"{folder / CARD} is damaged (")
+    assert reason in message
     assert message.endswith("). Fit the classifier again.")
+
+
+def test_a_head_of_another_width_says_so(folder: Path) -> None:
+    """Where nothing else in the folder tells how wide features are."""
+    keys = ("bank", "held_out", "words")
+
+    def change(card: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        card.update(bank=None, words=None, likeness=None)
+        for name in [n for n in tensors if n.startswith(keys)]:
+            del tensors[name]
+        tensors["head.weight"] = tensors["head.weight"][:, :3]
+
+    tamper(folder, change)
+    model = load(folder, encoder=ENCODER)
+    with pytest.raises(ModelError) as caught:
+        model.predict(picture("moss", 0))
+    assert str(caught.value) == (
+        "The head reads 3 features a picture and the encoder gives 8. Equal numbers were expected. Fit the classifier "
+        "again with this encoder."
+    )
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.mark.parametrize("data", [EPS, b"no picture", b"\xff\xd8\xff\xe0cut off"])
+def test_a_thumbnail_is_opened_as_jpeg_alone(
+    folder: Path, data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow hands other formats to other programs, as EPS to Ghostscript."""
+
+    def change(card: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        card["bank"] = [[name, digest, label, 0] for name, digest, label, _ in card["bank"]]
+        card["bank"][0][3] = len(data)
+        tensors["bank.thumbnails"] = torch.tensor(list(data), dtype=torch.uint8)
+
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path / 'harm'}\nexit 1\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    tamper(folder, change)
+    bank = load(folder, encoder=ENCODER).bank
+    with pytest.raises(WeightsError) as caught:
+        bank.view(bank.owner.tolist().index(0))
+    message = str(caught.value)
+    assert message.startswith(f"The view kept of {bank.pictures[0].name!r} cannot be read: ")
+    assert message.endswith(". A JPEG picture was expected. Fit the model again.")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_its_explainers_are_found_from_any_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    model = load("model", encoder=ENCODER)
+    monkeypatch.chdir("/")
+    assert model.folder == folder
+
+
+def test_words_measured_without_names_come_back(fitted: Classifier, tmp_path: Path) -> None:
+    words = replace(fitted.words, nameless=fitted.words.vectors.flip(0))
+    again = load(replace(fitted, words=words).save(tmp_path / "named"), encoder=ENCODER)
+    assert torch.equal(again.words.measured.vectors, words.nameless)
+
+
+CHANGES: dict[str, Callable[[Classifier], dict[str, Any]]] = {
+    "bias": lambda c: {"head": Head(c.head.feature, c.head.weight, c.head.bias + torch.tensor([1.0, 0.0, 0.0]))},
+    "rows exchanged": lambda c: {"head": Head(c.head.feature, c.head.weight.flip(0), c.head.bias)},
+    "owner of texts": lambda c: {"words": replace(c.words, owner=c.words.owner.flip(0))},
+    "texts": lambda c: {"words": replace(c.words, texts=c.words.texts[::-1])},
+    "likeness": lambda c: {"likeness": None},
+    "held out": lambda c: {"held_out": None},
+    "bank": lambda c: {"bank": replace(c.bank, pictures=c.bank.pictures[::-1])},
+    "measures": lambda c: {"measures": {}},
+    "classes": lambda c: {"classes": c.classes[::-1]},
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_the_digest_changes_with_everything(fitted: Classifier, what: str) -> None:
+    changed = replace(fitted, **CHANGES[what](fitted))
+    assert len(changed.digest) == 64
+    assert changed.digest != fitted.digest
+    assert replace(fitted).digest == fitted.digest
+
+
+def test_the_digest_changes_with_engine_and_version(
+    fitted: Classifier, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = tiny_cnn()
+    narrow.engine.precision = "bfloat16"
+    assert load(folder, encoder=ENCODER).digest == fitted.digest != load(folder, encoder=narrow).digest
+    monkeypatch.setattr(saving, "version", lambda _: "99")
+    assert load(folder, encoder=ENCODER).digest != fitted.digest
 
 
 @pytest.mark.parametrize("key", ["classes", "feature", "scale", "words", "encoder", "bank", "likeness", "measures"])
@@ -203,6 +465,7 @@ def test_a_pickle_in_place_of_tensors_is_only_damaged(folder: Path, tmp_path: Pa
         def __reduce__(self) -> tuple[Any, ...]:
             return os.mkdir, (str(tmp_path / "harm"),)
 
-    (folder / TENSORS).write_bytes(pickle.dumps(Harm()))
-    assert refused(folder, WeightsError).startswith(f"{folder / TENSORS} is damaged (")
+    old_format(folder)
+    (folder / "tensors.safetensors").write_bytes(pickle.dumps(Harm()))
+    assert refused(folder, WeightsError).startswith(f"{folder / 'tensors.safetensors'} is damaged (")
     assert not (tmp_path / "harm").exists()

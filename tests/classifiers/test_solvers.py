@@ -158,14 +158,24 @@ def test_a_weight_of_two_is_the_sample_twice() -> None:
 @given(a=st.floats(0.2, 3.0), right=st.integers(6, 9))
 @settings(max_examples=20, deadline=None)
 def test_temperature_closed_form(a: float, right: int) -> None:
-    # Binary logits (a, 0), right in a share q of pictures: T = a / log(q / (1 - q)).
+    # Binary logits (a, 0), right in r of n pictures: T = a / log(q / (1 - q)) with Laplace's q = (r + 1) / (n + 2).
     y = torch.tensor([0] * right + [1] * (10 - right))
-    expected = a / math.log(right / (10 - right))
+    expected = a / math.log((right + 1) / (11 - right))
     assert fit_temperature(torch.tensor([[a, 0.0]]).repeat(10, 1), y) == pytest.approx(expected, rel=1e-6)
 
 
-def test_temperature_of_a_faultless_classifier_is_the_lowest() -> None:
-    assert fit_temperature(torch.eye(3), torch.arange(3)) == pytest.approx(0.01)
+@pytest.mark.parametrize("n", [6, 60, 600])
+def test_a_faultless_classifier_is_as_sure_as_so_many_pictures_allow(n: int) -> None:
+    logits = torch.tensor([[9.0, 1.0, -500.0]]).repeat(n, 1)
+    temperature = fit_temperature(logits, torch.zeros(n, dtype=torch.long))
+    assert (logits[0] / temperature).softmax(0)[0] == pytest.approx((n + 1) / (n + 2), abs=1e-4)
+
+
+def test_temperature_of_many_pictures_is_that_of_guo() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(20000, 5, generator=generator)
+    y = torch.multinomial((logits / 1.7).softmax(1), 1, generator=generator)[:, 0]
+    assert fit_temperature(logits, y) == pytest.approx(1.7, rel=0.03)
 
 
 def test_folds_keep_pictures_whole_and_classes_spread() -> None:

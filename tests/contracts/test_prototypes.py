@@ -50,7 +50,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 OF_ANY_CLASSIFIER = ("epic", "nearest")
-"""Methods that make a bank for whatever classifier; the others come with one (tests/classifiers/test_protopnet.py)."""
+"""Methods that make a bank for whatever classifier; the others come with one (tests/classifiers/test_protopnet.py,
+tests/prototypes/test_voters.py)."""
 
 
 @pytest.fixture(params=OF_ANY_CLASSIFIER)
@@ -70,7 +71,7 @@ def case(request: pytest.FixtureRequest, folder: Path) -> Case:
 
 
 def test_class_attributes_and_file_name() -> None:
-    assert set(prototypes) == {*OF_ANY_CLASSIFIER, "protopnet"}
+    assert set(prototypes) == {*OF_ANY_CLASSIFIER, "protopnet", "voters"}
     for name in prototypes:
         cls = prototypes[name]
         assert cls.name == name == cls.__module__.rpartition(".")[2]

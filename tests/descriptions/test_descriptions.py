@@ -13,6 +13,7 @@ from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.descriptions import Descriptions, WordBank
 from seewhy.descriptions.base import describe
 from seewhy.descriptions.controls import name_only, random_words
+from seewhy.descriptions.pairs import read_pairs
 from seewhy.errors import DataError, InputError, ModelError
 from tiny import noise, tiny_cnn
 
@@ -73,6 +74,24 @@ def test_files_that_are_refused(tmp_path: Path, content: str, message: str) -> N
     with pytest.raises(DataError) as caught:
         Descriptions.read(path)
     assert str(caught.value) == message.replace("{path}", str(path))
+
+
+def test_a_file_nested_too_deeply(tmp_path: Path) -> None:
+    path = tmp_path / "d.json"
+    path.write_text("[" * 100_000)
+    for read, cure in ((Descriptions.read, FORM), (read_pairs, "")):
+        with pytest.raises(DataError, match="cannot be read: maximum recursion depth exceeded") as caught:
+            read(path)
+        assert str(caught.value).endswith(cure)
+
+
+def test_half_a_character_is_no_text(tmp_path: Path) -> None:
+    words = Descriptions.of({"a": ["red"], "b": ["caf\udce9"]})
+    with pytest.raises(InputError) as caught:
+        WordBank.build(tiny_cnn(), words, with_names=False)
+    assert str(caught.value) == (
+        r"A sentence holds '\udce9', which is no character. Text in UTF-8 was expected. Write it anew."
+    )
 
 
 def test_a_class_without_descriptions_is_named() -> None:

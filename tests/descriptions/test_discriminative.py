@@ -116,6 +116,14 @@ def test_nearest_mean() -> None:
     assert nearest_mean(pictures, torch.tensor([1, 0]), torch.tensor([[0.9, 0.1]]), 2).tolist() == [1]
 
 
+def test_the_nearest_mean_is_told_by_its_direction_not_by_its_length_or_how_many_made_it() -> None:
+    # Class 0: three times the same; class 1: two at right angles, whose mean is shorter.
+    pictures = torch.tensor([[1.0, 0.0]] * 3 + [[1.0, 0.0], [0.0, 1.0]])
+    labels, asked = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([[0.8, 0.6]])
+    # Cosines 0.8 and 0.99; products with the means 0.8 and 0.7, with the sums 2.4 and 1.4.
+    assert nearest_mean(pictures, labels, asked, 2).tolist() == [1]
+
+
 def test_a_selector_of_nothing_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         Selector(m=0)

@@ -41,6 +41,7 @@ def test_formulas_in_closed_form() -> None:
 
 def test_words_and_sentences_that_are_hard_to_count() -> None:
     assert count("No end").sentences == 1
+    assert count("A red cup. It has a handle").sentences == count("A red cup. It has a handle.").sentences == 2
     assert count("It costs 3.50 euros. Really?! Yes...").sentences == 3
     assert count("a well-made dog's bed").words == 4
     assert [syllables(w) for w in ("a", "idea", "queue", "side", "little")] == [1, 2, 1, 1, 2]
@@ -67,3 +68,5 @@ def test_a_phrase_is_whole_words() -> None:
     assert mentions("a milk carton", "milk_carton")
     assert mentions("anything", "") is False
     assert mentions("a (b)", "(b") is True
+    assert all(mentions("Two boys play with toys, keys and berries.", one) for one in ("boy", "toy", "key", "berry"))
+    assert mentions("a boyfriend", "boy") is False

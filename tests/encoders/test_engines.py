@@ -261,11 +261,15 @@ def test_an_engine_asked_for_is_never_replaced(name: str, own_cache: Path) -> No
     assert list((own_cache / "engines").iterdir()) == []
 
 
-def test_a_conversion_that_answers_differently_is_refused() -> None:
-    with pytest.raises(EngineError, match="answers differently"):
-        engines._check(torch.ones(1, 4), -torch.ones(1, 4), "openvino")
-    with pytest.raises(EngineError, match="answers differently"):
-        engines._check(torch.full((1, 4), float("nan")), torch.ones(1, 4), "openvino")
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_a_conversion_that_answers_differently_is_refused(precision: str) -> None:
+    """Beyond the tolerance that the documentation states for the precision."""
+    wanted = torch.linspace(-2, 1, 12).reshape(1, 3, 2, 2)
+    engines._check(wanted + 1.9 * TOLERANCE[precision], wanted, "openvino", precision)
+    for got in (wanted + 2.1 * TOLERANCE[precision], -wanted, wanted * torch.nan, wanted[:, :2]):
+        with pytest.raises(EngineError) as caught:
+            engines._check(got, wanted, "openvino", precision)
+        assert str(caught.value) == "The engine 'openvino' converted this trunk to one that answers differently."
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,17 @@ def test_what_is_not_said_is_refused(tmp_path: Path, golden: torch.nn.Module, ke
         ({"transform": {"input_size": [64, 64], "resize": 64}}, "'interpolation' is missing"),
         ({"num_classes": 3}, "says num_classes 3 and names 2 classes"),
         ({"num_classes": None, "classes": None}, "does not say its num_classes"),
+        ({"num_classes": "two", "classes": None}, "says num_classes 'two'. A whole number was expected"),
+        ({"num_classes": -2, "classes": None}, "says num_classes -2. A whole number was expected"),
+        ({"classes": 5}, "says its classes are 5. A list of names was expected"),
+        ({"classes": "ab"}, "says its classes are 'ab'. A list of names was expected"),
+        ({"transform": "imagenet"}, "The transform of .* cannot be: string indices must be"),
+        ({"transform": TRANSFORM.to_json() | {"mean": [124, 116, 104]}}, "cannot be: The transform's mean is"),
+        ({"transform": TRANSFORM.to_json() | {"mean": [0.5, 0.5]}}, r"mean is \(0.5, 0.5\). Three numbers from 0 to 1"),
+        ({"transform": TRANSFORM.to_json() | {"std": 0.5}}, "std is 0.5. Three numbers above 0 to 1"),
+        ({"transform": TRANSFORM.to_json() | {"input_size": [64]}}, r"input_size is \(64,\). Two whole numbers"),
+        ({"transform": TRANSFORM.to_json() | {"resize": "256"}}, "resize is '256'. One whole number of pixels above 0"),
+        ({"transform": TRANSFORM.to_json() | {"interpolation": ["bicubic"]}}, "interpolates by"),
     ],
 )
 def test_what_is_said_badly_is_refused(
@@ -91,6 +102,15 @@ def test_what_is_said_badly_is_refused(
     save_file(golden.state_dict(), path)
     sidecar(path, SAID | change)
     with pytest.raises(ModelError, match=message):
+        load(str(path))
+
+
+@pytest.mark.parametrize("text", ["[1]", '[["classes", 2]]', "3", "{oops", '"text"', "[" * 100_000])
+def test_a_sidecar_that_is_no_object_is_refused(tmp_path: Path, golden: torch.nn.Module, text: str) -> None:
+    path = tmp_path / "own.safetensors"
+    save_file(golden.state_dict(), path)
+    path.with_name(path.name + ".json").write_text(text)
+    with pytest.raises(ModelError, match=r"own.safetensors.json' cannot be read: .* A JSON object was expected"):
         load(str(path))
 
 

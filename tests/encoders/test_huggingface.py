@@ -13,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+import seewhy
 from seewhy.encoders.base import GlobalAverage, Layout
 from seewhy.encoders.huggingface import load, transform_of
 from seewhy.encoders.split import example_pixels
 from seewhy.errors import ModelError, WeightsError
+from tiny_words import changed_by_a_step, says_what_its_module_says
 
 transformers = pytest.importorskip("transformers")
 
@@ -76,11 +78,7 @@ def embedding(out: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_pairs_equal_transformers(tmp_path: Path, kind: str) -> None:
-    processor = transformers.CLIPImageProcessor(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32})
-    if kind == "siglip":
-        processor = transformers.SiglipImageProcessor(**PLAIN)
-    golden = save(tmp_path, clip() if kind == "clip" else siglip(), processor)
-    tokenizer(tmp_path)
+    golden = pair(tmp_path, kind)
     encoder = load(str(tmp_path), engine="torch")
     pixels = example_pixels((32, 32), batch=2, seed=9)
     ids = transformers.AutoTokenizer.from_pretrained(tmp_path)(
@@ -99,6 +97,28 @@ def test_pairs_equal_transformers(tmp_path: Path, kind: str) -> None:
     assert encoder.text.logit_scale == pytest.approx(math.exp(golden.logit_scale.item()))
     assert encoder.transform.resize == (36 if kind == "clip" else (32, 32))
     gradient_everywhere(encoder, look)
+
+
+def pair(folder: Path, kind: str) -> Any:
+    """A saved CLIP or SigLIP with its processor and tokenizer."""
+    processor = transformers.CLIPImageProcessor(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32})
+    if kind == "siglip":
+        processor = transformers.SiglipImageProcessor(**PLAIN)
+    golden = save(folder, clip() if kind == "clip" else siglip(), processor)
+    tokenizer(folder)
+    return golden
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_both_halves_can_be_trained(tmp_path: Path, kind: str) -> None:
+    pair(tmp_path, kind)
+    encoder = load(str(tmp_path), engine="torch")
+    assert says_what_its_module_says(encoder, WORDS)
+    assert not any("vis" in name for name in encoder.text.module.state_dict())
+    changed = changed_by_a_step(encoder)
+    parts = {name.partition(".")[0] for name in changed}
+    assert parts == {"trunk", "pool", "words"} | ({"projection"} if kind == "clip" else set())
+    assert any("token_embedding" in name for name in changed)
 
 
 def gradient_everywhere(encoder: Any, look: Any) -> None:
@@ -140,6 +160,13 @@ def test_classifiers_equal_transformers(tmp_path: Path, kind: str) -> None:
     with torch.no_grad():
         assert torch.allclose(encoder.classifier(look.pooled), golden(pixels).logits, atol=1e-5)
     gradient_everywhere(encoder, look)
+
+
+def test_two_classes_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    model, _ = classifiers()["vit"]
+    model.config.id2label = {0: "crane", 1: "cat", 2: "crane"}
+    save(tmp_path, model, transformers.ViTImageProcessor(**PLAIN))
+    assert seewhy.pretrained(load(str(tmp_path), engine="torch")).classes == ("crane (0)", "cat", "crane (2)")
 
 
 @pytest.mark.parametrize("kind", ["vit", "registers", "dinov3"])

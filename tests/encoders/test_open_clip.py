@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from seewhy.encoders.open_clip import encode_tokens, find_source, load, transform_of
 from seewhy.encoders.split import example_pixels
 from seewhy.errors import ModelError, UnknownNameError, WeightsError
+from tiny_words import changed_by_a_step, says_what_its_module_says
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -83,6 +84,20 @@ def test_equals_open_clip(tmp_path: Path, kind: str) -> None:
     leaf = look.features.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(encoder.text.project(encoder.head(leaf))[:, 0].sum(), leaf)
     assert (encoder.layout.to_grid(gradient).abs().sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_both_halves_can_be_trained(tmp_path: Path, kind: str) -> None:
+    save(tmp_path, CONFIGS[kind])
+    encoder = load(f"local-dir:{tmp_path}", engine="torch")
+    assert says_what_its_module_says(encoder, WORDS)
+    assert not any("visual" in name for name in encoder.text.module.state_dict())
+    changed = changed_by_a_step(encoder)
+    parts = {name.partition(".")[0] for name in changed}
+    assert {"trunk", "words"} <= parts
+    assert any("token_embedding" in name for name in changed)
+    assert any("text_projection" in name for name in changed)
+    assert ("projection" in parts) == (kind in ("vit", "timm"))
 
 
 def test_pooled_is_the_class_token_before_projection(tmp_path: Path) -> None:

@@ -1,10 +1,16 @@
+import copy
+
 import pytest
 import torch
 from sklearn.kernel_ridge import KernelRidge
+from torch import nn
 from torch.nn import functional as F
 
+from seewhy.encoders.base import TrainableText
+from seewhy.encoders.embedded import EmbeddedText
 from seewhy.encoders.imagenet_words import imagenet_classes, imagenet_texts
-from seewhy.encoders.text_space import TextSpace
+from seewhy.encoders.minilm import load_minilm
+from seewhy.encoders.text_space import KernelRegression, TextSpace
 from seewhy.errors import DataError
 
 WORDS = ["red", "green", "blue", "round", "square", "long"]
@@ -78,11 +84,42 @@ def test_each_row_needs_a_text(weight, texts):
     )
 
 
+def test_the_way_from_sentences_to_pictures_is_differentiable(weight):
+    """Central differences of the kernel regression, in double precision."""
+    space = TextSpace.fit(weight, TEXTS, embed)
+    regression = KernelRegression(space.centres.double(), space.coefficients.double(), space.width)
+    vectors = embed(["red long", "blue"]).double().requires_grad_()
+    assert torch.autograd.gradcheck(regression, vectors)
+    torch.testing.assert_close(F.normalize(regression(vectors), dim=1).float(), space.encode_text(["red long", "blue"]))
+
+
+def test_what_is_subtracted_is_a_module(weight):
+    mean, pooled = torch.linspace(0, 1, 9), torch.rand(5, 9)
+    centred = TextSpace.fit(weight, TEXTS, embed, mean=mean).projection
+    torch.testing.assert_close(centred(pooled), pooled - mean)
+    assert isinstance(TextSpace.fit(weight, TEXTS, embed).projection, nn.Identity)
+
+
+def test_the_embedded_words_half_can_be_trained():
+    """MiniLM and the regression behind it say what the encoder says, and every weight on the way gets a gradient."""
+    seeded = torch.Generator().manual_seed(0)
+    centres = F.normalize(torch.randn(6, 384, generator=seeded), dim=1)
+    space = TextSpace.fit_centres(torch.randn(6, 9, generator=seeded), centres, load_minilm().encode)
+    tower, texts = EmbeddedText(space, "x"), ["a cat", "a rather long sentence about two dogs", "x"]
+    assert isinstance(tower, TrainableText)
+    module = copy.deepcopy(tower.module).requires_grad_(True)
+    vectors = module(*tower.tokens(texts))
+    torch.testing.assert_close(F.normalize(vectors.detach(), dim=1), tower.encode_text(texts), atol=1e-6, rtol=0)
+    vectors.square().sum().backward()
+    without = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+    assert not any(p.requires_grad for p in tower.module.parameters())
+
+
 @pytest.mark.slow
 def test_an_unseen_class_is_found_among_its_kin():
     """Real weights, house cats left out of the fit: the word still lands nearer to cats than to trucks."""
     from seewhy.encoders.embedded import load
-    from seewhy.encoders.minilm import load_minilm
 
     weight = load("lite0").classifier.weight
     cats, trucks = list(range(281, 286)), [555, 569, 717, 864, 867]

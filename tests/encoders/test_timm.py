@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 
+import seewhy
 from seewhy.encoders.base import GlobalAverage, Layout
+from seewhy.encoders.class_names import distinct
 from seewhy.encoders.split import example_pixels, fingerprint
 from seewhy.encoders.timm import encoder_of, load
 from seewhy.errors import ModelError, UnknownNameError, WeightsError
@@ -208,12 +211,100 @@ def test_folder_without_weights(tmp_path: Path) -> None:
         load(str(tmp_path))
 
 
+class Harm:
+    """A pickle that makes a folder when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pth"])
+def test_code_in_a_folders_weights_is_never_run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even with a timm that would run it, as versions before 1.0.26 do."""
+    folder, model = save(tmp_path, "test_resnet", num_classes=2)
+    (folder / "model.safetensors").unlink()
+    torch.save({**model.state_dict(), "harm": Harm(tmp_path / "harm")}, folder / name)
+
+    def older(path: Path, **_: object) -> dict:
+        return torch.load(Path(path) / name, weights_only=False)
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_path", older)
+    with pytest.raises(WeightsError) as caught:
+        load(str(folder))
+    assert not (tmp_path / "harm").exists()
+    assert str(caught.value) == (
+        f"{str(folder / name)!r} holds more than tensors, and loading it could run code. A state dict was expected. "
+        "Where you trust it: torch.save(model.state_dict(), path), or better safetensors."
+    )
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pth", "mine.safetensors"])
+def test_weights_of_any_name_and_kind(tmp_path: Path, name: str) -> None:
+    folder, model = save(tmp_path, "test_resnet", num_classes=2)
+    if name.endswith(".safetensors"):
+        (folder / "model.safetensors").rename(folder / name)
+        torch.save({}, folder / "other.pth")
+    else:
+        (folder / "model.safetensors").unlink()
+        torch.save(model.state_dict(), folder / name)
+    encoder = load(str(folder))
+    assert encoder.fingerprint == fingerprint(model, encoder.transform)
+    assert "state_dict" not in encoder.module.pretrained_cfg
+
+
+def test_weights_that_do_not_fit_a_folder(tmp_path: Path) -> None:
+    folder, _ = save(tmp_path, "test_resnet", num_classes=2)
+    config = json.loads((folder / "config.json").read_text())
+    config["model_args"]["num_classes"] = config["num_classes"] = config["pretrained_cfg"]["num_classes"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError) as caught:
+        load(str(folder))
+    assert str(caught.value).startswith(f"'timm:{folder}' cannot be loaded: Error(s) in loading state_dict for ResNet")
+    assert str(caught.value).endswith(
+        "Weights that fit the architecture in config.json were expected. Write the folder again with "
+        "timm.models.save_for_hf."
+    )
+
+
+@pytest.mark.parametrize("text", ["{oops", "[1]", "3", '{"pretrained_cfg": 5}'])
+def test_a_damaged_config_is_said_to_be(tmp_path: Path, text: str) -> None:
+    folder, _ = save(tmp_path, "test_resnet", num_classes=2)
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"config\.json of .* cannot be read: .* A JSON object was expected"):
+        load(str(folder))
+
+
 def test_imagenet_labels_are_words() -> None:
     model = timm.create_model("mobilenetv3_small_050").eval()
     model.pretrained_cfg["input_size"] = (3, 64, 64)
     encoder = encoder_of(model, "timm:mobilenetv3_small_050")
     assert len(set(encoder.classes)) == 1000
     assert "goldfish" in encoder.classes[1].lower()
+
+
+@pytest.mark.parametrize(
+    ("names", "told_apart"),
+    [
+        (("crane", "cat", "crane"), ("crane (0)", "cat", "crane (2)")),
+        (("a", "a", "a (0)"), ("a (0) (0)", "a (1)", "a (0) (2)")),
+        (("a", "b"), ("a", "b")),
+        ((), ()),
+    ],
+)
+def test_repeated_names_are_told_apart(names: tuple[str, ...], told_apart: tuple[str, ...]) -> None:
+    assert distinct(names) == told_apart
+
+
+def test_a_network_with_two_classes_of_one_name_can_be_used(tmp_path: Path) -> None:
+    folder, _ = save(tmp_path, "test_resnet", num_classes=3)
+    config = json.loads((folder / "config.json").read_text())
+    config["label_names"] = ["crane", "cat", "crane"]
+    (folder / "config.json").write_text(json.dumps(config))
+    model = seewhy.pretrained(load(str(folder), engine="torch"))
+    assert model.classes == ("crane (0)", "cat", "crane (2)")
 
 
 def test_a_cut_behind_a_second_stack_is_refused() -> None:

@@ -203,15 +203,6 @@ def drag(tab: Browser, start: tuple[float, float], end: tuple[float, float]) -> 
         tab.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
 
 
-def press(tab: Browser, key: str, shift: bool = False) -> None:
-    codes = {"ArrowRight": 39, "ArrowDown": 40, "Delete": 46, "Enter": 13}
-    for kind in ("rawKeyDown", "keyUp"):
-        tab.call(
-            "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key],
-            modifiers=8 if shift else 0,
-        )  # fmt: skip
-
-
 def test_boxes_are_drawn_moved_sized_merged_deleted_and_undone(
     tab: Browser, server: Server, store: AnnotationStore
 ) -> None:
@@ -225,12 +216,12 @@ def test_boxes_are_drawn_moved_sized_merged_deleted_and_undone(
     until(lambda: boxes(store, key)[0]["box"] == pytest.approx([0.3, 0.3, 0.6, 0.7], abs=0.02))
     assert boxes(store, key)[0]["label"] == "red square"
     left, top, right, bottom = boxes(store, key)[0]["box"]
-    press(tab, "ArrowRight")  # dragging gave it the focus
-    press(tab, "ArrowDown", shift=True)
+    tab.press("ArrowRight")  # dragging gave it the focus
+    tab.press("ArrowDown", shift=True)
     until(
         lambda: boxes(store, key)[0]["box"] == pytest.approx([left + 0.01, top, right + 0.01, bottom + 0.01], abs=1e-4)
     )
-    press(tab, "Enter")
+    tab.press("Enter")
     assert tab.run("document.activeElement.getAttribute('aria-label')") == "Description of object 1"
     tab.call("Input.insertText", text="with sharp edges")
     tab.run("document.getElementById('add').click()")
@@ -241,13 +232,28 @@ def test_boxes_are_drawn_moved_sized_merged_deleted_and_undone(
     until(lambda: len(boxes(store, key)) == 1)
     one = boxes(store, key)[0]
     assert (one["label"], one["description"], one["attributes"]) == ("red square", "with sharp edges", ["shape"])
-    press(tab, "Delete")  # merging gave the box the focus
+    tab.press("Delete")  # merging gave the box the focus
     until(lambda: boxes(store, key) == [])
     tab.run("document.getElementById('undo').click()")
     until(lambda: boxes(store, key) == [one])
     tab.run("document.getElementById('save').click()")
     until(lambda: store.latest(key, "objects"))
     assert store.latest(key, "objects").content == {"objects": [one]}  # type: ignore[union-attr]
+    assert tab.complaints == []
+
+
+def test_words_in_a_box_that_was_undone_can_be_had_again(tab: Browser, server: Server, store: AnnotationStore) -> None:
+    key = key_of(store, 5)
+    tab.open(server.url("objects", "Ann", key), 1200)
+    drag(tab, (0.2, 0.2), (0.5, 0.6))
+    until(lambda: len(boxes(store, key)) == 1)
+    tab.call("Input.insertText", text="typed with care")
+    until(lambda: boxes(store, key)[0]["label"] == "typed with care")
+    tab.run("document.getElementById('undo').click()")
+    until(lambda: boxes(store, key) == [])
+    tab.run("document.getElementById('redo').click()")
+    until(lambda: [b["label"] for b in boxes(store, key)] == ["typed with care"])
+    assert tab.run("document.getElementById('redo').disabled")
     assert tab.complaints == []
 
 
@@ -275,20 +281,22 @@ def test_a_blind_comparison_is_kept_from_the_last_rounds_side(
     tab.run("document.querySelector('#judging button').click()")
     until(lambda: store.judgements(key))
     assert set(store.judgements(key)[0]["answers"].values()) == {2}
-    tab.open(f"http://127.0.0.1:{server.port}/preferences", 1200)
+    tab.open(f"http://127.0.0.1:{server.port}/figures", 1200)
     assert "+100" in tab.run("document.querySelector('.sum').textContent")
 
 
-@pytest.mark.parametrize("page", ["objects", "caption", "compare", "history", ""])
+@pytest.mark.parametrize("page", ["objects", "caption", "compare", "history", "figures", ""])
 @pytest.mark.parametrize("width", [400, 1200])
 def test_a_page_fits_and_everything_has_a_name(
     tab: Browser, server: Server, store: AnnotationStore, page: str, width: int
 ) -> None:
-    url = server.url(page, "Ann", key_of(store, 2)) if page else f"http://127.0.0.1:{server.port}/?as=Ann"
+    of_one = page not in ("", "figures")
+    url = server.url(page, "Ann", key_of(store, 2)) if of_one else f"http://127.0.0.1:{server.port}/{page}?as=Ann"
     tab.open(url, width)
     assert tab.run("[document.documentElement.scrollWidth, innerWidth]") == [width, width]
     assert tab.complaints == []
     assert [u for u in tab.requests if not u.startswith((f"http://127.0.0.1:{server.port}/", "data:"))] == []
+    assert min(tab.edges("textarea, input[type=text], .name input"), default=9) > 3
     nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
     roles = {"link", "button", "checkbox", "radio", "textbox", "navigation", "region"}
     nameless = [

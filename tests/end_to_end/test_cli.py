@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,18 @@ import pytest
 from tiny import CLASSES, class_folders
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+ROOT = Path(__file__).resolve().parents[2]
 VERBS = ("explain", "fit", "predict", "evaluate", "methods", "doctor")
 
 
 @pytest.fixture(scope="session")
-def run(own_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def cwd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cwd")
+
+
+@pytest.fixture(scope="session")
+def run(own_cache: Path, cwd: Path) -> Run:
     """Runs ``seewhy ARGUMENTS`` in an empty folder."""
-    cwd = tmp_path_factory.mktemp("cwd")
 
     def call(*arguments: object, stdin: str = "", where: Path = cwd) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "seewhy", *map(str, arguments)]
@@ -80,6 +87,8 @@ def test_methods(run: Run) -> None:
     names = {(row["family"], row["name"]) for row in found}
     assert {("where", "grad_cam"), ("classifier", "linear"), ("like what", "nearest"), ("metric", "deletion")} <= names
     assert "grad_cam" in run("methods").stdout
+    (linear,) = rows(run("methods", "linear", "--json"))
+    assert {"name": "n_crops", "kind": "a whole number", "default": "8"} in linear["settings"]
 
 
 def test_doctor(run: Run, own_cache: Path) -> None:
@@ -91,8 +100,11 @@ def test_doctor(run: Run, own_cache: Path) -> None:
     assert {"openvino", "onnxruntime", "torch"} == {engine["name"] for engine in found["engines"]}
     assert {"seewhy", "packages", "extras"} <= set(found)
     assert "lite0" in run("doctor").stdout
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert set(found["extras"]) == set(extras) - {"all", "demo", "dev", "fast"}
 
 
+NO_FOLDER = "no such file or directory. Create the folder {cwd}/no first.\n"
 MISTAKES: list[tuple[Sequence[object], str]] = [
     (
         ["predict", "x.png", "-m", "nowhere"],
@@ -104,6 +116,10 @@ MISTAKES: list[tuple[Sequence[object], str]] = [
         "seewhy: --model and --labels were both given. A saved classifier has its own classes: drop one.\n",
     ),
     (
+        ["explain", "x.png", "-m", "nowhere", "--encoder", "nonsense"],
+        "seewhy: --model and --encoder were both given. A saved classifier has its own encoder: drop one.\n",
+    ),
+    (
         ["explain", "x.png", "--encoder", "lite9"],
         "seewhy: There is no encoder called 'lite9'. Did you mean 'lite2' or 'lite1' or 'lite0'?\n",
     ),
@@ -112,15 +128,62 @@ MISTAKES: list[tuple[Sequence[object], str]] = [
         "seewhy: nowhere is neither a folder nor a table. Give a folder with one folder a class, or a table ending in "
         ".csv, .tsv, .jsonl, .parquet with the columns 'image' and 'label'.\n",
     ),
+    (["predict", "x.png", "-o", "no/x.csv"], f"seewhy: no/x.csv could not be written: {NO_FOLDER}"),
+    (["evaluate", "pictures", "-o", "no/x.html"], f"seewhy: no/x.html could not be written: {NO_FOLDER}"),
+    (
+        ["fit", "pictures", "-o", os.devnull],
+        f"seewhy: {os.devnull} exists and is not a SeeWhy classifier. Give another name.\n",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=["model", "both", "encoder", "data"])
-def test_a_mistake_is_one_line_and_exit_code_2(run: Run, arguments: Sequence[object], message: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    MISTAKES,
+    ids=["model", "both", "own encoder", "encoder", "data", "file", "report", "folder"],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(run: Run, cwd: Path, arguments: Sequence[object], message: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == message
+    assert done.stderr == message.replace("{cwd}", str(cwd))
+
+
+ENDING = """
+import sys, typer
+from seewhy import cli
+cli.app = typer.Typer()
+@cli.app.command()
+def verb() -> None:
+    {body}
+sys.argv = ["seewhy"]
+cli.main()
+"""
+
+
+def test_ctrl_c_says_how_to_go_on() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING.format(body="raise KeyboardInterrupt")], capture_output=True)
+    assert (done.returncode, done.stdout) == (130, b"")
+    assert done.stderr == b"seewhy: stopped; run the same command again to go on where it was\n"
+
+
+@pytest.mark.parametrize("body", ["print('x')", "[print('x', flush=True) for _ in range(9)]", "print('x' * 10**6)"])
+def test_a_closed_pipe_is_no_failure(body: str) -> None:
+    command = [sys.executable, "-c", ENDING.format(body=body)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    assert process.communicate(timeout=60)[1] == b""
+    assert process.returncode == 0
+
+
+def test_names_that_are_no_unicode_are_printed_as_json_reads_them() -> None:
+    body = "print(json.dumps(sys.stdin.readline().strip(), ensure_ascii=False))"
+    command = [sys.executable, "-c", "import json\n" + ENDING.format(body=body)]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, input="café\n".encode("latin-1"), capture_output=True, env=strict)
+    assert (done.returncode, json.loads(done.stdout)) == (0, "caf\udce9"), done.stderr
 
 
 def test_debug_shows_where_it_came_from(run: Run) -> None:

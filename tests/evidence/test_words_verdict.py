@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.descriptions import Descriptions
@@ -18,4 +19,15 @@ def test_words_no_better_than_chance_are_said_to_be(accuracy: float, said: bool)
     told = replace(model, words_accuracy=accuracy, words_accuracy_on="80 pictures")
     words = told.explain(picture("rust", 1), measure=False).words
     assert isinstance(words, Words)
-    assert ("no more than by chance" in words.verdict.sentence) == said
+    assert ("not shown to be more than chance" in words.verdict.sentence) == said
+    assert not said or words.verdict.level == "do not rely"
+
+
+def test_half_of_two_classes_is_chance() -> None:
+    model = Pretrained().build(
+        tiny_cnn(classifier=torch.nn.Linear(8, 2)), Descriptions({c: (f"{c} one",) for c in CLASSES[:2]})
+    )
+    told = replace(model, words_accuracy=0.5, words_accuracy_on="80 pictures")
+    words = told.explain(picture("rust", 1), measure=False).words
+    assert isinstance(words, Words)
+    assert words.verdict.level == "do not rely"

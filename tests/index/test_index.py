@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -231,6 +232,15 @@ def test_hostile_pictures_are_left_out_by_name(index: Index, tmp_path: Path) -> 
     assert str(good) in index.names()
     with pytest.raises(ImageError):
         index.search(bad[0])
+
+
+def test_a_name_that_is_no_unicode_is_left_out(index: Index, tmp_path: Path) -> None:
+    name, listener = os.fsdecode(bytes(tmp_path) + b"/caf\xe9.png"), Listener()
+    Image.fromarray(picture("sand", 3)).save(tmp_path / "good.png")
+    assert index.add([tmp_path / "good.png", Path(name)], listener=listener) == Change(added=1, failed=1)
+    assert [(f.image, f.error) for f in listener.failures] == [
+        (name, "has a name that is not UTF-8, which an index cannot hold; rename it")
+    ]
 
 
 def test_the_page_shows_what_was_found_and_escapes_it(index: Index, tmp_path: Path) -> None:

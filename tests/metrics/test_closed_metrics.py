@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest, spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
@@ -13,7 +14,7 @@ from seewhy.evidence.agreement import rank_correlation
 from seewhy.evidence.where import judge
 from seewhy.evidence.words import area_under_roc
 from seewhy.metrics.base import Curve, Metric, block_side, ranks, shuffled, upsampled
-from seewhy.metrics.calibration import Bin, bootstrap_interval, calibration_error, reliability
+from seewhy.metrics.calibration import Bin, accuracy_interval, calibration_error, reliability
 from seewhy.metrics.deletion import Deletion
 from seewhy.metrics.fills import blurred
 from seewhy.metrics.insertion import Insertion
@@ -183,6 +184,17 @@ def test_a_map_of_pixels_is_shuffled_in_blocks_as_large_as_its_spots() -> None:
     assert block_side(upsampled(torch.rand(1, 3, 3), (64, 64))[0]) == (1, 1)
 
 
+def test_a_map_with_a_prime_side_is_shuffled_in_blocks_too() -> None:
+    heat = upsampled(torch.rand(1, 7, 7, generator=torch.Generator().manual_seed(0)), (331, 331))[0]
+    rows, columns = block_side(heat)
+    assert min(rows, columns) > 20
+    first, second = shuffled(heat, 2, seed=0)
+    for one in (first, second):
+        assert torch.equal(one.flatten().sort().values, heat.flatten().sort().values)
+        assert float((one[1:] - one[:-1]).abs().mean()) < 4 * float((heat[1:] - heat[:-1]).abs().mean())
+    assert not torch.equal(first, second)
+
+
 def test_calibration_error_by_hand() -> None:
     sure = torch.tensor([0.9, 0.9, 0.9, 0.9])
     assert calibration_error(reliability(sure, torch.ones(4, dtype=torch.bool))) == pytest.approx(0.1, abs=1e-6)
@@ -213,15 +225,13 @@ def test_area_under_roc_exactly() -> None:
     assert area_under_roc(torch.ones(4), two) == 0.5
 
 
-def test_bootstrap_interval() -> None:
-    assert bootstrap_interval(torch.ones(9, dtype=torch.bool)) == (1.0, 1.0)
-    assert bootstrap_interval(torch.zeros(9, dtype=torch.bool)) == (0.0, 0.0)
-    right = torch.arange(400) % 4 > 0
-    low, high = bootstrap_interval(right)
-    assert (low, high) == bootstrap_interval(right)
-    # The normal approximation: 0.75 ± 1.96 sqrt(0.75 · 0.25 / 400).
-    assert low == pytest.approx(0.7076, abs=0.008)
-    assert high == pytest.approx(0.7924, abs=0.008)
+def test_accuracy_interval() -> None:
+    # Wilson's for all of nine: n / (n + z²) to 1; for none it is the mirror image.
+    low, high = accuracy_interval(torch.ones(9, dtype=torch.bool))
+    assert (low, high) == (pytest.approx(9 / (9 + 1.959964**2)), pytest.approx(1))
+    assert accuracy_interval(torch.zeros(9, dtype=torch.bool)) == (pytest.approx(0), pytest.approx(1 - low))
+    theirs = binomtest(300, 400).proportion_ci(method="wilson")
+    assert accuracy_interval(torch.arange(400) % 4 > 0) == (pytest.approx(theirs.low), pytest.approx(theirs.high))
 
 
 def test_verdict_follows_from_the_curves() -> None:
@@ -242,3 +252,8 @@ def test_rank_correlation() -> None:
     heat = torch.randn(4, 5)
     assert rank_correlation(heat, heat.exp()) == pytest.approx(1)
     assert rank_correlation(heat, -heat) == pytest.approx(-1)
+    one, other = torch.zeros(7, 7), torch.zeros(7, 7)
+    one[0, 0] = other[6, 6] = 1
+    theirs = spearmanr(one.flatten(), other.flatten()).statistic
+    assert rank_correlation(one, other) == pytest.approx(theirs) == pytest.approx(-1 / 48)
+    assert rank_correlation(torch.zeros(7, 7), heat) is None

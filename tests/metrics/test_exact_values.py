@@ -11,7 +11,7 @@ import torch
 from skimage.measure import label, regionprops
 from skimage.metrics import structural_similarity
 from sklearn.metrics import average_precision_score
-from torch import Tensor
+from torch import Tensor, nn
 
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.head import Target
@@ -25,10 +25,11 @@ from seewhy.metrics.fills import filled
 from seewhy.metrics.forgetting import forgetful
 from seewhy.metrics.imputation import impute
 from seewhy.metrics.mosaic_focus import mosaic
+from seewhy.metrics.randomised import forget, layers, twin
 from seewhy.metrics.similarity import mean_ranks, pearson, spearman, ssim
 from seewhy.metrics.superpixels import superpixels
 from seewhy.types import Transform
-from tiny import noise, tiny_cnn
+from tiny import noise, tiny_cnn, tiny_tokens
 
 SIDE = 8
 N = SIDE * SIDE
@@ -345,6 +346,23 @@ def test_the_output_forgets_first_and_the_user_s_model_never(reset: Any) -> None
     assert torch.equal(MODEL.head.weight, head)
     assert all(torch.equal(v, weights[k]) for k, v in MODEL.encoder.module.state_dict().items())
     assert first is not None
+
+
+def test_what_has_no_reset_of_its_own_is_drawn_with_its_old_mean_and_spread() -> None:
+    before = 3 + 0.5 * torch.randn(100, 100, generator=torch.Generator().manual_seed(4))
+    plain = nn.ParameterList([before.clone()])
+    forget(plain, "initialise", 0)
+    after = plain[0].detach()
+    # Five standard errors of 10,000 numbers: 5 · 0.5 / 100 of the mean, 1/√2 of that of the spread.
+    assert float(after.mean()) == pytest.approx(float(before.mean()), abs=0.025)
+    assert float(after.std()) == pytest.approx(float(before.std()), abs=0.018)
+    assert abs(float(pearson(before.reshape(1, -1), after.reshape(1, -1)))) < 0.05
+
+
+def test_layers_are_the_output_then_the_pooling_head_and_the_trunk_from_above() -> None:
+    copy = twin(Pretrained().build(tiny_tokens()))
+    pool, trunk = copy.encoder.head, copy.encoder.trunk
+    assert layers(copy) == [copy.head, pool.weigh, pool.mix, trunk.patches, trunk]
 
 
 def test_random_logit_of_a_map_that_knows_no_class_is_1() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Head
+from seewhy.classifiers.head import Head, Target
 from seewhy.classifiers.linear import Linear
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.data import load_samples
@@ -24,6 +28,7 @@ from seewhy.evidence.patch_deletion import delete_patches
 from seewhy.explanation import Like, Missing
 from seewhy.features import file_digest
 from seewhy.listener import Listener
+from seewhy.prototypes.base import Query
 from seewhy.prototypes.cells import cells_of
 from seewhy.prototypes.epic import EPIC
 from seewhy.prototypes.epic_bank import EPICBank, bank_of, load_bank
@@ -157,6 +162,52 @@ def test_saved_and_loaded_it_is_the_same(fitted: Classifier, tmp_path: Path) -> 
         load_bank(tmp_path / "nowhere.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("owner", lambda t: t + 1000, "the patches' pictures: whole numbers below"),
+        ("channels", lambda t: t + 8, "the prototypes' channels: whole numbers below 8 were expected"),
+        ("purity", lambda t: t * torch.nan, "purity has numbers that are not finite"),
+        ("boxes", lambda t: t * 9, "boxes beyond the view"),
+        ("pooled", lambda t: t[1:], "pooled features"),
+        ("thumbnails", lambda t: t[1:], "is not one of the bank"),
+    ],
+)
+def test_a_bank_that_points_beyond_itself_is_refused(
+    fitted: Classifier, tmp_path: Path, name: str, change: Callable[[Tensor], Tensor], reason: str
+) -> None:
+    bank = bank_of(fitted)
+    assert bank is not None
+    path = bank.save(tmp_path)
+    with safe_open(path, "pt") as file:
+        tensors, about = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    path.write_bytes(save_tensors(tensors | {name: change(tensors[name]).contiguous()}, about))
+    with pytest.raises(WeightsError, match="is damaged or holds no prototypes") as caught:
+        load_bank(path)
+    assert reason in str(caught.value)
+
+
+def test_a_bank_of_more_classes_is_refused(fitted: Classifier, tmp_path: Path) -> None:
+    bank = bank_of(fitted)
+    assert bank is not None
+    path = replace(bank, pictures=tuple(replace(p, label=99) for p in bank.pictures)).save(tmp_path)
+    assert load_bank(path).pictures[0].label == 99
+    with pytest.raises(WeightsError, match=r"a picture of the bank is of none of the \d classes"):
+        bank_of(fitted, path)
+
+
+def test_the_seal_is_of_pictures_settings_and_classifier(fitted: Classifier, folder: Path, tmp_path: Path) -> None:
+    bank = bank_of(fitted)
+    assert bank is not None
+    how, pictures = FitEPIC(duplicate=0.99999), pictures_in(folder)
+    assert bank.made_from == how.seal(fitted, pictures)
+    copies = class_folders(tmp_path / "same", n=8)
+    assert how.seal(fitted, pictures_in(copies)) == bank.made_from
+    assert FitEPIC().seal(fitted, pictures) != bank.made_from
+    assert how.seal(fitted, pictures[1:]) != bank.made_from
+    assert how.seal(replace(fitted, head=Head(fitted.head.feature, fitted.head.weight * 2)), pictures) != bank.made_from
+
+
 def test_an_invertible_bank_keeps_its_inverse(folder: Path, tmp_path: Path) -> None:
     model = Pretrained().build(tiny_cnn())
     how = FitEPIC(optimiser="adam", form="invertible")
@@ -192,7 +243,9 @@ def test_the_card_shows_epic_when_it_can_and_nearest_when_asked(fitted: Classifi
     measured = data["like_measured"]
     assert measured["remainder"] == pytest.approx(1 - measured["share_shown"], abs=1e-3)
     assert {"lead", "deletion", "deletion_random", "purity", "purity_fit", "purity_before"} <= set(measured)
+    assert measured["logit_difference"] < 1e-4
     page = why.to_html()
+    assert 'href="#def-fold"' in page
     assert f"channel {first.channel}" in page
     assert 'href="#def-purity"' in page
     assert why.to_png().startswith(b"\x89PNG")
@@ -218,7 +271,7 @@ def test_a_verdict_needs_places_that_matter_and_prototypes_of_the_class(fitted: 
     assert why.held_out_precision is not None
     assert why.chance is not None
     matters = why.deletion.fall > max(why.deletion.falls_random)
-    carried = why.held_out_precision >= 3 * why.chance
+    carried = why.held_out_precision / (1 - why.held_out_precision) >= 3 * why.chance / (1 - why.chance)
     assert why.verdict.level == ("do not rely", "partly", "believable")[int(matters) + int(carried)]
     assert ("do not matter more than others" in why.verdict.sentence) == (not matters)
 
@@ -320,3 +373,21 @@ def test_cells_average_to_the_pooled_vector() -> None:
     model = Pretrained().build(tiny_cnn())
     look: Look = model.encoder.look(noise(3))
     assert torch.allclose(cells_of(model, look.features).mean((2, 3)), look.pooled, atol=1e-6)
+
+
+def test_a_channel_that_speaks_by_being_low_shows_where_and_on_which_pictures_it_is_lowest(fitted: Classifier) -> None:
+    bank = bank_of(fitted)
+    assert bank is not None
+    signs = set()
+    for seed in range(50, 56):
+        pixels = fitted.encoder.pixels([picture("moss", seed, 32)])
+        look = fitted.encoder.look(pixels)
+        query = Query(look, Target(look.pooled.new_zeros(1, dtype=torch.long)))
+        rotated = torch.einsum("kd,dhw->khw", bank.rotation.matrix, cells_of(fitted, look.features)[0])
+        for group in EPIC(n_channels=8, duplicate=1.1)(fitted, bank, query):
+            channel = rotated[group.channel]
+            sign = 1 if channel.mean() > 0 else -1
+            signs.add(sign)
+            assert channel[group.cell] * sign == (channel * sign).max()
+            assert [m.patch for m in group.matches] == bank.of_channel(group.channel, sign)[:4]
+    assert signs == {1, -1}

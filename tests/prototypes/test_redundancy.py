@@ -25,6 +25,8 @@ def test_other_influences_make_another_prototype() -> None:
     influences = torch.tensor([[0.3, 0.0], [0.0, 0.3], [0.3, 0.0]])
     assert redundant(TWINS, SAME, influences) == [(0,), (1,), (2,)]
     assert redundant(TWINS, SAME, influences * 0.3) == [(0, 1), (2,)]
+    # One influence that is equal does not make up for one that is not.
+    assert redundant(TWINS, SAME, torch.tensor([[0.3, 0.0], [0.3, 0.3], [0.3, 0.0]])) == [(0,), (1,), (2,)]
 
 
 def test_the_first_leads_and_chains_do_not_grow() -> None:

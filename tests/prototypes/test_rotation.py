@@ -12,12 +12,13 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.head import Head, Target
 from seewhy.classifiers.normalise import Normalise
 from seewhy.classifiers.pretrained import Pretrained
+from seewhy.classifiers.votes import Votes
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.encoders.base import Layout
 from seewhy.errors import InputError, ModelError
 from seewhy.prototypes.cells import cells_of
 from seewhy.prototypes.epic import contributions, paper_scores
-from seewhy.prototypes.rotation import Rotation, check_fold, exponential, folded_logits, polar
+from seewhy.prototypes.rotation import Rotation, _rows, check_fold, exponential, folded_logits, polar
 from tiny import CLASSES, build, noise, tiny_cnn, tiny_tokens
 
 
@@ -64,16 +65,19 @@ def _norm() -> nn.LayerNorm:
 def heads() -> dict[str, Classifier]:
     plain = Pretrained().build(tiny_cnn())
     rooted = Head(Normalise(0.5, True), torch.randn(4, 8), torch.randn(4), 3.0)
+    votes = Votes(torch.tensor([0, 0, 1, 2, 2, 3, 3]), 4, 3)
+    voted = Head(Normalise(l2=True), torch.randn(7, 8), scale=2.0, votes=votes)
     return {
         "linear": plain,
         "rooted": replace(plain, head=rooted),
+        "voted": replace(plain, head=voted),
         "words": ZeroShot().build(tiny_cnn(), CLASSES),
         "convnext": Pretrained().build(build(tiny_cnn().trunk, PooledNorm(), Layout())),
         "swin": Pretrained().build(build(ChannelsLast(), CellNorm(), Layout("nhwc"))),
     }
 
 
-@pytest.fixture(params=["linear", "rooted", "words", "convnext", "swin"])
+@pytest.fixture(params=["linear", "rooted", "voted", "words", "convnext", "swin"])
 def model(request: pytest.FixtureRequest) -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -103,6 +107,23 @@ def test_contributions_add_up_to_the_lead(model: Classifier) -> None:
     # What is left is the bias, or what the head adds to all cells alike: the same for every rotation.
     rest = lead - contributions(model, Rotation.identity(8), look, target).sum(1)
     assert torch.allclose(parts.sum(1) + rest, lead, atol=1e-5)
+
+
+def test_rows_of_a_vote_are_its_slope_however_it_is_found() -> None:
+    votes = Votes(torch.tensor([0, 0, 1, 2]), 3, 4)
+    weight, pooled = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)), torch.linspace(-1, 1, 8)
+
+    class Unknown:
+        n_classes = 3
+
+        def __call__(self, scores: Tensor) -> Tensor:
+            return votes(scores)
+
+    known = _rows(Head(Normalise(), weight, votes=votes), pooled)
+    found = _rows(Head(Normalise(), weight, votes=Unknown()), pooled)  # type: ignore[arg-type]
+    assert torch.allclose(known, found, atol=1e-6)
+    part = (weight[:2] @ pooled).softmax(0)
+    assert torch.allclose(known[0], part @ weight[:2], atol=1e-6)
 
 
 def test_contributions_of_a_head_without_bias_are_all_there_is() -> None:

@@ -18,7 +18,10 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor
 
+from seewhy.attributions.explainers import TTAMEExplainer
 from seewhy.attributions.grad_cam import GradCAM
+from seewhy.attributions.t_tame import TTAME
+from seewhy.attributions.t_tame_mechanism import AttentionMechanism
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.errors import DataError, InputError
@@ -26,11 +29,12 @@ from seewhy.listener import Listener
 from seewhy.metrics.average_drop import AverageDrop
 from seewhy.metrics.deletion import Deletion
 from seewhy.metrics.energy_pointing_game import EnergyPointingGame
+from seewhy.metrics.model_randomisation import ModelRandomisation
 from seewhy.metrics.random_logit import RandomLogit
 from seewhy.metrics.sparsity import Sparsity
 from seewhy.studies.bootstrap import kendall_tau, paired
 from seewhy.studies.choices import chosen_limits, chosen_methods, chosen_metrics, named
-from seewhy.studies.faithfulness import FaithfulnessStudy
+from seewhy.studies.faithfulness import FaithfulnessStudy, _said
 from tiny import class_folders, colour_reader
 
 N = 12
@@ -168,6 +172,36 @@ def test_a_broken_picture_and_an_unfit_method_do_not_stop_it(
     assert [f["image"] for f in found.data["failures"]] == [str(broken)]
     with pytest.raises(DataError, match="Nothing was measured on 1 pictures"):
         small(right=GradCAM()).run(model, [str(broken)], tmp_path / "none")
+
+
+def test_what_cannot_explain_a_copy_that_forgets_is_left_out_of_that_metric_only(
+    pictures: list[str], model: Classifier, tmp_path: Path
+) -> None:
+    class OwnNetwork(Opposite):
+        def __call__(self, model: Any, look: Any, target: Any) -> Tensor:
+            assert getattr(model, "network", None) is None
+            return super().__call__(model, look, target)
+
+    metrics = {"deletion": Deletion(n_steps=4), "model_randomisation": ModelRandomisation(n_steps=1)}
+    listener = Listener()
+    study = dataclasses.replace(small(right=GradCAM(), own=OwnNetwork()), metrics=metrics)
+    found = study.run(model, pictures[:3], tmp_path / "out", listener)
+    assert found.data["methods"] == ["right", "own"]
+    (said,) = listener.notes
+    assert said.startswith("model_randomisation of own is left out: A copy of the model was made whose layers forget")
+    again = study.run(model, pictures[:3], tmp_path / "out")
+    assert again.data["metrics"] == found.data["metrics"]
+
+
+def test_a_method_trained_anew_is_measured_anew(model: Classifier) -> None:
+    """A method that is named by the place it lies in is told apart by what lies there."""
+    seals = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        mechanism = AttentionMechanism([8], len(model.classes), "t_tame")
+        explainer = TTAMEExplainer(mechanism, ("2",), "black", "", {})
+        seals.append(_said(TTAME(explainer=explainer), model))
+    assert seals[0] != seals[1]
 
 
 def test_a_method_may_not_be_called_like_a_control(pictures: list[str], model: Classifier, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .records import ATTRIBUTES, BoxedObject
+from .records import BoxedObject
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _SMALL = """
@@ -93,8 +93,3 @@ def coverage(objects: Sequence[BoxedObject], text: str) -> tuple[Covered, ...]:
 def left_out(objects: Sequence[BoxedObject], text: str) -> tuple[str, ...]:
     """Labels of the objects that the text does not name."""
     return tuple(c.label or "(no label)" for c in coverage(objects, text) if not c.named)
-
-
-def unticked(target: BoxedObject) -> tuple[str, ...]:
-    """Attributes nobody has looked for yet on an object."""
-    return tuple(a for a in ATTRIBUTES if a not in target.attributes)

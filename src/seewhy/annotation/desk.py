@@ -14,8 +14,10 @@ from PIL import Image
 from ..errors import DataError, ImageError
 from ..features import file_digest
 from ..images import read_picture
+from ..listing import is_unicode
 from ..types import Failure, Transform
 from .coverage import coverage
+from .figures import agreement, by_authors_of_a_text, by_round
 from .records import TASKS, Picture, Version, check_content, objects_of
 from .rounds import StopRule, text_of
 from .seeding import Seeder
@@ -29,6 +31,9 @@ def find_pictures(names: Iterable[str]) -> Iterator[Picture | Failure]:
     """Pictures to annotate, each once by its content; one that cannot be read is a failure under its name."""
     seen = set()
     for name in names:
+        if not is_unicode(name):
+            yield Failure(name, "has a name that is not UTF-8, which the file of annotations cannot hold; rename it")
+            continue
         digest = file_digest(name)
         try:
             picture = read_picture(name, _HEADER)
@@ -120,9 +125,10 @@ class AnnotationDesk:
 
     def overview(self) -> list[dict[str, Any]]:
         """Every picture with how far it is."""
+        histories = self.store.histories()
         rows = []
         for picture in self.store.pictures():
-            versions = {task: self.store.versions(picture.key, task) for task in TASKS}
+            versions = histories.get(picture.key) or {task: [] for task in TASKS}
             people = [v for v in versions["caption"] if v.kind != "seed"]
             objects = [v for v in versions["objects"] if v.kind != "seed"]
             rows.append(
@@ -133,12 +139,31 @@ class AnnotationDesk:
                     "object_rounds": len(objects),
                     "rounds": len(people),
                     "authors": sorted({v.author for v in (*people, *objects)}),
+                    "last_author": people[-1].author if people else None,
                     "seconds": round(sum(v.seconds for v in (*people, *objects))),
                     "words": len(text_of(people[-1].content).split()) if people else 0,
                     "finished": self.rule.finished(versions["caption"]),
                 }
             )
         return rows
+
+    def next_for(self, author: str) -> tuple[str, str] | None:
+        """The picture's key and the task that wait for a person; ``None`` when nothing does.
+
+        First what they have begun and not finished; then the first picture whose objects nobody has described, or
+        whose text is unfinished and was last written by somebody else: a round improves another person's text.
+        """
+        rows, begun = self.overview(), self.store.drafted(author)
+        for row in rows:
+            for task in TASKS:
+                if (row["key"], task) in begun:
+                    return row["key"], task
+        for row in rows:
+            if not row["object_rounds"]:
+                return row["key"], "objects"
+            if row["finished"] is None and row["last_author"] != author:
+                return row["key"], "caption"
+        return None
 
     def covered(self, key: str, text: str) -> list[dict[str, Any]]:
         """What a text leaves out of the objects in their last version."""
@@ -167,6 +192,17 @@ class AnnotationDesk:
         turned = swapped(key, author, pair[0][0], pair[1][0])
         texts = [text for _, text in (reversed(pair) if turned else pair)]
         return {"a": texts[0], "b": texts[1], "token": self._token(pair, turned)}
+
+    def next_comparison(self, author: str) -> str | None:
+        """The first picture with two texts that a person has not compared yet."""
+        done = {
+            (row["picture"], row["first"], row["second"]) for row in self.store.judgements() if row["author"] == author
+        }
+        for picture in self.store.pictures():
+            pair = self.pair(picture.key)
+            if pair is not None and (picture.key, pair[0][0], pair[1][0]) not in done:
+                return picture.key
+        return None
 
     def judge(self, key: str, author: str, answers: object, token: str, seconds: float) -> None:
         """Keep a comparison, from the last round's side.
@@ -201,6 +237,17 @@ class AnnotationDesk:
         return {
             name: net_preference([r["answers"] for r in rows], [r["picture"] for r in rows])
             for name, rows in groups.items()
+        }
+
+    def figures(self) -> dict[str, Any]:
+        """Rounds, preferences, and whether the people who compared texts agree; as JSON (docs/json.md)."""
+        judged, histories = self.store.judgements(), self.store.histories().values()
+        return {
+            "against": {k: {d: net.to_json() for d, net in nets.items()} for k, nets in self.preferences().items()},
+            "agreement": {name: found.to_json() for name, found in agreement(judged).items()},
+            "judged": len(judged),
+            "judged_by_authors": by_authors_of_a_text(judged),
+            "rounds": {task: [row.to_json() for row in by_round(h[task] for h in histories)] for task in TASKS},
         }
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, InputError, MissingExtraError
-from ..files import write_atomic
+from ..files import json_lines, write_atomic
 from .coverage import left_out
-from .records import ATTRIBUTES, TASKS, Picture, Version, objects_of
+from .records import ATTRIBUTES, TASKS, Picture, check_content, check_versions, objects_of
 from .rounds import StopRule, text_of
+from .side_by_side import check_judgement
 from .store import AnnotationStore
 
 FORMAT = 1
@@ -162,19 +164,19 @@ def label_studio(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_label_studio(task: dict[str, Any]) -> dict[str, Any]:
-    """``objects`` and ``text`` of one of Label Studio's tasks; the last annotation counts.
+    """``objects`` and ``text`` of one of Label Studio's tasks; the last annotation that was not cancelled counts.
 
     Raises:
         DataError: it is not such a task.
     """
     try:
-        result = task["annotations"][-1]["result"]
+        result = [one for one in task["annotations"] if not one.get("was_cancelled")][-1]["result"]
         text = ""
         things: dict[str, dict[str, Any]] = {}
         for row in result:
             value, name = row["value"], row["from_name"]
             if row["type"] == "textarea" and "x" not in value and name == "caption":
-                text = "\n".join(value["text"])
+                text = _joined(value["text"])
                 continue
             if "x" not in value:
                 continue
@@ -184,7 +186,7 @@ def read_label_studio(task: dict[str, Any]) -> dict[str, Any]:
             if row["type"] == "rectanglelabels" and not thing["label"] and value["rectanglelabels"] != ["object"]:
                 thing["label"] = " ".join(value["rectanglelabels"])
             elif row["type"] == "textarea":
-                thing["label" if name == "name" else "description"] = "\n".join(value["text"])
+                thing["label" if name == "name" else "description"] = _joined(value["text"])
             elif row["type"] == "choices":
                 thing["attributes"] = value["choices"]
         return {"objects": list(things.values()), "text": text, "digest": task["data"].get("digest")}
@@ -195,6 +197,10 @@ def read_label_studio(task: dict[str, Any]) -> dict[str, Any]:
         ) from error
 
 
+def _joined(text: str | list[str]) -> str:
+    return text if isinstance(text, str) else "\n".join(text)
+
+
 def _fractions(value: dict[str, Any]) -> list[float]:
     left, top = value["x"] / 100, value["y"] / 100
     edges = (left, top, left + value["width"] / 100, top + value["height"] / 100)
@@ -202,10 +208,11 @@ def _fractions(value: dict[str, Any]) -> list[float]:
 
 
 def bring_in(store: AnnotationStore, path: str | Path, author: str = "import") -> tuple[int, list[str]]:
-    """Take annotations back in; pictures are recognised by their digest.
+    """Take annotations back in; pictures are recognised by their digest, and tasks without one by their file name.
 
     From JSONL every version and judgement comes back, into pictures that have none yet. From Label Studio each task
-    becomes one more round by ``author``.
+    that differs from the last version becomes one more round by ``author``. Nothing is taken of a file in which
+    anything is wrong.
 
     Returns:
         Pictures that took something, and notes on those that did not.
@@ -213,54 +220,89 @@ def bring_in(store: AnnotationStore, path: str | Path, author: str = "import") -
     Raises:
         DataError: the file cannot be read or is of another form.
     """
-    known = {p.digest: p for p in store.pictures()}
-    n, notes = 0, []
-    for row in _read(Path(path)):
-        digest = row.get("digest") or (row.get("data") or {}).get("digest")
-        picture = known.get(str(digest))
-        if picture is None:
-            notes.append(f"no picture here has the digest {str(digest)[:12]}")
-            continue
+    path = Path(path)
+    known = _Known(store.pictures())
+    n, notes, takes = 0, [], []
+    for number, row in enumerate(_read(path), 1):
+        picture = known.of(row)
         try:
-            took = _take_task(store, picture, row, author) if "annotations" in row else _take(store, picture, row)
-        except InputError as error:
-            raise DataError(f"{path}: {error}") from error
+            take = _task(row) if "annotations" in row else _record(row)
+        except (InputError, DataError) as error:
+            raise DataError(f"{path}, picture {number}: {error}") from error
+        if picture is None:
+            notes.append(f"picture {number} of {path.name} is none of those here: neither by its bytes nor by its name")
+        else:
+            takes.append((picture, take))
+    for picture, take in takes:
+        took = take(store, picture, author)
         n += took
         if not took:
-            notes.append(f"{picture.name} has annotations already, or the file has none for it")
+            notes.append(f"{picture.name} has these or other annotations already, or the file has none for it")
     return n, notes
+
+
+class _Known:
+    """Pictures by their digest, and by their file name where only one has it."""
+
+    def __init__(self, pictures: Sequence[Picture]) -> None:
+        self.by_digest = {p.digest: p for p in pictures}
+        names = Counter(Path(p.name).name for p in pictures)
+        self.by_name = {Path(p.name).name: p for p in pictures if names[Path(p.name).name] == 1}
+
+    def of(self, row: dict[str, Any]) -> Picture | None:
+        data = row.get("data")
+        about = data if isinstance(data, dict) else row
+        digest, image = about.get("digest"), about.get("image")
+        if isinstance(digest, str):
+            return self.by_digest.get(digest)
+        # Label Studio puts its own folder and sometimes a number and a hyphen before an uploaded file's name.
+        name = str(image).replace("\\", "/").rpartition("/")[2].rpartition("?d=")[2]
+        return self.by_name.get(name) or self.by_name.get(name.partition("-")[2])
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text("utf-8-sig")
-        rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        rows = json.loads(text) if path.suffix == ".json" else json_lines(text)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}. JSONL of this program or JSON of Label Studio do.") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path} holds something that is no object. One object a picture was expected.")
     return rows
 
 
-def _take(store: AnnotationStore, picture: Picture, row: dict[str, Any]) -> bool:
-    if any(store.versions(picture.key, task) for task in TASKS):
-        return False
-    names = ("task", "number", "author", "kind", "content", "seconds", "base", "made")
-    try:
-        versions = [Version(*(v[name] for name in names)) for v in row["versions"]]
-        judgements = list(row.get("judgements", []))
-    except (KeyError, TypeError) as error:
-        raise DataError(f"A record lacks {error}. JSONL as this program exports it was expected.") from error
-    for version in versions:
-        store.put_version(picture.key, version)
-    for judgement in judgements:
-        store.put_judgement(picture.key, judgement)
-    return bool(versions)
+Take = Callable[[AnnotationStore, Picture, str], bool]
 
 
-def _take_task(store: AnnotationStore, picture: Picture, task: dict[str, Any], author: str) -> bool:
-    given = read_label_studio(task)
-    for name, content in (("objects", {"objects": given["objects"]}), ("caption", {"text": given["text"]})):
-        latest = store.latest(picture.key, name)
-        store.save(picture.key, name, author, content, latest.number if latest else 0, 0.0)
-    return True
+def _record(row: dict[str, Any]) -> Take:
+    """A record of this program, checked."""
+    judgements = row.get("judgements", [])
+    if "versions" not in row or not isinstance(judgements, list):
+        raise DataError("The record has no versions. JSONL as this program exports it was expected.")
+    versions, judged = check_versions(row["versions"]), [check_judgement(one) for one in judgements]
+
+    def take(store: AnnotationStore, picture: Picture, _author: str) -> bool:
+        return bool(versions) and store.restore(picture.key, versions, judged)
+
+    return take
+
+
+def _task(row: dict[str, Any]) -> Take:
+    """A task of Label Studio, checked; one that nobody has annotated there gives nothing."""
+    annotations = row["annotations"]
+    if isinstance(annotations, list) and all(isinstance(a, dict) and a.get("was_cancelled") for a in annotations):
+        return lambda _store, _picture, _author: False
+    given = read_label_studio(row)
+    wanted = {"objects": {"objects": given["objects"]}, "caption": {"text": given["text"]}}
+    contents = {task: check_content(task, content) for task, content in wanted.items()}
+
+    def take(store: AnnotationStore, picture: Picture, author: str) -> bool:
+        took = False
+        for task, content in contents.items():
+            latest = store.latest(picture.key, task)
+            if content != (latest.content if latest else check_content(task, {})):
+                store.save(picture.key, task, author, content, latest.number if latest else 0, 0.0)
+                took = True
+        return took
+
+    return take

@@ -33,6 +33,8 @@ ATTRIBUTES: dict[str, str] = {
 MAX_OBJECTS = 200
 MAX_LABEL = 200
 MAX_TEXT = 20_000
+MAX_SECONDS = 1e7
+KINDS = ("seed", "round", "merge")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 Content = dict[str, Any]
@@ -176,6 +178,48 @@ def _object(given: object) -> BoxedObject:
         _text(given.get("description", ""), "A description", MAX_TEXT),
         tuple(a for a in ATTRIBUTES if a in ticked),
     )
+
+
+def check_versions(given: object) -> tuple[Version, ...]:
+    """Versions as :meth:`Version.to_json` writes them, each number of a task once.
+
+    Raises:
+        InputError: they are of another form.
+    """
+    if not isinstance(given, list) or not all(isinstance(row, dict) for row in given):
+        raise InputError("The versions are no list of objects. What this program exports was expected.")
+    found = [_version(row) for row in given]
+    if len({(v.task, v.number) for v in found}) < len(found):
+        raise InputError("Two versions of a task have the same number. Each number once was expected.")
+    return tuple(found)
+
+
+def _version(row: dict[str, Any]) -> Version:
+    number, base, kind, made = (row.get(name) for name in ("number", "base", "kind", "made"))
+    whole = _is_count(number) and (base is None or _is_count(base))
+    if not whole or kind not in KINDS or not isinstance(made, str):
+        raise InputError(
+            f"A version has the number {number!r:.20}, the base {base!r:.20}, the kind {kind!r:.20} and the time "
+            f"{made!r:.40}. Whole numbers from 0, one of {', '.join(KINDS)}, and a time as text were expected."
+        )
+    task = check_task(str(row.get("task")))
+    content, seconds = check_content(task, row.get("content")), check_seconds(row.get("seconds"))
+    return Version(task, int(number), check_author(row.get("author")), kind, content, seconds, base, made)  # type: ignore[arg-type]
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9
+
+
+def check_seconds(seconds: object) -> float:
+    """A time from 0.
+
+    Raises:
+        InputError: it is none.
+    """
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= MAX_SECONDS:
+        return float(seconds)
+    raise InputError(f"The time {seconds!r:.40} was given. Seconds from 0 to {MAX_SECONDS:.0e} were expected.")
 
 
 def check_box(box: object) -> FractionBox:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from .records import Content, Version
@@ -33,15 +34,18 @@ def changes(before: str, after: str) -> tuple[Change, ...]:
     """
     a, b = _WORDS.findall(before), _WORDS.findall(after)
     found: list[Change] = []
-    for kind, i1, i2, j1, j2 in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+    for kind, i1, i2, j1, j2 in SequenceMatcher(None, _keys(a), _keys(b), autojunk=False).get_opcodes():
         if kind == "equal":
-            found.append(Change("same", "".join(a[i1:i2])))
-            continue
-        if i2 > i1:
-            found.append(Change("removed", "".join(a[i1:i2])))
-        if j2 > j1:
-            found.append(Change("added", "".join(b[j1:j2])))
-    return tuple(found)
+            for old, new in zip(a[i1:i2], b[j1:j2], strict=True):
+                if old == new:
+                    found.append(Change("same", old))
+                else:  # the word stayed, the blank after it did not
+                    n = len(old.rstrip())
+                    found += [Change("same", old[:n]), Change("removed", old[n:]), Change("added", new[n:])]
+        else:
+            found += [Change("removed", "".join(a[i1:i2])), Change("added", "".join(b[j1:j2]))]
+    kinds = groupby((c for c in found if c.text), lambda c: c.kind)
+    return tuple(Change(kind, "".join(c.text for c in run)) for kind, run in kinds)
 
 
 def edited(before: str, after: str) -> float:
@@ -66,10 +70,6 @@ def text_of(content: Content) -> str:
     if "text" in content:
         return str(content["text"])
     return "\n".join(f"{o['label']}: {o['description']}" for o in content.get("objects", ()))
-
-
-def last(versions: Sequence[Version]) -> Version | None:
-    return versions[-1] if versions else None
 
 
 @dataclass(frozen=True)
@@ -204,9 +204,9 @@ def _sentences(text: str) -> list[str]:
     return [s for s in _SENTENCES.findall(text) if s]
 
 
-def _keys(sentences: list[str]) -> list[str]:
-    """Sentences without the blanks at their ends, which are no change."""
-    return [s.rstrip() for s in sentences]
+def _keys(parts: list[str]) -> list[str]:
+    """Words or sentences without the blanks at their ends, which are no change."""
+    return [part.rstrip() for part in parts]
 
 
 def _joined(sentences: list[str]) -> str:

@@ -17,6 +17,7 @@ import torch
 
 from ..errors import InputError
 from ..studies.bootstrap import paired
+from .records import check_author, check_seconds
 
 DIMENSIONS: dict[str, str] = {
     "comprehensiveness": "Which one says more of what is on the picture?",
@@ -78,6 +79,26 @@ def check_answers(answers: object, turned: bool = False) -> dict[str, int]:
         if isinstance(score, bool) or not isinstance(score, int) or score not in POINTS:
             raise InputError(f"The answer {score!r:.40} to {name} was given. One of 2, 1, 0, -1, -2 was expected.")
     return {name: -int(answers[name]) if turned else int(answers[name]) for name in DIMENSIONS}
+
+
+def check_judgement(row: object) -> dict[str, Any]:
+    """One comparison as the export writes it.
+
+    Raises:
+        InputError: it is of another form.
+    """
+    if not isinstance(row, Mapping) or not all(isinstance(row.get(k), str) for k in ("first", "second")):
+        raise InputError("A judgement does not name two texts. What this program exports was expected.")
+    made = row.get("made")
+    return {
+        "author": check_author(row.get("author")),
+        "first": row["first"],
+        "second": row["second"],
+        "swapped": row.get("swapped") is True,
+        "answers": check_answers(row.get("answers")),
+        "seconds": check_seconds(row.get("seconds")),
+        "made": made if isinstance(made, str) else None,
+    }
 
 
 def net_preference(

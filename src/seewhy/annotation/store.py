@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .records import Content, Picture, Version, check_author, check_content, check_task
+from .records import TASKS, Content, Picture, Version, check_author, check_content, check_task
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pictures (
@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS judgements (
     answers TEXT NOT NULL, seconds REAL NOT NULL, made TEXT NOT NULL
 );
 """
+_VERSION = "task, number, author, kind, content, seconds, base, made"
 
 
 @dataclass(frozen=True)
@@ -136,13 +137,19 @@ class AnnotationStore:
 
     def versions(self, key: str, task: str) -> tuple[Version, ...]:
         """From the first to the last; the seed, if there is one, is the first."""
-        rows = self._rows(
-            "SELECT task, number, author, kind, content, seconds, base, made FROM versions WHERE picture = ? AND "
-            "task = ? ORDER BY number",
-            key,
-            task,
-        )
-        return tuple(Version(r[0], r[1], r[2], r[3], json.loads(r[4]), r[5], r[6], r[7]) for r in rows)
+        query = f"SELECT {_VERSION} FROM versions WHERE picture = ? AND task = ? ORDER BY number"
+        return tuple(_version(row) for row in self._rows(query, key, task))
+
+    def histories(self) -> dict[str, dict[str, list[Version]]]:
+        """Picture → task → its versions, of all pictures that have some."""
+        found: dict[str, dict[str, list[Version]]] = {}
+        for key, *row in self._rows(f"SELECT picture, {_VERSION} FROM versions ORDER BY picture, task, number"):
+            found.setdefault(key, {task: [] for task in TASKS})[row[0]].append(_version(row))
+        return found
+
+    def drafted(self, author: str) -> set[tuple[str, str]]:
+        """Pictures and tasks on which a person has typed something that is no version yet."""
+        return {(row[0], row[1]) for row in self._rows("SELECT picture, task FROM drafts WHERE author = ?", author)}
 
     def latest(self, key: str, task: str) -> Version | None:
         found = self.versions(key, task)
@@ -197,13 +204,26 @@ class AnnotationStore:
             self._db.execute("DELETE FROM drafts WHERE picture = ? AND task = ? AND author = ?", (key, task, author))
         return Saved(version)
 
-    def put_version(self, key: str, version: Version) -> None:
-        """Keep a version as it was exported; one with the same number must not be there."""
-        content = check_content(check_task(version.task), version.content)
+    def restore(self, key: str, versions: Iterable[Version], judgements: Iterable[dict[str, Any]]) -> bool:
+        """Keep what was exported, whole or not at all; nothing where the picture has versions already.
+
+        Args:
+            key: the picture's.
+            versions: checked by :func:`~seewhy.annotation.records.check_versions`.
+            judgements: checked by :func:`~seewhy.annotation.side_by_side.check_judgement`.
+
+        Returns:
+            Whether it was kept.
+        """
         with self._writing():
             self._known(key)
-            self._insert(key, Version(version.task, version.number, version.author, version.kind, content,
-                                      version.seconds, version.base, version.made))  # fmt: skip
+            if self._rows("SELECT 1 FROM versions WHERE picture = ? LIMIT 1", key):
+                return False
+            for version in versions:
+                self._insert(key, version)
+            for judgement in judgements:
+                self._judged(key, judgement)
+        return True
 
     def _insert(self, key: str, v: Version) -> None:
         row = (key, v.task, v.number, v.author, v.kind, json.dumps(v.content), v.seconds, v.base, v.made)
@@ -299,19 +319,12 @@ class AnnotationStore:
         """Keep a comparison; every one is kept, the last of a person on a pair counts."""
         with self._writing():
             self._known(key)
-            self._db.execute(
-                "INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    key,
-                    row["author"],
-                    row["first"],
-                    row["second"],
-                    int(row["swapped"]),
-                    json.dumps(row["answers"]),
-                    row["seconds"],
-                    row.get("made") or _now(),
-                ),
-            )
+            self._judged(key, row)
+
+    def _judged(self, key: str, row: dict[str, Any]) -> None:
+        made, answers = row.get("made") or _now(), json.dumps(row["answers"])
+        given = (row["author"], row["first"], row["second"], int(row["swapped"]), answers, row["seconds"], made)
+        self._db.execute("INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, *given))
 
     def judgements(self, key: str | None = None) -> list[dict[str, Any]]:
         """The last of every person on every pair, in the order they were made."""
@@ -362,3 +375,8 @@ class AnnotationStore:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _version(row: Sequence[Any]) -> Version:
+    task, number, author, kind, content, seconds, base, made = row
+    return Version(task, number, author, kind, json.loads(content), seconds, base, made)

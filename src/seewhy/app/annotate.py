@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from ..annotation.desk import AnnotationDesk
+from .annotate_data import AnnotationData
 from .annotate_pages import AnnotationPages
 from .base import make_base
 from .settings import Settings
 
-SCRIPTS = ("annotate.js", "annotate_boxes.js", "annotate_compare.js", "app.js", "card.js")
+SCRIPTS = ("annotate.js", "annotate_boxes.js", "annotate_compare.js")
 
 
 def make_annotation_app(desk: AnnotationDesk, settings: Settings | None = None) -> FastAPI:
@@ -21,4 +22,5 @@ def make_annotation_app(desk: AnnotationDesk, settings: Settings | None = None) 
     """
     app = make_base("SeeWhy annotation", settings or Settings(), SCRIPTS)
     AnnotationPages(desk).mount(app)
+    AnnotationData(desk).mount(app)
     return app

@@ -44,6 +44,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     **said(503, "Too many requests are waiting."),
     **said(504, "It took too long."),
 }
+DROPS = "app.js"
+"""The script that takes pictures dropped on a page."""
+
 NOT_THERE = said(404, "There is no such page, or it is no longer kept.")
 PAGE: dict[int | str, dict[str, Any]] = {
     200: {
@@ -51,6 +54,29 @@ PAGE: dict[int | str, dict[str, Any]] = {
         "content": {"text/html": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}},
     }
 }
+
+
+class Jpeg(Response):
+    """A picture."""
+
+    media_type = "image/jpeg"
+
+
+JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}},
+    **NOT_THERE,
+}
+JSON_ONLY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"schema": {"type": "object"}}}}}
+
+
+def page_route() -> dict[str, Any]:
+    """Options of a route that answers with a page, or with its JSON twin."""
+    return {"response_class": HTMLResponse, "response_model": None}
+
+
+def data_route() -> dict[str, Any]:
+    """Options of a route that answers with JSON alone."""
+    return {"response_class": JSONResponse, "response_model": None}
 
 
 @cache
@@ -82,7 +108,10 @@ def answer(format: str, data: Callable[[], Any], page: Callable[[], str], status
 def refuse(request: Request, status: int, text: str) -> Response:
     """An error, as the page or the JSON that was asked for."""
     format = request.query_params.get("format", "html")
-    return answer(format, lambda: {"error": text}, lambda: render("error.html", status=status, text=text), status)
+    # A picture that could not be read is followed by another, dropped on the page that says so.
+    drops = "app" in request.scope and DROPS in request.app.state.scripts
+    page = {"status": status, "text": text, "drops": drops}
+    return answer(format, lambda: {"error": text}, lambda: render("error.html", **page), status)
 
 
 def make_base(title: str, settings: Settings, scripts: tuple[str, ...], **options: Any) -> FastAPI:
@@ -99,6 +128,7 @@ def make_base(title: str, settings: Settings, scripts: tuple[str, ...], **option
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(SeeWhyError, _ours)
+    app.state.scripts = scripts
     for name in scripts:
         app.add_api_route(f"/{name}", _script(name), response_class=_Script, include_in_schema=False)
     return app

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
@@ -11,10 +13,14 @@ from torch import Tensor
 
 from ..classifiers.base import Classifier
 from ..classifiers.head import Projected
+from ..classifiers.labelled import measured_by
 from ..classifiers.rewording import reworded, texts_of, words_decide
+from ..data import Sample
 from ..descriptions.base import Descriptions
+from ..descriptions.edits import Change
 from ..errors import DataError
 from ..store import FeatureStore
+from ..studies.words_compared import WordsCompared
 
 MOST_TEXTS = 50
 MOST_SIGNS = 300
@@ -41,7 +47,10 @@ def with_texts(
     wanted = Descriptions.of({**texts_of(classifier.words), **{k: list(v) for k, v in changes.items()}})
     for label in changes:
         _check(label, wanted.texts[label])
-    return reworded(classifier, wanted, store)
+    edited = reworded(classifier, wanted, store)
+    if classifier.words.nameless is None or edited.held_out is None:
+        return edited
+    return measured_by(edited, edited.held_out, store)  # still without the classes' names
 
 
 def _check(label: str, texts: Sequence[str]) -> None:
@@ -99,6 +108,43 @@ def moved(
     return Moved(
         words_decide(before), tuple(rows), before.classes[int(old.argmax())], before.classes[int(new.argmax())]
     )
+
+
+def on_pictures(
+    before: Classifier,
+    after: Classifier,
+    samples: Sequence[Sample],
+    numbers: Sequence[int],
+    pooled: Float[Tensor, "n d"],
+) -> dict[str, Any]:
+    """What other words change on labelled pictures: the study ``edit-words`` of this one edit.
+
+    Args:
+        before: the classifier as it was given.
+        after: with other words.
+        samples: the pictures; their files' folders are not told.
+        numbers: by which their addresses name them.
+        pooled: their features.
+    """
+    # The study knows pictures by a name; here their numbers, as two files may have one name.
+    numbered = [replace(sample, image=str(i)) for i, sample in zip(numbers, samples, strict=True)]
+    names = {str(i): Path(sample.image).name for i, sample in zip(numbers, samples, strict=True)}
+    found = WordsCompared()(before, after, changes_between(before, after), numbered, pooled)
+    flips = [{**flip, "image": names[flip["image"]], "card": f"/sample/{flip['image']}"} for flip in found["flips"]]
+    return {**found, "flips": flips}
+
+
+def changes_between(before: Classifier, after: Classifier) -> list[Change]:
+    """Sentences that went and came, class by class; one that went stands beside one that came, while there are any."""
+    assert before.words is not None
+    assert after.words is not None
+    old, new = texts_of(before.words), texts_of(after.words)
+    rows: list[Change] = []
+    for label, texts in old.items():
+        gone = [text for text in texts if text not in new[label]]
+        come = [text for text in new[label] if text not in texts]
+        rows += [Change(label, was or "", now) for was, now in zip_longest(gone, come)]
+    return rows
 
 
 def _scores(classifier: Classifier, pooled: Float[Tensor, "1 d"]) -> Float[Tensor, " k"]:

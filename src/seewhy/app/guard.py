@@ -44,9 +44,10 @@ class Guard:
 
     * **Host**: an address, ``localhost``, or a name the server was told; anything else is a page elsewhere whose name
       was pointed at this machine (DNS rebinding).
-    * **Origin**: a request that changes something comes from the page itself or from no page at all.
-    * **Size and time**: a body has at most ``max_upload`` bytes and comes within ``body_seconds``; an answer begins
-      within ``request_seconds``.
+    * **Origin**: a request that changes something comes from the page itself or from no page at all; other pages may
+      link to this one, and load nothing of it.
+    * **Size and time**: a body has at most ``max_upload`` bytes, all bodies together ``max_held``; it comes within
+      ``body_seconds``; an answer begins within ``request_seconds``.
     * **Errors**: whatever goes wrong inside is written to the log and answered without a trace of it.
     """
 
@@ -54,6 +55,8 @@ class Guard:
         self.app = app
         self.settings = settings
         self.refuse = refuse
+        self.held = 0
+        """Bytes of the bodies of all requests that are not answered yet."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,14 +68,17 @@ class Guard:
         if problem is not None:
             await self.refuse(request, *problem)(scope, receive, answer)
             return
+        body = _Body(receive, self)
         try:
             async with asyncio.timeout(self.settings.request_seconds):
-                await self.app(scope, self._limited(receive), answer)
+                await self.app(scope, body, answer)
         except TimeoutError:
             await self._fail(request, answer, 504, "This took too long and was given up. Try again.", receive)
         except Exception:
             _logger.exception("an error while answering %s %s", scope["method"], scope["path"])
             await self._fail(request, answer, 500, "Something went wrong here; the server's log says what.", receive)
+        finally:
+            self.held -= body.n_bytes
 
     async def _fail(self, request: Request, answer: _Answer, status: int, text: str, receive: Receive) -> None:
         if not answer.begun:
@@ -81,10 +87,10 @@ class Guard:
     def _problem(self, request: Request) -> tuple[int, str] | None:
         if not self._host_allowed(request.headers.get("host", "")):
             return 421, "This page does not answer under that name. Start it with --name NAME to allow it."
-        if request.method not in SAFE and not same_origin(request.headers):
+        if not (same_origin(request.headers) if request.method not in SAFE else no_part_of_another(request.headers)):
             return 403, "This request came from another page. Send it from this one."
         length = request.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self.settings.max_upload:
+        if not length.isdecimal() or len(length) > 15 or int(length) > self.settings.max_upload:
             return 413, too_large(self.settings.max_upload)
         return None
 
@@ -101,26 +107,34 @@ class Guard:
             return False
         return True
 
-    def _limited(self, receive: Receive) -> Receive:
-        """The same body, cut off by an error where it is too long or too slow."""
-        n_bytes, until, more = 0, asyncio.get_running_loop().time() + self.settings.body_seconds, True
 
-        async def limited() -> Message:
-            nonlocal n_bytes, more
-            if not more:
-                return await receive()
-            try:
-                async with asyncio.timeout_at(until):
-                    message = await receive()
-            except TimeoutError:
-                raise HTTPException(408, "The picture came too slowly and was given up. Try again.") from None
-            n_bytes += len(message.get("body", b""))
-            more = message["type"] == "http.request" and message.get("more_body", False)
-            if n_bytes > self.settings.max_upload:
-                raise HTTPException(413, too_large(self.settings.max_upload))
-            return message
+class _Body:
+    """What a client sends, cut off by an error where it is too long, too slow, or more than is held at once."""
 
-        return limited
+    def __init__(self, receive: Receive, guard: Guard) -> None:
+        self._receive = receive
+        self._guard = guard
+        self._until = asyncio.get_running_loop().time() + guard.settings.body_seconds
+        self._more = True
+        self.n_bytes = 0
+
+    async def __call__(self) -> Message:
+        if not self._more:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(408, "The picture came too slowly and was given up. Try again.") from None
+        n_bytes, settings = len(message.get("body", b"")), self._guard.settings
+        self.n_bytes += n_bytes
+        self._guard.held += n_bytes
+        self._more = message["type"] == "http.request" and message.get("more_body", False)
+        if self.n_bytes > settings.max_upload:
+            raise HTTPException(413, too_large(settings.max_upload))
+        if self._guard.held > settings.max_held:
+            raise HTTPException(503, "Too many pictures are coming at once. Try again.", {"retry-after": "2"})
+        return message
 
 
 class _Answer:
@@ -154,6 +168,13 @@ def same_origin(headers: Headers) -> bool:
         return urlsplit(origin).netloc.lower() == headers.get("host", "").lower() != ""
     except ValueError:
         return False
+
+
+def no_part_of_another(headers: Headers) -> bool:
+    """Whether what is asked for is a page to go to, or part of our own; other pages may link here and load nothing."""
+    if headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
+        return True
+    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest", "document") == "document"
 
 
 def too_large(most: int) -> str:

@@ -12,6 +12,7 @@ from ..classifiers.base import Classifier
 from ..data import Samples
 from ..store import FeatureStore
 from .base import make_base
+from .browsing import BrowsingPages
 from .pages import Pages
 from .settings import Settings
 from .state import State
@@ -33,5 +34,6 @@ def make(classifier: Classifier, settings: Settings, data: Samples | None, store
 
     app = make_base("SeeWhy", settings, SCRIPTS, version=version("seewhy"), lifespan=life)
     Pages(state).mount(app)
+    BrowsingPages(state).mount(app)
     app.state.seewhy = state
     return app

@@ -43,6 +43,10 @@ class Bounded(Generic[T]):
             while len(self._items) > self.most:
                 self._items.popitem(last=False)
 
+    def values(self) -> list[T]:
+        with self._lock:
+            return list(self._items.values())
+
     def __len__(self) -> int:
         return len(self._items)
 
@@ -54,11 +58,13 @@ class Shown:
     Attributes:
         id: its name in addresses; not to be guessed, as whoever knows it may see the picture.
         seen: features and view.
+        label: its class, where the picture came with one.
         explanations: made so far, by words and options.
     """
 
     id: str
     seen: Seen
+    label: str | None = None
     explanations: Bounded[Explanation] = field(default_factory=lambda: Bounded(N_EXPLANATIONS))
 
 
@@ -84,27 +90,29 @@ class Memory:
 
     Args:
         n_pictures: for all readers together.
-        n_readers: sessions.
+        n_readers: sessions with pictures, and as many with edited words, which strangers' pictures do not push out.
         n_recent: last pictures of a reader.
     """
 
     def __init__(self, n_pictures: int, n_readers: int, n_recent: int) -> None:
         self.pictures: Bounded[Shown] = Bounded(n_pictures)
         self.readers: Bounded[Reader] = Bounded(n_readers)
+        self.editors: Bounded[Reader] = Bounded(n_readers)
         self.n_recent = n_recent
 
-    def keep(self, seen: Seen) -> Shown:
-        shown = Shown(secrets.token_urlsafe(16), seen)
+    def keep(self, seen: Seen, label: str | None = None) -> Shown:
+        shown = Shown(secrets.token_urlsafe(16), seen, label)
         self.pictures.put(shown.id, shown)
         return shown
 
     def reader(self, cookie: str | None) -> Reader:
-        """The reader of a cookie; a new one where it is not known."""
-        found = None if cookie is None else self.readers.get(cookie)
-        if found is None:
-            found = Reader(secrets.token_urlsafe(16), deque(maxlen=self.n_recent))
-            self.readers.put(found.id, found)
-        return found
+        """The reader of a cookie; a new one where it is not known, who is kept from the first picture or edit on."""
+        found = None if cookie is None else self.editors.get(cookie) or self.readers.get(cookie)
+        return found or Reader(secrets.token_urlsafe(16), deque(maxlen=self.n_recent))
+
+    def remember(self, reader: Reader) -> None:
+        """Keep a reader, who has shown a picture or edited words."""
+        (self.readers if reader.edited is None else self.editors).put(reader.id, reader)
 
     def recent(self, reader: Reader) -> list[Shown]:
         """A reader's last pictures that are still kept, the newest first."""

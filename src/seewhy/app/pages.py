@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import FastAPI, Query
 from fastapi import Path as InPath
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from ..card import index_entry
 from ..card.heat import overlay
@@ -19,14 +20,13 @@ from ..classifiers.rewording import texts_of, words_decide
 from ..errors import InputError
 from ..evidence.explain import runner_up
 from ..explanation import Explanation, Missing
-from .base import NOT_THERE, PAGE, Format, answer, render, said
+from .base import JSON_ONLY, NOT_THERE, PAGE, Format, answer, data_route, page_route, render, said
 from .editing import moved
 from .memory import Reader, Shown
+from .session import reader_of, signed
 from .state import State
 from .upload import UPLOAD_BODY, read_form, read_upload
 
-COOKIE = "seewhy"
-MANY_CLASSES = 200
 FINER = 12
 """Pixels of a word's overlay for each cell; the browser smooths the rest."""
 
@@ -34,7 +34,6 @@ Id = Annotated[str, InPath(min_length=1, max_length=64, description="What the pi
 Label = Annotated[
     str | None, Query(max_length=500, description="One of the classes; left out or empty, the decision's.")
 ]
-JSON_ONLY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"schema": {"type": "object"}}}}}
 FORM_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -63,8 +62,7 @@ class Pages:
     def mount(self, app: FastAPI) -> None:
         """Give every page its address."""
         gone = {**PAGE, **NOT_THERE}
-        page: dict[str, Any] = {"response_class": HTMLResponse, "response_model": None}
-        twin: dict[str, Any] = {"response_class": JSONResponse, "response_model": None}
+        page, twin = page_route(), data_route()
         app.add_api_route("/", self.home, responses=PAGE, **page)
         late = {**PAGE, **said(303, "Shown; the card is at `location`."), **said(408, "The body came too slowly.")}
         app.add_api_route("/look", self.look, methods=["POST"], responses=late, openapi_extra=UPLOAD_BODY, **page)
@@ -76,18 +74,11 @@ class Pages:
         app.add_api_route("/card/{id}/edit", self.edit, openapi_extra=FORM_BODY, **edit)
         app.add_api_route("/card/{id}/reset", self.reset, **edit)
         app.add_api_route("/descriptions", self.descriptions, responses={**JSON_ONLY, **NOT_THERE}, **twin)
-        app.add_api_route("/mistakes", self.mistakes, responses=gone, **page)
-        found = {**gone, **said(303, "Shown; the card is at `location`.")}
-        app.add_api_route("/sample/{index}", self.sample, responses=found, **page)
-        image = {200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}, **NOT_THERE}
-        app.add_api_route(
-            "/sample/{index}/thumbnail", self.thumbnail, responses=image, response_class=_Jpeg, response_model=None
-        )
         app.add_api_route("/help", self.help, responses=PAGE, **page)
 
     async def home(self, request: Request, format: Format = "html") -> Response:
         """Where a picture is dropped, pasted or chosen; the last ones below."""
-        reader = self._reader(request)
+        reader = reader_of(self.state.memory, request)
         recent = [
             (shown, await self.state.explain(shown, reader, None, None, measure=False))
             for shown in self.state.memory.recent(reader)
@@ -102,17 +93,17 @@ class Pages:
             most = self.state.settings.max_upload / 1e6
             return render("home.html", **self.state.facts(), entries=entries, most=f"{most:.3g}", here="home")
 
-        return self._signed(answer(format, data, page), reader)
+        return signed(answer(format, data, page), request, reader)
 
     async def look(self, request: Request, format: Format = "html") -> Response:
         """Look at one picture. A browser is led to its card; the JSON twin is the card's, not yet measured."""
         picture, name = await read_upload(request, self.state.settings.max_upload)
-        reader = self._reader(request)
+        reader = reader_of(self.state.memory, request)
         shown = await self.state.look(picture, name, reader)
         if format == "html":
-            return self._signed(RedirectResponse(f"/card/{shown.id}", 303), reader)
+            return signed(RedirectResponse(f"/card/{shown.id}", 303), request, reader)
         made = await self.state.explain(shown, reader, None, None, measure=False)
-        return self._signed(JSONResponse(self._card_json(shown, made, reader, False)), reader)
+        return signed(JSONResponse(self.state.card_json(shown, made, reader, False)), request, reader)
 
     async def card(
         self,
@@ -124,19 +115,24 @@ class Pages:
         format: Format = "html",
     ) -> Response:
         """The card: decision, where, like what, in words; of a class, or of one class rather than another."""
-        reader, shown = self._reader(request), self.state.shown(id)
+        reader, shown = reader_of(self.state.memory, request), self.state.shown(id)
         target, contrast = target or None, contrast or None
         e = await self.state.explain(shown, reader, target, contrast, measure)
         measured = measure and self.state.settings.measure
 
-        def page() -> str:
-            return render("card_page.html", **card_context(e), **self._tools(shown, e, reader, measured), here="card")
+        effect = await self.state.effect(reader) if format == "html" else {}
 
-        return self._signed(answer(format, lambda: self._card_json(shown, e, reader, measured), page), reader)
+        def page() -> str:
+            tools = self._tools(shown, e, reader, measured)
+            return render(
+                "card_page.html", **card_context(e), **tools, effect=_effect(effect), **self.state.bar("card")
+            )
+
+        return signed(answer(format, lambda: self.state.card_json(shown, e, reader, measured), page), request, reader)
 
     async def words(self, request: Request, id: Id, target: Label = None, contrast: Label = None) -> Response:
         """Where each sentence on the card holds, rather than those of the other class: matrix and overlay."""
-        reader, shown = self._reader(request), self.state.shown(id)
+        reader, shown = reader_of(self.state.memory, request), self.state.shown(id)
         found = await self.state.words(shown, reader, target or None, contrast or None)
         if isinstance(found, Missing):
             return JSONResponse({"maps": [], **found.to_json()})
@@ -164,7 +160,7 @@ class Pages:
         contrast: Label = None,
     ) -> Response:
         """What one place of the picture looks like in the user's pictures, and its share of the evidence."""
-        reader, shown = self._reader(request), self.state.shown(id)
+        reader, shown = reader_of(self.state.memory, request), self.state.shown(id)
         found = await self.state.place(shown, reader, (row, column), target or None, contrast or None)
         like = [
             {
@@ -177,57 +173,38 @@ class Pages:
             for one in found.resembled
         ]
         box = [round(v, 4) for v in found.box]
-        return JSONResponse({"row": row, "column": column, "box": box, "share": round(found.share, 4), "like": like})
+        about = {"row": row, "column": column, "box": box, "share": round(found.share, 4), "method": found.method}
+        return JSONResponse({**about, "like": like})
 
     async def edit(self, request: Request, id: Id, format: Format = "html") -> Response:
         """Other words for some classes; fields `label` and `texts` in turn. They last for the session."""
-        reader, shown = self._reader(request), self.state.shown(id)
+        reader, shown = reader_of(self.state.memory, request), self.state.shown(id)
         fields = await read_form(request)
         labels, texts = ([v for k, v in fields if k == key] for key in ("label", "texts"))
         if not labels or len(labels) != len(texts):
             raise InputError("The form must hold a field 'texts' for each field 'label'. Send both, at least once.")
         changes = {label: text.splitlines() for label, text in zip(labels, texts, strict=True)}
         found = await self.state.edit(shown, reader, changes)
-        query = self._asked(fields)
         if format == "html":
-            return self._signed(RedirectResponse(f"/card/{shown.id}{query}#edit", 303), reader)
-        return self._signed(JSONResponse(found.to_json()), reader)
+            return signed(RedirectResponse(f"/card/{shown.id}{_asked(fields)}#edit", 303), request, reader)
+        on_data = _effect(await self.state.effect(reader))
+        return signed(JSONResponse({**found.to_json(), "on_data": on_data}), request, reader)
 
     async def reset(self, request: Request, id: Id, format: Format = "html") -> Response:
         """Back to the words as they were given."""
-        reader, shown = self._reader(request), self.state.shown(id)
-        self.state.reset(reader)
+        reader, shown = reader_of(self.state.memory, request), self.state.shown(id)
+        query = _asked(await read_form(request))
+        await self.state.reset(reader)
         if format == "html":
-            return self._signed(RedirectResponse(f"/card/{shown.id}#edit", 303), reader)
-        return self._signed(JSONResponse({"card": f"/card/{shown.id}"}), reader)
+            return signed(RedirectResponse(f"/card/{shown.id}{query}#edit", 303), request, reader)
+        return signed(JSONResponse({"card": f"/card/{shown.id}"}), request, reader)
 
     async def descriptions(self, request: Request) -> Response:
         """The words as they now are, in the form that `--descriptions` and `--labels` read."""
-        words = self.state.of(self._reader(request)).words
+        words = self.state.of(reader_of(self.state.memory, request)).words
         if words is None:
             raise InputError("This classifier has no descriptions. Start with --descriptions FILE.")
         return JSONResponse({label: list(texts) for label, texts in texts_of(words).items()})
-
-    async def mistakes(self, request: Request, format: Format = "html") -> Response:
-        """What the classifier gets wrong on the pictures given with `--data`, so far."""
-        found = self.state.mistakes
-        data = {"n": 0, "confusions": []} if found is None else found.to_json()
-        return answer(format, lambda: data, lambda: render("mistakes.html", found=data, **self._bar("mistakes")))
-
-    async def sample(
-        self, request: Request, index: Annotated[int, InPath(ge=0, le=2**31)], format: Format = "html"
-    ) -> Response:
-        """Show one of the pictures given with `--data`, by its number."""
-        path, reader = self.state.sample(index), self._reader(request)
-        shown = await self.state.look(path, Path(path).name, reader)
-        if format == "html":
-            return self._signed(RedirectResponse(f"/card/{shown.id}", 303), reader)
-        made = await self.state.explain(shown, reader, None, None, measure=False)
-        return self._signed(JSONResponse(self._card_json(shown, made, reader, False)), reader)
-
-    async def thumbnail(self, index: Annotated[int, InPath(ge=0, le=2**31)]) -> Response:
-        """A small copy of one of the pictures given with `--data`."""
-        return _Jpeg(await self.state.thumbnail(index))
 
     async def help(self, request: Request, format: Format = "html") -> Response:
         """Every address, in words; the same as an OpenAPI document is at /openapi.json."""
@@ -238,30 +215,8 @@ class Pages:
             for method, of in methods.items()
         ]
         return answer(
-            format, lambda: {"routes": routes}, lambda: render("help.html", routes=routes, **self._bar("help"))
+            format, lambda: {"routes": routes}, lambda: render("help.html", routes=routes, **self.state.bar("help"))
         )
-
-    def _bar(self, here: str) -> dict[str, Any]:
-        return {"here": here, "browse": self.state.mistakes is not None}
-
-    def _reader(self, request: Request) -> Reader:
-        return self.state.memory.reader(request.cookies.get(COOKIE))
-
-    def _signed(self, response: Response, reader: Reader) -> Response:
-        response.set_cookie(COOKIE, reader.id, httponly=True, samesite="strict")
-        return response
-
-    def _asked(self, fields: list[tuple[str, str]]) -> str:
-        """The comparison the edited card was of, as a query."""
-        from urllib.parse import urlencode
-
-        kept = {k: v for k, v in fields if k in ("target", "contrast") and v}
-        return f"?{urlencode(kept)}" if kept else ""
-
-    def _card_json(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
-        edited = self.state.author(reader).edited is not None
-        about = {"id": shown.id, "card": f"/card/{shown.id}", "measured": measured, "edited": edited}
-        return {**about, **e.to_json()}
 
     def _tools(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
         """What the page offers beside the card."""
@@ -272,17 +227,17 @@ class Pages:
         return {
             "id": shown.id,
             "classes": classifier.classes,
-            "few": len(classifier.classes) <= MANY_CLASSES,
             "target": target,
             "contrast": contrast,
             "measured": measured,
             "can_measure": self.state.settings.measure,
             "grid": tuple(classifier.encoder.layout.to_grid(shown.seen.features[None]).shape[2:]),
             "editable": _editable(classifier, shown, target, contrast),
+            "by_words": given.decided_by_words,
             "decides": given.words is not None and words_decide(given),
             "edited": self.state.author(reader).edited is not None,
             "saved": self.state.settings.save is not None,
-            "browse": self.state.mistakes is not None,
+            "labelled": shown.label,
             "moved": self._moved(classifier, shown),
         }
 
@@ -302,6 +257,21 @@ class Pages:
         return {"by_words": found.by_words, "before": found.before, "after": found.after, "rows": rows}
 
 
+def _asked(fields: list[tuple[str, str]]) -> str:
+    """The comparison the card was of, as a query."""
+    kept = {k: v for k, v in fields if k in ("target", "contrast") and v}
+    return f"?{urlencode(kept)}" if kept else ""
+
+
+def _effect(study: dict[str, Any]) -> dict[str, Any] | None:
+    """What the reader's words do on labelled pictures, in short; ``None`` where that is not known."""
+    if "accuracy" not in study:
+        return None
+    kinds = [flip["kind"] for flip in study["flips"]]
+    counts = {kind: kinds.count(kind) for kind in ("broken", "mended", "other")}
+    return {"n": study["n"], "accuracy": study["accuracy"], "flips": counts, "page": "/changes"}
+
+
 def _editable(classifier: Classifier, shown: Shown, target: str, contrast: str | None) -> list[tuple[str, str]]:
     """The two classes of the card and their texts, one a line."""
     if classifier.words is None:
@@ -311,7 +281,3 @@ def _editable(classifier: Classifier, shown: Shown, target: str, contrast: str |
     other = runner_up(probabilities, one) if contrast is None else classifier.index_of(contrast)
     texts = texts_of(classifier.words)
     return [(classifier.classes[c], "\n".join(texts[classifier.classes[c]])) for c in dict.fromkeys((one, other))]
-
-
-class _Jpeg(Response):
-    media_type = "image/jpeg"

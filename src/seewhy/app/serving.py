@@ -10,25 +10,37 @@ from typing import Any
 import uvicorn
 
 from ..errors import InputError
+from .connection import MOST_HEAD_BYTES, connection
 from .settings import Settings
+
+MOST_CONNECTIONS = 500
 
 
 def run(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:
     """See :func:`seewhy.app.serve`; the extra is installed."""
     with listen(settings.host, settings.port) as listening:
         ready(address(settings.host, listening.getsockname()[1]))
-        config = uvicorn.Config(
+        with contextlib.suppress(KeyboardInterrupt):
+            make_server(app, settings).run(sockets=[listening])
+
+
+def make_server(app: Any, settings: Settings) -> uvicorn.Server:
+    """A server with all limits set."""
+    return uvicorn.Server(
+        uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
             server_header=False,
             proxy_headers=False,
             ws="none",
+            http=connection(settings),
+            h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+            limit_concurrency=MOST_CONNECTIONS,
             timeout_keep_alive=10,
             timeout_graceful_shutdown=5,
         )
-        with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ class Settings:
         port: 0 takes a free one.
         names: host names under which the page may be asked for, beside ``localhost`` and any address.
         max_upload: bytes of one request's body.
+        max_held: bytes of all bodies together; a request beyond it is asked to come again.
+        head_seconds: how long a client may take to send a request's head.
         body_seconds: how long a client may take to send a body.
         request_seconds: how long an answer may take, measuring included.
         measure: whether maps are measured by deletion and insertion.
@@ -33,6 +36,8 @@ class Settings:
     port: int = 8000
     names: tuple[str, ...] = ()
     max_upload: int = 20 * MEGABYTE
+    max_held: int = 500 * MEGABYTE
+    head_seconds: float = 10.0
     body_seconds: float = 30.0
     request_seconds: float = 120.0
     measure: bool = True
@@ -43,3 +48,11 @@ class Settings:
     batch: int = 16
     gather_seconds: float = 0.02
     save: Path | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines can reach the page."""
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() != "localhost"

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from starlette.exceptions import HTTPException
 
-from ..classifiers.base import Classifier
+from ..classifiers.base import Classifier, HeldOut
+from ..classifiers.labelled import measured_by
 from ..classifiers.rewording import texts_of
-from ..data import Samples
+from ..data import Sample, Samples
 from ..descriptions.base import Descriptions
 from ..errors import ImageError, InputError
 from ..evidence.explain import ExplainOptions, explain_seen, runner_up
@@ -25,13 +27,14 @@ from ..images import read_picture
 from ..store import FeatureStore
 from ..thumbnails import encode_thumbnail
 from ..types import Failure
-from .editing import Moved, moved, with_texts
-from .memory import Memory, Reader, Shown, explained
+from .editing import Moved, moved, on_pictures, with_texts
+from .memory import Bounded, Memory, Reader, Shown, explained
 from .mistakes import Mistakes
 from .settings import Settings
 from .worker import LATER, Worker
 
 THUMBNAIL_SIDE = 160
+N_EFFECTS = 16
 
 
 class State:
@@ -52,16 +55,32 @@ class State:
         self.store = store
         self.memory = Memory(settings.n_pictures, settings.n_sessions, settings.n_recent)
         self.everybody = self.memory.reader(None)
+        self.effects: Bounded[dict[str, Any]] = Bounded(N_EFFECTS)
         self.worker = Worker(classifier.encoder, settings)
-        self.mistakes = None if data is None else Mistakes(classifier, data, self.worker, store)
+        self.measured = 0
+        self.mistakes = None if data is None else Mistakes(classifier, data, self.worker, store, self._measure_words)
 
     def wake(self) -> None:
         """Start the engine on a blank picture, so that the first reader need not wait for it."""
         encoder = self.classifier.encoder
         encoder.look(encoder.pixels([np.zeros((*encoder.transform.input_size, 3), np.uint8)]))
 
-    async def look(self, source: bytes | str, name: str, reader: Reader) -> Shown:
-        """Look at a picture and keep it.
+    def _measure_words(self) -> None:
+        """Measure words that nothing has measured, as they alone made the classifier; cards from now on say it."""
+        assert self.mistakes is not None
+        numbers, pooled = self.mistakes.looked_at()
+        if pooled is None or self.classifier.held_out is not None:
+            return
+        labels = [self.classifier.index_of(self.mistakes.items[i].label) for i in numbers]
+        held = HeldOut(pooled, torch.tensor(labels))
+        self.classifier = measured_by(self.classifier, held, self.store)
+        self.measured += 1
+        for author in (self.everybody, *self.memory.editors.values()):
+            if author.edited is not None:
+                author.edited = measured_by(author.edited, held, self.store)
+
+    async def look(self, source: bytes | str, name: str, reader: Reader, label: str | None = None) -> Shown:
+        """Look at a picture and keep it, with its class where that is known.
 
         Raises:
             ImageError: it cannot be read.
@@ -69,8 +88,9 @@ class State:
         result = await asyncio.wrap_future(self.worker.look(source, name))
         if isinstance(result, Failure):
             raise ImageError(name, result.error)
-        shown = self.memory.keep(result)
+        shown = self.memory.keep(result, label)
         reader.recent.appendleft(shown.id)
+        self.memory.remember(reader)
         return shown
 
     def shown(self, id: str) -> Shown:
@@ -104,7 +124,7 @@ class State:
         def make() -> Explanation:
             return _without_folders(next(explain_seen(classifier, [shown.seen], options)))
 
-        version = (author.id, author.version) if author.edited is not None else None
+        version = (self.measured, (author.id, author.version) if author.edited is not None else None)
         urgency = LATER if options.measure else 0
         return await asyncio.wrap_future(self.worker.do(lambda: explained(shown, version, options, make), urgency))
 
@@ -143,30 +163,56 @@ class State:
             if self.settings.save is not None and edited.words is not None:
                 Descriptions(texts_of(edited.words)).write(self.settings.save)
             author.edited, author.version = edited, author.version + 1
+            self.memory.remember(author)
             return moved(self.classifier, edited, shown.seen.pooled[:1], list(changes))
 
         return await asyncio.wrap_future(self.worker.do(make))
 
-    def reset(self, reader: Reader) -> None:
+    async def reset(self, reader: Reader) -> None:
         """Back to the words as they were given."""
         author = self.author(reader)
-        author.edited, author.version = None, author.version + 1
-        if self.settings.save is not None and self.classifier.words is not None:
-            Descriptions(texts_of(self.classifier.words)).write(self.settings.save)
 
-    def sample(self, index: int) -> str:
-        """The file of a picture to browse; its number is all that a client can name.
+        def make() -> None:
+            author.edited, author.version = None, author.version + 1
+            if self.settings.save is not None and self.classifier.words is not None:
+                Descriptions(texts_of(self.classifier.words)).write(self.settings.save)
+
+        await asyncio.wrap_future(self.worker.do(make))
+
+    async def effect(self, reader: Reader) -> dict[str, Any]:
+        """What the reader's words change on the labelled pictures looked at so far; or why there is nothing to say."""
+        author, browsed = self.author(reader), self.mistakes
+        edited = author.edited
+        if browsed is None:
+            return Missing("There are no labelled pictures.", "Start the page with --data FOLDER.").to_json()
+        if edited is None:
+            return Missing("No words were edited.", "Edit some on a card.").to_json()
+        key = (author.id, author.version)
+
+        def make() -> dict[str, Any]:
+            numbers, pooled = browsed.looked_at()
+            known = self.effects.get(key)
+            if pooled is None or (known is not None and known["n"] == len(numbers)):
+                return known or Missing("No picture was looked at yet.", "Wait a moment.").to_json()
+            found = on_pictures(self.classifier, edited, [browsed.items[i] for i in numbers], numbers, pooled)
+            self.effects.put(key, found)
+            return found
+
+        return await asyncio.wrap_future(self.worker.do(make))
+
+    def sample(self, index: int) -> Sample:
+        """A picture to browse; its number is all that a client can name.
 
         Raises:
             HTTPException: 404, there is none.
         """
         if self.mistakes is None or not 0 <= index < len(self.mistakes.items):
             raise HTTPException(404, "There is no such picture among those given with --data.")
-        return self.mistakes.items[index].image
+        return self.mistakes.items[index]
 
     async def thumbnail(self, index: int) -> bytes:
         """A small JPEG of a picture to browse."""
-        path, transform = self.sample(index), self.classifier.encoder.transform
+        path, transform = self.sample(index).image, self.classifier.encoder.transform
 
         def make() -> bytes:
             try:
@@ -187,6 +233,16 @@ class State:
             "words": words is not None,
             "browse": self.mistakes is not None,
         }
+
+    def bar(self, here: str) -> dict[str, Any]:
+        """What the bar on top of every page shows."""
+        return {"here": here, "browse": self.mistakes is not None}
+
+    def card_json(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
+        """The card's JSON twin."""
+        edited = self.author(reader).edited is not None
+        about = {"id": shown.id, "card": f"/card/{shown.id}", "measured": measured, "edited": edited}
+        return {**about, "labelled": shown.label, **e.to_json()}
 
 
 def _without_folders(e: Explanation) -> Explanation:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..classifiers.head import Goal
 from ..encoders.base import Look
 from ..errors import MissingExtraError
+from ..seeded import seeded as torch_seeded
 from .base import Attribution, Explainable
 from .scores import eager_logits, scores_of_rows
 
@@ -88,8 +89,7 @@ def load_captum(what: str) -> Any:
 def seeded(seed: int) -> Iterator[None]:
     """Global random states at a seed (Captum draws from torch's and NumPy's), and afterwards as they were."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch_seeded(seed):
         np.random.seed(seed)
         try:
             yield

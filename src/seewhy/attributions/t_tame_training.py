@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from ..errors import InputError
 from ..listener import Listener
+from ..seeded import seeded
 from ..training import Training, train
 from ..training_pictures import TrainingPictures
 from .base import Explainable
@@ -101,8 +102,7 @@ class FitTTAME:
         reader = TrainingPictures(model.encoder, pictures, self.size, listener)
         probe = reader.transform.input_size
         shapes = [m.shape[1] for m in layer_maps(model.encoder, torch.zeros(1, 3, *probe), layers)[0]]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(how.seed)
+        with seeded(how.seed):
             mechanism = AttentionMechanism(shapes, len(model.head.bias), self.variant)
         settings = {**asdict(self), "layers": layers, "fill": fill}
         digest = classifier_digest(model)
@@ -157,7 +157,7 @@ def variation(a: Float[Tensor, "b m h w"]) -> Float[Tensor, ""]:
 
 def _names_digest(pictures: Sequence[Any]) -> str:
     """Names of the pictures; those in memory by their place."""
-    names = [p if isinstance(p, str) else f"picture {i + 1}" for i, p in enumerate(pictures)]
+    names = [str(p) if isinstance(p, str | Path) else f"picture {i + 1}" for i, p in enumerate(pictures)]
     return hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -20,11 +20,15 @@ class Bar:
         name: of the property.
         lost: part of the similarity lost when it is changed; negative where it is gained.
         width: of the bar, 0…1, on one scale for the whole card.
+        overall: as ``lost``, over many pictures; ``None`` where that was not measured.
+        mark: place of its mark, 0…1, on the same scale; 0 where the property is no loss there.
     """
 
     name: str
     lost: float
     width: float
+    overall: float | None = None
+    mark: float | None = None
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,25 @@ class Bars:
 
 
 def scale_of(like: Like | Missing) -> float:
-    """The largest share lost on the card."""
+    """The largest share lost on the card, on this picture or over all."""
     if isinstance(like, Missing):
         return LEAST_SCALE
-    return max([LEAST_SCALE, *(v for near in like.neighbours if near.because for v in near.because.lost.values())])
+    found = [near.because for near in like.neighbours if near.because]
+    return max([LEAST_SCALE, *(v for b in found for v in (*b.lost.values(), *(b.overall or {}).values()))])
 
 
 def bars_of(near: Likeness, scale: float) -> Bars | None:
     """The bars of one likeness, in one order everywhere; ``None`` where none were asked for."""
     if near.because is None:
         return None
-    bars = tuple(Bar(name, lost, min(1.0, abs(lost) / scale)) for name, lost in near.because.lost.items())
+    overall = near.because.overall or {}
+    bars = tuple(_bar(name, lost, overall.get(name), scale) for name, lost in near.because.lost.items())
     return Bars(near.because.sentence or NOT_COMPARED, bars)
+
+
+def _bar(name: str, lost: float, overall: float | None, scale: float) -> Bar:
+    mark = None if overall is None else min(1.0, max(0.0, overall) / scale)
+    return Bar(name, lost, min(1.0, abs(lost) / scale), overall, mark)
 
 
 def draw_bars(c: Canvas, x: float, y: float, width: float, found: Bars) -> float:
@@ -59,5 +70,7 @@ def draw_bars(c: Canvas, x: float, y: float, width: float, found: Bars) -> float
         c.panel(left, y - 8, room, 7, 3, WELL)
         if bar.width * room >= 1:
             c.panel(left, y - 8, max(2.0, bar.width * room), 7, 3, EMBER if bar.lost > 0 else IDLE)
+        if bar.mark is not None:
+            c.draw.rectangle((left + bar.mark * (room - 2), y - 11, left + bar.mark * (room - 2) + 1, y + 1), fill=INK)
         y += 18
     return y

@@ -23,6 +23,11 @@ GROUPS = {
         "the other way round. The nearest class mean uses the same labels without any words. Nothing here can be right "
         "where the class is not in question.",
     ),
+    "pictures": (
+        "By pictures instead of words",
+        "A linear probe in the same space, fitted on so many labelled pictures a class of one half, drawn anew each "
+        "time, decides on the other half. The differences are those from names and from descriptions with names.",
+    ),
 }
 WIDTH, HEIGHT = 640, 260
 LINES = ("var(--ember)", "var(--good)", "var(--part)", "var(--idle)", "var(--bad)", "var(--ink)")
@@ -54,8 +59,17 @@ def _group(key: str, study: dict[str, Any]) -> dict[str, Any] | None:
     edges = [study["chance"], *(e for arm in arms for e in arm["interval"])]
     low, span = min(edges), (max(edges) - min(edges)) or 1.0
     title, lead = GROUPS[key]
-    at = f"{(study['chance'] - low) / span * 100:.2f}"
-    return {"key": key, "title": title, "lead": lead, "chance_at": at, "arms": [_line(arm, low, span) for arm in arms]}
+    if key == "without names":
+        lead += (
+            f" Lists dealt out to the classes at random do as well as they do alone in {study['luck']:.1%} of cases."
+        )
+    return {
+        "title": title,
+        "lead": lead,
+        "chance_at": f"{(study['chance'] - low) / span * 100:.2f}",
+        "has_oracle": any("oracle" in arm for arm in arms),
+        "arms": [_line(arm, low, span) for arm in arms],
+    }
 
 
 def _line(arm: dict[str, Any], low: float, span: float) -> dict[str, Any]:

@@ -16,20 +16,23 @@ def render_edit(study: dict[str, Any]) -> str:
     Args:
         study: the document of ``seewhy study edit-words --json``.
     """
+    return render("edit_words.html", None, **edit_context(study))
+
+
+def edit_context(study: dict[str, Any]) -> dict[str, Any]:
+    """What the study's template shows, for every page that has the study on it."""
     first, _, rest = study["sentence"].partition("; ")
     rows = [{"name": "all pictures", "n": study["n"], **study["accuracy"]}]
     rows += [{"name": g["group"], **g} for g in study["groups"]]
     rows += [{"name": "gap between groups", "n": study["n"], **study["gap"]}] if study["gap"] else []
     flips = [(title, [f for f in study["flips"] if f["kind"] == kind]) for kind, title in KINDS.items()]
-    return render(
-        "edit_words.html",
-        None,
+    return {
         **study,
-        headline=f"{first.removesuffix('.')}.",
-        rest=rest,
-        rows=[{**row, "points": _points(row["difference"]), "range": _range(row["interval"])} for row in rows],
-        turned=[(title, found[:MOST], len(found)) for title, found in flips if found],
-    )
+        "headline": f"{first.removesuffix('.')}.",
+        "rest": rest,
+        "rows": [{**row, "points": _points(row["difference"]), "range": _range(row["interval"])} for row in rows],
+        "turned": [(title, found[:MOST], len(found)) for title, found in flips if found],
+    }
 
 
 def _points(value: float) -> str:

@@ -65,13 +65,26 @@ TERMS: tuple[Term, ...] = (
         "ProtoPNet: how near the place is to the prototype, on a logarithmic scale, 1 on the very patch it is.",
     ),
     Term(
+        "vote",
+        "Of the vote",
+        "The decision is a vote of your pictures, the more alike the heavier. A picture's part of it is its weight by "
+        "that of all; the parts add up to 100 %. The places marked are where the two are most alike, no part of it.",
+    ),
+    Term(
+        "removed",
+        "Without voters",
+        "How often a decision changes on held-out pictures when the pictures that would be shown for it lose their "
+        "vote; beside it, when as many drawn at random lose theirs.",
+    ),
+    Term(
         "because",
         "Because",
         "How much of a similarity is lost when one property of the whole picture is changed and the same place is read "
-        "again (Nauta et al. 2020); a grey bar: it is gained. A hint, no proof: where the truth was planted, the "
-        "longest bar was right for about half of the prototypes. Bars can be compared only where every property was "
-        "changed by the same amount. Properties overlap, texture is all fine detail, print too, and a warp also moves "
-        "the place, which can pass for shape.",
+        "again (Nauta et al. 2020); a grey bar: it is gained. The mark is the same over many pictures, the more alike "
+        "the heavier, where that was measured. A hint, no proof: where the truth was planted, the longest bar was "
+        "right for about half of the prototypes. Bars can be compared only where every property was changed by the "
+        "same amount. Properties overlap, texture is all fine detail, print too, and a warp also moves the place, "
+        "which can pass for shape.",
     ),
     Term(
         "times",
@@ -85,6 +98,13 @@ TERMS: tuple[Term, ...] = (
         "How alone a channel is in the place where it is strongest: 1 when nothing else is active there, about 0.06 "
         "for channels without meaning. For one prototype, the cosine between that place and the channel's direction "
         "(EPIC).",
+    ),
+    Term(
+        "fold",
+        "Logits changed by",
+        "The channels are rotated, and the rotation is undone in the classifier's own weights, so that nothing it "
+        "decides changes. The figure is the largest change of a logit that was found, as a part of the largest logit: "
+        "rounding.",
     ),
     Term(
         "hidden",

@@ -37,7 +37,7 @@ def card_context(e: Explanation) -> dict[str, Any]:
         "prediction": e.prediction,
         "runner_up": runner_up(e),
         "top": e.prediction.top[:N_TOP],
-        "n_classes": len(e.prediction.top),
+        "n_classes": e.prediction.n_classes,
         "photo": photo_uri(e.view),
         "size": e.view.shape[:2],
         "heat": _heat_uri(e),
@@ -177,7 +177,7 @@ def figures_of(e: Explanation) -> dict[str, list[tuple[str, str, str]]]:
         found["like"] = [
             ("held-out", "Held-out precision", _said(e.like.held_out_precision, percent)),
             ("chance", "chance", _said(e.like.chance, percent)),
-            ("share", "Share shown", percent(e.like.share_shown)),
+            ("vote" if e.like.method == "voters" else "share", "Share shown", percent(e.like.share_shown)),
             *_like_figures(e.like),
         ]
     if not isinstance(e.words, Missing):
@@ -194,17 +194,30 @@ def _like_figures(like: Like) -> list[tuple[str, str, str | None]]:
             ("hidden", "Hidden, the lead falls by", figure(like.deletion.fall)),
             ("hidden", "elsewhere by", figure(like.deletion.fall_random)),
         ]
+    if like.removal is not None:
+        rows += [
+            ("removed", "Without them it changes", _said(like.removal.changed, percent)),
+            ("removed", "without as many at random", _said(like.removal.changed_random, percent)),
+        ]
     if like.purity is not None:
         rows += [
             ("purity", "Purity, held out", figure(like.purity.held_out)),
             ("purity", "where fitted", figure(like.purity.fit)),
             ("purity", "random rotation", figure(like.purity.random)),
         ]
+    if like.logit_difference is not None:
+        rows.append(("fold", "Logits changed by", f"{like.logit_difference:.0e}"))
     return rows
 
 
 def _said(value: float | None, how: Callable[[float], str]) -> str | None:
     return None if value is None else how(value)
+
+
+def row_share(like: Like, letter: str) -> float:
+    """What a row's likenesses have in common; of pictures that voted, each has its own part."""
+    shares = [near.share for near in like.neighbours if near.letter == letter]
+    return sum(shares) if like.method == "voters" else shares[0]
 
 
 def like_rows(e: Explanation) -> list[dict[str, Any]]:
@@ -220,11 +233,12 @@ def like_rows(e: Explanation) -> list[dict[str, Any]]:
             near.letter,
             {
                 "letter": near.letter,
-                "share": near.share,
+                "share": row_share(e.like, near.letter),
                 "crop": _query_uri(e.view, region, near),
                 "frame": None if near.query_frame is None else frame_css(near.query_frame),
                 "channel": near.channel,
                 "is_pure": e.like.method == "epic",
+                "voted": e.like.method == "voters",
                 "contribution": near.contribution,
                 "because": None if near.channel is None else bars_of(near, scale),
                 "neighbours": [],
@@ -234,7 +248,7 @@ def like_rows(e: Explanation) -> list[dict[str, Any]]:
             row["neighbours"].append(
                 {
                     "near": near,
-                    "same": near.label == e.prediction.label,
+                    "same": near.label == (e.like.target or e.prediction.label),
                     "patch": None if near.patch is None else photo_uri(near.patch),
                     "frame": None if near.frame is None else frame_css(near.frame),
                     "because": bars_of(near, scale) if near.channel is None else None,

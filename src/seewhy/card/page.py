@@ -53,15 +53,36 @@ def figure(value: float | None) -> str:
     return "0.00" if text == "-0.00" else text.replace("-", "−")
 
 
+SPELT = {
+    "ablation_cam": "Ablation-CAM",
+    "comet": "COMET",
+    "eigen_cam": "Eigen-CAM",
+    "eigen_grad_cam": "Eigen-Grad-CAM",
+    "epic": "EPIC",
+    "grad_cam": "Grad-CAM",
+    "grad_cam_elementwise": "element-wise Grad-CAM",
+    "grad_cam_plus_plus": "Grad-CAM++",
+    "guided_grad_cam": "Guided Grad-CAM",
+    "hires_cam": "HiResCAM",
+    "layer_cam": "LayerCAM",
+    "prompt_cam": "Prompt-CAM",
+    "protopnet": "ProtoPNet",
+    "rise": "RISE",
+    "score_cam": "Score-CAM",
+    "t_tame": "T-TAME",
+    "xgrad_cam": "XGrad-CAM",
+}
+"""Registered names that their papers write in another way."""
+
+
 def method_name(name: str) -> str:
     """A registered name, and what was set, as people write it.
 
     >>> method_name("grad_cam"), method_name("rise with n_masks=500")
     ('Grad-CAM', 'RISE with n_masks=500')
     """
-    known = {"grad_cam": "Grad-CAM", "rise": "RISE", "epic": "EPIC", "layer_cam": "LayerCAM", "score_cam": "Score-CAM"}
     own, *rest = name.split(" ", 1)
-    return " ".join([known.get(own, own.replace("_", " ")), *rest])
+    return " ".join([SPELT.get(own, own.replace("_", " ")), *rest])
 
 
 def photo_uri(pixels: np.ndarray, quality: int = 90) -> str:

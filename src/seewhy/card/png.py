@@ -27,7 +27,7 @@ from .canvas import (
 )
 from .curve import ceiling
 from .heat import COLOURS, blend
-from .html import QUESTIONS, crop, heat_title, place_of, regions_of, runner_up, word_groups
+from .html import QUESTIONS, crop, heat_title, place_of, regions_of, row_share, runner_up, word_groups
 from .page import LEVELS, figure, method_name, percent
 from .perceived import TITLE, draw_seen
 
@@ -57,7 +57,7 @@ def render_png(explanation: Explanation) -> bytes:
 def _decision(c: Canvas, e: Explanation) -> float:
     room = WIDTH - 2 * MARGIN
     c.text(MARGIN, 70, c.clipped(e.prediction.image, room, 21), 21, QUIET)
-    only = len(e.prediction.top) == 1
+    only = e.prediction.n_classes == 1
     odds = "" if only else percent(e.prediction.score, " ")
     size = 92 if c.measure(e.prediction.label, 92, True) < room - 280 else 46
     lines = c.lines(e.prediction.label, room - 200, size, 3, True)
@@ -68,7 +68,7 @@ def _decision(c: Canvas, e: Explanation) -> float:
     if odds:
         c.text(end + size * 0.28, y, odds, size, QUIET)
     second = runner_up(e)
-    tail = "the only class this classifier knows"
+    tail = "the only class this classifier knows" if only else f"of {e.prediction.n_classes} classes"
     if second:
         name = c.clipped(second.label, room - 420, 28)
         tail = f"rather than {name}, which has {percent(second.score, ' ')}"
@@ -284,13 +284,13 @@ def _patches(c: Canvas, e: Explanation, like: Like, letter: str, y: float) -> fl
         cut = crop(e.view, known[letter]) if place is None else e.view
         c.photo(RIGHT_X, y, _framed(Image.fromarray(cut), side, place), side, side, 12)
     end = c.badge(RIGHT_X, y + side + 30, letter)
-    c.text(end + 9, y + side + 30, percent(near[0].share, " "), 20)
+    c.text(end + 9, y + side + 30, percent(row_share(like, letter), " "), 20)
     c.text(RIGHT_X + side + 24, y + side / 2 + 6, "looks like", 19, QUIET)
     start = RIGHT_X + RIGHT - N_PATCHES * step + (step - side)
     below, scale = y + side + 74, scale_of(like)
     for number, patch in enumerate(near):
         x = start + number * step
-        same = patch.label == e.prediction.label
+        same = patch.label == (like.target or e.prediction.label)
         if patch.patch is not None:
             c.photo(x, y, _framed(_faded(patch.patch, same), side, patch.frame), side, side, 12)
         label = c.clipped(patch.label, side, 18, same)
@@ -298,6 +298,7 @@ def _patches(c: Canvas, e: Explanation, like: Like, letter: str, y: float) -> fl
         if not same:
             c.draw.line((x, y + side + 29, end, y + side + 29), fill=QUIET)
         more = f"  ×{patch.times}" if patch.times > 1 else ""
+        more = f"  vote {percent(patch.share, ' ')}" if like.method == "voters" else more
         c.text(x, y + side + 48, figure(patch.similarity) + more, 17, QUIET)
         why = bars_of(patch, scale)
         if why is not None and (patch.channel is None or number == 0):

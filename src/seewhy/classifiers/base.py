@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -119,9 +121,8 @@ class Classifier:
     def prediction(self, name: str, probabilities: Float[Tensor, " k"], top: int = 5) -> Prediction:
         """The decision on one picture, from its probabilities."""
         values, order = probabilities.topk(min(top, len(self.classes)))
-        return Prediction(
-            name, tuple(Ranked(self.classes[i], v) for i, v in zip(order.tolist(), values.tolist(), strict=True))
-        )
+        ranked = tuple(Ranked(self.classes[i], v) for i, v in zip(order.tolist(), values.tolist(), strict=True))
+        return Prediction(name, ranked, len(self.classes))
 
     def predict_all(
         self,
@@ -219,6 +220,16 @@ class Classifier:
             "fingerprint": self.encoder.fingerprint[:12],
         }
 
+    @cached_property
+    def digest(self) -> str:
+        """Of all that an explanation can depend on beside picture and options; 64 hexadecimal digits.
+
+        It covers everything that :meth:`save` writes, SeeWhy's version and what the engine computes in.
+        """
+        from .saving import digest
+
+        return hashlib.sha256(f"{digest(self)}|{self.encoder.engine.precision}".encode()).hexdigest()
+
     def save(self, folder: str | Path) -> Path:
         """Write the classifier: a folder of safetensors and JSON, whole or not at all."""
         from .saving import save
@@ -230,11 +241,11 @@ class Classifier:
 
 
 def words_alone(classifier: Classifier, held_out: HeldOut) -> float:
-    """Accuracy of choosing the class whose descriptions score highest on average."""
+    """Accuracy of choosing the class whose descriptions, as they are measured, score highest on average."""
     if classifier.words is None:
         raise DataError("This classifier has no descriptions. Give some with --descriptions FILE.")
     joint = Projected(classifier.encoder.text)(held_out.pooled)
-    chosen = (joint @ classifier.words.class_weight().T).argmax(1)
+    chosen = (joint @ classifier.words.measured.class_weight().T).argmax(1)
     return round(float((chosen == held_out.labels).float().mean()), 4)
 
 

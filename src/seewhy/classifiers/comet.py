@@ -17,6 +17,7 @@ from ..descriptions.base import Descriptions
 from ..encoders.base import Encoder, Layout
 from ..errors import InputError
 from ..listener import Listener
+from ..seeded import seeded
 from ..store import FeatureStore
 from ..training import Schedule, Trained, Training
 from ..training_pictures import TrainingPictures
@@ -114,7 +115,7 @@ class COMET(Recipe):
             if value not in known:
                 words = ", ".join(repr(k) for k in known)
                 raise InputError(f"The {field} of comet is {value!r}. One of {words} was expected. Choose one.")
-        if not 0 <= self.tau < 1 or min(self.m_p, self.m_c, self.m_1) < 0 or (self.size or 32) < 32:
+        if not 0 <= self.tau < 1 or min(self.m_p, self.m_c, self.m_1) < 0 or (self.size is not None and self.size < 32):
             raise InputError(
                 f"comet was given m_p={self.m_p:g}, m_c={self.m_c:g}, m_1={self.m_1:g}, tau={self.tau:g}, "
                 f"size={self.size}. Weights from 0, tau in [0, 1) and a size from 32 were expected. Change them."
@@ -211,8 +212,7 @@ class COMET(Recipe):
     ) -> Predictor:
         """The classifier of whole pictures: detector, judge, and what the accuracy is compared with."""
         if self.backbone == "scratch":
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed)
+            with seeded(self.seed):
                 plain = new_predictor(len(pictures.classes))
             learn(plain, lesson, checkpoint, listener)
             return plain
@@ -223,8 +223,7 @@ class COMET(Recipe):
 
     def _game(self, base: Encoder, judge: Predictor) -> Game:
         """The players at the start; the judge is one of them only where it cannot change."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed + 1)
+        with seeded(self.seed + 1):
             selector = make_selector(self.selector)
             new = [new_predictor(len(judge.bias)) if self.backbone == "scratch" else copy.deepcopy(judge) for _ in "pd"]
         predictor = judge if self.mode == "post_hoc" else new[0]

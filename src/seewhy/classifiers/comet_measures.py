@@ -72,6 +72,9 @@ def watch(game: Game, judge: Predictor, encoder: Encoder, pictures: Pictures, li
     """
     of = pictures.labels.tolist()
     chosen = [i for part in (pictures.held, ~pictures.held) for i in spread(of, part.tolist(), MOST)]
+    mixed = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0)).tolist()
+    chosen = [chosen[i] for i in mixed]
+    lent: tuple[Tensor, Tensor] | None = None
     kept: list[int] = []
     masks: list[Tensor] = []
     area: list[Tensor] = []
@@ -83,7 +86,7 @@ def watch(game: Game, judge: Predictor, encoder: Encoder, pictures: Pictures, li
         hard = (mask > 0.5).to(mask)
         views = {
             "binarised mask": (game.predictor, game.hide(pixels, hard)),
-            "another picture's mask": (game.predictor, game.hide(pixels, mask.roll(1, 0))),
+            "another picture's mask": (game.predictor, game.hide(pixels, borrowed(mask, truth, lent))),
             "whole picture": (judge, pixels),
             "rest": (judge, game.hide(pixels, 1 - mask)),
             "binarised rest": (judge, game.hide(pixels, 1 - hard)),
@@ -91,6 +94,7 @@ def watch(game: Game, judge: Predictor, encoder: Encoder, pictures: Pictures, li
         for name, (player, view) in views.items():
             right.setdefault(name, []).append(player(view).argmax(1) == truth)
         pooled.append(game.predictor.pool(game.predictor.trunk(game.hide(pixels, mask))))
+        lent = (mask, truth)
         kept += some
         masks.append(probed(mask))
         area.append(mask.mean((1, 2)))
@@ -98,6 +102,24 @@ def watch(game: Game, judge: Predictor, encoder: Encoder, pictures: Pictures, li
     shown = head(seen)
     found = {"mask": shown.argmax(1) == labels} | {name: torch.cat(parts) for name, parts in right.items()}
     return Played(labels, pictures.held[kept], torch.cat(masks), torch.cat(area), seen, shown, found)
+
+
+def borrowed(
+    mask: Float[Tensor, "b h w"], labels: Int[Tensor, " b"], lent: tuple[Tensor, Tensor] | None = None
+) -> Float[Tensor, "b h w"]:
+    """For every picture the mask of another one, of another class where there is one.
+
+    Args:
+        mask: of the pictures.
+        labels: their classes.
+        lent: masks and classes of pictures before them, which may be borrowed as well.
+    """
+    offered, whose = (mask, labels) if lent is None else (torch.cat([mask, lent[0]]), torch.cat([labels, lent[1]]))
+    place, own = torch.arange(len(offered)), torch.arange(len(mask))[:, None]
+    is_other, differs = place != own, whose[None] != labels[:, None]
+    may = torch.where(differs.any(1, keepdim=True), differs, is_other)
+    behind = (place - own) % len(offered)  # the next one that may, so that each is lent about once
+    return offered[behind.masked_fill(~may, len(offered)).argmin(1)]
 
 
 def probed(mask: Float[Tensor, "b h w"]) -> Float[Tensor, "b p"]:

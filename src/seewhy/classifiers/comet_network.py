@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor, nn
 
 from ..encoders.base import Encoder, Layout
 from ..encoders.split import fingerprint, freeze
 from ..errors import InputError
+from ..seeded import seeded
 from .comet_selector import Hide, SelectedTrunk, Selector, make_selector
 from .halves import halves, learnt, put_back
 from .network import Network
@@ -73,7 +73,7 @@ class COMETNetwork(Network):
 
     @classmethod
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        with torch.random.fork_rng(devices=[]):
+        with seeded(0):
             selector = make_selector(facts["selector"])
         trunk, pool, layout = halves(base, facts["backbone"])
         put_back({"selector": selector}, tensors, whole=True)

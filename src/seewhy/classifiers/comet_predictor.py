@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from ..encoders.base import Encoder, GlobalAverage, Layout
 from ..encoders.split import freeze
+from ..seeded import seeded
 from .head import Feature, Head
 from .normalise import Normalise
 
@@ -73,7 +73,7 @@ def halves_of(encoder: Encoder) -> tuple[nn.Module, nn.Module]:
 
 def new_halves() -> tuple[nn.Module, nn.Module, Layout]:
     """Trunk, pooling and layout of the small ResNet, before any training; torch's random numbers stay as they are."""
-    with torch.random.fork_rng(devices=[]):
+    with seeded(0):
         return freeze(SmallResNet()), GlobalAverage(), Layout()
 
 

@@ -20,6 +20,7 @@ from ..features import Seen, see
 from ..listener import Listener
 from ..objectives.gpt4image import Form, Projection, projection
 from ..objectives.gpt4image import GPT4Image as Alignment
+from ..seeded import seeded
 from ..store import FeatureStore
 from ..training import Schedule, Trained, Training
 from ..training_pictures import TrainingPictures
@@ -92,13 +93,13 @@ class GPT4Image(Recipe):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        Alignment(self.form, self.tau or 0.2, self.lam)
+        Alignment(self.form, 0.2 if self.tau is None else self.tau, self.lam)
         if self.backbone not in ("encoder", "scratch") or self.projection not in ("mlp", "linear"):
             raise InputError(
                 f"gpt4image was given backbone={self.backbone!r}, projection={self.projection!r}. 'encoder' or "
                 "'scratch', and 'mlp' or 'linear', were expected. Change them."
             )
-        if self.batch_size < 2 or not 0 <= self.label_smoothing < 1 or (self.size or 32) < 16:
+        if self.batch_size < 2 or not 0 <= self.label_smoothing < 1 or (self.size is not None and self.size < 16):
             raise InputError(
                 f"gpt4image was given batch_size={self.batch_size}, label_smoothing={self.label_smoothing:g}, "
                 f"size={self.size}. Batches of two or more, a smoothing in [0, 1) and a size from 16 were expected. "
@@ -161,7 +162,8 @@ class GPT4Image(Recipe):
 
     def _alignment(self, base: Encoder) -> Alignment:
         tokens = self.backbone == "encoder" and base.layout.kind == "tokens"
-        return Alignment(self.form, self.tau or (0.05 if tokens else 0.2), self.lam)
+        tau = (0.05 if tokens else 0.2) if self.tau is None else self.tau
+        return Alignment(self.form, tau, self.lam)
 
     @property
     def _training(self) -> Training:
@@ -180,8 +182,7 @@ class GPT4Image(Recipe):
     def _pupil(self, base: Encoder, pictures: Pictures, text_width: int) -> Pupil:
         """The classifier at its start; the projection's random numbers come after its own."""
         scratch = self.backbone == "scratch"
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             predictor = new_predictor(len(pictures.classes)) if scratch else self._fitted(base, pictures)
             width = predictor.weight.shape[1]
             convolutional = scratch or base.layout.kind != "tokens"

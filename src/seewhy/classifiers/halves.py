@@ -39,7 +39,8 @@ def learnt(parts: Mapping[str, nn.Module], before: Mapping[str, nn.Module], *, w
         whole: take all of them, for parts that are not found again without.
     """
     known = {f"{part}.{n}": t for part, module in before.items() for n, t in module.state_dict().items()}
-    now = {f"{part}.{n}": t for part, module in parts.items() for n, t in module.state_dict().items()}
+    # An engine on a graphics card has moved the trained trunk there.
+    now = {f"{part}.{n}": t.cpu() for part, module in parts.items() for n, t in module.state_dict().items()}
     return {name: t for name, t in now.items() if whole or not torch.equal(t, known[name])}
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..encoders.base import TextTower
+from ..errors import ModelError
 from .reranking import Reranking
 from .votes import Votes
 
@@ -51,6 +52,9 @@ class Head(nn.Module):
         bias: a number a class; left out, 0.
         scale: of the logits.
         votes: how the similarities with pictures or sentences become the classes' logits.
+
+    Raises:
+        ModelError: called with features of another width than its weights'.
     """
 
     weight: Tensor
@@ -73,9 +77,15 @@ class Head(nn.Module):
         self.register_buffer("bias", torch.zeros(n_classes) if bias is None else bias.detach().clone())
 
     def forward(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b k"]:
+        read = self.feature(pooled)
+        if read.shape[1] != self.weight.shape[1]:
+            raise ModelError(
+                f"The head reads {self.weight.shape[1]} features a picture and the encoder gives {read.shape[1]}. "
+                "Equal numbers were expected. Fit the classifier again with this encoder."
+            )
         if self.votes is not None:
-            return self.scale * self.votes(self.feature(pooled) @ self.weight.T) + self.bias
-        return self.scale * self.feature(pooled) @ self.weight.T + self.bias
+            return self.scale * self.votes(read @ self.weight.T) + self.bias
+        return self.scale * read @ self.weight.T + self.bias
 
     def probabilities(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b k"]:
         with torch.no_grad():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -21,7 +19,7 @@ from ..types import Crop
 from . import classifiers
 from .base import Classifier
 from .head import Head
-from .jitter import random_crops
+from .jitter import crops_by_name
 from .linear_pictures import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .normalise import Normalise
 from .recipe import Recipe
@@ -75,6 +73,9 @@ class Linear(Recipe):
     def __post_init__(self) -> None:
         if self.solver not in ("logistic", "svm"):
             raise DataError(f"There is no solver called {self.solver!r}. Use logistic or svm.")
+        if self.class_weight not in (None, "balanced"):
+            raise DataError(f"There is no class weight called {self.class_weight!r}. Use balanced, or None.")
+        HoldOut(self.held_out)  # refuses a part that cannot be held out
 
     def fit(
         self,
@@ -148,9 +149,7 @@ class Linear(Recipe):
         return look_at(encoder, samples, held_out, store=store, listener=listener, views=self._views)
 
     def _views(self, sample: Sample) -> Sequence[Crop | None]:
-        """Crops by file name, so that adding pictures leaves those of the others as they were."""
-        name = zlib.crc32(Path(sample.image).name.encode("utf-8", "surrogateescape"))
-        return [None, *random_crops(self.n_crops, self.seed, name)]
+        return crops_by_name(sample.image, self.n_crops, self.seed)
 
     def _choose(self, pictures: Pictures) -> _Choice:
         """C and temperature, on held-out pictures; without any, a middling C and no calibration."""

@@ -25,6 +25,7 @@ from ..types import Crop, Failure
 from .base import Classifier, HeldOut
 
 MAX_HELD_OUT = 5000
+MAX_FRACTION = 0.9
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,21 @@ class HoldOut:
         fraction: of the pictures themselves, where no others are given.
         seed: of that draw.
         validation: the user's own for it.
+
+    Raises:
+        DataError: the fraction is not from 0 to 0.9.
     """
 
     fraction: float = 0.2
     seed: int = 0
     validation: Samples | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= MAX_FRACTION:
+            raise DataError(
+                f"The part of the pictures to hold out is {self.fraction}. A number from 0 to {MAX_FRACTION} was "
+                "expected. Give 0.2, say."
+            )
 
 
 def look_at(

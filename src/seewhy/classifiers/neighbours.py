@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -16,15 +14,16 @@ from torch import Tensor
 from ..data import Sample, Samples
 from ..descriptions.base import Descriptions
 from ..encoders.base import Encoder
-from ..errors import InputError
+from ..errors import ImageError, InputError
 from ..features import see
 from ..listener import Listener
+from ..prototypes.voters import measure_removal
 from ..store import FeatureStore
 from ..types import Crop, Failure
 from . import classifiers
 from .base import Classifier, One
 from .head import Head
-from .jitter import random_crops
+from .jitter import crops_by_name
 from .linear_pictures import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .normalise import Normalise
 from .recipe import Recipe
@@ -36,7 +35,8 @@ TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2)
 
 SCALES = tuple(2.0 ** (e / 4) for e in range(-12, 13))
 N_ASKED = 2000
-"""Pictures that are left out in turn to choose on; more change little and cost a product with all others each."""
+"""Pictures that are left out in turn to choose on, and asked again without their voters; more change little and cost a
+product with all others each."""
 
 
 @classifiers.register
@@ -122,9 +122,7 @@ class Neighbours(Recipe):
         return done if descriptions is None else done.with_descriptions(descriptions, store)
 
     def _views(self, sample: Sample) -> Sequence[Crop | None]:
-        """Crops by file name, so that adding pictures leaves those of the others as they were."""
-        name = zlib.crc32(Path(sample.image).name.encode("utf-8", "surrogateescape"))
-        return [None, *random_crops(self.n_crops, self.seed, name)]
+        return crops_by_name(sample.image, self.n_crops, self.seed)
 
     def _choose(self, pictures: Pictures) -> _Choice:
         """``k``, temperature and scale, by leaving each training picture out in turn."""
@@ -199,6 +197,7 @@ def _measures(trial: Classifier, pictures: Pictures, chosen: _Choice, listener: 
         right = float((trial.head.probabilities(held.pooled).argmax(1) == held.labels).float().mean())
     return {
         **common_measures(pictures, int(pictures.final.sum()), right, listener),
+        "removal": None if held is None else measure_removal(trial.head, held.pooled[:N_ASKED]),
         "leave_one_out_accuracy": None if chosen.accuracy is None else round(chosen.accuracy, 4),
         "k": chosen.k,
         "temperature": chosen.temperature,
@@ -235,8 +234,6 @@ def voters(classifier: Classifier, picture: One, top: int = 10) -> tuple[Voter, 
         ImageError: the picture cannot be read.
         InputError: the classifier does not decide by neighbours.
     """
-    from ..errors import ImageError
-
     head = classifier.head
     if not isinstance(head.votes, Votes):
         raise InputError(f"{classifier.recipe} has no voters. Fit one with: seewhy fit PHOTOS -M neighbours -o MODEL")
@@ -244,17 +241,14 @@ def voters(classifier: Classifier, picture: One, top: int = 10) -> tuple[Voter, 
     if isinstance(seen, Failure):
         raise ImageError(seen.image, seen.error)
     with torch.no_grad():
-        scores = head.feature(seen.pooled[:1]) @ head.weight.T
-    share = head.votes.share(scores)[0]
+        scores = (head.feature(seen.pooled[:1]) @ head.weight.T)[0]
     length = head.weight.norm(dim=1)  # 1 / temperature
-    order = share.argsort(descending=True, stable=True)[:top].tolist()
     return tuple(
         Voter(
-            head.votes.names[i],
-            classifier.classes[int(head.votes.owner[i])],
-            float(scores[0, i] / length[i]),
-            float(share[i]),
+            head.votes.names[row],
+            classifier.classes[int(head.votes.owner[row])],
+            float(scores[row] / length[row]),
+            share,
         )
-        for i in order
-        if share[i] > 0
+        for row, share in head.votes.ballot(scores)[:top]
     )

@@ -17,6 +17,7 @@ from ..encoders.base import Encoder, Layout
 from ..encoders.split import freeze
 from ..errors import InputError
 from ..listener import Listener
+from ..seeded import seeded
 from ..store import FeatureStore
 from ..training import Training, train
 from . import classifiers
@@ -121,8 +122,7 @@ class Perceptual(Recipe):
         greys = torch.cat([seen.pooled for seen in pictures.seen]).unflatten(1, (1, self.side, self.side))
         shape = replace(shape, n_classes=len(pictures.classes))
         loop = Loop(self.form, self.n_loops, self.n_copies, seed=self.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             memory, judge = shape.make()
         own = ~pictures.held
         error = 0.0 if self.form == "none" else self._memorise(memory, greys[own], listener)

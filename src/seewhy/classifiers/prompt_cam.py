@@ -17,6 +17,7 @@ from ..encoders.base import Encoder
 from ..errors import InputError, ModelError
 from ..features import Seen, see
 from ..listener import Listener
+from ..seeded import seeded
 from ..store import FeatureStore
 from ..training import Trained, Training
 from . import classifiers
@@ -168,8 +169,7 @@ class PromptCAM(Recipe):
     def _network(self, encoder: Encoder, n_classes: int, first: int) -> PromptCAMNetwork:
         parts = parts_of(encoder)
         n_early = first if self.variant == "deep" else 0
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             prompts = Prompts(n_early, n_classes, parts.width, parts.area, self.shared, self.dropout)
         return PromptCAMNetwork(encoder, first, prompts)
 

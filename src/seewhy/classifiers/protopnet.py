@@ -20,6 +20,7 @@ from ..features import Seen, Wish, see
 from ..listener import Listener
 from ..prototypes.bank import PatchBank
 from ..prototypes.protopnet import measure_prototypes, prototype_bank
+from ..seeded import seeded
 from ..store import FeatureStore
 from ..training import Training
 from . import classifiers
@@ -144,8 +145,7 @@ class ProtoPNet(Recipe):
         chosen = (~pictures.held).nonzero()[:, 0].tolist()
         maps = self._maps(encoder, pictures, chosen, store, listener)
         owner = torch.arange(len(pictures.classes)).repeat_interleave(self.n_per_class)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             layer = PrototypeLayer(maps.grids.shape[1], self.depth, len(owner), self.start == "patches")
         if self.start == "patches":
             start_at_patches(layer, owner, maps, self.seed)

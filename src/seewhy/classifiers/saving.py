@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from dataclasses import replace
@@ -11,8 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -21,8 +22,9 @@ from torch import Tensor
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
 from ..errors import DataError, ModelError, WeightsError
-from ..files import write_atomic
-from ..prototypes.bank import BankPicture, PatchBank
+from ..files import check_folder, write_atomic
+from ..kept import tensors_digest
+from ..prototypes.bank import PatchBank, check_finite, joined_thumbnails, listed, pictures_of
 from ..prototypes.measure import LikenessMeasure
 from . import classifiers
 from .base import Classifier, HeldOut
@@ -30,42 +32,101 @@ from .head import Feature, Head, Projected
 from .network import Network
 from .normalise import Normalise
 from .reranking import Reranking
+from .saved_checks import check
 from .votes import Votes
 
-FORMAT = 1
+FORMAT = 2
+READ = (1, 2)
 CARD = "seewhy.json"
-TENSORS = "tensors.safetensors"
 
 
 def save(classifier: Classifier, folder: Path) -> Path:
-    """Write to a folder beside the target, then take its name in one step.
+    """Write the card and, beside it, the tensors under a name made of their SHA-256.
+
+    A classifier that was there is replaced at the moment its card is: until then it is whole, and after it the new one
+    is. Nothing else in the folder is touched.
 
     Raises:
         DataError: the folder exists and is not a saved classifier, or cannot be written.
     """
-    if folder.exists() and not (folder / CARD).is_file():
-        raise DataError(f"{folder} exists and is not a SeeWhy classifier. Give another name.")
-    fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
+    check_place(folder)
+    tensors = save_tensors(_tensors(classifier))
+    card = {**_card(classifier), "tensors": hashlib.sha256(tensors).hexdigest()}
+    files = {tensors_file(card): tensors, CARD: json.dumps(card, indent=1, ensure_ascii=False)}
     try:
-        fresh.mkdir(parents=True)
-        write_atomic(fresh / TENSORS, save_tensors(_tensors(classifier)))
-        write_atomic(fresh / CARD, json.dumps(_card(classifier), indent=1, ensure_ascii=False))
-        _swap(fresh, folder)
+        if folder.exists():
+            _write_over(folder, files)
+        else:
+            _write_new(folder, files)
     except OSError as error:
         raise DataError(f"{folder} could not be written: {error}. Free some space or give another place.") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return folder
 
 
-def _swap(fresh: Path, folder: Path) -> None:
-    if not folder.exists():
+def check_place(folder: Path) -> Path:
+    """The folder, if a classifier can be saved there; asked before the work begins.
+
+    Raises:
+        DataError: it exists and is not a saved classifier, or cannot be written to.
+    """
+    if folder.exists() and not (folder / CARD).is_file():
+        raise DataError(f"{folder} exists and is not a SeeWhy classifier. Give another name.")
+    return check_folder(folder)
+
+
+def tensors_file(card: dict[str, Any]) -> str:
+    """The name of the file that a card's tensors lie in.
+
+    Raises:
+        ValueError: the card does not say it.
+    """
+    if card["format"] == 1:
+        return "tensors.safetensors"
+    sha256 = card.get("tensors")
+    if not isinstance(sha256, str) or re.fullmatch("[0-9a-f]{64}", sha256) is None:
+        raise ValueError(f"its tensors are {sha256!r}, not a SHA-256")
+    return f"tensors-{sha256[:16]}.safetensors"
+
+
+def _write_new(folder: Path, files: dict[str, bytes | str]) -> None:
+    """Into a folder beside the target, which then takes its name in one step."""
+    fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
+    try:
+        fresh.mkdir(parents=True)
+        for name, data in files.items():
+            write_atomic(fresh / name, data)
         os.rename(fresh, folder)
-        return
-    old = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.old"
-    os.rename(folder, old)
-    os.rename(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _write_over(folder: Path, files: dict[str, bytes | str]) -> None:
+    """The tensors beside the old ones, then the card in its place, then the old tensors away."""
+    old = _old_tensors(folder)
+    added = [folder / name for name in files if not (folder / name).exists()]
+    try:
+        for name, data in files.items():
+            write_atomic(folder / name, data)
+    except BaseException:
+        for path in added:
+            path.unlink(missing_ok=True)
+        raise
+    if old is not None and old.name not in files:
+        with contextlib.suppress(OSError):
+            old.unlink()
+
+
+def _old_tensors(folder: Path) -> Path | None:
+    """The tensors of the classifier in a folder; ``None`` where its card cannot be read."""
+    with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return folder / tensors_file(json.loads((folder / CARD).read_text("utf-8")))
+    return None
+
+
+def digest(classifier: Classifier) -> str:
+    """SHA-256 of everything that :func:`save` writes, and so of SeeWhy's version too."""
+    card = json.dumps(_card(classifier), sort_keys=True)
+    return hashlib.sha256(f"{card}|{tensors_digest(_tensors(classifier))}".encode()).hexdigest()
 
 
 def _card(c: Classifier) -> dict[str, Any]:
@@ -88,7 +149,7 @@ def _card(c: Classifier) -> dict[str, Any]:
         "words_accuracy": c.words_accuracy,
         "words_accuracy_on": c.words_accuracy_on,
         "likeness": None if c.likeness is None else vars(c.likeness),
-        "bank": None if c.bank is None else [[p.name, p.digest, p.label, len(p.thumbnail)] for p in c.bank.pictures],
+        "bank": None if c.bank is None else listed(c.bank.pictures),
         "trained_on": c.trained_on,
         "measures": c.measures,
     }
@@ -104,17 +165,18 @@ def _tensors(c: Classifier) -> dict[str, Tensor]:
         tensors |= {f"network.{name}": tensor for name, tensor in c.network.tensors().items()}
     if c.words is not None:
         tensors |= {"words.vectors": c.words.vectors, "words.owner": c.words.owner}
+        if c.words.nameless is not None:
+            tensors["words.nameless"] = c.words.nameless
     if c.held_out is not None:
         tensors |= {"held_out.pooled": c.held_out.pooled.half(), "held_out.labels": c.held_out.labels}
     if c.bank is not None:
-        thumbnails = np.frombuffer(b"".join(p.thumbnail for p in c.bank.pictures), np.uint8)
         tensors |= {
             "bank.pooled": c.bank.pooled.half(),
             "bank.vectors": c.bank.vectors.half(),
             "bank.owner": c.bank.owner,
             "bank.boxes": c.bank.boxes,
             "bank.pixel_boxes": c.bank.pixel_boxes,
-            "bank.thumbnails": torch.from_numpy(thumbnails.copy()),
+            "bank.thumbnails": joined_thumbnails(c.bank.pictures),
         }
     return {k: v.contiguous() for k, v in tensors.items()}
 
@@ -134,23 +196,7 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | None = 
     from ..encoders.find import encoder as find
 
     folder = Path(folder)
-    try:
-        card = json.loads((folder / CARD).read_text("utf-8"))
-        data = (folder / TENSORS).read_bytes()
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(
-            f"{folder} is not a saved SeeWhy classifier ({error}). Make one with: seewhy fit PHOTOS -o {folder}"
-        ) from error
-    written = card.get("format") if isinstance(card, dict) else None
-    if written != FORMAT:
-        raise ModelError(
-            f"{folder} has format {written!r}; this SeeWhy reads {FORMAT}. "
-            "Update SeeWhy with: pip install -U seewhy, or fit the classifier again."
-        )
-    try:
-        tensors = load_tensors(data)
-    except SafetensorError as error:
-        raise WeightsError(f"{folder / TENSORS} is damaged ({error}). Fit the classifier again.") from error
+    card, tensors = _read(folder)
     try:
         name, fingerprint = str(card["encoder"]["encoder"]), card["encoder"]["fingerprint"]
     except (KeyError, TypeError) as error:
@@ -162,11 +208,44 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | None = 
             "Bring the same weights, or fit the classifier again."
         )
     try:
+        check_finite(tensors)
         network = _network(card, tensors, found)
         looks = found if network is None else network.encoder()
-        return replace(_assemble(card, tensors, looks), folder=folder, network=network)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        # An absolute folder, since the user may go to another one before its explainers are looked for.
+        classifier = replace(_assemble(card, tensors, looks), folder=folder.absolute(), network=network)
+        check(classifier)
+    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise _damaged(folder, error) from error
+    return classifier
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The card and its tensors, as they were written."""
+    try:
+        card = json.loads((folder / CARD).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(
+            f"{folder} is not a saved SeeWhy classifier ({error}). Make one with: seewhy fit PHOTOS -o {folder}"
+        ) from error
+    written = card.get("format") if isinstance(card, dict) else None
+    if written not in READ:
+        raise ModelError(
+            f"{folder} has format {written!r}; this SeeWhy reads {' and '.join(map(str, READ))}. "
+            "Update SeeWhy with: pip install -U seewhy, or fit the classifier again."
+        )
+    try:
+        file = folder / tensors_file(card)
+    except ValueError as error:
+        raise _damaged(folder, error) from error
+    try:
+        data = file.read_bytes()
+        if written != 1 and hashlib.sha256(data).hexdigest() != card["tensors"]:
+            raise ValueError(f"its SHA-256 is not the one in {CARD}")
+        return card, load_tensors(data)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise WeightsError(
+            f"{file} is damaged ({error}). Copy the whole folder again, or fit the classifier again."
+        ) from error
 
 
 def _damaged(folder: Path, error: Exception) -> ModelError:
@@ -188,8 +267,6 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder
     kind = dict(card["feature"])
     feature: Feature = Normalise.from_json(kind) if kind.pop("kind") == "normalise" else Projected(encoder.text)
     classes = tuple(card["classes"])
-    if len(classes) != len(tensors["head.bias"]):
-        raise ValueError(f"{len(classes)} classes for {len(tensors['head.bias'])} rows")
     words = card["words"]
     held = "held_out.pooled" in tensors
     return Classifier(
@@ -198,15 +275,25 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder
         encoder=encoder,
         classes=classes,
         head=Head(feature, tensors["head.weight"], tensors["head.bias"], float(card["scale"]), _votes(card, tensors)),
-        words=words and WordBank(classes, tuple(words["texts"]), tensors["words.owner"], tensors["words.vectors"]),
+        words=None if words is None else _words(classes, words, tensors),
         decided_by_words=card["decided_by_words"],
         bank=None if card["bank"] is None else _bank(card["bank"], tensors),
-        likeness=card["likeness"] and LikenessMeasure(**card["likeness"]),
+        likeness=None if card["likeness"] is None else LikenessMeasure(**card["likeness"]),
         held_out=HeldOut(tensors["held_out.pooled"].float(), tensors["held_out.labels"]) if held else None,
         words_accuracy=card["words_accuracy"],
         words_accuracy_on=card["words_accuracy_on"],
         trained_on=card["trained_on"],
         measures=card["measures"],
+    )
+
+
+def _words(classes: tuple[str, ...], words: dict[str, Any], tensors: dict[str, Tensor]) -> WordBank:
+    return WordBank(
+        classes,
+        tuple(words["texts"]),
+        tensors["words.owner"],
+        tensors["words.vectors"],
+        tensors.get("words.nameless"),
     )
 
 
@@ -224,13 +311,8 @@ def _votes(card: dict[str, Any], tensors: dict[str, Tensor]) -> Votes | Rerankin
 
 
 def _bank(pictures: list[list[Any]], tensors: dict[str, Tensor]) -> PatchBank:
-    thumbnails = tensors["bank.thumbnails"].numpy().tobytes()
-    found, start = [], 0
-    for name, digest, label, size in pictures:
-        found.append(BankPicture(name, digest, label, thumbnails[start : start + size]))
-        start += size
     return PatchBank(
-        tuple(found),
+        pictures_of(pictures, tensors["bank.thumbnails"]),
         tensors["bank.pooled"].float(),
         tensors["bank.vectors"].float(),
         tensors["bank.owner"],

@@ -185,19 +185,25 @@ def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float
     """The T in [0.01, 100] that minimises the log-loss of ``softmax(logits / T)`` (Guo et al. 2017, arXiv 1706.04599).
 
     The loss is convex in 1/T; its derivative, ``mean(E_p[z] - z_y)``, is bisected. Fit it on pictures the classifier
-    was not fitted on. When every picture is right there is no inner optimum and T is 0.01.
+    was not fitted on. Where it is right on all ``n`` of them that loss has no optimum: any certainty would do, and few
+    pictures say little. So each picture counts to the part ``1 / (n + 2)`` as one of its second class (for two classes
+    and a fixed margin this is Laplace's rule, ``(right + 1) / (n + 2)``); Guo et al. do not have that.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0]] * 4)
-        >>> round(fit_temperature(logits, torch.tensor([0, 0, 0, 1])), 4)  # 2 / log 3
-        1.8205
+        >>> round(fit_temperature(logits, torch.tensor([0, 0, 0, 1])), 4)  # 2 / log 2: right in 4 of 6
+        2.8854
     """
     if not len(y) or not bool(torch.isfinite(logits).all()):
         raise DataError(
             "The logits are empty or not finite. Expected (n, k) finite numbers. Check the validation split."
         )
     z = logits.double()
-    truth = z.gather(1, y[:, None]).mean()
+    own = z.gather(1, y[:, None])
+    truth = own.mean()
+    if z.shape[1] > 1:
+        doubt = 1 / (len(y) + 2)
+        truth = (1 - doubt) * truth + doubt * z.scatter(1, y[:, None], -math.inf).amax(1).mean()
     low, high = math.log(0.01), math.log(100.0)
     for _ in range(60):
         middle = (low + high) / 2

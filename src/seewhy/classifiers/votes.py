@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,35 @@ class Votes:
         """Each picture's part of the whole vote; over all pictures they add up to 1."""
         return self.within(scores) * self(scores).softmax(1)[:, self.owner]
 
+    def ballot(self, scores: Float[Tensor, " n"]) -> list[tuple[int, float]]:
+        """The row and the part of every picture that voted, the largest part first, equals the most similar first.
+
+        Rows of one name are crops of one picture: they count together, and the most similar one stands for them.
+        """
+        share = self.share(scores[None])[0]
+        voted = (share > 0).nonzero()[:, 0]
+        voted = voted[scores[voted].argsort(descending=True, stable=True)]
+        best: dict[str | int, int] = {}
+        parts: dict[str | int, float] = {}
+        for row, part in zip(voted.tolist(), share[voted].tolist(), strict=True):
+            picture = self.names[row] if self.names else row
+            best.setdefault(picture, row)
+            parts[picture] = parts.get(picture, 0.0) + part
+        return sorted(((best[p], part) for p, part in parts.items()), key=lambda one: -one[1])
+
+    def without(self, scores: Float[Tensor, "b n"], rows: Collection[int]) -> Float[Tensor, "b k"]:
+        """Logits once the pictures of these rows, with all their crops, have no vote."""
+        left = scores.clone()
+        left[:, self.rows_of(rows)] = -torch.inf
+        return self(left)
+
+    def rows_of(self, rows: Collection[int]) -> list[int]:
+        """Every row of the pictures that these rows are of."""
+        if not self.names:
+            return list(rows)
+        names = {self.names[row] for row in rows}
+        return [i for i, name in enumerate(self.names) if name in names]
+
 
 def nearest_scores(
     scores: Float[Tensor, "b n"], owner: Int[Tensor, " n"], n_classes: int, k: int
@@ -74,5 +104,5 @@ def class_logits(
     # A class without a picture is left at -inf; it must not make the others not a number.
     highest = torch.where(highest.isfinite(), highest, torch.zeros_like(highest))
     among = torch.zeros_like(best).scatter_add(1, whose, (top - highest.gather(1, whose)).exp())
-    alone = best < top[:, -1:]
+    alone = among == 0  # none of its pictures is among the k
     return highest + torch.where(alone, (best - highest).exp(), among.clamp(min=1e-30)).log()

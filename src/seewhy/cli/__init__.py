@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+from typing import Any
 
 import typer
 
@@ -38,6 +41,8 @@ app = typer.Typer(
 app.callback()(version_option)
 STOPPED = 130
 """Exit code of a run that was ended with Ctrl-C."""
+BACKSLASHES = "backslashreplace"
+"""What becomes of file names that are not UTF-8: what JSON reads back as they were."""
 MAKE, LOOK, WORDS, FIND, ABOUT = (
     "Make a classifier",
     "Decide and explain",
@@ -69,6 +74,9 @@ def main() -> None:
         sys.argv.remove("--debug")
     from ..errors import SeeWhyError
 
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, BACKSLASHES), (sys.stderr, BACKSLASHES)):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
     try:
         app()
     except SeeWhyError as error:
@@ -76,12 +84,26 @@ def main() -> None:
             raise
         print(f"seewhy: {error}", file=sys.stderr)
         sys.exit(2)
-    except (KeyboardInterrupt, SystemExit) as end:
-        # Some versions of the parser turn Ctrl-C into an exit without a word.
-        if isinstance(end, SystemExit) and end.code != STOPPED:
-            raise
+    except SystemExit as end:
+        sys.exit(_exit_code(end))
+
+
+def _exit_code(end: SystemExit) -> Any:
+    """The code to end with; the parser hides Ctrl-C and a closed pipe behind codes and words of its own."""
+    behind: set[type[BaseException]] = set()
+    cause: BaseException | None = end
+    while cause is not None:
+        behind.add(type(cause))
+        cause = cause.__context__
+    if KeyboardInterrupt in behind:
         print("seewhy: stopped; run the same command again to go on where it was", file=sys.stderr)
-        sys.exit(STOPPED)
+        return STOPPED
+    try:
+        sys.stdout.flush()
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        behind.add(BrokenPipeError)
+    if BrokenPipeError not in behind:
+        return end.code
+    # Whoever read has what it wanted; nothing more may go there, not even when the interpreter closes the stream.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0

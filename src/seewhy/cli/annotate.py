@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import DescriptionFile, EngineName, Json, Labels, Model, Quiet
+from .options import DescriptionFile, EncoderName, EngineName, Json, Labels, Quiet
 from .terminal import Terminal
 
 if TYPE_CHECKING:
@@ -34,9 +34,18 @@ def annotate(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The SQLite file that everything is kept in, at every keystroke.")
     ] = Path("annotations.sqlite"),
-    model: Model = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A saved classifier that proposes objects and a first text; without it and --labels, nothing does.",
+            show_default=False,
+        ),
+    ] = None,
     labels: Labels = None,
     descriptions: DescriptionFile = None,
+    encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds after which a text is finished.")] = 3,
     min_edits: Annotated[
@@ -88,7 +97,7 @@ def annotate(
     if bring is not None or export is not None:
         store.close()
         raise typer.Exit(terminal.exit_code(n))
-    desk = AnnotationDesk(store, rule, _seeder(model, labels, descriptions, engine))
+    desk = AnnotationDesk(store, rule, _seeder(model, labels, descriptions, encoder, engine))
     if against is not None:
         terminal.note(_take_texts(store, against))
     _serve(desk, host, port, tuple(name or ()), n, as_json)
@@ -117,14 +126,16 @@ def _list_pictures(store: AnnotationStore, data: list[str], terminal: Terminal) 
     return len(found)
 
 
-def _seeder(model: str | None, labels: str | None, descriptions: Path | None, engine: str) -> Seeder | None:
+def _seeder(
+    model: str | None, labels: str | None, descriptions: Path | None, encoder: str, engine: str
+) -> Seeder | None:
     """What proposes; nothing, unless a model or classes were named."""
     from ..annotation.seeding import ClassifierSeeder
     from .options import open_store, resolve
 
     if model is None and labels is None:
         return None
-    return ClassifierSeeder(resolve(model, labels, "lite0", engine, descriptions, open_store(None)))
+    return ClassifierSeeder(resolve(model, labels, encoder, engine, descriptions, open_store(None)))
 
 
 def _take_texts(store: AnnotationStore, path: Path) -> str:
@@ -134,16 +145,15 @@ def _take_texts(store: AnnotationStore, path: Path) -> str:
         DataError: the file cannot be read.
     """
     from ..errors import DataError
+    from ..files import json_lines
 
     keys: dict[str, list[str]] = {}
     for picture in store.pictures():
         keys.setdefault(Path(picture.name).name, []).append(picture.key)
     texts = []
     try:
-        for line in path.read_text("utf-8-sig").splitlines():
-            if line.strip():
-                row = json.loads(line)
-                texts += [(key, str(row["description"])) for key in keys.get(Path(str(row["image"])).name, ())]
+        for row in json_lines(path.read_text("utf-8-sig")):
+            texts += [(key, str(row["description"])) for key in keys.get(Path(str(row["image"])).name, ())]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError(
             f'{path} cannot be read: {error!r}. Lines of {{"image": …, "description": …}} were expected.'
@@ -164,7 +174,7 @@ def _serve(desk: AnnotationDesk, host: str, port: int, names: tuple[str, ...], n
 
     def ready(address: str) -> None:
         _tell({"address": address, "pictures": n}, f"{n} pictures at {address} (stop with Ctrl-C)", as_json)
-        if host not in ("127.0.0.1", "::1", "localhost"):
+        if settings.is_open:
             print("seewhy: others on this network can read and write here; there is no password", file=sys.stderr)
 
     serve(make_annotation_app(desk, settings), settings, ready)

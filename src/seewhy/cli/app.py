@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import DescriptionFile, EncoderName, EngineName, Labels, Model, Quiet, Store, open_store, resolve
+from .options import (
+    DescriptionFile,
+    EncoderName,
+    EngineName,
+    FollowUpFile,
+    Labels,
+    Model,
+    Quiet,
+    Store,
+    grouped_samples,
+    open_store,
+    resolve,
+)
+
+if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
 
 EXAMPLES = """
 Examples:\n
   seewhy app -m birds\n
   seewhy app -m birds --data test/ --port 8080\n
+  seewhy app -m birds --data test.csv --group country\n
   seewhy app --labels classes.json --save classes.json\n
   seewhy app -m birds --host 0.0.0.0 --name birds.example.org
 """
@@ -24,14 +39,22 @@ def app(
     model: Model = None,
     labels: Labels = None,
     descriptions: DescriptionFile = None,
+    follow_up: FollowUpFile = None,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     data: Annotated[
         Path | None,
-        typer.Option(help="Labelled pictures: browse what the model gets wrong.", show_default=False),
+        typer.Option(
+            help="Labelled pictures: browse what the model gets wrong, and what edited words change.",
+            show_default=False,
+        ),
     ] = None,
     image_column: Annotated[str, typer.Option(help="A table's column of file names.")] = "image",
     label_column: Annotated[str, typer.Option(help="A table's column of classes.")] = "label",
+    group: Annotated[
+        str | None,
+        typer.Option(help="A table's column: what edited words change is told for each value.", show_default=False),
+    ] = None,
     save: Annotated[
         Path | None,
         typer.Option(
@@ -55,11 +78,11 @@ def app(
     """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes."""
     from ..app import Settings, make_app, serve
     from ..app.settings import MEGABYTE
-    from ..data import load_samples
     from .terminal import Terminal
 
     terminal, kept = Terminal(quiet), open_store(store)
-    classifier = resolve(model, labels, encoder, engine, descriptions, kept)
+    classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
+    _check(classifier, save, data, group)
     if save is not None and save.exists():
         from ..app.editing import with_texts
         from ..descriptions.base import Descriptions
@@ -73,21 +96,30 @@ def app(
         measure=measure,
         save=save,
     )
-    if not _is_loopback(host):
+    if settings.is_open:
         print(
             f"seewhy: {host} can be reached by other machines, and whoever reaches it may use the page: it has no "
             "passwords. Leave --host out to keep it to this one.",
             file=sys.stderr,
         )
-    samples = None if data is None else load_samples(data, image=image_column, label=label_column)
+    samples = None if data is None else grouped_samples(data, image_column, label_column, group)
     for note in () if samples is None else samples.notes:
         terminal.note(note)
     served = make_app(classifier, settings, data=samples, store=kept)
     serve(served, settings, lambda url: print(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _check(classifier: Classifier, save: Path | None, data: Path | None, group: str | None) -> None:
+    """Options that would do nothing.
+
+    Raises:
+        InputError: one was given.
+    """
+    from ..errors import InputError
+
+    if save is not None and classifier.words is None:
+        raise InputError(
+            "--save was given, and this classifier has no descriptions to edit. Give some with --descriptions FILE."
+        )
+    if group is not None and data is None:
+        raise InputError(f"--group {group} was given without pictures. A table was expected: --data FILE.")

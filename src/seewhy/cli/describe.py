@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,19 +14,7 @@ from .describe_match import EXAMPLES as MATCH_EXAMPLES
 from .describe_match import match
 from .options import Json, Labels, Model, Quiet, Store, open_store
 from .terminal import Terminal
-from .writer_options import (
-    BaseUrl,
-    DryRun,
-    KeyVariable,
-    PerMinute,
-    PriceIn,
-    PriceOut,
-    Structured,
-    WriterName,
-    desk_of,
-    told,
-    writer_of,
-)
+from .writer_options import Asked, asking
 
 EXAMPLES = """
 Examples:\n\n
@@ -43,6 +31,7 @@ Kind = Annotated[str, typer.Option(help="What the classes are, in the plural: bi
 
 
 @app.command("classes", epilog=EXAMPLES)
+@asking(required=True)
 def classes(
     names: Annotated[
         str,
@@ -52,15 +41,9 @@ def classes(
         ),
     ],
     output: Output,
-    writer: WriterName,
-    base_url: BaseUrl = None,
-    key_variable: KeyVariable = "OPENAI_API_KEY",
-    per_minute: PerMinute = 0.0,
+    asked: Asked,
     kind: Kind = "",
     n: Annotated[int, typer.Option("--n", min=2, help="Descriptors a class, at most.")] = 6,
-    dry_run: DryRun = False,
-    price_in: PriceIn = 0.0,
-    price_out: PriceOut = 0.0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -70,10 +53,10 @@ def classes(
 
     terminal = Terminal(quiet)
     labels = _names(names)
-    desk = desk_of(writer_of(writer, base_url, key_variable, per_minute, structured=False))
-    if dry_run:
-        estimate = desk.estimate(class_prompt(label, kind, n) for label in labels)
-        _say_estimate(vars(estimate), told(estimate, price_in, price_out), as_json)
+    desk = asked.desk(terminal)
+    assert desk is not None
+    if asked.dry_run:
+        asked.say(desk.estimate(class_prompt(label, kind, n) for label in labels), as_json)
         return
     written = list(terminal.track(write_classes(desk, labels, kind, n), "Asking", len(labels)))
     failed = {label: str(texts) for label, texts in written if isinstance(texts, WriterError)}
@@ -83,25 +66,19 @@ def classes(
 
 
 @app.command("pairs", epilog=EXAMPLES)
+@asking(required=True)
 def pairs(
     data: Annotated[
         Path, typer.Argument(help="Pictures on which the model is watched: a folder or a table.", show_default=False)
     ],
     output: Output,
-    writer: WriterName,
+    asked: Asked,
     model: Model = None,
     labels: Labels = None,
-    base_url: BaseUrl = None,
-    key_variable: KeyVariable = "OPENAI_API_KEY",
-    per_minute: PerMinute = 0.0,
-    structured: Structured = True,
     kind: Kind = "",
     n: Annotated[int, typer.Option("--n", min=1, help="Differences a pair, at most.")] = 5,
     most: Annotated[int, typer.Option(min=1, help="Pairs, those confused most often first.")] = 50,
     top: Annotated[int, typer.Option(min=2, help="Classes a picture that count as confusable.")] = 3,
-    dry_run: DryRun = False,
-    price_in: PriceIn = 0.0,
-    price_out: PriceOut = 0.0,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
@@ -109,20 +86,29 @@ def pairs(
     """What parts the classes that a model confuses, pair by pair."""
     from ..descriptions.class_questions import Pair, pair_prompt, write_pairs
     from ..descriptions.confusable import confusable_pairs
+    from ..errors import DataError
     from ..files import write_atomic
     from ..listing import list_pictures
+    from ..types import Failure
     from .options import resolve
 
     terminal = Terminal(quiet)
+    desk = asked.desk(terminal)  # a mistake in its options is found before the pictures are looked at
+    assert desk is not None
     kept = open_store(store)
     classifier = resolve(model, labels, "lite0", "auto", None, kept)
     pictures = list(list_pictures([data]))
-    seen = classifier.predict_all(pictures, store=kept, top=top)
-    chosen = confusable_pairs(terminal.track(seen, "Looking", len(pictures)), most)
-    desk = desk_of(writer_of(writer, base_url, key_variable, per_minute, structured))
-    if dry_run:
-        estimate = desk.estimate(pair_prompt(a, b, kind, n) for a, b in chosen)
-        _say_estimate(vars(estimate), told(estimate, price_in, price_out), as_json)
+    seen = []
+    for one in terminal.track(classifier.predict_all(pictures, store=kept, top=top), "Looking", len(pictures)):
+        if isinstance(one, Failure):
+            terminal.failed(one)
+        else:
+            seen.append(one)
+    if not seen:
+        raise DataError(f"None of the {len(pictures)} pictures in {data} can be read. Some were expected. Give others.")
+    chosen = confusable_pairs(seen, most)
+    if asked.dry_run:
+        asked.say(desk.estimate(pair_prompt(a, b, kind, n) for a, b in chosen), as_json)
         return
     written = list(terminal.track(write_pairs(desk, chosen, kind, n), "Asking", len(chosen)))
     found = [pair.to_json() for _, pair in written if isinstance(pair, Pair)]
@@ -151,10 +137,6 @@ def _names(given: str) -> list[str]:
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{given} cannot be read: {error}. Write one class a line, in UTF-8.") from error
     return list(check_names(given.split(",")))
-
-
-def _say_estimate(figures: dict[str, Any], line: str, as_json: bool) -> None:
-    print(json.dumps(figures) if as_json else line)
 
 
 def _report(output: Path, n: int, failed: dict[str, str], as_json: bool) -> None:

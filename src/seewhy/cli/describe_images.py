@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from .options import EngineName, Json, Labels, Model, Pictures, Quiet, open_store, picture_names, resolve
-from .writer_options import BaseUrl, DryRun, KeyVariable, PerMinute, PriceIn, PriceOut, desk_of, told, writer_of
-
-if TYPE_CHECKING:
-    from ..descriptions.llm import Desk
+from .writer_options import Asked, asking
 
 EXAMPLES = """
 Examples:\n\n
@@ -22,11 +19,13 @@ Examples:\n\n
 """
 
 
+@asking(required=False, help="Who drafts (it must see) and rewrites; left out, rules do.")
 def images(
     pictures: Pictures,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The .jsonl; lines are added to it.", show_default=False)
     ],
+    asked: Asked,
     model: Model = None,
     labels: Labels = None,
     engine: EngineName = "auto",
@@ -36,36 +35,24 @@ def images(
     ] = None,
     check: Annotated[bool, typer.Option(help="Remove what nothing on the picture bears out.")] = True,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Probability a place needs to be an object.")] = 0.5,
-    writer: Annotated[
-        str | None,
-        typer.Option(
-            "--writer", "-w", help="Who drafts (it must see) and rewrites; left out, rules do.", show_default=False
-        ),
-    ] = None,
-    base_url: BaseUrl = None,
-    key_variable: KeyVariable = "OPENAI_API_KEY",
-    per_minute: PerMinute = 0.0,
-    dry_run: DryRun = False,
-    price_in: PriceIn = 0.0,
-    price_out: PriceOut = 0.0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped."""
-    from ..descriptions.textualize_run import Drafter, offline, read_drafts, textualize_all
+    from ..descriptions.textualize_run import Drafter, estimate, offline, read_drafts, textualize_all
     from ..types import Failure
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
     texts = None if drafts is None else read_drafts(drafts)
-    desk = None if writer is None else desk_of(writer_of(writer, base_url, key_variable, per_minute, structured=False))
-    if dry_run:
-        _say_cost(picture_names(pictures), desk, texts, price_in, price_out, as_json)
+    desk = asked.desk(terminal)
+    if asked.dry_run:
+        asked.say(None if desk is None else estimate(picture_names(pictures), desk, texts), as_json)
         return
     classifier = resolve(model, labels, "lite0", engine, None, open_store(None))
     textualizer = offline(classifier, desk=desk, check=check, threshold=threshold)
     by = [classifier.recipe, classifier.encoder.fingerprint[:12], *classifier.classes, check, threshold, texts]
-    made_by = _seal([*by, None if desk is None else desk.writer.model])
+    made_by = _seal([*by, None if desk is None else [desk.writer.model, desk.max_tokens]])
     done = 0
     drafter = Drafter(classifier, desk, texts)
     stream = textualize_all(picture_names(pictures), textualizer, drafter, output, made_by)
@@ -88,15 +75,3 @@ def _seal(parts: list[Any]) -> str:
     import hashlib
 
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _say_cost(
-    names: Any, desk: Desk | None, texts: dict[str, str] | None, price_in: float, price_out: float, as_json: bool
-) -> None:
-    from ..descriptions.textualize_run import estimate
-
-    if desk is None:
-        print(json.dumps({"n_prompts": 0}) if as_json else "nobody is asked: no --writer was named")
-        return
-    found = estimate(names, desk, texts)
-    print(json.dumps(vars(found)) if as_json else told(found, price_in, price_out))

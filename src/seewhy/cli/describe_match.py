@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .options import EncoderName, EngineName, Json, Quiet, Store, open_store
-from .writer_options import BaseUrl, DryRun, KeyVariable, PerMinute, PriceIn, PriceOut, desk_of, told, writer_of
+from .writer_options import Asked, asking
 
 EXAMPLES = """
 Examples:\n\n
@@ -19,25 +19,17 @@ Examples:\n\n
 """
 
 
+@asking(required=False, help="Who shortens the texts; left out, they stay as they are.")
 def match(
     data: Annotated[Path, typer.Argument(help="Pictures in classes: a folder or a table.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .jsonl to write.", show_default=False)],
     descriptions: Annotated[
         Path, typer.Option(help='Texts of each class: a JSON, {"class": ["text", …]}.', show_default=False)
     ],
+    asked: Asked,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     top: Annotated[int, typer.Option(min=1, help="Texts a picture, at most.")] = 5,
-    writer: Annotated[
-        str | None,
-        typer.Option("--writer", "-w", help="Who shortens the texts; left out, they stay as they are."),
-    ] = None,
-    base_url: BaseUrl = None,
-    key_variable: KeyVariable = "OPENAI_API_KEY",
-    per_minute: PerMinute = 0.0,
-    dry_run: DryRun = False,
-    price_in: PriceIn = 0.0,
-    price_out: PriceOut = 0.0,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
@@ -52,14 +44,10 @@ def match(
 
     terminal = Terminal(quiet)
     samples, texts = load_samples(data), Descriptions.read(descriptions)
-    desk = None if writer is None else desk_of(writer_of(writer, base_url, key_variable, per_minute, structured=False))
-    if dry_run:
-        prompts = [short_prompt(t) for c in texts.limited_to(samples.classes).texts.values() for t in c]
-        if desk is None:
-            print("nobody is asked: no --writer was named")
-        else:
-            estimate = desk.estimate(prompts)
-            print(json.dumps(vars(estimate)) if as_json else told(estimate, price_in, price_out))
+    desk = asked.desk(terminal)
+    if asked.dry_run:
+        prompts = (short_prompt(t) for c in texts.limited_to(samples.classes).texts.values() for t in c)
+        asked.say(None if desk is None else desk.estimate(prompts), as_json)
         return
     for note in samples.notes:
         terminal.note(note)

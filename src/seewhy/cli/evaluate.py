@@ -90,6 +90,7 @@ def evaluate(
 
 def _print(report: Report, path: Path) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     d = report.data
@@ -98,11 +99,14 @@ def _print(report: Report, path: Path) -> None:
     table.add_row("accuracy", f"{d['accuracy']:.1%} of {d['n']} pictures (95 % interval {low:.1%} to {high:.1%})")
     table.add_row("calibration error", f"{d['calibration_error']:.3f} (0 is perfect)")
     if where := d["faithfulness"]:
-        table.add_row(
-            "where it looked",
-            f"deletion {where['deletion']:.2f}, at shuffled places {where['deletion_random']:.2f} (low is good); "
-            f"insertion {where['insertion']:.2f}, {where['insertion_random']:.2f} (high is good); n = {where['n']}",
-        )
+        zero = f"; nothing speaks for the class on {where['n_zero']} of {where['n']}" if where["n_zero"] else ""
+        figures = "no map has a place to hide first"
+        if where["deletion"] is not None:
+            figures = (
+                f"deletion {where['deletion']:.2f}, at shuffled places {where['deletion_random']:.2f} (low is good); "
+                f"insertion {where['insertion']:.2f}, {where['insertion_random']:.2f} (high is good); n = {where['n']}"
+            )
+        table.add_row("where it looked", figures + zero)
         further = [k for k in where if f"{k}_random" in where and k not in ("deletion", "insertion")]
         for name in further:
             figures = f"{where[name]:.3g}, at shuffled places {where[f'{name}_random']:.3g}"
@@ -116,7 +120,8 @@ def _print(report: Report, path: Path) -> None:
             f"meaningless words {words['random_words']:.1%}",
         )
     for confusion in d["confusions"][:3]:
-        table.add_row("confusion", f"{confusion['true']} taken for {confusion['predicted']}, {confusion['n']} times")
+        said = f"{confusion['true']} taken for {confusion['predicted']}, {confusion['n']} times"
+        table.add_row("confusion", escape(said))
     console = Console(soft_wrap=True)
     console.print(table)
-    console.print(f"report: {path}", highlight=False)
+    console.print(f"report: {path}", highlight=False, markup=False)

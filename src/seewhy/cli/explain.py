@@ -27,7 +27,11 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
+    from ..evidence.batch import Done
     from ..explanation import Explanation, Neuron
+    from ..store import FeatureStore
+    from .terminal import Terminal
 
 EXAMPLES = """
 Examples:\n
@@ -37,6 +41,7 @@ Examples:\n
   seewhy explain photo.jpg --target wren --contrast "house sparrow" -o wren.html\n
   seewhy explain photo.jpg --target-text "a red beak" --contrast-text "a yellow beak"\n
   seewhy explain photo.jpg --labels "wren, robin" --follow-up pairs.json\n
+  seewhy explain photo.jpg --labels birds.json --held-out photos/\n
   seewhy explain photo.jpg --where layer_cam --layer blocks.4\n
   seewhy explain photo.jpg --where rise --set n_masks=1000 --set masks=stratified
 """
@@ -83,7 +88,10 @@ def explain(
     contrast_text: Annotated[str | None, typer.Option(help="Rather than to this sentence.", show_default=False)] = None,
     like: Annotated[
         str | None,
-        typer.Option(help="epic or nearest; left out, epic where the model has prototypes.", show_default=False),
+        typer.Option(
+            help="epic, nearest, protopnet or voters; left out, epic where the model has its prototypes, else its own.",
+            show_default=False,
+        ),
     ] = None,
     prototypes: Annotated[
         str | None,
@@ -95,6 +103,14 @@ def explain(
     strengths: Annotated[
         str, typer.Option(help="Of those changes: calibrated, to an equal change of the picture, or paper.")
     ] = "calibrated",
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labelled pictures to measure the words on: how well each separates two classes, and how often they "
+            "are right without names. A fitted model has its own.",
+            show_default=False,
+        ),
+    ] = None,
     measure: Annotated[bool, typer.Option(help="Measure deletion and insertion (about one second a picture).")] = True,
     png: Annotated[bool, typer.Option("--png", help="Also a still picture of each card.")] = False,
     seed: Annotated[int, typer.Option(help="Of the shuffled maps.")] = 0,
@@ -104,7 +120,7 @@ def explain(
 ) -> None:
     """Explain pictures: print the answer, write a card each and an index. Stopped, it goes on where it was."""
     from ..attributions.explainers import trained
-    from ..evidence.batch import Batch
+    from ..evidence.batch import Batch, check_output
     from ..evidence.explain import ExplainOptions, reads_layer
     from ..prototypes.perturbations import find_changes
     from ..types import Failure
@@ -112,8 +128,11 @@ def explain(
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
+    check_output(output)
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
+    if held_out is not None:
+        classifier = _measured(classifier, held_out, kept, terminal)
     options = ExplainOptions(
         where=where if explainer is None else trained(where or classifier.where, explainer),
         target=target,
@@ -144,14 +163,27 @@ def explain(
         done += 1
         if as_json:
             print(json.dumps(result.record, ensure_ascii=False), flush=True)
-        elif result.explanation is not None:
-            print("\n".join(_lines(result.explanation)))
-            print(f"  card: {result.record['card']}\n", flush=True)
         else:
-            print(f"{result.record['image']}: {result.record['label']}\n  card: {result.record['card']} (kept)\n")
+            _tell(result)
     if batch.index is not None and done and not as_json:
         print(f"index: {batch.index}")
     raise typer.Exit(terminal.exit_code(done))
+
+
+def _measured(classifier: Classifier, held_out: Path, store: FeatureStore | None, terminal: Terminal) -> Classifier:
+    """The classifier with its words measured on labelled pictures."""
+    from ..classifiers.labelled import measured_on
+    from ..data import load_samples
+
+    return measured_on(classifier, load_samples(held_out), store, terminal)
+
+
+def _tell(done: Done) -> None:
+    image, label, card = (done.record[key] for key in ("image", "label", "card"))
+    if done.explanation is None:
+        print(f"{image}: {label}\n  card: {card} (kept)\n", flush=True)
+    else:
+        print("\n".join(_lines(done.explanation)) + f"\n  card: {card}\n", flush=True)
 
 
 def _lines(e: Explanation) -> Iterator[str]:

@@ -80,6 +80,7 @@ def fit(
     quiet: Quiet = False,
 ) -> None:
     """Make a classifier of your pictures. Run again, it goes on where it was stopped."""
+    from ..classifiers.saving import check_place
     from ..data import load_samples
     from ..descriptions.captions import read_captions
     from ..encoders.find import encoder as find
@@ -87,6 +88,7 @@ def fit(
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
+    check_place(output)
     named: dict[str, Any] = {"solver": solver, "n_crops": n_crops, "held_out": held_out, "seed": seed}
     named |= {"class_weight": "balanced" if balanced else None}
     recipe = _recipe(method, {name: v for name, v in named.items() if v is not None}, settings(setting))

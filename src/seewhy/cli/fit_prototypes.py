@@ -1,4 +1,4 @@
-"""``seewhy fit-prototypes``: finds the pictures that stand for a classifier's channels."""
+"""``seewhy fit-prototypes``: finds the pictures that stand for a classifier's channels, and what those rest on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from .options import EncoderName, EngineName, Json, Labels, Model, Quiet, Store,
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
+    from ..prototypes.epic_bank import EPICBank
+    from ..prototypes.epic_training import FitEPIC
+    from ..prototypes.perturbations import Changes
+    from ..store import FeatureStore
+    from .terminal import Terminal
 
 EXAMPLES = """
 Examples:\n
@@ -20,6 +25,8 @@ Examples:\n
   seewhy explain new.jpg -m birds --like nearest\n
   seewhy fit-prototypes photos/ -o prototypes\n
   seewhy explain new.jpg --prototypes prototypes\n
+  seewhy fit-prototypes photos/ -m birds --because\n
+  seewhy fit-prototypes photos/ -m birds --method nearest --because\n
   seewhy fit-prototypes photos/ -m birds --optimiser adam --form invertible --max-seconds 600
 """
 
@@ -37,7 +44,13 @@ def fit_prototypes(
     labels: Labels = None,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
-    method: Annotated[Literal["epic"], typer.Option(help="How prototypes are found.")] = "epic",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="epic finds prototypes; nearest, protopnet and voters have those that came with the classifier, so "
+            "that only --because is left to do."
+        ),
+    ] = "epic",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A folder; left out, MODEL/prototypes.", show_default=False),
@@ -65,18 +78,30 @@ def fit_prototypes(
         float | None, typer.Option(min=1, help="Stop adam after this long.", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the parts and of adam's order.")] = 0,
+    because: Annotated[
+        bool,
+        typer.Option("--because", help="Also what every prototype rests on over the pictures: hue, texture, shape, …"),
+    ] = False,
+    strengths: Annotated[
+        str, typer.Option(help="Of those changes: calibrated, to an equal change of the picture, or paper.")
+    ] = "calibrated",
+    because_on: Annotated[
+        int, typer.Option(min=1, help="Pictures that is measured on, spread over DATA (about 0.4 s each).")
+    ] = 500,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
 ) -> None:
     """Find prototypes for a classifier, whose decisions stay as they are. Stopped, it goes on where it was."""
-    from ..errors import InputError
-    from ..prototypes.epic_bank import FOLDER
+    from ..prototypes import prototypes
     from ..prototypes.epic_training import FitEPIC
+    from ..prototypes.perturbations import find_changes
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
     kept = open_store(store)
+    prototypes[method]
+    changes = find_changes(strengths)
     fit = FitEPIC(
         optimiser=optimiser,
         form=form,
@@ -89,19 +114,121 @@ def fit_prototypes(
         seed=seed,
     )
     classifier = resolve(model, labels, encoder, engine, None, kept)
+    folder = _folder(classifier, method, because, output)
+    pictures = _pictures(data, classifier)
+    said: dict[str, Any] = {}
+    lines: list[str] = []
+    if method == "epic":
+        said, lines = _fitted(fit, classifier, pictures, folder, kept, terminal)
+    if because:
+        place = folder if method == "epic" else None
+        said["because"] = _influences(classifier, method, place, folder, pictures, because_on, changes, terminal)
+    if as_json:
+        print(json.dumps(said, ensure_ascii=False))
+    else:
+        print("".join(f"{line}\n" for line in lines), end="", flush=True)
+        if because:
+            _print_influences(said["because"])
+    raise typer.Exit(terminal.exit_code(len(pictures) - len(terminal.failures)))
+
+
+def _folder(classifier: Classifier, method: str, because: bool, output: Path | None) -> Path:
+    """Where everything is kept."""
+    from ..errors import InputError
+    from ..prototypes.epic_bank import FOLDER
+    from ..prototypes.find import find_prototypes
+
+    if method != "epic":
+        if not because:
+            raise InputError(f"{method} has its prototypes already, and nothing was left to do. Add --because.")
+        if output is not None:
+            raise InputError(f"What {method} rests on is kept with the classifier, and {output} was given. Drop -o.")
+        if find_prototypes(classifier, method) is None:
+            raise InputError(f"This classifier was made without pictures of yours, so {method} has nothing to show.")
     folder = output or (None if classifier.folder is None else classifier.folder / FOLDER)
     if folder is None:
         raise InputError("No place was given for the prototypes of a classifier that has no folder. Name one with -o.")
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / f".{method}.checkpoint"
-    bank = fit.fit(classifier, _pictures(data, classifier), store=kept, checkpoint=checkpoint, listener=terminal)
-    path = bank.save(folder)
-    checkpoint.unlink(missing_ok=True)
-    if as_json:
-        print(json.dumps({"prototypes": str(path), **bank.measures}, ensure_ascii=False))
-    else:
-        print("\n".join(_lines(path, bank.measures)))
-    raise typer.Exit(terminal.exit_code(bank.measures["n_pictures"]))
+    return folder
+
+
+def _fitted(
+    fit: FitEPIC,
+    classifier: Classifier,
+    pictures: list[tuple[str, int | None]],
+    folder: Path,
+    store: FeatureStore | None,
+    terminal: Terminal,
+) -> tuple[dict[str, Any], list[str]]:
+    """EPIC's prototypes for JSON and for people; those that are there, of the same making, are not made again."""
+    from ..prototypes.epic_bank import FILE
+    from ..types import Failure
+
+    path, bank = folder / FILE, _there(folder, fit.seal(classifier, pictures))
+    known = bank is not None
+    if bank is None:
+        checkpoint = folder / ".epic.checkpoint"
+        bank = fit.fit(classifier, pictures, store=store, checkpoint=checkpoint, listener=terminal)
+        bank.save(folder)
+        checkpoint.unlink(missing_ok=True)
+    lines = _lines(path, bank.measures)
+    if known:
+        for failure in bank.measures["failures"]:
+            terminal.failed(Failure(**failure))
+        lines.insert(0, "These prototypes were there already, of the same pictures and settings:")
+    return {"prototypes": str(path), "kept": known, **bank.measures}, lines
+
+
+def _there(folder: Path, seal: str) -> EPICBank | None:
+    """What an earlier call left, if it would be made again as it is."""
+    from ..errors import ModelError
+    from ..prototypes.epic_bank import FILE, load_bank
+
+    try:
+        bank = load_bank(folder / FILE)
+    except ModelError:
+        return None  # there is none, or it is damaged
+    return bank if bank.made_from == seal else None
+
+
+def _influences(
+    classifier: Classifier,
+    method: str,
+    place: Path | None,
+    folder: Path,
+    pictures: list[tuple[str, int | None]],
+    n: int,
+    changes: Changes,
+    terminal: Terminal,
+) -> dict[str, Any]:
+    """What the prototypes rest on, for JSON."""
+    from ..prototypes.bank_influences import file_of, measure_bank
+    from ..prototypes.find import find_prototypes
+
+    found = find_prototypes(classifier, method, place)
+    assert found is not None
+    step = max(1.0, len(pictures) / n)
+    names = [pictures[int(i * step)][0] for i in range(min(n, len(pictures)))]
+    influences, known = measure_bank(classifier, *found, names, folder, changes, listener=terminal)
+    return {"file": str(folder / file_of(method)), "kept": known, **influences.summary()}
+
+
+def _print_influences(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"What {found['n_prototypes']} prototypes rest on, over {found['n_pictures']} pictures"
+    table = Table(title=title, title_justify="left")
+    for head in ("changed", "by", "similarity lost", "matters most to", "most of all to"):
+        table.add_column(head, justify="right" if head in ("by", "similarity lost", "matters most to") else "left")
+    for row in found["properties"]:
+        strongest = ", ".join(f"{one['prototype']} ({one['lost']:+.0%})" for one in row["strongest"])
+        change = f"{row['change']:.1f}"
+        table.add_row(row["name"], change, f"{row['mean']:+.1%}", f"{row['first']:.0%}", strongest)
+    console = Console(soft_wrap=True)
+    console.print(table)
+    if found["strengths"] == "paper":
+        console.print("The paper's strengths change a picture by different amounts: rows cannot be compared.")
+    console.print(f"{'kept' if found['kept'] else 'written'}: {found['file']}", highlight=False)
 
 
 def _pictures(data: Path, classifier: Classifier) -> list[tuple[str, int | None]]:
@@ -116,6 +243,7 @@ def _pictures(data: Path, classifier: Classifier) -> list[tuple[str, int | None]
 
 
 def _lines(path: Path, found: dict[str, Any]) -> list[str]:
+    """The bank's figures for people."""
     held, likeness, share = found["held_out"], found["likeness"], found["top_4_share"]
     low, high = held["gain_interval"]
     lines = [

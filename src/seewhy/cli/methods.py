@@ -54,22 +54,24 @@ def listing() -> list[dict[str, Any]]:
 
 
 def with_settings(name: str) -> list[dict[str, Any]]:
-    """The methods of that name, each with its fields: name, what it takes, default.
+    """The methods of that name, those that ``--set`` can set with their fields: name, what it takes, default.
 
     Raises:
         UnknownNameError: no family has it.
     """
     from ..attributions import attributions
     from ..attributions.settings import settings_of
+    from ..classifiers import classifiers
     from ..errors import UnknownNameError
 
     rows = listing()
     found = [row for row in rows if row["name"] == name]
     if not found:
         raise UnknownNameError("method", name, {row["name"] for row in rows})
+    settable: dict[str, Any] = {"where": attributions, "classifier": classifiers}
     for row in found:
-        fields = settings_of(attributions[name]) if row["family"] == "where" else ()
-        row["settings"] = [asdict(field) for field in fields]
+        registry = settable.get(row["family"])
+        row["settings"] = [] if registry is None else [asdict(field) for field in settings_of(registry[name])]
     return found
 
 

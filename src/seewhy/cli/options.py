@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
+    from ..data import Samples
     from ..descriptions.base import Descriptions
     from ..store import FeatureStore
 
@@ -43,6 +44,9 @@ FollowUpFile = Annotated[
         show_default=False,
     ),
 ]
+DEFAULT_ENCODER = "lite0"
+"""Of every verb; one that is the same cannot be told from none."""
+
 EncoderName = Annotated[
     str,
     typer.Option(
@@ -86,25 +90,37 @@ def open_store(name: str | None) -> FeatureStore | None:
 
 
 def picture_names(pictures: list[str]) -> Iterator[str]:
-    """Files, and the pictures in folders; ``-`` stands for the names on standard input."""
+    """Files, and the pictures in folders; ``-`` stands for the names on standard input.
+
+    Raises:
+        DataError: a folder cannot be listed, or no picture was named at all.
+    """
+    from ..errors import DataError
     from ..listing import list_pictures
 
+    alone = len(pictures) == 1
     for one in pictures:
         if one == "-":
             lines = (line.rstrip("\r\n") for line in sys.stdin)
-            yield from list_pictures(line for line in lines if line)
+            names = list_pictures(line for line in lines if line)
+            first = next(names, None)
+            if first is not None:
+                yield first
+                yield from names
+            elif alone:
+                raise DataError("Standard input is empty. File names were expected, one a line. Check what gives them.")
         else:
-            yield from _listed(one, alone=len(pictures) == 1)
+            yield from _listed(one, alone)
 
 
 def _listed(one: str, alone: bool) -> Iterator[str]:
     """The pictures in a folder; one without any is handed on among others, so that it is named and the rest goes on."""
-    from ..errors import DataError
+    from ..errors import EmptyFolderError
     from ..listing import list_pictures
 
     try:
         yield from list_pictures([one])
-    except DataError:
+    except EmptyFolderError:
         if alone:
             raise
         yield one
@@ -114,6 +130,25 @@ def read_descriptions(path: Path | None) -> Descriptions | None:
     from ..descriptions.base import Descriptions
 
     return None if path is None else Descriptions.read(path)
+
+
+def grouped_samples(data: Path, image: str, label: str, group: str | None) -> Samples:
+    """Labelled pictures; the text of each is its value in the column of groups, if one is named.
+
+    Raises:
+        DataError: there is no such column, or nothing usable.
+    """
+    from dataclasses import replace
+
+    from ..data import load_samples
+    from ..errors import DataError
+
+    samples = load_samples(data, image=image, label=label, text=group or "text")
+    if group is None:  # a table's texts are no groups
+        return replace(samples, items=tuple(replace(s, text=None) for s in samples.items))
+    if not any(s.text for s in samples.items):
+        raise DataError(f"{data} has no column {group!r}. A table with that column was expected. Name one it has.")
+    return samples
 
 
 def resolve(
@@ -128,7 +163,8 @@ def resolve(
     """The classifier the options name.
 
     Raises:
-        InputError: ``--model`` and ``--labels`` exclude each other, as do ``--follow-up`` and ``--descriptions``.
+        InputError: ``--model`` excludes ``--labels`` and ``--encoder``, and ``--follow-up`` excludes
+            ``--descriptions``.
     """
     from ..errors import InputError
 
@@ -146,6 +182,8 @@ def resolve(
     if model is not None:
         if labels is not None:
             raise InputError("--model and --labels were both given. A saved classifier has its own classes: drop one.")
+        if encoder != DEFAULT_ENCODER:
+            raise InputError("--model and --encoder were both given. A saved classifier has its own encoder: drop one.")
         from ..classifiers.saving import load
 
         found = load(model, engine=engine)

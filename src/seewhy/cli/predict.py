@@ -61,10 +61,13 @@ def predict(
 ) -> None:
     """Decide on pictures. One line a picture, in order; a broken one never stops the others."""
     from ..classifiers.views import predict_views
+    from ..files import check_target
     from ..types import Failure
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
+    if output is not None:
+        check_target(output)
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, None, kept, follow_up)
     stream = classifier.predict_all(

@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import DescriptionFile, EncoderName, EngineName, Json, Labels, Model, Quiet, Store, open_store, resolve
+from .options import (
+    DescriptionFile,
+    EncoderName,
+    EngineName,
+    Json,
+    Labels,
+    Model,
+    Quiet,
+    Store,
+    grouped_samples,
+    open_store,
+    resolve,
+)
 from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..data import Samples
     from ..descriptions.base import Descriptions
 
 SEMANTICS_EXAMPLES = """
@@ -139,20 +150,14 @@ def edit_words(
     quiet: Quiet = False,
 ) -> None:
     """Take words out or say them otherwise: what changes, for whom, on which pictures?"""
-    from ..data import load_samples
     from ..descriptions.edits import Edit
-    from ..errors import DataError
     from ..studies.edit_words import EditWordsStudy
 
     terminal = Terminal(quiet)
     kept = open_store(store)
     study = EditWordsStudy(Edit(tuple(remove or ()), tuple(map(_old_new, replace or ())), of_class))
     classifier = resolve(model, labels, encoder, engine, descriptions, kept)
-    samples = load_samples(data, image=image_column, label=label_column, text=group or "text")
-    if group is not None and not any(s.text for s in samples.items):
-        raise DataError(f"{data} has no column {group!r}. A table with that column was expected. Name one it has.")
-    if group is None:
-        samples = _without_groups(samples)
+    samples = grouped_samples(data, image_column, label_column, group)
     found = study.run(classifier, samples, store=kept, listener=terminal)
     _make(output)
     found.save(output / "edit-words.json")
@@ -182,10 +187,3 @@ def _old_new(text: str) -> tuple[str, str]:
     if not sign:
         raise InputError(f"{text!r} was given. Two phrases with = between were expected, like --replace red=orange.")
     return old.strip(), new.strip()
-
-
-def _without_groups(samples: Samples) -> Samples:
-    """A table's texts are no groups."""
-    from dataclasses import replace
-
-    return replace(samples, items=tuple(replace(s, text=None) for s in samples.items))

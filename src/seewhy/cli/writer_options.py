@@ -1,66 +1,137 @@
-"""Options of every verb that asks a language model, and what stands behind them."""
+"""Options of every verb that asks a language model: declared once, given to a verb as one thing."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
-    from ..descriptions.llm import Desk, Estimate, Writer
+    from ..descriptions.llm import Desk, Estimate
+    from ..listener import Listener
 
-WriterName = Annotated[
-    str,
-    typer.Option(
-        "--writer",
-        "-w",
-        help="A model's name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small local one.",
-        show_default=False,
-    ),
-]
-BaseUrl = Annotated[
-    str | None,
-    typer.Option(help="An OpenAI-compatible service: vLLM, Ollama, llama.cpp, Azure, …", show_default=False),
-]
-KeyVariable = Annotated[str, typer.Option(help="Environment variable with the service's key.")]
-PerMinute = Annotated[float, typer.Option(min=0, help="Requests a minute at most; 0 does not hold back.")]
-Structured = Annotated[
-    bool, typer.Option(help="Whether the service keeps to a JSON schema; otherwise it is asked in words.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Ask nobody; say what would be asked and what it may cost.")]
-PriceIn = Annotated[float, typer.Option(min=0, help="Price of a million tokens read, for --dry-run.")]
-PriceOut = Annotated[float, typer.Option(min=0, help="Price of a million tokens written, for --dry-run.")]
+WHO = "A model's name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small local one."
 
 
-def writer_of(
-    name: str, base_url: str | None, key_variable: str, per_minute: float, structured: bool, sees: bool = True
-) -> Writer:
-    """The one writer the options name; there is never another in its place."""
-    from pathlib import Path
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a user said about who is asked, and how."""
 
-    from ..descriptions.local import SMOLLM2, LocalWriter
-    from ..descriptions.service import ServiceWriter
+    writer: Annotated[str | None, typer.Option("--writer", "-w", help=WHO, show_default=False)]
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="An OpenAI-compatible service: vLLM, Ollama, llama.cpp, Azure, …", show_default=False),
+    ] = None
+    key_variable: Annotated[str, typer.Option(help="Environment variable with the service's key.")] = "OPENAI_API_KEY"
+    leave_out: Annotated[
+        str,
+        typer.Option(
+            help="Parameters that the service refuses, separated by commas: max_tokens, temperature, seed, or "
+            "response_format, which then goes into the question in words.",
+            show_default=False,
+        ),
+    ] = ""
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of every answer; left out, as many as it needs.", show_default=False)
+    ] = None
+    per_minute: Annotated[float, typer.Option(min=0, help="Requests a minute at most; 0 does not hold back.")] = 0.0
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one answer may take.")] = 120.0
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask nobody; say what would be asked and what it may cost.")
+    ] = False
+    price_in: Annotated[float, typer.Option(min=0, help="Price of a million tokens read, for --dry-run.")] = 0.0
+    price_out: Annotated[float, typer.Option(min=0, help="Price of a million tokens written, for --dry-run.")] = 0.0
 
-    if base_url is None and (name == SMOLLM2 or name.endswith(".gguf") or Path(name).is_dir()):
-        return LocalWriter(name)
-    return ServiceWriter(name, base_url, key_variable, sees_pictures=sees, structured=structured, per_minute=per_minute)
+    def desk(self, listener: Listener) -> Desk | None:
+        """The one writer's desk, with answers kept in the cache folder; ``None`` where none was named.
+
+        There is never another writer in its place.
+        """
+        from ..descriptions.llm import Desk
+        from ..descriptions.local import SMOLLM2, LocalWriter
+        from ..descriptions.service import ServiceWriter
+        from ..descriptions.written import Written
+
+        name = self.writer
+        if name is None:
+            return None
+        if self.base_url is None and (name == SMOLLM2 or name.endswith(".gguf") or Path(name).is_dir()):
+            return Desk(LocalWriter(name), Written(), max_tokens=self.max_tokens, listener=listener)
+        service = ServiceWriter(
+            name,
+            self.base_url,
+            self.key_variable,
+            left_out=tuple(p.strip() for p in self.leave_out.split(",") if p.strip()),
+            per_minute=self.per_minute,
+            timeout_s=self.timeout,
+        )
+        return Desk(service, Written(), max_tokens=self.max_tokens, listener=listener)
+
+    def say(self, estimate: Estimate | None, as_json: bool) -> None:
+        """Print what a run would ask, for ``--dry-run``; ``None`` where nobody would be asked."""
+        if estimate is None:
+            print(json.dumps({"n_prompts": 0}) if as_json else "nobody is asked: no --writer was named")
+        elif as_json:
+            print(json.dumps({**vars(estimate), "cost": round(estimate.cost(self.price_in, self.price_out), 6)}))
+        else:
+            print(self._line(estimate))
+
+    def _line(self, estimate: Estimate) -> str:
+        left = estimate.n_prompts - estimate.n_known
+        line = (
+            f"{left} questions to ask, {estimate.n_known} answered before; about {estimate.tokens_in:,} tokens read "
+            f"and at most {estimate.tokens_out:,} written"
+        )
+        if self.price_in or self.price_out:
+            line += f"; at most {estimate.cost(self.price_in, self.price_out):.2f} at these prices"
+        return line
 
 
-def desk_of(writer: Writer) -> Desk:
-    """The writer's desk, with the answers kept in the cache folder."""
-    from ..descriptions.llm import Desk
-    from ..descriptions.written import Written
+def asking(required: bool, help: str = WHO) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb the options of :class:`Asked`; it gets them as its parameter ``asked``.
 
-    return Desk(writer, Written())
+    Args:
+        required: whether ``--writer`` must be given.
+        help: of ``--writer``.
+    """
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(verb, include_extras=True)
+        parameters = [
+            p.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, p in inspect.signature(verb).parameters.items()
+            if name != "asked"
+        ]
+        parameters += _parameters(required, help)
+
+        @functools.wraps(verb)
+        def with_options(**given: Any) -> None:
+            verb(asked=Asked(**{f.name: given.pop(f.name) for f in fields(Asked)}), **given)
+
+        # The command line is made from these two.
+        with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {p.name: p.annotation for p in parameters}
+        return with_options
+
+    return decorate
 
 
-def told(estimate: Estimate, price_in: float, price_out: float) -> str:
-    """What a run would ask, as a person would say it."""
-    left = estimate.n_prompts - estimate.n_known
-    line = (
-        f"{left} questions to ask, {estimate.n_known} answered before; about {estimate.tokens_in:,} tokens read and "
-        f"at most {estimate.tokens_out:,} written"
-    )
-    if price_in or price_out:
-        line += f"; at most {estimate.cost(price_in, price_out):.2f} at these prices"
-    return line
+def _parameters(required: bool, help: str) -> list[inspect.Parameter]:
+    hints = get_type_hints(Asked, include_extras=True)
+    hints["writer"] = Annotated[
+        str if required else str | None,
+        typer.Option("--writer", "-w", help=help, show_default=False),
+    ]
+    found = []
+    for f in fields(Asked):
+        default = f.default if f.name != "writer" else inspect.Parameter.empty if required else None
+        found.append(
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[f.name])
+        )
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -37,7 +37,7 @@ class Descriptions:
         """
         try:
             pairs = json.loads(Path(path).read_text("utf-8-sig"), object_pairs_hook=list)
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise DataError(f'{path} cannot be read: {error}. Write {{"class": ["text", …], …}}.') from error
         return cls.of(pairs, str(path))
 
@@ -107,12 +107,14 @@ class WordBank:
         texts: as people wrote them.
         owner: index of each text's class.
         vectors: one unit row a text.
+        nameless: the same for the texts without their class's name, where the words are measured by those.
     """
 
     classes: tuple[str, ...]
     texts: tuple[str, ...]
     owner: Int[Tensor, " n"]
     vectors: Float[Tensor, "n d"]
+    nameless: Float[Tensor, "n d"] | None = None
 
     @classmethod
     def build(
@@ -133,6 +135,11 @@ class WordBank:
     def scores(self, joint: Float[Tensor, "b d"]) -> Float[Tensor, "b n"]:
         """Cosine of each picture with each text."""
         return joint @ self.vectors.T
+
+    @property
+    def measured(self) -> WordBank:
+        """The words as they are measured: without names, where that was asked for."""
+        return self if self.nameless is None else replace(self, vectors=self.nameless, nameless=None)
 
     def class_weight(self) -> Float[Tensor, "k d"]:
         """Rows whose product with a picture is the mean cosine over the class's texts (their equation 1)."""

@@ -68,8 +68,9 @@ def read_captions(path: str | Path) -> tuple[Caption, ...]:
 def _caption(line: str, where: str) -> Caption:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}, is not JSON: {error.msg}. Write one object a line: {FORM}.") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        said = getattr(error, "msg", "it is nested too deeply")
+        raise DataError(f"{where}, is not JSON: {said}. Write one object a line: {FORM}.") from error
     texts = row.get("texts", row.get("text")) if isinstance(row, dict) else None
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):

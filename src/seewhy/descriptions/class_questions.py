@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..errors import InputError
@@ -27,6 +28,7 @@ EXAMPLES = (
         ("two thin wheels with spokes", "metal frame of triangles", "handlebar", "small saddle", "pedals and a chain"),
     ),
 )
+_KEYS = ("attribute", "first", "second")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s*(.+?)\s*[.;,]?\s*$")
 
 
@@ -49,11 +51,16 @@ def class_prompt(label: str, kind: str = "", n: int = 6, seed: int = 0) -> Promp
         f"You list up to {n} short visual features of a thing, one a line, each beginning with '- '. Only what can be "
         "seen in a photograph: colours, shapes, parts, textures, sizes. No names, no uses, no sentences."
     )
-    return Prompt("\n\n".join([*shown, _question(label.replace("_", " "), kind)]), system, max_tokens=120, seed=seed)
+    return Prompt("\n\n".join([*shown, _question(_said(label), kind)]), system, max_tokens=120, seed=seed)
 
 
-def read_bullets(answer: str, n: int = 6) -> tuple[str, ...]:
-    """The lines of a list, each once, without marks.
+def read_bullets(answer: str, n: int = 6, label: str = "") -> tuple[str, ...]:
+    """The lines of a list, each once, without marks; small models repeat the worked examples, which are left out.
+
+    Args:
+        answer: what was written.
+        n: lines taken, at most.
+        label: the class asked about; the example of its own name may be repeated.
 
     Raises:
         ValueError: there are fewer than two.
@@ -63,9 +70,11 @@ def read_bullets(answer: str, n: int = 6) -> tuple[str, ...]:
         ('red beak', 'black  cap')
     """
     found = [m.group(1) for line in answer.splitlines() if (m := _BULLET.match(line))]
-    texts = tuple(dict.fromkeys(t for t in found if 2 <= len(t) <= 160))[:n]
+    shown = {t for name, lines in EXAMPLES for t in lines if name != label.lower()}
+    texts = tuple(dict.fromkeys(t for t in found if 2 <= len(t) <= 160 and t not in shown))[:n]
     if len(texts) < 2:
-        raise ValueError(f"it has {len(texts)} lines that begin with '- ', and at least two were expected")
+        what = "repeats the examples" if shown & set(found) else f"has {len(texts)} lines that begin with '- '"
+        raise ValueError(f"it {what}, and at least two lines of its own, each beginning with '- ', were expected")
     return texts
 
 
@@ -73,7 +82,7 @@ def write_classes(
     desk: Desk, classes: Sequence[str], kind: str = "", n: int = 6
 ) -> Iterator[tuple[str, tuple[str, ...] | WriterError]]:
     """Descriptors of each class, in order; where there are none, the reason."""
-    answers = desk.ask_all((class_prompt(c, kind, n) for c in classes), lambda answer: read_bullets(answer, n))
+    answers = desk.ask_all((class_prompt(c, kind, n), partial(read_bullets, n=n, label=c)) for c in classes)
     yield from zip(classes, answers, strict=True)
 
 
@@ -141,21 +150,42 @@ class Pair:
         return {"classes": list(self.classes), "differences": [vars(d) for d in self.differences]}
 
 
+PAIR_EXAMPLE = ("zebra", "horse")
+PAIR_SHOWN = (
+    ("coat", "black and white stripes", "one plain colour"),
+    ("mane", "short and upright", "long and hanging"),
+)
+"""What parts them: attribute, how it looks on the first, and on the second."""
+
+
 def pair_prompt(first: str, second: str, kind: str = "", n: int = 5, seed: int = 0) -> Prompt:
-    """Captions that differ in one attribute each, as JSON."""
-    of = f", both {kind}" if kind else ""
+    """A worked example and the question: attributes in which two classes differ, as JSON (the example is ours).
+
+    A writer says how each looks; the caption around it is always the same, so that two captions differ in nothing else.
+
+    Args:
+        first: a class.
+        second: another.
+        kind: what both are, for example ``"birds"``.
+        n: differences wanted.
+        seed: of the draw.
+    """
+    of = f" (both {kind})" if kind else ""
+    shown = json.dumps({"differences": [dict(zip(_KEYS, row, strict=True)) for row in PAIR_SHOWN]})
     user = (
-        f"Two kinds of thing{of}: 1. {first}  2. {second}\n"
-        f"Name up to {n} visible attributes in which photographs of the two differ. For each, write two captions of "
-        "the form 'a photo of a NAME, with …', one for the first and one for the second, that differ in that attribute "
-        "alone."
+        f"For two kinds of thing, name up to {n} visible attributes in which photographs of the two differ. For each "
+        "say in a few words how it looks on the first, and how on the second, so that 'a photo of a NAME, with' can "
+        f"stand before them.\n\n1. {PAIR_EXAMPLE[0]} 2. {PAIR_EXAMPLE[1]}\nAnswer: {shown}"
+        f"\n\n1. {_said(first)} 2. {_said(second)}{of}\nAnswer:"
     )
     system = "You know what things look like, say only what can be seen in a photograph, and answer in JSON."
     return Prompt(user, system, max_tokens=600, schema=PAIR_SCHEMA, seed=seed)
 
 
 def read_pair(answer: str, first: str, second: str) -> Pair:
-    """The differences in an answer.
+    """The differences in an answer, as captions.
+
+    Small models repeat the worked example, or say of a class its name: that is left out.
 
     Raises:
         ValueError: it is no JSON of the schema, or says nothing.
@@ -164,15 +194,36 @@ def read_pair(answer: str, first: str, second: str) -> Pair:
     rows = data.get("differences") if isinstance(data, dict) else None
     if not isinstance(rows, list):
         raise ValueError("it has no list called 'differences'")
-    found = []
+    found, names = [], {_plain(first), _plain(second)}
+    echo = set() if names == set(PAIR_EXAMPLE) else {row[1:] for row in PAIR_SHOWN}
     for row in rows:
-        if not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in ("attribute", "first", "second")):
+        if not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in _KEYS):
             raise ValueError("a difference lacks attribute, first or second")
-        if row["first"].strip() and row["second"].strip() and row["first"].strip() != row["second"].strip():
-            found.append(Difference(row["attribute"].strip(), row["first"].strip(), row["second"].strip()))
+        attribute, one, other = (row[k].strip().rstrip(".") for k in _KEYS)
+        if one and other and one != other and (one, other) not in echo and not names & {_plain(one), _plain(other)}:
+            found.append(Difference(attribute, caption(first, one), caption(second, other)))
     if not found:
-        raise ValueError("it names no difference")
-    return Pair((first, second), tuple(found))
+        raise ValueError("it names no difference of these two")
+    return Pair((first, second), tuple(dict.fromkeys(found)))
+
+
+def caption(label: str, looks: str) -> str:
+    """A class and what it looks like, as one sentence.
+
+    >>> caption("house_sparrow", "a grey cap"), caption("wren", "with a buff breast")
+    ('a photo of a house sparrow, with a grey cap', 'a photo of a wren, with a buff breast')
+    """
+    if looks.lower().startswith("a photo of"):
+        return looks
+    return f"a photo of a {_said(label)}, with {looks.removeprefix('with ')}"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\W_]+", " ", text).strip().lower()
+
+
+def _said(label: str) -> str:
+    return label.replace("_", " ")
 
 
 def read_json(answer: str) -> Any:
@@ -194,17 +245,9 @@ def write_pairs(
     desk: Desk, pairs: Iterable[tuple[str, str]], kind: str = "", n: int = 5
 ) -> Iterator[tuple[tuple[str, str], Pair | WriterError]]:
     """What parts each pair, in order; where nothing is had, the reason."""
-    for first, second in pairs:
-        try:
-            yield (
-                (first, second),
-                desk.ask(
-                    pair_prompt(first, second, kind, n),
-                    lambda answer, a=first, b=second: read_pair(answer, a, b),  # type: ignore[misc]
-                ),
-            )
-        except WriterError as error:
-            yield (first, second), error
+    pairs = list(pairs)
+    questions = ((pair_prompt(a, b, kind, n), partial(read_pair, first=a, second=b)) for a, b in pairs)
+    yield from zip(pairs, desk.ask_all(questions), strict=True)
 
 
 def as_descriptions(written: Iterable[tuple[str, tuple[str, ...] | WriterError]]) -> Descriptions:

@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import DataError
 from .base import Descriptions
-
-_BETWEEN = r"[\s_-]+"
+from .naming import APART, naming
 
 
 def name_only(descriptions: Descriptions) -> dict[str, tuple[str, ...]]:
@@ -67,7 +66,7 @@ class _Noise:
 
     def __init__(self, descriptions: Descriptions, seed: int) -> None:
         self._rng = random.Random(seed)
-        names = [re.split(_BETWEEN, c.strip()) for c in descriptions.texts]
+        names = [re.split(APART, c.strip()) for c in descriptions.texts]
         texts = [t for lines in descriptions.texts.values() for t in lines]
         self._n = max(1, round(sum(map(len, names)) / len(names)))
         self._length = max(2, round(sum(len(w) for n in names for w in n) / sum(map(len, names))))
@@ -140,7 +139,7 @@ CONTROLS: dict[str, Callable[[Descriptions, int], Descriptions]] = {
 def without_names(descriptions: Descriptions) -> tuple[Descriptions, int]:
     """The same texts with the class's own name replaced by *it*, and how many had it.
 
-    The name is found in any case, with spaces, hyphens or underscores between its words, and with a plural *s*. Single
+    The name is found in any case, with spaces, hyphens or underscores between its words, and in the plural. Single
     words of a longer name stay, since they may be what the class looks like (*orange* of *orange bell pepper*).
 
     >>> without_names(Descriptions({"red-beet": ("Red beets are round", "dark red")}))[0].texts["red-beet"]
@@ -149,8 +148,7 @@ def without_names(descriptions: Descriptions) -> tuple[Descriptions, int]:
     n = 0
     found: dict[str, tuple[str, ...]] = {}
     for label, lines in descriptions.texts.items():
-        words = [re.escape(w) for w in re.split(_BETWEEN, label.strip()) if w]
-        name = re.compile(rf"\b{_BETWEEN.join(words)}s?\b", re.IGNORECASE) if words else None
+        name = naming(label)
         said = [t if name is None else name.sub("it", t) for t in lines]
         n += sum(a != b for a, b in zip(lines, said, strict=True))
         found[label] = tuple(dict.fromkeys(said))

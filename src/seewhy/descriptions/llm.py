@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 from ..errors import InputError, SeeWhyError
+from ..listener import Listener
 from .written import Written
 
 T = TypeVar("T")
@@ -27,7 +28,6 @@ class Prompt:
         temperature: 0 takes the likeliest words.
         seed: of the draw, where it is one.
         schema: JSON schema of the answer; left out, free text.
-        start: what the answer begins with, for writers that go on from it; it counts as part of the answer.
     """
 
     user: str
@@ -37,7 +37,6 @@ class Prompt:
     temperature: float = 0.0
     seed: int = 0
     schema: dict[str, Any] | None = field(default=None, hash=False)
-    start: str = ""
 
     def key(self, model: str) -> str:
         """Names this prompt to this model; 64 hexadecimal digits."""
@@ -52,6 +51,25 @@ class Prompt:
 
 class WriterError(SeeWhyError):
     """A writer did not answer, or not with what was asked for."""
+
+
+class NoWriterError(WriterError):
+    """There is nobody to ask: no key, no service, no such model. The next question would fail in the same way."""
+
+
+class CutOffError(WriterError):
+    """An answer ended at its limit.
+
+    Attributes:
+        answer: what there is of it.
+    """
+
+    def __init__(self, model: str, max_tokens: int, answer: str) -> None:
+        self.answer = answer
+        super().__init__(
+            f"The answer of {model} was cut off after {max_tokens} tokens. A whole one was expected. "
+            "Raise --max-tokens."
+        )
 
 
 class Writer(ABC):
@@ -77,7 +95,9 @@ class Writer(ABC):
         """The answer.
 
         Raises:
-            WriterError: there is none; says why and what to do.
+            NoWriterError: nothing can be asked; says why and what to do.
+            CutOffError: the answer is longer than the prompt allows.
+            WriterError: this one is not answered.
         """
 
 
@@ -109,16 +129,34 @@ class Desk:
         writer: who is asked; there is no other to turn to.
         written: where answers are kept.
         n_tries: for each prompt.
+        max_tokens: of every answer; left out, each prompt's own.
+        listener: hears when a writer does not keep to the schema it was sent.
     """
 
-    def __init__(self, writer: Writer, written: Written, n_tries: int = 3) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        written: Written,
+        n_tries: int = 3,
+        *,
+        max_tokens: int | None = None,
+        listener: Listener | None = None,
+    ) -> None:
         self.writer = writer
         self.written = written
         self.n_tries = n_tries
+        self.max_tokens = max_tokens
+        self.listener = listener or Listener()
+
+    def as_asked(self, prompt: Prompt) -> Prompt:
+        """The prompt as the writer gets it: its schema in words, where it keeps to none by itself."""
+        if self.max_tokens is not None:
+            prompt = replace(prompt, max_tokens=self.max_tokens)
+        return prompt if self.writer.follows_schema else _in_words(prompt)
 
     def estimate(self, prompts: Iterable[Prompt]) -> Estimate:
         """What :meth:`ask` would cost; nobody is asked."""
-        by_key = {prompt.key(self.writer.model): prompt for prompt in prompts}
+        by_key = {prompt.key(self.writer.model): prompt for prompt in map(self.as_asked, prompts)}
         left = [prompt for key, prompt in by_key.items() if self.written.get(key) is None]
         return Estimate(
             len(by_key), len(by_key) - len(left), sum(p.n_tokens for p in left), sum(p.max_tokens for p in left)
@@ -131,6 +169,9 @@ class Desk:
             prompt: the question.
             read: makes of an answer what is wanted; raises ``ValueError`` that says what is wrong with it.
 
+        A writer that was sent a schema and answers with no JSON at all is asked again with the schema in words. Of an
+        answer that was cut off, what is whole is taken, unless it was to be JSON. The listener is told of both.
+
         Raises:
             WriterError: the writer fails, or none of its answers can be read.
             InputError: the prompt has pictures and the writer does not see.
@@ -140,33 +181,88 @@ class Desk:
                 f"{self.writer.model} was given a picture and reads words only. A writer that sees was expected. "
                 "Name one with --writer, for example a vision model behind --base-url."
             )
-        if prompt.schema is not None and not self.writer.follows_schema:
-            shape = json.dumps(prompt.schema, ensure_ascii=False)
-            prompt = replace(prompt, user=f"{prompt.user}\n\nAnswer with JSON alone, of this schema: {shape}")
-        asked, reason = prompt, ""
+        prompt = asked = self.as_asked(prompt)
+        reason = ""
         for attempt in range(self.n_tries):
-            key = asked.key(self.writer.model)
-            answer = self.written.get(key)
-            if answer is None:
-                answer = self.writer.write(asked)
-                self.written.put(key, self.writer.model, asked.user, answer)
+            answer = self._answer(asked)
             try:
                 return read(answer)
             except ValueError as error:
                 reason = str(error)
-                asked = _again(prompt, reason, attempt + 1)
+            if attempt == 0 and prompt.schema is not None and self.writer.follows_schema and not _is_json(answer):
+                self._tell(
+                    f"{self.writer.model} did not keep to the JSON schema it was sent; it is asked again with the "
+                    "schema in words. --leave-out response_format asks so at once"
+                )
+                prompt = _in_words(prompt)
+            asked = _again(prompt, reason, attempt + 1)
         raise WriterError(
             f"{self.writer.model} answered {self.n_tries} times and never as asked: {reason}. Another answer was "
             "expected. Take a larger model, or write these descriptions by hand."
         )
 
-    def ask_all(self, prompts: Iterable[Prompt], read: Callable[[str], T]) -> Iterator[T | WriterError]:
-        """Answers as a stream, in order; one that cannot be had is its error, and the others go on."""
-        for prompt in prompts:
+    def ask_all(self, questions: Iterable[tuple[Prompt, Callable[[str], T]]]) -> Iterator[T | WriterError]:
+        """Answers as a stream, in order; one that cannot be had is its error, and the others go on.
+
+        Args:
+            questions: prompts, each with what reads its answer.
+
+        Raises:
+            NoWriterError: there is nobody to ask.
+        """
+        for prompt, read in questions:
             try:
                 yield self.ask(prompt, read)
+            except NoWriterError:
+                raise
             except WriterError as error:
                 yield error
+
+    def _answer(self, asked: Prompt) -> str:
+        """From disk, or from the writer and then kept."""
+        key = asked.key(self.writer.model)
+        answer = self.written.get(key)
+        if answer is None:
+            try:
+                answer = self.writer.write(asked)
+            except CutOffError as error:
+                answer = _whole(error.answer)
+                if not answer or asked.schema is not None:
+                    raise
+                self._tell(f"{error} Until then the part that is whole is taken")
+            self.written.put(key, self.writer.model, asked.user, answer)
+        return answer
+
+    def _tell(self, note: str) -> None:
+        """Once a run."""
+        if note not in self.listener.notes:
+            self.listener.note(note)
+
+
+def _in_words(prompt: Prompt) -> Prompt:
+    """The question with its schema, if it has one, in words."""
+    if prompt.schema is None:
+        return prompt
+    shape = json.dumps(prompt.schema, ensure_ascii=False)
+    return replace(prompt, user=f"{prompt.user}\n\nAnswer with JSON alone, of this schema: {shape}")
+
+
+def _whole(answer: str) -> str:
+    """What stands before the last line break or end of a sentence; before the last comma, where there are neither.
+
+    >>> _whole("- red beak\\n- bla"), _whole("A red bird. It si"), _whole("red, blu"), _whole("red")
+    ('- red beak', 'A red bird.', 'red', '')
+    """
+    end = max(answer.rfind("\n"), answer.rfind(". ") + 1)
+    return answer[: end if end > 0 else max(0, answer.rfind(","))].strip()
+
+
+def _is_json(answer: str) -> bool:
+    try:
+        json.loads(answer)
+    except ValueError:
+        return False
+    return True
 
 
 def _again(prompt: Prompt, reason: str, attempt: int) -> Prompt:

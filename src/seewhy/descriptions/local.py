@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MissingExtraError, WeightsError
-from .llm import Prompt, Writer, WriterError
+from ..seeded import seeded
+from .filling import fill
+from .llm import CutOffError, Prompt, Writer, WriterError
 
 SMOLLM2 = "smollm2"
 
@@ -19,6 +21,9 @@ SMOLLM2 = "smollm2"
 @dataclass(frozen=True)
 class LocalWriter(Writer):
     """Runs a language model in this process, without network.
+
+    Where JSON is asked for, the model writes the texts alone, and the form around them is set
+    (:func:`~seewhy.descriptions.filling.fill`).
 
     Args:
         place: a folder with a transformers model, a ``.gguf`` file, or ``"smollm2"``: SmolLM2-135M-Instruct out of the
@@ -36,7 +41,7 @@ class LocalWriter(Writer):
 
     @property
     def follows_schema(self) -> bool:
-        return False
+        return True
 
     @property
     def model(self) -> str:
@@ -67,32 +72,47 @@ class LocalWriter(Writer):
         return tokenizer, network
 
     def write(self, prompt: Prompt) -> str:
+        if prompt.schema is not None:
+            return fill(prompt.schema, lambda text, most: self._go_on(prompt, text, most, '"')[:2], prompt.max_tokens)
+        answer, _, whole = self._go_on(prompt, "", prompt.max_tokens)
+        if not whole:
+            raise CutOffError(self.model, prompt.max_tokens, answer)
+        return answer
+
+    def _go_on(self, prompt: Prompt, begun: str, most: int, stop: str | None = None) -> tuple[str, int, bool]:
+        """What follows on an answer that is begun, its tokens, and whether the model ended it by itself."""
         import torch
 
         tokenizer, network = self._loaded
-        messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
-        messages.append({"role": "user", "content": prompt.user})
-        if tokenizer.chat_template:
-            said = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        else:
-            said = "\n\n".join(m["content"] for m in messages) + "\n\n"
-        tokens = tokenizer(said + prompt.start, return_tensors="pt", add_special_tokens=not tokenizer.chat_template)
-        room = int(getattr(network.config, "max_position_embeddings", 2048)) - prompt.max_tokens
-        if tokens["input_ids"].shape[1] > room:
-            raise WriterError(
-                f"The question has {tokens['input_ids'].shape[1]} tokens and {self.model} has room for {room} beside "
-                "its answer. A shorter one was expected. Lower --max-tokens, or take another model."
-            )
-        drawn = (
-            {"do_sample": True, "temperature": prompt.temperature} if prompt.temperature > 0 else {"do_sample": False}
+        tokens = tokenizer(
+            _said(tokenizer, prompt) + begun, return_tensors="pt", add_special_tokens=not tokenizer.chat_template
         )
-        with torch.random.fork_rng(devices=[]), torch.inference_mode():
-            torch.manual_seed(prompt.seed)
-            out = network.generate(
-                **tokens, max_new_tokens=prompt.max_tokens, pad_token_id=tokenizer.eos_token_id, **drawn
+        length = tokens["input_ids"].shape[1]
+        room = int(getattr(network.config, "max_position_embeddings", 2048)) - most
+        if length > room:
+            raise WriterError(
+                f"The question has {length} tokens and {self.model} has room for {room} beside its answer. A shorter "
+                "one was expected. Lower --max-tokens, or take another model."
             )
-        answer = tokenizer.decode(out[0, tokens["input_ids"].shape[1] :], skip_special_tokens=True)
-        return prompt.start + str(answer)
+        how: dict[str, Any] = {"do_sample": False}
+        if prompt.temperature > 0:
+            how = {"do_sample": True, "temperature": prompt.temperature}
+        if stop is not None:
+            how["stopping_criteria"] = [lambda ids, _: torch.tensor([stop in tokenizer.decode(ids[0, length:])])]
+        with seeded(prompt.seed), torch.inference_mode():
+            out = network.generate(**tokens, max_new_tokens=most, pad_token_id=tokenizer.eos_token_id, **how)
+        written = out[0, length:]
+        ended = len(written) < most or int(written[-1]) == tokenizer.eos_token_id
+        return str(tokenizer.decode(written, skip_special_tokens=True)), len(written), ended
+
+
+def _said(tokenizer: Any, prompt: Prompt) -> str:
+    """The question as the model was taught to be asked, up to where its answer begins."""
+    messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
+    messages.append({"role": "user", "content": prompt.user})
+    if tokenizer.chat_template:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    return "\n\n".join(m["content"] for m in messages) + "\n\n"
 
 
 def model_files(place: str) -> tuple[Path, str | None]:

@@ -218,7 +218,7 @@ def match_to_file(
     how = how or Match()
     part = path.with_name(f".{path.name}.part")
     texts = descriptions.limited_to(samples.classes)
-    writer = None if desk is None else desk.writer.model
+    writer = None if desk is None else [desk.writer.model, desk.max_tokens]
     seal = json.dumps([encoder.fingerprint, encoder.text.fingerprint, list(texts.texts.items()), vars(how), writer])
     known = resume_rows(part, hashlib.sha256(seal.encode("utf-8", "surrogatepass")).hexdigest())
     yield from known

@@ -22,7 +22,7 @@ def read_pairs(path: str | Path) -> list[Pair]:
     """
     try:
         rows = json.loads(Path(path).read_text("utf-8-sig"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}. Write {FORM}.") from error
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path} holds no pairs. Write {FORM}.")

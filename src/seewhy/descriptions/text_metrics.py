@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
+from .naming import naming
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _END = re.compile(r"[.!?]+(?:\s|$)")
@@ -60,7 +61,9 @@ def count(text: str) -> Counts:
         raise InputError("The text has no words. At least one was expected. Give a description.")
     each = [syllables(w) for w in words]
     letters = sum(c.isalnum() for w in words for c in w)
-    return Counts(len(words), max(1, len(_END.findall(text))), letters, sum(each), sum(n >= 3 for n in each))
+    *_, tail = _END.split(text)
+    n_sentences = len(_END.findall(text)) + bool(_WORD.search(tail))
+    return Counts(len(words), max(1, n_sentences), letters, sum(each), sum(n >= 3 for n in each))
 
 
 def ari(c: Counts) -> float:
@@ -137,12 +140,8 @@ def mentions(text: str, phrase: str) -> bool:
     >>> mentions("Two red cups.", "red cup"), mentions("A cupboard.", "cup"), mentions("Ripe cherries", "cherry")
     (True, False, True)
     """
-    said = phrase.strip().replace("_", " ")
-    if not said:
-        return False
-    stem, ending = (said[:-1], "(?:y|ies)") if said[-1:] == "y" else (said, "(?:s|es)?")
-    pattern = r"(?<!\w)" + r"\s+".join(map(re.escape, stem.split())) + ending + r"(?!\w)"
-    return re.search(pattern, text, re.IGNORECASE) is not None
+    finder = naming(phrase)
+    return finder is not None and finder.search(text) is not None
 
 
 def score_objects(text: str, there: Sequence[str], vocabulary: Iterable[str]) -> ObjectScore:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import DataError, ImageError
+from ..files import json_lines
 from ..images import read_picture
 from ..thumbnails import encode_thumbnail
 from ..types import Failure, Transform
 from .experts import CONTROLS, BoxSegmenter, CellDetector, CellVerifier, Scene, look_at
-from .llm import Desk, Estimate, WriterError
+from .llm import Desk, Estimate, NoWriterError, WriterError
 from .textualize import Textualizer
 from .textualize_prompts import draft_prompt, objects_prompt, read_text, rewrite_prompt
 from .textualize_words import article
@@ -110,6 +111,8 @@ def textualize_all(
                 except ImageError as error:
                     yield Failure(name, error.reason)
                     continue
+                except NoWriterError:
+                    raise
                 except WriterError as error:
                     yield Failure(name, str(error))
                     continue
@@ -131,7 +134,7 @@ def _done(output: Path, made_by: str) -> dict[str, dict[str, Any]]:
         whole = data[: data.rfind(b"\n") + 1]
         if len(whole) < len(data):
             os.truncate(output, len(whole))
-        rows = [json.loads(line) for line in whole.decode("utf-8").splitlines() if line.strip()]
+        rows = json_lines(whole.decode("utf-8"))
         return {row["digest"]: row for row in rows if row["made_by"] == made_by}
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError(
@@ -147,7 +150,7 @@ def read_drafts(path: Path) -> dict[str, str]:
         DataError: it is no such file.
     """
     try:
-        rows = [json.loads(line) for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        rows = json_lines(path.read_text("utf-8-sig"))
         return {Path(str(row["image"])).name: str(row["description"]) for row in rows}
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError(
@@ -175,7 +178,7 @@ def estimate(names: Iterable[str], desk: Desk, drafts: Mapping[str, str] | None 
         except ImageError:
             continue
         text = typical if drafts is None else drafts.get(Path(name).name, "")
-        later = [objects_prompt(text), rewrite_prompt(text, (), ())]
+        later = [desk.as_asked(p) for p in (objects_prompt(text), rewrite_prompt(text, (), ()))]
         if drafts is None:
             first = desk.estimate([draft_prompt(jpeg(scene))])
             n, n_known = n + first.n_prompts, n_known + first.n_known

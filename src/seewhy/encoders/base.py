@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ..errors import ModelError
+from ..errors import InputError, ModelError
 from ..types import Transform
 from .engines import Engine, make_engine
 
@@ -63,6 +63,34 @@ class TextTower(Protocol):
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         """Pooled picture features → the space of the sentences, affine, not yet of unit length; differentiable."""
+        ...
+
+
+Tokenised = tuple[Tensor, ...]
+"""A batch of sentences as their numbers in a vocabulary, one row each, with whatever mask the network wants."""
+
+
+@runtime_checkable
+class TrainableText(TextTower, Protocol):
+    """A words half whose weights can be trained: ``encode_text`` is ``module(*tokens(texts))`` at unit length.
+
+    ``tuning_lr`` is the learning rate at which both halves are tuned together unless another is given.
+    """
+
+    tuning_lr: float
+
+    @property
+    def module(self) -> nn.Module:
+        """Tokens → vectors ``(n, d)``, not of unit length, differentiable; frozen."""
+        ...
+
+    @property
+    def projection(self) -> nn.Module:
+        """What ``project`` does; the identity where pooling already gives vectors in the space of the sentences."""
+        ...
+
+    def tokens(self, texts: Sequence[str]) -> Tokenised:
+        """At least one sentence → what the module takes."""
         ...
 
 
@@ -207,7 +235,18 @@ class Encoder:
             return normalize(self.text.project(self.look(pixels).pooled), dim=1)
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Sentences → unit vectors in the space shared with pictures."""
+        """Sentences → unit vectors in the space shared with pictures.
+
+        Raises:
+            InputError: one holds half a character, as bytes that are not UTF-8 are read from a command line.
+        """
+        try:
+            "\n".join(texts).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"A sentence holds {error.object[error.start]!r}, which is no character. Text in UTF-8 was expected. "
+                "Write it anew."
+            ) from error
         return self.text.encode_text(list(texts))
 
     def __repr__(self) -> str:

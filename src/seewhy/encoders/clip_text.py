@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from .base import Tokenised
+
 PHOTO = ("a photo of a {}.",)
 """The default template of openai/CLIP's README."""
 
@@ -19,17 +21,21 @@ class ClipText:
     Args:
         fingerprint: digest of the weights.
         logit_scale: what a cosine is multiplied with before the softmax, ``exp`` of the stored parameter.
-        encode: sentences → vectors, not normalised.
+        module: tokens → vectors, not of unit length; differentiable.
+        tokens: sentences → what the module takes.
         projection: pooled picture features → vectors, not normalised; ``None`` where pooling already gives them.
         templates: prompts a class name is put into.
         batch_size: sentences per pass.
     """
 
+    tuning_lr = 1e-6  # Lewis et al. 2023 (arXiv:2307.11315), for CLIP ViT-L/14
+
     def __init__(
         self,
         fingerprint: str,
         logit_scale: float,
-        encode: Callable[[list[str]], Float[Tensor, "n d"]],
+        module: nn.Module,
+        tokens: Callable[[list[str]], Tokenised],
         projection: nn.Module | None = None,
         templates: tuple[str, ...] = PHOTO,
         batch_size: int = 256,
@@ -38,14 +44,19 @@ class ClipText:
         self.logit_scale = logit_scale
         self.templates = templates
         self.batch_size = batch_size
+        self.module = module
         self.projection = projection or nn.Identity()
-        self._encode = encode
+        self._tokens = tokens
+
+    def tokens(self, texts: Sequence[str]) -> Tokenised:
+        """Sentences → what the module takes."""
+        return self._tokens(list(texts))
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Sentences → unit vectors."""
         n = self.batch_size
-        parts = [self._encode(list(texts[i : i + n])) for i in range(0, len(texts), n)]
+        parts = [self.module(*self.tokens(texts[i : i + n])) for i in range(0, len(texts), n)]
         return F.normalize(torch.cat(parts).float(), dim=-1)
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..errors import MissingExtraError, UnknownNameError, WeightsError
 from ..kept import kept
 from ..types import Transform
-from .base import Encoder, GlobalAverage, Layout, TextTower
+from .base import Encoder, GlobalAverage, Layout, TextTower, Tokenised
 from .imagenet_sentences import sentences
 from .imagenet_words import imagenet_classes
 from .minilm import MINILM_SHA256, load_minilm
@@ -148,15 +148,45 @@ def _convert(name: str, source: _Source) -> dict[str, Tensor]:
     return {n: v.contiguous() for n, v in zip(names, values, strict=True)}
 
 
+class SentencesAmongPictures(nn.Module):
+    """Tokens → sentence vectors → vectors among the pictures, not of unit length.
+
+    Args:
+        sentences: tokens → unit vectors.
+        regression: those among the pictures.
+    """
+
+    def __init__(self, sentences: nn.Module, regression: nn.Module) -> None:
+        super().__init__()
+        self.sentences = sentences
+        self.regression = regression
+
+    def forward(self, *tokens: Tensor) -> Float[Tensor, "n d"]:
+        return self.regression(self.sentences(*tokens))
+
+
 class EmbeddedText:
     """MiniLM sentences mapped into the encoder's feature space (see :class:`TextSpace`)."""
 
     logit_scale = 30.0
     templates: tuple[str, ...] = ("{}",)
+    tuning_lr = 1e-4  # of 1e-6, 1e-5, 1e-4, 3e-4 the best on held-out groceries: docs/methods/gist.md
 
     def __init__(self, space: TextSpace, fingerprint: str) -> None:
         self.space = space
         self.fingerprint = fingerprint
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """Both steps, frozen; the sentence encoder is loaded with the first call."""
+        return SentencesAmongPictures(load_minilm().module, self.space.regression)
+
+    @property
+    def projection(self) -> nn.Module:
+        return self.space.projection
+
+    def tokens(self, texts: Sequence[str]) -> Tokenised:
+        return load_minilm().tokens(texts)
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         return self.space.encode_text(texts)

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import MissingExtraError, ModelError, WeightsError
 from ..types import Transform
-from .base import Encoder, Layout
+from .base import Encoder, Layout, Tokenised
+from .class_names import distinct
 from .clip_text import ClipText
 from .hub import from_hub
 from .split import (
@@ -340,7 +341,7 @@ def _encoder(model: Any, transform: Transform, tokenizer: Any, name: str, engine
         layout=split.layout,
         fingerprint=digest,
         classifier=classifier,
-        classes=[str(labels[i]) for i in sorted(labels)] if classifier is not None else (),
+        classes=distinct(str(labels[i]) for i in sorted(labels)) if classifier is not None else (),
         text=(lambda: _text(model, tokenizer, digest)) if tokenizer is not None else None,
         module=lambda: tower,
         engine=engine,
@@ -352,13 +353,23 @@ def _text(model: Any, tokenizer: Any, digest: str) -> ClipText:
     length = model.config.text_config.max_position_embeddings
     padding = "max_length" if "siglip" in model.config.model_type else "longest"
 
-    def encode(texts: list[str]) -> Tensor:
-        tokens = tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt")
-        known = {key: tokens[key] for key in ("input_ids", "attention_mask") if key in tokens}
-        if padding == "max_length":
-            known.pop("attention_mask", None)
-        out = model.get_text_features(**known)
-        return out if isinstance(out, Tensor) else out.pooler_output
+    def tokens(texts: list[str]) -> Tokenised:
+        found = tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt")
+        wanted = ("input_ids",) if padding == "max_length" else ("input_ids", "attention_mask")
+        return tuple(found[key] for key in wanted if key in found)
 
     projection = getattr(model, "visual_projection", None)
-    return ClipText(digest, math.exp(float(model.logit_scale.detach())), encode, projection)
+    return ClipText(digest, math.exp(float(model.logit_scale.detach())), TextHalf(model), tokens, projection)
+
+
+class TextHalf(nn.Module):
+    """A transformers pair without its picture tower: tokens, and their mask where there is one → vectors."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        others = {name: nn.Identity() for name in ("vision_model", "visual_projection") if hasattr(model, name)}
+        self.model = replaced(model, others)
+
+    def forward(self, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"] | None = None) -> Float[Tensor, "n d"]:
+        out = self.model.get_text_features(input_ids=ids, attention_mask=mask)  # type: ignore[operator]
+        return out if isinstance(out, Tensor) else out.pooler_output

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Bool, Float, Int
 from safetensors.torch import load as load_safetensors
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -105,16 +105,24 @@ class SentenceEncoder:
         >>> bool(cat @ kitten > cat @ truck)
         True
         """
-        tokens = self.tokenizer.encode_batch(list(texts))
-        order = sorted(range(len(tokens)), key=lambda i: sum(tokens[i].attention_mask))
-        out = torch.empty(len(tokens), self.width)
+        found = self.tokenizer.encode_batch(list(texts))
+        order = sorted(range(len(found)), key=lambda i: sum(found[i].attention_mask))
+        out = torch.empty(len(found), self.width)
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            longest = sum(tokens[chosen[-1]].attention_mask)
-            ids = torch.tensor([tokens[i].ids[:longest] for i in chosen])
-            mask = torch.tensor([tokens[i].attention_mask[:longest] for i in chosen])
-            out[chosen] = self.module(ids, mask)
+            out[chosen] = self.module(*_tensors([found[i] for i in chosen]))
         return out
+
+    def tokens(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:
+        """At least one sentence → what the network takes: ids, and the mask that is 1 on tokens and 0 on padding."""
+        return _tensors(self.tokenizer.encode_batch(list(texts)))
+
+
+def _tensors(found: Sequence[Encoding]) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:
+    """Ids and mask, cut at the longest sentence."""
+    longest = max(sum(sentence.attention_mask) for sentence in found)
+    ids, mask = ([getattr(s, name)[:longest] for s in found] for name in ("ids", "attention_mask"))
+    return torch.tensor(ids), torch.tensor(mask)
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import MissingExtraError, ModelError, UnknownNameError, WeightsError
@@ -194,7 +194,7 @@ def _encoder(model: Any, tokenizer: Any, name: str, engine: str) -> Encoder:
     scale = math.exp(float(model.logit_scale.detach().reshape(-1)[0]))
 
     def text() -> ClipText:
-        return ClipText(digest, scale, lambda texts: encode_tokens(model, tokenizer(texts)), projection)
+        return ClipText(digest, scale, TextHalf(model), lambda texts: (tokenizer(texts),), projection)
 
     return Encoder(
         name=name,
@@ -209,7 +209,18 @@ def _encoder(model: Any, tokenizer: Any, name: str, engine: str) -> Encoder:
     )
 
 
-def encode_tokens(model: Any, tokens: Tensor) -> Float[Tensor, "n d"]:
+class TextHalf(nn.Module):
+    """open_clip's network without its picture tower: tokens → vectors."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = replaced(model, {"visual": nn.Identity()})
+
+    def forward(self, tokens: Int[Tensor, "n t"]) -> Float[Tensor, "n d"]:
+        return encode_tokens(self.model, tokens)
+
+
+def encode_tokens(model: Any, tokens: Int[Tensor, "n t"]) -> Float[Tensor, "n d"]:
     """Tokens → vectors; padding is cut where causal attention and end-token pooling make it irrelevant."""
     from open_clip.transformer import text_global_pool
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ModelError, WeightsError
+from ..errors import InputError, ModelError, WeightsError
 from ..types import Transform
 
 EXAMPLE = (
@@ -53,11 +53,14 @@ class WeightsFile:
         sidecar = path.with_name(path.name + ".json")
         if sidecar.is_file():
             try:
-                said |= json.loads(sidecar.read_text(encoding="utf-8"))
-            except (ValueError, TypeError) as error:
+                beside = json.loads(sidecar.read_text(encoding="utf-8"))
+                if not isinstance(beside, dict):
+                    raise ValueError(f"it holds a {type(beside).__name__}")
+            except (ValueError, RecursionError) as error:
                 raise ModelError(
                     f"{str(sidecar)!r} cannot be read: {error}. A JSON object was expected. For example: {EXAMPLE}"
                 ) from error
+            said |= beside
         return cls(path, said)
 
     def require(self, keys: Iterable[str]) -> None:
@@ -83,25 +86,44 @@ class WeightsFile:
         self.require(["transform"])
         try:
             return Transform.from_json(self.said["transform"])
-        except (KeyError, TypeError) as error:
+        except KeyError as error:
             raise ModelError(
                 f"The transform of {str(self.path)!r} is not complete: {error} is missing. SeeWhy never guesses it. "
                 f"For example: {EXAMPLE}"
             ) from error
+        except (InputError, TypeError) as error:
+            raise ModelError(
+                f"The transform of {str(self.path)!r} cannot be: {error} For example: {EXAMPLE}"
+            ) from error
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return tuple(str(c) for c in self.said.get("classes") or ())
+        """Names of the last layer's rows; none where they are not said.
+
+        Raises:
+            ModelError: they are not a list of names.
+        """
+        found = self.said.get("classes") or []
+        if not isinstance(found, list) or not all(isinstance(c, str | int | float) for c in found):
+            raise ModelError(
+                f"{str(self.path)!r} says its classes are {found!r}. A list of names was expected. "
+                f"For example: {EXAMPLE}"
+            )
+        return tuple(map(str, found))
 
     @property
     def num_classes(self) -> int:
         """Rows of the last layer; 0 for a network without one.
 
         Raises:
-            ModelError: not said, or not the number of class names.
+            ModelError: not said, no whole number, or not the number of class names.
         """
         self.require([] if self.classes else ["num_classes"])
-        n = int(self.said.get("num_classes") or len(self.classes))
+        n = self.said.get("num_classes") or len(self.classes)
+        if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+            raise ModelError(
+                f"{str(self.path)!r} says num_classes {n!r}. A whole number was expected. For example: {EXAMPLE}"
+            )
         if self.classes and n != len(self.classes):
             raise ModelError(
                 f"{str(self.path)!r} says num_classes {n} and names {len(self.classes)} classes. Equal numbers were "

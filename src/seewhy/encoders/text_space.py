@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import DataError
@@ -112,11 +113,21 @@ class TextSpace:
 
     def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
         """Sentence vectors → unit vectors among the pictures."""
-        return F.normalize(kernel(vectors, self.centres, self.width) @ self.coefficients, dim=1)
+        return F.normalize(self.regression(vectors), dim=1)
 
     def project(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         """Pooled picture features → the space of the sentences, not yet of unit length; differentiable."""
-        return pooled - self.mean
+        return self.projection(pooled)
+
+    @cached_property
+    def regression(self) -> KernelRegression:
+        """Sentence vectors → vectors among the pictures, not yet of unit length."""
+        return KernelRegression(self.centres, self.coefficients, self.width)
+
+    @cached_property
+    def projection(self) -> nn.Module:
+        """What `project` does; the identity where nothing is subtracted."""
+        return Centred(self.mean) if bool(self.mean.any()) else nn.Identity()
 
     def to_tensors(self) -> dict[str, Tensor]:
         """What `from_tensors` needs, for a safetensors file."""
@@ -132,6 +143,40 @@ class TextSpace:
         """The space that `to_tensors` wrote down, with the sentence encoder it was fitted with."""
         width = float(tensors["width"])
         return cls(tensors["centres"], tensors["coefficients"], tensors["mean"], embed, width)
+
+
+class KernelRegression(nn.Module):
+    """``Σ_c k(s, t_c) A_c``, frozen.
+
+    Args:
+        centres: ``t_c``; they stay where they are.
+        coefficients: ``A``, a weight that can be trained.
+        width: of the kernel.
+    """
+
+    centres: Tensor
+
+    def __init__(self, centres: Float[Tensor, "k e"], coefficients: Float[Tensor, "k d"], width: float) -> None:
+        super().__init__()
+        self.register_buffer("centres", centres)
+        self.coefficients = nn.Parameter(coefficients, requires_grad=False)
+        self.width = width
+
+    def forward(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
+        return kernel(vectors, self.centres, self.width) @ self.coefficients
+
+
+class Centred(nn.Module):
+    """Pooled features less those of an average picture."""
+
+    mean: Tensor
+
+    def __init__(self, mean: Float[Tensor, " d"]) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+
+    def forward(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        return pooled - self.mean
 
 
 def class_centres(texts_per_class: Sequence[Sequence[str]], embed: Embed) -> Float[Tensor, "k e"]:

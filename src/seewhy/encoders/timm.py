@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from ..errors import ModelError, UnknownNameError, WeightsError
 from ..types import Transform
 from .base import Encoder, Layout
+from .class_names import distinct
 from .hub import from_hub
+from .sidecar import WeightsFile
 from .split import (
     LastBlock,
     Method,
@@ -71,7 +73,7 @@ def encoder_of(
     """
     transform = transform or transform_of(model, name)
     split, classifier = split_timm(model, transform.input_size, name)
-    names = tuple(classes) or class_names(model)
+    names = tuple(classes) or distinct(class_names(model))
     return Encoder(
         name=name,
         transform=transform,
@@ -132,15 +134,16 @@ def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> nn.
             f"'timm:{name}' has no config.json. A folder with config.json and model.safetensors was expected. "
             "Write one with timm.models.save_for_hf(model, folder, safe_serialization=True)."
         )
-    weights = [f.name for f in sorted(folder.iterdir()) if f.suffix in (".safetensors", ".bin", ".pth")]
-    if not weights:
-        raise WeightsError(
-            f"'timm:{name}' has no weights. model.safetensors beside config.json was expected. "
-            "Write it with timm.models.save_for_hf(model, folder, safe_serialization=True)."
-        )
-    data = json.loads(config.read_text(encoding="utf-8"))
-    known = data.get("pretrained_cfg", data)
-    unknown = [key for key in ("input_size", "mean", "std", "interpolation") if key not in known]
+    file = _weights_in(name, folder)
+    try:
+        data = json.loads(config.read_text(encoding="utf-8"))
+        known = data.get("pretrained_cfg", data)
+        unknown = [key for key in ("input_size", "mean", "std", "interpolation") if key not in known]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ModelError(
+            f"The config.json of 'timm:{name}' cannot be read: {error}. A JSON object was expected. "
+            "Write the folder again with timm.models.save_for_hf."
+        ) from error
     if unknown:
         raise ModelError(
             f"'timm:{name}' does not say its preprocessing: {', '.join(unknown)} not in config.json. "
@@ -148,13 +151,29 @@ def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> nn.
             '"input_size": [3, 224, 224], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], '
             '"interpolation": "bicubic", "crop_pct": 0.875.'
         )
+    # The file is opened here, because some versions of timm run the code in a pickle.
+    given = {"source": "", "state_dict": file.weights()}
     try:
-        return timm.create_model(f"local-dir:{folder}", pretrained=True, **options)
-    except (RuntimeError, KeyError, OSError) as error:
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True, pretrained_cfg_overlay=given, **options)
+    except (RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
         raise WeightsError(
             f"'timm:{name}' cannot be loaded: {error}. Weights that fit the architecture in config.json were expected. "
             "Write the folder again with timm.models.save_for_hf."
         ) from error
+    model.pretrained_cfg.pop("state_dict")
+    return model
+
+
+def _weights_in(name: str, folder: Path) -> WeightsFile:
+    """The folder's weights: those of a known name, or else safetensors, first."""
+    found = [f for f in sorted(folder.iterdir()) if f.suffix in (".safetensors", ".bin", ".pth")]
+    if not found:
+        raise WeightsError(
+            f"'timm:{name}' has no weights. model.safetensors beside config.json was expected. "
+            "Write it with timm.models.save_for_hf(model, folder, safe_serialization=True)."
+        )
+    order = {file: i for i, file in enumerate(WEIGHT_FILES)}
+    return WeightsFile(min(found, key=lambda f: (order.get(f.name, len(order)), f.suffix != ".safetensors")), {})
 
 
 def transform_of(model: nn.Module, name: str) -> Transform:

@@ -87,7 +87,7 @@ def _from_file(
             f"({', '.join(w.url.rsplit('/', 1)[-1] for w in entries.values())}). SeeWhy never guesses it. "
             f"Write it into {file.path.name + '.json'!r} beside the file, for example: {EXAMPLE}"
         )
-    n = len(classes) or int(file.said.get("num_classes") or 1000)
+    n = len(classes) or (file.num_classes if file.said.get("num_classes") else 1000)
     model = models.get_model(architecture, weights=None, num_classes=n, **_without_aux(architecture), **options)
     file.load_into(model, architecture)
     return model, transform, classes

@@ -10,12 +10,20 @@ from torch.nn.functional import adaptive_avg_pool2d
 from ..explanation import Agreement, Like, Missing, Words
 
 
-def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> float:
-    """Spearman's correlation of two maps; the finer one is averaged over the cells of the coarser."""
+def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> float | None:
+    """Spearman's correlation of two maps, equal values sharing their mean rank; none where a map is constant.
+
+    The finer map is averaged over the cells of the coarser.
+    """
     size = (min(a.shape[0], b.shape[0]), min(a.shape[1], b.shape[1]))
     a, b = (m if m.shape == size else adaptive_avg_pool2d(m[None], size)[0] for m in (a, b))
-    ranks = torch.stack([m.flatten().argsort().argsort().float() for m in (a, b)])
-    return float(torch.corrcoef(ranks)[0, 1])
+    ranks = torch.stack([_ranks(m.flatten()) for m in (a, b)])
+    return None if bool((ranks == ranks[:, :1]).all(1).any()) else float(torch.corrcoef(ranks)[0, 1])
+
+
+def _ranks(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    _, place, count = values.unique(return_inverse=True, return_counts=True)
+    return (count.cumsum(0) - (count - 1) / 2)[place]
 
 
 def agree(
@@ -26,10 +34,13 @@ def agree(
     words: Words | Missing,
     decided_by_words: bool,
 ) -> Agreement:
-    """Parts in 0…1: neighbours of the predicted class, words choosing it, words holding where it looked."""
+    """Parts in 0…1: neighbours of the predicted class, words choosing it, words holding where it looked.
+
+    What made the decision is no part of it: words that decided, and pictures that voted.
+    """
     parts: dict[str, float] = {}
     said: list[str] = []
-    if isinstance(like, Like) and like.neighbours:
+    if isinstance(like, Like) and like.neighbours and like.method != "voters":
         share = sum(n.label == predicted for n in like.neighbours) / len(like.neighbours)
         parts["neighbours"] = share
         said.append(f"{share:.0%} of the neighbours are {predicted}")
@@ -37,8 +48,9 @@ def agree(
         same = words.decision == predicted
         parts["words"] = float(same)
         said.append(f"the words {'choose' if same else 'do not choose'} {predicted}")
-        if words_map is not None:
-            overlap = max(0.0, rank_correlation(heat, words_map))
+        along = None if words_map is None else rank_correlation(heat, words_map)
+        if along is not None:
+            overlap = max(0.0, along)
             parts["place"] = overlap
             said.append(f"the words hold where it looked to {overlap:.0%}")
     if not parts:

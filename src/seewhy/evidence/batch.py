@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ..attributions.explainers import trained_digest
 from ..card import IndexEntry, index_entry, render_index
@@ -19,16 +17,20 @@ from ..classifiers.base import Classifier
 from ..errors import DataError
 from ..explanation import Explanation
 from ..features import file_digest
-from ..files import write_atomic
+from ..files import check_folder, check_target
+from ..listing import SUFFIXES
+from ..prototypes.bank_influences import influence_files
 from ..prototypes.epic_bank import find_file
 from ..store import FeatureStore
 from ..types import Failure
+from .card_folder import INDEX, CardFolder
 from .explain import ExplainOptions, explain_all
 
-RECORDS = "explanations.jsonl"
-PROGRESS = ".explanations.progress.jsonl"
 GROUP = 16
+FORMS: dict[str, Callable[[Explanation], str | bytes]] = {".html": Explanation.to_html, ".png": Explanation.to_png}
 ONE_FILE = (".html", ".htm", ".png", ".json")
+OTHER_FILES = (*SUFFIXES, ".jsonl", ".pdf", ".svg")
+"""Endings that nobody gives to a folder."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +53,21 @@ class _Plan:
     Attributes:
         name: file name as given.
         key: of picture, classifier and options.
-        card: where it goes.
         earlier: the line an earlier run left, if it still holds.
+        place: file name of its card, without an ending; empty where the earlier one is kept.
     """
 
     name: str
     key: str
-    card: Path
     earlier: dict[str, Any] | None
+    place: str
 
 
 class Batch:
     """Explains pictures into a folder, or one picture into one file.
 
-    What was explained before with the same classifier and options, and whose card is still there, is not done again.
+    What was explained before with the same classifier and options, and whose card is still there as it was written, is
+    not done again. A file that no earlier run wrote is left alone; a card that one wrote is not explained in turn.
 
     Args:
         classifier: what explains.
@@ -72,6 +75,9 @@ class Batch:
         output: a folder, or one file with the ending of a card.
         png: also write a still picture of each card.
         store: where looks are kept.
+
+    Raises:
+        DataError: as :func:`check_output`.
     """
 
     def __init__(
@@ -86,46 +92,46 @@ class Batch:
         self.classifier = classifier
         self.options = options
         self.output = output
-        self.png = png
+        self.endings = tuple(FORMS) if png else (".html",)
         self.store = store
-        self.single = output.suffix.lower() in ONE_FILE
-        self.index = None if self.single else output / "index.html"
-        self._taken: dict[str, str] = {}
+        self.single = check_output(output)
+        self.index = None if self.single else output / INDEX
 
     def run(self, names: Iterable[str]) -> Iterator[Done | Failure]:
-        """Explain as a stream, in order; cards are written as they are made, the index at the end."""
+        """Explain as a stream, in order; cards are written as they are made, the index at the end.
+
+        Raises:
+            DataError: the output cannot be written, is the picture itself, or every picture is a card of its own.
+        """
         if self.single:
             yield from self._one_file(names)
             return
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"The folder {self.output} cannot be made: {error}. Give another with -o.") from error
-        before = self._before()
-        records: list[dict[str, Any]] = []
-        entries: list[IndexEntry] = []
-        failures: list[Failure] = []
-        with open(self.output / PROGRESS, "a", encoding="utf-8") as progress:
-            for result in self._explained(names, before):
+        with closing(CardFolder(self.output)) as folder:
+            records: list[dict[str, Any]] = []
+            entries: list[IndexEntry] = []
+            failures: list[Failure] = []
+            for result in self._explained(names, folder):
                 if isinstance(result, Failure):
                     failures.append(result)
                     yield result
                     continue
-                done, line = result
-                if done.explanation is not None:
-                    progress.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    progress.flush()
+                done, entry = result
                 records.append(done.record)
-                entries.append(_entry(line["entry"]))
+                entries.append(_entry(entry))
                 yield done
-        lines = [*records, *(f.to_json() for f in failures)]
-        write_atomic(self.output / RECORDS, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in lines))
-        write_atomic(self.output / "index.html", render_index(entries, failures))
+            lines = [*records, *(f.to_json() for f in failures)]
+            if not lines:
+                raise DataError(
+                    f"There is nothing to explain: no picture was named, or only cards in {self.output}. Name pictures."
+                )
+            folder.finish(lines, render_index(entries, failures))
 
     def _one_file(self, names: Iterable[str]) -> Iterator[Done | Failure]:
         pictures = list(names)
         if len(pictures) != 1:
             raise DataError(f"{len(pictures)} pictures do not fit into {self.output}. Give a folder with -o.")
+        if self.output.exists() and os.path.exists(pictures[0]) and self.output.samefile(pictures[0]):
+            raise DataError(f"{self.output} is the picture itself, which its card would replace. Give another with -o.")
         for result in explain_all(self.classifier, pictures, self.options, store=self.store):
             if isinstance(result, Failure):
                 yield result
@@ -133,76 +139,65 @@ class Batch:
             result.save(self.output)
             yield Done({**result.to_json(), "card": str(self.output)}, result)
 
-    def _explained(
-        self, names: Iterable[str], before: dict[str, dict[str, Any]]
-    ) -> Iterator[tuple[Done, dict[str, Any]] | Failure]:
-        """Earlier results and new ones, in order; what is new is looked at in groups."""
+    def _explained(self, names: Iterable[str], folder: CardFolder) -> Iterator[tuple[Done, dict[str, Any]] | Failure]:
+        """Earlier results and new ones with their index entries, in order; what is new is looked at in groups."""
         fingerprint = self._fingerprint()
-        plans = (self._plan(name, before, fingerprint) for name in names)
+        plans = (self._plan(name, folder, fingerprint) for name in names if not folder.is_own(name))
         while group := list(islice(plans, GROUP)):
             todo = [plan.name for plan in group if plan.earlier is None]
             made = explain_all(self.classifier, todo, self.options, store=self.store, batch_size=GROUP)
             for plan in group:
                 if plan.earlier is not None:
-                    yield Done({**plan.earlier["record"], "card": str(plan.card)}, None), plan.earlier
-                else:
-                    yield self._write(plan, next(made))
+                    entry = plan.earlier["entry"]
+                    card = str(folder.path / entry["href"])
+                    yield Done({**plan.earlier["record"], "card": card}, None), entry
+                    continue
+                result = next(made)
+                yield result if isinstance(result, Failure) else self._write(plan, folder, result)
 
-    def _plan(self, name: str, before: dict[str, dict[str, Any]], fingerprint: str) -> _Plan:
+    def _plan(self, name: str, folder: CardFolder, fingerprint: str) -> _Plan:
         """What is to be done about a picture; nothing where its card is there and says what it would say again."""
         seal = f"{name}|{file_digest(name)}|{fingerprint}".encode("utf-8", "surrogatepass")
         key = hashlib.sha256(seal).hexdigest()
-        card = self.output / f"{self._card_name(name)}.html"
-        return _Plan(name, key, card, before.get(key) if card.exists() else None)
+        earlier = folder.earlier(key)
+        return _Plan(name, key, earlier, "" if earlier else folder.place(name, self.endings))
 
-    def _write(self, plan: _Plan, result: Explanation | Failure) -> tuple[Done, dict[str, Any]] | Failure:
+    def _write(self, plan: _Plan, folder: CardFolder, result: Explanation) -> tuple[Done, dict[str, Any]]:
         """The card on disk, and its line for the next run."""
-        if isinstance(result, Failure):
-            return result
-        result.save(plan.card)
-        if self.png:
-            result.save(plan.card.with_suffix(".png"))
-        record = {**result.to_json(), "card": str(plan.card)}
-        line = {"key": plan.key, "record": record, "entry": asdict(index_entry(result, plan.card.name))}
-        return Done(record, result), line
-
-    def _card_name(self, name: str) -> str:
-        """The picture's own name, made safe for any disk, and different for different pictures."""
-        stem = "".join(c if c.isalnum() or c in "-_. " else "_" for c in Path(name).stem).strip(". ")[:80] or "picture"
-        if self._taken.setdefault(stem.casefold(), name) == name:
-            return stem
-        return f"{stem}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+        record = {**result.to_json(), "card": str(folder.path / f"{plan.place}.html")}
+        entry = asdict(index_entry(result, f"{plan.place}.html"))
+        folder.keep(plan.key, record, entry, {plan.place + e: FORMS[e](result) for e in self.endings})
+        return Done(record, result), entry
 
     def _fingerprint(self) -> str:
         """What decides an explanation beside the picture."""
         c = self.classifier
-        digest = hashlib.sha256(f"{c.encoder.fingerprint}|{c.classes}|{self.options}|{self.png}".encode())
-        digest.update(str(float(c.head.weight.double().sum())).encode() + str(c.words and c.words.texts).encode())
-        digest.update(f"{c.head.scale}|{c.head.votes and c.head.votes.k}".encode())
-        if c.bank is not None:
-            digest.update(torch.tensor([len(c.bank.pictures)]).numpy().tobytes())
+        digest = hashlib.sha256(f"{c.digest}|{c.encoder.engine.name}|{self.options}|{self.endings}".encode())
         digest.update(trained_digest(self.options.method(c.where), c))
         prototypes = None if self.options.like == "nearest" else find_file(c, self.options.prototypes)
-        if prototypes is not None:
-            digest.update(hashlib.sha256(prototypes.read_bytes()).digest())
+        influences = [] if self.options.because is None else influence_files(c, self.options.prototypes)
+        for path in (*influences, *(() if prototypes is None else (prototypes,))):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 
-    def _before(self) -> dict[str, dict[str, Any]]:
-        """What earlier runs noted; a line cut short by a kill is passed over, since its card is simply made again."""
-        path = self.output / PROGRESS
-        found: dict[str, dict[str, Any]] = {}
-        if not path.exists():
-            return found
-        for line in path.read_text("utf-8", errors="replace").splitlines():
-            try:
-                row = json.loads(line)
-                found[row["key"]] = row
-            except (json.JSONDecodeError, KeyError, TypeError):
-                continue
-        if os.path.getsize(path) and not path.read_bytes().endswith(b"\n"):
-            with open(path, "a", encoding="utf-8") as file:
-                file.write("\n")
-        return found
+
+def check_output(output: Path) -> bool:
+    """Whether an output is one file and not a folder; asked before the work begins.
+
+    Raises:
+        DataError: it cannot be written to, or ends like a file that no card is.
+    """
+    ending = output.suffix.lower()
+    if ending in ONE_FILE:
+        check_target(output)
+        return True
+    if ending in OTHER_FILES and not output.is_dir():
+        raise DataError(
+            f"{output} ends in {output.suffix!r}. A card is written as {', '.join(ONE_FILE)}, many into a folder. "
+            "Give one of these endings, or a folder, with -o."
+        )
+    check_folder(output)
+    return False
 
 
 def _entry(data: dict[str, Any]) -> IndexEntry:

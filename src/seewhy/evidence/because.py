@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from ..encoders.base import Look
 from ..features import file_digest
 from ..images import Picture
 from ..prototypes.bank import PatchBank, Patches
+from ..prototypes.bank_influences import kept_influences
 from ..prototypes.base import Group, Prototypes
 from ..prototypes.characteristics import Characteristics, View
 from ..prototypes.influences import Influences
@@ -35,6 +37,7 @@ def reasons_for(
     picture: Picture,
     groups: Sequence[Group],
     changes: Changes,
+    place: str | Path | None = None,
 ) -> list[list[Because]]:
     """For each patch of each group: how much of its likeness to its place is lost when a property is changed.
 
@@ -47,6 +50,7 @@ def reasons_for(
         picture: the view; read again from its file where the changes belong on the original.
         groups: places and the patches they are like.
         changes: what is changed and how strongly.
+        place: where EPIC's prototypes lie; their influences over many pictures, if they were measured, lie there too.
     """
     which = torch.tensor([m.patch for g in groups for m in g.matches])
     if not len(which):
@@ -58,7 +62,12 @@ def reasons_for(
 
     (found,) = Characteristics(changes).local(classifier.encoder, maps, [source(picture)], cells=cells)
     said = iter(because(found, changes))
-    return [[next(said) for _ in g.matches] for g in groups]
+    known = kept_influences(classifier, method, bank, place)
+    if known is None or known.means.strengths != changes.name:
+        return [[next(said) for _ in g.matches] for g in groups]
+    return [
+        [replace(next(said), overall=known.of(method.prototype_of(bank, m.patch))) for m in g.matches] for g in groups
+    ]
 
 
 def source(picture: Picture) -> View:
@@ -106,10 +115,10 @@ def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[B
 
     Patches repeat each other by :func:`seewhy.prototypes.redundancy.redundant`: direction, the pictures nearest to
     them, and, where they are known, influences. They are compared within a region; where each group is a prototype of
-    its own, all with all. EPIC's channels, being at right angles, repeat none.
+    its own, all with all. EPIC's channels, being at right angles, repeat none; pictures that voted are each shown.
     """
     lead = list(range(sum(len(g.matches) for g in groups)))
-    if not isinstance(bank, PatchBank) or not lead:
+    if not isinstance(bank, PatchBank) or not lead or groups[0].voted:
         return lead
     patches = [m.patch for g in groups for m in g.matches]
     rows = [row for i, g in enumerate(groups) for row in [0 if g.channel is not None else i + 1] * len(g.matches)]

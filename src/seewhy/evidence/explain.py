@@ -15,7 +15,7 @@ from ..attributions.shares import cell_evidence, shares, strongest_cells
 from ..classifiers.head import Goal, Target
 from ..encoders.base import Look
 from ..errors import InputError
-from ..explanation import Explanation, Neuron
+from ..explanation import Explanation, Like, Neuron
 from ..features import Seen, Wish, see
 from ..store import FeatureStore
 from ..types import Failure
@@ -45,7 +45,8 @@ class ExplainOptions:
         target_text: sentence whose similarity to the picture is explained by *where*, not a class.
         contrast_text: sentence the target sentence is explained against.
         settings: fields of the method that *where* names, for example ``{"n_masks": 2000}``; kept as sorted pairs.
-        like: registered way of finding likenesses; left out, EPIC where the classifier has prototypes, else nearest.
+        like: registered way of finding likenesses; left out, EPIC where the classifier has its prototypes, else its
+            own: a ProtoPNet's, the pictures that voted, or nearest patches.
         prototypes: where EPIC's prototypes lie; left out, the classifier's own folder.
         because: strengths of the changes that show what likenesses rest on, ``"calibrated"`` or ``"paper"``; left
             out, this is not measured.
@@ -161,6 +162,9 @@ def _ask(
         )
     target = None if options.target is None else classifier.index_of(options.target)
     contrast = None if options.contrast is None else classifier.index_of(options.contrast)
+    given = (target, contrast) if sentences is None else (options.target_text, options.contrast_text)
+    if given[0] is not None and given[0] == given[1]:
+        raise InputError("Target and contrast are the same. Two different ones were expected. Change one of them.")
     return method, target, contrast, sentences
 
 
@@ -179,7 +183,11 @@ def _explain_batch(
     look = Look(features, torch.cat([s.pooled for s in seen]), pixels)
     probabilities = classifier.head.probabilities(look.pooled)
     index = probabilities.argmax(1) if target is None else torch.full((len(seen),), target)
-    goal: Goal = Target(index, None if contrast is None else torch.full((len(seen),), contrast))
+    # Where the contrast itself is decided for, it is explained rather than the next class.
+    others = [
+        contrast if k != contrast else runner_up(p, k) for p, k in zip(probabilities, index.tolist(), strict=True)
+    ]
+    goal: Goal = Target(index, None if contrast is None else torch.tensor(others))
     subject: Any = classifier
     if sentences is not None:
         subject, goal = sentences, sentences.goal(len(seen))
@@ -195,7 +203,7 @@ def _explain_batch(
             options,
             probabilities[i],
             int(index[i]),
-            contrast,
+            others[i],
             heats[i],
             share[i],
             grids[i],
@@ -243,6 +251,8 @@ def _assemble(
     look = Look(one.features[None], one.pooled[:1])
     asked = LikeQuery(look, one.picture, target, contrast, cells, parts, pixels, options.seed, options.because)
     like = show_like(classifier, asked, options.like, options.prototypes)
+    if isinstance(like, Like):
+        like = replace(like, target=classifier.classes[target])
     words = show_words(classifier, pooled, target, other)
     spoken = words_heat(classifier, grid, pooled, target, other)
     label = classifier.classes[target]

@@ -26,24 +26,26 @@ from ..prototypes.perturbations import find_changes
 from ..types import Because, PatchDeletion, PrototypePurity
 from .because import leaders, reasons_for
 from .patch_deletion import delete_patches
+from .voters import show_voters
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
 
 RULE = (
     "Believable when at least two thirds of such neighbours carry the predicted class on held-out pictures and most "
-    "of those shown here do; partly when at least one third and three times chance do; otherwise do not rely on them. "
-    "Where hiding the regions was measured and does not lower the class's lead more than hiding others: partly at best."
+    "of those shown here the class explained; partly when at least one third do; both only where the odds of it are "
+    "three times those of chance; otherwise do not rely on them. Where hiding the regions was measured and does not "
+    "lower the class's lead more than hiding others: partly at best."
 )
 EPIC_RULE = (
     "Believable when hiding the places shown lowers the class's lead more than hiding the same pattern anywhere else "
-    "that was tried, and on held-out pictures such prototypes carry the predicted class at least three times as often "
-    "as chance; partly when only one of the two holds; otherwise do not rely on them."
+    "that was tried, and on held-out pictures the odds that such prototypes carry the predicted class are at least "
+    "three times those of chance; partly when only one of the two holds; otherwise do not rely on them."
 )
 PROTOPNET_RULE = (
     "Believable when, of the held-out pictures nearest to a prototype, at least two thirds are of its class and hiding "
     "the places shown, where that was measured, lowers the class's lead more than hiding others; partly when at least "
-    "one third and three times chance are; otherwise do not rely on them."
+    "one third are; both only where the odds of it are three times those of chance; otherwise do not rely on them."
 )
 LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
 
@@ -106,21 +108,23 @@ def show_like(
     groups = method(classifier, bank, Query(query.look, target, query.cells, query.picture.digest))
     # A lettered region's share is the one stated beside its letter, which may be of a sentence, not of the class.
     lettered = dict(zip(query.cells, query.parts, strict=True))
-    groups = [g if g.channel is not None else replace(g, share=lettered[g.cell].share) for g in groups]
+    groups = [g if g.whole else replace(g, share=lettered[g.cell].share) for g in groups]
     grid = classifier.encoder.layout.to_grid(query.look.features).shape[2:]
     boxes = [cell_box(group.cell, (grid[0], grid[1])) for group in groups]
     deletion = None
-    if query.pixels is not None and groups:
+    if query.pixels is not None and groups and not groups[0].voted:
         deletion = delete_patches(classifier, query.pixels, boxes, query.target, seed=query.seed)
     reasons: list[list[Because]] = [[] for _ in groups]
     if query.because is not None:
         changes = find_changes(query.because)
-        reasons = reasons_for(classifier, method, bank, query.picture, groups, changes)
+        reasons = reasons_for(classifier, method, bank, query.picture, groups, changes, place)
     likenesses = tuple(_likenesses(classifier, bank, query, groups, boxes, reasons))
     here = predicted_share(bank, groups, query.target)
     shown = sum(group.share for group in groups)
     if isinstance(bank, EPICBank):
         return _epic(classifier, bank, likenesses, groups, here, deletion, query.target)
+    if method.name == "voters":
+        return show_voters(classifier, bank, likenesses, groups, query)
     measure = classifier.likeness
     if method.name == "protopnet":
         verdict = _judge_protopnet(classifier, groups, shown, query.target, deletion)
@@ -144,12 +148,12 @@ def _likenesses(
     lead = leaders(bank, groups, reasons)
     of = [group for group in groups for _ in group.matches]
     for group, box, why in zip(groups, boxes, reasons, strict=True):
-        whole = group.channel is not None
+        whole = group.whole
         letter = next(free) if whole else letters[group.cell]
         for i, match in enumerate(group.matches):
             patch, here = match.patch, len(found)
             stands_for = [of[j] for j, leader in enumerate(lead) if leader == here]
-            rows = stands_for if whole and stands_for else [group]
+            rows = stands_for if group.channel is not None and stands_for else [group]
             label = int(bank.labels[patch])
             found.append(
                 Likeness(
@@ -159,7 +163,7 @@ def _likenesses(
                     as_box(bank.pixel_boxes[patch]),
                     query.picture.to_original(box),
                     match.similarity,
-                    sum(row.share for row in rows),
+                    sum(row.share for row in rows) if match.share is None else match.share,
                     bank.view(patch) if whole else bank.thumbnail(patch),
                     channel=group.channel,
                     contribution=None if group.contribution is None else sum(row.contribution or 0.0 for row in rows),
@@ -170,6 +174,11 @@ def _likenesses(
                 )
             )
     return found
+
+
+def beats_chance(measure: LikenessMeasure) -> bool:
+    """Whether the odds of carrying the class are three times those of chance: 3 % at 1 %, 75 % at 50 %."""
+    return measure.precision * (1 - measure.chance) >= 3 * measure.chance * (1 - measure.precision)
 
 
 def _rates(measure: LikenessMeasure | None) -> tuple[float | None, float | None]:
@@ -196,12 +205,13 @@ def _judge(
         return Verdict("not measured", f"Too few pictures were held out to measure neighbours; {part}.", RULE)
     figures = (
         f"On {measure.n} held-out pictures such neighbours carry the predicted class {measure.precision:.0%} of the "
-        f"time (chance {measure.chance:.0%}), here {here:.0%}; {part}.{_hidden(deletion)}"
+        f"time (chance {measure.chance:.0%}); of those shown here {here:.0%} are {label}; {part}.{_hidden(deletion)}"
     )
-    if measure.precision >= 2 / 3 and here > 0.5:
+    more = beats_chance(measure)
+    if more and measure.precision >= 2 / 3 and here > 0.5:
         matters = deletion is None or deletion.fall > deletion.fall_random
         return Verdict("believable" if matters else "partly", figures, RULE)
-    if measure.precision >= max(1 / 3, 3 * measure.chance) and here > 0:
+    if more and measure.precision >= 1 / 3 and here > 0:
         return Verdict("partly", figures, RULE)
     return Verdict("do not rely", figures, RULE)
 
@@ -223,10 +233,10 @@ def _judge_protopnet(
         f"{measure.precision:.0%} of the time (chance {measure.chance:.0%})."
     )
     matters = deletion is None or deletion.fall > deletion.fall_random
-    if measure.precision >= 2 / 3:
+    more = beats_chance(measure)
+    if more and measure.precision >= 2 / 3:
         return Verdict("believable" if matters else "partly", figures, PROTOPNET_RULE)
-    carried = measure.precision >= max(1 / 3, 3 * measure.chance)
-    return Verdict("partly" if carried else "do not rely", figures, PROTOPNET_RULE)
+    return Verdict("partly" if more and measure.precision >= 1 / 3 else "do not rely", figures, PROTOPNET_RULE)
 
 
 def _epic(
@@ -243,7 +253,7 @@ def _epic(
     purity = PrototypePurity(bank.measures["purity_fit"], held["purity"], held["before"], held["random"], held["n"])
     shown, logits = sum(g.share for g in groups), sum(g.contribution or 0.0 for g in groups)
     matters = deletion is not None and deletion.fall > max(deletion.falls_random)
-    carried = measure is not None and measure.precision >= 3 * measure.chance
+    carried = measure is not None and beats_chance(measure)
     level: Level = "not measured"
     if deletion is not None and measure is not None:
         level = LEVELS[int(matters) + int(carried)]
@@ -257,7 +267,18 @@ def _epic(
     if measure is not None:
         figures += (
             f" On {measure.n} held-out pictures such prototypes carry the predicted class {measure.precision:.0%} of "
-            f"the time (chance {measure.chance:.0%}){'' if here is None else f', here {here:.0%}'}."
+            f"the time (chance {measure.chance:.0%})"
+            f"{'' if here is None else f'; of those shown here {here:.0%} are {classifier.classes[predicted]}'}."
         )
     verdict = Verdict(level, figures, EPIC_RULE)
-    return Like("epic", likenesses, shown, *_rates(measure), verdict, deletion=deletion, purity=purity)
+    changed = bank.measures["logit_difference"]
+    return Like(
+        "epic",
+        likenesses,
+        shown,
+        *_rates(measure),
+        verdict,
+        deletion=deletion,
+        purity=purity,
+        logit_difference=changed,
+    )

@@ -50,11 +50,13 @@ class Place:
         box: of the cell, on the view, as fractions.
         share: its part of what speaks for the class, 0…1.
         resembled: what it looks like, the nearest first; empty without pictures of the user.
+        method: registered name of how it was found; ``None`` without pictures of the user.
     """
 
     box: FractionBox
     share: float
     resembled: tuple[Resembled, ...]
+    method: str | None = None
 
 
 def like_place(
@@ -62,8 +64,8 @@ def like_place(
 ) -> Place:
     """Which prototypes a place belongs to, by the method the card itself uses.
 
-    Nearest patches are searched for this very cell. Methods that start from channels or prototypes answer with those
-    they show for the whole picture, by how strong each is here relative to its peak on this picture.
+    Nearest patches are searched for this very cell, also where whole pictures voted. Methods that start from channels
+    or prototypes answer with those they show for the whole picture, by how strong each is here relative to its peak.
 
     Raises:
         InputError: the cell is not on the map.
@@ -80,6 +82,8 @@ def like_place(
         )
     box = cell_box(cell, (share.shape[0], share.shape[1]))
     found = find_prototypes(classifier)
+    if found is not None and found[0].name == "voters":
+        found = find_prototypes(classifier, "nearest")  # whole pictures vote: a place has no voters of its own
     if found is None:
         return Place(box, float(share[cell]), ())
     method, bank = found
@@ -96,7 +100,7 @@ def like_place(
         for group in rows
         for match in (group.matches if group.channel is None else group.matches[:1])
     )
-    return Place(box, float(share[cell]), resembled)
+    return Place(box, float(share[cell]), resembled, method.name)
 
 
 def _here(

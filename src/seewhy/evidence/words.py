@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,8 @@ RULE = (
     "With held-out pictures: believable when the words of the predicted class separate it from the runner-up (mean "
     "area under the ROC curve at least 0.70) and the words alone choose the same class; partly when only one of the "
     "two holds, the area being at least 0.60. Without pictures of both classes, by the accuracy of the words alone: "
-    "believable from one half, partly from one quarter, each when they choose the same class. Otherwise do not rely "
-    "on them."
+    "believable from one half, partly from one quarter, each when it is more than chance and they choose the same "
+    "class. Otherwise do not rely on them. Words that alone are right no more often than by chance: partly at best."
 )
 N_SHOWN = 12
 """Sentences a class on a card where many decided together; those written against the other class come first."""
@@ -45,7 +46,7 @@ def show_words(classifier: Classifier, pooled: Float[Tensor, " d"], predicted: i
     joint = Projected(classifier.encoder.text)(pooled[None])
     scores = words.scores(joint)[0]
     by_class = (joint @ words.class_weight().T)[0]
-    decision = int(by_class.argmax())
+    decision = int((joint @ words.measured.class_weight().T)[0].argmax())
     auc = separation(classifier, words, predicted, runner_up)
     pairs = [(predicted, runner_up)] + ([(runner_up, predicted)] if runner_up != predicted else [])
     shown = tuple(
@@ -128,7 +129,7 @@ def separation(classifier: Classifier, words: WordBank, one: int, other: int) ->
     if not (mine.any() and theirs.any()):
         return {}
     joint = Projected(classifier.encoder.text)(held.pooled[mine | theirs])
-    scores = words.scores(joint)
+    scores = words.measured.scores(joint)
     is_one = mine[mine | theirs]
     found = {i: area_under_roc(scores[:, i], is_one) for i in words.of(one)}
     found.update({i: area_under_roc(scores[:, i], ~is_one) for i in words.of(other)})
@@ -164,22 +165,30 @@ def _judge(classifier: Classifier, areas: list[float], decision: int, predicted:
     choice = f"The words alone choose {chosen}" + ("" if agrees else f", not {label}")
     if accuracy is not None:
         choice += f"; alone they are right on {accuracy:.0%} of {classifier.words_accuracy_on}"
-        if accuracy <= 1 / len(classifier.classes):
-            choice += ", no more than by chance"
+        if _is_luck(classifier, accuracy):
+            choice += f", not shown to be more than chance (1 in {len(classifier.classes)})"
     if areas:
         area = sum(areas) / len(areas)
         other = classifier.classes[runner_up]
         parted = f"the words for {label} separate it from {other} with {area:.2f} (chance 0.50)"
         figures = f"On held-out pictures {parted}. {choice}."
-        if area >= 0.7 and agrees:
+        if area >= 0.7 and agrees and not (accuracy is not None and _is_luck(classifier, accuracy)):
             return Verdict("believable", figures, RULE)
         return Verdict("partly" if area >= 0.6 and (agrees or area >= 0.7) else "do not rely", figures, RULE)
     if accuracy is None:
         return Verdict("not measured", f"{choice}; without labelled pictures their worth is not known.", RULE)
     if not agrees:
         return Verdict("do not rely", f"{choice}.", RULE)
-    level = "believable" if accuracy >= 0.5 else "partly" if accuracy >= 0.25 else "do not rely"
-    return Verdict(level, f"{choice}.", RULE)  # type: ignore[arg-type]
+    if accuracy < 0.25 or _is_luck(classifier, accuracy):
+        return Verdict("do not rely", f"{choice}.", RULE)
+    return Verdict("believable" if accuracy >= 0.5 else "partly", f"{choice}.", RULE)
+
+
+def _is_luck(classifier: Classifier, accuracy: float) -> bool:
+    """Whether guessing is right as often in more than one of twenty cases; by the pictures, where they are known."""
+    chance = 1 / len(classifier.classes)
+    n = 0 if classifier.held_out is None else len(classifier.held_out.labels)
+    return accuracy <= chance + (1.645 * math.sqrt(chance * (1 - chance) / n) if n else 0.0)
 
 
 def words_heat(

@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from ..errors import InputError
 from ..features import Seen, Wish, file_digest, see
 from ..listener import Listener
+from ..listing import is_unicode
 from ..store import FeatureStore
 from ..thumbnails import encode_thumbnail
 from ..types import Failure
@@ -128,6 +129,11 @@ class Adding:
         return done
 
     def _step(self, chunk: Sequence[Entry]) -> Change:
+        odd = [e for e in chunk if not is_unicode(e.key)]
+        for entry in odd:
+            reason = "has a name that is not UTF-8, which an index cannot hold; rename it"
+            self.listener.failed(Failure(entry.key, reason))
+        chunk = [e for e in chunk if is_unicode(e.key)] if odd else chunk
         named = {e.key: e for e in chunk}
         digests = {name: file_digest(e.source) for name, e in named.items()}
         known = self.catalogue.known("digest", [d for d in digests.values() if d])
@@ -139,7 +145,7 @@ class Adding:
             if what == "fresh":
                 todo.append(entry)
         fresh = list(self._look(todo))
-        return self._write(fresh) + Change(0, n_changed, n_same, len(todo) - len(fresh))
+        return self._write(fresh) + Change(0, n_changed, n_same, len(todo) - len(fresh) + len(odd))
 
     def _settle(self, there: Item, name: str, entry: Entry) -> str:
         """A picture known by its bytes, maybe under another name or class: the same, changed, or not there any more."""

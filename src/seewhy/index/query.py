@@ -84,6 +84,7 @@ class Query:
             "like": [_name(p, i) for i, p in enumerate(self.pictures)],
             "text": self.text,
             "unlike": [_name(p, i) for i, p in enumerate(self.unlike_pictures)],
+            "unlike_weight": self.unlike_weight,
             "without": self.without,
             "weight": self.weight,
             "centred": self.centred,

@@ -306,22 +306,30 @@ def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n 
     a network cannot see past; they move in blocks as large as the map's own spots (:func:`block_side`).
     """
     generator = torch.Generator().manual_seed(seed)
-    height, width = heat.shape
     rows, columns = block_side(heat)
-    blocks = heat.reshape(height // rows, rows, width // columns, columns).transpose(1, 2).flatten(0, 1)
+    n_rows, n_columns = heat.shape[0] // rows, heat.shape[1] // columns
+    fits = heat.shape == (n_rows * rows, n_columns * columns)
     found = []
     for _ in range(n):
+        # What no block covers is at the edge: rolled before and after, it may lie anywhere.
+        new = heat.clone() if fits else _rolled(heat, generator)
+        inside = new[: n_rows * rows, : n_columns * columns]
+        blocks = inside.reshape(n_rows, rows, n_columns, columns).transpose(1, 2).flatten(0, 1)
         moved = blocks[torch.randperm(len(blocks), generator=generator)]
-        grid = moved.unflatten(0, (height // rows, width // columns)).transpose(1, 2)
-        found.append(grid.reshape(height, width))
+        inside.copy_(moved.unflatten(0, (n_rows, n_columns)).transpose(1, 2).reshape(inside.shape))
+        found.append(new if fits else _rolled(new, generator))
     return torch.stack(found)
+
+
+def _rolled(heat: Float[Tensor, "h w"], generator: torch.Generator) -> Float[Tensor, "h w"]:
+    return heat.roll([int(torch.randint(side, (), generator=generator)) for side in heat.shape], (0, 1))
 
 
 def block_side(heat: Float[Tensor, "h w"]) -> tuple[int, int]:
     """Rows and columns of the blocks that keep a map's texture: 1 and 1 up to 64 cells a side.
 
     Of a finer map the lag at which its autocorrelation has fallen to one half, at most a seventh of the side, and then
-    the largest divisor of the side not above it.
+    the largest divisor of the side not above it; the lag itself where that is less than half of it (331 is a prime).
 
     >>> block_side(torch.rand(7, 7)), block_side(upsampled(torch.eye(7)[None], (224, 224))[0])
     ((1, 1), (16, 16))
@@ -337,4 +345,5 @@ def _block(heat: Float[Tensor, "h w"]) -> int:
     energy, lag = float(centred.square().mean()), 1
     while lag < side // N_BLOCKS and float((centred[lag:] * centred[:-lag]).mean()) > energy / 2:
         lag += 1
-    return max(d for d in range(1, lag + 1) if side % d == 0)
+    divisor = max(d for d in range(1, lag + 1) if side % d == 0)
+    return divisor if 2 * divisor >= lag else lag

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..seeded import seeded
 
 if TYPE_CHECKING:
     from ..attributions.base import Explainable
@@ -25,6 +26,18 @@ class Twin:
 
     encoder: Encoder
     head: Head
+
+    @property
+    def network(self) -> None:
+        """What a recipe trained inside the network and reads from there is not copied.
+
+        Raises:
+            InputError: always; a method that reads it would explain what was not reset.
+        """
+        raise InputError(
+            "A copy of the model was made whose layers forget what they learned, and the method reads parts of the "
+            "model that are not in the copy. A method that reads the copy alone was expected. Leave this one out."
+        )
 
 
 def twin(model: Explainable) -> Twin:
@@ -74,8 +87,7 @@ def forget(layer: nn.Module, how: Reset, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     reset = getattr(layer, "reset_parameters", None)
     if how == "initialise" and callable(reset):
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(seed)
+        with seeded(seed), torch.no_grad():
             reset()
         return
     own: list[Tensor] = [*layer.parameters(recurse=False)] or [*layer.buffers(recurse=False)]

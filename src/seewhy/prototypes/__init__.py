@@ -10,7 +10,7 @@ from .base import Prototypes
 if TYPE_CHECKING:
     from .characteristics import Characteristics
 
-prototypes: Registry[Prototypes] = Registry("prototype", __name__, ("epic", "nearest", "protopnet"))
+prototypes: Registry[Prototypes] = Registry("prototype", __name__, ("epic", "nearest", "protopnet", "voters"))
 reasons: Registry[Characteristics] = Registry("reason", __name__, ("characteristics",))
 
 __all__ = ["Prototypes", "prototypes", "reasons"]

@@ -138,6 +138,7 @@ class AdamSchedule:
             return
         state = adam.state[raw]
         tensors = {"raw": raw.detach(), "first": state["exp_avg"], "second": state["exp_avg_sq"]}
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
         about = {"stage": str(stage), "step": str(int(state["step"])), "how": repr(self)}
         write_atomic(checkpoint, save_tensors(tensors, about))
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from PIL import Image
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
@@ -19,7 +18,7 @@ from ..attributions.shares import cell_evidence, shares
 from ..classifiers.head import Target
 from ..encoders.base import Look
 from ..features import Seen
-from ..thumbnails import encode_thumbnail
+from ..thumbnails import decode_thumbnail, encode_thumbnail
 from ..types import FractionBox, PixelBox
 
 
@@ -64,7 +63,8 @@ class Patches(ABC):
 
     def view(self, patch: int) -> np.ndarray:
         """The picture it lies on, as the network saw it, uint8 ``(h, w, 3)``."""
-        return np.asarray(Image.open(io.BytesIO(self.pictures[int(self.owner[patch])].thumbnail)).convert("RGB"))
+        picture = self.pictures[int(self.owner[patch])]
+        return decode_thumbnail(picture.thumbnail, picture.name)
 
     def thumbnail(self, patch: int) -> np.ndarray:
         """The patch's pixels, uint8 ``(h, w, 3)``."""
@@ -138,6 +138,78 @@ class PatchBank(Patches):
             torch.tensor(boxes),
             torch.tensor(pixel_boxes),
         )
+
+
+def listed(pictures: Sequence[BankPicture]) -> list[list[Any]]:
+    """What :func:`pictures_of` needs beside the thumbnails, as JSON."""
+    return [[p.name, p.digest, p.label, len(p.thumbnail)] for p in pictures]
+
+
+def joined_thumbnails(pictures: Sequence[BankPicture]) -> UInt8[Tensor, " bytes"]:
+    """All thumbnails, one after the other."""
+    return torch.from_numpy(np.frombuffer(b"".join(p.thumbnail for p in pictures), np.uint8).copy())
+
+
+def pictures_of(entries: list[list[Any]], thumbnails: UInt8[Tensor, " bytes"]) -> tuple[BankPicture, ...]:
+    """The pictures that :func:`listed` and :func:`joined_thumbnails` were made of.
+
+    Raises:
+        TypeError, ValueError: they do not fit together.
+    """
+    data, found, start = thumbnails.numpy().tobytes(), [], 0
+    for name, digest, label, size in entries:
+        if not isinstance(name, str) or not isinstance(digest, str) or not 0 <= size <= len(data) - start:
+            raise ValueError(f"the picture {name!r} is not one of the bank")
+        found.append(BankPicture(name, digest, label, data[start : start + size]))
+        start += size
+    return tuple(found)
+
+
+def check_patches(bank: Patches, n_classes: int | None) -> None:
+    """Refuse a bank that was read from a file and in which something points beyond what there is.
+
+    Args:
+        bank: of any kind.
+        n_classes: of its classifier; ``None`` where that is not known.
+
+    Raises:
+        TypeError, ValueError: says what.
+    """
+    n, m = len(bank.owner), len(bank.pictures)
+    check_index("the patches' pictures", bank.owner, m)
+    labels = [p.label for p in bank.pictures]
+    if not all(isinstance(label, int) for label in labels):
+        raise ValueError("a picture of the bank is of a class without a number")
+    if m and not 0 <= min(labels) <= max(labels) < (n_classes or max(labels) + 1):
+        raise ValueError(f"a picture of the bank is of none of the {n_classes} classes")
+    if bank.pooled.ndim != 2 or len(bank.pooled) != m:
+        raise ValueError(f"pooled features {tuple(bank.pooled.shape)} for {m} pictures of the bank")
+    for name, boxes in (("boxes", bank.boxes), ("boxes in pixels", bank.pixel_boxes)):
+        if boxes.shape != (n, 4) or not bool(((boxes[:, :2] < boxes[:, 2:]) & (boxes[:, :2] >= 0)).all()):
+            raise ValueError(f"{name} that are none, of {n} patches")
+    if n and bank.boxes.max() > 1:
+        raise ValueError("boxes beyond the view")
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse numbers that are infinite or none.
+
+    Raises:
+        ValueError: names the tensor.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} has numbers that are not finite")
+
+
+def check_index(name: str, index: Tensor, n: int) -> None:
+    """Refuse an index that is not a row of whole numbers from 0 to ``n - 1``.
+
+    Raises:
+        ValueError: says what it was of.
+    """
+    if index.ndim != 1 or index.is_floating_point() or not bool(((index >= 0) & (index < n)).all()):
+        raise ValueError(f"{name}: whole numbers below {n} were expected")
 
 
 def patch_vector(grid: Float[Tensor, "c h w"], cell: tuple[int, int]) -> Float[Tensor, " c"]:

@@ -1,24 +1,201 @@
-"""Global influences of a bank's prototypes, from the pictures the bank itself keeps."""
+"""Global influences of a bank's prototypes: measured once over many pictures, kept beside the bank, found again."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
+from jaxtyping import Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ..attributions.base import Explainable
+from ..attributions.explainers import classifier_digest
 from ..encoders.base import Look
-from ..images import Picture
+from ..errors import ImageError, WeightsError
+from ..features import file_digest
+from ..files import write_atomic
+from ..images import Picture, read_picture
 from ..listener import Listener
+from ..thumbnails import decode_thumbnail
+from ..types import Failure
 from .bank import BankPicture, Patches
 from .base import Prototypes
-from .characteristics import Characteristics
-from .influences import GlobalInfluences
-from .perturbations import Changes, EqualChanges
+from .characteristics import Characteristics, View
+from .epic_bank import FOLDER, EPICBank, find_file
+from .influences import GlobalInfluences, SumsFile
+from .perturbations import PROPERTIES, Changes, EqualChanges
+
+N_STRONGEST = 3
+
+
+@dataclass(frozen=True, eq=False)
+class BankInfluences:
+    """How much each property matters to each prototype of a bank, over many pictures.
+
+    Attributes:
+        method: registered name of what made the bank.
+        numbers: of the prototypes, one a row (:meth:`seewhy.prototypes.base.Prototypes.prototype_of`).
+        names: the same for people: ``"+12"`` for a channel of EPIC, the picture's file name for others.
+        means: the influences.
+        bank: seal of the bank they are of.
+        seal: of everything that decides them.
+    """
+
+    method: str
+    numbers: Int[Tensor, " p"]
+    names: tuple[str, ...]
+    means: GlobalInfluences
+    bank: str
+    seal: str
+
+    def of(self, number: int) -> dict[str, float] | None:
+        """Of one prototype, property → mean part of its similarity that is lost; ``None`` where it has no row."""
+        at = (self.numbers == number).nonzero()[:, 0]
+        return dict(zip(PROPERTIES, self.means.relative[int(at[0])].tolist(), strict=True)) if len(at) else None
+
+    def summary(self) -> dict[str, Any]:
+        """What is said of all prototypes together, for JSON and for the command's table.
+
+        Of the prototypes that some picture is like: a property's ``mean`` influence and the part of them to which it
+        matters most (``first``); ``strongest`` are those to which it matters most of all, among the half that
+        pictures are most like.
+        """
+        alive = (self.means.similarity > 0).nonzero()[:, 0]
+        lost, similarity = self.means.relative[alive], self.means.similarity[alive]
+        common = (similarity >= similarity.median()).nonzero()[:, 0] if len(alive) else alive
+        rows = []
+        for i, name in enumerate(PROPERTIES):
+            order = common[lost[common, i].argsort(descending=True, stable=True)][:N_STRONGEST].tolist()
+            first = (lost.argmax(1) == i) & (lost.amax(1) > 0) if len(alive) else alive
+            rows.append(
+                {
+                    "name": name,
+                    "mean": round(float(lost[:, i].mean()), 4) if len(alive) else 0.0,
+                    "first": round(float(first.float().mean()), 4) if len(alive) else 0.0,
+                    "change": round(float(self.means.change[i]), 2),
+                    "strongest": [
+                        {"prototype": self.names[int(alive[k])], "lost": round(float(lost[k, i]), 4)} for k in order
+                    ],
+                }
+            )
+        return {
+            "method": self.method,
+            "strengths": self.means.strengths,
+            "n_pictures": self.means.n_pictures,
+            "n_prototypes": len(alive),
+            "properties": rows,
+        }
+
+    def save(self, folder: Path) -> Path:
+        """Write ``METHOD.because.safetensors``, which holds everything, and ``METHOD.because.json``, for people.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / file_of(self.method)
+        about = {"seewhy": version("seewhy"), "method": self.method, "bank": self.bank, "seal": self.seal}
+        about |= self.means.to_json()
+        tensors = {"numbers": self.numbers.contiguous(), **self.means.tensors()}
+        card = json.dumps({**about, "names": self.names}, ensure_ascii=False)
+        write_atomic(path, save_tensors(tensors, {"card": card}))
+        rows = {n: [round(v, 4) for v in row] for n, row in zip(self.names, self.means.relative.tolist(), strict=True)}
+        spoken = json.dumps({**about, "lost": rows}, indent=1, ensure_ascii=False)
+        write_atomic(path.with_suffix(".json"), spoken)
+        return path
+
+
+def file_of(method: str) -> str:
+    """The name of the file in which a method's influences are kept."""
+    return f"{method}.because.safetensors"
+
+
+def load_influences(path: Path) -> BankInfluences:
+    """Read what :meth:`BankInfluences.save` wrote. It runs no code.
+
+    Raises:
+        WeightsError: it is damaged, or of other properties.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            card = json.loads((file.metadata() or {})["card"])
+        means = GlobalInfluences.load(tensors, card)
+        return BankInfluences(
+            card["method"], tensors["numbers"], tuple(card["names"]), means, card["bank"], card["seal"]
+        )
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{path} is damaged or holds no influences ({error}). Make them again with: seewhy fit-prototypes DATA "
+            "--because"
+        ) from error
+
+
+def folder_of(model: Explainable, method: str, place: str | Path | None = None) -> Path | None:
+    """Where a method's influences lie: beside EPIC's prototypes, else in the classifier's folder for prototypes."""
+    path = find_file(model, place) if method == "epic" else None
+    if path is not None:
+        return path.parent
+    folder = getattr(model, "folder", None)
+    return None if folder is None else folder / FOLDER
+
+
+def kept_influences(
+    model: Explainable, method: Prototypes, bank: Patches, place: str | Path | None = None
+) -> BankInfluences | None:
+    """The global influences that were measured for this very bank; ``None`` where there are none.
+
+    Args:
+        model: whose bank it is.
+        method: of the bank.
+        bank: of the kind that the method makes.
+        place: where EPIC's prototypes lie; left out, the classifier's folder.
+
+    Raises:
+        WeightsError: they are damaged.
+    """
+    folder = folder_of(model, method.name, place)
+    path = None if folder is None else folder / file_of(method.name)
+    if path is None or not path.is_file():
+        return None
+    status = path.stat()
+    found = _loaded(path, status.st_mtime_ns, status.st_size)
+    return found if found.bank == bank_seal(model, bank) else None
+
+
+def influence_files(model: Explainable, place: str | Path | None = None) -> list[Path]:
+    """Every file of influences that an explanation of this classifier might show.
+
+    Args:
+        model: whose folder is searched.
+        place: where EPIC's prototypes lie; left out, the classifier's folder.
+    """
+    folders = {f for method in ("epic", "nearest") if (f := folder_of(model, method, place)) is not None}
+    return sorted(path for folder in folders for path in folder.glob(file_of("*")))
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, _changed: int, _size: int) -> BankInfluences:
+    return load_influences(path)
+
+
+def bank_seal(model: Explainable, bank: Patches) -> str:
+    """Of the classifier and the bank's patches; 16 hexadecimal digits."""
+    digest = hashlib.sha256(classifier_digest(model).encode())
+    for tensor in (bank.owner, bank.boxes, getattr(bank, "channels", bank.owner), getattr(bank, "purity", bank.owner)):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    digest.update("|".join(p.digest for p in bank.pictures).encode())
+    return digest.hexdigest()[:16]
 
 
 def bank_influences(
@@ -28,12 +205,13 @@ def bank_influences(
     which: Sequence[int],
     changes: Changes | None = None,
     *,
+    pictures: Iterable[View] | None = None,
     own_class: bool = False,
+    checkpoint: SumsFile | None = None,
     listener: Listener | None = None,
 ) -> GlobalInfluences:
-    """How much each property matters to patches of a bank, or to the channels they stand for, over all its pictures.
+    """How much each property matters to patches of a bank, or to the channels they stand for, over many pictures.
 
-    The pictures are the bank's own views, so no file is read; the paper's strengths are then applied to the view.
     Cost: 7 forward passes and 0.3 to 0.6 s on one core a picture, whatever the number of patches.
 
     Args:
@@ -42,11 +220,14 @@ def bank_influences(
         bank: of the kind that the method makes.
         which: patches, as a rule one for each :meth:`~seewhy.prototypes.base.Prototypes.prototype_of`.
         changes: what is changed and how strongly; left out, the calibrated strengths.
-        own_class: weigh pictures of the patch's own class alone; the paper's is all.
+        pictures: over which; left out, the bank's own views, so that no file is read; the paper's strengths are then
+            applied to the view.
+        own_class: weigh pictures of the patch's own class alone, of the bank's views; the paper's is all.
+        checkpoint: where the sums lie meanwhile.
         listener: hears of progress.
 
     Returns:
-        One row a patch, in the order of ``which``. Keep it with ``tensors()`` and ``to_json()``.
+        One row a patch, in the order of ``which``.
     """
     chosen = torch.tensor(list(which))
 
@@ -55,13 +236,86 @@ def bank_influences(
 
     labels = [p.label for p in bank.pictures] if own_class else None
     owners = bank.labels[chosen].tolist() if own_class else None
-    views = [view_of(p) for p in bank.pictures]
-    reason = Characteristics(changes or EqualChanges())
-    return reason.overall(model.encoder, maps, views, labels=labels, owners=owners, listener=listener)
+    views = [view_of(p) for p in bank.pictures] if pictures is None else pictures
+    return Characteristics(changes or EqualChanges()).overall(
+        model.encoder, maps, views, labels=labels, owners=owners, checkpoint=checkpoint, listener=listener
+    )
+
+
+def measure_bank(
+    model: Explainable,
+    method: Prototypes,
+    bank: Patches,
+    names: Sequence[str],
+    folder: Path,
+    changes: Changes | None = None,
+    *,
+    listener: Listener | None = None,
+) -> tuple[BankInfluences, bool]:
+    """The influences of every prototype of a bank, measured and kept; those that are kept already are read.
+
+    Stopped, it goes on where it was.
+
+    Args:
+        model: whose features they are.
+        method: of the bank.
+        bank: of the kind that the method makes.
+        names: pictures to measure on; those that cannot be read are reported and left out.
+        folder: where they are kept.
+        changes: what is changed and how strongly; left out, the calibrated strengths.
+        listener: hears of progress and failures.
+
+    Returns:
+        The influences, and whether they were there already.
+
+    Raises:
+        InputError: no picture can be read.
+        DataError: the folder cannot be written.
+    """
+    changes, listener = changes or EqualChanges(), listener or Listener()
+    first: dict[int, int] = {}
+    for patch in range(len(bank.owner)):
+        first.setdefault(method.prototype_of(bank, patch), patch)
+    sealed = bank_seal(model, bank)
+    seal = hashlib.sha256(f"{sealed}|{method.name}|{changes}".encode())
+    for name in names:
+        seal.update(f"|{file_digest(name)}".encode())
+    path = folder / file_of(method.name)
+    with contextlib.suppress(WeightsError):  # not there, or damaged: made anew
+        known = load_influences(path)
+        if known.seal == seal.hexdigest():
+            return known, True
+    folder.mkdir(parents=True, exist_ok=True)
+    sums = SumsFile(folder / f".{method.name}.because.checkpoint", seal.hexdigest())
+    views = listener.track(_readable(model, names, changes, listener), "Changing pictures", len(names))
+    means = bank_influences(model, method, bank, list(first.values()), changes, pictures=views, checkpoint=sums)
+    said = tuple(_name(bank, patch) for patch in first.values())
+    found = BankInfluences(method.name, torch.tensor(list(first)), said, means, sealed, seal.hexdigest())
+    found.save(folder)
+    sums.path.unlink(missing_ok=True)
+    return found, False
+
+
+def _readable(model: Explainable, names: Sequence[str], changes: Changes, listener: Listener) -> Iterator[View]:
+    """Each picture's view, or its file where it is changed before it is resized."""
+    for name in names:
+        try:
+            view = read_picture(name, model.encoder.transform)
+        except ImageError as error:
+            if (failure := Failure(name, error.reason)) not in listener.failures:  # fitting may have told of it
+                listener.failed(failure)
+            continue
+        yield view if changes.on_view else Path(name)
+
+
+def _name(bank: Patches, patch: int) -> str:
+    if isinstance(bank, EPICBank):
+        return f"{'+' if int(bank.signs[patch]) > 0 else '-'}{int(bank.channels[patch])}"
+    return f"{Path(bank.pictures[int(bank.owner[patch])].name).name} {patch}"
 
 
 def view_of(picture: BankPicture) -> Picture:
     """The view a bank keeps, as a picture."""
-    pixels = np.asarray(Image.open(io.BytesIO(picture.thumbnail)).convert("RGB"))
+    pixels = decode_thumbnail(picture.thumbnail, picture.name)
     height, width = pixels.shape[:2]
     return Picture(picture.name, pixels, (width, height), (0.0, 0.0, float(width), float(height)), picture.digest)

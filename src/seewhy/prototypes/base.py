@@ -35,10 +35,17 @@ class Query:
 
 @dataclass(frozen=True)
 class Match:
-    """A patch of the bank and its likeness, -1…1: to the place on the query, or to the channel they share."""
+    """A patch of the bank and its likeness.
+
+    Attributes:
+        patch: its number.
+        similarity: -1…1; to the place on the query, to the channel they share, or of the two whole pictures.
+        share: its own part of the vote, 0…1, where its picture voted.
+    """
 
     patch: int
     similarity: float
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Group:
 
     Attributes:
         cell: the place, as (row, column).
-        share: its part of what speaks for the target, 0…1.
+        share: its part of what speaks for the target, 0…1; where pictures voted, their part of the vote.
         matches: the best first: the most alike, or the one the channel is strongest on.
         channel: what they have in common, for methods with channels.
         contribution: of that channel to the target's logit, less the mean over classes, in logits.
@@ -58,6 +65,16 @@ class Group:
     matches: tuple[Match, ...]
     channel: int | None = None
     contribution: float | None = None
+
+    @property
+    def voted(self) -> bool:
+        """Whether its patches stand for whole pictures that voted."""
+        return any(m.share is not None for m in self.matches)
+
+    @property
+    def whole(self) -> bool:
+        """Whether whole pictures are shown, not patches that are like one of the lettered regions."""
+        return self.channel is not None or self.voted
 
 
 class Prototypes(ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,7 +20,7 @@ from ..images import Picture, Source, read_picture
 from ..listener import Listener
 from ..types import FractionBox, Transform
 from . import reasons
-from .influences import GlobalInfluences, Influences, Sums
+from .influences import GlobalInfluences, Influences, Sums, SumsFile
 from .perturbations import PROPERTIES, Changes, EqualChanges, Pixels, picture_change
 
 Maps = Callable[[Look], Float[Tensor, "b p h w"]]
@@ -121,10 +121,11 @@ class Characteristics:
         self,
         encoder: Encoder,
         maps: Maps,
-        pictures: Sequence[View],
+        pictures: Iterable[View],
         *,
         labels: Sequence[int] | None = None,
         owners: Sequence[int] | None = None,
+        checkpoint: SumsFile | None = None,
         listener: Listener | None = None,
         batch_size: int = 32,
     ) -> GlobalInfluences:
@@ -137,6 +138,7 @@ class Characteristics:
             labels: class of each picture; with ``owners``, a prototype counts pictures of its own class alone. The
                 paper's, the default, is all pictures of all classes.
             owners: class of each prototype.
+            checkpoint: where the sums lie meanwhile; those that are there already are gone on with.
             listener: hears of progress.
             batch_size: pictures the engine sees at once.
 
@@ -146,11 +148,14 @@ class Characteristics:
         """
         if (labels is None) != (owners is None):
             raise InputError("Only one of labels and owners was given. Both or none were expected. Give the other too.")
-        stream = self.local(encoder, maps, pictures, batch_size=batch_size)
-        sums = Sums()
-        for i, one in enumerate((listener or Listener()).track(stream, "Changing pictures", len(pictures))):
-            counts = None if labels is None or owners is None else torch.tensor(owners) == labels[i]
+        sums = Sums() if checkpoint is None else checkpoint.load()
+        total = len(pictures) - sums.n if isinstance(pictures, Sized) else None
+        stream = self.local(encoder, maps, islice(pictures, sums.n, None), batch_size=batch_size)
+        for one in (listener or Listener()).track(stream, "Changing pictures", total):
+            counts = None if labels is None or owners is None else torch.tensor(owners) == labels[sums.n]
             sums.add(one, counts)
+            if checkpoint is not None:
+                checkpoint.keep(sums)
         return sums.means(self.changes.name)
 
     def _changed(

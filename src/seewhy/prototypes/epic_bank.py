@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
@@ -20,7 +19,16 @@ from ..attributions.base import Explainable
 from ..attributions.explainers import classifier_digest
 from ..errors import InputError, ModelError, WeightsError
 from ..files import write_atomic
-from .bank import BankPicture, Patches
+from .bank import (
+    BankPicture,
+    Patches,
+    check_finite,
+    check_index,
+    check_patches,
+    joined_thumbnails,
+    listed,
+    pictures_of,
+)
 from .rotation import TOLERANCE, Rotation
 
 FORMAT = 1
@@ -44,6 +52,7 @@ class EPICBank(Patches):
         rotation: the matrix and its inverse.
         classifier: digest of the classifier it was made for.
         measures: what was found while fitting: purities, the choice, the check of the folded head.
+        made_from: seal of the pictures and the settings it was fitted with.
     """
 
     pictures: tuple[BankPicture, ...]
@@ -57,6 +66,7 @@ class EPICBank(Patches):
     rotation: Rotation
     classifier: str
     measures: dict[str, Any] = field(default_factory=dict)
+    made_from: str = ""
 
     def of_channel(self, channel: int, sign: int) -> list[int]:
         """Patches of a channel, strongest picture first."""
@@ -70,7 +80,6 @@ class EPICBank(Patches):
         """
         path = Path(folder) / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        thumbnails = b"".join(p.thumbnail for p in self.pictures)
         tensors = {
             "matrix": self.rotation.matrix,
             "pooled": self.pooled.half(),
@@ -80,7 +89,7 @@ class EPICBank(Patches):
             "channels": self.channels.int(),
             "signs": self.signs.to(torch.int8),
             "purity": self.purity.half(),
-            "thumbnails": torch.from_numpy(np.frombuffer(thumbnails, np.uint8).copy()),
+            "thumbnails": joined_thumbnails(self.pictures),
         }
         if self.rotation.form == "invertible":
             tensors["inverse"] = self.rotation.inverse
@@ -91,9 +100,9 @@ class EPICBank(Patches):
             "form": self.rotation.form,
             "classifier": self.classifier,
             "measures": self.measures,
+            "made_from": self.made_from,
         }
-        listed = [[p.name, p.digest, p.label, len(p.thumbnail)] for p in self.pictures]
-        card = json.dumps({**about, "pictures": listed}, ensure_ascii=False)
+        card = json.dumps({**about, "pictures": listed(self.pictures)}, ensure_ascii=False)
         write_atomic(path, save_tensors({k: v.contiguous() for k, v in tensors.items()}, {"card": card}))
         write_atomic(path.with_suffix(".json"), json.dumps({**about, **self._spoken()}, indent=1, ensure_ascii=False))
         return path
@@ -110,8 +119,12 @@ class EPICBank(Patches):
         return {"pictures": pictures, "prototypes": channels}
 
 
-def load_bank(path: str | Path) -> EPICBank:
+def load_bank(path: str | Path, n_classes: int | None = None) -> EPICBank:
     """Read what :meth:`EPICBank.save` wrote. It runs no code.
+
+    Args:
+        path: the file.
+        n_classes: of the classifier it is for; left out, the pictures' classes are not checked.
 
     Raises:
         ModelError: it is missing or of a newer format.
@@ -125,25 +138,21 @@ def load_bank(path: str | Path) -> EPICBank:
             raise ModelError(
                 f"{path} has format {card['format']!r}; this SeeWhy reads {FORMAT}. Update SeeWhy, or fit it again."
             )
-        return _assemble(card, tensors)
+        return _assemble(card, tensors, n_classes)
     except FileNotFoundError as error:
         raise ModelError(f"There are no prototypes at {path}. Make them with: seewhy fit-prototypes DATA") from error
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise WeightsError(f"{path} is damaged or holds no prototypes ({error}). Fit them again.") from error
 
 
-def _assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> EPICBank:
+def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], n_classes: int | None) -> EPICBank:
+    check_finite(tensors)
     matrix = tensors["matrix"]
     rotation = Rotation(matrix, tensors.get("inverse", matrix.T), card["form"])
     if not rotation.error < TOLERANCE:
         raise ValueError(f"its matrix times its inverse is off by {rotation.error:.1e}")
-    thumbnails = tensors["thumbnails"].numpy().tobytes()
-    pictures, start = [], 0
-    for name, digest, label, size in card["pictures"]:
-        pictures.append(BankPicture(name, digest, label, thumbnails[start : start + size]))
-        start += size
-    return EPICBank(
-        tuple(pictures),
+    bank = EPICBank(
+        pictures_of(card["pictures"], tensors["thumbnails"]),
         tensors["pooled"].float(),
         tensors["owner"],
         tensors["boxes"],
@@ -154,7 +163,13 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> EPICBank:
         rotation,
         card["classifier"],
         card["measures"],
+        card.get("made_from", ""),
     )
+    check_patches(bank, n_classes)
+    check_index("the prototypes' channels", bank.channels, len(matrix))
+    if not len(bank.channels) == len(bank.signs) == len(bank.purity) == len(bank.owner):
+        raise ValueError(f"{len(bank.channels)} channels for {len(bank.owner)} prototypes")
+    return bank
 
 
 def find_file(model: Explainable, place: str | Path | None = None) -> Path | None:
@@ -183,7 +198,7 @@ def bank_of(model: Explainable, place: str | Path | None = None) -> EPICBank | N
             return None
         raise InputError(f"There are no prototypes at {place}. Make them with: seewhy fit-prototypes DATA -o {place}")
     status = path.stat()
-    bank = _loaded(path, status.st_mtime_ns, status.st_size)
+    bank = _loaded(path, status.st_mtime_ns, status.st_size, len(model.head.bias))
     if bank.classifier != classifier_digest(model):
         raise InputError(
             f"{path} was made for another classifier than this one, whose logits it would not divide. "
@@ -193,5 +208,5 @@ def bank_of(model: Explainable, place: str | Path | None = None) -> EPICBank | N
 
 
 @lru_cache(maxsize=2)
-def _loaded(path: Path, _changed: int, _size: int) -> EPICBank:
-    return load_bank(path)
+def _loaded(path: Path, _changed: int, _size: int, n_classes: int) -> EPICBank:
+    return load_bank(path, n_classes)

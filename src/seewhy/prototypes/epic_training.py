@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..attributions.base import Explainable
 from ..attributions.explainers import classifier_digest
 from ..data import split
 from ..errors import DataError, InputError
-from ..features import Seen, Wish, see
+from ..features import Seen, Wish, file_digest, see
 from ..listener import Listener
 from ..store import FeatureStore
 from ..types import Failure
@@ -77,6 +78,13 @@ class FitEPIC:
         if not 0.05 <= self.held_out <= 0.9:
             raise InputError(f"The part held out is {self.held_out:g}. Between 0.05 and 0.9 was expected. Change it.")
 
+    def seal(self, model: Explainable, pictures: Sequence[tuple[str, int | None]]) -> str:
+        """Of everything that decides the bank: classifier, settings, the pictures' bytes and classes."""
+        seal = hashlib.sha256(f"{classifier_digest(model)}|{self}".encode())
+        for name, label in pictures:
+            seal.update(f"|{file_digest(name)} {label}".encode())
+        return seal.hexdigest()
+
     def fit(
         self,
         model: Explainable,
@@ -101,6 +109,7 @@ class FitEPIC:
             ModelError: the folded head differs from the classifier.
         """
         listener = listener or Listener()
+        seal = self.seal(model, pictures)
         entries, maps = self._look(model, pictures, store, listener)
         held = torch.tensor(split([""] * len(entries), [e.digest for e in entries], self.held_out, self.seed))
         fit, chosen, measured = (maps.part(i) for i in _thirds(held))
@@ -124,7 +133,7 @@ class FitEPIC:
                 "coherence": round(coherence(fit.pooled, rotation, labels[fit.indices]), 4),
             }
         bank = collect(model, rotation, fit, [entries[i] for i in fit.indices], self.n_kept, self.duplicate, store)
-        bank = replace(bank, classifier=classifier_digest(model), measures=measures)
+        bank = replace(bank, classifier=classifier_digest(model), measures=measures, made_from=seal)
         likeness = self._likeness(model, bank, [entries[i] for i in measured.indices], store)
         self._warn(measures, rotation, listener)
         measures |= {"likeness": likeness, "notes": list(listener.notes)}

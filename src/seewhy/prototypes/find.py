@@ -5,11 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..classifiers.votes import Votes
 from ..errors import InputError
 from . import prototypes
 from .bank import Patches
 from .base import Prototypes
 from .epic_bank import bank_of
+
+STRANGE = {
+    "protopnet": "protopnet shows the prototypes of a ProtoPNet, and this classifier is none. Make one with: "
+    "seewhy fit DATA --method protopnet",
+    "voters": "voters shows the pictures that voted, and in this classifier none do. Make one with: "
+    "seewhy fit DATA --method neighbours",
+}
+"""Why a method cannot be had of any other classifier than its own."""
+
+
+def own_method(model: Any) -> str:
+    """The way of finding likenesses that a classifier brings with it."""
+    if model.network is not None and model.network.where == "protopnet":
+        return "protopnet"
+    return "voters" if isinstance(model.head.votes, Votes) else "nearest"
 
 
 def find_prototypes(
@@ -20,7 +36,7 @@ def find_prototypes(
     Args:
         model: a classifier.
         name: registered; left out, EPIC where prototypes were fitted for this classifier, else the prototypes of a
-            ProtoPNet, else nearest patches.
+            ProtoPNet, else the pictures that voted, else nearest patches.
         place: where EPIC's prototypes lie; left out, the classifier's own folder.
 
     Raises:
@@ -29,15 +45,12 @@ def find_prototypes(
     """
     if name is not None:
         prototypes[name]
-    if name == "nearest" and place is not None:
-        raise InputError(f"nearest needs no prototypes, and {str(place)!r} was given. Use --like epic, or drop it.")
-    own = "protopnet" if model.network is not None and model.network.where == "protopnet" else "nearest"
-    if name == "protopnet" and own != name:
-        raise InputError(
-            "protopnet shows the prototypes of a ProtoPNet, and this classifier is none. Make one with: "
-            "seewhy fit DATA --method protopnet"
-        )
-    bank: Patches | None = None if name in ("nearest", "protopnet") else bank_of(model, place)
+    if name not in (None, "epic") and place is not None:
+        raise InputError(f"{name} needs no prototypes, and {str(place)!r} was given. Use --like epic, or drop it.")
+    own = own_method(model)
+    if name in STRANGE and own != name:
+        raise InputError(STRANGE[name])
+    bank: Patches | None = bank_of(model, place) if name in (None, "epic") else None
     if bank is not None:
         return prototypes["epic"](), bank
     if name == "epic":

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import write_atomic
 from .perturbations import PROPERTIES
 
 
@@ -167,6 +172,11 @@ class Sums:
         self._n += 1
         self._sums = {k: v + self._sums[k] if k in self._sums else v for k, v in parts.items()}
 
+    @property
+    def n(self) -> int:
+        """Pictures so far."""
+        return self._n
+
     def means(self, strengths: str) -> GlobalInfluences:
         """What the sums come to.
 
@@ -181,3 +191,38 @@ class Sums:
         means = {k: (self._sums[k] / total).float() for k in ("phi", "relative", "positive")}
         per_picture = {"similarity": (weight / self._n).float(), "change": (self._sums["change"] / self._n).float()}
         return GlobalInfluences(**means, **per_picture, n_pictures=self._n, strengths=strengths)
+
+
+@dataclass(frozen=True)
+class SumsFile:
+    """Where sums lie while they grow, so that what is stopped, or killed, goes on where it was.
+
+    Attributes:
+        path: the file; gone once the means are taken and kept.
+        seal: of everything that decides the sums; sums under another seal are begun anew.
+        every: pictures after which they are written.
+    """
+
+    path: Path
+    seal: str
+    every: int = 16
+
+    def load(self) -> Sums:
+        """The sums so far; empty ones where there are none of this seal, or they are damaged."""
+        sums = Sums()
+        with contextlib.suppress(SafetensorError, OSError, KeyError, ValueError), safe_open(self.path, "pt") as file:
+            about = file.metadata() or {}
+            if about["seal"] == self.seal:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                sums._n, sums._sums = int(about["n"]), tensors
+        return sums
+
+    def keep(self, sums: Sums) -> None:
+        """Write them, whenever it is time.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        if sums.n % self.every == 0:
+            tensors = {name: value.contiguous() for name, value in sums._sums.items()}
+            write_atomic(self.path, save_tensors(tensors, {"seal": self.seal, "n": str(sums.n)}))

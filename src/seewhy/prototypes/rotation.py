@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..classifiers.head import Head
+from ..classifiers.votes import Votes
 from ..errors import ModelError
 
 Form = Literal["orthogonal", "invertible"]
@@ -82,18 +83,34 @@ def folded_logits(
 ) -> Float[Tensor, "b k"]:
     """Logits of the folded head, from the rotated cells: ``A' mean(U Z) + b'`` with ``A' = A U⁻¹``.
 
-    ``A`` is the head's weight where it is linear in the pooled vector. Where it normalises the vector first, ``A`` is
-    that picture's own (:meth:`seewhy.classifiers.head.Feature.slope`), and ``b'`` holds what the picture adds to every
-    cell alike.
+    ``A`` is the head's weight where it is linear in the pooled vector. Where it normalises the vector first, or lets
+    pictures or sentences vote, ``A`` is that picture's own (:meth:`seewhy.classifiers.head.Feature.slope`), and ``b'``
+    holds what the picture adds to every cell alike.
     """
     logits = head(pooled)
-    rows = head.scale * head.weight
     rotated = (cells @ rotation.matrix.T).mean(1)
     found = []
     for one, own, moved in zip(pooled, logits, rotated, strict=True):
+        rows = head.scale * _rows(head, one)
         weight = head.feature.slope(one.expand(len(rows), -1), rows)
         found.append(weight @ rotation.inverse @ moved + (own - weight @ one))
     return torch.stack(found)
+
+
+def _rows(head: Head, pooled: Float[Tensor, " d"]) -> Float[Tensor, "k c"]:
+    """A row a class: the head's weights, weighed by what each counts in the vote on this picture, if there is one."""
+    if head.votes is None:
+        return head.weight
+    scores = (head.feature(pooled[None]) @ head.weight.T).detach()
+    if isinstance(head.votes, Votes):
+        part = head.votes.within(scores)[0]
+        rows = torch.zeros(head.votes.n_classes, head.weight.shape[1])
+        return rows.index_add(0, head.votes.owner, part[:, None] * head.weight)
+    with torch.enable_grad():
+        leaf = scores.requires_grad_()
+        logits = head.votes(leaf)[0]
+        slopes = [torch.autograd.grad(logit, leaf, retain_graph=True)[0][0] for logit in logits]
+    return torch.stack(slopes) @ head.weight
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Combine = Callable[[Float[Tensor, "*n v"]], Float[Tensor, "*n"]]
@@ -38,7 +38,13 @@ class Paired:
 
 
 def paired(
-    sums: Float[Tensor, "n m v"], combine: Combine, *, n_draws: int = 2000, level: float = 0.95, seed: int = 0
+    sums: Float[Tensor, "n m v"],
+    combine: Combine,
+    *,
+    n_draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    strata: Int[Tensor, " n"] | None = None,
 ) -> Paired:
     """Resample pictures with replacement, every method on the same ones.
 
@@ -48,13 +54,17 @@ def paired(
         n_draws: resampled sets.
         level: of the intervals.
         seed: of the draws.
+        strata: of each picture; given, each draw has as many of every stratum as there are. For numbers that do not
+            exist where one is empty.
     """
     n, m, v = sums.shape
+    among = [torch.arange(n)] if strata is None else [(strata == s).nonzero()[:, 0] for s in strata.unique()]
     flat = sums.double().reshape(n, m * v)
     generator = torch.Generator().manual_seed(seed)
     parts = []
     for size in torch.ones(n_draws).split(250):
-        drawn = torch.randint(n, (len(size), n), generator=generator)
+        own = [rows[torch.randint(len(rows), (len(size), len(rows)), generator=generator)] for rows in among]
+        drawn = torch.cat(own, 1)
         weights = torch.zeros(len(size), n, dtype=torch.double)
         weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.double))
         parts.append(combine((weights @ flat / n).reshape(len(size), m, v)))

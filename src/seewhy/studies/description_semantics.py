@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..classifiers.head import Projected
+from ..classifiers.labelled import look_at_labelled
 from ..data import Samples
 from ..descriptions.base import Descriptions
 from ..descriptions.controls import CONTROLS, flaws, own_noise, randomly_assigned, swapped, without_names
 from ..descriptions.discriminative import WEIGHTS, Selector
 from ..encoders.base import Encoder
-from ..errors import DataError
-from ..features import Seen, see
 from ..listener import Listener
 from ..page import Page
 from ..store import FeatureStore
-from ..types import Failure
 from .bootstrap import Paired, paired
 from .progress import Progress
 from .semantics_arms import Arms, Right
 
 PROGRESS = "progress.jsonl"
+N_DEALT = 999
+"""Random assignments of the lists to the classes; all there are, where there are fewer."""
 MEANINGLESS = ("swapped", "shared noise", "own noise")
 """Controls that say nothing true of the class; scrambled words still do, one by one."""
 
@@ -40,7 +40,7 @@ class Arm:
 
     Attributes:
         name: for tables.
-        group: ``"with names"``, ``"without names"`` or ``"chosen"``.
+        group: ``"with names"``, ``"without names"``, ``"chosen"`` or ``"pictures"``.
         seeds: draws it is averaged over; none for what is not drawn.
         decide: seed → who is right.
     """
@@ -87,6 +87,13 @@ class DescriptionSemanticsStudy:
       pictures themselves, which their table takes, is reported as the oracle.
     - *Chosen*: descriptions chosen on labelled pictures (:class:`~seewhy.descriptions.discriminative.Selector`), by
       halves; beside them the nearest class mean of the same labelled pictures, and how often the class is in question.
+    - *Pictures*: no words at all, but a logistic regression on 1, 2, 4, … pictures a class of one half, drawn anew each
+      time, for the other half: how many pictures the words are worth.
+
+    Words help *by what they say* when they are ahead of the mean of every control that says nothing true of the class,
+    and above each of its draws. They *carry meaning of their own* when, without names, they are above chance, ahead of
+    swapped lists, and right more often than all but 5 % of random assignments of the lists to the classes (of three
+    classes or fewer, more often than in any other).
 
     Args:
         n_noise: draws of every control.
@@ -129,10 +136,17 @@ class DescriptionSemanticsStudy:
             ModelError: the encoder has no text half.
         """
         listener = listener or Listener()
-        seen, labels, digests = _seen(encoder, descriptions, samples, store, listener)
+        looked = look_at_labelled(encoder, tuple(descriptions.texts), samples, store, listener)
+        seen, labels = Projected(encoder.text)(looked.pooled).detach(), looked.labels
         arms = Arms(encoder, tuple(descriptions.texts), seen, labels, Selector(self.m), self.k, self.seed, store)
         made = list(self._arms(arms, descriptions, listener))
-        base = [encoder.fingerprint, {c: list(t) for c, t in descriptions.texts.items()}, digests, labels.tolist()]
+        base = [
+            encoder.fingerprint,
+            encoder.text.fingerprint,
+            {c: list(t) for c, t in descriptions.texts.items()},
+            looked.digests,
+            labels.tolist(),
+        ]
         found = self._measured(
             made, hashlib.sha256(json.dumps([base, vars(self)]).encode()).hexdigest(), output, listener
         )
@@ -142,15 +156,17 @@ class DescriptionSemanticsStudy:
         )
         rows = [_row(i, arm, rights, resampled, made) for i, (arm, rights) in enumerate(zip(made, found, strict=True))]
         chance = 1 / len(descriptions.texts)
+        luck = arms.luck(without_names(descriptions)[0], N_DEALT)
         curves = {f"{a.name}, {a.group}": _curve(r) for a, r in zip(made, found, strict=True) if r[0].curve}
         return SemanticsFindings(
             {
                 "study": "description-semantics",
-                "sentence": verdict(made, resampled, chance),
+                "sentence": verdict(made, resampled, [row["best"] for row in rows], chance, luck),
                 "n": len(labels),
                 "n_classes": len(descriptions.texts),
                 "n_texts": sum(map(len, descriptions.texts.values())),
                 "chance": round(chance, 4),
+                "luck": round(luck, 4),
                 "arms": rows,
                 "curves": {"weights": list(WEIGHTS), "arms": curves},
                 "flaws": flaws(descriptions),
@@ -175,6 +191,8 @@ class DescriptionSemanticsStudy:
         yield Arm("descriptions", "without names", 0, lambda _: arms.weighed(bare))
         for name, control in free.items():
             yield Arm(name, "without names", n, partial(_drawn, arms.weighed, control, bare))
+        for shots in arms.n_shots:
+            yield Arm(_shots(shots), "pictures", n, partial(arms.probe, shots))
         if not arms.can_select:
             listener.note("Choosing descriptions was left out: every described class needs four pictures for it")
             return
@@ -204,6 +222,10 @@ class DescriptionSemanticsStudy:
         return found
 
 
+def _shots(n: int) -> str:
+    return f"{n} picture{'s' if n > 1 else ''} a class"
+
+
 def _drawn(
     decide: Callable[[Descriptions], Right],
     control: Callable[[Descriptions, int], Descriptions],
@@ -213,41 +235,13 @@ def _drawn(
     return decide(control(descriptions, seed))
 
 
-def _seen(
-    encoder: Encoder, descriptions: Descriptions, samples: Samples, store: FeatureStore | None, listener: Listener
-) -> tuple[Tensor, Tensor, list[str]]:
-    """Pictures of described classes in the space of the sentences, and their classes."""
-    classes = list(descriptions.texts)
-    items = [s for s in samples.items if s.label in descriptions.texts]
-    if not items:
-        raise DataError(
-            f"None of the {len(samples.classes)} labels ({', '.join(map(repr, samples.classes[:3]))}, …) is described "
-            f"({', '.join(map(repr, classes[:3]))}, …). Name the classes alike."
-        )
-    if len(items) < len(samples):
-        listener.note(f"{len(samples) - len(items)} picture(s) of classes without descriptions were left out")
-    pooled, labels, digests = [], [], []
-    stream = see(encoder, [s.image for s in items], store=store)
-    for sample, seen in zip(items, listener.track(stream, "Looking", len(items)), strict=True):
-        if isinstance(seen, Failure):
-            listener.failed(seen)
-            continue
-        assert isinstance(seen, Seen)
-        pooled.append(seen.pooled[0])
-        labels.append(classes.index(sample.label))
-        digests.append(seen.digest)
-    if not pooled:
-        raise DataError(f"None of the {len(items)} pictures can be read; the first: {listener.failures[0].error}.")
-    return Projected(encoder.text)(torch.stack(pooled)).detach(), torch.tensor(labels), digests
-
-
 def _curve(rights: list[Right]) -> list[float]:
     """Mean over the draws."""
     return [round(sum(v) / len(v), 4) for v in zip(*(r.curve for r in rights), strict=True)]
 
 
 def _row(i: int, arm: Arm, rights: list[Right], resampled: Paired, arms: list[Arm]) -> dict[str, Any]:
-    """An arm's figures, and its difference from the descriptions of its group, or from the names."""
+    """An arm's figures, and its difference from the names and from the descriptions of its group."""
     low, high = resampled.interval(i)
     row: dict[str, Any] = {
         "name": arm.name,
@@ -255,10 +249,12 @@ def _row(i: int, arm: Arm, rights: list[Right], resampled: Paired, arms: list[Ar
         "draws": arm.seeds or None,
         "value": round(float(resampled.values[i]), 4),
         "interval": [round(low, 4), round(high, 4)],
+        "best": round(max(float(r.hits.double().mean()) for r in rights), 4),
     }
     if rights[0].best is not None:
         row["oracle"] = round(sum(r.best or 0.0 for r in rights) / len(rights), 4)
-    for key, name, group in (("less_names", "names", "with names"), ("less_descriptions", "descriptions", arm.group)):
+    own = "with names" if arm.group == "pictures" else arm.group
+    for key, name, group in (("less_names", "names", "with names"), ("less_descriptions", "descriptions", own)):
         j = next(j for j, other in enumerate(arms) if (other.name, other.group) == (name, group))
         if i != j:
             value, (low, high), real = resampled.difference(i, j)
@@ -266,8 +262,16 @@ def _row(i: int, arm: Arm, rights: list[Right], resampled: Paired, arms: list[Ar
     return row
 
 
-def verdict(arms: list[Arm], resampled: Paired, chance: float) -> str:
-    """What the study says, in sentences."""
+def verdict(arms: list[Arm], resampled: Paired, best: Sequence[float], chance: float, luck: float) -> str:
+    """What the study says, in sentences.
+
+    Args:
+        arms: in the order of the others.
+        resampled: their accuracies.
+        best: of each, the accuracy of its best draw.
+        chance: accuracy of guessing.
+        luck: :meth:`~seewhy.studies.semantics_arms.Arms.luck` of the descriptions.
+    """
     at = {(a.name, a.group): i for i, a in enumerate(arms)}
 
     def said(name: str, group: str = "with names") -> str:
@@ -275,10 +279,11 @@ def verdict(arms: list[Arm], resampled: Paired, chance: float) -> str:
 
     mine, names = at["descriptions", "with names"], at["names", "with names"]
     gain, _, real = resampled.difference(mine, names)
-    best = max(MEANINGLESS, key=lambda n: float(resampled.values[at[n, "with names"]]))
-    means = all(_ahead(resampled, mine, at[n, "with names"]) for n in MEANINGLESS)
+    controls = {n: at[n, "with names"] for n in MEANINGLESS}
+    strongest = max(controls, key=lambda n: float(resampled.values[controls[n]]))
+    means = all(_ahead(resampled, mine, i) and best[mine] > best[i] for i in controls.values())
     figures = f"right on {said('descriptions')} of the pictures, the names alone on {said('names')}"
-    control = f"as many meaningless texts on up to {said(best)} ({best})"
+    control = f"as many meaningless texts on up to {said(strongest)} ({strongest})"
     if real and gain > 0:
         how = "by what they say" if means else "not shown to be by what they say: it may be ensembling alone"
         first = f"These words help, {how}; {figures}, {control}."
@@ -289,12 +294,14 @@ def verdict(arms: list[Arm], resampled: Paired, chance: float) -> str:
         first = f"These words do not help, {more}; {figures}, {control}."
     alone = at["descriptions alone", "without names"]
     low, _ = resampled.interval(alone)
-    carries = low > chance and _ahead(resampled, alone, at["swapped alone", "without names"])
+    fits = luck <= max(0.05, 1 / math.factorial(round(1 / chance)) + 1e-6)
+    carries = low > chance and fits and _ahead(resampled, alone, at["swapped alone", "without names"])
     second = (
         f"Without names they are right on {said('descriptions alone', 'without names')} (chance {chance:.1%}, another "
         f"class's words {said('swapped alone', 'without names')}): "
         + ("they carry meaning of their own." if carries else "no meaning of their own is shown.")
     )
+    second += _in_pictures(arms, resampled)
     if ("descriptions", "chosen") not in at:
         return f"{first} {second}"
     chosen, noise = at["descriptions", "chosen"], at["own noise", "chosen"]
@@ -305,6 +312,20 @@ def verdict(arms: list[Arm], resampled: Paired, chance: float) -> str:
         f"{said('nearest class mean', 'chosen')}."
     )
     return f"{first} {second} {third}"
+
+
+def _in_pictures(arms: list[Arm], resampled: Paired) -> str:
+    """What the words are worth in labelled pictures, where some were tried."""
+    tried = [i for i, a in enumerate(arms) if a.group == "pictures"]
+    if not tried:
+        return ""
+    mine = next(i for i, a in enumerate(arms) if (a.name, a.group) == ("descriptions", "with names"))
+    more = next((i for i in tried if _ahead(resampled, i, mine)), None)
+    if more is None:
+        most = tried[-1]
+        return f" As far as tried, no pictures do more: {arms[most].name} are right on {resampled.values[most]:.1%}."
+    n = arms[more].name
+    return f" A linear probe on {n} does more than names and words together ({resampled.values[more]:.1%})."
 
 
 def _ahead(resampled: Paired, i: int, j: int) -> bool:

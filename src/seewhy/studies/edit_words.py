@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ..classifiers.base import Classifier
-from ..classifiers.rewording import by_words, reworded, texts_of, words_decide
+from ..classifiers.rewording import reworded, texts_of
 from ..data import Sample, Samples
 from ..descriptions.base import Descriptions
-from ..descriptions.edits import Change, Edit
+from ..descriptions.edits import Edit
 from ..errors import DataError
 from ..features import Seen, see
 from ..listener import Listener
 from ..page import Page
 from ..store import FeatureStore
 from ..types import Failure
-from .bootstrap import Paired, paired
+from .words_compared import WordsCompared
 
 
 @dataclass(frozen=True)
@@ -81,61 +79,15 @@ class EditWordsStudy:
         changed, changes = self.edit(Descriptions.of(texts_of(classifier.words)))
         after = reworded(classifier, changed, store)
         kept, pooled = _looked(classifier, samples, store, listener)
-        labels = torch.tensor([classifier.index_of(s.label) for s in kept])
-        old, new = by_words(classifier, pooled), by_words(after, pooled)
-        right = torch.stack([old == labels, new == labels], 1)
-        groups = sorted({s.text for s in kept if s.text is not None})
-        data = {
-            "study": "edit-words",
-            "decides": words_decide(classifier),
-            "n": len(kept),
-            "changes": [asdict(c) for c in changes],
-            "accuracy": self._difference(right),
-            "per_class": _per_class(classifier.classes, labels, old, new),
-            "groups": [self._group(right, kept, g) for g in groups],
-            "gap": self._gap(right, kept, groups) if len(groups) > 1 else None,
-            "flips": _flips(classifier.classes, kept, old, new),
-            "model": classifier.provenance(),
-            "settings": {"n_draws": self.n_draws, "level": self.level, "seed": self.seed},
-            "notes": list(listener.notes),
-            "failures": [f.to_json() for f in listener.failures],
-        }
-        return EditFindings({**data, "sentence": _sentence(data, changes)})
-
-    def _difference(self, right: Bool[Tensor, "n 2"]) -> dict[str, Any]:
-        return _told(
-            paired(
-                right.double()[..., None], lambda m: m[..., 0], n_draws=self.n_draws, level=self.level, seed=self.seed
-            )
+        compared = WordsCompared(self.n_draws, self.level, self.seed)(classifier, after, changes, kept, pooled)
+        return EditFindings(
+            {
+                **compared,
+                "model": classifier.provenance(),
+                "notes": list(listener.notes),
+                "failures": [f.to_json() for f in listener.failures],
+            }
         )
-
-    def _group(self, right: Bool[Tensor, "n 2"], kept: Sequence[Sample], group: str) -> dict[str, Any]:
-        mine = torch.tensor([s.text == group for s in kept])
-        return {"group": group, "n": int(mine.sum()), **self._difference(right[mine])}
-
-    def _gap(self, right: Bool[Tensor, "n 2"], kept: Sequence[Sample], groups: Sequence[str]) -> dict[str, Any]:
-        """How far the best and the worst group are apart, before and after."""
-        member = torch.tensor([[s.text == g for g in groups] for s in kept]).double()
-        hit = member[:, None] * right.double()[..., None]
-        sums = torch.cat([hit, member[:, None].expand_as(hit)], 2)
-
-        def gap(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-            accuracy = means[..., : len(groups)] / means[..., len(groups) :].clamp(min=1e-12)
-            return accuracy.amax(-1) - accuracy.amin(-1)
-
-        return _told(paired(sums, gap, n_draws=self.n_draws, level=self.level, seed=self.seed))
-
-
-def _told(found: Paired) -> dict[str, Any]:
-    """Before, after, and the difference with its interval."""
-    value, (low, high), real = found.difference(1, 0)
-    return {
-        "before": round(float(found.values[0]), 4),
-        "after": round(float(found.values[1]), 4),
-        "difference": round(value, 4),
-        "interval": [round(low, 4), round(high, 4)],
-        "real": real,
-    }
 
 
 def _looked(
@@ -161,53 +113,3 @@ def _looked(
     if not kept:
         raise DataError(f"None of the {len(items)} pictures can be read; the first: {listener.failures[0].error}.")
     return kept, torch.stack(pooled)
-
-
-def _per_class(
-    classes: Sequence[str], labels: Int[Tensor, " n"], old: Int[Tensor, " n"], new: Int[Tensor, " n"]
-) -> list[dict[str, Any]]:
-    """Classes with pictures whose figures moved, those that moved most first."""
-    rows = []
-    for k, label in enumerate(classes):
-        mine = labels == k
-        before, after = (int((mine & (p == k)).sum()) for p in (old, new))
-        named = [int((p == k).sum()) for p in (old, new)]
-        if before != after or named[0] != named[1]:
-            row = {"label": label, "n": int(mine.sum()), "right_before": before, "right_after": after}
-            rows.append({**row, "chosen_before": named[0], "chosen_after": named[1]})
-    return sorted(rows, key=lambda r: -abs(r["chosen_after"] - r["chosen_before"]))
-
-
-def _flips(
-    classes: Sequence[str], kept: Sequence[Sample], old: Int[Tensor, " n"], new: Int[Tensor, " n"]
-) -> list[dict[str, Any]]:
-    """Pictures whose decision turned over: broken first, then mended, then wrong in another way."""
-    order = {"broken": 0, "mended": 1, "other": 2}
-    rows = []
-    for sample, a, b in zip(kept, old.tolist(), new.tolist(), strict=True):
-        if a != b:
-            before, after = classes[a], classes[b]
-            kind = "broken" if before == sample.label else "mended" if after == sample.label else "other"
-            row = {"image": sample.image, "label": sample.label, "before": before, "after": after, "kind": kind}
-            rows.append({**row, **({} if sample.text is None else {"group": sample.text})})
-    return sorted(rows, key=lambda r: order[r["kind"]])
-
-
-def _sentence(data: dict[str, Any], changes: Sequence[Change]) -> str:
-    told = data["accuracy"]
-    kinds = [f["kind"] for f in data["flips"]]
-    verb = "raises" if told["difference"] > 0 else "lowers"
-    effect = f"{verb} accuracy by {abs(told['difference']) * 100:.1f} points" if told["real"] else "moves no accuracy"
-    low, high = told["interval"]
-    subject = "The edit" if data["decides"] else "The edit, judged by what the words alone choose,"
-    said = (
-        f"{subject} changes {len(changes)} description(s) and {effect} for sure ({told['before']:.1%} to "
-        f"{told['after']:.1%}, difference {low * 100:+.1f} to {high * 100:+.1f} points on {data['n']} pictures); "
-        f"{len(kinds)} decision(s) turn over, {kinds.count('mended')} mended and {kinds.count('broken')} broken."
-    ).replace(" for sure", "" if told["real"] else " that can be told from luck")
-    gap = data["gap"]
-    if gap is None:
-        return said
-    shown = "narrows" if gap["difference"] < 0 else "widens"
-    how = f"{shown} it" if gap["real"] else "is not shown to change it"
-    return f"{said} The gap between groups is {gap['before']:.1%} before and {gap['after']:.1%} after; the edit {how}."

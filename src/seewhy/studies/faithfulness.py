@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from ..attributions.base import Attribution
+from ..attributions.explainers import trained_digest
 from ..classifiers.head import Target
 from ..encoders.base import Look
 from ..errors import DataError, SeeWhyError
@@ -117,9 +119,11 @@ class _Runner:
     ) -> None:
         self.study, self.classifier, self.listener = study, classifier, listener
         self.methods = methods
-        self.unfit: set[str] = set()
+        self.unfit: set[str | tuple[str, str]] = set()
         self.n_given = 0
         self._model = _fingerprint(classifier)
+        self._masks = _masks_seal(study.masks)
+        self._said = {name: _said(method, classifier) for name, method in methods.items()}
         self._unmasked: Counter[str] = Counter()
 
     def measure(self, pictures: Iterable[Any], progress: Progress) -> Iterator[str]:
@@ -154,7 +158,7 @@ class _Runner:
         for label, metric in self.study.metrics.items():
             for name, method in self.methods.items():
                 limit = min(self.study.limits.get(n, at + 1) for n in (label, name))
-                if at < limit and name not in self.unfit and not self._is_too_slow(metric, method):
+                if at < limit and not self._is_too_slow(metric, method) and not self.unfit & {name, (label, name)}:
                     yield label, name
 
     def _is_too_slow(self, metric: Metric, method: Explain) -> bool:
@@ -164,8 +168,24 @@ class _Runner:
         return [self._key(digest, method, label) for label, method in self._wanted(at)]
 
     def _key(self, digest: str, method: str, metric: str) -> str:
-        seal = f"{self._model}|{digest}|{method}={_said(self.methods[method])}|{metric}={self.study.metrics[metric]!r}"
-        return hashlib.sha256(f"{seal}|{self.study.masks}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        seal = f"{self._model}|{digest}|{method}={self._said[method]}|{metric}={self.study.metrics[metric]!r}"
+        return hashlib.sha256(f"{seal}|{self._masks}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    def _scores(self, label: str, case: Case, maps: Mapping[str, Tensor]) -> dict[str, Any]:
+        """A metric's number for every map; a method that it cannot judge is left out from then on, and said so."""
+        if not maps:
+            return {}
+        metric = self.study.metrics[label]
+        case = replace(case, methods=[self.methods[name] for name in maps])
+        try:
+            return dict(zip(maps, metric.measure(case, torch.stack(list(maps.values()))), strict=True))
+        except SeeWhyError as error:
+            if len(maps) > 1:
+                return {n: s for name in maps for n, s in self._scores(label, case, {name: maps[name]}).items()}
+            (name,) = maps
+            self.unfit.add((label, name))
+            self.listener.note(f"{label} of {name} is left out: {error}")
+            return {}
 
     def _measure_one(self, seen: Seen, picture: Any, at: int, progress: Progress) -> Iterator[str]:
         assert seen.picture is not None
@@ -189,11 +209,10 @@ class _Runner:
             led = {n: n for n in names} if "methods" in metric.requires else _first_of_group(names, leaders)
             keys = {n: self._key(seen.digest, n, label) for n in names}
             new = [n for n in dict.fromkeys(led.values()) if keys[n] not in progress.done]
-            case = replace(whole, methods=[self.methods[n] for n in new])
-            scores = dict(
-                zip(new, metric.measure(case, torch.stack([maps[n] for n in new])) if new else [], strict=True)
-            )
+            scores = self._scores(label, whole, {n: maps[n] for n in new})
             for name in names:
+                if led[name] not in scores and keys[led[name]] not in progress.done:
+                    continue
                 if keys[name] not in progress.done:
                     record = {
                         "key": keys[name],
@@ -272,9 +291,19 @@ def _leaders(maps: Mapping[str, Tensor]) -> dict[str, str]:
     return found
 
 
-def _said(method: Explain) -> str:
-    """What tells two settings of a method apart."""
-    return getattr(method, "__qualname__", None) or repr(method)
+def _said(method: Explain, classifier: Classifier) -> str:
+    """What tells two settings of a method apart, and what it was trained to."""
+    said: str = getattr(method, "__qualname__", None) or repr(method)
+    try:
+        return said + trained_digest(method, classifier).hex() if isinstance(method, Attribution) else said
+    except SeeWhyError:  # not trained: it is left out, with the reason, where its maps are made
+        return said
+
+
+def _masks_seal(folder: Path | None) -> str:
+    """What tells two states of a folder of masks apart."""
+    found = [] if folder is None else sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir())
+    return "" if folder is None else hashlib.sha256(repr(found).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _fingerprint(classifier: Classifier) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..classifiers.solvers import fit_logistic
 from ..descriptions.base import Descriptions, describe
 from ..descriptions.discriminative import (
     WEIGHTS,
@@ -24,6 +27,9 @@ from ..descriptions.discriminative import (
 from ..encoders.base import Encoder
 from ..features import encode_texts
 from ..store import FeatureStore
+
+PROBE_C = 100.0
+"""Of the probes: weak against unit vectors, so that few pictures are fitted; not tuned on any pictures."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,24 @@ class Arms:
         """Each class by its descriptions without its name."""
         return Right(self._chosen(self._means(descriptions, named=False)))
 
+    def luck(self, descriptions: Descriptions, n_draws: int) -> float:
+        """How often lists dealt out to the classes otherwise are right as often as :meth:`alone` is, or more often.
+
+        A p-value: resampled pictures do not show that few lists, whatever they say, may fit few classes by accident. It
+        is exact where there are no more ways to deal than ``n_draws``; theirs is among them, so it is never 0.
+        """
+        chosen = self._means(descriptions, named=False).argmax(1)
+        n = len(self.classes)
+        table = torch.zeros(n, n).index_put_((self.labels, chosen), torch.ones(()), accumulate=True)
+        if math.factorial(n) <= n_draws:
+            dealt = torch.tensor(list(itertools.permutations(range(n))))
+        else:
+            generator = torch.Generator().manual_seed(self.seed)
+            drawn = [torch.randperm(n, generator=generator) for _ in range(n_draws)]
+            dealt = torch.stack([torch.arange(n), *drawn])
+        right = table[torch.arange(n), dealt].sum(1)
+        return float((right >= table.diagonal().sum()).float().mean())
+
     def weighed(self, descriptions: Descriptions) -> Right:
         """``w · name + descriptions``, ``w`` chosen on one half of the pictures for the other."""
         captions, words = self.cosines(self.classes), self._means(descriptions, named=False)
@@ -141,6 +165,25 @@ class Arms:
         for half in self._folds():
             near = nearest_mean(self.seen[half], self.labels[half], self.seen[~half], len(self.classes))
             found[~half] = near == self.labels[~half]
+        return Right(found)
+
+    @property
+    def n_shots(self) -> tuple[int, ...]:
+        """Pictures a class that a probe can be fitted on: 1, 2, 4, …, while every class has so many in a half."""
+        fewest = int(torch.bincount(self.labels, minlength=len(self.classes)).min()) // 2
+        return tuple(2**i for i in range(fewest.bit_length()))
+
+    def probe(self, n: int, seed: int) -> Right:
+        """Logistic regression on ``n`` pictures a class drawn from one half, for the other half, in the same space."""
+        found = torch.zeros(len(self.labels), dtype=torch.bool)
+        generator = torch.Generator().manual_seed(seed)
+        for half in self._folds():
+            order = half.nonzero()[:, 0]
+            order = order[torch.randperm(len(order), generator=generator)]
+            own = [order[self.labels[order] == k][:n] for k in range(len(self.classes))]
+            shown = torch.cat(own)
+            fit = fit_logistic(self.seen[shown], self.labels[shown], len(self.classes), PROBE_C)
+            found[~half] = fit.logits(self.seen[~half]).argmax(1) == self.labels[~half]
         return Right(found)
 
     def ceiling(self) -> Right:

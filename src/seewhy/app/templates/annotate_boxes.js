@@ -3,13 +3,16 @@
   const desk = window.SeeWhyDesk, $ = (id) => document.getElementById(id);
   const names = desk.state.attributes.map(([name]) => name);
   const photo = $("photo"), layer = $("boxes"), list = $("things");
-  const past = [];
+  const past = [], undone = [];
   let things = [], chosen = null, ticked = new Set();
 
   const copy = (value) => JSON.parse(JSON.stringify(value));
   const round = (v) => Math.round(Math.min(1, Math.max(0, v)) * 1e5) / 1e5;
   const fresh = () => `o${Date.now().toString(36)}${Math.floor(Math.random() * 1e6).toString(36)}`;
-  const remember = () => { past.push(copy(things)); if (past.length > 100) past.shift(); $("undo").disabled = false; };
+  const stacks = () => { $("undo").disabled = past.length === 0; $("redo").disabled = undone.length === 0; };
+  const remember = (before = copy(things)) => { past.push(before); if (past.length > 100) past.shift(); undone.length = 0; stacks(); };
+  // What was undone can be had again: words typed into a box must not go with the box.
+  const travel = (from, to) => { if (!from.length) return; to.push(copy(things)); things = from.pop(); chosen = null; draw(); desk.typed(); };
   const find = (id) => things.find((o) => o.id === id);
 
   function make(tag, properties = {}, ...children) {
@@ -42,7 +45,7 @@
     $("none").hidden = things.length > 0;
     ticked = new Set([...ticked].filter(find));
     $("merge").disabled = ticked.size < 2;
-    $("undo").disabled = past.length === 0;
+    stacks();
     if (chosen) choose(chosen);
   }
 
@@ -165,7 +168,7 @@
       photo.removeEventListener("pointercancel", stop);
       ghost?.remove();
       if (!moved || last.type === "pointercancel") return;
-      if (o) { past.push(before); $("undo").disabled = false; desk.typed(); return; }
+      if (o) { remember(before); desk.typed(); return; }
       const box = [Math.min(from[0], x), Math.min(from[1], y), Math.max(from[0], x), Math.max(from[1], y)].map(round);
       if (box[2] - box[0] > 0.01 && box[3] - box[1] > 0.01) add(box);
     };
@@ -187,6 +190,7 @@
 
   $("add").addEventListener("click", () => add([0.35, 0.35, 0.65, 0.65]));
   $("merge").addEventListener("click", merge);
-  $("undo").addEventListener("click", () => { things = past.pop() ?? things; chosen = null; draw(); desk.typed(); });
+  $("undo").addEventListener("click", () => travel(past, undone));
+  $("redo").addEventListener("click", () => travel(undone, past));
   desk.begin(() => ({ objects: copy(things) }), (content) => { things = copy(content.objects); draw(); });
 })();

@@ -18,7 +18,11 @@
     document.body.append(form);
     form.submit();
   };
-  const brought = (transfer) => [...(transfer?.files ?? [])].find((file) => file.type.startsWith("image/"));
+  /* Browsers know the types of few kinds of pictures: of what was dropped, the server says whether it is one. */
+  const brought = (transfer) => {
+    const files = [...(transfer?.files ?? [])];
+    return files.find((file) => file.type.startsWith("image/")) ?? files[0];
+  };
   document.addEventListener("dragover", (event) => {
     if (![...event.dataTransfer.types].includes("Files")) return;
     event.preventDefault();
@@ -36,7 +40,7 @@
   });
   document.addEventListener("paste", (event) => {
     const file = brought(event.clipboardData);
-    if (file) send(file);
+    if (file?.type.startsWith("image/")) send(file);
   });
   all(".scripted").forEach((node) => { node.hidden = false; });
   one(".drop")?.addEventListener("submit", (event) => event.target.classList.add("busy"));
@@ -56,7 +60,8 @@
   const follow = async () => {
     while (one("#found")?.dataset.going === "yes") {
       await new Promise((done) => setTimeout(done, 1000));
-      await swap(location.href, ["#found"]).catch(() => {});
+      const reading = one("#listed").contains(document.activeElement);
+      await swap(location.href, reading ? ["#found"] : ["#found", "#listed"]).catch(() => {});
     }
   };
   follow();
@@ -86,6 +91,8 @@
 
   /* measured while it is read */
   const evidence = [".decision", ".summary", ".evidence"];
+  /* who reads by keys stays where they were, counted from the end: what was measured comes in before */
+  const stops = () => all(".evidence a, .evidence summary, .evidence tbody th");
   let round = 0;
   const measure = async () => {
     if (tools.dataset.measure !== "yes") return;
@@ -99,9 +106,12 @@
       if (mine !== round) return;
       if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
       const fresh = new DOMParser().parseFromString(text, "text/html");
+      const before = stops();
+      const place = before.indexOf(document.activeElement);
       if (!open) for (const selector of evidence) one(selector).replaceWith(fresh.querySelector(selector));
       else one(".evidence").replaceWith(fresh.querySelector(".evidence"));
       ready();
+      if (place >= 0) stops().at(place - before.length)?.focus({ preventScroll: true });
       status.textContent = "";
     } catch (error) {
       if (mine === round) status.textContent = `Not measured: ${error.message}. Load the page again to try once more.`;
@@ -139,16 +149,16 @@
   const target = () => one(".picture figcaption b")?.textContent ?? one("h1").firstChild.textContent.trim();
 
   const word = async (row) => {
-    const text = row.querySelector("th").textContent;
+    const text = row.querySelector("th").firstChild.textContent.trim();
     const label = row.closest("table").querySelector(".says b").textContent;
     const mine = ++wanted;
-    const found = await remember(`${card}/words${asked()}`).catch((error) => ({ maps: [], missing: `Nothing came: ${error.message}.` }));
+    const found = await remember(`${card}/words${asked()}`).catch((error) => ({ maps: [], missing: `Nothing came: ${error.message}.`, cure: "" }));
     if (mine !== wanted) return;
     const photo = one(".photo");
     all(".photo .cell, .photo .of-word").forEach((node) => node.remove());
     const map = found.maps.find((m) => m.text === text && m.label === label);
     const quoted = make("b", {}, `“${text}”`);
-    if (!map) return panel().replaceChildren(make("p", {}, found.missing ?? "No map for this sentence."));
+    if (!map) return panel().replaceChildren(make("p", {}, found.missing ? `${found.missing} ${found.cure}` : "No map for this sentence."));
     photo.classList.add("pointing");
     if (map.overlay) photo.append(make("img", { className: "of-word", src: map.overlay, alt: "" }));
     const said = map.overlay ? ": where it holds rather than the other class's sentences." : " holds nowhere more than the other class's sentences.";
@@ -174,11 +184,16 @@
       Object.assign(cell.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` });
     }
     if (found.error) return panel().replaceChildren(make("p", {}, `Nothing came: ${found.error}.`));
+    const named = found.method === "epic" ? "channel" : "prototype";
     const parts = found.like.map((near) => make("li", { title: near.image },
       make("img", { src: near.patch, alt: `Patch of ${near.image}` }),
       make("span", {}, near.label),
-      make("small", {}, near.channel === null ? near.similarity.toFixed(2) : `channel ${near.channel}, ${percent(near.similarity)}`)));
-    const said = make("p", {}, "Here: ", make("b", {}, percent(found.share)), " of what speaks for ", make("b", {}, target()), parts.length ? ". It looks like" : ". There are no pictures to compare with.");
+      ...(near.channel === null ? [near.similarity.toFixed(2)] : [percent(near.similarity), `${named} ${near.channel}`]).map((line) => make("small", {}, line))));
+    const how = found.method === null ? ". There are no pictures to compare with."
+      : !parts.length ? `. None of the ${named}s shown is active here.`
+      : found.like[0].channel === null ? ". It looks like"
+      : `. ${named[0].toUpperCase()}${named.slice(1)}s active here, each in per cent of its own peak on this picture:`;
+    const said = make("p", {}, "Here: ", make("b", {}, percent(found.share)), " of what speaks for ", make("b", {}, target()), how);
     panel().replaceChildren(said, make("ul", {}, ...parts));
   };
   document.addEventListener("mouseover", (event) => {
@@ -193,10 +208,11 @@
     const row = event.target.closest("#words tbody tr");
     if (row && !event.target.closest("a")) word(row);
   });
-  document.addEventListener("mouseout", (event) => {
+  for (const away of ["mouseout", "focusout"]) document.addEventListener(away, (event) => {
     const from = event.target.closest("#words tbody tr, .photo");
     if (from && !from.contains(event.relatedTarget)) clear();
   });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") clear(); });
   const pointAt = (event) => {
     const photo = event.target.closest(".photo");
     if (!photo) return;

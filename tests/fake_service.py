@@ -6,11 +6,29 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = Callable[[dict[str, Any]], "str | int"]
-"""A request's JSON → the text of the answer, or the HTTP status it is refused with."""
+
+@dataclass(frozen=True)
+class Refusal:
+    """An HTTP status with a message."""
+
+    status: int
+    message: str
+
+
+class Cut(str):
+    """An answer that ended at its limit."""
+
+
+class Raw(str):
+    """What is sent as it stands, with a success."""
+
+
+Answer = Callable[[dict[str, Any]], "str | int | Refusal"]
+"""A request's JSON → the text of the answer, or what it is refused with."""
 
 
 class Service(ThreadingHTTPServer):
@@ -36,17 +54,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.keys.append(self.headers.get("Authorization", ""))
         said = self.server.answer(request)
         if isinstance(said, int):
-            self._send(said, {"error": {"message": f"Incorrect key provided: {self.server.keys[-1]}", "type": "x"}})
+            said = Refusal(said, f"Incorrect key provided: {self.server.keys[-1]}")
+        if isinstance(said, Refusal):
+            self._send(said.status, {"error": {"message": said.message, "type": "x"}})
+            return
+        if isinstance(said, Raw):
+            self._send(200, said)
             return
         message = {"role": "assistant", "content": said}
-        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        choice = {"index": 0, "finish_reason": "length" if isinstance(said, Cut) else "stop", "message": message}
         about = {"id": "1", "object": "chat.completion", "created": 0, "model": request["model"], "choices": [choice]}
         self._send(200, about)
 
-    def _send(self, status: int, body: dict[str, Any]) -> None:
-        data = json.dumps(body).encode()
+    def _send(self, status: int, body: dict[str, Any] | Raw) -> None:
+        data = (body if isinstance(body, Raw) else json.dumps(body)).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "text/html" if data.startswith(b"<") else "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.send_header("Retry-After", "0")
         self.end_headers()

@@ -1,0 +1,137 @@
+"""Labelled pictures after one look: what a classifier, or its words, are measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..data import Sample, Samples
+from ..descriptions.base import Descriptions, WordBank
+from ..descriptions.controls import without_names
+from ..encoders.base import Encoder
+from ..errors import DataError
+from ..features import Seen, encode_texts, see
+from ..listener import Listener
+from ..store import FeatureStore
+from ..types import Failure
+from .base import Classifier, HeldOut, words_alone
+from .reranking import Reranking
+from .rewording import texts_of
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures that could be read.
+
+    Attributes:
+        items: each one's file and class.
+        pooled: features, one row a picture.
+        labels: index of each one's class.
+        digests: of the files' bytes.
+    """
+
+    items: tuple[Sample, ...]
+    pooled: Float[Tensor, "n d"]
+    labels: Int[Tensor, " n"]
+    digests: tuple[str, ...]
+
+
+def look_at_labelled(
+    encoder: Encoder,
+    classes: Sequence[str],
+    samples: Samples,
+    store: FeatureStore | None = None,
+    listener: Listener | None = None,
+) -> Labelled:
+    """Look at the pictures whose label is one of these classes; the others are counted in a note.
+
+    Args:
+        encoder: what looks.
+        classes: in the order of the labels returned.
+        samples: labelled pictures.
+        store: where looks are kept.
+        listener: hears of progress, notes and failures.
+
+    Raises:
+        DataError: no label is one of the classes, or no picture can be read.
+    """
+    listener = listener or Listener()
+    index = {c: i for i, c in enumerate(classes)}
+    items = [s for s in samples.items if s.label in index]
+    if not items:
+        raise DataError(
+            f"None of the {len(samples.classes)} labels ({', '.join(map(repr, samples.classes[:3]))}, …) is one of the "
+            f"{len(classes)} classes ({', '.join(map(repr, classes[:3]))}, …). Name the classes alike."
+        )
+    if len(items) < len(samples):
+        listener.note(f"{len(samples) - len(items)} picture(s) of other classes were left out")
+    kept: list[tuple[Sample, Seen]] = []
+    stream = see(encoder, [s.image for s in items], store=store)
+    for sample, seen in zip(items, listener.track(stream, "Looking", len(items)), strict=True):
+        if isinstance(seen, Failure):
+            listener.failed(seen)
+        else:
+            kept.append((sample, seen))
+    if not kept:
+        raise DataError(f"None of the {len(items)} pictures can be read; the first: {listener.failures[0].error}.")
+    return Labelled(
+        tuple(sample for sample, _ in kept),
+        torch.stack([seen.pooled[0] for _, seen in kept]),
+        torch.tensor([index[sample.label] for sample, _ in kept]),
+        tuple(seen.digest for _, seen in kept),
+    )
+
+
+def measured_on(
+    classifier: Classifier, samples: Samples, store: FeatureStore | None = None, listener: Listener | None = None
+) -> Classifier:
+    """The same classifier, its words measured on these pictures; for one that was made from words alone.
+
+    What is measured is what the words say: of sentences with the class's name in them, the texts without it. Of a
+    zero-shot classifier, whose words are the names, and of a follow-up's captions, the names stay.
+
+    Args:
+        classifier: whose cards shall show how well its words separate classes.
+        samples: labelled pictures it has not learned from.
+        store: where looks and texts are kept.
+        listener: hears of progress, notes and failures.
+
+    Raises:
+        DataError: no label is one of its classes, or no picture can be read.
+    """
+    seen = look_at_labelled(classifier.encoder, classifier.classes, samples, store, listener)
+    return measured_by(classifier, HeldOut(seen.pooled, seen.labels), store)
+
+
+def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | None = None) -> Classifier:
+    """As :func:`measured_on`, on pictures that were looked at already."""
+    changed, on = replace(classifier, held_out=held), f"{len(held.labels)} labelled pictures"
+    if classifier.words is None:
+        return changed
+    votes = classifier.head.votes
+    if isinstance(votes, Reranking):
+        right = votes.by_words(classifier.head.feature(held.pooled) @ classifier.head.weight.T) == held.labels
+        return replace(changed, words_accuracy=round(float(right.float().mean()), 4), words_accuracy_on=on)
+    if classifier.recipe != "zero_shot":
+        changed = replace(changed, words=nameless(classifier.encoder, classifier.words, store))
+        on += ", the classes' names left out"
+    return replace(changed, words_accuracy=words_alone(changed, held), words_accuracy_on=on)
+
+
+def nameless(encoder: Encoder, words: WordBank, store: FeatureStore | None = None) -> WordBank:
+    """The same words with vectors of the texts alone, each without its class's name, to be measured by."""
+    said = [
+        without_names(Descriptions({label: (text,)}))[0].texts[label][0]
+        for label, texts in texts_of(words).items()
+        for text in texts
+    ]
+    # The bank's own order, which need not be class after class.
+    order = [i for c in range(len(words.classes)) for i in words.of(c)]
+    vectors = encode_texts(encoder, said, store)
+    placed = torch.empty_like(vectors)
+    placed[torch.tensor(order)] = vectors
+    return replace(words, nameless=placed)

@@ -1,0 +1,104 @@
+"""What a classifier read from files must be before it is used: shapes that fit, indices that point at something.
+
+A classifier is read from a card and tensors that somebody else may have written. What is not checked here would show
+later as a wrong answer or as an error deep in a method.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from ..prototypes.bank import check_index, check_patches
+from .base import Classifier
+from .normalise import Normalise
+from .reranking import Reranking
+
+
+def check(classifier: Classifier) -> None:
+    """Refuse a classifier whose parts do not fit together.
+
+    Args:
+        classifier: whose tensors are known to be finite.
+
+    Raises:
+        TypeError, ValueError: says what does not fit; the caller says which file is damaged.
+    """
+    _check_facts(classifier)
+    _check_head(classifier)
+    _check_evidence(classifier)
+
+
+def _check_facts(c: Classifier) -> None:
+    for name, found, kind in (
+        ("recipe", c.recipe, str),
+        ("parameters", c.parameters, dict),
+        ("measures", c.measures, dict),
+        ("trained_on", c.trained_on, str),
+        ("decided_by_words", c.decided_by_words, bool),
+        ("words_accuracy_on", c.words_accuracy_on, str),
+    ):
+        if not isinstance(found, kind):
+            raise TypeError(f"{name} is {found!r}")
+    if not all(isinstance(label, str) for label in c.classes):
+        raise TypeError("a class has a name that is no text")
+    parts: list[Any] = [] if c.words_accuracy is None else [c.words_accuracy]
+    if c.likeness is not None:
+        parts += [c.likeness.precision, c.likeness.chance]
+        if not isinstance(c.likeness.n, int) or c.likeness.n < 0:
+            raise ValueError(f"a likeness measured on {c.likeness.n!r} pictures")
+    for part in parts:
+        if not isinstance(part, int | float) or not 0 <= part <= 1:
+            raise ValueError(f"a measure is {part!r}, of 0 to 1")
+
+
+def _check_head(c: Classifier) -> None:
+    head, k = c.head, len(c.classes)
+    if head.bias.shape != (k,):
+        raise ValueError(f"{k} classes for {len(head.bias)} rows")
+    if head.votes is not None and head.votes.n_classes != k:
+        raise ValueError(f"{k} classes for a vote over {head.votes.n_classes}")
+    n_rows = k
+    if isinstance(head.votes, Reranking):  # the classes' own rows, and as many others as there are
+        n_rows = max(k, len(head.weight))
+    elif head.votes is not None:
+        n_rows = len(head.votes.owner)
+        check_index("the rows' classes", head.votes.owner, k)
+        if head.votes.names and len(head.votes.names) != n_rows:
+            raise ValueError(f"{len(head.votes.names)} names for {n_rows} rows")
+    if head.weight.ndim != 2 or len(head.weight) != n_rows:
+        raise ValueError(f"weights {tuple(head.weight.shape)} for {n_rows} rows")
+    if not math.isfinite(head.scale):
+        raise ValueError(f"a scale of {head.scale}")
+
+
+def _check_evidence(c: Classifier) -> None:
+    """Words, held-out pictures and bank; whatever is of one space, pooled or shared with text, has one width."""
+    k = len(c.classes)
+    pooled: list[Tensor] = []
+    joint: list[Tensor] = []
+    (pooled if isinstance(c.head.feature, Normalise) else joint).append(c.head.weight)
+    if c.words is not None:
+        joint.append(c.words.vectors)
+        check_index("the words' classes", c.words.owner, k)
+        if not all(isinstance(text, str) for text in c.words.texts):
+            raise TypeError("a description is no text")
+        vectors = [c.words.vectors, *([] if c.words.nameless is None else [c.words.nameless])]
+        if {len(c.words.texts)} != {len(c.words.owner), *map(len, vectors)} or len({v.shape for v in vectors}) != 1:
+            raise ValueError(f"{len(c.words.vectors)} vectors for {len(c.words.texts)} descriptions")
+    if c.held_out is not None:
+        pooled.append(c.held_out.pooled)
+        check_index("the held-out pictures' classes", c.held_out.labels, k)
+        if len(c.held_out.labels) != len(c.held_out.pooled):
+            raise ValueError(f"{len(c.held_out.pooled)} held-out pictures with {len(c.held_out.labels)} classes")
+    if c.bank is not None:
+        if c.network is None:  # a network's bank may be of the encoder it was grown on
+            pooled.append(c.bank.pooled)
+        check_patches(c.bank, k)
+        if c.bank.vectors.ndim != 2 or len(c.bank.vectors) != len(c.bank.owner):
+            raise ValueError(f"vectors {tuple(c.bank.vectors.shape)} for {len(c.bank.owner)} patches")
+    for tensors in (pooled, joint):
+        if any(t.ndim != 2 for t in tensors) or len({t.shape[1] for t in tensors}) > 1:
+            raise ValueError(f"widths that differ: {', '.join(str(tuple(t.shape)) for t in tensors)}")

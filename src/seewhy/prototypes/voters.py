@@ -1,0 +1,168 @@
+"""The pictures that voted: what a classifier of nearest neighbours really decides by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..attributions.base import Explainable
+from ..classifiers.head import Head
+from ..classifiers.votes import Votes
+from ..encoders.base import Look
+from . import prototypes
+from .bank import PatchBank, Patches, patch_vectors
+from .base import Group, Match, Prototypes, Query
+from .nearest import patches
+
+EQUAL = 2e-3
+"""Cosines that differ by less are equal: a bank is kept in half precision."""
+
+
+@prototypes.register
+@dataclass(frozen=True)
+class Voters(Prototypes):
+    """The pictures that voted, class by class, each with its likeness and its part of the vote.
+
+    For a classifier whose decision *is* a vote of the user's pictures
+    (:class:`~seewhy.classifiers.neighbours.Neighbours`): nothing is searched, so a picture that is itself among those
+    fitted on is shown voting for itself. With ``s_i`` the cosine of two whole pictures divided by the temperature::
+
+        share_i = exp(s_i) / Σ_j exp(s_j)           over the pictures that vote; its crops count with a picture
+
+    The place marked on a voter, and the one on the picture, are no part of the vote. They are where the two are most
+    alike: of all cells of the picture, the one nearest to the patches kept of the class's voters, each weighed by its
+    share; on each voter, the patch nearest to that cell (cosine of :func:`seewhy.prototypes.bank.patch_vectors`).
+
+    Range of a share: 0…1, of the whole vote. A voter of which no patches are kept (``n_bank`` of the classifier) cannot
+    be shown; its part is in the remainder.
+
+    Args:
+        n_classes: classes shown, those with the largest parts, the explained one among them.
+        n_pictures: voters of a class.
+        least: smaller parts are not shown.
+    """
+
+    name: ClassVar[str] = "voters"
+    paper: ClassVar[str] = "Wu et al. 2018, arXiv:1805.01978"
+    needs: ClassVar[str] = "a classifier made with: seewhy fit --method neighbours"
+    cost: ClassVar[str] = "0"
+
+    n_classes: int = 3
+    n_pictures: int = 4
+    least: float = 0.01
+
+    @torch.no_grad()
+    def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:
+        known, votes = patches(bank), votes_of(model)
+        scores = scores_of(model.head, query.look.pooled)[0]
+        place = {p.name: i for i, p in enumerate(known.pictures)}
+        target = int(query.target.index[0])
+        shown: dict[int, list[tuple[int, float, float]]] = {}
+        for row, share in votes.ballot(scores):
+            label, picture = int(votes.owner[row]), place.get(votes.names[row])
+            mine = shown.setdefault(label, [])
+            if picture is None or len(mine) == self.n_pictures or (share < self.least and (mine or label != target)):
+                continue
+            mine.append((picture, share, float(scores[row] / model.head.weight[row].norm())))
+        chosen = self._classes({label: sum(s for _, s, _ in mine) for label, mine in shown.items() if mine}, target)
+        cells = patch_vectors(model.encoder.layout.to_grid(query.look.features))[0]
+        return [_group(known, cells, shown[label]) for label in chosen]
+
+    def _classes(self, parts: dict[int, float], target: int) -> list[int]:
+        """Classes by falling part; the target's takes the last place if it would have none."""
+        order = sorted(parts, key=lambda label: -parts[label])
+        if target in order[self.n_classes :]:
+            return [*order[: self.n_classes - 1], target]
+        return order[: self.n_classes]
+
+    @torch.no_grad()
+    def activation(
+        self, model: Explainable, bank: Patches, look: Look, which: Int[Tensor, " p"]
+    ) -> Float[Tensor, "b p h w"]:
+        """Cosine of the picture and the one each patch is of, -1…1: what votes. It is the same in every cell."""
+        votes, height, width = votes_of(model), *model.encoder.layout.to_grid(look.features).shape[2:]
+        cosine = scores_of(model.head, look.pooled) / model.head.weight.norm(dim=1)
+        names = [bank.pictures[owner].name for owner in bank.owner[which].tolist()]
+        rows: dict[str, list[int]] = {}
+        for row, name in enumerate(votes.names):
+            rows.setdefault(name, []).append(row)
+        likeness = torch.stack([cosine[:, rows[name]].amax(1) for name in names], 1)
+        return likeness[:, :, None, None].expand(-1, -1, height, width)
+
+    def prototype_of(self, bank: Patches, patch: int) -> int:
+        return int(bank.owner[patch])
+
+
+def votes_of(model: Explainable) -> Votes:
+    """How a classifier's pictures vote; one whose pictures do not is a programming error."""
+    if not isinstance(model.head.votes, Votes):
+        raise TypeError("voters needs a classifier whose pictures vote")
+    return model.head.votes
+
+
+def scores_of(head: Head, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b n"]:
+    """What each picture of the vote weighs: its cosine with these pictures, divided by the temperature."""
+    return head.feature(pooled) @ head.weight.T
+
+
+def _group(bank: PatchBank, cells: Float[Tensor, "c h w"], voters: Sequence[tuple[int, float, float]]) -> Group:
+    """One class: its voters as (picture, share, cosine)."""
+    near, owned = [], []
+    for picture, _, _ in voters:
+        mine = (bank.owner == picture).nonzero()[:, 0]
+        near.append(torch.einsum("pc,chw->phw", bank.vectors[mine], cells).flatten(1))
+        owned.append(mine)
+    weighed = sum(share * alike.amax(0) for alike, (_, share, _) in zip(near, voters, strict=True))
+    cell = _first_best(torch.as_tensor(weighed))
+    matches = tuple(
+        Match(int(mine[_first_best(alike[:, cell])]), cosine, share)
+        for alike, mine, (_, share, cosine) in zip(near, owned, voters, strict=True)
+    )
+    return Group(divmod(cell, cells.shape[2]), sum(share for _, share, _ in voters), matches)
+
+
+def _first_best(values: Float[Tensor, " n"]) -> int:
+    """The first of those that are as good as the best, which saving in half precision must not shuffle.
+
+    Patches of a picture come with those first that speak most for its class.
+    """
+    return int((values >= values.max() - EQUAL).nonzero()[0])
+
+
+def measure_removal(
+    head: Head, pooled: Float[Tensor, "n p"], n_pictures: int = Voters.n_pictures, seed: int = 0
+) -> dict[str, float | int]:
+    """On how many pictures the decision rests on the voters that a card would show.
+
+    Those that vote for the decision, ``n_pictures`` at most, lose their vote, and it is decided again; beside it, as
+    many drawn at random among all that voted lose theirs.
+
+    Args:
+        head: of the classifier.
+        pooled: of pictures that it was not fitted on.
+        n_pictures: voters of a class that a card shows.
+        seed: of the pictures drawn.
+
+    Returns:
+        ``changed`` and ``changed_random``, parts of these pictures 0…1, and ``n``.
+    """
+    votes, draw = head.votes, torch.Generator().manual_seed(seed)
+    if not isinstance(votes, Votes):
+        raise TypeError("only a vote can lose voters")
+    changed = {"changed": 0, "changed_random": 0}
+    with torch.no_grad():
+        for one in pooled.split(1):
+            scores = scores_of(head, one)
+            decided = int(votes(scores).argmax())
+            ballot = votes.ballot(scores[0])
+            out = [row for row, _ in ballot if int(votes.owner[row]) == decided][:n_pictures]
+            drawn = [ballot[i][0] for i in torch.randperm(len(ballot), generator=draw)[: len(out)].tolist()]
+            for name, rows in (("changed", out), ("changed_random", drawn)):
+                changed[name] += int(votes.without(scores, rows).argmax()) != decided
+    n = max(1, len(pooled))
+    return {**{name: round(times / n, 4) for name, times in changed.items()}, "n": len(pooled)}

@@ -1,0 +1,44 @@
+"""``seewhy app``: options that would do nothing are refused, and what opens the page to others is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seewhy.app import Settings
+from seewhy.classifiers.base import Classifier
+from seewhy.cli.app import _check
+from seewhy.errors import InputError
+
+
+def test_options_that_would_do_nothing(fitted: Classifier) -> None:
+    from dataclasses import replace
+
+    _check(fitted, Path("words.json"), Path("data"), "country")
+    with pytest.raises(InputError) as error:
+        _check(replace(fitted, words=None), Path("words.json"), None, None)
+    assert str(error.value) == (
+        "--save was given, and this classifier has no descriptions to edit. Give some with --descriptions FILE."
+    )
+    with pytest.raises(InputError) as error:
+        _check(fitted, None, None, "country")
+    assert str(error.value) == "--group country was given without pictures. A table was expected: --data FILE."
+
+
+@pytest.mark.parametrize(
+    ("host", "is_open"),
+    [
+        ("127.0.0.1", False),
+        ("127.0.0.2", False),
+        ("::1", False),
+        ("localhost", False),
+        ("LOCALHOST", False),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("192.168.1.7", True),
+        ("birds.example.org", True),
+    ],
+)
+def test_who_can_reach_the_page(host: str, is_open: bool) -> None:
+    assert Settings(host=host).is_open is is_open

@@ -1,0 +1,56 @@
+"""Which pictures the command line is given: what cannot be listed is said, never left out in silence."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seewhy.cli.options import picture_names
+from seewhy.errors import DataError
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+
+
+def test_names_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed(monkeypatch, "a.png\r\n\n b.png\n")
+    assert list(picture_names(["-", "c.png"])) == ["a.png", " b.png", "c.png"]
+
+
+def test_empty_standard_input_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed(monkeypatch, "\n")
+    with pytest.raises(DataError) as caught:
+        list(picture_names(["-"]))
+    assert str(caught.value) == (
+        "Standard input is empty. File names were expected, one a line. Check what gives them."
+    )
+    assert list(picture_names(["-", "c.png"])) == ["c.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("A/1.png", "A/sub/2.png", "A/z/3.png", "B/4.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "C").mkdir()
+    scandir = os.scandir
+
+    def deny(path: Any) -> Any:
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    folders = [str(tmp_path / folder) for folder in "ACB"]
+    assert [Path(n).name for n in picture_names(folders)] == ["1.png", "2.png", "3.png", "C", "4.png"]
+    monkeypatch.setattr(os, "scandir", deny)
+    with pytest.raises(DataError) as caught:
+        list(picture_names(folders))
+    assert str(caught.value) == (
+        f"The folder {tmp_path / 'A' / 'sub'} cannot be listed (Permission denied). "
+        "Expected a folder whose files may be listed. Allow reading it, or leave it out."
+    )

@@ -1,0 +1,205 @@
+"""Prototypes from the command line, on photographs that come with scikit-image: fitted, shown, killed, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from seewhy.prototypes.perturbations import PROPERTIES
+
+pytestmark = pytest.mark.slow
+SURFACES = ("brick", "grass", "gravel")
+QUICK = ("--n-prototypes", "4", "--shrinkage", "0.2", "--n-rotated", "32")
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three surfaces, eight parts of each to fit on and two to test on."""
+    import skimage.data
+
+    folder = tmp_path_factory.mktemp("surfaces")
+    for label in SURFACES:
+        photo = Image.fromarray(getattr(skimage.data, label)())
+        for i in range(10):
+            left, top = 128 * (i // 4), 128 * (i % 4)
+            path = folder / ("photos" if i < 8 else "test") / label / f"{label}-{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            photo.crop((left, top, left + 128, top + 128)).save(path)
+    return folder
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "seewhy", *map(str, arguments)]
+
+
+@pytest.fixture(scope="module")
+def run(own_cache: Path, place: Path) -> Run:
+    """Runs ``seewhy ARGUMENTS`` among the photographs."""
+
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=place, timeout=300)
+
+    return call
+
+
+def said(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    (row,) = [json.loads(line) for line in done.stdout.splitlines()]
+    return row
+
+
+@pytest.fixture(scope="module")
+def fitted(run: Run) -> dict[str, Any]:
+    """A classifier with EPIC's prototypes and what they rest on; the JSON of ``fit-prototypes``."""
+    said(run("fit", "photos", "-o", "model", "--n-crops", 0, "--json", "--quiet"))
+    return said(run("fit-prototypes", "photos", "-m", "model", *QUICK, "--because", "--because-on", 5, "--json"))
+
+
+def test_fit_prototypes_says_what_it_found(fitted: dict[str, Any], place: Path) -> None:
+    assert not fitted["kept"]
+    assert fitted["n_pictures"] == 24
+    assert fitted["logit_difference"] < 1e-4
+    assert fitted["decisions_kept"] == 1
+    because = fitted["because"]
+    assert [row["name"] for row in because["properties"]] == list(PROPERTIES)
+    assert because["n_pictures"] == 5
+    assert 0 < because["n_prototypes"] <= 2560
+    assert 0.99 < sum(row["first"] for row in because["properties"]) < 1.01
+    files = {p.name for p in (place / "model" / "prototypes").iterdir()}
+    assert files == {"epic.safetensors", "epic.json", "epic.because.safetensors", "epic.because.json"}
+
+
+def test_a_second_call_finds_everything_there(run: Run, fitted: dict[str, Any], place: Path) -> None:
+    written = (place / fitted["prototypes"]).stat().st_mtime_ns
+    again = said(run("fit-prototypes", "photos", "-m", "model", *QUICK, "--because", "--because-on", 5, "--json"))
+    assert again["kept"]
+    assert again["because"]["kept"]
+    assert again["because"]["properties"] == fitted["because"]["properties"]
+    assert again["held_out"] == fitted["held_out"]
+    assert (place / fitted["prototypes"]).stat().st_mtime_ns == written
+    shown = run("fit-prototypes", "photos", "-m", "model", *QUICK, "--because", "--because-on", 5)
+    assert shown.stdout.startswith("These prototypes were there already, of the same pictures and settings:\n")
+    assert "prototypes rest on, over 5 pictures" in shown.stdout
+    assert all(name in shown.stdout for name in PROPERTIES)
+
+
+def test_explain_shows_channels_with_local_and_global_influences(run: Run, fitted: dict[str, Any], place: Path) -> None:
+    row = said(run("explain", "test/brick/brick-8.png", "-m", "model", "--because", "-o", "card.html", "--json"))
+    assert row["like_measured"]["method"] == "epic"
+    assert all({"channel", "contribution", "because"} <= set(near) for near in row["like"])
+    assert all(set(near["because"]["overall"]) == set(PROPERTIES) for near in row["like"])
+    assert all(Path(place, near["image"]).is_file() for near in row["like"])
+    assert '<u style="left:' in (place / "card.html").read_text("utf-8")
+    plain = said(run("explain", "test/brick/brick-8.png", "-m", "model", "--like", "nearest", "-o", "n.html", "--json"))
+    assert plain["like_measured"]["method"] == "nearest"
+    assert plain["top"] == row["top"]
+
+
+def test_evaluate_counts_what_epic_shows(run: Run, fitted: dict[str, Any]) -> None:
+    found = said(run("evaluate", "test", "-m", "model", "--n-explained", 2, "--json"))
+    assert found["accuracy"] == 1
+    assert 0 <= found["like"]["held_out_precision"] <= 1
+    assert found["like"]["chance"] == pytest.approx(fitted["likeness"]["chance"], abs=1e-3)
+
+
+def test_pictures_that_voted(run: Run, place: Path) -> None:
+    made = said(run("fit", "photos", "-o", "knn", "--method", "neighbours", "--json", "--quiet"))
+    assert set(made["removal"]) == {"changed", "changed_random", "n"}
+    row = said(run("explain", "test/grass/grass-8.png", "-m", "knn", "-o", "voted.html", "--no-measure", "--json"))
+    assert row["like_measured"]["method"] == "voters"
+    assert row["like_measured"]["share_shown"] == pytest.approx(sum(n["share"] for n in row["like"]), abs=1e-3)
+    best = max(row["like"], key=lambda near: near["share"])
+    assert best["label"] == row["label"]
+    assert "of the vote" in (place / "voted.html").read_text("utf-8")
+    because = said(
+        run("fit-prototypes", "photos", "-m", "knn", "--method", "voters", "--because", "--because-on", 2, "--json")
+    )
+    assert because["because"]["n_prototypes"] == 24
+
+
+def test_a_head_that_epic_cannot_use_is_refused_in_one_line(run: Run, place: Path) -> None:
+    quick = [x for s in ("n_rounds=1", "n_steps=4", "last_steps=4", "n_crops=0") for x in ("--set", s)]
+    said(run("fit", "photos", "-o", "parts", "--method", "protopnet", *quick, "--json", "--quiet"))
+    done = run("fit-prototypes", "photos", "-m", "parts")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1] == (
+        "seewhy: 'lite0' does not pool its cells by a mean, with or without a layer norm, but by NearestSimilarity. "
+        "EPIC needs such a mean: its rotation passes through nothing else. Use --like nearest, which asks nothing of "
+        "the head."
+    )
+    assert not (place / "parts" / "prototypes").exists()
+    found = said(
+        run(
+            "fit-prototypes", "photos", "-m", "parts", "--method", "protopnet", "--because", "--because-on", 2, "--json"
+        )
+    )
+    assert found["because"]["method"] == "protopnet"
+    row = said(run("explain", "test/brick/brick-8.png", "-m", "parts", "--because", "-o", "p.json", "--json"))
+    assert all("overall" in near["because"] for near in row["like"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "nearest"], "nearest has its prototypes already, and nothing was left to do. Add --because."),
+        (["--method", "epik"], "There is no prototype called 'epik'. Did you mean 'epic'?"),
+        (
+            ["--strengths", "papr"],
+            "The strengths 'papr' were given. Expected calibrated or paper. Choose one of them.",
+        ),
+        (
+            ["--method", "nearest", "--because", "-o", "x"],
+            "What nearest rests on is kept with the classifier, and x was given. Drop -o.",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(run: Run, fitted: dict[str, Any], arguments: list[str], message: str) -> None:
+    done = run("fit-prototypes", "photos", "-m", "model", *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"seewhy: {message}\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_killed_it_goes_on_and_ends_as_if_nothing_had_happened(run: Run, fitted: dict[str, Any], place: Path) -> None:
+    asked = ["fit-prototypes", "photos", "-m", "model", *QUICK, "--because", "--because-on", "20", "--json", "-o"]
+    begun = time.monotonic()
+    expected = said(run(*asked, "whole"))
+    seconds = time.monotonic() - begun
+    n_killed = 0
+    for part in (0.3, 0.6, 0.85):
+        process = subprocess.Popen(
+            command(*asked, "cut"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place
+        )
+        try:
+            process.communicate(timeout=part * seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            n_killed += 1
+    assert n_killed >= 2
+    found = said(run(*asked, "cut"))
+    for one in (found, expected):
+        one.pop("prototypes"), one.pop("kept"), one["because"].pop("file"), one["because"].pop("kept")
+    assert close(found, expected)
+    names = {p.name for p in (place / "cut").iterdir()}
+    assert names == {"epic.safetensors", "epic.json", "epic.because.safetensors", "epic.because.json"}
+
+
+def close(a: Any, b: Any) -> bool:
+    """The same but for the last digits, which hang on how pictures met in a batch."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(close(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(close(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == pytest.approx(b, abs=1e-3)) if isinstance(a, float) else bool(a == b)

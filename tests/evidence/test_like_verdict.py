@@ -1,0 +1,64 @@
+"""What a card says of likenesses: beside chance, and of the class that is explained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.linear import Linear
+from seewhy.data import load_samples
+from seewhy.errors import InputError
+from seewhy.evidence.like import beats_chance
+from seewhy.explanation import Like, Where
+from seewhy.prototypes.measure import LikenessMeasure
+from tiny import class_folders, picture, tiny_cnn
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    return Linear(n_crops=0).fit(tiny_cnn(), load_samples(class_folders(tmp_path_factory.mktemp("data"), 6)))
+
+
+@pytest.mark.parametrize(
+    ("precision", "chance", "beats"),
+    [
+        (0.93, 0.9, False),
+        (0.97, 0.9, True),
+        (0.5, 0.5, False),
+        (0.75, 0.5, True),
+        (0.18, 0.01, True),
+        (1.0, 1 / 3, True),
+    ],
+)
+def test_three_times_the_odds_of_chance(precision: float, chance: float, beats: bool) -> None:
+    assert beats_chance(LikenessMeasure(precision, chance, 20)) is beats
+
+
+@pytest.mark.parametrize(("chance", "levels"), [(0.1, {"believable", "partly"}), (0.9, {"do not rely"})])
+def test_what_chance_does_as_well_is_not_believable(fitted: Classifier, chance: float, levels: set[str]) -> None:
+    like = replace(fitted, likeness=LikenessMeasure(0.93, chance, 20)).explain(picture("rust", 41), measure=False).like
+    assert isinstance(like, Like)
+    assert like.verdict.level in levels
+
+
+def test_of_another_target_its_own_neighbours_are_counted(fitted: Classifier) -> None:
+    why = fitted.explain(picture("moss", 40), measure=False, target="rust")
+    assert why.prediction.label == "moss"
+    assert isinstance(why.like, Like)
+    assert why.like.target == "rust"
+    here = sum(n.label == "rust" for n in why.like.neighbours) / len(why.like.neighbours)
+    assert f"of those shown here {here:.0%} are rust" in why.like.verdict.sentence
+
+
+def test_a_class_is_not_explained_against_itself(fitted: Classifier) -> None:
+    same = "Target and contrast are the same. Two different ones were expected. Change one of them."
+    with pytest.raises(InputError) as told:
+        fitted.explain(picture("moss", 40), target="rust", contrast="rust")
+    assert str(told.value) == same
+    where = fitted.explain(picture("moss", 40), measure=False, contrast="moss").where
+    assert isinstance(where, Where)
+    assert where.target == "moss"
+    assert where.contrast == fitted.explain(picture("moss", 40), measure=False).prediction.top[1].label
+    assert not where.is_zero
