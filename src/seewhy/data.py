@@ -49,6 +49,26 @@ class Samples:
     def __len__(self) -> int:
         return len(self.items)
 
+    def of(self, classes: Sequence[str]) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+        """Those whose label is one of these classes, and a note of the others, if there are any.
+
+        Raises:
+            DataError: no label is.
+        """
+        items = tuple(s for s in self.items if s.label in classes)
+        if not items:
+            raise DataError(
+                f"None of the {len(self.classes)} labels ({_few(self.classes)}) is one of the {len(classes)} classes "
+                f"({_few(classes)}). Name the classes alike."
+            )
+        strange = [c for c in self.classes if c not in classes]
+        n = len(self) - len(items)
+        return items, (f"{n} picture(s) of {len(strange)} unknown class(es) left out: {strange[0]}, …",) if n else ()
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
+
 
 def load_samples(source: str | Path, *, image: str = "image", label: str = "label", text: str = "text") -> Samples:
     """Read class folders or a table.

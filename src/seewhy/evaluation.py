@@ -74,9 +74,9 @@ def evaluate(
     """
     listener = listener or Listener()
     data = samples if isinstance(samples, Samples) else load_samples(samples)
-    for note in data.notes:
+    items, strange = data.of(classifier.classes)
+    for note in (*data.notes, *strange):
         listener.note(note)
-    items = _known(classifier, data, listener)
     kept, logits, pooled = _look(classifier, items, store, views, listener)
     labels = torch.tensor([classifier.index_of(s.label) for s in kept])
     probabilities = logits.softmax(1)
@@ -107,22 +107,6 @@ def evaluate(
             "failures": [f.to_json() for f in listener.failures],
         }
     )
-
-
-def _known(classifier: Classifier, data: Samples, listener: Listener) -> list[Sample]:
-    """Samples whose label the classifier knows."""
-    strange = [c for c in data.classes if c not in classifier.classes]
-    items = [s for s in data.items if s.label in classifier.classes]
-    if not items:
-        raise DataError(
-            f"None of the {len(data.classes)} labels ({', '.join(map(repr, data.classes[:3]))}, …) is one of the "
-            f"classifier's classes ({', '.join(map(repr, classifier.classes[:3]))}, …). Name them alike."
-        )
-    if strange:
-        listener.note(
-            f"{len(data) - len(items)} picture(s) of {len(strange)} unknown class(es) left out: {strange[0]}, …"
-        )
-    return items
 
 
 def _look(

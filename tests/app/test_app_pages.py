@@ -283,7 +283,7 @@ def test_labels_of_another_world_are_refused(fitted: Classifier, tmp_path: Path)
 
     (tmp_path / "lichen").mkdir()
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "lichen" / "a.png")
-    with pytest.raises(DataError, match="is one of the classifier's classes"):
+    with pytest.raises(DataError, match="is one of the 3 classes"):
         make_app(fitted, Settings(), data=load_samples(tmp_path))
 
 

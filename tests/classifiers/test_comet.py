@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.comet import COMET, RELEASED
-from seewhy.classifiers.comet_measures import Played, figures, mask_alone, probed, temperature, watch
+from seewhy.classifiers.comet_measures import Played, borrowed, figures, mask_alone, probed, temperature, watch
 from seewhy.classifiers.comet_network import COMETNetwork, sized
 from seewhy.classifiers.comet_predictor import Predictor, new_predictor, predictor_of
 from seewhy.classifiers.comet_selector import Hide, Selector, make_selector
@@ -215,14 +215,24 @@ def test_a_mask_whose_shape_tells_the_class_is_found_out() -> None:
     assert found["chance"] == pytest.approx(max(float((labels[::2] == k).float().mean()) for k in (0, 1)), abs=1e-4)
 
 
+def test_a_mask_is_borrowed_from_another_picture_of_another_class_where_there_is_one() -> None:
+    masks = torch.arange(4.0)[:, None, None].expand(4, 2, 2)
+    taken = borrowed(masks, torch.tensor([0, 0, 1, 1]))[:, 0, 0].tolist()
+    assert taken == [2, 2, 0, 0]
+    assert borrowed(masks[:2], torch.tensor([0, 0]))[:, 0, 0].tolist() == [1, 0]
+    alone = borrowed(masks[:1], torch.tensor([0]), (masks[2:], torch.tensor([0, 1])))
+    assert alone[:, 0, 0].tolist() == [3]
+
+
 def test_probabilities_are_softened_and_never_sharpened() -> None:
     some = played(torch.rand(8, 12, 12), torch.tensor([0, 0, 1, 1, 0, 0, 1, 1]))
     sure = torch.tensor([[4.0, 0.0], [4.0, 0.0], [0.0, 4.0], [0.0, 4.0]] * 2)
-    assert temperature(replace(some, shown=sure)) == 1.0
-    assert temperature(replace(some, shown=sure.roll(2, 0) + 8 * torch.eye(2)[some.labels])) == 1.0
+    # Four of four right count as five of six.
+    assert temperature(replace(some, shown=sure)) == pytest.approx(4 / np.log(5), rel=1e-4)
+    assert temperature(replace(some, shown=sure / 8)) == 1.0
     wrong = sure.clone()
     wrong[0] = torch.tensor([0.0, 4.0])
-    assert temperature(replace(some, shown=wrong)) == pytest.approx(4 / np.log(3), rel=1e-4)
+    assert temperature(replace(some, shown=wrong)) == pytest.approx(4 / np.log(2), rel=1e-4)
     assert temperature(replace(some, held=torch.zeros(8, dtype=torch.bool))) == 1.0
 
 
@@ -360,7 +370,7 @@ class Green(nn.Module):
 
 
 # Label, how much redder than blue the left and the right half are, how much of each the mask shows.
-WATCHED = [(1, (-3, 1), (0.7, 0.4)), (0, (-2, 3), (0.1, 0.7)), (0, (3, -2), (0.2, 0.9)), (1, (-3, 1), (0.4, 0.6))]
+WATCHED = [(0, (3, -1), (0.6, 0.1)), (1, (3, -1), (0.4, 0.6)), (0, (1, -3), (0.9, 0.2)), (1, (-1, 2), (0.4, 0.8))]
 
 
 def test_every_view_of_a_picture_is_judged_by_the_player_that_is_meant(tmp_path: Path) -> None:
@@ -380,19 +390,20 @@ def test_every_view_of_a_picture_is_judged_by_the_player_that_is_meant(tmp_path:
     labels = torch.tensor([k for k, _, _ in WATCHED])
     pictures = Pictures(items, (), ("0", "1"), labels, torch.tensor([False, True, False, True]))
     found = watch(game, judge, encoder, pictures, Listener())
-    # Held-out pictures first: 1, 3, 0, 2. A view shows the sum of redder times shown over the halves, in brackets.
-    assert found.labels.tolist() == [0, 1, 1, 0]
-    assert found.held.tolist() == [True, True, False, False]
-    assert {name: hits.tolist() for name, hits in found.right.items()} == {
-        "mask": [True, True, True, False],  # [1.9, -0.6, -1.7, -1.2], and the predictor says 0, 1, 1, 1
-        "binarised mask": [True, False, True, False],  # [3, 1, -3, -2]
-        "another picture's mask": [True, False, True, True],  # [2.3, 0.4, -0.6, 1.3]
-        "whole picture": [False, False, False, False],  # [1, -2, -2, 1], and the judge says 1, 0, 0, 1
-        "rest": [True, False, False, False],  # [-0.9, -1.4, -0.3, 2.2]
-        "binarised rest": [True, False, True, False],  # [-2, -3, 1, 3]
+    order = found.area.argsort()
+    assert found.area[order].tolist() == pytest.approx([0.35, 0.5, 0.55, 0.6], abs=0.002)
+    assert torch.equal(found.labels[order], labels)
+    assert torch.equal(found.held[order], pictures.held)
+    # In brackets the sum of redder times shown over the halves.
+    assert {name: hits[order].tolist() for name, hits in found.right.items()} == {
+        "mask": [True, False, True, False],  # [1.7, 0.6, 0.3, 1.2], and the predictor says 0, 0, 0, 0
+        "binarised mask": [True, True, True, False],  # [3, -1, 1, 2]
+        "another picture's mask": [True, False, False, True],  # of the other class: [0.4 or more, 1.7, -1.4, -0.4]
+        "whole picture": [False, True, True, True],  # [2, 2, -2, 1], and the judge says 1, 1, 0, 1
+        "rest": [False, True, True, False],  # [0.3, 1.4, -2.3, -0.2]
+        "binarised rest": [True, True, True, False],  # [-1, 3, -3, -1]
     }
-    assert found.area.tolist() == pytest.approx([0.4, 0.5, 0.55, 0.55], abs=0.002)
     # Two logits, red less blue and the other way round; a step of 16 of 255 each way is half a deviation in all.
-    lead = torch.tensor([1.9, -0.6, -1.7, -1.2]) / 2 * 32 / 255 / 0.25
-    torch.testing.assert_close(found.shown, torch.stack([lead, -lead], 1), atol=0.01, rtol=0)
+    lead = torch.tensor([1.7, 0.6, 0.3, 1.2]) / 2 * 32 / 255 / 0.25
+    torch.testing.assert_close(found.shown[order], torch.stack([lead, -lead], 1), atol=0.01, rtol=0)
     assert found.pooled.shape == (4, 3)

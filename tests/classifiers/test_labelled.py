@@ -101,13 +101,13 @@ def test_names_and_follow_ups_are_measured_as_they_are(samples: Samples) -> None
 def test_other_classes_are_noted_and_none_is_an_error(samples: Samples, tmp_path: Path) -> None:
     heard, encoder = Listener(), colours()
     found = look_at_labelled(encoder, ("blue", "brown"), samples, listener=heard)
-    assert heard.notes == ["6 picture(s) of other classes were left out"]
+    assert heard.notes == ["6 picture(s) of 1 unknown class(es) left out: green, …"]
     assert found.labels.bincount().tolist() == [6, 6]
     assert [s.label for s in found.items] == [("blue", "brown")[i] for i in found.labels]
     with pytest.raises(DataError) as caught:
         look_at_labelled(encoder, ("cat", "dog"), samples)
     assert str(caught.value) == (
-        "None of the 3 labels ('blue', 'brown', 'green', …) is one of the 2 classes ('cat', 'dog', …). "
+        "None of the 3 labels ('blue', 'brown', 'green') is one of the 2 classes ('cat', 'dog'). "
         "Name the classes alike."
     )
     broken = tmp_path / "broken.png"

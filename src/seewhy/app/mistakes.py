@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..classifiers.base import Classifier
 from ..data import Sample, Samples
-from ..errors import DataError
 from ..features import Seen, see
 from ..store import FeatureStore
 from .paging import paged
@@ -101,13 +100,8 @@ class Mistakes:
         done: Callable[[], None] = lambda: None,
     ) -> None:
         self.classifier = classifier
-        self.items: tuple[Sample, ...] = tuple(s for s in samples.items if s.label in classifier.classes)
+        self.items, _ = samples.of(classifier.classes)
         self.n_strange = len(samples) - len(self.items)
-        if not self.items:
-            raise DataError(
-                f"None of the labels ({', '.join(map(repr, samples.classes[:3]))}, …) is one of the classifier's "
-                f"classes ({', '.join(map(repr, classifier.classes[:3]))}, …). Name them alike."
-            )
         self.labels: tuple[str, ...] = tuple(c for c in samples.classes if c in classifier.classes)
         self.n_done = self.n_right = self.n_failed = 0
         self.problem = ""

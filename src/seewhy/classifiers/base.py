@@ -195,18 +195,20 @@ class Classifier:
     def with_descriptions(self, descriptions: Descriptions, store: FeatureStore | None = None) -> Classifier:
         """The same classifier with words as evidence; the decision does not change.
 
-        The texts are encoded without the class's name, so that the name cannot do their work.
+        The texts are encoded without the class's name before them, and measured without the name where it is in them,
+        so that the name cannot do their work.
         """
         from dataclasses import replace
 
+        from .labelled import nameless
+
         words = WordBank.build(self.encoder, descriptions.limited_to(self.classes), with_names=False, store=store)
+        words = nameless(self.encoder, words, store, bare=True)
         changed = replace(self, words=words, decided_by_words=False, words_accuracy=None, words_accuracy_on="")
         if self.held_out is None:
             return changed
-        accuracy = words_alone(changed, self.held_out)
-        return replace(
-            changed, words_accuracy=accuracy, words_accuracy_on=f"{len(self.held_out.labels)} held-out pictures"
-        )
+        on = f"{len(self.held_out.labels)} held-out pictures{words.told}"
+        return replace(changed, words_accuracy=words_alone(changed, self.held_out), words_accuracy_on=on)
 
     def provenance(self) -> dict[str, str]:
         """What a card says of its origin."""

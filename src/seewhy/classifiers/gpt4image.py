@@ -64,7 +64,8 @@ class GPT4Image(Recipe):
         encoder_lr: that of the encoder's weights, as a multiple.
         weight_decay: the authors' 0.05 with AdamW.
         schedule: see :class:`seewhy.training.Training`; the authors' is a cosine.
-        held_out: part of the pictures that is never trained on, and measured on.
+        held_out: part of the pictures that is never trained on, and measured on; the strength of the first layer's
+            regularisation is chosen on it as well.
         n_bank: pictures whose patches are kept as evidence.
         seed: of split, weights, crops and order.
     """

@@ -20,7 +20,6 @@ from ..store import FeatureStore
 from ..types import Failure
 from .base import Classifier, HeldOut, words_alone
 from .reranking import Reranking
-from .rewording import texts_of
 
 
 @dataclass(frozen=True)
@@ -61,14 +60,9 @@ def look_at_labelled(
     """
     listener = listener or Listener()
     index = {c: i for i, c in enumerate(classes)}
-    items = [s for s in samples.items if s.label in index]
-    if not items:
-        raise DataError(
-            f"None of the {len(samples.classes)} labels ({', '.join(map(repr, samples.classes[:3]))}, …) is one of the "
-            f"{len(classes)} classes ({', '.join(map(repr, classes[:3]))}, …). Name the classes alike."
-        )
-    if len(items) < len(samples):
-        listener.note(f"{len(samples) - len(items)} picture(s) of other classes were left out")
+    items, strange = samples.of(classes)
+    for note in strange:
+        listener.note(note)
     kept: list[tuple[Sample, Seen]] = []
     stream = see(encoder, [s.image for s in items], store=store)
     for sample, seen in zip(items, listener.track(stream, "Looking", len(items)), strict=True):
@@ -117,21 +111,29 @@ def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | Non
         right = votes.by_words(classifier.head.feature(held.pooled) @ classifier.head.weight.T) == held.labels
         return replace(changed, words_accuracy=round(float(right.float().mean()), 4), words_accuracy_on=on)
     if classifier.recipe != "zero_shot":
-        changed = replace(changed, words=nameless(classifier.encoder, classifier.words, store))
-        on += ", the classes' names left out"
+        words = nameless(classifier.encoder, classifier.words, store)
+        changed, on = replace(changed, words=words), on + words.told
     return replace(changed, words_accuracy=words_alone(changed, held), words_accuracy_on=on)
 
 
-def nameless(encoder: Encoder, words: WordBank, store: FeatureStore | None = None) -> WordBank:
-    """The same words with vectors of the texts alone, each without its class's name, to be measured by."""
-    said = [
-        without_names(Descriptions({label: (text,)}))[0].texts[label][0]
-        for label, texts in texts_of(words).items()
-        for text in texts
-    ]
-    # The bank's own order, which need not be class after class.
-    order = [i for c in range(len(words.classes)) for i in words.of(c)]
-    vectors = encode_texts(encoder, said, store)
-    placed = torch.empty_like(vectors)
-    placed[torch.tensor(order)] = vectors
-    return replace(words, nameless=placed)
+def nameless(encoder: Encoder, words: WordBank, store: FeatureStore | None = None, *, bare: bool = False) -> WordBank:
+    """The same words, to be measured by the texts alone, each without its class's name.
+
+    Args:
+        encoder: whose text half encodes.
+        words: with vectors of whatever they decide by.
+        store: where sentences are kept.
+        bare: whether those vectors are of the texts alone, so that only texts with the name in them are encoded anew;
+            where there are none, the words are measured as they are.
+    """
+    said: dict[int, str] = {}
+    for i, (text, owner) in enumerate(zip(words.texts, words.owner.tolist(), strict=True)):
+        label = words.classes[owner]
+        without = without_names(Descriptions({label: (text,)}))[0].texts[label][0]
+        if without != text or not bare:
+            said[i] = without
+    if not said:
+        return words
+    vectors = words.vectors.clone()
+    vectors[list(said)] = encode_texts(encoder, list(said.values()), store)
+    return replace(words, nameless=vectors)

@@ -16,6 +16,7 @@ from ..features import encode_texts
 from ..store import FeatureStore
 from .base import Classifier, words_alone
 from .head import Head, Projected
+from .labelled import nameless
 
 
 def texts_of(words: WordBank) -> dict[str, tuple[str, ...]]:
@@ -48,14 +49,19 @@ def reworded(classifier: Classifier, descriptions: Descriptions, store: FeatureS
     if new:
         known.update(zip(new, encode_texts(classifier.encoder, sentences, store), strict=True))
     bank = WordBank.of_vectors(wanted, torch.stack([known[pair] for pair in pairs]))
+    if words.nameless is not None or not classifier.decided_by_words:
+        bank = nameless(classifier.encoder, bank, store, bare=not named)
     changed, weigh = replace(classifier, words=bank), _weigh(classifier)
     if weigh is not None:
         head = classifier.head
         changed = replace(changed, head=Head(head.feature, weigh(bank), head.bias, head.scale))
     if classifier.held_out is None:
         return changed
-    on = f"{len(classifier.held_out.labels)} held-out pictures"
-    return replace(changed, words_accuracy=words_alone(changed, classifier.held_out), words_accuracy_on=on)
+    return replace(
+        changed,
+        words_accuracy=words_alone(changed, classifier.held_out),
+        words_accuracy_on=f"{len(classifier.held_out.labels)} held-out pictures{bank.told}",
+    )
 
 
 def words_decide(classifier: Classifier) -> bool:

@@ -141,6 +141,11 @@ class WordBank:
         """The words as they are measured: without names, where that was asked for."""
         return self if self.nameless is None else replace(self, vectors=self.nameless, nameless=None)
 
+    @property
+    def told(self) -> str:
+        """What to add to where they were measured."""
+        return "" if self.nameless is None else ", the classes' names left out"
+
     def class_weight(self) -> Float[Tensor, "k d"]:
         """Rows whose product with a picture is the mean cosine over the class's texts (their equation 1)."""
         counts = torch.bincount(self.owner, minlength=len(self.classes)).clamp(min=1)

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from ..classifiers.base import Classifier
+from ..classifiers.labelled import look_at_labelled
 from ..classifiers.rewording import reworded, texts_of
-from ..data import Sample, Samples
+from ..data import Samples
 from ..descriptions.base import Descriptions
 from ..descriptions.edits import Edit
 from ..errors import DataError
-from ..features import Seen, see
 from ..listener import Listener
 from ..page import Page
 from ..store import FeatureStore
-from ..types import Failure
 from .words_compared import WordsCompared
 
 
@@ -78,8 +73,10 @@ class EditWordsStudy:
             raise DataError("This classifier has no descriptions to change. Start with --descriptions FILE.")
         changed, changes = self.edit(Descriptions.of(texts_of(classifier.words)))
         after = reworded(classifier, changed, store)
-        kept, pooled = _looked(classifier, samples, store, listener)
-        compared = WordsCompared(self.n_draws, self.level, self.seed)(classifier, after, changes, kept, pooled)
+        looked = look_at_labelled(classifier.encoder, classifier.classes, samples, store, listener)
+        compared = WordsCompared(self.n_draws, self.level, self.seed)(
+            classifier, after, changes, looked.items, looked.pooled
+        )
         return EditFindings(
             {
                 **compared,
@@ -88,28 +85,3 @@ class EditWordsStudy:
                 "failures": [f.to_json() for f in listener.failures],
             }
         )
-
-
-def _looked(
-    classifier: Classifier, samples: Samples, store: FeatureStore | None, listener: Listener
-) -> tuple[list[Sample], Float[Tensor, "n d"]]:
-    items = [s for s in samples.items if s.label in classifier.classes]
-    if not items:
-        raise DataError(
-            f"None of the labels ({', '.join(map(repr, samples.classes[:3]))}, …) is one of the classifier's classes "
-            f"({', '.join(map(repr, classifier.classes[:3]))}, …). Name them alike."
-        )
-    if len(items) < len(samples):
-        listener.note(f"{len(samples) - len(items)} picture(s) of unknown classes were left out")
-    kept, pooled = [], []
-    stream = see(classifier.encoder, [s.image for s in items], store=store)
-    for sample, seen in zip(items, listener.track(stream, "Looking", len(items)), strict=True):
-        if isinstance(seen, Failure):
-            listener.failed(seen)
-            continue
-        assert isinstance(seen, Seen)
-        kept.append(sample)
-        pooled.append(seen.pooled[0])
-    if not kept:
-        raise DataError(f"None of the {len(items)} pictures can be read; the first: {listener.failures[0].error}.")
-    return kept, torch.stack(pooled)
