@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,31 @@ def colour_reader() -> Encoder:
         layer.weight.copy_(torch.tensor([[1.0, 0.0, -1.0], [-1.0, 0.0, 1.0]]))
         layer.bias.zero_()
     return build(Channels(), GlobalAverage(), Layout(), 3, classifier=layer)
+
+
+HUES = {"moss": "green", "rust": "brown", "sky": "blue", "sand": "pale"}
+
+
+class ColourWords(HashedWords):
+    """Knows colours by their words; every other text is at right angles to all pictures."""
+
+    def __init__(self) -> None:
+        seen = {h: 2 * (torch.tensor(COLOURS[c]) / 255 - 0.5) / 0.25 for c, h in HUES.items()}
+        super().__init__(3, {h: torch.cat([v, torch.zeros(3)]) for h, v in seen.items()})
+        self.fingerprint = "colour words"
+
+    def _vector(self, text: str) -> Tensor:
+        drawn = super()._vector(text)
+        return drawn if len(drawn) == 6 else torch.cat([torch.zeros(3), drawn])
+
+    def project(self, pooled: Tensor) -> Tensor:
+        return torch.cat([2 * pooled, torch.zeros_like(pooled)], 1)
+
+
+@cache
+def colours() -> Encoder:
+    """Reads the mean colour, and knows the words for it."""
+    return build(Channels(), GlobalAverage(), Layout(), 3, text=ColourWords())
 
 
 def noise(n: int, seed: int = 0) -> Tensor:

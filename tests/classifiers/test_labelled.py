@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor
 
 from seewhy.classifiers.described import Described
 from seewhy.classifiers.follow_up import FollowUp
@@ -16,34 +14,13 @@ from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.data import Sample, Samples, load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.class_questions import Difference, Pair
-from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import DataError
 from seewhy.explanation import Words
 from seewhy.listener import Listener
-from tiny import COLOURS, Channels, HashedWords, build, class_folders, picture
+from tiny import class_folders, colours, picture
 
 HUES = {"moss": "green", "rust": "brown", "sky": "blue"}
 CLASSES = tuple(HUES.values())
-
-
-class ColourWords(HashedWords):
-    """Knows colours by their words; every other text is at right angles to all pictures."""
-
-    def __init__(self) -> None:
-        seen = {h: torch.tensor(COLOURS[c]) / 255 - 0.5 for c, h in HUES.items()}
-        super().__init__(3, {h: torch.cat([v, torch.zeros(3)]) for h, v in seen.items()})
-        self.fingerprint = "colour words of labelled pictures"
-
-    def _vector(self, text: str) -> Tensor:
-        drawn = super()._vector(text)
-        return drawn if len(drawn) == 6 else torch.cat([torch.zeros(3), drawn])
-
-    def project(self, pooled: Tensor) -> Tensor:
-        return torch.cat([2 * pooled, torch.zeros_like(pooled)], 1)
-
-
-def colours() -> Encoder:
-    return build(Channels(), GlobalAverage(), Layout(), 3, text=ColourWords())
 
 
 @pytest.fixture(scope="module")

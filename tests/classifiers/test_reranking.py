@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,35 +28,13 @@ from seewhy.descriptions.discriminative import Pool, Selector, halves, selection
 from seewhy.descriptions.llm import Desk, Prompt, Writer
 from seewhy.descriptions.pairs import read_pairs, write_pairs_file
 from seewhy.descriptions.written import Written
-from seewhy.encoders.base import Encoder, GlobalAverage, Layout
+from seewhy.encoders.base import Encoder
 from seewhy.errors import DataError, InputError
 from seewhy.explanation import Words
 from seewhy.features import Seen, file_digest, see
-from tiny import CLASSES, COLOURS, Channels, HashedWords, build, class_folders, noise, picture, tiny_cnn
+from tiny import CLASSES, HUES, HashedWords, class_folders, colours, noise, picture, tiny_cnn
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-HUES = {"moss": "green", "rust": "brown", "sky": "blue", "sand": "pale"}
-
-
-class ColourWords(HashedWords):
-    """Knows the colours by their words; every other text is at right angles to all pictures."""
-
-    def __init__(self) -> None:
-        seen = {h: 2 * (torch.tensor(COLOURS[c]) / 255 - 0.5) / 0.25 for c, h in HUES.items()}
-        super().__init__(3, {h: torch.cat([v, torch.zeros(3)]) for h, v in seen.items()})
-        self.fingerprint = "colour words"
-
-    def _vector(self, text: str) -> Tensor:
-        drawn = super()._vector(text)
-        return drawn if len(drawn) == 6 else torch.cat([torch.zeros(3), drawn])
-
-    def project(self, pooled: Tensor) -> Tensor:
-        return torch.cat([2 * pooled, torch.zeros_like(pooled)], 1)
-
-
-@cache
-def colours() -> Encoder:
-    return build(Channels(), GlobalAverage(), Layout(), 3, text=ColourWords())
 
 
 def pair(a: str, b: str, *texts: tuple[str, str, str]) -> Pair:

@@ -27,36 +27,15 @@ from seewhy.descriptions.controls import (
 )
 from seewhy.descriptions.discriminative import Selector, halves
 from seewhy.descriptions.edits import Change, Edit
-from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import DataError, InputError
 from seewhy.studies.description_semantics import DescriptionSemanticsStudy
 from seewhy.studies.edit_words import EditWordsStudy
 from seewhy.studies.semantics_arms import Arms
 from seewhy.studies.words_compared import WordsCompared
-from tiny import CLASSES, COLOURS, Channels, HashedWords, build, class_folders, tiny_cnn
+from tiny import CLASSES, HashedWords, class_folders, colours, tiny_cnn
 
 HUES = {"moss": "green", "rust": "brown", "sky": "blue"}
 WORDS = Descriptions({c: (f"very {h}", f"quite {h}", f"rather {h}") for c, h in HUES.items()})
-
-
-class ColourWords(HashedWords):
-    """Knows colours by their words; every other text is at right angles to all pictures."""
-
-    def __init__(self) -> None:
-        seen = {h: torch.tensor(COLOURS[c]) / 255 - 0.5 for c, h in HUES.items()}
-        super().__init__(3, {h: torch.cat([v, torch.zeros(3)]) for h, v in seen.items()})
-        self.fingerprint = "colour words of studies"
-
-    def _vector(self, text: str) -> Tensor:
-        drawn = super()._vector(text)
-        return drawn if len(drawn) == 6 else torch.cat([torch.zeros(3), drawn])
-
-    def project(self, pooled: Tensor) -> Tensor:
-        return torch.cat([2 * pooled, torch.zeros_like(pooled)], 1)
-
-
-def colours() -> Encoder:
-    return build(Channels(), GlobalAverage(), Layout(), 3, text=ColourWords())
 
 
 @pytest.fixture(scope="module")
