@@ -202,7 +202,7 @@ def bank_of(model: Explainable, place: str | Path | None = None) -> EPICBank | N
     if bank.classifier != classifier_digest(model):
         raise InputError(
             f"{path} was made for another classifier than this one, whose logits it would not divide. "
-            "Make it again with: seewhy fit-prototypes DATA"
+            "Make it again with: seewhy fit-prototypes DATA. Or leave it out: --like nearest."
         )
     return bank
 
