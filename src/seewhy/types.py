@@ -199,7 +199,7 @@ class VoteRemoval:
         n: pictures taken out: those shown that speak for the class explained.
         label: the class that is then decided for.
         changed: part of held-out pictures whose decision changes when theirs are taken out, or ``None``.
-        changed_random: the same for as many pictures drawn at random.
+        changed_random: the same for as many drawn at random among all that voted.
         n_held_out: held-out pictures.
     """
 

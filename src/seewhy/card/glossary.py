@@ -74,7 +74,7 @@ TERMS: tuple[Term, ...] = (
         "removed",
         "Without voters",
         "How often a decision changes on held-out pictures when the pictures that would be shown for it lose their "
-        "vote; beside it, when as many drawn at random lose theirs.",
+        "vote; beside it, when as many drawn at random among all that vote lose theirs.",
     ),
     Term(
         "because",

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 VOTERS_RULE = (
     "Believable when the pictures shown have at least half of the vote and, on held-out pictures, taking those that "
-    "speak for the decision out of the vote changes it at least three times as often as taking out as many at random; "
-    "partly when only one of the two holds; otherwise do not rely on them."
+    "speak for the decision out of the vote changes it at least three times as often as taking out as many voters at "
+    "random; partly when only one of the two holds; otherwise do not rely on them."
 )
 LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
 
