@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from seewhy.card import (
+    canvas,
     index_entry,
     open_in_browser,
     render_html,
@@ -172,6 +173,14 @@ def test_one_class_listed_is_not_one_class_known(cards: dict[str, Explanation]) 
     assert "the only class this classifier knows" not in text
     assert "of 3 classes" in text
     assert "and 2 more classes" in text
+
+
+def test_signs_that_no_font_has_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canvas, "_SYSTEM_FONTS", ())
+    canvas._fitted.cache_clear()
+    assert canvas._fitted("\u4e2d\u6587") == ("[4E2D][6587]", None)
+    assert canvas._fitted("caf\u00e9")[0] in ("caf\u00e9", "cafe")
+    canvas._fitted.cache_clear()
 
 
 def test_maps_in_json_keep_their_edges(cards: dict[str, Explanation]) -> None:

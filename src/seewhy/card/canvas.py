@@ -1,7 +1,8 @@
 """Drawing with Pillow alone: text that wraps, smooth shapes, fonts that are always there.
 
-The letters are those Pillow carries with it. A text with signs these lack is set in a font of the
-system if one has them, and loses its accents otherwise; it is never refused.
+The letters are those Pillow carries with it. A text with signs these lack is set in a font of the system if one has
+them. Otherwise it loses its accents, and a sign that no font has is written by its number, ``[4E2D]``, so that texts
+that differ look different. None is refused.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def _fitted(text: str) -> tuple[str, str | None]:
     if all(_has(best, sign) for sign in text):
         return text, best
     bare = unicodedata.normalize("NFKD", text)
-    return "".join(c if _has(best, c) else "?" for c in bare if unicodedata.category(c)[0] != "M"), best
+    letters = (c for c in bare if unicodedata.category(c)[0] != "M")
+    return "".join(c if _has(best, c) else f"[{ord(c):X}]" for c in letters), best
 
 
 class Canvas:
