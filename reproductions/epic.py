@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ from seewhy.prototypes.base import Query
 from seewhy.prototypes.cells import CellMaps, cells_of
 from seewhy.prototypes.epic import EPIC, contributions
 from seewhy.prototypes.epic_bank import EPICBank
-from seewhy.prototypes.epic_choice import choose
+from seewhy.prototypes.epic_choice import choose, refitted
 from seewhy.prototypes.epic_measures import PurityTable, compare
 from seewhy.prototypes.epic_training import FitEPIC
 from seewhy.prototypes.purity import Maps, peaks, strongest
@@ -310,7 +311,7 @@ def carried(one: Setting) -> Claim:
 
 
 def against_published(args: Any, store: FeatureStore) -> dict[str, Any]:
-    """Both optimisers on the same cells; the paper's on all of them, ours on those it does not choose on."""
+    """Both optimisers on the same cells; ours chooses its setting on a fifth of them, and is then fitted to all."""
     model = seewhy.pretrained("lite0")
     names = [_some(list(list_pictures([f])), args) for f in (args.train, args.test)]
     whole = [cells(model, part, store) for part in names]
@@ -319,29 +320,32 @@ def against_published(args: Any, store: FeatureStore) -> dict[str, Any]:
     split = len(train) * 4 // 5
     begun = time.process_time()
     choice = choose(train.part(range(split)), train.part(range(split, len(train))), {}, Listener())
+    choice = refitted(choice, train)
     seconds = time.process_time() - begun
-    steps, adam_seconds = 20, 0.0
-    while adam_seconds < args.factor * seconds:  # the first run is short, and says how long the last must be
+    steps, adam_seconds, taken = 20, 0.0, 20
+    # The first run is short, and says how long the last must be; none is longer than the paper's schedule.
+    while adam_seconds < args.factor * seconds and taken == steps:
         steps = math.ceil(steps * max(1.0, 1.05 * args.factor * seconds / adam_seconds)) if adam_seconds else steps
-        begun = time.process_time()
-        rotation = AdamSchedule(max_steps=steps).fit(train)
-        adam_seconds = time.process_time() - begun
-        print(f"ours {seconds:.1f} s; Adam {adam_seconds:.1f} s, {steps} steps", flush=True)
+        begun, done = time.process_time(), Counter[str]()
+        rotation = AdamSchedule(max_steps=steps).fit(train, after=lambda _n, _loss, done=done: done.update(["step"]))
+        adam_seconds, taken = time.process_time() - begun, done["step"]
+        print(f"ours {seconds:.1f} s; Adam {adam_seconds:.1f} s, {taken} steps", flush=True)
     kinds = {"ours": choice.rotation, "adam": rotation, "none": Rotation.identity(args.n_channels)}
     purity = {k: PurityTable.of(test, r).by_channel().tolist() for k, r in kinds.items()}
     more = lead(purity["ours"], purity["adam"])
     claim = Claim(
         claim=f"Ours: Procrustes is at least as pure on other pictures as the paper's Adam given {args.factor:g} times "
-        f"as long (the {args.n_channels} most active channels).",
+        f"as long, or its whole schedule where that is shorter (the {args.n_channels} most active channels).",
         rule="Mean difference over channels not below 0; partly: its interval holds 0.",
         measured=f"{mean_of(purity['ours'])} in {seconds:.0f} s, Adam {mean_of(purity['adam'])} in "
-        f"{adam_seconds:.0f} s and {steps} steps, no rotation {mean_of(purity['none'])}; difference {more}",
+        f"{adam_seconds:.0f} s and {taken} steps{', its whole schedule' if taken < steps else ''}, no rotation "
+        f"{mean_of(purity['none'])}; difference {more}",
         verdict=verdict(more.value >= 0, partly=not more.below),
         n=args.n_channels,
         section="groceries",
     )
     numbers = {k: mean_of(v).rounded() for k, v in purity.items()}
-    about = {"seconds": round(seconds, 1), "adam seconds": round(adam_seconds, 1), "steps": steps}
+    about = {"seconds": round(seconds, 1), "adam seconds": round(adam_seconds, 1), "steps": taken}
     return {"claims": [claim], "numbers": {**numbers, **about}, "data": ""}
 
 

@@ -18,11 +18,11 @@ from seewhy.listener import Listener
 from seewhy.prototypes.adam import AdamSchedule, peak_loss, purity_loss, schedule
 from seewhy.prototypes.cells import CellMaps
 from seewhy.prototypes.epic import paper_scores
-from seewhy.prototypes.epic_choice import choose, mean_purity
+from seewhy.prototypes.epic_choice import Choice, choose, mean_purity, refitted
 from seewhy.prototypes.epic_measures import PurityTable, coherence, compare
 from seewhy.prototypes.procrustes import Procrustes
-from seewhy.prototypes.purity import peaks, purity, strongest
-from seewhy.prototypes.rotation import Rotation, exponential
+from seewhy.prototypes.purity import mean_unit_peaks, peaks, purity, strongest
+from seewhy.prototypes.rotation import Rotation, exponential, polar
 from tiny import CLASSES, picture
 
 GOLDEN = json.loads((Path(__file__).resolve().parents[1] / "golden" / "epic.json").read_text())
@@ -125,9 +125,31 @@ def test_noise_is_not_worth_rotating() -> None:
 def test_what_the_user_fixed_is_not_tried_otherwise() -> None:
     fit = sources(40, 8, 0, Rotation.random(8, 3).matrix)
     found = choose(fit, fit, {"shrinkage": 0.3, "n_prototypes": 7, "n_rotated": 5}, Listener())
-    assert found.tried[1:] == [
-        {"n_prototypes": 7, "shrinkage": 0.3, "n_rotated": 5, "n_rounds": 3, "purity": found.tried[1]["purity"]}
-    ]
+    compared, chosen = found.tried[1:]
+    assert compared == {**chosen, "n_rounds": 3, "purity": compared["purity"]}
+    assert (chosen["n_prototypes"], chosen["shrinkage"], chosen["n_rotated"]) == (7, 0.3, 5)
+    assert chosen["purity"] >= compared["purity"]
+
+
+def test_the_chosen_setting_is_fitted_to_all_pictures_in_the_end() -> None:
+    fit = sources(40, 8, 0, Rotation.random(8, 3).matrix)
+    found = choose(fit, fit, {}, Listener())
+    assert found.how is not None
+    more = sources(80, 8, 1, Rotation.random(8, 3).matrix)
+    assert torch.equal(refitted(found, more).rotation.matrix, found.how.fit(more).matrix)
+    none = Choice(Rotation.identity(8), None, [])
+    assert refitted(none, more) is none
+
+
+def test_several_numbers_of_prototypes_are_averaged_over() -> None:
+    fit = sources(60, 8, 0, Rotation.random(8, 3).matrix)
+    of = strongest(fit.pooled, torch.eye(8), 16)
+    parts = [mean_unit_peaks(fit, torch.eye(8), of[:, :m]) for m in (2, 8, 16)]
+    wanted = polar(torch.stack(parts).mean(0) + 0.1 * torch.eye(8))
+    (found,) = Procrustes(n_prototypes=8, shrinkage=0.1, n_rounds=1).rounds(fit)
+    assert torch.allclose(found.matrix, wanted, atol=1e-5)
+    (plain,) = Procrustes(n_prototypes=8, shrinkage=0.1, n_rounds=1, scales=(1.0,)).rounds(fit)
+    assert torch.allclose(plain.matrix, polar(parts[1] + 0.1 * torch.eye(8)), atol=1e-5)
 
 
 def test_the_comparison_has_a_real_gain_where_there_is_one_and_none_where_there_is_none() -> None:

@@ -13,10 +13,12 @@ from .procrustes import Procrustes
 from .purity import Maps, purity, strongest
 from .rotation import Rotation
 
-SHRINKAGES = (0.1, 0.2, 0.4)
-COUNTS = (20, 100)
+SHRINKAGES = (0.05, 0.1, 0.2)
+COUNTS = (20,)
 PARTS = (0.5,)
 PARAMETERS = ("n_prototypes", "shrinkage", "n_rotated")
+FEW_ROUNDS, MOST_ROUNDS = 3, 8
+"""While settings are compared, and at most for the one that is best."""
 N_MEASURED = 5
 """Prototypes a channel whose purity is measured, as in the paper."""
 
@@ -26,7 +28,7 @@ class Choice:
     """What was chosen.
 
     Attributes:
-        rotation: fitted on the pictures to fit.
+        rotation: fitted on the pictures to fit; see :func:`refitted`.
         how: the setting; ``None`` where leaving the channels as they are is best.
         tried: each setting with its purity on the pictures to choose on.
     """
@@ -58,8 +60,7 @@ def choose(fit: Maps, held: Maps, fixed: dict[str, Any], listener: Listener) -> 
     before = mean_purity(held, start)
     best = Choice(start, None, [{"rotation": "none", "purity": round(before, 5)}])
     highest = before
-    setting = Procrustes(n_prototypes=50, n_rounds=3)
-    setting = replace(setting, **fixed)
+    setting = replace(Procrustes(n_prototypes=50, n_rounds=FEW_ROUNDS), **fixed)
     for number, steps in enumerate(_steps(width, fixed)):
         at_start = setting if best.how is None else best.how
         for change in listener.track(steps, f"Choosing {number + 1} of 3"):
@@ -69,7 +70,20 @@ def choose(fit: Maps, held: Maps, fixed: dict[str, Any], listener: Listener) -> 
             best.tried.append({**_named(tried, width), "purity": round(found, 5)})
             if found > highest or len(fixed) == len(PARAMETERS):
                 highest, best = found, Choice(rotation, tried, best.tried)
-    return best
+    return best if best.how is None else _with_rounds(best, best.how, fit, held)
+
+
+def refitted(choice: Choice, maps: Maps) -> Choice:
+    """The setting that was chosen, fitted to more pictures: those it was chosen on as well."""
+    return choice if choice.how is None else replace(choice, rotation=choice.how.fit(maps))
+
+
+def _with_rounds(best: Choice, how: Procrustes, fit: Maps, held: Maps) -> Choice:
+    """The same setting with as many rounds as are best for the pictures to choose on."""
+    found = [(mean_purity(held, r), n, r) for n, r in enumerate(replace(how, n_rounds=MOST_ROUNDS).rounds(fit), 1)]
+    highest, number, rotation = max(found, key=lambda one: one[:2])
+    how = replace(how, n_rounds=number)
+    return Choice(rotation, how, [*best.tried, {**_named(how, len(rotation.matrix)), "purity": round(highest, 5)}])
 
 
 def _steps(width: int, fixed: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:

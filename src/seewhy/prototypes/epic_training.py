@@ -24,7 +24,7 @@ from .adam import AdamSchedule
 from .cells import CellMaps, CellPart, Unpooled, unpooled
 from .epic import EPIC
 from .epic_bank import EPICBank
-from .epic_choice import PARAMETERS, choose, mean_purity, setting_of
+from .epic_choice import PARAMETERS, choose, mean_purity, refitted, setting_of
 from .epic_measures import coherence, compare, top_share
 from .epic_prototypes import Entry, collect
 from .measure import measure_likeness
@@ -42,8 +42,9 @@ LEAST = 12
 class FitEPIC:
     """Makes an :class:`~seewhy.prototypes.epic_bank.EPICBank` for a classifier.
 
-    The matrix is fitted on a part of the pictures, its setting chosen on a second part, and everything reported is
-    measured on a third, which is never shown as a prototype. Classes are not used for fitting, as in the paper.
+    The matrix is fitted on a part of the pictures, its setting chosen on a second part, the chosen setting fitted on
+    both, and everything reported is measured on a third, which is never shown as a prototype. Classes are not used for
+    fitting, as in the paper.
 
     Args:
         optimiser: ``"procrustes"`` (ours; :class:`~seewhy.prototypes.procrustes.Procrustes`, setting chosen by
@@ -112,9 +113,12 @@ class FitEPIC:
         seal = self.seal(model, pictures)
         entries, maps = self._look(model, pictures, store, listener)
         held = torch.tensor(split([""] * len(entries), [e.digest for e in entries], self.held_out, self.seed))
-        fit, chosen, measured = (maps.part(i) for i in _thirds(held))
+        fitted_to, chosen_on, measured_on = _thirds(held)
+        fit, measured = maps.part(sorted([*fitted_to, *chosen_on])), maps.part(measured_on)
         with torch.no_grad():
-            rotation, how = self._rotation(fit, chosen, checkpoint, listener)
+            rotation, how = self._rotation(
+                fit, maps.part(fitted_to), maps.part(chosen_on), checkpoint=checkpoint, listener=listener
+            )
             first = range(min(N_CHECKED, len(maps)))
             check = check_fold(model.head, rotation, maps.pooled[list(first)], torch.stack([maps[i] for i in first]))
             labels = torch.tensor([e.label for e in entries])
@@ -178,14 +182,14 @@ class FitEPIC:
         return entries, maps
 
     def _rotation(
-        self, fit: CellPart, chosen: CellPart, checkpoint: Path | None, listener: Listener
+        self, both: CellPart, fit: CellPart, chosen: CellPart, *, checkpoint: Path | None, listener: Listener
     ) -> tuple[Rotation, dict[str, Any]]:
         if self.optimiser == "adam":
             schedule = AdamSchedule(form=self.form, max_seconds=self.max_seconds, seed=self.seed)
             with torch.enable_grad():
-                return schedule.fit(fit, checkpoint=checkpoint, listener=listener), {"setting": {}, "tried": []}
+                return schedule.fit(both, checkpoint=checkpoint, listener=listener), {"setting": {}, "tried": []}
         fixed = {name: getattr(self, name) for name in PARAMETERS if getattr(self, name) is not None}
-        found = choose(fit, chosen, fixed, listener)
+        found = refitted(choose(fit, chosen, fixed, listener), both)
         return found.rotation, {"setting": setting_of(found, fit.pooled.shape[1]), "tried": found.tried}
 
     def _likeness(

@@ -104,13 +104,25 @@ def purity(
     return found
 
 
-def mean_unit_peaks(maps: Maps, rotation: Float[Tensor, "k d"], of: Int[Tensor, "k m"]) -> Float[Tensor, "k d"]:
+def mean_unit_peaks(
+    maps: Maps,
+    rotation: Float[Tensor, "k d"],
+    of: Int[Tensor, "k m"],
+    weights: Float[Tensor, " m"] | None = None,
+) -> Float[Tensor, "k d"]:
     """Row ``k`` of ``A``: the mean unit feature at the peaks of channel ``k``'s prototypes.
 
     With prototypes and peaks held, the mean purity of an orthogonal ``U`` is ``<U, A> / d``.
+
+    Args:
+        maps: cells.
+        rotation: ``U``, or some of its rows.
+        of: each channel's prototypes, the strongest first.
+        weights: of the strongest, the second strongest, …; they add up to 1. Left out, all weigh alike.
     """
+    by_rank = torch.full(of.shape[1:], 1 / of.shape[1]) if weights is None else weights
     mean = torch.zeros(rotation.shape)
     for at in peaks(maps, rotation, of):
         unit = at.vectors / at.vectors.norm(dim=1, keepdim=True).clamp(min=FLOOR)
-        mean.index_add_(0, at.channels, unit)
-    return mean / of.shape[1]
+        mean.index_add_(0, at.channels, unit * by_rank[at.ranks][:, None])
+    return mean
