@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from starlette.testclient import TestClient
 
@@ -33,6 +34,7 @@ PATHS = (
 
 @pytest.fixture(scope="module")
 def page(fitted: Classifier) -> Iterator[TestClient]:
+    torch.set_flush_denormal(False)  # what ran before in this thread may have set it; hypothesis draws such numbers
     app = make_app(fitted, Settings())
     with TestClient(app, base_url="http://localhost:8000") as client:
         yield client
