@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .classifiers.base import Classifier, HeldOut, words_alone
-from .data import Sample, Samples, load_samples
-from .descriptions.base import Descriptions, WordBank
-from .descriptions.controls import name_only, random_words
-from .errors import DataError
-from .explanation import Explanation, Like, Where
-from .features import Seen, Views, Wish, see
-from .listener import Listener
-from .metrics.calibration import accuracy_interval, calibration_error, reliability
-from .page import Page
-from .store import FeatureStore
-from .types import Failure
+from ..classifiers.base import Classifier, HeldOut, words_alone
+from ..data import Sample, Samples, load_samples
+from ..descriptions.base import Descriptions, WordBank
+from ..descriptions.controls import name_only, random_words
+from ..errors import DataError
+from ..explanation import Explanation, Like, Where
+from ..features import Seen, Views, Wish, see
+from ..listener import Listener
+from ..metrics.calibration import accuracy_interval, calibration_error, reliability
+from ..page import Page
+from ..store import FeatureStore
+from ..types import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ class Report(Page):
         return float(self.data["accuracy"])
 
     def to_html(self) -> str:
-        from .card import render_report
+        from ..card import render_report
 
         return render_report(self.data)
 
@@ -213,8 +213,8 @@ FURTHER = ("average_drop", "average_increase", "average_gain", "road", "sparsity
 
 def _further(classifier: Classifier, explained: Sequence[Explanation], listener: Listener) -> dict[str, Any]:
     """Means of more metrics over the same pictures and maps, each beside the same map with its cells shuffled."""
-    from .metrics import metrics
-    from .metrics.base import Case, shuffled
+    from ..metrics import metrics
+    from ..metrics.base import Case, shuffled
 
     judges = [metrics[name]() for name in FURTHER]
     maps = [e for e in explained if isinstance(e.where, Where) and e.where.deletion is not None]
