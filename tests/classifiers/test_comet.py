@@ -22,7 +22,7 @@ from seewhy.classifiers.comet_network import COMETNetwork, sized
 from seewhy.classifiers.comet_predictor import Predictor, new_predictor, predictor_of
 from seewhy.classifiers.comet_selector import Hide, Selector, make_selector
 from seewhy.classifiers.comet_training import Game, Lesson, Objective, play
-from seewhy.classifiers.linear_pictures import Pictures
+from seewhy.classifiers.holdout import Pictures
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.classifiers.saving import load
 from seewhy.data import Sample, load_samples

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 import seewhy
+from seewhy.classifiers.holdout import HoldOut, spread
 from seewhy.classifiers.linear import UNCHOSEN, Linear
-from seewhy.classifiers.linear_pictures import HoldOut, spread
 from seewhy.data import Samples, load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError

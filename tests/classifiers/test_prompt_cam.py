@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.classifiers.head_ranking import curve_of_order, rank_heads, run_last_block
-from seewhy.classifiers.linear_pictures import Pictures
+from seewhy.classifiers.holdout import Pictures
 from seewhy.classifiers.prompt_cam import PromptCAM
 from seewhy.classifiers.prompt_cam_network import PromptCAMNetwork, Prompts
 from seewhy.classifiers.saving import load

@@ -30,8 +30,8 @@ from .comet_selector import Fill, Hide, Kind, make_selector
 from .comet_training import Game, Lesson, Mode, Norm, Objective, learn, play
 from .halves import reader_of
 from .head import Head
+from .holdout import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .linear import Linear
-from .linear_pictures import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .network import Network
 from .recipe import Recipe
 

@@ -19,7 +19,7 @@ from ..types import Failure
 from .base import HeldOut
 from .comet_predictor import Predictor
 from .comet_training import Game
-from .linear_pictures import Pictures, spread
+from .holdout import Pictures, spread
 from .solvers import fit_logistic, fit_temperature
 
 BATCH = 16

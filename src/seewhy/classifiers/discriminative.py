@@ -21,7 +21,7 @@ from ..store import FeatureStore
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Head, Projected
-from .linear_pictures import HoldOut, look_at, patch_evidence
+from .holdout import HoldOut, look_at, patch_evidence
 from .recipe import Recipe
 from .reranking import Reason, Reranking
 from .zero_shot import ZeroShot

@@ -33,9 +33,9 @@ from .base import Classifier
 from .gist_layers import Pairs, Turns, first_texts, measure, tune
 from .gist_network import GISTNetwork
 from .gist_towers import Halves, PicturePairs, Towers, trainable, tune_towers
+from .holdout import HoldOut, Pictures, look_at
 from .jitter import crops_by_name
 from .linear import Linear
-from .linear_pictures import HoldOut, Pictures, look_at
 from .network import Network
 from .recipe import Recipe
 

@@ -30,8 +30,8 @@ from .comet_network import sized
 from .comet_predictor import Backbone, Predictor, new_predictor, predictor_of
 from .gpt4image_training import Course, Pupil, TextVectors, teach
 from .halves import reader_of
+from .holdout import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .linear import Linear
-from .linear_pictures import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .network import Network
 from .recipe import Recipe
 from .tuned_network import TunedNetwork

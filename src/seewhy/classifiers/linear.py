@@ -19,8 +19,8 @@ from ..types import Crop
 from . import classifiers
 from .base import Classifier
 from .head import Head
+from .holdout import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .jitter import crops_by_name
-from .linear_pictures import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .normalise import Normalise
 from .recipe import Recipe
 from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, fit_svm

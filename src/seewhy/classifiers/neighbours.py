@@ -23,8 +23,8 @@ from ..types import Crop, Failure
 from . import classifiers
 from .base import Classifier, One
 from .head import Head
+from .holdout import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .jitter import crops_by_name
-from .linear_pictures import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .normalise import Normalise
 from .recipe import Recipe
 from .votes import Votes, class_logits, nearest_scores

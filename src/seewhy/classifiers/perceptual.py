@@ -23,7 +23,7 @@ from ..training import Training, train
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Head
-from .linear_pictures import HoldOut, Pictures, common_measures, look_at
+from .holdout import HoldOut, Pictures, common_measures, look_at
 from .network import Network
 from .normalise import Normalise
 from .perceptual_network import MEMORIES, Form, Loop, PerceptualNetwork, Shape, grey

@@ -23,7 +23,7 @@ from ..training import Trained, Training
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Head
-from .linear_pictures import HoldOut, Pictures, common_measures, look_at, patch_evidence
+from .holdout import HoldOut, Pictures, common_measures, look_at, patch_evidence
 from .network import Network
 from .normalise import Normalise
 from .prompt_cam_network import PromptCAMNetwork, Prompts, parts_of

@@ -26,8 +26,8 @@ from ..training import Training
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Head
+from .holdout import HoldOut, Pictures, common_measures, look_at
 from .jitter import random_crops
-from .linear_pictures import HoldOut, Pictures, common_measures, look_at
 from .network import Network
 from .normalise import Normalise
 from .protopnet_network import ProtoPNetNetwork, PrototypeLayer, Pushed, frozen, similarity

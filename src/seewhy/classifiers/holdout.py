@@ -1,4 +1,4 @@
-"""What a linear classifier is fitted on and measured on: pictures after one look, some of them held out."""
+"""What a classifier is fitted on and measured on: pictures after one look, some of them held out."""
 
 from __future__ import annotations
 
