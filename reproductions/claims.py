@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from seewhy.files import write_atomic
+from seewhy.storage.output import write_atomic
 from seewhy.studies.bootstrap import Paired, paired
 
 Verdict = Literal["shown", "partly", "not shown"]

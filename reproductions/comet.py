@@ -29,7 +29,7 @@ from seewhy import planted
 from seewhy.classifiers.comet_predictor import Predictor, new_predictor
 from seewhy.classifiers.comet_selector import Hide, Selector, make_selector
 from seewhy.classifiers.comet_training import Game, Lesson, Mode, Objective, learn, play
-from seewhy.files import write_atomic
+from seewhy.storage.output import write_atomic
 from seewhy.training import Training, train
 
 NAME = "comet"

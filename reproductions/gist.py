@@ -36,10 +36,10 @@ from seewhy.classifiers.solvers import c_path
 from seewhy.descriptions.matching import Match
 from seewhy.encoders.base import Encoder
 from seewhy.features import Seen, encode_texts, see
-from seewhy.files import write_atomic
 from seewhy.listener import Listener
 from seewhy.objectives.gist import GIST
 from seewhy.objectives.gpt4image import recall
+from seewhy.storage.output import write_atomic
 from seewhy.training import Training, train
 from seewhy.training_pictures import TrainingPictures
 

@@ -25,8 +25,8 @@ from torch import Tensor
 from seewhy.classifiers.comet_predictor import new_predictor
 from seewhy.classifiers.gpt4image_training import Course, Pupil, teach
 from seewhy.encoders.minilm import load_minilm
-from seewhy.files import write_atomic
 from seewhy.objectives.gpt4image import GPT4Image, projection
+from seewhy.storage.output import write_atomic
 from seewhy.training import Training
 
 SIDE, NOISE, N_TEST = 32, 15.0, 480

@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from seewhy.classifiers.disturbances import disturb
 from seewhy.classifiers.perceptual_network import Loop, dense_memory, dialogue, judge_of, orbit
-from seewhy.files import write_atomic
+from seewhy.storage.output import write_atomic
 from seewhy.training import Training, train
 
 SIDE = 28

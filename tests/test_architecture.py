@@ -13,7 +13,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "registry", "types"),
-    ("cache", "colours", "files", "listener", "seeded"),
+    ("cache", "colours", "files", "listener", "seeded", "storage"),
     ("images", "kept", "listing", "page", "thumbnails"),
     ("data", "store"),
     ("encoders",),

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .cache import cache_dir
-from .files import write_atomic
+from .storage.output import write_atomic
 
 _log = logging.getLogger("seewhy")
 

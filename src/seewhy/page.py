@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
-from .files import check_target, write_atomic
+from .storage.output import check_target, write_atomic
 
 ENDINGS = (".html", ".json")
 

@@ -16,9 +16,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from .errors import InputError
-from .files import write_atomic
 from .listener import Listener
 from .seeded import seeded
+from .storage.output import write_atomic
 
 Loss = Callable[[Sequence[int]], Mapping[str, Tensor]]
 """Positions of the samples in a batch → named terms, of which ``"loss"``, or each player's own, is what goes down."""

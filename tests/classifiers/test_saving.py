@@ -174,7 +174,7 @@ def test_a_save_that_fails_leaves_what_there_was(
 
     if stage == "rename":
         monkeypatch.setattr("seewhy.classifiers.saving.os.rename", rename)
-        monkeypatch.setattr("seewhy.files.os.replace", rename)
+        monkeypatch.setattr("seewhy.storage.output.os.replace", rename)
     else:
         monkeypatch.setattr(saving, "write_atomic", write)
     with pytest.raises(DataError, match=r"could not be written: .*[Nn]o space left on device") as caught:

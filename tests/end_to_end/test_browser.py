@@ -12,7 +12,7 @@ import pytest
 
 from browser import BROWSER, Browser
 from seewhy.card import index_entry, render_index, render_notebook, render_report, save
-from seewhy.files import write_atomic
+from seewhy.storage.output import write_atomic
 from seewhy.types import Failure
 
 pytestmark = [

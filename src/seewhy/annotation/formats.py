@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, InputError, MissingExtraError
-from ..files import json_lines, write_atomic
+from ..files import json_lines
+from ..storage.output import write_atomic
 from .coverage import left_out
 from .records import ATTRIBUTES, TASKS, Picture, check_content, check_versions, objects_of
 from .rounds import StopRule, text_of

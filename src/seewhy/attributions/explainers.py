@@ -16,7 +16,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ..errors import InputError, ModelError, WeightsError
-from ..files import write_atomic
+from ..storage.output import write_atomic
 from . import attributions
 from .base import Attribution, Explainable
 from .t_tame_mechanism import AttentionMechanism, Variant

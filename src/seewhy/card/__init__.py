@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..explanation import Explanation
-from ..files import write_atomic
+from ..storage.output import write_atomic
 from .html import render_html
 from .index import IndexEntry, index_entry, render_index
 from .png import render_png

@@ -22,10 +22,10 @@ from torch import Tensor
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
 from ..errors import DataError, ModelError, WeightsError
-from ..files import check_folder, write_atomic
 from ..kept import tensors_digest
 from ..prototypes.bank import PatchBank, check_finite, joined_thumbnails, listed, pictures_of
 from ..prototypes.measure import LikenessMeasure
+from ..storage.output import check_folder, write_atomic
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Feature, Head, Projected

@@ -87,8 +87,8 @@ def pairs(
     from ..descriptions.class_questions import Pair, pair_prompt, write_pairs
     from ..descriptions.confusable import confusable_pairs
     from ..errors import DataError
-    from ..files import write_atomic
     from ..listing import list_pictures
+    from ..storage.output import write_atomic
     from ..types import Failure
     from .options import resolve
 

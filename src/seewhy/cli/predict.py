@@ -61,7 +61,7 @@ def predict(
 ) -> None:
     """Decide on pictures. One line a picture, in order; a broken one never stops the others."""
     from ..classifiers.views import predict_views
-    from ..files import check_target
+    from ..storage.output import check_target
     from ..types import Failure
     from .terminal import Terminal
 
@@ -98,7 +98,7 @@ def _write(results: Iterator[Prediction | Failure], form: str, output: Path | No
             sys.stdout.write(line)
             sys.stdout.flush()
         return
-    from ..files import write_atomic
+    from ..storage.output import write_atomic
 
     write_atomic(output, "".join(lines))
 

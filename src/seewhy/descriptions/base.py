@@ -14,7 +14,7 @@ from torch import Tensor
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..features import encode_texts
-from ..files import write_atomic
+from ..storage.output import write_atomic
 from ..store import FeatureStore
 
 

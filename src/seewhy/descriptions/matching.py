@@ -22,7 +22,7 @@ from ..data import Sample, Samples
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError
 from ..features import Seen, encode_texts, see
-from ..files import write_atomic
+from ..storage.output import write_atomic
 from ..store import FeatureStore
 from ..types import Failure
 from .base import Descriptions

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import write_atomic
+from ..storage.output import write_atomic
 from .class_questions import Difference, Pair
 
 FORM = '[{"classes": ["a", "b"], "differences": [{"attribute": "…", "first": "…", "second": "…"}, …]}, …]'

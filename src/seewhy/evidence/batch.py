@@ -17,10 +17,10 @@ from ..classifiers.base import Classifier
 from ..errors import DataError
 from ..explanation import Explanation
 from ..features import file_digest
-from ..files import check_folder, check_target
 from ..listing import SUFFIXES
 from ..prototypes.bank_influences import influence_files
 from ..prototypes.epic_bank import find_file
+from ..storage.output import check_folder, check_target
 from ..store import FeatureStore
 from ..types import Failure
 from .card_folder import INDEX, CardFolder

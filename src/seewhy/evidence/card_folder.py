@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..features import file_digest
-from ..files import write_atomic
+from ..storage.output import write_atomic
 
 RECORDS = "explanations.jsonl"
 PROGRESS = ".explanations.progress.jsonl"

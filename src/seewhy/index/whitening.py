@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from ..classifiers.normalise import signed_power
 from ..errors import DataError, InputError
-from ..files import write_atomic
+from ..storage.output import write_atomic
 
 N_MOST = 20_000
 """Vectors fitted on: their covariance is known well enough, and the fit takes seconds."""

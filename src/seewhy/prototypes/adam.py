@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from ..files import write_atomic
 from ..listener import Listener
+from ..storage.output import write_atomic
 from .purity import FLOOR, Maps, strongest
 from .rotation import Form, Rotation, exponential
 

@@ -23,9 +23,9 @@ from ..attributions.explainers import classifier_digest
 from ..encoders.base import Look
 from ..errors import ImageError, WeightsError
 from ..features import file_digest
-from ..files import write_atomic
 from ..images import Picture, read_picture
 from ..listener import Listener
+from ..storage.output import write_atomic
 from ..thumbnails import decode_thumbnail
 from ..types import Failure
 from .bank import BankPicture, Patches

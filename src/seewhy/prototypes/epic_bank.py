@@ -18,7 +18,7 @@ from torch import Tensor
 from ..attributions.base import Explainable
 from ..attributions.explainers import classifier_digest
 from ..errors import InputError, ModelError, WeightsError
-from ..files import write_atomic
+from ..storage.output import write_atomic
 from .bank import (
     BankPicture,
     Patches,

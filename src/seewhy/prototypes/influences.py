@@ -15,7 +15,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import write_atomic
+from ..storage.output import write_atomic
 from .perturbations import PROPERTIES
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from seewhy.errors import DataError
-from seewhy.files import check_target, write_atomic
+from seewhy.storage.output import check_target, write_atomic
 
 
 def test_bytes_and_text_arrive_as_they_are(tmp_path: Path) -> None:
