@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seewhy.metrics import metrics
 from seewhy.metrics.base import Case, ranks
+from seewhy.metrics.fills import blurred, filled
 from seewhy.metrics.imputation import impute
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -22,8 +23,11 @@ def golden(name: str) -> dict[str, Any]:
     return json.loads((GOLDEN / f"{name}.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("mode", ["del", "ins"])
-def test_curves_of_the_rise_authors(mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "metric"),
+    [("del", metrics["deletion"]()), ("ins", metrics["insertion"](fill="mean")), ("ins_blur", metrics["insertion"]())],
+)
+def test_curves_of_the_rise_authors(mode: str, metric: Any) -> None:
     expected = golden("rise")
     rng = np.random.RandomState(expected["seed"])
     pictures = torch.tensor(rng.randn(6, 3, 32, 32), dtype=torch.float32)
@@ -33,11 +37,25 @@ def test_curves_of_the_rise_authors(mode: str) -> None:
     def model(x: Tensor) -> Tensor:
         return (x.flatten(1) @ weights.T).softmax(1)
 
-    metric = metrics[{"del": "deletion", "ins": "insertion"}[mode]](n_steps=16, fill="mean")
     found = [metric(model, p, m, int(model(p[None]).argmax()))[0] for p, m in zip(pictures, maps, strict=True)]
     values = expected["values"][mode]
     assert [c.area for c in found] == pytest.approx(values["areas"], abs=expected["tolerance"])
     assert list(found[0].values) == pytest.approx(values["first_curve"], abs=expected["tolerance"])
+
+
+def test_blur_of_the_rise_authors() -> None:
+    """Their kernel is no plain Gaussian, and beyond their border lie zeros; ours with reflected borders is another."""
+    expected = golden("rise")
+    point = torch.zeros(3, 21, 21)
+    point[:, 10, 10] = 1
+    kernel = blurred(point)[0, 5:16, 5:16]
+    assert kernel[0].tolist() == pytest.approx(expected["kernel_row"], abs=1e-7)
+    assert kernel[5].tolist() == pytest.approx(expected["kernel_middle"], abs=1e-7)
+    rng = np.random.RandomState(expected["seed"])
+    picture = torch.tensor(rng.randn(6, 3, 32, 32), dtype=torch.float32)[0]
+    theirs = torch.tensor(expected["blurred_first"])
+    torch.testing.assert_close(filled(picture, "blur")[0, [0, 5, 16], :8], theirs, atol=1e-6, rtol=0)
+    assert (filled(picture, "blur_reflected")[0, [0, 5, 16], :8] - theirs).abs().max() > 0.05
 
 
 @pytest.mark.parametrize(

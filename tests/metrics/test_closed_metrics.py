@@ -16,7 +16,7 @@ from seewhy.evidence.words import area_under_roc
 from seewhy.metrics.base import Curve, Metric, block_side, ranks, shuffled, upsampled
 from seewhy.metrics.calibration import Bin, accuracy_interval, calibration_error, reliability
 from seewhy.metrics.deletion import Deletion
-from seewhy.metrics.fills import blurred
+from seewhy.metrics.fills import blurred, blurred_reflected
 from seewhy.metrics.insertion import Insertion
 
 SIDE = 16
@@ -66,7 +66,7 @@ def test_insertion_is_deletion_turned_round_where_blur_is_blank() -> None:
     weight = torch.full((SIDE, SIDE), 1 / N)
     weight[:, SIDE // 2 :] = 0
     pixels = torch.ones(3, SIDE, SIDE)
-    curve = Insertion()(linear(weight), pixels, order()[None], 0)[0]
+    curve = Insertion(fill="blur_reflected")(linear(weight), pixels, order()[None], 0)[0]
     torch.testing.assert_close(torch.tensor(curve.values), torch.full((17,), 0.5), atol=1e-6, rtol=0)
 
 
@@ -119,9 +119,10 @@ def test_ends() -> None:
     assert torch.equal(last, pixels)
 
 
-def test_blur_is_torchvisions() -> None:
+def test_the_blur_with_reflected_borders_is_torchvisions() -> None:
     pixels = torch.randn(3, 40, 33, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(blurred(pixels), gaussian_blur(pixels, [11, 11], [5.0, 5.0]), atol=1e-6, rtol=1e-5)
+    theirs = gaussian_blur(pixels, [11, 11], [5.0, 5.0])
+    torch.testing.assert_close(blurred_reflected(pixels), theirs, atol=1e-6, rtol=1e-5)
 
 
 def test_changed_pixels_are_counted_exactly() -> None:

@@ -24,7 +24,7 @@ class Deletion(PixelCurve):
     The mean colour is 0 in the network's normalised space, as in the authors' code.
 
     Args:
-        fill: what takes their place: ``"mean"``, ``"black"`` or ``"blur"``.
+        fill: what takes their place: ``"mean"``, ``"black"``, ``"blur"`` or ``"blur_reflected"``.
     """
 
     name: ClassVar[str] = "deletion"

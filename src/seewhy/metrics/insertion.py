@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 class Insertion(PixelCurve):
     """Area under the target's probability as the hottest pixels return to a blurred picture; high is good.
 
-    Gaussian blur with an 11 px kernel and σ = 5 px, as in the authors' code, but with reflected borders.
+    The blur is the authors': an 11 px kernel from σ = 5 px, zeros beyond the border.
 
     Args:
-        fill: what the picture starts as: ``"blur"``, ``"mean"`` or ``"black"``.
+        fill: what the picture starts as: ``"blur"``, ``"blur_reflected"``, whose border is not darker, ``"mean"`` or
+            ``"black"``.
     """
 
     name: ClassVar[str] = "insertion"
