@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 from seewhy.errors import DataError
-from seewhy.store import FeatureStore, look_key, text_key
+from seewhy.store import FeatureStore, _map, look_key, text_key
 from seewhy.types import Crop
 
 CURE = (
@@ -99,7 +98,7 @@ def test_threads(store: FeatureStore) -> None:
 
 WRITER = """
 import sys, torch
-from seewhy.store import FeatureStore, look_key
+from seewhy.store import FeatureStore, _map, look_key
 store = FeatureStore(sys.argv[1])
 for i in range(60):
     name = f"{sys.argv[2]} {i}" if i % 2 else f"shared {i}"
@@ -124,8 +123,8 @@ def test_a_map_that_16_bits_cannot_hold_is_not_kept(store: FeatureStore) -> None
     store.put([(key(0), torch.ones(2), large), (key(1), torch.ones(2), large / 2)])
     assert set(store.get([key(0), key(1)], features=True)) == {key(1)}
     assert set(store.get([key(0), key(1)])) == {key(0), key(1)}
-    infinite = torch.full((2, 3, 3), torch.inf).half().numpy().tobytes()
-    store._write("UPDATE looks SET features = ?, shape = '2,3,3' WHERE key = ?", [(infinite, key(0))])
+    kept = _map(key(0), torch.full((2, 3, 3), torch.inf))
+    store._write("UPDATE looks_2 SET features = ?, shape = ?, features_digest = ? WHERE key = ?", [(*kept, key(0))])
     assert set(store.get([key(0), key(1)], features=True)) == {key(1)}
 
 
@@ -154,28 +153,33 @@ def test_a_damaged_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     }
 
 
-def test_damage_in_the_middle_is_named(store: FeatureStore) -> None:
+def test_damage_in_the_middle_is_named_and_the_run_goes_on(
+    store: FeatureStore, caplog: pytest.LogCaptureFixture
+) -> None:
     store.put((key(i), torch.randn(500), None) for i in range(300))
     store.close()
     data = bytearray(store.path.read_bytes())
     data[8192:] = b"\xaa" * (len(data) - 8192)
     store.path.write_bytes(data)
-    with pytest.raises(DataError) as caught:
-        FeatureStore(store.path).get([key(i) for i in range(300)])
-    assert str(caught.value) == (
-        f"The feature store {store.path} cannot be used: database disk image is malformed. {CURE}"
-    )
+    damaged = FeatureStore(store.path)
+    assert damaged.get([key(i) for i in range(300)]) == {}
+    damaged.put([(key(0), torch.ones(4), None)])
+    assert damaged.get_texts([key(0)]) == {}
+    assert caplog.messages == [
+        f"The feature store {store.path} cannot be used any more: database disk image is malformed. The run goes on "
+        f"without it, as it only holds what can be computed again. Before the next, {CURE.partition(': ')[2]}"
+    ]
 
 
-def test_a_full_disk_is_named_and_loses_nothing(store: FeatureStore) -> None:
+def test_a_full_disk_is_named_once_and_loses_nothing(store: FeatureStore, caplog: pytest.LogCaptureFixture) -> None:
     store.put([(key(0), torch.ones(4), None)])
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages + 2}")
-    with pytest.raises(DataError) as caught:
+    for _ in range(2):
         store.put((key(i), torch.ones(4000), None) for i in range(1, 20))
-    assert str(caught.value) == f"The feature store {store.path} cannot be used: database or disk is full. {CURE}"
-    assert len(store) == 1
-    assert isinstance(caught.value.__cause__, sqlite3.Error)
+    assert set(store.get([key(i) for i in range(20)])) == {key(0)}
+    assert len(caplog.messages) == 1
+    assert f"{store.path} cannot be used any more: database or disk is full. The run goes on" in caplog.text
 
 
 def test_a_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:

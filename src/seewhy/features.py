@@ -71,6 +71,13 @@ class _Read:
     known: Seen | None
     wants_features: bool
 
+    @property
+    def views(self) -> list[Picture]:
+        """What the trunk has to look at: nothing, all views, or the first where only its map was not kept."""
+        if self.known is None:
+            return self.pictures
+        return self.pictures[:1] if self.wants_features and self.known.features is None else []
+
 
 def see(
     encoder: Encoder,
@@ -116,6 +123,8 @@ def see(
         # Not waited for: a stream that is dropped half-way may be closed by the garbage collector while a thread is
         # being started, which holds the very lock that joining a thread needs.
         pool.shutdown(wait=False, cancel_futures=True)
+        if store is not None:
+            store.report()
 
 
 def file_digest(source: Any) -> str | None:
@@ -144,7 +153,8 @@ def _read(encoder: Encoder, index: int, source: Any, store: FeatureStore | None,
     if store is not None and digest is not None:
         keys = _keys(encoder, digest, views)
         known = _recall(store, name, digest, keys, wants)
-        if known is not None and not wish.pictures:
+        whole = known is not None and (known.features is not None or not wants)
+        if whole and not wish.pictures:
             return _Read(name, digest, keys, [], known, wants)
     try:
         pictures = read_views(source, encoder.transform, views)
@@ -157,8 +167,9 @@ def _read(encoder: Encoder, index: int, source: Any, store: FeatureStore | None,
 
 
 def _recall(store: FeatureStore, name: str, digest: str, keys: Sequence[bytes], wants: bool) -> Seen | None:
-    """What the store knows, if it knows everything."""
-    rows = {**store.get(keys[1:]), **store.get(keys[:1], features=wants)}
+    """What the store knows, if it knows every vector; the map may be missing."""
+    rows = store.get(keys[:1], features=True) if wants else {}
+    rows = {**store.get([k for k in keys if k not in rows]), **rows}
     if any(k not in rows for k in keys):
         return None
     return Seen(name, digest, torch.stack([rows[k][0] for k in keys]), rows[keys[0]][1])
@@ -168,7 +179,7 @@ def _encode(
     encoder: Encoder, reads: Sequence[_Read | Failure], store: FeatureStore | None, wish: Wish, batch_size: int
 ) -> Iterator[Seen | Failure]:
     """Run the trunk over what is not known yet, keep it, and hand everything on in order."""
-    todo = [r for r in reads if isinstance(r, _Read) and r.known is None]
+    todo = [r for r in reads if isinstance(r, _Read) and r.views]
     fresh = dict(zip(map(id, todo), _look(encoder, todo, batch_size), strict=True))
     if store is not None:
         store.put(
@@ -177,32 +188,52 @@ def _encode(
             if (seen := fresh[id(read)]).pooled.isfinite().all()
             for j, key in enumerate(read.keys)
         )
+        fresh = {i: _as_kept(seen, read, store) for (i, seen), read in zip(fresh.items(), todo, strict=True)}
     for read in reads:
         if isinstance(read, Failure):
             yield read
             continue
-        seen = read.known or fresh[id(read)]
-        if not seen.pooled.isfinite().all():
+        one = fresh[id(read)] if read.views else read.known
+        assert one is not None
+        if not one.pooled.isfinite().all():
             yield Failure(read.name, "the encoder's numbers for this picture are not finite; try --engine torch")
         else:
-            yield replace(seen, picture=read.pictures[0]) if wish.pictures else seen
+            yield replace(one, picture=read.pictures[0]) if wish.pictures else one
+
+
+def _as_kept(seen: Seen, read: _Read, store: FeatureStore) -> Seen:
+    """The vectors the store has under these keys, so that a run that fills it gives what a run that finds it gives.
+
+    They differ where the same picture came before in another batch, which some engines round in another way.
+    """
+    rows = store.get(read.keys)
+    return replace(
+        seen, pooled=torch.stack([rows[k][0] if k in rows else seen.pooled[j] for j, k in enumerate(read.keys)])
+    )
 
 
 def _look(encoder: Encoder, reads: Sequence[_Read], batch_size: int) -> Iterator[Seen]:
-    """Encode all views of all reads in full batches."""
-    pixels = [p.pixels for r in reads for p in r.pictures]
-    first = {sum(len(r.pictures) for r in reads[:i]) for i, r in enumerate(reads) if r.wants_features}
+    """Encode what is to be looked at of all reads in full batches."""
+    pixels = [p.pixels for r in reads for p in r.views]
+    first = {sum(len(r.views) for r in reads[:i]) for i, r in enumerate(reads) if r.wants_features}
     pooled: list[Tensor] = []
     maps: dict[int, Tensor] = {}
     for start in range(0, len(pixels), batch_size):
         look = encoder.look(encoder.pixels(pixels[start : start + batch_size]))
         pooled.append(look.pooled)
-        maps.update({start + j: look.features[j].clone() for j in range(len(look)) if start + j in first})
+        maps.update({start + j: _as_stored(look.features[j]) for j in range(len(look)) if start + j in first})
     vectors = torch.cat(pooled) if pooled else torch.empty(0)
     row = 0
     for read in reads:
-        yield Seen(read.name, read.digest, vectors[row : row + len(read.pictures)], maps.get(row))
-        row += len(read.pictures)
+        known = vectors[row : row + len(read.views)] if read.known is None else read.known.pooled
+        yield Seen(read.name, read.digest, known, maps.get(row))
+        row += len(read.views)
+
+
+def _as_stored(features: Tensor) -> Tensor:
+    """A map at the precision in which maps are kept, so that evidence does not hang on where the map came from."""
+    kept = features.half()
+    return kept.float() if kept.isfinite().all() else features.clone()
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], store: FeatureStore | None = None) -> Float[Tensor, "n d"]:
@@ -215,5 +246,6 @@ def encode_texts(encoder: Encoder, texts: Sequence[str], store: FeatureStore | N
     if missing:
         fresh = dict(zip(missing, encoder.encode_text(list(missing.values())), strict=True))
         store.put_texts(fresh.items())
+        store.report()
         known.update(fresh)
     return torch.stack([known[k] for k in keys]) if keys else torch.empty(0, 0)
