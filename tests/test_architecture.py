@@ -12,7 +12,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "registry", "types"),
+    ("errors", "registry", "subject", "types"),
     ("cache", "colours", "files", "listener", "seeded", "storage"),
     ("images", "kept", "listing", "page", "thumbnails"),
     ("data", "store"),

@@ -14,6 +14,7 @@ import numpy as np
 
 from .likeness import Like as Like
 from .likeness import Likeness as Likeness
+from .subject import Subject as Subject
 from .types import FractionBox, PixelBox, Prediction, WordOrigin
 
 if TYPE_CHECKING:
@@ -219,11 +220,17 @@ class Agreement:
         score: mean of the parts that exist, 0…1, or None when fewer than two evidences are there.
         parts: name → 0…1.
         sentence: one line for the card.
+        about: the class the parts are about, where it is not the decision; ``None`` where it is.
     """
 
     score: float | None
     parts: dict[str, float]
     sentence: str
+    about: str | None = None
+
+    def headline(self, percent: str) -> str:
+        """The score in words, with what it is about: ``100 % agreement about dog``."""
+        return f"{percent} agreement" + ("" if self.about is None else f" about {self.about}")
 
 
 @dataclass(frozen=True)
@@ -235,6 +242,7 @@ class Explanation:
         view: what the network saw, uint8 ``(h, w, 3)``.
         model: provenance, for example ``{"classifier": "linear", "encoder": "lite0", "trained_on": "970 pictures"}``.
         seen: what a perceiver classified in place of the picture.
+        subject: what the evidence is about; ``None`` where that was not recorded, and is the decision.
     """
 
     prediction: Prediction
@@ -245,6 +253,12 @@ class Explanation:
     agreement: Agreement
     model: dict[str, str] = field(default_factory=dict)
     seen: Perceived | None = None
+    subject: Subject | None = None
+
+    @property
+    def aside(self) -> str:
+        """What the evidence is about where that is not simply the decision; else nothing."""
+        return "" if self.subject is None else self.subject.said
 
     def to_json(self) -> dict[str, Any]:
         """The documented, stable form of ``explain --json`` (docs/json.md)."""
@@ -268,6 +282,9 @@ class Explanation:
             }
         data["agreement"], data["model"] = self.agreement.score, dict(self.model)
         data["agreement_parts"] = {k: round(v, 4) for k, v in self.agreement.parts.items()}
+        data["agreement_about"] = self.agreement.about or self.prediction.label
+        if self.subject is not None:
+            data["subject"] = self.subject.to_json()
         return data if self.seen is None else data | {"seen": self.seen.to_json()}
 
     def to_html(self) -> str:

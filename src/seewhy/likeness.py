@@ -82,6 +82,8 @@ class Like:
         logit_difference: largest change of a logit by the rotation of the channels, as a part of the largest logit, for
             methods that rotate.
         target: class explained, which such patches should carry; ``None`` for the one decided for.
+        of_class: whether they start from what speaks for that class; not so for regions of a sentence, or of what
+            speaks against the class.
     """
 
     method: str
@@ -95,6 +97,7 @@ class Like:
     removal: VoteRemoval | None = None
     logit_difference: float | None = None
     target: str | None = None
+    of_class: bool = True
 
     def measured(self) -> dict[str, Any]:
         """The figures, for JSON."""

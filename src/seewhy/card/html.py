@@ -52,6 +52,8 @@ def card_context(e: Explanation) -> dict[str, Any]:
         "groups": word_groups(e),
         "figures": figures_of(e),
         "agreement": e.agreement,
+        "aside": e.aside,
+        "heat_of": e.subject.of_goal if e.subject else heat_title(e.where),
         "model": e.model,
         "terms": TERMS + seen_terms(e.seen),
         "alt": picture_alt(e),

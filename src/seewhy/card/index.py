@@ -31,6 +31,7 @@ class IndexEntry:
         second: what it was nearly, and its probability; None when there is one class only.
         levels: the verdicts on where, like and words.
         thumbnail: the picture with its heat, as a data URI.
+        aside: what the evidence is about, where that is not the decision.
     """
 
     href: str
@@ -40,6 +41,7 @@ class IndexEntry:
     second: tuple[str, float] | None
     levels: tuple[Level, Level, Level]
     thumbnail: str
+    aside: str = ""
 
     @property
     def doubt(self) -> tuple[int, float]:
@@ -59,6 +61,7 @@ def index_entry(explanation: Explanation, href: str) -> IndexEntry:
         second=(second.label, second.score) if second else None,
         levels=(_level(e, "where"), _level(e, "like"), _level(e, "words")),
         thumbnail=photo_uri(_thumbnail(e), quality=82),
+        aside=e.aside,
     )
 
 

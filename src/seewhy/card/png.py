@@ -73,7 +73,7 @@ def _decision(c: Canvas, e: Explanation) -> float:
         name = c.clipped(second.label, room - 420, 28)
         tail = f"rather than {name}, which has {percent(second.score, ' ')}"
     c.text(MARGIN, y + 52, tail, 28, QUIET)
-    return y + 90
+    return c.paragraph(MARGIN, y + 94, e.aside, 24, room, 3) + 24 if e.aside else y + 90
 
 
 def _summary(c: Canvas, e: Explanation, y: float) -> float:
@@ -96,7 +96,9 @@ def _summary(c: Canvas, e: Explanation, y: float) -> float:
         c.paragraph(x, y + 46, e.agreement.sentence, 20, width, 2)
     else:
         base = y + (46 if len(lines) == 1 else 36)
-        c.text(x, base, f"{percent(e.agreement.score, ' ')} agreement", 24, INK, True)
+        c.text(
+            x, base, c.clipped(e.agreement.headline(percent(e.agreement.score, " ")), width, 24, True), 24, INK, True
+        )
         c.paragraph(x, base + (30 if len(lines) == 1 else 27), e.agreement.sentence, 18, width, 2, QUIET)
     c.rule(MARGIN, y + 104, WIDTH - 2 * MARGIN)
     return y + 148

@@ -193,6 +193,8 @@ def _lines(e: Explanation) -> Iterator[str]:
     p = e.prediction
     nearly = f", nearly {p.top[1].label} {p.top[1].score:.0%}" if len(p.top) > 1 else ""
     yield f"{p.image}: {p.label} {p.score:.0%}{nearly}"
+    if e.aside:
+        yield f"  {'about':<10} {e.aside}"
     if e.seen is not None:
         yield f"  {'saw':<10} {e.seen.verdict.level}: {e.seen.verdict.sentence}"
     for name, evidence in (("where", e.where), ("like what", e.like), ("in words", e.words)):

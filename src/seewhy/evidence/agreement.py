@@ -27,27 +27,38 @@ def _ranks(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
 
 def agree(
-    predicted: str,
+    label: str,
     heat: Float[Tensor, "h w"],
     words_map: Float[Tensor, "gh gw"] | None,
     like: Like | Missing,
     words: Words | Missing,
     decided_by_words: bool,
+    decision: str | None = None,
 ) -> Agreement:
-    """Parts in 0…1: neighbours of the predicted class, words choosing it, words holding where it looked.
+    """Parts in 0…1: neighbours of the class explained, words choosing it, words holding where it looked.
 
-    What made the decision is no part of it: words that decided, and pictures that voted.
+    What made the decision is no part of it: words that decided, and pictures that voted. Nor are neighbours of regions
+    that do not speak for the class.
+
+    Args:
+        label: the class explained.
+        heat: what speaks for it.
+        words_map: where its words hold, or ``None``.
+        like: its likenesses.
+        words: its descriptions.
+        decided_by_words: whether the decision was made from them.
+        decision: the class decided for; left out, the class explained.
     """
     parts: dict[str, float] = {}
     said: list[str] = []
-    if isinstance(like, Like) and like.neighbours and like.method != "voters":
-        share = sum(n.label == predicted for n in like.neighbours) / len(like.neighbours)
+    if isinstance(like, Like) and like.neighbours and like.of_class and like.method != "voters":
+        share = sum(n.label == label for n in like.neighbours) / len(like.neighbours)
         parts["neighbours"] = share
-        said.append(f"{share:.0%} of the neighbours are {predicted}")
+        said.append(f"{share:.0%} of the neighbours are {label}")
     if isinstance(words, Words) and not decided_by_words:
-        same = words.decision == predicted
+        same = words.decision == label
         parts["words"] = float(same)
-        said.append(f"the words {'choose' if same else 'do not choose'} {predicted}")
+        said.append(f"the words {'choose' if same else 'do not choose'} {label}")
         along = None if words_map is None else rank_correlation(heat, words_map)
         if along is not None:
             overlap = max(0.0, along)
@@ -57,5 +68,10 @@ def agree(
         return Agreement(None, {}, "Too little evidence of different kinds to compare.")
     score = sum(parts.values()) / len(parts)
     verdict = "agree" if score >= 0.7 else "agree in part" if score >= 0.4 else "disagree"
-    who = "The kinds of evidence" if len(parts) > 1 else "The decision and its evidence"
-    return Agreement(round(score, 4), parts, f"{who} {verdict}: {', '.join(said)}.")
+    if decision in (None, label):
+        who = "The kinds of evidence" if len(parts) > 1 else "The decision and its evidence"
+        return Agreement(round(score, 4), parts, f"{who} {verdict}: {', '.join(said)}.")
+    who = f"About {label}, which was not decided for, the kinds of evidence {verdict}"
+    if len(parts) == 1:
+        who = f"For {label}, which was not decided for, there is one kind of evidence"
+    return Agreement(round(score, 4), parts, f"{who}: {', '.join(said)}.", label)

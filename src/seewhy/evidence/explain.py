@@ -15,7 +15,7 @@ from ..attributions.shares import cell_evidence, shares, strongest_cells
 from ..classifiers.head import Goal, Target
 from ..encoders.base import Look
 from ..errors import InputError
-from ..explanation import Explanation, Like, Neuron
+from ..explanation import Explanation, Like, Neuron, Subject
 from ..features import Seen, Wish, see
 from ..store import FeatureStore
 from ..types import Failure
@@ -249,7 +249,8 @@ def _assemble(
     )
     pooled = one.pooled[0]
     look = Look(one.features[None], one.pooled[:1])
-    asked = LikeQuery(look, one.picture, target, contrast, cells, parts, pixels, options.seed, options.because)
+    about = _subject(classifier, options, probabilities, target, contrast, sentences, against)
+    asked = LikeQuery(look, one.picture, target, contrast, cells, parts, about, pixels, options.seed, options.because)
     like = show_like(classifier, asked, options.like, options.prototypes)
     if isinstance(like, Like):
         like = replace(like, target=classifier.classes[target])
@@ -264,10 +265,39 @@ def _assemble(
         like,
         words,
         agree(
-            label, heat, None if sentences is not None or against else spoken, like, words, classifier.decided_by_words
+            label,
+            heat,
+            spoken if about.regions_are_of_class else None,
+            like,
+            words,
+            classifier.decided_by_words,
+            about.decision,
         ),
         classifier.provenance(),
         show_perceived(classifier, one.picture, prediction.label),
+        about,
+    )
+
+
+def _subject(
+    classifier: Classifier,
+    options: ExplainOptions,
+    probabilities: torch.Tensor,
+    target: int,
+    contrast: int | None,
+    sentences: Sentences | None,
+    against: bool,
+) -> Subject:
+    """What was asked for, beside the decision."""
+    names = () if sentences is None else sentences.classes
+    return Subject(
+        decision=classifier.classes[int(probabilities.argmax())],
+        label=classifier.classes[target],
+        contrast=None if contrast is None else classifier.classes[contrast],
+        asked_contrast=options.contrast,
+        sentence=names[0] if names else None,
+        contrast_sentence=names[1] if len(names) > 1 else None,
+        against=against,
     )
 
 

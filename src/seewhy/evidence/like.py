@@ -15,7 +15,7 @@ from torch import Tensor
 from ..classifiers.head import Target
 from ..classifiers.network import Perceiver
 from ..encoders.base import Look
-from ..explanation import Level, Like, Likeness, Missing, Region, Verdict
+from ..explanation import Level, Like, Likeness, Missing, Region, Subject, Verdict
 from ..images import Picture
 from ..prototypes.bank import Patches, as_box, cell_box
 from ..prototypes.base import Group, Query
@@ -62,6 +62,7 @@ class LikeQuery:
         cells: its strongest cells as (row, column).
         parts: those cells with their letters.
         pixels: normalised, when hiding places is to be measured.
+        subject: what all of this is about, in names.
         seed: of the places to compare with.
         because: strengths of the changes that show what likenesses rest on; ``None`` leaves that out.
     """
@@ -72,6 +73,7 @@ class LikeQuery:
     against: int | None
     cells: Sequence[tuple[int, int]]
     parts: Sequence[Region]
+    subject: Subject
     pixels: Float[Tensor, "3 h w"] | None = None
     seed: int = 0
     because: str | None = None
@@ -122,15 +124,16 @@ def show_like(
     here = predicted_share(bank, groups, query.target)
     shown = sum(group.share for group in groups)
     if isinstance(bank, EPICBank):
-        return _epic(classifier, bank, likenesses, groups, here, deletion, query.target)
+        return _epic(bank, likenesses, groups, here, deletion, query.subject)
     if method.name == "voters":
         return show_voters(classifier, bank, likenesses, groups, query)
     measure = classifier.likeness
+    of_class = query.subject.regions_are_of_class or all(g.whole for g in groups)
     if method.name == "protopnet":
-        verdict = _judge_protopnet(classifier, groups, shown, query.target, deletion)
+        verdict = _judge_protopnet(classifier, groups, shown, query.subject, deletion)
     else:
-        verdict = _judge(classifier, here, shown, query.target, deletion)
-    return Like(method.name, likenesses, shown, *_rates(measure), verdict, deletion=deletion)
+        verdict = _judge(classifier, here, shown, query.subject, deletion)
+    return Like(method.name, likenesses, shown, *_rates(measure), verdict, deletion=deletion, of_class=of_class)
 
 
 def _likenesses(
@@ -185,27 +188,31 @@ def _rates(measure: LikenessMeasure | None) -> tuple[float | None, float | None]
     return (None, None) if measure is None else (round(measure.precision, 4), round(measure.chance, 4))
 
 
-def _hidden(deletion: PatchDeletion | None) -> str:
+def _hidden(deletion: PatchDeletion | None, label: str) -> str:
     if deletion is None:
         return ""
     return (
-        f" Hiding these places takes {deletion.fall:.1f} from its lead of {deletion.lead:.1f}, hiding as much "
+        f" Hiding these places takes {deletion.fall:.1f} from the lead of {label}, {deletion.lead:.1f}, hiding as much "
         f"elsewhere {deletion.fall_random:.1f} (at most {max(deletion.falls_random):.1f})."
     )
 
 
 def _judge(
-    classifier: Classifier, here: float | None, shown: float, predicted: int, deletion: PatchDeletion | None
+    classifier: Classifier, here: float | None, shown: float, subject: Subject, deletion: PatchDeletion | None
 ) -> Verdict:
-    label, measure = classifier.classes[predicted], classifier.likeness
-    part = f"these regions are {shown:.0%} of the evidence for {label}"
+    label, measure = subject.label, classifier.likeness
+    part = f"these regions are {shown:.0%} of what speaks for {subject.of_regions}"
+    if not subject.regions_are_of_class:
+        figures = f"Which class patches like these should be of is not known: {part}."
+        return Verdict("not measured", figures + _hidden(deletion, label), RULE)
     if here is None:
         return Verdict("do not rely", f"No neighbour is left after near-duplicates; {part}.", RULE)
     if measure is None:
         return Verdict("not measured", f"Too few pictures were held out to measure neighbours; {part}.", RULE)
     figures = (
         f"On {measure.n} held-out pictures such neighbours carry the predicted class {measure.precision:.0%} of the "
-        f"time (chance {measure.chance:.0%}); of those shown here {here:.0%} are {label}; {part}.{_hidden(deletion)}"
+        f"time (chance {measure.chance:.0%}); of those shown here {here:.0%} are {label}; {part}."
+        f"{_hidden(deletion, label)}"
     )
     more = beats_chance(measure)
     if more and measure.precision >= 2 / 3 and here > 0.5:
@@ -217,14 +224,14 @@ def _judge(
 
 
 def _judge_protopnet(
-    classifier: Classifier, groups: Sequence[Group], shown: float, predicted: int, deletion: PatchDeletion | None
+    classifier: Classifier, groups: Sequence[Group], shown: float, subject: Subject, deletion: PatchDeletion | None
 ) -> Verdict:
     """Prototypes shown are of the class nearly always; what counts is whether they find it on other pictures."""
     logits, measure = sum(g.contribution or 0.0 for g in groups), classifier.likeness
     speaks = logits / shown if shown else 0.0
     part = (
         f"These {len(groups)} prototypes bring {logits:.1f} of the {speaks:.1f} logits that speak for "
-        f"{classifier.classes[predicted]} ({shown:.0%}).{_hidden(deletion)}"
+        f"{subject.of_class} ({shown:.0%}).{_hidden(deletion, subject.label)}"
     )
     if measure is None:
         return Verdict("not measured", f"{part} No pictures were held out to measure prototypes.", PROTOPNET_RULE)
@@ -240,13 +247,12 @@ def _judge_protopnet(
 
 
 def _epic(
-    classifier: Classifier,
     bank: EPICBank,
     likenesses: tuple[Likeness, ...],
     groups: Sequence[Group],
     here: float | None,
     deletion: PatchDeletion | None,
-    predicted: int,
+    subject: Subject,
 ) -> Like:
     held, likeness = bank.measures["held_out"], bank.measures["likeness"]
     measure = None if likeness is None else LikenessMeasure(**likeness)
@@ -260,7 +266,8 @@ def _epic(
     speaks = logits / shown if shown else 0.0
     figures = (
         f"These {len(groups)} channels bring {logits:.1f} of the {speaks:.1f} logits that speak for "
-        f"{classifier.classes[predicted]} ({shown:.0%}); {1 - shown:.0%} lies in other channels.{_hidden(deletion)}"
+        f"{subject.of_class} ({shown:.0%}); {1 - shown:.0%} lies in other channels."
+        f"{_hidden(deletion, subject.label)}"
     )
     if deletion is not None and not matters:
         figures = figures[:-1] + ", so these places do not matter more than others."
@@ -268,7 +275,7 @@ def _epic(
         figures += (
             f" On {measure.n} held-out pictures such prototypes carry the predicted class {measure.precision:.0%} of "
             f"the time (chance {measure.chance:.0%})"
-            f"{'' if here is None else f'; of those shown here {here:.0%} are {classifier.classes[predicted]}'}."
+            f"{'' if here is None else f'; of those shown here {here:.0%} are {subject.label}'}."
         )
     verdict = Verdict(level, figures, EPIC_RULE)
     changed = bank.measures["logit_difference"]

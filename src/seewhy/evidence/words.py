@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from ..descriptions.base import WordBank
 
 RULE = (
-    "With held-out pictures: believable when the words of the predicted class separate it from the runner-up (mean "
-    "area under the ROC curve at least 0.70) and the words alone choose the same class; partly when only one of the "
-    "two holds, the area being at least 0.60. Without pictures of both classes, by the accuracy of the words alone: "
-    "believable from one half, partly from one quarter, each when it is more than chance and they choose the same "
-    "class. Otherwise do not rely on them. Words that alone are right no more often than by chance: partly at best."
+    "With held-out pictures: believable when the words of the class explained separate it from the one it is weighed "
+    "against (mean area under the ROC curve at least 0.70) and the words alone choose that class; partly when only "
+    "one of the two holds, the area being at least 0.60. Without pictures of both classes, by the accuracy of the "
+    "words alone: believable from one half, partly from one quarter, each when it is more than chance and they choose "
+    "the same class. Otherwise do not rely on them. Words that alone are right no more often than by chance: partly "
+    "at best."
 )
 N_SHOWN = 12
 """Sentences a class on a card where many decided together; those written against the other class come first."""
@@ -60,7 +61,7 @@ def show_words(classifier: Classifier, pooled: Float[Tensor, " d"], predicted: i
         words.classes[decision],
         classifier.words_accuracy,
         classifier.words_accuracy_on,
-        _would_change(words, scores, by_class, predicted, runner_up),
+        _would_change(words, scores, (joint @ words.measured.class_weight().T)[0], predicted, runner_up),
         _judge(classifier, [auc[i] for i in words.of(predicted) if i in auc], decision, predicted, runner_up),
     )
 
@@ -150,11 +151,11 @@ def _would_change(
     gap = float(by_class[predicted] - by_class[runner_up])
     other = words.classes[runner_up]
     if gap < 0:
-        return f"By the words alone {other} is already ahead by {-gap:.3f}."
+        return f"By the words alone {other} is ahead of {words.classes[predicted]} by {-gap:.3f}."
     weakest = min(words.of(runner_up), key=lambda i: float(scores[i]))
     return (
-        f"For {other}, its descriptions would have to score {gap:.3f} higher on average; "
-        f"furthest from holding is “{words.texts[weakest]}”."
+        f"To pass {words.classes[predicted]}, the descriptions of {other} would have to score {gap:.3f} higher on "
+        f"average; furthest from holding is “{words.texts[weakest]}”."
     )
 
 

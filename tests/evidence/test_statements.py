@@ -1,0 +1,139 @@
+"""Whatever was asked for, no statement of a card contradicts another: heading, verdicts, agreement, JSON, terminal."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+from typing import Any
+
+import pytest
+
+from seewhy.card import canvas
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.linear import Linear
+from seewhy.cli.explain import _lines
+from seewhy.data import load_samples
+from seewhy.descriptions import Descriptions
+from seewhy.explanation import Explanation, Like, Where, Words
+from tiny import class_folders, picture, tiny_cnn
+
+CLASSES = ("moss", "rust", "sky")
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    words = Descriptions({c: (f"{c} one", f"rather {c}", "something rough") for c in CLASSES})
+    samples = load_samples(class_folders(tmp_path_factory.mktemp("data"), 6))
+    return Linear(n_crops=0).fit(tiny_cnn(), samples, descriptions=words)
+
+
+def options() -> list[dict[str, Any]]:
+    """Every class as target or none, every class as contrast or none, sentences, and maps of what speaks against."""
+    found: list[dict[str, Any]] = [
+        {"target": t, "contrast": c} for t, c in itertools.product((None, *CLASSES), repeat=2) if t is None or t != c
+    ]
+    found += [{"target_text": "something rough"}, {"target_text": "something rough", "contrast_text": "something wet"}]
+    return found + [{"target": t, "settings": {"counterfactual": True}} for t in (None, *CLASSES)]
+
+
+@pytest.mark.parametrize("asked", options(), ids=lambda o: " ".join(f"{k}={v}" for k, v in o.items() if v))
+@pytest.mark.parametrize("measure", [False, True])
+def test_no_statement_contradicts_another(
+    fitted: Classifier, asked: dict[str, Any], measure: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label in CLASSES[:2]:
+        decided = fitted.predict(picture(label, 40))
+        why = fitted.explain(picture(label, 40), measure=measure, **asked)
+        assert why.prediction == decided  # what is asked about it does not change the decision
+        check_subject(why, asked)
+        check_agreement(why)
+        check_words(why)
+        check_forms(why, monkeypatch)
+
+
+def check_subject(why: Explanation, asked: dict[str, Any]) -> None:
+    about = why.subject
+    assert about is not None
+    assert about.decision == why.prediction.label
+    assert about.label == (asked.get("target") or why.prediction.label)
+    plain = about.label == about.decision and not any(v for k, v in asked.items() if k != "target")
+    assert about.is_decision == plain
+    assert (why.aside == "") == plain
+    assert isinstance(why.where, Where)
+    spoken = why.where.target if why.where.contrast is None else f"{why.where.target} rather than {why.where.contrast}"
+    assert spoken == about.of_regions
+    if not plain:
+        assert about.decision in why.aside
+        assert about.of_goal in why.aside
+    if asked.get("contrast") == why.prediction.label and not asked.get("target"):
+        assert why.aside.startswith(f"Asked was why not {about.decision}, which is the decision")
+        assert about.contrast == why.prediction.top[1].label
+    if isinstance(why.like, Like):
+        assert f"of what speaks for {about.of_regions}" in why.like.verdict.sentence
+        assert why.like.target == about.label
+
+
+def check_agreement(why: Explanation) -> None:
+    about, found = why.subject, why.agreement
+    assert about is not None
+    assert (found.about or why.prediction.label) == (about.label if found.parts else why.prediction.label)
+    expected: dict[str, float] = {}
+    if isinstance(why.like, Like) and about.regions_are_of_class:
+        labels = [n.label for n in why.like.neighbours]
+        expected["neighbours"] = labels.count(about.label) / len(labels)
+        shown = f"of those shown here {expected['neighbours']:.0%} are {about.label}"
+        assert shown in why.like.verdict.sentence or why.like.verdict.level == "not measured"
+        assert f"{expected['neighbours']:.0%} of the neighbours are {about.label}" in found.sentence
+    else:
+        assert "neighbours" not in found.sentence
+        assert not isinstance(why.like, Like) or why.like.verdict.level == "not measured"
+    assert isinstance(why.words, Words)
+    expected["words"] = float(why.words.decision == about.label)
+    assert {k: v for k, v in found.parts.items() if k != "place"} == expected
+    assert ("not decided for" in found.sentence) == (about.label != about.decision)
+    assert ("decision and its evidence" in found.sentence) <= (about.label == about.decision)
+
+
+def check_words(why: Explanation) -> None:
+    assert isinstance(why.words, Words)
+    about, words = why.subject, why.words
+    assert about is not None
+    assert f"The words alone choose {words.decision}" in words.verdict.sentence
+    assert (f", not {about.label}" in words.verdict.sentence) == (words.decision != about.label)
+    assert words.words[0].label == about.label
+    if words.decision == about.label:
+        assert " is ahead of " not in words.would_change
+    ahead = re.match(r"By the words alone (\w+) is ahead of (\w+)", words.would_change)
+    assert ahead is None or ahead[2] == about.label
+
+
+def check_forms(why: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page, the still, the JSON and the terminal say is the same."""
+    terminal, page, data = "\n".join(_lines(why)), html.unescape(why.to_html()), why.to_json()
+    drawn: list[str] = []
+    text = canvas.Canvas.text
+
+    def record(self: Any, x: float, y: float, said: str, *args: Any, **more: Any) -> float:
+        drawn.append(said)
+        return text(self, x, y, said, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(canvas.Canvas, "text", record)
+        why.to_png()
+    still = " ".join(drawn)
+    assert terminal.splitlines()[0].startswith(f"{why.prediction.image}: {why.prediction.label} ")
+    assert f"<h1>{why.prediction.label} " in page
+    assert why.prediction.label in drawn[:3]
+    assert data["label"] == why.prediction.label
+    assert data["subject"]["label"] == (
+        data["where"]["target"] if data["subject"]["is_decision"] else why.subject.label
+    )
+    for said in filter(None, (why.aside, why.agreement.sentence)):
+        assert said in terminal
+        assert said in page
+        assert said[:40] in still
+    if why.agreement.about:
+        assert f"agreement about {why.agreement.about}" in page
+        assert f"agreement about {why.agreement.about}" in still
+        assert data["agreement_about"] == why.agreement.about
