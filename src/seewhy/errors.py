@@ -6,7 +6,8 @@
     ├── InputError            something the user gave is not usable
     │   ├── ImageError        one picture cannot be read (names the file)
     │   └── DataError         a folder, table or label set cannot be used
-    │       └── EmptyFolderError  a folder can be listed and holds no picture
+    │       ├── EmptyFolderError  a folder can be listed and holds no picture
+    │       └── ForeignFileError  what was to be written over is not SeeWhy's, or is an input
     ├── ModelError            a model cannot be loaded or used
     │   ├── WeightsError      a weights file is missing, damaged or not what it says
     │   └── EngineError       an inference engine cannot run this trunk
@@ -51,6 +52,10 @@ class DataError(InputError):
 
 class EmptyFolderError(DataError):
     """A folder can be listed and holds no picture."""
+
+
+class ForeignFileError(DataError):
+    """Something was to be written where a file is that SeeWhy did not make, or that is read; it is left as it is."""
 
 
 class ModelError(SeeWhyError):

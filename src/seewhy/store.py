@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from .cache import cache_dir
-from .errors import DataError
+from .errors import DataError, ForeignFileError
+from .storage.database import DatabaseKind, connect
 from .types import Crop
 
 _log = logging.getLogger("seewhy")
-_MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS looks_2 (
     key BLOB PRIMARY KEY, pooled BLOB NOT NULL, pooled_digest BLOB NOT NULL,
@@ -45,6 +45,7 @@ _EARLIER = {
 }
 """Tables without digests, word for word as an earlier version made them; no table but exactly these is dropped."""
 _CURE = "free some disk space, or delete the file, or name another place with --store or SEEWHY_CACHE."
+STORE = DatabaseKind("a feature store", 0x53576673, _SCHEMA, earlier=(";".join(_EARLIER.values()), _SCHEMA))
 
 
 def look_key(digest: str, encoder: str, view: Crop | None) -> bytes:
@@ -64,7 +65,8 @@ class FeatureStore:
         path: the database file; left out, ``features.sqlite`` in the cache folder.
 
     Raises:
-        DataError: the file cannot be opened, is damaged, or the disk is full.
+        ForeignFileError: the file is somebody else's.
+        DataError: it cannot be opened, is damaged, or the disk is full.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -74,24 +76,18 @@ class FeatureStore:
         self._reads = self._writes = True
         self._damaged: dict[str, set[bytes]] = {"looks_2": set(), "texts_2": set()}
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=60, check_same_thread=False)
+            self._db = connect(self.path, STORE, timeout=60)
             self._db.text_factory = bytes  # a damaged row may call its bytes a text that is none
-            self._db.execute("PRAGMA trusted_schema=OFF")
-            self._db.execute("PRAGMA cell_size_check=ON")
-            self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
             self._drop_earlier()
+        except ForeignFileError as error:
+            if self._named:
+                raise
+            raise self._problem("it is damaged, or no feature store") from error
         except (sqlite3.Error, OSError) as error:
             raise self._problem(error) from error
 
-    def _problem(self, error: Exception) -> DataError:
-        if self._is_something_else():
-            return DataError(
-                f"{self.path} is not a feature store: {error}. A file that SeeWhy made, or a new name, was expected. "
-                "Give another name; the file was left as it is."
-            )
+    def _problem(self, error: Exception | str) -> DataError:
         return DataError(
             f"The feature store {self.path} cannot be used: {error}. It only holds what can be computed again: {_CURE}"
         )
@@ -101,14 +97,6 @@ class FeatureStore:
         for name, sql in tables:
             if _EARLIER.get(name.decode(errors="replace")) == (sql or b"").decode(errors="replace"):
                 self._db.execute(f"DROP TABLE {name.decode()}")
-
-    def _is_something_else(self) -> bool:
-        """Whether the user named a file that never was a database; the one in the cache can only be a damaged one."""
-        try:
-            with open(self.path, "rb") as file:
-                return self._named and file.read(len(_MAGIC)) != _MAGIC
-        except OSError:
-            return False
 
     def get(self, keys: Sequence[bytes], *, features: bool = False) -> dict[bytes, tuple[Tensor, Tensor | None]]:
         """What is known of these keys; with ``features``, only rows that have a feature map."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..storage.database import DatabaseKind, connect
 from .records import TASKS, Content, Picture, Version, check_author, check_content, check_task
 
 _SCHEMA = """
@@ -48,6 +49,7 @@ CREATE TABLE IF NOT EXISTS judgements (
     answers TEXT NOT NULL, seconds REAL NOT NULL, made TEXT NOT NULL
 );
 """
+ANNOTATIONS = DatabaseKind("a file of annotations", 0x5357616E, _SCHEMA, earlier=(_SCHEMA,))
 _VERSION = "task, number, author, kind, content, seconds, base, made"
 
 
@@ -95,22 +97,16 @@ class AnnotationStore:
         path: the database file; made where there is none.
 
     Raises:
-        DataError: it cannot be opened, is no database, or the disk is full.
+        ForeignFileError: the file is somebody else's.
+        DataError: it cannot be opened, or the disk is full.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock = threading.RLock()
         with self._told():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=30, check_same_thread=False, isolation_level=None)
-            try:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
-                self._db.executescript(_SCHEMA)
-            except sqlite3.Error:
-                self._db.close()
-                raise
+            self._db = connect(self.path, ANNOTATIONS, timeout=30, isolation_level=None)
+            self._db.execute("PRAGMA synchronous=FULL")
 
     def close(self) -> None:
         self._db.close()

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from ..cache import cache_dir
 from ..errors import DataError
+from ..storage.database import DatabaseKind, connect, memory
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, prompt TEXT NOT NULL, answer TEXT NOT NULL
 ) WITHOUT ROWID;
 """
+ANSWERS = DatabaseKind("a file of writers' answers", 0x53577772, _SCHEMA, earlier=(_SCHEMA,))
 
 
 class Written:
@@ -30,11 +32,7 @@ class Written:
         self.path = str(path) if path else str(cache_dir() / "written.sqlite")
         self._lock = threading.Lock()
         try:
-            if self.path != ":memory:":
-                Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=60, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.executescript(_SCHEMA)
+            self._db = memory(ANSWERS) if self.path == ":memory:" else connect(Path(self.path), ANSWERS, timeout=60)
         except (OSError, sqlite3.Error) as error:
             raise self._trouble(error) from error
 

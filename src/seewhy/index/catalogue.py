@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..storage.database import DatabaseKind, connect
 
 FILE = "catalogue.sqlite"
 FORMAT = 1
@@ -29,6 +30,7 @@ CREATE TABLE IF NOT EXISTS items (
 );
 CREATE TABLE IF NOT EXISTS thumbnails (id INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
 """
+CATALOGUE = DatabaseKind("the catalogue of an index", 0x53576978, _SCHEMA, earlier=(_SCHEMA,))
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,8 @@ class Catalogue:
         self._wait = wait
         self._lock = threading.RLock()
         try:
-            self._db = sqlite3.connect(folder / FILE, timeout=wait, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db = connect(folder / FILE, CATALOGUE, timeout=wait, isolation_level=None)
             self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise self._problem(error) from error
 

@@ -1,19 +1,91 @@
-"""Writing files so that a reader never meets half of one."""
+"""What may be written: whole or not at all, and never over a file that SeeWhy did not make.
+
+Nothing else in SeeWhy writes, empties, renames or deletes a file (a test of the architecture holds it to that).
+A file that a user names is written by :func:`write`, which knows SeeWhy's own files by their mark
+(:mod:`seewhy.storage.marks`) and refuses others. Inside folders of SeeWhy's own, whose names it chose itself,
+:func:`write_inside` and :func:`remove_inside` keep to that very folder.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
+import stat
+import sys
+import time
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, ForeignFileError
+from .marks import Mark
+
+_STREAM = re.compile(r"/dev/(stdout|stderr|fd/(\d+))|/proc/self/fd/(\d+)")
+_WAIT = 10.0
+"""Seconds that a pipe's reader may take to come."""
 
 
-def write_atomic(path: Path, data: bytes | str) -> Path:
-    """Write ``data`` to ``path`` whole or not at all.
+def write(path: str | Path, data: bytes | str, mark: Mark, *, force: bool = False) -> Path:
+    """Write a file that a user named, over nothing but SeeWhy's own.
+
+    Args:
+        path: where to write. Its folder must exist. A pipe, a terminal or ``/dev/stdout`` is written to as it is.
+        data: as for :func:`write_atomic`.
+        mark: by which SeeWhy knows the file again; it is put on.
+        force: write over somebody else's file too.
+
+    Returns:
+        The path as given.
+
+    Raises:
+        ForeignFileError: there is a file that SeeWhy did not make.
+        DataError: as for :func:`write_atomic`.
+    """
+    path = check_file(path, mark, force=force)
+    if special(path):
+        return _write_through(path, _bytes(data))
+    return write_atomic(path, mark.put(_bytes(data)))
+
+
+def check_file(path: str | Path, mark: Mark, *, force: bool = False) -> Path:
+    """The path, if :func:`write` would write there; asked before the work begins, and nothing is touched.
+
+    Raises:
+        ForeignFileError: there is a file that SeeWhy did not make.
+        DataError: its folder is missing or may not be written to, or the path is a folder.
+    """
+    path = check_target(Path(path))
+    if not special(path) and path.exists() and not force and not _is_own(path, mark):
+        raise ForeignFileError(
+            f"{path} exists and is not a file that SeeWhy wrote. A new name was expected, or one of its own files as "
+            "it left it. Choose another name, or --force (force=True) to write over it."
+        )
+    return path
+
+
+def _is_own(path: Path, mark: Mark) -> bool:
+    """A file that may not even be read is nobody's to write over."""
+    try:
+        return mark.is_on(path)
+    except OSError:
+        return False
+
+
+def special(path: Path) -> bool:
+    """Whether the path is a pipe, a terminal or another device, which is written to and never replaced."""
+    if _STREAM.fullmatch(os.path.abspath(path)):
+        return True
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def write_atomic(path: Path, data: bytes | str, *, follow: bool = True) -> Path:
+    """Write ``data`` to ``path`` whole or not at all; for a file whose name SeeWhy chose itself, as in the cache.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and take the
     name in one step. A file that was there keeps its permissions; a link keeps pointing.
@@ -22,6 +94,7 @@ def write_atomic(path: Path, data: bytes | str) -> Path:
         path: where to write. Its folder must exist.
         data: bytes as they are, text as UTF-8 with its line endings untouched. What UTF-8 cannot say, as in the file
             name ``caf\\udce9.png``, is written with backslashes, which JSON reads back as it was.
+        follow: write where a link points; else the link itself is replaced.
 
     Returns:
         The path as given.
@@ -30,12 +103,11 @@ def write_atomic(path: Path, data: bytes | str) -> Path:
         DataError: the disk is full, the folder is missing, read-only, or the name is a folder;
             nothing is left behind and what was there before is unchanged.
     """
-    payload = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path)) if follow else path
     temporary = target.parent / f".{secrets.token_hex(6)}.part"
     try:
-        _write_flushed(temporary, payload)
-        if target.exists():
+        _write_flushed(temporary, _bytes(data))
+        if target.is_file() and not target.is_symlink():
             shutil.copymode(target, temporary)
         os.replace(temporary, target)
     except OSError as error:
@@ -46,6 +118,10 @@ def write_atomic(path: Path, data: bytes | str) -> Path:
     return path
 
 
+def _bytes(data: bytes | str) -> bytes:
+    return data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
+
+
 def _write_flushed(path: Path, payload: bytes) -> None:
     with open(path, "xb") as file:
         file.write(payload)
@@ -53,12 +129,44 @@ def _write_flushed(path: Path, payload: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def _write_through(path: Path, payload: bytes) -> Path:
+    """Into a pipe or device, which stays what it is."""
+    try:
+        with open(_descriptor(path), "wb") as file:
+            file.write(payload)
+    except OSError as error:
+        raise _problem(path, error) from error
+    return path
+
+
+def _descriptor(path: Path) -> int:
+    """An open file; a pipe waits a while for whoever reads it, and not for ever."""
+    found = _STREAM.fullmatch(os.path.abspath(path))
+    if found is not None:
+        sys.stdout.flush()
+        number = {"stdout": 1, "stderr": 2}.get(found[1])
+        return os.dup(int(found[2] or found[3]) if number is None else number)
+    end = time.monotonic() + _WAIT
+    while True:
+        try:
+            opened = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            os.set_blocking(opened, True)
+            return opened
+
+
 def check_target(path: Path) -> Path:
     """The path, if a file can be written there as far as can be told; asked before the work begins.
 
     Raises:
-        DataError: its folder is missing or may not be written to, or the path is a folder.
+        DataError: its folder is missing or may not be written to, the file may not, or the path is a folder.
     """
+    if special(path):
+        return path
     target = Path(os.path.realpath(path))
     if target.is_dir():
         code = errno.EISDIR
@@ -66,6 +174,10 @@ def check_target(path: Path) -> Path:
         code = errno.ENOTDIR if target.parent.exists() else errno.ENOENT
     elif not os.access(target.parent, os.W_OK | os.X_OK):
         code = errno.EACCES
+    elif target.exists() and not target.stat().st_mode & 0o222:  # root may, but was told not to
+        raise DataError(
+            f"{path} is write-protected. A file that may be written over was expected. Choose another name."
+        )
     else:
         return path
     raise _problem(path, OSError(code, os.strerror(code)))
@@ -85,12 +197,88 @@ def check_folder(path: Path) -> Path:
     return path
 
 
+def make_folder(path: str | Path) -> Path:
+    """The folder, made with those above it where they are missing.
+
+    Raises:
+        DataError: it cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"The folder {path} cannot be made: {reason}. Choose another place.") from error
+    return path
+
+
+def inside(folder: Path, name: object, pattern: str) -> Path:
+    """A file of a folder of SeeWhy's own, by a name that data gave.
+
+    Args:
+        folder: the folder.
+        name: as it stands in a card, a catalogue or a line of JSON.
+        pattern: regular expression that it must match from end to end.
+
+    Raises:
+        ForeignFileError: the name is another, such as one that leaves the folder, or a link is there in its place.
+    """
+    if not isinstance(name, str) or os.path.basename(name) != name or re.fullmatch(pattern, name) is None:
+        raise ForeignFileError(
+            f"{folder} names {name!r} as a file of its own. A name of the form {pattern} inside that folder was "
+            "expected. Somebody may have tampered with it: make it again."
+        )
+    path = folder / name
+    if path.is_symlink() or (path.exists() and not (path.is_file() and path.stat().st_nlink == 1)):
+        raise ForeignFileError(
+            f"{path} is a link. A file of its own was expected. Somebody may have tampered with {folder}: make it "
+            "again."
+        )
+    return path
+
+
+def write_inside(path: Path, data: bytes | str) -> Path:
+    """Write a file of a folder of SeeWhy's own, whole or not at all; a link there is replaced and never followed.
+
+    Raises:
+        DataError: as for :func:`write_atomic`.
+    """
+    return write_atomic(path, data, follow=False)
+
+
+def remove_inside(path: Path) -> None:
+    """Delete a file of a folder of SeeWhy's own, if it is there; a link goes, what it points to stays.
+
+    Raises:
+        DataError: it cannot be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{path} cannot be deleted: {error.strerror}. Delete it by hand.") from error
+
+
+def remove(path: Path, mark: Mark) -> bool:
+    """Delete a file, if it is there and SeeWhy's own.
+
+    Returns:
+        Whether it was.
+    """
+    if path.is_symlink() or not path.is_file() or not _is_own(path, mark):
+        return False
+    with contextlib.suppress(OSError):
+        path.unlink()
+    return not path.exists()
+
+
 def _problem(path: Path, error: OSError) -> DataError:
     reason = (error.strerror or str(error)).lower()
     return DataError(f"{path} could not be written: {reason}. {_cure(error, Path(os.path.realpath(path)))}")
 
 
 def _cure(error: OSError, target: Path) -> str:
+    if error.errno == errno.ENXIO:
+        return "Start what reads from it first."
     if isinstance(error, FileNotFoundError) and not target.parent.is_dir():
         return f"Create the folder {target.parent} first."
     if isinstance(error, IsADirectoryError | NotADirectoryError):

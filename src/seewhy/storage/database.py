@@ -1,0 +1,186 @@
+"""SQLite files of SeeWhy: known by the application's number in their header; somebody else's is never changed.
+
+A database that an earlier version made has no number. It is known by its tables, which must be exactly ours, and gets
+the number when it is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import sqlite3
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ForeignFileError
+from .output import special
+
+_MAGIC = b"SQLite format 3\0"
+_NUMBER_AT = slice(68, 72)
+_BESIDE: dict[str, tuple[bytes, ...]] = {
+    "-journal": (b"\xd9\xd5\x05\xf9", bytes(4)),
+    "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"),
+    "-shm": (),
+}
+"""What SQLite keeps beside a database, and how it begins."""
+_COPIED = 2**28
+"""Bytes of a database without a number up to which it is copied to see the tables that are still in its log."""
+
+
+@dataclass(frozen=True)
+class DatabaseKind:
+    """One kind of database.
+
+    Attributes:
+        what: for messages: "a feature store".
+        number: kept in the header.
+        schema: makes the tables where they are missing.
+        earlier: what made those of the versions that wrote no number; none is ever changed.
+    """
+
+    what: str
+    number: int
+    schema: str
+    earlier: tuple[str, ...]
+
+    def is_own(self, tables: dict[str, str] | None) -> bool:
+        """Whether these are the tables, with their definitions, that an earlier version made."""
+        for script in self.earlier:
+            with contextlib.closing(sqlite3.connect(":memory:")) as db:
+                db.executescript(script)
+                if _tables(db) == tables:
+                    return True
+        return False
+
+
+def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connection:
+    """Open a database of SeeWhy's, or make it; write-ahead, the tables there.
+
+    Args:
+        path: the file; its folder is made if it is not there.
+        kind: what it must be.
+        options: of :func:`sqlite3.connect`.
+
+    Raises:
+        ForeignFileError: the file is somebody else's; it is left as it is, to the byte.
+        sqlite3.Error, OSError: it cannot be opened, is damaged, or the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not check(path, kind):
+        _make(path, kind)
+    db = sqlite3.connect(path, check_same_thread=False, **options)
+    try:
+        db.execute("PRAGMA trusted_schema=OFF")
+        db.execute("PRAGMA cell_size_check=ON")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.executescript(kind.schema)
+        if db.execute("PRAGMA application_id").fetchone()[0] != kind.number:
+            db.execute(f"PRAGMA application_id = {kind.number}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def memory(kind: DatabaseKind) -> sqlite3.Connection:
+    """A database that is gone with the process."""
+    db = sqlite3.connect(":memory:", check_same_thread=False)
+    db.executescript(kind.schema)
+    return db
+
+
+def check(path: Path, kind: DatabaseKind) -> bool:
+    """Whether there is such a database; asked before the work begins, and nothing is touched.
+
+    Raises:
+        ForeignFileError: the file, or what lies where SQLite would keep its journal, is somebody else's.
+    """
+    if special(path) or path.is_dir():
+        raise ForeignFileError(
+            f"{path} is no file that {kind.what} can be kept in. The name of a file was expected. Give one."
+        )
+    target = Path(os.path.realpath(path))
+    for ending, starts in _BESIDE.items():
+        beside = Path(f"{target}{ending}")
+        if beside.exists() and (not target.exists() or not _begins(beside, starts)):
+            raise ForeignFileError(
+                f"{beside} lies where SQLite would keep what belongs to {path.name}, and is something else. "
+                "Choose another name, or move that file away; nothing was changed."
+            )
+    if not target.exists():
+        return False
+    if not _is_own(target, kind):
+        raise ForeignFileError(
+            f"{path} exists and is not {kind.what} that SeeWhy made. Such a file or a new name was expected. "
+            "Choose another name; the file was left as it is."
+        )
+    return True
+
+
+def _begins(path: Path, starts: tuple[bytes, ...]) -> bool:
+    with open(path, "rb") as file:
+        head = file.read(4)
+    return not starts or not head or head in starts
+
+
+def _is_own(path: Path, kind: DatabaseKind) -> bool:
+    with open(path, "rb") as file:
+        head = file.read(100)
+    if not head.startswith(_MAGIC):
+        return False
+    number = int.from_bytes(head[_NUMBER_AT], "big")
+    if number:
+        return number == kind.number
+    if kind.is_own(_read_only(path)):
+        return True
+    log = Path(f"{path}-wal")
+    # An earlier version that was killed may have its tables in the log alone; opening it there would change it.
+    return log.exists() and path.stat().st_size <= _COPIED and kind.is_own(_in_a_copy(path, log))
+
+
+def _read_only(path: Path) -> dict[str, str] | None:
+    """The tables in the file itself; neither locks nor a log, so that nothing at all is written beside it."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as db:
+            return _tables(db)
+    except sqlite3.Error:
+        return None
+
+
+def _in_a_copy(path: Path, log: Path) -> dict[str, str] | None:
+    with tempfile.TemporaryDirectory(prefix="seewhy-") as folder:
+        copy = Path(folder) / "copy"
+        shutil.copyfile(path, copy)
+        shutil.copyfile(log, f"{copy}-wal")
+        try:
+            with contextlib.closing(sqlite3.connect(copy)) as db:
+                return _tables(db)
+        except sqlite3.Error:
+            return None
+
+
+def _tables(db: sqlite3.Connection) -> dict[str, str]:
+    rows = db.execute("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite~_%' ESCAPE '~'")
+    return {name: " ".join(str(sql).split()) for name, sql in rows}
+
+
+def _make(path: Path, kind: DatabaseKind) -> None:
+    """A new database takes its name when it is whole, so that nobody ever meets an empty file; the first one stays."""
+    target = Path(os.path.realpath(path))
+    fresh = target.parent / f".{secrets.token_hex(6)}.part"
+    try:
+        with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as db:
+            db.executescript(f"BEGIN; {kind.schema} PRAGMA application_id = {kind.number}; COMMIT;")
+        try:
+            os.link(fresh, target)
+        except FileExistsError:
+            pass  # another process was first, which is as good
+        except OSError:  # a disk without links
+            os.replace(fresh, target)
+    finally:
+        for leftover in (fresh, Path(f"{fresh}-journal")):
+            leftover.unlink(missing_ok=True)

@@ -1,0 +1,103 @@
+"""Lines of JSON that are added one by one, so that what is stopped, or killed, goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from ..errors import ForeignFileError
+from .marks import LONGEST, Lines
+from .output import check_target, make_folder, special
+
+
+class Journal:
+    """A file of records, read when it is opened and added to from then on.
+
+    A file in which any line is not a record of SeeWhy's is somebody else's and is left as it is. A line that a kill cut
+    short is passed over; at the end of the file it gives way to the next record.
+
+    Args:
+        path: the file; it and its folder are made with the first record.
+        form: what its records look like.
+        force: begin anew where the file is somebody else's.
+        sync: have each record on the disk, not only out of the process, before :meth:`add` returns.
+
+    Attributes:
+        rows: the records that were there.
+
+    Raises:
+        ForeignFileError: it is somebody else's.
+        DataError: it may not be written to, or is a folder.
+    """
+
+    def __init__(self, path: Path, form: Lines, *, force: bool = False, sync: bool = False) -> None:
+        self.path, self._form, self._sync = path, form, sync
+        self.rows: list[dict[str, Any]] = []
+        self._file: IO[bytes] | None = None
+        self._cut: int | None = None
+        self._anew = False
+        if path.parent.exists():
+            check_target(path)
+        if special(path) or not path.exists():
+            return
+        if self._read():
+            return
+        if not force:
+            raise ForeignFileError(
+                f"{path} exists and holds something else than what SeeWhy wrote. A new name was expected, or a file "
+                "that this very command left. Choose another name, or --force to begin it anew."
+            )
+        self.rows, self._cut, self._anew = [], None, True
+
+    def _read(self) -> bool:
+        """Whether every line is a record of SeeWhy's, or the beginning of one."""
+        place = 0
+        with open(self.path, "rb") as file:
+            while line := file.readline(LONGEST):
+                if self._form.knows(line):
+                    self.rows.append(json.loads(line))
+                elif not self._form.begins(line) and (line.strip() or not place):
+                    return False
+                elif not line.endswith(b"\n"):
+                    self._cut = place
+                place += len(line)
+        return place > 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add a record.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._file is None:
+            self._file = self._opened()
+        text = json.dumps(row, ensure_ascii=False)
+        self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+        self._file.flush()
+        if self._sync and not special(self.path):
+            os.fsync(self._file.fileno())
+
+    def _opened(self) -> IO[bytes]:
+        make_folder(self.path.parent)
+        file = open(self.path, "wb" if self._anew else "ab")  # noqa: SIM115
+        if self._cut is not None:
+            file.truncate(self._cut)
+        elif self.rows and not self._anew:
+            with open(self.path, "rb") as written:
+                written.seek(-1, os.SEEK_END)
+                if written.read(1) != b"\n":
+                    file.write(b"\n")
+        return file
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()

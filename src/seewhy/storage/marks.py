@@ -1,0 +1,235 @@
+"""How SeeWhy knows its own files again.
+
+* Text (JSON, HTML) ends in a line of 64 blanks and tabs: the first bits of a SHA-256 of all that stands before it.
+  No reader of JSON or HTML sees it, and a file that a person has edited no longer has it: it is theirs.
+* A PNG carries the same digest as text, in a chunk of its own.
+* safetensors and Parquet have a place for such facts: ``seewhy``, the version.
+* JSON lines and CSV have no such place, since every line of theirs is data. They are SeeWhy's where each line has
+  exactly the fields that SeeWhy writes.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Protocol
+
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+_SALT = b"seewhy\0"
+_BITS = 64
+_BLANKS = bytes.maketrans(b"01", b" \t")
+_LAST = 1 + _BITS + 1
+_BLOCK = 2**20
+LONGEST = 2**26
+"""Bytes of a line of JSON; no record is longer."""
+_HEADER = 2**28
+"""Bytes of a safetensors header; no card is longer."""
+MADE_BY = "seewhy"
+"""The fact that says whose a file is, where a format has a place for facts."""
+
+
+class Mark(Protocol):
+    """What tells SeeWhy's files of one kind from others."""
+
+    def put(self, data: bytes) -> bytes:
+        """The contents with the mark, where it is not among them already."""
+
+    def is_on(self, path: Path) -> bool:
+        """Whether a file has it; never raises for what is in the file."""
+
+
+@dataclass(frozen=True)
+class SealedText:
+    """JSON and HTML: a last line of blanks and tabs that holds a digest of all before it."""
+
+    def put(self, data: bytes) -> bytes:
+        body = data if data.endswith(b"\n") else data + b"\n"
+        return body + _seal(hashlib.sha256(_SALT + body)) + b"\n"
+
+    def is_on(self, path: Path) -> bool:
+        with open(path, "rb") as file:
+            end = file.seek(0, 2)
+            if end < _LAST:
+                return False
+            file.seek(end - _LAST)
+            last = file.read(_LAST)
+            if last[:1] != b"\n" or last[-1:] != b"\n" or last[1:-1].strip(b" \t"):
+                return False
+            digest = hashlib.sha256(_SALT)
+            for block in _blocks(file, end - _LAST + 1):
+                digest.update(block)
+        return last[1:-1] == _seal(digest)
+
+
+@dataclass(frozen=True)
+class SealedPicture:
+    """PNG: a text chunk with a digest of all other chunks."""
+
+    def put(self, data: bytes) -> bytes:
+        head, rest = data[:33], data[33:]  # signature and IHDR, which must come first
+        text = b"Software\0SeeWhy " + hashlib.sha256(_SALT + head + rest).hexdigest().encode()
+        crc = struct.pack(">I", zlib.crc32(b"tEXt" + text))
+        return head + struct.pack(">I", len(text)) + b"tEXt" + text + crc + rest
+
+    def is_on(self, path: Path) -> bool:
+        with open(path, "rb") as file:
+            head = file.read(33)
+            size = file.read(4)
+            if not head.startswith(b"\x89PNG\r\n\x1a\n") or size != struct.pack(">I", 9 + 7 + 64):
+                return False
+            text, _crc = file.read(4 + 80), file.read(4)
+            digest = hashlib.sha256(_SALT + head)
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        return text == b"tEXtSoftware\0SeeWhy " + digest.hexdigest().encode()
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """safetensors: a fact in its header.
+
+    Attributes:
+        earlier: facts by which files of earlier versions, which did not write that one, are known.
+    """
+
+    earlier: tuple[frozenset[str], ...] = ()
+
+    def put(self, data: bytes) -> bytes:
+        return data
+
+    def is_on(self, path: Path) -> bool:
+        facts = _header(path)
+        return facts is not None and (MADE_BY in facts or any(known <= set(facts) for known in self.earlier))
+
+
+def marked_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> bytes:
+    """The contents of a safetensors file that :class:`TensorFile` knows."""
+    return save_tensors(dict(tensors), {MADE_BY: version("seewhy"), **(facts or {})})
+
+
+@dataclass(frozen=True)
+class Lines:
+    """JSON lines: every line is an object with exactly the fields of one of SeeWhy's records.
+
+    Attributes:
+        forms: for each kind of record, the fields that it always has, and those that it may have.
+    """
+
+    forms: tuple[tuple[frozenset[str], frozenset[str]], ...]
+
+    @classmethod
+    def of(cls, *forms: tuple[Iterable[str], Iterable[str]]) -> Lines:
+        return cls(tuple((frozenset(always), frozenset(maybe)) for always, maybe in forms))
+
+    def put(self, data: bytes) -> bytes:
+        return data
+
+    def is_on(self, path: Path) -> bool:
+        with open(path, "rb") as file:
+            while line := file.readline(LONGEST):
+                if not self.knows(line):
+                    return False
+            return file.tell() > 0
+
+    def knows(self, line: bytes) -> bool:
+        """Whether a line is a record of SeeWhy's."""
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            return False
+        if not isinstance(row, dict):
+            return False
+        fields = row.keys()
+        return any(always <= fields and fields <= always | maybe for always, maybe in self.forms)
+
+    def begins(self, line: bytes) -> bool:
+        """Whether a line is what a kill leaves of a record: its beginning, and no JSON."""
+        names = {name for always, _ in self.forms for name in always}
+        if not any(line.startswith(f'{{"{name}": '.encode()) for name in names):
+            return False
+        try:
+            json.loads(line)
+        except (ValueError, RecursionError):
+            return True
+        return False
+
+
+@dataclass(frozen=True)
+class Columns:
+    """CSV: its first line names exactly the columns that SeeWhy writes, and every further line has as many cells.
+
+    Attributes:
+        names: the columns, in their order; more than one tuple where versions differ.
+    """
+
+    names: tuple[tuple[str, ...], ...]
+
+    def put(self, data: bytes) -> bytes:
+        return data
+
+    def is_on(self, path: Path) -> bool:
+        with open(path, newline="", encoding="utf-8", errors="backslashreplace") as file:
+            try:
+                rows = csv.reader(file, strict=True)
+                first = tuple(next(rows, ()))
+                return first in self.names and all(len(row) == len(first) for row in rows)
+            except csv.Error:
+                return False
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """Parquet: a fact of its schema, which the writer puts there."""
+
+    def put(self, data: bytes) -> bytes:
+        return data
+
+    def is_on(self, path: Path) -> bool:
+        try:
+            from pyarrow import ArrowException
+            from pyarrow.parquet import read_schema
+        except ImportError:
+            return False
+        try:
+            return MADE_BY.encode() in (read_schema(path).metadata or {})
+        except (ArrowException, OSError):
+            return False
+
+
+TEXT, PICTURE, TENSORS = SealedText(), SealedPicture(), TensorFile()
+
+
+def _seal(digest: hashlib._Hash) -> bytes:
+    bits = int.from_bytes(digest.digest()[: _BITS // 8], "big")
+    return f"{bits:0{_BITS}b}".encode().translate(_BLANKS)
+
+
+def _blocks(file: IO[bytes], n: int) -> Iterator[bytes]:
+    file.seek(0)
+    while n > 0 and (block := file.read(min(_BLOCK, n))):
+        n -= len(block)
+        yield block
+
+
+def _header(path: Path) -> Mapping[str, str] | None:
+    """The facts in a safetensors header; ``None`` where it is no such file."""
+    with open(path, "rb") as file:
+        end = file.seek(0, 2)
+        file.seek(0)
+        size = int.from_bytes(file.read(8), "little")
+        if size > min(end - 8, _HEADER):
+            return None
+        try:
+            facts = json.loads(file.read(size))["__metadata__"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+    return facts if isinstance(facts, dict) else None

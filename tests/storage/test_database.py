@@ -1,0 +1,161 @@
+"""A database of somebody else's stays as it is, to the byte; SeeWhy's own, of earlier versions too, are opened."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from seewhy.annotation.store import ANNOTATIONS, AnnotationStore
+from seewhy.descriptions.written import ANSWERS, Written
+from seewhy.errors import DataError, ForeignFileError
+from seewhy.index.catalogue import CATALOGUE, FILE, Catalogue
+from seewhy.storage.database import DatabaseKind
+from seewhy.store import STORE, FeatureStore
+
+
+def catalogue(path: Path) -> Catalogue:
+    """In a folder of its own, under the one name that it has."""
+    folder = path.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    for beside in path.parent.glob(f"{path.name}*"):
+        beside.rename(folder / beside.name.replace(path.name, FILE))
+    return Catalogue(folder)
+
+
+OPENED: dict[str, tuple[Callable[[Path], object], DatabaseKind]] = {
+    "store": (FeatureStore, STORE),
+    "annotations": (AnnotationStore, ANNOTATIONS),
+    "answers": (Written, ANSWERS),
+    "catalogue": (catalogue, CATALOGUE),
+}
+
+
+@pytest.fixture(params=OPENED)
+def opened(request: pytest.FixtureRequest) -> tuple[Callable[[Path], object], DatabaseKind]:
+    return OPENED[request.param]
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+def database(path: Path, script: str, *, wal: bool = False) -> Path:
+    db = sqlite3.connect(path)
+    if wal:
+        db.execute("PRAGMA journal_mode=WAL")
+    db.executescript(script)
+    db.close()
+    return path
+
+
+MINE = "CREATE TABLE notes (text TEXT); INSERT INTO notes VALUES ('mine');"
+FOREIGN: dict[str, Callable[[Path], object]] = {
+    "text": lambda p: p.write_text("one line"),
+    "empty": lambda p: p.write_bytes(b""),
+    "cut": lambda p: p.write_bytes(b"SQLite format 3\0"),
+    "database": lambda p: database(p, MINE),
+    "write-ahead": lambda p: database(p, MINE, wal=True),
+    "numbered": lambda p: database(p, MINE + "PRAGMA application_id = 7;"),
+    "more": lambda p: database(p, MINE + "".join(kind.schema for _, kind in OPENED.values())),
+    "other columns": lambda p: database(p, "CREATE TABLE looks (key BLOB); CREATE TABLE texts (key BLOB);"),
+}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+@pytest.mark.parametrize("linked", ["", "symlink", "hardlink"])
+def test_somebody_else_s_file_is_not_touched(
+    opened: tuple[Callable[[Path], object], DatabaseKind], foreign: str, linked: str, tmp_path: Path
+) -> None:
+    there, path = tmp_path / "theirs" / "a.sqlite", tmp_path / "ours" / "a.sqlite"
+    there.parent.mkdir()
+    path.parent.mkdir()
+    FOREIGN[foreign](there)
+    before = contents(there.parent)
+    if linked == "symlink":
+        path.symlink_to(there)
+    elif linked == "hardlink":
+        path.hardlink_to(there)
+    else:
+        shutil.copy2(there, path)
+        before = {**before, "copy": contents(path.parent)["a.sqlite"]}
+    with pytest.raises(DataError, match="exists and is not"):
+        opened[0](path)
+    after = contents(there.parent)
+    if not linked:
+        after["copy"] = next(iter(contents(path.parent).values()))
+    assert after == before
+
+
+def test_a_database_of_another_kind_of_ours_is_not_mixed_up(tmp_path: Path) -> None:
+    FeatureStore(tmp_path / "a.sqlite").close()
+    with pytest.raises(ForeignFileError) as caught:
+        AnnotationStore(tmp_path / "a.sqlite")
+    assert str(caught.value) == (
+        f"{tmp_path / 'a.sqlite'} exists and is not a file of annotations that SeeWhy made. Such a file or a new name "
+        "was expected. Choose another name; the file was left as it is."
+    )
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Callable[[str], Path]:
+    """What a process leaves that is killed before its log was copied into the database."""
+
+    def make(script: str) -> Path:
+        path = tmp_path / "killed.sqlite"
+        code = (
+            "import os, sqlite3, sys\ndb = sqlite3.connect(sys.argv[1])\ndb.execute('PRAGMA journal_mode=WAL')\n"
+            "db.executescript(sys.argv[2])\nos._exit(0)"
+        )
+        subprocess.run([sys.executable, "-c", code, str(path), script], check=True)
+        assert Path(f"{path}-wal").stat().st_size
+        return path
+
+    return make
+
+
+def test_an_earlier_version_s_is_opened_and_gets_its_number(
+    opened: tuple[Callable[[Path], object], DatabaseKind], killed: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Also one whose process was killed, so that its tables are in its log alone."""
+    open_it, kind = opened
+    whole = [database(tmp_path / f"whole{i}.sqlite", script, wal=True) for i, script in enumerate(kind.earlier)]
+    for path in (*whole, killed(kind.earlier[0])):
+        found = open_it(path)
+        assert found._db.execute("PRAGMA application_id").fetchone() == (kind.number,)  # type: ignore[attr-defined]
+        found._db.close()  # type: ignore[attr-defined]
+
+
+def test_a_killed_stranger_is_not_touched(
+    opened: tuple[Callable[[Path], object], DatabaseKind], killed: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = killed(MINE)
+    before = {k.partition("killed")[2]: v[0] for k, v in contents(tmp_path).items()}
+    with pytest.raises(ForeignFileError):
+        opened[0](path)
+    after = {k.rpartition("killed")[2] if "killed" in k else k: v[0] for k, v in contents(tmp_path).items()}
+    assert {v for k, v in before.items() if "shm" not in k} <= set(after.values())
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-journal", "-shm"])
+def test_what_lies_where_sqlite_keeps_its_own_is_not_touched(tmp_path: Path, ending: str) -> None:
+    beside = tmp_path / f"a.sqlite{ending}"
+    beside.write_text("one line")
+    with pytest.raises(ForeignFileError, match=r"belongs to a\.sqlite"):
+        FeatureStore(tmp_path / "a.sqlite")
+    assert contents(tmp_path) == {beside.name: (b"one line", beside.stat().st_mtime_ns)}
+
+
+def test_a_new_one_is_whole_from_the_first(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "new" / "a.sqlite")
+    assert (tmp_path / "new" / "a.sqlite").read_bytes()[68:72] == STORE.number.to_bytes(4, "big")
+    store.close()
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.sqlite"]
+    for place in (tmp_path, tmp_path / "new" / "a.sqlite" / "b"):
+        with pytest.raises(DataError):
+            FeatureStore(place)
