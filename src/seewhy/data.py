@@ -25,11 +25,15 @@ _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture with its class and, from a table, its text."""
+    """One picture with its class and, from a table, its text, and which others it belongs to.
+
+    Pictures of one group show the same thing, person or place: they are never held out without one another.
+    """
 
     image: str
     label: str
     text: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -262,7 +266,12 @@ def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: 
 
 def copies_under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> int:
     """How many distinct pictures occur under more than one class."""
+    return len({d for d, twice in zip(digests, under_two_classes(labels, digests), strict=True) if twice})
+
+
+def under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> list[bool]:
+    """Whether each picture occurs, byte for byte, under more than one class."""
     owners: dict[str, set[str]] = defaultdict(set)
     for label, digest in zip(labels, digests, strict=True):
         owners[digest].add(label)
-    return sum(len(names) > 1 for names in owners.values())
+    return [len(owners[d]) > 1 for d in digests]

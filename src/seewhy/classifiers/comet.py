@@ -30,7 +30,7 @@ from .comet_selector import Fill, Hide, Kind, make_selector
 from .comet_training import Game, Lesson, Mode, Norm, Objective, learn, play
 from .halves import reader_of
 from .head import Head
-from .holdout import HoldOut, Pictures, common_measures, look_at, patch_evidence
+from .holdout import HoldOut, Pictures, Split, common_measures, look_at, patch_evidence
 from .linear import Linear
 from .network import Network
 from .recipe import Recipe
@@ -77,6 +77,7 @@ class COMET(Recipe):
         weight_decay: 0.03 (authors).
         schedule: ``"milestones"`` is the authors'; see :class:`seewhy.training.Training`.
         held_out: part of the pictures that everything is measured on; never trained on.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
         n_bank: pictures whose patches are kept as evidence.
         seed: of split, weights and order.
     """
@@ -106,6 +107,7 @@ class COMET(Recipe):
     weight_decay: float = 0.03
     schedule: Schedule = "milestones"
     held_out: float = 0.2
+    split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0
 
@@ -157,7 +159,7 @@ class COMET(Recipe):
         base = sized(encoder, self.size)
         reader = base if self.backbone == "encoder" else reader_of(base)
         kept = store if self.backbone == "encoder" else None
-        held_out = HoldOut(self.held_out, self.seed, validation)
+        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
         pictures = look_at(reader, samples, held_out, store=kept, listener=listener)
         lesson = self._lesson(base, pictures, listener)
         seal = self._seal(base, pictures)

@@ -21,7 +21,7 @@ from ..store import FeatureStore
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Head, Projected
-from .holdout import HoldOut, look_at, patch_evidence
+from .holdout import HoldOut, Split, look_at, patch_evidence
 from .recipe import Recipe
 from .reranking import Reason, Reranking
 from .zero_shot import ZeroShot
@@ -116,6 +116,7 @@ class Discriminative(Recipe):
             by descriptions.
         templates: of the classes' own sentences; left out, the encoder's.
         held_out: part of the pictures on which the figures on the card are measured.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
         n_bank: pictures whose patches are kept as evidence.
         seed: of the splits.
     """
@@ -132,6 +133,7 @@ class Discriminative(Recipe):
     gate: float | None = None
     templates: tuple[str, ...] = ()
     held_out: float = 0.2
+    split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0
 
@@ -162,7 +164,7 @@ class Discriminative(Recipe):
         if descriptions is None:
             raise DataError("No descriptions were given. Texts to choose from were expected. Add --descriptions FILE.")
         listener = listener or Listener()
-        held_out = HoldOut(self.held_out, self.seed, validation)
+        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
         pictures = look_at(encoder, samples, held_out, store=store, listener=listener)
         first = ZeroShot(templates=self.templates).build(encoder, pictures.classes, store)
         described = descriptions.limited_to(pictures.classes)

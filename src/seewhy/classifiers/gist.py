@@ -33,7 +33,7 @@ from .base import Classifier
 from .gist_layers import Pairs, Turns, first_texts, measure, tune
 from .gist_network import GISTNetwork
 from .gist_towers import Halves, PicturePairs, Towers, trainable, tune_towers
-from .holdout import HoldOut, Pictures, look_at
+from .holdout import HoldOut, Pictures, Split, look_at
 from .jitter import crops_by_name
 from .linear import Linear
 from .network import Network
@@ -120,6 +120,7 @@ class GIST(Recipe):
         weight_decay: the authors' 1e-3.
         n_crops: crops a picture, seen beside itself, for the linear classifier and for layers.
         held_out: part of the pictures that are not tuned on, on which C is chosen and everything is measured.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
         n_bank: pictures whose patches are kept as evidence.
         seed: of split, crops and order.
     """
@@ -140,6 +141,7 @@ class GIST(Recipe):
     weight_decay: float = 1e-3
     n_crops: int = 3
     held_out: float = 0.2
+    split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0
 
@@ -197,7 +199,7 @@ class GIST(Recipe):
         pictures = look_at(
             encoder,
             samples,
-            HoldOut(self.held_out, self.seed, validation),
+            HoldOut(self.held_out, self.seed, validation, self.split),
             store=store,
             listener=listener,
             views=self._views if self.train == "layers" else lambda _sample: (None,),
@@ -304,7 +306,8 @@ class GIST(Recipe):
         probe = Linear(
             n_crops=self.n_crops, power=1.0, l2=False, held_out=self.held_out, n_bank=self.n_bank, seed=self.seed
         )
-        made = probe.fit_seen(tuned.grown, tuned.pictures, descriptions=descriptions, store=store, listener=listener)
+        pictures = replace(tuned.pictures, folds=None)  # the network was tuned on all but those held out
+        made = probe.fit_seen(tuned.grown, pictures, descriptions=descriptions, store=store, listener=listener)
         return replace(
             made,
             recipe=self.name,
@@ -356,13 +359,7 @@ def look_again(
 
 def _those_seen(pictures: Pictures, seen: Mapping[int, Seen]) -> Pictures:
     left = list(seen)
-    return replace(
-        pictures,
-        items=[pictures.items[i] for i in left],
-        seen=list(seen.values()),
-        labels=pictures.labels[left],
-        held=pictures.held[left],
-    )
+    return replace(pictures.only(left), seen=list(seen.values()))
 
 
 def mean_loss(done: Trained) -> float:

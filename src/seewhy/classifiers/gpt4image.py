@@ -30,7 +30,7 @@ from .comet_network import sized
 from .comet_predictor import Backbone, Predictor, new_predictor, predictor_of
 from .gpt4image_training import Course, Pupil, TextVectors, teach
 from .halves import reader_of
-from .holdout import HoldOut, Pictures, common_measures, look_at, patch_evidence
+from .holdout import HoldOut, Pictures, Split, common_measures, look_at, patch_evidence
 from .linear import Linear
 from .network import Network
 from .recipe import Recipe
@@ -66,6 +66,7 @@ class GPT4Image(Recipe):
         schedule: see :class:`seewhy.training.Training`; the authors' is a cosine.
         held_out: part of the pictures that is never trained on, and measured on; the strength of the first layer's
             regularisation is chosen on it as well.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
         n_bank: pictures whose patches are kept as evidence.
         seed: of split, weights, crops and order.
     """
@@ -90,6 +91,7 @@ class GPT4Image(Recipe):
     weight_decay: float = 0.05
     schedule: Schedule = "cosine"
     held_out: float = 0.2
+    split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0
 
@@ -142,7 +144,7 @@ class GPT4Image(Recipe):
             )
         base = sized(encoder, self.size)
         scratch = self.backbone == "scratch"
-        held_out = HoldOut(self.held_out, self.seed, validation)
+        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
         reader = reader_of(base) if scratch else base
         pictures = look_at(reader, samples, held_out, store=None if scratch else store, listener=listener)
         chosen = (~pictures.held).nonzero()[:, 0].tolist()

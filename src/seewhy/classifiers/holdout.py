@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..data import Sample, Samples, copies_under_two_classes, split
+from ..data import Sample, Samples, copies_under_two_classes, under_two_classes
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..features import Seen, Wish, see
@@ -23,9 +23,12 @@ from ..prototypes.nearest import NearestPatches
 from ..store import FeatureStore
 from ..types import Crop, Failure
 from .base import Classifier, HeldOut
+from .groups import Grouping, group_by_copies, group_by_looks, group_by_names, group_folds, hold_out_groups
 
 MAX_HELD_OUT = 5000
 MAX_FRACTION = 0.9
+Split = Literal["grouped", "random"]
+"""Pictures of the same thing on one side, or each picture by itself."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class Pictures:
         labels: index of each one's class.
         held: not trained on while choosing.
         validation: whether those held are the user's own validation pictures, which the final fit leaves out too.
+        grouping: which of them show the same thing.
+        folds: of each picture, for classifiers that are fitted several times, so that each picture is held out once;
+            -1 is never held out. Groups are whole in them, as in ``held``.
     """
 
     items: Sequence[Sample]
@@ -47,11 +53,31 @@ class Pictures:
     labels: Int[Tensor, " n"]
     held: Bool[Tensor, " n"]
     validation: bool = False
+    grouping: Grouping | None = None
+    folds: Int[Tensor, " n"] | None = None
+
+    @property
+    def groups(self) -> Int[Tensor, " n"]:
+        """Pictures of the same thing have the same number."""
+        return torch.arange(len(self.labels)) if self.grouping is None else self.grouping.groups
 
     @property
     def final(self) -> Bool[Tensor, " n"]:
         """Trained on in the end."""
         return ~self.held if self.validation else torch.ones_like(self.held)
+
+    def only(self, index: Sequence[int]) -> Pictures:
+        """Those in these places."""
+        return Pictures(
+            [self.items[i] for i in index],
+            [self.seen[i] for i in index],
+            self.classes,
+            self.labels[index],
+            self.held[index],
+            self.validation,
+            None if self.grouping is None else replace(self.grouping, groups=self.grouping.groups[index]),
+            None if self.folds is None else self.folds[index],
+        )
 
     def rows(self, of: Bool[Tensor, " n"]) -> tuple[Float[Tensor, "r d"], Int[Tensor, " r"], Int[Tensor, " r"]]:
         """Features of every view of these pictures, their labels, and which picture each row is of."""
@@ -62,12 +88,13 @@ class Pictures:
 
     def held_out(self, most: int = MAX_HELD_OUT) -> HeldOut | None:
         """The held-out pictures, each by its own crop alone, as it is predicted."""
-        index = self.held.nonzero()[:, 0]
-        if not len(index):
-            return None
-        if len(index) > most:
-            index = index[torch.linspace(0, len(index) - 1, most).long()]
-        return HeldOut(torch.stack([self.seen[i].pooled[0] for i in index.tolist()]), self.labels[index])
+        index = some_of(self.held, most)
+        return self.own_crops(index) if len(index) else None
+
+    def own_crops(self, index: Int[Tensor, " m"]) -> HeldOut:
+        """These pictures, each by its own crop alone."""
+        pooled = torch.stack([self.seen[i].pooled[0] for i in index.tolist()])
+        return HeldOut(pooled, self.labels[index], groups=self.groups[index])
 
 
 @dataclass(frozen=True)
@@ -78,6 +105,7 @@ class HoldOut:
         fraction: of the pictures themselves, where no others are given.
         seed: of that draw.
         validation: the user's own for it.
+        split: whether pictures of the same thing stay together.
 
     Raises:
         DataError: the fraction is not from 0 to 0.9.
@@ -86,8 +114,11 @@ class HoldOut:
     fraction: float = 0.2
     seed: int = 0
     validation: Samples | None = None
+    split: Split = "grouped"
 
     def __post_init__(self) -> None:
+        if self.split not in ("grouped", "random"):
+            raise DataError(f"There is no split called {self.split!r}. Use grouped or random.")
         if not 0 <= self.fraction <= MAX_FRACTION:
             raise DataError(
                 f"The part of the pictures to hold out is {self.fraction}. A number from 0 to {MAX_FRACTION} was "
@@ -142,7 +173,7 @@ def look_at(
         found.append(seen)
         held.append(i >= len(samples))
     if validation is None:
-        return hold_out(kept, found, held_out.fraction, held_out.seed, listener)
+        return hold_out(kept, found, held_out, listener)
     return hold_validation(kept, found, held, listener)
 
 
@@ -181,8 +212,8 @@ def check_labels(samples: Samples, validation: Samples) -> None:
         )
 
 
-def hold_out(items: Sequence[Sample], seen: Sequence[Seen], fraction: float, seed: int, listener: Listener) -> Pictures:
-    """Hold out part of the pictures themselves.
+def hold_out(items: Sequence[Sample], seen: Sequence[Seen], how: HoldOut, listener: Listener) -> Pictures:
+    """Hold out part of the pictures themselves, those of the same thing together.
 
     Raises:
         DataError: fewer than two classes have a readable picture.
@@ -193,7 +224,32 @@ def hold_out(items: Sequence[Sample], seen: Sequence[Seen], fraction: float, see
     if twice:
         listener.note(f"{twice} picture(s) lie in more than one class, byte for byte; neither copy is held out")
     labels = torch.tensor([classes.index(n) for n in names])
-    return Pictures(items, seen, classes, labels, torch.tensor(split(names, digests, fraction, seed)))
+    grouping = _grouping(items, seen, labels, how.split)
+    groups, seed = grouping.groups, how.seed
+    held = hold_out_groups(labels, groups, how.fraction, seed)
+    n_folds = 0 if how.fraction <= 0 else min(10, max(2, round(1 / how.fraction)))
+    folds = group_folds(labels, groups, n_folds, seed) if n_folds else None
+    if twice:
+        astray = torch.isin(groups, groups[torch.tensor(under_two_classes(names, digests))])
+        held &= ~astray
+        folds = None if folds is None else folds.masked_fill(astray, -1)
+    return Pictures(items, seen, classes, labels, held, grouping=grouping, folds=folds)
+
+
+def _grouping(items: Sequence[Sample], seen: Sequence[Seen], labels: Int[Tensor, " n"], split: Split) -> Grouping:
+    digests = [s.digest for s in seen]
+    if split == "random":
+        return group_by_copies(digests)
+    if any(s.group is not None for s in items):
+        names = [f"picture {i}" if s.group is None else f"group {s.group}" for i, s in enumerate(items)]
+        return group_by_names(names, digests)
+    return group_by_looks(torch.stack([s.pooled[0] for s in seen]), labels, digests)
+
+
+def some_of(flags: Bool[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
+    """Places of true flags, of too many as many as wanted, evenly."""
+    index = flags.nonzero()[:, 0]
+    return index if len(index) <= most else index[torch.linspace(0, len(index) - 1, most).long()]
 
 
 def hold_validation(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from ..data import Sample, Samples
@@ -18,12 +17,14 @@ from ..store import FeatureStore
 from ..types import Crop
 from . import classifiers
 from .base import Classifier
+from .groups import group_by_copies, hold_out_groups
 from .head import Head
-from .holdout import HoldOut, Pictures, common_measures, look_at, patch_evidence
+from .holdout import HoldOut, Pictures, Split, common_measures, look_at, patch_evidence
 from .jitter import crops_by_name
 from .normalise import Normalise
+from .out_of_fold import Choice, Rows
 from .recipe import Recipe
-from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, fit_svm
+from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, fit_svm, fit_temperature
 
 GRID = tuple(10.0 ** (e / 2) for e in range(-2, 8))
 """C per picture, for features of mean squared length 1: the losses of a picture's views are averaged."""
@@ -52,7 +53,9 @@ class Linear(Recipe):
         power: exponent of the signed power.
         l2: whether features get unit length.
         class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
-        held_out: part of the pictures on which C, temperature and evidence are measured.
+        held_out: part of the pictures on which C, temperature and evidence are measured; each part in turn, so that
+            every picture is measured on once, and there are as many fits as parts.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
         n_bank: pictures whose patches are kept as evidence, spread over the classes.
         seed: of split and crops.
     """
@@ -67,6 +70,7 @@ class Linear(Recipe):
     l2: bool = True
     class_weight: str | None = None
     held_out: float = 0.2
+    split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0
 
@@ -75,7 +79,7 @@ class Linear(Recipe):
             raise DataError(f"There is no solver called {self.solver!r}. Use logistic or svm.")
         if self.class_weight not in (None, "balanced"):
             raise DataError(f"There is no class weight called {self.class_weight!r}. Use balanced, or None.")
-        HoldOut(self.held_out)  # refuses a part that cannot be held out
+        HoldOut(self.held_out, split=self.split)  # refuses a part that cannot be held out
 
     def fit(
         self,
@@ -127,13 +131,15 @@ class Linear(Recipe):
             listener: hears of progress, notes and failures.
         """
         listener = listener or Listener()
-        chosen = self._choose(pictures)
-        trial = self._classifier(encoder, pictures, chosen)
-        last = chosen if pictures.validation else replace(chosen, fit=self._solve(pictures, pictures.final, chosen))
-        plain = self._classifier(encoder, pictures, last)
-        evidence = patch_evidence(trial, plain, pictures, self.n_bank, store, listener)
-        measures = _measures(chosen, pictures, listener)
-        done = replace(plain, **evidence, held_out=pictures.held_out(), measures=measures)
+        rows = Rows.of(pictures, self._feature)
+        chosen = self._choose(rows, pictures)
+        trial, plain = (
+            self._classifier(encoder, pictures, fit, chosen.temperature) for fit in (chosen.trial, chosen.fit)
+        )
+        first = replace(pictures, held=rows.rounds == 0)
+        evidence = patch_evidence(trial, plain, first, self.n_bank, store, listener)
+        evidence |= {"held_out": chosen.held_out(pictures), "measures": _measures(chosen, pictures, listener)}
+        done = replace(plain, **evidence)
         return done if descriptions is None else done.with_descriptions(descriptions, store)
 
     def _look(
@@ -145,74 +151,76 @@ class Linear(Recipe):
         listener: Listener,
     ) -> Pictures:
         """See the pictures as themselves and as crops, validation pictures as themselves alone."""
-        held_out = HoldOut(self.held_out, self.seed, validation)
+        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
         return look_at(encoder, samples, held_out, store=store, listener=listener, views=self._views)
 
     def _views(self, sample: Sample) -> Sequence[Crop | None]:
         return crops_by_name(sample.image, self.n_crops, self.seed)
 
-    def _choose(self, pictures: Pictures) -> _Choice:
+    def _choose(self, rows: Rows, pictures: Pictures) -> Choice:
         """C and temperature, on held-out pictures; without any, a middling C and no calibration."""
-        x, y, picture = pictures.rows(~pictures.held)
-        x = self._feature(x)
-        unit = 1.0 / (self.n_crops + 1) / max(float(x.square().sum(1).mean()), 1e-12)
-        held = pictures.held_out()
-        if held is None:
-            first = _Choice(UNCHOSEN * unit, self.n_crops + 1)
-            return replace(first, fit=self._solve(pictures, ~pictures.held, first))
-        n, m = len(x), len(held.labels)
+        n_classes = len(pictures.classes)
+        unit = 1.0 / (self.n_crops + 1) / max(float(rows.x.square().sum(1).mean()), 1e-12)
+        if not bool((rows.fold >= 0).any()):
+            c = UNCHOSEN * unit
+            fit = self._solve(rows, rows.final, n_classes, c, None)
+            return Choice(c * (self.n_crops + 1), fit, fit)
         path = c_path(
-            torch.cat([x, self._feature(held.pooled)]),
-            torch.cat([y, held.labels]),
-            len(pictures.classes),
-            torch.cat([torch.full((n,), -1), torch.zeros(m, dtype=torch.long)]),
-            groups=torch.cat([picture, len(pictures.labels) + torch.arange(m)]),
+            rows.x,
+            rows.y,
+            n_classes,
+            rows.fold,
+            groups=rows.picture,
+            asked=rows.own,
             grid=[c * unit for c in GRID],
             solver=self.solver,
             balanced=self.class_weight == "balanced",
         )
-        best = path.best
-        first = _Choice(best.c, self.n_crops + 1, best.temperature, best.accuracy, path.fit)
-        return replace(first, fit=self._solve(pictures, ~pictures.held, first))
+        c = path.best.c
+        fits = [self._solve(rows, rows.fold != number, n_classes, c, start) for number, start in enumerate(path.latest)]
+        logits = rows.logits(fits)
+        index = (rows.rounds >= 0).nonzero()[:, 0]
+        temperature = fit_temperature(logits[index], pictures.labels[index])
+        last = fits[0] if pictures.validation else self._solve(rows, rows.final, n_classes, c, fits[0])
+        found = Choice(c * (self.n_crops + 1), last, fits[0], temperature, index, logits[index] / temperature)
+        if pictures.validation or pictures.grouping is None or not pictures.grouping.joins:
+            return found
+        return replace(found, random_accuracy=self._at_random(rows, pictures, c, fits[0]))
+
+    def _at_random(self, rows: Rows, pictures: Pictures, c: float, start: LinearFit) -> float | None:
+        """What a part drawn at random would have said, which holds pictures of the same things."""
+        grouping = group_by_copies([s.digest for s in pictures.seen])
+        held = hold_out_groups(pictures.labels, grouping.groups, self.held_out, self.seed)
+        asked = held[rows.picture] & rows.own
+        if not bool(asked.any()):
+            return None
+        fit = self._solve(rows, ~held[rows.picture], len(pictures.classes), c, start)
+        return float((fit.logits(rows.x[asked]).argmax(1) == rows.y[asked]).double().mean())
 
     @property
     def _feature(self) -> Normalise:
         return Normalise(self.power, self.l2)
 
-    def _solve(self, pictures: Pictures, of: Tensor, chosen: _Choice) -> LinearFit:
-        """Fit on all views of these pictures, from the fit there is."""
-        x, y, _ = pictures.rows(of)
+    def _solve(self, rows: Rows, of: Tensor, n_classes: int, c: float, start: LinearFit | None) -> LinearFit:
+        """Fit on these rows, from the fit there is."""
+        x, y = rows.x[of], rows.y[of]
         weight = balanced_weight(y) if self.class_weight == "balanced" else None
         solve = fit_logistic if self.solver == "logistic" else fit_svm
-        n_classes = len(pictures.classes)
-        return solve(self._feature(x), y, n_classes, chosen.c, sample_weight=weight, warm_start=chosen.fit, tol=TOL)
+        return solve(x, y, n_classes, c, sample_weight=weight, warm_start=start, tol=TOL)
 
-    def _classifier(self, encoder: Encoder, pictures: Pictures, chosen: _Choice) -> Classifier:
-        fit, n_held = chosen.fit, int(pictures.held.sum())
-        if fit is None:
-            raise ValueError("a choice without a fit")
-        head = Head(self._feature, fit.weight / chosen.temperature, fit.bias / chosen.temperature)
+    def _classifier(self, encoder: Encoder, pictures: Pictures, fit: LinearFit, temperature: float) -> Classifier:
+        head = Head(self._feature, fit.weight / temperature, fit.bias / temperature)
         origin = f"{int(pictures.final.sum()):,} of your pictures, {len(pictures.classes)} classes"
         if pictures.validation:
-            origin += f"; chosen and measured on {n_held:,} validation pictures"
+            origin += f"; chosen and measured on {int(pictures.held.sum()):,} validation pictures"
         return Classifier(self.name, self.parameters(), encoder, pictures.classes, head, trained_on=origin)
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """What was chosen on held-out pictures: C of a row, rows a picture, and the fit with it."""
-
-    c: float
-    n_views: int
-    temperature: float = 1.0
-    accuracy: float | None = None
-    fit: LinearFit | None = None
-
-
-def _measures(chosen: _Choice, pictures: Pictures, listener: Listener) -> dict[str, Any]:
-    """``C`` is a picture's: a row's times the number of its views."""
+def _measures(chosen: Choice, pictures: Pictures, listener: Listener) -> dict[str, Any]:
     return {
-        **common_measures(pictures, int(pictures.final.sum()), chosen.accuracy, listener),
-        "C": float(f"{chosen.c * chosen.n_views:.4g}"),
+        **common_measures(pictures, int(pictures.final.sum()), chosen.accuracy(pictures), listener),
+        "n_held_out": 0 if chosen.index is None else len(chosen.index),
+        "random_accuracy": None if chosen.random_accuracy is None else round(chosen.random_accuracy, 4),
+        "C": float(f"{chosen.c:.4g}"),
         "temperature": round(chosen.temperature, 4),
     }

@@ -23,7 +23,7 @@ from ..types import Crop, Failure
 from . import classifiers
 from .base import Classifier, One
 from .head import Head
-from .holdout import HoldOut, Pictures, common_measures, look_at, patch_evidence
+from .holdout import HoldOut, Pictures, Split, common_measures, look_at, patch_evidence
 from .jitter import crops_by_name
 from .normalise import Normalise
 from .recipe import Recipe
@@ -60,6 +60,7 @@ class Neighbours(Recipe):
         n_crops: random crops a picture, which vote too.
         power: exponent of the signed power.
         held_out: part of the pictures on which the figures on the card are measured.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
         n_bank: pictures whose patches are kept as evidence.
         seed: of split and crops.
     """
@@ -73,6 +74,7 @@ class Neighbours(Recipe):
     n_crops: int = 0
     power: float = 1.0
     held_out: float = 0.2
+    split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0
 
@@ -111,7 +113,7 @@ class Neighbours(Recipe):
         listener = listener or Listener()
         if descriptions is not None:
             descriptions = descriptions.limited_to(samples.classes)
-        held_out = HoldOut(self.held_out, self.seed, validation)
+        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
         pictures = look_at(encoder, samples, held_out, store=store, listener=listener, views=self._views)
         chosen = self._choose(pictures)
         trial = self._classifier(encoder, pictures, ~pictures.held, chosen)

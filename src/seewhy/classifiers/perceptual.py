@@ -23,7 +23,7 @@ from ..training import Training, train
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Head
-from .holdout import HoldOut, Pictures, common_measures, look_at
+from .holdout import HoldOut, Pictures, Split, common_measures, look_at
 from .network import Network
 from .normalise import Normalise
 from .perceptual_network import MEMORIES, Form, Loop, PerceptualNetwork, Shape, grey
@@ -57,6 +57,7 @@ class Perceptual(Recipe):
         n_loops: times the seen picture is observed again; the authors' 30.
         n_copies: disturbed copies; the authors' 500.
         held_out: part of the pictures on which it is measured.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
         seed: of the split, the first weights and the disturbances.
     """
 
@@ -78,6 +79,7 @@ class Perceptual(Recipe):
     n_loops: int = 30
     n_copies: int = 50
     held_out: float = 0.2
+    split: Split = "grouped"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -117,7 +119,7 @@ class Perceptual(Recipe):
             raise InputError("A perceiver was given descriptions. It has no words. Leave them out, or use linear.")
         listener = listener or Listener()
         shape = Shape(self.side, self.memory, self.width, self.depth, 1)
-        held_out = HoldOut(self.held_out, self.seed, validation)
+        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
         pictures = look_at(reader(shape), samples, held_out, store=store, listener=listener)
         greys = torch.cat([seen.pooled for seen in pictures.seen]).unflatten(1, (1, self.side, self.side))
         shape = replace(shape, n_classes=len(pictures.classes))

@@ -23,7 +23,7 @@ from ..training import Trained, Training
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Head
-from .holdout import HoldOut, Pictures, common_measures, look_at, patch_evidence
+from .holdout import HoldOut, Pictures, Split, common_measures, look_at, patch_evidence
 from .network import Network
 from .normalise import Normalise
 from .prompt_cam_network import PromptCAMNetwork, Prompts, parts_of
@@ -64,6 +64,7 @@ class PromptCAM(Recipe):
         weight_decay: 1e-3 (authors).
         warmup: part of the steps in which the rate rises, before it falls as a cosine; 20 of 100 epochs (authors).
         held_out: part of the pictures that is never trained on, on which rate and evidence are measured.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
         n_bank: pictures whose patches are kept as evidence, spread over the classes.
         seed: of split, prompts, order and crops.
     """
@@ -85,6 +86,7 @@ class PromptCAM(Recipe):
     weight_decay: float = 1e-3
     warmup: float = 0.2
     held_out: float = 0.2
+    split: Split = "grouped"
     n_bank: int = 1000
     seed: int = 0
 
@@ -142,7 +144,7 @@ class PromptCAM(Recipe):
                 "Descriptions were given, and what Prompt-CAM pools are class scores, with which no sentence can be "
                 "compared. None were expected. Leave them out, or use the recipe 'linear' for words."
             )
-        held_out, by_tokens = HoldOut(self.held_out, self.seed, validation), self.variant == "last"
+        held_out, by_tokens = HoldOut(self.held_out, self.seed, validation, self.split), self.variant == "last"
         pictures = look_at(encoder, samples, held_out, store=store, listener=listener, features=by_tokens)
         tokens = _tokens(pictures) if by_tokens else None
         rates = RATES[self.optimiser] if self.lr is None else (self.lr,)

@@ -26,7 +26,7 @@ from ..training import Training
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Head
-from .holdout import HoldOut, Pictures, common_measures, look_at
+from .holdout import HoldOut, Pictures, Split, common_measures, look_at
 from .jitter import random_crops
 from .network import Network
 from .normalise import Normalise
@@ -79,6 +79,7 @@ class ProtoPNet(Recipe):
             of unit size; ``"random"``, as the authors', who train the trunk along. On a frozen trunk their start is
             right on 21 % of test pictures where this one is on 64 % (72 grocery pictures of 12 classes).
         held_out: part of the pictures on which it is measured.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
         seed: of the split, the crops and the first prototypes.
     """
 
@@ -104,6 +105,7 @@ class ProtoPNet(Recipe):
     n_crops: int = 1
     start: Literal["patches", "random"] = "patches"
     held_out: float = 0.2
+    split: Split = "grouped"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -140,7 +142,7 @@ class ProtoPNet(Recipe):
             DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
         """
         listener = listener or Listener()
-        held_out = HoldOut(self.held_out, self.seed, validation)
+        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
         pictures = look_at(encoder, samples, held_out, store=store, listener=listener, features=True)
         chosen = (~pictures.held).nonzero()[:, 0].tolist()
         maps = self._maps(encoder, pictures, chosen, store, listener)

@@ -93,6 +93,11 @@ def _check_evidence(c: Classifier) -> None:
         check_index("the held-out pictures' classes", c.held_out.labels, k)
         if len(c.held_out.labels) != len(c.held_out.pooled):
             raise ValueError(f"{len(c.held_out.pooled)} held-out pictures with {len(c.held_out.labels)} classes")
+        n, logits, groups = len(c.held_out.labels), c.held_out.logits, c.held_out.groups
+        if logits is not None and logits.shape != (n, k):
+            raise ValueError(f"logits {tuple(logits.shape)} of {n} held-out pictures and {k} classes")
+        if groups is not None and (groups.shape != (n,) or groups.is_floating_point()):
+            raise ValueError(f"groups {tuple(groups.shape)} of {n} held-out pictures")
     if c.bank is not None:
         if c.network is None:  # a network's bank may be of the encoder it was grown on
             pooled.append(c.bank.pooled)

@@ -38,6 +38,8 @@ from .votes import Votes
 FORMAT = 2
 READ = (1, 2)
 CARD = "seewhy.json"
+MAX_LOGIT = 60000.0
+"""What half precision holds."""
 
 
 def save(classifier: Classifier, folder: Path) -> Path:
@@ -168,7 +170,7 @@ def _tensors(c: Classifier) -> dict[str, Tensor]:
         if c.words.nameless is not None:
             tensors["words.nameless"] = c.words.nameless
     if c.held_out is not None:
-        tensors |= {"held_out.pooled": c.held_out.pooled.half(), "held_out.labels": c.held_out.labels}
+        tensors |= _held_out_tensors(c.held_out)
     if c.bank is not None:
         tensors |= {
             "bank.pooled": c.bank.pooled.half(),
@@ -179,6 +181,28 @@ def _tensors(c: Classifier) -> dict[str, Tensor]:
             "bank.thumbnails": joined_thumbnails(c.bank.pictures),
         }
     return {k: v.contiguous() for k, v in tensors.items()}
+
+
+def _held_out_tensors(held: HeldOut) -> dict[str, Tensor]:
+    tensors = {"held_out.pooled": held.pooled.half(), "held_out.labels": held.labels}
+    if held.logits is not None:
+        tensors["held_out.logits"] = held.logits.clamp(-MAX_LOGIT, MAX_LOGIT).half()
+    if held.groups is not None:
+        tensors["held_out.groups"] = held.groups
+    return tensors
+
+
+def _held_out(tensors: dict[str, Tensor]) -> HeldOut | None:
+    """Archives of earlier versions have neither logits nor groups."""
+    if "held_out.pooled" not in tensors:
+        return None
+    logits = tensors.get("held_out.logits")
+    return HeldOut(
+        tensors["held_out.pooled"].float(),
+        tensors["held_out.labels"],
+        None if logits is None else logits.float(),
+        tensors.get("held_out.groups"),
+    )
 
 
 def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | None = None) -> Classifier:
@@ -268,7 +292,6 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder
     feature: Feature = Normalise.from_json(kind) if kind.pop("kind") == "normalise" else Projected(encoder.text)
     classes = tuple(card["classes"])
     words = card["words"]
-    held = "held_out.pooled" in tensors
     return Classifier(
         recipe=card["recipe"],
         parameters=card["parameters"],
@@ -279,7 +302,7 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder
         decided_by_words=card["decided_by_words"],
         bank=None if card["bank"] is None else _bank(card["bank"], tensors),
         likeness=None if card["likeness"] is None else LikenessMeasure(**card["likeness"]),
-        held_out=HeldOut(tensors["held_out.pooled"].float(), tensors["held_out.labels"]) if held else None,
+        held_out=_held_out(tensors),
         words_accuracy=card["words_accuracy"],
         words_accuracy_on=card["words_accuracy_on"],
         trained_on=card["trained_on"],

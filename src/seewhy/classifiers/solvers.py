@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from seewhy.classifiers.lbfgs import Loss, Softmax, SquaredHinge, minimise
@@ -250,11 +250,12 @@ class PathPoint(NamedTuple):
 
 
 class CPath(NamedTuple):
-    """Every C tried, the one chosen, and its fit in the last round."""
+    """Every C tried, the one chosen, its fit in the last round, and the latest fit of every round."""
 
     points: tuple[PathPoint, ...]
     best: PathPoint
     fit: LinearFit
+    latest: tuple[LinearFit, ...]
 
 
 DEFAULT_GRID = tuple(10.0 ** (e / 2) for e in range(-4, 7))
@@ -265,19 +266,19 @@ _PATIENCE = 2
 class _Round:
     """One fold of a path: what is trained on, what is held out, and the latest fit."""
 
-    def __init__(self, x: Tensor, y: Tensor, groups: Tensor, out: Tensor, balanced: bool) -> None:
-        self.x, self.y = x[~out], y[~out]
-        self.weight = balanced_weight(self.y) if balanced else None
-        self.held, self.groups = x[out], groups[out]
-        self.truth = _by_picture(y[out, None].double(), self.groups)[:, 0].long()
+    def __init__(self, x: Tensor, y: Tensor, groups: Tensor, out: Tensor, asked: Tensor, balanced: bool) -> None:
+        # Rows are taken anew at every step, since a copy a fold would not fit into memory.
+        self.x, self.y, self.out, self.balanced = x, y, out, balanced
+        self.asked, self.groups = out & asked, groups[out & asked]
+        self.truth = _by_picture(y[self.asked, None].double(), self.groups)[:, 0].long()
         self.fitted: LinearFit | None = None
 
     def step(self, solver: Solver, n_classes: int, c: float, tol: float) -> Tensor:
         """Logits of the held-out pictures at the next C."""
-        fit = fit_logistic if solver == "logistic" else fit_svm
-        warm = self.fitted
-        self.fitted = fit(self.x, self.y, n_classes, c, sample_weight=self.weight, warm_start=warm, tol=tol)
-        return _by_picture(self.fitted.logits(self.held), self.groups)
+        fit, x, y = fit_logistic if solver == "logistic" else fit_svm, self.x[~self.out], self.y[~self.out]
+        weight = balanced_weight(y) if self.balanced else None
+        self.fitted = fit(x, y, n_classes, c, sample_weight=weight, warm_start=self.fitted, tol=tol)
+        return _by_picture(self.fitted.logits(self.x[self.asked]), self.groups)
 
 
 def c_path(
@@ -287,6 +288,7 @@ def c_path(
     fold: Int[Tensor, " n"],
     *,
     groups: Int[Tensor, " n"] | None = None,
+    asked: Bool[Tensor, " n"] | None = None,
     grid: Sequence[float] = DEFAULT_GRID,
     solver: Solver = "logistic",
     balanced: bool = False,
@@ -304,6 +306,7 @@ def c_path(
         n_classes: k.
         fold: rows of fold f are held out in round f; rows of fold -1 never are (see :func:`grouped_folds`).
         groups: picture of each row; by default each row is a picture.
+        asked: rows whose logits count when their picture is held out; by default all.
         grid: the values of C.
         solver: ``"logistic"`` or ``"svm"``.
         balanced: weight the classes alike.
@@ -321,7 +324,8 @@ def c_path(
             "No row is held out, no C is given, or a picture is in several folds. "
             "Expected folds 0, 1, ... that keep a picture whole. Use grouped_folds."
         )
-    rounds = [_Round(x, y, groups, fold == f, balanced) for f in numbers]
+    asked = torch.ones_like(y, dtype=torch.bool) if asked is None else asked
+    rounds = [_Round(x, y, groups, fold == f, asked, balanced) for f in numbers]
     truth = torch.cat([r.truth for r in rounds])
     points: list[PathPoint] = []
     fits: list[LinearFit | None] = []
@@ -333,7 +337,8 @@ def c_path(
     top = max(p.accuracy for p in points)
     near = [i for i, p in enumerate(points) if p.accuracy >= top - _NEAR_TIE]
     best = min(near, key=lambda i: points[i].log_loss)
-    return CPath(tuple(points), points[best], cast(LinearFit, fits[best]))
+    latest = tuple(cast(LinearFit, r.fitted) for r in rounds)
+    return CPath(tuple(points), points[best], cast(LinearFit, fits[best]), latest)
 
 
 def _stalled(points: Sequence[PathPoint]) -> bool:
