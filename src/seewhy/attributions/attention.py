@@ -20,6 +20,8 @@ from .base import Explainable
 from .scores import eager_features
 
 _SOFTMAX = {torch.softmax, functional.softmax, Tensor.softmax}
+_MATMUL = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm}
+_MEAN = {torch.mean, Tensor.mean}
 _PACKED = inspect.signature(functional.multi_head_attention_forward)
 
 
@@ -47,7 +49,13 @@ class Capture(TorchFunctionMode):
         if func is functional.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
         if func is functional.multi_head_attention_forward:
-            return self._attend_packed(_PACKED.bind(*args, **kwargs))
+            call = _PACKED.bind(*args, **kwargs)
+            if not _is_plain(call):
+                raise InputError(
+                    "This transformer pads its keys or projects them apart. One packed projection of all tokens was "
+                    "expected. Use grad_cam, rise or occlusion."
+                )
+            return self._attend_packed(call)
         out = func(*args, **kwargs)
         return self._keep(out) if func in _SOFTMAX and out.ndim == 4 else out
 
@@ -59,48 +67,140 @@ class Capture(TorchFunctionMode):
         self.maps.append(weights)
         return weights
 
-    def _attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        if enable_gqa:
-            key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
-        scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
-        if is_causal:
-            attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        if attn_mask is not None and attn_mask.dtype == torch.bool:
-            scores = scores.masked_fill(~attn_mask, -torch.inf)
-        elif attn_mask is not None:
-            scores = scores + attn_mask
-        return self._keep(scores.softmax(-1)) @ value
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **keywords: Any) -> Tensor:
+        weights, value = attention_weights(query, key, value, *args, **keywords)
+        return self._keep(weights) @ value
 
     def _attend_packed(self, call: inspect.BoundArguments) -> tuple[Tensor, Tensor | None]:
-        """``nn.MultiheadAttention``; its tensors are ``(t, b, d)``."""
-        call.apply_defaults()
-        a = call.arguments
-        unusual = ("bias_k", "bias_v", "key_padding_mask", "static_k", "static_v")
-        if a["in_proj_weight"] is None or a["add_zero_attn"] or any(a[name] is not None for name in unusual):
-            raise InputError(
-                "This transformer pads its keys or projects them apart. One packed projection of all tokens was "
-                "expected. Use grad_cam, rise or occlusion."
-            )
-        biases = (None,) * 3 if a["in_proj_bias"] is None else a["in_proj_bias"].chunk(3)
-        parts = zip((a["query"], a["key"], a["value"]), a["in_proj_weight"].chunk(3), biases, strict=True)
-        heads = [functional.linear(x, w, b).unflatten(2, (a["num_heads"], -1)).permute(1, 2, 0, 3) for x, w, b in parts]
-        mask = a["attn_mask"]
-        if mask is not None and mask.dtype == torch.bool:
-            mask = ~mask  # here True means hidden, in scaled_dot_product_attention it means seen
-        out = self._attend(heads[0], heads[1], heads[2], mask).permute(2, 0, 1, 3).flatten(2)
-        weights = self.maps[-1].mean(1) if a["average_attn_weights"] else self.maps[-1]
-        out = functional.linear(out, a["out_proj_weight"], a["out_proj_bias"])
-        return out, weights if a["need_weights"] else None
+        out, asks = attend_packed(call, self._attend)
+        weights = self.maps[-1].mean(1) if call.arguments["average_attn_weights"] else self.maps[-1]
+        return out, weights if asks else None
+
+
+def attention_weights(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> tuple[Float[Tensor, "b heads tq tk"], Float[Tensor, "b heads tk d"]]:
+    """What ``scaled_dot_product_attention`` multiplies: its weights, and the values with one row a head."""
+    if enable_gqa:
+        key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
+    scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attn_mask, -torch.inf)
+    elif attn_mask is not None:
+        scores = scores + attn_mask
+    return scores.softmax(-1), value
+
+
+def attend_packed(call: inspect.BoundArguments, attend: Callable[..., Tensor]) -> tuple[Tensor, bool]:
+    """``nn.MultiheadAttention`` by another's attention, and whether it asks for weights; its tensors are ``(t, b, d)``.
+
+    Args:
+        call: one that is plain.
+        attend: queries, keys, values ``(b, heads, t, d)`` and a mask → what attention gives.
+    """
+    a = call.arguments
+    joined = a["in_proj_weight"]
+    apart = (a["q_proj_weight"], a["k_proj_weight"], a["v_proj_weight"])
+    weights = apart if joined is None else joined.chunk(3)
+    biases = (None,) * 3 if a["in_proj_bias"] is None else a["in_proj_bias"].chunk(3)
+    parts = zip((a["query"], a["key"], a["value"]), weights, biases, strict=True)
+    heads = [functional.linear(x, w, b).unflatten(2, (a["num_heads"], -1)).permute(1, 2, 0, 3) for x, w, b in parts]
+    mask = a["attn_mask"]
+    if mask is not None and mask.dtype == torch.bool:
+        mask = ~mask  # here True means hidden, in scaled_dot_product_attention it means seen
+    out = attend(heads[0], heads[1], heads[2], mask).permute(2, 0, 1, 3).flatten(2)
+    return functional.linear(out, a["out_proj_weight"], a["out_proj_bias"]), bool(a["need_weights"])
+
+
+def _is_plain(call: inspect.BoundArguments, apart: bool = False) -> bool:
+    """Whether no key is added or hidden, and one packed projection, or also one apart for each, makes all three."""
+    call.apply_defaults()
+    a = call.arguments
+    unusual = ("bias_k", "bias_v", "key_padding_mask", "static_k", "static_v")
+    packed = a["in_proj_weight"] is not None or (apart and a["use_separate_proj_weight"])
+    return packed and not a["add_zero_attn"] and all(a[name] is None for name in unusual)
+
+
+Answer = Callable[[int, Callable[[], Tensor], Tensor], Tensor]
+"""Number of an attention within a pass, its weights when called for, its values → what it gives."""
+
+
+class Answered(TorchFunctionMode):
+    """While it is entered, every attention gives what ``answer`` says, without touching the network.
+
+    A mean over tokens ``(b, t, d)`` is an attention with equal weights.
+
+    Args:
+        answer: of which attention, with what weights, of what values ``(b, heads, tk, d)``.
+        norm: of which layer norm, and what it divides by, what it is to divide by; left out, nothing is changed.
+    """
+
+    def __init__(self, answer: Answer, norm: Callable[[int, Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        self.answer = answer
+        self.norm = norm
+        self.n_norms = 0
+        self.number = -1
+        self._softmax: Tensor | None = None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is functional.scaled_dot_product_attention:
+            return self._attend(*args, **kwargs)
+        if func is functional.multi_head_attention_forward:
+            call = _PACKED.bind(*args, **kwargs)
+            if _is_plain(call, apart=True):
+                out, _ = attend_packed(call, self._attend)
+                return out, None
+        if func in _MATMUL and self._is_softmax(args[0]) and args[1].ndim == args[0].ndim > 2:
+            return self._next(lambda: args[0], args[1])
+        if func in _MEAN and args[0].ndim == 3 and (args[1:] or (kwargs.get("dim"),))[0] in (1, -2, (1,), [1]):
+            tokens, keep = args[0][:, None], kwargs.get("keepdim", (*args, False, False)[2])
+            equal = tokens.new_full((len(tokens), 1, 1, tokens.shape[2]), 1 / tokens.shape[2])
+            mean = self._next(lambda: equal, tokens)[:, 0]
+            return mean if keep else mean[:, 0]
+        if func is functional.layer_norm and self.norm is not None:
+            return self._normalise(*args, **kwargs)
+        out = func(*args, **kwargs)
+        if func in _SOFTMAX and out.ndim > 2:
+            self._softmax = out  # kept, so that no other tensor can stand at its address
+        return out
+
+    def _is_softmax(self, weights: Tensor) -> bool:
+        """Whether these are the last softmax's numbers, in whatever shape."""
+        last = self._softmax
+        return last is not None and weights.untyped_storage().data_ptr() == last.untyped_storage().data_ptr()
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **keywords: Any) -> Tensor:
+        if keywords.get("enable_gqa"):
+            value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+        return self._next(lambda: attention_weights(query, key, value, *args, **keywords)[0], value)
+
+    def _normalise(
+        self, x: Tensor, shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    ) -> Tensor:
+        assert self.norm is not None
+        axes = tuple(range(-len(shape), 0))
+        length = (x.var(axes, unbiased=False, keepdim=True) + eps).sqrt()
+        self.n_norms += 1
+        plain = (x - x.mean(axes, keepdim=True)) / self.norm(self.n_norms - 1, length)
+        plain = plain if weight is None else plain * weight
+        return plain if bias is None else plain + bias
+
+    def _next(self, weights: Callable[[], Tensor], values: Tensor) -> Tensor:
+        self.number += 1
+        return self.answer(self.number, weights, values)
 
 
 @dataclass(frozen=True)

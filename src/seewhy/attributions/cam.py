@@ -11,13 +11,19 @@ from torch import Tensor
 
 from ..classifiers.head import Goal
 from ..encoders.base import Look
+from .attended import attended_evidence
 from .base import Attribution, Explainable
 from .inner_layer import layer_and_gradient
+from .reading import reading_of
 
 
 @dataclass(frozen=True)
 class CAM(Attribution):
     """A map made from activations and their gradient; the method writes the rule.
+
+    Class attributes:
+        sums_products: the rule is a plain sum over channels of gradient · activation, which is zero where the encoder's
+            last map is read through a layer norm alone; what each patch's value adds then takes its place.
 
     Args:
         layer: dotted name of an inner layer of the trunk; left out, the encoder's last map, which costs no pass.
@@ -26,9 +32,15 @@ class CAM(Attribution):
     needs: ClassVar[str] = "a spatial last layer (any CNN or transformer)"
     cost: ClassVar[str] = "0 (an inner layer: 1 and the backward pass behind it)"
 
+    sums_products: ClassVar[bool] = False
+
     layer: str | None = None
 
     def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+        if self.layer is None and self.sums_products:
+            reading = reading_of(model.encoder, look.features)
+            if reading.scale_free:
+                return attended_evidence(model, look, lambda pooled: target(model.head(pooled)), reading)
         return self.weigh(*layer_and_gradient(model, look, target, self.layer))
 
     @abstractmethod

@@ -21,11 +21,16 @@ class HiResCAM(CAM):
     not use; where the logit is linear in the map, the cells add up to it. Behind a mean-pooled linear head it is
     Grad-CAM. The ReLU is left to the display.
 
+    Where a class token reads the patches through a layer norm and attention alone, that product is zero whatever the
+    picture. There ``A`` is what each patch's value adds to the class token, and the gradient its mean on the way from
+    no value to all, so that the cells add up to what the target loses without them.
+
     Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
     """
 
     name: ClassVar[str] = "hires_cam"
     paper: ClassVar[str] = "Draelos & Carin 2020, arXiv:2011.08891"
+    sums_products: ClassVar[bool] = True
 
     def weigh(
         self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]

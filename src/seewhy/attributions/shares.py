@@ -8,22 +8,32 @@ from torch import Tensor
 
 from ..classifiers.head import Goal, Target
 from ..encoders.base import Look
+from .attended import attended_evidence
 from .base import Explainable, feature_gradient
+from .reading import reading_of
 
 
 def cell_evidence(model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
     """Each cell's part of the target's logit (less the mean over classes), signed.
 
     Behind a mean-pooled head the parts add up to the logit up to a constant of the head
-    (:meth:`seewhy.classifiers.head.Head.slope`). Behind any other head it is gradient × feature, summed over
-    channels (HiResCAM, Draelos & Carin 2020, arXiv 2011.08891), which adds up to first order only; so it is for a
-    target that is another function of the logits than a class.
+    (:meth:`seewhy.classifiers.head.Head.slope`). Where patches are read through attention, by a class token or a map
+    head, they are what each patch's value adds, and add up to what it loses without them
+    (:func:`seewhy.attributions.attended.attended_evidence`). Behind any other head it is gradient × feature of the
+    target itself, summed over channels (HiResCAM, Draelos & Carin 2020, arXiv 2011.08891), which adds up to first order
+    only; so it is for a target that is another function of the logits than a class.
     """
     grid = model.encoder.layout.to_grid(look.features)
     if model.encoder.is_average and isinstance(target, Target):
         slope = model.head.slope(look.pooled, target)
         return torch.einsum("bc,bchw->bhw", slope, grid) / (grid.shape[2] * grid.shape[3])
-    return (feature_gradient(model, look, target) * grid).sum(1)
+    reading = reading_of(model.encoder, look.features)
+    if not reading.numbers:
+        return (feature_gradient(model, look, target) * grid).sum(1)
+    if not isinstance(target, Target):
+        return attended_evidence(model, look, lambda pooled: target(model.head(pooled)), reading)
+    slope = model.head.slope(look.pooled, target)
+    return attended_evidence(model, look, lambda pooled: (pooled * slope).sum(1), reading)
 
 
 def shares(evidence: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:

@@ -250,7 +250,8 @@ class VisualTail(nn.Module):
         self.visual = replaced(visual, {"conv1": nn.Identity(), "transformer": nn.Identity()})
 
     def forward(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]:
-        return self.visual._pool(tokens)[0]  # type: ignore[operator]
+        pooled = self.visual._pool(tokens)[0]  # type: ignore[operator]
+        return pooled[:, 0] if pooled.ndim == 3 else pooled  # a contrastive pooler keeps the axis of its one query
 
 
 class Embedded(nn.Module):
@@ -295,7 +296,8 @@ def split_visual(visual: Any, size: tuple[int, int], name: str) -> tuple[Split, 
         )
     out, _ = run_and_record(lambda: visual(pixels), visual)
     whole = Split(split.trunk, nn.Sequential(split.head, projection or nn.Identity()), split.layout)
-    prove(whole, pixels, out[0] if isinstance(out, tuple) else out, name)
+    expected = out[0] if isinstance(out, tuple) else out
+    prove(whole, pixels, expected[:, 0] if expected.ndim == 3 else expected, name)
     return split, projection
 
 
