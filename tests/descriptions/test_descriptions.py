@@ -25,20 +25,25 @@ FORM = 'Write {"class": ["text", …], …}.'
     [
         ("a red breast", "robin, which is a red breast"),
         ("an orange face", "robin, which is an orange face"),
-        ("The garden bird", "robin, which is The garden bird"),
+        ("the garden bird", "robin, which has the garden bird"),
         ("used as a symbol", "robin, which is used as a symbol"),
         ("has thin legs", "robin, which has thin legs"),
         ("often sings", "robin, which often sings"),
         ("typically small", "robin, which typically small"),
         ("may be round", "robin, which may be round"),
         ("can fly", "robin, which can fly"),
-        ("is small", "robin, which is small"),
+        ("is small", "robin, which has is small"),
         ("thin legs", "robin, which has thin legs"),
-        ("amber eyes", "robin, which has amber eyes"),
+        ("amber eyes", "robin, which is amber eyes"),
+        ("Amber eyes", "robin, which has Amber eyes"),
+        ("canary yellow", "robin, which canary yellow"),
+        ("usedom", "robin, which is usedom"),
         ("", "robin, which has "),
+        ("robin", "robin, which has robin"),
     ],
 )
 def test_sentences(text: str, sentence: str) -> None:
+    """As make_descriptor_sentence of sachit-menon/classify_by_description_release @ d1a3d89 gives them."""
     assert describe("robin", text) == sentence
 
 
@@ -52,6 +57,15 @@ def test_read_and_write(tmp_path: Path) -> None:
     assert list(found.limited_to(["ä", "b"]).texts) == ["ä", "b"]
 
 
+def test_a_class_with_an_empty_list_goes_by_its_name(tmp_path: Path) -> None:
+    """Two of the authors' files have such classes; their sentence for one is *donuts, which has*."""
+    path = tmp_path / "d.json"
+    path.write_text('{"donuts": [], "mussels": ["dark shells"]}')
+    found = Descriptions.read(path)
+    assert found.texts == {"donuts": ("donuts",), "mussels": ("dark shells",)}
+    assert found.sentences() == ["donuts, which has ", "mussels, which has dark shells"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -62,7 +76,6 @@ def test_read_and_write(tmp_path: Path) -> None:
         ('{"a": ["x"], "a": ["y"]}', "{path} name the class 'a' twice. Merge its texts."),
         ('{"a": [1]}', "{path}: the class 'a' holds something that is not text. Write a list of texts."),
         ('{"a": {"b": "c"}}', "{path}: the class 'a' holds something that is not text. Write a list of texts."),
-        ('{"a": []}', "{path}: the class 'a' has no texts. Write at least one, or leave it out."),
         ('{"a": ["  "]}', "{path}: the class 'a' has no texts. Write at least one, or leave it out."),
         ("{", "{path} cannot be read: Expecting property name enclosed in double quotes: line 1 column 2 (char 1). "
          + FORM),

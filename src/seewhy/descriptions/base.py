@@ -30,16 +30,19 @@ class Descriptions:
 
     @classmethod
     def read(cls, path: str | Path) -> Descriptions:
-        """Read ``{"class": ["text", …], …}``.
+        """Read ``{"class": ["text", …], …}``; a class with an empty list is described by its name alone.
 
         Raises:
-            DataError: not such a file; a class twice, without texts, or with something that is not text.
+            DataError: not such a file; a class twice, with blank texts only, or with something that is not text.
         """
         try:
             pairs = json.loads(Path(path).read_text("utf-8-sig"), object_pairs_hook=list)
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise DataError(f'{path} cannot be read: {error}. Write {{"class": ["text", …], …}}.') from error
-        return cls.of(pairs, str(path))
+        named = pairs
+        if isinstance(pairs, list) and all(isinstance(p, tuple) for p in pairs):
+            named = [(label, [label] if lines == [] else lines) for label, lines in pairs]
+        return cls.of(named, str(path))
 
     @classmethod
     def of(cls, pairs: object, source: str = "The descriptions") -> Descriptions:
@@ -66,6 +69,14 @@ class Descriptions:
             texts[str(label)] = kept
         return cls(texts)
 
+    def sentences(self) -> list[str]:
+        """Every text with its class's name, class after class; a class that has only its name *has* nothing.
+
+        That is the authors' sentence for a class with an empty list. Texts that are written twice for one class count
+        twice with them and once here.
+        """
+        return [describe(c, "" if ts == (c,) else t) for c, ts in self.texts.items() for t in ts]
+
     def write(self, path: str | Path) -> None:
         write_atomic(Path(path), json.dumps({k: list(v) for k, v in self.texts.items()}, indent=2, ensure_ascii=False))
 
@@ -86,14 +97,18 @@ class Descriptions:
 
 
 def describe(label: str, text: str) -> str:
-    """Class name and descriptor as one sentence (Menon & Vondrick 2022, arXiv 2210.07183, section 2.2).
+    """Class name and descriptor as one sentence, letter for letter as the authors of description make it.
 
-    The authors' code takes any word beginning with the letter a for an article; here only *a*, *an* and *the* are.
+    Menon & Vondrick 2022, arXiv 2210.07183, section 2.2. Any text beginning with the letter a counts as one with an
+    article (*robin, which is amber eyes*), *the* and *is* as things it has.
+
+    Example:
+        >>> describe("robin", "a red breast"), describe("robin", "thin legs")
+        ('robin, which is a red breast', 'robin, which has thin legs')
     """
-    first = text.split(maxsplit=1)[0].lower() if text.split() else ""
-    if first in ("a", "an", "the", "used"):
+    if text.startswith(("a", "used")):
         return f"{label}, which is {text}"
-    if first in ("has", "often", "typically", "may", "can", "is"):
+    if text.startswith(("has", "often", "typically", "may", "can")):
         return f"{label}, which {text}"
     return f"{label}, which has {text}"
 
@@ -121,8 +136,7 @@ class WordBank:
         cls, encoder: Encoder, descriptions: Descriptions, *, with_names: bool, store: FeatureStore | None = None
     ) -> WordBank:
         """Encode every text, alone or as a sentence with its class's name."""
-        pairs = [(c, t) for c, texts in descriptions.texts.items() for t in texts]
-        sentences = [describe(c, t) if with_names else t for c, t in pairs]
+        sentences = descriptions.sentences() if with_names else [t for ts in descriptions.texts.values() for t in ts]
         return cls.of_vectors(descriptions, encode_texts(encoder, sentences, store))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Descriptions chosen because they tell classes apart on real pictures (Ging et al. 2024, arXiv 2412.11917)."""
+"""Descriptions chosen because they tell classes apart on real pictures (Ma et al. 2024, arXiv 2412.11917)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Figures of a description: readability by the published formulas, and which objects it names rightly (CHAIR).
 
-No part-of-speech tagger and no scorer against reference texts (BLEU, METEOR, CIDEr) is on board: those need a library
-and references.
+Scores against reference texts and counts of word classes: :mod:`seewhy.descriptions.reference_metrics`.
 """
 
 from __future__ import annotations
