@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -140,12 +140,26 @@ class FitTTAME:
         own = a[torch.arange(len(a)), torch.arange(len(a))]
         hidden = masked(pixels, own, fill, encoder.transform.mean, encoder.transform.std)
         logits = model.head(encoder.head(encoder.trunk(hidden.contiguous(memory_format=torch.channels_last))))
-        ce = cross_entropy(logits, label)
-        area = ((a + 5e-4) ** self.power).mean()
-        smooth = variation(a)
-        total = self.ce * ce + self.area * area + self.smooth * smooth
         agree = (logits.argmax(1) == label).float().mean()
-        return {"loss": total, "ce": ce, "area": area, "smooth": smooth, "mean_mask": own.mean(), "agree": agree}
+        return {**self.objective(logits, label, a), "mean_mask": own.mean(), "agree": agree}
+
+    def objective(
+        self, logits: Float[Tensor, "b k"], label: Int[Tensor, " b"], a: Float[Tensor, "b m h w"]
+    ) -> dict[str, Tensor]:
+        """The loss and its three terms before they are weighed.
+
+        Args:
+            logits: of the masked pictures.
+            label: the class each picture had before.
+            a: maps of every class of the batch for every picture of it, 0…1.
+        """
+        ce, area, smooth = cross_entropy(logits, label), ((a + 5e-4) ** self.power).mean(), variation(a)
+        return {
+            "loss": self.ce * ce + self.area * area + self.smooth * smooth,
+            "ce": ce,
+            "area": area,
+            "smooth": smooth,
+        }
 
 
 def variation(a: Float[Tensor, "b m h w"]) -> Float[Tensor, ""]:
