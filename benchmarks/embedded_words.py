@@ -34,7 +34,7 @@ def measure(name: str, folder: Path) -> dict[str, object]:
     right = classifier.head.probabilities(pooled).argmax(1) == labels
     return {
         "accuracy": words_alone(classifier, HeldOut(pooled, labels)),
-        "on": f"{len(seen)} ImageNet photographs",
+        "on": f"{len(seen)} ImageNet photographs that the network was probably trained on",
         "network": round(float(right.float().mean()), 4),
     }
 
