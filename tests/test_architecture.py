@@ -13,8 +13,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "registry", "subject", "types"),
-    ("cache", "colours", "files", "listener", "seeded", "storage"),
-    ("images", "kept", "listing", "page", "thumbnails"),
+    ("cache", "colours", "decoding", "files", "listener", "seeded", "storage"),
+    ("decoder_process", "images", "kept", "listing", "page", "thumbnails"),
     ("data", "store"),
     ("encoders",),
     ("features", "training_pictures"),

@@ -95,7 +95,7 @@ def see(
 
     Args:
         encoder: what looks.
-        sources: file names or pixels.
+        sources: file names or pixels; a :class:`Picture` is one view that was read already.
         store: where looks are found and kept; ``None`` remembers nothing.
         wish: what is wanted of each picture.
         batch_size: pictures the engine sees at once; bounds memory.
@@ -148,6 +148,8 @@ def _keys(encoder: Encoder, digest: str, views: Sequence[Crop | None]) -> list[b
 def _read(encoder: Encoder, index: int, source: Any, store: FeatureStore | None, wish: Wish) -> _Read | Failure:
     views, wants = wish.views(index), wish.features(index)
     name = str(source) if isinstance(source, str | Path) else f"picture {index + 1}"
+    if isinstance(source, Picture):
+        return _Read(source.name, source.digest, _keys(encoder, source.digest, views), [source], None, wants)
     known, keys = None, []
     digest = None if store is None else file_digest(source)
     if store is not None and digest is not None:

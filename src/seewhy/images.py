@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib
-import io
 import math
 import os
 import re
@@ -29,9 +28,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from .colours import Colour, flatten, to_bytes
+from .decoding import BoundedFile, TooCostlyError, check_scans, max_seconds
 from .errors import ImageError, InputError
 from .types import INTERPOLATIONS, Crop, FractionBox, PixelBox, Transform
 
@@ -73,6 +73,8 @@ def _max_pixels() -> int:
 
 
 MAX_PIXELS = _max_pixels()
+MAX_SECONDS = max_seconds()
+_BLOCK = 16_384  # bytes decoded at once, so that a decoder is stopped soon
 Image.init()
 
 
@@ -276,15 +278,19 @@ def _why_not_opened(name: str, error: OSError | ValueError) -> str:
 
 def _identify(name: str, data: bytes) -> Image.Image:
     """The picture's header; refuses other formats and too many pixels."""
+    check_scans(data)
     try:
-        return Image.open(io.BytesIO(data), formats=[f for f in _FORMATS if f in Image.OPEN])
+        opened = Image.open(BoundedFile(data, MAX_SECONDS), formats=[f for f in _FORMATS if f in Image.OPEN])
+        if isinstance(opened, ImageFile.ImageFile):
+            opened.decodermaxblock = _BLOCK
+        return opened
     except Image.UnidentifiedImageError:
         if data[4:8] != b"ftyp":
             reasons = (reason for pattern, reason in _LOOKS if re.match(pattern, data[:1024]))
             raise ImageError(name, next(reasons)) from None
     try:
         importlib.import_module("pillow_heif").register_heif_opener()
-        return Image.open(io.BytesIO(data), formats=["HEIF"])
+        return Image.open(BoundedFile(data, MAX_SECONDS), formats=["HEIF"])
     except ImportError:
         reason = "looks like HEIC or AVIF, which needs an extra; run pip install 'seewhy[heif]', or save it as JPEG"
     except Image.UnidentifiedImageError:
@@ -294,6 +300,8 @@ def _identify(name: str, data: bytes) -> Image.Image:
 
 def _why_not_decoded(error: Exception) -> str:
     detail = str(error) or type(error).__name__
+    if isinstance(error, TooCostlyError):
+        return detail
     if isinstance(error, Image.DecompressionBombError):
         count = re.search(r"\((\d+) pixels\)", detail)
         return _too_many(int(count[1]) if count else None)

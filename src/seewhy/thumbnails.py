@@ -7,6 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from .decoding import check_scans
 from .errors import WeightsError
 
 
@@ -28,6 +29,7 @@ def decode_thumbnail(data: bytes, name: str) -> np.ndarray:
         WeightsError: they are damaged, or something else.
     """
     try:
+        check_scans(data)
         return np.asarray(Image.open(io.BytesIO(data), formats=["JPEG"]).convert("RGB"))
     except Exception as error:
         raise WeightsError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import hostile
+from bombs import many_scans
 from seewhy.app import Settings, make_app
 from seewhy.app.guard import HEADERS, Guard
 from seewhy.app.serving import address, listen
@@ -333,3 +335,22 @@ def test_without_the_extra_it_says_which(fitted: Classifier, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "fastapi", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'seewhy\[app\]'"):
         make_app(fitted)
+
+
+def test_one_hostile_and_one_normal_upload_at_once(
+    client: Callable[..., TestClient], fitted: Classifier, sky: bytes
+) -> None:
+    page = client(fitted)
+    answers: dict[str, tuple[int, str]] = {}
+
+    def send(name: str, data: bytes) -> None:
+        done = page.post("/look?format=json", files={"picture": (name, data)})
+        answers[name] = done.status_code, done.json().get("error", "")
+
+    threads = [threading.Thread(target=send, args=pair) for pair in (("bad.jpg", many_scans(400)), ("good.png", sky))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert answers["good.png"] == (200, "")
+    assert answers["bad.jpg"] == (422, "bad.jpg: goes over its picture in more than 64 scans; save it anew")

@@ -11,6 +11,7 @@ import uvicorn
 
 from ..errors import InputError
 from .connection import MOST_HEAD_BYTES, connection
+from .decoder import decoder_with
 from .settings import Settings
 
 MOST_CONNECTIONS = 500
@@ -20,8 +21,11 @@ def run(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:
     """See :func:`seewhy.app.serve`; the extra is installed."""
     with listen(settings.host, settings.port) as listening:
         ready(address(settings.host, listening.getsockname()[1]))
-        with contextlib.suppress(KeyboardInterrupt):
-            make_server(app, settings).run(sockets=[listening])
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                make_server(app, settings).run(sockets=[listening])
+        finally:
+            decoder_with(settings.decode_seconds, settings.n_waiting).stop()
 
 
 def make_server(app: Any, settings: Settings) -> uvicorn.Server:

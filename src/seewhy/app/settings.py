@@ -22,6 +22,7 @@ class Settings:
         head_seconds: how long a client may take to send a request's head.
         body_seconds: how long a client may take to send a body.
         request_seconds: how long an answer may take, measuring included.
+        decode_seconds: of computing that one picture may take to be decoded.
         measure: whether maps are measured by deletion and insertion.
         n_pictures: kept in memory for all readers together; the oldest go first.
         n_sessions: readers whose edits and last pictures are remembered.
@@ -40,6 +41,7 @@ class Settings:
     head_seconds: float = 10.0
     body_seconds: float = 30.0
     request_seconds: float = 120.0
+    decode_seconds: int = 10
     measure: bool = True
     n_pictures: int = 200
     n_sessions: int = 200

@@ -23,10 +23,10 @@ from ..evidence.place import Place, like_place
 from ..evidence.word_maps import WordMap, word_maps
 from ..explanation import Explanation, Missing
 from ..features import Seen
-from ..images import read_picture
 from ..store import FeatureStore
 from ..thumbnails import encode_thumbnail
 from ..types import Failure
+from .decoder import decoder_with
 from .editing import Moved, moved, on_pictures, with_texts
 from .memory import Bounded, Memory, Reader, Shown, explained
 from .mistakes import Mistakes
@@ -57,6 +57,7 @@ class State:
         self.everybody = self.memory.reader(None)
         self.effects: Bounded[dict[str, Any]] = Bounded(N_EFFECTS)
         self.worker = Worker(classifier.encoder, settings)
+        self.decoder = decoder_with(settings.decode_seconds, settings.n_waiting)
         self.measured = 0
         self.mistakes = None if data is None else Mistakes(classifier, data, self.worker, store, self._measure_words)
 
@@ -85,7 +86,8 @@ class State:
         Raises:
             ImageError: it cannot be read.
         """
-        result = await asyncio.wrap_future(self.worker.look(source, name))
+        picture = await asyncio.wrap_future(self.decoder.read(source, name, self.classifier.encoder.transform))
+        result = await asyncio.wrap_future(self.worker.look(picture, name))
         if isinstance(result, Failure):
             raise ImageError(name, result.error)
         shown = self.memory.keep(result, label)
@@ -213,16 +215,10 @@ class State:
     async def thumbnail(self, index: int) -> bytes:
         """A small JPEG of a picture to browse."""
         path, transform = self.sample(index).image, self.classifier.encoder.transform
-
-        def make() -> bytes:
-            try:
-                view = Image.fromarray(read_picture(path, transform).pixels)
-            except ImageError as error:
-                raise ImageError(Path(path).name, error.reason) from error
-            view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-            return encode_thumbnail(np.asarray(view), 80)
-
-        return await asyncio.to_thread(make)
+        picture = await asyncio.wrap_future(self.decoder.read(path, Path(path).name, transform))
+        view = Image.fromarray(picture.pixels)
+        view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        return encode_thumbnail(np.asarray(view), 80)
 
     def facts(self) -> dict[str, Any]:
         """What is served, for the first page."""

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from ..encoders.base import Encoder
 from ..errors import SeeWhyError
 from ..features import Seen, Wish, see
+from ..images import Picture
 from ..types import Failure
 from .settings import Settings
 
@@ -43,7 +44,7 @@ class Worker:
         self.encoder = encoder
         self.settings = settings
         self.batches: deque[int] = deque(maxlen=1000)
-        self._looks: deque[tuple[bytes | str, str, Future[Seen | Failure]]] = deque()
+        self._looks: deque[tuple[Picture, str, Future[Seen | Failure]]] = deque()
         self._jobs: list[tuple[int, int, Callable[[], Any], Future[Any]]] = []
         self._number = itertools.count()
         self._wake = threading.Condition()
@@ -51,11 +52,11 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="seewhy-app", daemon=True)
         self._thread.start()
 
-    def look(self, source: bytes | str, name: str) -> Future[Seen | Failure]:
+    def look(self, picture: Picture, name: str) -> Future[Seen | Failure]:
         """Look at a picture, together with those that arrive within the next moments.
 
         Args:
-            source: the file's bytes; a file name only where the server itself found it.
+            picture: decoded already.
             name: what the picture is called.
 
         Raises:
@@ -64,7 +65,7 @@ class Worker:
         future: Future[Seen | Failure] = Future()
         with self._wake:
             self._admit(len(self._looks))
-            self._looks.append((source, name, future))
+            self._looks.append((picture, name, future))
             self._wake.notify()
         return future
 
@@ -113,17 +114,17 @@ class Worker:
             elif job is not None:
                 _settle(job[3], job[2])
 
-    def _gather(self) -> list[tuple[bytes | str, str, Future[Seen | Failure]]]:
+    def _gather(self) -> list[tuple[Picture, str, Future[Seen | Failure]]]:
         """The next batch; the first picture waits a little for others. Called with the lock held."""
         until = time.monotonic() + self.settings.gather_seconds
         while self._open and len(self._looks) < self.settings.batch and (left := until - time.monotonic()) > 0:
             self._wake.wait(left)
         return [self._looks.popleft() for _ in range(min(len(self._looks), self.settings.batch))]
 
-    def _look(self, batch: Sequence[tuple[bytes | str, str, Future[Seen | Failure]]]) -> None:
+    def _look(self, batch: Sequence[tuple[Picture, str, Future[Seen | Failure]]]) -> None:
         self.batches.append(len(batch))
         wish = Wish(features=lambda _index: True, pictures=True)
-        sources = [source for source, _, _ in batch]
+        sources = [picture for picture, _, _ in batch]
         try:
             results = list(see(self.encoder, sources, wish=wish, batch_size=self.settings.batch))
         except Exception as error:

@@ -71,6 +71,9 @@ def app(
         typer.Option(help="A host name to answer under, beside localhost and addresses.", show_default=False),
     ] = None,
     max_upload: Annotated[float, typer.Option(min=0.001, help="Largest request, in megabytes.")] = 20.0,
+    decode_seconds: Annotated[
+        int, typer.Option(min=1, help="Computing that one picture may take to be decoded; then it is refused.")
+    ] = 10,
     measure: Annotated[bool, typer.Option(help="Measure deletion and insertion (about one second a card).")] = True,
     store: Store = None,
     quiet: Quiet = False,
@@ -93,6 +96,7 @@ def app(
         port=port,
         names=tuple(name or ()),
         max_upload=round(max_upload * MEGABYTE),
+        decode_seconds=decode_seconds,
         measure=measure,
         save=save,
     )
