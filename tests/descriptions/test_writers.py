@@ -169,7 +169,7 @@ def test_of_an_answer_that_was_cut_off_the_whole_part_is_taken_and_said() -> Non
 
 def test_answers_that_cannot_be_kept_are_an_error_that_names_the_cure(tmp_path: Path) -> None:
     (tmp_path / "full").write_text("no database, and long enough not to be taken for an empty one" * 20)
-    with pytest.raises(DataError, match="set SEEWHY_CACHE to another folder"):
+    with pytest.raises(DataError, match="is not a file of writers' answers that SeeWhy made"):
         Written(tmp_path / "full")
 
 
@@ -274,7 +274,7 @@ def test_what_is_no_answer_at_all_is_an_error() -> None:
     pages = ["<html>Welcome</html>", "{", '{"error": "none"}', "[]"]
     with serving(lambda request: Raw(pages.pop(0))) as service:
         for _ in range(4):
-            with pytest.raises(WriterError, match="gave an empty answer"):
+            with pytest.raises(WriterError, match="gave an answer that is no chat completion"):
                 ServiceWriter("m", service.url, n_retries=0).write(Prompt("x"))
 
 

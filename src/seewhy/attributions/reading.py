@@ -84,7 +84,7 @@ def listen(
     norm: Callable[[int, Tensor], Tensor] | None = None,
     passing: Collection[int] = (),
 ) -> tuple[list[Heard], Tensor]:
-    """Every attention of one pass of a head, all but the passing ones with a leaf for its output, and what is pooled."""
+    """Every attention of one pass of a head, all but the passing with a leaf for its output, and what is pooled."""
     heard: list[Heard] = []
 
     def answer(number: int, weights: Callable[[], Tensor], values: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Asked:
         int | None, typer.Option(min=1, help="Of every answer; left out, as many as it needs.", show_default=False)
     ] = None
     per_minute: Annotated[float, typer.Option(min=0, help="Requests a minute at most; 0 does not hold back.")] = 0.0
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one answer may take.")] = 120.0
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one answer may take, all in all.")] = 120.0
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Ask nobody; say what would be asked and what it may cost.")
     ] = False

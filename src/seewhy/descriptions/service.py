@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 import threading
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..errors import InputError, MissingExtraError
 from .llm import CutOffError, NoWriterError, Prompt, Writer, WriterError
+from .service_client import Allowance, BrokenRuleError, make_client, mask_key, wait_asked_for
 
 if TYPE_CHECKING:
     from openai import OpenAI, OpenAIError
@@ -22,7 +23,6 @@ PARAMETERS = ("max_tokens", "temperature", "seed", "response_format")
 """Of a request, beside model and messages; not every service takes all."""
 BUSY = (408, 409, 429, 502, 503, 504, 529)
 """What a service answers that will soon be there again."""
-_KEYS = re.compile(r"\b(?:sk|pk|key|Bearer)[-_ ][\w\-*.]{6,}", re.IGNORECASE)
 
 
 class Pace:
@@ -63,7 +63,8 @@ class ServiceWriter(Writer):
         left_out: parameters of :data:`PARAMETERS` that are not sent, since the service refuses them. Without
             ``response_format`` the JSON schema of an answer is part of the question.
         per_minute: requests a minute at most; 0 does not hold back.
-        timeout_s: for one answer.
+        timeout_s: for one answer, all in all: connecting, redirects, reading, and trying again; only the waits that a
+            busy service asks for are not counted.
         n_retries: when the service is busy.
 
     Raises:
@@ -108,53 +109,80 @@ class ServiceWriter(Writer):
 
     @cached_property
     def _client(self) -> OpenAI:
-        try:
-            from openai import OpenAI
-        except ImportError as error:
-            raise MissingExtraError("writers", "A writer behind an endpoint") from error
+        if find_spec("openai") is None:
+            raise MissingExtraError("writers", "A writer behind an endpoint")
         key = os.environ.get(self.key_variable)
         if not key and self.base_url is None and not os.environ.get("OPENAI_BASE_URL"):
             raise NoWriterError(
                 f"The service needs a key and {self.key_variable} is not set. A key in the environment was expected. "
                 f"Set it, or name your own server with --base-url."
             )
-        return OpenAI(api_key=key or "none", base_url=self.base_url, timeout=self.timeout_s, max_retries=self.n_retries)
+        return make_client(key or "none", self.base_url, self.timeout_s)
 
     def write(self, prompt: Prompt) -> str:
+        self._pace.wait()
+        client = self._client
         from openai import OpenAIError
 
-        self._pace.wait()
         try:
-            done = self._send({"model": self.name, **self._asked(prompt)})
-        except OpenAIError as error:
+            done = self._send(client, {"model": self.name, **self._asked(prompt)})
+        except TimeoutError:
+            raise self._too_slow() from None
+        except (OpenAIError, BrokenRuleError) as error:
             raise self._refusal(error) from None
-        except ValueError:
-            done = None  # no JSON
-        choices = getattr(done, "choices", None)
-        if not choices or not (said := choices[0].message.content):
+        except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError):
+            done = None  # no JSON, or none that the client could make anything of
+        said, ended = _read(done)
+        if said is None:
+            raise WriterError(
+                f"{self.model} gave an answer that is no chat completion. One with text in choices[0].message.content "
+                "was expected. Check --base-url, or take another service."
+            )
+        if not said:
             raise WriterError(f"{self.model} gave an empty answer. Text was expected. Ask again or raise --max-tokens.")
-        if choices[0].finish_reason == "length":
-            raise CutOffError(self.model, prompt.max_tokens, str(said))
-        return str(said)
+        if key := os.environ.get(self.key_variable, ""):
+            said = said.replace(key, "(the key)")
+        if ended == "length":
+            raise CutOffError(self.model, prompt.max_tokens, said)
+        return said
 
-    def _send(self, request: dict[str, Any]) -> Any:
+    def _send(self, client: OpenAI, request: dict[str, Any]) -> Any:
         """What comes back. Until there was an answer, only what says that it is busy is asked again."""
-        from openai import APIStatusError
+        from openai import APIConnectionError, APIStatusError
 
-        if not self._answered.is_set():
+        left = Allowance(self.timeout_s)
+        for attempt in range(self.n_retries + 1):
             try:
-                done = self._client.with_options(max_retries=0).chat.completions.create(**request)
-            except APIStatusError as error:
-                if error.status_code not in BUSY:
+                done = left.spend(lambda: client.chat.completions.create(**request))
+                self._answered.set()
+                return done
+            except (APIStatusError, APIConnectionError) as error:
+                status = getattr(error, "status_code", None)
+                broke = self._answered.is_set() and (status is None or status >= 500)
+                if attempt == self.n_retries or isinstance(error.__cause__, BrokenRuleError):
                     raise
-                done = self._client.chat.completions.create(**request)
-            self._answered.set()
-            return done
-        return self._client.chat.completions.create(**request)
+                if status not in BUSY and not broke:
+                    raise
+                headers = error.response.headers if isinstance(error, APIStatusError) else {}
+                time.sleep(wait_asked_for(headers, attempt))
+        raise AssertionError
 
-    def _refusal(self, error: OpenAIError) -> WriterError:
+    def _too_slow(self) -> WriterError:
+        kind = WriterError if self._answered.is_set() else NoWriterError
+        return kind(
+            f"{self.model} gave no whole answer within {self.timeout_s:g} seconds. One was expected by then. "
+            "Raise --timeout, or take a faster service."
+        )
+
+    def _refusal(self, error: OpenAIError | BrokenRuleError) -> WriterError:
         """What stopped an answer; whether it would stop all others too decides what is raised."""
         said, status = self._without_key(str(error)).rstrip("."), getattr(error, "status_code", None)
+        rule = error if isinstance(error, BrokenRuleError) else error.__cause__
+        if isinstance(rule, BrokenRuleError):
+            return NoWriterError(
+                f"{self.model} is not asked any further: {self._without_key(str(rule))}. A service that "
+                "answers by itself was expected. Correct --base-url."
+            )
         if status in (400, 422):
             # Some services name the value, not the parameter it was given for.
             named = [p for p in PARAMETERS if p in said or (p == "response_format" and "json_schema" in said)]
@@ -194,9 +222,22 @@ class ServiceWriter(Writer):
         return {name: value for name, value in request.items() if name not in self.left_out}
 
     def _without_key(self, text: str) -> str:
-        """A service may repeat the key it refused."""
-        key = os.environ.get(self.key_variable, "")
-        return _KEYS.sub("(a key)", text.replace(key, "(the key)") if key else text)[:300]
+        """In one line; a service may repeat the key it refused."""
+        clean = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text).split())
+        return mask_key(clean, os.environ.get(self.key_variable, ""))[:300]
+
+
+def _read(done: Any) -> tuple[str | None, str]:
+    """The text of an answer and why it ended; ``None`` where it is none, or holds what is no text."""
+    try:
+        choice = done.choices[0]
+        said = choice.message.content
+        said = "" if said is None else said
+        said.encode()
+        ended = str(getattr(choice, "finish_reason", ""))
+    except (AttributeError, TypeError, IndexError, KeyError, UnicodeEncodeError):
+        return None, ""
+    return (said if isinstance(said, str) else None), ended
 
 
 def _check_url(url: str) -> None:
