@@ -23,6 +23,7 @@ from rich.table import Table
 from seewhy.storage.output import write_atomic
 from seewhy.studies.bootstrap import Paired, paired
 
+os.environ.setdefault("SEEWHY_PRECISION", "f32")  # as the committed results were made
 Verdict = Literal["shown", "partly", "not shown"]
 VERDICTS: tuple[Verdict, ...] = ("shown", "partly", "not shown")
 FORMAT = 1

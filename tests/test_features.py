@@ -115,6 +115,18 @@ def test_a_second_run_encodes_nothing(encoder: Encoder, names: list[str], store:
         assert (a.picture.pixels == b.picture.pixels).all()
 
 
+@pytest.mark.parametrize(("first", "second"), [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_what_was_looked_at_in_one_precision_does_not_answer_for_another(
+    encoder: Encoder, names: list[str], store: FeatureStore, first: str, second: str
+) -> None:
+    encoder.engine.precision = first
+    list(see(encoder, names, store=store, wish=FULL))
+    encoder.engine.precision = second
+    list(see(encoder, names, store=store, wish=FULL))
+    assert encoder.engine.seen == 2 * len(names)
+    assert len(store) == 2 * len(names)
+
+
 def test_found_again_by_content_not_by_name(
     encoder: Encoder, names: list[str], store: FeatureStore, tmp_path: Path
 ) -> None:

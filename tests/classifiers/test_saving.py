@@ -415,6 +415,24 @@ def test_the_digest_changes_with_engine_and_version(
     assert load(folder, encoder=ENCODER).digest != fitted.digest
 
 
+def test_a_classifier_fitted_in_another_precision_says_so(fitted: Classifier, folder: Path, tmp_path: Path) -> None:
+    same, narrow = load(folder, encoder=ENCODER), tiny_cnn()
+    assert same.provenance()["engine"] == "torch float32"
+    narrow.engine.precision = "bfloat16"
+    other = load(folder, encoder=narrow)
+    assert other.provenance()["engine"] == "torch bfloat16, fitted in float32"
+    again = load(other.save(tmp_path / "again"), encoder=tiny_cnn())
+    assert again.provenance()["engine"] == "torch float32"
+    assert again.digest == fitted.digest
+    edit(folder, lambda card: card.pop("fitted_in"))
+    narrow = tiny_cnn()
+    narrow.engine.precision = "bfloat16"
+    assert load(folder, encoder=narrow).provenance()["engine"] == "torch bfloat16"
+    edit(folder, lambda card: card.update(fitted_in="<b>"))
+    with pytest.raises(ModelError, match="is damaged"):
+        load(folder, encoder=ENCODER)
+
+
 @pytest.mark.parametrize("key", ["classes", "feature", "scale", "words", "encoder", "bank", "likeness", "measures"])
 @pytest.mark.parametrize("value", ["gone", 3, "odd"])
 def test_a_damaged_card_is_refused_or_harmless(folder: Path, key: str, value: object) -> None:

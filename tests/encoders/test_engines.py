@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.encoders import engines
-from seewhy.encoders.engines import ENGINES, TOLERANCE, Engine, available_engines, make_engine
+from seewhy.encoders import precision as precisions
+from seewhy.encoders.engines import ENGINES, Engine, available_engines, make_engine
+from seewhy.encoders.precision import TOLERANCE, UNASKED, differs
 from seewhy.errors import EngineError, MissingExtraError
 
 SIZE = (32, 32)
@@ -265,11 +267,87 @@ def test_an_engine_asked_for_is_never_replaced(name: str, own_cache: Path) -> No
 def test_a_conversion_that_answers_differently_is_refused(precision: str) -> None:
     """Beyond the tolerance that the documentation states for the precision."""
     wanted = torch.linspace(-2, 1, 12).reshape(1, 3, 2, 2)
-    engines._check(wanted + 1.9 * TOLERANCE[precision], wanted, "openvino", precision)
+    assert not differs(wanted + 1.9 * TOLERANCE[precision], wanted, precision)
     for got in (wanted + 2.1 * TOLERANCE[precision], -wanted, wanted * torch.nan, wanted[:, :2]):
+        assert differs(got, wanted, precision)
+
+
+@pytest.mark.parametrize("name", ["openvino:f32", "openvino:bf16", "openvino"])
+def test_a_trunk_that_was_converted_wrongly_is_not_used(
+    name: str, monkeypatch: pytest.MonkeyPatch, own_cache: Path
+) -> None:
+    monkeypatch.setattr(engines, "differs", lambda *_: True)
+    with pytest.raises(EngineError) as caught:
+        build(name, cnn())
+    engine = name.partition(":")[0]
+    assert str(caught.value) == f"The engine {engine!r} converted this trunk to one that answers differently."
+    assert list((own_cache / "engines").iterdir()) == []
+
+
+class TestUnasked:
+    """What OpenVINO computes in where nobody names a precision."""
+
+    @pytest.fixture(autouse=True)
+    def nobody_asks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("SEEWHY_PRECISION", raising=False)
+
+    @pytest.mark.parametrize("native", [True, False])
+    def test_bfloat16_where_the_processor_has_it(self, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(engines, "_is_native", lambda engine: native and engine == "openvino")
+        trunk = cnn()
+        engine = build("openvino", trunk)
+        assert engine.precision == ("bfloat16" if native else "float32")
+        assert_agrees(engine, trunk.module, pixels(3))
+        rows = {row["name"]: row["precision"] for row in available_engines()}
+        assert rows["openvino"] == engine.precision
+        assert rows["onnxruntime"] in ("float32", "")
+        assert build("openvino", trunk).precision == engine.precision
+        assert trunk.calls == 1
+
+    def test_a_precision_asked_for_is_what_is_given(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(engines, "_is_native", lambda engine: engine == "openvino")
+        assert build("openvino:f32", cnn()).precision == "float32"
+        monkeypatch.setenv("SEEWHY_PRECISION", "f32")
+        assert build("openvino", cnn()).precision == "float32"
+        assert build("openvino:bf16", cnn()).precision == "bfloat16"
+        monkeypatch.setenv("SEEWHY_PRECISION", "bf16")
+        assert build("onnxruntime", cnn()).precision == "float32"
+
+    def test_a_trunk_that_bfloat16_moves_too_far_stays_as_it_was(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A small difference of large numbers: what bfloat16 cannot hold."""
+        monkeypatch.setattr(engines, "_is_native", lambda engine: engine == "openvino")
+
+        class Difference(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                torch.manual_seed(0)
+                self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+                nn.init.constant_(self.first.bias, 100)
+                with torch.no_grad():
+                    self.second.weight -= self.second.weight.mean((1, 2, 3), keepdim=True)
+
+            def forward(self, pixels: Tensor) -> Tensor:
+                return self.second(self.first(pixels))
+
+        trunk = Counted(Difference())
+        engine = build("openvino", trunk)
+        assert engine.precision == "float32"
+        assert_agrees(engine, trunk.module, pixels(3))
+        assert (trunk.calls, build("openvino", trunk).precision, trunk.calls) == (1, "float32", 1)
+
+    def test_the_bound_is_on_the_root_mean_square(self) -> None:
+        wanted = torch.tensor([1.0, -1.0, 1.0, -1.0])
+        assert not precisions.is_rough(wanted * (1 + 0.99 * UNASKED), wanted)
+        assert precisions.is_rough(wanted * (1 + 1.01 * UNASKED), wanted)
+        assert precisions.is_rough(wanted * torch.nan, wanted)
+
+    def test_an_unknown_precision_says_where_it_was_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SEEWHY_PRECISION", "f16")
         with pytest.raises(EngineError) as caught:
-            engines._check(got, wanted, "openvino", precision)
-        assert str(caught.value) == "The engine 'openvino' converted this trunk to one that answers differently."
+            make_engine("auto", cnn(), SIZE, "key")
+        assert str(caught.value) == (
+            "There is no precision called 'f16'. Did you mean 'bf16'? It was named in SEEWHY_PRECISION."
+        )
 
 
 @pytest.mark.parametrize(

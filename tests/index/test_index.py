@@ -182,6 +182,27 @@ def test_saved_and_opened_it_finds_the_same(index: Index) -> None:
     assert again.hits == before.hits
 
 
+@pytest.mark.parametrize(
+    ("made_in", "asked", "runs"),
+    [
+        ("float32", "auto", "auto:f32"),
+        ("float32", "openvino", "openvino:f32"),
+        ("float32", "openvino:bf16", "openvino:bf16"),
+        ("bfloat16", "auto", "auto"),
+    ],
+)
+def test_an_index_made_in_float32_is_searched_in_float32(
+    index: Index, encoder: Encoder, made_in: str, asked: str, runs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = index._catalogue.get("encoder")
+    with index._catalogue.writing():
+        index._catalogue.set(encoder={**about, "precision": made_in})
+    found = []
+    monkeypatch.setattr("seewhy.encoders.find.encoder", lambda name, *, engine: found.append((name, engine)) or encoder)
+    assert Index.open(index.folder, engine=asked).encoder is encoder
+    assert found == [(about["encoder"], runs)]
+
+
 def test_other_weights_are_refused(index: Index, tmp_path: Path) -> None:
     other = tiny_cnn(seed=1)
     with pytest.raises(ModelError) as caught:

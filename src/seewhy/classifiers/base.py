@@ -79,6 +79,7 @@ class Classifier:
         measures: further figures found while fitting.
         folder: where it was loaded from; explainers trained for it lie there.
         network: what was trained inside the network, for classifiers that explain themselves.
+        fitted_in: what the features were computed in that a saved one was fitted on, if that is known.
     """
 
     recipe: str
@@ -97,6 +98,7 @@ class Classifier:
     measures: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     network: Network | None = None
+    fitted_in: str = ""
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes):
@@ -223,10 +225,11 @@ class Classifier:
     def provenance(self) -> dict[str, str]:
         """What a card says of its origin."""
         engine = self.encoder.engine
+        other = f", fitted in {self.fitted_in}" if self.fitted_in not in ("", engine.precision) else ""
         return {
             "classifier": self.recipe,
             "encoder": self.encoder.name,
-            "engine": f"{engine.name} {engine.precision}",
+            "engine": f"{engine.name} {engine.precision}{other}",
             "trained on": self.trained_on,
             "classes": str(len(self.classes)),
             "fingerprint": self.encoder.fingerprint[:12],

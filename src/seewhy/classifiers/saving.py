@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
+from ..encoders.precision import PRECISIONS
 from ..errors import DataError, ModelError, WeightsError
 from ..kept import tensors_digest
 from ..prototypes.bank import PatchBank, check_finite, joined_thumbnails, listed, pictures_of
@@ -53,7 +54,8 @@ def save(classifier: Classifier, folder: Path) -> Path:
     """
     check_place(folder)
     tensors = save_tensors(_tensors(classifier))
-    card = {**_card(classifier), "tensors": hashlib.sha256(tensors).hexdigest()}
+    fitted_in = classifier.fitted_in or classifier.encoder.engine.precision
+    card = {**_card(classifier), "fitted_in": fitted_in, "tensors": hashlib.sha256(tensors).hexdigest()}
     files = {tensors_file(card): tensors, CARD: json.dumps(card, indent=1, ensure_ascii=False)}
     try:
         if folder.exists():
@@ -126,7 +128,7 @@ def _old_tensors(folder: Path) -> Path | None:
 
 
 def digest(classifier: Classifier) -> str:
-    """SHA-256 of everything that :func:`save` writes, and so of SeeWhy's version too."""
+    """SHA-256 of all that :func:`save` writes but its remark on precision, and so of SeeWhy's version too."""
     card = json.dumps(_card(classifier), sort_keys=True)
     return hashlib.sha256(f"{card}|{tensors_digest(_tensors(classifier))}".encode()).hexdigest()
 
@@ -307,7 +309,14 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder
         words_accuracy_on=card["words_accuracy_on"],
         trained_on=card["trained_on"],
         measures=card["measures"],
+        fitted_in=_precision(card.get("fitted_in", "")),
     )
+
+
+def _precision(written: object) -> str:
+    if written not in ("", *PRECISIONS.values()):
+        raise ValueError(f"it was fitted in {written!r}")
+    return str(written)
 
 
 def _words(classes: tuple[str, ...], words: dict[str, Any], tensors: dict[str, Tensor]) -> WordBank:

@@ -55,7 +55,9 @@ EncoderName = Annotated[
         help="lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME or file:PATH.",
     ),
 ]
-EngineName = Annotated[str, typer.Option("--engine", help="auto, torch, onnxruntime or openvino.")]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="auto, openvino, onnxruntime or torch; with a precision: openvino:f32.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, on standard output.")]
 Store = Annotated[
     str | None,

@@ -115,7 +115,7 @@ class Index:
         Args:
             folder: what :meth:`create` made.
             encoder: what looks at pictures; left out, it is found by the name kept in the index when it is needed.
-            engine: what runs it.
+            engine: what runs it; without a precision, an index made in float32 is searched and added to in float32.
 
         Raises:
             DataError: there is no index, or it is of a newer format.
@@ -143,10 +143,11 @@ class Index:
         if self._encoder is None:
             from ..encoders.find import encoder as find
 
-            name = self._catalogue.get("encoder")["encoder"]
-            if name is None:
+            about = self._catalogue.get("encoder")
+            if about["encoder"] is None:
                 raise ModelError(f"{self.folder} holds vectors made elsewhere. Search with vectors, not with pictures.")
-            self._encoder = self._checked(find(name, engine=self._engine))
+            exact = ":f32" if about.get("precision") == "float32" and ":" not in self._engine else ""
+            self._encoder = self._checked(find(about["encoder"], engine=self._engine + exact))
         return self._encoder
 
     def _checked(self, encoder: Encoder) -> Encoder:
