@@ -26,7 +26,7 @@ from .attributions.grad_cam import GradCAM as _GradCAM
 from .attributions.grad_cam_elementwise import GradCAMElementwise as _GradCAMElementwise
 from .attributions.grad_cam_plus_plus import GradCAMPlusPlus as _GradCAMPlusPlus
 from .attributions.hires_cam import HiResCAM as _HiResCAM
-from .attributions.inner_layer import Reached, Taps, layout_of, run_through
+from .attributions.inner_layer import Reached, Taps, layout_of, refuse_windows, run_through
 from .attributions.layer_cam import LayerCAM as _LayerCAM
 from .attributions.score_cam import channel_scores
 from .attributions.xgrad_cam import XGradCAM as _XGradCAM
@@ -126,6 +126,7 @@ class PeerCAM(ABC):
         """A layer's output, channels second."""
         if self.reshape_transform is not None:
             return self.reshape_transform(out)
+        refuse_windows(out, len(pixels), name)
         return self.layout(out, pixels, name).to_grid(out)
 
     def layout(self, out: Tensor, pixels: Tensor, name: str) -> Layout:

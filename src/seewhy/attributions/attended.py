@@ -59,20 +59,23 @@ class _Kept:
         return cls(weights[..., :-n], weights[..., -n:], one.values[:, :, -n:], own)
 
 
-def attended_evidence(model: Explainable, look: Look, score: Score, reading: Reading) -> Float[Tensor, "b h w"]:
-    """Each patch's part of a score, signed.
+def cells_evidence(model: Explainable, look: Look, score: Score, reading: Reading) -> Float[Tensor, "b h w"] | None:
+    """Each cell's part of a score, signed, where gradient · feature would not tell it; ``None`` where it does.
 
-    Where patches are read through attention alone the parts add up to what the score loses when no patch has a value,
-    within 0.1 % of the sum of their sizes. Where nothing of the picture is left then, as behind a mean, norms divide by
-    what they divided by in the look. Where a patch's own row is read as well (the largest number beside the mean),
-    that row's part is gradient · feature, which adds up to first order.
+    Where cells are read through attention or a mean alone, the parts add up to what the score loses when no cell has a
+    value, within 0.1 % of the sum of their sizes. Where nothing of the picture is left then, as behind a mean, norms
+    divide by what they divided by in the look. Where a cell's own row is read as well (the largest number beside the
+    mean), that row's part is gradient · feature, which adds up to first order. Where cells are read otherwise but
+    through a norm, the way leads from their mean to them.
 
     Args:
         model: what decides.
         look: at the pictures.
         score: pooled vectors → one number each.
-        reading: of this encoder's head, with at least one attention.
+        reading: of this encoder's head.
     """
+    if not reading.numbers:
+        return _from_their_mean(model.encoder, look.features, score) if reading.scale_free else None
     grid = model.encoder.layout.to_grid(look.features).shape[2:]
     n = grid[0] * grid[1]
     lengths: list[Tensor] = []
@@ -173,14 +176,30 @@ class _Way:
             held = self.lengths[number]
             if held.shape == length.shape:  # also of constants, which have no row a picture
                 return held
-            held = held[:, : length.shape[1]] if held.ndim > 2 else held
+            for axis in range(1, held.ndim):
+                held = held.narrow(axis, 0, length.shape[axis])
             return held.repeat(n_levels, *(1,) * (held.ndim - 1))
 
         with Answered(answer, norm if self.reading.bare else None):
-            pooled = head(tokens.repeat(n_levels, 1, 1))
+            pooled = head(tokens.repeat(n_levels, *(1,) * (tokens.ndim - 1)))
         scores = torch.stack([self.score(part) for part in pooled.unflatten(0, (n_levels, -1))])
         found = torch.autograd.grad(scores.sum(), list(leaves.values()))
         return scores.detach(), dict(zip(leaves, found, strict=True))
+
+
+@torch.enable_grad()
+def _from_their_mean(encoder: Encoder, features: Tensor, score: Score) -> Float[Tensor, "b h w"]:
+    """Integrated gradients from a picture all of whose cells are their mean."""
+    layout = encoder.layout
+    away = torch.zeros_like(features)
+    cells = layout.to_grid(away)  # a view: what is written there stands among the features
+    cells += layout.to_grid(features) - layout.to_grid(features).mean((2, 3), keepdim=True)
+    nodes, weights = np.polynomial.legendre.leggauss(N_STEPS)
+    slopes = torch.zeros_like(features)
+    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        leaf = (features - (1 - float(node)) * away).detach().requires_grad_()
+        slopes += float(weight) * torch.autograd.grad(score(encoder.head(leaf)).sum(), leaf)[0]
+    return layout.to_grid(slopes * away).sum(1)
 
 
 @torch.enable_grad()
@@ -188,4 +207,4 @@ def _own_rows(encoder: Encoder, features: Tensor, score: Score, reading: Reading
     """Gradient · feature of what is read in the patches' own rows."""
     leaf = features.detach().requires_grad_()
     found = torch.autograd.grad(score(pooled_with(encoder, leaf, reading.numbers, n)).sum(), leaf)[0]
-    return (found * leaf.detach()).sum(2)[:, -n:]
+    return encoder.layout.to_grid(found * leaf.detach()).sum(1).flatten(1)

@@ -137,7 +137,7 @@ Answer = Callable[[int, Callable[[], Tensor], Tensor], Tensor]
 class Answered(TorchFunctionMode):
     """While it is entered, every attention gives what ``answer`` says, without touching the network.
 
-    A mean over tokens ``(b, t, d)`` is an attention with equal weights.
+    A mean over tokens or over the places of a map is an attention with equal weights.
 
     Args:
         answer: of which attention, with what weights, of what values ``(b, heads, tk, d)``.
@@ -165,11 +165,8 @@ class Answered(TorchFunctionMode):
                 return out, None
         if func in _MATMUL and self._is_softmax(args[0]) and args[1].ndim == args[0].ndim > 2:
             return self._next(lambda: args[0], args[1])
-        if func in _MEAN and args[0].ndim == 3 and (args[1:] or (kwargs.get("dim"),))[0] in (1, -2, (1,), [1]):
-            tokens, keep = args[0][:, None], kwargs.get("keepdim", (*args, False, False)[2])
-            equal = tokens.new_full((len(tokens), 1, 1, tokens.shape[2]), 1 / tokens.shape[2])
-            mean = self._next(lambda: equal, tokens)[:, 0]
-            return mean if keep else mean[:, 0]
+        if (mean := self._mean(func, args, kwargs)) is not None:
+            return mean
         if func is functional.layer_norm and self.norm is not None:
             return self._normalise(*args, **kwargs)
         out = func(*args, **kwargs)
@@ -186,6 +183,25 @@ class Answered(TorchFunctionMode):
         if keywords.get("enable_gqa"):
             value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
         return self._next(lambda: attention_weights(query, key, value, *args, **keywords)[0], value)
+
+    def _mean(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """A mean over all places, as the attention it is; ``None`` for anything else."""
+        if func is functional.adaptive_avg_pool2d and (args[1:] or tuple(kwargs.values()))[0] in (1, (1, 1), [1, 1]):
+            axes, keep = (2, 3), True
+        elif func in _MEAN and (given := (args[1:] or (kwargs.get("dim"),))[0]) is not None and args[0].ndim in (3, 4):
+            axes = tuple(sorted(axis % args[0].ndim for axis in ((given,) if isinstance(given, int) else given)))
+            keep = bool(kwargs.get("keepdim", (*args, False, False)[2]))
+        else:
+            return None
+        x = args[0]
+        if (x.ndim, axes) not in ((3, (1,)), (4, (1, 2)), (4, (2, 3))):
+            return None
+        tokens = x if x.ndim == 3 else x.flatten(2).transpose(1, 2) if axes == (2, 3) else x.flatten(1, 2)
+        equal = x.new_full((len(x), 1, 1, tokens.shape[1]), 1 / tokens.shape[1])
+        mean = self._next(lambda: equal, tokens[:, None])[:, 0, 0]
+        for axis in axes if keep else ():
+            mean = mean.unsqueeze(axis)
+        return mean
 
     def _normalise(
         self, x: Tensor, shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..classifiers.head import Goal
 from ..encoders.base import Look
-from .attended import attended_evidence
+from .attended import cells_evidence
 from .base import Attribution, Explainable
 from .inner_layer import layer_and_gradient
 from .reading import reading_of
@@ -40,7 +40,9 @@ class CAM(Attribution):
         if self.layer is None and self.sums_products:
             reading = reading_of(model.encoder, look.features)
             if reading.scale_free:
-                return attended_evidence(model, look, lambda pooled: target(model.head(pooled)), reading)
+                found = cells_evidence(model, look, lambda pooled: target(model.head(pooled)), reading)
+                if found is not None:
+                    return found
         return self.weigh(*layer_and_gradient(model, look, target, self.layer))
 
     @abstractmethod

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 
 from ..classifiers.head import Goal
+from ..encoders.arrangement import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
 from ..encoders.base import Encoder, Layout, Look
 from ..errors import ModelError, UnknownNameError
 from .base import Explainable, feature_gradient
@@ -26,8 +27,6 @@ Take = Callable[[Tensor], Tensor]
 
 CHUNK = 4
 """Pictures at a time: on a CPU four stay nearer the cache than thirty-two, and memory stays bounded."""
-
-MOST_PREFIX_TOKENS = 16
 
 
 def layer_and_gradient(
@@ -189,6 +188,7 @@ def find_place(trunk: nn.Module, layer: str, who: str) -> Place:
 def _to_grid(parts: list[Tensor], encoder: Encoder, look: Look, layer: str) -> Tensor:
     assert look.pixels is not None
     whole = torch.cat([part.detach() for part in parts]).float().to(look.pooled.device)
+    refuse_windows(whole, len(look.pixels), layer)
     size = (look.pixels.shape[2], look.pixels.shape[3])
     return layout_of(tuple(whole.shape), size, encoder.layout, layer).to_grid(whole)
 
@@ -206,23 +206,41 @@ def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, lay
         ModelError: no axes fit.
     """
     height, width = picture
-    if len(shape) == 4:
+    n_own = math.prod(own.grid) if own.grid is not None else 0
+    # Of each head one row a token is no map, though it may be square.
+    heads = len(shape) == 4 and n_own > 0 and 0 <= shape[2] - n_own <= MOST_PREFIX_TOKENS
+    if len(shape) == 4 and not heads:
         kinds = [
             kind
-            for kind, (h, w) in (("nchw", shape[2:]), ("nhwc", shape[1:3]))
-            if h * w > 1 and abs(h * width - w * height) <= max(picture)
+            for kind, grid in (("nchw", shape[2:]), ("nhwc", shape[1:3]))
+            if math.prod(grid) > 1 and is_proportional((grid[0], grid[1]), picture)
         ]
         if kinds:
             return Layout(own.kind if own.kind in kinds else kinds[0])  # type: ignore[arg-type]
     if len(shape) == 3:
-        if own.grid is not None and 0 <= shape[1] - math.prod(own.grid) <= MOST_PREFIX_TOKENS:
-            return Layout("tokens", own.grid, shape[1] - math.prod(own.grid))
-        for prefix in range(min(MOST_PREFIX_TOKENS + 1, shape[1])):
-            rows = round(math.sqrt((shape[1] - prefix) * height / width))
-            columns = (shape[1] - prefix) // max(rows, 1)
-            if rows * columns == shape[1] - prefix > 1 and rows * width == columns * height:
-                return Layout("tokens", (rows, columns), prefix)
+        if own.grid is not None and 0 <= shape[1] - n_own <= MOST_PREFIX_TOKENS:
+            return Layout("tokens", own.grid, shape[1] - n_own)
+        if (found := tokens_by_proportion(shape[1], picture)) is not None:
+            return found
     raise ModelError(
         f"The layer {layer!r} gives {shape} for a picture of {height} x {width}. A map (b, c, h, w) or (b, h, w, c), "
         "or tokens (b, t, d) that fill a grid, was expected. Name another layer."
     )
+
+
+def refuse_windows(out: Tensor, n_pictures: int, layer: str) -> None:
+    """Refuse what looks like a map and is none: windows in place of pictures, or what each token attends to.
+
+    Raises:
+        ModelError: there are not as many rows as pictures, or rows ``(b, heads, t, t)`` each add up to one.
+    """
+    if len(out) != n_pictures:
+        raise ModelError(
+            f"The layer {layer!r} gives {len(out)} maps for {n_pictures} pictures, as inside windows. One a picture "
+            "was expected. Name the block around it."
+        )
+    if is_attention(out):
+        raise ModelError(
+            f"The layer {layer!r} gives attention, in {out.shape[1]} heads of {out.shape[2]} tokens to as many. A map "
+            "or tokens were expected. Name the block around it."
+        )

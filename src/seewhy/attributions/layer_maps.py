@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from ..encoders.base import Encoder
 from ..errors import ModelError
-from .inner_layer import Reached, find_place, layout_of, run_through
+from .inner_layer import Reached, find_place, layout_of, refuse_windows, run_through
 
 LAST = "last"
 """Stands for the trunk's own output, which every look has already."""
@@ -83,6 +83,7 @@ def layer_maps(
             maps.append(encoder.layout.to_grid(whole))
         else:
             joined = torch.cat(found[name]).float().to(pixels.device)
+            refuse_windows(joined, len(pixels), name)
             maps.append(layout_of(tuple(joined.shape), size, encoder.layout, name).to_grid(joined))
     return maps, whole
 

@@ -1,8 +1,7 @@
-"""How a head reads its patch tokens: through attention alone, or also by what stands in their own rows."""
+"""How a head reads its cells: through attention or a mean alone, or also by what stands in their own rows."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..encoders.base import Encoder
+from ..encoders.base import Encoder, Layout
 from ..encoders.split import LastBlock
 from .attention import Answered
 
@@ -71,8 +70,6 @@ _readings: WeakKeyDictionary[nn.Module, Reading] = WeakKeyDictionary()
 
 def reading_of(encoder: Encoder, features: Tensor) -> Reading:
     """How the encoder's head reads patches; found once by derivatives, on the first picture, and then remembered."""
-    if encoder.layout.kind != "tokens":
-        return Reading()
     if encoder.head not in _readings:
         _readings[encoder.head] = _read(encoder, features[:1])
     return _readings[encoder.head]
@@ -84,7 +81,7 @@ def listen(
     norm: Callable[[int, Tensor], Tensor] | None = None,
     passing: Collection[int] = (),
 ) -> tuple[list[Heard], Tensor]:
-    """Every attention of one pass of a head, all but the passing with a leaf for its output, and what is pooled."""
+    """Every attention of one pass of a head, all but the passing ones with a leaf for what it gives; what is pooled."""
     heard: list[Heard] = []
 
     def answer(number: int, weights: Callable[[], Tensor], values: Tensor) -> Tensor:
@@ -100,41 +97,46 @@ def listen(
 
 
 @torch.enable_grad()
-def _read(encoder: Encoder, features: Float[Tensor, "1 t d"]) -> Reading:
-    n = math.prod(encoder.layout.grid or ())
+def _read(encoder: Encoder, features: Tensor) -> Reading:
+    layout = encoder.layout
+    n = layout.to_grid(features)[0, 0].numel()
     leaf = features.detach().clone().requires_grad_()
     passing: set[int] = set()
     while True:
         heard, pooled = listen(encoder.head, leaf, passing=passing)
         read = [one if i not in passing else None for i, one in enumerate(_slopes(pooled, [h.given for h in heard]))]
-        numbers = _that_read(heard, read, leaf, n)
+        numbers = _that_read(heard, read, leaf, layout)
         last = [i for i, slope in enumerate(read) if slope is not None]
         if numbers or not last:
             break
         passing.add(last[-1])  # it reads no patches; one before it may
-    if not numbers:
-        return Reading()
-    (rest,) = _slopes(pooled_with(encoder, leaf, numbers, n), [leaf])
     (whole,) = _slopes(encoder.head(leaf), [leaf])
-    alone = rest is None or not rest[:, -n:].any()
+    free = whole is not None and _is_scale_free(layout.to_grid(whole), layout.to_grid(leaf.detach()))
+    if not numbers:
+        return Reading(scale_free=free)
+    (rest,) = _slopes(pooled_with(encoder, leaf, numbers, n), [leaf])
+    alone = rest is None or not layout.to_grid(rest).any()
+    if not alone and layout.kind != "tokens":
+        return Reading(scale_free=free)  # a mean that weighs channels, somewhere on the way
     return Reading(
         numbers,
         alone,
-        scale_free=alone and whole is not None and _is_scale_free(whole[0, -n:], leaf.detach()[0, -n:]),
+        scale_free=free,
         bare=rest is None or not rest.any(),
         short=alone and _is_short(encoder, features, heard, numbers, pooled),
     )
 
 
-def _that_read(heard: list[Heard], read: list[Tensor | None], leaf: Tensor, n: int) -> tuple[int, ...]:
+def _that_read(heard: list[Heard], read: list[Tensor | None], leaf: Tensor, layout: Layout) -> tuple[int, ...]:
     """The attentions by which patches are read, of those whose output the pooled vector depends on."""
+    n = layout.to_grid(leaf)[0, 0].numel()
     numbers: list[int] = []
     mixed: set[int] = set()
     for number in reversed(range(len(heard))):
         one, slope = heard[number], read[number]
         if number in mixed or slope is None or one.values.ndim != 4 or one.values.shape[2] < n:
             continue
-        if not one.read_rows(n, slope).any() or not _is_local(one.values, leaf, n):
+        if not one.read_rows(n, slope).any() or not _is_local(one.values, leaf, layout):
             continue
         given = _slopes(one.values[:, :, -n:], [other.given for other in heard[:number]])
         before = {i: felt for i, felt in enumerate(given) if felt is not None and felt.any()}
@@ -170,33 +172,31 @@ def _slopes(value: Tensor, leaves: list[Tensor]) -> list[Tensor | None]:
     return list(torch.autograd.grad((value * mixture).sum(), leaves, retain_graph=True, allow_unused=True))
 
 
-def _at(values: Tensor, leaf: Tensor, n: int, place: int) -> Tensor:
-    """Slope of one patch's value at every token, ``(t, d)``."""
-    (slope,) = _slopes(values[:, :, values.shape[2] - n + place], [leaf])
-    return torch.zeros_like(leaf[0]) if slope is None else slope[0]
-
-
-def _places(n: int) -> list[int]:
-    return sorted({0, n // 2, n - 1})
-
-
-def _is_local(values: Tensor, leaf: Tensor, n: int) -> bool:
-    """Whether a patch's value comes from its own token and from no other."""
-    for place in _places(n):
-        felt = _at(values, leaf, n, place).any(1).nonzero()[:, 0].tolist()
-        if felt != [leaf.shape[1] - n + place]:
+def _is_local(values: Tensor, leaf: Tensor, layout: Layout) -> bool:
+    """Whether a patch's value comes from its own cell alone, and what is no patch's from none."""
+    n = layout.to_grid(leaf)[0, 0].numel()
+    for place in sorted({0, n // 2, n - 1}):
+        (slope,) = _slopes(values[:, :, values.shape[2] - n + place], [leaf])
+        if slope is None or layout.to_grid(slope)[0].flatten(1).any(0).nonzero()[:, 0].tolist() != [place]:
             return False
-    return True
+        if slope[:, : layout.prefix].any() and layout.kind == "tokens":
+            return False
+    (others,) = _slopes(values[:, :, : values.shape[2] - n], [leaf])
+    return others is None or not layout.to_grid(others).any()
 
 
-def _is_scale_free(slopes: Float[Tensor, "n d"], tokens: Float[Tensor, "n d"]) -> bool:
-    along = (slopes * tokens).sum(1).abs()
-    return bool((along <= RIGHT_ANGLE * slopes.norm(dim=1) * tokens.norm(dim=1)).all())
+def _is_scale_free(slopes: Float[Tensor, "1 c h w"], cells: Float[Tensor, "1 c h w"]) -> bool:
+    along = (slopes * cells).sum(1).abs()
+    return bool((along <= RIGHT_ANGLE * slopes.norm(dim=1) * cells.norm(dim=1)).all())
 
 
-def few_tokens(encoder: Encoder, features: Float[Tensor, "b t d"]) -> tuple[nn.Module, Float[Tensor, "b s d"]]:
-    """The tokens before the patches and one patch, and a head whose constants fit them."""
+def few_tokens(encoder: Encoder, features: Tensor) -> tuple[nn.Module, Tensor]:
+    """One cell, with the tokens before it, and a head whose constants fit them."""
     head, prefix = encoder.head, encoder.layout.prefix
+    if encoder.layout.kind == "nchw":
+        return head, features[:, :, :1, :1]
+    if encoder.layout.kind == "nhwc":
+        return head, features[:, :1, :1]
     if isinstance(head, LastBlock):
         n = features.shape[1] - prefix
         keywords = {name: _narrowed(value, n) for name, value in head.keywords.items()}
@@ -216,7 +216,7 @@ def _narrowed(value: Any, n: int) -> Any:
 @torch.no_grad()
 def _is_short(encoder: Encoder, features: Tensor, heard: list[Heard], numbers: tuple[int, ...], pooled: Tensor) -> bool:
     """Whether the head with one patch pools the same, given what the attentions gave with all."""
-    n = math.prod(encoder.layout.grid or ())
+    n = encoder.layout.to_grid(features)[0, 0].numel()
 
     def answer(number: int, weights: Callable[[], Tensor], values: Tensor) -> Tensor:
         if number not in numbers:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..classifiers.head import Goal, Target
 from ..encoders.base import Look
-from .attended import attended_evidence
+from .attended import Score, cells_evidence
 from .base import Explainable, feature_gradient
 from .reading import reading_of
 
@@ -19,7 +19,7 @@ def cell_evidence(model: Explainable, look: Look, target: Goal) -> Float[Tensor,
     Behind a mean-pooled head the parts add up to the logit up to a constant of the head
     (:meth:`seewhy.classifiers.head.Head.slope`). Where patches are read through attention, by a class token or a map
     head, they are what each patch's value adds, and add up to what it loses without them
-    (:func:`seewhy.attributions.attended.attended_evidence`). Behind any other head it is gradient × feature of the
+    (:func:`seewhy.attributions.attended.cells_evidence`). Behind any other head it is gradient × feature of the
     target itself, summed over channels (HiResCAM, Draelos & Carin 2020, arXiv 2011.08891), which adds up to first order
     only; so it is for a target that is another function of the logits than a class.
     """
@@ -27,13 +27,12 @@ def cell_evidence(model: Explainable, look: Look, target: Goal) -> Float[Tensor,
     if model.encoder.is_average and isinstance(target, Target):
         slope = model.head.slope(look.pooled, target)
         return torch.einsum("bc,bchw->bhw", slope, grid) / (grid.shape[2] * grid.shape[3])
-    reading = reading_of(model.encoder, look.features)
-    if not reading.numbers:
-        return (feature_gradient(model, look, target) * grid).sum(1)
-    if not isinstance(target, Target):
-        return attended_evidence(model, look, lambda pooled: target(model.head(pooled)), reading)
-    slope = model.head.slope(look.pooled, target)
-    return attended_evidence(model, look, lambda pooled: (pooled * slope).sum(1), reading)
+    score: Score = lambda pooled: target(model.head(pooled))  # noqa: E731
+    if isinstance(target, Target):
+        slope = model.head.slope(look.pooled, target)
+        score = lambda pooled: (pooled * slope).sum(1)  # noqa: E731
+    found = cells_evidence(model, look, score, reading_of(model.encoder, look.features))
+    return (feature_gradient(model, look, target) * grid).sum(1) if found is None else found
 
 
 def shares(evidence: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, UnknownNameError
 from ..types import Transform
+from .arrangement import MOST_PREFIX_TOKENS, Arrangements, Trace, stem_of, watch
 from .base import Encoder, Layout
 from .cut import cut_by_graph, cut_by_hooks
 from .split import Split, average_if_equal, example_pixels, fingerprint, freeze, prove, same
@@ -104,7 +104,7 @@ def split_module(
         The halves, the last linear layer if the network ends with one, the layer's name and its layout.
     """
     pixels = example_pixels(size)
-    trace = _watch(module, pixels)
+    trace = watch(module, pixels)
     if trace.output.ndim != 2:
         raise ModelError(
             f"{name} gives {tuple(trace.output.shape)} for one picture. One vector per picture, (b, k), was expected. "
@@ -113,7 +113,7 @@ def split_module(
     if layer is None:
         layer, layout = _last_place(module, trace, name, layout)
     elif layout is None:
-        layout = _layout_of(layer, trace, name)
+        layout = Arrangements(module, trace).layout(layer, name, stem_of(module))
     linear = trace.last_linear(module)
     parts = cut_by_graph(module, layer, linear) or cut_by_hooks(module, layer, linear, size)
     with torch.no_grad():
@@ -127,53 +127,6 @@ def split_module(
     if classifier is not None and not same(classifier(expected), trace.output):
         classifier = None
     return split, classifier, layer, layout  # type: ignore[return-value]
-
-
-@dataclass
-class Trace:
-    """What every layer took and gave in one pass, in the order in which layers finished."""
-
-    output: Tensor = field(default_factory=lambda: torch.empty(0))
-    outputs: dict[str, Tensor] = field(default_factory=dict)
-    inputs: dict[str, Tensor] = field(default_factory=dict)
-    calls: dict[str, int] = field(default_factory=dict)
-
-    def last_linear(self, module: nn.Module) -> str | None:
-        """The linear layer whose output is the network's output, itself."""
-        for name, out in reversed(self.outputs.items()):
-            if isinstance(module.get_submodule(name), nn.Linear) and out is self.output:
-                return name if self.calls[name] == 1 else None
-        return None
-
-
-def _watch(module: nn.Module, pixels: Tensor) -> Trace:
-    trace = Trace()
-    handles = []
-    for name, layer in module.named_modules():
-        if not name:
-            continue
-
-        def look(_: nn.Module, args: tuple[object, ...], out: object, name: str = name) -> None:
-            trace.calls[name] = trace.calls.get(name, 0) + 1
-            if isinstance(out, Tensor):
-                trace.outputs.pop(name, None)
-                trace.outputs[name] = out
-            if args and isinstance(args[0], Tensor):
-                trace.inputs[name] = args[0]
-
-        handles.append(layer.register_forward_hook(look))
-    try:
-        with torch.no_grad():
-            trace.output = module(pixels)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not isinstance(trace.output, Tensor):
-        raise ModelError(
-            f"{type(module).__name__} gives a {type(trace.output).__name__}. A tensor was expected. "
-            "Wrap it in a module that returns its logits."
-        )
-    return trace
 
 
 def _layer_name(module: nn.Module, layer: str | nn.Module | None) -> str | None:
@@ -193,47 +146,23 @@ def _layer_name(module: nn.Module, layer: str | nn.Module | None) -> str | None:
     )
 
 
-def _maps(trace: Trace) -> list[str]:
-    return [n for n, out in trace.outputs.items() if out.ndim == 4 and out.shape[2] * out.shape[3] > 1]
-
-
-def _layout_of(layer: str, trace: Trace, name: str) -> Layout:
-    """Layout of a layer the user chose."""
-    out = trace.outputs.get(layer)
-    if out is None or trace.calls[layer] != 1:
-        raise ModelError(
-            f"The layer {layer!r} of {name} runs {trace.calls.get(layer, 0)} times or gives no single tensor. A layer "
-            "that runs once and gives one tensor was expected. Choose the layer around it."
-        )
-    if out.ndim == 4:
-        return Layout("nchw")
-    before = {n: trace.outputs[n] for n in _maps(trace)}
-    grid = tuple(list(before.values())[-1].shape[2:]) if before else None
-    if out.ndim == 3 and grid is not None and 0 <= out.shape[1] - grid[0] * grid[1] <= 16:
-        return Layout("tokens", grid, out.shape[1] - grid[0] * grid[1])  # type: ignore[arg-type]
-    raise ModelError(
-        f"The layer {layer!r} of {name} gives {tuple(out.shape)}. A map (b, c, h, w), or tokens with a known grid, was "
-        "expected. Choose another layer, or pass layout=Layout('tokens', grid=(h, w), prefix=n)."
-    )
-
-
 def _last_place(module: nn.Module, trace: Trace, name: str, layout: Layout | None) -> tuple[str, Layout]:
     """The last layer with places: the block before the last one of a token network, or the last map."""
     order = [n for n in trace.outputs if trace.calls[n] == 1]
-    maps = [n for n in _maps(trace) if trace.calls[n] == 1]
+    arranged = Arrangements(module, trace)
+    maps = {n: grid for n in order if (grid := arranged.grid(n)) is not None}
     if not maps:
         raise ModelError(
             f"{name} has no layer that gives a map (b, c, h, w). A network with places was expected. "
             "Pass target_layer and layout."
         )
-    for candidate in reversed(maps):
-        grid = trace.outputs[candidate].shape[2:]
+    last = list(maps)[-1]
+    for candidate, grid in reversed(maps.items()):
         block = _block_before_last(module, trace, order[order.index(candidate) :], grid)
-        # The heads of an attention layer look like a map too; tokens that end after the last map are what is left.
-        if block is not None and order.index(block[1]) > order.index(maps[-1]):
+        if block is not None and order.index(block[1]) > order.index(last):
             n = trace.outputs[block[0]].shape[1] - grid[0] * grid[1]
-            return block[0], layout or Layout("tokens", (grid[0], grid[1]), n)
-    return maps[-1], layout or Layout("nchw")
+            return block[0], layout or Layout("tokens", grid, n)
+    return last, layout or Layout(arranged.kind(last) or "nchw")
 
 
 def _block_before_last(
@@ -251,7 +180,7 @@ def _block_before_last(
 
 
 def _are_tokens(out: Tensor, grid: Sequence[int]) -> bool:
-    return out.ndim == 3 and 0 <= out.shape[1] - grid[0] * grid[1] <= 16
+    return out.ndim == 3 and 0 <= out.shape[1] - grid[0] * grid[1] <= MOST_PREFIX_TOKENS
 
 
 def _require_gradient(split: Split, features: Float[Tensor, "b ..."], name: str) -> None:
