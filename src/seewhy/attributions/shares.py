@@ -44,10 +44,10 @@ def shares(evidence: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
 def strongest_cells(share: Float[Tensor, "h w"], n: int, apart: int = 2) -> list[tuple[int, int]]:
     """Up to ``n`` cells by falling share, at least ``apart`` cells from each other, none without a share."""
     chosen: list[tuple[int, int]] = []
-    width = share.shape[1]
-    for flat in share.flatten().argsort(descending=True, stable=True).tolist():
+    values, width = share.flatten().tolist(), share.shape[1]
+    for flat in sorted(range(len(values)), key=lambda i: -values[i]):
         row, column = divmod(flat, width)
-        if len(chosen) == n or share[row, column] <= 0:
+        if len(chosen) == n or values[flat] <= 0:
             break
         if all(max(abs(row - r), abs(column - c)) >= apart for r, c in chosen):
             chosen.append((row, column))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -150,7 +151,7 @@ class WordBank:
         """Cosine of each picture with each text."""
         return joint @ self.vectors.T
 
-    @property
+    @cached_property
     def measured(self) -> WordBank:
         """The words as they are measured: without names, where that was asked for."""
         return self if self.nameless is None else replace(self, vectors=self.nameless, nameless=None)
@@ -162,10 +163,23 @@ class WordBank:
 
     def class_weight(self) -> Float[Tensor, "k d"]:
         """Rows whose product with a picture is the mean cosine over the class's texts (their equation 1)."""
+        return self._class_weight
+
+    @cached_property
+    def _class_weight(self) -> Float[Tensor, "k d"]:
+        if self.owner.tolist() == list(range(len(self.classes))):
+            return self.vectors  # one text a class, in order
         counts = torch.bincount(self.owner, minlength=len(self.classes)).clamp(min=1)
         total = torch.zeros(len(self.classes), self.vectors.shape[1]).index_add_(0, self.owner, self.vectors)
         return total / counts[:, None]
 
     def of(self, index: int) -> list[int]:
         """Positions of a class's texts."""
-        return (self.owner == index).nonzero()[:, 0].tolist()
+        return list(self._positions.get(index, ()))
+
+    @cached_property
+    def _positions(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for position, owner in enumerate(self.owner.tolist()):
+            found.setdefault(owner, []).append(position)
+        return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
@@ -17,13 +17,16 @@ def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> floa
     """
     size = (min(a.shape[0], b.shape[0]), min(a.shape[1], b.shape[1]))
     a, b = (m if m.shape == size else adaptive_avg_pool2d(m[None], size)[0] for m in (a, b))
-    ranks = torch.stack([_ranks(m.flatten()) for m in (a, b)])
-    return None if bool((ranks == ranks[:, :1]).all(1).any()) else float(torch.corrcoef(ranks)[0, 1])
+    one, other = (_ranks(m.flatten().numpy()) for m in (a, b))
+    if (one == one[0]).all() or (other == other[0]).all():
+        return None
+    one, other = one - one.mean(), other - other.mean()
+    return float(np.clip(one @ other / np.sqrt((one @ one) * (other @ other)), -1, 1))
 
 
-def _ranks(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    _, place, count = values.unique(return_inverse=True, return_counts=True)
-    return (count.cumsum(0) - (count - 1) / 2)[place]
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((count.cumsum() - (count - 1) / 2)[place.reshape(-1)])
 
 
 def agree(

@@ -26,7 +26,7 @@ from .opposite import Opposite
 from .perceived import show_perceived
 from .sentences import Sentences
 from .where import regions, show_where
-from .words import show_words, words_heat
+from .words import WordScores, show_words, word_scores, words_heat
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -196,6 +196,12 @@ def _explain_batch(
     share = shares(-evidence if speaks_against(method) else evidence)
     grids = classifier.encoder.layout.to_grid(look.features)
     neurons = show_neurons(classifier, subject, look, goal, [s.picture for s in seen], options.neurons)
+    rivals = [
+        runner_up(p, k) if other is None else other
+        for p, k, other in zip(probabilities, index.tolist(), others, strict=True)
+    ]
+    scored = word_scores(classifier, look.pooled)
+    spoken = words_heat(classifier, grids, look.pooled, index.tolist(), rivals)
     for i, one in enumerate(seen):
         yield _assemble(
             classifier,
@@ -206,8 +212,10 @@ def _explain_batch(
             others[i],
             heats[i],
             share[i],
-            grids[i],
             neurons[i],
+            rival=rivals[i],
+            scored=None if scored is None else scored[i],
+            spoken=None if spoken is None else spoken[i],
             method=method,
             sentences=sentences,
         )
@@ -222,15 +230,16 @@ def _assemble(
     contrast: int | None,
     heat: torch.Tensor,
     share: torch.Tensor,
-    grid: torch.Tensor,
     neurons: tuple[Neuron, ...],
     *,
+    rival: int,
+    scored: WordScores | None,
+    spoken: torch.Tensor | None,
     method: Attribution,
     sentences: Sentences | None,
 ) -> Explanation:
     assert one.picture is not None
     assert one.features is not None
-    other = contrast if contrast is not None else runner_up(probabilities, target)
     cells = strongest_cells(share, options.n_regions)
     parts = regions(share, cells, one.picture)
     pixels = classifier.encoder.pixels([one.picture.pixels])[0] if options.measure else None
@@ -247,15 +256,13 @@ def _assemble(
         seed=options.seed,
         quantity="probability" if sentences is None else "similarity",
     )
-    pooled = one.pooled[0]
     look = Look(one.features[None], one.pooled[:1])
     about = _subject(classifier, options, probabilities, target, contrast, sentences, against)
     asked = LikeQuery(look, one.picture, target, contrast, cells, parts, about, pixels, options.seed, options.because)
     like = show_like(classifier, asked, options.like, options.prototypes)
     if isinstance(like, Like):
         like = replace(like, target=classifier.classes[target])
-    words = show_words(classifier, pooled, target, other)
-    spoken = words_heat(classifier, grid, pooled, target, other)
+    words = show_words(classifier, one.pooled[0], target, rival, scored)
     label = classifier.classes[target]
     prediction = classifier.prediction(one.name, probabilities, options.top)
     return Explanation(
@@ -305,6 +312,5 @@ def runner_up(probabilities: torch.Tensor, target: int) -> int:
     """The most probable class beside the target; the target itself when it is the only one."""
     if len(probabilities) == 1:
         return target
-    rest = probabilities.clone()
-    rest[target] = -1
-    return int(rest.argmax())
+    first, second = probabilities.topk(2).indices.tolist()
+    return second if first == target else first

@@ -91,7 +91,7 @@ def show_like(
         place: where those lie; left out, the classifier's folder.
     """
     found = find_prototypes(classifier, name, place)
-    if found is None and isinstance(classifier.network, Perceiver):
+    if found is None and classifier.network is not None and isinstance(classifier.network, Perceiver):
         return Missing(
             "A perceiver memorises whole pictures and keeps no patches.",
             "See what it saw: the memorised picture that is nearest to it stands beside it.",

@@ -40,7 +40,7 @@ def show_perceived(classifier: Classifier, picture: Picture, decided: str) -> Pe
         decided: the class it was given.
     """
     network = classifier.network
-    if not isinstance(network, Perceiver):
+    if network is None or not isinstance(network, Perceiver):
         return None
     found = network.perceived(classifier.encoder.pixels([picture.pixels])[0])
     if found is None:

@@ -33,10 +33,10 @@ _UNMEASURED = Verdict("not measured", "Deletion and insertion were switched off.
 
 def regions(share: Float[Tensor, "h w"], cells: Sequence[tuple[int, int]], picture: Picture) -> tuple[Region, ...]:
     """Letters for cells."""
-    found = []
+    found, values = [], share.tolist()
     for letter, cell in zip(string.ascii_uppercase, cells, strict=False):
         box = cell_box(cell, (share.shape[0], share.shape[1]))
-        found.append(Region(letter, box, picture.to_original(box), float(share[cell])))
+        found.append(Region(letter, box, picture.to_original(box), values[cell[0]][cell[1]]))
     return tuple(found)
 
 

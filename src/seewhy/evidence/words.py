@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,8 +35,45 @@ _CURE = (
 )
 
 
-def show_words(classifier: Classifier, pooled: Float[Tensor, " d"], predicted: int, runner_up: int) -> Words | Missing:
-    """Scores of the descriptions of two classes, and the verdict on them."""
+@dataclass(frozen=True)
+class WordScores:
+    """Cosines of pictures with what is said of the classes.
+
+    Attributes:
+        texts: with each text.
+        classes: with each class, the mean over its texts.
+        measured: the same as the words are measured: without names, where that was asked for.
+    """
+
+    texts: Float[Tensor, "b n"]
+    classes: Float[Tensor, "b k"]
+    measured: Float[Tensor, "b k"]
+
+    def __getitem__(self, index: int) -> WordScores:
+        one = slice(index, index + 1)
+        return WordScores(self.texts[one], self.classes[one], self.measured[one])
+
+
+def word_scores(classifier: Classifier, pooled: Float[Tensor, "b d"]) -> WordScores | None:
+    """All pictures of a batch in one product; ``None`` without words."""
+    words = classifier.words
+    if words is None:
+        return None
+    joint = Projected(classifier.encoder.text)(pooled)
+    texts = words.scores(joint)
+    classes = texts if words.class_weight() is words.vectors else joint @ words.class_weight().T
+    same = words.measured is words
+    return WordScores(texts, classes, classes if same else joint @ words.measured.class_weight().T)
+
+
+def show_words(
+    classifier: Classifier,
+    pooled: Float[Tensor, " d"],
+    predicted: int,
+    runner_up: int,
+    scored: WordScores | None = None,
+) -> Words | Missing:
+    """Scores of the descriptions of two classes, and the verdict on them; ``scored`` where that was done before."""
     words = classifier.words
     if words is None:
         if not classifier.encoder.has_text:
@@ -44,10 +82,10 @@ def show_words(classifier: Classifier, pooled: Float[Tensor, " d"], predicted: i
         return Missing("No descriptions of your classes were given.", _CURE)
     if classifier.decided_by_words and isinstance(classifier.head.votes, Reranking):
         return _second_look(classifier, classifier.head.votes, pooled, predicted, runner_up)
-    joint = Projected(classifier.encoder.text)(pooled[None])
-    scores = words.scores(joint)[0]
-    by_class = (joint @ words.class_weight().T)[0]
-    decision = int((joint @ words.measured.class_weight().T)[0].argmax())
+    found = scored or word_scores(classifier, pooled[None])
+    assert found is not None  # there are words
+    scores, by_class, measured = found.texts[0], found.classes[0], found.measured[0]
+    decision = int(measured.argmax())
     auc = separation(classifier, words, predicted, runner_up)
     pairs = [(predicted, runner_up)] + ([(runner_up, predicted)] if runner_up != predicted else [])
     shown = tuple(
@@ -61,7 +99,7 @@ def show_words(classifier: Classifier, pooled: Float[Tensor, " d"], predicted: i
         words.classes[decision],
         classifier.words_accuracy,
         classifier.words_accuracy_on,
-        _would_change(words, scores, (joint @ words.measured.class_weight().T)[0], predicted, runner_up),
+        _would_change(words, scores, measured, predicted, runner_up),
         _judge(classifier, [auc[i] for i in words.of(predicted) if i in auc], decision, predicted, runner_up),
     )
 
@@ -193,13 +231,18 @@ def _is_luck(classifier: Classifier, accuracy: float) -> bool:
 
 
 def words_heat(
-    classifier: Classifier, grid: Float[Tensor, "c h w"], pooled: Float[Tensor, " d"], predicted: int, runner_up: int
-) -> Float[Tensor, "h w"] | None:
+    classifier: Classifier,
+    grids: Float[Tensor, "b c h w"],
+    pooled: Float[Tensor, "b d"],
+    predicted: Sequence[int],
+    runners_up: Sequence[int],
+) -> Float[Tensor, "b h w"] | None:
     """Where the words of the class hold rather than the runner-up's; only behind a mean-pooled head."""
     words = classifier.words
     if words is None or not classifier.encoder.is_average:
         return None
     weight = words.class_weight()
-    rows = weight[predicted] - (weight[runner_up] if runner_up != predicted else torch.zeros_like(weight[0]))
-    slope = Projected(classifier.encoder.text).slope(pooled[None], rows[None])[0]
-    return torch.einsum("c,chw->hw", slope, grid)
+    differ = torch.tensor(predicted) != torch.tensor(runners_up)
+    rows = weight[predicted] - weight[runners_up] * differ[:, None]
+    slope = Projected(classifier.encoder.text).slope(pooled, rows)
+    return torch.einsum("bc,bchw->bhw", slope, grids)
