@@ -6,6 +6,7 @@ Run it with a folder as its argument to write the card somewhere else than ``dem
 
 from __future__ import annotations
 
+import io
 import sys
 import textwrap
 from pathlib import Path
@@ -15,12 +16,14 @@ from PIL import Image
 
 import seewhy
 from seewhy.cache import cache_dir
+from seewhy.storage.marks import PICTURE
+from seewhy.storage.output import make_folder, write
 
 
 def main(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    photo = folder / "chelsea.png"
-    Image.fromarray(skimage.data.chelsea()).save(photo)
+    file = io.BytesIO()
+    Image.fromarray(skimage.data.chelsea()).save(file, "png")
+    photo = write(make_folder(folder) / "chelsea.png", file.getvalue(), PICTURE)
 
     if not any(cache_dir("weights").glob("lite0-*")):
         print("First run: preparing the embedded model (converted once, then kept). This takes up to a minute.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,3 +112,73 @@ def test_nothing_loads_a_pickle_as_code() -> None:
                 assert "weights_only=True" in ast.unparse(node), path
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in ("eval", "exec"), path
+
+
+WRITES_BY_METHOD = {
+    "write_text", "write_bytes", "unlink", "rmdir", "mkdir", "touch", "rename", "symlink_to", "hardlink_to",
+    "save_file",    "to_csv", "to_parquet", "open_memmap", "write_index", "save_model", "savefig", "extractall",
+}  # fmt: skip
+WRITES_BY_NAME = re.compile(
+    r"os\.(replace|rename|renames|remove|unlink|truncate|mkdir|makedirs|link|symlink|rmdir|removedirs)|"
+    r"shutil\.(?!which|disk_usage|get_terminal_size)\w+|tempfile\.\w+|sqlite3\.connect|np\.(save|savez\w*|savetxt)|"
+    r"torch\.(save|onnx\.export)|joblib\.dump|pickle\.dump"
+)
+MAY_WRITE = {
+    ("cache.py", "mkdir"): "the cache's own folder",
+    ("encoders/engines.py", "save_model"): "OpenVINO writes itself, into a new folder of the storage's",
+    ("encoders/engines.py", "torch.onnx.export"): "ONNX as well",
+    ("index/approximate.py", "write_index"): "faiss writes itself, a file of the storage's",
+    ("classifiers/gpt4image_training.py", "open_memmap"): "mapped while it is made, a file of the storage's",
+    ("prototypes/cells.py", "np.memmap"): "mapped, in the cache, under a name that nobody has",
+}
+
+
+def writing_calls(tree: ast.Module) -> Iterator[str]:
+    """Calls that write, empty, rename or delete something on the disk, or open a database."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        last = name.rpartition(".")[2]
+        modes = [a.value for a in (*node.args[:3], *(k.value for k in node.keywords)) if isinstance(a, ast.Constant)]
+        writes = any(isinstance(m, str) and re.fullmatch(r"[rwaxbt+]{1,3}", m) and set(m) & set("wax+") for m in modes)
+        if last in WRITES_BY_METHOD:
+            yield last
+        elif WRITES_BY_NAME.fullmatch(name) or (name in ("np.memmap", "numpy.memmap") and "c" not in modes):
+            yield name
+        elif (last == "open" and writes) or (name == "os.open" and "O_WRONLY" in ast.unparse(node)):
+            yield "open"
+        elif last == "save" and node.args and ".fromarray(" in name and ast.unparse(node.args[0]) not in IN_MEMORY:
+            yield "Image.save"
+
+
+IN_MEMORY = ("file", "buffer")
+"""What pictures are encoded into."""
+
+
+def test_only_the_storage_writes() -> None:
+    """Whatever else would write goes through it, and so never over a file that SeeWhy did not make."""
+    found = {
+        (str(path.relative_to(SOURCE)), call)
+        for path in FILES
+        if room_of(path) != "storage"
+        for call in writing_calls(ast.parse(path.read_text("utf-8")))
+    }
+    assert found - {("cli/__init__.py", "open")} == set(MAY_WRITE)  # that one closes standard output
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open(p, 'w')", "open(p, mode='ab')", "p.open('r+b')", "p.write_text('')", "p.unlink()", "os.replace(a, b)",
+        "shutil.rmtree(p)", "sqlite3.connect(p)", "tempfile.mkdtemp()", "np.save(p, a)", "torch.save(a, p)",
+        "save_file(a, p)", "np.memmap(p, 'f4', 'w+')", "Image.fromarray(a).save(p)", "os.truncate(p, 0)", "p.mkdir()",
+    ],
+)  # fmt: skip
+def test_a_call_that_writes_is_seen(line: str) -> None:
+    assert list(writing_calls(ast.parse(line)))
+
+
+def test_a_call_that_reads_is_none_that_writes() -> None:
+    reads = "open(p); open(p, 'rb'); p.open(); shutil.which('x'); p.read_text('utf-8'); 'a'.replace('b', 'c')"
+    assert list(writing_calls(ast.parse(reads))) == []

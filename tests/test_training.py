@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seewhy.errors import InputError
+from seewhy.errors import ForeignFileError, InputError
 from seewhy.listener import Listener
 from seewhy.training import Training, batch_at, rates, train
 
@@ -69,13 +69,21 @@ def test_another_or_a_damaged_checkpoint_is_not_gone_on_from(tmp_path: Path) -> 
         module = made()
         train(module, loss_of(module), 40, HOW, checkpoint=(path, "one thing"))
         if text is None:
-            path.write_bytes(path.read_bytes()[:100])
+            path.write_bytes(path.read_bytes()[:-10])
         listener = Listener()
         done = train(made(), loss_of(module), 40, HOW, checkpoint=(path, text or "one thing"), listener=listener)
         assert done.resumed_at == 0
         assert listener.notes == [
             f"{path} belongs to another training or is damaged; this one begins at the first step"
         ]
+
+
+def test_what_is_no_checkpoint_is_not_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    path.write_text("mine")
+    with pytest.raises(ForeignFileError, match="Move it away"):
+        train(made(), loss_of(made()), 40, HOW, checkpoint=(path, "x"))
+    assert path.read_text() == "mine"
 
 
 def test_a_killed_process_is_gone_on_from(tmp_path: Path) -> None:

@@ -299,11 +299,16 @@ class Explanation:
 
         return render_png(self)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the card; the ending decides: ``.html``, ``.png`` or ``.json``."""
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the card; the ending decides: ``.html``, ``.png`` or ``.json``.
+
+        Args:
+            path: where; over an earlier card, not over a file that SeeWhy did not make.
+            force: over any file.
+        """
         from .card import save
 
-        return save(self, Path(path))
+        return save(self, Path(path), force=force)
 
     def show(self) -> None:
         """Open the card in the web browser (in a notebook, the object displays itself)."""

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from .errors import InputError
 from .listener import Listener
 from .seeded import seeded
-from .storage.output import write_atomic
+from .storage.marks import CHECKPOINT, marked_tensors
+from .storage.output import check_checkpoint, write
 
 Loss = Callable[[Sequence[int]], Mapping[str, Tensor]]
 """Positions of the samples in a batch → named terms, of which ``"loss"``, or each player's own, is what goes down."""
@@ -222,14 +222,14 @@ def _keep(
     for i, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{i}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    write_atomic(path, save(plain, {"seal": seal, "history": json.dumps(history)}))
+    write(path, marked_tensors(plain, {"seal": seal, "history": json.dumps(history)}), CHECKPOINT)
 
 
 def _resume(
     path: Path, seal: str, module: nn.Module, optimiser: torch.optim.Optimizer, listener: Listener
 ) -> list[dict[str, float]]:
     """What an earlier run left, put back; nothing where there is none or it was another training."""
-    if not path.exists():
+    if not check_checkpoint(path).exists():
         return []
     try:
         with safe_open(path, "pt") as file:

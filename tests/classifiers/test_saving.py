@@ -162,7 +162,7 @@ def test_a_save_that_fails_leaves_what_there_was(
 ) -> None:
     place = folder if there else folder.parent / "other"
     before = contents(folder.parent)
-    wrote = saving.write_atomic
+    wrote = saving.write_inside
 
     def write(path: Path, data: bytes | str) -> Path:
         if (path.name == CARD) == (stage == "card"):
@@ -173,10 +173,10 @@ def test_a_save_that_fails_leaves_what_there_was(
         raise OSError(28, "No space left on device")
 
     if stage == "rename":
-        monkeypatch.setattr("seewhy.classifiers.saving.os.rename", rename)
+        monkeypatch.setattr("seewhy.storage.output.os.rename", rename)
         monkeypatch.setattr("seewhy.storage.output.os.replace", rename)
     else:
-        monkeypatch.setattr(saving, "write_atomic", write)
+        monkeypatch.setattr(saving, "write_inside", write)
     with pytest.raises(DataError, match=r"could not be written: .*[Nn]o space left on device") as caught:
         Pretrained().build(ENCODER).save(place)
     if stage != "rename":

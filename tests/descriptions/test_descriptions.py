@@ -14,7 +14,7 @@ from seewhy.descriptions import Descriptions, WordBank
 from seewhy.descriptions.base import describe
 from seewhy.descriptions.controls import name_only, random_words
 from seewhy.descriptions.pairs import read_pairs
-from seewhy.errors import DataError, InputError, ModelError
+from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
 from tiny import noise, tiny_cnn
 
 FORM = 'Write {"class": ["text", …], …}.'
@@ -52,6 +52,9 @@ def test_read_and_write(tmp_path: Path) -> None:
     path.write_text('{"b": ["two", " one ", "two", " "], "ä": "alone"}', encoding="utf-8-sig")
     found = Descriptions.read(path)
     assert found == Descriptions({"b": ("two", "one"), "ä": ("alone",)})
+    with pytest.raises(ForeignFileError):
+        found.write(path)
+    path = tmp_path / "e.json"
     found.write(path)
     assert Descriptions.read(path) == found
     assert list(found.limited_to(["ä", "b"]).texts) == ["ä", "b"]

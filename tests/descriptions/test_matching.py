@@ -170,7 +170,7 @@ def test_captions_are_read_as_written_and_found_by_bytes_or_name(tmp_path: Path)
         Caption("b.jpg", "", ("b",)),
     ]
     path = tmp_path / "c.jsonl"
-    path.write_bytes(b"".join(c.line() for c in written))
+    path.write_bytes(b"".join(json.dumps(c.to_json()).encode() + b"\n" for c in written))
     assert list(read_captions(path)) == written
     assert of_pictures(written, ["bb", "aa"], ["z/b.jpg", "elsewhere.jpg"]) == (written[1], written[0])
 

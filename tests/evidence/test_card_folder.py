@@ -64,9 +64,13 @@ def test_a_photo_is_never_written_over(classifier: Classifier) -> None:
     assert Path(first[0]).with_suffix(".png").is_file()
     assert run(classifier, "z/a.png", output="z", png=True) == [(first[0], True)]
     said = refused(classifier, "z/a.png", output="z/a.png")
-    assert said == "z/a.png is the picture itself, which its card would replace. Give another with -o."
+    assert said.startswith("z/a.png exists and is not a file that SeeWhy wrote.")
     os.link("z/a.png", "z/same.png")
-    assert refused(classifier, "z/a.png", output="z/same.png").startswith("z/same.png is the picture itself")
+    assert refused(classifier, "z/a.png", output="z/same.png").startswith("z/same.png exists and")
+    assert Path("z/a.png").read_bytes() == photo
+    own = "z/card.png"
+    list(Batch(classifier, QUICK, Path(own)).run(["x/a.png"]))
+    assert refused(classifier, own, output=own).startswith(f"{own} is the picture itself")
     assert Path("z/a.png").read_bytes() == photo
 
 
@@ -90,7 +94,7 @@ def test_an_index_of_the_user_is_never_written_over(classifier: Classifier, name
     Path("site", name).write_text("mine")
     assert refused(classifier, "x/a.png", output="site") == (
         f"site/{name} is there already, and not from seewhy explain. A folder without such a file was expected. "
-        "Give another with -o."
+        "Give another with -o, or --force to write over it."
     )
     assert [p.name for p in Path("site").iterdir()] == [name]
     assert Path("site", name).read_text() == "mine"
@@ -179,12 +183,12 @@ def test_a_name_that_is_no_unicode(classifier: Classifier) -> None:
 
 
 def test_a_folder_that_may_not_be_written_to(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    from seewhy.evidence import card_folder
+    from seewhy.storage import journal
 
     def deny(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(card_folder, "open", deny, raising=False)
+    monkeypatch.setattr(journal, "open", deny, raising=False)
     assert refused(classifier, "x/a.png", output="why") == (
         "The folder why cannot be written to: Permission denied. Give another with -o."
     )

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from seewhy.errors import InputError
+from seewhy.errors import ForeignFileError, InputError
 from seewhy.listener import Listener
 from seewhy.prototypes.adam import AdamSchedule, peak_loss, purity_loss, schedule
 from seewhy.prototypes.cells import CellMaps
@@ -220,8 +220,11 @@ def test_adam_goes_on_from_its_checkpoint_to_the_same_matrix(tmp_path: Path) -> 
     # A checkpoint of another schedule is not gone on from, nor is a damaged one.
     other = replace(how, learning_rate=0.02)
     assert torch.equal(other.fit(fit, checkpoint=checkpoint).matrix, other.fit(fit).matrix)
-    checkpoint.write_bytes(b"not a checkpoint")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-10])
     assert torch.equal(how.fit(fit, checkpoint=checkpoint).matrix, straight.matrix)
+    checkpoint.write_bytes(b"not a checkpoint")
+    with pytest.raises(ForeignFileError, match="Move it away"):
+        how.fit(fit, checkpoint=checkpoint)
 
 
 def test_weight_decay_goes_into_the_gradient_and_pulls_towards_the_identity(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import DataError, InputError, MissingExtraError
 from ..files import json_lines
-from ..storage.output import write_atomic
+from ..storage.marks import MADE_BY, TEXT, Lines, Mark, Parquet, Record
+from ..storage.output import check_file, write
 from .coverage import left_out
 from .records import ATTRIBUTES, TASKS, Picture, check_content, check_versions, objects_of
 from .rounds import StopRule, text_of
@@ -19,6 +20,8 @@ from .store import AnnotationStore
 
 FORMAT = 1
 ENDINGS = (".jsonl", ".parquet", ".json")
+RECORDS = Lines((Record(("format", "image", "digest", "width", "height", "objects"), None),))
+MARKS: dict[str, Mark] = {".jsonl": RECORDS, ".parquet": Parquet(), ".json": TEXT}
 
 LABEL_STUDIO_CONFIG = f"""<View>
   <Image name="image" value="$image"/>
@@ -59,11 +62,12 @@ def records(store: AnnotationStore, rule: StopRule | None = None) -> Iterator[di
         }
 
 
-def check_export(path: str | Path) -> Path:
-    """The path, if annotations can be written there.
+def check_export(path: str | Path, *, force: bool = False) -> Path:
+    """The path, if annotations can be written there; asked before the work begins.
 
     Raises:
-        DataError: another ending.
+        ForeignFileError: there is a file that SeeWhy did not export.
+        DataError: another ending, or a place that no file can be written to.
     """
     path = Path(path)
     if path.suffix not in ENDINGS:
@@ -71,31 +75,40 @@ def check_export(path: str | Path) -> Path:
             f"Annotations were to be written as {path.suffix!r}. {', '.join(ENDINGS)} (Label Studio) were expected. "
             f"Change the ending of {path}."
         )
-    return path
+    return check_file(path, MARKS[path.suffix], force=force)
 
 
-def export(store: AnnotationStore, path: str | Path, rule: StopRule | None = None) -> int:
+def export(store: AnnotationStore, path: str | Path, rule: StopRule | None = None, *, force: bool = False) -> int:
     """Write all annotations; the ending decides.
+
+    Args:
+        store: where they are kept.
+        path: over an earlier export, not over a file that SeeWhy did not make.
+        rule: by which a text is finished.
+        force: over any file.
 
     Returns:
         How many pictures were written.
 
     Raises:
+        ForeignFileError: there is a file that SeeWhy did not export.
         DataError: another ending, or the file cannot be written.
         MissingExtraError: Parquet without pyarrow.
     """
-    path = check_export(path)
+    path = check_export(path, force=force)
     rows = list(records(store, rule))
+    data: str | bytes
     if path.suffix == ".jsonl":
-        write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     elif path.suffix == ".json":
-        write_atomic(path, json.dumps([label_studio(row) for row in rows], indent=1, ensure_ascii=False))
+        data = json.dumps([label_studio(row) for row in rows], indent=1, ensure_ascii=False)
     else:
-        _write_parquet(path, rows)
+        data = _parquet(rows)
+    write(path, data, MARKS[path.suffix], force=force)
     return len(rows)
 
 
-def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
     """Nested columns for objects; versions and judgements, whose forms differ, as JSON."""
     import io
 
@@ -130,8 +143,8 @@ def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
     )
     flat = [{**row, **{key: json.dumps(row[key]) for key in ("versions", "judgements")}} for row in rows]
     file = io.BytesIO()
-    write_table(pa.Table.from_pylist(flat, schema), file)
-    write_atomic(path, file.getvalue())
+    write_table(pa.Table.from_pylist(flat, schema.with_metadata({MADE_BY: str(FORMAT)})), file)
+    return file.getvalue()
 
 
 def label_studio(record: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Settings:
         batch: pictures looked at in one call of the engine.
         gather_seconds: how long the first picture of a batch waits for others.
         save: where edited descriptions are written; ``None`` keeps them for the session only.
+        force: write them over a file that SeeWhy did not make.
     """
 
     host: str = "127.0.0.1"
@@ -50,6 +51,7 @@ class Settings:
     batch: int = 16
     gather_seconds: float = 0.02
     save: Path | None = None
+    force: bool = False
 
     @property
     def is_open(self) -> bool:

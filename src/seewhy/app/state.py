@@ -163,7 +163,7 @@ class State:
         def make() -> Moved:
             edited = with_texts(self.of(reader), changes, self.store)
             if self.settings.save is not None and edited.words is not None:
-                Descriptions(texts_of(edited.words)).write(self.settings.save)
+                Descriptions(texts_of(edited.words)).write(self.settings.save, force=self.settings.force)
             author.edited, author.version = edited, author.version + 1
             self.memory.remember(author)
             return moved(self.classifier, edited, shown.seen.pooled[:1], list(changes))
@@ -177,7 +177,7 @@ class State:
         def make() -> None:
             author.edited, author.version = None, author.version + 1
             if self.settings.save is not None and self.classifier.words is not None:
-                Descriptions(texts_of(self.classifier.words)).write(self.settings.save)
+                Descriptions(texts_of(self.classifier.words)).write(self.settings.save, force=self.settings.force)
 
         await asyncio.wrap_future(self.worker.do(make))
 

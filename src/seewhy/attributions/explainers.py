@@ -12,11 +12,11 @@ from typing import Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ..errors import InputError, ModelError, WeightsError
-from ..storage.output import write_atomic
+from ..storage.marks import Facts, TensorFile, marked_tensors
+from ..storage.output import check_file, check_folder, make_folder, write
 from . import attributions
 from .base import Attribution, Explainable
 from .t_tame_mechanism import AttentionMechanism, Variant
@@ -53,8 +53,7 @@ class TTAMEExplainer:
         Raises:
             DataError: the folder cannot be written.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_folder(folder)
         card = {
             "format": FORMAT,
             "seewhy": version("seewhy"),
@@ -69,9 +68,27 @@ class TTAMEExplainer:
         }
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.mechanism.state_dict().items()}
         path = folder / f"{self.variant}.safetensors"
-        write_atomic(path, save_tensors(tensors, {"card": json.dumps(card)}))
-        write_atomic(path.with_suffix(".json"), json.dumps(card, indent=1, ensure_ascii=False))
+        check_explainer(folder, self.variant)
+        write(path, marked_tensors(tensors, {"card": json.dumps(card)}), EXPLAINER)
+        write(path.with_suffix(".json"), json.dumps(card, indent=1, ensure_ascii=False), FACTS)
         return path
+
+
+EXPLAINER = TensorFile(earlier=(frozenset({"card"}),))
+FACTS = Facts(("seewhy", "method"))
+
+
+def check_explainer(folder: Path, variant: str) -> Path:
+    """The folder, if an explainer can be saved there; asked before the work begins.
+
+    Raises:
+        ForeignFileError: a file of its name is there that SeeWhy did not make.
+    """
+    path = folder / f"{variant}.safetensors"
+    if folder.is_dir():
+        check_file(path, EXPLAINER)
+        check_file(path.with_suffix(".json"), FACTS)
+    return check_folder(folder)
 
 
 def load_explainer(path: str | Path) -> TTAMEExplainer:

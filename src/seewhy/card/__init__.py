@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import html as html_text
 import json
-import tempfile
 import webbrowser
 from pathlib import Path
 
 from ..errors import DataError
 from ..explanation import Explanation
-from ..storage.output import write_atomic
+from ..storage.marks import PICTURE, TEXT
+from ..storage.output import check_file, temporary_folder, write
 from .html import render_html
 from .index import IndexEntry, index_entry, render_index
 from .png import render_png
@@ -21,6 +21,7 @@ from .report import render_report
 
 __all__ = [
     "IndexEntry",
+    "check_card",
     "index_entry",
     "open_in_browser",
     "render_html",
@@ -44,22 +45,35 @@ def render_notebook(explanation: Explanation) -> str:
     )
 
 
-def save(explanation: Explanation, path: Path) -> Path:
+def save(explanation: Explanation, path: Path, *, force: bool = False) -> Path:
     """Write the card whole or not at all; the ending decides the form.
 
     Raises:
+        ForeignFileError: there is a file that SeeWhy did not make, and ``force`` is not given.
         DataError: the ending is none of ``.html``, ``.png``, ``.json``, or the file cannot be written.
     """
+    check_card(path, force=force)
     ending = path.suffix.lower()
-    if ending in (".html", ".htm"):
-        return write_atomic(path, render_html(explanation))
     if ending == ".png":
-        return write_atomic(path, render_png(explanation))
+        return write(path, render_png(explanation), PICTURE, force=force)
     if ending == ".json":
-        return write_atomic(path, json.dumps(explanation.to_json(), ensure_ascii=False, indent=2) + "\n")
-    raise DataError(
-        f"{path} ends in {path.suffix!r}. A card is saved as .html, .png or .json. Give the file one of these endings."
-    )
+        data = json.dumps(explanation.to_json(), ensure_ascii=False, indent=2)
+        return write(path, data, TEXT, force=force)
+    return write(path, render_html(explanation), TEXT, force=force)
+
+
+def check_card(path: Path, *, force: bool = False) -> Path:
+    """The path, if a card can be saved there; asked before the work begins.
+
+    Raises:
+        ForeignFileError, DataError: as for :func:`save`.
+    """
+    if path.suffix.lower() not in (".html", ".htm", ".png", ".json"):
+        raise DataError(
+            f"{path} ends in {path.suffix!r}. A card is saved as .html, .png or .json. "
+            "Give the file one of these endings."
+        )
+    return check_file(path, PICTURE if path.suffix.lower() == ".png" else TEXT, force=force)
 
 
 def open_in_browser(explanation: Explanation) -> None:
@@ -68,7 +82,6 @@ def open_in_browser(explanation: Explanation) -> None:
     Raises:
         DataError: no browser could be started; the message says where the card lies.
     """
-    folder = Path(tempfile.mkdtemp(prefix="seewhy-"))
-    path = save(explanation, folder / "card.html")
+    path = save(explanation, temporary_folder() / "card.html")
     if not webbrowser.open(path.as_uri()):
         raise DataError(f"No web browser could be started. The card is at {path}. Open that file by hand.")

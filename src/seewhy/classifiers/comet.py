@@ -18,6 +18,8 @@ from ..encoders.base import Encoder, Layout
 from ..errors import InputError
 from ..listener import Listener
 from ..seeded import seeded
+from ..storage.marks import CHECKPOINT
+from ..storage.output import remove
 from ..store import FeatureStore
 from ..training import Schedule, Trained, Training
 from ..training_pictures import TrainingPictures
@@ -169,7 +171,7 @@ class COMET(Recipe):
         made = self._classifier(encoder, game, judge, pictures, done, listener)
         made = replace(made, **patch_evidence(made, made, pictures, self.n_bank, None, listener))
         if (plain := _beside(checkpoint, seal)) is not None:
-            plain[0].unlink(missing_ok=True)
+            remove(plain[0], CHECKPOINT)
         return made if descriptions is None else made.with_descriptions(descriptions, store)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from ..features import encode_texts
 from ..listener import Listener
 from ..objectives.gpt4image import GPT4Image as Alignment
 from ..objectives.gpt4image import recall
+from ..storage.output import write_by
 from ..training import Trained, Training, train
 from .comet_predictor import Predictor
 
@@ -49,11 +49,13 @@ class TextVectors:
         said = json.dumps([encoder.text.fingerprint, list(texts)]).encode()
         self.path = cache_dir("captions") / f"{hashlib.sha256(said).hexdigest()[:32]}.npy"
         if not self.path.exists():
-            part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
-            rows = np.lib.format.open_memmap(part, "w+", np.float32, shape)
-            _encoded(encoder, texts, rows)
-            rows.flush()
-            part.rename(self.path)
+
+            def make(part: Path) -> None:
+                rows = np.lib.format.open_memmap(part, "w+", np.float32, shape)
+                _encoded(encoder, texts, rows)
+                rows.flush()
+
+            write_by(self.path, make)
         self._rows = np.load(self.path, mmap_mode="r")
 
     def __len__(self) -> int:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
-import secrets
-import shutil
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,11 +19,12 @@ from torch import Tensor
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
 from ..encoders.precision import PRECISIONS
-from ..errors import DataError, ModelError, WeightsError
+from ..errors import DataError, ForeignFileError, ModelError, WeightsError
 from ..kept import tensors_digest
 from ..prototypes.bank import PatchBank, check_finite, joined_thumbnails, listed, pictures_of
 from ..prototypes.measure import LikenessMeasure
-from ..storage.output import check_folder, write_atomic
+from ..storage.marks import Facts
+from ..storage.output import check_folder, new_folder, remove_inside, write_inside
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Feature, Head, Projected
@@ -41,6 +39,7 @@ READ = (1, 2)
 CARD = "seewhy.json"
 MAX_LOGIT = 60000.0
 """What half precision holds."""
+FACTS = Facts(("format", "seewhy", "recipe", "encoder"))
 
 
 def save(classifier: Classifier, folder: Path) -> Path:
@@ -73,8 +72,9 @@ def check_place(folder: Path) -> Path:
     Raises:
         DataError: it exists and is not a saved classifier, or cannot be written to.
     """
-    if folder.exists() and not (folder / CARD).is_file():
-        raise DataError(f"{folder} exists and is not a SeeWhy classifier. Give another name.")
+    card = folder / CARD
+    if folder.exists() and not (card.is_file() and not card.is_symlink() and FACTS.is_on(card)):
+        raise ForeignFileError(f"{folder} exists and is not a SeeWhy classifier. Give another name.")
     return check_folder(folder)
 
 
@@ -94,14 +94,9 @@ def tensors_file(card: dict[str, Any]) -> str:
 
 def _write_new(folder: Path, files: dict[str, bytes | str]) -> None:
     """Into a folder beside the target, which then takes its name in one step."""
-    fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
-    try:
-        fresh.mkdir(parents=True)
+    with new_folder(folder) as fresh:
         for name, data in files.items():
-            write_atomic(fresh / name, data)
-        os.rename(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+            write_inside(fresh / name, data)
 
 
 def _write_over(folder: Path, files: dict[str, bytes | str]) -> None:
@@ -110,14 +105,14 @@ def _write_over(folder: Path, files: dict[str, bytes | str]) -> None:
     added = [folder / name for name in files if not (folder / name).exists()]
     try:
         for name, data in files.items():
-            write_atomic(folder / name, data)
+            write_inside(folder / name, data)
     except BaseException:
         for path in added:
-            path.unlink(missing_ok=True)
+            remove_inside(path)
         raise
     if old is not None and old.name not in files:
-        with contextlib.suppress(OSError):
-            old.unlink()
+        with contextlib.suppress(DataError):
+            remove_inside(old)
 
 
 def _old_tensors(folder: Path) -> Path | None:

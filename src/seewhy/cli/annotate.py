@@ -70,6 +70,7 @@ def annotate(
         Path | None,
         typer.Option("--import", help="Take in .jsonl, or .json of Label Studio, and stop.", show_default=False),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Export over a file that SeeWhy did not make.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -82,7 +83,7 @@ def annotate(
 
     terminal = Terminal(quiet)
     if export is not None:
-        check_export(export)
+        check_export(export, force=force)
     store = AnnotationStore(output)
     rule = StopRule(rounds, min_edits)
     n = _list_pictures(store, data, terminal)
@@ -92,7 +93,7 @@ def annotate(
             terminal.note(note)
         _tell({"file": str(bring), "pictures": took}, f"{bring}: taken into {took} pictures of {output}", as_json)
     if export is not None:
-        wrote = write(store, export, rule)
+        wrote = write(store, export, rule, force=force)
         _tell({"file": str(export), "pictures": wrote}, f"{export}: {wrote} pictures", as_json)
     if bring is not None or export is not None:
         store.close()

@@ -13,6 +13,7 @@ from .options import (
     EncoderName,
     EngineName,
     FollowUpFile,
+    Force,
     Labels,
     Model,
     Quiet,
@@ -30,7 +31,7 @@ Examples:\n
   seewhy app -m birds\n
   seewhy app -m birds --data test/ --port 8080\n
   seewhy app -m birds --data test.csv --group country\n
-  seewhy app --labels classes.json --save classes.json\n
+  seewhy app --labels classes.json --save edited.json\n
   seewhy app -m birds --host 0.0.0.0 --name birds.example.org
 """
 
@@ -58,7 +59,7 @@ def app(
     save: Annotated[
         Path | None,
         typer.Option(
-            help="Write edited descriptions here, and go on from them; left out, edits last for the session.",
+            help="Keep edited descriptions in this file, and go on from them; left out, edits last for the session.",
             show_default=False,
         ),
     ] = None,
@@ -75,14 +76,19 @@ def app(
         int, typer.Option(min=1, help="Computing that one picture may take to be decoded; then it is refused.")
     ] = 10,
     measure: Annotated[bool, typer.Option(help="Measure deletion and insertion (about one second a card).")] = True,
+    force: Force = False,
     store: Store = None,
     quiet: Quiet = False,
 ) -> None:
     """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes."""
     from ..app import Settings, make_app, serve
     from ..app.settings import MEGABYTE
+    from ..storage.marks import TEXT
+    from ..storage.output import check_file
     from .terminal import Terminal
 
+    if save is not None:
+        check_file(save, TEXT, force=force)
     terminal, kept = Terminal(quiet), open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
     _check(classifier, save, data, group)
@@ -99,6 +105,7 @@ def app(
         decode_seconds=decode_seconds,
         measure=measure,
         save=save,
+        force=force,
     )
     if settings.is_open:
         print(

@@ -12,7 +12,8 @@ from .describe_images import EXAMPLES as IMAGES_EXAMPLES
 from .describe_images import images
 from .describe_match import EXAMPLES as MATCH_EXAMPLES
 from .describe_match import match
-from .options import Json, Labels, Model, Quiet, Store, open_store
+from .options import Force, Json, Labels, Model, Quiet, Store, open_store
+from .outputs import Guarded
 from .terminal import Terminal
 from .writer_options import Asked, asking
 
@@ -24,13 +25,13 @@ Examples:\n\n
   seewhy explain photo.jpg --labels birds.json
 """
 app = typer.Typer(help="Descriptions, written by a language model of your choice.", no_args_is_help=True)
-app.command("match", epilog=MATCH_EXAMPLES)(match)
-app.command("images", epilog=IMAGES_EXAMPLES)(images)
+app.command("match", cls=Guarded, epilog=MATCH_EXAMPLES)(match)
+app.command("images", cls=Guarded, epilog=IMAGES_EXAMPLES)(images)
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
 Kind = Annotated[str, typer.Option(help="What the classes are, in the plural: birds, screws, cell types.")]
 
 
-@app.command("classes", epilog=EXAMPLES)
+@app.command("classes", cls=Guarded, epilog=EXAMPLES)
 @asking(required=True)
 def classes(
     names: Annotated[
@@ -44,14 +45,18 @@ def classes(
     asked: Asked,
     kind: Kind = "",
     n: Annotated[int, typer.Option("--n", min=2, help="Descriptors a class, at most.")] = 6,
+    force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
     from ..descriptions.class_questions import as_descriptions, class_prompt, write_classes
     from ..descriptions.llm import WriterError
+    from ..storage.marks import TEXT
+    from ..storage.output import check_file
 
     terminal = Terminal(quiet)
+    check_file(output, TEXT, force=force)
     labels = _names(names)
     desk = asked.desk(terminal)
     assert desk is not None
@@ -61,11 +66,11 @@ def classes(
     written = list(terminal.track(write_classes(desk, labels, kind, n), "Asking", len(labels)))
     failed = {label: str(texts) for label, texts in written if isinstance(texts, WriterError)}
     if len(failed) < len(written):
-        as_descriptions(written).write(output)
+        as_descriptions(written).write(output, force=force)
     _report(output, len(written) - len(failed), failed, as_json)
 
 
-@app.command("pairs", epilog=EXAMPLES)
+@app.command("pairs", cls=Guarded, epilog=EXAMPLES)
 @asking(required=True)
 def pairs(
     data: Annotated[
@@ -79,6 +84,7 @@ def pairs(
     n: Annotated[int, typer.Option("--n", min=1, help="Differences a pair, at most.")] = 5,
     most: Annotated[int, typer.Option(min=1, help="Pairs, those confused most often first.")] = 50,
     top: Annotated[int, typer.Option(min=2, help="Classes a picture that count as confusable.")] = 3,
+    force: Force = False,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
@@ -86,13 +92,16 @@ def pairs(
     """What parts the classes that a model confuses, pair by pair."""
     from ..descriptions.class_questions import Pair, pair_prompt, write_pairs
     from ..descriptions.confusable import confusable_pairs
+    from ..descriptions.pairs import write_pairs_file
     from ..errors import DataError
     from ..listing import list_pictures
-    from ..storage.output import write_atomic
+    from ..storage.marks import TEXT
+    from ..storage.output import check_file
     from ..types import Failure
     from .options import resolve
 
     terminal = Terminal(quiet)
+    check_file(output, TEXT, force=force)
     desk = asked.desk(terminal)  # a mistake in its options is found before the pictures are looked at
     assert desk is not None
     kept = open_store(store)
@@ -111,10 +120,10 @@ def pairs(
         asked.say(desk.estimate(pair_prompt(a, b, kind, n) for a, b in chosen), as_json)
         return
     written = list(terminal.track(write_pairs(desk, chosen, kind, n), "Asking", len(chosen)))
-    found = [pair.to_json() for _, pair in written if isinstance(pair, Pair)]
+    found = [pair for _, pair in written if isinstance(pair, Pair)]
     failed = {" and ".join(names): str(pair) for names, pair in written if not isinstance(pair, Pair)}
     if found:
-        write_atomic(output, json.dumps(found, indent=1, ensure_ascii=False))
+        write_pairs_file(output, found, force=force)
     _report(output, len(found), failed, as_json)
 
 

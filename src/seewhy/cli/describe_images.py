@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import EngineName, Json, Labels, Model, Pictures, Quiet, open_store, picture_names, resolve
+from .options import EngineName, Force, Json, Labels, Model, Pictures, Quiet, open_store, picture_names, resolve
 from .writer_options import Asked, asking
 
 EXAMPLES = """
@@ -35,15 +35,18 @@ def images(
     ] = None,
     check: Annotated[bool, typer.Option(help="Remove what nothing on the picture bears out.")] = True,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Probability a place needs to be an object.")] = 0.5,
+    force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped."""
-    from ..descriptions.textualize_run import Drafter, estimate, offline, read_drafts, textualize_all
+    from ..descriptions.textualize_run import DESCRIPTIONS, Drafter, estimate, offline, read_drafts, textualize_all
+    from ..storage.journal import Journal
     from ..types import Failure
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
+    Journal(output, DESCRIPTIONS, force=force)  # somebody else's file is told before the work begins
     texts = None if drafts is None else read_drafts(drafts)
     desk = asked.desk(terminal)
     if asked.dry_run:
@@ -55,7 +58,7 @@ def images(
     made_by = _seal([*by, None if desk is None else [desk.writer.model, desk.max_tokens]])
     done = 0
     drafter = Drafter(classifier, desk, texts)
-    stream = textualize_all(picture_names(pictures), textualizer, drafter, output, made_by)
+    stream = textualize_all(picture_names(pictures), textualizer, drafter, output, made_by, force=force)
     for record in terminal.track(stream, "Describing"):
         if isinstance(record, Failure):
             terminal.failed(record)

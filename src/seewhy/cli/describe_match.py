@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import EncoderName, EngineName, Json, Quiet, Store, open_store
+from .options import EncoderName, EngineName, Force, Json, Quiet, Store, open_store
 from .writer_options import Asked, asking
 
 EXAMPLES = """
@@ -30,6 +30,7 @@ def match(
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     top: Annotated[int, typer.Option(min=1, help="Texts a picture, at most.")] = 5,
+    force: Force = False,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
@@ -37,12 +38,14 @@ def match(
     """For each picture, the texts of its own class that fit it best. Run again, it goes on where it was stopped."""
     from ..data import load_samples
     from ..descriptions.base import Descriptions
-    from ..descriptions.captions import Caption
+    from ..descriptions.captions import CAPTIONS, Caption
     from ..descriptions.matching import Match, match_to_file, say, short_prompt, specificity
     from ..encoders.find import encoder as find
+    from ..storage.output import check_file
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
+    check_file(output, CAPTIONS, force=force)
     samples, texts = load_samples(data), Descriptions.read(descriptions)
     desk = asked.desk(terminal)
     if asked.dry_run:
@@ -52,7 +55,14 @@ def match(
     for note in samples.notes:
         terminal.note(note)
     made = match_to_file(
-        output, find(encoder, engine=engine), samples, texts, Match(top), desk=desk, store=open_store(store)
+        output,
+        find(encoder, engine=engine),
+        samples,
+        texts,
+        Match(top),
+        desk=desk,
+        store=open_store(store),
+        force=force,
     )
     written: list[Caption] = []
     for found in terminal.track(made, "Matching", len(samples)):

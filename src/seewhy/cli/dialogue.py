@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Json, Quiet
+from .options import Force, Json, Quiet
 
 EXAMPLES = """
 Examples:\n
@@ -27,6 +27,7 @@ def dialogue(
         Path | None, typer.Option("--output", "-o", help="Write a page (.html) or .json.", show_default=False)
     ] = None,
     turns: Annotated[int, typer.Option(min=2, help="Turns of each.")] = 50,
+    force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -36,10 +37,10 @@ def dialogue(
     from ..studies.dialogue import talk
 
     if output is not None:
-        check_ending(output)
+        check_ending(output, force=force)
     found = talk(load(first), load(second), picture, turns)
     if output is not None:
-        found.save(output)
+        found.save(output, force=force)
     if as_json:
         print(json.dumps(found.data, ensure_ascii=False))
         return

@@ -13,6 +13,7 @@ from .options import (
     EncoderName,
     EngineName,
     FollowUpFile,
+    Force,
     Json,
     Labels,
     Model,
@@ -55,6 +56,7 @@ def evaluate(
         bool, typer.Option("--faithfulness", help="Also average drop, increase, gain, ROAD and sparsity of maps.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the pictures drawn.")] = 0,
+    force: Force = False,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
@@ -66,7 +68,7 @@ def evaluate(
     from ..page import check_ending
     from .terminal import Terminal
 
-    path = check_ending(output or "evaluation.html")
+    path = check_ending(output or "evaluation.html", force=force)
     terminal = Terminal(quiet)
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
@@ -80,7 +82,7 @@ def evaluate(
         faithfulness=faithfulness,
         listener=terminal,
     )
-    report.save(path)
+    report.save(path, force=force)
     if as_json:
         print(json.dumps({**report.data, "report": str(path)}, ensure_ascii=False))
     else:

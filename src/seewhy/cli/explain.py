@@ -15,6 +15,7 @@ from .options import (
     EncoderName,
     EngineName,
     FollowUpFile,
+    Force,
     Json,
     Labels,
     Model,
@@ -114,6 +115,7 @@ def explain(
     measure: Annotated[bool, typer.Option(help="Measure deletion and insertion (about one second a picture).")] = True,
     png: Annotated[bool, typer.Option("--png", help="Also a still picture of each card.")] = False,
     seed: Annotated[int, typer.Option(help="Of the shuffled maps.")] = 0,
+    force: Force = False,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
@@ -128,7 +130,7 @@ def explain(
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
-    check_output(output)
+    check_output(output, force=force)
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
     if held_out is not None:
@@ -152,9 +154,9 @@ def explain(
     if reads_layer(type(method)) and getattr(method, "layer", None) is None:
         seen = f"the last map of {classifier.encoder.name}, before its pooling"
         terminal.note(f"{method.name} reads {seen}; --layer NAME reads an inner one.")
-    batch = Batch(classifier, options, output, png=png, store=kept)
+    batch = Batch(classifier, options, output, png=png, store=kept, force=force)
     done = 0
-    for result in terminal.track(batch.run(picture_names(pictures)), "Explaining"):
+    for result in terminal.track(batch.run(picture_names(pictures, output)), "Explaining"):
         if isinstance(result, Failure):
             terminal.failed(result)
             if as_json:

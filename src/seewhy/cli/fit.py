@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from .options import DescriptionFile, EncoderName, EngineName, Json, Quiet, Stor
 if TYPE_CHECKING:
     from ..classifiers import Recipe
 
+PART = r"\.(plain|[0-9.]+(e-?[0-9]+)?)"
 EXAMPLES = """
 Examples:\n
   seewhy fit photos/ -o birds\n
@@ -84,6 +86,7 @@ def fit(
     from ..data import load_samples
     from ..descriptions.captions import read_captions
     from ..encoders.find import encoder as find
+    from ..storage.output import check_checkpoint, make_folder
     from .method_options import settings
     from .terminal import Terminal
 
@@ -96,14 +99,18 @@ def fit(
     samples = load_samples(data, image=image_column, label=label_column)
     chosen_on = None if validation is None else load_samples(validation, image=image_column, label=label_column)
     checkpoint = output.parent / f".{output.name}.checkpoint"
+    if output.parent.is_dir():
+        check_checkpoint(checkpoint)
     said = None if captions is None else read_captions(captions)
     wanted = {"validation": chosen_on, "descriptions": words, "captions": said, "checkpoint": checkpoint}
     asked = _asked(recipe, wanted)
+    if "checkpoint" in asked:
+        make_folder(output.parent)
     looked = find(encoder, engine=engine)
     classifier = recipe.fit(looked, samples, **asked, store=open_store(store), listener=terminal)
     classifier.save(output)
-    for kept in output.parent.glob(f"{checkpoint.name}*"):
-        kept.unlink()
+    if "checkpoint" in asked:
+        _remove(checkpoint)
     measures = classifier.measures
     if as_json:
         print(json.dumps({"model": str(output), **measures}, ensure_ascii=False))
@@ -113,6 +120,18 @@ def fit(
             held = "validation pictures" if validation else "pictures held out while choosing"
             print(f"right on {measures['held_out_accuracy']:.1%} of {measures['n_held_out']} {held}")
     raise typer.Exit(terminal.exit_code(measures.get("n_pictures", len(samples))))
+
+
+def _remove(checkpoint: Path) -> None:
+    """What this fit would have gone on from: the file itself, and those of its parts, named by a rate or ``plain``."""
+    import os
+
+    from ..storage.marks import CHECKPOINT
+    from ..storage.output import remove
+
+    for name in os.listdir(checkpoint.parent):
+        if name == checkpoint.name or re.fullmatch(re.escape(checkpoint.name) + PART, name):
+            remove(checkpoint.parent / name, CHECKPOINT)
 
 
 def _recipe(name: str, named: dict[str, Any], given: dict[str, str]) -> Any:

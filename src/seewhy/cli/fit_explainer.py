@@ -59,9 +59,12 @@ def fit_explainer(
     quiet: Quiet = False,
 ) -> None:
     """Train an explainer on pictures without labels; run again, it goes on where it was stopped."""
+    from ..attributions.explainers import check_explainer
     from ..attributions.t_tame_training import FitTTAME, explainer_folder
     from ..data import TABLES, load_samples
     from ..listing import list_pictures
+    from ..storage.marks import CHECKPOINT
+    from ..storage.output import check_checkpoint, make_folder, remove
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
@@ -75,11 +78,10 @@ def fit_explainer(
     fit = FitTTAME(variant=method, layers=named, size=size)
     n_steps = steps or epochs * math.ceil(len(pictures) / batch_size)
     how = fit.paper_training(n_steps, seed) if paper else fit.training(n_steps, batch_size, seed, lr)
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / f".{method}.checkpoint"
+    checkpoint = check_checkpoint(make_folder(check_explainer(folder, method)) / f".{method}.checkpoint")
     explainer = fit.fit(classifier, pictures, how, checkpoint=checkpoint, listener=terminal)
     path = explainer.save(folder)
-    checkpoint.unlink(missing_ok=True)
+    remove(checkpoint, CHECKPOINT)
     if as_json:
         print(json.dumps({"explainer": str(path), **explainer.trained}, ensure_ascii=False))
     else:

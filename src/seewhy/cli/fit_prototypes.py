@@ -115,6 +115,7 @@ def fit_prototypes(
     )
     classifier = resolve(model, labels, encoder, engine, None, kept)
     folder = _folder(classifier, method, because, output)
+    _check(folder, method, because)
     pictures = _pictures(data, classifier)
     said: dict[str, Any] = {}
     lines: list[str] = []
@@ -151,6 +152,26 @@ def _folder(classifier: Classifier, method: str, because: bool, output: Path | N
     return folder
 
 
+def _check(folder: Path, method: str, because: bool) -> None:
+    """See that nothing lies where the results will, but earlier ones.
+
+    Raises:
+        ForeignFileError: something does.
+    """
+    from ..prototypes.bank_influences import file_of
+    from ..prototypes.epic_bank import check_bank
+    from ..storage.output import check_checkpoint
+
+    check_bank(folder)
+    checkpoints = [".epic.checkpoint"]
+    if because:
+        check_bank(folder, file_of(method))
+        checkpoints.append(f".{method}.because.checkpoint")
+    if folder.is_dir():
+        for name in checkpoints:
+            check_checkpoint(folder / name)
+
+
 def _fitted(
     fit: FitEPIC,
     classifier: Classifier,
@@ -161,6 +182,8 @@ def _fitted(
 ) -> tuple[dict[str, Any], list[str]]:
     """EPIC's prototypes for JSON and for people; those that are there, of the same making, are not made again."""
     from ..prototypes.epic_bank import FILE
+    from ..storage.marks import CHECKPOINT
+    from ..storage.output import remove
     from ..types import Failure
 
     path, bank = folder / FILE, _there(folder, fit.seal(classifier, pictures))
@@ -169,7 +192,7 @@ def _fitted(
         checkpoint = folder / ".epic.checkpoint"
         bank = fit.fit(classifier, pictures, store=store, checkpoint=checkpoint, listener=terminal)
         bank.save(folder)
-        checkpoint.unlink(missing_ok=True)
+        remove(checkpoint, CHECKPOINT)
     lines = _lines(path, bank.measures)
     if known:
         for failure in bank.measures["failures"]:

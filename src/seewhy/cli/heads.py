@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperOption
+
+from .outputs import Guarded
 
 HEADS = {
     "The model": ("model", "labels", "encoder", "engine"),
@@ -14,13 +16,13 @@ HEADS = {
     ),
     "Like what": ("like", "prototypes", "because", "strengths"),
     "In words": ("descriptions", "follow_up", "held_out"),
-    "Output": ("output", "png", "as_json", "store", "quiet"),
+    "Output": ("output", "png", "force", "as_json", "store", "quiet"),
 }  # fmt: skip
 EVERYWHERE = ("The model", "Output")
 """Heads of every verb; elsewhere than in ``explain`` the other options have other meanings."""
 
 
-class Headed(TyperCommand):
+class Headed(Guarded):
     """A verb whose help lists its options under heads, in their order; an option without one comes first."""
 
     def __init__(self, *args: Any, **keywords: Any) -> None:

@@ -60,6 +60,7 @@ def index(
 ) -> None:
     """Make pictures searchable, or change what is. Pictures that are there are not looked at again."""
     from ..errors import InputError
+    from ..index.base import check_place
     from ..index.settings import Settings
     from .terminal import Terminal
 
@@ -68,6 +69,7 @@ def index(
             "Nothing was named. Pictures to add were expected, or --remove, --remove-missing or --rebuild."
         )
     terminal = Terminal(quiet)
+    check_place(output)
     settings = Settings(parts=parts, levels=levels, whiten=whiten, words=words, approximate_from=approximate_from)
     entries = list(_entries(data or [], image_column, label_column))  # a wrong name is told before the work begins
     opened = _opened(output, encoder, model, engine, settings, only_there=add or not data)

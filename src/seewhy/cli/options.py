@@ -65,6 +65,10 @@ Store = Annotated[
         "--store", help="Feature store; left out, the one in the cache; 'none' keeps nothing.", show_default=False
     ),
 ]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Write over a file that SeeWhy did not make; never over one that is read."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
 
 
@@ -91,10 +95,15 @@ def open_store(name: str | None) -> FeatureStore | None:
     return None if name == "none" else FeatureStore(name)
 
 
-def picture_names(pictures: list[str]) -> Iterator[str]:
+def picture_names(pictures: list[str], output: Path | None = None) -> Iterator[str]:
     """Files, and the pictures in folders; ``-`` stands for the names on standard input.
 
+    Args:
+        pictures: as they were typed.
+        output: what will be written, which no name on standard input may be.
+
     Raises:
+        ForeignFileError: one is.
         DataError: a folder cannot be listed, or no picture was named at all.
     """
     from ..errors import DataError
@@ -103,8 +112,7 @@ def picture_names(pictures: list[str]) -> Iterator[str]:
     alone = len(pictures) == 1
     for one in pictures:
         if one == "-":
-            lines = (line.rstrip("\r\n") for line in sys.stdin)
-            names = list_pictures(line for line in lines if line)
+            names = list_pictures(_lines(output))
             first = next(names, None)
             if first is not None:
                 yield first
@@ -113,6 +121,16 @@ def picture_names(pictures: list[str]) -> Iterator[str]:
                 raise DataError("Standard input is empty. File names were expected, one a line. Check what gives them.")
         else:
             yield from _listed(one, alone)
+
+
+def _lines(output: Path | None) -> Iterator[str]:
+    from ..storage.output import check_apart
+
+    for line in sys.stdin:
+        if name := line.rstrip("\r\n"):
+            if output is not None:
+                check_apart(output, [Path(name)])
+            yield name
 
 
 def _listed(one: str, alone: bool) -> Iterator[str]:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..storage.marks import Columns, Lines, Mark, Record
 from .options import (
     EncoderName,
     EngineName,
     FollowUpFile,
+    Force,
     Json,
     Labels,
     Model,
@@ -30,12 +32,19 @@ from .options import (
 if TYPE_CHECKING:
     from ..types import Failure, Prediction
 
+COLUMNS = ("image", "label", "score", "error")
 EXAMPLES = """
 Examples:\n
   seewhy predict new/ -m birds --json > birds.jsonl\n
   seewhy predict photo.jpg --labels "wren, house sparrow, blue tit"\n
   find . -name "*.jpg" | seewhy predict - -m birds --csv
 """
+
+
+MARKS: dict[str, Mark] = {
+    "json": Lines((Record(("image", "label", "score", "top"), None), Record(("image", "error")))),
+    "csv": Columns(COLUMNS[:3], frozenset(COLUMNS)),
+}
 
 
 def predict(
@@ -56,26 +65,27 @@ def predict(
         str, typer.Option(help="center: the model's own crop; twelve: the picture, 5 crops, and all mirrored.")
     ] = "center",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures encoded at once.")] = 32,
+    force: Force = False,
     store: Store = None,
     quiet: Quiet = False,
 ) -> None:
     """Decide on pictures. One line a picture, in order; a broken one never stops the others."""
     from ..classifiers.views import predict_views
-    from ..storage.output import check_target
+    from ..storage.output import check_file
     from ..types import Failure
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
-    if output is not None:
-        check_target(output)
-    kept = open_store(store)
-    classifier = resolve(model, labels, encoder, engine, None, kept, follow_up)
-    stream = classifier.predict_all(
-        picture_names(pictures), store=kept, views=predict_views(crops), batch_size=batch_size, top=top
-    )
     form = "json" if as_json else "csv" if as_csv else "text"
     if output is not None and form == "text":
         form = "csv" if output.suffix.lower() == ".csv" else "json"
+    if output is not None:
+        check_file(output, MARKS[form], force=force)
+    kept = open_store(store)
+    classifier = resolve(model, labels, encoder, engine, None, kept, follow_up)
+    stream = classifier.predict_all(
+        picture_names(pictures, output), store=kept, views=predict_views(crops), batch_size=batch_size, top=top
+    )
     done = 0
 
     def results() -> Iterator[Prediction | Failure]:
@@ -87,20 +97,20 @@ def predict(
                 done += 1
             yield result
 
-    _write(results(), form, output)
+    _write(results(), form, output, force)
     raise typer.Exit(terminal.exit_code(done))
 
 
-def _write(results: Iterator[Prediction | Failure], form: str, output: Path | None) -> None:
+def _write(results: Iterator[Prediction | Failure], form: str, output: Path | None, force: bool) -> None:
     lines = _LINES[form](results)
     if output is None:
         for line in lines:
             sys.stdout.write(line)
             sys.stdout.flush()
         return
-    from ..storage.output import write_atomic
+    from ..storage.output import write
 
-    write_atomic(output, "".join(lines))
+    write(output, "".join(lines), MARKS[form], force=force)
 
 
 def _json_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
@@ -109,7 +119,7 @@ def _json_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
 
 
 def _csv_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
-    yield _row(["image", "label", "score", "error"])
+    yield _row(list(COLUMNS))
     for result in results:
         data: dict[str, Any] = result.to_json()
         yield _row([data["image"], data.get("label", ""), data.get("score", ""), data.get("error", "")])

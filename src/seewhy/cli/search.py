@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import EngineName, Json
+from .options import EngineName, Force, Json
 
 if TYPE_CHECKING:
     from ..index import Results
@@ -52,6 +52,7 @@ def search(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a page (.html) or .json.", show_default=False)
     ] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Find pictures in an index: by picture, by words, or by both."""
@@ -59,7 +60,7 @@ def search(
     from ..page import check_ending
 
     if output is not None:
-        check_ending(output)
+        check_ending(output, force=force)
     query = Query(image or (), text, unlike or (), without, weight=weight, centred=centred)
     found = Index.open(index, engine=engine).search(
         query,
@@ -70,7 +71,7 @@ def search(
         levels=levels,
     )
     if output is not None:
-        found.save(output)
+        found.save(output, force=force)
     if as_json:
         print(json.dumps(found.data, ensure_ascii=False))
     else:

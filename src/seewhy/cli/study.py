@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from .options import EncoderName, EngineName, Json, Labels, Model, Pictures, Quiet, picture_names, resolve
+from .options import EncoderName, EngineName, Force, Json, Labels, Model, Pictures, Quiet, picture_names, resolve
+from .outputs import Guarded, check_both, save_both
 from .study_words import EDIT_EXAMPLES, SEMANTICS_EXAMPLES, description_semantics, edit_words
 from .terminal import Terminal
 
@@ -27,8 +28,8 @@ Examples:\n\n
   seewhy study faithfulness photos/ --masks masks/ --json > study.json
 """
 app = typer.Typer(help="Questions about a model, answered on many pictures.", no_args_is_help=True)
-app.command("description-semantics", epilog=SEMANTICS_EXAMPLES)(description_semantics)
-app.command("edit-words", epilog=EDIT_EXAMPLES)(edit_words)
+app.command("description-semantics", cls=Guarded, epilog=SEMANTICS_EXAMPLES)(description_semantics)
+app.command("edit-words", cls=Guarded, epilog=EDIT_EXAMPLES)(edit_words)
 T = TypeVar("T")
 NAME_WIDTH, CELL_WIDTH = 30, 18
 """Characters of a method's name and of a number with its interval."""
@@ -36,7 +37,7 @@ SECONDS = 30
 """Between two lines of progress where there is no terminal to draw a bar on."""
 
 
-@app.command("faithfulness", epilog=EXAMPLES)
+@app.command("faithfulness", cls=Guarded, epilog=EXAMPLES)
 def faithfulness(
     pictures: Pictures,
     model: Model = None,
@@ -72,6 +73,7 @@ def faithfulness(
         "study"
     ),
     seed: Annotated[int, typer.Option(help="Of the pictures' order and of the resampling.")] = 0,
+    force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -80,6 +82,7 @@ def faithfulness(
     from ..studies.faithfulness import FaithfulnessStudy
 
     terminal = _Lines(quiet)
+    check_both(output, "study", force)
     method_names, of_methods = named(methods)
     metric_names, of_metrics = named(metrics)
     makes = chosen_methods(method_names)
@@ -91,8 +94,7 @@ def faithfulness(
     names = list(picture_names(pictures))
     random.Random(seed).shuffle(names)
     found = study.run(classifier, names[:n], output, terminal)
-    found.save(output / "study.json")
-    page = found.save(output / "study.html")
+    page = save_both(found, output, "study", force)
     if as_json:
         print(json.dumps({**found.data, "report": str(page)}, ensure_ascii=False))
     else:

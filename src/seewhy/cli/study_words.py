@@ -12,6 +12,7 @@ from .options import (
     DescriptionFile,
     EncoderName,
     EngineName,
+    Force,
     Json,
     Labels,
     Model,
@@ -21,6 +22,7 @@ from .options import (
     open_store,
     resolve,
 )
+from .outputs import check_both, save_both
 from .terminal import Terminal
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ def description_semantics(
     image_column: ImageColumn = "image",
     label_column: LabelColumn = "label",
     seed: Annotated[int, typer.Option(help="Of halves, draws and resampling.")] = 0,
+    force: Force = False,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
@@ -70,13 +73,13 @@ def description_semantics(
     from ..studies.description_semantics import DescriptionSemanticsStudy
 
     terminal = Terminal(quiet)
+    check_both(output, "description-semantics", force)
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept)
     samples = load_samples(data, image=image_column, label=label_column)
     study = DescriptionSemanticsStudy(n_noise, k, m, seed)
     found = study.run(classifier.encoder, described_by(classifier), samples, output, store=kept, listener=terminal)
-    found.save(output / "description-semantics.json")
-    page = found.save(output / "description-semantics.html")
+    page = save_both(found, output, "description-semantics", force)
     if as_json:
         print(json.dumps({**found.data, "report": str(page)}, ensure_ascii=False))
     else:
@@ -145,6 +148,7 @@ def edit_words(
     output: Output = Path("study"),
     image_column: ImageColumn = "image",
     label_column: LabelColumn = "label",
+    force: Force = False,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
@@ -154,14 +158,13 @@ def edit_words(
     from ..studies.edit_words import EditWordsStudy
 
     terminal = Terminal(quiet)
+    check_both(output, "edit-words", force)
     kept = open_store(store)
     study = EditWordsStudy(Edit(tuple(remove or ()), tuple(map(_old_new, replace or ())), of_class))
     classifier = resolve(model, labels, encoder, engine, descriptions, kept)
     samples = grouped_samples(data, image_column, label_column, group)
     found = study.run(classifier, samples, store=kept, listener=terminal)
-    _make(output)
-    found.save(output / "edit-words.json")
-    page = found.save(output / "edit-words.html")
+    page = save_both(found, output, "edit-words", force)
     if as_json:
         print(json.dumps({**found.data, "report": str(page)}, ensure_ascii=False))
     else:
@@ -169,15 +172,6 @@ def edit_words(
             print(f"{change['label']}: {change['before']} → {change['after'] or 'taken out'}")
         print(f"{found.sentence}\nreport: {page}")
     raise typer.Exit(terminal.exit_code(found.data["n"]))
-
-
-def _make(folder: Path) -> None:
-    from ..errors import DataError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"The folder {folder} cannot be made: {error}. Give another with -o.") from error
 
 
 def _old_new(text: str) -> tuple[str, str]:

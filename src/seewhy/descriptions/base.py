@@ -15,7 +15,8 @@ from torch import Tensor
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..features import encode_texts
-from ..storage.output import write_atomic
+from ..storage.marks import TEXT
+from ..storage.output import write
 from ..store import FeatureStore
 
 
@@ -78,8 +79,15 @@ class Descriptions:
         """
         return [describe(c, "" if ts == (c,) else t) for c, ts in self.texts.items() for t in ts]
 
-    def write(self, path: str | Path) -> None:
-        write_atomic(Path(path), json.dumps({k: list(v) for k, v in self.texts.items()}, indent=2, ensure_ascii=False))
+    def write(self, path: str | Path, *, force: bool = False) -> None:
+        """Keep as a file, over one that SeeWhy wrote and nobody has edited since, or with ``force`` over any.
+
+        Raises:
+            ForeignFileError: there is another file.
+            DataError: it cannot be written.
+        """
+        data = json.dumps({k: list(v) for k, v in self.texts.items()}, indent=2, ensure_ascii=False)
+        write(path, data, TEXT, force=force)
 
     def limited_to(self, classes: Sequence[str]) -> Descriptions:
         """Those of these classes, in their order.

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..storage.journal import Journal
+from ..storage.marks import Lines, Record
+from ..storage.output import remove
 
 FORM = '{"image": "a.jpg", "digest": "…", "texts": ["…", …]}'
 
@@ -40,13 +43,6 @@ class Caption:
         """Without what is empty."""
         found = {**vars(self), "texts": list(self.texts), "scores": [round(s, 6) for s in self.scores]}
         return {name: value for name, value in found.items() if value not in (None, "", [])}
-
-    def line(self) -> bytes:
-        """As one line of a file; escaped where a file name is not Unicode."""
-        try:
-            return json.dumps(self.to_json(), ensure_ascii=False).encode() + b"\n"
-        except UnicodeEncodeError:
-            return json.dumps(self.to_json()).encode() + b"\n"
 
 
 def read_captions(path: str | Path) -> tuple[Caption, ...]:
@@ -132,26 +128,29 @@ def _index(captions: Iterable[Caption], key: Callable[[Caption], str]) -> Mappin
     return found
 
 
-def resume_rows(part: Path, seal: str) -> tuple[Caption, ...]:
-    """The whole lines that a stopped run left; a new, empty file where there are none or they are of another run.
+CAPTIONS = Lines((Record(("image", "digest", "texts", "label", "scores"), frozenset({"model", "prompt"})),))
+PART = Lines((Record(("seal",)), *CAPTIONS.forms))
+"""What ``seewhy describe match`` writes, and what it has written while it is not finished."""
+
+
+def resume_rows(part: Path, seal: str) -> tuple[Journal, tuple[Caption, ...]]:
+    """A file to go on writing to, and what a stopped run left in it; begun anew where it was of another run.
 
     Args:
         part: the unfinished file: the seal on its first line, a caption on each further one, maybe half of the last.
         seal: says what is being written.
 
     Raises:
+        ForeignFileError: a file of that name is not of SeeWhy's.
         DataError: the file cannot be written.
     """
-    head = json.dumps({"seal": seal}).encode() + b"\n"
-    try:
-        data = part.read_bytes() if part.exists() else b""
-        whole = data[: data.rfind(b"\n") + 1]
-        if whole.startswith(head):
-            lines = whole[len(head) :].decode().split("\n")[:-1]
-            found = tuple(_caption(line, f"{part}, line {number}") for number, line in enumerate(lines, 2))
-        else:
-            whole, found = head, ()
-        part.write_bytes(whole)
-    except OSError as error:
-        raise DataError(f"{part} could not be written: {error}. Free some space or give another place.") from error
-    return found
+    journal = Journal(part, PART, force=None)
+    if journal.rows[:1] != [{"seal": seal}]:
+        remove(part, PART)
+        journal = Journal(part, PART, force=None)
+        try:
+            journal.add({"seal": seal})
+        except OSError as error:
+            raise DataError(f"{part} could not be written: {error}. Free some space or give another place.") from error
+    lines = (json.dumps(row) for row in journal.rows[1:])
+    return journal, tuple(_caption(line, f"{part}, line {number}") for number, line in enumerate(lines, 2))

@@ -22,11 +22,11 @@ from ..data import Sample, Samples
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError
 from ..features import Seen, encode_texts, see
-from ..storage.output import write_atomic
+from ..storage.output import check_file, remove, write
 from ..store import FeatureStore
 from ..types import Failure
 from .base import Descriptions
-from .captions import Caption, resume_rows
+from .captions import CAPTIONS, PART, Caption, resume_rows
 from .llm import Desk, Prompt
 
 
@@ -197,6 +197,7 @@ def match_to_file(
     *,
     desk: Desk | None = None,
     store: FeatureStore | None = None,
+    force: bool = False,
 ) -> Iterator[Caption | Failure]:
     """:func:`match_pictures`, written line by line as it comes; the file takes its name when the last line is there.
 
@@ -210,8 +211,10 @@ def match_to_file(
         how: how texts are chosen.
         desk: who shortens them; left out, they stay as they are.
         store: where looks are kept.
+        force: write over a file that is not of this command.
 
     Raises:
+        ForeignFileError: there is such a file.
         DataError: a class has no texts, or the file cannot be written.
         WriterError: the writer fails; what was written before is gone on from.
     """
@@ -220,19 +223,19 @@ def match_to_file(
     texts = descriptions.limited_to(samples.classes)
     writer = None if desk is None else [desk.writer.model, desk.max_tokens]
     seal = json.dumps([encoder.fingerprint, encoder.text.fingerprint, list(texts.texts.items()), vars(how), writer])
-    known = resume_rows(part, hashlib.sha256(seal.encode("utf-8", "surrogatepass")).hexdigest())
+    check_file(path, CAPTIONS, force=force)
+    file, known = resume_rows(part, hashlib.sha256(seal.encode("utf-8", "surrogatepass")).hexdigest())
     yield from known
     done = {(c.image, c.label) for c in known}
     left = tuple(s for s in samples.items if (str(s.image), s.label) not in done)
     try:
-        with open(part, "ab") as file:
+        with file:
             for found in match_pictures(encoder, replace(samples, items=left), texts, how, store=store):
                 if isinstance(found, Caption):
                     found = found if desk is None else shortened(found, desk)
-                    file.write(found.line())
-                    file.flush()
+                    file.add(found.to_json())
                 yield found
     except OSError as error:
         raise DataError(f"{path} could not be written: {error}. Free some space or give another place.") from error
-    write_atomic(path, part.read_bytes().partition(b"\n")[2])
-    part.unlink()
+    write(path, part.read_bytes().partition(b"\n")[2], CAPTIONS, force=force)
+    remove(part, PART)

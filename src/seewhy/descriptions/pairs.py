@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..storage.output import write_atomic
+from ..storage.marks import TEXT
+from ..storage.output import write
 from .class_questions import Difference, Pair
 
 FORM = '[{"classes": ["a", "b"], "differences": [{"attribute": "…", "first": "…", "second": "…"}, …]}, …]'
@@ -49,9 +50,9 @@ def _pair(row: Any, place: str) -> Pair:
     return Pair((first, second), tuple(found))
 
 
-def write_pairs_file(path: str | Path, pairs: Iterable[Pair]) -> Path:
-    """Keep pairs as a file."""
-    return write_atomic(Path(path), json.dumps([p.to_json() for p in pairs], indent=1, ensure_ascii=False))
+def write_pairs_file(path: str | Path, pairs: Iterable[Pair], *, force: bool = False) -> Path:
+    """Keep pairs as a file, over one that SeeWhy wrote and nobody has edited since, or with ``force`` over any."""
+    return write(path, json.dumps([p.to_json() for p in pairs], indent=1, ensure_ascii=False), TEXT, force=force)
 
 
 def check_pairs(pairs: Sequence[Pair], classes: Sequence[str]) -> list[Pair]:

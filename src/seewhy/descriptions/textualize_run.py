@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ import torch
 from ..errors import DataError, ImageError
 from ..files import json_lines
 from ..images import read_picture
+from ..storage.journal import Journal
+from ..storage.marks import Lines, Record
 from ..thumbnails import encode_thumbnail
 from ..types import Failure, Transform
 from .experts import CONTROLS, BoxSegmenter, CellDetector, CellVerifier, Scene, look_at
@@ -25,6 +26,7 @@ from .textualize_words import article
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
 
+DESCRIPTIONS = Lines((Record(("image", "digest", "width", "height", "draft", "obj_from_desc"), None),))
 LONGEST = 1024
 """Pixels of the longer side of a picture that a writer sees."""
 
@@ -82,7 +84,13 @@ def offline(
 
 
 def textualize_all(
-    names: Iterable[str], textualizer: Textualizer, drafter: Drafter, output: Path, made_by: str
+    names: Iterable[str],
+    textualizer: Textualizer,
+    drafter: Drafter,
+    output: Path,
+    made_by: str,
+    *,
+    force: bool = False,
 ) -> Iterator[dict[str, Any] | Failure]:
     """Describe pictures as a stream; each line is on the disk before the next picture is looked at.
 
@@ -94,13 +102,16 @@ def textualize_all(
         drafter: phase 1.
         output: a ``.jsonl``; lines are added.
         made_by: names all that decides a line.
+        force: begin anew where the file is not of this command.
 
     Raises:
-        DataError: the file cannot be read or written, or its line is of another program.
+        ForeignFileError: a line of the file is of another program.
+        DataError: the file cannot be read or written.
     """
-    done = _done(output, made_by)
+    journal = Journal(output, DESCRIPTIONS, force=force, sync=True)
+    done = {row["digest"]: row for row in journal.rows if row["made_by"] == made_by}
     try:
-        with open(output, "ab") as file:
+        with journal:
             for name in names:
                 try:
                     scene = Scene.read(name)
@@ -116,31 +127,11 @@ def textualize_all(
                 except WriterError as error:
                     yield Failure(name, str(error))
                     continue
-                file.write(json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+                journal.add(record)
                 done[scene.digest] = record
                 yield record
     except OSError as error:
         raise DataError(f"{output} could not be written: {error}. Free some space or give another place.") from error
-
-
-def _done(output: Path, made_by: str) -> dict[str, dict[str, Any]]:
-    """Lines that count; one that a kill cut off at the end of the file is taken away."""
-    if not output.exists():
-        return {}
-    try:
-        data = output.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            os.truncate(output, len(whole))
-        rows = json_lines(whole.decode("utf-8"))
-        return {row["digest"]: row for row in rows if row["made_by"] == made_by}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{output} holds something else: {error!r}. Lines that this command wrote were expected. "
-            "Give another file with --output."
-        ) from error
 
 
 def read_drafts(path: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from ..cache import cache_dir
-from ..errors import DataError
+from ..errors import DataError, ForeignFileError
 from ..storage.database import DatabaseKind, connect, memory
 
 _SCHEMA = """
@@ -33,6 +33,8 @@ class Written:
         self._lock = threading.Lock()
         try:
             self._db = memory(ANSWERS) if self.path == ":memory:" else connect(Path(self.path), ANSWERS, timeout=60)
+        except ForeignFileError as error:
+            raise self._trouble("it is damaged, or not of SeeWhy's") from error
         except (OSError, sqlite3.Error) as error:
             raise self._trouble(error) from error
 
@@ -54,7 +56,7 @@ class Written:
         except sqlite3.Error as error:
             raise self._trouble(error) from error
 
-    def _trouble(self, error: Exception) -> DataError:
+    def _trouble(self, error: Exception | str) -> DataError:
         return DataError(
             f"Answers cannot be kept in {self.path}: {error}. A place that can be written to was expected. "
             "Free some space, or set SEEWHY_CACHE to another folder."

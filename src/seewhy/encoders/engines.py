@@ -17,9 +17,7 @@ import json
 import logging
 import os
 import platform
-import shutil
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -39,6 +37,7 @@ from torch import Tensor, nn
 
 from ..cache import cache_dir
 from ..errors import EngineError, MissingExtraError, UnknownNameError
+from ..storage.output import drop_folder, new_folder, write_inside
 from .precision import PRECISIONS, differs, is_rough, named, on_torch, to_try
 
 ENGINES = ("openvino", "onnxruntime", "torch")
@@ -226,7 +225,7 @@ def _build(
             convert(module, example, folder, candidate)
             got = load(folder, candidate)(example)
             if not differs(got, wanted, candidate) and (candidate == tries[-1] or not is_rough(got, wanted)):
-                (folder / "precision").write_text(candidate)
+                write_inside(folder / "precision", candidate)
                 return
         raise EngineError(f"The engine {engine!r} converted this trunk to one that answers differently.")
 
@@ -266,19 +265,12 @@ def _kept(name: str, build: Callable[[Path], None]) -> Path:
     kept = root / name
     if _is_whole(kept):
         return kept
-    fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=root))
-    try:
+    with suppress(OSError), new_folder(kept) as fresh:  # another process may be first; its folder is as good as ours
         build(fresh)
-        (fresh / "digests.json").write_text(json.dumps(_digests(fresh)))
+        write_inside(fresh / "digests.json", json.dumps(_digests(fresh)))
         if kept.exists() and not _is_whole(kept):
             _log.warning("The converted trunk %s was damaged and has been made again.", kept)
-            with suppress(OSError):
-                kept.rename(fresh.with_name(fresh.name.replace(".new-", ".old-")))
-        with suppress(OSError):  # another process was first; its folder is as good as ours
-            fresh.rename(kept)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(fresh.with_name(fresh.name.replace(".new-", ".old-")), ignore_errors=True)
+            drop_folder(kept, r"trunk\..+|digests\.json|precision")
     if not _is_whole(kept):
         raise EngineError(f"The converted trunk could not be kept in {kept}. Check that the disk is not full.")
     return kept
@@ -336,7 +328,7 @@ def _to_openvino(module: nn.Module, example: Tensor, folder: Path, precision: st
     ov.save_model(model, folder / "trunk.xml", compress_to_fp16=False)
     # Importing what was compiled is four times as fast as compiling.
     compiled = ov.Core().compile_model(model, "CPU", _openvino_config("THROUGHPUT", precision))
-    (folder / "trunk.blob").write_bytes(compiled.export_model().getvalue())
+    write_inside(folder / "trunk.blob", compiled.export_model().getvalue())
 
 
 def _openvino_config(hint: str, precision: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..storage.output import write_atomic
 from .imagenet_words import imagenet_descriptions, imagenet_texts
 from .minilm import MINILM_SHA256, load_minilm
 from .text_space import class_centres
@@ -56,7 +57,7 @@ def sentences() -> dict[str, Float[Tensor, "n 384"]]:
 
 def main() -> None:
     halves = {name: vectors.to(torch.float16).contiguous() for name, vectors in encoded().items()}
-    Path(str(files(__package__).joinpath(FILE))).write_bytes(save(halves, {"made_from": made_from()}))
+    write_atomic(Path(str(files(__package__).joinpath(FILE))), save(halves, {"made_from": made_from()}))
 
 
 if __name__ == "__main__":

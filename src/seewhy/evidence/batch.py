@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from ..attributions.explainers import trained_digest
-from ..card import IndexEntry, index_entry, render_index
+from ..card import IndexEntry, check_card, index_entry, render_index
 from ..classifiers.base import Classifier
-from ..errors import DataError
+from ..errors import DataError, ForeignFileError
 from ..explanation import Explanation
 from ..features import file_digest
 from ..listing import SUFFIXES
 from ..prototypes.bank_influences import influence_files
 from ..prototypes.epic_bank import find_file
-from ..storage.output import check_folder, check_target
+from ..storage.output import check_folder
 from ..store import FeatureStore
 from ..types import Failure
 from .card_folder import INDEX, CardFolder
@@ -75,6 +75,7 @@ class Batch:
         output: a folder, or one file with the ending of a card.
         png: also write a still picture of each card.
         store: where looks are kept.
+        force: write over one file, or an index, that SeeWhy did not make; never over a picture that is explained.
 
     Raises:
         DataError: as :func:`check_output`.
@@ -88,13 +89,15 @@ class Batch:
         *,
         png: bool = False,
         store: FeatureStore | None = None,
+        force: bool = False,
     ) -> None:
         self.classifier = classifier
         self.options = options
         self.output = output
         self.endings = tuple(FORMS) if png else (".html",)
         self.store = store
-        self.single = check_output(output)
+        self.force = force
+        self.single = check_output(output, force=force)
         self.index = None if self.single else output / INDEX
 
     def run(self, names: Iterable[str]) -> Iterator[Done | Failure]:
@@ -106,7 +109,7 @@ class Batch:
         if self.single:
             yield from self._one_file(names)
             return
-        with closing(CardFolder(self.output)) as folder:
+        with closing(CardFolder(self.output, force=self.force)) as folder:
             records: list[dict[str, Any]] = []
             entries: list[IndexEntry] = []
             failures: list[Failure] = []
@@ -131,12 +134,14 @@ class Batch:
         if len(pictures) != 1:
             raise DataError(f"{len(pictures)} pictures do not fit into {self.output}. Give a folder with -o.")
         if self.output.exists() and os.path.exists(pictures[0]) and self.output.samefile(pictures[0]):
-            raise DataError(f"{self.output} is the picture itself, which its card would replace. Give another with -o.")
+            raise ForeignFileError(
+                f"{self.output} is the picture itself, which its card would replace. Give another with -o."
+            )
         for result in explain_all(self.classifier, pictures, self.options, store=self.store):
             if isinstance(result, Failure):
                 yield result
                 continue
-            result.save(self.output)
+            result.save(self.output, force=self.force)
             yield Done({**result.to_json(), "card": str(self.output)}, result)
 
     def _explained(self, names: Iterable[str], folder: CardFolder) -> Iterator[tuple[Done, dict[str, Any]] | Failure]:
@@ -181,15 +186,16 @@ class Batch:
         return digest.hexdigest()
 
 
-def check_output(output: Path) -> bool:
+def check_output(output: Path, *, force: bool = False) -> bool:
     """Whether an output is one file and not a folder; asked before the work begins.
 
     Raises:
+        ForeignFileError: there is a file that SeeWhy did not make.
         DataError: it cannot be written to, or ends like a file that no card is.
     """
     ending = output.suffix.lower()
     if ending in ONE_FILE:
-        check_target(output)
+        check_card(output, force=force)
         return True
     if ending in OTHER_FILES and not output.is_dir():
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,13 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, ForeignFileError
 from ..features import file_digest
-from ..storage.output import write_atomic
+from ..storage.journal import Journal
+from ..storage.marks import PICTURE, TEXT, Lines, Mark, Record
+from ..storage.output import make_folder, write_inside
 
 RECORDS = "explanations.jsonl"
 PROGRESS = ".explanations.progress.jsonl"
 INDEX = "index.html"
+NOTES = Lines((Record(("key", "record", "entry", "files")), Record(("key", "files"))))
+MARKS: dict[str, Mark] = {".html": TEXT, ".png": PICTURE, ".jsonl": NOTES}
 
 
 class CardFolder:
@@ -27,51 +32,43 @@ class CardFolder:
 
     Args:
         path: the folder, made if it is not there.
+        force: write over an index of somebody else's.
 
     Raises:
-        DataError: it cannot be made or written to, or holds an index of somebody else's.
+        ForeignFileError: it holds an index of somebody else's.
+        DataError: it cannot be made or written to.
     """
 
-    def __init__(self, path: Path) -> None:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"The folder {path} cannot be made: {error}. Give another with -o.") from error
-        self.path = path
+    def __init__(self, path: Path, *, force: bool = False) -> None:
+        self.path = make_folder(path)
         self._real = os.path.realpath(path)
         self._owners = {"index": ""}
         self._own: dict[str, set[str]] = defaultdict(set)
         self._lines: dict[str, dict[str, Any]] = {}
-        notes = path / PROGRESS
+        self._notes = Journal(path / PROGRESS, NOTES, force=force)
+        for line in self._notes.rows:
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+                self._take(line)
         for taken in (INDEX, RECORDS):
-            if (path / taken).exists() and not notes.exists():
-                raise DataError(
-                    f"{path / taken} is there already, and not from seewhy explain. A folder without such a file was "
-                    "expected. Give another with -o."
+            there = path / taken
+            # Earlier versions did not note these two: there the folder's notes must do.
+            own = self._still_own(taken) if self._own[taken] else bool(self._notes.rows)
+            if os.path.lexists(there) and not own and not force:
+                raise ForeignFileError(
+                    f"{there} is there already, and not from seewhy explain. A folder without such a file was "
+                    "expected. Give another with -o, or --force to write over it."
                 )
-        try:
-            self._read(notes)
-            self._notes = open(notes, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-        except OSError as error:
-            raise DataError(
-                f"The folder {path} cannot be written to: {error.strerror}. Give another with -o."
-            ) from error
 
-    def _read(self, notes: Path) -> None:
-        """What earlier runs noted; a line cut short by a kill is passed over, since its card is simply made again."""
-        data = notes.read_bytes() if notes.exists() else b""
-        for text in data.split(b"\n"):
-            try:
-                line = json.loads(text)
-                self._owners.setdefault(Path(line["entry"]["href"]).stem.casefold(), line["record"]["image"])
-                for file, digest in line["files"].items():
-                    self._own[file].add(digest)
-                self._lines[line["key"]] = line
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue
-        if data and not data.endswith(b"\n"):
-            with open(notes, "ab") as file:
-                file.write(b"\n")
+    def _take(self, line: dict[str, Any]) -> None:
+        """What an earlier run noted; names of files that are not of this folder are passed over."""
+        if "entry" in line:
+            self._owners.setdefault(Path(line["entry"]["href"]).stem.casefold(), line["record"]["image"])
+        for file, digest in line["files"].items():
+            if os.path.basename(file) != file:
+                return
+            self._own[file].add(digest)
+        if "entry" in line:
+            self._lines[line["key"]] = line
 
     def earlier(self, key: str) -> dict[str, Any] | None:
         """The line noted under this key, if its files are there as they were written."""
@@ -108,19 +105,26 @@ class CardFolder:
 
     def keep(self, key: str, record: dict[str, Any], entry: dict[str, Any], files: Mapping[str, str | bytes]) -> None:
         """Note a card, then write its files; killed in between, the files are known as its own and made again."""
-        data = {n: f.encode("utf-8", "backslashreplace") if isinstance(f, str) else f for n, f in files.items()}
-        digests = {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
-        line = {"key": key, "record": record, "entry": entry, "files": digests}
-        self._notes.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._notes.flush()
-        for name, content in data.items():
-            self._own[name].add(digests[name])
-            write_atomic(self.path / name, content)
+        self._write({"key": key, "record": record, "entry": entry}, files)
 
     def finish(self, lines: Sequence[dict[str, Any]], index: str) -> None:
         """Write the JSON lines and the index of this run."""
-        write_atomic(self.path / RECORDS, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-        write_atomic(self.path / INDEX, index)
+        records = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        self._write({"key": ""}, {RECORDS: records, INDEX: index})
+
+    def _write(self, line: dict[str, Any], files: Mapping[str, str | bytes]) -> None:
+        data = {n: f.encode("utf-8", "backslashreplace") if isinstance(f, str) else f for n, f in files.items()}
+        marked = {name: MARKS[os.path.splitext(name)[1]].put(content) for name, content in data.items()}
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in marked.items()}
+        try:
+            self._notes.add({**line, "files": digests})
+        except OSError as error:
+            raise DataError(
+                f"The folder {self.path} cannot be written to: {error.strerror}. Give another with -o."
+            ) from error
+        for name, content in marked.items():
+            self._own[name].add(digests[name])
+            write_inside(self.path / name, content)
 
     def close(self) -> None:
         self._notes.close()

@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..features import Seen, Wish, file_digest, see
 from ..listener import Listener
 from ..listing import is_unicode
+from ..storage.output import inside
 from ..store import FeatureStore
 from ..thumbnails import encode_thumbnail
 from ..types import Failure
@@ -27,6 +28,7 @@ from .catalogue import Catalogue, Item
 from .columns import Column
 from .query import One
 from .settings import Settings
+from .snapshot import WHITENING, check_names
 from .whitening import Whitening
 
 if TYPE_CHECKING:
@@ -214,7 +216,8 @@ def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> No
     whitening: dict[str, Any] | None = catalogue.get("whitening")
     rows = dict(vectors)
     if whitening is not None:
-        rows["whitened"] = Whitening.load(catalogue.folder / whitening["file"])(vectors["look"])
+        rows["whitened"] = Whitening.load(inside(catalogue.folder, whitening["file"], WHITENING))(vectors["look"])
+    check_names(catalogue)
     for name, (width, generation) in shapes.items():
         Column(catalogue.folder, name, width, generation).append(first, rows[name])
     catalogue.set(n_rows=first + len(rows["look"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
 from ..errors import DataError, MissingExtraError
+from ..storage.output import write_by
 from .columns import BLOCK, exact_top
 
 REFINE = 4
@@ -202,16 +202,10 @@ class Approximate:
             DataError: the disk is full or read-only.
         """
         faiss = load_faiss()
-        part = path.with_suffix(".part")
         try:
-            faiss.write_index(self._engine, str(part))
-            with open(part, "r+b") as file:
-                os.fsync(file.fileno())
-            os.replace(part, path)
+            write_by(path, lambda part: faiss.write_index(self._engine, str(part)))
         except (RuntimeError, OSError) as error:
             raise DataError(f"{path} cannot be written: {error}. Free some space on that disk.") from error
-        finally:
-            part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path, calibration: Calibration) -> Approximate:

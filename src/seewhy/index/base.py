@@ -15,21 +15,36 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..errors import DataError, InputError, ModelError
+from ..errors import DataError, ForeignFileError, InputError, ModelError
 from ..listener import Listener
+from ..storage.database import check
+from ..storage.output import check_folder, make_folder
 from ..store import FeatureStore
 from .adding import Adding, Change, Entry, append
-from .catalogue import FILE, FORMAT, Catalogue
+from .catalogue import CATALOGUE, FILE, FORMAT, Catalogue
 from .columns import Column
 from .keeping import tidy
 from .query import One, Query
 from .results import Results
 from .searching import Searching
 from .settings import Settings
-from .snapshot import Nearest, Snapshot
+from .snapshot import Nearest, Snapshot, check_names
 
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
+
+
+def check_place(folder: str | Path) -> Path:
+    """The folder, if an index is there or can be made there; asked before the work begins.
+
+    Raises:
+        ForeignFileError: it holds something else.
+        DataError: it cannot be written to.
+    """
+    folder = check_folder(Path(folder))
+    if folder.exists() and any(folder.iterdir()) and not check(folder / FILE, CATALOGUE):
+        raise ForeignFileError(f"{folder} exists and is not a SeeWhy index. Give another name.")
+    return folder
 
 
 class Index:
@@ -76,16 +91,10 @@ class Index:
             ModelError: the index there was made with other weights.
             InputError: neither an encoder nor a width.
         """
-        folder, settings = Path(folder), settings or Settings()
-        if folder.exists() and any(folder.iterdir()) and not (folder / FILE).is_file():
-            raise DataError(f"{folder} exists and is not a SeeWhy index. Give another name.")
+        folder, settings = check_place(folder), settings or Settings()
         if encoder is None and width < 1:
             raise InputError("Neither an encoder nor a width was given. An index needs one of them. Pass encoder=….")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"{folder} cannot be made: {error}. Give another place.") from error
-        catalogue = Catalogue(folder)
+        catalogue = Catalogue(make_folder(folder))
         with catalogue.writing():
             if catalogue.get("format") is None:
                 about = (
@@ -131,6 +140,7 @@ class Index:
                 f"{folder} has the index format {written!r}; this SeeWhy reads {FORMAT}. "
                 "Update SeeWhy with: pip install -U seewhy, or make the index again."
             )
+        check_names(catalogue)
         return cls(folder, catalogue, encoder, engine)
 
     @property

@@ -6,7 +6,6 @@ A row counts once the catalogue has committed it. What a killed writer left behi
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from ..errors import DataError
+from ..storage.output import inside, remove_inside, write_at
 
 BLOCK = 16_384
 """Rows multiplied at once: large enough for a fast product, small enough to stay in memory."""
@@ -39,7 +39,7 @@ class Column:
 
     @property
     def path(self) -> Path:
-        return self.folder / f"{self.name}-{self.generation:06d}.f32"
+        return inside(self.folder, f"{self.name}-{self.generation:06d}.f32", r"[a-z0-9_]+-[0-9]{6,}\.f32")
 
     def append(self, first: int, vectors: Float[Tensor, "n d"]) -> None:
         """Write rows from row ``first`` on, and have them on the disk before returning.
@@ -49,11 +49,7 @@ class Column:
         """
         data = vectors.detach().cpu().numpy().astype("<f4", copy=False)
         try:
-            with open(self.path, "r+b" if self.path.exists() else "xb") as file:
-                file.seek(first * self.width * 4)
-                file.write(np.ascontiguousarray(data).data)
-                file.flush()
-                os.fsync(file.fileno())
+            write_at(self.path, first * self.width * 4, np.ascontiguousarray(data).data)
         except OSError as error:
             raise DataError(f"{self.path} cannot be written: {error}. Free some space on that disk.") from error
 
@@ -75,8 +71,8 @@ class Column:
 
     def drop(self) -> None:
         """Delete the file; where a reader still has it open and the system forbids it, the next clearing will."""
-        with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
+        with contextlib.suppress(DataError):
+            remove_inside(self.path)
 
 
 def exact_top(

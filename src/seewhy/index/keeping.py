@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import DataError
 from ..listener import Listener
+from ..storage.output import inside, remove_inside
 from .approximate import Approximate, has_faiss
 from .catalogue import Catalogue
 from .columns import BLOCK, Column
 from .settings import Settings
-from .snapshot import Snapshot
+from .snapshot import APPROXIMATE, WHITENING, Snapshot
 from .whitening import N_MOST, Whitening
 
 STALE = 0.1
@@ -62,11 +62,11 @@ def whiten(catalogue: Catalogue, settings: Settings) -> None:
             block = np.array(now.matrices["look"][start : start + BLOCK])
             column.append(start, white(torch.from_numpy(block)))
         name = f"whitening-{secrets.token_hex(4)}.safetensors"
-        white.save(catalogue.folder / name)
+        white.save(inside(catalogue.folder, name, WHITENING))
         shapes["whitened"] = [column.width, generation]
         catalogue.set(columns=shapes, whitening={"file": name, "n": len(now.rows)}, approximate=None)
     if before is not None:
-        (catalogue.folder / before["file"]).unlink(missing_ok=True)
+        remove_inside(inside(catalogue.folder, before["file"], WHITENING))
         now.columns["whitened"].drop()
 
 
@@ -110,7 +110,7 @@ def build(catalogue: Catalogue, settings: Settings, listener: Listener, rebuild:
         listener.note(f"the approximate index does not reach a recall of {settings.recall}; search stays exact")
         return
     name = f"approximate-{secrets.token_hex(4)}.faiss"
-    made.save(catalogue.folder / name)
+    made.save(inside(catalogue.folder, name, APPROXIMATE))
     entry = {
         "column": now.main,
         "file": name,
@@ -132,7 +132,4 @@ def build(catalogue: Catalogue, settings: Settings, listener: Listener, rebuild:
 
 def _unlink(folder: Path, built: dict | None) -> None:
     if built is not None:
-        try:
-            (folder / built["file"]).unlink(missing_ok=True)
-        except OSError as error:
-            raise DataError(f"{folder / built['file']} cannot be deleted: {error}. Delete it by hand.") from error
+        remove_inside(inside(folder, built["file"], APPROXIMATE))

@@ -11,10 +11,15 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
+from ..storage.output import inside
 from .approximate import Approximate, Calibration, has_faiss
 from .catalogue import Catalogue
 from .columns import Column, exact_top
 from .whitening import Whitening
+
+WHITENING = r"whitening-[0-9a-f]+\.safetensors"
+APPROXIMATE = r"approximate-[0-9a-f]+\.faiss"
+"""Names of an index's files beside its columns."""
 
 N_EXACT = 50_000
 """So few rows are searched exactly even where an approximate index is there: it costs less than 20 ms."""
@@ -79,7 +84,7 @@ class Snapshot:
             catalogue.rows(),
             columns,
             {name: column.rows(n_rows) for name, column in columns.items()},
-            None if whitening is None else Whitening.load(folder / whitening["file"]),
+            None if whitening is None else Whitening.load(inside(folder, whitening["file"], WHITENING)),
             built and built["column"],
             _load(folder, built),
         )
@@ -140,8 +145,21 @@ class Snapshot:
         return Nearest(scores[0][real], found[0][real], False)
 
 
+def check_names(catalogue: Catalogue) -> None:
+    """See that what an index names as its files are names of files in its folder.
+
+    Raises:
+        ForeignFileError: one leads elsewhere.
+    """
+    for name, (width, generation) in (catalogue.get("columns") or {}).items():
+        _ = Column(catalogue.folder, name, width, generation).path
+    for key, pattern in (("whitening", WHITENING), ("approximate", APPROXIMATE)):
+        if (made := catalogue.get(key)) is not None:
+            inside(catalogue.folder, made["file"], pattern)
+
+
 def _load(folder: Path, built: dict[str, Any] | None) -> Approximate | None:
     """The approximate index, if one was built and its engine is installed; without it every row is compared."""
     if built is None or not has_faiss():
         return None
-    return Approximate.load(folder / built["file"], Calibration(**built["calibration"]))
+    return Approximate.load(inside(folder, built["file"], APPROXIMATE), Calibration(**built["calibration"]))

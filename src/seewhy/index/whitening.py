@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..classifiers.normalise import signed_power
 from ..errors import DataError, InputError
-from ..storage.output import write_atomic
+from ..storage.marks import TENSORS, marked_tensors
+from ..storage.output import write
 
 N_MOST = 20_000
 """Vectors fitted on: their covariance is known well enough, and the fit takes seconds."""
@@ -71,10 +72,10 @@ class Whitening:
         white = normalize((normalize(vectors, dim=-1) - self.mean) @ self.matrix, dim=-1)
         return white if self.power == 1 else normalize(signed_power(white, self.power), dim=-1)
 
-    def save(self, path: Path) -> Path:
-        """Write to a file, whole or not at all."""
+    def save(self, path: Path, *, force: bool = False) -> Path:
+        """Write to a file, whole or not at all; over a file that SeeWhy did not make only with ``force``."""
         tensors = {"mean": self.mean, "matrix": self.matrix.contiguous(), "power": torch.tensor(self.power)}
-        return write_atomic(path, save(tensors))
+        return write(path, marked_tensors(tensors), TENSORS, force=force)
 
     @classmethod
     def load(cls, path: Path) -> Whitening:

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ..listener import Listener
-from ..storage.output import write_atomic
+from ..storage.marks import CHECKPOINT, marked_tensors
+from ..storage.output import check_checkpoint, make_folder, write
 from .purity import FLOOR, Maps, strongest
 from .rotation import Form, Rotation, exponential
 
@@ -138,13 +138,13 @@ class AdamSchedule:
             return
         state = adam.state[raw]
         tensors = {"raw": raw.detach(), "first": state["exp_avg"], "second": state["exp_avg_sq"]}
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(checkpoint.parent)
         about = {"stage": str(stage), "step": str(int(state["step"])), "how": repr(self)}
-        write_atomic(checkpoint, save_tensors(tensors, about))
+        write(checkpoint, marked_tensors(tensors, about), CHECKPOINT)
 
     def _resume(self, checkpoint: Path | None, raw: Tensor, adam: torch.optim.Adam) -> int:
         """The stage to go on with; 0 where there is no checkpoint of this very schedule."""
-        if checkpoint is None or not checkpoint.exists():
+        if checkpoint is None or not checkpoint.parent.is_dir() or not check_checkpoint(checkpoint).exists():
             return 0
         try:
             with safe_open(checkpoint, "pt") as file:

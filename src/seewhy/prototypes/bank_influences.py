@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ..attributions.base import Explainable
@@ -25,13 +24,14 @@ from ..errors import ImageError, WeightsError
 from ..features import file_digest
 from ..images import Picture, read_picture
 from ..listener import Listener
-from ..storage.output import write_atomic
+from ..storage.marks import CHECKPOINT, marked_tensors
+from ..storage.output import make_folder, remove, write
 from ..thumbnails import decode_thumbnail
 from ..types import Failure
 from .bank import BankPicture, Patches
 from .base import Prototypes
 from .characteristics import Characteristics, View
-from .epic_bank import FOLDER, EPICBank, find_file
+from .epic_bank import BANK, FACTS, FOLDER, EPICBank, check_bank, find_file
 from .influences import GlobalInfluences, SumsFile
 from .perturbations import PROPERTIES, Changes, EqualChanges
 
@@ -102,16 +102,15 @@ class BankInfluences:
         Raises:
             DataError: the folder cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / file_of(self.method)
+        path = check_bank(make_folder(folder), file_of(self.method)) / file_of(self.method)
         about = {"seewhy": version("seewhy"), "method": self.method, "bank": self.bank, "seal": self.seal}
         about |= self.means.to_json()
         tensors = {"numbers": self.numbers.contiguous(), **self.means.tensors()}
         card = json.dumps({**about, "names": self.names}, ensure_ascii=False)
-        write_atomic(path, save_tensors(tensors, {"card": card}))
+        write(path, marked_tensors(tensors, {"card": card}), BANK)
         rows = {n: [round(v, 4) for v in row] for n, row in zip(self.names, self.means.relative.tolist(), strict=True)}
         spoken = json.dumps({**about, "lost": rows}, indent=1, ensure_ascii=False)
-        write_atomic(path.with_suffix(".json"), spoken)
+        write(path.with_suffix(".json"), spoken, FACTS)
         return path
 
 
@@ -285,14 +284,13 @@ def measure_bank(
         known = load_influences(path)
         if known.seal == seal.hexdigest():
             return known, True
-    folder.mkdir(parents=True, exist_ok=True)
     sums = SumsFile(folder / f".{method.name}.because.checkpoint", seal.hexdigest())
     views = listener.track(_readable(model, names, changes, listener), "Changing pictures", len(names))
     means = bank_influences(model, method, bank, list(first.values()), changes, pictures=views, checkpoint=sums)
     said = tuple(_name(bank, patch) for patch in first.values())
     found = BankInfluences(method.name, torch.tensor(list(first)), said, means, sealed, seal.hexdigest())
     found.save(folder)
-    sums.path.unlink(missing_ok=True)
+    remove(sums.path, CHECKPOINT)
     return found, False
 
 

@@ -16,7 +16,8 @@ from torch.nn.functional import layer_norm
 from ..attributions.base import Explainable
 from ..cache import cache_dir
 from ..encoders.base import Encoder
-from ..errors import InputError
+from ..errors import DataError, InputError
+from ..storage.output import remove_inside
 
 Unpooled = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b d h w"]]
 """Feature maps → maps whose mean over space is the pooled vector."""
@@ -126,8 +127,8 @@ class CellMaps:
         self._cells = np.memmap(path, np.float16, "w+", shape=shape)
         self.pooled: Float[Tensor, "n d"] = torch.zeros(shape[0], shape[2])
         # A mapped file without a name is freed by the system, also when the program is killed.
-        with contextlib.suppress(PermissionError):
-            path.unlink()
+        with contextlib.suppress(DataError):
+            remove_inside(path)
 
     def __setitem__(self, index: int, cells: Float[Tensor, "s d"]) -> None:
         if not bool(cells.abs().max() < torch.finfo(torch.float16).max):

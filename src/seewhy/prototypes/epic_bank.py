@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ..attributions.base import Explainable
 from ..attributions.explainers import classifier_digest
 from ..errors import InputError, ModelError, WeightsError
-from ..storage.output import write_atomic
+from ..storage.marks import Facts, TensorFile, marked_tensors
+from ..storage.output import check_file, check_folder, make_folder, write
 from .bank import (
     BankPicture,
     Patches,
@@ -79,7 +79,7 @@ class EPICBank(Patches):
             DataError: the folder cannot be written.
         """
         path = Path(folder) / FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
+        check_bank(make_folder(folder))
         tensors = {
             "matrix": self.rotation.matrix,
             "pooled": self.pooled.half(),
@@ -103,8 +103,9 @@ class EPICBank(Patches):
             "made_from": self.made_from,
         }
         card = json.dumps({**about, "pictures": listed(self.pictures)}, ensure_ascii=False)
-        write_atomic(path, save_tensors({k: v.contiguous() for k, v in tensors.items()}, {"card": card}))
-        write_atomic(path.with_suffix(".json"), json.dumps({**about, **self._spoken()}, indent=1, ensure_ascii=False))
+        write(path, marked_tensors({k: v.contiguous() for k, v in tensors.items()}, {"card": card}), BANK)
+        spoken = json.dumps({**about, **self._spoken()}, indent=1, ensure_ascii=False)
+        write(path.with_suffix(".json"), spoken, FACTS)
         return path
 
     def _spoken(self) -> dict[str, Any]:
@@ -117,6 +118,22 @@ class EPICBank(Patches):
         for channel, sign, owner, box in rows:
             channels.setdefault(f"{'+' if sign > 0 else '-'}{channel}", []).append([owner, box])
         return {"pictures": pictures, "prototypes": channels}
+
+
+BANK = TensorFile(earlier=(frozenset({"card"}),))
+FACTS = Facts(("seewhy", "method"))
+
+
+def check_bank(folder: Path, file: str = FILE) -> Path:
+    """The folder, if a bank, or what lies beside it, can be saved there; asked before the work begins.
+
+    Raises:
+        ForeignFileError: a file of its name is there that SeeWhy did not make.
+    """
+    if folder.is_dir():
+        check_file(folder / file, BANK)
+        check_file((folder / file).with_suffix(".json"), FACTS)
+    return check_folder(folder)
 
 
 def load_bank(path: str | Path, n_classes: int | None = None) -> EPICBank:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ..errors import InputError
-from ..storage.output import write_atomic
+from ..storage.marks import CHECKPOINT, marked_tensors
+from ..storage.output import make_folder, write
 from .perturbations import PROPERTIES
 
 
@@ -225,4 +225,5 @@ class SumsFile:
         """
         if sums.n % self.every == 0:
             tensors = {name: value.contiguous() for name, value in sums._sums.items()}
-            write_atomic(self.path, save_tensors(tensors, {"seal": self.seal, "n": str(sums.n)}))
+            make_folder(self.path.parent)
+            write(self.path, marked_tensors(tensors, {"seal": self.seal, "n": str(sums.n)}), CHECKPOINT)

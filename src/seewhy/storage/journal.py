@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from ..errors import ForeignFileError
 from .marks import LONGEST, Lines
-from .output import check_target, make_folder, special
+from .output import check_target, descriptor, make_folder, special
 
 
 class Journal:
@@ -22,7 +22,7 @@ class Journal:
     Args:
         path: the file; it and its folder are made with the first record.
         form: what its records look like.
-        force: begin anew where the file is somebody else's.
+        force: begin anew where the file is somebody else's; ``None`` where nobody is offered that.
         sync: have each record on the disk, not only out of the process, before :meth:`add` returns.
 
     Attributes:
@@ -33,7 +33,7 @@ class Journal:
         DataError: it may not be written to, or is a folder.
     """
 
-    def __init__(self, path: Path, form: Lines, *, force: bool = False, sync: bool = False) -> None:
+    def __init__(self, path: Path, form: Lines, *, force: bool | None = False, sync: bool = False) -> None:
         self.path, self._form, self._sync = path, form, sync
         self.rows: list[dict[str, Any]] = []
         self._file: IO[bytes] | None = None
@@ -46,9 +46,10 @@ class Journal:
         if self._read():
             return
         if not force:
+            cure = "Choose another name" + (", or --force to begin it anew." if force is False else ".")
             raise ForeignFileError(
                 f"{path} exists and holds something else than what SeeWhy wrote. A new name was expected, or a file "
-                "that this very command left. Choose another name, or --force to begin it anew."
+                f"that this very command left. {cure}"
             )
         self.rows, self._cut, self._anew = [], None, True
 
@@ -81,6 +82,8 @@ class Journal:
             os.fsync(self._file.fileno())
 
     def _opened(self) -> IO[bytes]:
+        if special(self.path):
+            return open(descriptor(self.path), "wb")
         make_folder(self.path.parent)
         file = open(self.path, "wb" if self._anew else "ab")  # noqa: SIM115
         if self._cut is not None:

@@ -15,14 +15,14 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
-from safetensors.torch import save as save_tensors
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SALT = b"seewhy\0"
 _BITS = 64
@@ -111,24 +111,65 @@ class TensorFile:
         return facts is not None and (MADE_BY in facts or any(known <= set(facts) for known in self.earlier))
 
 
+@dataclass(frozen=True)
+class Facts:
+    """JSON that stands beside tensors or among a folder's files, and that earlier versions did not seal.
+
+    Attributes:
+        fields: those it always has; a file that is damaged is known by how it begins.
+    """
+
+    fields: tuple[str, ...]
+
+    def put(self, data: bytes) -> bytes:
+        return TEXT.put(data)
+
+    def is_on(self, path: Path) -> bool:
+        if TEXT.is_on(path):
+            return True
+        with open(path, "rb") as file:
+            data = file.read(LONGEST)
+        try:
+            facts = json.loads(data)
+        except (ValueError, RecursionError):
+            return data.startswith(b'{\n "format": ') and b'"seewhy": "' in data[:100]
+        return isinstance(facts, dict) and set(self.fields) <= facts.keys()
+
+
 def marked_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> bytes:
     """The contents of a safetensors file that :class:`TensorFile` knows."""
-    return save_tensors(dict(tensors), {MADE_BY: version("seewhy"), **(facts or {})})
+    from safetensors.torch import save  # not needed by all that write
+
+    return save(dict(tensors), {MADE_BY: version("seewhy"), **(facts or {})})
+
+
+@dataclass(frozen=True)
+class Record:
+    """One kind of line.
+
+    Attributes:
+        fields: those that it always has, in their order, before any other.
+        more: those that may follow; ``None`` where later versions may add any.
+    """
+
+    fields: tuple[str, ...]
+    more: frozenset[str] | None = frozenset()
+
+    def is_form_of(self, row: Mapping[str, object]) -> bool:
+        names = tuple(row)
+        own = names[: len(self.fields)] == self.fields
+        return own and (self.more is None or self.more.issuperset(names[len(self.fields) :]))
 
 
 @dataclass(frozen=True)
 class Lines:
-    """JSON lines: every line is an object with exactly the fields of one of SeeWhy's records.
+    """JSON lines: every line is one of SeeWhy's records.
 
     Attributes:
-        forms: for each kind of record, the fields that it always has, and those that it may have.
+        forms: the kinds of record.
     """
 
-    forms: tuple[tuple[frozenset[str], frozenset[str]], ...]
-
-    @classmethod
-    def of(cls, *forms: tuple[Iterable[str], Iterable[str]]) -> Lines:
-        return cls(tuple((frozenset(always), frozenset(maybe)) for always, maybe in forms))
+    forms: tuple[Record, ...]
 
     def put(self, data: bytes) -> bytes:
         return data
@@ -146,15 +187,11 @@ class Lines:
             row = json.loads(line)
         except (ValueError, RecursionError):
             return False
-        if not isinstance(row, dict):
-            return False
-        fields = row.keys()
-        return any(always <= fields and fields <= always | maybe for always, maybe in self.forms)
+        return isinstance(row, dict) and any(form.is_form_of(row) for form in self.forms)
 
     def begins(self, line: bytes) -> bool:
         """Whether a line is what a kill leaves of a record: its beginning, and no JSON."""
-        names = {name for always, _ in self.forms for name in always}
-        if not any(line.startswith(f'{{"{name}": '.encode()) for name in names):
+        if not any(line.startswith(f'{{"{form.fields[0]}": '.encode()) for form in self.forms):
             return False
         try:
             json.loads(line)
@@ -165,13 +202,15 @@ class Lines:
 
 @dataclass(frozen=True)
 class Columns:
-    """CSV: its first line names exactly the columns that SeeWhy writes, and every further line has as many cells.
+    """CSV: its first line names the columns that SeeWhy writes, and every further line has as many cells.
 
     Attributes:
-        names: the columns, in their order; more than one tuple where versions differ.
+        first: the columns that it begins with, in their order.
+        has: others that it has somewhere behind them.
     """
 
-    names: tuple[tuple[str, ...], ...]
+    first: tuple[str, ...]
+    has: frozenset[str] = frozenset()
 
     def put(self, data: bytes) -> bytes:
         return data
@@ -180,8 +219,10 @@ class Columns:
         with open(path, newline="", encoding="utf-8", errors="backslashreplace") as file:
             try:
                 rows = csv.reader(file, strict=True)
-                first = tuple(next(rows, ()))
-                return first in self.names and all(len(row) == len(first) for row in rows)
+                names = next(rows, [])
+                if tuple(names[: len(self.first)]) != self.first or not self.has.issubset(names):
+                    return False
+                return all(len(row) == len(names) for row in rows)
             except csv.Error:
                 return False
 
@@ -206,6 +247,8 @@ class Parquet:
 
 
 TEXT, PICTURE, TENSORS = SealedText(), SealedPicture(), TensorFile()
+CHECKPOINT = TensorFile(tuple(map(frozenset, (("seal", "history"), ("seal", "n"), ("stage", "step", "how")))))
+"""What a stopped run goes on from."""
 
 
 def _seal(digest: hashlib._Hash) -> bytes:

@@ -16,11 +16,13 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ..errors import DataError, ForeignFileError
-from .marks import Mark
+from .marks import CHECKPOINT, Mark
 
 _STREAM = re.compile(r"/dev/(stdout|stderr|fd/(\d+))|/proc/self/fd/(\d+)")
 _WAIT = 10.0
@@ -65,12 +67,47 @@ def check_file(path: str | Path, mark: Mark, *, force: bool = False) -> Path:
     return path
 
 
+def check_checkpoint(path: Path) -> Path:
+    """The path, if what a stopped run goes on from is there, or can be kept there; asked before the work begins.
+
+    Raises:
+        ForeignFileError: something else is there.
+        DataError: as for :func:`check_target`.
+    """
+    path = check_target(path)
+    if path.exists() and not _is_own(path, CHECKPOINT):
+        raise ForeignFileError(
+            f"{path} lies where the work is kept while it runs, and is damaged or not of SeeWhy's. Nothing, or what a "
+            "stopped run left, was expected. Move it away."
+        )
+    return path
+
+
 def _is_own(path: Path, mark: Mark) -> bool:
     """A file that may not even be read is nobody's to write over."""
     try:
         return mark.is_on(path)
     except OSError:
         return False
+
+
+def check_apart(output: Path, inputs: Iterable[Path]) -> None:
+    """See that a file to be written over is none that is read, under whatever name; asked before the work begins.
+
+    Raises:
+        ForeignFileError: it is.
+    """
+    if special(output) or not output.is_file():
+        return
+    written = output.stat()
+    for path in inputs:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(path.stat(), written):
+                also = "" if path == output else f", as {path}"
+                raise ForeignFileError(
+                    f"{output} is also read{also}, and would be written over. A file of its own was expected. "
+                    "Choose another name; here --force does not help."
+                )
 
 
 def special(path: Path) -> bool:
@@ -132,15 +169,19 @@ def _write_flushed(path: Path, payload: bytes) -> None:
 def _write_through(path: Path, payload: bytes) -> Path:
     """Into a pipe or device, which stays what it is."""
     try:
-        with open(_descriptor(path), "wb") as file:
+        with open(descriptor(path), "wb") as file:
             file.write(payload)
     except OSError as error:
         raise _problem(path, error) from error
     return path
 
 
-def _descriptor(path: Path) -> int:
-    """An open file; a pipe waits a while for whoever reads it, and not for ever."""
+def descriptor(path: Path) -> int:
+    """A pipe or device, opened to be written to; a pipe waits a while for whoever reads it, and not for ever.
+
+    Raises:
+        OSError: it cannot be opened, or nobody reads it.
+    """
     found = _STREAM.fullmatch(os.path.abspath(path))
     if found is not None:
         sys.stdout.flush()
@@ -212,6 +253,11 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+def temporary_folder() -> Path:
+    """A new, empty folder where the system keeps what is temporary."""
+    return Path(tempfile.mkdtemp(prefix="seewhy-"))
+
+
 def inside(folder: Path, name: object, pattern: str) -> Path:
     """A file of a folder of SeeWhy's own, by a name that data gave.
 
@@ -221,20 +267,30 @@ def inside(folder: Path, name: object, pattern: str) -> Path:
         pattern: regular expression that it must match from end to end.
 
     Raises:
-        ForeignFileError: the name is another, such as one that leaves the folder, or a link is there in its place.
+        ForeignFileError: the name is another, such as one that leaves the folder.
     """
     if not isinstance(name, str) or os.path.basename(name) != name or re.fullmatch(pattern, name) is None:
         raise ForeignFileError(
             f"{folder} names {name!r} as a file of its own. A name of the form {pattern} inside that folder was "
             "expected. Somebody may have tampered with it: make it again."
         )
-    path = folder / name
-    if path.is_symlink() or (path.exists() and not (path.is_file() and path.stat().st_nlink == 1)):
-        raise ForeignFileError(
-            f"{path} is a link. A file of its own was expected. Somebody may have tampered with {folder}: make it "
-            "again."
-        )
-    return path
+    return folder / name
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside ``folder``, which takes its name in one step when all of it is there, or goes again.
+
+    Raises:
+        OSError: it cannot be made, or something of that name is there by now.
+    """
+    fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        os.rename(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def write_inside(path: Path, data: bytes | str) -> Path:
@@ -244,6 +300,46 @@ def write_inside(path: Path, data: bytes | str) -> Path:
         DataError: as for :func:`write_atomic`.
     """
     return write_atomic(path, data, follow=False)
+
+
+def write_at(path: Path, place: int, data: bytes | memoryview) -> None:
+    """Write into a file of a folder of SeeWhy's own from byte ``place`` on, and have it on the disk.
+
+    Args:
+        path: what :func:`inside` gave; made if it is not there.
+        place: where in it.
+        data: what to write.
+
+    Raises:
+        ForeignFileError: it is a link, and so maybe another file.
+        OSError: it cannot be written.
+    """
+    if path.is_symlink() or (path.exists() and path.stat().st_nlink > 1):
+        raise ForeignFileError(
+            f"{path} is linked to another place, where it would change too. A file of its own was expected. "
+            f"Copy {path.parent} without links first."
+        )
+    with open(path, "r+b" if path.exists() else "xb") as file:
+        file.seek(place)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_by(path: Path, make: Callable[[Path], object]) -> Path:
+    """Have ``make`` write a file beside ``path``, which takes that name when it is whole.
+
+    For libraries that write files themselves, inside folders of SeeWhy's own.
+    """
+    part = path.parent / f".{secrets.token_hex(6)}.part"
+    try:
+        make(part)
+        with open(part, "r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
 
 
 def remove_inside(path: Path) -> None:
@@ -256,6 +352,15 @@ def remove_inside(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{path} cannot be deleted: {error.strerror}. Delete it by hand.") from error
+
+
+def drop_folder(folder: Path, pattern: str) -> None:
+    """Empty a folder of SeeWhy's own of the files whose names it gave, and delete it where no others are in it."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if re.fullmatch(pattern, path.name) and (path.is_file() or path.is_symlink()):
+                path.unlink()
+        folder.rmdir()
 
 
 def remove(path: Path, mark: Mark) -> bool:

@@ -24,10 +24,9 @@ from ..listener import Listener
 from ..page import Page
 from ..store import FeatureStore
 from .bootstrap import Paired, paired
-from .progress import Progress
+from .progress import PROGRESS, Progress
 from .semantics_arms import Arms, Right
 
-PROGRESS = "progress.jsonl"
 N_DEALT = 999
 """Random assignments of the lists to the classes; all there are, where there are fewer."""
 MEANINGLESS = ("swapped", "shared noise", "own noise")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import itertools
 from collections import Counter
@@ -28,12 +29,11 @@ from ..metrics.controls import controls
 from ..types import Failure
 from .choices import chosen_methods, chosen_metrics, passes
 from .findings import Findings, findings
-from .progress import Progress
+from .progress import PROGRESS, Progress
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
 
-PROGRESS = "progress.jsonl"
 NUMBERS = ("value", "sums", "parts", "settings")
 """The fields of a record that are the same for the same map."""
 CHUNK = 16
@@ -246,7 +246,7 @@ class _Runner:
         """The picture's mask, cut and resized like it."""
         if self.study.masks is None or not isinstance(picture, str | Path):
             return None
-        found = sorted(self.study.masks.glob(f"{Path(picture).stem}.*"))
+        found = sorted(self.study.masks.glob(f"{glob.escape(Path(picture).stem)}.*"))
         if not found:
             return None
         view = read_views(found[0], self.classifier.encoder.transform, [None])[0].pixels

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ..errors import DataError
+from ..storage.journal import Journal
+from ..storage.marks import Lines, Record
+
+PROGRESS = "progress.jsonl"
+NUMBERS = Lines((Record(("key", "image", "digest", "class", "method"), None), Record(("key", "right", "curve"))))
 
 
 class Progress:
@@ -18,50 +20,34 @@ class Progress:
     A line cut short by a kill is passed over, and measured again.
 
     Args:
-        path: the file; made if it is not there.
+        path: the file; made with the first record.
 
     Raises:
+        ForeignFileError: it is not of a study of SeeWhy's.
         DataError: it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.done = {row["key"]: row for row in _lines(path)}
-            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+            self._journal = Journal(path, NUMBERS, force=None)
         except OSError as error:
-            raise DataError(f"{path} cannot be written: {error}. Give another folder with -o.") from error
-        if path.stat().st_size and not _ends_with_newline(path):
-            self._file.write("\n")
+            raise self._problem(error) from error
+        self.done = {row["key"]: row for row in self._journal.rows}
+
+    def _problem(self, error: OSError) -> DataError:
+        return DataError(f"{self.path} cannot be written: {error}. Give another folder with -o.")
 
     def add(self, row: dict[str, Any]) -> None:
         """Note a record; after this call it survives a kill of the process."""
         self.done[row["key"]] = row
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._file.flush()
+        try:
+            self._journal.add(row)
+        except OSError as error:
+            raise self._problem(error) from error
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(row, dict) and "key" in row:
-                yield row
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+        self._journal.close()

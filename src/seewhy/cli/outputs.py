@@ -1,0 +1,131 @@
+"""Before a verb runs: what it writes is none of what it reads, under whatever name either is given."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from typer.core import TyperCommand
+
+from ..errors import ForeignFileError, InputError, SeeWhyError
+
+if TYPE_CHECKING:
+    from ..page import Page
+
+OUTPUTS = ("output", "export", "save")
+"""Options that name what is written; ``--store`` is read and written."""
+MODEL_FILES = (".safetensors", ".sqlite", ".f32", ".faiss", "seewhy.json")
+"""What SeeWhy reads of a folder of its own, by the end of the name."""
+
+
+class Guarded(TyperCommand):
+    """A verb that does not begin where an output is also an input, or has an empty name, which would be this folder."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        names = {"-o", *(f"--{name}" for name in OUTPUTS)}
+        for name, value in zip(args, [*args[1:], None], strict=True):
+            if (name in names and value == "") or name in {f"{option}=" for option in names}:
+                raise InputError(
+                    f"The name after {name} is empty. The name of a file or folder was expected. Give one."
+                )
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        check_options(ctx.params)
+        return super().invoke(ctx)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """See that no output among a verb's options is an input too.
+
+    Raises:
+        ForeignFileError: one is read, too, or would be read the next time.
+    """
+    from ..storage.output import check_apart
+
+    for name in OUTPUTS:
+        value = options.get(name)
+        if value is None:
+            continue
+        output = Path(value)
+        others = [v for key, v in options.items() if key != name]
+        if output.is_file():
+            check_apart(output, (file for path in _paths(others) for file in _files(path)))
+        for folder in _paths(others):
+            if _lands_in(output, folder):
+                raise ForeignFileError(
+                    f"{output} would be one of the pictures of {folder} the next time. A place outside was expected. "
+                    "Choose another."
+                )
+
+
+def _paths(values: Any) -> Iterator[Path]:
+    """Those of an option's values that are names of something on this disk."""
+    if isinstance(values, list | tuple):
+        for value in values:
+            yield from _paths(value)
+    elif isinstance(values, str | Path):
+        name = os.fspath(values)
+        for part in {name, name.partition(":")[2], name.rpartition(":")[2], name.rpartition("@")[2]}:  # of an encoder
+            with contextlib.suppress(OSError, ValueError):
+                if part and os.path.lexists(part):
+                    yield Path(part)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The file, and those that are read because of it: pictures of a folder or a table, a model's own."""
+    from ..data import TABLES, _rows
+    from ..listing import SUFFIXES
+
+    if path.is_dir():
+        own = any((path / name).exists() for name in ("seewhy.json", "catalogue.sqlite"))
+        endings: tuple[str, ...] = MODEL_FILES if own else SUFFIXES
+        if (path / "config.json").exists() or (path / "open_clip_config.json").exists():
+            endings = ("",)  # weights of somebody else's: all of it may be read
+        for folder, _, names in os.walk(path, followlinks=True):
+            yield from (Path(folder, name) for name in names if name.lower().endswith(endings))
+        return
+    yield path
+    if path.suffix.lower() in TABLES:
+        with contextlib.suppress(SeeWhyError):
+            for row in _rows(path):
+                yield from (path.parent / cell for cell in row.values() if isinstance(cell, str) and cell)
+
+
+def _lands_in(output: Path, folder: Path) -> bool:
+    """Whether a file of this name would be found when the pictures of the folder are listed."""
+    from ..listing import SUFFIXES
+
+    if output.suffix.lower() not in SUFFIXES or output.is_dir() or not folder.is_dir():
+        return False
+    return Path(os.path.realpath(output.parent)).is_relative_to(os.path.realpath(folder))
+
+
+def check_both(folder: Path, name: str, force: bool) -> None:
+    """See that a page, its JSON and its progress can be written into a folder; asked before the work begins.
+
+    Raises:
+        ForeignFileError: a file of that name is there that SeeWhy did not make.
+    """
+    from ..page import ENDINGS, check_ending
+    from ..storage.journal import Journal
+    from ..storage.output import check_folder
+    from ..studies.progress import NUMBERS, PROGRESS
+
+    check_folder(folder)
+    if folder.is_dir():
+        Journal(folder / PROGRESS, NUMBERS, force=None)
+        for ending in ENDINGS:
+            check_ending(folder / f"{name}{ending}", force=force)
+
+
+def save_both(found: Page, folder: Path, name: str, force: bool) -> Path:
+    """A page and its JSON in a folder; where the page is."""
+    from ..storage.output import make_folder
+
+    make_folder(folder)
+    found.save(folder / f"{name}.json", force=force)
+    return found.save(folder / f"{name}.html", force=force)
