@@ -72,7 +72,7 @@ def test_maps_that_are_zero_are_counted(model: Classifier, folders: Path) -> Non
     empty = replace(model, head=head)
     where = evaluate(empty, load_samples(folders), n_explained=4).data["faithfulness"]
     assert (where["n"], where["n_zero"], where["deletion"], where["better_than_random"]) == (4, 4, None, 0.0)
-    assert where["verdicts"] == {"believable": 0, "partly": 0, "do not rely": 4}
+    assert where["verdicts"] == {"believable": 0, "partly": 0, "do not rely": 4, "not measured": 0}
 
 
 def test_explanations_are_measured(model: Classifier, folders: Path) -> None:

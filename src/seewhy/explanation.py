@@ -105,9 +105,12 @@ class Where:
         heat: signed map at the network's own resolution, ``(h, w)``; positive speaks for the target.
         regions: the strongest cells, lettered.
         steps: fractions of the picture changed, 0…1, for the curves below.
-        deletion_curve, insertion_curve: probability of the target as the hottest pixels go / come first.
-        deletion_random_curve, insertion_random_curve: the same for shuffled maps (mean over draws).
+        deletion_curve, insertion_curve: probability of the target, or of it rather than the contrast, as the hottest
+            pixels go / come first.
+        deletion_random_curve, insertion_random_curve: the same for a shuffled copy, looked at in half as many places.
         deletion, insertion, deletion_random, insertion_random: areas under them (trapezoid, 0…1).
+        match: how well the heat goes with what hiding halves of the picture does, −1…1.
+        match_centre: the same of a bump in the middle.
         neurons: the channels that add most to the target and those that take most from it, if they were asked for.
     """
 
@@ -126,6 +129,8 @@ class Where:
     insertion: float | None = None
     deletion_random: float | None = None
     insertion_random: float | None = None
+    match: float | None = None
+    match_centre: float | None = None
     neurons: tuple[Neuron, ...] = ()
 
     @property
@@ -142,6 +147,8 @@ class Where:
             "insertion": self.insertion,
             "deletion_random": self.deletion_random,
             "insertion_random": self.insertion_random,
+            "match": self.match,
+            "match_centre": self.match_centre,
             "all_zero": self.is_zero,
             "heat": [[round(float(v), 5) for v in row] for row in _coarse(self.heat)],
             "regions": [

@@ -11,9 +11,8 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from seewhy.evidence.agreement import rank_correlation
-from seewhy.evidence.where import judge
 from seewhy.evidence.words import area_under_roc
-from seewhy.metrics.base import Curve, Metric, block_side, ranks, shuffled, upsampled
+from seewhy.metrics.base import Metric, block_side, ranks, shuffled, upsampled
 from seewhy.metrics.calibration import Bin, accuracy_interval, calibration_error, reliability
 from seewhy.metrics.deletion import Deletion
 from seewhy.metrics.fills import blurred, blurred_reflected
@@ -233,20 +232,6 @@ def test_accuracy_interval() -> None:
     assert accuracy_interval(torch.zeros(9, dtype=torch.bool)) == (pytest.approx(0), pytest.approx(1 - low))
     theirs = binomtest(300, 400).proportion_ci(method="wilson")
     assert accuracy_interval(torch.arange(400) % 4 > 0) == (pytest.approx(theirs.low), pytest.approx(theirs.high))
-
-
-def test_verdict_follows_from_the_curves() -> None:
-    def flat(value: float) -> Curve:
-        return Curve((0.0, 1.0), (value, value))
-
-    low, high = [flat(0.1), flat(0.5), flat(0.6)], [flat(0.9), flat(0.5), flat(0.6)]
-    assert judge(low, high).level == "believable"
-    assert judge(low, low).level == judge(high, high).level == "partly"
-    assert judge(high, low).level == "do not rely"
-    assert judge(low, high).sentence == (
-        "Hiding the hottest pixels first leaves 0.10 of the probability on average, at shuffled places 0.55; "
-        "showing them first gives 0.90, at shuffled places 0.55."
-    )
 
 
 def test_rank_correlation() -> None:

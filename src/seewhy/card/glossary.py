@@ -48,8 +48,21 @@ TERMS: tuple[Term, ...] = (
     Term(
         "random-map",
         "Random map",
-        "The same heat, shuffled over the picture, averaged over several draws. A map that does no better than this "
-        "does not say where the classifier looked.",
+        "The same heat, shuffled over the picture: what deletion and insertion are when the places are chosen blindly. "
+        "Its curves are looked at in half as many places.",
+    ),
+    Term(
+        "match",
+        "Match",
+        "Half of the picture is put under the network's mean colour in 24 ways, and the odds of what is explained are "
+        "followed, with a contrast those against it. The figure is the cosine between what each half adds to their "
+        "logarithm and the heat in that half: 1 is perfect, 0 what a map that knows nothing has on average.",
+    ),
+    Term(
+        "centre",
+        "Bump in the middle",
+        "The match of a round spot in the middle of the picture, which looks at neither picture nor classifier. A map "
+        "that is no better may have found only where photographers put things.",
     ),
     Term(
         "neuron",

@@ -54,6 +54,7 @@ def card_context(e: Explanation) -> dict[str, Any]:
         "agreement": e.agreement,
         "aside": e.aside,
         "heat_of": e.subject.of_goal if e.subject else heat_title(e.where),
+        "of_curves": f"{_quantity(e)} {heat_title(e.where)}",
         "model": e.model,
         "terms": TERMS + seen_terms(e.seen),
         "alt": picture_alt(e),
@@ -165,10 +166,19 @@ def charts_of(where: Where | Missing) -> list[Chart]:
     return charts
 
 
+def _quantity(e: Explanation) -> str:
+    """What the curves show of the one explained."""
+    return "similarity with" if e.subject is not None and e.subject.sentence is not None else "probability of"
+
+
 def figures_of(e: Explanation) -> dict[str, list[tuple[str, str, str]]]:
     """The figures under each verdict that were measured: ``(definition, name, text)``."""
-    found: dict[str, list[tuple[str, str, str | None]]] = {"where": [], "like": [], "words": []}
+    found: dict[str, list[tuple[str, str, str | None]]] = {"where": [], "match": [], "like": [], "words": []}
     if not isinstance(e.where, Missing):
+        found["match"] = [
+            ("match", "Match", _said(e.where.match, figure)),
+            ("centre", "bump in the middle", _said(e.where.match_centre, figure)),
+        ]
         found["where"] = [
             ("deletion", "Deletion", _said(e.where.deletion, figure)),
             ("random-map", "random map", _said(e.where.deletion_random, figure)),

@@ -17,7 +17,7 @@ from ..data import Sample, Samples, load_samples
 from ..descriptions.base import Descriptions, WordBank
 from ..descriptions.controls import name_only, random_words
 from ..errors import DataError
-from ..explanation import Explanation, Like, Where
+from ..explanation import Explanation, Level, Like, Where
 from ..features import Seen, Views, Wish, see
 from ..listener import Listener
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 N_CONFUSIONS = 20
 N_NOISE = 7
+LEVELS: tuple[Level, ...] = ("believable", "partly", "do not rely", "not measured")
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def _faithfulness(explained: Sequence[Explanation]) -> dict[str, Any] | None:
     falls = found["deletion"] < found["deletion_random"]
     rises = found["insertion"] > found["insertion_random"]
     better = int((falls & rises).sum())
-    verdicts = {v: sum(m.verdict.level == v for m in shown) for v in ("believable", "partly", "do not rely")}
+    verdicts = {v: sum(m.verdict.level == v for m in shown) for v in LEVELS}
     return {
         "n": len(shown),
         "n_zero": len(shown) - len(maps),

@@ -254,7 +254,6 @@ def _assemble(
         contrast=contrast if sentences is None else sentences.contrast,
         parts=parts,
         seed=options.seed,
-        quantity="probability" if sentences is None else "similarity",
     )
     look = Look(one.features[None], one.pooled[:1])
     about = _subject(classifier, options, probabilities, target, contrast, sentences, against)

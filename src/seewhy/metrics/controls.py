@@ -38,8 +38,13 @@ def random_map(model: Explainable, look: Look, target: Target) -> Float[Tensor, 
 def centred_gaussian(model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
     """A bump in the middle, σ a quarter of the picture: photographers put things there."""
     height, width = _pixels(look).shape[2:]
+    return centred_bump(height, width).expand(len(look), height, width)
+
+
+def centred_bump(height: int, width: int) -> Float[Tensor, "h w"]:
+    """A Gaussian in the middle, σ a quarter of each side."""
     y, x = torch.linspace(-2, 2, height)[:, None], torch.linspace(-2, 2, width)
-    return (-0.5 * (y**2 + x**2)).exp().expand(len(look), height, width)
+    return (-0.5 * (y**2 + x**2)).exp()
 
 
 def sobel_edges(model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
