@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from .cache import cache_dir
 from .storage.output import write_atomic
+from .storage.reading import read_tensors
 
 _log = logging.getLogger("seewhy")
 
@@ -42,10 +42,9 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     if not path.exists():
         return None
     try:
-        with safe_open(path, "pt") as file:
-            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            expected = (file.metadata() or {}).get("sha256")
-    except (SafetensorError, OSError):
+        found, texts = read_tensors(path)
+        expected = texts.get("sha256")
+    except (OSError, ValueError):
         found, expected = {}, "damaged"
     if expected == tensors_digest(found):
         return found

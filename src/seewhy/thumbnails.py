@@ -10,6 +10,9 @@ from PIL import Image
 from .decoding import check_scans
 from .errors import WeightsError
 
+LARGEST = 1 << 24
+"""Pixels of a view that are decoded; no network looks at so many."""
+
 
 def encode_thumbnail(pixels: np.ndarray, quality: int = 85) -> bytes:
     """The pixels ``(h, w, 3)`` as JPEG bytes."""
@@ -30,7 +33,10 @@ def decode_thumbnail(data: bytes, name: str) -> np.ndarray:
     """
     try:
         check_scans(data)
-        return np.asarray(Image.open(io.BytesIO(data), formats=["JPEG"]).convert("RGB"))
+        opened = Image.open(io.BytesIO(data), formats=["JPEG"])
+        if opened.width * opened.height > LARGEST:
+            raise ValueError(f"it has {opened.width} x {opened.height} pixels")
+        return np.asarray(opened.convert("RGB"))
     except Exception as error:
         raise WeightsError(
             f"The view kept of {name!r} cannot be read: {error}. A JPEG picture was expected. Fit the model again."

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .errors import InputError
@@ -19,6 +18,7 @@ from .listener import Listener
 from .seeded import seeded
 from .storage.marks import CHECKPOINT, marked_tensors
 from .storage.output import check_checkpoint, write
+from .storage.reading import MAX_JSON, parse_json, read_tensors
 
 Loss = Callable[[Sequence[int]], Mapping[str, Tensor]]
 """Positions of the samples in a batch → named terms, of which ``"loss"``, or each player's own, is what goes down."""
@@ -232,23 +232,39 @@ def _resume(
     if not check_checkpoint(path).exists():
         return []
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            about = file.metadata() or {}
-        history = json.loads(about.get("history", "[]"))
-    except (SafetensorError, OSError, json.JSONDecodeError):
-        about, history = {}, []
+        # Weights and what the optimiser keeps of each; a module may be larger than anything else that is read.
+        most = MAX_JSON + 8 * sum(value.nbytes for value in module.state_dict().values())
+        tensors, about = read_tensors(path, most)
+        history = parse_json(about.get("history", "[]"))
+    except (OSError, ValueError):
+        tensors, about, history = {}, {}, []
     if about.get("seal") != seal:
         listener.note(f"{path} belongs to another training or is damaged; this one begins at the first step")
         return []
     inside = {name.removeprefix("module."): v for name, v in tensors.items() if name.startswith("module.")}
+    own = {name: (value.shape, value.dtype) for name, value in module.state_dict().items()}
+    state = _optimiser_state(tensors, optimiser)
+    if state is None or not isinstance(history, list) or own != {n: (v.shape, v.dtype) for n, v in inside.items()}:
+        listener.note(f"{path} is damaged; this training begins at the first step")
+        return []
     module.load_state_dict(inside)
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimiser."):
-            _, number, key = name.split(".", 2)
-            state.setdefault(int(number), {})[key] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
     listener.note(f"going on at step {len(history) + 1}, where an earlier run was stopped")
     return history
+
+
+def _optimiser_state(
+    tensors: Mapping[str, Tensor], optimiser: torch.optim.Optimizer
+) -> dict[int, dict[str, Tensor]] | None:
+    """What the optimiser keeps of each parameter, by its number; ``None`` where that is not of these parameters."""
+    shapes = [p.shape for group in optimiser.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if not name.startswith("optimiser."):
+            continue
+        number, _, key = name.removeprefix("optimiser.").partition(".")
+        if not number.isdecimal() or int(number) >= len(shapes) or value.shape not in ((), shapes[int(number)]):
+            return None
+        state.setdefault(int(number), {})[key] = value
+    return state

@@ -357,15 +357,18 @@ def test_through_the_command_line(tmp_path: Path, command: list[str]) -> None:
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
-    made = ("fit", str(data), "-o", "birds", "--method", "prompt_cam", "--encoder", f"timm:{tmp_path / 'vit'}")
+    named = ("--encoder", f"timm:{tmp_path / 'vit'}")
+    made = ("fit", str(data), "-o", "birds", "--method", "prompt_cam", *named)
     fitted = run(*made, "--engine", "torch", "--set", "epochs=2", "--set", "lr=0.05")
     assert fitted["n_pictures"] + fitted["n_held_out"] == 15
     picture_file = str(next(data.rglob("*.png")))
-    shown = run("explain", picture_file, "-m", "birds", "-o", "a.json")["where"]
+    shown = run("explain", picture_file, "-m", "birds", *named, "-o", "a.json")["where"]
     assert (shown["method"], shown["contrast"], len(shown["heat"])) == ("prompt_cam", None, 2)
-    against = run("explain", picture_file, "-m", "birds", "-o", "b.json", "--target", "moss", "--contrast", "rust")
+    against = run(
+        "explain", picture_file, "-m", "birds", *named, "-o", "b.json", "--target", "moss", "--contrast", "rust"
+    )
     assert (against["where"]["target"], against["where"]["contrast"]) == ("moss", "rust")
-    one = run("explain", picture_file, "-m", "birds", "-o", "c.json", "--set", "n_heads=1")["where"]
+    one = run("explain", picture_file, "-m", "birds", *named, "-o", "c.json", "--set", "n_heads=1")["where"]
     assert one["heat"] != shown["heat"]
 
 

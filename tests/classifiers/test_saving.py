@@ -201,13 +201,13 @@ def test_a_folder_of_something_else_is_never_replaced(fitted: Classifier, tmp_pa
 def test_what_is_no_classifier_is_refused(tmp_path: Path, folder: Path) -> None:
     missing = tmp_path / "none"
     assert refused(missing, ModelError) == (
-        f"{missing} is not a saved SeeWhy classifier ([Errno 2] No such file or directory: "
-        f"'{missing / CARD}'). Make one with: seewhy fit PHOTOS -o {missing}"
+        f"{missing} is not a saved SeeWhy classifier (seewhy.json: No such file or directory). "
+        f"Make one with: seewhy fit PHOTOS -o {missing}"
     )
     (folder / CARD).write_text("{oops")
     assert refused(folder, ModelError) == (
-        f"{folder} is not a saved SeeWhy classifier (Expecting property name enclosed in double quotes: line 1 "
-        f"column 2 (char 1)). Make one with: seewhy fit PHOTOS -o {folder}"
+        f"{folder} is not a saved SeeWhy classifier (seewhy.json: it is no JSON: Expecting property name enclosed in "
+        f"double quotes at line 1). Make one with: seewhy fit PHOTOS -o {folder}"
     )
     (folder / CARD).write_text("[" * 100_000)
     assert refused(folder, ModelError).startswith(f"{folder} is not a saved SeeWhy classifier (")
@@ -280,7 +280,7 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], ob
     "one row": (lambda c, t: t.update({"head.weight": t["head.weight"][:1]}), "weights (1, 8) for 3 rows"),
     "too many rows": (lambda c, t: t.update({"head.weight": t["head.weight"].repeat(2, 1)}), "weights (6, 8) for 3"),
     "narrow": (lambda c, t: t.update({"head.weight": t["head.weight"][:, :3]}), "widths that differ: (3, 3), "),
-    "flat": (lambda c, t: t.update({"head.weight": t["head.weight"].flatten()}), "weights (24,) for 3 rows"),
+    "flat": (lambda c, t: t.update({"head.weight": t["head.weight"].flatten()}), "head.weight is torch.float32 (24,)"),
     "bias": (lambda c, t: t.update({"head.bias": t["head.bias"][:2]}), "3 classes for 2 rows"),
     "scale": (lambda c, t: c.update(scale="NaN"), "a scale of nan"),
     "owner": (lambda c, t: t["bank.owner"].add_(1000), "the patches' pictures: whole numbers below 15 were"),
@@ -461,8 +461,10 @@ def test_classes_that_do_not_match_the_head_are_refused(folder: Path) -> None:
 
 
 def test_other_weights_are_refused(folder: Path) -> None:
-    assert refused(folder, ModelError, encoder=tiny_cnn(seed=1)) == (
-        f"{folder} was made with other weights of 'tiny' than those found here. "
+    other = tiny_cnn(seed=1)
+    assert refused(folder, ModelError, encoder=other) == (
+        f"{folder} was made with 'tiny' of fingerprint {ENCODER.fingerprint[:12]}; this is 'tiny' of "
+        f"{other.fingerprint[:12]}, and what they see cannot be compared. "
         "Bring the same weights, or fit the classifier again."
     )
 

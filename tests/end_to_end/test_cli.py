@@ -108,8 +108,8 @@ NO_FOLDER = "no such file or directory. Create the folder {cwd}/no first.\n"
 MISTAKES: list[tuple[Sequence[object], str]] = [
     (
         ["predict", "x.png", "-m", "nowhere"],
-        "seewhy: nowhere is not a saved SeeWhy classifier ([Errno 2] No such file or directory: "
-        "'nowhere/seewhy.json'). Make one with: seewhy fit PHOTOS -o nowhere\n",
+        "seewhy: nowhere is not a saved SeeWhy classifier (seewhy.json: No such file or directory). "
+        "Make one with: seewhy fit PHOTOS -o nowhere\n",
     ),
     (
         ["predict", "x.png", "-m", "nowhere", "--labels", "a,b"],
@@ -117,7 +117,8 @@ MISTAKES: list[tuple[Sequence[object], str]] = [
     ),
     (
         ["explain", "x.png", "-m", "nowhere", "--encoder", "nonsense"],
-        "seewhy: --model and --encoder were both given. A saved classifier has its own encoder: drop one.\n",
+        "seewhy: nowhere is not a saved SeeWhy classifier (seewhy.json: No such file or directory). "
+        "Make one with: seewhy fit PHOTOS -o nowhere\n",
     ),
     (
         ["explain", "x.png", "--encoder", "lite9"],

@@ -126,5 +126,5 @@ def test_without_the_engine_search_is_exact_and_says_so(tmp_path: Path, monkeypa
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.faiss").write_bytes(b"not an index")
     with pytest.raises(Exception, match=r"x\.faiss is damaged") as caught:
-        Approximate.load(tmp_path / "x.faiss", Calibration(1, 1, 0.9, 1, 1, 1, 1, 1))
+        Approximate.load(tmp_path / "x.faiss", Calibration(1, 1, 0.9, 1, 1, 1, 1, 1), 4)
     assert "seewhy index -o" in str(caught.value)

@@ -199,8 +199,9 @@ def test_an_index_made_in_float32_is_searched_in_float32(
     with index._catalogue.writing():
         index._catalogue.set(encoder={**about, "precision": made_in})
     found = []
-    monkeypatch.setattr("seewhy.encoders.find.encoder", lambda name, *, engine: found.append((name, engine)) or encoder)
-    assert Index.open(index.folder, engine=asked).encoder is encoder
+    find = "seewhy.encoders.provenance.encoder"
+    monkeypatch.setattr(find, lambda name, *, engine: found.append((name, engine)) or encoder)
+    assert Index.open(index.folder, about["encoder"], engine=asked).encoder is encoder
     assert found == [(about["encoder"], runs)]
 
 
@@ -210,7 +211,7 @@ def test_other_weights_are_refused(index: Index, tmp_path: Path) -> None:
         Index.open(index.folder, other)
     assert str(caught.value) == (
         f"{index.folder} was made with 'tiny' of fingerprint {index.encoder.fingerprint[:12]}; this is 'tiny' of "
-        f"{other.fingerprint[:12]}, and their vectors cannot be compared. "
+        f"{other.fingerprint[:12]}, and what they see cannot be compared. "
         "Bring the same weights, or make the index again."
     )
     with pytest.raises(ModelError):

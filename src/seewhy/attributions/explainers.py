@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import InputError, ModelError, WeightsError
 from ..storage.marks import Facts, TensorFile, marked_tensors
 from ..storage.output import check_file, check_folder, make_folder, write
+from ..storage.reading import MAX_TENSORS, parse_json, read_file, read_tensors, reason
 from . import attributions
 from .base import Attribution, Explainable
 from .t_tame_mechanism import AttentionMechanism, Variant
@@ -100,23 +100,39 @@ def load_explainer(path: str | Path) -> TTAMEExplainer:
     """
     path = Path(path)
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            card = json.loads((file.metadata() or {})["card"])
+        tensors, texts = read_tensors(path)
+        card = parse_json(texts["card"])
         if card["format"] != FORMAT:
             raise ModelError(
                 f"{path} has format {card['format']!r}; this SeeWhy reads {FORMAT}. Update SeeWhy, or train it again."
             )
+        _check_card(card)
         # Built without drawing numbers: the weights follow, and the user's random state stays as it is.
         with torch.device("meta"):
             mechanism = AttentionMechanism(card["channels"], card["n_classes"], card["variant"])
+        kinds = {name: tensor.dtype for name, tensor in mechanism.state_dict().items()}
+        finite = all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+        if not finite or kinds != {name: tensor.dtype for name, tensor in tensors.items()}:
+            raise ValueError("its numbers are not finite, or of another kind")
         mechanism.load_state_dict(tensors, assign=True)
         mechanism.eval().requires_grad_(False)
         return TTAMEExplainer(mechanism, tuple(card["layers"]), card["fill"], card["classifier"], card["trained"])
     except FileNotFoundError as error:
         raise ModelError(f"There is no explainer {path}. Train one with: seewhy fit-explainer PICTURES") from error
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise WeightsError(f"{path} is damaged or no explainer ({error}). Train it again.") from error
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError) as error:
+        raise WeightsError(f"{path} is damaged or no explainer ({reason(error)}). Train it again.") from error
+
+
+def _check_card(card: dict[str, Any]) -> None:
+    """Refuse what no explainer says of itself; its tensors are checked against the rest."""
+    kinds = {"layers": list, "channels": list, "n_classes": int, "classifier": str, "trained": dict}
+    wrong = [name for name, kind in kinds.items() if type(card[name]) is not kind]
+    if card["variant"] not in get_args(Variant) or card["fill"] not in ("black", "mean"):
+        wrong.append("variant or fill")
+    if not all(isinstance(layer, str) for layer in card["layers"]) or len(card["layers"]) != len(card["channels"]):
+        wrong.append("layers")
+    if wrong:
+        raise ValueError(f"its {', '.join(wrong)} cannot be")
 
 
 def find_file(model: Explainable, variant: str, place: str | None) -> Path:
@@ -133,8 +149,10 @@ def find_file(model: Explainable, variant: str, place: str | None) -> Path:
     own: Path | None = getattr(model, "folder", None)
     root = Path(place) if place is not None else own
     if root is not None:
-        for path in (root, root / f"{variant}.safetensors", root / FOLDER / f"{variant}.safetensors"):
-            if path.is_file():
+        name = f"{variant}.safetensors"
+        # Whatever bears the name is it, also a pipe or a folder: reading it says what is wrong.
+        for path in (root / name, root / FOLDER / name) if root.is_dir() else (root,):
+            if path.exists():
                 return path
     where = f"{root} has none" if root is not None else "this classifier has no folder to keep one in"
     train = f"seewhy fit-explainer PICTURES --method {variant}"
@@ -184,7 +202,7 @@ def trained_digest(method: Attribution, model: Explainable) -> bytes:
     given, variant = getattr(method, "explainer", None), getattr(method, "variant", method.name)
     if isinstance(given, TTAMEExplainer):
         return hashlib.sha256(b"".join(map(_bytes, given.mechanism.state_dict().values()))).digest()
-    return hashlib.sha256(find_file(model, variant, given).read_bytes()).digest()
+    return hashlib.sha256(read_file(find_file(model, variant, given), MAX_TENSORS)).digest()
 
 
 def classifier_digest(model: Explainable) -> str:

@@ -16,6 +16,26 @@ from .base import Classifier
 from .normalise import Normalise
 from .reranking import Reranking
 
+KINDS = {
+    "head.weight": "float2",
+    "head.bias": "float1",
+    "head.owner": "int1",
+    "words.vectors": "float2",
+    "words.owner": "int1",
+    "words.nameless": "float2",
+    "held_out.pooled": "float2",
+    "held_out.labels": "int1",
+    "held_out.logits": "float2",
+    "held_out.groups": "int1",
+    "bank.pooled": "float2",
+    "bank.vectors": "float2",
+    "bank.owner": "int1",
+    "bank.boxes": "float2",
+    "bank.pixel_boxes": "int2",
+    "bank.thumbnails": "bytes1",
+}
+"""Kinds of numbers and of axes, for :func:`seewhy.storage.reading.check_kinds`."""
+
 
 def check(classifier: Classifier) -> None:
     """Refuse a classifier whose parts do not fit together.

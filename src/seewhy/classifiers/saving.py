@@ -6,32 +6,33 @@ import contextlib
 import hashlib
 import json
 import re
+import shlex
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
 from ..encoders.precision import PRECISIONS
+from ..encoders.provenance import saved_encoder
 from ..errors import DataError, ForeignFileError, ModelError, WeightsError
 from ..kept import tensors_digest
 from ..prototypes.bank import PatchBank, check_finite, joined_thumbnails, listed, pictures_of
 from ..prototypes.measure import LikenessMeasure
 from ..storage.marks import Facts
 from ..storage.output import check_folder, new_folder, remove_inside, write_inside
+from ..storage.reading import LONGEST, check_kinds, read_json, read_tensor_bytes, reason, tensors_of
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Feature, Head, Projected
 from .network import Network
 from .normalise import Normalise
 from .reranking import Reranking
-from .saved_checks import check
+from .saved_checks import KINDS, check
 from .votes import Votes
 
 FORMAT = 2
@@ -117,8 +118,8 @@ def _write_over(folder: Path, files: dict[str, bytes | str]) -> None:
 
 def _old_tensors(folder: Path) -> Path | None:
     """The tensors of the classifier in a folder; ``None`` where its card cannot be read."""
-    with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return folder / tensors_file(json.loads((folder / CARD).read_text("utf-8")))
+    with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
+        return folder / tensors_file(read_json(folder / CARD))
     return None
 
 
@@ -202,51 +203,54 @@ def _held_out(tensors: dict[str, Tensor]) -> HeldOut | None:
     )
 
 
-def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | None = None) -> Classifier:
+def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | None = None) -> Classifier:
     """Load a saved classifier.
 
     Args:
         folder: what :meth:`Classifier.save` wrote.
         engine: what runs the trunk.
-        encoder: the encoder, if it was made from a module of yours and so cannot be found by name.
+        encoder: the encoder it was made with, or its name; left out, the embedded one that its card names. A card never
+            chooses another.
 
     Raises:
         ModelError: not a saved classifier, of a newer format, or the encoder is not the one it was made with.
         WeightsError: its tensors are damaged.
     """
-    from ..encoders.find import encoder as find
-
     folder = Path(folder)
-    card, tensors = _read(folder)
+    card = _read_card(folder)
     try:
-        name, fingerprint = str(card["encoder"]["encoder"]), card["encoder"]["fingerprint"]
+        found = saved_encoder(
+            card["encoder"],
+            encoder,
+            engine=engine,
+            place=str(folder),
+            command=f"seewhy predict … -m {shlex.quote(str(folder))}",
+            again="fit the classifier again",
+        )
     except (KeyError, TypeError) as error:
         raise _damaged(folder, error) from error
-    found = encoder or find(name, engine=engine)
-    if found.fingerprint != fingerprint:
-        raise ModelError(
-            f"{folder} was made with other weights of {name!r} than those found here. "
-            "Bring the same weights, or fit the classifier again."
-        )
+    tensors = _read_tensors(folder, card)
     try:
+        check_kinds(tensors, KINDS)
         check_finite(tensors)
         network = _network(card, tensors, found)
         looks = found if network is None else network.encoder()
         # An absolute folder, since the user may go to another one before its explainers are looked for.
         classifier = replace(_assemble(card, tensors, looks), folder=folder.absolute(), network=network)
         check(classifier)
-    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
         raise _damaged(folder, error) from error
     return classifier
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The card and its tensors, as they were written."""
+def _read_card(folder: Path) -> dict[str, Any]:
+    """The card, of a format that is read here."""
     try:
-        card = json.loads((folder / CARD).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        card = read_json(folder / CARD)
+    except (OSError, ValueError) as error:
         raise ModelError(
-            f"{folder} is not a saved SeeWhy classifier ({error}). Make one with: seewhy fit PHOTOS -o {folder}"
+            f"{folder} is not a saved SeeWhy classifier ({CARD}: {reason(error)}). "
+            f"Make one with: seewhy fit PHOTOS -o {folder}"
         ) from error
     written = card.get("format") if isinstance(card, dict) else None
     if written not in READ:
@@ -254,23 +258,30 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{folder} has format {written!r}; this SeeWhy reads {' and '.join(map(str, READ))}. "
             "Update SeeWhy with: pip install -U seewhy, or fit the classifier again."
         )
+    return card
+
+
+def _read_tensors(folder: Path, card: dict[str, Any]) -> dict[str, Tensor]:
+    """The card's tensors, as they were written."""
     try:
         file = folder / tensors_file(card)
     except ValueError as error:
         raise _damaged(folder, error) from error
     try:
-        data = file.read_bytes()
-        if written != 1 and hashlib.sha256(data).hexdigest() != card["tensors"]:
+        data = read_tensor_bytes(file)
+        if card["format"] != 1 and hashlib.sha256(data).hexdigest() != card["tensors"]:
             raise ValueError(f"its SHA-256 is not the one in {CARD}")
-        return card, load_tensors(data)
-    except (OSError, ValueError, SafetensorError) as error:
+        return tensors_of(data)[0]
+    except (OSError, ValueError) as error:
         raise WeightsError(
-            f"{file} is damaged ({error}). Copy the whole folder again, or fit the classifier again."
+            f"{file} is damaged ({reason(error)}). Copy the whole folder again, or fit the classifier again."
         ) from error
 
 
 def _damaged(folder: Path, error: Exception) -> ModelError:
-    return ModelError(f"{folder / CARD} is damaged ({error!r}). Fit the classifier again.")
+    said = repr(error)
+    said = said if len(said) <= LONGEST else said[:LONGEST] + "…"
+    return ModelError(f"{folder / CARD} is damaged ({said}). Fit the classifier again.")
 
 
 def _network(card: dict[str, Any], tensors: dict[str, Tensor], base: Encoder) -> Network | None:

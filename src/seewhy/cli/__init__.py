@@ -28,6 +28,7 @@ from . import (
 from . import app as page
 from .heads import Headed
 from .options import version_option
+from .standard_input import take_standard_input
 
 app = typer.Typer(
     name="seewhy",
@@ -74,9 +75,10 @@ def main() -> None:
         sys.argv.remove("--debug")
     from ..errors import SeeWhyError
 
-    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, BACKSLASHES), (sys.stderr, BACKSLASHES)):
+    for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=errors)
+            stream.reconfigure(errors=BACKSLASHES)
+    take_standard_input()
     try:
         app()
     except SeeWhyError as error:

@@ -12,7 +12,7 @@ from .describe_images import EXAMPLES as IMAGES_EXAMPLES
 from .describe_images import images
 from .describe_match import EXAMPLES as MATCH_EXAMPLES
 from .describe_match import match
-from .options import Force, Json, Labels, Model, Quiet, Store, open_store
+from .options import EncoderName, Force, Json, Labels, Model, Quiet, Store, open_store
 from .outputs import Guarded
 from .terminal import Terminal
 from .writer_options import Asked, asking
@@ -80,6 +80,7 @@ def pairs(
     asked: Asked,
     model: Model = None,
     labels: Labels = None,
+    encoder: EncoderName = "lite0",
     kind: Kind = "",
     n: Annotated[int, typer.Option("--n", min=1, help="Differences a pair, at most.")] = 5,
     most: Annotated[int, typer.Option(min=1, help="Pairs, those confused most often first.")] = 50,
@@ -105,7 +106,7 @@ def pairs(
     desk = asked.desk(terminal)  # a mistake in its options is found before the pictures are looked at
     assert desk is not None
     kept = open_store(store)
-    classifier = resolve(model, labels, "lite0", "auto", None, kept)
+    classifier = resolve(model, labels, encoder, "auto", None, kept)
     pictures = list(list_pictures([data]))
     seen = []
     for one in terminal.track(classifier.predict_all(pictures, store=kept, top=top), "Looking", len(pictures)):

@@ -8,7 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import EngineName, Force, Json, Labels, Model, Pictures, Quiet, open_store, picture_names, resolve
+from .options import (
+    EncoderName,
+    EngineName,
+    Force,
+    Json,
+    Labels,
+    Model,
+    Pictures,
+    Quiet,
+    open_store,
+    picture_names,
+    resolve,
+)
 from .writer_options import Asked, asking
 
 EXAMPLES = """
@@ -28,6 +40,7 @@ def images(
     asked: Asked,
     model: Model = None,
     labels: Labels = None,
+    encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     drafts: Annotated[
         Path | None,
@@ -52,7 +65,7 @@ def images(
     if asked.dry_run:
         asked.say(None if desk is None else estimate(picture_names(pictures), desk, texts), as_json)
         return
-    classifier = resolve(model, labels, "lite0", engine, None, open_store(None))
+    classifier = resolve(model, labels, encoder, engine, None, open_store(None))
     textualizer = offline(classifier, desk=desk, check=check, threshold=threshold)
     by = [classifier.recipe, classifier.encoder.fingerprint[:12], *classifier.classes, check, threshold, texts]
     made_by = _seal([*by, None if desk is None else [desk.writer.model, desk.max_tokens]])

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Force, Json, Quiet
+from .options import EncoderName, Force, Json, Quiet, encoder_given
 
 EXAMPLES = """
 Examples:\n
@@ -26,6 +26,7 @@ def dialogue(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a page (.html) or .json.", show_default=False)
     ] = None,
+    encoder: EncoderName = "lite0",
     turns: Annotated[int, typer.Option(min=2, help="Turns of each.")] = 50,
     force: Force = False,
     as_json: Json = False,
@@ -38,7 +39,9 @@ def dialogue(
 
     if output is not None:
         check_ending(output, force=force)
-    found = talk(load(first), load(second), picture, turns)
+    found = talk(
+        load(first, encoder=encoder_given(encoder)), load(second, encoder=encoder_given(encoder)), picture, turns
+    )
     if output is not None:
         found.save(output, force=force)
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .options import EncoderName, EngineName, Json, Model, Quiet, Store, open_store
+from .options import EncoderName, EngineName, Json, Model, Quiet, Store, encoder_given, open_store
 
 if TYPE_CHECKING:
     from ..index import Index
@@ -90,11 +90,11 @@ def _opened(output: Path, encoder: str, model: str | None, engine: str, settings
     from ..index import Index
 
     if only_there:
-        return Index.open(output, engine=engine)
+        return Index.open(output, encoder_given(encoder), engine=engine)
     if model is not None:
         from ..classifiers.saving import load
 
-        return Index.create(output, load(model, engine=engine).encoder, settings)
+        return Index.create(output, load(model, engine=engine, encoder=encoder_given(encoder)).encoder, settings)
     return Index.create(output, find(encoder, engine=engine), settings)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from .standard_input import standard_input
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -45,14 +46,15 @@ FollowUpFile = Annotated[
     ),
 ]
 DEFAULT_ENCODER = "lite0"
-"""Of every verb; one that is the same cannot be told from none."""
+"""Of every verb; one that is the same is the same as none, and then a saved classifier's own embedded one is taken."""
 
 EncoderName = Annotated[
     str,
     typer.Option(
         "--encoder",
         "-e",
-        help="lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME or file:PATH.",
+        help="lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME or file:PATH. A saved "
+        "classifier or index may name an embedded one; any other is named here.",
     ),
 ]
 EngineName = Annotated[
@@ -126,7 +128,7 @@ def picture_names(pictures: list[str], output: Path | None = None) -> Iterator[s
 def _lines(output: Path | None) -> Iterator[str]:
     from ..storage.output import check_apart
 
-    for line in sys.stdin:
+    for line in standard_input():
         if name := line.rstrip("\r\n"):
             if output is not None:
                 check_apart(output, [Path(name)])
@@ -171,6 +173,11 @@ def grouped_samples(data: Path, image: str, label: str, group: str | None) -> Sa
     return samples
 
 
+def encoder_given(encoder: str) -> str | None:
+    """The encoder, if a person named one."""
+    return None if encoder == DEFAULT_ENCODER else encoder
+
+
 def resolve(
     model: str | None,
     labels: str | None,
@@ -183,8 +190,7 @@ def resolve(
     """The classifier the options name.
 
     Raises:
-        InputError: ``--model`` excludes ``--labels`` and ``--encoder``, and ``--follow-up`` excludes
-            ``--descriptions``.
+        InputError: ``--model`` excludes ``--labels``, and ``--follow-up`` excludes ``--descriptions``.
     """
     from ..errors import InputError
 
@@ -202,11 +208,9 @@ def resolve(
     if model is not None:
         if labels is not None:
             raise InputError("--model and --labels were both given. A saved classifier has its own classes: drop one.")
-        if encoder != DEFAULT_ENCODER:
-            raise InputError("--model and --encoder were both given. A saved classifier has its own encoder: drop one.")
         from ..classifiers.saving import load
 
-        found = load(model, engine=engine)
+        found = load(model, engine=engine, encoder=encoder_given(encoder))
         return found if words is None else found.with_descriptions(words, store)
     from ..encoders.find import encoder as find
 

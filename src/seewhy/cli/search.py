@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import EngineName, Force, Json
+from .options import EncoderName, EngineName, Force, Json, encoder_given
 
 if TYPE_CHECKING:
     from ..index import Results
@@ -48,6 +48,7 @@ def search(
         float, typer.Option(min=-1, max=1, help="Cosine above which a picture is listed as a copy; 1 shows all.")
     ] = 0.97,
     levels: Annotated[int, typer.Option(min=1, max=5, help="Of the query's parts, in an index with parts.")] = 3,
+    encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a page (.html) or .json.", show_default=False)
@@ -62,7 +63,7 @@ def search(
     if output is not None:
         check_ending(output, force=force)
     query = Query(image or (), text, unlike or (), without, weight=weight, centred=centred)
-    found = Index.open(index, engine=engine).search(
+    found = Index.open(index, encoder_given(encoder), engine=engine).search(
         query,
         k=k,
         labels=where_label or None,

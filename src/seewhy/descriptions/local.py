@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..encoders.fence import FenceError, check_file, check_folder, fenced
 from ..errors import MissingExtraError, WeightsError
 from ..seeded import seeded
 from .filling import fill
@@ -60,11 +61,16 @@ class LocalWriter(Writer):
             if find_spec("gguf") is None or find_spec("accelerate") is None:
                 raise MissingExtraError("writers", "Reading a .gguf file")
             options["gguf_file"] = file
+        else:
+            check_folder(self.place, folder)
+            options["use_safetensors"] = True
         try:
-            with redirect_stderr(io.StringIO()):  # the libraries' own progress bars
+            with redirect_stderr(io.StringIO()), fenced():  # the libraries' own progress bars
                 tokenizer = AutoTokenizer.from_pretrained(folder, **options)
                 network = AutoModelForCausalLM.from_pretrained(folder, **options).eval()
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except FenceError:
+            raise
+        except Exception as error:  # a configuration that makes no sense raises anything
             raise WeightsError(
                 f"{self.place} cannot be read as a language model ({' '.join(str(error).split())[:200]}). A folder "
                 "that transformers wrote or a .gguf file was expected. Give another."
@@ -133,7 +139,8 @@ def model_files(place: str) -> tuple[Path, str | None]:
             )
         return files[0].parent, files[0].name
     path = Path(place)
-    if path.suffix == ".gguf" and path.is_file():
+    if path.suffix == ".gguf" and path.exists():
+        check_file(place, path)
         return path.parent, path.name
     if path.is_dir() and (path / "config.json").is_file():
         return path, None

@@ -87,9 +87,8 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     classifier.load_state_dict({"weight": tensors["classifier.weight"], "bias": tensors["classifier.bias"]})
     classifier.requires_grad_(False)
     module = cache(partial(_module, source.architecture, tensors))
-    half = (0.5, 0.5, 0.5)
-    transform = Transform((source.size, source.size), source.resize, "bicubic", half, half)
-    fingerprint = hashlib.sha256(f"{source.sha256}:{transform.fingerprint}".encode()).hexdigest()
+    transform = _transform(source)
+    fingerprint = fingerprint_of(name)
     return Encoder(
         name=name,
         transform=transform,
@@ -103,6 +102,17 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
         module=module,
         engine=engine,
     )
+
+
+def fingerprint_of(name: str) -> str:
+    """The fingerprint of an embedded encoder, which is known before its weights are read."""
+    source = SOURCES[name]
+    return hashlib.sha256(f"{source.sha256}:{_transform(source).fingerprint}".encode()).hexdigest()
+
+
+def _transform(source: _Source) -> Transform:
+    half = (0.5, 0.5, 0.5)
+    return Transform((source.size, source.size), source.resize, "bicubic", half, half)
 
 
 class _Trunk(nn.Module):

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from ..cache import cache_dir
 from ..errors import EngineError, MissingExtraError, UnknownNameError
 from ..storage.output import drop_folder, new_folder, write_inside
+from ..storage.reading import file_sha256, read_json
 from .precision import PRECISIONS, differs, is_rough, named, on_torch, to_try
 
 ENGINES = ("openvino", "onnxruntime", "torch")
@@ -247,14 +248,13 @@ def _digests(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.iterdir()):
         if path.name != "digests.json":
-            with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.name] = file_sha256(path)
     return found
 
 
 def _is_whole(folder: Path) -> bool:
     try:
-        return json.loads((folder / "digests.json").read_text()) == _digests(folder)
+        return bool(read_json(folder / "digests.json") == _digests(folder))
     except (OSError, ValueError):
         return False
 

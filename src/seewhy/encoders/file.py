@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import UnknownNameError
 from .base import Encoder
+from .fence import fenced
 from .sidecar import WeightsFile
 from .split import freeze
 from .timm import encoder_of
@@ -31,6 +32,7 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     architecture, transform = str(file.said["architecture"]), file.transform
     if not timm.is_model(architecture):
         raise UnknownNameError("timm network", architecture, timm.list_models())
-    model = timm.create_model(architecture, pretrained=False, num_classes=file.num_classes, **options)
+    with fenced():
+        model = timm.create_model(architecture, pretrained=False, num_classes=file.num_classes, **options)
     file.load_into(model, architecture)
     return encoder_of(freeze(model), f"file:{name}", engine=engine, transform=transform, classes=file.classes)

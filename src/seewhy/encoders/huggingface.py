@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import MissingExtraError, ModelError, WeightsError
+from ..storage.reading import reason
 from ..types import Transform
 from .base import Encoder, Layout, Tokenised
 from .class_names import distinct
 from .clip_text import ClipText
-from .hub import from_hub
+from .fence import check_folder, fenced
+from .hub import fetch
 from .split import (
     LastBlock,
     Split,
@@ -35,6 +36,9 @@ from .split import (
 
 STACKS = ("encoder.layer", "encoder.layers", "model.layer", "layers", "layer")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+BESIDE = ("*.json", "*.txt", "*.model")
+OWN: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+"""What every loader is told, whoever named the model."""
 RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
@@ -103,41 +107,47 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     except ImportError as error:
         raise MissingExtraError("huggingface", "transformers") from error
     folder = Path(name).expanduser()
-    local = name.startswith(("/", "./", "../", "~")) or folder.is_dir()
-    if local:
-        _check_folder(name, folder)
-    source = str(folder) if local else name
-    short = f"hf:/path/to/{name.split('/')[-1]}"
-    context = nullcontext() if local else from_hub(f"hf:{name}", name, WEIGHT_FILES, short)
-    with context:
-        try:
-            model = _model(source, options)
-        except ValueError as error:
-            raise ModelError(
-                f"'hf:{name}' cannot be loaded: {str(error).splitlines()[0]} A family that transformers itself knows "
-                "was expected; code from a repository is never run. Choose another model."
-            ) from error
-        transform = transform_of(_processor(source, name), f"hf:{name}")
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source) if hasattr(model, "text_model") else None
+    if not (name.startswith(("/", "./", "../", "~")) or folder.is_dir()):
+        folder = fetch(f"hf:{name}", name, WEIGHT_FILES, BESIDE, f"hf:/path/to/{name.split('/')[-1]}")
+    _check_folder(name, folder)
+    try:
+        with fenced():
+            model = _model(folder, options)
+            transform = transform_of(_processor(folder, name), f"hf:{name}")
+            tokenizer = (
+                transformers.AutoTokenizer.from_pretrained(folder, **OWN) if hasattr(model, "text_model") else None
+            )
+    except ModelError:
+        raise
+    except Exception as error:  # a configuration that makes no sense raises anything
+        raise ModelError(
+            f"'hf:{name}' cannot be loaded: {reason(error)} A family that transformers itself knows was expected; code "
+            "from a repository is never run. Choose another model."
+        ) from error
     return _encoder(model, transform, tokenizer, f"hf:{name}", engine)
 
 
-def _model(source: str, options: dict[str, Any]) -> Any:
+def _model(folder: Path, options: dict[str, Any]) -> Any:
     """The classifier if the weights are one, else the backbone or the pair."""
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+    config = transformers.AutoConfig.from_pretrained(folder, **OWN)
     classifies = any("ForImageClassification" in a for a in config.architectures or ())
     auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
-    options = {"use_safetensors": True, "trust_remote_code": False, "dtype": torch.float32} | options
-    return freeze(auto.from_pretrained(source, **options))
+    return freeze(auto.from_pretrained(folder, **{"dtype": torch.float32, **options, **OWN, "use_safetensors": True}))
 
 
 def _check_folder(name: str, folder: Path) -> None:
+    check_folder(f"hf:{name}", folder)
     if not (folder / "config.json").is_file():
         raise WeightsError(
             f"'hf:{name}' has no config.json. A folder written by save_pretrained was expected. "
             "Write it with model.save_pretrained(folder) and processor.save_pretrained(folder)."
+        )
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(
+            f"'hf:{name}' has an adapter_config.json, which names another model to be loaded. A whole model was "
+            "expected. Merge the adapter into its model, and save that."
         )
     if any((folder / file).is_file() for file in WEIGHT_FILES):
         return
@@ -153,12 +163,12 @@ def _check_folder(name: str, folder: Path) -> None:
     )
 
 
-def _processor(source: str, name: str) -> dict[str, Any]:
+def _processor(folder: Path, name: str) -> dict[str, Any]:
     """The picture half of the saved processor."""
     import transformers
 
     try:
-        processor = transformers.AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, **OWN)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"'hf:{name}' does not say its preprocessing: there is no preprocessor_config.json. SeeWhy never guesses "

@@ -2,54 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..errors import MissingExtraError, ModelError, UnknownNameError, WeightsError
+from ..errors import MissingExtraError, ModelError, WeightsError
+from ..storage.reading import reason
 from ..types import Transform
 from .base import Encoder, Layout
 from .clip_text import ClipText, Projection, cut_padding
-from .hub import from_hub
+from .fence import fenced
+from .open_clip_source import fetch_for, find_source
 from .split import LastBlock, Method, Split, example_pixels, fingerprint, freeze, prove, replaced, run_and_record
 from .timm import split_timm
 
-log = logging.getLogger("seewhy")
-
-EXAMPLE = (
-    '{"preprocess_cfg": {"size": 224, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], '
-    '"interpolation": "bicubic", "resize_mode": "squash"}}'
-)
-KEYS = ("mean", "std", "interpolation", "resize_mode")
-WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
-
-
-@dataclass
-class Source:
-    """Where a model comes from.
-
-    Attributes:
-        model: open_clip's model name, with its schema.
-        pretrained: tag or file.
-        preprocess: what the source says about preprocessing, over open_clip's own.
-        quick_gelu: activation the weights were trained with, where the source says so.
-        repo: repository on the hub, or nothing.
-        files: weight files that would do.
-    """
-
-    model: str
-    pretrained: str | None = None
-    preprocess: dict[str, Any] = field(default_factory=dict)
-    quick_gelu: bool | None = None
-    repo: str = ""
-    files: tuple[str, ...] = WEIGHT_FILES
+OWN = {"trust_remote_code": False, "local_files_only": True}
+"""What transformers is told where it reads the tokenizer."""
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
@@ -71,101 +41,24 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     except ImportError as error:
         raise MissingExtraError("open-clip", "open_clip") from error
     source = find_source(name)
-    folder = f"open_clip:local-dir:/path/to/{source.repo.split('/')[-1]}"
-    context = from_hub(f"open_clip:{name}", source.repo, source.files, folder) if source.repo else nullcontext()
     forced = {"force_quick_gelu": True} if source.quick_gelu else {}
+    for repo, files in source.fetched:
+        fetch_for(name, repo, files)
     try:
-        with context:
+        with fenced(online=source.online):
             model = open_clip.create_model(
                 source.model, source.pretrained, require_pretrained=True, force_preprocess_cfg=source.preprocess,
-                pretrained_hf=False, **forced, **options,
+                pretrained_hf=False, weights_only=True, **forced, **options,
             )  # fmt: skip
-            tokenizer = open_clip.get_tokenizer(source.model)
-    except (RuntimeError, ValueError, FileNotFoundError) as error:
+            tokenizer = open_clip.get_tokenizer(source.model, **(OWN if source.hf_tokenizer else {}))
+    except ModelError:
+        raise
+    except Exception as error:  # a configuration that makes no sense raises anything
         raise WeightsError(
-            f"'open_clip:{name}' cannot be loaded: {error}. Weights that fit the model were expected. "
+            f"'open_clip:{name}' cannot be loaded: {reason(error)}. Weights that fit the model were expected. "
             "Check the model name, and that the file is complete."
         ) from error
     return _encoder(freeze(model), tokenizer, f"open_clip:{name}", engine)
-
-
-def find_source(name: str) -> Source:
-    """What the user's name means, with everything that must be known before weights are loaded."""
-    import open_clip
-
-    schema, _, rest = name.partition(":")
-    if schema == "local-dir":
-        return _from_folder(name, Path(rest).expanduser())
-    if schema == "hf-hub":
-        return Source(name, repo=rest)
-    model, _, pretrained = name.partition("/")
-    if model not in open_clip.list_models():
-        raise UnknownNameError("open_clip model", model, open_clip.list_models())
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    config = open_clip.get_model_config(model) or {}
-    if pretrained in tags:
-        known = open_clip.get_pretrained_cfg(model, pretrained)
-        quick = bool(known.get("quick_gelu"))
-        repo, _, file = known.get("hf_hub", "").rpartition("/")
-        return Source(model, pretrained, quick_gelu=quick, repo=repo, files=(file,) if file else WEIGHT_FILES)
-    if not Path(pretrained).expanduser().is_file():
-        if "/" in pretrained or not tags:
-            raise WeightsError(
-                f"'open_clip:{name}': there is no file {pretrained!r}. A tag or a weights file was expected. "
-                f"Tags of {model}: {', '.join(tags) or 'none'}."
-            )
-        raise UnknownNameError(f"pretrained tag of {model}", pretrained, tags)
-    return _from_file(name, model, Path(pretrained).expanduser(), tags, config)
-
-
-def _from_folder(name: str, folder: Path) -> Source:
-    config = folder / "open_clip_config.json"
-    if not config.is_file():
-        raise WeightsError(
-            f"'open_clip:{name}' has no open_clip_config.json. A folder with open_clip_config.json and "
-            "open_clip_model.safetensors was expected. Copy both from the hub."
-        )
-    if not any(f.suffix in (".safetensors", ".bin", ".pth") for f in folder.iterdir()):
-        raise WeightsError(
-            f"'open_clip:{name}' has no weights. open_clip_model.safetensors beside open_clip_config.json was "
-            "expected. Copy it from the hub."
-        )
-    data = json.loads(config.read_text(encoding="utf-8"))
-    _require_preprocessing(name, data.get("preprocess_cfg", {}), str(config))
-    return Source(f"local-dir:{folder}")
-
-
-def _from_file(name: str, model: str, path: Path, tags: list[str], config: dict[str, Any]) -> Source:
-    """A bare weights file: its preprocessing from a side-car, or from tags that all agree."""
-    import open_clip
-
-    sidecar = path.with_name(path.name + ".json")
-    if sidecar.is_file():
-        data = json.loads(sidecar.read_text(encoding="utf-8"))
-        preprocess = data.get("preprocess_cfg", {})
-        _require_preprocessing(name, preprocess, str(sidecar))
-        return Source(model, str(path), preprocess, bool(data.get("quick_gelu", config.get("quick_gelu"))))
-    cfgs = [open_clip.get_pretrained_cfg(model, tag) for tag in tags]
-    ways = {json.dumps({key: cfg.get(key) for key in KEYS}) for cfg in cfgs}
-    preprocess = json.loads(ways.pop()) if len(ways) == 1 else {}
-    _require_preprocessing(name, preprocess, str(sidecar))
-    quick = {bool(cfg.get("quick_gelu")) for cfg in cfgs}
-    if quick != {bool(config.get("quick_gelu"))}:
-        log.warning(
-            "open_clip:%s does not say its activation and is computed with %s. If it is an OpenAI, MetaCLIP or DFN "
-            'checkpoint, write "quick_gelu": true into %s.',
-            name, "QuickGELU" if config.get("quick_gelu") else "GELU", sidecar.name,
-        )  # fmt: skip
-    return Source(model, str(path), preprocess)
-
-
-def _require_preprocessing(name: str, preprocess: dict[str, Any], where: str) -> None:
-    missing = [key for key in KEYS if preprocess.get(key) is None]
-    if missing:
-        raise ModelError(
-            f"'open_clip:{name}' does not say its preprocessing: {', '.join(missing)} not in {where}. "
-            f"SeeWhy never guesses it. Write there, with the model's own numbers: {EXAMPLE}"
-        )
 
 
 def transform_of(preprocess: dict[str, Any], name: str) -> Transform:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -14,7 +13,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, ModelError, WeightsError
+from ..storage.reading import check_regular, parse_json, read_json, reason
 from ..types import Transform
+from .fence import FenceError, fenced
 
 EXAMPLE = (
     '{"architecture": "resnet18", "num_classes": 2, "classes": ["healthy", "ill"], "transform": {"input_size": '
@@ -43,20 +44,24 @@ class WeightsFile:
             WeightsError: there is no such file, or it is damaged.
         """
         path = Path(path).expanduser()
-        if not path.is_file():
+        try:
+            check_regular(path)
+        except FileNotFoundError as error:
             raise WeightsError(
                 f"There is no file {str(path)!r}. A .safetensors or .pth file was expected. Check the path."
-            )
+            ) from error
+        except OSError as error:
+            raise _damaged(path, error) from error
         said: dict[str, Any] = {}
         if path.suffix == ".safetensors":
             said = _metadata(path)
         sidecar = path.with_name(path.name + ".json")
-        if sidecar.is_file():
+        if sidecar.exists():
             try:
-                beside = json.loads(sidecar.read_text(encoding="utf-8"))
+                beside = read_json(sidecar)
                 if not isinstance(beside, dict):
                     raise ValueError(f"it holds a {type(beside).__name__}")
-            except (ValueError, RecursionError) as error:
+            except (OSError, ValueError) as error:
                 raise ModelError(
                     f"{str(sidecar)!r} cannot be read: {error}. A JSON object was expected. For example: {EXAMPLE}"
                 ) from error
@@ -138,12 +143,14 @@ class WeightsFile:
             WeightsError: damaged, or not only tensors.
         """
         try:
-            if self.path.suffix == ".safetensors":
-                from safetensors.torch import load_file
+            check_regular(self.path)
+            with fenced():
+                if self.path.suffix == ".safetensors":
+                    from safetensors.torch import load_file
 
-                return load_file(self.path)
-            found = torch.load(self.path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
+                    return load_file(self.path)
+                found = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, FenceError) as error:
             raise WeightsError(
                 f"{str(self.path)!r} holds more than tensors, and loading it could run code. A state dict was "
                 "expected. Where you trust it: torch.save(model.state_dict(), path), or better safetensors."
@@ -190,12 +197,13 @@ def _metadata(path: Path) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for key, value in raw.items():
         try:
-            said[key] = json.loads(value)
+            said[key] = parse_json(value)
         except ValueError:
             said[key] = value
     return said
 
 
 def _damaged(path: Path, error: Exception) -> WeightsError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return WeightsError(f"{str(path)!r} cannot be read: {reason}. A complete weights file was expected. Copy it again.")
+    return WeightsError(
+        f"{str(path)!r} cannot be read: {reason(error)}. A complete weights file was expected. Copy it again."
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +12,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import ModelError, UnknownNameError, WeightsError
+from ..storage.reading import read_json, reason
 from ..types import Transform
 from .base import Encoder, Layout
 from .class_names import distinct
-from .hub import from_hub
+from .fence import FenceError, fenced
+from .hub import fetch, fetch_url
 from .sidecar import WeightsFile
 from .split import (
     LastBlock,
@@ -97,8 +98,7 @@ def _create(name: str, options: dict[str, Any]) -> nn.Module:
         return _create_from_folder(name, folder, options)
     if name.startswith("hf-hub:"):
         repo = name.removeprefix("hf-hub:")
-        with from_hub(f"timm:{name}", repo, WEIGHT_FILES, f"timm:/path/to/{repo.split('/')[-1]}"):
-            return timm.create_model(name, pretrained=True, **options)
+        return _create_from_folder(name, _fetch(name, repo, WEIGHT_FILES), options)
     if not timm.is_model(name):
         raise UnknownNameError("timm network", name, timm.list_models())
     _check_tag(name)
@@ -108,10 +108,27 @@ def _create(name: str, options: dict[str, Any]) -> nn.Module:
             f"timm has no pretrained weights for {name!r}. A network that has learnt something was expected. "
             "Choose one of timm.list_pretrained(), or save your own with timm.models.save_for_hf: 'timm:/folder'."
         )
-    repo = cfg.hf_hub_id or name
-    files = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else WEIGHT_FILES
-    with from_hub(f"timm:{name}", repo, files, f"timm:/path/to/{repo.split('/')[-1]}"):
-        return timm.create_model(name, pretrained=True, **options)
+    given: dict[str, Any] = {}
+    if cfg.hf_hub_id:
+        files = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else WEIGHT_FILES
+        folder = _fetch(name, cfg.hf_hub_id, files)
+        file = next(folder / file for file in files if (folder / file).is_file())
+        given = {"pretrained_cfg_overlay": {"source": "", "state_dict": WeightsFile.open(file).weights()}}
+    else:  # timm finds it in torch's cache, and reads it as tensors alone
+        fetch_url(f"timm:{name}", cfg.url, "timm:/path/to/a/folder")
+    with fenced():
+        return _without_weights(timm.create_model(name, pretrained=True, **given, **options))
+
+
+def _fetch(name: str, repo: str, files: Sequence[str]) -> Path:
+    """The folder of a repository in the hub's cache."""
+    return fetch(f"timm:{name}", repo, files, ("config.json",), f"timm:/path/to/{repo.split('/')[-1]}")
+
+
+def _without_weights(model: Any) -> nn.Module:
+    """The network, whose configuration no longer holds on to the weights that it was given."""
+    model.pretrained_cfg.pop("state_dict", None)
+    return model
 
 
 def _check_tag(name: str) -> None:
@@ -129,17 +146,17 @@ def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> nn.
     import timm
 
     config = folder / "config.json"
-    if not config.is_file():
+    if not config.exists():
         raise WeightsError(
             f"'timm:{name}' has no config.json. A folder with config.json and model.safetensors was expected. "
             "Write one with timm.models.save_for_hf(model, folder, safe_serialization=True)."
         )
     file = _weights_in(name, folder)
     try:
-        data = json.loads(config.read_text(encoding="utf-8"))
+        data = read_json(config)
         known = data.get("pretrained_cfg", data)
         unknown = [key for key in ("input_size", "mean", "std", "interpolation") if key not in known]
-    except (ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ModelError(
             f"The config.json of 'timm:{name}' cannot be read: {error}. A JSON object was expected. "
             "Write the folder again with timm.models.save_for_hf."
@@ -154,14 +171,16 @@ def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> nn.
     # The file is opened here, because some versions of timm run the code in a pickle.
     given = {"source": "", "state_dict": file.weights()}
     try:
-        model = timm.create_model(f"local-dir:{folder}", pretrained=True, pretrained_cfg_overlay=given, **options)
-    except (RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
+        with fenced():
+            model = timm.create_model(f"local-dir:{folder}", pretrained=True, pretrained_cfg_overlay=given, **options)
+    except FenceError:
+        raise
+    except Exception as error:  # a configuration that makes no sense raises anything
         raise WeightsError(
-            f"'timm:{name}' cannot be loaded: {error}. Weights that fit the architecture in config.json were expected. "
-            "Write the folder again with timm.models.save_for_hf."
+            f"'timm:{name}' cannot be loaded: {reason(error)}. Weights that fit the architecture in config.json were "
+            "expected. Write the folder again with timm.models.save_for_hf."
         ) from error
-    model.pretrained_cfg.pop("state_dict")
-    return model
+    return _without_weights(model)
 
 
 def _weights_in(name: str, folder: Path) -> WeightsFile:
@@ -173,7 +192,8 @@ def _weights_in(name: str, folder: Path) -> WeightsFile:
             "Write it with timm.models.save_for_hf(model, folder, safe_serialization=True)."
         )
     order = {file: i for i, file in enumerate(WEIGHT_FILES)}
-    return WeightsFile(min(found, key=lambda f: (order.get(f.name, len(order)), f.suffix != ".safetensors")), {})
+    first = min(found, key=lambda f: (order.get(f.name, len(order)), f.suffix != ".safetensors"))
+    return WeightsFile.open(first)
 
 
 def transform_of(model: nn.Module, name: str) -> Transform:

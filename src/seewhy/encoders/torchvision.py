@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from ..errors import ModelError, UnknownNameError, WeightsError
+from ..errors import ModelError, UnknownNameError
 from ..types import Transform
 from .base import Encoder
-from .hub import is_offline
+from .fence import fenced
+from .hub import fetch_url
 from .module import split_module
 from .sidecar import EXAMPLE, WeightsFile
 from .split import fingerprint, freeze
@@ -44,8 +43,7 @@ def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options
         if weights != "DEFAULT" and weights not in entries:
             raise UnknownNameError(f"weights entry of {architecture}", weights, entries)
         entry = models.get_model_weights(architecture)[weights]
-        _require_cached(f"torchvision:{name}", architecture, entry)
-        model = models.get_model(architecture, weights=entry, **options)
+        model = _from_cache(f"torchvision:{name}", architecture, entry, options)
         transform, classes = transform_of(entry.transforms()), _names(entry)
     return _encoder(freeze(model), transform, classes, f"torchvision:{name}", engine)
 
@@ -98,27 +96,19 @@ def _without_aux(architecture: str) -> dict[str, Any]:
     return {"init_weights": False} if architecture in ("inception_v3", "googlenet") else {}
 
 
-def _require_cached(name: str, architecture: str, entry: Any) -> None:
-    """torch.hub waits for minutes when nothing answers, so ask first, once and briefly."""
-    import urllib.error
-    import urllib.request
+def _from_cache(name: str, architecture: str, entry: Any, options: dict[str, Any]) -> nn.Module:
+    """The network as its builder makes it, from a file that is checked and read as tensors alone."""
+    from torchvision import models
 
     file = entry.url.rsplit("/", 1)[-1]
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    if (folder / file).is_file():
-        return
-    reason = "HF_HUB_OFFLINE forbids asking the network" if is_offline() else ""
-    if not reason:
-        try:
-            urllib.request.urlopen(urllib.request.Request(entry.url, method="HEAD"), timeout=5).close()
-        except (urllib.error.URLError, OSError) as error:
-            reason = f"{entry.url} does not answer ({type(error).__name__})"
-    if reason:
-        raise WeightsError(
-            f"The weights of {name!r} are not on this machine: {file} was looked for in {folder} and {reason}. A copy "
-            f"of that file was expected. On a machine with a network download {entry.url}, copy it here and use "
-            f"'torchvision:{architecture}@/path/to/{file}'."
-        )
+    tensors = WeightsFile(fetch_url(name, entry.url, f"torchvision:{architecture}@/path/to/{file}"), {}).weights()
+    # The builders fetch by themselves and unpickle whatever they find; each does more to its network besides.
+    entry.get_state_dict = lambda *_args, **_keywords: tensors
+    try:
+        with fenced():
+            return models.get_model(architecture, weights=entry, **options)
+    finally:
+        del entry.get_state_dict
 
 
 def _encoder(model: nn.Module, transform: Transform, classes: tuple[str, ...], name: str, engine: str) -> Encoder:

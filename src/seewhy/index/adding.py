@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..errors import InputError
+from ..errors import DataError, InputError
 from ..features import Seen, Wish, file_digest, see
 from ..listener import Listener
 from ..listing import is_unicode
@@ -203,7 +203,7 @@ class Adding:
             new = [f for f in fresh if once.get(f.digest) is f]
             n_updated = len(self.catalogue.known("name", [f.name for f in new]))
             append(self.catalogue, {c: torch.stack([f.vectors[c] for f in new]) for c in new[0].vectors} if new else {})
-            first = self.catalogue.get("n_rows") - len(new)
+            first = self.catalogue.need("n_rows") - len(new)
             self.catalogue.put((first + i, f.name, f.digest, f.label, f.thumbnail) for i, f in enumerate(new))
         return Change(len(new) - n_updated, n_updated, len(fresh) - len(new))
 
@@ -212,12 +212,18 @@ def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> No
     """Rows behind the last in every column, and in those derived from them; inside :meth:`Catalogue.writing`."""
     if not vectors:
         return
-    first, shapes = catalogue.get("n_rows", 0), dict(catalogue.get("columns"))
+    first, shapes = catalogue.get("n_rows", 0), dict(catalogue.need("columns"))
     whitening: dict[str, Any] | None = catalogue.get("whitening")
     rows = dict(vectors)
     if whitening is not None:
         rows["whitened"] = Whitening.load(inside(catalogue.folder, whitening["file"], WHITENING))(vectors["look"])
     check_names(catalogue)
+    for name, (width, _) in shapes.items():
+        if name not in rows or rows[name].shape[1] != width:
+            raise DataError(
+                f"The index {catalogue.folder} has rows of {width} numbers in {name!r}, which its encoder does not "
+                "make. It is damaged: make it again from the pictures."
+            )
     for name, (width, generation) in shapes.items():
         Column(catalogue.folder, name, width, generation).append(first, rows[name])
     catalogue.set(n_rows=first + len(rows["look"]))

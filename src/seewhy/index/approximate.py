@@ -15,7 +15,9 @@ from torch import Tensor
 
 from ..errors import DataError, MissingExtraError
 from ..storage.output import write_by
+from ..storage.reading import file_sha256, reason
 from .columns import BLOCK, exact_top
+from .faiss_file import check_file
 
 REFINE = 4
 """Candidates a result, each then compared exactly; 8-bit vectors alone end at a recall of 0.98."""
@@ -208,8 +210,14 @@ class Approximate:
             raise DataError(f"{path} cannot be written: {error}. Free some space on that disk.") from error
 
     @classmethod
-    def load(cls, path: Path, calibration: Calibration) -> Approximate:
-        """Read from a file.
+    def load(cls, path: Path, calibration: Calibration, width: int, sha256: str = "") -> Approximate:
+        """Read from a file, all of whose lengths are checked before.
+
+        Args:
+            path: the file.
+            calibration: of what is in it.
+            width: numbers a vector.
+            sha256: of the file; empty where an earlier version wrote it.
 
         Raises:
             MissingExtraError: faiss is not installed.
@@ -217,12 +225,16 @@ class Approximate:
             DataError: it is damaged.
         """
         faiss = load_faiss()
-        path.stat()
         try:
+            check_file(path, width=width, n_lists=calibration.n_lists, n_rows=calibration.n_rows)
+            if sha256 and file_sha256(path) != sha256:
+                raise ValueError("its SHA-256 is not the one kept in the index")
             return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP), calibration)
-        except RuntimeError as error:
+        except FileNotFoundError:
+            raise
+        except (RuntimeError, OSError, ValueError) as error:
             raise DataError(
-                f"{path} is damaged. Make it again with: seewhy index -o {path.parent} --rebuild"
+                f"{path} is damaged ({reason(error)}). Make it again with: seewhy index -o {path.parent} --rebuild"
             ) from error
 
 
@@ -254,6 +266,11 @@ def _exactly(
     matrix: Float32[np.ndarray, "n d"], queries: Float[Tensor, "q d"], near: Int[Tensor, "q c"], k: int
 ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
     """Candidates in the order of their exact products; -1 marks a place that was not filled."""
+    if len(near) and int(near.max()) >= len(matrix):
+        raise DataError(
+            f"The approximate index holds row {int(near.max())} of {len(matrix)}. Make it again with: seewhy index "
+            "--rebuild"
+        )
     vectors = torch.from_numpy(matrix[near.clamp(min=0).numpy()])
     scores = torch.einsum("qd,qcd->qc", queries, vectors).masked_fill(near < 0, -torch.inf)
     scores, order = scores.sort(dim=1, descending=True, stable=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..encoders.base import Encoder
+from ..encoders.provenance import saved_encoder
 from ..errors import DataError, ForeignFileError, InputError, ModelError
 from ..listener import Listener
 from ..storage.database import check
@@ -29,9 +32,6 @@ from .results import Results
 from .searching import Searching
 from .settings import Settings
 from .snapshot import Nearest, Snapshot, check_names
-
-if TYPE_CHECKING:
-    from ..encoders.base import Encoder
 
 
 def check_place(folder: str | Path) -> Path:
@@ -59,12 +59,13 @@ class Index:
         settings: what it keeps of each picture.
     """
 
-    def __init__(self, folder: Path, catalogue: Catalogue, encoder: Encoder | None, engine: str) -> None:
+    def __init__(self, folder: Path, catalogue: Catalogue, encoder: Encoder | str | None, engine: str) -> None:
         self.folder = folder
-        self.settings = Settings(**catalogue.get("settings"))
+        self.settings = catalogue.settings()
         self._catalogue = catalogue
         self._engine = engine
-        self._encoder = None if encoder is None else self._checked(encoder)
+        self._named = encoder
+        self._encoder = None if encoder is None or isinstance(encoder, str) else self._found()
         self._snapshot: Snapshot | None = None
 
     @classmethod
@@ -106,8 +107,7 @@ class Index:
                 for name, (wide, generation) in columns.items():
                     Column(folder, name, wide, generation).append(0, torch.empty(0, wide))
                 catalogue.set(format=FORMAT, settings=settings.to_json(), encoder=about, columns=columns, n_rows=0)
-        if catalogue.get("settings") != settings.to_json():
-            there = catalogue.get("settings")
+        if (there := catalogue.settings().to_json()) != settings.to_json():
             other = [k for k, v in settings.to_json().items() if there.get(k) != v]
             raise DataError(
                 f"{folder} was made with {', '.join(f'{k}={there.get(k)!r}' for k in other)}, now "
@@ -118,12 +118,13 @@ class Index:
         return cls.open(folder, encoder)
 
     @classmethod
-    def open(cls, folder: str | Path, encoder: Encoder | None = None, *, engine: str = "auto") -> Index:
+    def open(cls, folder: str | Path, encoder: Encoder | str | None = None, *, engine: str = "auto") -> Index:
         """Open an index.
 
         Args:
             folder: what :meth:`create` made.
-            encoder: what looks at pictures; left out, it is found by the name kept in the index when it is needed.
+            encoder: what looks at pictures, or its name; left out, the embedded one that the index names, when it is
+                needed. An index never chooses another.
             engine: what runs it; without a precision, an index made in float32 is searched and added to in float32.
 
         Raises:
@@ -151,24 +152,22 @@ class Index:
             ModelError: there is none, or it has other weights than the one the index was made with.
         """
         if self._encoder is None:
-            from ..encoders.find import encoder as find
-
-            about = self._catalogue.get("encoder")
-            if about["encoder"] is None:
-                raise ModelError(f"{self.folder} holds vectors made elsewhere. Search with vectors, not with pictures.")
-            exact = ":f32" if about.get("precision") == "float32" and ":" not in self._engine else ""
-            self._encoder = self._checked(find(about["encoder"], engine=self._engine + exact))
+            self._encoder = self._found()
         return self._encoder
 
-    def _checked(self, encoder: Encoder) -> Encoder:
-        about = self._catalogue.get("encoder")
-        if encoder.fingerprint != about["fingerprint"]:
-            raise ModelError(
-                f"{self.folder} was made with {about['encoder']!r} of fingerprint {about['fingerprint'][:12]}; this is "
-                f"{encoder.name!r} of {encoder.fingerprint[:12]}, and their vectors cannot be compared. "
-                "Bring the same weights, or make the index again."
-            )
-        return encoder
+    def _found(self) -> Encoder:
+        about = self._catalogue.need("encoder")
+        if about["encoder"] is None and not isinstance(self._named, Encoder):
+            raise ModelError(f"{self.folder} holds vectors made elsewhere. Search with vectors, not with pictures.")
+        exact = ":f32" if about.get("precision") == "float32" and ":" not in self._engine else ""
+        return saved_encoder(
+            {**about, "encoder": about["encoder"] or "vectors made elsewhere"},
+            self._named,
+            engine=self._engine + exact,
+            place=str(self.folder),
+            command=f"seewhy search {shlex.quote(str(self.folder))} …",
+            again="make the index again",
+        )
 
     def add(
         self,
@@ -212,7 +211,7 @@ class Index:
         Raises:
             InputError: the numbers of vectors and names differ, or the width is not the index's.
         """
-        width = self._catalogue.get("columns")["look"][0]
+        width = self._catalogue.need("columns")["look"][0]
         if vectors.shape[1] != width or len(names) != len(vectors) or len(set(names)) != len(names):
             raise InputError(
                 f"{tuple(vectors.shape)} vectors and {len(set(names))} names were given. "
@@ -221,7 +220,7 @@ class Index:
         labels = labels or [""] * len(names)
         with self._catalogue.writing():
             append(self._catalogue, {"look": normalize(vectors, dim=1)})
-            first = self._catalogue.get("n_rows") - len(names)
+            first = self._catalogue.need("n_rows") - len(names)
             digests = (hashlib.sha256(n.encode("utf-8", "surrogatepass")).hexdigest() for n in names)
             rows = enumerate(zip(names, digests, labels, strict=True), first)
             self._catalogue.put((i, n, d, label, None) for i, (n, d, label) in rows)
@@ -336,14 +335,14 @@ class Index:
 
     def describe(self) -> dict[str, Any]:
         """Size, settings and origin."""
-        built, about = self._catalogue.get("approximate"), self._catalogue.get("encoder")
+        built, about = self._catalogue.get("approximate"), self._catalogue.need("encoder")
         return {
             "n": len(self),
             "labels": len([label for label in self.labels() if label]),
             "version": self._catalogue.get("version", 0),
             "encoder": about["encoder"],
             "fingerprint": about["fingerprint"],
-            "columns": {n: w for n, (w, _) in self._catalogue.get("columns").items()},
+            "columns": {n: w for n, (w, _) in self._catalogue.need("columns").items()},
             "approximate": built and built["calibration"],
             "settings": self.settings.to_json(),
         }
@@ -352,7 +351,7 @@ class Index:
         return len(self._catalogue)
 
     def __repr__(self) -> str:
-        return f"Index({str(self.folder)!r}, {len(self)} pictures, {self._catalogue.get('encoder')['encoder']!r})"
+        return f"Index({str(self.folder)!r}, {len(self)} pictures, {self._catalogue.need('encoder')['encoder']!r})"
 
     def close(self) -> None:
         """Let go of the files."""

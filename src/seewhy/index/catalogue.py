@@ -19,6 +19,9 @@ import numpy as np
 
 from ..errors import DataError
 from ..storage.database import DatabaseKind, connect
+from ..storage.reading import parse_json
+from .facts import check
+from .settings import Settings
 
 FILE = "catalogue.sqlite"
 FORMAT = 1
@@ -70,7 +73,7 @@ class Catalogue:
         try:
             self._db = connect(folder / FILE, CATALOGUE, timeout=wait, isolation_level=None)
             self._db.execute("PRAGMA synchronous=FULL")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise self._problem(error) from error
 
     def _problem(self, error: Exception) -> DataError:
@@ -124,9 +127,34 @@ class Catalogue:
             raise self._problem(error) from error
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A setting."""
+        """What the index says of itself, checked.
+
+        Raises:
+            DataError: it says what no index does.
+        """
         found = self._run("SELECT value FROM meta WHERE key = ?", (key,))
-        return json.loads(found[0][0]) if found else default
+        if not found:
+            return default
+        try:
+            value = parse_json(found[0][0])
+            check(key, value)
+        except (ValueError, TypeError) as error:  # a column may hold bytes
+            raise self._problem(error) from error
+        return value
+
+    def need(self, key: str) -> Any:
+        """The same, of what every index says.
+
+        Raises:
+            DataError: it does not.
+        """
+        if (found := self.get(key)) is None:
+            raise self._problem(ValueError(f"it does not say its {key}"))
+        return found
+
+    def settings(self) -> Settings:
+        """How it was made."""
+        return Settings(**self.need("settings"))
 
     def _set(self, key: str, value: Any) -> None:
         self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
@@ -147,7 +175,7 @@ class Catalogue:
             part = values[start : start + 500]
             marks = ",".join("?" * len(part))
             for row in self._run(f"SELECT id, row, name, digest, label FROM items WHERE {column} IN ({marks})", part):
-                found[row[position]] = Item(*row)
+                found[row[position]] = self._item(row)
         return found
 
     def at_rows(self, rows: Sequence[int]) -> dict[int, Item]:
@@ -157,31 +185,49 @@ class Catalogue:
             part = rows[start : start + 500]
             marks = ",".join("?" * len(part))
             query = f"SELECT id, row, name, digest, label FROM items WHERE row IN ({marks})"
-            found.update((row[1], Item(*row)) for row in self._run(query, part))
+            found.update((row[1], self._item(row)) for row in self._run(query, part))
         return found
+
+    def _item(self, row: tuple) -> Item:
+        """SQLite keeps any kind of value in any column."""
+        if [type(value) for value in row] != [int, int, str, str, str]:
+            raise self._problem(ValueError(f"a picture is kept as {str(row)[:60]}"))
+        return Item(*row)
+
+    def _numbers(self, query: str, values: Sequence[Any] = ()) -> np.ndarray:
+        """The rows that a query gives, if every one is a row."""
+        found, n = [row for (row,) in self._run(query, values)], self.get("n_rows", 0)
+        if not all(type(row) is int and 0 <= row < n for row in found):
+            raise self._problem(ValueError(f"a picture is of no row from 0 to {n - 1}"))
+        return np.array(found, np.int64)
 
     def items(self) -> Iterator[Item]:
         """Every item, in the order added."""
-        yield from (Item(*row) for row in self._run("SELECT id, row, name, digest, label FROM items ORDER BY id"))
+        yield from (self._item(row) for row in self._run("SELECT id, row, name, digest, label FROM items ORDER BY id"))
 
     def rows(self) -> np.ndarray:
         """The rows in use, rising, int64."""
-        return np.fromiter((r for (r,) in self._run("SELECT row FROM items ORDER BY row")), np.int64)
+        return self._numbers("SELECT row FROM items ORDER BY row")
 
     def rows_of(self, labels: Sequence[str]) -> np.ndarray:
         """The rows of these classes, rising, int64."""
         marks = ",".join("?" * len(labels))
-        found = self._run(f"SELECT row FROM items WHERE label IN ({marks}) ORDER BY row", labels)
-        return np.fromiter((r for (r,) in found), np.int64)
+        return self._numbers(f"SELECT row FROM items WHERE label IN ({marks}) ORDER BY row", labels)
 
     def labels(self) -> dict[str, int]:
         """Classes and how many pictures each has."""
-        return dict(self._run("SELECT label, COUNT(*) FROM items GROUP BY label ORDER BY label"))
+        found = dict(self._run("SELECT label, COUNT(*) FROM items GROUP BY label ORDER BY label"))
+        if not all(isinstance(label, str) for label in found):
+            raise self._problem(ValueError("a class has a name that is no text"))
+        return found
 
     def thumbnails(self, ids: Sequence[int]) -> dict[int, bytes]:
         """JPEGs by item."""
         marks = ",".join("?" * len(ids))
-        return dict(self._run(f"SELECT id, jpeg FROM thumbnails WHERE id IN ({marks})", ids))
+        found = dict(self._run(f"SELECT id, jpeg FROM thumbnails WHERE id IN ({marks})", ids))
+        if not all(isinstance(jpeg, bytes) for jpeg in found.values()):
+            raise self._problem(ValueError("a small picture is none"))
+        return found
 
     def put(self, rows: Iterable[tuple[int, str, str, str, bytes | None]]) -> None:
         """Row, name, digest, class and thumbnail of pictures; a name that is there already gets the new ones.

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..storage.output import inside, remove_inside, write_at
+from ..storage.reading import UnreadableError, open_regular
 
 BLOCK = 16_384
 """Rows multiplied at once: large enough for a fast product, small enough to stay in memory."""
@@ -62,10 +63,12 @@ class Column:
         """
         if n == 0:
             return np.empty((0, self.width), np.float32)
-        if self.path.stat().st_size < n * self.width * 4:
-            raise DataError(
-                f"{self.path} is cut short: {n} rows were expected. Make the index again from the pictures."
-            )
+        try:
+            with open_regular(self.path) as (_, size):
+                if size < n * self.width * 4:
+                    raise UnreadableError(f"it is cut short: {n} rows were expected")
+        except UnreadableError as error:
+            raise DataError(f"{self.path} is damaged ({error}). Make the index again from the pictures.") from error
         # A reader who meant to write would be a mistake; mode "c" lets torch wrap the pages without a warning.
         return np.memmap(self.path, "<f4", "c", shape=(n, self.width))
 

@@ -10,6 +10,7 @@ import torch
 
 from ..listener import Listener
 from ..storage.output import inside, remove_inside
+from ..storage.reading import file_sha256
 from .approximate import Approximate, has_faiss
 from .catalogue import Catalogue
 from .columns import BLOCK, Column
@@ -55,7 +56,7 @@ def whiten(catalogue: Catalogue, settings: Settings) -> None:
         some = now.rows[np.linspace(0, len(now.rows) - 1, min(len(now.rows), N_MOST)).astype(np.int64)]
         sample = torch.from_numpy(np.array(now.matrices["look"][some]))
         white = Whitening.fit(sample, settings.whiten, settings.floor, settings.power)
-        before, shapes = catalogue.get("whitening"), catalogue.get("columns")
+        before, shapes = catalogue.get("whitening"), catalogue.need("columns")
         generation = shapes["whitened"][1] + 1 if "whitened" in shapes else now.columns["look"].generation
         column = Column(catalogue.folder, "whitened", white.matrix.shape[1], generation)
         for start in range(0, now.n_rows, BLOCK):
@@ -74,7 +75,7 @@ def clear(catalogue: Catalogue) -> None:
     """Write every column anew without the deleted rows; readers keep the old files until they look again."""
     with catalogue.writing():
         now = Snapshot.of(catalogue)
-        shapes, built = catalogue.get("columns"), catalogue.get("approximate")
+        shapes, built = catalogue.need("columns"), catalogue.get("approximate")
         for name, column in now.columns.items():
             fresh = Column(catalogue.folder, name, column.width, column.generation + 1)
             for start in range(0, len(now.rows), BLOCK):
@@ -115,10 +116,11 @@ def build(catalogue: Catalogue, settings: Settings, listener: Listener, rebuild:
         "column": now.main,
         "file": name,
         "calibration": made.calibration.to_json(),
+        "sha256": file_sha256(catalogue.folder / name),
         "n_gone": now.n_rows - len(now.rows),
     }
     with catalogue.writing():
-        if catalogue.get("columns")[now.main][1] == now.columns[now.main].generation:
+        if catalogue.need("columns")[now.main][1] == now.columns[now.main].generation:
             catalogue.set(approximate=entry)
         else:  # rows were cleared away meanwhile and bear other numbers
             before = entry

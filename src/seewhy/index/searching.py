@@ -97,6 +97,7 @@ class Searching:
         for seen in see(self.encoder, pictures, wish=Wish(views=lambda _index: views)):
             if isinstance(seen, Failure):
                 raise ImageError(seen.image, seen.error)
+            self.snapshot.check_width("look", seen.pooled.shape[1])
             found.append(seen)
         return found
 
@@ -115,6 +116,7 @@ class Searching:
         text = self.encoder.text
         of, other = (self._unit(s, "words", text.project) for s in (like, unlike))
         said = [text.encode_text([t])[0] if t.strip() else None for t in (query.text, query.without)]
+        self.snapshot.check_width("words", next(len(one) for one in said if one is not None))
 
         def means() -> tuple[Tensor, Tensor]:
             return self.snapshot.mean("words"), text.encode_text(NEUTRAL).mean(0)
@@ -143,7 +145,9 @@ class Searching:
 
     def _distances(self, query: Seen, rows: Int[Tensor, " j"], levels: int) -> dict[int, float]:
         """Distances between parts, by row."""
-        matrix, width = self.snapshot.matrices["parts"], query.pooled.shape[1]
+        width = query.pooled.shape[1]
+        self.snapshot.check_width("parts", (len(self.settings.views()) - 1) * width)
+        matrix = self.snapshot.matrices["parts"]
         n_own = n_patches(levels) if self.settings.parts == "spatial" else len(query.pooled) - 1
         asked = normalize(query.pooled[1 : 1 + n_own], dim=1)
         white = self.snapshot.whitening

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
+from ..errors import DataError
 from ..storage.output import inside
 from .approximate import Approximate, Calibration, has_faiss
 from .catalogue import Catalogue
@@ -75,7 +76,7 @@ class Snapshot:
             DataError: a file of the index is cut short or damaged.
             FileNotFoundError: a file is missing, for example because a writer has just replaced it.
         """
-        shapes, built, whitening = (catalogue.get(k) for k in ("columns", "approximate", "whitening"))
+        shapes, built, whitening = catalogue.need("columns"), catalogue.get("approximate"), catalogue.get("whitening")
         n_rows, folder = catalogue.get("n_rows", 0), catalogue.folder
         columns = {n: Column(folder, n, w, g) for n, (w, g) in shapes.items()}
         return cls(
@@ -84,10 +85,24 @@ class Snapshot:
             catalogue.rows(),
             columns,
             {name: column.rows(n_rows) for name, column in columns.items()},
-            None if whitening is None else Whitening.load(inside(folder, whitening["file"], WHITENING)),
+            None if whitening is None else _whitening(inside(folder, whitening["file"], WHITENING), columns),
             built and built["column"],
-            _load(folder, built),
+            _load(folder, built, columns),
         )
+
+    def check_width(self, column: str, width: int) -> None:
+        """Refuse numbers that are not of a column's rows.
+
+        Raises:
+            DataError: another width, or no such column.
+        """
+        own = self.columns[column].width if column in self.columns else 0
+        if own != width:
+            folder = self.columns["look"].folder
+            raise DataError(
+                f"The index {folder} has rows of {own} numbers in {column!r}, and its encoder makes {width}. It is "
+                "damaged: make it again from the pictures."
+            )
 
     @property
     def main(self) -> str:
@@ -121,9 +136,16 @@ class Snapshot:
         fast = self.approximate if self.built == column else None
         if exact or fast is None or len(wanted) <= N_EXACT:
             every = len(wanted) == self.n_rows
-            scores, found = exact_top(self.matrices[column], query[None], k, None if every else wanted)
-            return Nearest(scores[0], found[0], True)
-        return self._approximately(fast, column, query, k, wanted)
+            scores, rows_found = exact_top(self.matrices[column], query[None], k, None if every else wanted)
+            found = Nearest(scores[0], rows_found[0], True)
+        else:
+            found = self._approximately(fast, column, query, k, wanted)
+        if not bool(found.scores.isfinite().all()):
+            raise DataError(
+                f"{self.columns[column].path} holds numbers that are not finite. Make the index again from the "
+                "pictures."
+            )
+        return found
 
     def _approximately(
         self, fast: Approximate, column: str, query: Float[Tensor, " d"], k: int, wanted: Int[np.ndarray, " m"]
@@ -158,8 +180,20 @@ def check_names(catalogue: Catalogue) -> None:
             inside(catalogue.folder, made["file"], pattern)
 
 
-def _load(folder: Path, built: dict[str, Any] | None) -> Approximate | None:
+def _whitening(path: Path, columns: dict[str, Column]) -> Whitening:
+    """How ``"whitened"`` was made of ``"look"``, if it can have been."""
+    found = Whitening.load(path)
+    if "whitened" not in columns or found.matrix.shape != (columns["look"].width, columns["whitened"].width):
+        raise DataError(
+            f"{path} is of other vectors than those of the index: {tuple(found.matrix.shape)}. Make the index again "
+            "from the pictures."
+        )
+    return found
+
+
+def _load(folder: Path, built: dict[str, Any] | None, columns: dict[str, Column]) -> Approximate | None:
     """The approximate index, if one was built and its engine is installed; without it every row is compared."""
-    if built is None or not has_faiss():
+    if built is None or built["column"] not in columns or not has_faiss():
         return None
-    return Approximate.load(inside(folder, built["file"], APPROXIMATE), Calibration(**built["calibration"]))
+    place, width = inside(folder, built["file"], APPROXIMATE), columns[built["column"]].width
+    return Approximate.load(place, Calibration(**built["calibration"]), width, built.get("sha256", ""))

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..classifiers.normalise import signed_power
 from ..errors import DataError, InputError
+from ..prototypes.bank import check_finite
 from ..storage.marks import TENSORS, marked_tensors
 from ..storage.output import write
+from ..storage.reading import check_kinds, read_tensors, reason
 
 N_MOST = 20_000
 """Vectors fitted on: their covariance is known well enough, and the fit takes seconds."""
@@ -86,7 +86,20 @@ class Whitening:
             DataError: it is damaged.
         """
         try:
-            found = load(path.read_bytes())
-            return cls(found["mean"], found["matrix"], float(found["power"]))
-        except (SafetensorError, KeyError) as error:
-            raise DataError(f"{path} is damaged ({error}). Make the index again from the pictures.") from error
+            found, _ = read_tensors(path)
+            mean, matrix, power = (found[name] for name in ("mean", "matrix", "power"))
+            check_kinds(found, {"mean": "float1", "matrix": "float2"})
+            check_finite(found)
+            if mean.ndim != 1 or matrix.ndim != 2 or len(matrix) != len(mean) or power.numel() != 1 or not power > 0:
+                raise ValueError(f"shapes {', '.join(str(tuple(t.shape)) for t in (mean, matrix, power))}")
+            return cls(mean.float(), matrix.float(), float(power))
+        except FileNotFoundError:
+            raise
+        except KeyError as error:
+            raise _damaged(path, f"it has no {error}") from error
+        except (OSError, ValueError) as error:
+            raise _damaged(path, reason(error)) from error
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is damaged ({why}). Make the index again from the pictures.")

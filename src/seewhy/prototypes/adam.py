@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..listener import Listener
 from ..storage.marks import CHECKPOINT, marked_tensors
 from ..storage.output import check_checkpoint, make_folder, write
+from ..storage.reading import read_tensors
 from .purity import FLOOR, Maps, strongest
 from .rotation import Form, Rotation, exponential
 
@@ -147,21 +147,18 @@ class AdamSchedule:
         if checkpoint is None or not checkpoint.parent.is_dir() or not check_checkpoint(checkpoint).exists():
             return 0
         try:
-            with safe_open(checkpoint, "pt") as file:
-                about = file.metadata() or {}
-                kept = {name: file.get_tensor(name) for name in ("raw", "first", "second")}
-        except (SafetensorError, OSError):
+            tensors, about = read_tensors(checkpoint)
+            kept = {name: tensors[name] for name in ("raw", "first", "second")}
+        except (OSError, ValueError, KeyError):
             return 0
-        if about.get("how") != repr(self) or kept["raw"].shape != raw.shape:
+        fits = all(value.shape == raw.shape and value.dtype == raw.dtype for value in kept.values())
+        step, stage = about.get("step", ""), about.get("stage", "")
+        if about.get("how") != repr(self) or not (fits and step.isdecimal() and stage.isdecimal()):
             return 0
         with torch.no_grad():
             raw.copy_(kept["raw"])
-        adam.state[raw] = {
-            "step": torch.tensor(float(about["step"])),
-            "exp_avg": kept["first"],
-            "exp_avg_sq": kept["second"],
-        }
-        return int(about["stage"])
+        adam.state[raw] = {"step": torch.tensor(float(step)), "exp_avg": kept["first"], "exp_avg_sq": kept["second"]}
+        return int(stage)
 
 
 def _at_peaks(

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..attributions.base import Explainable
@@ -26,6 +25,7 @@ from ..images import Picture, read_picture
 from ..listener import Listener
 from ..storage.marks import CHECKPOINT, marked_tensors
 from ..storage.output import make_folder, remove, write
+from ..storage.reading import check_kinds, parse_json, read_tensors, reason
 from ..thumbnails import decode_thumbnail
 from ..types import Failure
 from .bank import BankPicture, Patches
@@ -126,17 +126,19 @@ def load_influences(path: Path) -> BankInfluences:
         WeightsError: it is damaged, or of other properties.
     """
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            card = json.loads((file.metadata() or {})["card"])
+        tensors, texts = read_tensors(path)
+        card = parse_json(texts["card"])
         means = GlobalInfluences.load(tensors, card)
+        check_kinds(tensors, {"numbers": "int1"})
+        if not len(tensors["numbers"]) == len(card["names"]) == len(means.similarity):
+            raise ValueError(f"{len(card['names'])} names for {len(means.similarity)} prototypes")
         return BankInfluences(
             card["method"], tensors["numbers"], tuple(card["names"]), means, card["bank"], card["seal"]
         )
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError) as error:
         raise WeightsError(
-            f"{path} is damaged or holds no influences ({error}). Make them again with: seewhy fit-prototypes DATA "
-            "--because"
+            f"{path} is damaged or holds no influences ({reason(error)}). Make them again with: seewhy fit-prototypes "
+            "DATA --because"
         ) from error
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..attributions.base import Explainable
@@ -19,6 +18,7 @@ from ..attributions.explainers import classifier_digest
 from ..errors import InputError, ModelError, WeightsError
 from ..storage.marks import Facts, TensorFile, marked_tensors
 from ..storage.output import check_file, check_folder, make_folder, write
+from ..storage.reading import check_kinds, parse_json, read_tensors, reason
 from .bank import (
     BankPicture,
     Patches,
@@ -148,9 +148,8 @@ def load_bank(path: str | Path, n_classes: int | None = None) -> EPICBank:
         WeightsError: it is damaged.
     """
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            card = json.loads((file.metadata() or {})["card"])
+        tensors, texts = read_tensors(path)
+        card = parse_json(texts["card"])
         if card["format"] != FORMAT:
             raise ModelError(
                 f"{path} has format {card['format']!r}; this SeeWhy reads {FORMAT}. Update SeeWhy, or fit it again."
@@ -158,13 +157,16 @@ def load_bank(path: str | Path, n_classes: int | None = None) -> EPICBank:
         return _assemble(card, tensors, n_classes)
     except FileNotFoundError as error:
         raise ModelError(f"There are no prototypes at {path}. Make them with: seewhy fit-prototypes DATA") from error
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise WeightsError(f"{path} is damaged or holds no prototypes ({error}). Fit them again.") from error
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError) as error:
+        raise WeightsError(f"{path} is damaged or holds no prototypes ({reason(error)}). Fit them again.") from error
 
 
 def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], n_classes: int | None) -> EPICBank:
+    check_kinds(tensors, _KINDS)
     check_finite(tensors)
     matrix = tensors["matrix"]
+    if len({len(matrix), matrix.shape[1], *tensors.get("inverse", matrix).shape}) != 1:
+        raise ValueError(f"its matrix is {tuple(matrix.shape)}")
     rotation = Rotation(matrix, tensors.get("inverse", matrix.T), card["form"])
     if not rotation.error < TOLERANCE:
         raise ValueError(f"its matrix times its inverse is off by {rotation.error:.1e}")
@@ -189,6 +191,20 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], n_classes: int |
     return bank
 
 
+_KINDS = {
+    "matrix": "float2",
+    "inverse": "float2",
+    "pooled": "float2",
+    "owner": "int1",
+    "boxes": "float2",
+    "pixel_boxes": "int2",
+    "channels": "int1",
+    "signs": "int1",
+    "purity": "float1",
+    "thumbnails": "bytes1",
+}
+
+
 def find_file(model: Explainable, place: str | Path | None = None) -> Path | None:
     """The file of a classifier's prototypes; ``None`` where there is none.
 
@@ -199,7 +215,9 @@ def find_file(model: Explainable, place: str | Path | None = None) -> Path | Non
     root = Path(place) if place is not None else getattr(model, "folder", None)
     if root is None:
         return None
-    found = [p for p in (root, root / FILE, root / FOLDER / FILE) if p.is_file()]
+    # Whatever bears the name is it, also a pipe or a folder: reading it says what is wrong.
+    found = [p for p in (root / FILE, root / FOLDER / FILE) if p.exists()] if root.is_dir() else [root]
+    found = [p for p in found if p.exists()]
     return found[0] if found else None
 
 
@@ -220,6 +238,11 @@ def bank_of(model: Explainable, place: str | Path | None = None) -> EPICBank | N
         raise InputError(
             f"{path} was made for another classifier than this one, whose logits it would not divide. "
             "Make it again with: seewhy fit-prototypes DATA. Or leave it out: --like nearest."
+        )
+    if len(bank.rotation.matrix) != model.head.weight.shape[1]:
+        raise WeightsError(
+            f"{path} is damaged (a matrix {tuple(bank.rotation.matrix.shape)} for {model.head.weight.shape[1]} "
+            "channels). Fit them again."
         )
     return bank
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import InputError
 from ..storage.marks import CHECKPOINT, marked_tensors
 from ..storage.output import make_folder, write
+from ..storage.reading import check_kinds, read_tensors
 from .perturbations import PROPERTIES
 
 
@@ -143,6 +143,12 @@ class GlobalInfluences:
         if tuple(data["properties"]) != PROPERTIES:
             raise ValueError(f"influences of {data['properties']}, not of {list(PROPERTIES)}")
         kept = {k: tensors[prefix + k] for k in _TENSORS}
+        check_kinds(kept, dict(zip(_TENSORS, ("float2", "float2", "float2", "float1", "float1"), strict=True)))
+        n, m = len(kept["similarity"]), len(PROPERTIES)
+        shapes = {"phi": (n, m), "relative": (n, m), "positive": (n, m), "similarity": (n,), "change": (m,)}
+        for name, tensor in kept.items():
+            if tensor.shape != shapes[name] or not bool(tensor.isfinite().all()):
+                raise ValueError(f"influences {name} {tuple(tensor.shape)} of {n} prototypes")
         return cls(**kept, n_pictures=int(data["n_pictures"]), strengths=str(data["strengths"]))
 
 
@@ -210,10 +216,9 @@ class SumsFile:
     def load(self) -> Sums:
         """The sums so far; empty ones where there are none of this seal, or they are damaged."""
         sums = Sums()
-        with contextlib.suppress(SafetensorError, OSError, KeyError, ValueError), safe_open(self.path, "pt") as file:
-            about = file.metadata() or {}
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            tensors, about = read_tensors(self.path)
             if about["seal"] == self.seal:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 sums._n, sums._sums = int(about["n"]), tensors
         return sums
 

@@ -76,6 +76,7 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
     try:
         db.execute("PRAGMA trusted_schema=OFF")
         db.execute("PRAGMA cell_size_check=ON")
+        _refuse_what_acts(db)
         db.execute("PRAGMA journal_mode=WAL")
         db.executescript(kind.schema)
         if db.execute("PRAGMA application_id").fetchone()[0] != kind.number:
@@ -84,6 +85,16 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
         db.close()
         raise
     return db
+
+
+def _refuse_what_acts(db: sqlite3.Connection) -> None:
+    """The number in a header is easily written. Triggers and views run whenever a table is written or read."""
+    acting = db.execute(
+        "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') OR sql LIKE 'CREATE VIRTUAL%' LIMIT 1"
+    ).fetchone()
+    if acting is not None:
+        kind = acting[0] if acting[0] != "table" else "virtual table"
+        raise sqlite3.DatabaseError(f"it has the {kind} {acting[1]!r}, and SeeWhy makes none")
 
 
 def memory(kind: DatabaseKind) -> sqlite3.Connection:
@@ -106,7 +117,8 @@ def check(path: Path, kind: DatabaseKind) -> bool:
     target = Path(os.path.realpath(path))
     for ending, starts in _BESIDE.items():
         beside = Path(f"{target}{ending}")
-        if beside.exists() and (not target.exists() or not _begins(beside, starts)):
+        there = beside.exists() or special(beside)
+        if there and (special(beside) or not target.exists() or not _begins(beside, starts)):
             raise ForeignFileError(
                 f"{beside} lies where SQLite would keep what belongs to {path.name}, and is something else. "
                 "Choose another name, or move that file away; nothing was changed."

@@ -1,0 +1,272 @@
+"""Reading what may be anything: regular files alone, bounded, never waited on; strict JSON; tensors with a true header.
+
+Every reason is without the file's name and what to do about it: those the caller knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor
+
+MAX_JSON = 256 << 20
+"""Bytes of the largest card: a million pictures' names with their digests."""
+
+MAX_TENSORS = 4 << 30
+"""Bytes of the largest file of tensors: both towers of a large network."""
+
+MAX_HEADER = 64 << 20
+"""Bytes of the longest header of a file of tensors."""
+
+
+class UnreadableError(OSError):
+    """A file that is there and cannot be used; the text says why, without its name."""
+
+
+LONGEST = 300
+"""Signs of a reason that are shown."""
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be read, on one line, for a message that names the file itself."""
+    text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse what is no file, before a library that would wait on it opens it by its name.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UnreadableError: it is a folder, pipe, socket or device, or may not be read.
+    """
+    with open_regular(path):
+        pass
+
+
+@contextmanager
+def open_regular(path: str | Path) -> Iterator[tuple[BufferedReader, int]]:
+    """A regular file, open for reading, and its size.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UnreadableError: it is a folder, pipe, socket or device, or may not be read.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        # Asked before opening, as opening a device can act on it; again after, as the name can change hands.
+        _check_kind(os.stat(path))
+        handle = os.open(path, flags)
+    except (FileNotFoundError, UnreadableError):
+        raise
+    except (OSError, ValueError) as error:
+        raise UnreadableError(getattr(error, "strerror", None) or str(error)) from error
+    with open(handle, "rb") as file:
+        status = os.fstat(handle)
+        _check_kind(status)
+        yield file, status.st_size
+
+
+def _check_kind(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise UnreadableError("it is a folder, not a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableError("it is a pipe, socket or device, not a file")
+
+
+def read_file(path: str | Path, limit: int = MAX_JSON) -> bytes:
+    """All bytes of a regular file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UnreadableError: it is no regular file, larger than ``limit``, or cannot be read.
+    """
+    with open_regular(path) as (file, size):
+        return _read(file, size, limit)
+
+
+def _read(file: BufferedReader, size: int, limit: int) -> bytes:
+    if size > limit:
+        raise UnreadableError(f"it has {size:,} bytes, and no more than {limit:,} are read")
+    try:
+        data = file.read(size + 1)
+    except MemoryError as error:
+        raise UnreadableError(f"its {size:,} bytes do not fit into memory") from error
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from error
+    if len(data) > size:
+        raise UnreadableError(f"it grows while it is read, beyond its {size:,} bytes")
+    return data
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a regular file, however large.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UnreadableError: it is no regular file.
+    """
+    with open_regular(path) as (file, _):
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def plain_name(name: object) -> str:
+    """A file name out of data, if it stays in the folder it is looked for in.
+
+    Raises:
+        ValueError: it is no text, empty, or leads elsewhere.
+    """
+    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\:\0"):
+        raise ValueError(f"{name!r} is not the plain name of a file")
+    return name
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The value of a JSON text in UTF-8, read strictly.
+
+    Raises:
+        ValueError: it is none, is nested too deeply, names a key twice, or has a number that is too large or none.
+    """
+    try:
+        text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_number, parse_int=_integer, parse_float=_number
+        )
+    except RecursionError as error:
+        raise ValueError("its JSON is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON: {error.msg} at line {error.lineno}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError("it is no text in UTF-8") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"its key {twice[:40]!r} is there twice")
+    return found
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"it says {text} for a number")
+
+
+def _integer(text: str) -> int:
+    if len(text) > 19 or not -(2**63) <= int(text) < 2**63:
+        raise ValueError(f"its number {text[:12]}… is too large")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    if not math.isfinite(found := float(text)):
+        raise ValueError(f"its number {text[:12]} is too large")
+    return found
+
+
+def read_json(path: str | Path, limit: int = MAX_JSON) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UnreadableError: it is no regular file, larger than ``limit``, or cannot be read.
+        ValueError: see :func:`parse_json`.
+    """
+    return parse_json(read_file(path, limit))
+
+
+def read_tensors(path: str | Path, limit: int = MAX_TENSORS) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, and the texts in its header.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UnreadableError: it is no regular file, larger than ``limit``, or cannot be read.
+        ValueError: it is damaged or no such file.
+    """
+    return tensors_of(read_tensor_bytes(path, limit))
+
+
+def read_tensor_bytes(path: str | Path, limit: int = MAX_TENSORS) -> bytes:
+    """All bytes of a safetensors file, of which no more than the header is read where that is not true of the rest.
+
+    Raises:
+        FileNotFoundError, UnreadableError, ValueError: as :func:`read_tensors`.
+    """
+    with open_regular(path) as (file, size):
+        start = file.read(8)
+        if len(start) == 8 and 2 <= (length := int.from_bytes(start, "little")) <= min(MAX_HEADER, size - 8):
+            _header(start + file.read(length), size)
+            file.seek(0)
+            return _read(file, size, limit)
+        raise ValueError(f"its {size:,} bytes do not begin as tensors do" if size else "it is empty")
+
+
+def tensors_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The same from bytes.
+
+    Raises:
+        ValueError: they are damaged or no tensors.
+    """
+    header = _header(data, len(data))
+    try:
+        return load_tensors(data), header
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"it holds no tensors: {error}") from error
+    except MemoryError as error:
+        raise UnreadableError(f"its {len(data):,} bytes do not fit into memory") from error
+
+
+def check_kinds(tensors: Mapping[str, Tensor], kinds: Mapping[str, str]) -> None:
+    """Refuse tensors of other kinds of numbers or axes than what was written had.
+
+    Args:
+        tensors: as they were read; one that is not there is not checked.
+        kinds: name → ``"float"``, ``"int"`` or ``"bytes"`` and the number of axes, as in ``"float2"``.
+
+    Raises:
+        ValueError: names the first.
+    """
+    for name, kind in kinds.items():
+        tensor = tensors.get(name)
+        if tensor is not None and f"{_kind(tensor)}{tensor.ndim}" != kind:
+            raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}")
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.dtype == torch.uint8:
+        return "bytes"
+    if tensor.is_floating_point():
+        return "float"
+    return "int" if tensor.dtype in (torch.int8, torch.int16, torch.int32, torch.int64) else "other"
+
+
+def _header(data: bytes, size: int) -> dict[str, str]:
+    """The texts in a header, if its tensors end where the file does."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
+        raise ValueError(f"its {size:,} bytes do not begin as tensors do" if size else "it is empty")
+    header = parse_json(data[8 : 8 + length])
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    texts = header.pop("__metadata__", None) or {}
+    ends = [about.get("data_offsets") if isinstance(about, dict) else None for about in header.values()]
+    if not all(isinstance(end, list) and len(end) == 2 and all(type(e) is int for e in end) for end in ends):
+        raise ValueError("its header does not say where its tensors lie")
+    if (said := max((end[1] for end in ends if end), default=0)) != size - 8 - length:
+        raise ValueError(f"its tensors end at byte {said:,} of {size - 8 - length:,}")
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError("its header's texts are none")
+    return texts
