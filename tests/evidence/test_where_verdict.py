@@ -183,8 +183,8 @@ def test_a_contrast_is_measured_by_the_lead_over_it() -> None:
     # The body that both share speaks for a third class: hidden, it changes p(target) and not the lead.
     assert float(logits.softmax(0)[one.target]) < where.deletion_curve[0] - 0.05
     assert where.deletion_curve[-1] == pytest.approx(0.5, abs=1e-6)
-    assert f"the odds of {first} rather than {second} matches" in where.verdict.sentence
-    assert f"of the probability of {first} rather than {second} on average" in where.verdict.sentence
+    assert f"to the odds of {first} rather than {second} by " in where.verdict.sentence
+    assert f"of the probability of {first} rather than {second} (shuffled" in where.verdict.sentence
 
 
 def found(value: float, centre: float, moved: tuple[float, float] = (0.5, 3.0)) -> Faithfulness:
@@ -207,11 +207,14 @@ def test_the_verdict_follows_from_the_match(value: float, centre: float, level: 
     watched = Watched(Pretrained().build(colour_reader()), 0)
     verdict = judge(found(value, centre), watched)
     assert verdict.level == level
-    assert verdict.sentence == (
-        f"What hiding halves of the picture does to the odds of moss matches the heat by {value:.2f} (1 at most; a "
-        f"bump in the middle {centre:.2f}). Hiding the hottest pixels first leaves 0.10 of the probability on average, "
-        "at shuffled places 0.55; showing them first gives 0.90, at shuffled places 0.50."
-    )
+    limit = max(BELIEVABLE, centre + MARGIN) if value > 0.6 else PARTLY
+    near = f"; so near the limit of {limit:.2f} that a pixel may decide"
+    assert (near in verdict.sentence) == (abs(value - limit) < 0.05)
+    assert verdict.sentence.replace(near, "") == (
+        f"The heat matches what hiding halves of the picture does to the odds of moss by {value:.2f} (1 at most; a "
+        f"bump in the middle {centre:.2f}). The hottest pixels hidden first leave 0.10 of the probability "
+        "(shuffled 0.55), shown first they give 0.90 (shuffled 0.50)."
+    ).replace("-", "−")
 
 
 @pytest.mark.parametrize(("moved", "still"), [((0.11, 1.3), True), ((0.13, 1.3), False), ((0.0, 1.4), False)])
