@@ -14,7 +14,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "registry", "subject", "types"),
-    ("cache", "colours", "decoding", "files", "listener", "seeded", "storage"),
+    ("cache", "colours", "decoding", "files", "listener", "printable", "seeded", "storage"),
     ("decoder_process", "images", "kept", "listing", "page", "thumbnails"),
     ("data", "store"),
     ("encoders",),
@@ -182,3 +182,11 @@ def test_a_call_that_writes_is_seen(line: str) -> None:
 def test_a_call_that_reads_is_none_that_writes() -> None:
     reads = "open(p); open(p, 'rb'); p.open(); shutil.which('x'); p.read_text('utf-8'); 'a'.replace('b', 'c')"
     assert list(writing_calls(ast.parse(reads))) == []
+
+
+def test_nothing_is_printed_past_what_makes_lines_whole() -> None:
+    """Names and texts of others are shown through ``say``, which escapes what would steer a terminal."""
+    for path in FILES:
+        if room_of(path) == "cli" and path.name != "terminal.py":
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                assert not (isinstance(node, ast.Call) and ast.unparse(node.func) == "print"), path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from typing import Any
@@ -29,6 +30,7 @@ from . import app as page
 from .heads import Headed
 from .options import version_option
 from .standard_input import take_standard_input
+from .terminal import Notes, say
 
 app = typer.Typer(
     name="seewhy",
@@ -79,12 +81,13 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=BACKSLASHES)
     take_standard_input()
+    logging.getLogger("seewhy").addHandler(Notes())
     try:
         app()
     except SeeWhyError as error:
         if debug:
             raise
-        print(f"seewhy: {error}", file=sys.stderr)
+        say(f"seewhy: {error}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
         sys.exit(_exit_code(end))
@@ -98,7 +101,7 @@ def _exit_code(end: SystemExit) -> Any:
         behind.add(type(cause))
         cause = cause.__context__
     if KeyboardInterrupt in behind:
-        print("seewhy: stopped; run the same command again to go on where it was", file=sys.stderr)
+        say("seewhy: stopped; run the same command again to go on where it was", file=sys.stderr)
         return STOPPED
     try:
         sys.stdout.flush()

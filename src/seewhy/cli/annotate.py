@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import DescriptionFile, EncoderName, EngineName, Json, Labels, Quiet
-from .terminal import Terminal
+from .terminal import Terminal, say
 
 if TYPE_CHECKING:
     from ..annotation.desk import AnnotationDesk
@@ -176,11 +176,11 @@ def _serve(desk: AnnotationDesk, host: str, port: int, names: tuple[str, ...], n
     def ready(address: str) -> None:
         _tell({"address": address, "pictures": n}, f"{n} pictures at {address} (stop with Ctrl-C)", as_json)
         if settings.is_open:
-            print("seewhy: others on this network can read and write here; there is no password", file=sys.stderr)
+            say("seewhy: others on this network can read and write here; there is no password", file=sys.stderr)
 
     serve(make_annotation_app(desk, settings), settings, ready)
     desk.store.close()
 
 
 def _tell(data: dict[str, object], line: str, as_json: bool) -> None:
-    print(json.dumps(data, ensure_ascii=False) if as_json else line, flush=True)
+    say(json.dumps(data, ensure_ascii=False) if as_json else line, flush=True)

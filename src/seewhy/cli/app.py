@@ -22,6 +22,7 @@ from .options import (
     open_store,
     resolve,
 )
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -108,7 +109,7 @@ def app(
         force=force,
     )
     if settings.is_open:
-        print(
+        say(
             f"seewhy: {host} can be reached by other machines, and whoever reaches it may use the page: it has no "
             "passwords. Leave --host out to keep it to this one.",
             file=sys.stderr,
@@ -117,7 +118,7 @@ def app(
     for note in () if samples is None else samples.notes:
         terminal.note(note)
     served = make_app(classifier, settings, data=samples, store=kept)
-    serve(served, settings, lambda url: print(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
+    serve(served, settings, lambda url: say(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
 
 
 def _check(classifier: Classifier, save: Path | None, data: Path | None, group: str | None) -> None:

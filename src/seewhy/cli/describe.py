@@ -14,7 +14,7 @@ from .describe_match import EXAMPLES as MATCH_EXAMPLES
 from .describe_match import match
 from .options import EncoderName, Force, Json, Labels, Model, Quiet, Store, open_store
 from .outputs import Guarded
-from .terminal import Terminal
+from .terminal import Terminal, say
 from .writer_options import Asked, asking
 
 EXAMPLES = """
@@ -154,9 +154,9 @@ def _report(output: Path, n: int, failed: dict[str, str], as_json: bool) -> None
     import sys
 
     for label, reason in failed.items():
-        print(f"seewhy: nothing for {label!r}: {reason}", file=sys.stderr)
+        say(f"seewhy: nothing for {label!r}: {reason}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"file": str(output) if n else None, "written": n, "failed": failed}, ensure_ascii=False))
+        say(json.dumps({"file": str(output) if n else None, "written": n, "failed": failed}, ensure_ascii=False))
     elif n:
-        print(f"{output}: {n} written. Read it and edit it before you rely on it.")
+        say(f"{output}: {n} written. Read it and edit it before you rely on it.")
     raise typer.Exit(int(bool(failed)))

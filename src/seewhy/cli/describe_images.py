@@ -21,6 +21,7 @@ from .options import (
     picture_names,
     resolve,
 )
+from .terminal import say
 from .writer_options import Asked, asking
 
 EXAMPLES = """
@@ -78,11 +79,11 @@ def images(
             continue
         done += 1
         if as_json:
-            print(json.dumps(record, ensure_ascii=False), flush=True)
+            say(json.dumps(record, ensure_ascii=False), flush=True)
         elif not quiet:
-            print(f"{record['image']}: {record['description'] or '(nothing can be said)'}", flush=True)
+            say(f"{record['image']}: {record['description'] or '(nothing can be said)'}", flush=True)
     if not as_json:
-        print(f"{output}: {done} described. Read them before you rely on them.")
+        say(f"{output}: {done} described. Read them before you rely on them.")
     raise typer.Exit(terminal.exit_code(done))
 
 

@@ -43,6 +43,7 @@ def match(
     from ..encoders.find import encoder as find
     from ..storage.output import check_file
     from .terminal import Terminal
+    from .terminal import say as show
 
     terminal = Terminal(quiet)
     check_file(output, CAPTIONS, force=force)
@@ -72,7 +73,7 @@ def match(
             terminal.failed(found)
     how_specific = specificity(written)
     if as_json:
-        print(json.dumps({"file": str(output), "written": len(written), **how_specific}, ensure_ascii=False))
+        show(json.dumps({"file": str(output), "written": len(written), **how_specific}, ensure_ascii=False))
     else:
-        print(f"{output}: {len(written)} pictures with texts. {say(how_specific)}.")
+        show(f"{output}: {len(written)} pictures with texts. {say(how_specific)}.")
     raise typer.Exit(terminal.exit_code(len(written)))

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .options import EncoderName, Force, Json, Quiet, encoder_given
+from .terminal import say
 
 EXAMPLES = """
 Examples:\n
@@ -45,13 +46,13 @@ def dialogue(
     if output is not None:
         found.save(output, force=force)
     if as_json:
-        print(json.dumps(found.data, ensure_ascii=False))
+        say(json.dumps(found.data, ensure_ascii=False))
         return
-    print(found.sentence)
+    say(found.sentence)
     if quiet:
         return
     for name in ("first", "second"):
         near = found.data[name]["nearest"]
-        print(f"the {name} sees {found.data[name]['label']}; nearest memorised: {near['image']} ({near['label']})")
+        say(f"the {name} sees {found.data[name]['label']}; nearest memorised: {near['image']} ({near['label']})")
     if output is not None:
-        print(f"page: {output}")
+        say(f"page: {output}")

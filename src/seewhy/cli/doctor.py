@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from .options import Json
+from .terminal import say
 
 EXAMPLES = """
 Examples:\n
@@ -61,7 +62,7 @@ def doctor(as_json: Json = False) -> None:
     found = examine()
     usable = found["models"]["lite0"]
     if as_json:
-        print(json.dumps(found))
+        say(json.dumps(found))
     else:
         _print(found)
     raise typer.Exit(0 if usable else 1)
@@ -81,4 +82,4 @@ def _print(found: dict[str, Any]) -> None:
     for extra, there in found["extras"].items():
         cure = "" if there else f"  pip install 'seewhy\\[{extra}]'"
         console.print(f"extra   {extra:<12} {'installed' if there else 'not installed'}{cure}")
-    console.print(f"cache   {found['cache']}")
+    say(f"cache   {found['cache']}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..printable import printable
 from .options import (
     DescriptionFile,
     EncoderName,
@@ -22,6 +23,7 @@ from .options import (
     open_store,
     resolve,
 )
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..evaluation import Report
@@ -84,7 +86,7 @@ def evaluate(
     )
     report.save(path, force=force)
     if as_json:
-        print(json.dumps({**report.data, "report": str(path)}, ensure_ascii=False))
+        say(json.dumps({**report.data, "report": str(path)}, ensure_ascii=False))
     else:
         _print(report, path)
     raise typer.Exit(terminal.exit_code(report.data["n"]))
@@ -123,7 +125,7 @@ def _print(report: Report, path: Path) -> None:
         )
     for confusion in d["confusions"][:3]:
         said = f"{confusion['true']} taken for {confusion['predicted']}, {confusion['n']} times"
-        table.add_row("confusion", escape(said))
+        table.add_row("confusion", escape(printable(said)))
     console = Console(soft_wrap=True)
     console.print(table)
-    console.print(f"report: {path}", highlight=False, markup=False)
+    say(f"report: {path}")

@@ -26,6 +26,7 @@ from .options import (
     picture_names,
     resolve,
 )
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -160,15 +161,15 @@ def explain(
         if isinstance(result, Failure):
             terminal.failed(result)
             if as_json:
-                print(json.dumps(result.to_json(), ensure_ascii=False), flush=True)
+                say(json.dumps(result.to_json(), ensure_ascii=False), flush=True)
             continue
         done += 1
         if as_json:
-            print(json.dumps(result.record, ensure_ascii=False), flush=True)
+            say(json.dumps(result.record, ensure_ascii=False), flush=True)
         else:
             _tell(result)
     if batch.index is not None and done and not as_json:
-        print(f"index: {batch.index}")
+        say(f"index: {batch.index}")
     raise typer.Exit(terminal.exit_code(done))
 
 
@@ -183,9 +184,9 @@ def _measured(classifier: Classifier, held_out: Path, store: FeatureStore | None
 def _tell(done: Done) -> None:
     image, label, card = (done.record[key] for key in ("image", "label", "card"))
     if done.explanation is None:
-        print(f"{image}: {label}\n  card: {card} (kept)\n", flush=True)
+        say(f"{image}: {label}", f"  card: {card} (kept)", "")
     else:
-        print("\n".join(_lines(done.explanation)) + f"\n  card: {card}\n", flush=True)
+        say(*_lines(done.explanation), f"  card: {card}", "")
 
 
 def _lines(e: Explanation) -> Iterator[str]:

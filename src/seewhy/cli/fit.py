@@ -12,6 +12,7 @@ import typer
 
 from .method_options import Set
 from .options import DescriptionFile, EncoderName, EngineName, Json, Quiet, Store, open_store, read_descriptions
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..classifiers import Recipe
@@ -113,12 +114,12 @@ def fit(
         _remove(checkpoint)
     measures = classifier.measures
     if as_json:
-        print(json.dumps({"model": str(output), **measures}, ensure_ascii=False))
+        say(json.dumps({"model": str(output), **measures}, ensure_ascii=False))
     else:
-        print(f"{output}: {len(classifier.classes)} classes, {classifier.trained_on}")
+        say(f"{output}: {len(classifier.classes)} classes, {classifier.trained_on}")
         if measures.get("held_out_accuracy") is not None:
             held = "validation pictures" if validation else "pictures held out while choosing"
-            print(f"right on {measures['held_out_accuracy']:.1%} of {measures['n_held_out']} {held}")
+            say(f"right on {measures['held_out_accuracy']:.1%} of {measures['n_held_out']} {held}")
     raise typer.Exit(terminal.exit_code(measures.get("n_pictures", len(samples))))
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from .options import EncoderName, EngineName, Json, Labels, Model, Quiet, open_store, resolve
+from .terminal import say
 
 EXAMPLES = """
 Examples:\n
@@ -83,11 +84,11 @@ def fit_explainer(
     path = explainer.save(folder)
     remove(checkpoint, CHECKPOINT)
     if as_json:
-        print(json.dumps({"explainer": str(path), **explainer.trained}, ensure_ascii=False))
+        say(json.dumps({"explainer": str(path), **explainer.trained}, ensure_ascii=False))
     else:
         final = explainer.trained["final"]
-        print(f"{path}: {n_steps} steps on {len(pictures)} pictures, layers {', '.join(explainer.layers)}")
-        print(
+        say(f"{path}: {n_steps} steps on {len(pictures)} pictures, layers {', '.join(explainer.layers)}")
+        say(
             f"behind its masks, which show {final['mean_mask']:.0%} of a picture on average, "
             f"{final['agree']:.0%} of the training pictures keep their class"
         )

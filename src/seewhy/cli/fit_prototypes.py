@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .options import EncoderName, EngineName, Json, Labels, Model, Quiet, Store, open_store, resolve
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -125,9 +126,9 @@ def fit_prototypes(
         place = folder if method == "epic" else None
         said["because"] = _influences(classifier, method, place, folder, pictures, because_on, changes, terminal)
     if as_json:
-        print(json.dumps(said, ensure_ascii=False))
+        say(json.dumps(said, ensure_ascii=False))
     else:
-        print("".join(f"{line}\n" for line in lines), end="", flush=True)
+        say(*lines)
         if because:
             _print_influences(said["because"])
     raise typer.Exit(terminal.exit_code(len(pictures) - len(terminal.failures)))
@@ -251,7 +252,7 @@ def _print_influences(found: dict[str, Any]) -> None:
     console.print(table)
     if found["strengths"] == "paper":
         console.print("The paper's strengths change a picture by different amounts: rows cannot be compared.")
-    console.print(f"{'kept' if found['kept'] else 'written'}: {found['file']}", highlight=False)
+    say(f"{'kept' if found['kept'] else 'written'}: {found['file']}")
 
 
 def _pictures(data: Path, classifier: Classifier) -> list[tuple[str, int | None]]:

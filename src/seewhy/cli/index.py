@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .options import EncoderName, EngineName, Json, Model, Quiet, Store, encoder_given, open_store
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..index import Index
@@ -117,8 +118,8 @@ def _entries(data: Sequence[Path], image_column: str, label_column: str) -> Iter
 def _tell(told: dict[str, Any], as_json: bool, notes: Sequence[str], failures: Sequence[Any]) -> None:
     if as_json:
         found = {**told, "notes": list(notes), "failures": [f.to_json() for f in failures]}
-        print(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(found, ensure_ascii=False))
         return
     changes = [f"{told[key]:,} {key}" for key in ("added", "updated", "unchanged", "removed") if told.get(key)]
     classes = f" in {told['labels']} classes" if told["labels"] else ""
-    print(f"{told['index']}: {told['n']:,} pictures{classes}" + (f" ({', '.join(changes)})" if changes else ""))
+    say(f"{told['index']}: {told['n']:,} pictures{classes}" + (f" ({', '.join(changes)})" if changes else ""))

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .options import Json
+from .terminal import say
 
 EXAMPLES = """
 Examples:\n
@@ -85,7 +86,7 @@ def methods(
     rows = listing() if name is None else with_settings(name)
     if as_json:
         for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
+            say(json.dumps(row, ensure_ascii=False))
         return
     _print(rows)
 

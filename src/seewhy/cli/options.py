@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .standard_input import standard_input
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -78,7 +79,7 @@ def _print_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version as installed
 
-        print(installed("seewhy"))
+        say(installed("seewhy"))
         raise typer.Exit
 
 

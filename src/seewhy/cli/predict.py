@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..printable import printable, spreadsheet_safe
 from ..storage.marks import Columns, Lines, Mark, Record
 from .options import (
     EncoderName,
@@ -28,6 +29,7 @@ from .options import (
     picture_names,
     resolve,
 )
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..types import Failure, Prediction
@@ -104,9 +106,13 @@ def predict(
 def _write(results: Iterator[Prediction | Failure], form: str, output: Path | None, force: bool) -> None:
     lines = _LINES[form](results)
     if output is None:
+        raw = form == "csv" and not sys.stdout.isatty()  # a quoted cell may go over lines
         for line in lines:
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            if raw:
+                sys.stdout.write(line)
+                sys.stdout.flush()
+            else:
+                say(line.removesuffix("\n"))
         return
     from ..storage.output import write
 
@@ -115,14 +121,15 @@ def _write(results: Iterator[Prediction | Failure], form: str, output: Path | No
 
 def _json_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
     for result in results:
-        yield json.dumps(result.to_json(), ensure_ascii=False) + "\n"
+        yield printable(json.dumps(result.to_json(), ensure_ascii=False)) + "\n"
 
 
 def _csv_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
     yield _row(list(COLUMNS))
     for result in results:
         data: dict[str, Any] = result.to_json()
-        yield _row([data["image"], data.get("label", ""), data.get("score", ""), data.get("error", "")])
+        image, label, error = (spreadsheet_safe(data.get(key, "")) for key in ("image", "label", "error"))
+        yield _row([image, label, data.get("score", ""), error])
 
 
 def _row(values: list[Any]) -> str:
@@ -136,9 +143,9 @@ def _text_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
 
     for result in results:
         if isinstance(result, Failure):
-            yield f"{result.image}\tnot readable\n"
+            yield f"{printable(result.image)}\tnot readable\n"
         else:
-            yield f"{result.image}\t{result.label}\t{result.score:.1%}\n"
+            yield f"{printable(result.image)}\t{printable(result.label)}\t{result.score:.1%}\n"
 
 
 _LINES = {"json": _json_lines, "csv": _csv_lines, "text": _text_lines}

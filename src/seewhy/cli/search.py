@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..printable import printable
 from .options import EncoderName, EngineName, Force, Json, encoder_given
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..index import Results
@@ -74,7 +76,7 @@ def search(
     if output is not None:
         found.save(output, force=force)
     if as_json:
-        print(json.dumps(found.data, ensure_ascii=False))
+        say(json.dumps(found.data, ensure_ascii=False))
     else:
         _print(found, output)
 
@@ -82,11 +84,11 @@ def search(
 def _print(found: Results, output: Path | None) -> None:
     for hit in found.hits:
         copies = f"  (+{len(hit.copies)})" if hit.copies else ""
-        print(f"{hit.cosine:.3f}\t{hit.label}\t{hit.image}{copies}")
+        say(f"{hit.cosine:.3f}\t{printable(hit.label)}\t{printable(hit.image)}{copies}")
     recall = found.data["recall"]
     how = (
         "every picture compared" if found.exact else f"approximate, recall {recall:.3f}; --exact compares every picture"
     )
-    print(f"{len(found.hits)} of {found.data['n_searched']:,} pictures; {how}")
+    say(f"{len(found.hits)} of {found.data['n_searched']:,} pictures; {how}")
     if output is not None:
-        print(f"page: {output}")
+        say(f"page: {output}")

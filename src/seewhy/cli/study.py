@@ -15,7 +15,7 @@ import typer
 from .options import EncoderName, EngineName, Force, Json, Labels, Model, Pictures, Quiet, picture_names, resolve
 from .outputs import Guarded, check_both, save_both
 from .study_words import EDIT_EXAMPLES, SEMANTICS_EXAMPLES, description_semantics, edit_words
-from .terminal import Terminal
+from .terminal import Terminal, say
 
 if TYPE_CHECKING:
     from ..studies.findings import Findings
@@ -96,7 +96,7 @@ def faithfulness(
     found = study.run(classifier, names[:n], output, terminal)
     page = save_both(found, output, "study", force)
     if as_json:
-        print(json.dumps({**found.data, "report": str(page)}, ensure_ascii=False))
+        say(json.dumps({**found.data, "report": str(page)}, ensure_ascii=False))
     else:
         _print(found, page)
     raise typer.Exit(terminal.exit_code(found.data["n"]))
@@ -115,7 +115,7 @@ class _Lines(Terminal):
             if time.monotonic() - said >= SECONDS:
                 said = time.monotonic()
                 left = f" of {total}, about {_minutes((said - start) * (total - done) / done)} left" if total else ""
-                print(f"{what}: {done} numbers{left}", file=sys.stderr, flush=True)
+                say(f"{what}: {done} numbers{left}", file=sys.stderr, flush=True)
 
 
 def _minutes(seconds: float) -> str:
@@ -143,13 +143,13 @@ def _print(found: Findings, page: Path) -> None:
                 shown.add_row(name + (" (control)" if name in data["controls"] else ""), *cells)
         console.print(shown)
         console.print()
-    console.print(found.sentence, highlight=False)
+    say(found.sentence)
     for group in data["same"]:
         console.print(f"the same maps: {', '.join(group)}", highlight=False)
     if data["fills"]:
         taus = ", ".join(f"{pair} {tau:.2f}" for pair, tau in data["fills"].items())
         console.print(f"agreement of the methods' order between fills (Kendall's tau): {taus}", highlight=False)
-    console.print(f"report: {page}", highlight=False)
+    say(f"report: {page}")
 
 
 def _value(table: dict[str, Any], method: str) -> str:

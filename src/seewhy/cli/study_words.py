@@ -23,7 +23,7 @@ from .options import (
     resolve,
 )
 from .outputs import check_both, save_both
-from .terminal import Terminal
+from .terminal import Terminal, say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -81,10 +81,10 @@ def description_semantics(
     found = study.run(classifier.encoder, described_by(classifier), samples, output, store=kept, listener=terminal)
     page = save_both(found, output, "description-semantics", force)
     if as_json:
-        print(json.dumps({**found.data, "report": str(page)}, ensure_ascii=False))
+        say(json.dumps({**found.data, "report": str(page)}, ensure_ascii=False))
     else:
         _print_arms(found.data)
-        print(f"* the interval of the difference leaves out 0\n{found.sentence}\nreport: {page}")
+        say("* the interval of the difference leaves out 0", found.sentence, f"report: {page}")
     raise typer.Exit(terminal.exit_code(found.data["n"]))
 
 
@@ -166,11 +166,11 @@ def edit_words(
     found = study.run(classifier, samples, store=kept, listener=terminal)
     page = save_both(found, output, "edit-words", force)
     if as_json:
-        print(json.dumps({**found.data, "report": str(page)}, ensure_ascii=False))
+        say(json.dumps({**found.data, "report": str(page)}, ensure_ascii=False))
     else:
         for change in found.data["changes"][:20]:
-            print(f"{change['label']}: {change['before']} → {change['after'] or 'taken out'}")
-        print(f"{found.sentence}\nreport: {page}")
+            say(f"{change['label']}: {change['before']} → {change['after'] or 'taken out'}")
+        say(found.sentence, f"report: {page}")
     raise typer.Exit(terminal.exit_code(found.data["n"]))
 
 

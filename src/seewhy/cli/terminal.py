@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from ..listener import Listener
+from ..printable import printable
 from ..types import Failure
 
 T = TypeVar("T")
+
+
+def say(*lines: str, file: TextIO | None = None, flush: bool = True) -> None:
+    """Print lines, each of them one whatever the names and texts in it; tabs stay, as they part columns."""
+    for line in lines:
+        print(printable(line, keep="\t"), file=file or sys.stdout, flush=flush)
+
+
+class Notes(logging.Handler):
+    """What the library logs as a warning, as a note on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"note: {record.getMessage()}", file=sys.stderr)
 
 
 class Terminal(Listener):
@@ -18,15 +33,17 @@ class Terminal(Listener):
     def __init__(self, quiet: bool = False) -> None:
         super().__init__()
         self.quiet = quiet
+        log = logging.getLogger("seewhy")
+        log.setLevel(logging.ERROR if quiet else logging.WARNING)
 
     def failed(self, failure: Failure) -> None:
         super().failed(failure)
-        print(f"seewhy: {failure.image!r} left out: {failure.error}", file=sys.stderr)
+        say(f"seewhy: {failure.image!r} left out: {failure.error}", file=sys.stderr)
 
     def note(self, text: str) -> None:
         super().note(text)
         if not self.quiet:
-            print(f"note: {text}", file=sys.stderr)
+            say(f"note: {text}", file=sys.stderr)
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         if self.quiet or not sys.stderr.isatty():
@@ -46,5 +63,5 @@ class Terminal(Listener):
         """1 when a picture failed, after a one-line summary; else 0."""
         if not self.failures:
             return 0
-        print(f"seewhy: {done} done, {len(self.failures)} could not be read (named above)", file=sys.stderr)
+        say(f"seewhy: {done} done, {len(self.failures)} could not be read (named above)", file=sys.stderr)
         return 1

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from .terminal import say
+
 if TYPE_CHECKING:
     from ..descriptions.llm import Desk, Estimate
     from ..listener import Listener
@@ -76,11 +78,11 @@ class Asked:
     def say(self, estimate: Estimate | None, as_json: bool) -> None:
         """Print what a run would ask, for ``--dry-run``; ``None`` where nobody would be asked."""
         if estimate is None:
-            print(json.dumps({"n_prompts": 0}) if as_json else "nobody is asked: no --writer was named")
+            say(json.dumps({"n_prompts": 0}) if as_json else "nobody is asked: no --writer was named")
         elif as_json:
-            print(json.dumps({**vars(estimate), "cost": round(estimate.cost(self.price_in, self.price_out), 6)}))
+            say(json.dumps({**vars(estimate), "cost": round(estimate.cost(self.price_in, self.price_out), 6)}))
         else:
-            print(self._line(estimate))
+            say(self._line(estimate))
 
     def _line(self, estimate: Estimate) -> str:
         left = estimate.n_prompts - estimate.n_known
