@@ -49,9 +49,7 @@ def test_a_place_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path / "file" / "x"))
     with pytest.raises(DataError) as caught:
         cache_dir()
-    assert str(caught.value) == (
-        f"There is no place for a cache: [Errno 20] Not a directory: '{tmp_path / 'file' / 'x'}'. {CURE}"
-    )
+    assert str(caught.value) == (f"The cache folder {tmp_path / 'file' / 'x'} cannot be used: not a directory. {CURE}")
 
     def deny(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "/.cache")
@@ -59,4 +57,6 @@ def test_a_place_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(Path, "mkdir", deny)
     with pytest.raises(DataError) as caught:
         cache_dir()
-    assert str(caught.value) == f"There is no place for a cache: [Errno 13] Permission denied: '/.cache'. {CURE}"
+    assert str(caught.value) == (
+        f"The cache folder {tmp_path / 'file' / 'x'} cannot be used: permission denied. {CURE}"
+    )

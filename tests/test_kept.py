@@ -64,3 +64,21 @@ def test_a_file_without_digest_is_made_again_quietly(path: Path, caplog: pytest.
     save_file({"old": torch.zeros(1)}, path)
     assert_kept(make, 1)
     assert not caplog.messages
+
+
+@pytest.mark.parametrize("trouble", ["no folder", "full disk"])
+def test_where_nothing_can_be_kept_the_run_goes_on_and_says_so(
+    trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path / ("file" if trouble == "no folder" else "cache")))
+    full = OSError(28, "No space left on device")
+    if trouble == "full disk":
+        monkeypatch.setattr("os.fsync", lambda _file: (_ for _ in ()).throw(full))
+    make = Maker()
+    assert_kept(make, 1)
+    assert len(caplog.messages) == 1
+    said = "cannot be used: not a directory" if trouble == "no folder" else "could not be written: no space left"
+    assert said in caplog.text
+    assert str(tmp_path) in caplog.text
+    assert "is made anew in every run until then" in caplog.text

@@ -22,7 +22,10 @@ def cache_dir(*parts: str) -> Path:
     try:
         folder = _root().joinpath(*parts)
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:  # pathlib says RuntimeError where a user has no home
+    except OSError as error:
+        said = (error.strerror or str(error)).lower()
+        raise DataError(f"The cache folder {folder} cannot be used: {said}. {_CURE}") from error
+    except RuntimeError as error:  # pathlib's, where a user has no home
         raise DataError(f"There is no place for a cache: {str(error).rstrip('.')}. {_CURE}") from error
     return folder
 

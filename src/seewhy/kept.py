@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .cache import cache_dir
+from .errors import DataError
 from .storage.output import write_atomic
 from .storage.reading import read_tensors
 
@@ -26,15 +27,25 @@ def kept(folder: str, name: str, make: Callable[[], Mapping[str, Tensor]]) -> di
         name: changes whenever ``make`` would give something else.
         make: called only when needed.
 
-    Raises:
-        DataError: the file cannot be written.
+    Where they cannot be written, they are used as they were made, and a note says so.
     """
-    path = cache_dir(folder) / f"{name}.safetensors"
+    try:
+        path = cache_dir(folder) / f"{name}.safetensors"
+    except DataError as error:
+        return _unkept(make(), error)
     found = _read(path)
     if found is None:
         found = {key: value.contiguous() for key, value in make().items()}
-        write_atomic(path, save(found, {"sha256": tensors_digest(found)}))
+        try:
+            write_atomic(path, save(found, {"sha256": tensors_digest(found)}))
+        except DataError as error:
+            return _unkept(found, error)
     return found
+
+
+def _unkept(made: Mapping[str, Tensor], error: DataError) -> dict[str, Tensor]:
+    _log.warning("%s What belongs there is made anew in every run until then.", error)
+    return {key: value.contiguous() for key, value in made.items()}
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:

@@ -54,3 +54,19 @@ def test_a_folder_that_cannot_be_listed_is_said(tmp_path: Path, monkeypatch: pyt
         f"The folder {tmp_path / 'A' / 'sub'} cannot be listed (Permission denied). "
         "Expected a folder whose files may be listed. Allow reading it, or leave it out."
     )
+
+
+def test_the_stores_own_trouble_stops_no_run_that_did_not_ask_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from seewhy.cli.options import open_store
+    from seewhy.errors import DataError
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path / "file"))
+    assert open_store(None) is None
+    assert caplog.messages[0].endswith(
+        "Name a folder that you may write to with SEEWHY_CACHE. This run goes on without it."
+    )
+    with pytest.raises(DataError):
+        open_store(str(tmp_path / "file" / "mine.sqlite"))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from seewhy.encoders import engines
 from seewhy.encoders import precision as precisions
+from seewhy.encoders.engine_cache import kept_folder
 from seewhy.encoders.engines import ENGINES, Engine, available_engines, make_engine
 from seewhy.encoders.precision import TOLERANCE, UNASKED, differs
 from seewhy.errors import EngineError, MissingExtraError
@@ -204,7 +205,7 @@ def test_starting_together_is_safe(own_cache: Path) -> None:
         meet.wait(10)
 
     found: list[Path] = []
-    threads = [threading.Thread(target=lambda: found.append(engines._kept("name", fill))) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: found.append(kept_folder("name", fill))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -92,10 +93,23 @@ def version_option(
 
 
 def open_store(name: str | None) -> FeatureStore | None:
-    """The feature store named, or none."""
+    """The feature store named, or none; without the one in the cache, which nobody asked for, a run goes on.
+
+    Raises:
+        DataError: the one that was named cannot be used.
+    """
+    from ..errors import DataError
     from ..store import FeatureStore
 
-    return None if name == "none" else FeatureStore(name)
+    if name == "none":
+        return None
+    try:
+        return FeatureStore(name)
+    except DataError as error:
+        if name is not None:
+            raise
+        logging.getLogger("seewhy").warning("%s This run goes on without it.", error)
+        return None
 
 
 def picture_names(pictures: list[str], output: Path | None = None) -> Iterator[str]:

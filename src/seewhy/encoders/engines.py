@@ -13,7 +13,6 @@ processor that has it natively and torch on a GPU that has it.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import platform
@@ -35,10 +34,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..cache import cache_dir
 from ..errors import EngineError, MissingExtraError, UnknownNameError
-from ..storage.output import drop_folder, new_folder, write_inside
-from ..storage.reading import file_sha256, read_json
+from ..storage.output import write_inside
+from .engine_cache import kept_folder
 from .precision import PRECISIONS, differs, is_rough, named, on_torch, to_try
 
 ENGINES = ("openvino", "onnxruntime", "torch")
@@ -232,48 +230,13 @@ def _build(
 
     try:
         with _building:
-            folder = _kept(f"{engine}-{hashlib.sha256(repr(made_for).encode()).hexdigest()[:24]}", build)
+            folder = kept_folder(f"{engine}-{hashlib.sha256(repr(made_for).encode()).hexdigest()[:24]}", build)
             return load(folder, (folder / "precision").read_text())
     except (EngineError, MissingExtraError):
         raise
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(".")
         raise EngineError(f"The engine {engine!r} cannot run this trunk: {reason}. Use engine='torch'.") from error
-
-
-# What is kept on disk: a folder that appears whole or not at all, with the digest of each file in it.
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    found = {}
-    for path in sorted(folder.iterdir()):
-        if path.name != "digests.json":
-            found[path.name] = file_sha256(path)
-    return found
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        return bool(read_json(folder / "digests.json") == _digests(folder))
-    except (OSError, ValueError):
-        return False
-
-
-def _kept(name: str, build: Callable[[Path], None]) -> Path:
-    """The folder ``name`` in the cache, built if it is missing or damaged; safe beside other processes."""
-    root = cache_dir("engines")
-    kept = root / name
-    if _is_whole(kept):
-        return kept
-    with suppress(OSError), new_folder(kept) as fresh:  # another process may be first; its folder is as good as ours
-        build(fresh)
-        write_inside(fresh / "digests.json", json.dumps(_digests(fresh)))
-        if kept.exists() and not _is_whole(kept):
-            _log.warning("The converted trunk %s was damaged and has been made again.", kept)
-            drop_folder(kept, r"trunk\..+|digests\.json|precision")
-    if not _is_whole(kept):
-        raise EngineError(f"The converted trunk could not be kept in {kept}. Check that the disk is not full.")
-    return kept
 
 
 @contextmanager

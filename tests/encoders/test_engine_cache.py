@@ -1,0 +1,64 @@
+"""Converted trunks where nothing can be kept: the run goes on, and says why and what to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from seewhy.encoders import engine_cache
+from seewhy.encoders.engine_cache import kept_folder
+
+
+def fill(folder: Path) -> None:
+    (folder / "trunk.bin").write_bytes(b"x" * 1000)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_changed_byte_is_noticed_before_use(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = kept_folder("one", fill)
+    assert kept_folder("one", lambda _folder: pytest.fail("was built again")) == folder
+    (folder / "trunk.bin").write_bytes(b"y" + b"x" * 999)
+    assert (kept_folder("one", fill) / "trunk.bin").read_bytes() == b"x" * 1000
+    assert "was damaged and has been made again" in caplog.text
+
+
+def test_a_cache_that_is_a_file(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache.write_text("")
+    assert (kept_folder("one", fill) / "trunk.bin").stat().st_size == 1000
+    assert f"The cache folder {cache / 'engines'} cannot be used: not a directory" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_to(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def readonly(_folder: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(engine_cache, "new_folder", readonly)
+    assert (kept_folder("one", fill) / "trunk.bin").stat().st_size == 1000
+    assert f"{cache / 'engines'} cannot be written to: read-only file system. The converted trunk" in caplog.text
+
+
+def test_a_full_disk_is_told_from_a_conversion_that_fails(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(folder: Path) -> None:
+        if cache in folder.parents:
+            raise RuntimeError("cannot write")
+        fill(folder)
+
+    with pytest.raises(RuntimeError, match="cannot write"):
+        kept_folder("one", breaks)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10, 10, 0))
+    assert (kept_folder("one", breaks) / "trunk.bin").exists()
+    assert f"The disk of {cache / 'engines'} is full." in caplog.text
+    assert list((cache / "engines").iterdir()) == []
