@@ -250,6 +250,7 @@ def outputs(place: Path, command: list[str]) -> dict[str, list[dict[str, Any]]]:
     talk = run("dialogue", "perceiver", "perceiver", "photo.jpg")
     (place / "test" / "brick" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     shutil.copy(place / "test" / "grass" / "grass-8.png", place / "test" / "brick" / "grass.png")  # a sure confusion
+    shutil.copy(place / "photos" / "brick" / "brick-1.png", place / "test" / "brick" / "seen_before.png")
     evaluate = run("evaluate", "test", "-m", "model", "--n-explained", "2", code=1)
     return {
         "fit": fit,

@@ -234,6 +234,13 @@ def make_report() -> dict[str, Any]:
             for i in range(10)
         ],
         "confusions": [{"true": "leek", "predicted": "asparagus", "n": 4, "examples": ["leek_01.jpg", "leek_02.jpg"]}],
+        "fitted_on": {
+            "n_same_bytes": 1,
+            "n_near": 0,
+            "least_cosine": 0.94,
+            "accuracy_without": 0.84,
+            "pictures": [{"image": "a.jpg", "fitted_on": "b.jpg", "same_bytes": True, "cosine": None}],
+        },
         "confusion_matrix": {"labels": labels, "counts": [[16, 4, 0], [2, 17, 1], [0, 0, 0]]},
         "faithfulness": {
             "n": 50,

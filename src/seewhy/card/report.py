@@ -26,6 +26,7 @@ KEYS = (
     "like",
     "words",
     "failures",
+    "fitted_on",
 )
 
 
@@ -42,6 +43,7 @@ def render_report(report: dict[str, Any]) -> str:
         "report.html",
         None,
         **known | {"per_class": classes, "confusions": (known["confusions"] or [])[:N_CONFUSIONS]},
+        n_fitted_on=sum((known["fitted_on"] or {}).get(key, 0) for key in ("n_same_bytes", "n_near")),
         was_confused=known["confusions"] is not None,
         n_examples=N_EXAMPLES,
         matrix=_matrix(known["confusion_matrix"]),

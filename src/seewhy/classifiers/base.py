@@ -25,6 +25,7 @@ from ..prototypes.measure import LikenessMeasure
 from ..store import FeatureStore
 from ..types import Failure, Prediction, Ranked
 from .head import Head, Projected
+from .known_pictures import KnownPictures
 from .network import Network
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Classifier:
         measures: further figures found while fitting.
         folder: where it was loaded from; explainers trained for it lie there.
         network: what was trained inside the network, for classifiers that explain themselves.
+        known: the pictures it was fitted on, by digests and a few numbers each, where it was fitted on pictures.
         fitted_in: what the features were computed in that a saved one was fitted on, if that is known.
     """
 
@@ -98,6 +100,7 @@ class Classifier:
     measures: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     network: Network | None = None
+    known: KnownPictures | None = None
     fitted_in: str = ""
 
     def __post_init__(self) -> None:

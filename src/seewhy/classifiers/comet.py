@@ -283,6 +283,7 @@ class COMET(Recipe):
             trained_on=_origin(n_train, len(pictures.classes), n_held, found),
             measures=measures,
             network=network,
+            known=pictures.known(network.base, ~pictures.held),
         )
 
 

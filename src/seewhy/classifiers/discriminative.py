@@ -199,7 +199,8 @@ class Discriminative(Recipe):
                 "failures": [f.to_json() for f in listener.failures],
             },
         )
-        return replace(plain, **patch_evidence(plain, plain, pictures, self.n_bank, store, listener))
+        known = pictures.known(encoder, ~pictures.held)
+        return replace(plain, known=known, **patch_evidence(plain, plain, pictures, self.n_bank, store, listener))
 
     def _decides(
         self,

@@ -223,6 +223,7 @@ class GPT4Image(Recipe):
             trained_on=f"{n:,} of your pictures with a text each, {len(pictures.classes)} classes",
             measures=measures,
             network=network,
+            known=pictures.known(network.base, ~pictures.held),
         )
         return replace(made, **patch_evidence(made, made, pictures, self.n_bank, None, listener))
 

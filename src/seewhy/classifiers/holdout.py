@@ -24,6 +24,7 @@ from ..store import FeatureStore
 from ..types import Crop, Failure
 from .base import Classifier, HeldOut
 from .groups import Grouping, group_by_copies, group_by_looks, group_by_names, group_folds, hold_out_groups
+from .known_pictures import KnownPictures
 
 MAX_HELD_OUT = 5000
 MAX_FRACTION = 0.9
@@ -90,6 +91,15 @@ class Pictures:
         """The held-out pictures, each by its own crop alone, as it is predicted."""
         index = some_of(self.held, most)
         return self.own_crops(index) if len(index) else None
+
+    def known(self, encoder: Encoder, of: Bool[Tensor, " n"]) -> KnownPictures | None:
+        """What is remembered of these pictures, once a classifier was fitted on them; looked at with this encoder."""
+        index = of.nonzero()[:, 0].tolist()
+        if not index:
+            return None
+        pooled = torch.stack([self.seen[i].pooled[0] for i in index])
+        names, digests = [self.items[i].image for i in index], [self.seen[i].digest for i in index]
+        return KnownPictures.of(names, digests, pooled, encoder.fingerprint)
 
     def own_crops(self, index: Int[Tensor, " m"]) -> HeldOut:
         """These pictures, each by its own crop alone."""

@@ -138,6 +138,7 @@ class Linear(Recipe):
         )
         first = replace(pictures, held=rows.rounds == 0)
         evidence = patch_evidence(trial, plain, first, self.n_bank, store, listener)
+        evidence |= {"known": pictures.known(encoder, pictures.final)}
         evidence |= {"held_out": chosen.held_out(pictures), "measures": _measures(chosen, pictures, listener)}
         done = replace(plain, **evidence)
         return done if descriptions is None else done.with_descriptions(descriptions, store)

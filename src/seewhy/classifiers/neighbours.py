@@ -120,7 +120,8 @@ class Neighbours(Recipe):
         plain = self._classifier(encoder, pictures, pictures.final, chosen)
         evidence = patch_evidence(trial, plain, pictures, self.n_bank, store, listener)
         measures = _measures(trial, pictures, chosen, listener)
-        done = replace(plain, **evidence, held_out=pictures.held_out(), measures=measures)
+        known = pictures.known(encoder, pictures.final)
+        done = replace(plain, **evidence, held_out=pictures.held_out(), measures=measures, known=known)
         return done if descriptions is None else done.with_descriptions(descriptions, store)
 
     def _views(self, sample: Sample) -> Sequence[Crop | None]:

@@ -193,6 +193,7 @@ class Perceptual(Recipe):
             trained_on=f"{n:,} of your pictures, {len(pictures.classes)} classes",
             measures=measures,
             network=network,
+            known=pictures.known(network.base, ~pictures.held),
         )
 
 

@@ -160,7 +160,8 @@ class PromptCAM(Recipe):
         made = self._classifier(best, pictures)
         own = replace(pictures, validation=True)  # what is held out stays out
         evidence = patch_evidence(made, made, own, self.n_bank, store, listener)
-        return replace(made, **evidence, measures=_measures(best, tries, pictures, listener))
+        known = pictures.known(best.network.base, ~pictures.held)
+        return replace(made, **evidence, measures=_measures(best, tries, pictures, listener), known=known)
 
     def _first(self, last: int) -> int:
         first = {"last": last, "shallow": 0, "deep": last if self.first is None else self.first}[self.variant]

@@ -276,6 +276,7 @@ class ProtoPNet(Recipe):
             trained_on=f"{n:,} of your pictures, {len(pictures.classes)} classes",
             measures=measures,
             network=network,
+            known=pictures.known(network.base, ~pictures.held),
         )
 
 

@@ -29,6 +29,7 @@ from ..storage.reading import LONGEST, check_kinds, read_json, read_tensor_bytes
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Feature, Head, Projected
+from .known_pictures import KnownPictures
 from .network import Network
 from .normalise import Normalise
 from .reranking import Reranking
@@ -152,6 +153,7 @@ def _card(c: Classifier) -> dict[str, Any]:
         "bank": None if c.bank is None else listed(c.bank.pictures),
         "trained_on": c.trained_on,
         "measures": c.measures,
+        "known": None if c.known is None else c.known.facts(),
     }
 
 
@@ -167,6 +169,8 @@ def _tensors(c: Classifier) -> dict[str, Tensor]:
         tensors |= {"words.vectors": c.words.vectors, "words.owner": c.words.owner}
         if c.words.nameless is not None:
             tensors["words.nameless"] = c.words.nameless
+    if c.known is not None:
+        tensors |= c.known.tensors()
     if c.held_out is not None:
         tensors |= _held_out_tensors(c.held_out)
     if c.bank is not None:
@@ -315,6 +319,7 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder
         words_accuracy_on=card["words_accuracy_on"],
         trained_on=card["trained_on"],
         measures=card["measures"],
+        known=KnownPictures.restore(card.get("known"), tensors),
         fitted_in=_precision(card.get("fitted_in", "")),
     )
 

@@ -24,6 +24,7 @@ from ..metrics.calibration import accuracy_interval, calibration_error, reliabil
 from ..page import Page
 from ..store import FeatureStore
 from ..types import Failure
+from .copies import find_copies, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,11 +79,14 @@ def evaluate(
     items, strange = data.of(classifier.classes)
     for note in (*data.notes, *strange):
         listener.note(note)
-    kept, logits, pooled = _look(classifier, items, store, views, listener)
+    kept, logits, pooled, digests = _look(classifier, items, store, views, listener)
     labels = torch.tensor([classifier.index_of(s.label) for s in kept])
     probabilities = logits.softmax(1)
     confidence, predicted = probabilities.max(1)
     right = predicted == labels
+    copies = find_copies(classifier, [s.image for s in kept], digests, pooled, right)
+    if copies is not None and (said := say(copies)):
+        listener.note(said)
     bins = reliability(confidence, right)
     low, high = accuracy_interval(right)
     chosen = random.Random(seed).sample(range(len(kept)), min(n_explained, len(kept)))
@@ -96,6 +100,7 @@ def evaluate(
             "n": len(kept),
             "accuracy": round(float(right.float().mean()), 4),
             "accuracy_interval": [round(low, 4), round(high, 4)],
+            "fitted_on": copies,
             "per_class": _per_class(classifier.classes, labels, predicted),
             "calibration_error": round(calibration_error(bins), 4),
             "reliability": [{k: round(v, 4) for k, v in vars(b).items()} for b in bins],
@@ -116,11 +121,11 @@ def _look(
     store: FeatureStore | None,
     views: Views | None,
     listener: Listener,
-) -> tuple[list[Sample], Tensor, Tensor]:
-    """Logits and pooled features of every picture that can be read."""
+) -> tuple[list[Sample], Tensor, Tensor, list[str]]:
+    """Logits, pooled features and digests of every picture that can be read."""
     wish = Wish() if views is None else Wish(views=views)
     stream: Iterator[Seen | Failure] = see(classifier.encoder, [s.image for s in items], store=store, wish=wish)
-    kept, logits, pooled = [], [], []
+    kept, logits, pooled, digests = [], [], [], []
     for sample, seen in zip(items, listener.track(stream, "Looking", len(items)), strict=True):
         if isinstance(seen, Failure):
             listener.failed(seen)
@@ -128,10 +133,11 @@ def _look(
         with torch.no_grad():
             logits.append(classifier.head(seen.pooled).mean(0))
         kept.append(sample)
+        digests.append(seen.digest)
         pooled.append(seen.pooled[0])
     if not kept:
         raise DataError(f"None of the {len(items)} pictures can be read; the first: {listener.failures[0].error}.")
-    return kept, torch.stack(logits), torch.stack(pooled)
+    return kept, torch.stack(logits), torch.stack(pooled), digests
 
 
 def _explained(

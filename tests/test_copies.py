@@ -1,0 +1,151 @@
+"""Pictures that a classifier was fitted on do not pass for new ones when it is judged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import seewhy
+from seewhy.classifiers import classifiers
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.known_pictures import MOST_NEAR, NEAR, WIDTH, KnownPictures, compact
+from seewhy.classifiers.linear import Linear
+from seewhy.data import load_samples
+from seewhy.errors import ModelError
+from seewhy.evaluation import evaluate
+from seewhy.listener import Listener
+from tiny import CLASSES, class_folders, tiny_cnn
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures to fit on, as different as noise of one colour can be."""
+    root = class_folders(tmp_path_factory.mktemp("fit"), 6, CLASSES[:3])
+    draw = np.random.default_rng(0)
+    for i, path in enumerate(sorted(root.rglob("*.png"))):
+        pixels = np.asarray(Image.open(path)).astype(int) + draw.integers(-60, 60, (1, 1, 3)) * (1 + i % 3)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def fitted(folders: Path) -> Classifier:
+    return Linear(n_crops=0).fit(tiny_cnn(), load_samples(folders))
+
+
+def test_byte_copies_are_counted_named_and_left_out(fitted: Classifier, folders: Path, tmp_path: Path) -> None:
+    for label in CLASSES[:3]:
+        (tmp_path / label).mkdir()
+    copied = sorted(folders.rglob("*.png"))[:2]
+    names = [tmp_path / p.parent.name / f"renamed_{p.name}" for p in copied]
+    for source, target in zip(copied, names, strict=True):
+        shutil.copy(source, target)
+    other = class_folders(tmp_path / "other", 2, CLASSES[:3])
+    for path in other.rglob("*.png"):
+        shutil.copy(path, tmp_path / path.parent.name / f"new_{path.name}")
+    shutil.rmtree(tmp_path / "other")
+    listener = Listener()
+    report = evaluate(fitted, tmp_path, n_explained=0, listener=listener)
+    found = report.data["fitted_on"]
+    same = {row["image"]: row["fitted_on"] for row in found["pictures"] if row["same_bytes"]}
+    assert same == {str(t): str(s) for s, t in zip(copied, names, strict=True)}
+    assert found["n_same_bytes"] == 2
+    (note,) = [n for n in listener.notes if "fitted on" in n]
+    assert "2 byte for byte" in note
+    assert note in report.data["notes"]
+    assert "among those the classifier was fitted on (2 byte for byte" in report.to_html()
+    json.dumps(report.data)
+
+
+def test_it_is_saved_and_read_and_small(fitted: Classifier, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "model")
+    known, again = fitted.known, seewhy.load(tmp_path / "model", encoder=tiny_cnn()).known
+    assert known is not None
+    assert again is not None
+    assert again.names == known.names
+    assert torch.equal(again.digests, known.digests)
+    assert torch.equal(again.features, known.features)
+    assert sum(t.numel() * t.element_size() for t in known.tensors().values()) == len(known.names) * (32 + WIDTH)
+
+
+def test_an_earlier_archive_has_none_and_says_so(fitted: Classifier, folders: Path) -> None:
+    from dataclasses import replace
+
+    assert KnownPictures.restore(None, {}) is None
+    report = evaluate(replace(fitted, known=None), folders, n_explained=0)
+    assert report.data["fitted_on"] is None
+    assert "byte for byte" not in report.to_html()
+
+
+def test_parts_that_do_not_fit_are_refused(fitted: Classifier, tmp_path: Path) -> None:
+    assert fitted.known is not None
+    facts, tensors = fitted.known.facts(), fitted.known.tensors()
+    for odd in ({"names": ["a"]}, {"least_cosine": 0.1}, {"least_cosine": "much"}):
+        with pytest.raises((ValueError, TypeError)):
+            KnownPictures.restore(facts | odd, tensors)
+    with pytest.raises(ValueError, match="other numbers of them"):
+        KnownPictures.restore(facts, tensors | {"known.features": tensors["known.features"].float()})
+    fitted.save(tmp_path / "model")
+    card = json.loads((tmp_path / "model" / "seewhy.json").read_text())
+    card["known"]["names"] = []
+    (tmp_path / "model" / "seewhy.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError):
+        seewhy.load(tmp_path / "model", encoder=tiny_cnn())
+
+
+def test_few_numbers_keep_the_cosines() -> None:
+    draw = torch.Generator().manual_seed(0)
+    a = torch.rand(200, 1280, generator=draw) ** 4
+    b = (a + 0.1 * torch.rand(200, 1280, generator=draw) ** 4).clamp_min(0)
+    exact = torch.nn.functional.cosine_similarity(a.sqrt(), b.sqrt())
+    ours = torch.nn.functional.cosine_similarity(compact(a).float(), compact(b).float())
+    assert float((exact - ours).abs().max()) < 0.03
+    assert float(exact.min()) > 0.85
+
+
+def test_a_set_of_look_alikes_asks_for_more() -> None:
+    draw = torch.Generator().manual_seed(0)
+    different = torch.rand(40, 64, generator=draw) ** 8
+    alike = torch.ones(40, 64) + 0.02 * torch.rand(40, 64, generator=draw)
+    digests = ["00" * 32] * 40
+    assert KnownPictures.of(["a"] * 40, digests, different, "e").least_cosine == NEAR
+    assert KnownPictures.of(["a"] * 40, digests, alike, "e").least_cosine == MOST_NEAR
+
+
+@pytest.mark.slow
+def test_copies_are_named_and_told_from_new_pictures(grocery: Path, tmp_path: Path) -> None:
+    """Real photographs, the embedded network: saved anew, brighter, a little cut, mirrored; and new ones."""
+    classes = sorted((grocery / "train").iterdir())[:6]
+    for folder in classes:
+        shutil.copytree(folder, tmp_path / "train" / folder.name)
+        (tmp_path / "judge" / folder.name).mkdir(parents=True)
+        for path in sorted((grocery / "test" / folder.name).glob("*.jpg"))[:3]:
+            shutil.copy(path, tmp_path / "judge" / folder.name / f"new_{path.name}")
+        for i, path in enumerate(sorted(folder.glob("*.jpg"))[:4]):
+            image = Image.open(path).convert("RGB")
+            w, h = image.size
+            cut = image.crop((w // 50, h // 50, w - w // 50, h - h // 50))
+            changed = (image, image.point(lambda v: min(255, int(v * 1.1))), cut, image.transpose(Image.Transpose(0)))
+            changed[i].save(tmp_path / "judge" / folder.name / f"copy{i}_{path.name}", quality=(70, 90, 95, 95)[i])
+    model = seewhy.fit(tmp_path / "train", encoder="lite0", n_crops=0)
+    found = evaluate(model, tmp_path / "judge", n_explained=0).data["fitted_on"]
+    named = {Path(row["image"]).name for row in found["pictures"]}
+    assert found["n_same_bytes"] == 0
+    assert sum(name.startswith("copy") for name in named) >= 22  # of 24
+    assert sum(name.startswith("new") for name in named) <= 1  # of 18
+
+
+@pytest.mark.parametrize("name", sorted(classifiers))
+def test_whatever_is_fitted_on_pictures_knows_them(name: str) -> None:
+    """Every recipe that takes pictures remembers them: read off its source, as fitting all of them takes minutes."""
+    import inspect
+
+    source = inspect.getsource(inspect.getmodule(classifiers[name]))  # type: ignore[arg-type]
+    if "look_at(" in source and "Linear(" not in source:
+        assert "known=" in source or '"known":' in source
