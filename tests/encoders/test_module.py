@@ -11,6 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from seewhy.attributions.grad_cam import GradCAM
+from seewhy.attributions.shares import cell_evidence
+from seewhy.classifiers.head import Target
+from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Layout
 from seewhy.encoders.cut import cut_by_graph
 from seewhy.encoders.module import from_module, frozen_copy
@@ -227,3 +231,25 @@ def test_openvino_sees_the_same(
     with torch.no_grad():
         golden = encoder._trunk()(pixels())
     assert torch.allclose(encoder.forward_features(pixels()), golden, atol=2e-2 * float(golden.abs().max()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_computed_in_single(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    for module in (Convs(), ClassToken()):
+        module = module.to(dtype).eval()
+        encoder = from_module(module, transform=TRANSFORM, engine="torch")
+        look = encoder.look(pixels())
+        assert look.features.dtype == look.pooled.dtype == encoder.classifier.weight.dtype == torch.float32
+        assert next(module.parameters()).dtype == dtype, "the one handed in is left as it was"
+        exact = copy.deepcopy(module).float()(pixels()).detach()
+        torch.testing.assert_close(encoder.classifier(look.pooled), exact)
+        if dtype != torch.float16:  # not every half kernel exists on a CPU
+            theirs = module(pixels().to(dtype)).detach().float()
+            torch.testing.assert_close(encoder.classifier(look.pooled), theirs, rtol=0.05, atol=0.05)
+        model = Pretrained().build(encoder)
+        target = Target(torch.tensor([0, 1, 2]))
+        for maps in (GradCAM()(model, look, target), cell_evidence(model, look, target)):
+            assert maps.dtype == torch.float32
+            assert maps.isfinite().all()
+            assert maps.any()

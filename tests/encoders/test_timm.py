@@ -12,11 +12,16 @@ import timm
 import torch
 
 import seewhy
-from seewhy.encoders.base import GlobalAverage, Layout
+from seewhy.attributions.reading import reading_of
+from seewhy.attributions.shares import cell_evidence
+from seewhy.classifiers.head import Target
+from seewhy.classifiers.pretrained import Pretrained
+from seewhy.encoders.base import GlobalAverage, Layout, Look
 from seewhy.encoders.class_names import distinct
 from seewhy.encoders.split import example_pixels, fingerprint
 from seewhy.encoders.timm import encoder_of, load
 from seewhy.errors import ModelError, UnknownNameError, WeightsError
+from seewhy.types import Transform
 
 VIT = {"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 16, "num_classes": 5}
 
@@ -307,11 +312,14 @@ def test_a_network_with_two_classes_of_one_name_can_be_used(tmp_path: Path) -> N
     assert model.classes == ("crane (0)", "cat", "crane (2)")
 
 
-def test_a_cut_behind_a_second_stack_is_refused() -> None:
-    model = timm.create_model("cait_xxs24_224", embed_dim=32, depth=2, num_heads=2, img_size=32, num_classes=3).eval()
-    model.pretrained_cfg["input_size"] = (3, 32, 32)
-    with pytest.raises(ModelError, match="has no cut for"):
-        encoder_of(model, "timm:cait_xxs24_224")
+def test_two_grids_at_once_are_refused_in_one_sentence() -> None:
+    model = timm.create_model("crossvit_tiny_240", num_classes=3).eval()
+    with pytest.raises(ModelError) as caught:
+        encoder_of(model, "timm:crossvit_tiny_240")
+    assert str(caught.value) == (
+        "timm:crossvit_tiny_240 arranges its features in a way SeeWhy has no cut for. A map (b, c, h, w) or one stack of "
+        "blocks over patch tokens was expected. Use seewhy.encoders.module.from_module with a target_layer."
+    )
 
 
 def test_fingerprint_follows_weights_and_transform(tmp_path: Path) -> None:
@@ -334,3 +342,28 @@ def test_openvino_sees_the_same(tmp_path: Path, case: tuple, monkeypatch: pytest
         golden = encoder._trunk()(pixels)
     seen = encoder.forward_features(pixels)
     assert torch.allclose(seen, golden, atol=2e-2 * float(golden.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["cait_xxs24_224", "xcit_nano_12_p16_224"])
+def test_class_attention_is_cut_behind_the_last_block_of_patches(name: str) -> None:
+    """No class token is among its features, and both its layers read the patches by their values alone."""
+    torch.manual_seed(0)
+    options = {"img_size": 64} if name.startswith("cait") else {}
+    model = timm.create_model(name, num_classes=5, embed_dim=32, num_heads=2, depth=2, **options).eval()
+    for p in model.parameters():
+        p.data += 0.05 * torch.randn_like(p)
+    encoder = encoder_of(
+        model, name, engine="torch", transform=Transform((64, 64), 64, "bicubic", (0.5,) * 3, (0.5,) * 3)
+    )
+    assert encoder.layout == Layout("tokens", (4, 4), 0)
+    pixels = example_pixels((64, 64), 2, 4)
+    look = encoder.look(pixels)
+    with torch.no_grad():
+        assert torch.allclose(encoder.classifier(look.pooled), model(pixels), atol=1e-5)
+    reading = reading_of(encoder, look.features)
+    assert (reading.numbers, reading.alone) == ((0, 1), True)
+    explained = Pretrained().build(encoder)
+    target = Target(torch.tensor([0, 3]))
+    parts = cell_evidence(explained, look, target)
+    moved = Look(look.features * (1 + 1e-6 * torch.randn(look.features.shape).sign()), look.pooled)
+    assert (cell_evidence(explained, moved, target) - parts).norm() < 1e-4 * parts.norm()

@@ -22,7 +22,8 @@ def cut_by_graph(module: nn.Module, layer: str, end: str | None) -> tuple[nn.Mod
 
     class Tracer(fx.Tracer):
         def is_leaf_module(self, m: nn.Module, qualified_name: str) -> bool:
-            return id(m) in leaves or super().is_leaf_module(m, qualified_name)
+            # A norm of maps is a layer norm of another's, and is looked for as one whole.
+            return id(m) in leaves or isinstance(m, nn.LayerNorm) or super().is_leaf_module(m, qualified_name)
 
     try:
         graph = Tracer().trace(module)

@@ -28,6 +28,7 @@ from .split import (
     example_pixels,
     fingerprint,
     freeze,
+    in_single,
     prove,
     replaced,
     run_and_record,
@@ -134,7 +135,8 @@ def _model(folder: Path, options: dict[str, Any]) -> Any:
     config = transformers.AutoConfig.from_pretrained(folder, **OWN)
     classifies = any("ForImageClassification" in a for a in config.architectures or ())
     auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
-    return freeze(auto.from_pretrained(folder, **{"dtype": torch.float32, **options, **OWN, "use_safetensors": True}))
+    found = auto.from_pretrained(folder, **{"dtype": torch.float32, **options, **OWN, "use_safetensors": True})
+    return in_single(freeze(found))
 
 
 def _check_folder(name: str, folder: Path) -> None:

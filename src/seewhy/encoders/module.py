@@ -15,7 +15,7 @@ from ..types import Transform
 from .arrangement import MOST_PREFIX_TOKENS, Arrangements, Trace, stem_of, watch
 from .base import Encoder, Layout
 from .cut import cut_by_graph, cut_by_hooks
-from .split import Split, average_if_equal, example_pixels, fingerprint, freeze, prove, same
+from .split import Split, average_if_equal, example_pixels, fingerprint, freeze, in_single, prove, same
 
 log = logging.getLogger("seewhy")
 
@@ -32,8 +32,9 @@ def from_module(
 ) -> Encoder:
     """An encoder from a frozen copy of a network; the network handed in is left exactly as it was.
 
-    The copy is a snapshot: training on changes the original only. With a clean graph the head costs what lies behind
-    the layer; where ``torch.fx`` cannot follow the network, the head runs the whole of it once more.
+    The copy is a snapshot: training on changes the original only. It computes in float32, whatever the weights are in.
+    With a clean graph the head costs what lies behind the layer; where ``torch.fx`` cannot follow the network, the head
+    runs the whole of it once more.
 
     Args:
         module: ``(b, 3, h, w)`` → ``(b, k)``.
@@ -50,7 +51,7 @@ def from_module(
         ModelError: the layer cannot be a cut, or the classes do not match.
     """
     found = _layer_name(module, target_layer)
-    twin = frozen_copy(module)
+    twin = in_single(frozen_copy(module))
     split, classifier, found, layout = split_module(twin, found, layout, transform.input_size, name)
     if target_layer is None:
         log.info("%s: target layer %r", name, found)

@@ -15,7 +15,18 @@ from .base import Encoder, Layout
 from .clip_text import ClipText, Projection, cut_padding
 from .fence import fenced
 from .open_clip_source import fetch_for, find_source
-from .split import LastBlock, Method, Split, example_pixels, fingerprint, freeze, prove, replaced, run_and_record
+from .split import (
+    LastBlock,
+    Method,
+    Split,
+    example_pixels,
+    fingerprint,
+    freeze,
+    in_single,
+    prove,
+    replaced,
+    run_and_record,
+)
 from .timm import split_timm
 
 OWN = {"trust_remote_code": False, "local_files_only": True}
@@ -58,7 +69,7 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
             f"'open_clip:{name}' cannot be loaded: {reason(error)}. Weights that fit the model were expected. "
             "Check the model name, and that the file is complete."
         ) from error
-    return _encoder(freeze(model), tokenizer, f"open_clip:{name}", engine)
+    return _encoder(in_single(freeze(model)), tokenizer, f"open_clip:{name}", engine)
 
 
 def transform_of(preprocess: dict[str, Any], name: str) -> Transform:

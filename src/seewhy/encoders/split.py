@@ -38,6 +38,11 @@ def freeze(module: nn.Module) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
+def in_single(module: nn.Module) -> nn.Module:
+    """A module we own, in float32 whatever it was saved in: features are kept, compared and differentiated in it."""
+    return module.float()
+
+
 def fingerprint(module: nn.Module, transform: Transform) -> str:
     """Digest of every weight (name, type, shape, bytes) and of the transform; 16 hexadecimal digits."""
     tensors = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}

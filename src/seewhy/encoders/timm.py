@@ -18,6 +18,7 @@ from .base import Encoder, Layout
 from .class_names import distinct
 from .fence import FenceError, fenced
 from .hub import fetch, fetch_url
+from .module import split_module
 from .sidecar import WeightsFile
 from .split import (
     LastBlock,
@@ -28,6 +29,7 @@ from .split import (
     fingerprint,
     follows,
     freeze,
+    in_single,
     prove,
     replaced,
     run_and_record,
@@ -51,7 +53,7 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
         WeightsError: the weights are not on this machine and cannot be fetched.
         ModelError: the network or its preprocessing cannot be expressed.
     """
-    model = freeze(_create(name, options))
+    model = in_single(freeze(_create(name, options)))
     return encoder_of(model, f"timm:{name}", engine=engine)
 
 
@@ -278,7 +280,7 @@ def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.
     stem = getattr(model, "patch_embed", None) or getattr(model, "stem", None)
     grid = getattr(stem, "grid_size", None)
     if not isinstance(features, Tensor):
-        raise _no_cut(name)
+        return _split_by_name(model, size, name)
     if features.ndim == 4:
         layout = Layout("nhwc" if getattr(model, "output_fmt", "NCHW") == "NHWC" else "nchw")
         head = average_if_equal(Method(model, "forward_head", pre_logits=True), features, layout)
@@ -287,13 +289,31 @@ def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.
             pooled = head(features)
     elif features.ndim == 3 and grid is not None and hasattr(model, "norm") and is_stack:
         if not follows(lambda: model.forward_features(pixels), last, model.norm):
-            raise _no_cut(name)
+            return _split_by_name(model, size, name)
         split = _split_tokens(model, keywords, tuple(grid))
         with torch.no_grad():
             pooled = prove(split, pixels, model.forward_head(features, pre_logits=True), name)
     else:
-        raise _no_cut(name)
+        return _split_by_name(model, size, name)
     return split, _own_classifier(model, pooled, features)
+
+
+def _split_by_name(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
+    """Cut any other network behind its last block, where a class token reads the patches later (CaiT, XCiT), or before.
+
+    Raises:
+        ModelError: neither is a clean cut of patch tokens.
+    """
+    stack = getattr(model, "blocks", None)
+    last = [f"blocks.{len(stack) - 1}"] if isinstance(stack, nn.Sequential | nn.ModuleList) and len(stack) else []
+    for layer in (*last, None):
+        try:
+            split, classifier, _, layout = split_module(model, layer, None, size, name)
+        except ModelError:
+            continue
+        if layout.kind == "tokens":
+            return split, classifier
+    raise _no_cut(name)
 
 
 def _split_tokens(model: Any, keywords: dict[str, Any], grid: tuple[int, int]) -> Split:

@@ -15,7 +15,8 @@ from torch.nn.functional import layer_norm
 
 from ..attributions.base import Explainable
 from ..cache import cache_dir
-from ..encoders.base import Encoder
+from ..encoders.base import Encoder, Layout
+from ..encoders.cut import FromLayer
 from ..errors import DataError, InputError
 from ..storage.output import remove_inside
 
@@ -54,6 +55,19 @@ class _CellNorm:
         return _affine(plain, self.norm)
 
 
+@dataclass(frozen=True)
+class _EachCell:
+    """A head that changes every cell by itself before the pooling: what it pools of that cell alone (DenseNet)."""
+
+    head: nn.Module
+    layout: Layout
+
+    def __call__(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        cells = grid.flatten(2).transpose(1, 2).flatten(0, 1)
+        alone = cells[:, None, None] if self.layout.kind == "nhwc" else cells[:, :, None, None]
+        return self.head(alone).unflatten(0, (len(grid), -1)).transpose(1, 2).unflatten(2, grid.shape[2:])
+
+
 def _affine(cells: Float[Tensor, "b c h w"], norm: nn.LayerNorm) -> Float[Tensor, "b c h w"]:
     if norm.weight is not None:
         cells = cells * norm.weight[:, None, None]
@@ -67,7 +81,8 @@ def _itself(grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 def unpooled(encoder: Encoder, features: Tensor) -> Unpooled:
     """How an encoder's features become cells whose mean is its pooled vector; proven on the features given.
 
-    Three heads can be undone: a mean; a mean and then a layer norm (ConvNeXt); a layer norm and then a mean (Swin).
+    Four heads can be undone: a mean; a mean and then a layer norm (ConvNeXt); a layer norm and then a mean (Swin); what
+    changes each cell by itself and then a mean (DenseNet).
 
     Args:
         encoder: whose head is undone.
@@ -78,8 +93,8 @@ def unpooled(encoder: Encoder, features: Tensor) -> Unpooled:
     """
     with torch.no_grad():
         grid, pooled = encoder.layout.to_grid(features), encoder.head(features)
-        for candidate in _candidates(encoder.head, grid.shape[1]):
-            if _same(candidate(grid).mean((2, 3)), pooled):
+        for candidate in _candidates(encoder, grid.shape[1]):
+            if _gives(candidate, grid, pooled):
                 return candidate
     raise InputError(
         f"{encoder.name!r} does not pool its cells by a mean, with or without a layer norm, but by "
@@ -88,12 +103,22 @@ def unpooled(encoder: Encoder, features: Tensor) -> Unpooled:
     )
 
 
-def _candidates(head: nn.Module, width: int) -> Iterator[Unpooled]:
+def _candidates(encoder: Encoder, width: int) -> Iterator[Unpooled]:
     yield _itself
-    norms = [m for m in head.modules() if isinstance(m, nn.LayerNorm) and tuple(m.normalized_shape) == (width,)]
+    norms = [m for m in encoder.head.modules() if isinstance(m, nn.LayerNorm) and tuple(m.normalized_shape) == (width,)]
     for norm in norms:
         yield _PooledNorm(norm)
         yield _CellNorm(norm)
+    if encoder.layout.kind != "tokens" and not isinstance(encoder.head, FromLayer):  # which would run the whole network
+        yield _EachCell(encoder.head, encoder.layout)
+
+
+def _gives(candidate: Unpooled, grid: Tensor, pooled: Tensor) -> bool:
+    """Whether a candidate's cells have the pooled vector as their mean; no head that wants a whole map does."""
+    try:
+        return _same(candidate(grid).mean((2, 3)), pooled)
+    except RuntimeError:
+        return False
 
 
 def _same(ours: Tensor, theirs: Tensor) -> bool:
