@@ -317,8 +317,8 @@ def test_two_grids_at_once_are_refused_in_one_sentence() -> None:
     with pytest.raises(ModelError) as caught:
         encoder_of(model, "timm:crossvit_tiny_240")
     assert str(caught.value) == (
-        "timm:crossvit_tiny_240 arranges its features in a way SeeWhy has no cut for. A map (b, c, h, w) or one stack of "
-        "blocks over patch tokens was expected. Use seewhy.encoders.module.from_module with a target_layer."
+        "timm:crossvit_tiny_240 arranges its features in a way SeeWhy has no cut for. A map (b, c, h, w) or one stack "
+        "of blocks over patch tokens was expected. Use seewhy.encoders.module.from_module with a target_layer."
     )
 
 
