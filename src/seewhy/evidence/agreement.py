@@ -9,6 +9,10 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from ..explanation import Agreement, Like, Missing, Words
 
+AGREE, IN_PART = 0.7, 0.4
+NEAR = 0.09
+"""Of a limit: a neighbour or two more or less, which a picture moved by a pixel may find."""
+
 
 def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> float | None:
     """Spearman's correlation of two maps, equal values sharing their mean rank; none where a map is constant.
@@ -70,7 +74,10 @@ def agree(
     if not parts:
         return Agreement(None, {}, "Too little evidence of different kinds to compare.")
     score = sum(parts.values()) / len(parts)
-    verdict = "agree" if score >= 0.7 else "agree in part" if score >= 0.4 else "disagree"
+    verdict = "agree" if score >= AGREE else "agree in part" if score >= IN_PART else "disagree"
+    near = next((limit for limit in (AGREE, IN_PART) if abs(score - limit) < NEAR), None)
+    if near is not None:
+        said.append(f"so near the limit of {near:.0%} that a pixel may decide")
     if decision in (None, label):
         who = "The kinds of evidence" if len(parts) > 1 else "The decision and its evidence"
         return Agreement(round(score, 4), parts, f"{who} {verdict}: {', '.join(said)}.")
