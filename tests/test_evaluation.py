@@ -79,6 +79,7 @@ def test_explanations_are_measured(model: Classifier, folders: Path) -> None:
     data = evaluate(model, folders, n_explained=4).data
     where = data["faithfulness"]
     assert where["n"] == sum(where["verdicts"].values()) <= 4
+    assert all(-1 <= where[k] <= 1 for k in ("match", "match_centre"))
     assert all(0 <= where[k] <= 1 for k in ("deletion", "deletion_random", "insertion", "insertion_random"))
     assert data["like"]["chance"] == pytest.approx(1 / 3, abs=0.2)
     assert set(data["words"]) == {"accuracy", "name_only", "random_words", "n"}

@@ -111,6 +111,10 @@ def _print(report: Report, path: Path) -> None:
                 f"insertion {where['insertion']:.2f}, {where['insertion_random']:.2f} (high is good); n = {where['n']}"
             )
         table.add_row("where it looked", figures + zero)
+        if where["match"] is not None:
+            levels = ", ".join(f"{level} {n}" for level, n in where["verdicts"].items() if n)
+            middle = where["match_centre"]
+            table.add_row("its match", f"{where['match']:.2f}, of a bump in the middle {middle:.2f}; {levels}")
         further = [k for k in where if f"{k}_random" in where and k not in ("deletion", "insertion")]
         for name in further:
             figures = f"{where[name]:.3g}, at shuffled places {where[f'{name}_random']:.3g}"

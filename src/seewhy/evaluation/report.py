@@ -198,7 +198,7 @@ def _faithfulness(explained: Sequence[Explanation]) -> dict[str, Any] | None:
     maps = [m for m in shown if m.deletion is not None]
     if not shown:
         return None
-    names = ("deletion", "deletion_random", "insertion", "insertion_random")
+    names = ("deletion", "deletion_random", "insertion", "insertion_random", "match", "match_centre")
     found = {n: torch.tensor([getattr(m, n) for m in maps]) for n in names}
     means = {n: round(float(v.mean()), 4) if maps else None for n, v in found.items()}
     falls = found["deletion"] < found["deletion_random"]
