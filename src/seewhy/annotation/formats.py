@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, InputError, MissingExtraError
-from ..files import json_lines
+from ..files import json_lines, json_value
 from ..storage.marks import MADE_BY, TEXT, Lines, Mark, Parquet, Record
 from ..storage.output import check_file, write
 from .coverage import left_out
@@ -277,8 +277,8 @@ class _Known:
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text("utf-8-sig")
-        rows = json.loads(text) if path.suffix == ".json" else json_lines(text)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        rows = json_value(text) if path.suffix == ".json" else json_lines(text)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}. JSONL of this program or JSON of Label Studio do.") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path} holds something that is no object. One object a picture was expected.")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..files import json_value
 from ..storage.database import DatabaseKind, connect
 from .records import TASKS, Content, Picture, Version, check_author, check_content, check_task
 
@@ -290,7 +291,7 @@ class AnnotationStore:
             task,
             author,
         )
-        return tuple(Draft(row[0], row[1], json.loads(row[2]), *row[3:]) for row in rows)
+        return tuple(Draft(row[0], row[1], _value(row[2]), *row[3:]) for row in rows)
 
     def _shelve(self, key: str, task: str, author: str) -> None:
         self._db.execute(
@@ -332,8 +333,7 @@ class AnnotationStore:
         )
         names = ("picture", "author", "first", "second", "swapped", "answers", "seconds", "made")
         return [
-            {**dict(zip(names, row, strict=True)), "swapped": bool(row[4]), "answers": json.loads(row[5])}
-            for row in rows
+            {**dict(zip(names, row, strict=True)), "swapped": bool(row[4]), "answers": _value(row[5])} for row in rows
         ]
 
     # the database
@@ -373,6 +373,17 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def _value(content: Any) -> Any:
+    """What was kept as JSON."""
+    try:
+        return json_value(content)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"The annotations hold a row that cannot be read: {error}. Rows as this program writes them were expected. "
+            "Take an earlier copy of the file."
+        ) from error
+
+
 def _version(row: Sequence[Any]) -> Version:
     task, number, author, kind, content, seconds, base, made = row
-    return Version(task, number, author, kind, json.loads(content), seconds, base, made)
+    return Version(task, number, author, kind, _value(content), seconds, base, made)

@@ -155,7 +155,7 @@ def _take_texts(store: AnnotationStore, path: Path) -> str:
     try:
         for row in json_lines(path.read_text("utf-8-sig")):
             texts += [(key, str(row["description"])) for key in keys.get(Path(str(row["image"])).name, ())]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f'{path} cannot be read: {error!r}. Lines of {{"image": …, "description": …}} were expected.'
         ) from error

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..features import encode_texts
+from ..files import json_value
 from ..storage.marks import TEXT
 from ..storage.output import write
 from ..store import FeatureStore
@@ -38,8 +39,8 @@ class Descriptions:
             DataError: not such a file; a class twice, with blank texts only, or with something that is not text.
         """
         try:
-            pairs = json.loads(Path(path).read_text("utf-8-sig"), object_pairs_hook=list)
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            pairs = json_value(Path(path).read_text("utf-8-sig"), list)
+        except (OSError, ValueError) as error:
             raise DataError(f'{path} cannot be read: {error}. Write {{"class": ["text", …], …}}.') from error
         named = pairs
         if isinstance(pairs, list) and all(isinstance(p, tuple) for p in pairs):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..files import json_value
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
 from ..storage.output import remove
@@ -63,9 +64,9 @@ def read_captions(path: str | Path) -> tuple[Caption, ...]:
 
 def _caption(line: str, where: str) -> Caption:
     try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        said = getattr(error, "msg", "it is nested too deeply")
+        row = json_value(line)
+    except ValueError as error:
+        said = getattr(error, "msg", str(error))
         raise DataError(f"{where}, is not JSON: {said}. Write one object a line: {FORM}.") from error
     texts = row.get("texts", row.get("text")) if isinstance(row, dict) else None
     texts = [texts] if isinstance(texts, str) else texts

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..files import json_value
 from ..storage.marks import TEXT
 from ..storage.output import write
 from .class_questions import Difference, Pair
@@ -22,8 +23,8 @@ def read_pairs(path: str | Path) -> list[Pair]:
         DataError: it cannot be read, or is not such a file.
     """
     try:
-        rows = json.loads(Path(path).read_text("utf-8-sig"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        rows = json_value(Path(path).read_text("utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}. Write {FORM}.") from error
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path} holds no pairs. Write {FORM}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +142,7 @@ def read_drafts(path: Path) -> dict[str, str]:
     try:
         rows = json_lines(path.read_text("utf-8-sig"))
         return {Path(str(row["image"])).name: str(row["description"]) for row in rows}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f'{path} cannot be read: {error!r}. Lines of {{"image": …, "description": …}} were expected.'
         ) from error
