@@ -20,13 +20,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from seewhy.storage.output import write_atomic
+from seewhy.storage.marks import Facts
+from seewhy.storage.output import make_folder, write
 from seewhy.studies.bootstrap import Paired, paired
 
 os.environ.setdefault("SEEWHY_PRECISION", "f32")  # as the committed results were made
 Verdict = Literal["shown", "partly", "not shown"]
 VERDICTS: tuple[Verdict, ...] = ("shown", "partly", "not shown")
 FORMAT = 1
+REPORT = Facts(("format", "name", "claims", "command"))
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ class Report:
             raise ValueError(f"The report {self.name!r} has no claims. At least one was expected. Give what was found.")
 
     def write(self, path: Path) -> None:
-        """Keep it as JSON, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False) + "\n")
+        """Keep it as JSON, whole or not at all, over nothing but an earlier one."""
+        make_folder(path.parent)
+        write(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False), REPORT, force=None)
 
     def show(self, console: Console | None = None) -> None:
         """Print the table of claims."""

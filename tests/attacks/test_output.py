@@ -187,6 +187,14 @@ def test_a_card_that_would_be_explained_next_time_is_refused(here: Path, refused
     assert "would be one of the pictures of photos/wren the next time" in said
 
 
+def test_cards_are_not_put_into_the_model(here: Path, refused: Seewhy) -> None:
+    Path("model").mkdir()
+    Path("model/seewhy.json").write_text("{}")
+    Path("link").symlink_to("model")
+    for folder in ("model", "link", "photos/../model"):
+        assert "other files would be put among its own" in refused("explain", PHOTO, "-m", "model", "-o", folder)
+
+
 @pytest.mark.parametrize("name", ["", "no/such.html", "photos", "locked.html"])
 def test_a_place_that_cannot_be_is_refused(name: str, here: Path, refused: Seewhy) -> None:
     Path("locked.html").write_text("x")

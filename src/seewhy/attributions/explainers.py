@@ -86,8 +86,8 @@ def check_explainer(folder: Path, variant: str) -> Path:
     """
     path = folder / f"{variant}.safetensors"
     if folder.is_dir():
-        check_file(path, EXPLAINER)
-        check_file(path.with_suffix(".json"), FACTS)
+        check_file(path, EXPLAINER, force=None)
+        check_file(path.with_suffix(".json"), FACTS, force=None)
     return check_folder(folder)
 
 

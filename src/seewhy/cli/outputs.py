@@ -34,12 +34,16 @@ class Guarded(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        check_options(ctx.params)
+        check_options(ctx.params, keeps=(self.name or "").startswith("fit"))
         return super().invoke(ctx)
 
 
-def check_options(options: Mapping[str, Any]) -> None:
+def check_options(options: Mapping[str, Any], *, keeps: bool = False) -> None:
     """See that no output among a verb's options is an input too.
+
+    Args:
+        options: name → value.
+        keeps: whether the verb keeps with a model what it finds for it.
 
     Raises:
         ForeignFileError: one is read, too, or would be read the next time.
@@ -55,6 +59,11 @@ def check_options(options: Mapping[str, Any]) -> None:
         if output.is_file():
             check_apart(output, (file for path in _paths(others) for file in _files(path)))
         for folder in _paths(others):
+            if output.is_dir() and not keeps and _is_own(folder) and output.samefile(folder):
+                raise ForeignFileError(
+                    f"{output} is also read, and other files would be put among its own. A folder of its own was "
+                    "expected. Choose another name; here --force does not help."
+                )
             if _lands_in(output, folder):
                 raise ForeignFileError(
                     f"{output} would be one of the pictures of {folder} the next time. A place outside was expected. "
@@ -81,8 +90,7 @@ def _files(path: Path) -> Iterator[Path]:
     from ..listing import SUFFIXES
 
     if path.is_dir():
-        own = any((path / name).exists() for name in ("seewhy.json", "catalogue.sqlite"))
-        endings: tuple[str, ...] = MODEL_FILES if own else SUFFIXES
+        endings: tuple[str, ...] = MODEL_FILES if _is_own(path) else SUFFIXES
         if (path / "config.json").exists() or (path / "open_clip_config.json").exists():
             endings = ("",)  # weights of somebody else's: all of it may be read
         for folder, _, names in os.walk(path, followlinks=True):
@@ -93,6 +101,11 @@ def _files(path: Path) -> Iterator[Path]:
         with contextlib.suppress(SeeWhyError):
             for row in _rows(path):
                 yield from (path.parent / cell for cell in row.values() if isinstance(cell, str) and cell)
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether a folder is a saved classifier or an index."""
+    return any((folder / name).exists() for name in ("seewhy.json", "catalogue.sqlite"))
 
 
 def _lands_in(output: Path, folder: Path) -> bool:

@@ -203,6 +203,8 @@ def check_output(output: Path, *, force: bool = False) -> bool:
             "Give one of these endings, or a folder, with -o."
         )
     check_folder(output)
+    if output.is_dir():
+        CardFolder(output, force=force).close()
     return False
 
 

@@ -131,8 +131,8 @@ def check_bank(folder: Path, file: str = FILE) -> Path:
         ForeignFileError: a file of its name is there that SeeWhy did not make.
     """
     if folder.is_dir():
-        check_file(folder / file, BANK)
-        check_file((folder / file).with_suffix(".json"), FACTS)
+        check_file(folder / file, BANK, force=None)
+        check_file((folder / file).with_suffix(".json"), FACTS, force=None)
     return check_folder(folder)
 
 

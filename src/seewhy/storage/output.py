@@ -29,14 +29,14 @@ _WAIT = 10.0
 """Seconds that a pipe's reader may take to come."""
 
 
-def write(path: str | Path, data: bytes | str, mark: Mark, *, force: bool = False) -> Path:
+def write(path: str | Path, data: bytes | str, mark: Mark, *, force: bool | None = False) -> Path:
     """Write a file that a user named, over nothing but SeeWhy's own.
 
     Args:
         path: where to write. Its folder must exist. A pipe, a terminal or ``/dev/stdout`` is written to as it is.
         data: as for :func:`write_atomic`.
         mark: by which SeeWhy knows the file again; it is put on.
-        force: write over somebody else's file too.
+        force: write over somebody else's file too; ``None`` where nobody is offered that.
 
     Returns:
         The path as given.
@@ -51,7 +51,7 @@ def write(path: str | Path, data: bytes | str, mark: Mark, *, force: bool = Fals
     return write_atomic(path, mark.put(_bytes(data)))
 
 
-def check_file(path: str | Path, mark: Mark, *, force: bool = False) -> Path:
+def check_file(path: str | Path, mark: Mark, *, force: bool | None = False) -> Path:
     """The path, if :func:`write` would write there; asked before the work begins, and nothing is touched.
 
     Raises:
@@ -60,9 +60,10 @@ def check_file(path: str | Path, mark: Mark, *, force: bool = False) -> Path:
     """
     path = check_target(Path(path))
     if not special(path) and path.exists() and not force and not _is_own(path, mark):
+        cure = "Choose another name" + (", or --force (force=True) to write over it." if force is False else ".")
         raise ForeignFileError(
             f"{path} exists and is not a file that SeeWhy wrote. A new name was expected, or one of its own files as "
-            "it left it. Choose another name, or --force (force=True) to write over it."
+            f"it left it. {cure}"
         )
     return path
 
