@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load, save
 
 from seewhy.errors import DataError, ForeignFileError
+from seewhy.storage.folders import drop_folder, inside, write_at, write_inside
 from seewhy.storage.journal import Journal
 from seewhy.storage.marks import (
     CHECKPOINT,
@@ -28,7 +29,7 @@ from seewhy.storage.marks import (
     TensorFile,
     marked_tensors,
 )
-from seewhy.storage.output import drop_folder, inside, remove, write, write_at, write_inside
+from seewhy.storage.output import remove, write
 
 ROWS = Lines((Record(("image", "label", "score"), None), Record(("image", "error"))))
 

@@ -20,7 +20,7 @@ from ..features import encode_texts
 from ..listener import Listener
 from ..objectives.gpt4image import GPT4Image as Alignment
 from ..objectives.gpt4image import recall
-from ..storage.output import write_by
+from ..storage.folders import write_by
 from ..training import Trained, Training, train
 from .comet_predictor import Predictor
 

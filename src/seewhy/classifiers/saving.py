@@ -23,8 +23,9 @@ from ..errors import DataError, ForeignFileError, ModelError, WeightsError
 from ..kept import tensors_digest
 from ..prototypes.bank import PatchBank, check_finite, joined_thumbnails, listed, pictures_of
 from ..prototypes.measure import LikenessMeasure
+from ..storage.folders import new_folder, remove_inside, write_inside
 from ..storage.marks import Facts
-from ..storage.output import check_folder, new_folder, remove_inside, write_inside
+from ..storage.output import check_folder
 from ..storage.reading import LONGEST, check_kinds, read_json, read_tensor_bytes, reason, tensors_of
 from . import classifiers
 from .base import Classifier, HeldOut

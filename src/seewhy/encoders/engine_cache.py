@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..cache import cache_dir
 from ..errors import DataError, EngineError
-from ..storage.output import drop_folder, new_folder, temporary_folder, write_inside
+from ..storage.folders import drop_folder, new_folder, temporary_folder, write_inside
 from ..storage.reading import file_sha256, read_json
 
 _FULL = 10_000_000

@@ -35,7 +35,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import EngineError, MissingExtraError, UnknownNameError
-from ..storage.output import write_inside
+from ..storage.folders import write_inside
 from .engine_cache import kept_folder
 from .precision import PRECISIONS, differs, is_rough, named, on_torch, to_try
 

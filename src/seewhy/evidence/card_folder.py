@@ -13,9 +13,10 @@ from typing import Any
 
 from ..errors import DataError, ForeignFileError
 from ..features import file_digest
+from ..storage.folders import write_inside
 from ..storage.journal import Journal
 from ..storage.marks import PICTURE, TEXT, Lines, Mark, Record
-from ..storage.output import make_folder, write_inside
+from ..storage.output import make_folder
 
 RECORDS = "explanations.jsonl"
 PROGRESS = ".explanations.progress.jsonl"

@@ -20,7 +20,7 @@ from ..errors import DataError, InputError
 from ..features import Seen, Wish, file_digest, see
 from ..listener import Listener
 from ..listing import is_unicode
-from ..storage.output import inside
+from ..storage.folders import inside
 from ..store import FeatureStore
 from ..thumbnails import encode_thumbnail
 from ..types import Failure

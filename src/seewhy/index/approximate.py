@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
 from ..errors import DataError, MissingExtraError
-from ..storage.output import write_by
+from ..storage.folders import write_by
 from ..storage.reading import file_sha256, reason
 from .columns import BLOCK, exact_top
 from .faiss_file import check_file

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from ..errors import DataError
-from ..storage.output import inside, remove_inside, write_at
+from ..storage.folders import inside, remove_inside, write_at
 from ..storage.reading import UnreadableError, open_regular
 
 BLOCK = 16_384

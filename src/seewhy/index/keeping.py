@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..listener import Listener
-from ..storage.output import inside, remove_inside
+from ..storage.folders import inside, remove_inside
 from ..storage.reading import file_sha256
 from .approximate import Approximate, has_faiss
 from .catalogue import Catalogue

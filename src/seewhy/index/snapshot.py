@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from ..errors import DataError
-from ..storage.output import inside
+from ..storage.folders import inside
 from .approximate import Approximate, Calibration, has_faiss
 from .catalogue import Catalogue
 from .columns import Column, exact_top

@@ -18,7 +18,7 @@ from ..cache import cache_dir
 from ..encoders.base import Encoder, Layout
 from ..encoders.cut import FromLayer
 from ..errors import DataError, InputError
-from ..storage.output import remove_inside
+from ..storage.folders import remove_inside
 
 Unpooled = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b d h w"]]
 """Feature maps → maps whose mean over space is the pooled vector."""

@@ -1,0 +1,119 @@
+"""Files inside folders of SeeWhy's own: their names are chosen by SeeWhy, and none leads out of the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..errors import DataError, ForeignFileError
+from .output import write_atomic
+
+
+def inside(folder: Path, name: object, pattern: str) -> Path:
+    """A file of a folder of SeeWhy's own, by a name that data gave.
+
+    Args:
+        folder: the folder.
+        name: as it stands in a card, a catalogue or a line of JSON.
+        pattern: regular expression that it must match from end to end.
+
+    Raises:
+        ForeignFileError: the name is another, such as one that leaves the folder.
+    """
+    if not isinstance(name, str) or os.path.basename(name) != name or re.fullmatch(pattern, name) is None:
+        raise ForeignFileError(
+            f"{folder} names {name!r} as a file of its own. A name of the form {pattern} inside that folder was "
+            "expected. Somebody may have tampered with it: make it again."
+        )
+    return folder / name
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside ``folder``, which takes its name in one step when all of it is there, or goes again.
+
+    Raises:
+        OSError: it cannot be made, or something of that name is there by now.
+    """
+    fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        os.rename(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def write_inside(path: Path, data: bytes | str) -> Path:
+    """Write a file of a folder of SeeWhy's own, whole or not at all; a link there is replaced and never followed.
+
+    Raises:
+        DataError: as for :func:`write_atomic`.
+    """
+    return write_atomic(path, data, follow=False)
+
+
+def write_at(path: Path, place: int, data: bytes | memoryview) -> None:
+    """Write into a file of a folder of SeeWhy's own from byte ``place`` on, and have it on the disk.
+
+    Args:
+        path: what :func:`inside` gave; made if it is not there.
+        place: where in it.
+        data: what to write.
+
+    Raises:
+        ForeignFileError: it is a link, and so maybe another file.
+        OSError: it cannot be written.
+    """
+    if path.is_symlink() or (path.exists() and path.stat().st_nlink > 1):
+        raise ForeignFileError(
+            f"{path} is linked to another place, where it would change too. A file of its own was expected. "
+            f"Copy {path.parent} without links first."
+        )
+    with open(path, "r+b" if path.exists() else "xb") as file:
+        file.seek(place)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_by(path: Path, make: Callable[[Path], object]) -> Path:
+    """Have ``make`` write a file beside ``path``, which takes that name when it is whole.
+
+    For libraries that write files themselves, inside folders of SeeWhy's own.
+    """
+    part = path.parent / f".{secrets.token_hex(6)}.part"
+    try:
+        make(part)
+        with open(part, "r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def remove_inside(path: Path) -> None:
+    """Delete a file of a folder of SeeWhy's own, if it is there; a link goes, what it points to stays.
+
+    Raises:
+        DataError: it cannot be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{path} cannot be deleted: {error.strerror}. Delete it by hand.") from error
+
+
+def drop_folder(folder: Path, pattern: str) -> None:
+    """Empty a folder of SeeWhy's own of the files whose names it gave, and delete it where no others are in it."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if re.fullmatch(pattern, path.name) and (path.is_file() or path.is_symlink()):
+                path.unlink()
+        folder.rmdir()
