@@ -47,7 +47,7 @@ from seewhy.metrics.base import Case, upsampled
 from seewhy.metrics.controls import centred_gaussian, random_map, sobel_edges
 from seewhy.metrics.road import ROAD
 from seewhy.metrics.similarity import pearson
-from seewhy.studies.progress import Progress
+from seewhy.studies.progress import ANY, Progress
 
 KEEP = (1.0, 0.5, 0.15)
 PERTURBATION = ("score_cam", "rise")
@@ -201,7 +201,7 @@ def measured(subject: Subject, test: list[str], args: Any) -> list[dict[str, Any
     if args.out is None:
         return [one_picture(subject, name) for name in test]
     rows = []
-    with Progress(args.out.with_suffix("") / "pictures.jsonl") as progress:
+    with Progress(args.out.with_suffix("") / "pictures.jsonl", ANY) as progress:
         for number, name in enumerate(test):
             key = f"{settings} {Path(name).name}"
             if key not in progress.done:

@@ -17,7 +17,7 @@ from seewhy.data import Sample, Samples, load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError
 from seewhy.evaluation import evaluate
-from seewhy.storage.marks import TEXT
+from seewhy.storage.marks import PAGE
 from seewhy.store import FeatureStore
 from tiny import class_folders, tiny_cnn
 
@@ -130,7 +130,7 @@ def test_reports_are_written(model: Classifier, folders: Path, tmp_path: Path) -
     report = evaluate(model, folders, n_explained=1)
     path = report.save(tmp_path / "report.json")
     assert json.loads(path.read_text("utf-8")) == json.loads(json.dumps(report.to_json()))
-    assert report.save(tmp_path / "report.html").read_bytes() == TEXT.put(report.to_html().encode())
+    assert report.save(tmp_path / "report.html").read_bytes() == PAGE.put(report.to_html().encode())
     with pytest.raises(DataError) as caught:
         report.save(tmp_path / "report.pdf")
     assert str(caught.value) == (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
-from .storage.marks import TEXT
+from .storage.marks import PAGE
 from .storage.output import check_file, write
 
 ENDINGS = (".html", ".json")
@@ -45,7 +45,7 @@ class Page(ABC):
         """
         path = check_ending(path, force=force)
         data = self.to_html() if path.suffix == ".html" else json.dumps(self.data, indent=1, ensure_ascii=False)
-        return write(path, data, TEXT, force=force)
+        return write(path, data, PAGE, force=force)
 
     def _repr_html_(self) -> str:
         return self.to_html()
@@ -61,4 +61,4 @@ def check_ending(path: str | Path, *, force: bool = False) -> Path:
     path = Path(path)
     if path.suffix not in ENDINGS:
         raise DataError(f"A report is written as .html or .json, not as {path.suffix!r}. Change the ending of {path}.")
-    return check_file(path, TEXT, force=force)
+    return check_file(path, PAGE, force=force)

@@ -30,7 +30,7 @@ from seewhy.card.heat import COLOURS, blend, overlay, positive_part, upsample
 from seewhy.card.html import crop, place_of
 from seewhy.errors import DataError
 from seewhy.explanation import Explanation, Region, Verdict, Where
-from seewhy.storage.marks import PICTURE, TEXT
+from seewhy.storage.marks import CARD, PICTURE
 from seewhy.types import Failure, Prediction, Ranked
 
 NAMES = ("full", "contrast", "bare", "zero", "hostile")
@@ -322,7 +322,7 @@ def test_places_have_names(box: tuple[float, float, float, float], place: str) -
 
 
 def test_saving_goes_by_the_ending(full: Explanation, tmp_path: Path) -> None:
-    assert full.save(tmp_path / "card.html").read_bytes() == TEXT.put(render_html(full).encode())
+    assert full.save(tmp_path / "card.html").read_bytes() == CARD.put(render_html(full).encode())
     assert full.save(tmp_path / "card.PNG").read_bytes() == PICTURE.put(render_png(full))
     assert json.loads(full.save(str(tmp_path / "card.json")).read_text("utf-8")) == full.to_json()
     with pytest.raises(DataError) as error:

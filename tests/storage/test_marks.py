@@ -17,10 +17,11 @@ from seewhy.errors import DataError, ForeignFileError
 from seewhy.storage.folders import drop_folder, inside, write_at, write_inside
 from seewhy.storage.journal import Journal
 from seewhy.storage.marks import (
+    CARD,
     CHECKPOINT,
+    DESCRIPTIONS,
     PICTURE,
     TENSORS,
-    TEXT,
     Columns,
     Facts,
     Lines,
@@ -41,8 +42,8 @@ def png() -> bytes:
 
 
 OWN: dict[str, tuple[Mark, bytes]] = {
-    "json": (TEXT, b'{"a": [1, 2]}'),
-    "html": (TEXT, b"<!doctype html>\n<p>\n"),
+    "json": (CARD, b'{"a": [1, 2]}'),
+    "html": (CARD, b"<!doctype html>\n<p>\n"),
     "png": (PICTURE, png()),
     "safetensors": (TENSORS, marked_tensors({"a": torch.ones(2)})),
     "jsonl": (ROWS, b'{"image": "a", "label": "b", "score": 1}\n{"image": "b", "error": "gone"}\n'),
@@ -77,8 +78,16 @@ def test_what_a_person_edited_is_theirs(kind: str, place: float, tmp_path: Path)
     assert mark.is_on(path)
 
 
+def test_a_file_of_one_kind_is_not_written_over_as_another(tmp_path: Path) -> None:
+    """A card is not put in the place of descriptions that were paid for, though SeeWhy wrote both."""
+    path = write(tmp_path / "a.json", "{}", DESCRIPTIONS)
+    with pytest.raises(ForeignFileError):
+        write(path, "{}", CARD)
+    assert DESCRIPTIONS.is_on(path)
+
+
 def test_the_mark_is_seen_by_nobody_else(tmp_path: Path) -> None:
-    assert json.loads(write(tmp_path / "a.json", '{"é": 1}', TEXT).read_bytes()) == {"é": 1}
+    assert json.loads(write(tmp_path / "a.json", '{"é": 1}', CARD).read_bytes()) == {"é": 1}
     with Image.open(write(tmp_path / "a.png", png(), PICTURE)) as picture, Image.open(io.BytesIO(png())) as before:
         picture.load()
         assert picture.tobytes() == before.tobytes()
@@ -168,10 +177,10 @@ def test_no_link_in_a_folder_of_its_own_is_followed(link: str, tmp_path: Path) -
 
 def test_only_files_with_the_mark_are_deleted(tmp_path: Path) -> None:
     own, theirs, link = tmp_path / "own", tmp_path / "theirs", tmp_path / "link"
-    write(own, "{}", TEXT)
+    write(own, "{}", CARD)
     theirs.write_text("{}")
     link.symlink_to(own)
-    assert [remove(p, TEXT) for p in (theirs, link, tmp_path, tmp_path / "none", own)] == [False] * 4 + [True]
+    assert [remove(p, CARD) for p in (theirs, link, tmp_path, tmp_path / "none", own)] == [False] * 4 + [True]
     assert theirs.exists()
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "trunk.xml").write_text("")
@@ -181,7 +190,7 @@ def test_only_files_with_the_mark_are_deleted(tmp_path: Path) -> None:
 
 
 def test_a_file_that_may_not_be_written_stays(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.json", "{}", TEXT)
+    path = write(tmp_path / "a.json", "{}", CARD)
     path.chmod(0o444)
     with pytest.raises(DataError, match="write-protected"):
-        write(path, "{}", TEXT, force=True)
+        write(path, "{}", CARD, force=True)

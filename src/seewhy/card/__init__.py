@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..explanation import Explanation
-from ..storage.marks import PICTURE, TEXT
+from ..storage.marks import CARD, PICTURE
 from ..storage.output import check_file, temporary_folder, write
 from .html import render_html
 from .index import IndexEntry, index_entry, render_index
@@ -58,8 +58,8 @@ def save(explanation: Explanation, path: Path, *, force: bool = False) -> Path:
         return write(path, render_png(explanation), PICTURE, force=force)
     if ending == ".json":
         data = json.dumps(explanation.to_json(), ensure_ascii=False, indent=2)
-        return write(path, data, TEXT, force=force)
-    return write(path, render_html(explanation), TEXT, force=force)
+        return write(path, data, CARD, force=force)
+    return write(path, render_html(explanation), CARD, force=force)
 
 
 def check_card(path: Path, *, force: bool = False) -> Path:
@@ -73,7 +73,7 @@ def check_card(path: Path, *, force: bool = False) -> Path:
             f"{path} ends in {path.suffix!r}. A card is saved as .html, .png or .json. "
             "Give the file one of these endings."
         )
-    return check_file(path, PICTURE if path.suffix.lower() == ".png" else TEXT, force=force)
+    return check_file(path, PICTURE if path.suffix.lower() == ".png" else CARD, force=force)
 
 
 def open_in_browser(explanation: Explanation) -> None:

@@ -84,12 +84,12 @@ def app(
     """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes."""
     from ..app import Settings, make_app, serve
     from ..app.settings import MEGABYTE
-    from ..storage.marks import TEXT
+    from ..storage.marks import DESCRIPTIONS
     from ..storage.output import check_file
     from .terminal import Terminal
 
     if save is not None:
-        check_file(save, TEXT, force=force)
+        check_file(save, DESCRIPTIONS, force=force)
     terminal, kept = Terminal(quiet), open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
     _check(classifier, save, data, group)

@@ -52,11 +52,11 @@ def classes(
     """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
     from ..descriptions.class_questions import as_descriptions, class_prompt, write_classes
     from ..descriptions.llm import WriterError
-    from ..storage.marks import TEXT
+    from ..storage.marks import DESCRIPTIONS
     from ..storage.output import check_file
 
     terminal = Terminal(quiet)
-    check_file(output, TEXT, force=force)
+    check_file(output, DESCRIPTIONS, force=force)
     labels = _names(names)
     desk = asked.desk(terminal)
     assert desk is not None
@@ -96,13 +96,13 @@ def pairs(
     from ..descriptions.pairs import write_pairs_file
     from ..errors import DataError
     from ..listing import list_pictures
-    from ..storage.marks import TEXT
+    from ..storage.marks import PAIRS
     from ..storage.output import check_file
     from ..types import Failure
     from .options import resolve
 
     terminal = Terminal(quiet)
-    check_file(output, TEXT, force=force)
+    check_file(output, PAIRS, force=force)
     desk = asked.desk(terminal)  # a mistake in its options is found before the pictures are looked at
     assert desk is not None
     kept = open_store(store)

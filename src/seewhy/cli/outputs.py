@@ -56,6 +56,12 @@ def check_options(options: Mapping[str, Any], *, keeps: bool = False) -> None:
             continue
         output = Path(value)
         others = [v for key, v in options.items() if key != name]
+        for other in (*OUTPUTS, "store"):
+            second = options.get(other)
+            if other != name and second is not None and os.path.realpath(second) == os.path.realpath(output):
+                raise InputError(
+                    f"{output} was given twice, after --{name} and --{other}. Two names were expected. Choose another."
+                )
         if output.is_file():
             check_apart(output, (file for path in _paths(others) for file in _files(path)))
         for folder in _paths(others):

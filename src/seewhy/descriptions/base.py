@@ -16,7 +16,7 @@ from ..encoders.base import Encoder
 from ..errors import DataError
 from ..features import encode_texts
 from ..files import json_value
-from ..storage.marks import TEXT
+from ..storage.marks import DESCRIPTIONS
 from ..storage.output import write
 from ..store import FeatureStore
 
@@ -88,7 +88,7 @@ class Descriptions:
             DataError: it cannot be written.
         """
         data = json.dumps({k: list(v) for k, v in self.texts.items()}, indent=2, ensure_ascii=False)
-        write(path, data, TEXT, force=force)
+        write(path, data, DESCRIPTIONS, force=force)
 
     def limited_to(self, classes: Sequence[str]) -> Descriptions:
         """Those of these classes, in their order.

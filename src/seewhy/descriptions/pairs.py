@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..files import json_value
-from ..storage.marks import TEXT
+from ..storage.marks import PAIRS
 from ..storage.output import write
 from .class_questions import Difference, Pair
 
@@ -53,7 +53,7 @@ def _pair(row: Any, place: str) -> Pair:
 
 def write_pairs_file(path: str | Path, pairs: Iterable[Pair], *, force: bool = False) -> Path:
     """Keep pairs as a file, over one that SeeWhy wrote and nobody has edited since, or with ``force`` over any."""
-    return write(path, json.dumps([p.to_json() for p in pairs], indent=1, ensure_ascii=False), TEXT, force=force)
+    return write(path, json.dumps([p.to_json() for p in pairs], indent=1, ensure_ascii=False), PAIRS, force=force)
 
 
 def check_pairs(pairs: Sequence[Pair], classes: Sequence[str]) -> list[Pair]:

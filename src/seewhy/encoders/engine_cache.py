@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..cache import cache_dir
 from ..errors import DataError, EngineError
-from ..storage.folders import drop_folder, new_folder, temporary_folder, write_inside
+from ..storage.folders import drop_folder, new_folder, write_inside
+from ..storage.output import temporary_folder
 from ..storage.reading import file_sha256, read_json
 
 _FULL = 10_000_000

@@ -15,14 +15,14 @@ from ..errors import DataError, ForeignFileError
 from ..features import file_digest
 from ..storage.folders import write_inside
 from ..storage.journal import Journal
-from ..storage.marks import PICTURE, TEXT, Lines, Mark, Record
+from ..storage.marks import CARD, PICTURE, Lines, Mark, Record
 from ..storage.output import make_folder
 
 RECORDS = "explanations.jsonl"
 PROGRESS = ".explanations.progress.jsonl"
 INDEX = "index.html"
 NOTES = Lines((Record(("key", "record", "entry", "files")), Record(("key", "files"))))
-MARKS: dict[str, Mark] = {".html": TEXT, ".png": PICTURE, ".jsonl": NOTES}
+MARKS: dict[str, Mark] = {".html": CARD, ".png": PICTURE, ".jsonl": NOTES}
 
 
 class CardFolder:

@@ -49,11 +49,21 @@ class Mark(Protocol):
 
 @dataclass(frozen=True)
 class SealedText:
-    """JSON and HTML: a last line of blanks and tabs that holds a digest of all before it."""
+    """JSON and HTML: a last line of blanks and tabs that holds a digest of all before it.
+
+    Attributes:
+        kind: what is written; a file of one kind is not taken for one of another.
+    """
+
+    kind: str
 
     def put(self, data: bytes) -> bytes:
         body = data if data.endswith(b"\n") else data + b"\n"
-        return body + _seal(hashlib.sha256(_SALT + body)) + b"\n"
+        return body + _seal(hashlib.sha256(self._salt + body)) + b"\n"
+
+    @property
+    def _salt(self) -> bytes:
+        return _SALT + self.kind.encode() + b"\0"
 
     def is_on(self, path: Path) -> bool:
         with open(path, "rb") as file:
@@ -64,7 +74,7 @@ class SealedText:
             last = file.read(_LAST)
             if last[:1] != b"\n" or last[-1:] != b"\n" or last[1:-1].strip(b" \t"):
                 return False
-            digest = hashlib.sha256(_SALT)
+            digest = hashlib.sha256(self._salt)
             for block in _blocks(file, end - _LAST + 1):
                 digest.update(block)
         return last[1:-1] == _seal(digest)
@@ -122,10 +132,10 @@ class Facts:
     fields: tuple[str, ...]
 
     def put(self, data: bytes) -> bytes:
-        return TEXT.put(data)
+        return _FACTS.put(data)
 
     def is_on(self, path: Path) -> bool:
-        if TEXT.is_on(path):
+        if _FACTS.is_on(path):
             return True
         with open(path, "rb") as file:
             data = file.read(LONGEST)
@@ -246,7 +256,9 @@ class Parquet:
             return False
 
 
-TEXT, PICTURE, TENSORS = SealedText(), SealedPicture(), TensorFile()
+PICTURE, TENSORS = SealedPicture(), TensorFile()
+CARD, PAGE, DESCRIPTIONS, PAIRS = map(SealedText, ("card", "page", "descriptions", "pairs"))
+_FACTS = SealedText("facts")
 CHECKPOINT = TensorFile(tuple(map(frozenset, (("seal", "history"), ("seal", "n"), ("stage", "step", "how")))))
 """What a stopped run goes on from."""
 

@@ -61,8 +61,8 @@ def check_file(path: str | Path, mark: Mark, *, force: bool | None = False) -> P
     if not special(path) and path.exists() and not force and not _is_own(path, mark):
         cure = "Choose another name" + (", or --force (force=True) to write over it." if force is False else ".")
         raise ForeignFileError(
-            f"{path} exists and is not a file that SeeWhy wrote. A new name was expected, or one of its own files as "
-            f"it left it. {cure}"
+            f"{path} exists and is not such a file that SeeWhy wrote. A new name was expected, or one of its own files "
+            f"as it left it. {cure}"
         )
     return path
 

@@ -12,6 +12,8 @@ from ..storage.marks import Lines, Record
 
 PROGRESS = "progress.jsonl"
 NUMBERS = Lines((Record(("key", "image", "digest", "class", "method"), None), Record(("key", "right", "curve"))))
+ANY = Lines((Record(("key",), None),))
+"""Records of a study of one's own: what is behind the key is free."""
 
 
 class Progress:
@@ -21,16 +23,17 @@ class Progress:
 
     Args:
         path: the file; made with the first record.
+        form: what the records look like; each begins with its ``key``.
 
     Raises:
         ForeignFileError: it is not of a study of SeeWhy's.
         DataError: it cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form: Lines = NUMBERS) -> None:
         self.path = path
         try:
-            self._journal = Journal(path, NUMBERS, force=None)
+            self._journal = Journal(path, form, force=None)
         except OSError as error:
             raise self._problem(error) from error
         self.done = {row["key"]: row for row in self._journal.rows}
