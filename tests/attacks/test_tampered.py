@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -16,13 +17,14 @@ import numpy as np
 import pytest
 import torch
 from damage import DAMAGES, device, in_time, pipe
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 import seewhy
 from seewhy.attributions.explainers import load_explainer
 from seewhy.attributions.t_tame_training import FitTTAME
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.saved_checks import KINDS
 from seewhy.data import load_samples
 from seewhy.errors import SeeWhyError
 from seewhy.index import Entry, Index
@@ -202,13 +204,25 @@ def test_tensors_of_another_shape_or_kind(root: Path, what: str, how: str, monke
     path = one(root, pattern)
     changed_tensors(path, CHANGES[how])
     if what == "tensors":  # as whoever changes them would, with a card that says so
-        import hashlib
-
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         card = json.loads((path.parent / "seewhy.json").read_text("utf-8"))
         (path.parent / "seewhy.json").write_text(json.dumps(card | {"tensors": digest}), "utf-8")
         path.rename(path.with_name(f"tensors-{digest[:16]}.safetensors"))
     told(lambda: read(root))
+
+
+def test_one_tensor_of_another_kind(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are as they were, and the card says the new digest, as whoever changes it would."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    card, first = json.loads((root / "model" / "seewhy.json").read_text("utf-8")), one(root, READ["tensors"][0])
+    whole = load_file(first)
+    for name, tensor in whole.items():
+        data = save({**whole, name: (tensor.long() if tensor.dtype == torch.uint8 else CHANGES["of bytes"](tensor))})
+        digest = hashlib.sha256(data).hexdigest()
+        (root / "model" / f"tensors-{digest[:16]}.safetensors").write_bytes(data)
+        (root / "model" / "seewhy.json").write_text(json.dumps(card | {"tensors": digest}), "utf-8")
+        message = told(lambda: open_model(root))
+        assert f"{name} is torch." in message or name not in KINDS
 
 
 META: dict[str, list[Any]] = {
