@@ -331,3 +331,19 @@ def test_grad_cam_is_what_it_was() -> None:
     gradient = torch.autograd.grad(TARGET(model.head(encoder.head(leaf))).sum(), leaf)[0][:, 1:]
     expected = torch.einsum("bc,btc->bt", gradient.mean(1), look.features[:, 1:])
     torch.testing.assert_close(GradCAM()(model, look, TARGET).flatten(1), expected)
+
+
+def test_the_largest_beside_the_mean_is_gradient_times_feature() -> None:
+    """By hand: the mean's part adds up with the largest held, the largest's is its product with the mean held."""
+    network = random(timm.create_model("vit_tiny_patch16_224", **SMALL, global_pool="avgmax"))
+    model = model_of(split_timm(network, (SIDE, SIDE), "both")[0])
+    look = model.encoder.look(noise(3))
+    leaf = look.features.clone().requires_grad_()
+    tokens = network.blocks[-1](leaf)[:, 1:]
+    largest, mean = tokens.amax(1) / 2, tokens.mean(1).detach() / 2
+    slope = torch.autograd.grad(lead(model, network.fc_norm(largest + mean)).sum(), leaf)[0][:, 1:]
+    own = (slope * look.features[:, 1:]).sum(2)
+    rest = cell_evidence(model, look, TARGET).flatten(1) - own
+    lost = lead(model, look.pooled) - lead(model, network.fc_norm(largest.detach()))
+    assert own.abs().sum() > 1e-2
+    assert ((rest.sum(1) - lost).abs() < 1e-3 * rest.abs().sum(1)).all()
