@@ -276,7 +276,7 @@ def hidden(one: Setting, args: Any, store: FeatureStore) -> dict[str, Any]:
         groups = EPIC()(one.model, one.bank, Query(look, Target(torch.tensor([decided])), (), seen.digest))
         boxes = [cell_box(g.cell, (7, 7)) for g in groups]
         pixels = one.model.encoder.pixels([seen.picture.pixels])[0]
-        gone = delete_patches(one.model, pixels, boxes, decided, seed=args.seed)
+        gone = delete_patches(one.model, pixels, boxes, decided)
         fall.append(gone.fall)
         elsewhere.append(gone.fall_random)
         said.append(sum(g.contribution or 0.0 for g in groups))

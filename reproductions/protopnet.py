@@ -85,7 +85,7 @@ def shown(
         grid = classifier.encoder.layout.to_grid(look.features).shape[2:]
         boxes = [cell_box(g.cell, (grid[0], grid[1])) for g in groups]
         pixels = classifier.encoder.pixels([one.picture.pixels])[0]
-        hidden = delete_patches(classifier, pixels, boxes, target, seed=seed)
+        hidden = delete_patches(classifier, pixels, boxes, target)
         true = classifier.index_of(sample.label)
         labels = [bank.pictures[int(bank.owner[m.patch])].label for g in groups for m in g.matches]
         scale = max(abs(hidden.lead), 1e-6)

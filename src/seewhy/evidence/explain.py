@@ -257,7 +257,7 @@ def _assemble(
     )
     look = Look(one.features[None], one.pooled[:1])
     about = _subject(classifier, options, probabilities, target, contrast, sentences, against)
-    asked = LikeQuery(look, one.picture, target, contrast, cells, parts, about, pixels, options.seed, options.because)
+    asked = LikeQuery(look, one.picture, target, contrast, cells, parts, about, pixels, options.because)
     like = show_like(classifier, asked, options.like, options.prototypes)
     if isinstance(like, Like):
         like = replace(like, target=classifier.classes[target])

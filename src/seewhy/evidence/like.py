@@ -63,7 +63,6 @@ class LikeQuery:
         parts: those cells with their letters.
         pixels: normalised, when hiding places is to be measured.
         subject: what all of this is about, in names.
-        seed: of the places to compare with.
         because: strengths of the changes that show what likenesses rest on; ``None`` leaves that out.
     """
 
@@ -75,7 +74,6 @@ class LikeQuery:
     parts: Sequence[Region]
     subject: Subject
     pixels: Float[Tensor, "3 h w"] | None = None
-    seed: int = 0
     because: str | None = None
 
 
@@ -115,7 +113,7 @@ def show_like(
     boxes = [cell_box(group.cell, (grid[0], grid[1])) for group in groups]
     deletion = None
     if query.pixels is not None and groups and not groups[0].voted:
-        deletion = delete_patches(classifier, query.pixels, boxes, query.target, seed=query.seed)
+        deletion = delete_patches(classifier, query.pixels, boxes, query.target)
     reasons: list[list[Because]] = [[] for _ in groups]
     if query.because is not None:
         changes = find_changes(query.because)
