@@ -28,7 +28,7 @@ import numpy as np
 import pytorch_grad_cam as peers
 import timm
 import torch
-from explain_speed import read_pictures
+from files_to_embeddings import read_pictures
 from pytorch_grad_cam.utils.image import scale_cam_image
 from rich.console import Console
 from rich.table import Table

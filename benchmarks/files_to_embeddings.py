@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 from side_by_side import in_turn, ratios
@@ -59,6 +59,19 @@ def make_photographs(folder: Path, n: int, size: tuple[int, int], seed: int = 0)
         paths.append(folder / f"{size[0]}_{i:04}.jpg")
         Image.fromarray(pixels).save(paths[-1], quality=90)
     return paths
+
+
+def read_pictures(folder: Path | None, n: int, encoder: Encoder) -> Tensor:
+    """Photographs from a folder, or smooth noise where none is given."""
+    height, width = encoder.transform.input_size
+    if folder is None:
+        noise = torch.randn(n, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+        return torch.nn.functional.interpolate(noise, (height, width), mode="bicubic").clamp(-1, 1).contiguous()
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))[:n]
+    if len(paths) < n:
+        raise SystemExit(f"{folder} has {len(paths)} pictures; {n} are needed.")
+    fitted = [ImageOps.fit(Image.open(p).convert("RGB"), (width, height), Image.Resampling.BICUBIC) for p in paths]
+    return encoder.pixels([np.asarray(picture) for picture in fitted])
 
 
 def plain_loop(module: torch.nn.Module) -> Callable[[Sequence[str]], Tensor]:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from explain_speed import read_pictures
+from files_to_embeddings import read_pictures
 from torch import Tensor
 
 from seewhy.attributions.grad_cam import GradCAM

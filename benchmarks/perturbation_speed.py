@@ -20,7 +20,7 @@ from typing import Any
 
 import captum.attr
 import torch
-from explain_speed import read_pictures
+from files_to_embeddings import read_pictures
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
