@@ -23,8 +23,8 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 # Those that need no data of yours; benchmarks/README.md lists all.
-BENCHES := cold_start explain_speed files_to_embeddings zero_shot_speed linear_fit cam_speed perturbation_speed \
-           metric_speed characteristics app_load
+BENCHES := cold_start explain_speed inner_layers files_to_embeddings zero_shot_speed linear_fit cam_speed \
+           perturbation_speed metric_speed characteristics app_load
 
 bench: $(VENV)/.dev
 	for b in $(BENCHES); do echo "== $$b"; $(BIN)/python benchmarks/$$b.py || exit 1; done

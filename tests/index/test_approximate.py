@@ -93,7 +93,10 @@ def test_few_rows_are_compared_exactly(index: Index) -> None:
 
 
 def test_a_target_out_of_reach_leaves_search_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Approximate, "top", lambda *_, **__: (torch.zeros(100, 11), torch.zeros(100, 11).long()))
+    def nothing(_: Approximate, __: np.ndarray, asked: torch.Tensor, k: int, **___: object) -> tuple[torch.Tensor, ...]:
+        return torch.zeros(len(asked), k), torch.zeros(len(asked), k).long()
+
+    monkeypatch.setattr(Approximate, "top", nothing)
     assert Approximate.build(cloud(3000, 1).numpy(), np.arange(3000), n_queries=50) is None
 
 
@@ -128,3 +131,22 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"x\.faiss is damaged") as caught:
         Approximate.load(tmp_path / "x.faiss", Calibration(1, 1, 0.9, 1, 1, 1, 1, 1), 4)
     assert "seewhy index -o" in str(caught.value)
+
+
+def windows(n_photographs: int, n: int, seed: int) -> torch.Tensor:
+    """Windows of photographs: those of one lie together, and no window of another photograph among them."""
+    drawn = torch.Generator().manual_seed(seed)
+    photographs = cloud(n_photographs, seed)
+    spread = torch.randn(n_photographs, n, WIDTH, generator=drawn) * (torch.arange(WIDTH) + 1.0).pow(-0.5) * 0.12
+    return normalize(photographs[:, None] + spread, dim=2).flatten(0, 1)
+
+
+def test_what_is_promised_holds_for_photographs_that_are_not_there() -> None:
+    matrix = windows(150, 80, 1).numpy()
+    made = Approximate.build(matrix, np.arange(len(matrix)), target=0.95)
+    assert made is not None
+    new = windows(300, 1, 2)
+    least = (torch.from_numpy(matrix) @ new.T).topk(10, 0).values[-1]
+    found = (made.top(matrix, new, 10)[0] >= least[:, None] - 1e-6).float().mean()
+    assert found >= made.calibration.recall >= 0.95
+    assert made.calibration.n_probe < made.calibration.n_lists, "else nothing would be saved"

@@ -21,6 +21,7 @@ from ..encoders.arrangement import MOST_PREFIX_TOKENS, is_attention, is_proporti
 from ..encoders.base import Encoder, Layout, Look
 from ..errors import ModelError, UnknownNameError
 from .base import Explainable, feature_gradient
+from .inner_engine import inner_cut
 
 Take = Callable[[Tensor], Tensor]
 """Gets a layer's output and says what stands in its place."""
@@ -67,6 +68,11 @@ def layer_alone(model: Explainable, look: Look, layer: str | None) -> Float[Tens
 def _cut(encoder: Encoder, look: Look, layer: str, stop: bool = False) -> tuple[list[Tensor], list[Tensor]]:
     """The layer's outputs as leaves, and the trunk's features computed from them; in chunks."""
     assert look.pixels is not None
+    cut = inner_cut(encoder, layer)
+    if cut is not None:
+        fronts = [part.requires_grad_(not stop) for part in cut.front(look.pixels).split(CHUNK)]
+        with torch.enable_grad():
+            return fronts, [] if stop else [cut.tail(part) for part in fronts]
     trunk = encoder.trunk
     device = next((p.device for p in trunk.parameters()), look.pixels.device)
     place = find_place(trunk, layer, encoder.name)

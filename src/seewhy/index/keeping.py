@@ -127,7 +127,7 @@ def build(catalogue: Catalogue, settings: Settings, listener: Listener, rebuild:
     _unlink(catalogue.folder, before)
     figures = made.calibration
     listener.note(
-        f"search is approximate: recall@{figures.k} {figures.recall:.3f} on {figures.n_queries} pictures left out, "
+        f"search is approximate: recall@{figures.k} {figures.recall:.3f} at least, on {figures.n_queries} queries, "
         f"{figures.recall_low:.2f} at the 5th percentile ({figures.n_probe} of {figures.n_lists} lists)"
     )
 
