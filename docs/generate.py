@@ -103,6 +103,13 @@ def rules(page: Path) -> str:
     return table(("evidence", "rule"), stated)
 
 
+def decision(page: Path) -> str:
+    """When a decision is called sure, one of few, or of nothing known."""
+    from seewhy.decision import RULE
+
+    return f"{RULE}\n"
+
+
 def terms(page: Path) -> str:
     """The definitions every number on a card links to."""
     from seewhy.card.glossary import REPORT_TERMS, SEEN_TERMS, TERMS
@@ -178,7 +185,7 @@ def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 
 BLOCKS: dict[str, Callable[[Path], str]] = {
-    f.__name__: f for f in (families, methods, facts, docstring, rules, terms, tolerances, reproductions)
+    f.__name__: f for f in (families, methods, facts, docstring, rules, decision, terms, tolerances, reproductions)
 }
 
 

@@ -13,13 +13,13 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "registry", "subject", "types"),
+    ("decision", "errors", "registry", "subject", "types"),
     ("cache", "colours", "decoding", "files", "listener", "printable", "seeded", "storage"),
     ("decoder_process", "images", "kept", "listing", "page", "thumbnails"),
     ("data", "store"),
     ("encoders",),
     ("features", "training_pictures"),
-    ("classifiers", "attributions", "prototypes", "descriptions", "metrics", "objectives", "training"),
+    ("classifiers", "attributions", "prototypes", "descriptions", "metrics", "objectives", "training", "trust"),
     ("explanation", "index", "likeness", "perceived", "planted"),
     ("card",),
     ("evidence",),

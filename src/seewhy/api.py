@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def fit(
     from .classifiers.linear import Linear
 
     words = None if descriptions is None else _descriptions(descriptions)
-    return Linear(**parameters).fit(
+    fitted = Linear(**parameters).fit(
         _encoder(encoder),
         _samples(pictures),
         validation=None if validation is None else _samples(validation),
@@ -84,6 +85,7 @@ def fit(
         store=store,
         listener=listener,
     )
+    return replace(fitted, trust=fitted.measured_trust)
 
 
 def _samples(source: str | Path | Samples) -> Samples:

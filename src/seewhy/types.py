@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
+from .decision import UNKNOWN, Decision
 from .errors import InputError
 
 PixelBox = tuple[int, int, int, int]
@@ -132,11 +133,15 @@ class Prediction:
         image: file name as given.
         top: classes by falling probability, the decision first.
         n_classes: those the classifier knows; left out, those in ``top``.
+        decision: how far to trust it, where that was asked.
+        rejected: whether it goes out as unknown, since the picture is unlike all that was trained on.
     """
 
     image: str
     top: tuple[Ranked, ...]
     n_classes: int = 0
+    decision: Decision | None = None
+    rejected: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_classes", self.n_classes or len(self.top))
@@ -150,12 +155,13 @@ class Prediction:
         return self.top[0].score
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        data = {
             "image": self.image,
-            "label": self.label,
+            "label": UNKNOWN if self.rejected else self.label,
             "score": round(self.score, 6),
             "top": [{"label": r.label, "score": round(r.score, 6)} for r in self.top],
         }
+        return data if self.decision is None else data | {"decision": self.decision.to_json()}
 
 
 @dataclass(frozen=True)

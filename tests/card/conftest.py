@@ -233,6 +233,24 @@ def make_report() -> dict[str, Any]:
             {"confidence": 0.05 + 0.1 * i, "accuracy": 0.09 * i, "n": (0, 0, 1, 2, 3, 5, 7, 9, 12, 21)[i]}
             for i in range(10)
         ],
+        "trust": {
+            "by": "held-out pictures",
+            "level": 0.9,
+            "coverage": 0.92,
+            "coverage_interval": [0.82, 0.96],
+            "set_size": 1.6,
+            "n_sure": 31,
+            "sure_right": 0.97,
+            "mean_probability": 0.84,
+            "auroc": 0.86,
+            "auroc_probability": 0.81,
+            "aurc": 0.04,
+            "aurc_probability": 0.06,
+            "aurc_best": 0.01,
+            "aurc_chance": 0.15,
+            "risk_coverage": [{"coverage": 0.1 * i, "risk": 0.015 * i} for i in range(1, 11)],
+            "unknown": {"n": 40, "auroc": 0.98, "auroc_probability": 0.9, "found": 0.8, "kept": 0.95},
+        },
         "confusions": [{"true": "leek", "predicted": "asparagus", "n": 4, "examples": ["leek_01.jpg", "leek_02.jpg"]}],
         "fitted_on": {
             "n_same_bytes": 1,

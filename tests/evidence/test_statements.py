@@ -124,7 +124,13 @@ def check_forms(why: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
     still = " ".join(drawn)
     assert terminal.splitlines()[0].startswith(f"{why.prediction.image}: {why.prediction.label} ")
     assert f"<h1>{why.prediction.label} " in page
-    assert why.prediction.label in drawn[:3]
+    decision = why.prediction.decision
+    assert decision is not None
+    assert decision.label == why.prediction.label == data["decision"]["set"][0]
+    assert f"{decision.verdict}: {decision.sentence}" in terminal
+    assert decision.sentence in page
+    assert decision.sentence[:60] in still
+    assert why.prediction.label in drawn[:8]  # file, verdict, its sentence, then the heading
     assert data["label"] == why.prediction.label
     assert data["subject"]["label"] == (
         data["where"]["target"] if data["subject"]["is_decision"] else why.subject.label

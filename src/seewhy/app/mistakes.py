@@ -39,6 +39,7 @@ class Mistake:
         true: its class.
         predicted: the class decided on.
         score: probability of the wrong class.
+        measured_doubt: of the decision, as its verdict sorts it, where that was measured.
     """
 
     index: int
@@ -46,6 +47,11 @@ class Mistake:
     true: str
     predicted: str
     score: float
+    measured_doubt: float | None = None
+
+    @property
+    def doubt(self) -> float:
+        return 1 - self.score if self.measured_doubt is None else self.measured_doubt
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -53,6 +59,7 @@ class Mistake:
             "true": self.true,
             "predicted": self.predicted,
             "score": round(self.score, 4),
+            "doubt": round(self.doubt, 4),
             "card": f"/sample/{self.index}",
         }
 
@@ -64,7 +71,7 @@ class Asked:
     Attributes:
         true: of this class only.
         predicted: taken for this class only.
-        order: by pair of classes, or one by one by their probability.
+        order: by pair of classes, or one by one by their doubt.
         page: from 1; one that is not there is the last.
     """
 
@@ -148,11 +155,13 @@ class Mistakes:
             return
         if self.classifier.words is not None:
             self._looked.append((index, seen.pooled[:1]))
-        top = self.classifier.prediction(seen.name, self.classifier.head.probabilities(seen.pooled[:1])[0], 1)
+        p = self.classifier.head.probabilities(seen.pooled[:1])[0]
+        top = self.classifier.prediction(seen.name, p, 1, seen.pooled[0])
         if top.label == sample.label:
             self.n_right += 1
         else:
-            self.found.append(Mistake(index, Path(sample.image).name, sample.label, top.label, top.score))
+            doubt = None if top.decision is None else top.decision.doubt
+            self.found.append(Mistake(index, Path(sample.image).name, sample.label, top.label, top.score, doubt))
 
     def to_json(self, asked: Asked | None = None) -> dict[str, Any]:
         """So far.
@@ -167,7 +176,7 @@ class Mistakes:
         for label in (asked.true, asked.predicted):
             if label is not None:
                 self.classifier.index_of(label)
-        found = sorted(filter(asked.takes, self.found[:]), key=lambda m: (-m.score, m.index))
+        found = sorted(filter(asked.takes, self.found[:]), key=lambda m: (m.doubt, m.index))
         if asked.order == "pairs":
             page, pages, pairs = paged(_by_pair(found), asked.page, PAIRS_A_PAGE)
             listed: dict[str, Any] = {"confusions": pairs, "pictures": []}

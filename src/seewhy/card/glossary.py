@@ -15,6 +15,26 @@ class Term(NamedTuple):
 
 TERMS: tuple[Term, ...] = (
     Term(
+        "right",
+        "Right",
+        "How often decisions like this one are right, told on pictures held out with all others of the same thing: by "
+        "how sure the classifier is, and by a second opinion that knows only where each class lies. With a 95 % "
+        "interval, the held-out things drawn anew. It may be far from the classifier's own count.",
+    ),
+    Term(
+        "fit-known",
+        "Fits better than",
+        "The part of held-out pictures that fit the class decided for them no better than this one does. Below 5 % it "
+        "is called unlike anything the classifier knows.",
+    ),
+    Term("sure", "Sure", "Of the held-out pictures that would have been called sure, the share that were right."),
+    Term(
+        "unknown",
+        "Told from unknown",
+        "How well pictures of no class are told from pictures of the classes (area under the ROC curve): 1 always, "
+        "0.50 no better than a coin. Near: classes left out in turn. Far: noise and patterns.",
+    ),
+    Term(
         "probability",
         "Probability",
         "How sure the classifier is of a class, the classes of one picture adding up to 100 %. How far to trust it is "
@@ -169,6 +189,17 @@ TERMS: tuple[Term, ...] = (
 )
 
 REPORT_TERMS: tuple[Term, ...] = (
+    Term(
+        "set",
+        "Named",
+        "The classes a decision names: as few as hold the true one as often as promised (conformal sets).",
+    ),
+    Term(
+        "aurc",
+        "Risk against coverage",
+        "The part of wrong decisions among those kept, the least doubtful first, averaged over how many are kept. Low "
+        "is good; in random order it is the part of wrong decisions in all.",
+    ),
     Term("accuracy", "Accuracy", "The share of held-out pictures whose decision is right, with its 95 % interval."),
     Term("precision", "Precision", "Of the pictures given this class, the share that truly have it."),
     Term("recall", "Recall", "Of the pictures that truly have this class, the share that was found."),

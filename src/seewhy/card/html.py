@@ -10,6 +10,8 @@ import numpy as np
 from ..explanation import Explanation, Like, Likeness, Missing, Region, Where, Word, Words
 from ..types import FractionBox
 from .because import bars_of, scale_of
+from .certainty import counted, heading, odds, sign_of
+from .certainty import figures_of as decision_figures
 from .curve import Chart, ceiling, points
 from .glossary import TERMS
 from .heat import overlay
@@ -36,6 +38,12 @@ def card_context(e: Explanation) -> dict[str, Any]:
     return {
         "prediction": e.prediction,
         "runner_up": runner_up(e),
+        "decision": e.prediction.decision,
+        "sign": sign_of(e.prediction.decision),
+        "heading": heading(e),
+        "odds": odds(e),
+        "counted": counted(e),
+        "decision_figures": decision_figures(e.prediction.decision),
         "top": e.prediction.top[:N_TOP],
         "n_classes": e.prediction.n_classes,
         "photo": photo_uri(e.view),

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ..decision import Certainty
 from ..explanation import Explanation, Level, Missing
 from ..types import Failure
+from .certainty import SIGNS
 from .heat import blend
 from .html import QUESTIONS, runner_up
 from .page import photo_uri, render
@@ -32,6 +34,9 @@ class IndexEntry:
         levels: the verdicts on where, like and words.
         thumbnail: the picture with its heat, as a data URI.
         aside: what the evidence is about, where that is not the decision.
+        verdict: how far to trust the decision.
+        right: how probable it is to be right, where that was measured.
+        trouble: as :attr:`seewhy.decision.Decision.doubt`, where that was measured.
     """
 
     href: str
@@ -42,17 +47,28 @@ class IndexEntry:
     levels: tuple[Level, Level, Level]
     thumbnail: str
     aside: str = ""
+    verdict: Certainty = "not measured"
+    right: float | None = None
+    trouble: float | None = None
 
     @property
-    def doubt(self) -> tuple[int, float]:
-        """Sorts the most doubtful first: the worst verdict, then the lowest probability."""
-        return min(DOUBT.index(level) for level in self.levels), self.score
+    def doubt(self) -> tuple[float, int, float]:
+        """Sorts the most doubtful first: by the decision where that was measured, else by the worst evidence.
+
+        Decisions that were not measured stand between those unlike anything known and the others.
+        """
+        worst = min(DOUBT.index(level) for level in self.levels)
+        return -(1.0 if self.trouble is None else self.trouble), worst, self.score
+
+    @property
+    def sign(self) -> tuple[Level, str]:
+        return SIGNS[self.verdict]
 
 
 def index_entry(explanation: Explanation, href: str) -> IndexEntry:
     """Shrink an explanation to its place on the index; ``href`` leads to its card."""
     e = explanation
-    second = runner_up(e)
+    second, decision = runner_up(e), e.prediction.decision
     return IndexEntry(
         href=href,
         image=e.prediction.image,
@@ -62,6 +78,9 @@ def index_entry(explanation: Explanation, href: str) -> IndexEntry:
         levels=(_level(e, "where"), _level(e, "like"), _level(e, "words")),
         thumbnail=photo_uri(_thumbnail(e), quality=82),
         aside=e.aside,
+        verdict="not measured" if decision is None else decision.verdict,
+        right=None if decision is None else decision.probability,
+        trouble=None if decision is None else decision.doubt,
     )
 
 
@@ -101,5 +120,6 @@ def render_index(entries: Sequence[IndexEntry], failures: Sequence[Failure] = ()
         classes=[(label, sum(entry.label == label for entry in entries)) for label in labels],
         failures=failures,
         questions=[name.split(",")[0] for _, name in QUESTIONS],
+        n_unknown=sum(entry.verdict == "unlike anything it knows" for entry in entries),
         n_unreliable=sum("do not rely" in entry.levels for entry in entries),
     )

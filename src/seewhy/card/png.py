@@ -25,6 +25,8 @@ from .canvas import (
     Canvas,
     Points,
 )
+from .certainty import counted, draw_certainty, heading
+from .certainty import odds as odds_of
 from .curve import ceiling
 from .heat import COLOURS, blend
 from .html import QUESTIONS, crop, heat_title, place_of, regions_of, row_share, runner_up, word_groups
@@ -58,10 +60,11 @@ def _decision(c: Canvas, e: Explanation) -> float:
     room = WIDTH - 2 * MARGIN
     c.text(MARGIN, 70, c.clipped(e.prediction.image, room, 21), 21, QUIET)
     only = e.prediction.n_classes == 1
-    odds = "" if only else percent(e.prediction.score, " ")
-    size = 92 if c.measure(e.prediction.label, 92, True) < room - 280 else 46
-    lines = c.lines(e.prediction.label, room - 200, size, 3, True)
-    y, end = 70 + size * 1.12, float(MARGIN)
+    odds, title = odds_of(e).replace("\u202f", " "), heading(e)
+    top = draw_certainty(c, e, MARGIN, 116, room) - 46
+    size = 92 if c.measure(title, 92, True) < room - 280 else 46
+    lines = c.lines(title, room - 200, size, 3, True)
+    y, end = top + size * 1.12, float(MARGIN)
     for number, line in enumerate(lines):
         end = c.text(MARGIN - size * 0.03, y + number * size * 1.1, line, size, INK, True)
     y += (len(lines) - 1) * size * 1.1
@@ -72,7 +75,7 @@ def _decision(c: Canvas, e: Explanation) -> float:
     if second:
         name = c.clipped(second.label, room - 420, 28)
         tail = f"rather than {name}, which has {percent(second.score, ' ')}"
-    c.text(MARGIN, y + 52, tail, 28, QUIET)
+    c.text(MARGIN, y + 52, c.clipped(counted(e), room, 28) or tail, 28, QUIET)
     return c.paragraph(MARGIN, y + 94, e.aside, 24, room, 3) + 24 if e.aside else y + 90
 
 

@@ -11,7 +11,18 @@ from .page import render
 N_LARGEST_MATRIX = 30
 N_CONFUSIONS = 12
 N_EXAMPLES = 4
-USED = ("probability", "deletion", "insertion", "random-map", "held-out", "chance", "words-accuracy", "calibration")
+USED = (
+    "probability",
+    "deletion",
+    "insertion",
+    "random-map",
+    "held-out",
+    "chance",
+    "words-accuracy",
+    "calibration",
+    "sure",
+    "unknown",
+)
 KEYS = (
     "model",
     "n",
@@ -22,6 +33,7 @@ KEYS = (
     "reliability",
     "confusions",
     "confusion_matrix",
+    "trust",
     "faithfulness",
     "like",
     "words",
@@ -48,6 +60,8 @@ def render_report(report: dict[str, Any]) -> str:
         n_examples=N_EXAMPLES,
         matrix=_matrix(known["confusion_matrix"]),
         too_large=_too_large(known["confusion_matrix"]),
+        risk_line=_risk(known["trust"])[0],
+        risk_top=_risk(known["trust"])[1],
         bins=_bins(known["reliability"]),
         line=_line(known["reliability"]),
         faith=_faithfulness(known["faithfulness"]),
@@ -87,6 +101,13 @@ def _bins(reliability: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
 def _line(reliability: list[dict[str, Any]] | None) -> str:
     filled = [row for row in reliability or [] if row["n"]]
     return " ".join(points([row["confidence"] for row in filled], [row["accuracy"] for row in filled], 1.0, 100.0))
+
+
+def _risk(trust: dict[str, Any] | None) -> tuple[str, float]:
+    """The risk–coverage curve on its own scale, and the top of that."""
+    rows = trust["risk_coverage"] if trust else []
+    top = max((row["risk"] for row in rows), default=0.0) or 1.0
+    return " ".join(points([row["coverage"] for row in rows], [row["risk"] for row in rows], top, 100.0)), top
 
 
 def _faithfulness(faithfulness: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from ..features import Views, Wish, see
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import LikenessMeasure
 from ..store import FeatureStore
+from ..trust.base import LEVEL, Trust
 from ..types import Failure, Prediction, Ranked
 from .head import Head, Projected
 from .known_pictures import KnownPictures
@@ -82,6 +83,7 @@ class Classifier:
         network: what was trained inside the network, for classifiers that explain themselves.
         known: the pictures it was fitted on, by digests and a few numbers each, where it was fitted on pictures.
         fitted_in: what the features were computed in that a saved one was fitted on, if that is known.
+        trust: what held-out pictures say of decisions, where it was measured already.
     """
 
     recipe: str
@@ -102,6 +104,7 @@ class Classifier:
     network: Network | None = None
     known: KnownPictures | None = None
     fitted_in: str = ""
+    trust: Trust | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes):
@@ -133,11 +136,38 @@ class Classifier:
         """Normalised pixels → class probabilities."""
         return self.head.probabilities(self.encoder.look(pixels).pooled)
 
-    def prediction(self, name: str, probabilities: Float[Tensor, " k"], top: int = 5) -> Prediction:
-        """The decision on one picture, from its probabilities."""
+    @cached_property
+    def measured_trust(self) -> Trust | None:
+        """What held-out pictures say of decisions; measured now where it was not, ``None`` where it cannot be."""
+        from .certainty import trust_of
+
+        return self.trust or trust_of(self)
+
+    def prediction(
+        self,
+        name: str,
+        probabilities: Float[Tensor, " k"],
+        top: int = 5,
+        pooled: Float[Tensor, " d"] | None = None,
+        level: float = LEVEL,
+    ) -> Prediction:
+        """The decision on one picture, from its probabilities and, where it is to be judged, its features.
+
+        Args:
+            name: of the picture.
+            probabilities: of all classes.
+            top: classes listed.
+            pooled: features; without them nothing is said of how far to trust it.
+            level: how often the true class is to be among those named.
+        """
+        from .certainty import decide
+
+        judged = None
+        if pooled is not None:
+            (judged,) = decide(self, pooled[None], probabilities.clamp(min=1e-30).log()[None], level)
         values, order = probabilities.topk(min(top, len(self.classes)))
         ranked = tuple(Ranked(self.classes[i], v) for i, v in zip(order.tolist(), values.tolist(), strict=True))
-        return Prediction(name, ranked, len(self.classes))
+        return Prediction(name, ranked, len(self.classes), judged)
 
     def predict_all(
         self,
@@ -147,6 +177,7 @@ class Classifier:
         views: Views | None = None,
         batch_size: int = 32,
         top: int = 5,
+        level: float = LEVEL,
     ) -> Iterator[Prediction | Failure]:
         """Decide on pictures as a stream: one result a picture, in order; a broken one never stops the others.
 
@@ -156,6 +187,7 @@ class Classifier:
             views: several crops a picture, whose logits are averaged; left out, the model's own crop.
             batch_size: pictures the engine sees at once.
             top: classes listed.
+            level: how often the true class is to be among those named by the decision.
         """
         wish = Wish() if views is None else Wish(views=views)
         for seen in see(self.encoder, pictures, store=store, wish=wish, batch_size=batch_size):
@@ -164,7 +196,7 @@ class Classifier:
                 continue
             with torch.no_grad():
                 probabilities = self.head(seen.pooled).mean(0).softmax(0)
-            yield self.prediction(seen.name, probabilities, top)
+            yield self.prediction(seen.name, probabilities, top, seen.pooled[0], level)
 
     def predict(self, picture: One, *, top: int = 5) -> Prediction:
         """Decide on one picture.

@@ -103,7 +103,10 @@ def measured_on(
 
 def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | None = None) -> Classifier:
     """As :func:`measured_on`, on pictures that were looked at already."""
-    changed, on = replace(classifier, held_out=held), f"{len(held.labels)} labelled pictures"
+    if held.logits is None and classifier.held_out is None:  # it has learned from none of them
+        with torch.no_grad():
+            held = replace(held, logits=classifier.head(held.pooled))
+    changed, on = replace(classifier, held_out=held, trust=None), f"{len(held.labels)} labelled pictures"
     if classifier.words is None:
         return changed
     votes = classifier.head.votes

@@ -120,8 +120,11 @@ class Neighbours(Recipe):
         plain = self._classifier(encoder, pictures, pictures.final, chosen)
         evidence = patch_evidence(trial, plain, pictures, self.n_bank, store, listener)
         measures = _measures(trial, pictures, chosen, listener)
-        known = pictures.known(encoder, pictures.final)
-        done = replace(plain, **evidence, held_out=pictures.held_out(), measures=measures, known=known)
+        held, known = pictures.held_out(), pictures.known(encoder, pictures.final)
+        if held is not None:
+            with torch.no_grad():
+                held = replace(held, logits=trial.head(held.pooled))
+        done = replace(plain, **evidence, held_out=held, measures=measures, known=known)
         return done if descriptions is None else done.with_descriptions(descriptions, store)
 
     def _views(self, sample: Sample) -> Sequence[Crop | None]:

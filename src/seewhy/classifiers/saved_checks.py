@@ -33,6 +33,21 @@ KINDS = {
     "bank.boxes": "float2",
     "bank.pixel_boxes": "int2",
     "bank.thumbnails": "bytes1",
+    "trust.gaussian.weight": "float2",
+    "trust.gaussian.bias": "float1",
+    "trust.gaussian.form": "float2",
+    "trust.gaussian.slope": "float1",
+    "trust.gaussian.height": "float0",
+    "trust.held.labels": "int1",
+    "trust.held.score": "float1",
+    "trust.held.rivals": "float2",
+    "trust.held.rival_classes": "int2",
+    "trust.held.probability": "float1",
+    "trust.held.known": "float1",
+    **{
+        f"trust.{model}.{name}": "float1" for model in ("right", "familiar") for name in ("mean", "deviation", "slopes")
+    },
+    **{f"trust.{model}.drawn": "float2" for model in ("right", "familiar")},
 }
 """Kinds of numbers and of axes, for :func:`seewhy.storage.reading.check_kinds`."""
 
@@ -118,6 +133,8 @@ def _check_evidence(c: Classifier) -> None:
             raise ValueError(f"logits {tuple(logits.shape)} of {n} held-out pictures and {k} classes")
         if groups is not None and (groups.shape != (n,) or groups.is_floating_point()):
             raise ValueError(f"groups {tuple(groups.shape)} of {n} held-out pictures")
+    if c.trust is not None:
+        c.trust.check(k, None if c.held_out is None else c.held_out.pooled.shape[1])
     if c.bank is not None:
         if c.network is None:  # a network's bank may be of the encoder it was grown on
             pooled.append(c.bank.pooled)

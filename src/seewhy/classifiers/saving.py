@@ -27,6 +27,7 @@ from ..storage.folders import new_folder, remove_inside, write_inside
 from ..storage.marks import Facts
 from ..storage.output import check_folder
 from ..storage.reading import LONGEST, check_kinds, read_json, read_tensor_bytes, reason, tensors_of
+from ..trust.base import Trust
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Feature, Head, Projected
@@ -155,6 +156,7 @@ def _card(c: Classifier) -> dict[str, Any]:
         "trained_on": c.trained_on,
         "measures": c.measures,
         "known": None if c.known is None else c.known.facts(),
+        "trust": None if c.trust is None else c.trust.facts(),
     }
 
 
@@ -174,6 +176,8 @@ def _tensors(c: Classifier) -> dict[str, Tensor]:
         tensors |= c.known.tensors()
     if c.held_out is not None:
         tensors |= _held_out_tensors(c.held_out)
+    if c.trust is not None:
+        tensors |= {f"trust.{name}": tensor for name, tensor in c.trust.tensors().items()}
     if c.bank is not None:
         tensors |= {
             "bank.pooled": c.bank.pooled.half(),
@@ -322,6 +326,7 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder
         measures=card["measures"],
         known=KnownPictures.restore(card.get("known"), tensors),
         fitted_in=_precision(card.get("fitted_in", "")),
+        trust=_trust(card, tensors),
     )
 
 
@@ -329,6 +334,14 @@ def _precision(written: object) -> str:
     if written not in ("", *PRECISIONS.values()):
         raise ValueError(f"it was fitted in {written!r}")
     return str(written)
+
+
+def _trust(card: dict[str, Any], tensors: dict[str, Tensor]) -> Trust | None:
+    """Archives of earlier versions have none; it is measured anew where their held-out pictures allow."""
+    if card.get("trust") is None:
+        return None
+    own = {name.removeprefix("trust."): t for name, t in tensors.items() if name.startswith("trust.")}
+    return Trust.restore(card["trust"], own)
 
 
 def _words(classes: tuple[str, ...], words: dict[str, Any], tensors: dict[str, Tensor]) -> WordBank:

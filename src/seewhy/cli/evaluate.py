@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,7 @@ from .options import (
     Force,
     Json,
     Labels,
+    Level,
     Model,
     Quiet,
     Store,
@@ -32,7 +34,8 @@ EXAMPLES = """
 Examples:\n
   seewhy evaluate test/ -m birds\n
   seewhy evaluate test.csv -m birds --json > report.json\n
-  seewhy evaluate test/ --labels classes.json -o report.html
+  seewhy evaluate test/ --labels classes.json -o report.html\n
+  seewhy evaluate test/ -m birds --unknown holidays/ --level 0.95
 """
 
 
@@ -57,6 +60,11 @@ def evaluate(
     faithfulness: Annotated[
         bool, typer.Option("--faithfulness", help="Also average drop, increase, gain, ROAD and sparsity of maps.")
     ] = False,
+    level: Level = 0.9,
+    unknown: Annotated[
+        Path | None,
+        typer.Option(help="A folder of pictures of no class: how well are they told?", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the pictures drawn.")] = 0,
     force: Force = False,
     as_json: Json = False,
@@ -82,6 +90,8 @@ def evaluate(
         views=predict_views(crops),
         seed=seed,
         faithfulness=faithfulness,
+        level=level,
+        unknown=unknown,
         listener=terminal,
     )
     report.save(path, force=force)
@@ -102,6 +112,8 @@ def _print(report: Report, path: Path) -> None:
     low, high = d["accuracy_interval"]
     table.add_row("accuracy", f"{d['accuracy']:.1%} of {d['n']} pictures (95 % interval {low:.1%} to {high:.1%})")
     table.add_row("calibration error", f"{d['calibration_error']:.3f} (0 is perfect)")
+    for name, said in _trust_rows(d["trust"]):
+        table.add_row(name, said)
     if where := d["faithfulness"]:
         zero = f"; nothing speaks for the class on {where['n_zero']} of {where['n']}" if where["n_zero"] else ""
         figures = "no map has a place to hide first"
@@ -133,3 +145,30 @@ def _print(report: Report, path: Path) -> None:
     console = Console(soft_wrap=True)
     console.print(table)
     say(f"report: {path}")
+
+
+def _trust_rows(t: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Whether decisions keep what they promise."""
+    low, high = t["coverage_interval"]
+    promised = f"{t['level']:.0%} were promised" + ("" if t["by"] == "held-out pictures" else " by its own count")
+    yield (
+        "true class among those named",
+        f"{t['coverage']:.1%} ({low:.1%} to {high:.1%}), {promised}; {t['set_size']:.2f} classes on average",
+    )
+    if t["sure_right"] is not None:
+        yield "called sure", f"{t['n_sure']} pictures, {t['sure_right']:.1%} of them right"
+    if t["auroc"] is not None:
+        yield (
+            "right told from wrong",
+            f"AUROC {t['auroc']:.3f}, by its own probability {t['auroc_probability']:.3f}; risk-coverage area "
+            f"{t['aurc']:.4f}, by its own {t['aurc_probability']:.4f} (best {t['aurc_best']:.4f}, "
+            f"chance {t['aurc_chance']:.4f})",
+        )
+    if (u := t["unknown"]) is not None:
+        found = (
+            "" if u["found"] is None else f"; {u['found']:.1%} found, {1 - u['kept']:.1%} of its own mistaken for such"
+        )
+        yield (
+            "known told from unknown",
+            f"AUROC {u['auroc']:.3f} on {u['n']} pictures, by its own probability {u['auroc_probability']:.3f}{found}",
+        )

@@ -18,6 +18,7 @@ from .options import (
     Force,
     Json,
     Labels,
+    Level,
     Model,
     Pictures,
     Quiet,
@@ -31,6 +32,7 @@ from .terminal import say
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from ..evidence.batch import Done
+    from ..evidence.explain import ExplainOptions
     from ..explanation import Explanation, Neuron
     from ..store import FeatureStore
     from .terminal import Terminal
@@ -108,8 +110,8 @@ def explain(
     held_out: Annotated[
         Path | None,
         typer.Option(
-            help="Labelled pictures to measure the words on: how well each separates two classes, and how often they "
-            "are right without names. A fitted model has its own.",
+            help="Labelled pictures to measure decisions and words on: how often such are right, how well each "
+            "text separates two classes. A fitted model has its own.",
             show_default=False,
         ),
     ] = None,
@@ -117,6 +119,7 @@ def explain(
     png: Annotated[bool, typer.Option("--png", help="Also a still picture of each card.")] = False,
     seed: Annotated[int, typer.Option(help="Of the shuffled maps.")] = 0,
     force: Force = False,
+    level: Level = 0.9,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
@@ -124,7 +127,7 @@ def explain(
     """Explain pictures: print the answer, write a card each and an index. Stopped, it goes on where it was."""
     from ..attributions.explainers import trained
     from ..evidence.batch import Batch, check_output
-    from ..evidence.explain import ExplainOptions, reads_layer
+    from ..evidence.explain import ExplainOptions
     from ..prototypes.perturbations import find_changes
     from ..types import Failure
     from .method_options import settings
@@ -150,11 +153,9 @@ def explain(
         like=like,
         prototypes=prototypes,
         because=find_changes(strengths).name if because else None,
+        level=level,
     )
-    method = options.method(classifier.where)
-    if reads_layer(type(method)) and getattr(method, "layer", None) is None:
-        seen = f"the last map of {classifier.encoder.name}, before its pooling"
-        terminal.note(f"{method.name} reads {seen}; --layer NAME reads an inner one.")
+    _note_layer(classifier, options, terminal)
     batch = Batch(classifier, options, output, png=png, store=kept, force=force)
     done = 0
     for result in terminal.track(batch.run(picture_names(pictures, output)), "Explaining"):
@@ -173,8 +174,18 @@ def explain(
     raise typer.Exit(terminal.exit_code(done))
 
 
+def _note_layer(classifier: Classifier, options: ExplainOptions, terminal: Terminal) -> None:
+    """Say where the map is read, where another place could be named."""
+    from ..evidence.explain import reads_layer
+
+    method = options.method(classifier.where)
+    if reads_layer(type(method)) and getattr(method, "layer", None) is None:
+        seen = f"the last map of {classifier.encoder.name}, before its pooling"
+        terminal.note(f"{method.name} reads {seen}; --layer NAME reads an inner one.")
+
+
 def _measured(classifier: Classifier, held_out: Path, store: FeatureStore | None, terminal: Terminal) -> Classifier:
-    """The classifier with its words measured on labelled pictures."""
+    """The classifier with its decisions and words measured on labelled pictures."""
     from ..classifiers.labelled import measured_on
     from ..data import load_samples
 
@@ -195,7 +206,15 @@ def _lines(e: Explanation) -> Iterator[str]:
 
     p = e.prediction
     nearly = f", nearly {p.top[1].label} {p.top[1].score:.0%}" if len(p.top) > 1 else ""
-    yield f"{p.image}: {p.label} {p.score:.0%}{nearly}"
+    counted = f"{p.label} {p.score:.0%}{nearly}"
+    if p.decision is None or p.decision.probability is None:
+        yield f"{p.image}: {counted}"
+    else:
+        yield f"{p.image}: {p.decision.headline}"
+    if p.decision is not None:
+        yield f"  {'decision':<10} {p.decision.verdict}: {p.decision.sentence}"
+        if p.decision.probability is not None:
+            yield f"  {'by count':<10} {counted}"
     if e.aside:
         yield f"  {'about':<10} {e.aside}"
     if e.seen is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -109,6 +110,7 @@ def fit(
         make_folder(output.parent)
     looked = find(encoder, engine=engine)
     classifier = recipe.fit(looked, samples, **asked, store=open_store(store), listener=terminal)
+    classifier = replace(classifier, trust=classifier.measured_trust)
     classifier.save(output)
     if "checkpoint" in asked:
         _remove(checkpoint)

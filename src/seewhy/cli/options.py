@@ -73,6 +73,9 @@ Force = Annotated[
     bool,
     typer.Option("--force", help="Write over a file that SeeWhy did not make; never over one that is read."),
 ]
+Level = Annotated[
+    float, typer.Option(help="How often the true class is to be among those that a decision names: 0.5 to below 1.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
 
 

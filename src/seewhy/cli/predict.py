@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from .options import (
     Force,
     Json,
     Labels,
+    Level,
     Model,
     Pictures,
     Quiet,
@@ -32,14 +34,16 @@ from .options import (
 from .terminal import say
 
 if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
     from ..types import Failure, Prediction
 
-COLUMNS = ("image", "label", "score", "error")
+COLUMNS = ("image", "label", "score", "error", "verdict", "right", "set")
 EXAMPLES = """
 Examples:\n
   seewhy predict new/ -m birds --json > birds.jsonl\n
   seewhy predict photo.jpg --labels "wren, house sparrow, blue tit"\n
-  find . -name "*.jpg" | seewhy predict - -m birds --csv
+  find . -name "*.jpg" | seewhy predict - -m birds --csv\n
+  seewhy predict new/ -m birds --reject --level 0.95
 """
 
 
@@ -57,7 +61,17 @@ def predict(
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated: image, label, score, error.")] = False,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(help="Labelled pictures to measure decisions on. A fitted model has its own.", show_default=False),
+    ] = None,
+    level: Level = 0.9,
+    reject: Annotated[
+        bool, typer.Option("--reject", help="Label pictures that are unlike anything it was trained on 'unknown'.")
+    ] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Comma-separated: image, label, score, error, verdict, right, set.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write to this file instead, whole or not at all.", show_default=False),
@@ -72,12 +86,16 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Decide on pictures. One line a picture, in order; a broken one never stops the others."""
+    from ..classifiers.certainty import check_level
+    from ..classifiers.labelled import measured_on
     from ..classifiers.views import predict_views
+    from ..data import load_samples
     from ..storage.output import check_file
     from ..types import Failure
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
+    check_level(level)
     form = "json" if as_json else "csv" if as_csv else "text"
     if output is not None and form == "text":
         form = "csv" if output.suffix.lower() == ".csv" else "json"
@@ -85,9 +103,12 @@ def predict(
         check_file(output, MARKS[form], force=force)
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, None, kept, follow_up)
-    stream = classifier.predict_all(
-        picture_names(pictures, output), store=kept, views=predict_views(crops), batch_size=batch_size, top=top
-    )
+    if held_out is not None:
+        classifier = measured_on(classifier, load_samples(held_out), kept, terminal)
+    if reject:
+        _check_rejects(classifier)
+    wanted: dict[str, Any] = {"views": predict_views(crops), "batch_size": batch_size, "top": top, "level": level}
+    stream = classifier.predict_all(picture_names(pictures, output), store=kept, **wanted)
     done = 0
 
     def results() -> Iterator[Prediction | Failure]:
@@ -97,10 +118,25 @@ def predict(
                 terminal.failed(result)
             else:
                 done += 1
+                if reject and result.decision is not None and result.decision.is_unknown:
+                    result = replace(result, rejected=True)
             yield result
 
     _write(results(), form, output, force)
     raise typer.Exit(terminal.exit_code(done))
+
+
+def _check_rejects(classifier: Classifier) -> None:
+    """Refuse to reject where nothing says what is unknown.
+
+    Raises:
+        InputError: nothing was measured on held-out pictures.
+    """
+    from ..classifiers.certainty import why_unmeasured
+    from ..errors import InputError
+
+    if classifier.measured_trust is None:
+        raise InputError(f"--reject was given, and what is unknown cannot be told: {why_unmeasured(classifier)}")
 
 
 def _write(results: Iterator[Prediction | Failure], form: str, output: Path | None, force: bool) -> None:
@@ -129,7 +165,10 @@ def _csv_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
     for result in results:
         data: dict[str, Any] = result.to_json()
         image, label, error = (spreadsheet_safe(data.get(key, "")) for key in ("image", "label", "error"))
-        yield _row([image, label, data.get("score", ""), error])
+        decision = data.get("decision", {})
+        right = decision.get("probability")
+        judged = [decision.get("verdict", ""), "" if right is None else right, "; ".join(decision.get("set", ()))]
+        yield _row([image, label, data.get("score", ""), error, *judged[:2], spreadsheet_safe(judged[2])])
 
 
 def _row(values: list[Any]) -> str:
@@ -139,13 +178,25 @@ def _row(values: list[Any]) -> str:
 
 
 def _text_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
+    from ..decision import UNKNOWN
     from ..types import Failure
 
     for result in results:
         if isinstance(result, Failure):
             yield f"{printable(result.image)}\tnot readable\n"
         else:
-            yield f"{printable(result.image)}\t{printable(result.label)}\t{result.score:.1%}\n"
+            label = UNKNOWN if result.rejected else result.label
+            yield f"{printable(result.image)}\t{printable(label)}\t{result.score:.1%}{_judged(result)}\n"
+
+
+def _judged(result: Prediction) -> str:
+    """The verdict as a column of its own, with the classes it may be."""
+    from ..classifiers.certainty import listed
+
+    d = result.decision
+    if d is None or d.probability is None:
+        return ""
+    return f"\t{d.verdict}" + (f": {printable(listed(d.classes))}" if d.verdict == "one of few" else "")
 
 
 _LINES = {"json": _json_lines, "csv": _csv_lines, "text": _text_lines}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..classifiers.base import Classifier, HeldOut, words_alone
+from ..classifiers.certainty import check_level
 from ..data import Sample, Samples, load_samples
 from ..descriptions.base import Descriptions, WordBank
 from ..descriptions.controls import name_only, random_words
@@ -23,8 +24,10 @@ from ..listener import Listener
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
 from ..page import Page
 from ..store import FeatureStore
+from ..trust.base import LEVEL
 from ..types import Failure
 from .copies import find_copies, say
+from .trust import Unknown, look_at_unknown, trust_figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +60,8 @@ def evaluate(
     views: Views | None = None,
     seed: int = 0,
     faithfulness: bool = False,
+    level: float = LEVEL,
+    unknown: Unknown | None = None,
     listener: Listener | None = None,
 ) -> Report:
     """Accuracy, per class, calibration, confusions, and how faithful the explanations are.
@@ -69,18 +74,22 @@ def evaluate(
         views: several crops a picture, whose logits are averaged.
         seed: of the draw.
         faithfulness: measure the explained pictures' maps with further metrics, beside a random map.
+        level: how often the true class is to be among those that a decision names.
+        unknown: pictures of no class, or their folder: how well are they told?
         listener: hears of progress and failures.
 
     Raises:
         DataError: no label is one of the classifier's classes, or no picture can be read.
+        InputError: the level is not from 0.5 to below 1.
     """
-    listener = listener or Listener()
+    listener, level = listener or Listener(), check_level(level)
     data = samples if isinstance(samples, Samples) else load_samples(samples)
     items, strange = data.of(classifier.classes)
     for note in (*data.notes, *strange):
         listener.note(note)
     kept, logits, pooled, digests = _look(classifier, items, store, views, listener)
     labels = torch.tensor([classifier.index_of(s.label) for s in kept])
+    strangers = None if unknown is None else look_at_unknown(classifier, unknown, store, views, listener)
     probabilities = logits.softmax(1)
     confidence, predicted = probabilities.max(1)
     right = predicted == labels
@@ -106,6 +115,7 @@ def evaluate(
             "reliability": [{k: round(v, 4) for k, v in vars(b).items()} for b in bins],
             "confusions": _confusions(classifier.classes, kept, labels, predicted),
             "confusion_matrix": _matrix(classifier.classes, labels, predicted),
+            "trust": trust_figures(classifier, pooled, logits, labels, level=level, unknown=strangers),
             "faithfulness": faithful,
             "like": _like(explained),
             "words": _words(classifier, pooled, labels, store, seed),

@@ -12,12 +12,14 @@ import torch
 from ..attributions import Attribution, attributions
 from ..attributions.settings import configured
 from ..attributions.shares import cell_evidence, shares, strongest_cells
+from ..classifiers.certainty import check_level
 from ..classifiers.head import Goal, Target
 from ..encoders.base import Look
 from ..errors import InputError
 from ..explanation import Explanation, Like, Neuron, Subject
 from ..features import Seen, Wish, see
 from ..store import FeatureStore
+from ..trust.base import LEVEL
 from ..types import Failure
 from .agreement import agree
 from .like import LikeQuery, show_like
@@ -54,6 +56,7 @@ class ExplainOptions:
         measure: whether deletion and insertion are run.
         n_regions: lettered regions.
         top: classes listed.
+        level: how often the true class is to be among those named by the decision.
         seed: of shuffled maps and ties.
     """
 
@@ -72,8 +75,10 @@ class ExplainOptions:
     like: str | None = None
     prototypes: str | None = None
     because: str | None = None
+    level: float = LEVEL
 
     def __post_init__(self) -> None:
+        check_level(self.level)
         object.__setattr__(self, "settings", tuple(sorted(dict(self.settings).items())))
 
     def method(self, own: str = "grad_cam") -> Attribution:
@@ -263,7 +268,7 @@ def _assemble(
         like = replace(like, target=classifier.classes[target])
     words = show_words(classifier, one.pooled[0], target, rival, scored)
     label = classifier.classes[target]
-    prediction = classifier.prediction(one.name, probabilities, options.top)
+    prediction = classifier.prediction(one.name, probabilities, options.top, one.pooled[0], options.level)
     return Explanation(
         prediction,
         one.picture.pixels,

@@ -1,0 +1,205 @@
+"""How far to trust a decision: fitted, saved, without pictures, on the card, the index and the report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import seewhy
+from seewhy.card import index_entry, render_index
+from seewhy.card.certainty import SIGNS
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.certainty import check_level, listed
+from seewhy.classifiers.labelled import measured_on
+from seewhy.classifiers.neighbours import Neighbours
+from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.cli.predict import _LINES
+from seewhy.data import Samples, load_samples
+from seewhy.errors import InputError
+from seewhy.types import Prediction
+from tiny import CLASSES, class_folders, colours, picture
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    return load_samples(class_folders(tmp_path_factory.mktemp("colours"), 24, CLASSES[:4]))
+
+
+@pytest.fixture(scope="module")
+def model(samples: Samples) -> Classifier:
+    return seewhy.fit(samples, colours(), n_crops=0)
+
+
+def odd() -> np.ndarray:
+    """A picture of no class: black and white squares."""
+    return np.kron(np.indices((10, 10)).sum(0) % 2, np.ones((4, 4))).astype(np.uint8)[..., None].repeat(3, 2) * 255
+
+
+def test_a_picture_of_a_class_is_sure(model: Classifier) -> None:
+    decision = model.predict(picture(CLASSES[0], 99)).decision
+    assert decision is not None
+    assert decision.verdict == "sure"
+    assert decision.classes == (CLASSES[0],)
+    assert decision.n == 96
+    assert decision.probability > 0.9
+    assert decision.interval[0] <= decision.probability <= decision.interval[1]
+    assert decision.sentence.startswith(f"{CLASSES[0]}. Decisions like this one are right in ")
+    assert f"of {decision.n_sure} held-out pictures called sure" in decision.sentence
+
+
+def test_a_picture_of_nothing_is_unlike_anything_and_can_be_rejected(model: Classifier) -> None:
+    prediction = model.predict(odd())
+    decision = prediction.decision
+    assert decision is not None
+    assert decision.verdict == "unlike anything it knows"
+    assert decision.fit < 0.05
+    assert "If it must be one of its classes" in decision.sentence
+    assert "It notices" in decision.sentence
+    assert decision.doubt > 1 > model.predict(picture(CLASSES[0], 99)).decision.doubt
+    rejected = replace(prediction, rejected=True)
+    assert rejected.to_json()["label"] == "unknown"
+    assert rejected.to_json()["top"][0]["label"] == prediction.label
+    (line,) = _LINES["text"](iter([rejected]))
+    assert line.split("\t")[1::2] == ["unknown", "unlike anything it knows\n"]
+    header, row = _LINES["csv"](iter([rejected]))
+    assert header == "image,label,score,error,verdict,right,set\n"
+    assert row.split(",")[4] == "unlike anything it knows"
+
+
+def test_saved_and_loaded_it_says_the_same(model: Classifier, tmp_path: Path) -> None:
+    again = seewhy.load(model.save(tmp_path / "model"), encoder=colours())
+    assert again.digest == model.digest
+    assert again.trust is not None
+    for one in (picture(CLASSES[1], 98), odd()):
+        assert again.predict(one).decision == model.predict(one).decision
+
+
+def test_damage_is_one_sentence(model: Classifier, tmp_path: Path) -> None:
+    folder = model.save(tmp_path / "model")
+    card = json.loads((folder / "seewhy.json").read_text())
+    for wrong in ({**card["trust"], "version": 9}, {}, [], {**card["trust"], "temperature": None}):
+        (folder / "seewhy.json").write_text(json.dumps({**card, "trust": wrong}))
+        with pytest.raises(seewhy.errors.ModelError, match=r"is damaged .* Fit the classifier again"):
+            seewhy.load(folder, encoder=colours())
+
+
+def test_an_earlier_archive_loads_and_says_what_is_missing(model: Classifier) -> None:
+    assert model.held_out is not None
+    early = replace(model, trust=None, held_out=replace(model.held_out, logits=None, groups=None))
+    decision = early.predict(picture(CLASSES[0], 99)).decision
+    assert decision is not None
+    assert (decision.verdict, decision.probability, decision.doubt) == ("not measured", None, None)
+    assert "by its own count" in decision.sentence
+    assert decision.missing.endswith("Fit it again.")
+    late = replace(model, trust=None)  # what is needed is there: measured anew, to the same numbers
+    assert late.predict(odd()).decision == model.predict(odd()).decision
+
+
+def test_names_alone_get_what_can_be_had_until_there_are_pictures(samples: Samples) -> None:
+    bare = ZeroShot().build(colours(), samples.classes)
+    decision = bare.predict(picture(CLASSES[0], 99)).decision
+    assert decision is not None
+    assert decision.verdict == "not measured"
+    assert "--held-out PHOTOS" in decision.missing
+    assert decision.to_json()["missing"] == decision.missing
+    measured = measured_on(bare, samples).predict(picture(CLASSES[0], 99)).decision
+    assert measured is not None
+    assert measured.n == 96
+    assert measured.probability is not None
+
+
+def test_a_class_that_no_measured_picture_is_of_is_not_measured(model: Classifier) -> None:
+    held = model.held_out
+    assert held is not None
+    kept = held.labels != 0
+    some = replace(held, pooled=held.pooled[kept], labels=held.labels[kept], logits=held.logits[kept], groups=None)
+    fewer = replace(model, trust=None, held_out=some)
+    assert fewer.predict(picture(CLASSES[1], 97)).decision.verdict == "sure"
+    decision = fewer.predict(picture(CLASSES[0], 97)).decision
+    assert (decision.verdict, decision.label) == ("not measured", CLASSES[0])
+    assert f"none of the 72 pictures it was measured on is of {CLASSES[0]}" in decision.missing
+
+
+def test_a_vote_of_neighbours_is_measured_on_what_it_held_out(samples: Samples) -> None:
+    many = Samples(samples.items * 1, samples.classes)
+    made = Neighbours(held_out=0.5).fit(colours(), many)
+    assert made.held_out is not None
+    assert made.held_out.logits is not None
+    assert made.predict(picture(CLASSES[0], 99)).decision.probability is not None
+
+
+@pytest.mark.parametrize("level", [0.3, 1.0, -1.0, float("nan")])
+def test_a_level_that_is_none(level: float) -> None:
+    with pytest.raises(InputError, match=r"0\.5 to below 1"):
+        check_level(level)
+
+
+def test_a_higher_level_names_no_fewer_classes(model: Classifier) -> None:
+    one = picture(CLASSES[0], 99)
+    sets = [
+        set(next(iter(model.predict_all([one], level=level))).decision.classes)
+        for level in (0.5, 0.8, 0.9, 0.95, 0.999)
+    ]
+    assert all(a <= b for a, b in pairwise(sets))
+    assert len(sets[-1]) == 4  # more than 96 pictures can promise
+
+
+def test_names_in_a_sentence() -> None:
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b or c"
+
+
+def test_the_card_begins_with_the_decision(model: Classifier) -> None:
+    for one, said in ((picture(CLASSES[0], 99), "Sure."), (odd(), "Unlike anything it knows.")):
+        why = model.explain(one, measure=False)
+        page = why.to_html()
+        assert page.index(said) < page.index("<h1")
+        assert why.prediction.decision.unknowns.sentence.split(",")[0] in page
+        assert why.to_json()["decision"]["verdict"] == why.prediction.decision.verdict
+        assert len(why.to_png()) > 10_000
+    heading = page[page.index("<h1") : page.index("</h1>")]
+    assert "Unlike anything it knows" in heading
+    assert "%" not in heading
+    asked = model.explain(picture(CLASSES[0], 99), target=CLASSES[1], measure=False)
+    assert asked.prediction.decision.classes[0] == asked.prediction.label == CLASSES[0]
+
+
+def test_the_index_begins_with_what_is_most_doubtful(model: Classifier) -> None:
+    sure, unknown = (index_entry(model.explain(p, measure=False), "x.html") for p in (picture(CLASSES[0], 99), odd()))
+    doubtful = replace(sure, image="b", verdict="one of few", right=0.6, trouble=0.4, score=0.99)
+    unmeasured = replace(sure, image="c", verdict="not measured", right=None, trouble=None)
+    order = sorted([sure, unknown, doubtful, unmeasured], key=lambda entry: entry.doubt)
+    assert order == [unknown, unmeasured, doubtful, sure]
+    page = render_index([sure, unknown])
+    assert page.index(SIGNS[unknown.verdict][1]) < page.index("Sure, right")
+    assert "1 unlike anything it knows" in page
+
+
+def test_evaluate_says_whether_promises_are_kept(model: Classifier, samples: Samples, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for i in range(4):
+        Image.fromarray(np.roll(odd(), i, 0)).save(tmp_path / f"{i}.png")
+    report = model.evaluate(samples, n_explained=0, unknown=tmp_path)
+    found = report.data["trust"]
+    assert found["by"] == "held-out pictures"
+    assert found["coverage"] >= 0.9
+    assert found["aurc_best"] <= found["aurc"] <= 1
+    assert found["unknown"]["n"] == 4
+    assert found["unknown"]["auroc"] == 1.0
+    assert found["unknown"]["found"] == 1.0
+    assert "When not to trust it?" in report.to_html()
+    own = ZeroShot().build(colours(), samples.classes).evaluate(samples, n_explained=0).data["trust"]
+    assert (own["by"], own["sure_right"], own["unknown"]) == ("its own probability", None, None)
+    assert own["aurc"] == own["aurc_probability"]
+
+
+def test_a_prediction_without_features_says_nothing_of_trust(model: Classifier) -> None:
+    made = Prediction("a.jpg", model.predict(odd()).top)
+    assert made.decision is None
+    assert "decision" not in made.to_json()

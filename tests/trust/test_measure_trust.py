@@ -1,0 +1,168 @@
+"""Trust measured on planted features: what is doubtful is known beforehand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from seewhy.trust.base import Trust
+from seewhy.trust.measure import drawn_folds, measure_trust, trust_features
+from seewhy.trust.selective import auroc
+from seewhy.trust.strangers import KINDS, strangers
+
+K, D = 8, 16
+
+
+class World:
+    """Classes around centres; a classifier that knows them but for pairs that look alike."""
+
+    def __init__(self, seed: int = 0, k: int = K) -> None:
+        self.g = torch.Generator().manual_seed(seed)
+        self.centres = torch.randn(k, D, generator=self.g).abs() + 0.2
+        self.centres[1] = self.centres[0] * 1.02
+        self.k = k
+
+    def draw(self, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        y = torch.randint(self.k, (n,), generator=self.g)
+        x = (self.centres[y] + 0.2 * torch.randn(n, D, generator=self.g)).clamp(min=0)
+        return x, y, self.logits(x)
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        return -torch.cdist(x, self.centres).square() * 3
+
+    def strange(self, n: int) -> torch.Tensor:
+        return torch.rand(n, D, generator=self.g) ** 6 * 5
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+@pytest.fixture(scope="module")
+def trust(world: World) -> Trust:
+    x, y, logits = world.draw(800)
+    far = world.strange(100)
+    found = measure_trust(x, y, logits, strange=far, strange_logits=world.logits(far))
+    assert found is not None
+    return found
+
+
+def test_promises_are_kept_on_new_pictures(world: World, trust: Trust) -> None:
+    x, y, logits = world.draw(4000)
+    for level in (0.8, 0.9, 0.97):
+        judged = trust.judge(trust_features(x), logits, level)
+        covered = float(judged.sets.gather(1, y[:, None]).float().mean())
+        right = float((logits.argmax(1) == y).float().mean())
+        assert covered > max(level, right) - 0.02
+        by_class = [float(judged.sets[y == k, k].float().mean()) for k in range(K)]
+        assert min(by_class) > level - 0.06  # a line of its own from about 100 pictures
+        assert min(by_class[:2]) < level + 0.06  # twins get no more than is promised
+    assert float(judged.sets.sum(1).float().mean()) < 2
+
+
+def test_probabilities_hold(world: World, trust: Trust) -> None:
+    x, y, logits = world.draw(4000)
+    judged = trust.judge(trust_features(x), logits)
+    right = logits.argmax(1) == y
+    assert float(judged.probability.mean()) == pytest.approx(float(right.float().mean()), abs=0.02)
+    assert auroc(judged.probability[right], judged.probability[~right]) > 0.8
+    assert bool((judged.low <= judged.probability).all())
+    assert bool((judged.probability <= judged.high).all())
+    sure = judged.sure
+    n, measured = trust.sure_held_out()
+    assert n > 100
+    assert float(right[sure].float().mean()) == pytest.approx(measured, abs=0.03)
+
+
+def test_twins_are_one_of_few(world: World, trust: Trust) -> None:
+    judged = trust.judge(trust_features(world.centres), world.logits(world.centres))
+    assert judged.sets[0, :2].all()
+    assert not judged.sure[:2].any()
+    assert judged.sure[2:].all()
+
+
+def test_unknown_pictures_are_noticed_and_that_is_measured(world: World, trust: Trust) -> None:
+    far = world.strange(200)
+    judged = trust.judge(trust_features(far), world.logits(far))
+    assert float(judged.unknown.float().mean()) == pytest.approx(trust.unknowns.far_found, abs=0.1)
+    assert trust.unknowns.far > 0.95
+    x, _, logits = world.draw(2000)
+    kept = trust.judge(trust_features(x), logits)
+    assert float(kept.unknown.float().mean()) == pytest.approx(0.05, abs=0.02)
+    assert trust.unknowns.kept == pytest.approx(0.95, abs=0.005)
+    assert bool((kept.doubt[kept.unknown] > kept.doubt[~kept.unknown].max()).all())
+
+
+def test_near_unknowns_are_measured_as_they_come_out(world: World, trust: Trust) -> None:
+    """Two of the eight classes taken away for good: told as well as was measured by leaving classes out in turn."""
+    other = World(seed=1)
+    other.centres[1] = torch.rand(D, generator=other.g)
+    x, y, logits = other.draw(1600)
+    kept = torch.tensor([0, 1, 2, 3, 4, 5])
+    mine = torch.isin(y[:800], kept)
+    found = measure_trust(x[:800][mine], y[:800][mine], logits[:800][mine][:, kept])
+    assert found is not None
+    judged = found.judge(trust_features(x[800:]), logits[800:][:, kept])
+    known = torch.isin(y[800:], kept)
+    real = auroc(judged.known[known], judged.known[~known])
+    assert real > 0.9
+    assert real == pytest.approx(found.unknowns.near, abs=0.1)
+
+
+def test_two_classes_have_no_near_unknowns() -> None:
+    x, y, logits = World(k=2).draw(200)
+    found = measure_trust(x, y, logits)
+    assert found is not None
+    assert found.unknowns.near is None
+    assert "not measured" in found.unknowns.sentence
+
+
+def test_too_little_is_not_measured(world: World) -> None:
+    x, y, logits = world.draw(29)
+    assert measure_trust(x, y, logits) is None
+    x, y, logits = world.draw(100)
+    assert measure_trust(x, torch.zeros_like(y), logits) is None
+    assert measure_trust(x, y, logits, torch.zeros_like(y)) is None
+
+
+def test_all_right_and_classes_of_one_group_are_finite(world: World) -> None:
+    x, y, _ = world.draw(60)
+    logits = 9.0 * torch.nn.functional.one_hot(y, K)
+    found = measure_trust(x, y, logits, groups=y)  # a fold takes whole classes away
+    assert found is not None
+    judged = found.judge(trust_features(x), logits)
+    for name, value in vars(judged).items():
+        assert bool(value.float().isfinite().all()), name
+
+
+def test_adding_a_constant_to_logits_changes_nothing(world: World, trust: Trust) -> None:
+    x, _, logits = world.draw(20)
+    one, two = (trust.judge(trust_features(x), logits + c) for c in (0.0, 7.0))
+    assert torch.equal(one.sets, two.sets)
+    assert torch.allclose(one.probability, two.probability, atol=1e-4)
+
+
+def test_what_is_kept_gives_the_same_judgement(world: World, trust: Trust) -> None:
+    x, _, logits = world.draw(20)
+    again = Trust.restore(trust.facts(), trust.tensors())
+    one, two = (t.judge(trust_features(x), logits) for t in (trust, again))
+    assert all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(two).values(), strict=True))
+    with pytest.raises(ValueError, match="version"):
+        Trust.restore({**trust.facts(), "version": 2}, trust.tensors())
+
+
+def test_folds_keep_groups_whole() -> None:
+    groups = torch.tensor([0, 0, 0, 1, 2, 2, 3, 4, 5, 6])
+    folds = drawn_folds(groups)
+    assert all(len(folds[groups == g].unique()) == 1 for g in range(7))
+    assert len(folds.unique()) == 5
+
+
+def test_strangers_are_of_every_kind_and_the_same_again() -> None:
+    made = strangers(len(KINDS), 48)
+    assert {p.shape for p in made} == {(48, 48, 3)}
+    assert all(p.dtype == np.uint8 for p in made)
+    assert len({p.tobytes() for p in made}) == len(KINDS)
+    assert all(np.array_equal(a, b) for a, b in zip(made, strangers(len(KINDS), 48), strict=True))

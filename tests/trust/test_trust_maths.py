@@ -1,0 +1,198 @@
+"""Conformal sets, novelty scores, AUROC, risk–coverage: closed forms, peers' numbers, promises kept on average."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seewhy.trust.conformal import ConformalLines, quantile
+from seewhy.trust.gaussian import RIDGE, Moments
+from seewhy.trust.logistic import Monotone
+from seewhy.trust.novelty import (
+    PUBLISHED,
+    Energy,
+    Known,
+    Mahalanobis,
+    MaxLogit,
+    MaxProbability,
+    NearestNeighbour,
+    ViM,
+)
+from seewhy.trust.selective import RiskCoverage, auroc
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def golden(name: str) -> dict:
+    return json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+def test_sets_equal_crepes() -> None:
+    """At levels whose rank is no whole number: there crepes takes one picture more."""
+    g = golden("conformal")
+    held, labels, asked = torch.tensor(g["held_out"]), torch.tensor(g["labels"]), torch.tensor(g["asked"])
+    score = 1 - held.gather(1, labels[:, None])[:, 0]
+    for level in (0.83, 0.93):
+        for least, key in ((1000, "sets"), (1, "by_class")):
+            lines = ConformalLines(score, labels, 3, min_per_class=least).lines(level)
+            assert (1 - asked <= lines + 1e-6).int().tolist() == g[f"{key}_{level}"]
+
+
+def test_too_few_pictures_promise_nothing() -> None:
+    assert quantile(torch.tensor([0.1] * 8), 0.9) == 1.0  # ⌈9 · 0.9⌉ = 9 of 8
+    assert quantile(torch.tensor([0.1] * 9), 0.9) == pytest.approx(0.1)
+    lines = ConformalLines(torch.tensor([0.1]), torch.tensor([0]), 3)
+    assert lines.sets(torch.tensor([[0.9, 0.1, 0.0]]), torch.tensor([0]), 0.9).all()
+
+
+def test_the_class_decided_for_is_in_every_set() -> None:
+    lines = ConformalLines(torch.zeros(50), torch.zeros(50, dtype=torch.long), 2)
+    assert lines.sets(torch.tensor([[0.2, 0.8]]), torch.tensor([0]), 0.9).tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize("least", [50, 10_000])
+def test_the_promise_is_kept_on_average(least: int) -> None:
+    """Over many draws of held-out and new pictures the true class is in the set as often as promised, by class too."""
+    g = torch.Generator().manual_seed(0)
+    covered, by_class = [], [[], []]
+    for _ in range(200):
+        labels = torch.randint(2, (400,), generator=g)
+        logits = torch.randn(400, 2, generator=g) + 1.5 * torch.nn.functional.one_hot(labels, 2) * (1 + labels[:, None])
+        p = logits.softmax(1)
+        decided = p.argmax(1)
+        score = (1 - p.gather(1, labels[:, None])[:, 0]).masked_fill(decided == labels, 0)
+        sets = ConformalLines(score[:200], labels[:200], 2, least).sets(p[200:], decided[200:], 0.95)
+        inside = sets.gather(1, labels[200:, None])[:, 0].float()
+        covered.append(float(inside.mean()))
+        for k in (0, 1):
+            by_class[k].append(float(inside[labels[200:] == k].mean()))
+    assert 0.945 < np.mean(covered) < 0.985  # class 1 is right more often than promised
+    low, high = (np.mean(c) for c in by_class)
+    assert (low > 0.945) == (least == 50)
+    assert high > 0.945
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.lists(st.integers(0, 5), min_size=1, max_size=20))
+def test_auroc_counts_pairs(a: list[int], b: list[int]) -> None:
+    pairs = [1.0 if x > y else 0.5 if x == y else 0.0 for x in a for y in b]
+    assert auroc(torch.tensor(a).float(), torch.tensor(b).float()) == pytest.approx(np.mean(pairs))
+
+
+def test_auroc_without_one_side() -> None:
+    assert auroc(torch.tensor([1.0]), torch.tensor([])) is None
+
+
+def test_risk_coverage_of_a_perfect_a_blind_and_a_perverse_doubt() -> None:
+    right = torch.tensor([True, True, False, False])
+    perfect = RiskCoverage.of(torch.tensor([0.1, 0.2, 0.3, 0.4]), right)
+    assert perfect.risk == pytest.approx((0, 0, 1 / 3, 1 / 2))
+    assert perfect.area == perfect.best == pytest.approx((1 / 3 + 1 / 2) / 4)
+    blind = RiskCoverage.of(torch.zeros(4), right)
+    assert blind.risk == pytest.approx((0.5,) * 4)
+    assert blind.area == blind.chance == 0.5
+    perverse = RiskCoverage.of(torch.tensor([0.4, 0.3, 0.2, 0.1]), right)
+    assert perverse.risk == pytest.approx((1, 1, 2 / 3, 1 / 2))
+    assert [p["coverage"] for p in perfect.at(2)] == [0.25, 1.0]
+
+
+def known_pictures() -> tuple[Known, torch.Tensor, torch.Tensor]:
+    """As the golden numbers were made from."""
+    g = torch.Generator().manual_seed(0)
+    y = torch.arange(200) % 4
+    centres = torch.randn(4, 12, generator=g) * 2
+    x = centres[y] + torch.randn(200, 12, generator=g)
+    w, b = torch.randn(4, 12, generator=g), torch.randn(4, generator=g)
+    q = torch.randn(6, 12, generator=g) * 3
+    return Known(x, y, x @ w.T + b, w, b), q, q @ w.T + b
+
+
+@pytest.mark.parametrize(
+    ("score", "key", "times"),
+    [
+        (MaxProbability(), "probability", 1),
+        (MaxLogit(), "logit", 1),
+        (Energy(), "energy", 1),
+        (NearestNeighbour(), "neighbour", 1),
+        (Mahalanobis(ridge=1e-9), "mahalanobis", 1 / 400),  # they divide no covariance by the number, and take half
+        (Mahalanobis(relative=True, ridge=1e-9), "relative", 1 / 200),
+        (ViM(), "vim", 1),
+    ],
+)
+def test_scores_equal_pytorch_ood(score, key, times) -> None:
+    known, q, logits = known_pictures()
+    expected = torch.tensor(golden("novelty")["scores"][key])
+    assert torch.allclose(score.fit(known)(q, logits) * times, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("score", PUBLISHED, ids=repr)
+def test_pictures_of_another_world_are_stranger(score) -> None:
+    known, _, _ = known_pictures()
+    far = torch.randn(100, 12, generator=torch.Generator().manual_seed(1)) * 0.05 + 9.0
+    logits = lambda x: x @ known.weight.T + known.bias  # noqa: E731
+    judge = score.fit(known)
+    if score.name not in ("probability", "logit", "energy"):  # which a far picture may have as large as it likes
+        assert auroc(judge(far, logits(far)), judge(known.features, known.logits)) == 1.0
+
+
+def test_the_second_opinion_is_the_density_of_gaussians_with_one_covariance() -> None:
+    known, q, _ = known_pictures()
+    zero = torch.zeros(200, dtype=torch.long)
+    ours = Moments.of(known.features, known.labels, zero, torch.zeros(4, dtype=torch.long)).gaussian()
+    means, centred = known.means()
+    within = centred.T @ centred / 200
+    covariance = within + RIDGE * within.trace() / 12 * torch.eye(12, dtype=torch.double)
+    density = torch.distributions.MultivariateNormal(means, covariance).log_prob(q.double()[:, None])
+    assert torch.allclose(ours.logits(q).log_softmax(1), density.log_softmax(1).float(), atol=1e-2)
+
+
+def test_strangeness_is_the_relative_mahalanobis_distance() -> None:
+    known, q, logits = known_pictures()
+    zero = torch.zeros(200, dtype=torch.long)
+    ours = Moments.of(known.features, known.labels, zero, torch.zeros(4, dtype=torch.long)).gaussian()
+    nearest = torch.stack([ours.strangeness(q, torch.full((6,), k)) for k in range(4)]).min(0).values
+    published = Mahalanobis(relative=True, ridge=RIDGE).fit(known)(q, logits)
+    assert torch.allclose(nearest, published, rtol=5e-3, atol=0.05)
+
+
+def test_leaving_blocks_out_equals_fitting_without_them() -> None:
+    known, q, _ = known_pictures()
+    fold, part = torch.arange(200) // 40, torch.tensor([0, 1, 0, 1])
+    without = Moments.of(known.features, known.labels, fold, part).gaussian(without_fold=2, without_part=1)
+    kept = (fold != 2) & (part[known.labels] == 0)
+    zero = torch.zeros(int(kept.sum()), dtype=torch.long)
+    alone = Moments.of(known.features[kept], known.labels[kept], zero, torch.zeros(4, dtype=torch.long)).gaussian()
+    assert torch.allclose(without.logits(q)[:, [0, 2]], alone.logits(q)[:, [0, 2]], atol=1e-2)
+    assert without.known.tolist() == [True, False, True, False]
+
+
+def test_the_model_of_signs_equals_sklearn_and_leaves_out_what_counts_the_wrong_way() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    g = torch.Generator().manual_seed(0)
+    signs = torch.randn(3000, 2, generator=g)
+    true = torch.rand(3000, generator=g) < (1.3 * signs[:, 0] + 0.4 * signs[:, 1] + 0.5).sigmoid()
+    ours = Monotone.fit(signs, true, torch.arange(3000))
+    z = ((signs - ours.mean) / ours.deviation).numpy()
+    peer = LogisticRegression(C=1.0).fit(z, true.numpy())
+    assert torch.allclose(ours.slopes, torch.tensor([*peer.coef_[0], *peer.intercept_]).float(), atol=2e-3)
+    wrong_way = Monotone.fit(torch.cat([signs, -signs[:, :1]], 1), true, torch.arange(3000))
+    assert wrong_way.slopes[2] == 0
+    assert bool((wrong_way.drawn[:, 2] == 0).all())
+
+
+def test_intervals_are_wider_where_pictures_show_the_same_things() -> None:
+    g = torch.Generator().manual_seed(0)
+    signs = torch.randn(200, 1, generator=g)
+    true = torch.rand(200, generator=g) < signs[:, 0].sigmoid()
+    copies = torch.arange(200).repeat(5)
+    alone = Monotone.fit(signs.repeat(5, 1), true.repeat(5), torch.arange(1000))
+    together = Monotone.fit(signs.repeat(5, 1), true.repeat(5), copies)
+    width = [float((m.interval(signs)[1] - m.interval(signs)[0]).mean()) for m in (alone, together)]
+    assert width[1] > 1.8 * width[0]
