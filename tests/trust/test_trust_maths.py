@@ -40,7 +40,7 @@ def test_sets_equal_crepes() -> None:
     score = 1 - held.gather(1, labels[:, None])[:, 0]
     for level in (0.83, 0.93):
         for least, key in ((1000, "sets"), (1, "by_class")):
-            lines = ConformalLines(score, labels, 3, min_per_class=least).lines(level)
+            lines = ConformalLines(score, labels, 3, min_per_class=least).lines(level)[0]
             assert (1 - asked <= lines + 1e-6).int().tolist() == g[f"{key}_{level}"]
 
 
@@ -67,7 +67,7 @@ def test_the_promise_is_kept_on_average(least: int) -> None:
         p = logits.softmax(1)
         decided = p.argmax(1)
         score = (1 - p.gather(1, labels[:, None])[:, 0]).masked_fill(decided == labels, 0)
-        sets = ConformalLines(score[:200], labels[:200], 2, least).sets(p[200:], decided[200:], 0.95)
+        sets = ConformalLines(score[:200], labels[:200], 2, min_per_class=least).sets(p[200:], decided[200:], 0.95)
         inside = sets.gather(1, labels[200:, None])[:, 0].float()
         covered.append(float(inside.mean()))
         for k in (0, 1):
@@ -76,6 +76,25 @@ def test_the_promise_is_kept_on_average(least: int) -> None:
     low, high = (np.mean(c) for c in by_class)
     assert (low > 0.945) == (least == 50)
     assert high > 0.945
+
+
+def test_doubtful_decisions_keep_the_promise_too() -> None:
+    """Half of the pictures are always right: on the whole the top class alone would do, for the others it would not."""
+    g = torch.Generator().manual_seed(0)
+    n = 4000
+    doubtful = torch.arange(n) % 2 == 1
+    p = torch.where(doubtful[:, None], torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.98, 0.01, 0.01]))
+    labels = torch.where(doubtful, torch.multinomial(p, 1, generator=g)[:, 0], torch.zeros(n, dtype=torch.long))
+    decided = torch.zeros(n, dtype=torch.long)
+    score = (1 - p.gather(1, labels[:, None])[:, 0]).masked_fill(labels == 0, 0)
+    half = n // 2
+    for known, low in ((None, 0.4), (doubtful[:half], 0.7)):
+        lines = ConformalLines(score[:half], torch.zeros(half, dtype=torch.long), 3, known)
+        asked = None if known is None else doubtful[half:]
+        inside = lines.sets(p[half:], decided[half:], 0.7, asked).gather(1, labels[half:, None])[:, 0]
+        covered = float(inside[doubtful[half:]].float().mean())
+        assert (covered > 0.68) == (known is not None)
+        assert covered > low - 0.05
 
 
 @settings(deadline=None, max_examples=40)

@@ -146,9 +146,9 @@ class Trust:
         """Log odds of being known, below which a picture is called unlike anything it knows."""
         return float(self._known.quantile(1 - KEPT))
 
-    @cached_property
-    def conformal(self) -> ConformalLines:
-        return ConformalLines(self.held.score, self.held.labels, len(self.gaussian.bias))
+    def conformal(self, level: float) -> ConformalLines:
+        doubtful = self.held.probability < level
+        return ConformalLines(self.held.score, self.held.labels, len(self.gaussian.bias), doubtful)
 
     def judge(self, features: Float[Tensor, "b d"], logits: Float[Tensor, "b k"], level: float = LEVEL) -> Judgement:
         """Decisions on pictures, judged.
@@ -159,8 +159,8 @@ class Trust:
             level: how often the true class is to be in the set.
         """
         signs = Signs.of(self.gaussian, features, logits, self.temperature, self.sharpness)
-        sets = self.conformal.sets(signs.pooled, signs.decided, level)
         probability = self.right.margin(signs.signs[:, :2]).sigmoid()
+        sets = self.conformal(level).sets(signs.pooled, signs.decided, level, probability < level)
         low, high = self.right.interval(signs.signs[:, :2])
         known = self.familiar.margin(signs.signs)
         unknown = known < self.line
@@ -171,7 +171,7 @@ class Trust:
 
     def sure_held_out(self, level: float = LEVEL) -> tuple[int, float | None]:
         """Held-out pictures that would be called sure, and the part of them that were right."""
-        lines = self.conformal.lines(level)
+        lines = self.conformal(level).lines(level)[0]  # those that can be sure are not doubtful
         alone = (1 - self.held.rivals > lines[self.held.rival_classes] + 1e-6).all(1)
         sure = alone & (self.held.probability >= level) & (self.held.known >= self.line)
         n = int(sure.sum())

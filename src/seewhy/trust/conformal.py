@@ -27,6 +27,7 @@ class ConformalLines:
         scores: one less the probability of each one's own class, 0 where that was decided for, 0…1.
         labels: index of each one's class.
         n_classes: how many there are.
+        doubtful: which of them are decided with less than the level's probability of being right; left out, none.
         min_per_class: held-out pictures a class needs for a line of its own.
 
     Example:
@@ -38,27 +39,44 @@ class ConformalLines:
     scores: Float[Tensor, " n"]
     labels: Int[Tensor, " n"]
     n_classes: int
+    doubtful: Bool[Tensor, " n"] | None = None
     min_per_class: int = MIN_PER_CLASS
 
-    def lines(self, level: float) -> Float[Tensor, " k"]:
+    def lines(self, level: float) -> Float[Tensor, "2 k"]:
         """The score up to which a class is in the set; 1 where there are too few pictures to promise anything.
 
-        Classes with enough pictures keep the promise each for itself; the others share one line, drawn from all of
-        theirs together or, where even these are too few, from those of all classes.
+        One row for decisions that are not doubtful, one for those that are: sets that keep the promise on the whole
+        only, because sure decisions are right more often than promised, would break it where it is needed. In each,
+        classes with enough pictures keep the promise for themselves; the others share one line, drawn from all of
+        theirs together or, where even these are too few, from all pictures.
         """
-        own = torch.bincount(self.labels, minlength=self.n_classes) >= self.min_per_class
-        rest = self.scores[~own[self.labels]]
-        shared = rest if len(rest) >= self.min_per_class else self.scores
+        if self.doubtful is None:
+            return self._by_class(self.scores, self.labels, level).expand(2, -1)
+        rows = []
+        for part in (~self.doubtful, self.doubtful):
+            part = part if int(part.sum()) >= self.min_per_class else torch.ones_like(part)
+            rows.append(self._by_class(self.scores[part], self.labels[part], level))
+        return torch.stack(rows)
+
+    def _by_class(self, scores: Float[Tensor, " m"], labels: Int[Tensor, " m"], level: float) -> Float[Tensor, " k"]:
+        own = torch.bincount(labels, minlength=self.n_classes) >= self.min_per_class
+        rest = scores[~own[labels]]
+        shared = rest if len(rest) >= self.min_per_class else scores
         lines = torch.full((self.n_classes,), quantile(shared, level))
         for k in own.nonzero()[:, 0].tolist():
-            lines[k] = quantile(self.scores[self.labels == k], level)
+            lines[k] = quantile(scores[labels == k], level)
         return lines
 
     def sets(
-        self, probabilities: Float[Tensor, "b k"], decided: Int[Tensor, " b"], level: float
+        self,
+        probabilities: Float[Tensor, "b k"],
+        decided: Int[Tensor, " b"],
+        level: float,
+        doubtful: Bool[Tensor, " b"] | None = None,
     ) -> Bool[Tensor, "b k"]:
         """Which classes are in the set; the one decided for always is."""
-        inside = 1 - probabilities <= self.lines(level) + 1e-6
+        row = torch.zeros(len(decided), dtype=torch.long) if doubtful is None else doubtful.long()
+        inside = 1 - probabilities <= self.lines(level)[row] + 1e-6
         return inside.scatter(1, decided[:, None], True)
 
 
