@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from seewhy.data import Sample, copies_under_two_classes, load_samples, split
 from seewhy.errors import DataError
@@ -262,3 +263,20 @@ def test_split_does_not_depend_on_the_order(rows: list[tuple[str, str]], seed: i
 def test_another_seed_is_another_split() -> None:
     labels, digests = ["a"] * 50, [str(i) for i in range(50)]
     assert split(labels, digests, 0.2, 0) != split(labels, digests, 0.2, 1)
+
+
+def test_groups_of_a_table_and_of_folders(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("image,label,visit\na.png,x,monday\nb.png,x,\nc.png,y,monday\n")
+    assert [s.group for s in load_samples(table, group="visit").items] == ["monday", None, "monday"]
+    assert [s.group for s in load_samples(table).items] == [None, None, None]
+    with pytest.raises(DataError) as caught:
+        load_samples(table, group="visits")
+    assert str(caught.value).endswith("to say which pictures belong together. Did you mean 'visit'?")
+    for name in ("x/1/a.png", "x/1/b.png", "x/2/c.png", "y/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    groups = [s.group for s in load_samples(tmp_path, group="folder").items]
+    assert [groups.index(g) for g in groups] == [0, 0, 2, 3]
+    with pytest.raises(DataError, match="have no column"):
+        load_samples(tmp_path, group="visit")

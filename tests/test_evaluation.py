@@ -17,6 +17,7 @@ from seewhy.data import Sample, Samples, load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError
 from seewhy.evaluation import evaluate
+from seewhy.metrics.calibration import accuracy_interval
 from seewhy.storage.marks import PAGE
 from seewhy.store import FeatureStore
 from tiny import class_folders, tiny_cnn
@@ -148,3 +149,13 @@ def test_a_perfect_and_a_constant_classifier(model: Classifier, folders: Path) -
     assert data["accuracy"] == round(1 / 3, 4)
     assert [r["recall"] for r in data["per_class"]] == [1.0, 0.0, 0.0]
     assert [r["f1"] for r in data["per_class"]] == [0.5, 0.0, 0.0]
+
+
+def test_pictures_that_belong_together_widen_the_interval() -> None:
+    right = torch.arange(200) < 100
+    alone = accuracy_interval(right)
+    assert accuracy_interval(right, torch.arange(200)) == pytest.approx(alone, abs=0.002)
+    low, high = accuracy_interval(right, torch.arange(200) // 20)  # ten things, each right or wrong as a whole
+    assert (low, high) == pytest.approx(accuracy_interval(torch.arange(10) < 5), abs=0.03)
+    mixed = accuracy_interval(right[torch.randperm(200)], torch.arange(200) // 20)  # as different as strangers
+    assert mixed[1] - mixed[0] < 1.3 * (alone[1] - alone[0])

@@ -13,6 +13,7 @@ from .descriptions.base import Descriptions
 from .encoders.base import Encoder
 from .encoders.find import encoder as find
 from .encoders.module import from_module
+from .errors import InputError
 from .listener import Listener
 from .store import FeatureStore
 
@@ -58,6 +59,7 @@ def fit(
     encoder: Encoder | str = "lite0",
     *,
     validation: str | Path | Samples | None = None,
+    group: str | None = None,
     descriptions: Words | None = None,
     store: FeatureStore | None = None,
     listener: Listener | None = None,
@@ -68,6 +70,8 @@ def fit(
     Args:
         pictures: class folders, a table, or samples.
         validation: pictures of the same classes on which to choose and to measure; left out, a part of ``pictures``.
+        group: which pictures belong together, of a table or of folders, as in :func:`seewhy.data.load_samples`; left
+            out, those that look like the same thing. They are held out together.
         encoder: an encoder or its name.
         descriptions: of the classes, as words evidence.
         store: where looks are kept between runs; left out, nothing is kept.
@@ -79,7 +83,7 @@ def fit(
     words = None if descriptions is None else _descriptions(descriptions)
     fitted = Linear(**parameters).fit(
         _encoder(encoder),
-        _samples(pictures),
+        _samples(pictures, group),
         validation=None if validation is None else _samples(validation),
         descriptions=words,
         store=store,
@@ -88,5 +92,12 @@ def fit(
     return replace(fitted, trust=fitted.measured_trust)
 
 
-def _samples(source: str | Path | Samples) -> Samples:
-    return source if isinstance(source, Samples) else load_samples(source)
+def _samples(source: str | Path | Samples, group: str | None = None) -> Samples:
+    if not isinstance(source, Samples):
+        return load_samples(source, group=group)
+    if group is not None:
+        raise InputError(
+            f"group={group!r} was given beside samples, whose pictures carry their groups. A folder or a table was "
+            "expected. Give load_samples the group."
+        )
+    return source

@@ -7,12 +7,13 @@ one, ``text``. Paths are relative to the table. Class order is by natural sort o
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 import random
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,14 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
 
 
-def load_samples(source: str | Path, *, image: str = "image", label: str = "label", text: str = "text") -> Samples:
+def load_samples(
+    source: str | Path,
+    *,
+    image: str = "image",
+    label: str = "label",
+    text: str = "text",
+    group: str | None = None,
+) -> Samples:
     """Read class folders or a table.
 
     Args:
@@ -82,6 +90,8 @@ def load_samples(source: str | Path, *, image: str = "image", label: str = "labe
         image: the table's column of file names.
         label: the table's column of classes.
         text: the table's column of texts; it may be missing.
+        group: the table's column of what pictures show (the thing, the visit, the patient): those with the same value
+            are never held out without one another. For class folders ``"folder"``: those of one folder below a class.
 
     Raises:
         DataError: nothing usable is there; the message says what was looked for.
@@ -89,8 +99,9 @@ def load_samples(source: str | Path, *, image: str = "image", label: str = "labe
     path = Path(source)
     if path.is_dir():
         items, notes = _from_folders(path)
+        items = _grouped_by_folder(path, items, group)
     elif path.suffix.lower() in TABLES:
-        items, notes = _from_table(path, image, label, text)
+        items, notes = _from_table(path, image, label, text, group)
     else:
         raise DataError(
             f"{path} is neither a folder nor a table. Give a folder with one folder a class, "
@@ -139,7 +150,18 @@ def _by_name(path: Path) -> Any:
     return natural_key(path.name)
 
 
-def _from_table(path: Path, image: str, label: str, text: str) -> tuple[list[Sample], list[str]]:
+def _grouped_by_folder(root: Path, items: list[Sample], group: str | None) -> list[Sample]:
+    if group is None:
+        return items
+    if group != "folder":
+        raise DataError(
+            f"{root} is a folder, and pictures in folders have no column {group!r}. Give 'folder', by which those of "
+            "one folder below a class belong together, or a table with that column."
+        )
+    return [replace(s, group=str(Path(s.image).parent)) for s in items]
+
+
+def _from_table(path: Path, image: str, label: str, text: str, group: str | None) -> tuple[list[Sample], list[str]]:
     items, incomplete, columns = [], [], set()
     for number, row in enumerate(_rows(path), start=1):
         columns |= set(row)
@@ -153,7 +175,12 @@ def _from_table(path: Path, image: str, label: str, text: str) -> tuple[list[Sam
             incomplete.append(str(number))
             continue
         file = path.parent / str(row[image])
-        items.append(Sample(str(file), str(row[label]), str(row[text]) if row.get(text) else None))
+        belongs = None if group is None or row.get(group) is None else str(row[group]).strip() or None
+        items.append(Sample(str(file), str(row[label]), str(row[text]) if row.get(text) else None, belongs))
+    if group is not None and group not in columns:
+        near = difflib.get_close_matches(group, sorted(map(str, columns)), n=1)
+        meant = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(sorted(map(repr, columns)))}."
+        raise DataError(f"{path} has no column {group!r} to say which pictures belong together. {meant}")
     if not items:
         raise DataError(f"{path} has no rows with both {image!r} and {label!r}. Fill them in.")
     notes = [f"{len(incomplete)} row(s) without picture or class left out: {_some(incomplete)}"] if incomplete else []

@@ -196,7 +196,9 @@ def played(masks: Tensor, labels: Tensor) -> Played:
     right = {"mask": torch.ones(n, dtype=torch.bool)}
     views = ("binarised mask", "another picture's mask", "whole picture", "rest", "binarised rest")
     right |= {v: torch.zeros(n, dtype=torch.bool) for v in views}
-    return Played(labels, held, probed(masks), masks.mean((1, 2)), torch.zeros(n, 1), torch.zeros(n, 2), right)
+    return Played(
+        labels, held, probed(masks), masks.mean((1, 2)), torch.zeros(n, 1), torch.zeros(n, 2), right, torch.arange(n)
+    )
 
 
 def test_a_mask_whose_shape_tells_the_class_is_found_out() -> None:

@@ -133,7 +133,7 @@ def test_it_starts_from_a_layer_that_no_held_out_picture_has_taught(tmp_path: Pa
     held = split(labels, [file_digest(n) or "" for n in names], 0.2, 0)
     flagged = list(zip(samples.items, held, strict=True))
     parts = [Samples(tuple(s for s, h in flagged if h is of), samples.classes) for of in (False, True)]
-    recipe = GPT4Image(n_steps=1, batch_size=4, lr=1e-12, n_bank=3)
+    recipe = GPT4Image(n_steps=1, batch_size=4, lr=1e-12, n_bank=3, split="random")
     made = recipe.fit(tiny_cnn(), samples, captions=[Caption(n, "", (n,)) for n in names])
     linear = Linear(n_crops=0, n_bank=3)
     own, every = linear.fit(tiny_cnn(), parts[0], validation=parts[1]), linear.fit(tiny_cnn(), samples)

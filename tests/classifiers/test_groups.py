@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
 
 from seewhy.classifiers.groups import (
+    average_linkage,
     group_by_copies,
     group_by_looks,
     group_by_names,
     group_folds,
     hold_out_groups,
+    one_thing,
 )
+from seewhy.classifiers.holdout import HoldOut, hold_out
+from seewhy.classifiers.holdout_measures import held_out_lines
+from seewhy.classifiers.linear import Linear, Rows
+from seewhy.data import Sample
+from seewhy.features import Seen
+from seewhy.listener import Listener
 
 
 def planted(n_classes: int, n_things: int, n_shots: int, noise: float, seed: int = 0) -> tuple[torch.Tensor, ...]:
@@ -60,3 +72,104 @@ def test_a_class_of_one_thing_is_never_held_out() -> None:
     assert group_folds(labels, groups, 5, seed=0).tolist()[:6] == [-1] * 6
     assert not hold_out_groups(labels, groups, 0.2, seed=0)[:6].any()
     assert int(hold_out_groups(labels, groups, 0.2, seed=0)[6:].sum()) == 2
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.6, 0.9])
+def test_average_linkage_is_scipys(threshold: float) -> None:
+    rows = torch.nn.functional.normalize(torch.randn(150, 6, generator=torch.Generator().manual_seed(1)), dim=1)
+    distance = 1 - (rows @ rows.T).double().numpy()
+    np.fill_diagonal(distance, 0)
+    tree = linkage(squareform((distance + distance.T) / 2, checks=False), "average")
+    theirs = torch.from_numpy(fcluster(tree, 1 - threshold, "distance"))
+    ours = average_linkage(rows, threshold)
+    assert torch.equal(ours[:, None] == ours[None], theirs[:, None] == theirs[None])
+
+
+def test_a_chain_of_different_things_is_not_one_thing() -> None:
+    """Single linkage would make one cluster of a turn by small steps."""
+    angle = torch.linspace(0, 3, 60)
+    groups = average_linkage(torch.stack([angle.cos(), angle.sin()], 1), 0.9)
+    assert 2 <= len(groups.unique()) < 12
+
+
+def test_a_class_apart_from_all_others_may_be_one_thing() -> None:
+    g = torch.Generator().manual_seed(0)
+    pooled, labels = torch.rand(48, 64, generator=g), torch.arange(48) // 16
+    assert one_thing(pooled, labels) == ()
+    pooled[labels == 1] = pooled[labels == 1][:1] + 0.01 * torch.rand(16, 64, generator=g)
+    assert one_thing(pooled, labels) == (1,)
+
+
+def coins(n_things: int, n_shots: int, seed: int = 0) -> tuple[list[Sample], list[Seen]]:
+    """Things whose class is the toss of a coin: their shots are known again, new things cannot be."""
+    g = torch.Generator().manual_seed(seed)
+    things = torch.rand(n_things, 1, 128, generator=g)
+    shots = (things + 0.05 * torch.randn(n_things, n_shots, 128, generator=g)).clamp(min=0).flatten(0, 1)
+    classes = ["heads" if toss else "tails" for toss in (torch.rand(n_things, generator=g) < 0.5).tolist()]
+    items = [Sample(f"{i}.png", classes[i // n_shots]) for i in range(len(shots))]
+    return items, [Seen(s.image, s.image, row[None]) for s, row in zip(items, shots, strict=True)]
+
+
+def measured(items: list[Sample], seen: list[Seen], **options: str) -> tuple[float, float | None]:
+    """The held-out accuracy, and that of a random part beside it."""
+    linear = Linear(n_crops=0)
+    pictures = hold_out(items, seen, HoldOut(**options), Listener())  # type: ignore[arg-type]
+    rows = Rows.of(pictures, linear._feature)
+    chosen = linear._choose(rows, pictures)
+    held = chosen.held_out(pictures)
+    assert held is not None
+    assert held.logits is not None
+    return float((held.logits.argmax(1) == held.labels).float().mean()), chosen.random_accuracy
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_cannot_be_known_of_new_things_is_near_chance(seed: int) -> None:
+    items, seen = coins(60, 5, seed)
+    grouped, random = measured(items, seen)
+    assert 0.3 <= grouped <= 0.7
+    assert random is not None
+    alone, beside = measured(items, seen, split="random")
+    assert alone > 0.95
+    assert beside is None
+
+
+def test_groups_that_the_user_names_are_kept() -> None:
+    items, seen = coins(60, 5)
+    named = [Sample(s.image, s.label, group=f"thing {i // 5}") for i, s in enumerate(items)]
+    grouped, random = measured(named, seen)
+    assert 0.3 <= grouped <= 0.7
+    assert random is not None
+    assert random > 0.95  # with the C chosen
+
+
+def test_logits_are_calibrated_and_of_every_picture_once() -> None:
+    items, seen = coins(60, 5)
+    linear = Linear(n_crops=0)
+    pictures = hold_out(items, seen, HoldOut(), Listener())
+    held = linear._choose(Rows.of(pictures, linear._feature), pictures).held_out(pictures)
+    assert held is not None
+    assert held.logits is not None
+    assert held.groups is not None
+    assert held.logits.shape == (300, 2)
+    confidence, decided = held.logits.softmax(1).max(1)
+    assert abs(float(confidence.mean()) - float((decided == held.labels).float().mean())) < 0.1
+    torch.testing.assert_close(held.pooled, torch.cat([s.pooled for s in seen]))
+
+
+def test_what_fit_says_of_the_figure() -> None:
+    how = {"by": "looks", "n_groups": 721, "unmeasured_classes": [], "one_thing_classes": ["Leek"]}
+    measures = {
+        "held_out_accuracy": 0.8,
+        "held_out_interval": [0.77, 0.83],
+        "n_held_out": 2640,
+        "random_accuracy": 0.987,
+        "split": how,
+    }
+    assert held_out_lines(measures) == [
+        "right on 80.0% of 2640 pictures, each held out with all others of the same thing (721 things, by looks) "
+        "(95 % interval 77.0% to 83.0%): expect this of new things",
+        "on a random part, which holds shots of the same things, 98.7%",
+        "1 class (Leek) may show one thing only, by looks: how well new things are recognised is not known",
+    ]
+    assert held_out_lines(measures | {"split": how | {"by": "copies"}})[0].endswith("if there are any, flatter it")
+    assert held_out_lines({"held_out_accuracy": None}) == []

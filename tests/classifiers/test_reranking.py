@@ -17,6 +17,7 @@ from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers.base import Classifier, HeldOut
 from seewhy.classifiers.discriminative import Chosen, Discriminative
 from seewhy.classifiers.follow_up import Captions, FollowUp, missing_pairs, write_missing
+from seewhy.classifiers.groups import group_folds
 from seewhy.classifiers.head import Head, Projected, Target
 from seewhy.classifiers.linear import Linear
 from seewhy.classifiers.saving import load
@@ -24,7 +25,7 @@ from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.data import load_samples, split
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.class_questions import Difference, Pair
-from seewhy.descriptions.discriminative import Pool, Selector, halves, selection_matrix
+from seewhy.descriptions.discriminative import Pool, Selector, selection_matrix
 from seewhy.descriptions.llm import Desk, Prompt, Writer
 from seewhy.descriptions.pairs import read_pairs, write_pairs_file
 from seewhy.descriptions.written import Written
@@ -311,7 +312,7 @@ def test_what_is_held_out_chooses_no_descriptions(tmp_path: Path) -> None:
     others = load_samples(class_folders(tmp_path / "others", 1, side=44))
     following = dict(zip(CLASSES[:3], CLASSES[1:3] + CLASSES[:1], strict=True))
     wrong = replace(others, items=tuple(replace(s, label=following[s.label]) for s in others.items))
-    recipe = Discriminative(k=3, m=2, weight=1.0, n_bank=3)
+    recipe = Discriminative(k=3, m=2, weight=1.0, n_bank=3, split="random")
     made, misled, alone = (
         recipe.fit(encoder, samples, descriptions=words, validation=v) for v in (others, wrong, None)
     )
@@ -343,8 +344,8 @@ def test_the_weight_is_of_the_half_that_did_not_choose() -> None:
     There the right class has ``w · 0.9`` and the wrong one 1, in units of one cosine.
     """
     labels, axes = torch.arange(24) % 3, torch.eye(6)
-    half = halves(labels, 0)
+    half = group_folds(labels, torch.arange(24), 2, 0) != 1
     seen = normalize(axes[torch.where(half, labels, (labels + 1) % 3)] + 0.9 * axes[3 + labels], dim=1)
     pool = Pool.of(Descriptions({c: (f"look {i}",) for i, c in enumerate(CLASSES[:3])}))
-    found = Discriminative()._weight(pool, torch.cat([axes[3:], axes[:3]]), seen, labels)
+    found = Discriminative()._weight(pool, torch.cat([axes[3:], axes[:3]]), seen, labels, torch.arange(24))
     assert found == 1.25

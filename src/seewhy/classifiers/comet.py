@@ -32,7 +32,8 @@ from .comet_selector import Fill, Hide, Kind, make_selector
 from .comet_training import Game, Lesson, Mode, Norm, Objective, learn, play
 from .halves import reader_of
 from .head import Head
-from .holdout import HoldOut, Pictures, Split, common_measures, look_at, patch_evidence
+from .holdout import HoldOut, Pictures, Split, look_at, patch_evidence
+from .holdout_measures import common_measures
 from .linear import Linear
 from .network import Network
 from .recipe import Recipe
@@ -268,7 +269,7 @@ class COMET(Recipe):
         heat = temperature(played)
         n_train, n_held = int((~pictures.held).sum()), int(pictures.held.sum())
         measures = {
-            **common_measures(pictures, n_train, found.get("accuracy"), listener),
+            **common_measures(pictures, n_train, played.held_out(), listener),
             **found,
             "temperature": round(heat, 4),
             "last_steps": _last(done),

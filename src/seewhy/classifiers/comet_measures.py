@@ -43,6 +43,7 @@ class Played:
         pooled: the predictor's pooled features of what the mask shows.
         shown: its logits.
         right: by name of a view of the picture, whether it was recognised.
+        groups: pictures of the same thing have the same number.
     """
 
     labels: Int[Tensor, " n"]
@@ -52,11 +53,14 @@ class Played:
     pooled: Float[Tensor, "n d"]
     shown: Float[Tensor, "n k"]
     right: dict[str, Bool[Tensor, " n"]]
+    groups: Int[Tensor, " n"]
 
     def held_out(self) -> HeldOut | None:
         """The held-out pictures as the classifier sees them."""
         held = self.held
-        return HeldOut(self.pooled[held], self.labels[held]) if bool(held.any()) else None
+        if not bool(held.any()):
+            return None
+        return HeldOut(self.pooled[held], self.labels[held], self.shown[held] / temperature(self), self.groups[held])
 
 
 @torch.no_grad()
@@ -101,7 +105,9 @@ def watch(game: Game, judge: Predictor, encoder: Encoder, pictures: Pictures, li
     labels, seen = pictures.labels[kept], torch.cat(pooled)
     shown = head(seen)
     found = {"mask": shown.argmax(1) == labels} | {name: torch.cat(parts) for name, parts in right.items()}
-    return Played(labels, pictures.held[kept], torch.cat(masks), torch.cat(area), seen, shown, found)
+    return Played(
+        labels, pictures.held[kept], torch.cat(masks), torch.cat(area), seen, shown, found, pictures.groups[kept]
+    )
 
 
 def borrowed(

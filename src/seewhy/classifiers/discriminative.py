@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data import Samples
 from ..descriptions.base import Descriptions, WordBank
-from ..descriptions.discriminative import Pool, Selector, best_weight, halves, selection_matrix
+from ..descriptions.discriminative import Pool, Selector, best_weight, selection_matrix
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..features import encode_texts
@@ -20,8 +20,9 @@ from ..listener import Listener
 from ..store import FeatureStore
 from . import classifiers
 from .base import Classifier, HeldOut
+from .groups import group_folds
 from .head import Head, Projected
-from .holdout import HoldOut, Split, look_at, patch_evidence
+from .holdout import HoldOut, Split, look_at, patch_evidence, said_of
 from .recipe import Recipe
 from .reranking import Reason, Reranking
 from .zero_shot import ZeroShot
@@ -172,10 +173,12 @@ class Discriminative(Recipe):
         vectors = torch.cat([first.head.weight, encode_texts(encoder, pool.texts, store)])
         pooled, labels, _ = pictures.rows(~pictures.held)
         seen = Projected(encoder.text)(pooled)
-        weight = self.weight if self.weight is not None else self._weight(pool, vectors, seen, labels)
+        weight, groups = self.weight, pictures.groups[~pictures.held]
+        if weight is None:
+            weight = self._weight(pool, vectors, seen, labels, groups)
         decides = self._decides(pool, vectors, seen, labels, weight)
         head = Head(first.head.feature, vectors * first.head.scale, votes=decides)
-        held = pictures.held_out()
+        held = said_of(head, pictures.held_out())
         alone = None if held is None else _by_words(head, held)
         plain = Classifier(
             self.name,
@@ -214,10 +217,15 @@ class Discriminative(Recipe):
         return Chosen(pool, matrix, weight, Selector(self.m, self.margin), self.k, self.gate)
 
     def _weight(
-        self, pool: Pool, vectors: Float[Tensor, "r d"], seen: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
+        self,
+        pool: Pool,
+        vectors: Float[Tensor, "r d"],
+        seen: Float[Tensor, "n d"],
+        labels: Int[Tensor, " n"],
+        groups: Int[Tensor, " n"],
     ) -> float:
         """The weight that is right most often on one half of the pictures, where the other half chose descriptions."""
-        half = halves(labels, self.seed)
+        half = group_folds(labels, groups, 2, self.seed) != 1
         if int(torch.bincount(labels, minlength=len(pool.classes)).min()) < 2:
             raise DataError(
                 "A class has one picture to fit on, which cannot choose descriptions and also the weight of the names. "

@@ -30,7 +30,8 @@ from .comet_network import sized
 from .comet_predictor import Backbone, Predictor, new_predictor, predictor_of
 from .gpt4image_training import Course, Pupil, TextVectors, teach
 from .halves import reader_of
-from .holdout import HoldOut, Pictures, Split, common_measures, look_at, patch_evidence
+from .holdout import HoldOut, Pictures, Split, look_at, patch_evidence, said_of
+from .holdout_measures import common_measures
 from .linear import Linear
 from .network import Network
 from .recipe import Recipe
@@ -206,11 +207,10 @@ class GPT4Image(Recipe):
         listener: Listener,
     ) -> Classifier:
         looks, head = network.encoder(), predictor.head()
-        held = _held_out(looks, pictures)
-        right = None if held is None else float((head(held.pooled).argmax(1) == held.labels).float().mean())
+        held = said_of(head, _held_out(looks, pictures))
         n = int((~pictures.held).sum())
         measures = {
-            **common_measures(pictures, n, right, listener),
+            **common_measures(pictures, n, held, listener),
             **figures,
         }
         made = Classifier(
@@ -232,10 +232,11 @@ def _held_out(looks: Encoder, pictures: Pictures) -> HeldOut | None:
     """Features of the held-out pictures through the trained network."""
     index = pictures.held.nonzero()[:, 0].tolist()
     stream = see(looks, [pictures.items[i].image for i in index])
-    found = [(s.pooled[0], int(pictures.labels[i])) for i, s in zip(index, stream, strict=True) if isinstance(s, Seen)]
+    found = [(s.pooled[0], i) for i, s in zip(index, stream, strict=True) if isinstance(s, Seen)]
     if not found:
         return None
-    return HeldOut(torch.stack([p for p, _ in found]), torch.tensor([label for _, label in found]))
+    places = torch.tensor([i for _, i in found])
+    return HeldOut(torch.stack([p for p, _ in found]), pictures.labels[places], groups=pictures.groups[places])
 
 
 def told(done: Trained, captions: Sequence[Caption]) -> dict[str, Any]:

@@ -7,14 +7,21 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from .normalise import Normalise
 
-CHANCE_LINKS = 0.05
-"""Links a picture may expect by chance to others of its class."""
+CHANCE = 0.5
+"""Pictures of its class that chance makes a picture alike to, on average."""
+N_DRAWN = 3000
+"""Pictures that say what chance does; their pairs are four million."""
+MOST_LINKED = 4000
+"""Pictures whose linkage fits into memory."""
+ALIKE = 0.98
+"""Cosine of pictures that are the same for all purposes."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +32,13 @@ class Grouping:
         groups: one number a picture.
         by: ``"looks"``, ``"given"`` or ``"copies"``.
         threshold: cosine from which two pictures of a class count as the same thing; ``None`` unless by looks.
+        one_thing: classes whose pictures may all show one thing, as far as looks tell.
     """
 
     groups: Int[Tensor, " n"]
     by: str
     threshold: float | None = None
+    one_thing: tuple[int, ...] = ()
 
     @property
     def joins(self) -> bool:
@@ -51,50 +60,132 @@ def group_by_names(names: Sequence[str], digests: Sequence[str]) -> Grouping:
 
 
 def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], digests: Sequence[str]) -> Grouping:
-    """Pictures of one class that look more alike than pictures of different things do.
+    """Pictures of one class that are more alike than different things are by chance.
 
-    Of every picture what its class has in common is taken away; what is left is its object and its scene. Two
-    pictures of different classes never show the same object, so the cosines between them say how alike different
-    things look.
+    What a class has in common is taken away from its pictures, and what classes vary in alike (pose, light, kind) is
+    made to count little: what is left is the thing and its scene (:func:`individuality`). Pictures of different
+    classes never show the same thing, so their cosines say what chance does. Pictures are joined by average linkage,
+    which unlike single linkage does not chain different things together.
     """
     copies = group_by_copies(digests).groups
-    rest = residual(pooled, labels)
-    threshold = chance_threshold(rest, labels)
+    own = individuality(pooled, labels)
+    threshold = chance_threshold(own, labels)
     groups = copies.clone()
     if threshold is not None:
         for k in labels.unique().tolist():
             mine = (labels == k).nonzero()[:, 0]
-            near = rest[mine] @ rest[mine].T >= threshold
-            groups[mine] = len(labels) + mine[_components(near)]
-    return Grouping(_joined(groups, copies), "looks", threshold)
+            groups[mine] = len(labels) + mine[average_linkage(own[mine], threshold)]
+    return Grouping(_joined(groups, copies), "looks", threshold, one_thing(pooled, labels))
 
 
-def residual(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-    """Unit vectors of what is left of each picture without the mean of its class."""
+def one_thing(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> tuple[int, ...]:
+    """Classes whose two least alike pictures are more alike than any of its pictures and one of another class.
+
+    They may be shots of one thing, or of things that look alike: their pictures cannot tell. A class of one picture
+    is of one thing.
+    """
+    x = Normalise(0.5, l2=True)(pooled)
+    x = torch.nn.functional.normalize(x - x.mean(0), dim=1)
+    found = []
+    for k in labels.unique().tolist():
+        mine, others = x[labels == k], x[labels != k]
+        if len(mine) > MOST_LINKED:
+            continue
+        nearest = float((mine @ others.T).max()) if len(others) else -1.0
+        if float((mine @ mine.T).min()) > nearest or len(mine) == 1:
+            found.append(k)
+    return tuple(found)
+
+
+def individuality(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+    """Unit vectors of how each picture differs from its class, whitened by how pictures do within all classes.
+
+    ``W = Σ_c Σ_{i∈c} (x_i - m_c)(x_i - m_c)ᵀ / n``; the cosine is by ``(W + tr(W)/d I)⁻¹``, so that directions in which
+    many pictures of all classes differ count for little, and those of a few pictures for much.
+    """
     x = Normalise(0.5, l2=True)(pooled)
     count = labels.bincount().clamp(min=1)[:, None]
     mean = torch.zeros(len(count), x.shape[1]).index_add_(0, labels, x) / count
-    return torch.nn.functional.normalize(x - mean[labels], dim=1)
+    rest = x - mean[labels]
+    within = rest.T @ rest / len(x)
+    ridge = within.diag().mean().clamp(min=1e-12) * torch.eye(x.shape[1])
+    lower = torch.linalg.cholesky(within + ridge)
+    white = torch.linalg.solve_triangular(lower, rest.T, upper=False).T
+    return torch.nn.functional.normalize(white, dim=1)
 
 
-def chance_threshold(rest: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float | None:
-    """The cosine from which chance links a picture to at most :data:`CHANCE_LINKS` others of its class."""
-    count = labels.bincount()
-    pairs = float((count * (count - 1) / 2).sum())
-    other = labels[:, None] != labels[None]
-    between = (rest @ rest.T)[other.triu(1)]
+def chance_threshold(own: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float | None:
+    """The cosine from which chance makes a picture alike to :data:`CHANCE` others of its class, on average."""
+    count = labels.bincount().double()
+    pairs = float((count * (count - 1)).sum())
+    drawn = torch.randperm(len(own), generator=torch.Generator().manual_seed(0))[:N_DRAWN]
+    own, labels = own[drawn], labels[drawn]
+    between = (own @ own.T)[(labels[:, None] != labels[None]).triu(1)]
     if not len(between) or pairs == 0:
         return None
-    allowed = CHANCE_LINKS * len(labels) / 2 / pairs
-    place = min(len(between) - 1, round(allowed * len(between)))
-    return float(between.sort(descending=True).values[place])
+    place = min(len(between) - 1, int(CHANCE * float(count.sum()) / pairs * len(between)))
+    return float(between.topk(place + 1).values[-1])
 
 
-def _components(near: Tensor) -> Tensor:
-    """Smallest index that each can be reached from over true entries."""
-    name = torch.arange(len(near))
+def average_linkage(own: Float[Tensor, "n d"], threshold: float) -> Int[Tensor, " n"]:
+    """For each row the first of its cluster; clusters are joined while their mean cosine reaches the threshold.
+
+    By chains of nearest neighbours (Murtagh 1983), within the components that single linkage makes. In a component too
+    large for that, single linkage at a higher threshold makes smaller ones first.
+
+    Example:
+        >>> average_linkage(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]]), 0.5).tolist()
+        [0, 1, 0]
+    """
+    name = _components(own, threshold)
+    for first in name.unique().tolist():
+        part = (name == first).nonzero()[:, 0]
+        if len(part) > MOST_LINKED:
+            name[part] = part[average_linkage_of_large(own[part], threshold)]
+        elif len(part) > 2:
+            name[part] = part[_chains(own[part] @ own[part].T, threshold)]
+    return name
+
+
+def average_linkage_of_large(own: Float[Tensor, "n d"], threshold: float) -> Int[Tensor, " n"]:
+    """The same from halfway to 1, until components are small enough; copies of one picture are, then, a cluster."""
+    higher = (threshold + 1) / 2
+    return _components(own, higher) if higher > ALIKE else average_linkage(own, higher)
+
+
+def _chains(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tensor, " n"]:
+    n = len(cosine)
+    mean = cosine.double().numpy().copy()
+    np.fill_diagonal(mean, -np.inf)
+    size, first = np.ones(n), np.arange(n)
+    active = np.ones(n, dtype=bool)
+    chain: list[int] = []
+    while active.any():
+        if not chain:
+            chain.append(int(active.argmax()))
+        row = np.where(active, mean[chain[-1]], -np.inf)
+        best = int(row.argmax())
+        if len(chain) > 1 and row[chain[-2]] >= row[best]:
+            best = chain[-2]
+        if row[best] < threshold:  # its nearest is too far, and joining others brings none nearer
+            active[chain.pop()] = False
+        elif len(chain) > 1 and best == chain[-2]:
+            a, b = sorted((chain.pop(), chain.pop()))
+            mean[a] = (size[a] * mean[a] + size[b] * mean[b]) / (size[a] + size[b])
+            mean[:, a], mean[a, a] = mean[a], -np.inf
+            size[a] += size[b]
+            active[b], first[first == b] = False, a
+        else:
+            chain.append(best)
+    return torch.from_numpy(first)
+
+
+def _components(own: Float[Tensor, "n d"], threshold: float) -> Int[Tensor, " n"]:
+    """First of those that each can be reached from over cosines of the threshold and more."""
+    name = torch.arange(len(own))
     while True:
-        reached = torch.where(near | torch.eye(len(near), dtype=torch.bool), name[None], len(near)).amin(1)
+        parts = (torch.where(rows @ own.T >= threshold, name[None], len(own)).amin(1) for rows in own.split(1000))
+        reached = torch.minimum(torch.cat(list(parts)), name)
         reached = reached[reached]
         if torch.equal(reached, name):
             return name
@@ -119,33 +210,25 @@ def _joined(one: Int[Tensor, " n"], other: Int[Tensor, " n"]) -> Int[Tensor, " n
     return torch.tensor([root(i) for i in range(len(one))]).unique(return_inverse=True)[1]
 
 
-def measurable(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"]) -> Tensor:
-    """Which pictures can be held out: of one class only, which has another group to train on."""
-    owners: dict[int, set[int]] = defaultdict(set)
-    for label, group in zip(labels.tolist(), groups.tolist(), strict=True):
-        owners[label].add(group)
-    return torch.tensor([len(owners[label]) > 1 for label in labels.tolist()])
-
-
 def hold_out_groups(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], fraction: float, seed: int) -> Tensor:
     """Flags of about this part of every class, in whole groups: at least one where there are two, and never all."""
     held = torch.zeros(len(labels), dtype=torch.bool)
     if fraction <= 0:
         return held
     for k in labels.unique().tolist():
-        mine = labels == k
-        names = groups[mine].unique().tolist()
-        random.Random(f"{seed}|{k}").shuffle(names)
-        wanted, n = fraction * int(mine.sum()), 0
-        for name in names[:-1]:
-            part = mine & (groups == name)
-            size = int(part.sum())
-            if n and abs(n + size - wanted) >= abs(n - wanted):
+        names, sizes = groups[labels == k].unique(return_counts=True)
+        size = dict(zip(names.tolist(), sizes.tolist(), strict=True))
+        order = list(size)
+        random.Random(f"{seed}|{k}").shuffle(order)
+        wanted, n, chosen = fraction * sum(size.values()), 0, []
+        for name in order[:-1]:
+            if n and abs(n + size[name] - wanted) >= abs(n - wanted):
                 continue
-            held |= part
-            n += size
+            chosen.append(name)
+            n += size[name]
             if n >= wanted:
                 break
+        held |= (labels == k) & torch.isin(groups, torch.tensor(chosen, dtype=groups.dtype))
     return held
 
 

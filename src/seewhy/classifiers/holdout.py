@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..data import Sample, Samples, copies_under_two_classes, under_two_classes
+from ..data import Sample, Samples, copies_under_two_classes, split, under_two_classes
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..features import Seen, Wish, see
@@ -24,6 +24,7 @@ from ..store import FeatureStore
 from ..types import Crop, Failure
 from .base import Classifier, HeldOut
 from .groups import Grouping, group_by_copies, group_by_looks, group_by_names, group_folds, hold_out_groups
+from .head import Head
 from .known_pictures import KnownPictures
 
 MAX_HELD_OUT = 5000
@@ -184,26 +185,7 @@ def look_at(
         held.append(i >= len(samples))
     if validation is None:
         return hold_out(kept, found, held_out, listener)
-    return hold_validation(kept, found, held, listener)
-
-
-def common_measures(pictures: Pictures, n: int, right: float | None, listener: Listener) -> dict[str, Any]:
-    """What every classifier that is fitted on pictures reports.
-
-    Args:
-        pictures: fitted on, and held out.
-        n: fitted on.
-        right: part of those held out that it is right on, if there are any.
-        listener: heard of notes and failures.
-    """
-    return {
-        "held_out_accuracy": None if right is None else round(right, 4),
-        "n_held_out": int(pictures.held.sum()),
-        "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
-        "n_pictures": n,
-        "notes": list(listener.notes),
-        "failures": [f.to_json() for f in listener.failures],
-    }
+    return hold_validation(kept, found, held, held_out.split, listener)
 
 
 def check_labels(samples: Samples, validation: Samples) -> None:
@@ -236,7 +218,10 @@ def hold_out(items: Sequence[Sample], seen: Sequence[Seen], how: HoldOut, listen
     labels = torch.tensor([classes.index(n) for n in names])
     grouping = _grouping(items, seen, labels, how.split)
     groups, seed = grouping.groups, how.seed
-    held = hold_out_groups(labels, groups, how.fraction, seed)
+    if how.split == "random":
+        held = torch.tensor(split(names, digests, how.fraction, seed))
+    else:
+        held = hold_out_groups(labels, groups, how.fraction, seed)
     n_folds = 0 if how.fraction <= 0 else min(10, max(2, round(1 / how.fraction)))
     folds = group_folds(labels, groups, n_folds, seed) if n_folds else None
     if twice:
@@ -246,14 +231,20 @@ def hold_out(items: Sequence[Sample], seen: Sequence[Seen], how: HoldOut, listen
     return Pictures(items, seen, classes, labels, held, grouping=grouping, folds=folds)
 
 
-def _grouping(items: Sequence[Sample], seen: Sequence[Seen], labels: Int[Tensor, " n"], split: Split) -> Grouping:
+def _grouping(items: Sequence[Sample], seen: Sequence[Seen], labels: Int[Tensor, " n"], by: Split) -> Grouping:
     digests = [s.digest for s in seen]
-    if split == "random":
+    if by == "random":
         return group_by_copies(digests)
     if any(s.group is not None for s in items):
         names = [f"picture {i}" if s.group is None else f"group {s.group}" for i, s in enumerate(items)]
         return group_by_names(names, digests)
     return group_by_looks(torch.stack([s.pooled[0] for s in seen]), labels, digests)
+
+
+@torch.no_grad()
+def said_of(head: Head, held: HeldOut | None) -> HeldOut | None:
+    """The same, with the logits of a head that saw none of these pictures."""
+    return None if held is None else replace(held, logits=head(held.pooled))
 
 
 def some_of(flags: Bool[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
@@ -263,7 +254,7 @@ def some_of(flags: Bool[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
 
 
 def hold_validation(
-    items: Sequence[Sample], seen: Sequence[Seen], held: Sequence[bool], listener: Listener
+    items: Sequence[Sample], seen: Sequence[Seen], held: Sequence[bool], by: Split, listener: Listener
 ) -> Pictures:
     """Hold out the user's validation pictures, without those that are training pictures too.
 
@@ -284,7 +275,15 @@ def hold_validation(
         )
     labels = torch.tensor([classes.index(items[i].label) for i in keep])
     flags = torch.tensor([held[i] for i in keep])
-    return Pictures([items[i] for i in keep], [seen[i] for i in keep], classes, labels, flags, True)
+    kept, looked = [items[i] for i in keep], [seen[i] for i in keep]
+    grouping = _grouping(kept, looked, labels, by)
+    shared = torch.isin(grouping.groups[flags], grouping.groups[~flags])
+    if bool(shared.any()):
+        listener.note(
+            f"{int(shared.sum())} of {len(shared)} validation pictures look like shots of things that are trained on, "
+            "and flatter the figures"
+        )
+    return Pictures(kept, looked, classes, labels, flags, True, grouping)
 
 
 def _classes(items: Sequence[Sample]) -> tuple[str, ...]:

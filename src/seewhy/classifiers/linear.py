@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from ..data import Sample, Samples
+from ..data import Sample, Samples, split
 from ..descriptions.base import Descriptions
 from ..encoders.base import Encoder
 from ..errors import DataError
@@ -17,9 +18,9 @@ from ..store import FeatureStore
 from ..types import Crop
 from . import classifiers
 from .base import Classifier
-from .groups import group_by_copies, hold_out_groups
 from .head import Head
-from .holdout import HoldOut, Pictures, Split, common_measures, look_at, patch_evidence
+from .holdout import HoldOut, Pictures, Split, look_at, patch_evidence
+from .holdout_measures import common_measures
 from .jitter import crops_by_name
 from .normalise import Normalise
 from .out_of_fold import Choice, Rows
@@ -190,8 +191,8 @@ class Linear(Recipe):
 
     def _at_random(self, rows: Rows, pictures: Pictures, c: float, start: LinearFit) -> float | None:
         """What a part drawn at random would have said, which holds pictures of the same things."""
-        grouping = group_by_copies([s.digest for s in pictures.seen])
-        held = hold_out_groups(pictures.labels, grouping.groups, self.held_out, self.seed)
+        names = [s.label for s in pictures.items]
+        held = torch.tensor(split(names, [s.digest for s in pictures.seen], self.held_out, self.seed))
         asked = held[rows.picture] & rows.own
         if not bool(asked.any()):
             return None
@@ -218,9 +219,9 @@ class Linear(Recipe):
 
 
 def _measures(chosen: Choice, pictures: Pictures, listener: Listener) -> dict[str, Any]:
+    held = chosen.held_out(pictures, most=len(pictures.labels))
     return {
-        **common_measures(pictures, int(pictures.final.sum()), chosen.accuracy(pictures), listener),
-        "n_held_out": 0 if chosen.index is None else len(chosen.index),
+        **common_measures(pictures, int(pictures.final.sum()), held, listener, chosen.index),
         "random_accuracy": None if chosen.random_accuracy is None else round(chosen.random_accuracy, 4),
         "C": float(f"{chosen.c:.4g}"),
         "temperature": round(chosen.temperature, 4),

@@ -23,7 +23,8 @@ from ..types import Crop, Failure
 from . import classifiers
 from .base import Classifier, One
 from .head import Head
-from .holdout import HoldOut, Pictures, Split, common_measures, look_at, patch_evidence
+from .holdout import HoldOut, Pictures, Split, look_at, patch_evidence, said_of
+from .holdout_measures import common_measures
 from .jitter import crops_by_name
 from .normalise import Normalise
 from .recipe import Recipe
@@ -47,9 +48,9 @@ class Neighbours(Recipe):
     ``logit_c = scale · log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)``, see :class:`~seewhy.classifiers.votes.Votes`; with the
     weights of Wu et al. (2018), section 3.4, who take k = 200 and T = 0.07. Here ``k`` and ``T`` are those with the
     best leave-one-out accuracy on the training pictures, equals by likelihood, and ``scale`` is that of the largest
-    leave-one-out likelihood, so that probabilities are calibrated. A picture's own crops and byte-for-byte copies are
-    left out with it. Differences from Wu et al.: the nearest picture of every class always votes, so that every
-    class has a finite logit to be explained.
+    leave-one-out likelihood, so that probabilities are calibrated. A picture's own crops, its copies and the other
+    pictures of the same thing are left out with it. Differences from Wu et al.: the nearest picture of every class
+    always votes, so that every class has a finite logit to be explained.
 
     The head is differentiable, so every attribution works on it; which pictures voted, and with what share, is
     :func:`voters`.
@@ -120,10 +121,8 @@ class Neighbours(Recipe):
         plain = self._classifier(encoder, pictures, pictures.final, chosen)
         evidence = patch_evidence(trial, plain, pictures, self.n_bank, store, listener)
         measures = _measures(trial, pictures, chosen, listener)
-        held, known = pictures.held_out(), pictures.known(encoder, pictures.final)
-        if held is not None:
-            with torch.no_grad():
-                held = replace(held, logits=trial.head(held.pooled))
+        known = pictures.known(encoder, pictures.final)
+        held = said_of(trial.head, pictures.held_out())
         done = replace(plain, **evidence, held_out=held, measures=measures, known=known)
         return done if descriptions is None else done.with_descriptions(descriptions, store)
 
@@ -134,8 +133,7 @@ class Neighbours(Recipe):
         """``k``, temperature and scale, by leaving each training picture out in turn."""
         x, y, picture = pictures.rows(~pictures.held)
         x = Normalise(self.power, l2=True)(x)
-        digests: dict[str, int] = {}
-        same = torch.tensor([digests.setdefault(pictures.seen[i].digest, i) for i in picture.tolist()])
+        same = pictures.groups[picture]
         first = torch.cat([torch.ones(1, dtype=torch.bool), picture[1:] != picture[:-1]]).nonzero()[:, 0]
         drawn = torch.randperm(len(first), generator=torch.Generator().manual_seed(self.seed))[:N_ASKED]
         asked = first[drawn.sort().values]
@@ -197,12 +195,9 @@ def _tried(near: Sequence[Tensor], labels: Int[Tensor, " q"], k: int, temperatur
 
 
 def _measures(trial: Classifier, pictures: Pictures, chosen: _Choice, listener: Listener) -> dict[str, Any]:
-    held = pictures.held_out()
-    right = None
-    if held is not None:
-        right = float((trial.head.probabilities(held.pooled).argmax(1) == held.labels).float().mean())
+    held = said_of(trial.head, pictures.held_out())
     return {
-        **common_measures(pictures, int(pictures.final.sum()), right, listener),
+        **common_measures(pictures, int(pictures.final.sum()), held, listener),
         "removal": None if held is None else measure_removal(trial.head, held.pooled[:N_ASKED]),
         "leave_one_out_accuracy": None if chosen.accuracy is None else round(chosen.accuracy, 4),
         "k": chosen.k,

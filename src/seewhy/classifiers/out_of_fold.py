@@ -85,9 +85,3 @@ class Choice:
             return None
         some = some_of(torch.ones_like(self.index, dtype=torch.bool), most)
         return replace(pictures.own_crops(self.index[some]), logits=self.logits[some])
-
-    def accuracy(self, pictures: Pictures) -> float | None:
-        """On those pictures."""
-        if self.index is None or self.logits is None:
-            return None
-        return float((self.logits.argmax(1) == pictures.labels[self.index]).double().mean())

@@ -23,7 +23,8 @@ from ..training import Training, train
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Head
-from .holdout import HoldOut, Pictures, Split, common_measures, look_at
+from .holdout import HoldOut, Pictures, Split, look_at
+from .holdout_measures import common_measures
 from .network import Network
 from .normalise import Normalise
 from .perceptual_network import MEMORIES, Form, Loop, PerceptualNetwork, Shape, grey
@@ -178,9 +179,11 @@ class Perceptual(Recipe):
         with torch.no_grad():
             logits = network.judge(seen)
         held, n = pictures.held, int((~pictures.held).sum())
-        right = (logits.argmax(1) == pictures.labels)[held].float()
+        known = (
+            HeldOut(logits[held], pictures.labels[held], logits[held], pictures.groups[held]) if held.any() else None
+        )
         measures: dict[str, Any] = {
-            **common_measures(pictures, n, float(right.mean()) if len(right) else None, listener),
+            **common_measures(pictures, n, known, listener),
             "reconstruction": round(error, 4),
         }
         return Classifier(
@@ -189,7 +192,7 @@ class Perceptual(Recipe):
             network.encoder(),
             pictures.classes,
             Head(Normalise(), torch.eye(len(pictures.classes))),
-            held_out=HeldOut(logits[held], pictures.labels[held]) if len(right) else None,
+            held_out=known,
             trained_on=f"{n:,} of your pictures, {len(pictures.classes)} classes",
             measures=measures,
             network=network,

@@ -23,7 +23,8 @@ from ..training import Trained, Training
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Head
-from .holdout import HoldOut, Pictures, Split, common_measures, look_at, patch_evidence
+from .holdout import HoldOut, Pictures, Split, look_at, patch_evidence
+from .holdout_measures import common_measures
 from .network import Network
 from .normalise import Normalise
 from .prompt_cam_network import PromptCAMNetwork, Prompts, parts_of
@@ -206,7 +207,7 @@ class PromptCAM(Recipe):
         return train_on_pictures(network, names, labels, how, checkpoint=kept, listener=listener)
 
     def _classifier(self, best: _Try, pictures: Pictures) -> Classifier:
-        n_held, labels = int(pictures.held.sum()), pictures.labels[pictures.held]
+        n_held = int(pictures.held.sum())
         origin = f"{len(pictures.labels) - n_held:,} of your pictures, {len(pictures.classes)} classes"
         if n_held:
             origin += f"; measured on {n_held:,} {_measured_on(pictures)}"
@@ -216,7 +217,7 @@ class PromptCAM(Recipe):
             best.network.encoder(),
             pictures.classes,
             Head(Normalise(), torch.eye(len(pictures.classes), best.pooled.shape[1])),
-            held_out=HeldOut(best.pooled, labels) if n_held else None,
+            held_out=best.held_out(pictures),
             trained_on=origin,
             network=best.network,
         )
@@ -230,6 +231,15 @@ class _Try:
     network: PromptCAMNetwork
     trained: Trained
     pooled: Float[Tensor, "m p"]
+
+    def held_out(self, pictures: Pictures) -> HeldOut | None:
+        """Those pictures, with the scores as logits."""
+        held = pictures.held
+        if not len(self.pooled):
+            return None
+        return HeldOut(
+            self.pooled, pictures.labels[held], self.pooled[:, : len(pictures.classes)], pictures.groups[held]
+        )
 
     def right(self, pictures: Pictures) -> float:
         """Accuracy on held-out pictures; 0 without any."""
@@ -271,7 +281,7 @@ def _measured_on(pictures: Pictures) -> str:
 def _measures(best: _Try, tries: Sequence[_Try], pictures: Pictures, listener: Listener) -> dict[str, Any]:
     n_held, last = int(pictures.held.sum()), best.trained.history[-50:]
     return {
-        **common_measures(pictures, len(pictures.labels) - n_held, best.right(pictures) if n_held else None, listener),
+        **common_measures(pictures, len(pictures.labels) - n_held, best.held_out(pictures), listener),
         "lr": best.lr,
         "held_out_accuracy_by_lr": {f"{t.lr:g}": t.right(pictures) for t in tries} if n_held else {},
         "final_loss": round(sum(h["loss"] for h in last) / len(last), 4),

@@ -26,7 +26,8 @@ from ..training import Training
 from . import classifiers
 from .base import Classifier, HeldOut
 from .head import Head
-from .holdout import HoldOut, Pictures, Split, common_measures, look_at
+from .holdout import HoldOut, Pictures, Split, look_at, said_of
+from .holdout_measures import common_measures
 from .jitter import random_crops
 from .network import Network
 from .normalise import Normalise
@@ -254,13 +255,14 @@ class ProtoPNet(Recipe):
             features = [f for i in held if (f := pictures.seen[i].features) is not None]
             with torch.no_grad():
                 pooled = torch.cat([grown.head(f[None]) for f in features])
-            measured = HeldOut(pooled, pictures.labels[torch.tensor(held)])
+            index = torch.tensor(held)
+            measured = HeldOut(pooled, pictures.labels[index], groups=pictures.groups[index])
         head = Head(Normalise(), weight)
+        measured = said_of(head, measured)
         likeness = None if measured is None else measure_prototypes(measured.pooled, measured.labels, network.owner)
-        right = None if measured is None else float((head(measured.pooled).argmax(1) == measured.labels).float().mean())
         n = int((~pictures.held).sum())
         measures: dict[str, Any] = {
-            **common_measures(pictures, n, right, listener),
+            **common_measures(pictures, n, measured, listener),
             "n_prototypes": len(network.owner),
             "rounds": list(steps),
         }

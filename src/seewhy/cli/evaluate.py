@@ -57,6 +57,14 @@ def evaluate(
     ] = "center",
     image_column: Annotated[str, typer.Option(help="A table's column of file names.")] = "image",
     label_column: Annotated[str, typer.Option(help="A table's column of classes.")] = "label",
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="A table's column that says which pictures belong together, or, for class folders, the word folder; "
+            "the interval is then as wide as their number allows.",
+            show_default=False,
+        ),
+    ] = None,
     faithfulness: Annotated[
         bool, typer.Option("--faithfulness", help="Also average drop, increase, gain, ROAD and sparsity of maps.")
     ] = False,
@@ -84,7 +92,7 @@ def evaluate(
     classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
     report = run(
         classifier,
-        load_samples(data, image=image_column, label=label_column),
+        load_samples(data, image=image_column, label=label_column, group=group),
         n_explained=n_explained,
         store=kept,
         views=predict_views(crops),
@@ -111,6 +119,10 @@ def _print(report: Report, path: Path) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     low, high = d["accuracy_interval"]
     table.add_row("accuracy", f"{d['accuracy']:.1%} of {d['n']} pictures (95 % interval {low:.1%} to {high:.1%})")
+    if expected := d["expected"]:
+        low, high = expected["held_out_interval"] or (None, None)
+        between = "" if low is None else f" (95 % interval {low:.1%} to {high:.1%})"
+        table.add_row("expected", f"{expected['held_out_accuracy']:.1%}, held out while fitting{between}")
     table.add_row("calibration error", f"{d['calibration_error']:.3f} (0 is perfect)")
     for name, said in _trust_rows(d["trust"]):
         table.add_row(name, said)

@@ -68,6 +68,21 @@ def fit(
         float | None,
         typer.Option(min=0, max=0.9, help="Part held out to choose and to measure.", show_default="the method's own"),
     ] = None,
+    split: Annotated[
+        Literal["grouped", "random"] | None,
+        typer.Option(
+            help="grouped: pictures of the same thing are held out together; random: each by itself, which flatters.",
+            show_default="grouped",
+        ),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="A table's column that says which pictures belong together (thing, visit, patient), or, for class "
+            "folders, the word folder: those of one folder below a class. Left out, those that look like one thing.",
+            show_default=False,
+        ),
+    ] = None,
     image_column: Annotated[str, typer.Option(help="A table's column of file names.")] = "image",
     label_column: Annotated[str, typer.Option(help="A table's column of classes.")] = "label",
     validation: Annotated[
@@ -84,6 +99,7 @@ def fit(
     quiet: Quiet = False,
 ) -> None:
     """Make a classifier of your pictures. Run again, it goes on where it was stopped."""
+    from ..classifiers.holdout_measures import held_out_lines
     from ..classifiers.saving import check_place
     from ..data import load_samples
     from ..descriptions.captions import read_captions
@@ -95,10 +111,11 @@ def fit(
     terminal = Terminal(quiet)
     check_place(output)
     named: dict[str, Any] = {"solver": solver, "n_crops": n_crops, "held_out": held_out, "seed": seed}
+    named |= {"split": split}
     named |= {"class_weight": "balanced" if balanced else None}
     recipe = _recipe(method, {name: v for name, v in named.items() if v is not None}, settings(setting))
     words = read_descriptions(descriptions)
-    samples = load_samples(data, image=image_column, label=label_column)
+    samples = load_samples(data, image=image_column, label=label_column, group=group)
     chosen_on = None if validation is None else load_samples(validation, image=image_column, label=label_column)
     checkpoint = output.parent / f".{output.name}.checkpoint"
     if output.parent.is_dir():
@@ -119,9 +136,8 @@ def fit(
         say(json.dumps({"model": str(output), **measures}, ensure_ascii=False))
     else:
         say(f"{output}: {len(classifier.classes)} classes, {classifier.trained_on}")
-        if measures.get("held_out_accuracy") is not None:
-            held = "validation pictures" if validation else "pictures held out while choosing"
-            say(f"right on {measures['held_out_accuracy']:.1%} of {measures['n_held_out']} {held}")
+        for line in held_out_lines(measures):
+            say(line)
     raise typer.Exit(terminal.exit_code(measures.get("n_pictures", len(samples))))
 
 

@@ -68,7 +68,8 @@ def evaluate(
 
     Args:
         classifier: what is judged.
-        samples: labelled pictures, or where they are.
+        samples: labelled pictures, or where they are. Where they say which belong together, the interval of the
+            accuracy is that of as many pictures as they are worth.
         n_explained: pictures drawn at random on which explanations are measured; 0 measures none.
         store: where looks are kept.
         views: several crops a picture, whose logits are averaged.
@@ -97,7 +98,7 @@ def evaluate(
     if copies is not None and (said := say(copies)):
         listener.note(said)
     bins = reliability(confidence, right)
-    low, high = accuracy_interval(right)
+    low, high = accuracy_interval(right, groups_of(kept))
     chosen = random.Random(seed).sample(range(len(kept)), min(n_explained, len(kept)))
     explained = _explained(classifier, [kept[i] for i in sorted(chosen)], store, listener, seed)
     faithful = _faithfulness(explained)
@@ -110,6 +111,7 @@ def evaluate(
             "accuracy": round(float(right.float().mean()), 4),
             "accuracy_interval": [round(low, 4), round(high, 4)],
             "fitted_on": copies,
+            "expected": _expected(classifier),
             "per_class": _per_class(classifier.classes, labels, predicted),
             "calibration_error": round(calibration_error(bins), 4),
             "reliability": [{k: round(v, 4) for k, v in vars(b).items()} for b in bins],
@@ -123,6 +125,23 @@ def evaluate(
             "failures": [f.to_json() for f in listener.failures],
         }
     )
+
+
+def groups_of(samples: Sequence[Sample]) -> Tensor | None:
+    """A number for each group the user named, and one for each picture of none; ``None`` where none is named."""
+    if not any(s.group is not None for s in samples):
+        return None
+    number: dict[Any, int] = {}
+    return torch.tensor(
+        [number.setdefault(i if s.group is None else s.group, len(number)) for i, s in enumerate(samples)]
+    )
+
+
+def _expected(classifier: Classifier) -> dict[str, Any] | None:
+    """What fitting had said; ``None`` where nothing was held out then."""
+    names = ("held_out_accuracy", "held_out_interval", "n_held_out", "random_accuracy")
+    found = {name: classifier.measures.get(name) for name in names}
+    return None if found["held_out_accuracy"] is None else found
 
 
 def _look(

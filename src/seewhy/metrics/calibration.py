@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -35,14 +36,39 @@ def calibration_error(bins: list[Bin]) -> float:
     return sum(b.n * abs(b.confidence - b.accuracy) for b in bins) / n if n else 0.0
 
 
-def accuracy_interval(right: Bool[Tensor, " n"]) -> tuple[float, float]:
+def accuracy_interval(right: Bool[Tensor, " n"], groups: Int[Tensor, " n"] | None = None) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927): it has a width where all are right, and where none is.
+
+    Pictures of one thing are right or wrong together and say less than as many things would. Where it is known which
+    belong together, the interval is that of as many pictures as they are worth: ``n`` over the design effect (Kish
+    1965), the variance between groups over that of single draws, at least 1; where all are right, as many as groups.
+
+    Args:
+        right: whether each decision is right.
+        groups: pictures with the same number belong together; left out, each is by itself.
 
     Example:
         >>> [round(end, 3) for end in accuracy_interval(torch.ones(24, dtype=torch.bool))]
         [0.862, 1.0]
+        >>> [round(end, 3) for end in accuracy_interval(torch.ones(24, dtype=torch.bool), torch.arange(24) // 8)]
+        [0.438, 1.0]
     """
-    n, share, z2 = len(right), float(right.double().mean()), 1.959964**2
+    share, z2 = float(right.double().mean()), 1.959964**2
+    n = _worth(right.double(), groups)
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _worth(right: Float[Tensor, " n"], groups: Int[Tensor, " n"] | None) -> float:
+    """How many independent decisions these are worth."""
+    n, share = len(right), float(right.mean())
+    if groups is None:
+        return n
+    number = groups.unique(return_inverse=True)[1]
+    sums = torch.zeros(int(number.max()) + 1, dtype=right.dtype).index_add_(0, number, right - share)
+    n_groups = len(sums)
+    if n_groups < 2 or share in (0.0, 1.0):
+        return n_groups
+    effect = float(sums.square().sum()) * n_groups / (n_groups - 1) / (n * share * (1 - share))
+    return n / max(1.0, effect)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Int
 from torch import Tensor
 
 from ..attributions.base import Explainable
 from ..attributions.explainers import classifier_digest
-from ..data import split
+from ..classifiers.groups import group_by_looks, hold_out_groups
 from ..errors import DataError, InputError
 from ..features import Seen, Wish, file_digest, see
 from ..listener import Listener
@@ -54,7 +54,8 @@ class FitEPIC:
         shrinkage: of Procrustes towards the identity; ``None`` chooses.
         n_rotated: channels that Procrustes rotates; ``None`` chooses.
         n_kept: prototypes of each channel and sign that are kept.
-        held_out: part of the pictures kept out of fitting; half of it chooses, half measures.
+        held_out: part of the pictures kept out of fitting; half of it chooses, half measures. Pictures that look like
+            the same thing are in one part.
         duplicate: pooled cosine at which two pictures count as one.
         max_seconds: stops Adam early; ``None`` runs the paper's schedule to its end.
         seed: of the parts and of Adam's order.
@@ -112,8 +113,9 @@ class FitEPIC:
         listener = listener or Listener()
         seal = self.seal(model, pictures)
         entries, maps = self._look(model, pictures, store, listener)
-        held = torch.tensor(split([""] * len(entries), [e.digest for e in entries], self.held_out, self.seed))
-        fitted_to, chosen_on, measured_on = _thirds(held)
+        labels, digests = torch.tensor([e.label for e in entries]), [e.digest for e in entries]
+        groups = group_by_looks(maps.pooled[: len(entries)], labels, digests).groups
+        fitted_to, chosen_on, measured_on = _thirds(groups, self.held_out, self.seed)
         fit, measured = maps.part(sorted([*fitted_to, *chosen_on])), maps.part(measured_on)
         with torch.no_grad():
             rotation, how = self._rotation(
@@ -121,7 +123,6 @@ class FitEPIC:
             )
             first = range(min(N_CHECKED, len(maps)))
             check = check_fold(model.head, rotation, maps.pooled[list(first)], torch.stack([maps[i] for i in first]))
-            labels = torch.tensor([e.label for e in entries])
             measures = {
                 "optimiser": self.optimiser,
                 "form": self.form,
@@ -215,10 +216,14 @@ class FitEPIC:
             listener.note("the gain in purity is not real on pictures held out: its interval reaches 0 or below")
 
 
-def _thirds(held: Bool[Tensor, " n"]) -> tuple[list[int], list[int], list[int]]:
-    """Indices to fit, to choose and to measure on."""
-    out = held.nonzero()[:, 0].tolist()
-    return (~held).nonzero()[:, 0].tolist(), out[::2], out[1::2]
+def _thirds(groups: Int[Tensor, " n"], part: float, seed: int) -> tuple[list[int], list[int], list[int]]:
+    """Indices to fit, to choose and to measure on; pictures of the same thing are in one of them."""
+    anything = torch.zeros_like(groups)
+    out = hold_out_groups(anything, groups, part, seed)
+    chosen = torch.zeros_like(out)
+    chosen[out] = hold_out_groups(anything[out], groups[out], 0.5, seed)
+    fitted, chosen_on, measured_on = (flags.nonzero()[:, 0].tolist() for flags in (~out, chosen, out & ~chosen))
+    return fitted, chosen_on, measured_on
 
 
 def _shares(model: Explainable, rotation: Rotation, measured: CellPart) -> dict[str, float]:

@@ -1,0 +1,89 @@
+"""What is reported of the pictures held out: how often it was right, how sure that is, and what cannot be known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Int
+from torch import Tensor
+
+from ..listener import Listener
+from ..metrics.calibration import accuracy_interval, calibration_error, reliability
+from .base import HeldOut
+from .holdout import Pictures
+
+
+def common_measures(
+    pictures: Pictures, n: int, held: HeldOut | None, listener: Listener, measured: Tensor | None = None
+) -> dict[str, Any]:
+    """What every classifier that is fitted on pictures reports.
+
+    Args:
+        pictures: fitted on, and held out.
+        n: fitted on.
+        held: those held out, with what was said of each, if there are any.
+        listener: heard of notes and failures.
+        measured: their places; left out, those flagged as held out.
+    """
+    index = pictures.held.nonzero()[:, 0] if measured is None else measured
+    figures: dict[str, Any] = {"held_out_accuracy": None, "held_out_interval": None, "held_out_calibration_error": None}
+    if held is not None and held.logits is not None:
+        confidence, decided = held.logits.softmax(1).max(1)
+        right = decided == held.labels
+        figures = {
+            "held_out_accuracy": round(float(right.double().mean()), 4),
+            "held_out_interval": [round(end, 4) for end in accuracy_interval(right, held.groups)],
+            "held_out_calibration_error": round(calibration_error(reliability(confidence, right)), 4),
+        }
+    return {
+        **figures,
+        "n_held_out": len(index) if held is None else len(held.labels),
+        "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
+        "split": _facts(pictures, index),
+        "n_pictures": n,
+        "notes": list(listener.notes),
+        "failures": [f.to_json() for f in listener.failures],
+    }
+
+
+def held_out_lines(measures: dict[str, Any]) -> list[str]:
+    """What ``fit`` prints of the held-out figure: what to expect, what it rests on, and what is not known."""
+    right, how = measures.get("held_out_accuracy"), measures.get("split")
+    if right is None:
+        return []
+    low, high = measures["held_out_interval"]
+    of = f"right on {right:.1%} of {measures['n_held_out']}"
+    between = f"(95 % interval {low:.1%} to {high:.1%})"
+    if how is None:
+        return [f"{of} validation pictures {between}"]
+    if how["by"] == "copies":
+        return [f"{of} pictures held out at random {between}; shots of the same things, if there are any, flatter it"]
+    things = f"of the same thing ({how['n_groups']:,} things, by looks)"
+    kept = "of its group" if how["by"] == "given" else things
+    lines = [f"{of} pictures, each held out with all others {kept} {between}: expect this of new things"]
+    if (flattered := measures.get("random_accuracy")) is not None:
+        lines.append(f"on a random part, which holds shots of the same things, {flattered:.1%}")
+    unknown = "may show one thing only, by looks: how well new things are recognised is not known"
+    for key, what in (
+        ("unmeasured_classes", "cannot be measured, since all pictures show one thing"),
+        ("one_thing_classes", unknown),
+    ):
+        if names := how[key]:
+            some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+            lines.append(f"{len(names)} class{'es' if len(names) > 1 else ''} ({some}) {what}")
+    return lines
+
+
+def _facts(pictures: Pictures, index: Int[Tensor, " m"]) -> dict[str, Any] | None:
+    """How those held out were kept apart from the others; ``None`` for the user's own validation pictures."""
+    grouping = pictures.grouping
+    if grouping is None or pictures.validation:
+        return None
+    lone = [k for k in pictures.labels.unique().tolist() if not bool((pictures.labels[index] == k).any())]
+    return {
+        "by": grouping.by,
+        "threshold": None if grouping.threshold is None else round(grouping.threshold, 4),
+        "n_groups": len(grouping.groups.unique()),
+        "unmeasured_classes": [pictures.classes[k] for k in lone] if len(index) else [],
+        "one_thing_classes": [pictures.classes[k] for k in grouping.one_thing],
+    }
