@@ -9,6 +9,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from seewhy.classifiers.groups import (
+    Individuality,
     average_linkage,
     group_by_copies,
     group_by_looks,
@@ -53,6 +54,27 @@ def test_where_every_picture_is_its_own_nearly_none_are_joined() -> None:
     assert len(group_by_looks(pooled, labels, names(len(labels))).groups.unique()) > 0.85 * len(labels)
 
 
+@pytest.mark.parametrize("n_things", [2, 3, 5])
+def test_few_things_of_a_class_are_told_apart(n_things: int) -> None:
+    """Whitened by themselves, a few things are as common as any direction, and are lost."""
+    pooled, labels, thing = planted(8, n_things, 6, 0.3, seed=n_things)
+    found = group_by_looks(pooled, labels, names(len(labels))).groups
+    together, truth = found[:, None] == found[None], thing[:, None] == thing[None]
+    assert float(together[truth].float().mean()) > 0.9
+    assert float(truth[together].float().mean()) > 0.9
+
+
+def test_a_class_left_out_of_the_whitening_is_left_out() -> None:
+    """The quick form of the inverse is the slow one."""
+    pooled, labels, _ = planted(4, 3, 4, 0.3)
+    one = Individuality(pooled, labels)
+    mine = (labels == 1).nonzero()[:, 0]
+    rest = one.rest[mine]
+    product = rest @ torch.linalg.inv(one.within - rest.T @ rest / len(labels)) @ rest.T
+    length = product.diag().sqrt()
+    torch.testing.assert_close(one.cosines(mine), product / length / length[:, None])
+
+
 def test_copies_and_names_join() -> None:
     assert group_by_copies(["a", "b", "a"]).groups.tolist() == [0, 1, 0]
     assert group_by_names(["x", "y", "z", "y"], ["a", "a", "b", "c"]).groups.tolist() == [0, 0, 1, 0]
@@ -81,14 +103,14 @@ def test_average_linkage_is_scipys(threshold: float) -> None:
     np.fill_diagonal(distance, 0)
     tree = linkage(squareform((distance + distance.T) / 2, checks=False), "average")
     theirs = torch.from_numpy(fcluster(tree, 1 - threshold, "distance"))
-    ours = average_linkage(rows, threshold)
+    ours = average_linkage(rows @ rows.T, threshold)
     assert torch.equal(ours[:, None] == ours[None], theirs[:, None] == theirs[None])
 
 
 def test_a_chain_of_different_things_is_not_one_thing() -> None:
     """Single linkage would make one cluster of a turn by small steps."""
     angle = torch.linspace(0, 3, 60)
-    groups = average_linkage(torch.stack([angle.cos(), angle.sin()], 1), 0.9)
+    groups = average_linkage((angle[:, None] - angle[None]).cos(), 0.9)
     assert 2 <= len(groups.unique()) < 12
 
 

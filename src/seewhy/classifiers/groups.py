@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .normalise import Normalise
 
-CHANCE = 0.5
-"""Pictures of its class that chance makes a picture alike to, on average."""
-N_DRAWN = 3000
-"""Pictures that say what chance does; their pairs are four million."""
+CHANCE = 0.05
+"""Pictures of its class that chance makes a picture alike to, on average: one picture in twenty is joined by it."""
+N_PAIRS = 40
+"""Pairs of classes that say what chance does,"""
+N_DRAWN = 300
+"""by so many pictures of each."""
 MOST_LINKED = 4000
-"""Pictures whose linkage fits into memory."""
-ALIKE = 0.98
-"""Cosine of pictures that are the same for all purposes."""
+"""Pictures of a class that are compared with one another; larger classes are cut into parts of it."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,18 @@ def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], dige
     """Pictures of one class that are more alike than different things are by chance.
 
     What a class has in common is taken away from its pictures, and what classes vary in alike (pose, light, kind) is
-    made to count little: what is left is the thing and its scene (:func:`individuality`). Pictures of different
+    made to count little: what is left is the thing and its scene (:class:`Individuality`). Pictures of different
     classes never show the same thing, so their cosines say what chance does. Pictures are joined by average linkage,
     which unlike single linkage does not chain different things together.
     """
     copies = group_by_copies(digests).groups
-    own = individuality(pooled, labels)
-    threshold = chance_threshold(own, labels)
+    own = Individuality(pooled, labels)
+    threshold = own.threshold()
     groups = copies.clone()
     if threshold is not None:
         for k in labels.unique().tolist():
-            mine = (labels == k).nonzero()[:, 0]
-            groups[mine] = len(labels) + mine[average_linkage(own[mine], threshold)]
+            for mine in (labels == k).nonzero()[:, 0].split(MOST_LINKED):
+                groups[mine] = len(labels) + mine[average_linkage(own.cosines(mine), threshold)]
     return Grouping(_joined(groups, copies), "looks", threshold, one_thing(pooled, labels))
 
 
@@ -97,60 +97,68 @@ def one_thing(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> tuple[
     return tuple(found)
 
 
-def individuality(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-    """Unit vectors of how each picture differs from its class, whitened by how pictures do within all classes.
+class Individuality:
+    """How each picture differs from its class, whitened by how pictures differ within the other classes.
 
-    ``W = Σ_c Σ_{i∈c} (x_i - m_c)(x_i - m_c)ᵀ / n``; the cosine is by ``(W + tr(W)/d I)⁻¹``, so that directions in which
-    many pictures of all classes differ count for little, and those of a few pictures for much.
+    With ``r = x - m_c`` and ``W = Σ r rᵀ / n`` over the pictures of all classes but those compared, the cosine is by
+    ``(W + tr(W)/d I)⁻¹``: directions in which many pictures differ count for little, and those of a few for much.
+    The classes compared are left out, as a thing of few in a class would else be whitened away by its own shots.
     """
-    x = Normalise(0.5, l2=True)(pooled)
-    count = labels.bincount().clamp(min=1)[:, None]
-    mean = torch.zeros(len(count), x.shape[1]).index_add_(0, labels, x) / count
-    rest = x - mean[labels]
-    within = rest.T @ rest / len(x)
-    ridge = within.diag().mean().clamp(min=1e-12) * torch.eye(x.shape[1])
-    lower = torch.linalg.cholesky(within + ridge)
-    white = torch.linalg.solve_triangular(lower, rest.T, upper=False).T
-    return torch.nn.functional.normalize(white, dim=1)
+
+    def __init__(self, pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> None:
+        x = Normalise(0.5, l2=True)(pooled).double()
+        count = labels.bincount().clamp(min=1)[:, None]
+        mean = torch.zeros(len(count), x.shape[1], dtype=x.dtype).index_add_(0, labels, x) / count
+        self.rest, self.labels = x - mean[labels], labels
+        self.within = self.rest.T @ self.rest / len(x)
+        ridge = self.within.diag().mean().clamp(min=1e-12) * torch.eye(x.shape[1], dtype=x.dtype)
+        self.within += ridge
+        self.inverse = torch.linalg.inv(self.within)
+
+    def cosines(self, of: Int[Tensor, " m"]) -> Float[Tensor, "m m"]:
+        """Between these pictures, which are all those of some classes."""
+        rest = self.rest[of]
+        if len(of) < rest.shape[1]:
+            # Woodbury: what W without these pictures would say, from what W with them says.
+            eye = torch.eye(len(of), dtype=rest.dtype)
+            product = torch.linalg.inv(eye - rest @ self.inverse @ rest.T / len(self.rest)) - eye
+        else:
+            product = rest @ torch.linalg.solve(self.within - rest.T @ rest / len(self.rest), rest.T)
+        length = product.diag().clamp(min=1e-12).sqrt()
+        return product / length / length[:, None]
+
+    def threshold(self) -> float | None:
+        """The cosine from which chance makes a picture alike to :data:`CHANCE` others of its class, on average."""
+        count = self.labels.bincount().double()
+        present = count.nonzero()[:, 0].tolist()
+        pairs = float((count * (count - 1)).sum())
+        if len(present) < 2 or pairs == 0:
+            return None
+        draw, found = random.Random(0), []
+        for one, other in (draw.sample(present, 2) for _ in range(N_PAIRS)):
+            mine, others = ((self.labels == k).nonzero()[:MOST_LINKED, 0] for k in (one, other))
+            between = self.cosines(torch.cat([mine, others]))[: len(mine), len(mine) :]
+            found.append(between[:N_DRAWN, :N_DRAWN].flatten())
+        values = torch.cat(found)
+        place = min(len(values) - 1, int(CHANCE * float(count.sum()) / pairs * len(values)))
+        return max(float(values.topk(place + 1).values[-1]), 1e-6)
 
 
-def chance_threshold(own: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float | None:
-    """The cosine from which chance makes a picture alike to :data:`CHANCE` others of its class, on average."""
-    count = labels.bincount().double()
-    pairs = float((count * (count - 1)).sum())
-    drawn = torch.randperm(len(own), generator=torch.Generator().manual_seed(0))[:N_DRAWN]
-    own, labels = own[drawn], labels[drawn]
-    between = (own @ own.T)[(labels[:, None] != labels[None]).triu(1)]
-    if not len(between) or pairs == 0:
-        return None
-    place = min(len(between) - 1, int(CHANCE * float(count.sum()) / pairs * len(between)))
-    return float(between.topk(place + 1).values[-1])
-
-
-def average_linkage(own: Float[Tensor, "n d"], threshold: float) -> Int[Tensor, " n"]:
+def average_linkage(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tensor, " n"]:
     """For each row the first of its cluster; clusters are joined while their mean cosine reaches the threshold.
 
-    By chains of nearest neighbours (Murtagh 1983), within the components that single linkage makes. In a component too
-    large for that, single linkage at a higher threshold makes smaller ones first.
+    By chains of nearest neighbours (Murtagh 1983), within the components that single linkage makes.
 
     Example:
-        >>> average_linkage(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]]), 0.5).tolist()
+        >>> average_linkage(torch.tensor([[1.0, 0.0, 0.8], [0.0, 1.0, 0.6], [0.8, 0.6, 1.0]]), 0.5).tolist()
         [0, 1, 0]
     """
-    name = _components(own, threshold)
+    name = _components(cosine >= threshold)
     for first in name.unique().tolist():
         part = (name == first).nonzero()[:, 0]
-        if len(part) > MOST_LINKED:
-            name[part] = part[average_linkage_of_large(own[part], threshold)]
-        elif len(part) > 2:
-            name[part] = part[_chains(own[part] @ own[part].T, threshold)]
+        if len(part) > 2:
+            name[part] = part[_chains(cosine[part][:, part], threshold)]
     return name
-
-
-def average_linkage_of_large(own: Float[Tensor, "n d"], threshold: float) -> Int[Tensor, " n"]:
-    """The same from halfway to 1, until components are small enough; copies of one picture are, then, a cluster."""
-    higher = (threshold + 1) / 2
-    return _components(own, higher) if higher > ALIKE else average_linkage(own, higher)
 
 
 def _chains(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tensor, " n"]:
@@ -180,11 +188,11 @@ def _chains(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tensor, " n"]
     return torch.from_numpy(first)
 
 
-def _components(own: Float[Tensor, "n d"], threshold: float) -> Int[Tensor, " n"]:
-    """First of those that each can be reached from over cosines of the threshold and more."""
-    name = torch.arange(len(own))
+def _components(near: Bool[Tensor, "n n"]) -> Int[Tensor, " n"]:
+    """First of those that each can be reached from over true entries."""
+    name = torch.arange(len(near))
     while True:
-        parts = (torch.where(rows @ own.T >= threshold, name[None], len(own)).amin(1) for rows in own.split(1000))
+        parts = (torch.where(rows, name[None], len(near)).amin(1) for rows in near.split(1000))
         reached = torch.minimum(torch.cat(list(parts)), name)
         reached = reached[reached]
         if torch.equal(reached, name):
