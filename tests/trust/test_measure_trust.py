@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,20 @@ def test_probabilities_hold(world: World, trust: Trust) -> None:
     n, measured = trust.sure_held_out()
     assert n > 100
     assert float(right[sure].float().mean()) == pytest.approx(measured, abs=0.03)
+
+
+def test_few_pictures_bear_no_narrow_interval(world: World, trust: Trust) -> None:
+    """Ten right of ten may be 72 % right by Wilson's limit, whatever a model of them says."""
+    few = replace(
+        trust, held=replace(trust.held, **{f.name: getattr(trust.held, f.name)[:10] for f in fields(trust.held)})
+    )
+    all_right = replace(few, held=replace(few.held, right=torch.ones(10, dtype=torch.bool)))
+    assert all_right.counted(torch.tensor([0.999, 0.2])).tolist() == pytest.approx([0.7225, 0.7225], abs=1e-3)
+    one_wrong = replace(few, held=replace(few.held, right=torch.arange(10) != 3))
+    assert float(one_wrong.counted(torch.tensor([0.1]))) == pytest.approx(0.5958, abs=1e-3)
+    x, _, logits = world.draw(50)
+    assert float(all_right.judge(trust_features(x), logits).low.max()) <= 0.7226
+    assert float(trust.judge(trust_features(x), logits).low.max()) > 0.95  # many pictures bear one
 
 
 def test_twins_are_one_of_few(world: World, trust: Trust) -> None:

@@ -61,7 +61,7 @@ def _decision(c: Canvas, e: Explanation) -> float:
     c.text(MARGIN, 70, c.clipped(e.prediction.image, room, 21), 21, QUIET)
     only = e.prediction.n_classes == 1
     odds, title = odds_of(e).replace("\u202f", " "), heading(e)
-    top = draw_certainty(c, e, MARGIN, 116, room) - 46
+    top = draw_certainty(c, e, MARGIN, 116, room) - (46 if e.prediction.decision is None else 30)
     size = 92 if c.measure(title, 92, True) < room - 280 else 46
     lines = c.lines(title, room - 200, size, 3, True)
     y, end = top + size * 1.12, float(MARGIN)

@@ -132,9 +132,9 @@ def _few(d: Decision, names: Sequence[str]) -> str:
 
 
 def _unlike(d: Decision, names: Sequence[str]) -> str:
-    fit = _part(d.fit) if d.fit else "none"
     told = "" if d.unknowns is None else f" {d.unknowns.sentence}"
-    return f"If it must be one of its classes, {names[0]}; {fit} of held-out pictures fit their class as badly.{told}"
+    fit = f"only {_part(d.fit)} of held-out pictures fit theirs" if d.fit else "no held-out picture fits its own"
+    return f"If it must be one of its classes, {names[0]}; {fit} as badly.{told}"
 
 
 _SENTENCES = {"sure": _sure, "one of few": _few, "unlike anything it knows": _unlike}

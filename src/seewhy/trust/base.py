@@ -21,6 +21,8 @@ KEPT = 0.95
 LEVEL = 0.9
 """How often the true class is promised to be in the set, unless another is asked for."""
 LEAST = 1e-6
+N_COUNTED = 10
+"""Held-out pictures that a probability's lower limit is counted on, at least."""
 
 
 @dataclass(frozen=True)
@@ -166,8 +168,22 @@ class Trust:
         unknown = known < self.line
         fit = torch.searchsorted(self._known, known.contiguous(), right=True) / len(self._known)
         sure = (sets.sum(1) == 1) & (probability >= level) & ~unknown
-        low, high = torch.minimum(low, probability), torch.maximum(high, probability)
+        low, high = torch.minimum(low, self.counted(probability)).minimum(probability), high.maximum(probability)
         return Judgement(sets, signs.pooled, probability, low, high, fit, known, sure, unknown)
+
+    def counted(self, probability: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """What counting allows at least: Wilson's lower limit (95 %) on the held-out pictures at least as sure.
+
+        A model that is fitted on few pictures, all of them right, gives narrow intervals that few pictures cannot bear.
+        Of fewer than ``N_COUNTED``, the surest that many are counted.
+        """
+        order = self.held.probability.argsort(descending=True)
+        right = self.held.right[order].double().cumsum(0)
+        surer = torch.searchsorted(-self.held.probability[order], -probability.contiguous(), right=True)
+        n = surer.clamp(min=min(N_COUNTED, len(order)))
+        part, n, z = right[n - 1] / n, n.double(), 1.96
+        spread = z * (part * (1 - part) / n + z * z / (4 * n * n)).sqrt()
+        return ((part + z * z / (2 * n) - spread) / (1 + z * z / n)).float()
 
     def sure_held_out(self, level: float = LEVEL) -> tuple[int, float | None]:
         """Held-out pictures that would be called sure, and the part of them that were right."""
