@@ -15,7 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("decision", "errors", "registry", "subject", "types"),
     ("cache", "colours", "decoding", "files", "listener", "printable", "seeded", "storage"),
-    ("decoder_process", "images", "kept", "listing", "page", "thumbnails"),
+    ("decoder_process", "images", "kept", "listing", "page", "tables", "thumbnails"),
     ("data", "store"),
     ("encoders",),
     ("features", "training_pictures"),

@@ -6,21 +6,19 @@ one, ``text``. Paths are relative to the table. Class order is by natural sort o
 
 from __future__ import annotations
 
-import csv
 import difflib
-import json
 import random
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError, EmptyFolderError, MissingExtraError
+from .errors import DataError, EmptyFolderError
 from .listing import SUFFIXES, is_unicode, list_pictures, natural_key, unlistable
+from .tables import TABLES, cell_text, rows_of, whole_numbers
 
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 
@@ -163,7 +161,7 @@ def _grouped_by_folder(root: Path, items: list[Sample], group: str | None) -> li
 
 def _from_table(path: Path, image: str, label: str, text: str, group: str | None) -> tuple[list[Sample], list[str]]:
     items, incomplete, columns = [], [], set()
-    for number, row in enumerate(_rows(path), start=1):
+    for number, row in enumerate(rows_of(path), start=1):
         columns |= set(row)
         if image not in row or label not in row:
             missing = [c for c in (image, label) if c not in row]
@@ -171,76 +169,23 @@ def _from_table(path: Path, image: str, label: str, text: str, group: str | None
                 f"{path}, row {number}, has no column {' and no column '.join(map(repr, missing))}; "
                 f"it has {', '.join(map(repr, row))}. Name the columns, or pass --image-column and --label-column."
             )
-        if any(row[c] is None or not str(row[c]).strip() for c in (image, label)):
+        place, name = (cell_text(row[c], f"{path}, row {number}, column {c!r},") for c in (image, label))
+        if not place.strip() or not name.strip():
             incomplete.append(str(number))
             continue
-        file = path.parent / str(row[image])
-        belongs = None if group is None or row.get(group) is None else str(row[group]).strip() or None
-        items.append(Sample(str(file), str(row[label]), str(row[text]) if row.get(text) else None, belongs))
+        together = None if group is None else row.get(group)
+        belongs = None if together is None or together != together else str(together).strip() or None  # not NaN
+        items.append(Sample(str(path.parent / place), name, str(row[text]) if row.get(text) else None, belongs))
     if group is not None and group not in columns:
         near = difflib.get_close_matches(group, sorted(map(str, columns)), n=1)
         meant = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(sorted(map(repr, columns)))}."
         raise DataError(f"{path} has no column {group!r} to say which pictures belong together. {meant}")
     if not items:
         raise DataError(f"{path} has no rows with both {image!r} and {label!r}. Fill them in.")
+    whole = whole_numbers([s.label for s in items])
+    items = [replace(s, label=name) for s, name in zip(items, whole, strict=True)]
     notes = [f"{len(incomplete)} row(s) without picture or class left out: {_some(incomplete)}"] if incomplete else []
     return items, notes
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    suffix = path.suffix.lower()
-    try:
-        if suffix == ".parquet":
-            yield from _parquet(path)
-        elif suffix == ".jsonl":
-            yield from _json_lines(path)
-        else:
-            with open(path, newline="", encoding="utf-8-sig") as file:
-                yield from _separated(
-                    path, csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ",", strict=True)
-                )
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Give a table in UTF-8.") from error
-
-
-def _separated(path: Path, rows: csv.DictReader) -> Iterator[dict[str, Any]]:
-    """Rows whose quotes are closed, so that none is swallowed by the one before it."""
-    number = 0
-    try:
-        for number, row in enumerate(rows, start=1):  # noqa: B007
-            yield row
-    except csv.Error as error:
-        raise DataError(
-            f"{path}, row {number + 1}, cannot be read: {error}. Close every quote, and write quotes inside text twice."
-        ) from error
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                said = getattr(error, "msg", "it is nested too deeply")
-                raise DataError(f"{path}, line {number}, is not JSON: {said}. Write one object a line.") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}, is not an object. Write one object a line.")
-            yield row
-
-
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise MissingExtraError("parquet", "Reading Parquet") from error
-    try:
-        for batch in ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
-    except ArrowException as error:
-        raise DataError(f"{path} cannot be read: {error}. Give a Parquet file.") from error
 
 
 def _refuse_twins(names: Sequence[str] | Counter) -> None:

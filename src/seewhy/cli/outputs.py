@@ -92,8 +92,8 @@ def _paths(values: Any) -> Iterator[Path]:
 
 def _files(path: Path) -> Iterator[Path]:
     """The file, and those that are read because of it: pictures of a folder or a table, a model's own."""
-    from ..data import TABLES, _rows
     from ..listing import SUFFIXES
+    from ..tables import TABLES, rows_of
 
     if path.is_dir():
         endings: tuple[str, ...] = MODEL_FILES if _is_own(path) else SUFFIXES
@@ -105,7 +105,7 @@ def _files(path: Path) -> Iterator[Path]:
     yield path
     if path.suffix.lower() in TABLES:
         with contextlib.suppress(SeeWhyError):
-            for row in _rows(path):
+            for row in rows_of(path):
                 yield from (path.parent / cell for cell in row.values() if isinstance(cell, str) and cell)
 
 
