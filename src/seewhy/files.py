@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from .errors import SeeWhyError
+
 
 def json_value(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """The value of a JSON text; whatever is wrong with it is one kind of error.
@@ -21,7 +23,7 @@ def json_value(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None =
         return json.loads(text, object_pairs_hook=pairs)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, SeeWhyError):  # the second by ``pairs``
         raise
     except ValueError as error:
         raise ValueError("it has a number with too many digits") from error

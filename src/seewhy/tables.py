@@ -142,6 +142,8 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
             try:
                 row = json_value(line, once)
+            except DataError:
+                raise
             except ValueError as error:
                 said = getattr(error, "msg", str(error))
                 raise DataError(f"{path}, line {number}, is not JSON: {said}. Write one object a line.") from error
