@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from grad_cam_peers import batches, transform_of
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
@@ -91,6 +92,22 @@ def plain_loop(module: torch.nn.Module) -> Callable[[Sequence[str]], Tensor]:
     return embed
 
 
+def data_loader(module: torch.nn.Module) -> Callable[[Sequence[str]], Tensor]:
+    """What those write who know torch: two decoding processes, channels last."""
+    module = module.to(memory_format=torch.channels_last)
+    prepare = transform_of(module)
+
+    @torch.no_grad()
+    def embed(names: Sequence[str]) -> Tensor:
+        found = []
+        for batch in batches(names, prepare, 2):
+            pixels = batch.contiguous(memory_format=torch.channels_last)
+            found.append(module.forward_head(module.forward_features(pixels), pre_logits=True))
+        return torch.cat(found)
+
+    return embed
+
+
 def seewhy_embed(encoder: Encoder, names: Sequence[str]) -> Tensor:
     return torch.cat([one.pooled for one in see(encoder, names, batch_size=BATCH) if isinstance(one, Seen)])
 
@@ -106,8 +123,11 @@ def compare(names: Sequence[str], engine: str, rounds: int) -> dict[str, Any]:
     """All programs on the same files, in turn."""
     encoder, eager = load_encoder("lite0", engine=engine), load_encoder("lite0", engine="torch")
     loop = plain_loop(load_encoder("lite0", engine="torch").module)
+    loader = data_loader(load_encoder("lite0", engine="torch").module)
+    loader(names[:BATCH])
     programs = {
         "Pillow, timm, eager torch": lambda: loop(names),
+        "DataLoader, timm, eager torch": lambda: loader(names),
         "SeeWhy, eager torch": lambda: seewhy_embed(eager, names),
         "SeeWhy": lambda: seewhy_embed(encoder, names),
     }

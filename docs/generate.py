@@ -29,11 +29,11 @@ def pages() -> list[Path]:
 
 
 def families(page: Path) -> str:
-    """The names of the methods, one row a family."""
+    """How many methods each family has, in one line."""
     names: dict[str, list[str]] = {}
     for row in _listing():
-        names.setdefault(row["family"], []).append(f"[`{row['name']}`](docs/methods/{row['name']}.md)")
-    return table(("family", "methods"), [(family, ", ".join(links)) for family, links in names.items()])
+        names.setdefault(row["family"], []).append(row["name"])
+    return " · ".join(f"{family}: {len(found)}" for family, found in names.items()) + "\n"
 
 
 def methods(page: Path) -> str:

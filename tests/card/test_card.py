@@ -382,3 +382,24 @@ def test_the_index_takes_anything(cards: dict[str, Explanation]) -> None:
     assert "<i>&amp;" not in source
     assert html.escape("<i>&") in source
     Page(render_index([])).check()
+
+
+@pytest.mark.parametrize("bold", [False, True])
+@pytest.mark.parametrize("width", [60, 150, 400])
+def test_lines_hold_as_many_words_as_fit(width: int, bold: bool) -> None:
+    """Beside the definition, word by word; the length of a text is measured once and is that of its font."""
+    from seewhy.card.canvas import Canvas
+
+    canvas = Canvas(10, 10)
+    text = "it looked at the beak, the wing and an incomprehensibilities-like tail - not the sky"
+    left, wanted = text.split(), []
+    while left:
+        n = next((n for n in range(len(left), 0, -1) if canvas.measure(" ".join(left[:n]), 22, bold) <= width), 0)
+        if n == 0:
+            head = next((n for n in range(len(left[0]), 1, -1) if canvas.measure(left[0][:n], 22, bold) <= width), 1)
+            wanted.append(left[0][:head])
+            left[0] = left[0][head:]
+        else:
+            wanted.append(" ".join(left[:n]))
+            left = left[n:]
+    assert canvas.lines(text, width, 22, 99, bold)[: len(wanted) - 1] == wanted[:-1]

@@ -8,8 +8,9 @@ that differ look different. None is refused.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
-from functools import cache
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache, partial
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -81,6 +82,13 @@ def _fitted(text: str) -> tuple[str, str | None]:
     return "".join(c if _has(best, c) else f"[{ord(c):X}]" for c in letters), best
 
 
+@lru_cache(8192)
+def _length(drawn: str, name: str | None, size: int) -> float:
+    font = _font(name, size)
+    assert font is not None
+    return font.getlength(drawn)
+
+
 class Canvas:
     """A sheet of paper that grows downwards until :meth:`cut`."""
 
@@ -92,10 +100,7 @@ class Canvas:
         return self.image.crop((0, 0, self.image.width, min(self.image.height, round(height))))
 
     def measure(self, text: str, size: int, bold: bool = False) -> float:
-        drawn, name = _fitted(text)
-        font = _font(name, size)
-        assert font is not None
-        return font.getlength(drawn) + (size * 0.035 if bold else 0.0)
+        return _length(*_fitted(text), size) + (size * 0.035 if bold else 0.0)
 
     def text(
         self, x: float, y: float, text: str, size: int, fill: Colour = INK, bold: bool = False, right: bool = False
@@ -130,9 +135,8 @@ class Canvas:
         lines: list[str] = []
         while words and len(lines) < most:
             room = width - (indent if not lines else 0.0)
-            count = next(
-                (n for n in range(len(words), 0, -1) if self.measure(" ".join(words[:n]), size, bold) <= room), 0
-            )
+            fits = partial(self._words_width, words, size, bold)
+            count = bisect_right(range(1, len(words) + 1), room, key=fits)
             if len(lines) == most - 1:
                 lines.append(self.clipped(" ".join(words), room, size, bold))
                 break
@@ -144,6 +148,9 @@ class Canvas:
             lines.append(words[0][:head])
             words[0] = words[0][head:]
         return lines
+
+    def _words_width(self, words: Sequence[str], size: int, bold: bool, n: int) -> float:
+        return self.measure(" ".join(words[:n]), size, bold)
 
     def _head(self, word: str, room: float, size: int, bold: bool) -> int:
         return next((n for n in range(len(word), 1, -1) if self.measure(word[:n], size, bold) <= room), 1)

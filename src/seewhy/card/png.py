@@ -52,7 +52,7 @@ def render_png(explanation: Explanation) -> bytes:
     right = _words(canvas, explanation, _divide(canvas, right))
     end = _model(canvas, explanation, max(left, right) + 34)
     buffer = io.BytesIO()
-    canvas.cut(end).save(buffer, "PNG", compress_level=4)
+    canvas.cut(end).save(buffer, "PNG", compress_level=1)  # a third of the time of level 4
     return buffer.getvalue()
 
 
