@@ -61,12 +61,17 @@ def contenders(engine: str) -> tuple[Classifier, dict[str, peers.Explain]]:
     def fresh() -> torch.nn.Module:
         return load_encoder("lite0", engine="torch").module
 
-    plain, frozen, opened, other = (fresh() for _ in range(4))
+    def by_cam(tuned: str, workers: int) -> peers.Explain:
+        module = fresh()
+        return peers.pytorch_grad_cam(module, module.get_submodule("bn2"), tuned=tuned, workers=workers)
+
+    other = fresh()
     return classifier, {
-        "pytorch-grad-cam, README": peers.pytorch_grad_cam(plain, plain.bn2),  # type: ignore[arg-type]
-        "pytorch-grad-cam, frozen": peers.pytorch_grad_cam(frozen, frozen.bn2, tuned="frozen", workers=2),  # type: ignore[arg-type]
-        FAIR: peers.pytorch_grad_cam(opened, opened.bn2, tuned="one layer open", workers=2),  # type: ignore[arg-type]
-        "Captum, frozen": peers.captum(other, other.bn2, workers=2),  # type: ignore[arg-type]
+        FAIR: by_cam("one layer open", 0),
+        f"{FAIR}, 2 workers": by_cam("one layer open", 2),
+        "pytorch-grad-cam, frozen": by_cam("frozen", 0),
+        "pytorch-grad-cam, README": by_cam("", 0),
+        "Captum, frozen": peers.captum(other, other.get_submodule("bn2")),
         f"OpenVINO {short} by hand": peers.openvino_by_hand(fresh(), short),
     }
 
