@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -195,3 +197,16 @@ def test_what_fit_says_of_the_figure() -> None:
     ]
     assert held_out_lines(measures | {"split": how | {"by": "copies"}})[0].endswith("if there are any, flatter it")
     assert held_out_lines({"held_out_accuracy": None}) == []
+
+
+def test_ties_that_rounding_breaks_in_a_circle_come_to_an_end() -> None:
+    """Of three equally alike, each nearest to the next by a rounding error: chains of neighbours must not go round."""
+    turn = torch.tensor([[1.0, 0.9, 0.9], [0.9, 1.0, 0.9], [0.9, 0.9, 1.0]], dtype=torch.float64)
+    for i in range(3):
+        turn[i, (i + 1) % 3] += 2e-16
+    signal.alarm(20)
+    try:
+        assert average_linkage(turn, 0.5).tolist() == [0, 0, 0]
+        assert average_linkage(torch.full((3, 3), torch.nan), 0.5).tolist() == [0, 1, 2]
+    finally:
+        signal.alarm(0)

@@ -169,7 +169,7 @@ def test_of_an_answer_that_was_cut_off_the_whole_part_is_taken_and_said() -> Non
 
 def test_answers_that_cannot_be_kept_are_an_error_that_names_the_cure(tmp_path: Path) -> None:
     (tmp_path / "full").write_text("no database, and long enough not to be taken for an empty one" * 20)
-    with pytest.raises(DataError, match="is not a file of writers' answers that SeeWhy made"):
+    with pytest.raises(DataError, match=r"Answers cannot be kept in .*full: it is damaged, or not of SeeWhy's"):
         Written(tmp_path / "full")
 
 

@@ -180,8 +180,9 @@ def test_a_closed_pipe_is_no_failure(body: str) -> None:
 
 
 def test_names_that_are_no_unicode_are_printed_as_json_reads_them() -> None:
-    body = "print(json.dumps(sys.stdin.readline().strip(), ensure_ascii=False))"
-    command = [sys.executable, "-c", "import json\n" + ENDING.format(body=body)]
+    body = "print(json.dumps(standard_input().readline().strip(), ensure_ascii=False))"
+    imports = "import json\nfrom seewhy.cli.standard_input import standard_input\n"
+    command = [sys.executable, "-c", imports + ENDING.format(body=body)]
     strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
     done = subprocess.run(command, input="café\n".encode("latin-1"), capture_output=True, env=strict)
     assert (done.returncode, json.loads(done.stdout)) == (0, "caf\udce9"), done.stderr
@@ -205,7 +206,7 @@ def test_wrong_usage_is_exit_code_2(run: Run) -> None:
 def test_fit(fitted: tuple[Path, dict[str, Any]]) -> None:
     model, record = fitted
     assert record["model"] == str(model)
-    assert (record["n_pictures"], record["n_held_out"], record["held_out_accuracy"]) == (12, 3, 1.0)
+    assert (record["n_pictures"], record["n_held_out"], record["held_out_accuracy"]) == (12, 12, 1.0)
     assert record["failures"] == []
     assert (model / "seewhy.json").is_file()
 
@@ -225,7 +226,7 @@ def test_predict_json_in_order_with_a_broken_picture(
         "seewhy: 6 done, 1 could not be read (named above)",
     ]
     for row in found[:2] + found[3:]:
-        assert set(row) == {"image", "label", "score", "top"}
+        assert set(row) == {"image", "label", "score", "top", "decision"}
         assert row["label"] == Path(row["image"]).parent.name
         assert row["top"][0] == {"label": row["label"], "score": row["score"]}
         assert sum(r["score"] for r in row["top"]) == pytest.approx(1, abs=1e-4)
@@ -241,7 +242,7 @@ def test_predict_from_standard_input_as_csv_text_and_file(
     assert as_csv.returncode == 0
     assert as_csv.stderr == ""
     lines = as_csv.stdout.splitlines()
-    assert lines[0] == "image,label,score,error"
+    assert lines[0] == "image,label,score,error,verdict,right,set"
     assert [line.split(",")[0] for line in lines[1:]] == pictures
     done = run("predict", "-", "-m", fitted[0], "-o", tmp_path / "out.jsonl", stdin=names.replace("\n", "\r\n"))
     assert (done.returncode, done.stdout) == (0, "")

@@ -182,3 +182,4 @@ def test_strangers_are_of_every_kind_and_the_same_again() -> None:
     assert all(p.dtype == np.uint8 for p in made)
     assert len({p.tobytes() for p in made}) == len(KINDS)
     assert all(np.array_equal(a, b) for a, b in zip(made, strangers(len(KINDS), 48), strict=True))
+    assert {p.shape for p in strangers(len(KINDS), 8)} == {(8, 8, 3)}

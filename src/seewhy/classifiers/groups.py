@@ -163,7 +163,7 @@ def average_linkage(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tenso
 
 def _chains(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tensor, " n"]:
     n = len(cosine)
-    mean = cosine.double().numpy().copy()
+    mean = (cosine + cosine.T).double().nan_to_num().numpy() / 2  # rounding apart, chains of ties would never end
     np.fill_diagonal(mean, -np.inf)
     size, first = np.ones(n), np.arange(n)
     active = np.ones(n, dtype=bool)

@@ -16,6 +16,7 @@ HEADS = {
     ),
     "Like what": ("like", "prototypes", "because", "strengths"),
     "In words": ("descriptions", "follow_up", "held_out"),
+    "The decision": ("level",),
     "Output": ("output", "png", "force", "as_json", "store", "quiet"),
 }  # fmt: skip
 EVERYWHERE = ("The model", "Output")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ class Guarded(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         names = {"-o", *(f"--{name}" for name in OUTPUTS)}
-        for name, value in zip(args, [*args[1:], None], strict=True):
+        for name, value in pairwise([*args, None]):
             if (name in names and value == "") or name in {f"{option}=" for option in names}:
                 raise InputError(
                     f"The name after {name} is empty. The name of a file or folder was expected. Give one."

@@ -6,6 +6,7 @@ import base64
 import os
 import threading
 import time
+import weakref
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -117,7 +118,9 @@ class ServiceWriter(Writer):
                 f"The service needs a key and {self.key_variable} is not set. A key in the environment was expected. "
                 f"Set it, or name your own server with --base-url."
             )
-        return make_client(key or "none", self.base_url, self.timeout_s)
+        client = make_client(key or "none", self.base_url, self.timeout_s)
+        weakref.finalize(self, client.close)
+        return client
 
     def write(self, prompt: Prompt) -> str:
         self._pace.wait()

@@ -24,7 +24,7 @@ def _grey(kind: str, side: int, random: np.random.Generator) -> np.ndarray:
     if kind.endswith("noise"):
         power = {"white": 0.0, "pink": 1.0, "brown": 2.0}[kind.split()[0]]
         return _scaled(np.stack([_noise(side, power, random) for _ in range(3)], -1))
-    angle, waves = random.uniform(0, np.pi), random.uniform(2, side / 8)
+    angle, waves = random.uniform(0, np.pi), random.uniform(2, max(side / 8, 3))
     along = (np.cos(angle) * x + np.sin(angle) * y) * waves
     if kind == "stripes":
         return 0.5 + 0.5 * np.sin(2 * np.pi * along)
