@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("card",),
     ("evidence",),
     ("evaluation",),
-    ("annotation", "api", "compat", "foreign", "studies"),
+    ("annotation", "api", "compat", "studies"),
     ("app",),
     ("cli",),
 )

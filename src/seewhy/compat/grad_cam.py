@@ -1,9 +1,6 @@
-"""For those who come from elsewhere: pytorch-grad-cam's calls, and Captum's and Quantus' explanations in our metrics.
+"""pytorch-grad-cam's calls, from our mathematics.
 
-``GradCAM(model=m, target_layers=[m.layer4[-1]])(input_tensor=x, targets=[ClassifierOutputTarget(281)])`` gives what
-pytorch-grad-cam gives, ``(b, h, w)`` between 0 and 1, from our mathematics: the graph is cut at the layer, and the
-model's gradients, mode and hooks are as they were. ``from_captum`` and ``from_quantus`` make an attribution of any
-explanation function, for ``where=``, metrics and cards.
+The graph is cut at the layer, and the model's gradients, mode and hooks are as they were.
 """
 
 from __future__ import annotations
@@ -18,25 +15,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from .attributions.ablation_cam import drops
-from .attributions.cam import CAM
-from .attributions.eigen_grad_cam import EigenGradCAM as _EigenGradCAM
-from .attributions.first_component import first_component
-from .attributions.grad_cam import GradCAM as _GradCAM
-from .attributions.grad_cam_elementwise import GradCAMElementwise as _GradCAMElementwise
-from .attributions.grad_cam_plus_plus import GradCAMPlusPlus as _GradCAMPlusPlus
-from .attributions.hires_cam import HiResCAM as _HiResCAM
-from .attributions.inner_layer import Reached, Taps, layout_of, refuse_windows, run_through
-from .attributions.layer_cam import LayerCAM as _LayerCAM
-from .attributions.score_cam import channel_scores
-from .attributions.xgrad_cam import XGradCAM as _XGradCAM
-from .classifiers.head import Goal, Target
-from .encoders.base import Layout
-from .encoders.cut import cut_by_graph, cut_by_hooks
-from .errors import InputError
-from .foreign import ClassifierModule as ClassifierModule
-from .foreign import from_captum as from_captum
-from .foreign import from_quantus as from_quantus
+from ..attributions.ablation_cam import drops
+from ..attributions.cam import CAM
+from ..attributions.eigen_grad_cam import EigenGradCAM as _EigenGradCAM
+from ..attributions.first_component import first_component
+from ..attributions.grad_cam import GradCAM as _GradCAM
+from ..attributions.grad_cam_elementwise import GradCAMElementwise as _GradCAMElementwise
+from ..attributions.grad_cam_plus_plus import GradCAMPlusPlus as _GradCAMPlusPlus
+from ..attributions.hires_cam import HiResCAM as _HiResCAM
+from ..attributions.inner_layer import Reached, Taps, layout_of, refuse_windows, run_through
+from ..attributions.layer_cam import LayerCAM as _LayerCAM
+from ..attributions.score_cam import channel_scores
+from ..attributions.xgrad_cam import XGradCAM as _XGradCAM
+from ..classifiers.head import Goal, Target
+from ..encoders.base import Layout
+from ..encoders.cut import cut_by_graph, cut_by_hooks
+from ..errors import InputError
 
 Targets = Sequence[Callable[[Tensor], Tensor]]
 """One a picture: a picture's own output ``(k,)`` → a number, such as pytorch-grad-cam's ``ClassifierOutputTarget``."""

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .attributions.base import Attribution, Explainable
-from .classifiers.head import Goal, Target
-from .encoders.base import Look
-from .errors import InputError
-from .metrics.randomised import Twin
+from ..attributions.base import Attribution, Explainable
+from ..classifiers.head import Goal, Target
+from ..encoders.base import Look
+from ..errors import InputError
+from ..metrics.randomised import Twin
 
 
 class ClassifierModule(nn.Module):

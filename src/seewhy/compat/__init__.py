@@ -1,0 +1,40 @@
+"""For those who come from elsewhere: pytorch-grad-cam's calls, and Captum's and Quantus' explanations in our metrics.
+
+``GradCAM(model=m, target_layers=[m.layer4[-1]])(input_tensor=x, targets=[ClassifierOutputTarget(281)])`` gives what
+pytorch-grad-cam gives, ``(b, h, w)`` between 0 and 1. ``from_captum`` and ``from_quantus`` make an attribution of any
+explanation function, for ``where=``, metrics and cards.
+"""
+
+from .captum import ClassifierModule, from_captum, from_quantus
+from .grad_cam import (
+    AblationCAM,
+    ClassifierOutputTarget,
+    EigenCAM,
+    EigenGradCAM,
+    GradCAM,
+    GradCAMElementWise,
+    GradCAMPlusPlus,
+    HiResCAM,
+    LayerCAM,
+    PeerCAM,
+    ScoreCAM,
+    XGradCAM,
+)
+
+__all__ = [
+    "AblationCAM",
+    "ClassifierModule",
+    "ClassifierOutputTarget",
+    "EigenCAM",
+    "EigenGradCAM",
+    "GradCAM",
+    "GradCAMElementWise",
+    "GradCAMPlusPlus",
+    "HiResCAM",
+    "LayerCAM",
+    "PeerCAM",
+    "ScoreCAM",
+    "XGradCAM",
+    "from_captum",
+    "from_quantus",
+]
