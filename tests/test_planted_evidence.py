@@ -35,6 +35,7 @@ def with_patch(row: int, column: int, colour: tuple[int, int, int], size: int = 
 # behind a ReLU, and here some are; or it never counts against, so that the grey round the patch adds up; or is smooth.
 LEAST = {
     "ablation_cam": 0.45,
+    "full_grad": 0.9,
     "grad_cam_elementwise": 0.95,
     "grad_cam_plus_plus": 0.9,
     "guided_grad_cam": 0.7,

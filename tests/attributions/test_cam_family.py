@@ -29,6 +29,7 @@ from seewhy.attributions.xgrad_cam import XGradCAM
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
+from seewhy.compat.targets import highest
 from seewhy.encoders.base import GlobalAverage, Layout
 from seewhy.errors import InputError
 from tiny import build, colour_reader, noise, tiny_cnn, tiny_tokens
@@ -293,7 +294,7 @@ def test_eigen_maps_are_theirs_up_to_the_sign(name: str, network: str) -> None:
     make, layer, reshape = NETWORKS[network]
     kept: list[Tensor] = []
     model, batch = make(), pixels()
-    ours = getattr(compat, name)(model, [layer(model)]).maps(batch, None)[0]
+    ours = getattr(compat, name)(model, [layer(model)]).maps(batch, highest, False)[0]
     twin = copy.deepcopy(model)
     with getattr(peers, name)(twin, [layer(twin)], reshape_transform=reshape) as cam:
         seen = cam.get_cam_image

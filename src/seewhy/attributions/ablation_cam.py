@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..classifiers.head import Goal
-from ..encoders.base import Layout, Look
+from ..encoders.base import Look
 from . import attributions
 from .base import Attribution, Explainable
 from .scores import scores_of_changes
@@ -44,41 +44,39 @@ class AblationCAM(Attribution):
     def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
         layout, head = model.encoder.layout, model.encoder.head
         grid = layout.to_grid(look.features)
-        if model.encoder.is_average:
-            pooled = look.pooled[:, :, None, None]
-            weights = drops(model.head, pooled.flatten(1), Layout(), target, self.batch_size, pooled=True)
-        else:
-            weights = drops(lambda f: model.head(head(f)), look.features, layout, target, self.batch_size)
-        return torch.einsum("bc,bchw->bhw", weights, grid)
+        features = look.pooled[:, :, None, None] if model.encoder.is_average else look.features
+
+        def logits(features: Tensor) -> Float[Tensor, "n k"]:
+            return model.head(features[:, :, 0, 0] if model.encoder.is_average else head(features))
+
+        def without(channels: Int[Tensor, "m b"]) -> Float[Tensor, "m b"]:
+            copies = features.repeat(len(channels), *[1] * (features.ndim - 1))
+            silence(copies if model.encoder.is_average else layout.to_grid(copies), channels.flatten())
+            return scores_of_changes(target, logits(copies).unflatten(0, channels.shape), "logit")
+
+        every = torch.arange(grid.shape[1]).expand(len(grid), -1)
+        lost = drops(without, target(logits(features.clone())), every, self.batch_size)
+        return torch.einsum("bc,bchw->bhw", lost, grid)
 
 
 def drops(
-    tail: Callable[[Tensor], Tensor],
-    features: Tensor,
-    layout: Layout,
-    target: Goal,
+    without: Callable[[Int[Tensor, "m b"]], Float[Tensor, "m b"]],
+    whole: Float[Tensor, " b"],
+    channels: Int[Tensor, "b n"],
     batch_size: int,
-    pooled: bool = False,
-) -> Float[Tensor, "b c"]:
-    """The target's score less its score without channel ``k``, for every channel.
+) -> Float[Tensor, "b n"]:
+    """The target's score less its score without a channel, for every channel of each picture.
 
     Args:
-        tail: features → logits.
-        features: as the tail takes them.
-        layout: how they are arranged.
-        target: what of the logits.
-        batch_size: copies the tail sees at once.
-        pooled: the features are vectors.
+        without: the scores of copies that lack one channel each.
+        whole: the score with all of them.
+        channels: which ones.
+        batch_size: copies at once.
     """
-    n_pictures = len(features)
-    n_channels = features.shape[1] if pooled else layout.to_grid(features).shape[1]
-    whole = target(tail(features.clone()))
-    lost = []
-    for channels in torch.arange(n_channels).split(max(1, batch_size // max(1, n_pictures))):
-        copies = features.repeat(len(channels), *[1] * (features.ndim - 1))
-        of_copy = channels.repeat_interleave(n_pictures)
-        grid = copies if pooled else layout.to_grid(copies)  # a view: the copies change with it
-        grid[torch.arange(len(copies)), of_copy] = 0
-        logits = tail(copies).unflatten(0, (len(channels), n_pictures))
-        lost.append(whole - scores_of_changes(target, logits, "logit"))
-    return torch.cat(lost).T
+    at_once = max(1, batch_size // max(1, len(whole)))
+    return torch.cat([whole - without(some) for some in channels.T.split(at_once)]).T
+
+
+def silence(grid: Float[Tensor, "n c h w"], channels: Int[Tensor, " n"]) -> None:
+    """Sets one channel of each row to 0; what ``grid`` is a view of changes with it."""
+    grid[torch.arange(len(grid), device=grid.device), channels] = 0

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -50,3 +51,21 @@ class CAM(Attribution):
         self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
     ) -> Float[Tensor, "b h w"]:
         """The rule; ``gradient`` is ``(b, c, 1, 1)`` where it is the same in every cell."""
+
+
+class WeightedCAM(CAM):
+    """A rule that gives each channel, or each of its cells, a weight, and sums the channels; it writes the weights."""
+
+    def weigh(
+        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
+    ) -> Float[Tensor, "b h w"]:
+        weights = self.weights(activations, gradient)
+        if weights.shape[2:] == (1, 1):
+            return torch.einsum("bc,bchw->bhw", weights[:, :, 0, 0], activations)
+        return (weights * activations).sum(1)
+
+    @abstractmethod
+    def weights(
+        self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
+    ) -> Float[Tensor, "b c wh ww"]:
+        """The rule; ``(b, c, 1, 1)`` where a channel has one weight."""

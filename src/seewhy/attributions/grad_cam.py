@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from . import attributions
-from .cam import CAM
+from .cam import WeightedCAM
 
 
 @attributions.register
 @dataclass(frozen=True)
-class GradCAM(CAM):
+class GradCAM(WeightedCAM):
     """Weighs each channel by the mean gradient of the target and sums the channels.
 
     ``α_k = mean_ij ∂y/∂A_k,ij`` and ``L = Σ_k α_k A_k`` (paper, equations 1 and 2), with ``y`` the logit. Behind
@@ -35,8 +34,8 @@ class GradCAM(CAM):
 
     counterfactual: bool = False
 
-    def weigh(
+    def weights(
         self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b h w"]:
-        weights = gradient.mean((2, 3))
-        return torch.einsum("bc,bchw->bhw", -weights if self.counterfactual else weights, activations)
+    ) -> Float[Tensor, "b c wh ww"]:
+        weights = gradient.mean((2, 3), keepdim=True)
+        return -weights if self.counterfactual else weights

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from . import attributions
-from .cam import CAM
+from .cam import WeightedCAM
 
 
 @attributions.register
 @dataclass(frozen=True)
-class GradCAMElementwise(CAM):
+class GradCAMElementwise(WeightedCAM):
     """Multiplies each activation by its own gradient and sums what is positive.
 
     ``L_ij = Σ_k ReLU(∂y/∂A_k,ij A_k,ij)``, as in pytorch-grad-cam. The map is never negative: a cell cannot speak
@@ -26,7 +27,7 @@ class GradCAMElementwise(CAM):
     name: ClassVar[str] = "grad_cam_elementwise"
     paper: ClassVar[str] = "Pillai & Pirsiavash 2021, AAAI (Explainable models with consistent interpretations)"
 
-    def weigh(
+    def weights(
         self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b h w"]:
-        return (gradient * activations).relu().sum(1)
+    ) -> Float[Tensor, "b c wh ww"]:
+        return torch.where(gradient * activations <= 0, 0.0, gradient)

@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import attributions
-from .cam import CAM
+from .cam import WeightedCAM
 
 
 @attributions.register
 @dataclass(frozen=True)
-class GradCAMPlusPlus(CAM):
+class GradCAMPlusPlus(WeightedCAM):
     """Weighs each channel by its positive gradients, those counting less that a large channel needs less.
 
     ``w_k = Σ_ij a_ij ReLU(g_ij)`` with ``g = ∂y/∂A_k`` and ``a_ij = g_ij² / (2 g_ij² + Σ_ab A_k,ab g_ij³ + ε)``
@@ -37,11 +37,11 @@ class GradCAMPlusPlus(CAM):
 
     epsilon: float = 0.0
 
-    def weigh(
+    def weights(
         self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b h w"]:
+    ) -> Float[Tensor, "b c wh ww"]:
         slope = gradient.expand_as(activations)
         # Numerator and denominator by g²: gradients of 1e-20 squared would vanish in float32.
         denominator = 2 + activations.sum((2, 3), keepdim=True) * slope + self.epsilon / slope.square()
         share = torch.where((slope > 0) & (denominator > 0), 1 / denominator, 0.0)
-        return torch.einsum("bc,bchw->bhw", (share * slope.relu()).sum((2, 3)), activations)
+        return (share * slope.relu()).sum((2, 3), keepdim=True)

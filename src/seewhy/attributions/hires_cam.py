@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import attributions
-from .cam import CAM
+from .cam import WeightedCAM
 
 
 @attributions.register
 @dataclass(frozen=True)
-class HiResCAM(CAM):
+class HiResCAM(WeightedCAM):
     """Multiplies each activation by its own gradient and sums the channels.
 
     ``L_ij = Σ_k ∂y/∂A_k,ij A_k,ij`` (paper, equation 5). Nothing is averaged, so no cell is lit that the network did
@@ -32,7 +32,7 @@ class HiResCAM(CAM):
     paper: ClassVar[str] = "Draelos & Carin 2020, arXiv:2011.08891"
     sums_products: ClassVar[bool] = True
 
-    def weigh(
+    def weights(
         self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b h w"]:
-        return (gradient * activations).sum(1)
+    ) -> Float[Tensor, "b c wh ww"]:
+        return gradient

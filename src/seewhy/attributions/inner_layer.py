@@ -48,21 +48,49 @@ def layer_and_gradient(
     """
     if layer is None:
         return model.encoder.layout.to_grid(look.features), feature_gradient(model, look, target)
-    leaves, features = _cut(model.encoder, look, layer)
+    leaves, features = layer_leaves(model, look, layer)
     with torch.enable_grad():
         score = target(model.head(model.encoder.head(torch.cat(features).to(look.pooled.device)))).sum()
-        found = torch.autograd.grad(score, leaves, allow_unused=True)
+        gradients = slopes_of(score, leaves, layer)
+    return to_grid(leaves, model.encoder, look, layer), to_grid(gradients, model.encoder, look, layer)
+
+
+def layer_leaves(model: Explainable, look: Look, layer: str | None) -> tuple[list[Tensor], list[Tensor]]:
+    """A layer's outputs as leaves, in chunks, and the trunk's features computed from them."""
+    if layer is None:
+        leaf = look.features.detach().clone().requires_grad_()
+        return [leaf], [leaf]
+    return _cut(model.encoder, look, layer)
+
+
+def slopes_of(score: Tensor, leaves: list[Tensor], layer: str | None, again: bool = False) -> list[Tensor]:
+    """The gradient of a number at the leaves; ``again``: one that can itself be differentiated.
+
+    Raises:
+        ModelError: the number does not depend on them.
+    """
+    found = torch.autograd.grad(score, leaves, allow_unused=True, create_graph=again)
     gradients = [g for g in found if g is not None]
     if len(gradients) < len(leaves):
         raise ModelError(f"The prediction does not read the layer {layer!r}. Name a layer before the last mixing.")
-    return tuple(_to_grid(parts, model.encoder, look, layer) for parts in (leaves, gradients))  # type: ignore[return-value]
+    return gradients
+
+
+def bends_of(slopes: list[Tensor], leaves: list[Tensor]) -> list[Tensor]:
+    """``H A``: the Hessian times the leaves themselves; 0 where the slope is the same everywhere."""
+    if not any(slope.requires_grad for slope in slopes):
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    pairs = [(slope, leaf.detach()) for slope, leaf in zip(slopes, leaves, strict=True) if slope.requires_grad]
+    outputs, vectors = zip(*pairs, strict=True)
+    found = torch.autograd.grad(outputs, leaves, vectors, allow_unused=True, retain_graph=True)
+    return [torch.zeros_like(leaf) if bend is None else bend for leaf, bend in zip(leaves, found, strict=True)]
 
 
 def layer_alone(model: Explainable, look: Look, layer: str | None) -> Float[Tensor, "b c h w"]:
     """Activations without gradients; the pass ends at the layer."""
     if layer is None:
         return model.encoder.layout.to_grid(look.features)
-    return _to_grid(_cut(model.encoder, look, layer, stop=True)[0], model.encoder, look, layer)
+    return to_grid(_cut(model.encoder, look, layer, stop=True)[0], model.encoder, look, layer)
 
 
 def _cut(encoder: Encoder, look: Look, layer: str, stop: bool = False) -> tuple[list[Tensor], list[Tensor]]:
@@ -96,7 +124,7 @@ class Reached(Exception):
 class Tap(Protocol):
     """Gets a layer's output, and gives what goes on in its place."""
 
-    def take(self, name: str, out: Tensor, /) -> Tensor: ...
+    def take(self, name: str, out: Any, /) -> Any: ...
 
 
 class Taps:
@@ -191,7 +219,10 @@ def find_place(trunk: nn.Module, layer: str, who: str) -> Place:
     return known[layer.removeprefix("module.")]
 
 
-def _to_grid(parts: list[Tensor], encoder: Encoder, look: Look, layer: str) -> Tensor:
+def to_grid(parts: list[Tensor], encoder: Encoder, look: Look, layer: str | None) -> Float[Tensor, "b c h w"]:
+    """Chunks of a layer's output, or of its gradient, channels second; ``None`` is the encoder's last map."""
+    if layer is None:
+        return encoder.layout.to_grid(torch.cat([part.detach() for part in parts]))
     assert look.pixels is not None
     whole = torch.cat([part.detach() for part in parts]).float().to(look.pooled.device)
     refuse_windows(whole, len(look.pixels), layer)

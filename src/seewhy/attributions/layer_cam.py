@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import attributions
-from .cam import CAM
+from .cam import WeightedCAM
 
 
 @attributions.register
 @dataclass(frozen=True)
-class LayerCAM(CAM):
+class LayerCAM(WeightedCAM):
     """Weighs each activation by the positive part of its own gradient; made for early layers.
 
     ``L_ij = Σ_k ReLU(∂y/∂A_k,ij) A_k,ij`` (paper, equations 7 and 8). The ReLU of the sum is left to the display; on
@@ -26,7 +26,7 @@ class LayerCAM(CAM):
     name: ClassVar[str] = "layer_cam"
     paper: ClassVar[str] = "Jiang et al. 2021, IEEE TIP 30, doi:10.1109/TIP.2021.3089943"
 
-    def weigh(
+    def weights(
         self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b h w"]:
-        return (gradient.relu() * activations).sum(1)
+    ) -> Float[Tensor, "b c wh ww"]:
+        return gradient.relu()

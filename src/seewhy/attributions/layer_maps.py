@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx
+from torch.utils._pytree import tree_map_only
 
 from ..encoders.base import Encoder
 from ..errors import ModelError
@@ -30,17 +31,27 @@ class Ear:
     """
 
     def __init__(self, layers: tuple[str, ...], stop: bool) -> None:
-        self.heard: dict[str, Tensor] = {}
+        self.heard: dict[str, Any] = {}
         self.layers = layers
         self.stop = stop
 
-    def take(self, name: str, out: Tensor) -> Tensor:
+    def take(self, name: str, out: Any) -> Any:
         if name in self.heard:
             raise ModelError(f"The layer {name!r} runs more than once for a picture. Name the layer around it.")
-        self.heard[name] = out.clone()  # what follows may work in place
+        self.heard[name] = tree_map_only(Tensor, Tensor.clone, out)  # what follows may work in place
         if self.stop and len(self.heard) == len(self.layers):
             raise Reached
         return out
+
+    def heard_of(self, name: str) -> Any:
+        """What a layer gave.
+
+        Raises:
+            ModelError: it did not run.
+        """
+        if name not in self.heard:
+            raise ModelError(f"The layer {name!r} does not run for these pictures. Name one that does.")
+        return self.heard[name]
 
 
 @torch.no_grad()
@@ -73,9 +84,7 @@ def layer_maps(
             with suppress(Reached):
                 made.append(run_through(trunk, places, part.to(device), ear))
             for name in inner:
-                if name not in ear.heard:
-                    raise ModelError(f"The layer {name!r} does not run for these pictures. Name one that does.")
-                found[name].append(ear.heard[name])
+                found[name].append(ear.heard_of(name))
     whole = features if features is not None else torch.cat(made).to(pixels.device)
     maps = []
     for name in layers:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from . import attributions
-from .cam import CAM
+from .cam import WeightedCAM
 
 EPSILON = 1e-7
 """As in pytorch-grad-cam; the authors have none."""
@@ -18,7 +17,7 @@ EPSILON = 1e-7
 
 @attributions.register
 @dataclass(frozen=True)
-class XGradCAM(CAM):
+class XGradCAM(WeightedCAM):
     """Weighs each channel by its gradient averaged over the cells in proportion to its activations.
 
     ``w_k = Σ_ij ∂y/∂A_k,ij A_k,ij / Σ_ij A_k,ij`` and ``L = Σ_k w_k A_k`` (paper, equation 8). Sensitivity and
@@ -34,8 +33,7 @@ class XGradCAM(CAM):
     paper: ClassVar[str] = "Fu et al. 2020, arXiv:2008.02312"
     needs: ClassVar[str] = "a spatial last layer whose channels are not negative (behind a ReLU)"
 
-    def weigh(
+    def weights(
         self, activations: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c gh gw"]
-    ) -> Float[Tensor, "b h w"]:
-        weights = (gradient * activations).sum((2, 3)) / (activations.sum((2, 3)) + EPSILON)
-        return torch.einsum("bc,bchw->bhw", weights, activations)
+    ) -> Float[Tensor, "b c wh ww"]:
+        return (gradient * activations).sum((2, 3), keepdim=True) / (activations.sum((2, 3), keepdim=True) + EPSILON)

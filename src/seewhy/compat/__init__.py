@@ -5,35 +5,63 @@ pytorch-grad-cam gives, ``(b, h, w)`` between 0 and 1. ``from_captum`` and ``fro
 explanation function, for ``where=``, metrics and cards.
 """
 
+from .ablation_cam import AblationCAM
+from .activation_cam import FEM, KPCA_CAM, EigenCAM, RandomCAM, ScoreCAM
+from .base import PeerCAM
 from .captum import ClassifierModule, from_captum, from_quantus
 from .grad_cam import (
-    AblationCAM,
-    ClassifierOutputTarget,
-    EigenCAM,
     EigenGradCAM,
+    FinerCAM,
+    FullGrad,
     GradCAM,
     GradCAMElementWise,
     GradCAMPlusPlus,
     HiResCAM,
     LayerCAM,
-    PeerCAM,
-    ScoreCAM,
+    SegEigenCAM,
+    ShapleyCAM,
     XGradCAM,
+)
+from .targets import (
+    BinaryClassifierOutputTarget,
+    ClassifierOutputReST,
+    ClassifierOutputSoftmaxTarget,
+    ClassifierOutputTarget,
+    FasterRCNNBoxScoreTarget,
+    FinerWeightedTarget,
+    RawScoresOutputTarget,
+    SemanticSegmentationTarget,
+    SoftmaxOutputTarget,
 )
 
 __all__ = [
+    "FEM",
+    "KPCA_CAM",
     "AblationCAM",
+    "BinaryClassifierOutputTarget",
     "ClassifierModule",
+    "ClassifierOutputReST",
+    "ClassifierOutputSoftmaxTarget",
     "ClassifierOutputTarget",
     "EigenCAM",
     "EigenGradCAM",
+    "FasterRCNNBoxScoreTarget",
+    "FinerCAM",
+    "FinerWeightedTarget",
+    "FullGrad",
     "GradCAM",
     "GradCAMElementWise",
     "GradCAMPlusPlus",
     "HiResCAM",
     "LayerCAM",
     "PeerCAM",
+    "RandomCAM",
+    "RawScoresOutputTarget",
     "ScoreCAM",
+    "SegEigenCAM",
+    "SemanticSegmentationTarget",
+    "ShapleyCAM",
+    "SoftmaxOutputTarget",
     "XGradCAM",
     "from_captum",
     "from_quantus",

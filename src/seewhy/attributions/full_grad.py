@@ -1,0 +1,128 @@
+"""FullGrad (Srinivas & Fleuret 2019, arXiv 1905.00780)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from ..classifiers.head import Goal
+from ..encoders.base import Look
+from . import attributions
+from .base import Attribution, Explainable
+from .scores import eager_logits
+
+
+@attributions.register
+@dataclass(frozen=True)
+class FullGrad(Attribution):
+    """Adds up the gradient at the picture and the gradients at every bias of the network.
+
+    ``S = ψ(∇_x y ⊙ x) + Σ_layers Σ_channels ψ(∂y/∂z ⊙ b)`` (paper, equation 6), ``z`` a convolution's or a batch norm's
+    output and ``b`` its bias, that which is hidden in a batch norm's mean included; ``ψ`` takes the size, stretches it
+    from 0 to 1 over all channels of a layer, and enlarges it bilinearly. Without ``ψ`` the parts of a network of ReLUs
+    add up to the logit, less the last layer's bias. The map has no sign: it shows what matters, for or against.
+
+    Biases are heard where they act, in the calls ``conv2d`` and ``batch_norm``, so traced networks and layers of all
+    kinds are read. Those of linear layers and layer norms have no place in a map and are left out.
+
+    Cost: one forward and one backward pass, in torch.
+    """
+
+    name: ClassVar[str] = "full_grad"
+    paper: ClassVar[str] = "Srinivas & Fleuret 2019, arXiv:1905.00780"
+    needs: ClassVar[str] = "pixels and the trunk in torch; made for networks of ReLUs with biases"
+    cost: ClassVar[str] = "1 forward and 1 backward"
+    needs_pixels: ClassVar[bool] = True
+
+    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+        assert look.pixels is not None  # the base has checked
+        parts = full_gradient(lambda pixels: eager_logits(model, pixels), look.pixels, target)
+        size = (look.pixels.shape[2], look.pixels.shape[3])
+        layers = [enlarged(stretched(part.abs(), (1, 2, 3)).sum(1, keepdim=True), size) for part in parts]
+        return torch.cat(layers, 1).sum(1)
+
+
+def full_gradient(
+    network: Callable[[Tensor], Any], pixels: Float[Tensor, "b p h w"], score: Callable[[Any], Tensor]
+) -> list[Tensor]:
+    """Input × gradient, then bias × gradient of every convolution and batch norm: ``(b, c, h, w)``, signed.
+
+    Args:
+        network: pixels → what the score reads.
+        pixels: normalised.
+        score: one number a picture of that.
+    """
+    with torch.enable_grad():
+        leaf = pixels.detach().clone().requires_grad_()
+        with Biases() as heard:
+            out = network(leaf)
+        gradients = torch.autograd.grad(score(out).sum(), [leaf, *heard.outputs], allow_unused=True)
+    factors = [leaf.detach(), *(bias.detach()[:, None, None] for bias in heard.biases)]
+    return [factor * slope for factor, slope in zip(factors, gradients, strict=True) if slope is not None]
+
+
+def stretched(maps: Float[Tensor, "b c h w"], over: tuple[int, ...]) -> Float[Tensor, "b c h w"]:
+    """From 0 to 1 over some of the axes; what has no contrast is 0."""
+    maps = maps - maps.amin(over, keepdim=True)
+    return maps / (maps.amax(over, keepdim=True) + 1e-7)
+
+
+def enlarged(maps: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c _h _w"]:
+    return functional.interpolate(maps, size=size, mode="bilinear")
+
+
+class Biases(TorchFunctionMode):
+    """Hears every convolution and batch norm of maps that has a bias.
+
+    Attributes:
+        outputs: what each gave.
+        biases: what each had added, a number a channel.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs: list[Tensor] = []
+        self.biases: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        bias = None
+        if func is functional.conv2d:
+            bias = _of_convolution(*args, **(kwargs or {}))
+        elif func is functional.batch_norm and out.ndim == 4:
+            bias = _of_norm(*args, **(kwargs or {}))
+        if bias is None or not out.requires_grad:
+            return out
+        self.outputs.append(out)
+        self.biases.append(bias)
+        return out.clone()  # what follows may work in place
+
+
+def _of_convolution(_input: Tensor, _weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any) -> Tensor | None:
+    return bias
+
+
+def _of_norm(
+    _input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    """``b − w μ / σ``: what it adds whatever comes in; ``None`` where mean and deviation are the batch's own."""
+    if training or running_mean is None or running_var is None:
+        return None
+    hidden = running_mean / (running_var + eps).sqrt()
+    return (0 if bias is None else bias) - (hidden if weight is None else hidden * weight)

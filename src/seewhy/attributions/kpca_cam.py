@@ -1,0 +1,85 @@
+"""KPCA-CAM (Karmani et al. 2024, arXiv 2410.00267)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..classifiers.head import Goal
+from ..encoders.base import Look
+from ..errors import InputError, UnknownNameError
+from . import attributions
+from .base import Attribution, Explainable
+from .inner_layer import layer_alone
+
+KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "cosine": lambda cells, _: (unit := normalize(cells, dim=2)) @ unit.mT,
+    "linear": lambda cells, _: cells @ cells.mT,
+    "poly": lambda cells, gamma: (gamma * cells @ cells.mT + 1) ** 3,
+    "rbf": lambda cells, gamma: (-gamma * torch.cdist(cells, cells).square()).exp(),
+    "sigmoid": lambda cells, gamma: (gamma * cells @ cells.mT + 1).tanh(),
+}
+"""As scikit-learn defines them, with its offset of 1 and its degree of 3."""
+
+
+@attributions.register
+@dataclass(frozen=True)
+class KPCACAM(Attribution):
+    """Shows what varies most in the layer along a curve, whatever the target: Eigen-CAM with a kernel.
+
+    The cells' channels, less their mean over cells, are compared by a kernel; the map is the first component of the
+    centred kernel matrix, ``√λ_1 v_1``. With the linear kernel it is Eigen-CAM. A component has no sign of its own:
+    ours is that for which the map correlates with the mean of ``|A|`` over channels.
+
+    Cost: none beside the pass that predicts; with ``layer``, the forward pass up to it. The kernel matrix has a row a
+    cell: 49 behind a ResNet's last layer, 3,136 behind its first, which takes seconds.
+
+    Args:
+        layer: an inner layer instead of the last map.
+        kernel: ``"sigmoid"`` as in pytorch-grad-cam, ``"rbf"``, ``"poly"``, ``"cosine"`` or ``"linear"``.
+        gamma: the kernel's slope; left out, one by the number of channels, as in scikit-learn.
+
+    Raises:
+        UnknownNameError: there is no such kernel.
+    """
+
+    name: ClassVar[str] = "kpca_cam"
+    paper: ClassVar[str] = "Karmani et al. 2024, arXiv:2410.00267"
+    needs: ClassVar[str] = "a spatial last layer; it does not see the class"
+    cost: ClassVar[str] = "0 (an inner layer: 1)"
+
+    layer: str | None = None
+    kernel: str = "sigmoid"
+    gamma: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kernel not in KERNELS:
+            raise UnknownNameError("kernel", self.kernel, KERNELS)
+        if self.gamma is not None and not self.gamma > 0:
+            raise InputError(f"kpca_cam was given gamma={self.gamma}. A slope above 0 was expected. Change it.")
+
+    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+        return kernel_component(layer_alone(model, look, self.layer), self.kernel, self.gamma)
+
+
+def kernel_component(activations: Float[Tensor, "b c h w"], kernel: str, gamma: float | None) -> Float[Tensor, "b h w"]:
+    """The first component of the cells under a kernel, one picture at a time: the matrix is large."""
+    if not activations.isfinite().all():  # the decomposition would raise; the base says it better
+        return torch.full_like(activations[:, 0], torch.nan)
+    found = []
+    for picture in activations:
+        cells = picture.flatten(1).T.double()
+        cells = (cells - cells.mean(0))[None]
+        likeness = KERNELS[kernel](cells, gamma or 1 / len(picture))[0]
+        rows = likeness.mean(0)
+        values, vectors = torch.linalg.eigh(likeness - rows - rows[:, None] + rows.mean())
+        component = vectors[:, -1] * values[-1].clamp(min=0).sqrt()
+        strength = picture.abs().mean(0).flatten()
+        found.append(component * (-1.0 if component @ strength.double() < 0 else 1.0))
+    return torch.stack(found).unflatten(1, activations.shape[2:]).to(activations.dtype)

@@ -1,0 +1,59 @@
+"""ShapleyCAM (Cai 2025, arXiv 2501.06261)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..classifiers.head import Goal, Target
+from ..encoders.base import Look
+from . import attributions
+from .base import Attribution, Explainable
+from .inner_layer import bends_of, layer_leaves, slopes_of, to_grid
+
+
+@attributions.register
+@dataclass(frozen=True)
+class ShapleyCAM(Attribution):
+    """Weighs each channel by its gradient less half its curvature: what leaving it out costs, to second order.
+
+    ``α_k = mean_ij (g − ½ H A)_k,ij`` and ``L = Σ_k α_k A_k`` with ``g`` the gradient of the target in ``A`` and ``H``
+    its Hessian: Shapley values of channels, from the target's series up to the second term. Where the target is
+    piecewise linear in ``A``, as a logit behind a mean is, ``H = 0`` and it is Grad-CAM. The paper therefore explains
+    ``y_c + log softmax(y)_c`` (ReST), which is neither blind to the other classes, as the logit is, nor flat where the
+    class is sure, as the probability is. The ReLU is left to the display.
+
+    Cost: none beside the pass that predicts; two backward passes through the head, or with ``layer`` one forward pass
+    and two backward passes behind it.
+
+    Args:
+        layer: an inner layer instead of the last map.
+        residual_softmax: explain the paper's ReST; without it the logit. A contrast, or another function of the logits,
+            is explained as it is.
+    """
+
+    name: ClassVar[str] = "shapley_cam"
+    paper: ClassVar[str] = "Cai 2025, arXiv:2501.06261"
+    needs: ClassVar[str] = "a spatial last layer (any CNN or transformer)"
+    cost: ClassVar[str] = "0 (an inner layer: 1 and two backward passes behind it)"
+
+    layer: str | None = None
+    residual_softmax: bool = True
+
+    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+        goal = target
+        if self.residual_softmax and isinstance(target, Target) and target.against is None:
+            goal = lambda logits: target(logits) + target(logits.log_softmax(1))  # noqa: E731
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the fused one has no second derivative
+            leaves, features = layer_leaves(model, look, self.layer)
+            logits = model.head(model.encoder.head(torch.cat(features).to(look.pooled.device)))
+            slopes = slopes_of(goal(logits).sum(), leaves, self.layer, again=True)
+            bends = bends_of(slopes, leaves)
+        halved = [slope.detach() - bend / 2 for slope, bend in zip(slopes, bends, strict=True)]
+        activations, weights = (to_grid(parts, model.encoder, look, self.layer) for parts in (leaves, halved))
+        return torch.einsum("bc,bchw->bhw", weights.mean((2, 3)), activations)

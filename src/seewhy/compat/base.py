@@ -1,0 +1,241 @@
+"""The base of pytorch-grad-cam's calls: layers, targets, smoothing and display; a method writes its maps."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from ..attributions.first_component import first_component
+from ..attributions.inner_layer import Tap, Taps, bends_of, layout_of, refuse_windows, run_through
+from ..attributions.layer_maps import Ear
+from ..encoders.base import Layout
+from ..errors import InputError
+from .targets import Choose, Targets, check_targets, highest, scores
+
+_log = logging.getLogger("seewhy")
+
+Reshape = Callable[[Any], Tensor]
+"""What a layer gives → ``(b, c, h, w)``."""
+
+
+class TestTimeTransform(Protocol):
+    """One changed view of the pictures, as ttach's are."""
+
+    def augment_image(self, image: Tensor, /) -> Tensor: ...
+
+    def deaugment_mask(self, mask: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class View:
+    """Pictures turned over and times a factor."""
+
+    flip: bool = False
+    factor: float = 1.0
+
+    def augment_image(self, image: Float[Tensor, "b p h w"]) -> Float[Tensor, "b p h w"]:
+        return self.deaugment_mask(image) * self.factor
+
+    def deaugment_mask(self, mask: Float[Tensor, "b q h w"]) -> Float[Tensor, "b q h w"]:
+        return mask.flip(3) if self.flip else mask
+
+
+SIX_VIEWS = tuple(View(flip, factor) for flip in (False, True) for factor in (0.9, 1.0, 1.1))
+"""The peer's."""
+
+
+class PeerCAM(ABC):
+    """A class activation map with pytorch-grad-cam's arguments.
+
+    Args:
+        model: any network whose output has a row for each picture.
+        target_layers: its own layers; the maps of several are averaged.
+        reshape_transform: a layer's output → ``(b, c, h, w)``; left out, the arrangement is found, tokens included.
+        tta_transforms: the views that ``aug_smooth`` averages over; left out, the peer's six.
+
+    Attributes:
+        outputs: what the network gave for the pictures that were explained last.
+
+    Raises:
+        InputError: a layer is not the model's.
+    """
+
+    names_layers: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target_layers: Sequence[nn.Module],
+        reshape_transform: Reshape | None = None,
+        tta_transforms: Iterable[TestTimeTransform] | None = None,
+    ) -> None:
+        self.model = model
+        self.target_layers = list(target_layers) if isinstance(target_layers, Iterable) else []
+        self.reshape_transform = reshape_transform
+        self.tta_transforms = SIX_VIEWS if tta_transforms is None else tuple(tta_transforms)
+        self.outputs: Any = None
+        self._names = names_of(model, target_layers) if self.names_layers else []
+
+    def __call__(
+        self,
+        input_tensor: Tensor,
+        targets: Targets | None = None,
+        aug_smooth: bool = False,
+        eigen_smooth: bool = False,
+    ) -> np.ndarray:
+        """Maps ``(b, h, w)``, from 0 to 1 in each picture that has one.
+
+        Args:
+            input_tensor: normalised pixels ``(b, channels, h, w)``.
+            targets: one a picture; ``None`` explains the class with the highest output.
+            aug_smooth: the mean over ``tta_transforms``; without them six views: as it is and turned over, each at 0.9,
+                1 and 1.1 times the values.
+            eigen_smooth: the first component of the weighted channels in place of their sum. Its sign, which a
+                decomposition does not tell, is ours: that for which it correlates with the sum.
+
+        Raises:
+            InputError: these are no pictures, or there are not as many targets.
+        """
+        if input_tensor.ndim != 4:
+            raise InputError(
+                f"The input is {tuple(input_tensor.shape)}. Pictures (b, channels, h, w) were expected. Of a volume, "
+                "give the slices."
+            )
+        if targets is None:
+            return self.explain(input_tensor, highest, aug_smooth, eigen_smooth)
+        check_targets(targets, len(input_tensor))
+        return self.explain(input_tensor, lambda _: targets, aug_smooth, eigen_smooth)
+
+    def explain(self, pixels: Tensor, choose: Choose, aug_smooth: bool, eigen_smooth: bool) -> np.ndarray:
+        """Maps of the targets that are chosen when the outputs are known."""
+        device = next((p.device for p in self.model.parameters()), pixels.device)
+        modes = [(part, part.training) for part in self.model.modules()]
+        self.model.eval()
+        try:
+            found = []
+            for view in self.tta_transforms if aug_smooth else (View(),):
+                seen = view.augment_image(pixels.detach().to(device)).contiguous(memory_format=torch.channels_last)
+                shown = self._shown(self.maps(seen, choose, eigen_smooth), (pixels.shape[2], pixels.shape[3]))
+                found.append(view.deaugment_mask(shown[:, None])[:, 0])
+        finally:
+            for part, mode in modes:
+                part.training = mode
+        return torch.stack(found).mean(0).cpu().numpy()
+
+    @staticmethod
+    def _shown(maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+        layers = [interpolate(unit(m.relu())[:, None], size=size, mode="bilinear")[:, 0] for m in maps]
+        return unit(torch.stack(layers).relu().mean(0))
+
+    @abstractmethod
+    def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
+        """Signed maps, one a layer."""
+
+    def arranged(self, out: Any, pixels: Tensor, name: str) -> Float[Tensor, "b c h w"]:
+        """A layer's output, channels second."""
+        if self.reshape_transform is not None:
+            return self.reshape_transform(out)
+        return self.layout(out, pixels, name).to_grid(out)
+
+    def layout(self, out: Any, pixels: Tensor, name: str) -> Layout:
+        """How a layer arranges its output; one cell for a picture is a map too, though an empty one."""
+        if not isinstance(out, Tensor):
+            raise InputError(
+                f"The layer {name!r} gives a {type(out).__name__}. A tensor was expected. Name a layer inside it, or "
+                "give a reshape_transform that makes (b, c, h, w) of it."
+            )
+        refuse_windows(out, len(pixels), name)
+        size = (pixels.shape[2], pixels.shape[3])
+        if out.ndim == 4 and 1 in (out.shape[2] * out.shape[3], out.shape[1] * out.shape[2]):
+            _log.warning(
+                "The layer %r gives one cell for a picture of %d x %d, so its map is 0. Name an earlier layer, or give "
+                "larger pictures.",
+                name,
+                *size,
+            )
+            return Layout("nchw" if out.shape[2] * out.shape[3] == 1 else "nhwc")
+        return layout_of(tuple(out.shape), size, Layout(), name)
+
+    def slopes(
+        self, pixels: Float[Tensor, "b p h w"], choose: Choose, less_bends: bool = False
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer the output, and the gradient of the targets there, ``(b, c, h, w)``.
+
+        Args:
+            pixels: normalised.
+            choose: what is explained.
+            less_bends: take half of what the Hessian makes of the output away from the gradient.
+
+        Raises:
+            InputError: the output does not depend on a layer.
+        """
+        taps = Taps()
+        output = self._run(pixels, taps)
+        leaves = [taps.only(name) for name in self._names]
+        with torch.enable_grad():
+            score = scores(choose(output), output).sum()
+            gradients = torch.autograd.grad(score, leaves, allow_unused=True, create_graph=less_bends)
+        found = []
+        for name, leaf, gradient in zip(self._names, leaves, gradients, strict=True):
+            if gradient is None:
+                raise InputError(f"The output does not depend on the layer {name!r}. Choose another target layer.")
+            slope = gradient.detach() - bends_of([gradient], [leaf])[0] / 2 if less_bends else gradient
+            found.append(tuple(self.arranged(part, pixels, name).float() for part in (leaf.detach(), slope)))
+        return found  # type: ignore[return-value]
+
+    def heard(self, pixels: Tensor) -> tuple[list[Any], Any]:
+        """Outputs of the layers, whatever they are, and the network's output."""
+        ear = Ear(tuple(self._names), stop=False)
+        output = self._run(pixels, ear)
+        return [ear.heard_of(name) for name in self._names], output
+
+    @torch.no_grad()
+    def _run(self, pixels: Tensor, taps: Tap) -> Any:
+        self.outputs = None
+        output: Any = run_through(self.model, dict(zip(self._names, self.target_layers, strict=True)), pixels, taps)
+        self.outputs = output.detach() if isinstance(output, Tensor) else output
+        return output
+
+    def __enter__(self) -> PeerCAM:
+        return self
+
+    def __exit__(self, *_: object) -> None:  # noqa: B027
+        """Nothing was left in the model that would have to be taken out."""
+
+
+def names_of(model: nn.Module, layers: Sequence[nn.Module]) -> list[str]:
+    """Where the layers are in the model.
+
+    Raises:
+        InputError: one is not the model's, or these are no layers.
+    """
+    names = {id(part): name for name, part in model.named_modules() if name}
+    if isinstance(layers, nn.Module) or not layers:
+        raise InputError("target_layers is no list of layers. A list was expected. Write target_layers=[layer].")
+    unknown = [type(layer).__name__ for layer in layers if id(layer) not in names]
+    if unknown:
+        raise InputError(
+            f"The target layer {unknown[0]} is not inside {type(model).__name__}. One of its own was expected. "
+            "Take it from the model that is given, not from a copy."
+        )
+    return [names[id(layer)] for layer in layers]
+
+
+def unit(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+    """The peer's display: the lowest value taken away, divided by the highest; a map without contrast is 0."""
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    return maps / (1e-7 + maps.amax((1, 2), keepdim=True))
+
+
+def summed(products: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
+    """Weighted channels as one map: their sum, or their first component with the sign of the sum."""
+    return first_component(products, products.sum(1)) if eigen_smooth else products.sum(1)
