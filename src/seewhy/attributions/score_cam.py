@@ -63,7 +63,7 @@ class ScoreCAM(Attribution):
 
 def channel_scores(
     network: Callable[[Tensor], Tensor],
-    pixels: Float[Tensor, "b 3 h w"],
+    pixels: Float[Tensor, "b p h w"],
     activations: Float[Tensor, "b c gh gw"],
     target: Goal,
     n_masks: int,
