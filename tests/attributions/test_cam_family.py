@@ -18,12 +18,16 @@ from seewhy import compat
 from seewhy.attributions import attributions
 from seewhy.attributions.ablation_cam import AblationCAM
 from seewhy.attributions.eigen_cam import EigenCAM
+from seewhy.attributions.finer_cam import FinerCAM
+from seewhy.attributions.full_grad import full_gradient
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.grad_cam_plus_plus import GradCAMPlusPlus
 from seewhy.attributions.guided_backprop import GuidedBackprop
 from seewhy.attributions.guided_grad_cam import GuidedGradCAM, guided_gradient
 from seewhy.attributions.hires_cam import HiResCAM
+from seewhy.attributions.kpca_cam import KPCACAM
 from seewhy.attributions.score_cam import ScoreCAM, representatives
+from seewhy.attributions.shapley_cam import ShapleyCAM
 from seewhy.attributions.shares import cell_evidence
 from seewhy.attributions.xgrad_cam import XGradCAM
 from seewhy.classifiers.base import Classifier
@@ -31,7 +35,7 @@ from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.compat.targets import highest
 from seewhy.encoders.base import GlobalAverage, Layout
-from seewhy.errors import InputError
+from seewhy.errors import InputError, UnknownNameError
 from tiny import build, colour_reader, noise, tiny_cnn, tiny_tokens
 
 TARGET = Target(torch.tensor([0, 3, 1]))
@@ -144,6 +148,88 @@ def test_the_counterfactual_is_hot_where_blanking_raises_the_score() -> None:
     assert hot[0, 0, 16:24, 8:16].all()
     assert not hot[0, 0, :8, :8].any()
     assert after > before
+
+
+def test_finer_cam_is_grad_cam_of_the_lead_over_the_likest() -> None:
+    model, look = model_and_look()
+    logits = model.head(look.pooled)
+    expected = GradCAM()(model, look, TARGET).clone()
+    for i, own in enumerate(TARGET.index.tolist()):
+        near = sorted((c for c in range(4) if c != own), key=lambda c: abs(logits[i, c] - logits[i, own]))[:2]
+        for c in near:
+            expected[i] -= 0.3 * GradCAM()(model, look[i : i + 1], Target(torch.tensor([c])))[0]
+    finer = FinerCAM(n_references=2, strength=0.6)
+    torch.testing.assert_close(finer(model, look, TARGET), expected, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(FinerCAM(strength=0)(model, look, TARGET), GradCAM()(model, look, TARGET))
+    against = Target(TARGET.index, torch.tensor([2, 2, 0]))
+    torch.testing.assert_close(FinerCAM(strength=1)(model, look, against), GradCAM()(model, look, against))
+    with pytest.raises(InputError) as caught:
+        finer(model, look, lambda logits: logits[:, 0])
+    assert str(caught.value) == (
+        "finer_cam tells a class from those that are likest to it, and a function of the logits was given. "
+        "A class was expected. Give one, or use grad_cam."
+    )
+
+
+def test_shapley_cam_of_a_logit_behind_a_mean_is_grad_cam() -> None:
+    model, look = model_and_look()
+    plain = ShapleyCAM(residual_softmax=False)(model, look, TARGET)
+    torch.testing.assert_close(plain, GradCAM()(model, look, TARGET), atol=1e-7, rtol=1e-4)
+
+
+@pytest.mark.parametrize("encoder", [tiny_cnn, tiny_tokens])
+def test_shapley_cam_is_the_series_up_to_the_second_term(encoder: Callable) -> None:
+    model, look = model_and_look(encoder)
+    one = look[:1]
+
+    def rest(features: torch.Tensor) -> torch.Tensor:
+        logits = model.head(model.encoder.head(features))[0]
+        return logits[0] + logits.log_softmax(0)[0]
+
+    slope = torch.autograd.functional.jacobian(rest, one.features)
+    _, bend = torch.autograd.functional.hvp(rest, one.features, one.features)
+    to_grid = model.encoder.layout.to_grid
+    weights = to_grid(slope - bend / 2).mean((2, 3))
+    expected = torch.einsum("bc,bchw->bhw", weights, to_grid(one.features))
+    found = ShapleyCAM()(model, one, Target(torch.tensor([0])))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_kpca_cam_with_the_linear_kernel_is_eigen_cam() -> None:
+    model, look = model_and_look()
+    linear = KPCACAM(kernel="linear")(model, look, TARGET)
+    torch.testing.assert_close(linear, EigenCAM()(model, look, TARGET), atol=1e-5, rtol=1e-4)
+    with pytest.raises(UnknownNameError, match="Did you mean 'sigmoid'"):
+        KPCACAM(kernel="sigmoit")
+    with pytest.raises(InputError) as caught:
+        KPCACAM(gamma=0)
+    assert str(caught.value) == "kpca_cam was given gamma=0. A slope above 0 was expected. Change it."
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_a_full_gradient_adds_up_to_the_logit(traced: bool) -> None:
+    """Of a network of ReLUs, whatever its biases are in: convolutions, batch norms, norms of timm's own."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, 2),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(6, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+        timm.layers.BatchNormAct2d(8, act_layer=nn.ReLU),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    ).eval()
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            for numbers in (part.running_mean, part.weight.data, part.bias.data):
+                numbers.normal_()
+    run = torch.fx.symbolic_trace(network) if traced else network
+    parts = full_gradient(run, noise(3), lambda out: out[:, 2])
+    assert len(parts) == 5
+    total = torch.stack([part.sum((1, 2, 3)) for part in parts]).sum(0)
+    torch.testing.assert_close(total, network(noise(3))[:, 2].detach(), atol=1e-5, rtol=1e-4)
 
 
 # Targets
