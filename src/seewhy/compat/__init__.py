@@ -2,7 +2,7 @@
 
 ``GradCAM(model=m, target_layers=[m.layer4[-1]])(input_tensor=x, targets=[ClassifierOutputTarget(281)])`` gives what
 pytorch-grad-cam gives, ``(b, h, w)`` between 0 and 1. ``from_captum`` and ``from_quantus`` make an attribution of any
-explanation function, for ``where=``, metrics and cards.
+explanation function, for ``where=``, metrics and cards. torch-cam's extractors are in :mod:`seewhy.compat.torch_cam`.
 """
 
 from .ablation_cam import AblationCAM

@@ -15,7 +15,7 @@ from ..attributions.first_component import first_component
 from ..attributions.score_cam import stretched
 from ..encoders.cut import cut_by_graph
 from ..errors import InputError
-from .base import PeerCAM, Reshape, summed
+from .base import PeerCAM, Reshape, layout, summed
 from .targets import Choose, scores
 
 Blank = Callable[[Any, Tensor], None]
@@ -84,7 +84,7 @@ class AblationCAM(PeerCAM):
             widths = [level.shape[1] for level in out.values()]
             if sum(widths) == grid.shape[1]:
                 return lambda copies, channels: silence_levels(list(copies.values()), channels)
-        to_grid = self.reshape_transform or self.layout(out, pixels, name).to_grid
+        to_grid = self.reshape_transform or layout(out, pixels, name).to_grid
         if not isinstance(out, Tensor) or to_grid(out).untyped_storage().data_ptr() != out.untyped_storage().data_ptr():
             raise InputError(
                 f"The reshape_transform of the layer {name!r} makes new values, and which of the layer's are a channel "

@@ -142,28 +142,7 @@ class PeerCAM(ABC):
 
     def arranged(self, out: Any, pixels: Tensor, name: str) -> Float[Tensor, "b c h w"]:
         """A layer's output, channels second."""
-        if self.reshape_transform is not None:
-            return self.reshape_transform(out)
-        return self.layout(out, pixels, name).to_grid(out)
-
-    def layout(self, out: Any, pixels: Tensor, name: str) -> Layout:
-        """How a layer arranges its output; one cell for a picture is a map too, though an empty one."""
-        if not isinstance(out, Tensor):
-            raise InputError(
-                f"The layer {name!r} gives a {type(out).__name__}. A tensor was expected. Name a layer inside it, or "
-                "give a reshape_transform that makes (b, c, h, w) of it."
-            )
-        refuse_windows(out, len(pixels), name)
-        size = (pixels.shape[2], pixels.shape[3])
-        if out.ndim == 4 and 1 in (out.shape[2] * out.shape[3], out.shape[1] * out.shape[2]):
-            _log.warning(
-                "The layer %r gives one cell for a picture of %d x %d, so its map is 0. Name an earlier layer, or give "
-                "larger pictures.",
-                name,
-                *size,
-            )
-            return Layout("nchw" if out.shape[2] * out.shape[3] == 1 else "nhwc")
-        return layout_of(tuple(out.shape), size, Layout(), name)
+        return arranged(out, pixels, name, self.reshape_transform)
 
     def slopes(
         self, pixels: Float[Tensor, "b p h w"], choose: Choose, less_bends: bool = False
@@ -239,3 +218,28 @@ def unit(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
 def summed(products: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
     """Weighted channels as one map: their sum, or their first component with the sign of the sum."""
     return first_component(products, products.sum(1)) if eigen_smooth else products.sum(1)
+
+
+def arranged(out: Any, pixels: Tensor, name: str, reshape_transform: Reshape | None) -> Float[Tensor, "b c h w"]:
+    """A layer's output, channels second."""
+    return layout(out, pixels, name).to_grid(out) if reshape_transform is None else reshape_transform(out)
+
+
+def layout(out: Any, pixels: Tensor, name: str) -> Layout:
+    """How a layer arranges its output; one cell for a picture is a map too, though an empty one."""
+    if not isinstance(out, Tensor):
+        raise InputError(
+            f"The layer {name!r} gives a {type(out).__name__}. A tensor was expected. Name a layer inside it, or "
+            "give a reshape_transform that makes (b, c, h, w) of it."
+        )
+    refuse_windows(out, len(pixels), name)
+    size = (pixels.shape[2], pixels.shape[3])
+    if out.ndim == 4 and 1 in (out.shape[2] * out.shape[3], out.shape[1] * out.shape[2]):
+        _log.warning(
+            "The layer %r gives one cell for a picture of %d x %d, so its map is 0. Name an earlier layer, or give "
+            "larger pictures.",
+            name,
+            *size,
+        )
+        return Layout("nchw" if out.shape[2] * out.shape[3] == 1 else "nhwc")
+    return layout_of(tuple(out.shape), size, Layout(), name)
