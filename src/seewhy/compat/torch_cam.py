@@ -190,9 +190,7 @@ class GradCAM(_GradientExtractor):
 
 
 class GradCAMpp(_GradientExtractor):
-    """The paper's weights. Theirs (0.5.0) are ``Σ g² relu(g)``: the division by equation 19's denominator is done on a copy
-    and lost.
-    """
+    """The paper's weights. Theirs (0.5.0) are ``Σ g² relu(g)``: they divide a copy, and the denominator is lost."""
 
     rule = _GradCAMPlusPlus()
 
