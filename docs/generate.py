@@ -45,7 +45,7 @@ def methods(page: Path) -> str:
 
 
 def _listing() -> list[dict[str, Any]]:
-    from seewhy.cli.methods import listing
+    from seewhy.catalogue import listing
 
     return listing()
 

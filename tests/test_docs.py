@@ -24,8 +24,8 @@ from PIL import Image
 
 import seewhy.explanation as shown
 from seewhy import images
+from seewhy.catalogue import listing
 from seewhy.cli import app
-from seewhy.cli.methods import listing
 from seewhy.data import TABLES
 from seewhy.evidence.agreement import agree
 from seewhy.listing import SUFFIXES
@@ -33,7 +33,7 @@ from seewhy.listing import SUFFIXES
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-RUN = ("README.md", "docs/start.md", "docs/adding_a_method.md")
+RUN = ("README.md", "docs/start.md", "docs/python.md", "docs/adding_a_method.md")
 
 
 @pytest.fixture(scope="module")

@@ -144,8 +144,8 @@ def test_the_limit_comes_from_the_environment(limit: str, answer: str) -> None:
 def test_nothing_but_a_picture_is_taken() -> None:
     with pytest.raises(InputError) as caught:
         read_picture(7, STANDARD)  # type: ignore[arg-type]
-    expected = "A picture cannot be a int. Expected a file name, bytes, a Pillow image or an array. Convert it first."
-    assert str(caught.value) == expected
+    expected = "A file name, bytes, a Pillow image, an array (h, w, 3) or a tensor (3, h, w) was expected"
+    assert str(caught.value) == f"A picture cannot be an int. {expected}. Convert it first."
     assert reason(np.zeros((3, 5, 7))) == (
         "has the shape (3, 5, 7); expected (h, w) or (h, w, 1, 3 or 4); put channels last"
     )

@@ -1,39 +1,47 @@
 """SeeWhy: image recognition that explains itself.
 
-Everything named here is loaded on first use, so that importing the package, and ``seewhy --help``, cost nothing.
+Everything named here, and every part of the package (``seewhy.attributions``, ``seewhy.metrics``, …), is loaded
+on first use, so that importing the package, and ``seewhy --help``, cost nothing.
 
 >>> import seewhy
->>> classifier = seewhy.pretrained()                         # doctest: +SKIP
->>> why = classifier.explain("photo.jpg")                    # doctest: +SKIP
+>>> why = seewhy.explain("photo.jpg")                        # doctest: +SKIP
 >>> why.prediction.label, why.where.deletion                 # doctest: +SKIP
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import described, fit, from_module, pretrained, zero_shot
+    from .api import described, explain, fit, from_module, pretrained, study, zero_shot
+    from .catalogue import list_methods
     from .classifiers.base import Classifier
     from .classifiers.saving import load
     from .data import Samples, load_samples
     from .descriptions import Descriptions
     from .encoders import Encoder
-    from .encoders.find import encoder
+    from .encoders.find import encoder, list_encoders
     from .errors import SeeWhyError
     from .evaluation import Report
     from .explanation import Explanation
+    from .listener import Bars, Listener
     from .store import FeatureStore
     from .types import Failure, Prediction, Transform
 
+    __version__: str
+
 _WHERE = {
+    "Bars": "listener",
     "Classifier": "classifiers.base",
     "Descriptions": "descriptions",
     "Encoder": "encoders",
     "Explanation": "explanation",
     "Failure": "types",
     "FeatureStore": "store",
+    "Listener": "listener",
     "Prediction": "types",
     "Report": "evaluation",
     "Samples": "data",
@@ -41,21 +49,27 @@ _WHERE = {
     "Transform": "types",
     "described": "api",
     "encoder": "encoders.find",
+    "explain": "api",
     "fit": "api",
     "from_module": "api",
+    "list_encoders": "encoders.find",
+    "list_methods": "catalogue",
     "load": "classifiers.saving",
     "load_samples": "data",
     "pretrained": "api",
+    "study": "api",
     "zero_shot": "api",
 }
 
 __all__ = [
+    "Bars",
     "Classifier",
     "Descriptions",
     "Encoder",
     "Explanation",
     "Failure",
     "FeatureStore",
+    "Listener",
     "Prediction",
     "Report",
     "Samples",
@@ -63,11 +77,15 @@ __all__ = [
     "Transform",
     "described",
     "encoder",
+    "explain",
     "fit",
     "from_module",
+    "list_encoders",
+    "list_methods",
     "load",
     "load_samples",
     "pretrained",
+    "study",
     "zero_shot",
 ]
 
@@ -75,8 +93,20 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
-    raise AttributeError(f"module 'seewhy' has no attribute {name!r}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("seewhy")
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        return importlib.import_module(f".{name}", __name__)
+    import difflib
+
+    near = difflib.get_close_matches(name, __dir__(), n=1)
+    raise AttributeError(
+        f"module 'seewhy' has no attribute {name!r}" + (f". Did you mean {near[0]!r}?" if near else "")
+    )
 
 
 def __dir__() -> list[str]:
-    return __all__
+    parts = [part.name for part in pkgutil.iter_modules(__path__) if not part.name.startswith("_")]
+    return sorted({*__all__, "__version__", *parts})

@@ -1,23 +1,35 @@
-"""The short way in: one call from names, descriptions or pictures to a classifier."""
+"""The short way in: one call from names, descriptions or pictures to a classifier, an explanation or a study."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
+from torch import nn
+
+from .arguments import Count, checked
 from .classifiers.base import Classifier
-from .data import Samples, load_samples
+from .datasets import pictures_of, samples_of
 from .descriptions.base import Descriptions
 from .encoders.base import Encoder
 from .encoders.find import encoder as find
 from .encoders.module import from_module
-from .errors import InputError
+from .keywords import DescribedKeywords, ExplainKeywords, LinearKeywords, ZeroShotKeywords
 from .listener import Listener
+from .sources import Many, One
+from .storage.output import temporary_folder
 from .store import FeatureStore
+from .types import Failure
 
-__all__ = ["described", "fit", "from_module", "pretrained", "zero_shot"]
+if TYPE_CHECKING:
+    from .explanation import Explanation
+    from .studies.findings import Findings
+
+__all__ = ["described", "explain", "fit", "from_module", "pretrained", "study", "zero_shot"]
 
 Words = Descriptions | Mapping[str, Sequence[str]] | str | Path
 """Descriptions, or a dictionary of them, or the JSON they are in."""
@@ -33,58 +45,100 @@ def _descriptions(words: Words) -> Descriptions:
     return Descriptions.read(words) if isinstance(words, str | Path) else Descriptions.of(dict(words))
 
 
+@checked
 def pretrained(encoder: Encoder | str = "lite0", *, descriptions: Words | None = None) -> Classifier:
-    """The encoder's own classes; for the embedded encoders, the 1,000 of ImageNet."""
+    """The encoder's own classes; for the embedded encoders, the 1,000 of ImageNet.
+
+    Args:
+        encoder: an encoder or its name (:func:`seewhy.list_encoders`).
+        descriptions: of the classes, as words evidence.
+
+    Raises:
+        UnknownNameError: there is no such encoder.
+        ModelError: it has no classes of its own.
+    """
     from .classifiers.pretrained import Pretrained
 
     return Pretrained().build(_encoder(encoder), None if descriptions is None else _descriptions(descriptions))
 
 
-def zero_shot(labels: Sequence[str], encoder: Encoder | str = "lite0", **parameters: Any) -> Classifier:
-    """Classes by name (:class:`seewhy.classifiers.zero_shot.ZeroShot`)."""
+@checked
+def zero_shot(
+    labels: Sequence[str], encoder: Encoder | str = "lite0", **parameters: Unpack[ZeroShotKeywords]
+) -> Classifier:
+    """Classes by name (:class:`seewhy.classifiers.zero_shot.ZeroShot`).
+
+    Args:
+        labels: at least two names.
+        encoder: one with words, or its name.
+        **parameters: those of the recipe.
+    """
     from .classifiers.zero_shot import ZeroShot
 
     return ZeroShot(**parameters).build(_encoder(encoder), labels)
 
 
-def described(descriptions: Words, encoder: Encoder | str = "lite0", **parameters: Any) -> Classifier:
-    """Classes by written descriptions (:class:`seewhy.classifiers.described.Described`)."""
+@checked
+def described(
+    descriptions: Words, encoder: Encoder | str = "lite0", **parameters: Unpack[DescribedKeywords]
+) -> Classifier:
+    """Classes by written descriptions (:class:`seewhy.classifiers.described.Described`).
+
+    Args:
+        descriptions: ``{"class": ["text", …], …}``, or the JSON it is in.
+        encoder: one with words, or its name.
+        **parameters: those of the recipe.
+    """
     from .classifiers.described import Described
 
     return Described(**parameters).build(_encoder(encoder), _descriptions(descriptions))
 
 
+@checked
 def fit(
-    pictures: str | Path | Samples,
+    pictures: Any,
+    labels: Any = None,
     encoder: Encoder | str = "lite0",
     *,
-    validation: str | Path | Samples | None = None,
+    validation: Any = None,
     group: str | None = None,
     descriptions: Words | None = None,
     store: FeatureStore | None = None,
     listener: Listener | None = None,
-    **parameters: Any,
+    **parameters: Unpack[LinearKeywords],
 ) -> Classifier:
     """A classifier of the user's pictures (:class:`seewhy.classifiers.linear.Linear`).
 
     Args:
-        pictures: class folders, a table, or samples.
-        validation: pictures of the same classes on which to choose and to measure; left out, a part of ``pictures``.
+        pictures: class folders, a table, or samples; pictures alone, with ``labels``; a torch ``Dataset``, a Hugging
+            Face ``Dataset`` or a ``DataFrame``; all forms stand in :func:`seewhy.datasets.samples_of`.
+        labels: one per picture, texts or whole numbers, where ``pictures`` are pictures alone. An encoder or its name
+            in this place is the encoder.
+        encoder: an encoder or its name.
+        validation: pictures of the same classes on which to choose and to measure, in any of these forms,
+            ``(pictures, labels)`` among them; left out, a part of ``pictures``.
         group: which pictures belong together, of a table or of folders, as in :func:`seewhy.data.load_samples`; left
             out, those that look like the same thing. They are held out together.
-        encoder: an encoder or its name.
         descriptions: of the classes, as words evidence.
         store: where looks are kept between runs; left out, nothing is kept.
         listener: hears of progress and failures.
         **parameters: those of the recipe, for example ``solver="svm"``.
+
+    Raises:
+        InputError: what was given holds no pictures with classes.
+        DataError: fewer than two classes have a readable picture.
     """
     from .classifiers.linear import Linear
 
+    if isinstance(labels, str | Encoder):
+        labels, encoder = None, labels
+    recipe = Linear(**parameters)
     words = None if descriptions is None else _descriptions(descriptions)
-    fitted = Linear(**parameters).fit(
+    samples = samples_of(pictures, labels, group=group)
+    fitted = recipe.fit(
         _encoder(encoder),
-        _samples(pictures, group),
-        validation=None if validation is None else _samples(validation),
+        samples,
+        validation=None if validation is None else samples_of(validation),
         descriptions=words,
         store=store,
         listener=listener,
@@ -92,12 +146,88 @@ def fit(
     return replace(fitted, trust=fitted.measured_trust)
 
 
-def _samples(source: str | Path | Samples, group: str | None = None) -> Samples:
-    if not isinstance(source, Samples):
-        return load_samples(source, group=group)
-    if group is not None:
-        raise InputError(
-            f"group={group!r} was given beside samples, whose pictures carry their groups. A folder or a table was "
-            "expected. Give load_samples the group."
-        )
-    return source
+@cache
+def _default() -> Classifier:
+    return pretrained()
+
+
+@overload
+def explain(  # type: ignore[overload-overlap]
+    picture: One,
+    classifier: Classifier | None = None,
+    *,
+    store: FeatureStore | None = None,
+    **options: Unpack[ExplainKeywords],
+) -> Explanation: ...
+@overload
+def explain(
+    picture: Many,
+    classifier: Classifier | None = None,
+    *,
+    store: FeatureStore | None = None,
+    **options: Unpack[ExplainKeywords],
+) -> list[Explanation | Failure]: ...
+@checked
+def explain(
+    picture: One | Many,
+    classifier: Classifier | None = None,
+    *,
+    store: FeatureStore | None = None,
+    **options: Unpack[ExplainKeywords],
+) -> Explanation | list[Explanation | Failure]:
+    """Explain a picture, or several, in one call (:meth:`seewhy.Classifier.explain`).
+
+    Args:
+        picture: a file name, pixels, or several of them (:mod:`seewhy.sources`).
+        classifier: what decides; left out, the embedded encoder with the 1,000 classes of ImageNet, made once.
+        store: where looks are kept between runs; left out, nothing is kept.
+        **options: those of :class:`seewhy.evidence.explain.ExplainOptions`.
+    """
+    return (classifier or _default()).explain(picture, store=store, **options)
+
+
+@checked
+def study(
+    model: Classifier | Encoder | nn.Module,
+    pictures: Many | str | Path,
+    *,
+    transform: Any = None,
+    methods: str | Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
+    n: Count | None = None,
+    masks: str | Path | None = None,
+    output: str | Path | None = None,
+    seed: int = 0,
+    listener: Listener | None = None,
+) -> Findings:
+    """Which explanations of this model can be believed? What ``seewhy study faithfulness`` measures.
+
+    Args:
+        model: a classifier; or an encoder or a torch network, whose own last layer decides.
+        pictures: a folder, or several pictures (:mod:`seewhy.sources`).
+        transform: the preprocessing of a torch network, as :func:`seewhy.from_module` takes it.
+        methods: attributions by name; left out, those that need no forward pass of their own; ``rise:50`` is measured
+            on 50 pictures at most.
+        metrics: by name; left out, the usual ones.
+        n: so many of the pictures, drawn at random; left out, all.
+        masks: a folder of masks named like the pictures, for metrics of localisation.
+        output: folder of the progress, from which a stopped study goes on; left out, a temporary one.
+        seed: of the pictures' order and of the resampling.
+        listener: hears of progress and failures.
+
+    Returns:
+        Tables, ranking and the sentence; displays itself in a notebook, and ``save("study.html")`` writes it.
+
+    Raises:
+        UnknownNameError: there is no such method or metric.
+        DataError: no picture can be read.
+    """
+    from .studies.faithfulness import FaithfulnessStudy
+
+    asked = FaithfulnessStudy.of(methods, metrics, masks=None if masks is None else Path(masks), seed=seed)
+    if isinstance(model, nn.Module):
+        model = from_module(model, transform=transform)
+    classifier = model if isinstance(model, Classifier) else pretrained(model)
+    many = pictures_of(pictures)
+    random.Random(seed).shuffle(many)
+    return asked.run(classifier, many[:n], output or temporary_folder(), listener)

@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .arguments import checked
 from .errors import DataError, EmptyFolderError
 from .listing import SUFFIXES, is_unicode, list_pictures, natural_key, unlistable
+from .sources import InMemory
 from .tables import TABLES, cell_text, rows_of, whole_numbers
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
@@ -27,12 +29,22 @@ class Sample:
     """One picture with its class and, from a table, its text, and which others it belongs to.
 
     Pictures of one group show the same thing, person or place: they are never held out without one another.
+
+    Attributes:
+        image: its file, or what a picture that is no file is called.
+        pixels: the picture itself, where it is no file.
     """
 
     image: str
     label: str
     text: str | None = None
     group: str | None = None
+    pixels: InMemory | None = None
+
+    @property
+    def source(self) -> str | InMemory:
+        """What is read."""
+        return self.image if self.pixels is None else self.pixels
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,9 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __repr__(self) -> str:
+        return f"Samples({len(self)} pictures, {len(self.classes)} classes: {_few(self.classes)})"
 
     def of(self, classes: Sequence[str]) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
         """Those whose label is one of these classes, and a note of the others, if there are any.
@@ -73,6 +88,7 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
 
 
+@checked
 def load_samples(
     source: str | Path,
     *,
@@ -105,7 +121,16 @@ def load_samples(
             f"{path} is neither a folder nor a table. Give a folder with one folder a class, "
             f"or a table ending in {', '.join(TABLES)} with the columns {image!r} and {label!r}."
         )
-    counts = Counter(s.label for s in items)
+    return gathered(items, notes)
+
+
+def gathered(items: Sequence[Sample], notes: Sequence[str] = ()) -> Samples:
+    """Samples of these, with their classes.
+
+    Raises:
+        DataError: two classes are called alike, or one by no text.
+    """
+    counts, notes = Counter(s.label for s in items), list(notes)
     _refuse_no_unicode(counts)
     _refuse_twins(counts)
     single = [c for c, n in counts.items() if n == 1]

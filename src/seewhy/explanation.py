@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .arguments import checked
 from .likeness import Like as Like
 from .likeness import Likeness as Likeness
 from .subject import Subject as Subject
@@ -117,14 +118,14 @@ class Where:
     method: str
     target: str
     contrast: str | None
-    heat: np.ndarray
+    heat: np.ndarray = field(repr=False)
     regions: tuple[Region, ...]
     verdict: Verdict
-    steps: tuple[float, ...] = ()
-    deletion_curve: tuple[float, ...] = ()
-    insertion_curve: tuple[float, ...] = ()
-    deletion_random_curve: tuple[float, ...] = ()
-    insertion_random_curve: tuple[float, ...] = ()
+    steps: tuple[float, ...] = field(default=(), repr=False)
+    deletion_curve: tuple[float, ...] = field(default=(), repr=False)
+    insertion_curve: tuple[float, ...] = field(default=(), repr=False)
+    deletion_random_curve: tuple[float, ...] = field(default=(), repr=False)
+    insertion_random_curve: tuple[float, ...] = field(default=(), repr=False)
     deletion: float | None = None
     insertion: float | None = None
     deletion_random: float | None = None
@@ -262,6 +263,11 @@ class Explanation:
     seen: Perceived | None = None
     subject: Subject | None = None
 
+    def __repr__(self) -> str:
+        kinds = {"where": self.where, "like": self.like, "words": self.words}
+        told = (f"{k}: {'missing' if isinstance(e, Missing) else e.verdict.level}" for k, e in kinds.items())
+        return f"Explanation({self.prediction!r}\n  {'; '.join(told)})"
+
     @property
     def aside(self) -> str:
         """What the evidence is about where that is not simply the decision; else nothing."""
@@ -306,6 +312,7 @@ class Explanation:
 
         return render_png(self)
 
+    @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the card; the ending decides: ``.html``, ``.png`` or ``.json``.
 

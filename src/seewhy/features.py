@@ -16,9 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .arguments import article, fits
 from .encoders.base import Encoder
-from .errors import ImageError
+from .errors import ImageError, InputError
 from .images import Picture, read_views
+from .sources import name_of
 from .store import FeatureStore, look_key, text_key
 from .types import Crop, Failure
 
@@ -103,7 +105,10 @@ def see(
     """
     wish = wish or Wish()
     numbered = enumerate(sources)
-    chunk = max(1, batch_size // len(wish.views(0)))
+    if not fits(first := wish.views(0), Sequence[Crop | None]) or not len(first):
+        given = f"{article(type(first).__name__)} was given as the views of a picture"
+        raise InputError(f"{given}. A list of crops, or of None, was expected. Correct the function.")
+    chunk = max(1, batch_size // len(first))
     pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
     ahead: list[list[Future[_Read | Failure]]] = []
 
@@ -147,7 +152,7 @@ def _keys(encoder: Encoder, digest: str, views: Sequence[Crop | None]) -> list[b
 
 def _read(encoder: Encoder, index: int, source: Any, store: FeatureStore | None, wish: Wish) -> _Read | Failure:
     views, wants = wish.views(index), wish.features(index)
-    name = str(source) if isinstance(source, str | Path) else f"picture {index + 1}"
+    name = name_of(source, index + 1)
     if isinstance(source, Picture):
         return _Read(source.name, source.digest, _keys(encoder, source.digest, views), [source], None, wants)
     known, keys = None, []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
+from uuid import uuid4
 
 from .types import Failure
 
@@ -11,7 +13,7 @@ T = TypeVar("T")
 
 
 class Listener:
-    """Hears of progress, notes and failed pictures; this one keeps the last two and draws nothing."""
+    """Hears of progress, notes and failed pictures; this one keeps the last two; :class:`Bars` draws too."""
 
     def __init__(self) -> None:
         self.failures: list[Failure] = []
@@ -26,3 +28,58 @@ class Listener:
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         """Pass items on, one by one, as they are done."""
         yield from items
+
+
+class Bars(Listener):
+    """A progress bar, on a terminal and in a notebook: ``seewhy.fit("photos", listener=seewhy.Bars())``."""
+
+    def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        yield from draw(items, what, total, stderr=False)
+
+
+def draw(items: Iterable[T], what: str, total: int | None, *, stderr: bool) -> Iterator[T]:
+    """Items as they are done, with a bar that goes when all are."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=stderr)
+    if console.is_jupyter:
+        yield from _in_notebook(items, what, total)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        for item in items:
+            yield item
+            bar.advance(task)
+
+
+def _in_notebook(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
+    """One line of text, written anew: rich draws nothing there without ipywidgets, and leaves gaps with it."""
+    from IPython.display import display, update_display
+
+    name, shown = f"seewhy-{uuid4().hex}", time.monotonic()
+    display({"text/plain": f"{what} …"}, raw=True, display_id=name)
+    for done, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - shown >= SECONDS:
+            shown = time.monotonic()
+            line = f"{what} {bar(done, total)}"
+            update_display({"text/plain": line}, raw=True, display_id=name)
+    update_display({"text/plain": ""}, raw=True, display_id=name)
+
+
+SECONDS = 0.2
+"""Between two states of a line in a notebook."""
+
+
+def bar(done: int, total: int | None, width: int = 30) -> str:
+    """How far, in signs.
+
+    >>> bar(3, 6, 10), bar(3, None)
+    ('█████░░░░░ 3/6', '3')
+    """
+    if not total:
+        return str(done)
+    full = round(width * min(done / total, 1))
+    return f"{'█' * full}{'░' * (width - full)} {done}/{total}"

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .arguments import checked
 from .cache import cache_dir
 from .errors import DataError, ForeignFileError
 from .storage.database import DatabaseKind, connect
@@ -69,6 +70,7 @@ class FeatureStore:
         DataError: it cannot be opened, is damaged, or the disk is full.
     """
 
+    @checked
     def __init__(self, path: str | Path | None = None) -> None:
         self._named = bool(path)
         self.path = Path(path) if path else cache_dir() / "features.sqlite"
@@ -194,6 +196,13 @@ class FeatureStore:
                 error,
                 _CURE,
             )
+
+    def __deepcopy__(self, _memo: object) -> FeatureStore:
+        """A file has one store; what copies settings, as scikit-learn does, gets the same."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.path)!r})"
 
     def __len__(self) -> int:
         with self._lock:

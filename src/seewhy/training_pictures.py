@@ -15,6 +15,7 @@ from .encoders.base import Encoder
 from .errors import DataError, ImageError
 from .images import read_picture
 from .listener import Listener
+from .sources import name_of
 from .types import Failure, Transform
 
 BORDER = 256 / 224
@@ -72,8 +73,7 @@ class TrainingPictures:
             return read_picture(self.pictures[i], self.large).pixels
         except ImageError as error:
             self.failed.add(i)
-            name = self.pictures[i]
-            self.listener.failed(Failure(name if isinstance(name, str) else f"picture {i + 1}", error.reason))
+            self.listener.failed(Failure(name_of(self.pictures[i], i + 1), error.reason))
             return None
 
 

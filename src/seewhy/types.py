@@ -60,7 +60,7 @@ class Transform:
                 f"The transform's resize is {self.resize!r}. One whole number of pixels above 0, or two, were "
                 "expected. Write the short side, for example 256, or (height, width)."
             )
-        if self.interpolation not in INTERPOLATIONS:
+        if not isinstance(self.interpolation, str) or self.interpolation not in INTERPOLATIONS:
             known = ", ".join(INTERPOLATIONS)
             raise InputError(f"The transform interpolates by {self.interpolation!r}. Expected {known}. Choose one.")
         for name, values, above in (("mean", self.mean, False), ("std", self.std, True)):
@@ -153,6 +153,12 @@ class Prediction:
     @property
     def score(self) -> float:
         return self.top[0].score
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{r.label[:40]} {r.score:.1%}" for r in self.top[:3])
+        rest = "" if self.n_classes <= 3 else f", … of {self.n_classes:,} classes"
+        judged = "" if self.decision is None else f"; {self.decision.verdict}"
+        return f"Prediction({self.image[-80:]!r}: {told}{rest}{judged})"
 
     def to_json(self) -> dict[str, Any]:
         data = {

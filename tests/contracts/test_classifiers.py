@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
@@ -30,6 +34,7 @@ from seewhy.descriptions.captions import Caption
 from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.encoders.base import Encoder
 from seewhy.errors import DataError, ImageError
+from seewhy.sources import InMemory
 from seewhy.types import Failure, Prediction
 from tiny import CLASSES, class_folders, noise, picture, tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_vit
@@ -117,6 +122,35 @@ def test_predictions_come_in_order_and_a_broken_picture_in_its_place(made: Class
             assert alone.label == result.label
             assert [r.score for r in alone.top] == pytest.approx(scores, abs=1e-6)
             assert scores == sorted(scores, reverse=True)
+
+
+FITTED = (
+    "comet",
+    "discriminative",
+    "gist",
+    "gpt4image",
+    "linear",
+    "neighbours",
+    "perceptual",
+    "prompt_cam",
+    "protopnet",
+)
+
+
+@pytest.mark.parametrize("recipe", FITTED)
+def test_pictures_in_memory_do_as_well_as_files(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = class_folders(tmp_path / "gone", 4)
+    captions = [replace(c, image=Path(c.image).name) for c in captions_of(folders)]
+    arrays = {str(p): np.asarray(Image.open(p)) for p in folders.rglob("*.png")}
+    samples = load_samples(folders)
+    items = tuple(replace(s, pixels=InMemory(s.image, lambda s=s: arrays[s.image])) for s in samples.items)
+    shutil.rmtree(folders)
+    monkeypatch.setitem(globals(), "load_samples", lambda _: replace(samples, items=items))
+    monkeypatch.setitem(globals(), "captions_of", lambda _: captions)
+    made = MADE[recipe](tiny_cnn(), folders)
+    assert made.classes == CLASSES[:3]
+    assert isinstance(made.explain(picture("moss", 0), measure=False).prediction, Prediction)
+    made.save(tmp_path / "model")
 
 
 def test_a_broken_picture_alone_is_an_error(made: Classifier) -> None:

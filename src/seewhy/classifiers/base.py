@@ -2,63 +2,40 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from PIL import Image
+from jaxtyping import Float
 from torch import Tensor
 
+from ..arguments import Count, checked
 from ..descriptions.base import Descriptions, WordBank
 from ..encoders.base import Encoder
 from ..errors import DataError, ImageError
-from ..features import Views, Wish, see
+from ..features import Seen, Views, Wish, see
+from ..keywords import EvaluateKeywords, ExplainKeywords
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import LikenessMeasure
+from ..sources import Many, One, several
 from ..store import FeatureStore
 from ..trust.base import LEVEL, Trust
 from ..types import Failure, Prediction, Ranked
+from .class_names import check_names as check_names
+from .class_names import position
 from .head import Head, Projected
+from .held_out import HeldOut as HeldOut
 from .known_pictures import KnownPictures
 from .network import Network
 
 if TYPE_CHECKING:
-    from ..data import Samples
     from ..evaluation import Report
     from ..explanation import Explanation
-
-One = str | Path | Image.Image | np.ndarray
-"""One picture: a file name, or pixels in memory."""
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Pictures kept out of training, as features: what evidence is measured on.
-
-    Of a linear classifier fitted on pictures these are (up to 5,000 of) *all* pictures it was fitted on that can be
-    measured: each was held out once, with all others of its group, from one of several fits (out-of-fold). Of
-    classifiers that are fitted once, and where the user gave validation pictures, they are the part that was held out.
-
-    Attributes:
-        pooled: one row a picture.
-        labels: index of each one's class.
-        logits: what a classifier that saw no picture of its group says of each, divided by the final temperature:
-            ``softmax`` of them is calibrated as predictions are. ``None`` in archives of earlier versions, and where no
-            classifier was fitted.
-        groups: pictures with the same number show the same thing, as far as is known. ``None`` where it was not asked.
-    """
-
-    pooled: Float[Tensor, "n d"]
-    labels: Int[Tensor, " n"]
-    logits: Float[Tensor, "n k"] | None = None
-    groups: Int[Tensor, " n"] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,21 +88,14 @@ class Classifier:
             twice = sorted({c for c in self.classes if self.classes.count(c) > 1})
             raise DataError(f"Two classes are called {twice[0]!r}. Give each class a name of its own.")
 
-    def index_of(self, label: str) -> int:
-        """Position of a class.
+    @checked
+    def index_of(self, label: str | int) -> int:
+        """Position of a class, by its name or by that position itself.
 
         Raises:
             DataError: there is no such class; the message carries the nearest names.
         """
-        if label in self.classes:
-            return self.classes.index(label)
-        inside = [c for c in self.classes if label.casefold() in c.casefold()]
-        near = inside[:3] or difflib.get_close_matches(label, self.classes, n=3, cutoff=0.4)
-        known = near or self.classes[:5]
-        raise DataError(
-            f"There is no class called {label!r} among the {len(self.classes)} of this classifier. "
-            f"{'Did you mean' if near else 'The first are'} {', '.join(map(repr, known))}?"
-        )
+        return position(label, self.classes)
 
     @property
     def where(self) -> str:
@@ -169,76 +139,170 @@ class Classifier:
         ranked = tuple(Ranked(self.classes[i], v) for i, v in zip(order.tolist(), values.tolist(), strict=True))
         return Prediction(name, ranked, len(self.classes), judged)
 
+    @checked
     def predict_all(
         self,
-        pictures: Iterable[One],
+        pictures: Many,
         *,
         store: FeatureStore | None = None,
         views: Views | None = None,
-        batch_size: int = 32,
-        top: int = 5,
+        batch_size: Count = 32,
+        top: Count = 5,
         level: float = LEVEL,
     ) -> Iterator[Prediction | Failure]:
         """Decide on pictures as a stream: one result a picture, in order; a broken one never stops the others.
 
         Args:
-            pictures: file names or pixels.
+            pictures: file names or pixels (:mod:`seewhy.sources`).
             store: where looks are kept between runs; left out, nothing is kept.
             views: several crops a picture, whose logits are averaged; left out, the model's own crop.
             batch_size: pictures the engine sees at once.
             top: classes listed.
             level: how often the true class is to be among those named by the decision.
         """
+        for seen, probabilities in self._decided(_walk(pictures), store, views, batch_size):
+            if isinstance(seen, Failure):
+                yield seen
+            else:
+                yield self.prediction(seen.name, probabilities, top, seen.pooled[0], level)
+
+    def _decided(
+        self, pictures: Iterable[Any], store: FeatureStore | None, views: Views | None, batch_size: int
+    ) -> Iterator[tuple[Seen | Failure, Tensor]]:
+        """Each picture as it was seen, and the probabilities of all classes."""
         wish = Wish() if views is None else Wish(views=views)
         for seen in see(self.encoder, pictures, store=store, wish=wish, batch_size=batch_size):
             if isinstance(seen, Failure):
-                yield seen
+                yield seen, torch.empty(0)
                 continue
             with torch.no_grad():
-                probabilities = self.head(seen.pooled).mean(0).softmax(0)
-            yield self.prediction(seen.name, probabilities, top, seen.pooled[0], level)
+                yield seen, self.head(seen.pooled).mean(0).softmax(0)
 
-    def predict(self, picture: One, *, top: int = 5) -> Prediction:
-        """Decide on one picture.
+    @overload
+    def predict(  # type: ignore[overload-overlap]
+        self, picture: One, *, top: Count = 5, store: FeatureStore | None = None
+    ) -> Prediction: ...
+    @overload
+    def predict(
+        self, picture: Many, *, top: Count = 5, store: FeatureStore | None = None
+    ) -> list[Prediction | Failure]: ...
+    @checked
+    def predict(
+        self, picture: One | Many, *, top: Count = 5, store: FeatureStore | None = None
+    ) -> Prediction | list[Prediction | Failure]:
+        """Decide on a picture, or on several.
+
+        Args:
+            picture: a file name, a Pillow image, an array ``(h, w, 3)``, a tensor ``(3, h, w)``, …, or several of
+                them (:mod:`seewhy.sources`).
+            top: classes listed.
+            store: where looks are kept between runs; left out, nothing is kept.
+
+        Returns:
+            Of one picture its prediction; of several a list in their order, in which a :class:`Failure` stands for
+            one that cannot be read.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: the one picture cannot be read.
+            InputError: it is no picture.
         """
-        return cast(Prediction, _only(self.predict_all([picture], top=top)))
+        many = several(picture)
+        if many is None:
+            return cast(Prediction, _only(self.predict_all(_walk(picture), top=top, store=store)))
+        return list(self.predict_all(many, top=top, store=store))
 
-    def explain_all(
+    @checked
+    def predict_proba(
         self,
-        pictures: Iterable[One],
+        pictures: One | Many,
         *,
         store: FeatureStore | None = None,
-        batch_size: int = 16,
-        **options: Any,
+        views: Views | None = None,
+        batch_size: Count = 32,
+    ) -> np.ndarray:
+        """Probabilities of all classes, float32 ``(n, k)``, a row per picture and a column per class of ``classes``.
+
+        Args:
+            pictures: one or several (:mod:`seewhy.sources`).
+            store: where looks are kept between runs.
+            views: several crops a picture, whose logits are averaged.
+            batch_size: pictures the engine sees at once.
+
+        Raises:
+            ImageError: one of them cannot be read; :meth:`predict_all` goes on with the others.
+        """
+        many = several(pictures)
+        rows = []
+        for seen, probabilities in self._decided([pictures] if many is None else many, store, views, batch_size):
+            if isinstance(seen, Failure):
+                raise ImageError(seen.image, seen.error)
+            rows.append(probabilities.numpy())
+        return np.stack(rows) if rows else np.empty((0, len(self.classes)), np.float32)
+
+    @checked
+    def explain_all(
+        self,
+        pictures: Many,
+        *,
+        store: FeatureStore | None = None,
+        batch_size: Count = 16,
+        **options: Unpack[ExplainKeywords],
     ) -> Iterator[Explanation | Failure]:
         """Explain pictures as a stream; ``options`` are those of :class:`seewhy.evidence.explain.ExplainOptions`."""
         from ..evidence.explain import ExplainOptions, explain_all
 
-        return explain_all(self, pictures, ExplainOptions(**options), store=store, batch_size=batch_size)
+        return explain_all(self, _walk(pictures), ExplainOptions(**options), store=store, batch_size=batch_size)
 
-    def explain(self, picture: One, **options: Any) -> Explanation:
-        """Explain one picture: decision, where, like what, in words, each with its measure.
+    @overload
+    def explain(  # type: ignore[overload-overlap]
+        self, picture: One, *, store: FeatureStore | None = None, **options: Unpack[ExplainKeywords]
+    ) -> Explanation: ...
+    @overload
+    def explain(
+        self, picture: Many, *, store: FeatureStore | None = None, **options: Unpack[ExplainKeywords]
+    ) -> list[Explanation | Failure]: ...
+    @checked
+    def explain(
+        self, picture: One | Many, *, store: FeatureStore | None = None, **options: Unpack[ExplainKeywords]
+    ) -> Explanation | list[Explanation | Failure]:
+        """Explain a picture, or several: decision, where, like what, in words, each with its measure.
 
         Args:
-            picture: a file name or pixels.
+            picture: a file name, a Pillow image, an array ``(h, w, 3)``, a tensor ``(3, h, w)``, …, or several of
+                them (:mod:`seewhy.sources`).
+            store: where looks are kept between runs; left out, nothing is kept.
             **options: ``where``, ``target``, ``contrast``, ``measure``, … of
                 :class:`seewhy.evidence.explain.ExplainOptions`.
 
-        Raises:
-            ImageError: the picture cannot be read.
-            DataError: ``target`` or ``contrast`` is not one of the classes.
-        """
-        return cast("Explanation", _only(self.explain_all([picture], **options)))
+        Returns:
+            Of one picture its explanation; of several a list in their order, in which a :class:`Failure` stands for
+            one that cannot be read.
 
-    def evaluate(self, samples: Samples | str | Path, **options: Any) -> Report:
-        """Accuracy, calibration, confusions and the faithfulness of the explanations on labelled pictures."""
+        Raises:
+            ImageError: the one picture cannot be read.
+            DataError: ``target`` or ``contrast`` is not one of the classes.
+            InputError: it is no picture, or an option is unknown or of another type.
+        """
+        many = several(picture)
+        if many is None:
+            return cast("Explanation", _only(self.explain_all(_walk(picture), store=store, **options)))
+        return list(self.explain_all(many, store=store, **options))
+
+    @checked
+    def evaluate(self, samples: Any, labels: Any = None, **options: Unpack[EvaluateKeywords]) -> Report:
+        """Accuracy, calibration, confusions and the faithfulness of the explanations on labelled pictures.
+
+        Args:
+            samples: pictures with classes, in any form :func:`seewhy.fit` takes.
+            labels: their classes, where ``samples`` are pictures alone.
+            **options: those of :func:`seewhy.evaluation.evaluate`.
+        """
+        from ..datasets import samples_of
         from ..evaluation import evaluate
 
-        return evaluate(self, samples, **options)
+        return evaluate(self, samples_of(samples, labels), **options)
 
+    @checked
     def with_descriptions(self, descriptions: Descriptions, store: FeatureStore | None = None) -> Classifier:
         """The same classifier with words as evidence; the decision does not change.
 
@@ -280,6 +344,7 @@ class Classifier:
 
         return hashlib.sha256(f"{digest(self)}|{self.encoder.engine.precision}".encode()).hexdigest()
 
+    @checked
     def save(self, folder: str | Path) -> Path:
         """Write the classifier: a folder of safetensors and JSON, whole or not at all."""
         from .saving import save
@@ -299,6 +364,12 @@ def words_alone(classifier: Classifier, held_out: HeldOut) -> float:
     return round(float((chosen == held_out.labels).float().mean()), 4)
 
 
+def _walk(pictures: Any) -> Iterable[Any]:
+    """Several pictures one by one; a single one counts as one of them."""
+    many = several(pictures)
+    return [pictures] if many is None else many
+
+
 def _only(results: Any) -> Any:
     """The one result of a stream, which is closed here and not when somebody drops the error it may end in."""
     try:
@@ -308,18 +379,3 @@ def _only(results: Any) -> Any:
     if isinstance(result, Failure):
         raise ImageError(result.image, result.error)
     return result
-
-
-def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Class names as the user wrote them, without outer blanks.
-
-    Raises:
-        DataError: fewer than two, or one of them twice.
-    """
-    cleaned = tuple(n.strip() for n in names if n.strip())
-    if len(cleaned) < 2:
-        raise DataError(f"{len(cleaned)} class was named. Name at least two, separated by commas.")
-    if len(set(cleaned)) < len(cleaned):
-        twice = next(n for n in cleaned if cleaned.count(n) > 1)
-        raise DataError(f"The class {twice!r} is named twice. Name each class once.")
-    return cleaned

@@ -193,7 +193,7 @@ class COMET(Recipe):
             warmup=max(1, self.n_steps // 100),
             part_lr=parts if self.backbone == "encoder" else (),
         )
-        images = [pictures.items[i].image for i in index]
+        images = [pictures.items[i].source for i in index]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         read = TrainingPictures(base, images, None, listener).batch
         return Lesson(read, pictures.labels[index], how, device)

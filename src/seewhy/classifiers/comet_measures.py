@@ -143,7 +143,7 @@ def _read(
     views = []
     for i in chosen:
         try:
-            views.append(read_picture(pictures.items[i].image, encoder.transform).pixels)
+            views.append(read_picture(pictures.items[i].source, encoder.transform).pixels)
             some.append(i)
         except ImageError as error:
             listener.failed(Failure(pictures.items[i].image, error.reason))

@@ -20,10 +20,11 @@ from ..descriptions.pairs import check_pairs
 from ..encoders.base import Encoder
 from ..errors import InputError
 from ..features import encode_texts, see
+from ..sources import One
 from ..store import FeatureStore
 from ..types import Failure
 from . import classifiers
-from .base import Classifier, One
+from .base import Classifier
 from .head import Head, Projected
 from .recipe import Recipe
 from .reranking import Reason, Reranking

@@ -284,7 +284,7 @@ class GIST(Recipe):
         first = first_texts(lesson.pairs)
         before = round(recall(torch.cat(lesson.joint), lesson.vectors[first]), 4)
         of = [lesson.chosen[place] for place in lesson.pairs[:, 0].tolist()]
-        read = TrainingPictures(base, [pictures.items[i].image for i in of], None, lesson.listener).batch
+        read = TrainingPictures(base, [pictures.items[i].source for i in of], None, lesson.listener).batch
         pairs = PicturePairs(read, lesson.texts, lesson.vectors, lesson.pairs, lesson.labels)
         how = self._training(20, tower.tuning_lr, "constant")
         n = sum(p.numel() for p in towers.parameters())
@@ -347,7 +347,7 @@ def look_again(
         measured_only = pictures.validation and bool(pictures.held[index])
         return (None,) if measured_only else views(pictures.items[index])
 
-    stream = see(grown, [s.image for s in pictures.items], store=store, wish=Wish(views=views_of))
+    stream = see(grown, [s.source for s in pictures.items], store=store, wish=Wish(views=views_of))
     found = {}
     for i, seen in enumerate(listener.track(stream, "Looking again", len(pictures.items))):
         if isinstance(seen, Seen):

@@ -153,7 +153,7 @@ class GPT4Image(Recipe):
         own = of_pictures(captions, digests, [str(pictures.items[i].image) for i in chosen])
         texts = TextVectors(encoder, [c.texts[0] for c in own])
         pupil = self._pupil(base, pictures, texts.width)
-        read = TrainingPictures(base, [pictures.items[i].image for i in chosen], None, listener).batch
+        read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, listener).batch
         course = Course(read, pictures.labels[torch.tensor(chosen)], texts.rows, self._training, self.label_smoothing)
         seal = json.dumps([self.parameters(), base.fingerprint, digests, [c.texts[0] for c in own]])
         kept = None if checkpoint is None else (checkpoint, seal)
@@ -231,7 +231,7 @@ class GPT4Image(Recipe):
 def _held_out(looks: Encoder, pictures: Pictures) -> HeldOut | None:
     """Features of the held-out pictures through the trained network."""
     index = pictures.held.nonzero()[:, 0].tolist()
-    stream = see(looks, [pictures.items[i].image for i in index])
+    stream = see(looks, [pictures.items[i].source for i in index])
     found = [(s.pooled[0], i) for i, s in zip(index, stream, strict=True) if isinstance(s, Seen)]
     if not found:
         return None

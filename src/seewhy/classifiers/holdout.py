@@ -175,7 +175,7 @@ def look_at(
     found: list[Seen] = []
     held: list[bool] = []
     wish = Wish(views=views_of, features=lambda _index: features)
-    stream = see(encoder, [s.image for s in items], store=store, wish=wish)
+    stream = see(encoder, [s.source for s in items], store=store, wish=wish)
     for i, seen in enumerate(listener.track(stream, "Looking", len(items))):
         if isinstance(seen, Failure):
             listener.failed(seen)
@@ -183,6 +183,9 @@ def look_at(
         kept.append(items[i])
         found.append(seen)
         held.append(i >= len(samples))
+    if items and not kept:
+        first = listener.failures[0]
+        raise DataError(f"None of the {len(items)} pictures can be read; the first, {first.image}: {first.error}.")
     if validation is None:
         return hold_out(kept, found, held_out, listener)
     return hold_validation(kept, found, held, held_out.split, listener)
@@ -310,7 +313,7 @@ def patch_evidence(
     parts = (pictures.final, ~pictures.final)
     chosen = [i for part in parts for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)]
     wish = Wish(features=lambda _index: True, pictures=True)
-    stream = see(final.encoder, [pictures.items[i].image for i in chosen], store=store, wish=wish)
+    stream = see(final.encoder, [pictures.items[i].source for i in chosen], store=store, wish=wish)
     looked = list(listener.track(stream, "Keeping patches", len(chosen)))
     found = [(i, s) for i, s in zip(chosen, looked, strict=True) if isinstance(s, Seen)]
 

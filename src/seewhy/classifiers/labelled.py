@@ -64,7 +64,7 @@ def look_at_labelled(
     for note in strange:
         listener.note(note)
     kept: list[tuple[Sample, Seen]] = []
-    stream = see(encoder, [s.image for s in items], store=store)
+    stream = see(encoder, [s.source for s in items], store=store)
     for sample, seen in zip(items, listener.track(stream, "Looking", len(items)), strict=True):
         if isinstance(seen, Failure):
             listener.failed(seen)

@@ -18,10 +18,11 @@ from ..errors import ImageError, InputError
 from ..features import see
 from ..listener import Listener
 from ..prototypes.voters import measure_removal
+from ..sources import One
 from ..store import FeatureStore
 from ..types import Crop, Failure
 from . import classifiers
-from .base import Classifier, One
+from .base import Classifier
 from .head import Head
 from .holdout import HoldOut, Pictures, Split, look_at, patch_evidence, said_of
 from .holdout_measures import common_measures

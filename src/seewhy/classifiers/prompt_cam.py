@@ -187,7 +187,7 @@ class PromptCAM(Recipe):
         listener: Listener,
     ) -> Trained:
         chosen = (~pictures.held).nonzero()[:, 0]
-        labels, names = pictures.labels[chosen], [pictures.items[i].image for i in chosen.tolist()]
+        labels, names = pictures.labels[chosen], [pictures.items[i].source for i in chosen.tolist()]
         n_steps = self.epochs * max(1, len(labels) // self.batch_size)
         how = Training(
             n_steps,
@@ -267,7 +267,7 @@ def _held_pooled(
         with torch.no_grad():
             found = [network.head(tokens[i : i + 1].float())[0] for i in held]
     else:
-        stream = see(network.encoder(), [pictures.items[i].image for i in held], store=store)
+        stream = see(network.encoder(), [pictures.items[i].source for i in held], store=store)
         looked = listener.track(stream, "Looking again", len(held))
         # A picture that has gone since the first look counts as wrong.
         found = [s.pooled[0] if isinstance(s, Seen) else torch.zeros(width) for s in looked]

@@ -165,7 +165,7 @@ class ProtoPNet(Recipe):
             pushed = tuple(p for p, k in zip(pushed, keep.tolist(), strict=True) if k)
             weight = self._last(layer, weight, owner, maps, 5 * self.last_steps, listener)
         at = tuple(replace(p, picture=chosen[p.picture]) for p in pushed)
-        sources = [s.image for s in pictures.items]
+        sources = [s.source for s in pictures.items]
         bank, places = prototype_bank(encoder, sources, pictures.labels.tolist(), at, store)
         network = ProtoPNetNetwork(encoder, frozen(layer), owner, places)
         made = self._classifier(network, weight, pictures, bank, steps, listener)
@@ -185,7 +185,7 @@ class ProtoPNet(Recipe):
         names = [zlib.crc32(Path(s.image).name.encode("utf-8", "surrogateescape")) for s in items]
         crops = [(i, c) for i, name in enumerate(names) for c in random_crops(self.n_crops, self.seed, name)]
         wish = Wish(features=lambda _index: True, views=lambda index: (crops[index][1] if crops else None,))
-        stream = see(encoder, [items[i].image for i, _ in crops], store=store, wish=wish)
+        stream = see(encoder, [items[i].source for i, _ in crops], store=store, wish=wish)
         looked = list(listener.track(stream, "Looking at crops", len(crops)))
         found = [(i, s.features) for (i, _), s in zip(crops, looked, strict=True) if isinstance(s, Seen)]
         grids = [encoder.layout.to_grid(f[None])[0].half() for f in [*own, *(f for _, f in found)] if f is not None]

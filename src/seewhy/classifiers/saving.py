@@ -15,6 +15,7 @@ from typing import Any
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from ..arguments import checked
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
 from ..encoders.precision import PRECISIONS
@@ -212,6 +213,7 @@ def _held_out(tensors: dict[str, Tensor]) -> HeldOut | None:
     )
 
 
+@checked
 def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | None = None) -> Classifier:
     """Load a saved classifier.
 

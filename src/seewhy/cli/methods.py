@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..catalogue import listing as listing
 from .options import Json
 from .terminal import say
 
@@ -17,41 +18,6 @@ Examples:\n
   seewhy methods rise\n
   seewhy methods --json
 """
-
-
-def listing() -> list[dict[str, Any]]:
-    """Every registered method, from its class attributes."""
-    from ..attributions import attributions
-    from ..classifiers import classifiers
-    from ..metrics import metrics
-    from ..objectives import objectives
-    from ..planted import verdict
-    from ..prototypes import prototypes, reasons
-
-    rows = []
-    for family, registry in (
-        ("classifier", classifiers),
-        ("where", attributions),
-        ("like what", prototypes),
-        ("because", reasons),
-        ("metric", metrics),
-        ("objective", objectives),
-    ):
-        for name in registry:
-            cls: Any = registry[name]
-            summary = (cls.__doc__ or "").strip().partition("\n")[0]
-            rows.append(
-                {
-                    "family": family,
-                    "name": name,
-                    "paper": cls.paper,
-                    "needs": getattr(cls, "needs", "a map and the model"),
-                    "cost": getattr(cls, "cost", "one forward pass a step"),
-                    "planted": verdict(name) if family == "where" else "",
-                    "summary": summary,
-                }
-            )
-    return rows
 
 
 def with_settings(name: str) -> list[dict[str, Any]]:

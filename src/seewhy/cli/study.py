@@ -78,17 +78,11 @@ def faithfulness(
     quiet: Quiet = False,
 ) -> None:
     """Which explanations of this model can be believed? Stopped, it goes on where it was."""
-    from ..studies.choices import chosen_limits, chosen_methods, chosen_metrics, named
     from ..studies.faithfulness import FaithfulnessStudy
 
     terminal = _Lines(quiet)
     check_both(output, "study", force)
-    method_names, of_methods = named(methods)
-    metric_names, of_metrics = named(metrics)
-    makes = chosen_methods(method_names)
-    judges = chosen_metrics(metric_names, with_masks=masks is not None)
-    limits = chosen_limits({**of_methods, **of_metrics}, [*makes, *judges])
-    study = FaithfulnessStudy(makes, judges, limits=limits, masks=masks, seed=seed)
+    study = FaithfulnessStudy.of(methods, metrics, masks=masks, seed=seed)
     classifier = resolve(model, labels, encoder, engine, None, None)
     # In random order, so that what is measured on the first few is measured on a sample.
     names = list(picture_names(pictures))

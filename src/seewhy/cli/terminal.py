@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TextIO, TypeVar
 
-from ..listener import Listener
+from ..listener import Listener, draw
 from ..printable import printable
 from ..types import Failure
 
@@ -49,15 +49,7 @@ class Terminal(Listener):
         if self.quiet or not sys.stderr.isatty():
             yield from items
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what, total=total)
-            for item in items:
-                yield item
-                bar.advance(task)
+        yield from draw(items, what, total, stderr=True)
 
     def exit_code(self, done: int) -> int:
         """1 when a picture failed, after a one-line summary; else 0."""

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..arguments import checked
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..features import encode_texts
@@ -32,6 +33,7 @@ class Descriptions:
     texts: Mapping[str, tuple[str, ...]]
 
     @classmethod
+    @checked
     def read(cls, path: str | Path) -> Descriptions:
         """Read ``{"class": ["text", …], …}``; a class with an empty list is described by its name alone.
 

@@ -110,7 +110,7 @@ def match_pictures(
         ModelError: the encoder has no text half.
     """
     matcher = Matcher(encoder, descriptions.limited_to(samples.classes), how or Match(), store)
-    for sample, seen in zip(samples.items, see(encoder, [s.image for s in samples.items], store=store), strict=True):
+    for sample, seen in zip(samples.items, see(encoder, [s.source for s in samples.items], store=store), strict=True):
         yield seen if isinstance(seen, Failure) else matcher.match(sample, seen)
 
 

@@ -249,6 +249,10 @@ class Encoder:
             ) from error
         return self.text.encode_text(list(texts))
 
+    def __deepcopy__(self, _memo: object) -> Encoder:
+        """It never changes, so what copies settings, as scikit-learn does, gets the same."""
+        return self
+
     def __repr__(self) -> str:
         words = "with words" if self.has_text else "without words"
         return f"Encoder({self.name!r}, {self.transform.input_size[1]} px, {len(self.classes)} own classes, {words})"

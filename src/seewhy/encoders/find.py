@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from fnmatch import fnmatchcase
 from typing import Any
 
+from ..arguments import checked
 from ..errors import UnknownNameError
 from .base import Encoder
 
@@ -18,6 +20,7 @@ SCHEMES = {
 }
 
 
+@checked
 def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Encoder:
     """Load an encoder by name.
 
@@ -43,3 +46,24 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
     module = importlib.import_module(f".{SCHEMES[scheme]}", __package__)
     found: Encoder = module.load(rest, engine=engine, **options)
     return found
+
+
+@checked
+def list_encoders(pattern: str = "*") -> list[str]:
+    """Names that :func:`encoder` takes, the embedded ones first; weights of the others are fetched when first used.
+
+    ``hf:ORG/NAME`` and ``file:PATH`` are taken too, and cannot be listed.
+
+    Args:
+        pattern: only those like it, ``*`` standing for anything: ``"timm:resnet*"``.
+
+    Example:
+        >>> list_encoders("lite*"), list_encoders("torchvision:resnet1*")
+        (['lite0', 'lite1', 'lite2'], ['torchvision:resnet101', 'torchvision:resnet152', 'torchvision:resnet18'])
+    """
+    found = [*EMBEDDED]
+    for scheme, stem in SCHEMES.items():
+        if fnmatchcase(scheme, pattern.partition(":")[0]):
+            module = importlib.import_module(f".{stem}", __package__)
+            found += [f"{scheme}:{name}" for name in getattr(module, "names", list)()]
+    return [name for name in found if fnmatchcase(name, pattern)]

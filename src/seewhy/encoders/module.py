@@ -5,26 +5,29 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..arguments import checked
 from ..errors import ModelError, UnknownNameError
-from ..types import Transform
 from .arrangement import MOST_PREFIX_TOKENS, Arrangements, Trace, stem_of, watch
 from .base import Encoder, Layout
 from .cut import cut_by_graph, cut_by_hooks
 from .split import Split, average_if_equal, example_pixels, fingerprint, freeze, in_single, prove, same
+from .transforms import as_transform
 
 log = logging.getLogger("seewhy")
 
 
+@checked
 def from_module(
     module: nn.Module,
     *,
     target_layer: str | nn.Module | None = None,
-    transform: Transform,
+    transform: Any,
     classes: Sequence[str] = (),
     name: str = "module",
     layout: Layout | None = None,
@@ -40,7 +43,8 @@ def from_module(
         module: ``(b, 3, h, w)`` → ``(b, k)``.
         target_layer: the layer whose output is explained, by name or itself; ``None`` takes the last one that still has
             a place for everything, and says which on the logger ``seewhy``.
-        transform: the network's preprocessing.
+        transform: the network's preprocessing: a :class:`seewhy.Transform`, torchvision's ``weights.transforms()``,
+            timm's data config or ``create_transform(...)``, and more (:func:`seewhy.encoders.transforms.as_transform`).
         classes: names of the outputs.
         name: what to call the encoder.
         layout: how the layer arranges its output; needed for tokens whose grid cannot be told.
@@ -49,7 +53,9 @@ def from_module(
     Raises:
         UnknownNameError: there is no such layer; carries the nearest names.
         ModelError: the layer cannot be a cut, or the classes do not match.
+        InputError: the transform is none, or does what cannot be expressed.
     """
+    transform = as_transform(transform, name)
     found = _layer_name(module, target_layer)
     twin = in_single(frozen_copy(module))
     split, classifier, found, layout = split_module(twin, found, layout, transform.input_size, name)

@@ -209,3 +209,12 @@ def _timm_classifier(trunk: Any) -> nn.Module | None:
     """With ``proj=''`` open_clip projects with the timm network's own classifier."""
     classifier = trunk.get_classifier()
     return classifier if isinstance(classifier, nn.Linear) else None
+
+
+def names() -> list[str]:
+    """All models that open_clip has weights for, each to be written after ``open_clip:``; none where it is missing."""
+    try:
+        import open_clip
+    except ImportError:
+        return []
+    return [f"{model}/{weights}" for model, weights in open_clip.list_pretrained()]

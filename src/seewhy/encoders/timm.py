@@ -207,13 +207,23 @@ def transform_of(model: nn.Module, name: str) -> Transform:
     import timm
 
     data = timm.data.resolve_model_data_config(model)
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    if size is not None and not getattr(model, "dynamic_img_size", False):
+        data["input_size"] = (data["input_size"][0], *size)
+    return transform_of_config(data, name)
+
+
+def transform_of_config(data: dict[str, Any], name: str) -> Transform:
+    """timm's data configuration, as ``resolve_data_config`` gives it, as a Transform.
+
+    Raises:
+        ModelError: it pads, or the input is not RGB, which a Transform does not express.
+    """
     channels, height, width = data["input_size"]
     if channels != 3:
         raise ModelError(f"{name} takes {channels} channels. RGB was expected. Choose a network with 3 channels.")
-    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    if size is not None and not getattr(model, "dynamic_img_size", False):
-        height, width = size
-    percent = data["crop_pct"]
+    percent = data.get("crop_pct") or 1.0
+    data = {"crop_mode": "center", **data}
     scaled = (math.floor(height / percent), math.floor(width / percent))
     resize: int | tuple[int, int]
     if data["crop_mode"] == "squash":
@@ -346,3 +356,10 @@ def _own_classifier(model: Any, pooled: Tensor, features: Tensor) -> nn.Linear |
     with torch.no_grad():
         fits = same(classifier(pooled), model.forward_head(features))
     return classifier if fits else None
+
+
+def names() -> list[str]:
+    """All that timm has weights for, each to be written after ``timm:``."""
+    import timm
+
+    return timm.list_pretrained()

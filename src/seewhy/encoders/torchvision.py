@@ -127,3 +127,10 @@ def _encoder(model: nn.Module, transform: Transform, classes: tuple[str, ...], n
         module=lambda: model,
         engine=engine,
     )
+
+
+def names() -> list[str]:
+    """All of torchvision's classifiers, each to be written after ``torchvision:``."""
+    from torchvision import models
+
+    return models.list_models(module=models)

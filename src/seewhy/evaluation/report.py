@@ -37,7 +37,7 @@ N_NOISE = 7
 LEVELS: tuple[Level, ...] = ("believable", "partly", "do not rely", "not measured")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report(Page):
     """What :func:`evaluate` found; ``data`` is the documented JSON (docs/json.md)."""
 
@@ -153,7 +153,7 @@ def _look(
 ) -> tuple[list[Sample], Tensor, Tensor, list[str]]:
     """Logits, pooled features and digests of every picture that can be read."""
     wish = Wish() if views is None else Wish(views=views)
-    stream: Iterator[Seen | Failure] = see(classifier.encoder, [s.image for s in items], store=store, wish=wish)
+    stream: Iterator[Seen | Failure] = see(classifier.encoder, [s.source for s in items], store=store, wish=wish)
     kept, logits, pooled, digests = [], [], [], []
     for sample, seen in zip(items, listener.track(stream, "Looking", len(items)), strict=True):
         if isinstance(seen, Failure):
@@ -172,7 +172,7 @@ def _look(
 def _explained(
     classifier: Classifier, samples: Sequence[Sample], store: FeatureStore | None, listener: Listener, seed: int
 ) -> list[Explanation]:
-    stream = classifier.explain_all([s.image for s in samples], store=store, seed=seed)
+    stream = classifier.explain_all([s.source for s in samples], store=store, seed=seed)
     made = listener.track(stream, "Measuring explanations", len(samples))
     return [e for e in made if isinstance(e, Explanation)]
 

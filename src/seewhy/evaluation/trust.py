@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from torch import Tensor
 from ..classifiers.base import Classifier
 from ..classifiers.certainty import check_level, decide
 from ..data import Samples
+from ..datasets import pictures_of
 from ..errors import DataError
 from ..features import Views, Wish, see
 from ..listener import Listener
-from ..listing import list_pictures
 from ..metrics.calibration import accuracy_interval
 from ..store import FeatureStore
 from ..trust.base import LEVEL, Judgement
@@ -24,7 +24,7 @@ from ..trust.measure import trust_features
 from ..trust.selective import RiskCoverage, auroc
 from ..types import Failure
 
-Unknown = Samples | Sequence[str] | str | Path
+Unknown = Samples | Iterable[Any] | str | Path
 """Pictures of no class: samples, file names, or a folder."""
 
 
@@ -122,10 +122,7 @@ def look_at_unknown(
     Raises:
         DataError: none of them can be read.
     """
-    if isinstance(pictures, Samples):
-        names = [s.image for s in pictures.items]
-    else:
-        names = list(list_pictures([str(pictures)] if isinstance(pictures, str | Path) else pictures))
+    names = pictures_of(pictures)
     stream = see(classifier.encoder, names, store=store, wish=Wish() if views is None else Wish(views=views))
     pooled, logits = [], []
     for seen in listener.track(stream, "Looking at pictures of no class", len(names)):

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ..encoders.base import Encoder, Look
 from ..errors import InputError
-from ..images import Picture, Source, read_picture
+from ..images import Picture, read_picture
 from ..listener import Listener
+from ..sources import One
 from ..types import FractionBox, Transform
 from . import reasons
 from .influences import GlobalInfluences, Influences, Sums, SumsFile
@@ -27,7 +28,7 @@ Maps = Callable[[Look], Float[Tensor, "b p h w"]]
 """What a method of prototypes must offer: the similarity of each prototype to each cell of each picture, larger when
 more alike; a cosine, a channel's activation, a logarithm of a distance. It runs no trunk and no gradient."""
 
-View = Picture | Source
+View = Picture | One
 """A picture as the network saw it (a :class:`~seewhy.images.Picture`), or a file or pixels still to be read."""
 
 
@@ -194,7 +195,7 @@ def changed(transform: Transform, picture: View, changes: Changes, box: Fraction
     return Changed(tuple(views), torch.tensor(differences))
 
 
-def _original(transform: Transform, picture: Source, longest: int | None) -> Pixels:
+def _original(transform: Transform, picture: One, longest: int | None) -> Pixels:
     """The upright picture, reduced if it is larger than asked for."""
     width, height = read_picture(picture, transform).original_size
     scale = 1.0 if longest is None else min(1.0, longest / max(width, height))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -116,7 +116,7 @@ def measure_prototypes(
 
 def prototype_bank(
     encoder: Encoder,
-    sources: Sequence[str],
+    sources: Sequence[Any],
     labels: Sequence[int],
     pushed: Sequence[Pushed],
     store: FeatureStore | None,
@@ -125,7 +125,7 @@ def prototype_bank(
 
     Args:
         encoder: whose views and cells they are.
-        sources: file names of all pictures.
+        sources: all pictures, as they are read.
         labels: index of each one's class.
         pushed: the place of each prototype; ``picture`` is a position in ``sources``.
         store: where looks are kept.

@@ -57,8 +57,8 @@ LIMITS = {
 """Pictures on which what is slow is measured, where no other number is given."""
 
 
-def named(text: str | None) -> tuple[list[str] | None, dict[str, int]]:
-    """``"grad_cam,rise:50"`` → names, and on how many pictures at most those are measured that say so.
+def named(text: str | Sequence[str] | None) -> tuple[list[str] | None, dict[str, int]]:
+    """``"grad_cam,rise:50"``, or a list → names, and on how many pictures at most those are measured that say so.
 
     Raises:
         InputError: what follows the colon is no number above 0.
@@ -70,7 +70,7 @@ def named(text: str | None) -> tuple[list[str] | None, dict[str, int]]:
         return None, {}
     names: list[str] = []
     limits: dict[str, int] = {}
-    for part in (p.strip() for p in text.split(",")):
+    for part in (p.strip() for p in (text.split(",") if isinstance(text, str) else text)):
         name, colon, number = part.partition(":")
         if colon and not (number.strip().isdecimal() and int(number) > 0):
             raise InputError(f"{part!r} was given. After the colon a number of pictures was expected, like {name}:50.")

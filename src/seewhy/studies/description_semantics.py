@@ -50,7 +50,7 @@ class Arm:
     decide: Callable[[int], Right]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SemanticsFindings(Page):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
 

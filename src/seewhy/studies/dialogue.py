@@ -14,8 +14,9 @@ from ..classifiers.base import Classifier
 from ..classifiers.perceptual_network import PerceptualNetwork, dialogue, distance, grey
 from ..encoders.base import Encoder
 from ..errors import InputError
-from ..images import Source, read_picture
+from ..images import read_picture
 from ..page import Page
+from ..sources import One
 
 STILL = 1 / 255
 """Root mean square over pixels, less than a grey level: the same picture."""
@@ -23,7 +24,7 @@ SHOWN = (0, 1, 2, 3, 4, 7, 8, 15, 16)
 """Turns on the page, beside the last two."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Talk(Page):
     """What two perceivers made of each other's pictures; ``data`` is the documented JSON (docs/json.md).
 
@@ -53,7 +54,7 @@ class Talk(Page):
 
 
 @torch.no_grad()
-def talk(first: Classifier, second: Classifier, picture: Source, n: int = 50) -> Talk:
+def talk(first: Classifier, second: Classifier, picture: One, n: int = 50) -> Talk:
     """Let two perceivers observe, in turn, what the other has just seen.
 
     Args:

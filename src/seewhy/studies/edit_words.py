@@ -17,7 +17,7 @@ from ..store import FeatureStore
 from .words_compared import WordsCompared
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EditFindings(Page):
     """What changed; ``data`` is the documented JSON (docs/json.md)."""
 

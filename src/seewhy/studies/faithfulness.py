@@ -27,7 +27,7 @@ from ..metrics import Metric
 from ..metrics.base import Case, Explain, upsampled
 from ..metrics.controls import controls
 from ..types import Failure
-from .choices import chosen_methods, chosen_metrics, passes
+from .choices import chosen_limits, chosen_methods, chosen_metrics, named, passes
 from .findings import Findings, findings
 from .progress import PROGRESS, Progress
 
@@ -67,6 +67,35 @@ class FaithfulnessStudy:
     seed: int = 0
     n_draws: int = 2000
     level: float = 0.95
+
+    @classmethod
+    def of(
+        cls,
+        methods: str | Sequence[str] | None = None,
+        metrics: str | Sequence[str] | None = None,
+        *,
+        masks: Path | None = None,
+        seed: int = 0,
+    ) -> FaithfulnessStudy:
+        """A study of methods and metrics by name; ``rise:50`` is measured on 50 pictures at most.
+
+        Args:
+            methods: names, or one text with commas between them, or ``"all"``; left out, those that need no forward
+                pass of their own.
+            metrics: the same; left out, the usual ones.
+            masks: a folder of masks named like the pictures.
+            seed: of the resampling.
+
+        Raises:
+            UnknownNameError: there is no such method or metric.
+            InputError: what follows a colon is no number.
+        """
+        method_names, of_methods = named(methods)
+        metric_names, of_metrics = named(metrics)
+        makes = chosen_methods(method_names)
+        judges = chosen_metrics(metric_names, with_masks=masks is not None)
+        limits = chosen_limits({**of_methods, **of_metrics}, [*makes, *judges])
+        return cls(makes, judges, limits=limits, masks=masks, seed=seed)
 
     def run(
         self, classifier: Classifier, pictures: Iterable[Any], output: str | Path, listener: Listener | None = None
@@ -302,6 +331,8 @@ def _said(method: Explain, classifier: Classifier) -> str:
 
 def _masks_seal(folder: Path | None) -> str:
     """What tells two states of a folder of masks apart."""
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"The masks {folder} are no folder. A folder with a mask per picture was expected. Name one.")
     found = [] if folder is None else sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir())
     return "" if folder is None else hashlib.sha256(repr(found).encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -20,7 +20,7 @@ N_NAMED = 3
 """Methods that the sentence names at either end."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Findings(Page):
     """What a study found; ``data`` is its JSON."""
 

@@ -1,0 +1,273 @@
+"""What public functions are given, checked by their own signatures: a wrong type or name is told in a sentence.
+
+What is expected is read off the annotations, so nothing is stated twice; ``Annotated`` marks what is checked elsewhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+
+from .errors import InputError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SYNONYMS = {
+    "where": ("method", "attribution", "cam", "explainer", "algorithm"),
+    "target": ("label", "class_name", "category", "target_class", "class_index"),
+    "contrast": ("against", "foil", "other", "versus"),
+    "top": ("k", "top_k", "topk", "n"),
+    "encoder": ("model", "backbone", "network", "arch", "model_name"),
+    "classifier": ("model",),
+    "model": ("classifier", "module", "network"),
+    "labels": ("classes", "class_names", "y", "targets", "names"),
+    "classes": ("labels", "class_names"),
+    "pictures": ("picture", "images", "image", "x", "X", "data", "inputs", "samples", "source"),
+    "picture": ("pictures", "images", "image", "x", "X", "inputs", "file"),
+    "samples": ("pictures", "images", "data", "X"),
+    "validation": ("val", "valid", "validation_data", "dev", "test"),
+    "group": ("groups", "by"),
+    "descriptions": ("texts", "words", "captions", "prompts"),
+    "listener": ("progress", "verbose", "callback", "callbacks"),
+    "seed": ("random_state", "random_seed", "rng"),
+    "target_layer": ("layer", "target_layers"),
+    "layer": ("target_layer", "target_layers"),
+    "transform": ("preprocess", "transforms", "preprocessing", "processor"),
+    "folder": ("path", "file", "directory"),
+    "path": ("file", "filename", "folder"),
+    "n_explained": ("n", "n_samples"),
+    "settings": ("parameters", "params", "options", "kwargs"),
+    "output": ("folder", "path", "out"),
+}
+"""What other libraries call a parameter."""
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """The smallest number that fits, in an annotation: ``Annotated[int, AtLeast(1)]``."""
+
+    least: int
+
+
+Count = Annotated[int, AtLeast(1)]
+"""How many, one at least."""
+CountOrNone = Annotated[int, AtLeast(0)]
+"""How many, if any."""
+
+CURES = {
+    ("Module", "Encoder"): "Make an encoder of the network with seewhy.from_module(module, transform=...)",
+    ("Module", "Classifier"): "Write seewhy.pretrained(seewhy.from_module(module, transform=...))",
+    ("Classifier", "Encoder"): "Give its encoder: classifier.encoder",
+    ("Encoder", "Classifier"): "Make a classifier of it, as seewhy.pretrained(encoder) does",
+    ("Recipe", "Encoder"): "Call the recipe itself: recipe.fit(encoder, samples)",
+}
+"""What to do where a thing of the first kind was given and one of the second was expected."""
+
+_WORDS = {
+    str: "a text", int: "a whole number", float: "a number", bool: "True or False", type(None): "None",
+    bytes: "bytes", Path: "a path",
+}  # fmt: skip
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Refuses arguments that are not those of the signature, before the function begins.
+
+    Raises:
+        InputError: an argument is unknown, missing, given twice or of another type.
+
+    Example:
+        >>> @checked
+        ... def draw(side: int, *, colour: str | None = None) -> None: ...
+        >>> draw("7")
+        Traceback (most recent call last):
+        ...
+        seewhy.errors.InputError: draw() was given side='7', a str. A whole number was expected. Correct it.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **keywords: P.kwargs) -> R:
+        _refuse(function, signature, args, keywords)
+        return function(*args, **keywords)
+
+    call.__signature__ = _spelt_out(function, signature)  # type: ignore[attr-defined]
+    return call
+
+
+def _spelt_out(function: Callable[..., Any], signature: inspect.Signature) -> inspect.Signature:
+    """With the options one by one, as ``help`` and a prompt's completion show them."""
+    *own, last = signature.parameters.values()
+    if last.kind is not inspect.Parameter.VAR_KEYWORD or not str(last.annotation).startswith("Unpack["):
+        return signature
+    options = inspect.unwrap(function).__globals__[str(last.annotation)[7:-1]].__annotations__
+    kind = inspect.Parameter.KEYWORD_ONLY
+    spelt = [
+        inspect.Parameter(name, kind, default=..., annotation=getattr(hint, "__forward_arg__", hint))
+        for name, hint in options.items()
+    ]
+    return signature.replace(parameters=[*own, *spelt])
+
+
+def _refuse(
+    function: Callable[..., Any], signature: inspect.Signature, args: Sequence[Any], keywords: Mapping[str, Any]
+) -> None:
+    hints, options, takes_any = _hints(function)
+    name = function.__qualname__.rpartition(".__init__")[0] or function.__name__
+    if not takes_any:
+        for keyword in keywords:
+            if keyword not in signature.parameters and keyword not in options:
+                raise InputError(_unknown(name, keyword, keywords[keyword], hints, options))
+    try:
+        bound = signature.bind(*args, **keywords)
+    except TypeError as error:
+        said = f"{error}".replace("'", "")
+        known = ", ".join(n for n in hints if n in signature.parameters)
+        raise InputError(f"{name}() cannot be called like this: {said}. It takes {known}. Correct the call.") from None
+    for parameter, value in bound.arguments.items():
+        if signature.parameters[parameter].kind is inspect.Parameter.VAR_KEYWORD:
+            for option, given in value.items():
+                _check(name, option, given, options.get(option, Any))
+        elif parameter in hints:
+            _check(name, parameter, value, hints[parameter])
+
+
+def _check(function: str, name: str, value: Any, hint: Any) -> None:
+    if not fits(value, hint):
+        given = f"{name}={value!r}, {article(type(value).__name__)}" if _is_plain(value) else None
+        given = given or f"{name}: {article(type(value).__name__)}"
+        raise InputError(f"{function}() was given {given}. {expected(hint)} was expected. {_cure(value, hint)}.")
+
+
+@functools.cache
+def _hints(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """Annotations by parameter, those of its ``Unpack``ed options, and whether it takes any keyword."""
+    raw = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
+    space = getattr(inspect.unwrap(function), "__globals__", {})
+    hints = typing.get_type_hints(types.SimpleNamespace(__annotations__=raw), space, include_extras=True)
+    options: dict[str, Any] = {}
+    takes_any = False
+    for parameter in inspect.signature(inspect.unwrap(function)).parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            hint = hints.pop(parameter.name, Any)
+            takes_any = get_origin(hint) is not typing.Unpack
+            options = {} if takes_any else typing.get_type_hints(get_args(hint)[0], include_extras=True)
+    return hints, options, takes_any
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type; types that are not understood fit.
+
+    Example:
+        >>> fits(3, int | None), fits(True, int), fits("ab", Sequence[str]), fits(3, float)
+        (True, False, False, True)
+    """
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is Literal:
+        return any(type(value) is type(part) and value == part for part in parts)
+    if origin is Annotated:
+        bounds = [m.least for m in parts[1:] if isinstance(m, AtLeast)]
+        return not bounds or (fits(value, parts[0]) and value >= max(bounds))
+    if hint is Any:
+        return True
+    if hint is None:
+        return value is None
+    if hint is bool:
+        return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
+    if hint in (int, float):
+        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+    if hint is Path:
+        return isinstance(value, os.PathLike)
+    kind = origin or hint
+    if not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
+        return True
+    if kind in (Sequence, Iterable, tuple) and parts:
+        is_row = isinstance(value, Iterable) if kind is Iterable else _is_sequence(value)
+        return is_row and not isinstance(value, str | bytes) and all(fits(v, parts[0]) for v in _walked(value))
+    return isinstance(value, kind)
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) or (hasattr(value, "__array__") and getattr(value, "ndim", 0) == 1)
+
+
+def _walked(value: Any) -> Iterable[Any]:
+    """What can be looked at without using it up."""
+    return () if iter(value) is value else value
+
+
+def expected(hint: Any) -> str:
+    """A type as people say it.
+
+    Example:
+        >>> expected(str | int | None), expected(Sequence[str]), expected(Literal["a", "b"])
+        ('A text, a whole number or None', 'A list of texts', "'a' or 'b'")
+    """
+    said = _said(hint)
+    return said[:1].upper() + said[1:]
+
+
+def _said(hint: Any) -> str:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        kept = [p for p in parts if not (p is Path and str in parts)]
+        names = [n for p in kept for n in ([_said(p)] if get_origin(p) is not Literal else map(repr, get_args(p)))]
+        names = list(dict.fromkeys("a name or path" if n == "a text" and Path in parts else n for n in names))
+        return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
+    if origin is Literal:
+        *most, last = map(repr, parts)
+        return f"{', '.join(most)} or {last}" if most else last
+    if origin is Annotated:
+        return f"{_said(parts[0])} of at least {parts[1].least}"
+    if hint in _WORDS or hint is None:
+        return _WORDS.get(hint, "None")
+    if origin in (Sequence, Iterable, tuple):
+        return "a list of " + (_said(parts[0]).removeprefix("a ").removeprefix("an ") + "s" if parts else "values")
+    if origin in (Mapping, dict) or hint in (Mapping, dict):
+        return "a dictionary"
+    if (origin is not None and not isinstance(origin, type)) or (origin and origin.__name__ == "Callable"):
+        return "a function"
+    return article(getattr(origin or hint, "__name__", str(hint)))
+
+
+def article(name: str) -> str:
+    """A thing with its article.
+
+    >>> article("int"), article("Encoder"), article("list"), article("NoneType")
+    ('an int', 'an Encoder', 'a list', 'None')
+    """
+    if name == "NoneType":
+        return "None"
+    return f"{'an' if name[:1].lower() in tuple('aeio') else 'a'} {name}"
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool) and len(repr(value)) < 80
+
+
+def _cure(value: Any, hint: Any) -> str:
+    kinds = {kind.__name__ for kind in type(value).__mro__}
+    wanted = {getattr(part, "__name__", "") for part in (get_args(hint) or (hint,))}
+    found = [cure for (given, want), cure in CURES.items() if given in kinds and want in wanted]
+    return found[0] if found else "Correct it" + (", or leave it out" if type(None) in get_args(hint) else "")
+
+
+def _unknown(function: str, keyword: str, value: Any, hints: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    known = [n for n in (*hints, *options) if n != "self"]
+    meant = [name for name in known if keyword in SYNONYMS.get(name, ())]
+    meant = meant or difflib.get_close_matches(keyword, known, n=1, cutoff=0.7)
+    shown = f"{keyword}={value!r}" if _is_plain(value) else keyword
+    told = f"It is called {meant[0]}" if meant else f"It takes {', '.join(known)}"
+    cure = f"Write {shown.replace(keyword, meant[0], 1)}" if meant else "Leave it out"
+    return f"{function}() was given {shown}, which it does not know. {told}. {cure}."

@@ -1,0 +1,74 @@
+"""Every registered method, read off the registries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .arguments import checked
+from .errors import UnknownNameError
+from .registry import Registry
+
+
+def _families() -> dict[str, Registry[Any]]:
+    """The registries, by what their methods answer."""
+    from .attributions import attributions
+    from .classifiers import classifiers
+    from .metrics import metrics
+    from .objectives import objectives
+    from .prototypes import prototypes, reasons
+
+    return {
+        "classifier": classifiers,
+        "where": attributions,
+        "like what": prototypes,
+        "because": reasons,
+        "metric": metrics,
+        "objective": objectives,
+    }
+
+
+def listing() -> list[dict[str, Any]]:
+    """Every registered method, from its class attributes."""
+    from .planted import verdict
+
+    rows = []
+    for family, registry in _families().items():
+        for name in registry:
+            cls: Any = registry[name]
+            summary = (cls.__doc__ or "").strip().partition("\n")[0]
+            rows.append(
+                {
+                    "family": family,
+                    "name": name,
+                    "paper": cls.paper,
+                    "needs": getattr(cls, "needs", "a map and the model"),
+                    "cost": getattr(cls, "cost", "one forward pass a step"),
+                    "planted": verdict(name) if family == "where" else "",
+                    "summary": summary,
+                }
+            )
+    return rows
+
+
+@checked
+def list_methods(kind: str | None = None) -> list[str]:
+    """Names of the registered methods; ``seewhy methods NAME`` says what each is and takes.
+
+    Args:
+        kind: ``"where"``, ``"like"``, ``"because"``, ``"classifier"``, ``"metric"`` or ``"objective"``; the names of
+            the registries, ``"attribution"`` and ``"prototype"``, do as well. Left out, all.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+
+    Example:
+        >>> list_methods("like")
+        ['epic', 'nearest', 'protopnet', 'voters']
+    """
+    families = _families()
+    spelt = {word: r for family, r in families.items() for word in (family, family.partition(" ")[0], r.kind)}
+    if kind is None:
+        return sorted({name for registry in families.values() for name in registry})
+    if kind not in spelt:
+        raise UnknownNameError("kind of method", kind, spelt)
+    return list(spelt[kind])

@@ -1,0 +1,79 @@
+"""The options that public calls pass on, with their types, so that an editor completes them and a wrong one is told.
+
+What each means stands where it is used; a test holds these lists to the fields there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict
+
+from .arguments import Count, CountOrNone
+from .attributions.base import Attribution
+from .data import Samples
+from .listener import Listener
+from .store import FeatureStore
+from .types import Crop
+
+
+class ExplainKeywords(TypedDict, total=False):
+    """Of :class:`seewhy.evidence.explain.ExplainOptions`."""
+
+    where: str | Attribution | None
+    target: str | int | None
+    contrast: str | int | None
+    measure: bool
+    n_regions: CountOrNone
+    top: Count
+    seed: int
+    layer: str | None
+    target_text: str | None
+    contrast_text: str | None
+    settings: Mapping[str, Any] | tuple[tuple[str, Any], ...]
+    neurons: CountOrNone
+    like: str | None
+    prototypes: str | Path | None
+    because: str | None
+    level: float
+
+
+class EvaluateKeywords(TypedDict, total=False):
+    """Of :func:`seewhy.evaluation.evaluate`."""
+
+    n_explained: CountOrNone
+    store: FeatureStore | None
+    views: Callable[[int], Sequence[Crop | None]] | None
+    seed: int
+    faithfulness: bool
+    level: float
+    unknown: Annotated[Samples | str | Path | Iterable[Any] | None, "checked where it is read"]
+    listener: Listener | None
+
+
+class LinearKeywords(TypedDict, total=False):
+    """Of :class:`seewhy.classifiers.linear.Linear`."""
+
+    solver: Literal["logistic", "svm"]
+    n_crops: CountOrNone
+    power: float
+    l2: bool
+    class_weight: Literal["balanced"] | None
+    held_out: float
+    split: Literal["grouped", "random"]
+    n_bank: CountOrNone
+    seed: int
+
+
+class ZeroShotKeywords(TypedDict, total=False):
+    """Of :class:`seewhy.classifiers.zero_shot.ZeroShot`."""
+
+    templates: tuple[str, ...]
+    scale: float | None
+
+
+class DescribedKeywords(TypedDict, total=False):
+    """Of :class:`seewhy.classifiers.described.Described`."""
+
+    with_names: bool
+    scale: float | None
