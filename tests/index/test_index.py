@@ -20,6 +20,7 @@ from seewhy.index.columns import exact_top
 from seewhy.index.settings import Settings
 from seewhy.listener import Listener
 from seewhy.listing import list_pictures
+from seewhy.page import framed
 from seewhy.storage.marks import PAGE
 from tiny import CLASSES, class_folders, picture, tiny_cnn
 
@@ -276,7 +277,7 @@ def test_the_page_shows_what_was_found_and_escapes_it(index: Index, tmp_path: Pa
     assert "<b>sand</b>" not in page
     assert "a &lt;i&gt;dune&lt;/i&gt;" in page
     assert "no nearer one was missed" in page
-    assert found._repr_html_() == page
+    assert found._repr_html_() == framed(page, "SeeWhy results")
     assert found.save(tmp_path / "found.html").read_bytes() == PAGE.put(page.encode())
 
 

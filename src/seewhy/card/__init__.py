@@ -5,13 +5,13 @@ Every form shows the same evidence, verdicts and figures from the same :class:`~
 
 from __future__ import annotations
 
-import html as html_text
 import json
 import webbrowser
 from pathlib import Path
 
 from ..errors import DataError
 from ..explanation import Explanation
+from ..page import framed
 from ..storage.marks import CARD, PICTURE
 from ..storage.output import check_file, temporary_folder, write
 from .html import render_html
@@ -32,17 +32,10 @@ __all__ = [
     "save",
 ]
 
-NOTEBOOK_HEIGHT = 820
-
 
 def render_notebook(explanation: Explanation) -> str:
     """The same card in a frame of its own, so that neither style sheet touches the other."""
-    page = html_text.escape(render_html(explanation), quote=True)
-    name = html_text.escape(f"SeeWhy card: {explanation.prediction.label}", quote=True)
-    return (
-        f'<iframe title="{name}" sandbox="allow-scripts" srcdoc="{page}" '
-        f'style="width:100%;height:{NOTEBOOK_HEIGHT}px;border:0;border-radius:12px;resize:vertical"></iframe>'
-    )
+    return framed(render_html(explanation), f"SeeWhy card: {explanation.prediction.label}")
 
 
 def save(explanation: Explanation, path: Path, *, force: bool = False) -> Path:

@@ -44,7 +44,7 @@ class Hit:
         return found if self.distance is None else {**found, "distance": round(self.distance, 6)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results(Page):
     """The pictures found, nearest first; ``data`` is the documented JSON (docs/search.md).
 
