@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,8 +43,8 @@ class ExplainOptions:
         where: registered attribution, or one made by hand, as :mod:`seewhy.compat` makes them; left out, the
             classifier's own, or Grad-CAM.
         layer: inner layer of the trunk that the map is read from; left out, the encoder's last map.
-        target: class to explain; left out, the predicted one.
-        contrast: class to explain the target against; left out, none.
+        target: class to explain, by its name or its number; left out, the predicted one.
+        contrast: class to explain the target against, by its name or its number; left out, none.
         target_text: sentence whose similarity to the picture is explained by *where*, not a class.
         contrast_text: sentence the target sentence is explained against.
         settings: fields of the method that *where* names, for example ``{"n_masks": 2000}``; kept as sorted pairs.
@@ -61,8 +62,8 @@ class ExplainOptions:
     """
 
     where: str | Attribution | None = None
-    target: str | None = None
-    contrast: str | None = None
+    target: str | int | None = None
+    contrast: str | int | None = None
     measure: bool = True
     n_regions: int = 3
     top: int = 5
@@ -73,7 +74,7 @@ class ExplainOptions:
     settings: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
     neurons: int = 0
     like: str | None = None
-    prototypes: str | None = None
+    prototypes: str | Path | None = None
     because: str | None = None
     level: float = LEVEL
 
@@ -158,9 +159,9 @@ def _ask(
     """Method, target, contrast and sentences that the options name."""
     method = options.method(classifier.where)
     sentences = Sentences.of(classifier.encoder, options.target_text, options.contrast_text)
-    if sentences is not None and (options.target or options.contrast):
+    if sentences is not None and (options.target, options.contrast) != (None, None):
         raise InputError("A class and a sentence were both given as target. One of them was expected. Drop the other.")
-    if speaks_against(method) and (options.contrast or options.contrast_text):
+    if speaks_against(method) and (options.contrast, options.contrast_text) != (None, None):
         raise InputError(
             "A contrast and a counterfactual map were both given. What speaks against one rather than another is what "
             "speaks for the other. Exchange --target and --contrast, and leave counterfactual out."
@@ -305,7 +306,7 @@ def _subject(
         decision=classifier.classes[int(probabilities.argmax())],
         label=classifier.classes[target],
         contrast=None if contrast is None else classifier.classes[contrast],
-        asked_contrast=options.contrast,
+        asked_contrast=None if options.contrast is None else classifier.classes[classifier.index_of(options.contrast)],
         sentence=names[0] if names else None,
         contrast_sentence=names[1] if len(names) > 1 else None,
         against=against,

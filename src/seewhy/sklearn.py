@@ -1,0 +1,159 @@
+"""SeeWhy as a scikit-learn estimator: in pipelines, in ``cross_val_score``, in grid searches.
+
+Needs the extra ``sklearn``. Pictures are no table: ``X`` is several pictures (file names, Pillow images, an array
+``(n, h, w, 3)`` or ``(n, h, w)``, …), so of scikit-learn's own checks those that feed tables of numbers cannot apply.
+The estimator says so by its tags, and ``check_estimator`` then runs the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .api import _encoder
+from .classifiers.linear import Linear
+from .datasets import rows_of, samples_of
+from .encoders.base import Encoder
+from .errors import InputError, MissingExtraError
+from .store import FeatureStore
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, column_or_1d
+except ImportError as error:
+    raise MissingExtraError("sklearn", "seewhy.sklearn") from error
+
+if TYPE_CHECKING:
+    from .classifiers.base import Classifier
+    from .explanation import Explanation
+    from .types import Failure
+
+
+class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
+    """A linear classifier on frozen features that explains itself (:class:`seewhy.classifiers.linear.Linear`).
+
+    Args:
+        encoder: an encoder or its name.
+        solver: ``"logistic"`` or ``"svm"``.
+        n_crops: random crops per picture.
+        class_weight: ``"balanced"`` or ``None``.
+        held_out: part of the pictures on which the regularisation and the calibration are chosen.
+        split: ``"grouped"`` or ``"random"``.
+        store: where looks are kept; with one, the folds of a cross-validation look at each picture once.
+        random_state: seed of split and crops.
+
+    Attributes:
+        classes_: the labels, sorted, of the type they were given in.
+        classifier_: the :class:`seewhy.Classifier`, to be saved and evaluated.
+
+    Example:
+        >>> from seewhy.sklearn import SeeWhyClassifier
+        >>> SeeWhyClassifier(n_crops=2)
+        SeeWhyClassifier(n_crops=2)
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | str = "lite0",
+        *,
+        solver: str = "logistic",
+        n_crops: int = 8,
+        class_weight: str | None = None,
+        held_out: float = 0.2,
+        split: str = "grouped",
+        store: FeatureStore | None = None,
+        random_state: int | None = 0,
+    ) -> None:
+        self.encoder = encoder
+        self.solver = solver
+        self.n_crops = n_crops
+        self.class_weight = class_weight
+        self.held_out = held_out
+        self.split = split
+        self.store = store
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> SeeWhyClassifier:
+        """Look at the pictures and fit.
+
+        Args:
+            X: ``n`` pictures.
+            y: ``n`` labels.
+
+        Raises:
+            InputError: ``X`` is a table, or there are not as many labels as pictures.
+            DataError: fewer than two classes have a readable picture.
+        """
+        if y is None:
+            raise InputError("SeeWhyClassifier requires y to be passed, but the target y is None. Give the labels.")
+        pictures, labels = _pictures(X), column_or_1d(np.asarray(y), warn=True)
+        check_classification_targets(labels)
+        self.classes_, index = np.unique(labels, return_inverse=True)
+        recipe = Linear(
+            solver=self.solver,  # type: ignore[arg-type]
+            n_crops=self.n_crops,
+            class_weight=self.class_weight,
+            held_out=self.held_out,
+            split=self.split,  # type: ignore[arg-type]
+            seed=self.random_state or 0,
+        )
+        names = _names(self.classes_)
+        samples = samples_of(pictures, [names[i] for i in index])
+        self.classifier_: Classifier = recipe.fit(_encoder(self.encoder), samples, store=self.store)
+        # Of the classes, in scikit-learn's order, where SeeWhy has each; it sorts names as people do.
+        self._order = [self.classifier_.index_of(name) for name in names]
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities ``(n, k)``, a column per class of ``classes_``."""
+        check_is_fitted(self, "classifier_")
+        return self.classifier_.predict_proba(_pictures(X), store=self.store)[:, self._order]
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Labels ``(n,)``, of the type they were given in."""
+        check_is_fitted(self, "classifier_")
+        return self.classes_[self.predict_proba(X).argmax(1)]
+
+    def explain(self, X: Any, **options: Any) -> list[Explanation | Failure]:
+        """An explanation per picture, with the options of :meth:`seewhy.Classifier.explain`."""
+        check_is_fitted(self, "classifier_")
+        return self.classifier_.explain(_pictures(X), store=self.store, **options)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        return tags
+
+    def __getstate__(self) -> Any:
+        """What is fitted holds a network and its engine, which are not pickled."""
+        if hasattr(self, "classifier_"):
+            raise InputError(
+                "A fitted SeeWhyClassifier was to be pickled or copied. Its classifier is saved without running code. "
+                "Write estimator.classifier_.save(folder), and seewhy.load(folder)."
+            )
+        return super().__getstate__()
+
+
+def _names(classes: Iterable[Any]) -> list[str]:
+    return [str(label) for label in np.asarray(classes).tolist()]
+
+
+def _pictures(X: Any) -> list[Any]:
+    """Several pictures, never a table of numbers."""
+    array = X if hasattr(X, "ndim") else None
+    if array is not None and array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind in "OUS":
+        X = array[:, 0]
+    if array is not None and array.ndim == 2 and array.dtype.kind not in "OUS":
+        raise InputError(
+            f"X is a table of numbers with the shape {array.shape}. Pictures were expected: file names, or an array "
+            "(n, h, w) or (n, h, w, 3). Reshape the rows, for example X.reshape(-1, 64, 64)."
+        )
+    found = rows_of(X)
+    if not found:
+        raise InputError(f"X is {type(X).__name__} and holds no pictures. A list or an array of them was expected.")
+    return found

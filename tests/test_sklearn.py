@@ -1,0 +1,135 @@
+"""The scikit-learn estimator: in a pipeline, a cross-validation, a grid search, and under scikit-learn's own checks."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import base
+from sklearn.exceptions import NotFittedError, SkipTestWarning
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import estimator_checks
+
+import tiny
+from seewhy import Explanation, FeatureStore
+from seewhy.errors import InputError
+from seewhy.sklearn import SeeWhyClassifier
+
+X = np.stack([tiny.picture(label, i) for label in tiny.CLASSES[:3] for i in range(8)])
+Y = np.repeat([10, 3, 7], 8)
+
+
+def estimator(**parameters: Any) -> SeeWhyClassifier:
+    return SeeWhyClassifier(tiny.tiny_cnn(), n_crops=1, **parameters)
+
+
+def mirrored(pictures: np.ndarray) -> np.ndarray:
+    return pictures[:, :, ::-1]
+
+
+def test_it_works_in_a_pipeline_and_a_cross_validation(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "features.sqlite")
+    pipeline = Pipeline([("mirrored", FunctionTransformer(mirrored)), ("classifier", estimator(store=store))])
+    assert cross_val_score(pipeline, X, Y, cv=4).tolist() == [1, 1, 1, 1]
+    known = len(store)
+    assert cross_val_score(pipeline, X, Y, cv=4).mean() == 1
+    assert len(store) == known, "every look is found again"
+    probabilities = pipeline.fit(X, Y).predict_proba(X)
+    assert probabilities.shape == (24, 3)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+    assert pipeline.classes_.tolist() == [3, 7, 10], "in scikit-learn's order, of the type given"
+    assert pipeline.predict(X).tolist() == Y.tolist()
+    assert pipeline.score(X, Y) == 1
+
+
+def test_it_can_be_searched_over() -> None:
+    """Copies of the list of warnings' filters, as a grid search makes them, do no harm."""
+    found = GridSearchCV(estimator(), {"solver": ["logistic", "svm"], "n_crops": [0]}, cv=2).fit(X, Y)
+    assert found.best_score_ == 1
+    assert set(found.cv_results_["param_solver"]) == {"logistic", "svm"}
+
+
+@pytest.mark.parametrize("three", [["wren", "b", "a10"], [2, 1, 10], [True, False, True]])
+def test_labels_come_back_as_they_were_given(three: list[Any], tmp_path: Path) -> None:
+    labels = np.repeat(three, 8)
+    files = [str(tiny_file(tmp_path, i)) for i in range(24)]
+    fitted = estimator().fit(files, labels)
+    assert fitted.classes_.dtype == labels.dtype
+    assert fitted.predict(np.array(files)[:, None]).dtype == labels.dtype
+    assert fitted.predict_proba(files).argmax(1).tolist() == [
+        fitted.classes_.tolist().index(v) for v in fitted.predict(files)
+    ]
+
+
+def tiny_file(folder: Path, i: int) -> Path:
+    from PIL import Image
+
+    path = folder / f"{i}.png"
+    Image.fromarray(X[i]).save(path)
+    return path
+
+
+def test_grey_pictures_and_rows_that_are_reshaped_into_them() -> None:
+    grey = X[:, :, :, 0]
+    assert estimator().fit(grey, Y).score(grey, Y) > 0.5
+    with pytest.raises(
+        InputError, match=r"X is a table of numbers with the shape \(24, 1600\).*X.reshape\(-1, 64, 64\)"
+    ):
+        estimator().fit(grey.reshape(24, -1), Y)
+
+
+def test_it_explains() -> None:
+    fitted = estimator().fit(X, Y)
+    (why,) = fitted.explain(X[:1], measure=False, target="3")
+    assert isinstance(why, Explanation)
+    assert why.where.target == "3"
+    assert fitted.classifier_.evaluate(X, Y, n_explained=0).accuracy == 1
+
+
+def test_what_is_wrong_is_told() -> None:
+    with pytest.raises(NotFittedError):
+        estimator().predict(X)
+    with pytest.raises(InputError, match="requires y to be passed, but the target y is None"):
+        estimator().fit(X, None)
+    with pytest.raises(InputError, match="24 pictures and 3 labels"):
+        estimator().fit(X, Y[:3])
+    with pytest.raises(InputError, match=r"Write estimator.classifier_.save\(folder\)"):
+        pickle.dumps(estimator().fit(X, Y))
+
+
+CHECKS = (
+    "check_do_not_raise_errors_in_init_or_set_params",
+    "check_estimator_cloneable", "check_estimator_repr",
+    "check_estimator_tags_renamed", "check_get_params_invariance", "check_mixin_order",
+    "check_no_attributes_set_in_init", "check_parameters_default_constructible", "check_set_params",
+    "check_valid_tag_types",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_it_keeps_to_the_rules_that_need_no_table(name: str) -> None:
+    """All others feed tables of numbers, which are no pictures."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        getattr(estimator_checks, name)("SeeWhyClassifier", SeeWhyClassifier())
+
+
+def test_check_estimator_passes() -> None:
+    with pytest.warns(SkipTestWarning, match="two_d_array=False"):
+        results = estimator_checks.check_estimator(SeeWhyClassifier(), on_skip=None)
+    assert {r["status"] for r in results} == {"passed"}
+    assert base.is_classifier(SeeWhyClassifier())
+
+
+def test_the_extra_is_named_where_it_is_missing() -> None:
+    code = "import sys; sys.modules['sklearn'] = None; sys.modules['sklearn.base'] = None; import seewhy.sklearn"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install 'seewhy[sklearn]'" in done.stderr
