@@ -19,12 +19,18 @@ ALL = [
     compat.AblationCAM,
     compat.EigenCAM,
     compat.EigenGradCAM,
+    compat.FEM,
+    compat.FinerCAM,
+    compat.FullGrad,
     compat.GradCAM,
     compat.GradCAMElementWise,
     compat.GradCAMPlusPlus,
     compat.HiResCAM,
+    compat.KPCA_CAM,
     compat.LayerCAM,
     compat.ScoreCAM,
+    compat.SegEigenCAM,
+    compat.ShapleyCAM,
     compat.XGradCAM,
 ]
 

@@ -54,7 +54,7 @@ class AblationCAM(Attribution):
             silence(copies if model.encoder.is_average else layout.to_grid(copies), channels.flatten())
             return scores_of_changes(target, logits(copies).unflatten(0, channels.shape), "logit")
 
-        every = torch.arange(grid.shape[1]).expand(len(grid), -1)
+        every = torch.arange(grid.shape[1], device=grid.device).expand(len(grid), -1)
         lost = drops(without, target(logits(features.clone())), every, self.batch_size)
         return torch.einsum("bc,bchw->bhw", lost, grid)
 

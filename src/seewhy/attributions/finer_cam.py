@@ -64,7 +64,7 @@ class FinerCAM(Attribution):
             logits = model.head(look.pooled)
         others = likest(logits, target.index, self.n_references) if target.against is None else target.against[:, None]
 
-        equal = torch.full(others.shape, 1 / others.shape[1])
+        equal = torch.full(others.shape, 1 / others.shape[1], device=others.device)
         activations, gradient = layer_and_gradient(
             model, look, lambda logits: lead_over(logits, target.index, others, self.strength, equal), self.layer
         )
