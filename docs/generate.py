@@ -1,7 +1,7 @@
-"""Writes into the pages what the code says already: method tables, defaults, verdict rules, tolerances, definitions.
+"""Writes into the pages what the code says already: methods, commands, defaults, verdict rules, definitions.
 
-``make docs`` writes; ``python docs/generate.py --check`` fails when a page is stale; ``--pictures`` makes the two
-card pictures anew through the real command line (a minute).
+``make docs`` writes; ``python docs/generate.py --check`` fails when a page is stale. ``docs/pictures.py`` makes the
+pictures anew.
 
 A block lies between ``<!-- generated: NAME -->`` and ``<!-- /generated -->``; the text outside is written by hand.
 """
@@ -11,15 +11,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-WIDTH = 1000
+LIMITS = re.compile(r"^\*\*Limits\.?\*\*\.? (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 
@@ -42,6 +40,34 @@ def methods(page: Path) -> str:
         (r["family"], f"[`{r['name']}`](methods/{r['name']}.md)", r["paper"], r["needs"], r["cost"]) for r in _listing()
     ]
     return table(("family", "method", "paper", "needs", "forward passes"), rows)
+
+
+def attributions(page: Path) -> str:
+    """Every map: what it is, costs and needs, and how often its hottest place is where evidence was planted."""
+    rows = [
+        (
+            f"[`{r['name']}`](methods/{r['name']}.md)",
+            r["summary"],
+            r["cost"],
+            r["needs"],
+            r["planted"] or "not measured",
+        )
+        for r in _listing()
+        if r["family"] == "where"
+    ]
+    return table(("method", "what it does", "forward passes", "needs", "planted evidence found"), rows)
+
+
+def method_limits(page: Path) -> str:
+    """The limits that the pages of methods state, in one list."""
+    found = []
+    for path in sorted((ROOT / "docs/methods").glob("*.md")):
+        if said := re.search(
+            r"^\*\*Limits\.?\*\*\.? (.+?)(?:\n\n|\Z)", path.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        ):
+            text = re.sub(r"\]\((?!\w+:|#|\.\./)", "](methods/", " ".join(said[1].split())).replace("](../", "](")
+            found.append(f"- [`{path.stem}`](methods/{path.name}): {text}\n")
+    return "".join(found)
 
 
 def _listing() -> list[dict[str, Any]]:
@@ -125,49 +151,86 @@ def tolerances(page: Path) -> str:
 
 
 def reproductions(page: Path) -> str:
-    """What each paper claims and what showed here, from ``reproductions/results/``: a summary, then paper by paper."""
-    sys.path.insert(0, str(ROOT / "reproductions"))
-    try:
-        from claims import VERDICTS, read_report
-    finally:
-        sys.path.pop(0)
-    reports = [read_report(path) for path in sorted((ROOT / "reproductions" / "results").glob("*.json"))]
-    counts = [
-        (
-            f"[{r.title}](#{anchor(r.title)})",
-            f"[`{r.name}`](../reproductions/{r.name}.py)",
-            r.paper,
-            *(sum(c.verdict == v for c in r.claims) for v in VERDICTS),
-        )
+    """How many claims of each paper showed here, from ``reproductions/results/``; each paper has a page of its own."""
+    verdicts, reports = _reports()
+    rows = [
+        (f"[{r.title}](reproductions/{r.name}.md)", r.paper, *(sum(c.verdict == v for c in r.claims) for v in verdicts))
         for r in reports
     ]
-    return "\n".join([table(("question", "script", "paper", *VERDICTS), counts), *map(_reproduction, reports)])
+    return table(("question", "paper", *verdicts), rows)
 
 
-def _reproduction(report: Any) -> str:
-    """One paper's section."""
+def reproduction(page: Path) -> str:
+    """What one paper claims and what showed here."""
+    _, reports = _reports()
+    report = next(r for r in reports if r.name == page.stem)
     rows = [
         (f"*{c.section}*: {c.claim}" if c.section else c.claim, c.rule, f"{c.measured}; n = {c.n}", f"**{c.verdict}**")
         for c in report.claims
     ]
     about = {
+        "Paper": report.paper,
         "Pictures": report.data,
         "Model": report.model,
         "Run": f"{report.machine}, {duration(report.seconds)}, seed {report.seed}",
+        "Script": f"[`{report.name}.py`](../../reproductions/{report.name}.py)",
     }
     parts = [
-        f"## {report.title}\n\n{report.paper}.\n\n```bash\n{report.command}\n```\n",
         "".join(f"- {key}: {text}\n" for key, text in about.items()),
+        f"```bash\n{report.command}\n```\n",
         table(("the paper's claim", "rule", "measured", "verdict"), rows),
     ]
     if report.differences:
-        parts.append("Other than in the paper:\n\n" + "".join(f"- {text}\n" for text in report.differences))
+        parts.append("What differs from the paper:\n\n" + "".join(f"- {text}\n" for text in report.differences))
     return "\n".join(parts)
 
 
-def anchor(title: str) -> str:
-    """The anchor of a heading, as GitHub makes it."""
-    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+def _reports() -> tuple[tuple[str, ...], list[Any]]:
+    """The verdicts there are, and every report."""
+    sys.path.insert(0, str(ROOT / "reproductions"))
+    try:
+        from claims import VERDICTS, read_report
+    finally:
+        sys.path.pop(0)
+    return VERDICTS, [read_report(path) for path in sorted((ROOT / "reproductions" / "results").glob("*.json"))]
+
+
+def commands(page: Path) -> str:
+    """Every verb of the command line with its arguments and options, from the parsers."""
+    import typer.main
+
+    from seewhy.cli import app
+
+    return "\n".join(_verbs(typer.main.get_command(app), "seewhy"))
+
+
+def _verbs(group: Any, before: str) -> Iterator[str]:
+    for name, verb in group.commands.items():
+        if hasattr(verb, "commands"):
+            yield from _verbs(verb, f"{before} {name}")
+        else:
+            yield _verb(verb, f"{before} {name}")
+
+
+def _verb(verb: Any, name: str) -> str:
+    """One verb: what it does, its arguments and options, and examples to copy."""
+    rows = [(_called(p), p.help or "", _preset(p)) for p in verb.params if not p.hidden]
+    examples = [line.strip() for line in (verb.epilog or "").splitlines() if line.strip().startswith("seewhy")]
+    parts = [f"## {name}\n", f"{inspect.cleandoc(verb.help or '')}\n", table(("", "meaning", "default"), rows)]
+    if examples:
+        parts.append("```bash\n" + "\n".join(examples) + "\n```\n")
+    return "\n".join(parts)
+
+
+def _called(parameter: Any) -> str:
+    names = [*parameter.opts, *parameter.secondary_opts]
+    return ", ".join(f"`{n.upper() if parameter.param_type_name == 'argument' else n}`" for n in names)
+
+
+def _preset(parameter: Any) -> str:
+    value = parameter.default
+    plain = isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != ""
+    return f"`{value}`" if plain and parameter.param_type_name == "option" else ""
 
 
 def duration(seconds: float) -> str:
@@ -184,9 +247,9 @@ def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     return "".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
-BLOCKS: dict[str, Callable[[Path], str]] = {
-    f.__name__: f for f in (families, methods, facts, docstring, rules, decision, terms, tolerances, reproductions)
-}
+BLOCKS: dict[str, Callable[[Path], str]] = {f.__name__: f for f in (families, methods, attributions, method_limits)}
+BLOCKS |= {f.__name__: f for f in (facts, docstring, rules, decision, terms, tolerances)}
+BLOCKS |= {f.__name__: f for f in (reproductions, reproduction, commands)}
 
 
 def rendered(page: Path) -> str:
@@ -200,11 +263,18 @@ def stale() -> list[Path]:
 
 
 def write_missing() -> list[Path]:
-    """A page for every method that has none yet, out of its docstring; add to it by hand what a reader needs."""
-    missing = [ROOT / f"docs/methods/{row['name']}.md" for row in _listing()]
-    missing = [page for page in missing if not page.exists()]
+    """A page for every method and reproduction that has none yet; add to it by hand what a reader needs."""
+    wanted = {
+        ROOT / f"docs/methods/{r['name']}.md": f"# {r['name']}\n\n{_empty('docstring')}\n{_empty('facts')}"
+        for r in _listing()
+    }
+    wanted |= {
+        ROOT / f"docs/reproductions/{r.name}.md": f"# {r.title}\n\n{_empty('reproduction')}" for r in _reports()[1]
+    }
+    missing = [page for page in wanted if not page.exists()]
     for page in missing:
-        page.write_text(f"# {page.stem}\n\n{_empty('docstring')}\n{_empty('facts')}", "utf-8")
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(wanted[page], "utf-8")
     return missing
 
 
@@ -212,31 +282,7 @@ def _empty(block: str) -> str:
     return f"<!-- generated: {block} -->\n<!-- /generated -->\n"
 
 
-def pictures() -> None:
-    """The cards shown in README.md and docs/start.md, in 256 colours."""
-    import skimage.data
-    from PIL import Image
-
-    sys.path.insert(0, str(ROOT / "examples"))
-    from fit_and_explain import main as fit
-
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        Image.fromarray(skimage.data.coffee()).save(folder / "coffee.png")
-        fit(folder)
-        gravel = ["test/gravel/gravel-11.png", "-m", "surfaces"]
-        for name, arguments in (("card", ["coffee.png"]), ("fitted", gravel)):
-            command = [sys.executable, "-m", "seewhy", "explain", *arguments, "-o", f"{name}.png"]
-            subprocess.run(command, cwd=folder, check=True)
-            card = Image.open(folder / f"{name}.png").convert("RGB")
-            card = card.resize((WIDTH, round(WIDTH * card.height / card.width)), Image.Resampling.LANCZOS)
-            card = card.quantize(256, Image.Quantize.FASTOCTREE)  # the one method that keeps rare colours
-            card.save(ROOT / f"docs/images/{name}.png", optimize=True)
-
-
 def main() -> int:
-    if "--pictures" in sys.argv:
-        pictures()
     if "--check" not in sys.argv:
         write_missing()
     old = stale()

@@ -1,7 +1,8 @@
 """What every reproduction hands over: the paper's claims, what was measured, the verdict; as a table and as JSON.
 
 A verdict is computed from the numbers by a rule that stands beside the claim, and is one of ``VERDICTS``. Files in
-``reproductions/results/`` are what :meth:`Report.write` made; ``docs/reproductions.md`` is generated from them.
+``reproductions/results/`` are what :meth:`Report.write` made; ``docs/reproductions.md`` and the pages below it are
+generated from them.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ def test_rows_without_picture_or_class_are_left_out(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "t.xlsx", tmp_path / "missing"):
         assert refused(path) == (
-            f"{path} is neither a folder nor a table. Give a folder with one folder a class, or a table ending in "
+            f"{path} is neither a folder nor a table. Give a folder with one folder per class, or a table ending in "
             f".csv, .tsv, .jsonl, .parquet with the columns {KINDS}."
         )
     assert refused(tmp_path / "missing.csv") == (

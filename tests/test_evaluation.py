@@ -17,6 +17,8 @@ from seewhy.data import Sample, Samples, load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError
 from seewhy.evaluation import evaluate
+from seewhy.evaluation.confusions import address, write_cards
+from seewhy.listener import Listener
 from seewhy.metrics.calibration import accuracy_interval
 from seewhy.storage.marks import PAGE
 from seewhy.store import FeatureStore
@@ -159,3 +161,37 @@ def test_pictures_that_belong_together_widen_the_interval() -> None:
     assert (low, high) == pytest.approx(accuracy_interval(torch.arange(10) < 5), abs=0.03)
     mixed = accuracy_interval(right[torch.randperm(200)], torch.arange(200) // 20)  # as different as strangers
     assert mixed[1] - mixed[0] < 1.3 * (alone[1] - alone[0])
+
+
+def test_wrong_decisions_are_shown_small_and_lead_to_their_cards(
+    model: Classifier, folders: Path, tmp_path: Path
+) -> None:
+    report = evaluate(model, mislabelled(folders), n_explained=0)
+    page = report.to_html()
+    assert page.count('<img src="data:image/jpeg') == 3
+    assert "its card" not in page
+    cards = write_cards(report, model, tmp_path / "why not", store=None, listener=Listener())
+    assert sorted(Path(name).name for name in cards) == ["moss_0.png", "moss_1.png", "rust_0.png"]
+    assert all(card.exists() for card in cards.values())
+    links = {name: address(card, tmp_path / "reports" / "evaluation.html") for name, card in cards.items()}
+    page = replace(report, cards=links).to_html()
+    assert page.count('<a href="../why%20not/') == 3
+    assert "Each picture leads to its card" in page
+    written = {card: card.stat().st_mtime_ns for card in cards.values()}
+    assert write_cards(report, model, tmp_path / "why not", store=None, listener=Listener()) == cards
+    assert {card: card.stat().st_mtime_ns for card in written} == written, "kept, not made again"
+
+
+def test_a_wrong_picture_that_is_gone_is_named(model: Classifier, folders: Path) -> None:
+    report = evaluate(model, mislabelled(folders), n_explained=0)
+    rows = [row | {"examples": [f"gone/{i}.png"]} for i, row in enumerate(report.data["confusions"])]
+    page = replace(report, data=report.data | {"confusions": rows}).to_html()
+    assert "gone/0.png" in page
+    assert "data:image/jpeg" not in page
+
+
+def test_without_wrong_decisions_there_are_no_cards(model: Classifier, folders: Path, tmp_path: Path) -> None:
+    report = evaluate(model, load_samples(folders), n_explained=0)
+    assert report.data["confusions"] == []
+    assert write_cards(report, model, tmp_path / "why", store=None, listener=Listener()) == {}
+    assert not (tmp_path / "why").exists()

@@ -1,7 +1,8 @@
-"""Every example runs as a script, and ``make demo``'s says and writes what the README promises."""
+"""Every example and tutorial runs as a script, and ``make demo``'s says and writes what the README promises."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,3 +35,30 @@ def test_example_runs(name: str, tmp_path: Path) -> None:
     assert [text for text in SAYS[name] if text not in done.stdout] == []
     if name == "demo":
         assert {"card.html", "card.png", "chelsea.png"} == {path.name for path in (tmp_path / "demo").iterdir()}
+
+
+TUTORIALS = {
+    "3_confused_classes": ["brick taken for grass: 12 times", "right on 100% of 12 others"],
+    "1_own_pictures": ["sure - gravel", "where: do not rely", "unlike anything it knows"],
+    "4_search_and_batch": ["coffee.png     espresso", "broken.png     is text, not a picture"],
+    "2_torch_model": ["espresso 95%", "give at least 10"],
+}
+ONE_BY_ONE = """
+import runpy, sys
+for path in sys.argv[1:]:
+    print("==", path)
+    runpy.run_path(path, run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_tutorials_run_and_say_what_their_text_rests_on(tmp_path: Path) -> None:
+    """As plain scripts, in one process."""
+    paths = sorted((EXAMPLES / "tutorials").glob("*.py"))
+    assert [path.stem for path in paths] == sorted(TUTORIALS)
+    command = [sys.executable, "-W", "error", "-c", ONE_BY_ONE, *map(str, paths)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, encoding="utf-8", timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    for path, said in zip(paths, done.stdout.split("== ")[1:], strict=True):
+        assert [text for text in TUTORIALS[path.stem] if text not in said] == [], said

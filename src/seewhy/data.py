@@ -100,7 +100,7 @@ def load_samples(
     """Read class folders or a table.
 
     Args:
-        source: a folder with one folder a class, or a table.
+        source: a folder with one folder per class, or a table.
         image: the table's column of file names.
         label: the table's column of classes.
         text: the table's column of texts; it may be missing.
@@ -118,7 +118,7 @@ def load_samples(
         items, notes = _from_table(path, image, label, text, group)
     else:
         raise DataError(
-            f"{path} is neither a folder nor a table. Give a folder with one folder a class, "
+            f"{path} is neither a folder nor a table. Give a folder with one folder per class, "
             f"or a table ending in {', '.join(TABLES)} with the columns {image!r} and {label!r}."
         )
     return gathered(items, notes)

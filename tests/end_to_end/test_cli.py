@@ -126,8 +126,8 @@ MISTAKES: list[tuple[Sequence[object], str]] = [
     ),
     (
         ["fit", "nowhere", "-o", "model"],
-        "seewhy: nowhere is neither a folder nor a table. Give a folder with one folder a class, or a table ending in "
-        ".csv, .tsv, .jsonl, .parquet with the columns 'image' and 'label'.\n",
+        "seewhy: nowhere is neither a folder nor a table. Give a folder with one folder per class, or a table ending "
+        "in .csv, .tsv, .jsonl, .parquet with the columns 'image' and 'label'.\n",
     ),
     (["predict", "x.png", "-o", "no/x.csv"], f"seewhy: no/x.csv could not be written: {NO_FOLDER}"),
     (["evaluate", "pictures", "-o", "no/x.html"], f"seewhy: no/x.html could not be written: {NO_FOLDER}"),

@@ -40,7 +40,7 @@ class Occlusion(Attribution):
     name: ClassVar[str] = "occlusion"
     paper: ClassVar[str] = "Zeiler & Fergus 2014, arXiv:1311.2901"
     needs: ClassVar[str] = "pixels; nothing of the model"
-    cost: ClassVar[str] = "169 (one a window)"
+    cost: ClassVar[str] = "169 (one per window)"
     needs_pixels: ClassVar[bool] = True
 
     window: int | None = None

@@ -40,7 +40,7 @@ class ScoreCAM(Attribution):
     name: ClassVar[str] = "score_cam"
     paper: ClassVar[str] = "Wang et al. 2020, arXiv:1910.01279"
     needs: ClassVar[str] = "a spatial last layer and the pixels"
-    cost: ClassVar[str] = "one a channel, or n_masks"
+    cost: ClassVar[str] = "one per channel, or n_masks"
     needs_pixels: ClassVar[bool] = True
 
     n_masks: int = 0

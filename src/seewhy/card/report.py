@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from .curve import points
 from .glossary import REPORT_TERMS, TERMS
-from .page import render
+from .page import photo_uri, render
 
 N_LARGEST_MATRIX = 30
 N_CONFUSIONS = 12
@@ -42,12 +46,24 @@ KEYS = (
 )
 
 
-def render_report(report: dict[str, Any]) -> str:
+def shown_examples(report: dict[str, Any]) -> list[str]:
+    """The wrongly decided pictures that the page names."""
+    rows = (report.get("confusions") or [])[:N_CONFUSIONS]
+    return [name for row in rows for name in row.get("examples", [])[:N_EXAMPLES]]
+
+
+def render_report(
+    report: dict[str, Any],
+    pictures: Mapping[str, np.ndarray] = MappingProxyType({}),
+    cards: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """The evaluation as one self-contained page.
 
     Args:
         report: the document of ``seewhy evaluate --json``. A key that is missing or None is said to be
             not measured; it is never guessed.
+        pictures: small copies of wrongly decided pictures, by name; one that is missing is named only.
+        cards: addresses of their cards, relative to the page.
     """
     known = {key: report.get(key) for key in KEYS}
     classes = sorted(known["per_class"] or [], key=lambda row: (row["f1"] or 0.0, row["label"]))
@@ -58,6 +74,8 @@ def render_report(report: dict[str, Any]) -> str:
         n_fitted_on=sum((known["fitted_on"] or {}).get(key, 0) for key in ("n_same_bytes", "n_near")),
         was_confused=known["confusions"] is not None,
         n_examples=N_EXAMPLES,
+        copies={name: photo_uri(pixels, 80) for name, pixels in pictures.items()},
+        cards=cards,
         matrix=_matrix(known["confusion_matrix"]),
         too_large=_too_large(known["confusion_matrix"]),
         risk_line=_risk(known["trust"])[0],

@@ -37,7 +37,7 @@ def classes(
     names: Annotated[
         str,
         typer.Argument(
-            help="Names separated by commas, a .txt with one a line, or a folder with one folder a class.",
+            help="Names separated by commas, a .txt with one per line, or a folder with one folder per class.",
             show_default=False,
         ),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,7 @@ Examples:\n
   seewhy evaluate test/ -m birds\n
   seewhy evaluate test.csv -m birds --json > report.json\n
   seewhy evaluate test/ --labels classes.json -o report.html\n
+  seewhy evaluate test/ -m birds --cards why/\n
   seewhy evaluate test/ -m birds --unknown holidays/ --level 0.95
 """
 
@@ -50,6 +52,10 @@ def evaluate(
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Report, .html or .json; left out, evaluation.html.", show_default=False),
+    ] = None,
+    cards: Annotated[
+        Path | None,
+        typer.Option(help="A folder for cards of the wrong decisions; the report leads to them.", show_default=False),
     ] = None,
     n_explained: Annotated[int, typer.Option(min=0, help="Pictures on which explanations are measured.")] = 32,
     crops: Annotated[
@@ -82,11 +88,16 @@ def evaluate(
     """Accuracy, per class, calibration, confusions, and how faithful the explanations are."""
     from ..classifiers.views import predict_views
     from ..data import load_samples
+    from ..errors import DataError
     from ..evaluation import evaluate as run
+    from ..evaluation.confusions import address, write_cards
+    from ..evidence.batch import check_output
     from ..page import check_ending
     from .terminal import Terminal
 
     path = check_ending(output or "evaluation.html", force=force)
+    if cards is not None and check_output(cards):
+        raise DataError(f"{cards} would be one file. A folder for several cards was expected. Leave the ending out.")
     terminal = Terminal(quiet)
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
@@ -102,6 +113,9 @@ def evaluate(
         unknown=unknown,
         listener=terminal,
     )
+    if cards is not None:
+        made = write_cards(report, classifier, cards, store=kept, listener=terminal)
+        report = replace(report, cards={name: address(card, path) for name, card in made.items()})
     report.save(path, force=force)
     if as_json:
         say(json.dumps({**report.data, "report": str(path)}, ensure_ascii=False))

@@ -34,7 +34,7 @@ def fit(
     data: Annotated[
         Path,
         typer.Argument(
-            help="A folder with one folder a class, or a .csv, .tsv, .jsonl or .parquet table.", show_default=False
+            help="A folder with one folder per class, or a .csv, .tsv, .jsonl or .parquet table.", show_default=False
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The classifier's folder.", show_default=False)],

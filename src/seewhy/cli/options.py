@@ -31,7 +31,7 @@ Labels = Annotated[
     typer.Option(
         "--labels",
         "-l",
-        help="Your classes: names separated by commas, a .txt with one a line, or a .json with descriptions.",
+        help="Your classes: names separated by commas, a .txt with one per line, or a .json with descriptions.",
         show_default=False,
     ),
 ]
@@ -62,7 +62,7 @@ EncoderName = Annotated[
 EngineName = Annotated[
     str, typer.Option("--engine", help="auto, openvino, onnxruntime or torch; with a precision: openvino:f32.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, on standard output.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per line, on standard output.")]
 Store = Annotated[
     str | None,
     typer.Option(

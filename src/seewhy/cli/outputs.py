@@ -16,7 +16,7 @@ from ..errors import ForeignFileError, InputError, SeeWhyError
 if TYPE_CHECKING:
     from ..page import Page
 
-OUTPUTS = ("output", "export", "save")
+OUTPUTS = ("output", "export", "save", "cards")
 """Options that name what is written; ``--store`` is read and written."""
 MODEL_FILES = (".safetensors", ".sqlite", ".f32", ".faiss", "seewhy.json")
 """What SeeWhy reads of a folder of its own, by the end of the name."""

@@ -85,7 +85,7 @@ def predict(
     store: Store = None,
     quiet: Quiet = False,
 ) -> None:
-    """Decide on pictures. One line a picture, in order; a broken one never stops the others."""
+    """Decide on pictures. One line per picture, in order; a broken one never stops the others."""
     from ..classifiers.certainty import check_level
     from ..classifiers.labelled import measured_on
     from ..classifiers.views import predict_views

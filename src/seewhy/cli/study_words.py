@@ -42,7 +42,7 @@ Examples:\n\n
   seewhy study edit-words photos/ --labels birds.json --remove "on a branch" --class robin -o edited
 """
 Labelled = Annotated[
-    Path, typer.Argument(help="Labelled pictures: a folder with one folder a class, or a table.", show_default=False)
+    Path, typer.Argument(help="Labelled pictures: a folder with one folder per class, or a table.", show_default=False)
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the report and what it is made from.")]
 ImageColumn = Annotated[str, typer.Option(help="A table's column of file names.")]

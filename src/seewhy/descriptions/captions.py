@@ -123,7 +123,7 @@ def _index(captions: Iterable[Caption], key: Callable[[Caption], str]) -> Mappin
         known = found.setdefault(key(caption), caption)
         if known.texts != caption.texts:
             raise DataError(
-                f"{caption.image or caption.digest!r} has two lines with different texts. One line a picture was "
+                f"{caption.image or caption.digest!r} has two lines with different texts. One line per picture was "
                 "expected. Put its texts into one list."
             )
     return found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,16 +39,23 @@ LEVELS: tuple[Level, ...] = ("believable", "partly", "do not rely", "not measure
 
 @dataclass(frozen=True, repr=False)
 class Report(Page):
-    """What :func:`evaluate` found; ``data`` is the documented JSON (docs/json.md)."""
+    """What :func:`evaluate` found; ``data`` is the documented JSON (docs/json.md).
+
+    Attributes:
+        cards: addresses of cards by picture, relative to where the page will be; its confusions lead there.
+    """
+
+    cards: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
         return float(self.data["accuracy"])
 
     def to_html(self) -> str:
-        from ..card import render_report
+        from ..card.report import render_report, shown_examples
+        from .confusions import small_copies
 
-        return render_report(self.data)
+        return render_report(self.data, small_copies(shown_examples(self.data)), self.cards)
 
 
 def evaluate(

@@ -37,7 +37,7 @@ class FaithfulnessCorrelation(AveragedMetric):
 
     name: ClassVar[str] = "faithfulness_correlation"
     paper: ClassVar[str] = "Bhatt et al. 2020, arXiv:2005.00631"
-    cost: ClassVar[str] = "one a set, shared by all maps"
+    cost: ClassVar[str] = "one per set, shared by all maps"
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     sign: ClassVar[str] = "as it is"

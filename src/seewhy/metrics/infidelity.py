@@ -36,7 +36,7 @@ class Infidelity(AveragedMetric):
     name: ClassVar[str] = "infidelity"
     paper: ClassVar[str] = "Yeh et al. 2019, arXiv:1901.09392"
     needs: ClassVar[str] = "a map and the model's logits"
-    cost: ClassVar[str] = "one a sample, shared by all maps"
+    cost: ClassVar[str] = "one per sample, shared by all maps"
     higher_is_better: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     reads: ClassVar[str] = "logit"

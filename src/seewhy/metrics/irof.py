@@ -31,7 +31,7 @@ class IROF(AveragedMetric):
 
     name: ClassVar[str] = "irof"
     paper: ClassVar[str] = "Rieger & Hansen 2020, arXiv:2003.08747"
-    cost: ClassVar[str] = "one a segment"
+    cost: ClassVar[str] = "one per segment"
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (-float("inf"), 1.0)
     sign: ClassVar[str] = "as it is, segments by falling mean"

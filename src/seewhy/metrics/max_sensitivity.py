@@ -31,7 +31,7 @@ class MaxSensitivity(AveragedMetric):
     paper: ClassVar[str] = "Yeh et al. 2019, arXiv:1901.09392"
     family: ClassVar[str] = "robustness"
     needs: ClassVar[str] = "the method"
-    cost: ClassVar[str] = "one explanation a sample"
+    cost: ClassVar[str] = "one explanation per sample"
     higher_is_better: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float]] = (0.0, float("inf"))
     reads: ClassVar[str] = "map"

@@ -34,7 +34,7 @@ class ModelRandomisation(Forgetting):
 
     name: ClassVar[str] = "model_randomisation"
     paper: ClassVar[str] = "Adebayo et al. 2018, arXiv:1810.03292"
-    cost: ClassVar[str] = "one explanation a step, in torch"
+    cost: ClassVar[str] = "one explanation per step, in torch"
     higher_is_better: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 

@@ -35,7 +35,7 @@ class PixelCurve(AveragedMetric):
         seed: how tied pixels are ordered.
     """
 
-    cost: ClassVar[str] = "one a step"
+    cost: ClassVar[str] = "one per step"
 
     n_steps: int = 16
     tolerance: float = 0.0

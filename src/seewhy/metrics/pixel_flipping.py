@@ -31,7 +31,7 @@ class PixelFlipping(AveragedMetric):
 
     name: ClassVar[str] = "pixel_flipping"
     paper: ClassVar[str] = "Bach et al. 2015; Samek et al. 2017, arXiv:1509.06321"
-    cost: ClassVar[str] = "one a step"
+    cost: ClassVar[str] = "one per step"
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (-float("inf"), float("inf"))
 

@@ -31,7 +31,7 @@ class ROAD(AveragedMetric):
 
     name: ClassVar[str] = "road"
     paper: ClassVar[str] = "Rong et al. 2022, arXiv:2202.00449"
-    cost: ClassVar[str] = "two a fraction"
+    cost: ClassVar[str] = "two per fraction"
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (-0.5, 0.5)
 

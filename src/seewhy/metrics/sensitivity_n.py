@@ -37,7 +37,7 @@ class SensitivityN(AveragedMetric):
     name: ClassVar[str] = "sensitivity_n"
     paper: ClassVar[str] = "Ancona et al. 2018, arXiv:1711.06104"
     needs: ClassVar[str] = "a map and the model's logits"
-    cost: ClassVar[str] = "one a set, shared by all maps"
+    cost: ClassVar[str] = "one per set, shared by all maps"
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     sign: ClassVar[str] = "as it is"

@@ -30,7 +30,7 @@ class SmoothModelRandomisation(Forgetting):
 
     name: ClassVar[str] = "smooth_model_randomisation"
     paper: ClassVar[str] = "Hedström et al. 2024, arXiv:2401.06465"
-    cost: ClassVar[str] = "n_samples explanations a step, in torch"
+    cost: ClassVar[str] = "n_samples explanations per step, in torch"
     higher_is_better: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 

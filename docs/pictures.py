@@ -1,0 +1,130 @@
+"""Makes the pictures that the pages show, through the library itself: two cards, and one with numbers beside its parts.
+
+``python docs/pictures.py`` writes ``docs/images/``; half a minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import skimage.data
+from PIL import Image, ImageDraw, ImageFont
+
+import seewhy
+from seewhy.card.canvas import Canvas
+
+ROOT = Path(__file__).resolve().parents[1]
+WIDTH = 1000
+PARTS = (
+    ("Sure.", 0, -72),
+    ("gravel", 1, -30),
+    ("Where it looked", 0, -72),
+    ("agreement", 0, -30),
+    ("Heat for", 0, -30),
+    ("What speaks for", 0, -30),
+    ("Hiding the hottest first", 0, -30),
+    ("Do not rely on it.", 0, -72),
+    ("What it looks like, in", 0, -30),
+    ("Says", 0, -30),
+    ("fit", 0, -30),
+    ("separates", 0, 26),
+    ("classifier linear", 0, -30),
+)
+"""What gets a number: the beginning or end of a text on the card, how many such come before it, pixels to its side."""
+WORDS = {
+    "brick": ["a wall of rectangular blocks", "straight lines of mortar"],
+    "grass": ["thin green blades", "a lawn"],
+    "gravel": ["many small round stones", "a path of pebbles"],
+}
+
+
+def surfaces(folder: Path) -> seewhy.Classifier:
+    """A classifier of brick, grass and gravel; the lowest quarter of each photograph is kept out for testing."""
+    for label in WORDS:
+        photo = Image.fromarray(getattr(skimage.data, label)())
+        for i in range(16):
+            left, top = 128 * (i % 4), 128 * (i // 4)
+            path = folder / ("photos" if i < 12 else "test") / label / f"{label}-{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            photo.crop((left, top, left + 128, top + 128)).save(path)
+    return seewhy.fit(folder / "photos", descriptions=WORDS)
+
+
+def main() -> None:
+    coffee = seewhy.pretrained().explain(skimage.data.coffee())
+    small(still(replace(coffee, prediction=replace(coffee.prediction, image="coffee.png"))), "card")
+    with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
+        why = surfaces(Path(temporary)).explain("test/gravel/gravel-13.png")
+        small(still(why), "fitted")
+        small(numbered(why), "numbered")
+
+
+def cards() -> dict[str, tuple[str, seewhy.Explanation]]:
+    """The gallery: a name, what there is to see, and the explanation."""
+    coffee, cat = skimage.data.coffee(), skimage.data.chelsea()
+    pretrained = seewhy.pretrained()
+    named = seewhy.zero_shot(["tabby cat", "red fox", "sheepdog"])
+    with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
+        fitted = surfaces(Path(temporary))
+        gravel, brick = "test/gravel/gravel-13.png", "test/brick/brick-12.png"
+        return {
+            "espresso": ("ImageNet classes: where it looked, and in words", pretrained.explain(coffee)),
+            "gravel": ("A classifier fitted on pictures: all three kinds of evidence", fitted.explain(gravel)),
+            "brick": ("Brick rather than gravel: a contrast", fitted.explain(brick, contrast="gravel")),
+            "cat": ("Classes by name, without any picture", named.explain(cat)),
+            "unlike": ("Unlike anything it knows: a cat, to a classifier of surfaces", fitted.explain(cat)),
+            "occlusion": (
+                "The same cup, by covering one window after another",
+                pretrained.explain(coffee, where="occlusion"),
+            ),
+            "why_not": (
+                "Why tiger cat rather than Egyptian cat?",
+                pretrained.explain(cat, target="tiger cat", contrast="Egyptian cat"),
+            ),
+            "control": ("A map that does not know the class", pretrained.explain(cat, where="eigen_cam")),
+        }
+
+
+def still(why: seewhy.Explanation) -> Image.Image:
+    return Image.open(io.BytesIO(why.to_png())).convert("RGB")
+
+
+def small(card: Image.Image, name: str) -> None:
+    """Write a card in 256 colours, as the pages show it."""
+    card = card.resize((WIDTH, round(WIDTH * card.height / card.width)), Image.Resampling.LANCZOS)
+    card = card.quantize(256, Image.Quantize.FASTOCTREE)  # the one method that keeps rare colours
+    card.save(ROOT / f"docs/images/{name}.png", optimize=True)
+
+
+def numbered(why: seewhy.Explanation) -> Image.Image:
+    """The still card with a number beside each of :data:`PARTS`, which are found by the texts that are drawn."""
+    drawn: list[tuple[str, float, float]] = []
+    plain = Canvas.text
+
+    def text(self: Canvas, x: float, y: float, words: str, *rest: Any, **named: Any) -> float:
+        end = plain(self, x, y, words, *rest, **named)
+        drawn.append((words, x, y))
+        return end
+
+    Canvas.text = text  # type: ignore[method-assign]
+    try:
+        card = still(why)
+    finally:
+        Canvas.text = plain  # type: ignore[method-assign]
+    pen, font = ImageDraw.Draw(card), ImageFont.load_default(24)
+    for number, (part, before, aside) in enumerate(PARTS, 1):
+        places = [(x, y) for words, x, y in drawn if words.startswith(part) or words.strip().endswith(part)]
+        x, y = places[before]
+        x, y = x + aside, y - 8
+        pen.ellipse((x - 19, y - 19, x + 19, y + 19), fill=(20, 84, 160))
+        pen.text((x, y), str(number), "white", font, anchor="mm")
+    return card
+
+
+if __name__ == "__main__":
+    main()
