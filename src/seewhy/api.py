@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import nn
 from .arguments import Count, checked
 from .classifiers.base import Classifier
 from .datasets import pictures_of, samples_of
-from .descriptions.base import Descriptions
+from .descriptions.base import Descriptions, Words
 from .encoders.base import Encoder
 from .encoders.find import encoder as find
 from .encoders.module import from_module
@@ -31,18 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["described", "explain", "fit", "from_module", "pretrained", "study", "zero_shot"]
 
-Words = Descriptions | Mapping[str, Sequence[str]] | str | Path
-"""Descriptions, or a dictionary of them, or the JSON they are in."""
-
 
 def _encoder(encoder: Encoder | str) -> Encoder:
     return encoder if isinstance(encoder, Encoder) else find(encoder)
-
-
-def _descriptions(words: Words) -> Descriptions:
-    if isinstance(words, Descriptions):
-        return words
-    return Descriptions.read(words) if isinstance(words, str | Path) else Descriptions.of(dict(words))
 
 
 @checked
@@ -59,12 +50,12 @@ def pretrained(encoder: Encoder | str = "lite0", *, descriptions: Words | None =
     """
     from .classifiers.pretrained import Pretrained
 
-    return Pretrained().build(_encoder(encoder), None if descriptions is None else _descriptions(descriptions))
+    return Pretrained().build(_encoder(encoder), None if descriptions is None else Descriptions.given(descriptions))
 
 
 @checked
 def zero_shot(
-    labels: Sequence[str], encoder: Encoder | str = "lite0", **parameters: Unpack[ZeroShotKeywords]
+    labels: Iterable[str], encoder: Encoder | str = "lite0", **parameters: Unpack[ZeroShotKeywords]
 ) -> Classifier:
     """Classes by name (:class:`seewhy.classifiers.zero_shot.ZeroShot`).
 
@@ -75,7 +66,7 @@ def zero_shot(
     """
     from .classifiers.zero_shot import ZeroShot
 
-    return ZeroShot(**parameters).build(_encoder(encoder), labels)
+    return ZeroShot(**parameters).build(_encoder(encoder), list(labels))
 
 
 @checked
@@ -91,7 +82,7 @@ def described(
     """
     from .classifiers.described import Described
 
-    return Described(**parameters).build(_encoder(encoder), _descriptions(descriptions))
+    return Described(**parameters).build(_encoder(encoder), Descriptions.given(descriptions))
 
 
 @checked
@@ -101,7 +92,7 @@ def fit(
     encoder: Encoder | str = "lite0",
     *,
     validation: Any = None,
-    group: str | None = None,
+    group: str | Sequence[Any] | None = None,
     descriptions: Words | None = None,
     store: FeatureStore | None = None,
     listener: Listener | None = None,
@@ -117,8 +108,9 @@ def fit(
         encoder: an encoder or its name.
         validation: pictures of the same classes on which to choose and to measure, in any of these forms,
             ``(pictures, labels)`` among them; left out, a part of ``pictures``.
-        group: which pictures belong together, of a table or of folders, as in :func:`seewhy.data.load_samples`; left
-            out, those that look like the same thing. They are held out together.
+        group: which pictures belong together: a table's column or ``"folder"``, as in
+            :func:`seewhy.data.load_samples`, else one group per picture; left out, those that look like the same
+            thing. They are held out together.
         descriptions: of the classes, as words evidence.
         store: where looks are kept between runs; left out, nothing is kept.
         listener: hears of progress and failures.
@@ -133,7 +125,7 @@ def fit(
     if isinstance(labels, str | Encoder):
         labels, encoder = None, labels
     recipe = Linear(**parameters)
-    words = None if descriptions is None else _descriptions(descriptions)
+    words = None if descriptions is None else Descriptions.given(descriptions)
     samples = samples_of(pictures, labels, group=group)
     fitted = recipe.fit(
         _encoder(encoder),

@@ -184,7 +184,11 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is None:
         return value is None
     if hint is bool:
-        return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
+        return (
+            isinstance(value, bool)
+            or type(value).__name__ in ("bool_", "bool")
+            or (fits(value, int) and value in (0, 1))
+        )
     if hint in (int, float):
         return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
     if hint is Path:

@@ -7,7 +7,9 @@ Nothing is read into memory here but the classes: each picture is fetched from w
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -26,7 +28,7 @@ FORMS = (
 )
 
 
-def samples_of(source: Any, labels: Any = None, *, group: str | None = None) -> Samples:
+def samples_of(source: Any, labels: Any = None, *, group: Any = None) -> Samples:
     """Pictures with their classes.
 
     Args:
@@ -40,7 +42,8 @@ def samples_of(source: Any, labels: Any = None, *, group: str | None = None) -> 
             - a Hugging Face ``Dataset`` (one split), or a pandas ``DataFrame``, with a column of pictures and one of
               labels.
         labels: one per picture: texts, or whole numbers.
-        group: of a table or of folders, which pictures belong together.
+        group: which pictures belong together: of a table or of folders as in :func:`seewhy.data.load_samples`; of
+            anything else one per picture, as for ``labels``.
 
     Raises:
         InputError: it is none of these, or there are not as many labels as pictures.
@@ -48,18 +51,31 @@ def samples_of(source: Any, labels: Any = None, *, group: str | None = None) -> 
     """
     if isinstance(source, tuple) and len(source) == 2 and labels is None and _is_many(source[0]):
         source, labels = source
-    if labels is None and isinstance(source, str | os.PathLike):
+    is_text = group is None or isinstance(group, str)
+    if labels is None and isinstance(source, str | os.PathLike) and is_text:
         return load_samples(os.fspath(source), group=group)
-    if group is not None:
+    if group is not None and is_text:
         raise InputError(
-            f"group={group!r} was given beside pictures that are no folder and no table, and carry their groups "
-            "themselves. A folder or a table was expected. Give load_samples the group."
+            f"group={group!r} was given beside pictures that are no folder and no table. A list with one group per "
+            "picture was expected. Give that, or load_samples the group."
         )
     if labels is not None:
-        return _paired(source, labels)
-    if isinstance(source, Samples):
-        return source
-    return _of_dataset(source)
+        return _grouped(_paired(source, labels), group)
+    return _grouped(source if isinstance(source, Samples) else _of_dataset(source), group)
+
+
+def _grouped(samples: Samples, group: Any) -> Samples:
+    """With one group per picture, if there are any."""
+    if group is None:
+        return samples
+    groups = _listed(group) or []
+    if len(groups) != len(samples):
+        raise InputError(
+            f"{len(samples)} pictures and {len(groups)} groups were given. One group per picture was expected. "
+            "Give None for a picture that belongs to no other."
+        )
+    items = [replace(s, group=None if g is None else str(g)) for s, g in zip(samples.items, groups, strict=True)]
+    return replace(samples, items=tuple(items))
 
 
 def pictures_of(source: Any) -> list[Any]:
@@ -211,6 +227,8 @@ def _samples(fetch: Callable[[int], Any], labels: list[Any], known: Sequence[Any
     """Samples that fetch their pictures; what is ``known`` to be a file name is a file."""
     if not labels:
         raise DataError("There are no pictures in what was given. Give at least two classes with pictures.")
+    if not known:
+        fetch = _one_at_a_time(fetch)
     items = []
     for i, label in enumerate(labels):
         name = _class_name(label, i)
@@ -219,6 +237,17 @@ def _samples(fetch: Callable[[int], Any], labels: list[Any], known: Sequence[Any
         else:
             items.append(Sample(f"picture {i + 1}", name, pixels=InMemory(f"picture {i + 1}", partial(fetch, i))))
     return gathered(items)
+
+
+def _one_at_a_time(fetch: Callable[[int], Any]) -> Callable[[int], Any]:
+    """Pictures are read in threads, which a data set on an open file need not stand."""
+    lock = threading.Lock()
+
+    def fetched(i: int) -> Any:
+        with lock:
+            return fetch(i)
+
+    return fetched
 
 
 def _class_name(label: Any, i: int) -> str:

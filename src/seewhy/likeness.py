@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Likeness:
     query_box: PixelBox
     similarity: float
     share: float
-    patch: np.ndarray | None = None
+    patch: np.ndarray | None = field(default=None, repr=False)
     channel: int | None = None
     contribution: float | None = None
     frame: FractionBox | None = None

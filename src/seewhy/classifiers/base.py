@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..arguments import Count, checked
-from ..descriptions.base import Descriptions, WordBank
+from ..descriptions.base import Descriptions, WordBank, Words
 from ..encoders.base import Encoder
 from ..errors import DataError, ImageError
 from ..features import Seen, Views, Wish, see
@@ -303,7 +303,7 @@ class Classifier:
         return evaluate(self, samples_of(samples, labels), **options)
 
     @checked
-    def with_descriptions(self, descriptions: Descriptions, store: FeatureStore | None = None) -> Classifier:
+    def with_descriptions(self, descriptions: Words, store: FeatureStore | None = None) -> Classifier:
         """The same classifier with words as evidence; the decision does not change.
 
         The texts are encoded without the class's name before them, and measured without the name where it is in them,
@@ -313,7 +313,8 @@ class Classifier:
 
         from .labelled import nameless
 
-        words = WordBank.build(self.encoder, descriptions.limited_to(self.classes), with_names=False, store=store)
+        own = Descriptions.given(descriptions).limited_to(self.classes)
+        words = WordBank.build(self.encoder, own, with_names=False, store=store)
         words = nameless(self.encoder, words, store, bare=True)
         changed = replace(self, words=words, decided_by_words=False, words_accuracy=None, words_accuracy_on="")
         if self.held_out is None:

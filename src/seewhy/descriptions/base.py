@@ -33,6 +33,13 @@ class Descriptions:
     texts: Mapping[str, tuple[str, ...]]
 
     @classmethod
+    def given(cls, words: Words) -> Descriptions:
+        """Descriptions in any of the forms they are given in."""
+        if isinstance(words, Descriptions):
+            return words
+        return cls.of(dict(words)) if isinstance(words, Mapping) else cls.read(words)
+
+    @classmethod
     @checked
     def read(cls, path: str | Path) -> Descriptions:
         """Read ``{"class": ["text", …], …}``; a class with an empty list is described by its name alone.
@@ -123,6 +130,10 @@ def describe(label: str, text: str) -> str:
     if text.startswith(("has", "often", "typically", "may", "can")):
         return f"{label}, which {text}"
     return f"{label}, which has {text}"
+
+
+Words = Descriptions | Mapping[str, Sequence[str]] | str | Path
+"""Descriptions, or a dictionary of them, or the JSON they are in."""
 
 
 @dataclass(frozen=True)
