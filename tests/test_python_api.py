@@ -694,6 +694,12 @@ def test_an_unknown_keyword_is_told_and_none_at_all(name: str, calls: dict[str, 
                 function()
 
 
+@pytest.mark.parametrize("name", ["lite0", "lite2"])
+def test_an_option_that_a_loader_does_not_take_is_told(name: str) -> None:
+    with pytest.raises(InputError, match=r"was given sise, and cannot be loaded: .*'sise'.*, or leave them out\."):
+        seewhy.encoder(name, sise=3)
+
+
 @pytest.mark.parametrize(
     ("name", "keywords", "said"),
     [

@@ -8,7 +8,7 @@ The estimator says so by its tags, and ``check_estimator`` then runs the others.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from .classifiers.linear import Linear
 from .datasets import rows_of, samples_of
 from .encoders.base import Encoder
 from .errors import InputError, MissingExtraError
+from .keywords import ExplainKeywords
 from .store import FeatureStore
 
 try:
@@ -117,7 +118,7 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "classifier_")
         return self.classes_[self.predict_proba(X).argmax(1)]
 
-    def explain(self, X: Any, **options: Any) -> list[Explanation | Failure]:
+    def explain(self, X: Any, **options: Unpack[ExplainKeywords]) -> list[Explanation | Failure]:
         """An explanation per picture, with the options of :meth:`seewhy.Classifier.explain`."""
         check_is_fitted(self, "classifier_")
         return self.classifier_.explain(_pictures(X), store=self.store, **options)

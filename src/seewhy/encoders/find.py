@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ..arguments import checked
-from ..errors import UnknownNameError
+from ..errors import InputError, UnknownNameError
 from .base import Encoder
 
 EMBEDDED = ("lite0", "lite1", "lite2")
@@ -33,18 +33,25 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
 
     Raises:
         UnknownNameError: no such encoder or scheme.
+        InputError: its loader takes no such option.
         WeightsError: its weights are not here; the message says which file is missing and how to bring it.
         MissingExtraError: its library is not installed; the message names the extra.
     """
-    if name in EMBEDDED:
-        from .embedded import load
-
-        return load(name, engine=engine, **options)
     scheme, colon, rest = name.partition(":")
-    if not colon or scheme not in SCHEMES:
+    if name in EMBEDDED:
+        scheme, rest = "embedded", name
+    elif not colon or scheme not in SCHEMES:
         raise UnknownNameError("encoder", name, [*EMBEDDED, *(f"{s}:{name}" for s in SCHEMES)])
-    module = importlib.import_module(f".{SCHEMES[scheme]}", __package__)
-    found: Encoder = module.load(rest, engine=engine, **options)
+    module = importlib.import_module(f".{SCHEMES.get(scheme, scheme)}", __package__)
+    try:
+        found: Encoder = module.load(rest, engine=engine, **options)
+    except TypeError as error:
+        if not options:
+            raise
+        raise InputError(
+            f"The encoder {name!r} was given {', '.join(options)}, and cannot be loaded: {error}. Options of its "
+            f"loader were expected. See help(seewhy.encoders.{module.__name__.rpartition('.')[2]}.load), or leave them out."
+        ) from error
     return found
 
 
