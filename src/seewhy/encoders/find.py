@@ -48,9 +48,10 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
     except TypeError as error:
         if not options:
             raise
+        place = f"seewhy.encoders.{module.__name__.rpartition('.')[2]}.load"
         raise InputError(
             f"The encoder {name!r} was given {', '.join(options)}, and cannot be loaded: {error}. Options of its "
-            f"loader were expected. See help(seewhy.encoders.{module.__name__.rpartition('.')[2]}.load), or leave them out."
+            f"loader were expected. See help({place}), or leave them out."
         ) from error
     return found
 
