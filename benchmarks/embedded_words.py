@@ -19,7 +19,7 @@ import seewhy
 from seewhy.classifiers.base import HeldOut, words_alone
 from seewhy.classifiers.pretrained import with_glosses
 from seewhy.encoders.imagenet_words import imagenet_classes
-from seewhy.features import Seen, see
+from seewhy.encoders.stream import Seen, see
 
 
 def measure(name: str, folder: Path) -> dict[str, object]:

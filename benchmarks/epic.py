@@ -21,16 +21,16 @@ from rich.table import Table
 
 import seewhy
 from seewhy.classifiers.base import Classifier
-from seewhy.features import Seen, Wish, see
+from seewhy.encoders.stream import Seen, Wish, see
 from seewhy.listener import Listener
-from seewhy.listing import list_pictures
-from seewhy.prototypes.adam import AdamSchedule
+from seewhy.pictures.listing import list_pictures
 from seewhy.prototypes.cells import CellMaps, cells_of
-from seewhy.prototypes.epic_choice import choose, refitted, setting_of
-from seewhy.prototypes.epic_measures import compare
-from seewhy.prototypes.purity import Maps
-from seewhy.prototypes.rotation import Rotation
-from seewhy.store import FeatureStore
+from seewhy.prototypes.epic.adam import AdamSchedule
+from seewhy.prototypes.epic.choice import choose, refitted, setting_of
+from seewhy.prototypes.epic.measures import compare
+from seewhy.prototypes.epic.purity import Maps
+from seewhy.prototypes.epic.rotation import Rotation
+from seewhy.storage.features import FeatureStore
 
 
 def cells(model: Classifier, folder: Path, seed: int = 0) -> CellMaps:

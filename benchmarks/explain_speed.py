@@ -34,8 +34,8 @@ from torch import Tensor
 import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.find import encoder as load_encoder
-from seewhy.explanation import Explanation, Where
-from seewhy.listing import list_pictures
+from seewhy.explanation.base import Explanation, Where
+from seewhy.pictures.listing import list_pictures
 
 PREDICT, EXPLAIN, CARD = "SeeWhy, predict", "SeeWhy, explain", "SeeWhy, full card"
 FAIR = "pytorch-grad-cam, one layer open"

@@ -33,8 +33,8 @@ from torch import Tensor
 
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as load_encoder
-from seewhy.features import Seen, see
-from seewhy.listing import list_pictures
+from seewhy.encoders.stream import Seen, see
+from seewhy.pictures.listing import list_pictures
 
 BATCH = 32
 SMALL, LARGE, TINY = (640, 480), (2000, 1500), (320, 240)

@@ -24,9 +24,9 @@ from rich.table import Table
 
 import seewhy
 from seewhy.classifiers.views import CROPS, predict_views
-from seewhy.data import Sample, Samples
 from seewhy.encoders.find import encoder as find
-from seewhy.store import FeatureStore
+from seewhy.pictures.samples import Sample, Samples
+from seewhy.storage.features import FeatureStore
 
 RECIPES: dict[str, dict[str, Any]] = {"plain probe": {"n_crops": 0, "power": 1.0, "l2": False}, "SeeWhy": {}}
 LEVELS = {"fine": "Class Name (str)", "coarse": "Coarse Class Name (str)"}

@@ -19,7 +19,7 @@ from rich.table import Table
 
 import seewhy
 from seewhy.encoders.find import encoder as find
-from seewhy.store import FeatureStore
+from seewhy.storage.features import FeatureStore
 
 SPLITS = ("grouped", "random")
 

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy.classifiers.base import Classifier
-from seewhy.explanation import Explanation, Where
-from seewhy.listing import list_pictures
+from seewhy.explanation.base import Explanation, Where
+from seewhy.pictures.listing import list_pictures
 
 
 def to_grid(tokens: Tensor) -> Tensor:

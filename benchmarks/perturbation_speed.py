@@ -28,10 +28,10 @@ from torch import Tensor
 from seewhy.attributions.occlusion import Occlusion
 from seewhy.attributions.rise import RISE
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Look
 from seewhy.encoders.find import encoder as load_encoder
+from seewhy.heads.head import Target
 
 Maps = Callable[[], Tensor]
 

@@ -27,14 +27,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from seewhy.encoders.find import encoder as find
-from seewhy.features import Seen, Wish, see
+from seewhy.encoders.stream import Seen, Wish, see
 from seewhy.index import Index
 from seewhy.index.approximate import load_faiss
 from seewhy.index.columns import BLOCK, exact_top
 from seewhy.index.settings import Settings
 from seewhy.listener import Listener
-from seewhy.listing import list_pictures
-from seewhy.store import FeatureStore
+from seewhy.pictures.listing import list_pictures
+from seewhy.storage.features import FeatureStore
 
 WIDTH, K = 512, 10
 

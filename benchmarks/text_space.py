@@ -24,7 +24,7 @@ from seewhy.encoders.embedded import load
 from seewhy.encoders.imagenet_words import imagenet_classes, imagenet_texts
 from seewhy.encoders.minilm import load_minilm
 from seewhy.encoders.text_space import TextSpace
-from seewhy.images import read_picture
+from seewhy.pictures.images import read_picture
 
 NOT_PHOTOGRAPHS = {"cartoon", "symbols", "people", "space"}
 Row = dict[str, str | float | int]

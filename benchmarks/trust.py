@@ -23,11 +23,11 @@ from torch import Tensor
 import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.labelled import look_at_labelled
-from seewhy.data import Samples
 from seewhy.encoders.find import encoder as find
 from seewhy.evaluation.trust import look_at_unknown, trust_figures
 from seewhy.listener import Listener
-from seewhy.store import FeatureStore
+from seewhy.pictures.samples import Samples
+from seewhy.storage.features import FeatureStore
 from seewhy.trust.measure import trust_features
 from seewhy.trust.novelty import PUBLISHED, Known
 from seewhy.trust.selective import auroc

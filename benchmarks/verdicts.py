@@ -28,16 +28,17 @@ from seewhy import planted
 from seewhy.attributions.base import Attribution, Explainable
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
 from seewhy.encoders.base import Look
 from seewhy.evidence.halves import Match, masks, match
 from seewhy.evidence.watched import Watched
 from seewhy.evidence.where import BELIEVABLE, MARGIN, PARTLY
-from seewhy.explanation import Explanation, Like, Where, Words
-from seewhy.listing import list_pictures
+from seewhy.explanation.base import Explanation, Where, Words
+from seewhy.explanation.similar import Like
+from seewhy.heads.head import Target
 from seewhy.metrics.base import Case, shuffled
 from seewhy.metrics.controls import CONTROLS
 from seewhy.metrics.road import ROAD
+from seewhy.pictures.listing import list_pictures
 
 LEVELS = ("believable", "partly", "do not rely", "not measured")
 

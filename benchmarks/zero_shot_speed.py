@@ -32,7 +32,7 @@ from torch.nn.functional import normalize
 
 import seewhy
 from seewhy.encoders.imagenet_words import imagenet_classes
-from seewhy.types import Prediction
+from seewhy.explanation.prediction import Prediction
 
 TEMPLATE = "This is a photo of {}."
 TOLERANCE = 1e-4

@@ -131,7 +131,7 @@ def rules(page: Path) -> str:
 
 def decision(page: Path) -> str:
     """When a decision is called sure, one of few, or of nothing known."""
-    from seewhy.decision import RULE
+    from seewhy.explanation.decision import RULE
 
     return f"{RULE}\n"
 

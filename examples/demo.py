@@ -15,7 +15,7 @@ import skimage.data
 from PIL import Image
 
 import seewhy
-from seewhy.cache import cache_dir
+from seewhy.storage.cache import cache_dir
 from seewhy.storage.marks import PICTURE
 from seewhy.storage.output import make_folder, write
 

@@ -28,14 +28,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import seewhy
-from seewhy.classifiers.jitter import random_crops
+from seewhy.classifiers.linear.jitter import random_crops
 from seewhy.cli.terminal import Terminal
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder
 from seewhy.errors import ImageError
-from seewhy.images import read_views
-from seewhy.listing import list_pictures
-from seewhy.training import Training, train
+from seewhy.pictures.images import read_views
+from seewhy.pictures.listing import list_pictures
+from seewhy.training.loop import Training, train
 from seewhy.types import Failure
 
 N_MAP = 128  # numbers of a cell's vector that are kept: a random projection of 1,280 holds its distances well enough

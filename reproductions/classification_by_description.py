@@ -22,9 +22,9 @@ from attribute_world import World
 from claims import Claim, Report, command, machine, parser, verdict
 from product_texts import read_words
 
-from seewhy.data import load_samples
 from seewhy.encoders.find import encoder as find
-from seewhy.store import FeatureStore
+from seewhy.pictures.samples import load_samples
+from seewhy.storage.features import FeatureStore
 from seewhy.studies.description_semantics import MEANINGLESS, DescriptionSemanticsStudy
 
 DIFFERENCES = (

@@ -28,19 +28,19 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from seewhy.classifiers.jitter import paper_twelve
-from seewhy.classifiers.normalise import signed_power
-from seewhy.classifiers.solvers import fit_svm
-from seewhy.data import load_samples
+from seewhy.classifiers.linear.jitter import paper_twelve
+from seewhy.classifiers.linear.solvers import fit_svm
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.module import from_module
-from seewhy.features import Seen, Wish, see
-from seewhy.images import read_picture
+from seewhy.encoders.stream import Seen, Wish, see
+from seewhy.heads.normalise import signed_power
 from seewhy.index.spatial import n_patches, spatial_distance, sub_patches
 from seewhy.index.whitening import Whitening
-from seewhy.listing import list_pictures
-from seewhy.store import FeatureStore
+from seewhy.pictures.images import read_picture
+from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.samples import load_samples
+from seewhy.storage.features import FeatureStore
 
 NAME = "cnn_features_off_the_shelf"
 N_JITTER = len(paper_twelve())

@@ -26,11 +26,11 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, max_pool2d
 
 from seewhy import planted
-from seewhy.classifiers.comet_predictor import Predictor, new_predictor
-from seewhy.classifiers.comet_selector import Hide, Selector, make_selector
-from seewhy.classifiers.comet_training import Game, Lesson, Mode, Objective, learn, play
+from seewhy.adaptation.backbone import Predictor, new_predictor
+from seewhy.self_explaining.comet.selector import Hide, Selector, make_selector
+from seewhy.self_explaining.comet.training import Game, Lesson, Mode, Objective, learn, play
 from seewhy.storage.output import write_atomic
-from seewhy.training import Training, train
+from seewhy.training.loop import Training, train
 
 NAME = "comet"
 WEIGHTS = {"m_c": 4.0, "gap": 2.0, "tau": 0.2}

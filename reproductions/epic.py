@@ -28,24 +28,24 @@ from torch.nn.functional import normalize
 
 import seewhy
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
 from seewhy.encoders.base import Look
+from seewhy.encoders.stream import Seen, Wish, see
 from seewhy.evidence.patch_deletion import delete_patches
-from seewhy.features import Seen, Wish, see
+from seewhy.heads.head import Target
 from seewhy.listener import Listener
-from seewhy.listing import list_pictures
-from seewhy.prototypes.adam import AdamSchedule
+from seewhy.pictures.listing import list_pictures
 from seewhy.prototypes.bank import cell_box
 from seewhy.prototypes.base import Query
 from seewhy.prototypes.cells import CellMaps, cells_of
-from seewhy.prototypes.epic import EPIC, contributions
-from seewhy.prototypes.epic_bank import EPICBank
-from seewhy.prototypes.epic_choice import choose, refitted
-from seewhy.prototypes.epic_measures import PurityTable, compare
-from seewhy.prototypes.epic_training import FitEPIC
-from seewhy.prototypes.purity import Maps, peaks, strongest
-from seewhy.prototypes.rotation import Rotation
-from seewhy.store import FeatureStore
+from seewhy.prototypes.epic.adam import AdamSchedule
+from seewhy.prototypes.epic.bank import EPICBank
+from seewhy.prototypes.epic.choice import choose, refitted
+from seewhy.prototypes.epic.measures import PurityTable, compare
+from seewhy.prototypes.epic.method import EPIC, contributions
+from seewhy.prototypes.epic.purity import Maps, peaks, strongest
+from seewhy.prototypes.epic.rotation import Rotation
+from seewhy.prototypes.epic.training import FitEPIC
+from seewhy.storage.features import FeatureStore
 
 N_SHOWN = 4
 

@@ -28,15 +28,15 @@ from torch import Tensor
 
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.follow_up import FollowUp
-from seewhy.data import load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.base import describe
 from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.descriptions.controls import own_noise
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
-from seewhy.features import Seen, see
-from seewhy.store import FeatureStore
+from seewhy.encoders.stream import Seen, see
+from seewhy.pictures.samples import load_samples
+from seewhy.storage.features import FeatureStore
 
 KS = (2, 3, 5, 10)
 FEW = 3

@@ -29,19 +29,19 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import seewhy
-from seewhy.classifiers.comet_network import sized
-from seewhy.classifiers.gist_layers import Pairs, Turns, tune
-from seewhy.classifiers.gist_towers import PicturePairs, Towers, trainable, tune_towers
-from seewhy.classifiers.solvers import c_path
+from seewhy.adaptation.backbone import sized
+from seewhy.adaptation.gist.layers import Pairs, Turns, tune
+from seewhy.adaptation.gist.towers import PicturePairs, Towers, trainable, tune_towers
+from seewhy.classifiers.linear.solvers import c_path
 from seewhy.descriptions.matching import Match
 from seewhy.encoders.base import Encoder
-from seewhy.features import Seen, encode_texts, see
+from seewhy.encoders.stream import Seen, encode_texts, see
 from seewhy.listener import Listener
 from seewhy.objectives.gist import GIST
 from seewhy.objectives.gpt4image import recall
 from seewhy.storage.output import write_atomic
-from seewhy.training import Training, train
-from seewhy.training_pictures import TrainingPictures
+from seewhy.training.augmentation import TrainingPictures
+from seewhy.training.loop import Training, train
 
 SIDE, NOISE = 112, 60.0
 N_TRAIN, N_CHOICE, N_TEST = 9, 6, 24

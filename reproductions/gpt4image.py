@@ -22,12 +22,12 @@ from claims import Claim, Interval, Report, command, lead, machine, mean_of, par
 from drawn_shapes import CLASSES, anything, draw
 from torch import Tensor
 
-from seewhy.classifiers.comet_predictor import new_predictor
-from seewhy.classifiers.gpt4image_training import Course, Pupil, teach
+from seewhy.adaptation.backbone import new_predictor
+from seewhy.adaptation.gpt4image.training import Course, Pupil, teach
 from seewhy.encoders.minilm import load_minilm
 from seewhy.objectives.gpt4image import GPT4Image, projection
 from seewhy.storage.output import write_atomic
-from seewhy.training import Training
+from seewhy.training.loop import Training
 
 SIDE, NOISE, N_TEST = 32, 15.0, 480
 ARMS = ("classes only", "lam 0", "label smoothing", "class text", "same-class texts", "any texts", "own texts")

@@ -34,14 +34,14 @@ import seewhy
 from seewhy.attributions import attributions
 from seewhy.attributions.guided_grad_cam import guided_gradient
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
-from seewhy.images import read_picture
-from seewhy.listing import list_pictures
+from seewhy.heads.head import Target
 from seewhy.metrics.base import upsampled
 from seewhy.metrics.controls import CONTROLS
 from seewhy.metrics.masked_map import positive_share
 from seewhy.metrics.mosaic_focus import mosaic
 from seewhy.metrics.similarity import spearman
+from seewhy.pictures.images import read_picture
+from seewhy.pictures.listing import list_pictures
 from seewhy.studies.progress import ANY, Progress
 
 SURE = 0.5

@@ -17,14 +17,14 @@ from torch import Tensor
 import seewhy
 from seewhy import planted
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
-from seewhy.images import read_picture
-from seewhy.listing import list_pictures
+from seewhy.heads.head import Target
 from seewhy.metrics.base import Case
 from seewhy.metrics.controls import CONTROLS
 from seewhy.metrics.energy_pointing_game import EnergyPointingGame
 from seewhy.metrics.iou_localisation import IoULocalisation
 from seewhy.metrics.pointing_game import PointingGame
+from seewhy.pictures.images import read_picture
+from seewhy.pictures.listing import list_pictures
 
 Maps = dict[str, Callable[..., Tensor]]
 Found = tuple[list[Claim], dict[str, Any]]

@@ -31,21 +31,21 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from seewhy.attributions import attributions
-from seewhy.attributions.prompt_cam import PromptCAM, prompt_head
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
-from seewhy.classifiers.head_ranking import curve_of_order, run_last_block
-from seewhy.classifiers.linear import Linear
-from seewhy.classifiers.prompt_cam import PromptCAM as Recipe
-from seewhy.data import Sample, Samples, load_samples, split
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.encoders.base import Encoder, Look
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.timm import encoder_of
-from seewhy.images import read_picture
+from seewhy.heads.head import Target
 from seewhy.metrics.base import shuffled
 from seewhy.metrics.deletion import Deletion
 from seewhy.metrics.insertion import Insertion
-from seewhy.store import FeatureStore
+from seewhy.pictures.images import read_picture
+from seewhy.pictures.samples import Sample, Samples, load_samples, split
+from seewhy.self_explaining.prompt_cam.attribution import PromptCAM, prompt_head
+from seewhy.self_explaining.prompt_cam.head_ranking import curve_of_order, run_last_block
+from seewhy.self_explaining.prompt_cam.recipe import PromptCAM as Recipe
+from seewhy.storage.features import FeatureStore
 from seewhy.types import Transform
 
 STEPS = 16

@@ -22,20 +22,20 @@ from claims import Claim, Report, command, deliver, lead, machine, mean_of, pars
 
 import seewhy
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
-from seewhy.classifiers.linear import Linear
-from seewhy.classifiers.protopnet import ProtoPNet
-from seewhy.data import Sample, Samples, load_samples
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.encoders.base import Look
+from seewhy.encoders.stream import Seen, Wish, see
 from seewhy.evidence.patch_deletion import delete_patches
-from seewhy.features import Seen, Wish, see
+from seewhy.explanation.prediction import Prediction
+from seewhy.heads.head import Target
+from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.prototypes import prototypes
 from seewhy.prototypes.bank import Patches, cell_box
 from seewhy.prototypes.base import Query
-from seewhy.prototypes.epic_training import FitEPIC
+from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
-from seewhy.store import FeatureStore
-from seewhy.types import Prediction
+from seewhy.self_explaining.protopnet.recipe import ProtoPNet
+from seewhy.storage.features import FeatureStore
 
 
 def part(samples: Samples, classes: list[str], most: int, seed: int) -> list[Sample]:

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.autograd.functional import jvp, vjp
 from torch.nn.functional import cross_entropy, interpolate
 
-from seewhy.classifiers.disturbances import disturb
-from seewhy.classifiers.perceptual_network import Loop, dense_memory, dialogue, judge_of, orbit
+from seewhy.self_explaining.perceptual.disturbances import disturb
+from seewhy.self_explaining.perceptual.network import Loop, dense_memory, dialogue, judge_of, orbit
 from seewhy.storage.output import write_atomic
-from seewhy.training import Training, train
+from seewhy.training.loop import Training, train
 
 SIDE = 28
 EPOCHS = (25, 50, 100, 200)

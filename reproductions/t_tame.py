@@ -36,17 +36,17 @@ from seewhy.attributions.t_tame import TTAME
 from seewhy.attributions.t_tame_mechanism import masked
 from seewhy.attributions.t_tame_training import FitTTAME
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
-from seewhy.data import load_samples
 from seewhy.encoders.base import Encoder
-from seewhy.images import read_picture
+from seewhy.heads.head import Target
 from seewhy.listener import Listener
-from seewhy.listing import list_pictures
 from seewhy.metrics.average_drop import AverageDrop
 from seewhy.metrics.base import Case, upsampled
 from seewhy.metrics.controls import centred_gaussian, random_map, sobel_edges
 from seewhy.metrics.road import ROAD
 from seewhy.metrics.similarity import pearson
+from seewhy.pictures.images import read_picture
+from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.samples import load_samples
 from seewhy.studies.progress import ANY, Progress
 
 KEEP = (1.0, 0.5, 0.15)

@@ -15,11 +15,11 @@ import seewhy
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.known_pictures import MOST_NEAR, NEAR, WIDTH, KnownPictures, compact
-from seewhy.classifiers.linear import Linear
-from seewhy.data import load_samples
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.errors import ModelError
 from seewhy.evaluation import evaluate
 from seewhy.listener import Listener
+from seewhy.pictures.samples import load_samples
 from tiny import CLASSES, class_folders, tiny_cnn
 
 

@@ -22,13 +22,13 @@ import torch
 import typer.main
 from PIL import Image
 
-import seewhy.explanation as shown
-from seewhy import images
+import seewhy.explanation.base as shown
 from seewhy.catalogue import listing
 from seewhy.cli import app
-from seewhy.data import TABLES
 from seewhy.evidence.agreement import agree
-from seewhy.listing import SUFFIXES
+from seewhy.pictures import images
+from seewhy.pictures.listing import SUFFIXES
+from seewhy.pictures.samples import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Head
-from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.data import Sample, Samples, load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError
 from seewhy.evaluation import evaluate
 from seewhy.evaluation.confusions import address, write_cards
+from seewhy.heads.head import Head
 from seewhy.listener import Listener
 from seewhy.metrics.calibration import accuracy_interval
+from seewhy.pictures.samples import Sample, Samples, load_samples
+from seewhy.storage.features import FeatureStore
 from seewhy.storage.marks import PAGE
-from seewhy.store import FeatureStore
 from tiny import class_folders, tiny_cnn
 
 ENCODER = tiny_cnn()

@@ -14,8 +14,8 @@ from seewhy.attributions import attributions
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.hires_cam import HiResCAM
 from seewhy.attributions.occlusion import Occlusion
-from seewhy.classifiers.head import Target
 from seewhy.errors import InputError
+from seewhy.heads.head import Target
 from seewhy.planted import (
     KINDS,
     LEVEL,

@@ -12,13 +12,14 @@ from PIL import Image
 from seewhy.attributions import attributions
 from seewhy.attributions.shares import cell_evidence, shares, strongest_cells
 from seewhy.classifiers.described import Described
-from seewhy.classifiers.head import Target
-from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.data import load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.encoders.base import Layout
-from seewhy.explanation import Like, Where, Words
+from seewhy.explanation.base import Where, Words
+from seewhy.explanation.similar import Like
+from seewhy.heads.head import Target
+from seewhy.pictures.samples import load_samples
 from tiny import SIDE, HashedWords, Mixing, Tokens, build, colour_reader
 
 GREY = 128

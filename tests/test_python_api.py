@@ -25,12 +25,13 @@ import seewhy
 import tiny
 from seewhy.arguments import _hints
 from seewhy.classifiers.described import Described
-from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.encoders.transforms import as_transform
 from seewhy.errors import DataError, ImageError, InputError, SeeWhyError, UnknownNameError
 from seewhy.evaluation import evaluate
 from seewhy.evidence.explain import ExplainOptions
+from seewhy.explanation.prediction import Prediction, Ranked
 from seewhy.keywords import (
     DescribedKeywords,
     EvaluateKeywords,
@@ -38,8 +39,8 @@ from seewhy.keywords import (
     LinearKeywords,
     ZeroShotKeywords,
 )
-from seewhy.sources import InMemory
-from seewhy.types import Failure, Prediction, Ranked
+from seewhy.pictures.sources import InMemory
+from seewhy.types import Failure
 
 LABELS = [label for label in tiny.CLASSES[:3] for _ in range(6)]
 ARRAYS = [tiny.picture(label, i % 6) for i, label in enumerate(LABELS)]
@@ -284,7 +285,7 @@ def test_fit_and_evaluate_take_what_holds_pictures(form: str, folders: Path, cla
     assert report.data["n"] == 18
     assert report.accuracy == classifier.evaluate(folders, n_explained=0).accuracy
     explained = fitted.explain(ARRAYS[0], measure=False)
-    assert isinstance(explained.like, seewhy.explanation.Like)
+    assert isinstance(explained.like, seewhy.explanation.similar.Like)
     assert fitted.known is not None
 
 
@@ -295,7 +296,7 @@ def test_validation_takes_the_same_forms(folders: Path) -> None:
 
 def test_groups_are_one_per_picture_where_there_is_no_table(folders: Path) -> None:
     groups = [i // 2 for i in range(18)]
-    samples = seewhy.datasets.samples_of(ARRAYS, LABELS, group=groups)
+    samples = seewhy.pictures.datasets.samples_of(ARRAYS, LABELS, group=groups)
     assert [s.group for s in samples.items] == [str(g) for g in groups]
     fitted = fit(ARRAYS, LABELS, tiny.tiny_cnn(), group=np.array(groups))
     assert fitted.held_out is not None
@@ -323,10 +324,12 @@ def test_an_encoder_in_second_place_is_the_encoder(folders: Path) -> None:
 
 def test_a_subset_keeps_its_own_and_pictures_are_read_when_they_are_looked_at() -> None:
     whole = Pairs(listed=True)
-    samples = seewhy.datasets.samples_of(Subset(whole, [0, 7, 17]))
+    samples = seewhy.pictures.datasets.samples_of(Subset(whole, [0, 7, 17]))
     assert [s.label for s in samples.items] == ["moss", "rust", "sky"]
     assert whole.read == []
-    assert seewhy.datasets.samples_of(TensorDataset(torch.zeros(2, 3, 4, 4), torch.tensor([3, 12]))).classes == (
+    assert seewhy.pictures.datasets.samples_of(
+        TensorDataset(torch.zeros(2, 3, 4, 4), torch.tensor([3, 12]))
+    ).classes == (
         "3",
         "12",
     )
@@ -497,8 +500,8 @@ def test_an_editor_knows_the_types(tmp_path: Path) -> None:
     said = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1]).stdout
     types = re.findall(r'Revealed type is "(.*?)"', said)
     assert types == [
-        "seewhy.explanation.Explanation",
-        "list[seewhy.types.Prediction | seewhy.types.Failure]",
+        "seewhy.explanation.base.Explanation",
+        "list[seewhy.explanation.prediction.Prediction | seewhy.types.Failure]",
         "seewhy.classifiers.base.Classifier",
     ]
     assert 'Unexpected keyword argument "method"' in said

@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from seewhy.data import load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.controls import own_noise, swapped
+from seewhy.pictures.samples import load_samples
 from seewhy.studies.description_semantics import DescriptionSemanticsStudy
 
 FOLDER = Path(__file__).resolve().parents[1] / "reproductions"

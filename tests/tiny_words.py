@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.classifiers.gist_towers import Halves, PicturePairs, Towers, trainable, tune_towers
+from seewhy.adaptation.gist.towers import Halves, PicturePairs, Towers, trainable, tune_towers
 from seewhy.encoders.base import Encoder, Tokenised
 from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.split import example_pixels, freeze
 from seewhy.objectives.gist import GIST as Contrast
-from seewhy.training import Trained, Training
+from seewhy.training.loop import Trained, Training
 from tiny import tiny_cnn
 
 N_WORDS = 97

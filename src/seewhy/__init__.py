@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     from .catalogue import list_methods
     from .classifiers.base import Classifier
     from .classifiers.saving import load
-    from .data import Samples, load_samples
     from .descriptions import Descriptions
     from .encoders import Encoder
     from .encoders.find import encoder, list_encoders
     from .errors import SeeWhyError
     from .evaluation import Report
-    from .explanation import Explanation
+    from .explanation.base import Explanation
+    from .explanation.prediction import Prediction
     from .listener import Bars, Listener
-    from .store import FeatureStore
-    from .types import Failure, Prediction, Transform
+    from .pictures.samples import Samples, load_samples
+    from .storage.features import FeatureStore
+    from .types import Failure, Transform
 
     __version__: str
 
@@ -40,11 +41,11 @@ _WHERE = {
     "Encoder": "encoders",
     "Explanation": "explanation",
     "Failure": "types",
-    "FeatureStore": "store",
+    "FeatureStore": "storage.features",
     "Listener": "listener",
-    "Prediction": "types",
+    "Prediction": "explanation",
     "Report": "evaluation",
-    "Samples": "data",
+    "Samples": "pictures.samples",
     "SeeWhyError": "errors",
     "Transform": "types",
     "described": "api",
@@ -55,7 +56,7 @@ _WHERE = {
     "list_encoders": "encoders.find",
     "list_methods": "catalogue",
     "load": "classifiers.saving",
-    "load_samples": "data",
+    "load_samples": "pictures.samples",
     "pretrained": "api",
     "study": "api",
     "zero_shot": "api",

@@ -13,20 +13,20 @@ from torch import nn
 
 from .arguments import Count, checked
 from .classifiers.base import Classifier
-from .datasets import pictures_of, samples_of
 from .descriptions.base import Descriptions, Words
 from .encoders.base import Encoder
 from .encoders.find import encoder as find
 from .encoders.module import from_module
 from .keywords import DescribedKeywords, ExplainKeywords, LinearKeywords, ZeroShotKeywords
 from .listener import Listener
-from .sources import Many, One
+from .pictures.datasets import pictures_of, samples_of
+from .pictures.sources import Many, One
+from .storage.features import FeatureStore
 from .storage.output import temporary_folder
-from .store import FeatureStore
 from .types import Failure
 
 if TYPE_CHECKING:
-    from .explanation import Explanation
+    from .explanation.base import Explanation
     from .studies.findings import Findings
 
 __all__ = ["described", "explain", "fit", "from_module", "pretrained", "study", "zero_shot"]
@@ -98,18 +98,18 @@ def fit(
     listener: Listener | None = None,
     **parameters: Unpack[LinearKeywords],
 ) -> Classifier:
-    """A classifier of the user's pictures (:class:`seewhy.classifiers.linear.Linear`).
+    """A classifier of the user's pictures (:class:`seewhy.classifiers.linear.recipe.Linear`).
 
     Args:
         pictures: class folders, a table, or samples; pictures alone, with ``labels``; a torch ``Dataset``, a Hugging
-            Face ``Dataset`` or a ``DataFrame``; all forms stand in :func:`seewhy.datasets.samples_of`.
+            Face ``Dataset`` or a ``DataFrame``; all forms stand in :func:`seewhy.pictures.datasets.samples_of`.
         labels: one per picture, texts or whole numbers, where ``pictures`` are pictures alone. An encoder or its name
             in this place is the encoder.
         encoder: an encoder or its name.
         validation: pictures of the same classes on which to choose and to measure, in any of these forms,
             ``(pictures, labels)`` among them; left out, a part of ``pictures``.
         group: which pictures belong together: a table's column or ``"folder"``, as in
-            :func:`seewhy.data.load_samples`, else one group per picture; left out, those that look like the same
+            :func:`seewhy.load_samples`, else one group per picture; left out, those that look like the same
             thing. They are held out together.
         descriptions: of the classes, as words evidence.
         store: where looks are kept between runs; left out, nothing is kept.
@@ -120,7 +120,7 @@ def fit(
         InputError: what was given holds no pictures with classes.
         DataError: fewer than two classes have a readable picture.
     """
-    from .classifiers.linear import Linear
+    from .classifiers.linear.recipe import Linear
 
     if isinstance(labels, str | Encoder):
         labels, encoder = None, labels
@@ -170,7 +170,7 @@ def explain(
     """Explain a picture, or several, in one call (:meth:`seewhy.Classifier.explain`).
 
     Args:
-        picture: a file name, pixels, or several of them (:mod:`seewhy.sources`).
+        picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`).
         classifier: what decides; left out, the embedded encoder with the 1,000 classes of ImageNet, made once.
         store: where looks are kept between runs; left out, nothing is kept.
         **options: those of :class:`seewhy.evidence.explain.ExplainOptions`.
@@ -196,7 +196,7 @@ def study(
 
     Args:
         model: a classifier; or an encoder or a torch network, whose own last layer decides.
-        pictures: a folder, or several pictures (:mod:`seewhy.sources`).
+        pictures: a folder, or several pictures (:mod:`seewhy.pictures.sources`).
         transform: the preprocessing of a torch network, as :func:`seewhy.from_module` takes it.
         methods: attributions by name; left out, those that need no forward pass of their own; ``rise:50`` is measured
             on 50 pictures at most.

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from .arguments import Count, CountOrNone
 from .attributions.base import Attribution
-from .data import Samples
 from .listener import Listener
-from .store import FeatureStore
+from .pictures.samples import Samples
+from .storage.features import FeatureStore
 from .types import Crop
 
 
@@ -52,7 +52,7 @@ class EvaluateKeywords(TypedDict, total=False):
 
 
 class LinearKeywords(TypedDict, total=False):
-    """Of :class:`seewhy.classifiers.linear.Linear`."""
+    """Of :class:`seewhy.classifiers.linear.recipe.Linear`."""
 
     solver: Literal["logistic", "svm"]
     n_crops: CountOrNone

@@ -28,11 +28,11 @@ from torch.nn.functional import avg_pool2d, interpolate, relu, scaled_dot_produc
 
 from .attributions import Attribution, attributions
 from .classifiers.base import Classifier
-from .classifiers.head import Target
 from .classifiers.pretrained import Pretrained
 from .encoders.base import Encoder, GlobalAverage, Layout
 from .encoders.split import LastBlock
 from .errors import InputError
+from .heads.head import Target
 from .types import Transform
 
 SIDE = 64

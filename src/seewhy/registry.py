@@ -22,7 +22,8 @@ class Registry(Generic[T]):
     Args:
         kind: singular name used in messages, for example ``"attribution"``.
         package: package whose submodules define the built-in members.
-        modules: submodules imported on first use, one per method.
+        modules: imported on first use, one per method: submodules of the package, or those of other rooms by their
+            full names.
     """
 
     def __init__(self, kind: str, package: str, modules: tuple[str, ...]) -> None:
@@ -33,7 +34,7 @@ class Registry(Generic[T]):
         self._loaded = False
 
     def register(self, cls: type[T]) -> type[T]:
-        """Class decorator: the name is the class attribute ``name``, by law also the file's stem."""
+        """Class decorator: the name is the class attribute ``name``, by law also the name of its file or folder."""
         name: str = cls.name  # type: ignore[attr-defined]
         known = self._members.get(name)
         if known is not None and known is not cls:
@@ -46,7 +47,7 @@ class Registry(Generic[T]):
             return
         self._loaded = True
         for module in self._modules:
-            importlib.import_module(f"{self._package}.{module}")
+            importlib.import_module(module if module.startswith("seewhy.") else f"{self._package}.{module}")
         for point in entry_points(group=f"seewhy.{self.kind}s"):
             point.load()
 

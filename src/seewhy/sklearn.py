@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from .api import _encoder
-from .classifiers.linear import Linear
-from .datasets import rows_of, samples_of
+from .classifiers.linear.recipe import Linear
 from .encoders.base import Encoder
 from .errors import InputError, MissingExtraError
 from .keywords import ExplainKeywords
-from .store import FeatureStore
+from .pictures.datasets import rows_of, samples_of
+from .storage.features import FeatureStore
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -29,12 +29,12 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from .classifiers.base import Classifier
-    from .explanation import Explanation
+    from .explanation.base import Explanation
     from .types import Failure
 
 
 class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
-    """A linear classifier on frozen features that explains itself (:class:`seewhy.classifiers.linear.Linear`).
+    """A linear classifier on frozen features that explains itself (:class:`seewhy.classifiers.linear.recipe.Linear`).
 
     Args:
         encoder: an encoder or its name.

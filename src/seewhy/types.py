@@ -10,9 +10,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
-from .decision import UNKNOWN, Decision
 from .errors import InputError
 
 PixelBox = tuple[int, int, int, int]
@@ -118,58 +117,6 @@ class Crop:
     flip: bool = False
 
 
-class Ranked(NamedTuple):
-    """A class and its probability in 0…1."""
-
-    label: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The decision on one picture.
-
-    Attributes:
-        image: file name as given.
-        top: classes by falling probability, the decision first.
-        n_classes: those the classifier knows; left out, those in ``top``.
-        decision: how far to trust it, where that was asked.
-        rejected: whether it goes out as unknown, since the picture is unlike all that was trained on.
-    """
-
-    image: str
-    top: tuple[Ranked, ...]
-    n_classes: int = 0
-    decision: Decision | None = None
-    rejected: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "n_classes", self.n_classes or len(self.top))
-
-    @property
-    def label(self) -> str:
-        return self.top[0].label
-
-    @property
-    def score(self) -> float:
-        return self.top[0].score
-
-    def __repr__(self) -> str:
-        told = ", ".join(f"{r.label[:40]} {r.score:.1%}" for r in self.top[:3])
-        rest = "" if self.n_classes <= 3 else f", … of {self.n_classes:,} classes"
-        judged = "" if self.decision is None else f"; {self.decision.verdict}"
-        return f"Prediction({self.image[-80:]!r}: {told}{rest}{judged})"
-
-    def to_json(self) -> dict[str, Any]:
-        data = {
-            "image": self.image,
-            "label": UNKNOWN if self.rejected else self.label,
-            "score": round(self.score, 6),
-            "top": [{"label": r.label, "score": round(r.score, 6)} for r in self.top],
-        }
-        return data if self.decision is None else data | {"decision": self.decision.to_json()}
-
-
 @dataclass(frozen=True)
 class Failure:
     """One picture that could not be read; it never stops the others."""
@@ -179,127 +126,3 @@ class Failure:
 
     def to_json(self) -> dict[str, Any]:
         return {"image": self.image, "error": self.error}
-
-
-@dataclass(frozen=True)
-class PatchDeletion:
-    """What hiding the places shown does to the decision.
-
-    Attributes:
-        lead: the class's logit, less the mean over classes.
-        fall: of the lead, when all places shown are hidden at once.
-        falls_random: the same for the same pattern elsewhere on the picture, one a placement.
-        area: hidden part of the picture, 0…1.
-    """
-
-    lead: float
-    fall: float
-    falls_random: tuple[float, ...]
-    area: float
-
-    @property
-    def fall_random(self) -> float:
-        """Mean over placements."""
-        return sum(self.falls_random) / len(self.falls_random)
-
-
-@dataclass(frozen=True)
-class VoteRemoval:
-    """What becomes of a decision when pictures are taken out of the vote that made it.
-
-    Attributes:
-        n: pictures taken out: those shown that speak for the class explained.
-        label: the class that is then decided for.
-        changed: part of held-out pictures whose decision changes when theirs are taken out, or ``None``.
-        changed_random: the same for as many drawn at random among all that voted.
-        n_held_out: held-out pictures.
-    """
-
-    n: int
-    label: str
-    changed: float | None = None
-    changed_random: float | None = None
-    n_held_out: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "removed": self.n,
-            "without": self.label,
-            "changed": self.changed,
-            "changed_random": self.changed_random,
-            "changed_on": self.n_held_out,
-        }
-
-
-@dataclass(frozen=True)
-class PrototypePurity:
-    """How alone channels are where they are strongest, -1…1; 1 is nothing but that channel (EPIC).
-
-    Attributes:
-        fit: on the pictures it was fitted to.
-        held_out: on pictures that neither fitted nor chose the rotation.
-        before: there, without rotating.
-        random: there, with a random rotation.
-        n: held-out pictures.
-    """
-
-    fit: float
-    held_out: float
-    before: float
-    random: float
-    n: int
-
-
-@dataclass(frozen=True)
-class Because:
-    """What a likeness rests on: how much of it is lost when one property of the picture is changed.
-
-    Attributes:
-        lost: property → part of the similarity that is lost, negative where it is gained; the place stays the same.
-        phi: the same in units of the similarity.
-        change: how much the picture was changed, root mean square over the view, 0…255.
-        strengths: ``"calibrated"``, when every property is changed equally, or ``"paper"``.
-        sentence: which properties matter; empty where they may not be compared.
-        overall: as ``lost``, over all pictures it was measured on, the more alike the heavier (the paper's global
-            influence); ``None`` where that was not measured.
-    """
-
-    lost: dict[str, float]
-    phi: dict[str, float]
-    change: dict[str, float]
-    strengths: str
-    sentence: str
-    overall: dict[str, float] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        named = ("lost", "phi", "change") if self.overall is None else ("lost", "phi", "change", "overall")
-        parts = {name: {k: round(v, 4) for k, v in getattr(self, name).items()} for name in named}
-        return {**parts, "strengths": self.strengths, "sentence": self.sentence}
-
-
-@dataclass(frozen=True)
-class WordOrigin:
-    """What a description was written for, where that is not simply its class.
-
-    Attributes:
-        attribute: what it is about, where it was written to part two classes.
-        against: the class it was written to be told apart from.
-        written_for: the class it was written for, where it was chosen for another.
-
-    Example:
-        >>> str(WordOrigin("beak", "wren")), str(WordOrigin(written_for="robin"))
-        ('beak, against wren', 'written for robin')
-    """
-
-    attribute: str | None = None
-    against: str | None = None
-    written_for: str | None = None
-
-    def __str__(self) -> str:
-        if self.written_for is not None:
-            return f"written for {self.written_for}"
-        against = None if self.against is None else f"against {self.against}"
-        return ", ".join(part for part in (self.attribute, against) if part)
-
-    def to_json(self) -> dict[str, str]:
-        return {name: value for name, value in vars(self).items() if value is not None}

@@ -20,9 +20,9 @@ from starlette.testclient import TestClient
 from seewhy.app import Settings, make_app
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.described import Described
-from seewhy.classifiers.linear import Linear
-from seewhy.data import load_samples
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.descriptions.base import Descriptions
+from seewhy.pictures.samples import load_samples
 
 TEXTS = {
     "moss": ("soft green cushions", "grows on stones"),

@@ -20,10 +20,10 @@ from seewhy.app.memory import Bounded
 from seewhy.app.upload import shown_name
 from seewhy.card.html import card_context
 from seewhy.classifiers.base import Classifier
+from seewhy.encoders.stream import Seen, Wish, see
 from seewhy.errors import DataError
 from seewhy.evidence.place import like_place
 from seewhy.evidence.word_maps import word_maps
-from seewhy.features import Seen, Wish, see
 
 Client = Callable[..., TestClient]
 
@@ -279,7 +279,7 @@ def test_mistakes_are_found_while_nobody_waits(client: Client, fitted: Classifie
 
 
 def test_labels_of_another_world_are_refused(fitted: Classifier, tmp_path: Path) -> None:
-    from seewhy.data import load_samples
+    from seewhy.pictures.samples import load_samples
 
     (tmp_path / "lichen").mkdir()
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "lichen" / "a.png")

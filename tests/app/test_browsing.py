@@ -17,9 +17,9 @@ from seewhy.app.mistakes import PAIRS_A_PAGE, PICTURES_A_PAGE, Asked, Mistake, M
 from seewhy.app.worker import Worker
 from seewhy.classifiers.base import Classifier
 from seewhy.cli.options import grouped_samples
-from seewhy.data import load_samples
 from seewhy.descriptions.edits import Change, Edit
 from seewhy.errors import DataError
+from seewhy.pictures.samples import load_samples
 from seewhy.studies.edit_words import EditWordsStudy
 
 Client = Callable[..., TestClient]

@@ -20,8 +20,8 @@ from seewhy.app.guard import HEADERS, Guard
 from seewhy.app.serving import address, listen
 from seewhy.app.worker import IDLE, LATER, SOON, BusyError, Worker
 from seewhy.classifiers.base import Classifier
+from seewhy.encoders.stream import Seen
 from seewhy.errors import InputError, MissingExtraError
-from seewhy.features import Seen
 from seewhy.types import Failure
 
 Client = Callable[..., TestClient]

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from seewhy.encoders.base import Encoder
+from seewhy.encoders.stream import Seen, Wish, encode_texts, see
 from seewhy.errors import DataError
-from seewhy.features import Seen, Wish, encode_texts, see
-from seewhy.store import FeatureStore, look_key, text_key
+from seewhy.storage.features import FeatureStore, look_key, text_key
 from tiny import CLASSES, class_folders, tiny_cnn
 
 FULL = Wish(features=lambda _index: True)

@@ -14,11 +14,11 @@ from PIL import Image
 
 from bombs import long_comment, many_chunks, many_scans, many_segments, same_bytes_again
 from hostile import encoded, photo, png_chunk
-from seewhy import decoding, images
-from seewhy.decoding import count_scans
 from seewhy.errors import ImageError, WeightsError
-from seewhy.images import read_picture
-from seewhy.thumbnails import decode_thumbnail
+from seewhy.pictures import decoding, images
+from seewhy.pictures.decoding import count_scans
+from seewhy.pictures.images import read_picture
+from seewhy.pictures.thumbnails import decode_thumbnail
 from tiny import TRANSFORM
 
 

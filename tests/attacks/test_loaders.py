@@ -321,8 +321,8 @@ def test_the_fingerprint_of_an_embedded_encoder_is_known_before() -> None:
 
 def test_who_names_the_encoder_gets_the_classifier(tmp_path: Path, command: list[str]) -> None:
     """Through the command line and from Python; the same fingerprint is expected."""
-    from seewhy.classifiers.linear import Linear
-    from seewhy.data import load_samples
+    from seewhy.classifiers.linear.recipe import Linear
+    from seewhy.pictures.samples import load_samples
     from tiny import class_folders
 
     folder, pictures = saved_clip(tmp_path / "m"), class_folders(tmp_path / "pictures", 4)

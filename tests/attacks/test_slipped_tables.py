@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from seewhy.data import load_samples
 from seewhy.errors import DataError
+from seewhy.pictures.samples import load_samples
 
 
 def table(tmp_path: Path, text: str, name: str = "t.csv") -> Path:

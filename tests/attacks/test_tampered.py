@@ -23,18 +23,18 @@ import seewhy
 from seewhy.attributions.explainers import load_explainer
 from seewhy.attributions.t_tame_training import FitTTAME
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saved_checks import KINDS
-from seewhy.data import load_samples
 from seewhy.errors import SeeWhyError
 from seewhy.index import Entry, Index
 from seewhy.index.settings import Settings
-from seewhy.listing import list_pictures
+from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.samples import load_samples
 from seewhy.prototypes.bank_influences import load_influences, measure_bank
-from seewhy.prototypes.epic_bank import bank_of
-from seewhy.prototypes.epic_training import FitEPIC
+from seewhy.prototypes.epic.bank import bank_of
+from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
-from seewhy.training import Training
+from seewhy.training.loop import Training
 from tiny import class_folders, picture, tiny_cnn
 
 ENCODER = tiny_cnn()

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.module import from_module
-from seewhy.images import read_picture
+from seewhy.heads.head import Target
+from seewhy.pictures.images import read_picture
 from seewhy.types import Transform
 
 SIDE = 128

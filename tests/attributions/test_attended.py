@@ -34,7 +34,6 @@ from seewhy.attributions.hires_cam import HiResCAM
 from seewhy.attributions.reading import reading_of
 from seewhy.attributions.shares import cell_evidence, shares
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Encoder, Look
 from seewhy.encoders.huggingface import split_tower
@@ -42,6 +41,7 @@ from seewhy.encoders.module import from_module
 from seewhy.encoders.open_clip import split_visual
 from seewhy.encoders.split import Split, freeze
 from seewhy.encoders.timm import split_timm
+from seewhy.heads.head import Target
 from tiny import SIDE, TRANSFORM, build, noise
 from tiny_transformer import tiny_vit
 

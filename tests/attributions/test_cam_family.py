@@ -31,11 +31,11 @@ from seewhy.attributions.shapley_cam import ShapleyCAM
 from seewhy.attributions.shares import cell_evidence
 from seewhy.attributions.xgrad_cam import XGradCAM
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.compat.targets import highest
 from seewhy.encoders.base import GlobalAverage, Layout
 from seewhy.errors import InputError, UnknownNameError
+from seewhy.heads.head import Target
 from tiny import build, colour_reader, noise, tiny_cnn, tiny_tokens
 
 TARGET = Target(torch.tensor([0, 3, 1]))

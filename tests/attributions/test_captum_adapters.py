@@ -17,9 +17,9 @@ from seewhy.attributions.input_x_gradient import InputXGradient
 from seewhy.attributions.integrated_gradients import IntegratedGradients
 from seewhy.attributions.smooth_grad import SmoothGrad
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.errors import MissingExtraError
+from seewhy.heads.head import Target
 from tiny import SIDE, noise, tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_vit, waves
 

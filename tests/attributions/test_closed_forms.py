@@ -10,9 +10,9 @@ from torch.nn.functional import normalize
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Feature, Head, Projected, Target
-from seewhy.classifiers.normalise import Normalise
 from seewhy.classifiers.pretrained import Pretrained
+from seewhy.heads.head import Feature, Head, Projected, Target
+from seewhy.heads.normalise import Normalise
 from tiny import CLASSES, HashedWords, noise, tiny_cnn, tiny_tokens
 
 TARGET = Target(torch.tensor([0, 3, 1]))

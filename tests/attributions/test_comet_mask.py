@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seewhy.attributions.comet import COMETMask
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.comet import COMET
-from seewhy.classifiers.comet_network import COMETNetwork
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.data import load_samples
 from seewhy.errors import InputError
+from seewhy.heads.head import Target
+from seewhy.pictures.samples import load_samples
+from seewhy.self_explaining.comet.attribution import COMETMask
+from seewhy.self_explaining.comet.network import COMETNetwork
+from seewhy.self_explaining.comet.recipe import COMET
 from tiny import class_folders, noise, tiny_cnn
 
 TARGET = Target(torch.tensor([0, 2, 1]))

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from seewhy.attributions import inner_engine
 from seewhy.attributions.inner_engine import inner_cut
 from seewhy.attributions.inner_layer import layer_alone, layer_and_gradient
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.module import from_module
 from seewhy.errors import EngineError, UnknownNameError
+from seewhy.heads.head import Target
 from seewhy.types import Transform
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the openvino extra")

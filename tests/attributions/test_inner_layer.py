@@ -16,13 +16,13 @@ from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.hires_cam import HiResCAM
 from seewhy.attributions.inner_layer import layer_alone, layer_and_gradient, layout_of
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Encoder, Layout
 from seewhy.encoders.module import from_module
 from seewhy.encoders.timm import encoder_of
 from seewhy.errors import InputError, ModelError, UnknownNameError
 from seewhy.evidence.explain import ExplainOptions
+from seewhy.heads.head import Target
 from seewhy.types import Transform
 from tiny import noise, tiny_cnn, tiny_tokens
 

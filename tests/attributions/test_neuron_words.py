@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.attributions.neuron_words import Dictionary, dictionary, important_channels
-from seewhy.classifiers.head import Head, Target
-from seewhy.classifiers.normalise import Normalise
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.descriptions.base import Descriptions, WordBank
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout, Look
 from seewhy.errors import InputError, ModelError
+from seewhy.heads.head import Head, Target
+from seewhy.heads.normalise import Normalise
 from tiny import CLASSES, HashedWords, build, tiny_cnn, tiny_tokens
 
 WIDTH = 64

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from seewhy.attributions.occlusion import Occlusion
 from seewhy.attributions.rise import RISE
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Layout
 from seewhy.errors import InputError
+from seewhy.heads.head import Target
 from tiny import SIDE, build, noise, tiny_cnn
 from tiny_transformer import tiny_vit, waves
 

@@ -15,18 +15,18 @@ from seewhy.attributions import attributions
 from seewhy.attributions.attention import run_with_attention
 from seewhy.attributions.attention_rollout import AttentionRollout
 from seewhy.attributions.grad_cam import GradCAM
-from seewhy.attributions.prompt_cam import PromptCAM
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Head, Target
-from seewhy.classifiers.head_ranking import rank_heads
-from seewhy.classifiers.normalise import Normalise
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.classifiers.prompt_cam import PromptCAM as Recipe
-from seewhy.classifiers.prompt_cam_network import PromptCAMNetwork, Prompts
-from seewhy.data import load_samples
 from seewhy.encoders.base import Look
 from seewhy.errors import InputError
-from seewhy.explanation import Where
+from seewhy.explanation.base import Where
+from seewhy.heads.head import Head, Target
+from seewhy.heads.normalise import Normalise
+from seewhy.pictures.samples import load_samples
+from seewhy.self_explaining.prompt_cam.attribution import PromptCAM
+from seewhy.self_explaining.prompt_cam.head_ranking import rank_heads
+from seewhy.self_explaining.prompt_cam.network import PromptCAMNetwork, Prompts
+from seewhy.self_explaining.prompt_cam.recipe import PromptCAM as Recipe
 from tiny import SIDE, noise, tiny_cnn
 from tiny_transformer import tiny_network, tiny_vit
 

@@ -18,13 +18,13 @@ from seewhy.attributions.t_tame import TTAME
 from seewhy.attributions.t_tame_mechanism import AttentionMechanism, masked
 from seewhy.attributions.t_tame_training import FitTTAME, variation
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.cli import app
 from seewhy.encoders.base import Encoder
 from seewhy.errors import InputError, ModelError, WeightsError
+from seewhy.heads.head import Target
 from seewhy.listener import Listener
-from seewhy.training import Training
+from seewhy.training.loop import Training
 from tiny import SIDE, class_folders, colour_reader, noise, picture, tiny_cnn, tiny_tokens
 
 RED, BLUE, GREY = (255, 128, 0), (0, 128, 255), (128, 128, 128)

@@ -16,11 +16,11 @@ from seewhy.attributions.attention import Capture, read_tokens, run_with_attenti
 from seewhy.attributions.attention_rollout import AttentionRollout
 from seewhy.attributions.chefer import Chefer
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.split import Split, freeze
 from seewhy.errors import InputError
+from seewhy.heads.head import Target
 from tiny import build, noise, tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_network, tiny_vit, waves
 

@@ -10,19 +10,10 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from seewhy.explanation import (
-    Agreement,
-    Explanation,
-    Like,
-    Likeness,
-    Missing,
-    Region,
-    Verdict,
-    Where,
-    Word,
-    Words,
-)
-from seewhy.types import Prediction, Ranked
+from seewhy.explanation.base import Agreement, Explanation, Region, Where, Word, Words
+from seewhy.explanation.prediction import Prediction, Ranked
+from seewhy.explanation.similar import Like, Likeness
+from seewhy.explanation.verdict import Missing, Verdict
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>"\'&{{ 7*7 }}'
 UNBROKEN = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 2

@@ -29,9 +29,11 @@ from seewhy.card.canvas import Canvas
 from seewhy.card.heat import COLOURS, blend, overlay, positive_part, upsample
 from seewhy.card.html import crop, place_of
 from seewhy.errors import DataError
-from seewhy.explanation import Explanation, Region, Verdict, Where
+from seewhy.explanation.base import Explanation, Region, Where
+from seewhy.explanation.prediction import Prediction, Ranked
+from seewhy.explanation.verdict import Verdict
 from seewhy.storage.marks import CARD, PICTURE
-from seewhy.types import Failure, Prediction, Ranked
+from seewhy.types import Failure
 
 NAMES = ("full", "contrast", "bare", "zero", "hostile")
 VOID = {"meta", "link", "img", "input", "br", "hr"}

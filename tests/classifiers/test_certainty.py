@@ -19,9 +19,9 @@ from seewhy.classifiers.labelled import measured_on
 from seewhy.classifiers.neighbours import Neighbours
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.cli.predict import _LINES
-from seewhy.data import Samples, load_samples
 from seewhy.errors import InputError
-from seewhy.types import Prediction
+from seewhy.explanation.prediction import Prediction
+from seewhy.pictures.samples import Samples, load_samples
 from tiny import CLASSES, class_folders, colours, picture
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seewhy.classifiers.jitter import paper_twelve, random_crops, ten_crops
+from seewhy.classifiers.linear.jitter import paper_twelve, random_crops, ten_crops
 from seewhy.errors import InputError
 from seewhy.types import Crop
 

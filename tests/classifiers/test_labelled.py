@@ -11,12 +11,12 @@ from seewhy.classifiers.described import Described
 from seewhy.classifiers.follow_up import FollowUp
 from seewhy.classifiers.labelled import look_at_labelled, measured_on
 from seewhy.classifiers.zero_shot import ZeroShot
-from seewhy.data import Sample, Samples, load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.errors import DataError
-from seewhy.explanation import Words
+from seewhy.explanation.base import Words
 from seewhy.listener import Listener
+from seewhy.pictures.samples import Sample, Samples, load_samples
 from tiny import class_folders, colours, picture
 
 HUES = {"moss": "green", "rust": "brown", "sky": "blue"}

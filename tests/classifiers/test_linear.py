@@ -13,12 +13,12 @@ from PIL import Image
 
 import seewhy
 from seewhy.classifiers.holdout import HoldOut, spread
-from seewhy.classifiers.linear import UNCHOSEN, Linear
-from seewhy.data import Samples, load_samples
+from seewhy.classifiers.linear.recipe import UNCHOSEN, Linear
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError
 from seewhy.listener import Listener
-from seewhy.store import FeatureStore
+from seewhy.pictures.samples import Samples, load_samples
+from seewhy.storage.features import FeatureStore
 from seewhy.types import Failure
 from tiny import class_folders, noise, picture, tiny_cnn, tiny_tokens
 
@@ -85,7 +85,7 @@ def test_copies_never_straddle_and_two_classes_are_noted(folders: Path, monkeypa
 
 
 def seewhy_pixels(path: Path) -> np.ndarray:
-    from seewhy.images import read_picture
+    from seewhy.pictures.images import read_picture
 
     return read_picture(path, ENCODER.transform).pixels
 

@@ -13,15 +13,15 @@ from PIL import Image
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers import neighbours
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Head, Target
-from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.neighbours import Neighbours, voters
-from seewhy.classifiers.normalise import Normalise
 from seewhy.classifiers.saving import load
-from seewhy.classifiers.votes import Votes
-from seewhy.data import load_samples
 from seewhy.encoders.base import Encoder
 from seewhy.errors import InputError
+from seewhy.heads.head import Head, Target
+from seewhy.heads.normalise import Normalise
+from seewhy.heads.votes import Votes
+from seewhy.pictures.samples import load_samples
 from tiny import class_folders, colour_reader, noise, picture, tiny_cnn, tiny_tokens
 
 OWNER = torch.tensor([0, 0, 1, 1, 2])

@@ -21,13 +21,13 @@ from safetensors.torch import save as save_tensors
 
 from seewhy.classifiers import saving
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Head
-from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.classifiers.saving import CARD, load, tensors_file
-from seewhy.data import load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, ModelError, WeightsError
+from seewhy.heads.head import Head
+from seewhy.pictures.samples import load_samples
 from tiny import CLASSES, class_folders, noise, picture, tiny_cnn
 
 ENCODER = tiny_cnn()

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from sklearn.utils.class_weight import compute_sample_weight
 
-from seewhy.classifiers.solvers import (
+from seewhy.classifiers.linear.solvers import (
     balanced_weight,
     c_path,
     fit_logistic,

@@ -14,12 +14,12 @@ from torchvision.models.convnext import CNBlockConfig
 
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.shares import cell_evidence, shares
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Look
 from seewhy.encoders.module import from_module
 from seewhy.encoders.split import example_pixels, freeze
 from seewhy.encoders.timm import encoder_of
+from seewhy.heads.head import Target
 from seewhy.types import Transform
 
 TARGET = Target(torch.tensor([0, 3, 4]))

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from seewhy.attributions import Attribution, attributions
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Head, Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Encoder
 from seewhy.errors import InputError
+from seewhy.heads.head import Head, Target
 from tiny import noise, tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_vit
 

@@ -12,30 +12,31 @@ import pytest
 import torch
 from PIL import Image
 
+from seewhy.adaptation.gist.recipe import GIST
+from seewhy.adaptation.gpt4image.recipe import GPT4Image
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.comet import COMET
 from seewhy.classifiers.described import Described
 from seewhy.classifiers.discriminative import Discriminative
 from seewhy.classifiers.follow_up import FollowUp
-from seewhy.classifiers.gist import GIST
-from seewhy.classifiers.gpt4image import GPT4Image
-from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.neighbours import Neighbours
-from seewhy.classifiers.perceptual import Perceptual
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.classifiers.prompt_cam import PromptCAM
-from seewhy.classifiers.protopnet import ProtoPNet
 from seewhy.classifiers.saving import load
 from seewhy.classifiers.zero_shot import ZeroShot
-from seewhy.data import load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.captions import Caption
 from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.encoders.base import Encoder
 from seewhy.errors import DataError, ImageError
-from seewhy.sources import InMemory
-from seewhy.types import Failure, Prediction
+from seewhy.explanation.prediction import Prediction
+from seewhy.pictures.samples import load_samples
+from seewhy.pictures.sources import InMemory
+from seewhy.self_explaining.comet.recipe import COMET
+from seewhy.self_explaining.perceptual.recipe import Perceptual
+from seewhy.self_explaining.prompt_cam.recipe import PromptCAM
+from seewhy.self_explaining.protopnet.recipe import ProtoPNet
+from seewhy.types import Failure
 from tiny import CLASSES, class_folders, noise, picture, tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_vit
 

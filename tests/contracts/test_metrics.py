@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from seewhy.attributions.grad_cam import GradCAM
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.errors import InputError
+from seewhy.heads.head import Target
 from seewhy.metrics import Metric, metrics
 from seewhy.metrics.base import Case
 from seewhy.metrics.controls import centred_gaussian, uniform_map

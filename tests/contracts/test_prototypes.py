@@ -11,15 +11,15 @@ import torch
 
 from seewhy.attributions.shares import cell_evidence, shares, strongest_cells
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Look
-from seewhy.features import Seen, Wish, see
-from seewhy.listing import list_pictures
+from seewhy.encoders.stream import Seen, Wish, see
+from seewhy.heads.head import Target
+from seewhy.pictures.listing import list_pictures
 from seewhy.prototypes import Prototypes, prototypes
 from seewhy.prototypes.bank import PatchBank, Patches
 from seewhy.prototypes.base import Query
-from seewhy.prototypes.epic_training import FitEPIC
+from seewhy.prototypes.epic.training import FitEPIC
 from tiny import class_folders, noise, tiny_cnn
 
 

@@ -11,15 +11,15 @@ import torch
 from typer.testing import CliRunner
 
 from seewhy.cli import app
-from seewhy.data import load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.captions import Caption, of_pictures, read_captions
 from seewhy.descriptions.llm import Desk, Prompt, Writer, WriterError
 from seewhy.descriptions.matching import Match, match_pictures, match_to_file, shortened, specificity
 from seewhy.descriptions.written import Written
 from seewhy.encoders.base import Encoder
+from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError
-from seewhy.features import file_digest
+from seewhy.pictures.samples import load_samples
 from seewhy.types import Failure
 from tiny import HashedWords, class_folders, colour_reader
 

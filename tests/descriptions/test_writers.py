@@ -33,8 +33,9 @@ from seewhy.descriptions.local import LocalWriter, model_files
 from seewhy.descriptions.service import Pace, ServiceWriter
 from seewhy.descriptions.written import Written
 from seewhy.errors import DataError, InputError, WeightsError
+from seewhy.explanation.prediction import Prediction, Ranked
 from seewhy.listener import Listener
-from seewhy.types import Failure, Prediction, Ranked
+from seewhy.types import Failure
 
 KEY = "sk-verysecretindeed42"
 

@@ -14,13 +14,13 @@ from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.hires_cam import HiResCAM
 from seewhy.attributions.inner_layer import refuse_windows
 from seewhy.attributions.shares import cell_evidence
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.arrangement import Arrangements, watch
 from seewhy.encoders.base import Encoder, Layout
 from seewhy.encoders.module import from_module
 from seewhy.encoders.split import example_pixels
 from seewhy.errors import ModelError
+from seewhy.heads.head import Target
 from seewhy.types import Transform
 
 VIT: dict[str, Any] = {"embed_dim": 32, "depth": 3, "num_heads": 2, "num_classes": 5}

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.shares import cell_evidence
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Layout
 from seewhy.encoders.cut import cut_by_graph
 from seewhy.encoders.module import from_module, frozen_copy
 from seewhy.errors import ModelError, UnknownNameError
+from seewhy.heads.head import Target
 from seewhy.types import Transform
 
 TRANSFORM = Transform((16, 16), 18, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -14,13 +14,13 @@ import torch
 import seewhy
 from seewhy.attributions.reading import reading_of
 from seewhy.attributions.shares import cell_evidence
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import GlobalAverage, Layout, Look
 from seewhy.encoders.class_names import distinct
 from seewhy.encoders.split import example_pixels, fingerprint
 from seewhy.encoders.timm import encoder_of, load
 from seewhy.errors import ModelError, UnknownNameError, WeightsError
+from seewhy.heads.head import Target
 from seewhy.types import Transform
 
 VIT = {"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 16, "num_classes": 5}

@@ -16,14 +16,15 @@ from seewhy.card.because import NOT_COMPARED, bars_of, scale_of
 from seewhy.classifiers.base import Classifier
 from seewhy.errors import InputError
 from seewhy.evidence.because import leaders, sentence, source
-from seewhy.explanation import Explanation, Like
-from seewhy.images import read_picture
+from seewhy.explanation.base import Explanation
+from seewhy.explanation.measures import Because
+from seewhy.explanation.similar import Like
+from seewhy.pictures.images import read_picture
 from seewhy.prototypes.bank import PatchBank
 from seewhy.prototypes.bank_influences import bank_influences, view_of
 from seewhy.prototypes.base import Group, Match
 from seewhy.prototypes.nearest import NearestPatches
 from seewhy.prototypes.perturbations import PROPERTIES, PaperChanges, warp
-from seewhy.types import Because
 from tiny import SIDE, class_folders, picture, tiny_cnn
 
 

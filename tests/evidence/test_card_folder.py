@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Head
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.errors import DataError
 from seewhy.evidence.batch import Batch, Done
 from seewhy.evidence.explain import ExplainOptions
+from seewhy.heads.head import Head
 from seewhy.types import Failure
 from tiny import COLOURS, picture, tiny_cnn
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.linear import Linear
-from seewhy.data import load_samples
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.errors import InputError
 from seewhy.evidence.like import beats_chance
-from seewhy.explanation import Like, Where
+from seewhy.explanation.base import Where
+from seewhy.explanation.similar import Like
+from seewhy.pictures.samples import load_samples
 from seewhy.prototypes.measure import LikenessMeasure
 from tiny import class_folders, picture, tiny_cnn
 

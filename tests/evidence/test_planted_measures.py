@@ -10,14 +10,16 @@ import torch
 from torch.nn.functional import normalize
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Head
-from seewhy.classifiers.normalise import Normalise
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.classifiers.votes import Votes
+from seewhy.encoders.stream import Seen, Wish, see
 from seewhy.evidence.agreement import agree
 from seewhy.evidence.patch_deletion import delete_patches
-from seewhy.explanation import Like, Likeness, Missing, Verdict, Words
-from seewhy.features import Seen, Wish, see
+from seewhy.explanation.base import Words
+from seewhy.explanation.similar import Like, Likeness
+from seewhy.explanation.verdict import Missing, Verdict
+from seewhy.heads.head import Head
+from seewhy.heads.normalise import Normalise
+from seewhy.heads.votes import Votes
 from seewhy.prototypes.bank import PatchBank
 from seewhy.prototypes.measure import measure_likeness
 from seewhy.prototypes.nearest import NearestPatches

@@ -11,11 +11,12 @@ import pytest
 
 from seewhy.card import canvas
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli.explain import _lines
-from seewhy.data import load_samples
 from seewhy.descriptions import Descriptions
-from seewhy.explanation import Explanation, Like, Where, Words
+from seewhy.explanation.base import Explanation, Where, Words
+from seewhy.explanation.similar import Like
+from seewhy.pictures.samples import load_samples
 from tiny import class_folders, picture, tiny_cnn
 
 CLASSES = ("moss", "rust", "sky")

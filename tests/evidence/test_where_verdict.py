@@ -17,11 +17,11 @@ from seewhy import from_module, planted, pretrained
 from seewhy.attributions.base import Attribution
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Head, Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.evidence.halves import Match, masks, match, patterns
 from seewhy.evidence.watched import Watched
 from seewhy.evidence.where import BELIEVABLE, MARGIN, PARTLY, Faithfulness, judge
+from seewhy.heads.head import Head, Target
 from seewhy.metrics.base import Curve, shuffled
 from seewhy.seeded import seeded
 from seewhy.types import Transform

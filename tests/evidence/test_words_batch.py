@@ -8,10 +8,10 @@ from torch.nn.functional import normalize
 
 from seewhy.attributions.shares import strongest_cells
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Head, Projected
 from seewhy.descriptions.base import WordBank
 from seewhy.evidence.explain import runner_up
 from seewhy.evidence.words import show_words, word_scores, words_heat
+from seewhy.heads.head import Head, Projected
 from tiny_words import tiny_pair
 
 CLASSES = ("wren", "house sparrow", "blue tit")

@@ -9,7 +9,7 @@ import torch
 
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.descriptions import Descriptions
-from seewhy.explanation import Words
+from seewhy.explanation.base import Words
 from tiny import CLASSES, picture, tiny_cnn
 
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
+from seewhy.card.paging import framed
 from seewhy.encoders.base import Encoder
 from seewhy.errors import DataError, ImageError, InputError, ModelError
 from seewhy.index import Entry, Index, Query
@@ -19,8 +20,7 @@ from seewhy.index.adding import Change
 from seewhy.index.columns import exact_top
 from seewhy.index.settings import Settings
 from seewhy.listener import Listener
-from seewhy.listing import list_pictures
-from seewhy.page import framed
+from seewhy.pictures.listing import list_pictures
 from seewhy.storage.marks import PAGE
 from tiny import CLASSES, class_folders, picture, tiny_cnn
 

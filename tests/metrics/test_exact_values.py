@@ -14,9 +14,9 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from seewhy.attributions.grad_cam import GradCAM
-from seewhy.classifiers.head import Target
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.errors import InputError
+from seewhy.heads.head import Target
 from seewhy.metrics import metrics
 from seewhy.metrics.base import Case
 from seewhy.metrics.boxes import box_iou, largest_boxes

@@ -15,16 +15,16 @@ from PIL import Image
 
 from seewhy.card.because import bars_of, scale_of
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.neighbours import Neighbours
-from seewhy.data import load_samples
 from seewhy.errors import InputError, WeightsError
 from seewhy.evidence.batch import Batch
 from seewhy.evidence.explain import ExplainOptions
-from seewhy.explanation import Like
-from seewhy.images import Picture
+from seewhy.explanation.similar import Like
 from seewhy.listener import Listener
-from seewhy.listing import list_pictures
+from seewhy.pictures.images import Picture
+from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.samples import load_samples
 from seewhy.prototypes import bank_influences
 from seewhy.prototypes.bank_influences import (
     BankInfluences,
@@ -33,7 +33,7 @@ from seewhy.prototypes.bank_influences import (
     load_influences,
     measure_bank,
 )
-from seewhy.prototypes.epic_training import FitEPIC
+from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
 from seewhy.prototypes.influences import GlobalInfluences, SumsFile
 from seewhy.prototypes.perturbations import PROPERTIES, PaperChanges

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout, Look
 from seewhy.errors import InputError
-from seewhy.images import read_picture
+from seewhy.pictures.images import read_picture
 from seewhy.prototypes import reasons
 from seewhy.prototypes.characteristics import Characteristics, changed
 from seewhy.prototypes.influences import GlobalInfluences, Influences, Sums, cosine_distance, log_distance

@@ -17,23 +17,24 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Head, Target
-from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.data import load_samples
 from seewhy.encoders.base import Look
+from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError, ModelError, WeightsError
 from seewhy.evidence.explain import ExplainOptions
 from seewhy.evidence.patch_deletion import delete_patches
-from seewhy.explanation import Like, Missing
-from seewhy.features import file_digest
+from seewhy.explanation.similar import Like
+from seewhy.explanation.verdict import Missing
+from seewhy.heads.head import Head, Target
 from seewhy.listener import Listener
+from seewhy.pictures.samples import load_samples
 from seewhy.prototypes.base import Query
 from seewhy.prototypes.cells import cells_of
-from seewhy.prototypes.epic import EPIC
-from seewhy.prototypes.epic_bank import EPICBank, bank_of, load_bank
-from seewhy.prototypes.epic_prototypes import without_copies
-from seewhy.prototypes.epic_training import FitEPIC
+from seewhy.prototypes.epic.bank import EPICBank, bank_of, load_bank
+from seewhy.prototypes.epic.method import EPIC
+from seewhy.prototypes.epic.prototypes import without_copies
+from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
 from seewhy.prototypes.nearest import NearestPatches
 from tiny import class_folders, colour_reader, noise, picture, tiny_cnn, tiny_tokens
@@ -96,7 +97,7 @@ def test_prototypes_are_the_strongest_pictures_and_boxes_lie_on_their_strongest_
 
 
 def _view(model: Classifier, name: str) -> np.ndarray:
-    from seewhy.images import read_picture
+    from seewhy.pictures.images import read_picture
 
     return read_picture(name, model.encoder.transform).pixels
 
@@ -321,7 +322,7 @@ def test_what_cannot_be_fitted_is_refused(folder: Path) -> None:
 
 
 def test_a_picture_that_changes_meanwhile_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from seewhy.prototypes import epic_training
+    from seewhy.prototypes.epic import training as epic_training
 
     data = class_folders(tmp_path / "data", n=8)
     known = epic_training.collect
@@ -337,7 +338,7 @@ def test_a_picture_that_changes_meanwhile_is_noticed(tmp_path: Path, monkeypatch
 
 
 def test_too_few_pictures_a_channel_are_noted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from seewhy.prototypes import epic_training
+    from seewhy.prototypes.epic import training as epic_training
 
     monkeypatch.setattr(epic_training, "ENOUGH", 10.0)
     listener = Listener()

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from seewhy.errors import ForeignFileError, InputError
 from seewhy.listener import Listener
-from seewhy.prototypes.adam import AdamSchedule, peak_loss, purity_loss, schedule
 from seewhy.prototypes.cells import CellMaps
-from seewhy.prototypes.epic import paper_scores
-from seewhy.prototypes.epic_choice import Choice, choose, mean_purity, refitted
-from seewhy.prototypes.epic_measures import PurityTable, coherence, compare
-from seewhy.prototypes.procrustes import Procrustes
-from seewhy.prototypes.purity import mean_unit_peaks, peaks, purity, strongest
-from seewhy.prototypes.rotation import Rotation, exponential, polar
+from seewhy.prototypes.epic.adam import AdamSchedule, peak_loss, purity_loss, schedule
+from seewhy.prototypes.epic.choice import Choice, choose, mean_purity, refitted
+from seewhy.prototypes.epic.measures import PurityTable, coherence, compare
+from seewhy.prototypes.epic.method import paper_scores
+from seewhy.prototypes.epic.procrustes import Procrustes
+from seewhy.prototypes.epic.purity import mean_unit_peaks, peaks, purity, strongest
+from seewhy.prototypes.epic.rotation import Rotation, exponential, polar
 from tiny import CLASSES, picture
 
 GOLDEN = json.loads((Path(__file__).resolve().parents[1] / "golden" / "epic.json").read_text())

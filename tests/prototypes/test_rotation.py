@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Head, Target
-from seewhy.classifiers.normalise import Normalise
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.classifiers.votes import Votes
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.encoders.base import Layout
 from seewhy.errors import InputError, ModelError
+from seewhy.heads.head import Head, Target
+from seewhy.heads.normalise import Normalise
+from seewhy.heads.votes import Votes
 from seewhy.prototypes.cells import cells_of
-from seewhy.prototypes.epic import contributions, paper_scores
-from seewhy.prototypes.rotation import Rotation, _rows, check_fold, exponential, folded_logits, polar
+from seewhy.prototypes.epic.method import contributions, paper_scores
+from seewhy.prototypes.epic.rotation import Rotation, _rows, check_fold, exponential, folded_logits, polar
 from tiny import CLASSES, build, noise, tiny_cnn, tiny_tokens
 
 

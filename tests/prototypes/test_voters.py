@@ -11,26 +11,27 @@ import torch
 from torch.nn.functional import normalize
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.head import Head, Target
-from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.neighbours import Neighbours, voters
-from seewhy.classifiers.normalise import Normalise
 from seewhy.classifiers.saving import load
-from seewhy.classifiers.votes import Votes
-from seewhy.data import load_samples
 from seewhy.encoders.base import Look
+from seewhy.encoders.stream import Seen, Wish, see
 from seewhy.errors import InputError
 from seewhy.evidence.place import like_place
 from seewhy.evidence.voters import _judge
-from seewhy.explanation import Explanation, Like
-from seewhy.features import Seen, Wish, see
+from seewhy.explanation.base import Explanation
+from seewhy.explanation.measures import VoteRemoval
+from seewhy.explanation.similar import Like
+from seewhy.heads.head import Head, Target
+from seewhy.heads.normalise import Normalise
+from seewhy.heads.votes import Votes
+from seewhy.pictures.samples import load_samples
 from seewhy.prototypes.bank import BankPicture, PatchBank, cell_box, patch_vector
 from seewhy.prototypes.base import Query
-from seewhy.prototypes.epic_training import FitEPIC
+from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
 from seewhy.prototypes.nearest import NearestPatches
 from seewhy.prototypes.voters import Voters, measure_removal
-from seewhy.types import VoteRemoval
 from tiny import class_folders, colour_reader, noise, picture, tiny_cnn
 
 

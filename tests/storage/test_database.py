@@ -16,7 +16,7 @@ from seewhy.descriptions.written import ANSWERS, Written
 from seewhy.errors import DataError, ForeignFileError
 from seewhy.index.catalogue import CATALOGUE, FILE, Catalogue
 from seewhy.storage.database import DatabaseKind
-from seewhy.store import STORE, FeatureStore
+from seewhy.storage.features import STORE, FeatureStore
 
 
 def catalogue(path: Path) -> Catalogue:

@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from seewhy.classifiers.described import Described
-from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.rewording import reworded, words_decide
-from seewhy.data import Sample, Samples, load_samples
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.controls import (
     flaws,
@@ -28,6 +27,7 @@ from seewhy.descriptions.controls import (
 from seewhy.descriptions.discriminative import Selector, halves
 from seewhy.descriptions.edits import Change, Edit
 from seewhy.errors import DataError, InputError
+from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.studies.description_semantics import DescriptionSemanticsStudy
 from seewhy.studies.edit_words import EditWordsStudy
 from seewhy.studies.semantics_arms import Arms

@@ -11,10 +11,10 @@ from typing import Any
 
 from PIL import Image
 
+from ..encoders.stream import file_digest
 from ..errors import DataError, ImageError
-from ..features import file_digest
-from ..images import read_picture
-from ..listing import is_unicode
+from ..pictures.images import read_picture
+from ..pictures.listing import is_unicode
 from ..types import Failure, Transform
 from .coverage import coverage
 from .figures import agreement, by_authors_of_a_text, by_round

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, InputError, MissingExtraError
-from ..files import json_lines, json_value
+from ..storage.files import json_lines, json_value
 from ..storage.marks import MADE_BY, Lines, Mark, Parquet, Record, SealedText
 from ..storage.output import check_file, write
 from .coverage import left_out

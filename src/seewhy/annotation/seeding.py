@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from ..classifiers.head import Projected
 from ..descriptions.experts import CellDetector, FoundObject, Scene, colour_name, covered, look_at
 from ..descriptions.textualize_words import position_in_words, sentence_for
+from ..heads.head import Projected
 from .records import BoxedObject
 
 if TYPE_CHECKING:

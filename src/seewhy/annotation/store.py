@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import json_value
 from ..storage.database import DatabaseKind, connect
+from ..storage.files import json_value
 from .records import TASKS, Content, Picture, Version, check_author, check_content, check_task
 
 _SCHEMA = """

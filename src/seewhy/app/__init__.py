@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..classifiers.base import Classifier
-from ..data import Samples
 from ..errors import MissingExtraError
-from ..store import FeatureStore
+from ..pictures.samples import Samples
+from ..storage.features import FeatureStore
 from .settings import Settings
 
 if TYPE_CHECKING:

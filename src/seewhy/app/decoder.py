@@ -12,9 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import IO, cast
 
-from ..decoder_process import SPARE_SECONDS, read_reply, write_request
 from ..errors import ImageError
-from ..images import Picture
+from ..pictures.decoder_process import SPARE_SECONDS, read_reply, write_request
+from ..pictures.images import Picture
 from ..types import Transform
 from .worker import BusyError
 
@@ -41,7 +41,7 @@ class Decoder:
         self._pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)), thread_name_prefix="seewhy-decoder")
 
     def read(self, source: bytes | str, name: str, transform: Transform) -> Future[Picture]:
-        """A picture's view, as :func:`seewhy.images.read_picture` gives it.
+        """A picture's view, as :func:`seewhy.pictures.images.read_picture` gives it.
 
         Args:
             source: the file's bytes; a file name only where the server itself found it.
@@ -90,7 +90,7 @@ class Decoder:
             environment = os.environ | {"PYTHONPATH": path, "SEEWHY_MAX_SECONDS": str(self.seconds)}
             environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "seewhy.decoder_process", str(self.seconds), str(MOST_BYTES)],
+                [sys.executable, "-P", "-m", "seewhy.pictures.decoder_process", str(self.seconds), str(MOST_BYTES)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

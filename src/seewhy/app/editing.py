@@ -12,14 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..classifiers.base import Classifier
-from ..classifiers.head import Projected
 from ..classifiers.labelled import measured_by
 from ..classifiers.rewording import reworded, texts_of, words_decide
-from ..data import Sample
 from ..descriptions.base import Descriptions
 from ..descriptions.edits import Change
 from ..errors import DataError
-from ..store import FeatureStore
+from ..heads.head import Projected
+from ..pictures.samples import Sample
+from ..storage.features import FeatureStore
 from ..studies.words_compared import WordsCompared
 
 MOST_TEXTS = 50

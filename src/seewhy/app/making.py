@@ -9,8 +9,8 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from ..classifiers.base import Classifier
-from ..data import Samples
-from ..store import FeatureStore
+from ..pictures.samples import Samples
+from ..storage.features import FeatureStore
 from .base import make_base
 from .browsing import BrowsingPages
 from .pages import Pages

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ..classifiers.base import Classifier
+from ..encoders.stream import Seen
 from ..evidence.explain import ExplainOptions
-from ..explanation import Explanation
-from ..features import Seen
+from ..explanation.base import Explanation
 
 T = TypeVar("T")
 N_EXPLANATIONS = 6

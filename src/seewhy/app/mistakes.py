@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..classifiers.base import Classifier
-from ..data import Sample, Samples
-from ..features import Seen, see
-from ..store import FeatureStore
+from ..encoders.stream import Seen, see
+from ..pictures.samples import Sample, Samples
+from ..storage.features import FeatureStore
 from .paging import paged
 from .worker import IDLE, BusyError, Worker
 

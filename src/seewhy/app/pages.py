@@ -19,7 +19,8 @@ from ..classifiers.base import Classifier
 from ..classifiers.rewording import texts_of, words_decide
 from ..errors import InputError
 from ..evidence.explain import runner_up
-from ..explanation import Explanation, Missing
+from ..explanation.base import Explanation
+from ..explanation.verdict import Missing
 from .base import JSON_ONLY, NOT_THERE, PAGE, Format, answer, data_route, page_route, render, said
 from .editing import moved
 from .memory import Reader, Shown

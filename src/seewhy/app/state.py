@@ -15,16 +15,17 @@ from starlette.exceptions import HTTPException
 from ..classifiers.base import Classifier, HeldOut
 from ..classifiers.labelled import measured_by
 from ..classifiers.rewording import texts_of
-from ..data import Sample, Samples
 from ..descriptions.base import Descriptions
+from ..encoders.stream import Seen
 from ..errors import ImageError, InputError
 from ..evidence.explain import ExplainOptions, explain_seen, runner_up
 from ..evidence.place import Place, like_place
 from ..evidence.word_maps import WordMap, word_maps
-from ..explanation import Explanation, Missing
-from ..features import Seen
-from ..store import FeatureStore
-from ..thumbnails import encode_thumbnail
+from ..explanation.base import Explanation
+from ..explanation.verdict import Missing
+from ..pictures.samples import Sample, Samples
+from ..pictures.thumbnails import encode_thumbnail
+from ..storage.features import FeatureStore
 from ..types import Failure
 from .decoder import decoder_with
 from .editing import Moved, moved, on_pictures, with_texts

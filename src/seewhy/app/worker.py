@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..encoders.base import Encoder
+from ..encoders.stream import Seen, Wish, see
 from ..errors import SeeWhyError
-from ..features import Seen, Wish, see
-from ..images import Picture
+from ..pictures.images import Picture
 from ..types import Failure
 from .settings import Settings
 

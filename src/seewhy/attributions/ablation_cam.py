@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..classifiers.head import Goal
 from ..encoders.base import Look
+from ..heads.head import Goal
 from . import attributions
 from .base import Attribution, Explainable
 from .scores import scores_of_changes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ..classifiers.prompt_cam_network import PromptHead
 from ..encoders.base import Look
 from ..errors import InputError
 from .base import Explainable
@@ -219,6 +218,16 @@ class Answered(TorchFunctionMode):
         return self.answer(self.number, weights, values)
 
 
+@runtime_checkable
+class AddsTokens(Protocol):
+    """A head that puts tokens of its own among those of the picture."""
+
+    n_added: int
+
+    def entering(self, n_tokens: int, n_layers: int) -> list[int]:
+        """Tokens that come into each layer from the one before, of ``n_tokens`` that come into the last."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """A few pictures, run again with their attention kept.
@@ -260,8 +269,8 @@ def run_with_attention(name: str, model: Explainable, look: Look, batch_size: in
             pooled = model.encoder.head(eager_features(model, pixels))
         head, n_layers = model.encoder.head, len(capture.maps)
         entering, n_prompts = [n_tokens] * n_layers, 0
-        if isinstance(head, PromptHead):
-            entering, n_prompts = head.entering(n_tokens, n_layers), len(head.prompts.own)
+        if isinstance(head, AddsTokens):
+            entering, n_prompts = head.entering(n_tokens, n_layers), head.n_added
         shapes = {tuple(m.shape[-2:]) for m in capture.maps}
         if not shapes or layout.kind != "tokens":
             raise InputError(

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Goal, Head, Target
 from ..encoders.base import Encoder, Look
 from ..errors import InputError
+from ..heads.head import Goal, Head, Target
 
 
 class Explainable(Protocol):
@@ -22,6 +22,13 @@ class Explainable(Protocol):
 
     @property
     def head(self) -> Head: ...
+
+
+class Deciding(Explainable, Protocol):
+    """One that has names for its classes, too."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
 
 
 class Attribution(ABC):

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Goal
 from ..encoders.base import Look
+from ..heads.head import Goal
 from .attended import cells_evidence
 from .base import Attribution, Explainable
 from .inner_layer import layer_and_gradient

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Goal
 from ..encoders.base import Look
 from ..errors import MissingExtraError
+from ..heads.head import Goal
 from ..seeded import seeded as torch_seeded
 from .base import Attribution, Explainable
 from .scores import eager_logits, scores_of_rows

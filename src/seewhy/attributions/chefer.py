@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Goal
 from ..encoders.base import Look
+from ..heads.head import Goal
 from . import attributions
 from .attention import read_tokens, run_with_attention
 from .base import Attribution, Explainable

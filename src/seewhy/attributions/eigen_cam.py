@@ -8,8 +8,8 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Goal
 from ..encoders.base import Look
+from ..heads.head import Goal
 from . import attributions
 from .base import Attribution, Explainable
 from .first_component import first_component

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..classifiers.head import Goal, Target
 from ..encoders.base import Look
 from ..errors import InputError
+from ..heads.head import Goal, Target
 from . import attributions
 from .base import Attribution, Explainable
 from .inner_layer import layer_and_gradient

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ..classifiers.head import Goal
 from ..encoders.base import Look
+from ..heads.head import Goal
 from . import attributions
 from .base import Attribution, Explainable
 from .scores import eager_logits

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..classifiers.head import Goal
 from ..encoders.base import Look
+from ..heads.head import Goal
 from . import attributions
 from .base import Attribution, Explainable
 from .grad_cam import GradCAM

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
-from ..classifiers.head import Goal
 from ..encoders.arrangement import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
 from ..encoders.base import Encoder, Layout, Look
 from ..errors import ModelError, UnknownNameError
+from ..heads.head import Goal
 from .base import Explainable, feature_gradient
 from .inner_engine import inner_cut
 

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..classifiers.head import Goal
 from ..encoders.base import Look
 from ..errors import InputError, UnknownNameError
+from ..heads.head import Goal
 from . import attributions
 from .base import Attribution, Explainable
 from .inner_layer import layer_alone

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Goal, Target
 from ..encoders.base import Encoder, Look, TextTower
 from ..errors import InputError, ModelError
+from ..heads.head import Goal, Target
 from .base import Explainable, feature_gradient
 
 SURE = 0.95
@@ -153,7 +153,7 @@ def important_channels(
 
     The paper ranks by ``α_k`` alone, which behind a linear head is the same on every picture of a class; here channels
     are ranked by what they add to the target's logit (less the mean over classes) on this picture, ``v_k`` times their
-    mean. ``v`` is the head's slope (:meth:`seewhy.classifiers.head.Head.slope`), so the products add up to the logit up
+    mean. ``v`` is the head's slope (:meth:`seewhy.heads.head.Head.slope`), so the products add up to the logit up
     to a constant of the head; for a target that is another function of the logits it is the gradient.
 
     Raises:

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..classifiers.head import Goal
 from ..encoders.base import Look
 from ..errors import InputError
+from ..heads.head import Goal
 from . import attributions
 from .base import Attribution, Explainable
 from .scores import Of, engine_logits, scores_of_changes

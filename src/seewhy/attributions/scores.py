@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Goal, Target
+from ..heads.head import Goal, Target
 from .base import Explainable
 
 Of = Literal["logit", "probability"]

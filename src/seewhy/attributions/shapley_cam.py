@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..classifiers.head import Goal, Target
 from ..encoders.base import Look
+from ..heads.head import Goal, Target
 from . import attributions
 from .base import Attribution, Explainable
 from .inner_layer import bends_of, layer_leaves, slopes_of, to_grid

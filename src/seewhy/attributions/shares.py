@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Goal, Target
 from ..encoders.base import Look
+from ..heads.head import Goal, Target
 from .attended import Score, cells_evidence
 from .base import Explainable, feature_gradient
 from .reading import reading_of
@@ -17,7 +17,7 @@ def cell_evidence(model: Explainable, look: Look, target: Goal) -> Float[Tensor,
     """Each cell's part of the target's logit (less the mean over classes), signed.
 
     Behind a mean-pooled head the parts add up to the logit up to a constant of the head
-    (:meth:`seewhy.classifiers.head.Head.slope`). Where patches are read through attention, by a class token or a map
+    (:meth:`seewhy.heads.head.Head.slope`). Where patches are read through attention, by a class token or a map
     head, they are what each patch's value adds, and add up to what it loses without them
     (:func:`seewhy.attributions.attended.cells_evidence`). Behind any other head it is gradient × feature of the
     target itself, summed over channels (HiResCAM, Draelos & Carin 2020, arXiv 2011.08891), which adds up to first order

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Goal, Target
 from ..encoders.base import Look
 from ..errors import InputError
+from ..heads.head import Goal, Target
 from . import attributions
 from .base import Attribution, Explainable
 from .explainers import TTAMEExplainer, explainer_of

@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy
 from ..errors import InputError
 from ..listener import Listener
 from ..seeded import seeded
-from ..training import Training, train
-from ..training_pictures import TrainingPictures
+from ..training.augmentation import TrainingPictures
+from ..training.loop import Training, train
 from .base import Explainable
 from .explainers import FOLDER, TTAMEExplainer, classifier_digest
 from .layer_maps import LAST, find_layers, layer_maps

@@ -1,6 +1,6 @@
 """One explanation, shown: as a page, a still picture, in a notebook, and as one of many on an index.
 
-Every form shows the same evidence, verdicts and figures from the same :class:`~seewhy.explanation.Explanation`.
+Every form shows the same evidence, verdicts and figures from the same :class:`~seewhy.explanation.base.Explanation`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import webbrowser
 from pathlib import Path
 
 from ..errors import DataError
-from ..explanation import Explanation
-from ..page import framed
+from ..explanation.base import Explanation
 from ..storage.marks import CARD, PICTURE
 from ..storage.output import check_file, temporary_folder, write
 from .html import render_html
 from .index import IndexEntry, index_entry, render_index
+from .paging import framed
 from .png import render_png
 from .report import render_report
 

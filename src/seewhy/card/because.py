@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..explanation import Like, Likeness, Missing
+from ..explanation.similar import Like, Likeness
+from ..explanation.verdict import Missing
 from .canvas import EMBER, IDLE, INK, QUIET, WELL, Canvas
 
 LEAST_SCALE = 0.1

@@ -14,7 +14,7 @@ from functools import cache, lru_cache, partial
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..explanation import Level
+from ..explanation.verdict import Level
 
 Colour = tuple[int, int, int]
 Points = list[tuple[float, float]]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..decision import Certainty, Decision
-from ..explanation import Explanation, Level
+from ..explanation.base import Explanation
+from ..explanation.decision import Certainty, Decision
+from ..explanation.verdict import Level
 from .canvas import LEVEL_COLOURS, Canvas
 from .page import figure, percent
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..explanation import Explanation, Like, Likeness, Missing, Region, Where, Word, Words
+from ..explanation.base import Explanation, Region, Where, Word, Words
+from ..explanation.similar import Like, Likeness
+from ..explanation.verdict import Missing
 from ..types import FractionBox
 from .because import bars_of, scale_of
 from .certainty import counted, heading, odds, sign_of

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..decision import Certainty
-from ..explanation import Explanation, Level, Missing
+from ..explanation.base import Explanation
+from ..explanation.decision import Certainty
+from ..explanation.verdict import Level, Missing
 from ..types import Failure
 from .certainty import SIGNS
 from .heat import blend
@@ -36,7 +37,7 @@ class IndexEntry:
         aside: what the evidence is about, where that is not the decision.
         verdict: how far to trust the decision.
         right: how probable it is to be right, where that was measured.
-        trouble: as :attr:`seewhy.decision.Decision.doubt`, where that was measured.
+        trouble: as :attr:`seewhy.explanation.decision.Decision.doubt`, where that was measured.
     """
 
     href: str

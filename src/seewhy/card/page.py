@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from ..explanation import Level
+from ..explanation.verdict import Level
 
 LEVELS: dict[Level, str] = {
     "believable": "Believable",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..perceived import Perceived
+from ..explanation.perceived import Perceived
 from .canvas import INK, QUIET, Canvas
 from .glossary import SEEN_TERMS, Term
 from .page import figure, layer_uri

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..explanation import Explanation, Level, Like, Missing, Verdict, Where, Words
+from ..explanation.base import Explanation, Where, Words
+from ..explanation.similar import Like
+from ..explanation.verdict import Level, Missing, Verdict
 from ..types import FractionBox
 from .because import bars_of, draw_bars, scale_of
 from .canvas import (

@@ -17,25 +17,26 @@ from torch import Tensor
 from ..arguments import Count, checked
 from ..descriptions.base import Descriptions, WordBank, Words
 from ..encoders.base import Encoder
+from ..encoders.stream import Seen, Views, Wish, see
 from ..errors import DataError, ImageError
-from ..features import Seen, Views, Wish, see
+from ..explanation.prediction import Prediction, Ranked
+from ..heads.head import Head, Projected
 from ..keywords import EvaluateKeywords, ExplainKeywords
+from ..pictures.sources import Many, One, several
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import LikenessMeasure
-from ..sources import Many, One, several
-from ..store import FeatureStore
+from ..storage.features import FeatureStore
 from ..trust.base import LEVEL, Trust
-from ..types import Failure, Prediction, Ranked
+from ..types import Failure
 from .class_names import check_names as check_names
 from .class_names import position
-from .head import Head, Projected
 from .held_out import HeldOut as HeldOut
 from .known_pictures import KnownPictures
 from .network import Network
 
 if TYPE_CHECKING:
     from ..evaluation import Report
-    from ..explanation import Explanation
+    from ..explanation.base import Explanation
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Classifier:
         """Decide on pictures as a stream: one result a picture, in order; a broken one never stops the others.
 
         Args:
-            pictures: file names or pixels (:mod:`seewhy.sources`).
+            pictures: file names or pixels (:mod:`seewhy.pictures.sources`).
             store: where looks are kept between runs; left out, nothing is kept.
             views: several crops a picture, whose logits are averaged; left out, the model's own crop.
             batch_size: pictures the engine sees at once.
@@ -194,7 +195,7 @@ class Classifier:
 
         Args:
             picture: a file name, a Pillow image, an array ``(h, w, 3)``, a tensor ``(3, h, w)``, …, or several of
-                them (:mod:`seewhy.sources`).
+                them (:mod:`seewhy.pictures.sources`).
             top: classes listed.
             store: where looks are kept between runs; left out, nothing is kept.
 
@@ -223,7 +224,7 @@ class Classifier:
         """Probabilities of all classes, float32 ``(n, k)``, a row per picture and a column per class of ``classes``.
 
         Args:
-            pictures: one or several (:mod:`seewhy.sources`).
+            pictures: one or several (:mod:`seewhy.pictures.sources`).
             store: where looks are kept between runs.
             views: several crops a picture, whose logits are averaged.
             batch_size: pictures the engine sees at once.
@@ -269,7 +270,7 @@ class Classifier:
 
         Args:
             picture: a file name, a Pillow image, an array ``(h, w, 3)``, a tensor ``(3, h, w)``, …, or several of
-                them (:mod:`seewhy.sources`).
+                them (:mod:`seewhy.pictures.sources`).
             store: where looks are kept between runs; left out, nothing is kept.
             **options: ``where``, ``target``, ``contrast``, ``measure``, … of
                 :class:`seewhy.evidence.explain.ExplainOptions`.
@@ -297,8 +298,8 @@ class Classifier:
             labels: their classes, where ``samples`` are pictures alone.
             **options: those of :func:`seewhy.evaluation.evaluate`.
         """
-        from ..datasets import samples_of
         from ..evaluation import evaluate
+        from ..pictures.datasets import samples_of
 
         return evaluate(self, samples_of(samples, labels), **options)
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..decision import Certainty, Decision
 from ..errors import InputError
+from ..explanation.decision import Certainty, Decision
 from ..trust.base import LEVEL, Judgement, Trust
 from ..trust.measure import MIN_PICTURES, measure_trust, trust_features
 from ..trust.strangers import strangers

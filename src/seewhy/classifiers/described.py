@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from ..descriptions.base import Descriptions, WordBank
 from ..encoders.base import Encoder
-from ..store import FeatureStore
+from ..heads.head import Head, Projected
+from ..storage.features import FeatureStore
 from . import classifiers
 from .base import Classifier, check_names
-from .head import Head, Projected
 from .recipe import Recipe
 
 

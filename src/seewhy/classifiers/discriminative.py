@@ -10,21 +10,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..data import Samples
 from ..descriptions.base import Descriptions, WordBank
 from ..descriptions.discriminative import Pool, Selector, best_weight, selection_matrix
 from ..encoders.base import Encoder
+from ..encoders.stream import encode_texts
 from ..errors import DataError
-from ..features import encode_texts
+from ..heads.head import Head, Projected
+from ..heads.reranking import Reason, Reranking
 from ..listener import Listener
-from ..store import FeatureStore
+from ..pictures.samples import Samples
+from ..storage.features import FeatureStore
+from ..trust.groups import group_folds
 from . import classifiers
 from .base import Classifier, HeldOut
-from .groups import group_folds
-from .head import Head, Projected
 from .holdout import HoldOut, Split, look_at, patch_evidence, said_of
 from .recipe import Recipe
-from .reranking import Reason, Reranking
 from .zero_shot import ZeroShot
 
 
@@ -113,7 +113,7 @@ class Discriminative(Recipe):
         m: descriptions a class, at most.
         margin: by which a description must be ahead; 0 as in the paper.
         weight: ``w``; left out, chosen.
-        gate: see :class:`~seewhy.classifiers.reranking.Reranking`; left out, as in the paper, every picture is decided
+        gate: see :class:`~seewhy.heads.reranking.Reranking`; left out, as in the paper, every picture is decided
             by descriptions.
         templates: of the classes' own sentences; left out, the encoder's.
         held_out: part of the pictures on which the figures on the card are measured.

@@ -18,16 +18,16 @@ from ..descriptions.class_questions import Pair, write_pairs
 from ..descriptions.llm import Desk, WriterError
 from ..descriptions.pairs import check_pairs
 from ..encoders.base import Encoder
+from ..encoders.stream import encode_texts, see
 from ..errors import InputError
-from ..features import encode_texts, see
-from ..sources import One
-from ..store import FeatureStore
+from ..heads.head import Head, Projected
+from ..heads.reranking import Reason, Reranking
+from ..pictures.sources import One
+from ..storage.features import FeatureStore
 from ..types import Failure
 from . import classifiers
 from .base import Classifier
-from .head import Head, Projected
 from .recipe import Recipe
-from .reranking import Reason, Reranking
 from .zero_shot import ZeroShot
 
 TEMPLATE = "A photo of a {}."

@@ -12,19 +12,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..data import Sample, Samples, copies_under_two_classes, split, under_two_classes
 from ..encoders.base import Encoder
+from ..encoders.stream import Seen, Wish, see
 from ..errors import DataError
-from ..features import Seen, Wish, see
+from ..heads.head import Head
 from ..listener import Listener
+from ..pictures.samples import Sample, Samples, copies_under_two_classes, split, under_two_classes
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import measure_likeness
 from ..prototypes.nearest import NearestPatches
-from ..store import FeatureStore
+from ..storage.features import FeatureStore
+from ..trust.groups import Grouping, group_by_copies, group_by_looks, group_by_names, group_folds, hold_out_groups
 from ..types import Crop, Failure
 from .base import Classifier, HeldOut
-from .groups import Grouping, group_by_copies, group_by_looks, group_by_names, group_folds, hold_out_groups
-from .head import Head
 from .known_pictures import KnownPictures
 
 MAX_HELD_OUT = 5000
@@ -290,7 +290,7 @@ def hold_validation(
 
 
 def _classes(items: Sequence[Sample]) -> tuple[str, ...]:
-    from ..listing import natural_key
+    from ..pictures.listing import natural_key
 
     classes = tuple(sorted({s.label for s in items}, key=natural_key))
     if len(classes) < 2:

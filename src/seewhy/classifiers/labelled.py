@@ -9,17 +9,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..data import Sample, Samples
 from ..descriptions.base import Descriptions, WordBank
 from ..descriptions.controls import without_names
 from ..encoders.base import Encoder
+from ..encoders.stream import Seen, encode_texts, see
 from ..errors import DataError
-from ..features import Seen, encode_texts, see
+from ..heads.reranking import Reranking
 from ..listener import Listener
-from ..store import FeatureStore
+from ..pictures.samples import Sample, Samples
+from ..storage.features import FeatureStore
 from ..types import Failure
 from .base import Classifier, HeldOut, words_alone
-from .reranking import Reranking
 
 
 @dataclass(frozen=True)

@@ -11,25 +11,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..data import Sample, Samples
 from ..descriptions.base import Descriptions
 from ..encoders.base import Encoder
+from ..encoders.stream import see
 from ..errors import ImageError, InputError
-from ..features import see
+from ..heads.head import Head
+from ..heads.normalise import Normalise
+from ..heads.votes import Votes, class_logits, nearest_scores
 from ..listener import Listener
+from ..pictures.samples import Sample, Samples
+from ..pictures.sources import One
 from ..prototypes.voters import measure_removal
-from ..sources import One
-from ..store import FeatureStore
+from ..storage.features import FeatureStore
 from ..types import Crop, Failure
 from . import classifiers
 from .base import Classifier
-from .head import Head
 from .holdout import HoldOut, Pictures, Split, look_at, patch_evidence, said_of
 from .holdout_measures import common_measures
-from .jitter import crops_by_name
-from .normalise import Normalise
+from .linear.jitter import crops_by_name
 from .recipe import Recipe
-from .votes import Votes, class_logits, nearest_scores
 
 KS = (1, 3, 5, 10, 20, 50, 100)
 TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2)
@@ -46,7 +46,7 @@ product with all others each."""
 class Neighbours(Recipe):
     """The ``k`` nearest pictures vote, each with ``exp(cosine / temperature)`` (weighted k-nearest neighbours).
 
-    ``logit_c = scale · log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)``, see :class:`~seewhy.classifiers.votes.Votes`; with the
+    ``logit_c = scale · log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)``, see :class:`~seewhy.heads.votes.Votes`; with the
     weights of Wu et al. (2018), section 3.4, who take k = 200 and T = 0.07. Here ``k`` and ``T`` are those with the
     best leave-one-out accuracy on the training pictures, equals by likelihood, and ``scale`` is that of the largest
     leave-one-out likelihood, so that probabilities are calibrated. A picture's own crops, its copies and the other

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..heads.normalise import Normalise
 from .base import HeldOut
 from .holdout import MAX_HELD_OUT, Pictures, some_of
-from .normalise import Normalise
-from .solvers import LinearFit
+from .linear.solvers import LinearFit
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from ..encoders.base import Encoder
 from ..encoders.embedded import EmbeddedText
 from ..encoders.imagenet_words import imagenet_descriptions
 from ..errors import ModelError
-from ..store import FeatureStore
+from ..heads.head import Head
+from ..heads.normalise import Normalise
+from ..storage.features import FeatureStore
 from . import classifiers
 from .base import Classifier
-from .head import Head
-from .normalise import Normalise
 from .recipe import Recipe
 
 

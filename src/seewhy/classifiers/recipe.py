@@ -6,8 +6,8 @@ from abc import ABC
 from dataclasses import fields
 from typing import Any, ClassVar
 
+from ..heads.reranking import Reranking
 from .network import Network
-from .reranking import Reranking
 
 
 class Recipe(ABC):

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..descriptions.base import Descriptions, WordBank, describe
+from ..encoders.stream import encode_texts
 from ..errors import DataError
-from ..features import encode_texts
-from ..store import FeatureStore
+from ..heads.head import Head, Projected
+from ..storage.features import FeatureStore
 from .base import Classifier, words_alone
-from .head import Head, Projected
 from .labelled import nameless
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ..heads.normalise import Normalise
+from ..heads.reranking import Reranking
 from ..prototypes.bank import check_index, check_patches
 from .base import Classifier
-from .normalise import Normalise
-from .reranking import Reranking
 
 KINDS = {
     "head.weight": "float2",

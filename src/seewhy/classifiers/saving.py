@@ -21,23 +21,23 @@ from ..encoders.base import Encoder
 from ..encoders.precision import PRECISIONS
 from ..encoders.provenance import saved_encoder
 from ..errors import DataError, ForeignFileError, ModelError, WeightsError
-from ..kept import tensors_digest
+from ..heads.head import Feature, Head, Projected
+from ..heads.normalise import Normalise
+from ..heads.reranking import Reranking
+from ..heads.votes import Votes
 from ..prototypes.bank import PatchBank, check_finite, joined_thumbnails, listed, pictures_of
 from ..prototypes.measure import LikenessMeasure
 from ..storage.folders import new_folder, remove_inside, write_inside
 from ..storage.marks import Facts
 from ..storage.output import check_folder
 from ..storage.reading import LONGEST, check_kinds, read_json, read_tensor_bytes, reason, tensors_of
+from ..storage.tensors import tensors_digest
 from ..trust.base import Trust
 from . import classifiers
 from .base import Classifier, HeldOut
-from .head import Feature, Head, Projected
 from .known_pictures import KnownPictures
 from .network import Network
-from .normalise import Normalise
-from .reranking import Reranking
 from .saved_checks import KINDS, check
-from .votes import Votes
 
 FORMAT = 2
 READ = (1, 2)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..encoders.stream import Views
 from ..errors import UnknownNameError
-from ..features import Views
-from .jitter import paper_twelve
+from .linear.jitter import paper_twelve
 
 CROPS = ("center", "twelve")
 

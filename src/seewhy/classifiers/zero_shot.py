@@ -11,12 +11,12 @@ from torch.nn.functional import normalize
 
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
+from ..encoders.stream import encode_texts
 from ..errors import InputError
-from ..features import encode_texts
-from ..store import FeatureStore
+from ..heads.head import Head, Projected
+from ..storage.features import FeatureStore
 from . import classifiers
 from .base import Classifier, check_names
-from .head import Head, Projected
 from .recipe import Recipe
 
 

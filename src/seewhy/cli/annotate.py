@@ -146,7 +146,7 @@ def _take_texts(store: AnnotationStore, path: Path) -> str:
         DataError: the file cannot be read.
     """
     from ..errors import DataError
-    from ..files import json_lines
+    from ..storage.files import json_lines
 
     keys: dict[str, list[str]] = {}
     for picture in store.pictures():

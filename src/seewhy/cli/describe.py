@@ -95,7 +95,7 @@ def pairs(
     from ..descriptions.confusable import confusable_pairs
     from ..descriptions.pairs import write_pairs_file
     from ..errors import DataError
-    from ..listing import list_pictures
+    from ..pictures.listing import list_pictures
     from ..storage.marks import PAIRS
     from ..storage.output import check_file
     from ..types import Failure
@@ -135,8 +135,8 @@ def _names(given: str) -> list[str]:
         DataError: the file cannot be read, or fewer than two names.
     """
     from ..classifiers.base import check_names
-    from ..data import load_samples
     from ..errors import DataError
+    from ..pictures.samples import load_samples
 
     path = Path(given)
     if path.is_dir():

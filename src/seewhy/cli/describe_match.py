@@ -36,11 +36,11 @@ def match(
     quiet: Quiet = False,
 ) -> None:
     """For each picture, the texts of its own class that fit it best. Run again, it goes on where it was stopped."""
-    from ..data import load_samples
     from ..descriptions.base import Descriptions
     from ..descriptions.captions import CAPTIONS, Caption
     from ..descriptions.matching import Match, match_to_file, say, short_prompt, specificity
     from ..encoders.find import encoder as find
+    from ..pictures.samples import load_samples
     from ..storage.output import check_file
     from .terminal import Terminal
     from .terminal import say as show

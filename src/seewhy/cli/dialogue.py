@@ -34,8 +34,8 @@ def dialogue(
     quiet: Quiet = False,
 ) -> None:
     """Let two perceivers observe, in turn, what the other has just seen."""
+    from ..card.paging import check_ending
     from ..classifiers.saving import load
-    from ..page import check_ending
     from ..studies.dialogue import talk
 
     if output is not None:

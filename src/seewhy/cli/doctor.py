@@ -24,9 +24,9 @@ NOT_FOR_USE = {"all", "demo", "dev"}
 
 def examine() -> dict[str, Any]:
     """Engines, embedded models, extras and places, without any network call."""
-    from ..cache import cache_dir
     from ..encoders.embedded import SOURCES
     from ..encoders.engines import available_engines
+    from ..storage.cache import cache_dir
 
     models = {name: find_spec(source.package) is not None for name, source in SOURCES.items()}
     extras = {extra: all(_version(p) is not None for p in packages) for extra, packages in extras_of().items()}

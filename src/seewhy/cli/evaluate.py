@@ -86,13 +86,13 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Accuracy, per class, calibration, confusions, and how faithful the explanations are."""
+    from ..card.paging import check_ending
     from ..classifiers.views import predict_views
-    from ..data import load_samples
     from ..errors import DataError
     from ..evaluation import evaluate as run
     from ..evaluation.confusions import address, write_cards
     from ..evidence.batch import check_output
-    from ..page import check_ending
+    from ..pictures.samples import load_samples
     from .terminal import Terminal
 
     path = check_ending(output or "evaluation.html", force=force)

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ..classifiers.base import Classifier
     from ..evidence.batch import Done
     from ..evidence.explain import ExplainOptions
-    from ..explanation import Explanation, Neuron
-    from ..store import FeatureStore
+    from ..explanation.base import Explanation, Neuron
+    from ..storage.features import FeatureStore
     from .terminal import Terminal
 
 EXAMPLES = """
@@ -187,7 +187,7 @@ def _note_layer(classifier: Classifier, options: ExplainOptions, terminal: Termi
 def _measured(classifier: Classifier, held_out: Path, store: FeatureStore | None, terminal: Terminal) -> Classifier:
     """The classifier with its decisions and words measured on labelled pictures."""
     from ..classifiers.labelled import measured_on
-    from ..data import load_samples
+    from ..pictures.samples import load_samples
 
     return measured_on(classifier, load_samples(held_out), store, terminal)
 
@@ -202,7 +202,7 @@ def _tell(done: Done) -> None:
 
 def _lines(e: Explanation) -> Iterator[str]:
     """The answer as a person would read it."""
-    from ..explanation import Missing
+    from ..explanation.verdict import Missing
 
     p = e.prediction
     nearly = f", nearly {p.top[1].label} {p.top[1].score:.0%}" if len(p.top) > 1 else ""

@@ -101,9 +101,9 @@ def fit(
     """Make a classifier of your pictures. Run again, it goes on where it was stopped."""
     from ..classifiers.holdout_measures import held_out_lines
     from ..classifiers.saving import check_place
-    from ..data import load_samples
     from ..descriptions.captions import read_captions
     from ..encoders.find import encoder as find
+    from ..pictures.samples import load_samples
     from ..storage.output import check_checkpoint, make_folder
     from .method_options import settings
     from .terminal import Terminal

@@ -13,10 +13,10 @@ from .terminal import say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..prototypes.epic_bank import EPICBank
-    from ..prototypes.epic_training import FitEPIC
+    from ..prototypes.epic.bank import EPICBank
+    from ..prototypes.epic.training import FitEPIC
     from ..prototypes.perturbations import Changes
-    from ..store import FeatureStore
+    from ..storage.features import FeatureStore
     from .terminal import Terminal
 
 EXAMPLES = """
@@ -95,7 +95,7 @@ def fit_prototypes(
 ) -> None:
     """Find prototypes for a classifier, whose decisions stay as they are. Stopped, it goes on where it was."""
     from ..prototypes import prototypes
-    from ..prototypes.epic_training import FitEPIC
+    from ..prototypes.epic.training import FitEPIC
     from ..prototypes.perturbations import find_changes
     from .terminal import Terminal
 
@@ -137,7 +137,7 @@ def fit_prototypes(
 def _folder(classifier: Classifier, method: str, because: bool, output: Path | None) -> Path:
     """Where everything is kept."""
     from ..errors import InputError
-    from ..prototypes.epic_bank import FOLDER
+    from ..prototypes.epic.bank import FOLDER
     from ..prototypes.find import find_prototypes
 
     if method != "epic":
@@ -160,7 +160,7 @@ def _check(folder: Path, method: str, because: bool) -> None:
         ForeignFileError: something does.
     """
     from ..prototypes.bank_influences import file_of
-    from ..prototypes.epic_bank import check_bank
+    from ..prototypes.epic.bank import check_bank
     from ..storage.output import check_checkpoint
 
     check_bank(folder)
@@ -182,7 +182,7 @@ def _fitted(
     terminal: Terminal,
 ) -> tuple[dict[str, Any], list[str]]:
     """EPIC's prototypes for JSON and for people; those that are there, of the same making, are not made again."""
-    from ..prototypes.epic_bank import FILE
+    from ..prototypes.epic.bank import FILE
     from ..storage.marks import CHECKPOINT
     from ..storage.output import remove
     from ..types import Failure
@@ -205,7 +205,7 @@ def _fitted(
 def _there(folder: Path, seal: str) -> EPICBank | None:
     """What an earlier call left, if it would be made again as it is."""
     from ..errors import ModelError
-    from ..prototypes.epic_bank import FILE, load_bank
+    from ..prototypes.epic.bank import FILE, load_bank
 
     try:
         bank = load_bank(folder / FILE)
@@ -257,8 +257,8 @@ def _print_influences(found: dict[str, Any]) -> None:
 
 def _pictures(data: Path, classifier: Classifier) -> list[tuple[str, int | None]]:
     """File names with the index of their class, where it is one of the classifier's."""
-    from ..data import TABLES, load_samples
-    from ..listing import list_pictures
+    from ..pictures.listing import list_pictures
+    from ..pictures.samples import TABLES, load_samples
 
     index = {name: i for i, name in enumerate(classifier.classes)}
     if data.suffix.lower() in TABLES:

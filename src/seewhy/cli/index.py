@@ -101,9 +101,9 @@ def _opened(output: Path, encoder: str, model: str | None, engine: str, settings
 
 def _entries(data: Sequence[Path], image_column: str, label_column: str) -> Iterator[Entry]:
     """Pictures with classes: of a table its column, of a folder the folder next below it."""
-    from ..data import TABLES, load_samples
     from ..index.adding import Entry
-    from ..listing import list_pictures
+    from ..pictures.listing import list_pictures
+    from ..pictures.samples import TABLES, load_samples
 
     for source in data:
         if source.suffix.lower() in TABLES:

@@ -14,9 +14,9 @@ from .terminal import say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..data import Samples
     from ..descriptions.base import Descriptions
-    from ..store import FeatureStore
+    from ..pictures.samples import Samples
+    from ..storage.features import FeatureStore
 
 Pictures = Annotated[
     list[str],
@@ -102,7 +102,7 @@ def open_store(name: str | None) -> FeatureStore | None:
         DataError: the one that was named cannot be used.
     """
     from ..errors import DataError
-    from ..store import FeatureStore
+    from ..storage.features import FeatureStore
 
     if name == "none":
         return None
@@ -127,7 +127,7 @@ def picture_names(pictures: list[str], output: Path | None = None) -> Iterator[s
         DataError: a folder cannot be listed, or no picture was named at all.
     """
     from ..errors import DataError
-    from ..listing import list_pictures
+    from ..pictures.listing import list_pictures
 
     alone = len(pictures) == 1
     for one in pictures:
@@ -156,7 +156,7 @@ def _lines(output: Path | None) -> Iterator[str]:
 def _listed(one: str, alone: bool) -> Iterator[str]:
     """The pictures in a folder; one without any is handed on among others, so that it is named and the rest goes on."""
     from ..errors import EmptyFolderError
-    from ..listing import list_pictures
+    from ..pictures.listing import list_pictures
 
     try:
         yield from list_pictures([one])
@@ -180,8 +180,8 @@ def grouped_samples(data: Path, image: str, label: str, group: str | None) -> Sa
     """
     from dataclasses import replace
 
-    from ..data import load_samples
     from ..errors import DataError
+    from ..pictures.samples import load_samples
 
     samples = load_samples(data, image=image, label=label, text=group or "text")
     if group is None:  # a table's texts are no groups

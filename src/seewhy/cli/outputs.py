@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 from ..errors import ForeignFileError, InputError, SeeWhyError
 
 if TYPE_CHECKING:
-    from ..page import Page
+    from ..card.paging import Page
 
 OUTPUTS = ("output", "export", "save", "cards")
 """Options that name what is written; ``--store`` is read and written."""
@@ -93,8 +93,8 @@ def _paths(values: Any) -> Iterator[Path]:
 
 def _files(path: Path) -> Iterator[Path]:
     """The file, and those that are read because of it: pictures of a folder or a table, a model's own."""
-    from ..listing import SUFFIXES
-    from ..tables import TABLES, rows_of
+    from ..pictures.listing import SUFFIXES
+    from ..pictures.tables import TABLES, rows_of
 
     if path.is_dir():
         endings: tuple[str, ...] = MODEL_FILES if _is_own(path) else SUFFIXES
@@ -117,7 +117,7 @@ def _is_own(folder: Path) -> bool:
 
 def _lands_in(output: Path, folder: Path) -> bool:
     """Whether a file of this name would be found when the pictures of the folder are listed."""
-    from ..listing import SUFFIXES
+    from ..pictures.listing import SUFFIXES
 
     if output.suffix.lower() not in SUFFIXES or output.is_dir() or not folder.is_dir():
         return False
@@ -130,7 +130,7 @@ def check_both(folder: Path, name: str, force: bool) -> None:
     Raises:
         ForeignFileError: a file of that name is there that SeeWhy did not make.
     """
-    from ..page import ENDINGS, check_ending
+    from ..card.paging import ENDINGS, check_ending
     from ..storage.journal import Journal
     from ..storage.output import check_folder
     from ..studies.progress import NUMBERS, PROGRESS

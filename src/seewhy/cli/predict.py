@@ -35,7 +35,8 @@ from .terminal import say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..types import Failure, Prediction
+    from ..explanation.prediction import Prediction
+    from ..types import Failure
 
 COLUMNS = ("image", "label", "score", "error", "verdict", "right", "set")
 EXAMPLES = """
@@ -89,7 +90,7 @@ def predict(
     from ..classifiers.certainty import check_level
     from ..classifiers.labelled import measured_on
     from ..classifiers.views import predict_views
-    from ..data import load_samples
+    from ..pictures.samples import load_samples
     from ..storage.output import check_file
     from ..types import Failure
     from .terminal import Terminal
@@ -178,7 +179,7 @@ def _row(values: list[Any]) -> str:
 
 
 def _text_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
-    from ..decision import UNKNOWN
+    from ..explanation.decision import UNKNOWN
     from ..types import Failure
 
     for result in results:

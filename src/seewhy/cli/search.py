@@ -59,8 +59,8 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find pictures in an index: by picture, by words, or by both."""
+    from ..card.paging import check_ending
     from ..index import Index, Query
-    from ..page import check_ending
 
     if output is not None:
         check_ending(output, force=force)

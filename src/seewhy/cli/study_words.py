@@ -69,7 +69,7 @@ def description_semantics(
     quiet: Quiet = False,
 ) -> None:
     """Do these words help: by what they say, or only by being several? Stopped, it goes on where it was."""
-    from ..data import load_samples
+    from ..pictures.samples import load_samples
     from ..studies.description_semantics import DescriptionSemanticsStudy
 
     terminal = Terminal(quiet)

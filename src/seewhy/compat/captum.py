@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..attributions.base import Attribution, Explainable
-from ..classifiers.head import Goal, Target
 from ..encoders.base import Look
 from ..errors import InputError
+from ..heads.head import Goal, Target
 from ..metrics.randomised import Twin
 
 

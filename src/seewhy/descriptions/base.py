@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ..arguments import checked
 from ..encoders.base import Encoder
+from ..encoders.stream import encode_texts
 from ..errors import DataError
-from ..features import encode_texts
-from ..files import json_value
+from ..storage.features import FeatureStore
+from ..storage.files import json_value
 from ..storage.marks import DESCRIPTIONS
 from ..storage.output import write
-from ..store import FeatureStore
 
 
 @dataclass(frozen=True)

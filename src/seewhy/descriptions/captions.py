@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import json_value
+from ..storage.files import json_value
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
 from ..storage.output import remove

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import combinations
 
-from ..types import Failure, Prediction
+from ..explanation.prediction import Prediction
+from ..types import Failure
 
 
 def confusable_pairs(predictions: Iterable[Prediction | Failure], most: int) -> list[tuple[str, str]]:

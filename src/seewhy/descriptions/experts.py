@@ -19,13 +19,13 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from ..encoders.stream import Seen, Wish, encode_texts, see
 from ..errors import DataError, ImageError
-from ..features import Seen, Wish, encode_texts, see
-from ..images import read_picture
+from ..pictures.images import read_picture
 from ..types import Failure, FractionBox, Transform
 
 if TYPE_CHECKING:
-    from ..classifiers.base import Classifier
+    from ..attributions.base import Deciding
 
 SIDE = 448
 WHOLE = Transform((SIDE, SIDE), (SIDE, SIDE), "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -204,7 +204,7 @@ class CellDetector:
         most: objects at most, the surest first.
     """
 
-    classifier: Classifier
+    classifier: Deciding
     threshold: float = 0.5
     most: int = 10
 
@@ -241,7 +241,7 @@ class CellVerifier:
         margin: in standard deviations; 1 keeps about one control in six.
     """
 
-    classifier: Classifier
+    classifier: Deciding
     margin: float = 1.0
 
     def __post_init__(self) -> None:
@@ -256,7 +256,7 @@ class CellVerifier:
         return encode_texts(self.classifier.encoder, [f"a photo of a {word}" for word in CONTROLS])
 
     def supports(self, scene: Scene, phrase: str) -> bool:
-        from ..classifiers.head import Projected
+        from ..heads.head import Projected
 
         seen = look_at(self.classifier, scene.name)
         assert seen.features is not None
@@ -268,7 +268,7 @@ class CellVerifier:
         return bool(mine[0] >= others.mean() + self.margin * others.std())
 
 
-def look_at(classifier: Classifier, name: str) -> Seen:
+def look_at(classifier: Deciding, name: str) -> Seen:
     """One picture after the trunk, with its map and pixels.
 
     Raises:
@@ -280,7 +280,7 @@ def look_at(classifier: Classifier, name: str) -> Seen:
     return seen
 
 
-def _cells(classifier: Classifier, features: Tensor) -> Float[Tensor, "c h w"]:
+def _cells(classifier: Deciding, features: Tensor) -> Float[Tensor, "c h w"]:
     """The map as a grid, each cell averaged with its neighbours."""
     return avg_pool2d(classifier.encoder.layout.to_grid(features[None]), 3, 1, 1, count_include_pad=False)[0]
 

@@ -18,12 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..data import Sample, Samples
 from ..encoders.base import Encoder
+from ..encoders.stream import Seen, encode_texts, see
 from ..errors import DataError, InputError
-from ..features import Seen, encode_texts, see
+from ..pictures.samples import Sample, Samples
+from ..storage.features import FeatureStore
 from ..storage.output import check_file, remove, write
-from ..store import FeatureStore
 from ..types import Failure
 from .base import Descriptions
 from .captions import CAPTIONS, PART, Caption, resume_rows

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import json_value
+from ..storage.files import json_value
 from ..storage.marks import PAIRS
 from ..storage.output import write
 from .class_questions import Difference, Pair

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import DataError, ImageError
-from ..files import json_lines
-from ..images import read_picture
+from ..pictures.images import read_picture
+from ..pictures.thumbnails import encode_thumbnail
+from ..storage.files import json_lines
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
-from ..thumbnails import encode_thumbnail
 from ..types import Failure, Transform
 from .experts import CONTROLS, BoxSegmenter, CellDetector, CellVerifier, Scene, look_at
 from .llm import Desk, Estimate, NoWriterError, WriterError
@@ -23,7 +23,7 @@ from .textualize_prompts import draft_prompt, objects_prompt, read_text, rewrite
 from .textualize_words import article
 
 if TYPE_CHECKING:
-    from ..classifiers.base import Classifier
+    from ..attributions.base import Deciding
 
 DESCRIPTIONS = Lines((Record(("image", "digest", "width", "height", "draft", "obj_from_desc"), None),))
 LONGEST = 1024
@@ -40,7 +40,7 @@ class Drafter:
         drafts: picture's file name → text; they come first.
     """
 
-    classifier: Classifier
+    classifier: Deciding
     desk: Desk | None = None
     drafts: Mapping[str, str] | None = None
 
@@ -63,7 +63,7 @@ class Drafter:
 
 
 def offline(
-    classifier: Classifier, *, desk: Desk | None = None, check: bool = True, threshold: float = 0.5
+    classifier: Deciding, *, desk: Desk | None = None, check: bool = True, threshold: float = 0.5
 ) -> Textualizer:
     """The pipeline with SeeWhy's own experts.
 

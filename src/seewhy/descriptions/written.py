@@ -6,8 +6,8 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from ..cache import cache_dir
 from ..errors import DataError, ForeignFileError
+from ..storage.cache import cache_dir
 from ..storage.database import DatabaseKind, connect, memory
 
 _SCHEMA = """

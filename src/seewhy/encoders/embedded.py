@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import MissingExtraError, UnknownNameError, WeightsError
-from ..kept import kept
+from ..storage.tensors import kept
 from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout, TextTower, Tokenised
 from .imagenet_sentences import sentences

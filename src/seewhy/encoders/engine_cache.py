@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ..cache import cache_dir
 from ..errors import DataError, EngineError
+from ..storage.cache import cache_dir
 from ..storage.folders import drop_folder, new_folder, write_inside
 from ..storage.output import temporary_folder
 from ..storage.reading import file_sha256, read_json

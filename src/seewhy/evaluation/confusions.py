@@ -14,9 +14,9 @@ from ..classifiers.base import Classifier
 from ..errors import ImageError
 from ..evidence.batch import Batch, Done
 from ..evidence.explain import ExplainOptions
-from ..images import read_picture
 from ..listener import Listener
-from ..store import FeatureStore
+from ..pictures.images import read_picture
+from ..storage.features import FeatureStore
 from ..types import Transform
 from .report import Report
 

@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..card.paging import Page
 from ..classifiers.base import Classifier, HeldOut, words_alone
 from ..classifiers.certainty import check_level
-from ..data import Sample, Samples, load_samples
 from ..descriptions.base import Descriptions, WordBank
 from ..descriptions.controls import name_only, random_words
+from ..encoders.stream import Seen, Views, Wish, see
 from ..errors import DataError
-from ..explanation import Explanation, Level, Like, Where
-from ..features import Seen, Views, Wish, see
+from ..explanation.base import Explanation, Where
+from ..explanation.similar import Like
+from ..explanation.verdict import Level
 from ..listener import Listener
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
-from ..page import Page
-from ..store import FeatureStore
+from ..pictures.samples import Sample, Samples, load_samples
+from ..storage.features import FeatureStore
 from ..trust.base import LEVEL
 from ..types import Failure
 from .copies import find_copies, say

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ..classifiers.base import Classifier
 from ..classifiers.certainty import check_level, decide
-from ..data import Samples
-from ..datasets import pictures_of
+from ..encoders.stream import Views, Wish, see
 from ..errors import DataError
-from ..features import Views, Wish, see
 from ..listener import Listener
 from ..metrics.calibration import accuracy_interval
-from ..store import FeatureStore
+from ..pictures.datasets import pictures_of
+from ..pictures.samples import Samples
+from ..storage.features import FeatureStore
 from ..trust.base import LEVEL, Judgement
 from ..trust.measure import trust_features
 from ..trust.selective import RiskCoverage, auroc

@@ -7,7 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from ..explanation import Agreement, Like, Missing, Words
+from ..explanation.base import Agreement, Words
+from ..explanation.similar import Like
+from ..explanation.verdict import Missing
 
 AGREE, IN_PART = 0.7, 0.4
 NEAR = 0.09

@@ -14,14 +14,14 @@ from typing import Any
 from ..attributions.explainers import trained_digest
 from ..card import IndexEntry, check_card, index_entry, render_index
 from ..classifiers.base import Classifier
+from ..encoders.stream import file_digest
 from ..errors import DataError, ForeignFileError
-from ..explanation import Explanation
-from ..features import file_digest
-from ..listing import SUFFIXES
+from ..explanation.base import Explanation
+from ..pictures.listing import SUFFIXES
 from ..prototypes.bank_influences import influence_files
-from ..prototypes.epic_bank import find_file
+from ..prototypes.epic.bank import find_file
+from ..storage.features import FeatureStore
 from ..storage.output import check_folder
-from ..store import FeatureStore
 from ..types import Failure
 from .card_folder import INDEX, CardFolder
 from .explain import ExplainOptions, explain_all

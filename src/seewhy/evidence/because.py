@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..encoders.base import Look
-from ..features import file_digest
-from ..images import Picture
+from ..encoders.stream import file_digest
+from ..explanation.measures import Because
+from ..pictures.images import Picture
 from ..prototypes.bank import PatchBank, Patches
 from ..prototypes.bank_influences import kept_influences
 from ..prototypes.base import Group, Prototypes
@@ -20,7 +21,6 @@ from ..prototypes.characteristics import Characteristics, View
 from ..prototypes.influences import Influences
 from ..prototypes.perturbations import PROPERTIES, Changes
 from ..prototypes.redundancy import redundant
-from ..types import Because
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..encoders.stream import file_digest
 from ..errors import DataError, ForeignFileError
-from ..features import file_digest
 from ..storage.folders import write_inside
 from ..storage.journal import Journal
 from ..storage.marks import CARD, PICTURE, Lines, Mark, Record

@@ -1,4 +1,4 @@
-"""The one look: a picture goes in, an :class:`~seewhy.explanation.Explanation` comes out."""
+"""The one look: a picture goes in, an :class:`~seewhy.explanation.base.Explanation` comes out."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from ..attributions import Attribution, attributions
 from ..attributions.settings import configured
 from ..attributions.shares import cell_evidence, shares, strongest_cells
 from ..classifiers.certainty import check_level
-from ..classifiers.head import Goal, Target
 from ..encoders.base import Look
+from ..encoders.stream import Seen, Wish, see
 from ..errors import InputError
-from ..explanation import Explanation, Like, Neuron, Subject
-from ..features import Seen, Wish, see
-from ..store import FeatureStore
+from ..explanation.base import Explanation, Neuron
+from ..explanation.similar import Like
+from ..explanation.subject import Subject
+from ..heads.head import Goal, Target
+from ..storage.features import FeatureStore
 from ..trust.base import LEVEL
 from ..types import Failure
 from .agreement import agree

@@ -12,18 +12,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Target
 from ..classifiers.network import Perceiver
 from ..encoders.base import Look
-from ..explanation import Level, Like, Likeness, Missing, Region, Subject, Verdict
-from ..images import Picture
+from ..explanation.base import Region
+from ..explanation.measures import Because, PatchDeletion, PrototypePurity
+from ..explanation.similar import Like, Likeness
+from ..explanation.subject import Subject
+from ..explanation.verdict import Level, Missing, Verdict
+from ..heads.head import Target
+from ..pictures.images import Picture
 from ..prototypes.bank import Patches, as_box, cell_box
 from ..prototypes.base import Group, Query
-from ..prototypes.epic_bank import EPICBank
+from ..prototypes.epic.bank import EPICBank
 from ..prototypes.find import find_prototypes
 from ..prototypes.measure import LikenessMeasure, predicted_share
 from ..prototypes.perturbations import find_changes
-from ..types import Because, PatchDeletion, PrototypePurity
 from .because import leaders, reasons_for
 from .patch_deletion import delete_patches
 from .voters import show_voters

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..attributions.neuron_words import dictionary, important_channels
-from ..classifiers.head import Goal
 from ..encoders.base import Look
-from ..explanation import Neuron
-from ..images import Picture
+from ..explanation.base import Neuron
+from ..heads.head import Goal
+from ..pictures.images import Picture
 from ..prototypes.bank import cell_box
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..types import FractionBox, PatchDeletion
+from ..explanation.measures import PatchDeletion
+from ..types import FractionBox
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..classifiers.network import Perceiver, Perception
-from ..explanation import Level, Verdict
-from ..images import Picture
-from ..perceived import Memorised, Perceived
+from ..explanation.perceived import Memorised, Perceived
+from ..explanation.verdict import Level, Verdict
+from ..pictures.images import Picture
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier

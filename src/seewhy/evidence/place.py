@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from ..attributions.shares import cell_evidence, shares
-from ..classifiers.head import Target
 from ..encoders.base import Look
+from ..encoders.stream import Seen
 from ..errors import InputError
-from ..features import Seen
+from ..heads.head import Target
 from ..prototypes.bank import Patches, cell_box
 from ..prototypes.base import Group, Prototypes, Query
 from ..prototypes.find import find_prototypes

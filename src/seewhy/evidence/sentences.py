@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Goal, Head, Projected, Target
 from ..encoders.base import Encoder
 from ..errors import InputError
+from ..heads.head import Goal, Head, Projected, Target
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..explanation import Level, Like, Likeness, Verdict
+from ..explanation.measures import VoteRemoval
+from ..explanation.similar import Like, Likeness
+from ..explanation.verdict import Level, Verdict
 from ..prototypes.bank import Patches
 from ..prototypes.base import Group
 from ..prototypes.voters import scores_of, votes_of
-from ..types import VoteRemoval
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier

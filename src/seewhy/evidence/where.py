@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..explanation import Region, Verdict, Where
-from ..images import Picture
+from ..explanation.base import Region, Where
+from ..explanation.verdict import Verdict
 from ..metrics.base import Curve, ranks, shuffled
 from ..metrics.deletion import Deletion
 from ..metrics.insertion import Insertion
+from ..pictures.images import Picture
 from ..prototypes.bank import cell_box
 from .halves import Match, masks, match
 from .watched import Watched

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.head import Projected
-from ..explanation import Missing
+from ..explanation.verdict import Missing
+from ..heads.head import Projected
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..classifiers.head import Projected
-from ..classifiers.reranking import Reason, Reranking
-from ..explanation import Missing, Verdict, Word, Words
-from ..types import WordOrigin
+from ..explanation.base import Word, Words
+from ..explanation.measures import WordOrigin
+from ..explanation.verdict import Missing, Verdict
+from ..heads.head import Projected
+from ..heads.reranking import Reason, Reranking
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier

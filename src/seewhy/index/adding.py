@@ -16,13 +16,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..encoders.stream import Seen, Wish, file_digest, see
 from ..errors import DataError, InputError
-from ..features import Seen, Wish, file_digest, see
 from ..listener import Listener
-from ..listing import is_unicode
+from ..pictures.listing import is_unicode
+from ..pictures.thumbnails import encode_thumbnail
+from ..storage.features import FeatureStore
 from ..storage.folders import inside
-from ..store import FeatureStore
-from ..thumbnails import encode_thumbnail
 from ..types import Failure
 from .catalogue import Catalogue, Item
 from .columns import Column

@@ -21,8 +21,8 @@ from ..encoders.provenance import saved_encoder
 from ..errors import DataError, ForeignFileError, InputError, ModelError
 from ..listener import Listener
 from ..storage.database import check
+from ..storage.features import FeatureStore
 from ..storage.output import check_folder, make_folder
-from ..store import FeatureStore
 from .adding import Adding, Change, Entry, append
 from .catalogue import CATALOGUE, FILE, FORMAT, Catalogue
 from .columns import Column

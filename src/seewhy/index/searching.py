@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..encoders.stream import Seen, Wish, see
 from ..errors import DataError, ImageError, ModelError
-from ..features import Seen, Wish, see
 from ..types import Failure
 from .catalogue import Catalogue, Item
 from .query import NEUTRAL, Query, by_pictures, composed

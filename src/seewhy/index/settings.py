@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ..classifiers.jitter import paper_twelve
+from ..classifiers.linear.jitter import paper_twelve
 from ..errors import InputError
 from ..types import Crop
 from .spatial import sub_patches

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..classifiers.normalise import signed_power
 from ..errors import DataError, InputError
+from ..heads.normalise import signed_power
 from ..prototypes.bank import check_finite
 from ..storage.marks import TENSORS, marked_tensors
 from ..storage.output import write

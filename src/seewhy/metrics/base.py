@@ -16,8 +16,8 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..attributions.base import Explainable
-    from ..classifiers.head import Target
     from ..encoders.base import Look
+    from ..heads.head import Target
     from ..types import Transform
 
 Probability = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b k"]]
@@ -147,7 +147,7 @@ class Case:
         self, pixels: Float[Tensor, "b 3 h w"], *, model: Any = None, target: int | None = None
     ) -> Float[Tensor, "m b h w"]:
         """Every method's maps of other pixels, of another class, or of another model, from one look."""
-        from ..classifiers.head import Target as Goal
+        from ..heads.head import Target as Goal
 
         model = model or self.model
         index = torch.full((len(pixels),), self.target if target is None else target)

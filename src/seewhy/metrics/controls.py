@@ -19,8 +19,8 @@ from .base import Explain
 
 if TYPE_CHECKING:
     from ..attributions.base import Explainable
-    from ..classifiers.head import Target
     from ..encoders.base import Look
+    from ..heads.head import Target
 
 
 def random_map(model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:

@@ -14,8 +14,8 @@ from ..seeded import seeded
 
 if TYPE_CHECKING:
     from ..attributions.base import Explainable
-    from ..classifiers.head import Head
     from ..encoders.base import Encoder
+    from ..heads.head import Head
 
 Reset = Literal["initialise", "shuffle"]
 

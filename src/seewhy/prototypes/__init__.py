@@ -10,7 +10,11 @@ from .base import Prototypes
 if TYPE_CHECKING:
     from .characteristics import Characteristics
 
-prototypes: Registry[Prototypes] = Registry("prototype", __name__, ("epic", "nearest", "protopnet", "voters"))
+prototypes: Registry[Prototypes] = Registry(
+    "prototype",
+    __name__,
+    ("seewhy.prototypes.epic.method", "nearest", "seewhy.self_explaining.protopnet.prototypes", "voters"),
+)
 reasons: Registry[Characteristics] = Registry("reason", __name__, ("characteristics",))
 
 __all__ = ["Prototypes", "prototypes", "reasons"]

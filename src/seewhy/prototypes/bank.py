@@ -15,10 +15,10 @@ from torch.nn.functional import avg_pool2d, normalize
 
 from ..attributions.base import Explainable
 from ..attributions.shares import cell_evidence, shares
-from ..classifiers.head import Target
 from ..encoders.base import Look
-from ..features import Seen
-from ..thumbnails import decode_thumbnail, encode_thumbnail
+from ..encoders.stream import Seen
+from ..heads.head import Target
+from ..pictures.thumbnails import decode_thumbnail, encode_thumbnail
 from ..types import FractionBox, PixelBox
 
 

@@ -19,19 +19,19 @@ from torch import Tensor
 from ..attributions.base import Explainable
 from ..attributions.explainers import classifier_digest
 from ..encoders.base import Look
+from ..encoders.stream import file_digest
 from ..errors import ImageError, WeightsError
-from ..features import file_digest
-from ..images import Picture, read_picture
 from ..listener import Listener
+from ..pictures.images import Picture, read_picture
+from ..pictures.thumbnails import decode_thumbnail
 from ..storage.marks import CHECKPOINT, marked_tensors
 from ..storage.output import make_folder, remove, write
 from ..storage.reading import check_kinds, parse_json, read_tensors, reason
-from ..thumbnails import decode_thumbnail
 from ..types import Failure
 from .bank import BankPicture, Patches
 from .base import Prototypes
 from .characteristics import Characteristics, View
-from .epic_bank import BANK, FACTS, FOLDER, EPICBank, check_bank, find_file
+from .epic.bank import BANK, FACTS, FOLDER, EPICBank, check_bank, find_file
 from .influences import GlobalInfluences, SumsFile
 from .perturbations import PROPERTIES, Changes, EqualChanges
 

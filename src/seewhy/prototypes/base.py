@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..attributions.base import Explainable
-from ..classifiers.head import Target
 from ..encoders.base import Look
+from ..heads.head import Target
 from .bank import Patches
 
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from ..attributions.base import Explainable
-from ..cache import cache_dir
 from ..encoders.base import Encoder, Layout
 from ..encoders.cut import FromLayer
 from ..errors import DataError, InputError
+from ..storage.cache import cache_dir
 from ..storage.folders import remove_inside
 
 Unpooled = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b d h w"]]

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ..encoders.base import Encoder, Look
 from ..errors import InputError
-from ..images import Picture, read_picture
 from ..listener import Listener
-from ..sources import One
+from ..pictures.images import Picture, read_picture
+from ..pictures.sources import One
 from ..types import FractionBox, Transform
 from . import reasons
 from .influences import GlobalInfluences, Influences, Sums, SumsFile
@@ -29,7 +29,7 @@ Maps = Callable[[Look], Float[Tensor, "b p h w"]]
 more alike; a cosine, a channel's activation, a logarithm of a distance. It runs no trunk and no gradient."""
 
 View = Picture | One
-"""A picture as the network saw it (a :class:`~seewhy.images.Picture`), or a file or pixels still to be read."""
+"""A picture as the network saw it (a ``Picture``), or a file or pixels still to be read."""
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..classifiers.votes import Votes
 from ..errors import InputError
+from ..heads.votes import Votes
 from . import prototypes
 from .bank import Patches
 from .base import Prototypes
-from .epic_bank import bank_of
+from .epic.bank import bank_of
 
 STRANGE = {
     "protopnet": "protopnet shows the prototypes of a ProtoPNet, and this classifier is none. Make one with: "

@@ -9,9 +9,9 @@ import torch
 
 from ..attributions.base import Explainable
 from ..attributions.shares import cell_evidence, shares, strongest_cells
-from ..classifiers.head import Target
 from ..encoders.base import Look
-from ..features import Seen
+from ..encoders.stream import Seen
+from ..heads.head import Target
 from .bank import Patches
 from .base import Group, Prototypes, Query
 

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..attributions.base import Explainable
-from ..classifiers.head import Head
-from ..classifiers.votes import Votes
 from ..encoders.base import Look
+from ..heads.head import Head
+from ..heads.votes import Votes
 from . import prototypes
 from .bank import PatchBank, Patches, patch_vectors
 from .base import Group, Match, Prototypes, Query

@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 
-from ..classifiers.head import Projected
+from ..card.paging import Page
 from ..classifiers.labelled import look_at_labelled
-from ..data import Samples
 from ..descriptions.base import Descriptions
 from ..descriptions.controls import CONTROLS, flaws, own_noise, randomly_assigned, swapped, without_names
 from ..descriptions.discriminative import WEIGHTS, Selector
 from ..encoders.base import Encoder
+from ..heads.head import Projected
 from ..listener import Listener
-from ..page import Page
-from ..store import FeatureStore
+from ..pictures.samples import Samples
+from ..storage.features import FeatureStore
 from .bootstrap import Paired, paired
 from .progress import PROGRESS, Progress
 from .semantics_arms import Arms, Right

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..card.paging import Page
 from ..classifiers.base import Classifier
-from ..classifiers.perceptual_network import PerceptualNetwork, dialogue, distance, grey
 from ..encoders.base import Encoder
 from ..errors import InputError
-from ..images import read_picture
-from ..page import Page
-from ..sources import One
+from ..pictures.images import read_picture
+from ..pictures.sources import One
+from ..self_explaining.perceptual.network import PerceptualNetwork, dialogue, distance, grey
 
 STILL = 1 / 255
 """Root mean square over pixels, less than a grey level: the same picture."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..card.paging import Page
 from ..classifiers.base import Classifier
 from ..classifiers.labelled import look_at_labelled
 from ..classifiers.rewording import reworded, texts_of
-from ..data import Samples
 from ..descriptions.base import Descriptions
 from ..descriptions.edits import Edit
 from ..errors import DataError
 from ..listener import Listener
-from ..page import Page
-from ..store import FeatureStore
+from ..pictures.samples import Samples
+from ..storage.features import FeatureStore
 from .words_compared import WordsCompared
 
 

@@ -17,15 +17,15 @@ from torch import Tensor
 
 from ..attributions.base import Attribution
 from ..attributions.explainers import trained_digest
-from ..classifiers.head import Target
 from ..encoders.base import Look
+from ..encoders.stream import Seen, Wish, file_digest, see
 from ..errors import DataError, SeeWhyError
-from ..features import Seen, Wish, file_digest, see
-from ..images import read_views
+from ..heads.head import Target
 from ..listener import Listener
 from ..metrics import Metric
 from ..metrics.base import Case, Explain, upsampled
 from ..metrics.controls import controls
+from ..pictures.images import read_views
 from ..types import Failure
 from .choices import chosen_limits, chosen_methods, chosen_metrics, named, passes
 from .findings import Findings, findings

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..card.paging import Page
 from ..metrics import Metric
-from ..page import Page
 from ..types import Failure
 from .bootstrap import kendall_tau
 from .tables import N_FEWEST, Resampling, Row, table

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..classifiers.solvers import fit_logistic
+from ..classifiers.linear.solvers import fit_logistic
 from ..descriptions.base import Descriptions, describe
 from ..descriptions.discriminative import (
     WEIGHTS,
@@ -25,8 +25,8 @@ from ..descriptions.discriminative import (
     selection_matrix,
 )
 from ..encoders.base import Encoder
-from ..features import encode_texts
-from ..store import FeatureStore
+from ..encoders.stream import encode_texts
+from ..storage.features import FeatureStore
 
 PROBE_C = 100.0
 """Of the probes: weak against unit vectors, so that few pictures are fitted; not tuned on any pictures."""

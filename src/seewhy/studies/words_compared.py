@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..classifiers.base import Classifier
 from ..classifiers.rewording import by_words, words_decide
-from ..data import Sample
 from ..descriptions.edits import Change
+from ..pictures.samples import Sample
 from .bootstrap import Paired, paired
 
 

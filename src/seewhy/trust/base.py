@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..decision import Unknowns
+from ..explanation.decision import Unknowns
 from .conformal import ConformalLines
 from .gaussian import WIDEST, Gaussian
 from .logistic import Monotone
@@ -113,7 +113,7 @@ class Judgement:
 
     @property
     def doubt(self) -> Float[Tensor, " b"]:
-        """As :attr:`seewhy.decision.Decision.doubt`."""
+        """As :attr:`seewhy.explanation.decision.Decision.doubt`."""
         return torch.where(self.unknown, 2 - self.fit, 1 - self.probability)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from ..decision import Unknowns
+from ..explanation.decision import Unknowns
 from .base import HeldOutSigns, Signs, Trust
 from .gaussian import ABSENT, Moments, narrowed
 from .logistic import Monotone

@@ -1,0 +1,1 @@
+"""GIST: fine-tuning on pictures with generated texts."""

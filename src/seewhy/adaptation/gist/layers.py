@@ -1,0 +1,163 @@
+"""GIST behind frozen towers: one linear layer on the pictures' side and one on the texts', in their shared space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ...encoders.base import Encoder, TextTower
+from ...encoders.split import freeze, weights_digest
+from ...listener import Listener
+from ...objectives.gist import GIST as Contrast
+from ...objectives.gpt4image import recall
+from ...training.loop import Trained, Training, train
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures as kept features, and the texts of each.
+
+    Attributes:
+        views: the features of each picture's views, in the shared space.
+        vectors: the texts, of unit length, each once.
+        pairs: one row a pair: which picture, which text.
+        labels: class of each picture.
+    """
+
+    views: list[Float[Tensor, "v d"]]
+    vectors: Float[Tensor, "m d"]
+    pairs: Int[Tensor, "n 2"]
+    labels: Int[Tensor, " p"]
+
+
+class Turns(nn.Module):
+    """Both layers, at first the identity, so that training begins where the encoder was.
+
+    Args:
+        width: of the shared space.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.image, self.text = (nn.Linear(width, width, bias=False) for _ in "it")
+        for layer in (self.image, self.text):
+            nn.init.eye_(layer.weight)
+
+    def grown(self, on: Encoder) -> Encoder:
+        """The encoder with both layers behind it; it looks by the same engine."""
+        head = Turned(on.head, on.text, self.image).eval()
+        return Encoder(
+            name=on.name,
+            transform=on.transform,
+            trunk=lambda: on.trunk,
+            head=head,
+            layout=on.layout,
+            fingerprint=weights_digest(self.learnt(on), on.fingerprint),
+            text=lambda: TurnedText(on.text, self.text),
+            module=lambda: nn.Sequential(on.trunk, head),
+            engine=lambda: on.engine,
+        )
+
+    def learnt(self, on: Encoder) -> dict[str, Tensor]:
+        """Both layers' weights."""
+        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+
+    def facts(self) -> dict[str, Any]:
+        return {"train": "layers", "width": self.image.in_features}
+
+    @classmethod
+    def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        with torch.device("meta"):
+            turns = cls(int(facts["width"]))
+        turns.load_state_dict(dict(tensors), assign=True)
+        freeze(turns)
+        return turns
+
+
+class Turned(nn.Module):
+    """Head of the grown encoder: features → the turned space, not of unit length.
+
+    Args:
+        head: the encoder's own.
+        tower: whose projection follows.
+        turn: the trained layer.
+    """
+
+    def __init__(self, head: nn.Module, tower: TextTower, turn: nn.Linear) -> None:
+        super().__init__()
+        self.head = head
+        self.tower = tower
+        self.turn = turn
+
+    def forward(self, features: Tensor) -> Float[Tensor, "b d"]:
+        turned: Tensor = self.turn(self.tower.project(self.head(features)))
+        return turned
+
+
+class TurnedText:
+    """The words half of the grown encoder; pictures come out of its head in the space of the sentences.
+
+    Args:
+        tower: the encoder's own.
+        turn: the trained layer.
+    """
+
+    def __init__(self, tower: TextTower, turn: nn.Linear) -> None:
+        self.tower = tower
+        self.turn = turn
+        self.logit_scale = tower.logit_scale
+        self.templates = tower.templates
+        self.fingerprint = weights_digest({"turn": turn.weight}, tower.fingerprint)
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        with torch.no_grad():
+            return normalize(self.turn(self.tower.encode_text(texts)), dim=1)
+
+    def project(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        return pooled
+
+
+def tune(
+    turns: Turns,
+    pairs: Pairs,
+    contrast: Contrast,
+    how: Training,
+    checkpoint: tuple[Path, str] | None = None,
+    listener: Listener | None = None,
+) -> Trained:
+    """Train both layers in place; of each picture in a batch a view is drawn."""
+
+    def loss(index: Sequence[int]) -> dict[str, Tensor]:
+        of, text = pairs.pairs[list(index)].T
+        views = [pairs.views[i] for i in of.tolist()]
+        image = torch.stack([v[int(torch.randint(len(v), ()))] for v in views])
+        return {"loss": contrast(turns.image(image), turns.text(pairs.vectors[text]), pairs.labels[of])}
+
+    done = train(turns, loss, len(pairs.pairs), how, checkpoint=checkpoint, listener=listener)
+    freeze(turns)
+    return done
+
+
+def measure(turns: Turns, pairs: Pairs) -> float:
+    """Part of the pictures tuned on that are nearest to their own first text, among the first texts of all."""
+    with torch.no_grad():
+        image = turns.image(torch.stack([v[0] for v in pairs.views]))
+        return round(recall(image, turns.text(pairs.vectors)[first_texts(pairs.pairs)]), 4)
+
+
+def first_texts(pairs: Int[Tensor, "n 2"]) -> Int[Tensor, " p"]:
+    """Which text is the first of each picture.
+
+    Example:
+        >>> first_texts(torch.tensor([[0, 3], [0, 1], [1, 2]])).tolist()
+        [3, 2]
+    """
+    n = int(pairs[:, 0].max()) + 1
+    return pairs[[int((pairs[:, 0] == i).nonzero()[0]) for i in range(n)], 1]

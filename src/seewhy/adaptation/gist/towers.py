@@ -1,0 +1,204 @@
+"""GIST's towers themselves: copies of both halves of an encoder, trained on batches of pictures and their texts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ...encoders.base import Encoder, TextTower, TrainableText
+from ...encoders.clip_text import ClipText
+from ...encoders.split import freeze, weights_digest
+from ...errors import ModelError
+from ...listener import Listener
+from ...objectives.gist import GIST as Contrast
+from ...training.loop import Trained, Training, train
+from ..backbone import halves_of, learnt, put_back
+
+Halves = Literal["image", "towers"]
+"""Only the pictures' half is trained, or both are."""
+
+
+def trainable(on: Encoder) -> TrainableText:
+    """The encoder's words half, whose weights can be trained.
+
+    Raises:
+        ModelError: it has none, or one without weights.
+    """
+    tower = on.text
+    if not isinstance(tower, TrainableText):
+        raise ModelError(
+            f"The text half of {on.name!r} shows no weights to train. The embedded encoder, or one under 'open_clip:' "
+            "or 'hf:', was expected. Take one of those, or train layers behind this one: train='layers'."
+        )
+    return tower
+
+
+class Towers(nn.Module):
+    """Copies of an encoder's halves.
+
+    Memory: 4 bytes a weight for the copies; while they are trained, 12 more for gradients and AdamW's two moments,
+    and what the trunk keeps of a batch for its gradient.
+
+    Args:
+        trunk: pixels → features.
+        pool: features → pooled vector.
+        projection: pooled vector → the space of the texts, not of unit length.
+        words: tokens → the same space; ``None`` where the words half stays the encoder's own.
+    """
+
+    def __init__(self, trunk: nn.Module, pool: nn.Module, projection: nn.Module, words: nn.Module | None) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.pool = pool
+        self.projection = projection
+        self.words = words
+
+    @classmethod
+    def copied(cls, on: Encoder, train: Halves) -> Self:
+        """What an encoder's halves are before any training, frozen; the encoder stays as it is."""
+        tower = trainable(on)
+        words = freeze(copy.deepcopy(tower.module)).cpu() if train == "towers" else None
+        return cls(*halves_of(on), freeze(copy.deepcopy(tower.projection)).cpu(), words)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Pictures in the space of the texts, not of unit length."""
+        vectors: Tensor = self.projection(self.pool(self.trunk(pixels)))
+        return vectors
+
+    def grown(self, on: Encoder) -> Encoder:
+        """An encoder of the copies, whose pooled vectors lie in the space of the texts."""
+        plain = isinstance(self.projection, nn.Identity)  # then a head that is a mean over space stays one
+        head = self.pool if plain else nn.Sequential(self.pool, self.projection).eval()
+        tensors = self.learnt(on)
+        return Encoder(
+            name=on.name,
+            transform=on.transform,
+            trunk=lambda: self.trunk,
+            head=head,
+            layout=on.layout,
+            fingerprint=weights_digest(tensors, on.fingerprint),
+            text=lambda: self._text(trainable(on), tensors),
+            module=lambda: nn.Sequential(self.trunk, head),
+            engine=on.engine_asked,
+        )
+
+    def _text(self, tower: TrainableText, tensors: Mapping[str, Tensor]) -> TextTower:
+        if self.words is None:
+            return SameText(tower)
+        own = {name: tensor for name, tensor in tensors.items() if name.startswith("words.")}
+        return ClipText(
+            weights_digest(own, tower.fingerprint),
+            tower.logit_scale,
+            self.words,
+            tower.tokens,
+            templates=tower.templates,
+        )
+
+    def learnt(self, on: Encoder) -> dict[str, Tensor]:
+        """The tensors that are not as they are in the encoder."""
+        before = Towers.copied(on, self.facts()["train"])
+        return learnt(dict(self.named_children()), dict(before.named_children()), whole=False)
+
+    def facts(self) -> dict[str, Any]:
+        return {"train": "image" if self.words is None else "towers"}
+
+    @classmethod
+    def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        if facts["train"] not in ("image", "towers"):
+            raise ValueError(f"gist trained {facts['train']!r}")
+        towers = cls.copied(on, facts["train"])
+        put_back(dict(towers.named_children()), tensors, whole=False)
+        return towers
+
+
+class SameText:
+    """The encoder's own words half, beside a picture half that ends in the space of the sentences.
+
+    Args:
+        tower: the encoder's own.
+    """
+
+    def __init__(self, tower: TextTower) -> None:
+        self.encode_text = tower.encode_text
+        self.fingerprint = tower.fingerprint
+        self.logit_scale = tower.logit_scale
+        self.templates = tower.templates
+
+    def project(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        return pooled
+
+
+@dataclass(frozen=True)
+class PicturePairs:
+    """Pictures that are read anew for every batch, and the texts of each.
+
+    Attributes:
+        read: positions of pairs → normalised pixels, and the positions of those pairs whose picture could be read.
+        texts: each once.
+        vectors: the texts as the encoder itself has them, of unit length.
+        pairs: one row a pair: which picture, which text.
+        labels: class of each picture.
+    """
+
+    read: Callable[[Sequence[int]], tuple[Tensor, list[int]]]
+    texts: tuple[str, ...]
+    vectors: Float[Tensor, "m d"]
+    pairs: Int[Tensor, "n 2"]
+    labels: Int[Tensor, " p"]
+
+
+def tune_towers(
+    towers: Towers,
+    tower: TrainableText,
+    pairs: PicturePairs,
+    contrast: Contrast,
+    how: Training,
+    checkpoint: tuple[Path, str] | None = None,
+    listener: Listener | None = None,
+) -> Trained:
+    """Train the copies in place; batch normalisation and dropout are held as in evaluation.
+
+    Costs a pass forward and one back through the trunk for each pair of a batch, and as many through the words half
+    for each of the batch's different texts, where that half is trained too.
+
+    Args:
+        towers: what is trained.
+        tower: makes tokens of texts.
+        pairs: pictures and texts.
+        contrast: the loss.
+        how: steps, batch, rate, seed.
+        checkpoint: see :func:`seewhy.training.loop.train`.
+        listener: hears of progress.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    towers.to(device).requires_grad_(True)
+    said = _said(towers.words, tower, pairs, device)
+
+    def loss(index: Sequence[int]) -> dict[str, Tensor]:
+        pixels, kept = pairs.read(index)
+        towers.eval()
+        of, text = pairs.pairs[kept].T
+        distinct, place = text.unique(return_inverse=True)
+        vectors = said(distinct)[place.to(device)]
+        return {"loss": contrast(towers(pixels.to(device)), vectors, pairs.labels[of].to(device))}
+
+    done = train(towers, loss, len(pairs.pairs), how, checkpoint=checkpoint, listener=listener)
+    freeze(towers.cpu())
+    return done
+
+
+def _said(
+    words: nn.Module | None, tower: TrainableText, pairs: PicturePairs, device: torch.device
+) -> Callable[[Int[Tensor, " m"]], Float[Tensor, "m d"]]:
+    """Positions of texts → their vectors: by the words half as it is being trained, or as the encoder has them."""
+    if words is None:
+        vectors = pairs.vectors.to(device)
+        return lambda index: vectors[index.to(device)]
+    return lambda index: words(*(t.to(device) for t in tower.tokens([pairs.texts[i] for i in index.tolist()])))

@@ -1,0 +1,251 @@
+"""GPT4Image (Ding et al. 2023, arXiv 2306.00693): a classifier that also learns from a text about each picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from ...classifiers import classifiers
+from ...classifiers.base import Classifier, HeldOut
+from ...classifiers.holdout import HoldOut, Pictures, Split, look_at, patch_evidence, said_of
+from ...classifiers.holdout_measures import common_measures
+from ...classifiers.linear.recipe import Linear
+from ...classifiers.network import Network
+from ...classifiers.recipe import Recipe
+from ...descriptions.captions import Caption, of_pictures
+from ...encoders.base import Encoder, Layout
+from ...encoders.split import freeze
+from ...encoders.stream import Seen, see
+from ...errors import InputError
+from ...listener import Listener
+from ...objectives.gpt4image import Form, Projection, projection
+from ...objectives.gpt4image import GPT4Image as Alignment
+from ...pictures.samples import Samples
+from ...seeded import seeded
+from ...storage.features import FeatureStore
+from ...training.augmentation import TrainingPictures
+from ...training.loop import Schedule, Trained, Training
+from ..backbone import Backbone, Predictor, new_predictor, predictor_of, reader_of, sized
+from .network import TunedNetwork
+from .training import Course, Pupil, TextVectors, teach
+
+
+@classifiers.register
+@dataclass(frozen=True)
+class GPT4Image(Recipe):
+    """A network is trained by its classes and, beside them, to place each picture near a text about that very picture.
+
+    ``L = CE(head(f), y) + lam align(projection(f), text)``, with the text's vector fixed; see
+    :class:`seewhy.objectives.gpt4image.GPT4Image`. When predicting, text and projection are gone and a picture costs
+    what it cost before. So the texts are no explanation of a decision, and the card shows none.
+
+    Differences: a trained encoder is tuned for minutes, its last layer fitted before and its batch normalisation held
+    (the authors train ResNets and DeiTs on ImageNet from nothing, for 120 and 300 epochs; ``backbone="scratch"`` trains
+    a small ResNet from nothing); AdamW throughout; no mixing of pictures, with which the authors keep the text of one.
+
+    Args:
+        backbone: ``"encoder"`` tunes the encoder; ``"scratch"`` trains a small ResNet for small pictures.
+        form: of the alignment; the authors' ``"clip"``.
+        tau: temperature; left out, the authors' 0.2 for convolutional networks and 0.05 for transformers.
+        lam: weight of the alignment; the authors' 0.3. With 0 the texts change nothing.
+        projection: ``"mlp"`` (authors) or ``"linear"``.
+        label_smoothing: of the cross entropy; the authors' 0.1 for DeiT, 0 for ResNets.
+        size: side of the pictures in pixels; left out, the encoder's own.
+        n_steps: batches.
+        batch_size: pictures a batch.
+        lr: learning rate, at its highest.
+        encoder_lr: that of the encoder's weights, as a multiple.
+        weight_decay: the authors' 0.05 with AdamW.
+        schedule: see :class:`seewhy.training.loop.Training`; the authors' is a cosine.
+        held_out: part of the pictures that is never trained on, and measured on; the strength of the first layer's
+            regularisation is chosen on it as well.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
+        n_bank: pictures whose patches are kept as evidence.
+        seed: of split, weights, crops and order.
+    """
+
+    name: ClassVar[str] = "gpt4image"
+    paper: ClassVar[str] = "Ding et al. 2023, arXiv:2306.00693"
+    needs: ClassVar[str] = "pictures in classes, and a text of each"
+    stochastic: ClassVar[bool] = True
+    network: ClassVar[type[Network] | None] = TunedNetwork
+
+    backbone: Backbone = "encoder"
+    form: Form = "clip"
+    tau: float | None = None
+    lam: float = 0.3
+    projection: Projection = "mlp"
+    label_smoothing: float = 0.0
+    size: int | None = None
+    n_steps: int = 300
+    batch_size: int = 32
+    lr: float = 1e-3
+    encoder_lr: float = 0.1
+    weight_decay: float = 0.05
+    schedule: Schedule = "cosine"
+    held_out: float = 0.2
+    split: Split = "grouped"
+    n_bank: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        Alignment(self.form, 0.2 if self.tau is None else self.tau, self.lam)
+        if self.backbone not in ("encoder", "scratch") or self.projection not in ("mlp", "linear"):
+            raise InputError(
+                f"gpt4image was given backbone={self.backbone!r}, projection={self.projection!r}. 'encoder' or "
+                "'scratch', and 'mlp' or 'linear', were expected. Change them."
+            )
+        if self.batch_size < 2 or not 0 <= self.label_smoothing < 1 or (self.size is not None and self.size < 16):
+            raise InputError(
+                f"gpt4image was given batch_size={self.batch_size}, label_smoothing={self.label_smoothing:g}, "
+                f"size={self.size}. Batches of two or more, a smoothing in [0, 1) and a size from 16 were expected. "
+                "Change them."
+            )
+
+    def fit(
+        self,
+        encoder: Encoder,
+        samples: Samples,
+        *,
+        validation: Samples | None = None,
+        captions: Sequence[Caption] | None = None,
+        store: FeatureStore | None = None,
+        listener: Listener | None = None,
+        checkpoint: Path | None = None,
+    ) -> Classifier:
+        """Train.
+
+        Args:
+            encoder: with words; its text half encodes the texts, and it is left as it is.
+            samples: pictures with classes.
+            validation: pictures that everything is measured on, instead of on a part of ``samples``.
+            captions: a text of each picture that is trained on, of which the first is taken.
+            store: where looks of the untouched encoder are kept.
+            listener: hears of progress, notes and failures.
+            checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
+
+        Raises:
+            InputError: no captions were given, or a size that the encoder cannot take.
+            DataError: a picture that is trained on has no text, or the pictures cannot be used.
+            ModelError: the encoder has no text half.
+        """
+        listener = listener or Listener()
+        if captions is None:
+            raise InputError(
+                "gpt4image was given no texts of pictures. A .jsonl with one for each was expected. Give it with "
+                "--captions, for example from: seewhy describe match"
+            )
+        base = sized(encoder, self.size)
+        scratch = self.backbone == "scratch"
+        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
+        reader = reader_of(base) if scratch else base
+        pictures = look_at(reader, samples, held_out, store=None if scratch else store, listener=listener)
+        chosen = (~pictures.held).nonzero()[:, 0].tolist()
+        digests = [pictures.seen[i].digest for i in chosen]
+        own = of_pictures(captions, digests, [str(pictures.items[i].image) for i in chosen])
+        texts = TextVectors(encoder, [c.texts[0] for c in own])
+        pupil = self._pupil(base, pictures, texts.width)
+        read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, listener).batch
+        course = Course(read, pictures.labels[torch.tensor(chosen)], texts.rows, self._training, self.label_smoothing)
+        seal = json.dumps([self.parameters(), base.fingerprint, digests, [c.texts[0] for c in own]])
+        kept = None if checkpoint is None else (checkpoint, seal)
+        done = teach(pupil, course, self._alignment(base), kept, listener)
+        layout = Layout() if scratch else base.layout
+        settings = {"backbone": self.backbone, "size": self.size}
+        parts = freeze(pupil.predictor.trunk), freeze(pupil.predictor.pool)
+        network = TunedNetwork(encoder, *parts, layout, settings)
+        return self._classifier(network, pupil.predictor, pictures, told(done, own), listener)
+
+    def _alignment(self, base: Encoder) -> Alignment:
+        tokens = self.backbone == "encoder" and base.layout.kind == "tokens"
+        tau = (0.05 if tokens else 0.2) if self.tau is None else self.tau
+        return Alignment(self.form, tau, self.lam)
+
+    @property
+    def _training(self) -> Training:
+        slow = (("predictor.trunk.", self.encoder_lr), ("predictor.pool.", self.encoder_lr))
+        return Training(
+            self.n_steps,
+            self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            seed=self.seed,
+            warmup=max(1, self.n_steps // 50),
+            part_lr=slow if self.backbone == "encoder" else (),
+        )
+
+    def _pupil(self, base: Encoder, pictures: Pictures, text_width: int) -> Pupil:
+        """The classifier at its start; the projection's random numbers come after its own."""
+        scratch = self.backbone == "scratch"
+        with seeded(self.seed):
+            predictor = new_predictor(len(pictures.classes)) if scratch else self._fitted(base, pictures)
+            width = predictor.weight.shape[1]
+            convolutional = scratch or base.layout.kind != "tokens"
+            beside: nn.Module = projection(self.projection, width, text_width, convolutional=convolutional)
+        return Pupil(predictor, beside, pretrained=not scratch)
+
+    def _fitted(self, base: Encoder, pictures: Pictures) -> Predictor:
+        """The encoder under a linear layer that was fitted on what is trained on."""
+        linear = Linear(n_crops=0, n_bank=1, seed=self.seed)
+        return predictor_of(base, linear.fit_seen(base, replace(pictures, validation=True)).head)
+
+    def _classifier(
+        self,
+        network: TunedNetwork,
+        predictor: Predictor,
+        pictures: Pictures,
+        figures: dict[str, Any],
+        listener: Listener,
+    ) -> Classifier:
+        looks, head = network.encoder(), predictor.head()
+        held = said_of(head, _held_out(looks, pictures))
+        n = int((~pictures.held).sum())
+        measures = {
+            **common_measures(pictures, n, held, listener),
+            **figures,
+        }
+        made = Classifier(
+            self.name,
+            self.parameters(),
+            looks,
+            pictures.classes,
+            head,
+            held_out=held,
+            trained_on=f"{n:,} of your pictures with a text each, {len(pictures.classes)} classes",
+            measures=measures,
+            network=network,
+            known=pictures.known(network.base, ~pictures.held),
+        )
+        return replace(made, **patch_evidence(made, made, pictures, self.n_bank, None, listener))
+
+
+def _held_out(looks: Encoder, pictures: Pictures) -> HeldOut | None:
+    """Features of the held-out pictures through the trained network."""
+    index = pictures.held.nonzero()[:, 0].tolist()
+    stream = see(looks, [pictures.items[i].source for i in index])
+    found = [(s.pooled[0], i) for i, s in zip(index, stream, strict=True) if isinstance(s, Seen)]
+    if not found:
+        return None
+    places = torch.tensor([i for _, i in found])
+    return HeldOut(torch.stack([p for p, _ in found]), pictures.labels[places], groups=pictures.groups[places])
+
+
+def told(done: Trained, captions: Sequence[Caption]) -> dict[str, Any]:
+    """The first and the last steps, and whose texts they were; ``recall`` must rise, or the texts taught nothing."""
+    parts = {"first_steps": done.history[:20], "last_steps": done.history[-20:]}
+    means = {
+        name: {term: round(sum(step[term] for step in steps) / len(steps), 4) for term in steps[0]}
+        for name, steps in parts.items()
+    }
+    return {
+        **means,
+        "texts_by": sorted({c.model for c in captions}),
+        "n_texts": len({c.texts[0] for c in captions}),
+    }

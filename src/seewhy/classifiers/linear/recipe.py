@@ -1,0 +1,232 @@
+"""A linear classifier on frozen features (CNN Features off-the-shelf; Razavian et al. 2014, arXiv 1403.6382)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ...descriptions.base import Descriptions
+from ...encoders.base import Encoder
+from ...errors import DataError
+from ...heads.head import Head
+from ...heads.normalise import Normalise
+from ...listener import Listener
+from ...pictures.samples import Sample, Samples, split
+from ...storage.features import FeatureStore
+from ...types import Crop
+from .. import classifiers
+from ..base import Classifier
+from ..holdout import HoldOut, Pictures, Split, look_at, patch_evidence
+from ..holdout_measures import common_measures
+from ..out_of_fold import Choice, Rows
+from ..recipe import Recipe
+from .jitter import crops_by_name
+from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, fit_svm, fit_temperature
+
+GRID = tuple(10.0 ** (e / 2) for e in range(-2, 8))
+"""C per picture, for features of mean squared length 1: the losses of a picture's views are averaged."""
+
+UNCHOSEN = 100.0
+"""That C where nothing is held out to choose it on: the middle of what is best on photographs."""
+
+N_CHOOSING = 2
+"""Folds on which C is tried; the others are fitted with the one chosen alone."""
+
+TOL = 1e-4
+"""Relative decrease at which fits stop; 1e-6 takes twice as long for the same accuracy (benchmarks/linear_fit.py)."""
+
+
+@classifiers.register
+@dataclass(frozen=True)
+class Linear(Recipe):
+    """Logistic regression or a linear SVM on the pooled features of a frozen encoder.
+
+    Every picture is seen as itself and as ``n_crops`` random crops and flips; features get a signed power and unit
+    length; the regularisation is chosen on held-out pictures; probabilities are calibrated by temperature on them;
+    the final fit uses all pictures, or all but the validation pictures where the user gives some. The paper crops at
+    fixed places and squares its features; random crops and the square root did better on validation data
+    (benchmarks/grocery.py).
+
+    Args:
+        solver: ``"logistic"`` (multinomial) or ``"svm"`` (one against the rest, squared hinge).
+        n_crops: random crops a picture.
+        power: exponent of the signed power.
+        l2: whether features get unit length.
+        class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
+        held_out: part of the pictures on which C, temperature and evidence are measured; each part in turn, so that
+            every picture is measured on once, and there are as many fits as parts.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
+        n_bank: pictures whose patches are kept as evidence, spread over the classes.
+        seed: of split and crops.
+    """
+
+    name: ClassVar[str] = "linear"
+    paper: ClassVar[str] = "Razavian et al. 2014, arXiv:1403.6382"
+    needs: ClassVar[str] = "pictures in classes"
+
+    solver: Solver = "logistic"
+    n_crops: int = 8
+    power: float = 0.5
+    l2: bool = True
+    class_weight: str | None = None
+    held_out: float = 0.2
+    split: Split = "grouped"
+    n_bank: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.solver not in ("logistic", "svm"):
+            raise DataError(f"There is no solver called {self.solver!r}. Use logistic or svm.")
+        if self.class_weight not in (None, "balanced"):
+            raise DataError(f"There is no class weight called {self.class_weight!r}. Use balanced, or None.")
+        HoldOut(self.held_out, split=self.split)  # refuses a part that cannot be held out
+
+    def fit(
+        self,
+        encoder: Encoder,
+        samples: Samples,
+        *,
+        validation: Samples | None = None,
+        descriptions: Descriptions | None = None,
+        store: FeatureStore | None = None,
+        listener: Listener | None = None,
+    ) -> Classifier:
+        """Look at the pictures and fit.
+
+        Args:
+            encoder: frozen.
+            samples: pictures with classes.
+            validation: pictures on which C, temperature and evidence are measured, instead of on a part of
+                ``samples``; they are never trained on. Give them where ``samples`` holds near-duplicates (frames of
+                one film, photos of one visit), on which everything looks better than it is.
+            descriptions: of the same classes, as words evidence.
+            store: where looks are kept, so that a second or an interrupted run does not look again.
+            listener: hears of progress, notes and failures.
+
+        Raises:
+            DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
+        """
+        listener = listener or Listener()
+        if descriptions is not None:
+            descriptions = descriptions.limited_to(samples.classes)
+        pictures = self._look(encoder, samples, validation, store, listener)
+        return self.fit_seen(encoder, pictures, descriptions=descriptions, store=store, listener=listener)
+
+    def fit_seen(
+        self,
+        encoder: Encoder,
+        pictures: Pictures,
+        *,
+        descriptions: Descriptions | None = None,
+        store: FeatureStore | None = None,
+        listener: Listener | None = None,
+    ) -> Classifier:
+        """Fit on pictures that were looked at before, all with as many views.
+
+        Args:
+            encoder: what they were looked at with, or what makes of their features those in ``pictures``.
+            pictures: with those that are held out.
+            descriptions: of their classes, as words evidence.
+            store: where looks are kept.
+            listener: hears of progress, notes and failures.
+        """
+        listener = listener or Listener()
+        rows = Rows.of(pictures, self._feature)
+        chosen = self._choose(rows, pictures)
+        trial, plain = (
+            self._classifier(encoder, pictures, fit, chosen.temperature) for fit in (chosen.trial, chosen.fit)
+        )
+        first = replace(pictures, held=rows.rounds == 0)
+        evidence = patch_evidence(trial, plain, first, self.n_bank, store, listener)
+        evidence |= {"known": pictures.known(encoder, pictures.final)}
+        evidence |= {"held_out": chosen.held_out(pictures), "measures": _measures(chosen, pictures, listener)}
+        done = replace(plain, **evidence)
+        return done if descriptions is None else done.with_descriptions(descriptions, store)
+
+    def _look(
+        self,
+        encoder: Encoder,
+        samples: Samples,
+        validation: Samples | None,
+        store: FeatureStore | None,
+        listener: Listener,
+    ) -> Pictures:
+        """See the pictures as themselves and as crops, validation pictures as themselves alone."""
+        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
+        return look_at(encoder, samples, held_out, store=store, listener=listener, views=self._views)
+
+    def _views(self, sample: Sample) -> Sequence[Crop | None]:
+        return crops_by_name(sample.image, self.n_crops, self.seed)
+
+    def _choose(self, rows: Rows, pictures: Pictures) -> Choice:
+        """C and temperature, on held-out pictures; without any, a middling C and no calibration."""
+        n_classes = len(pictures.classes)
+        unit = 1.0 / (self.n_crops + 1) / max(float(rows.x.square().sum(1).mean()), 1e-12)
+        if not bool((rows.fold >= 0).any()):
+            c = UNCHOSEN * unit
+            fit = self._solve(rows, rows.final, n_classes, c, None)
+            return Choice(c * (self.n_crops + 1), fit, fit)
+        path = c_path(
+            rows.x,
+            rows.y,
+            n_classes,
+            torch.where(rows.fold < N_CHOOSING, rows.fold, -1),
+            groups=rows.picture,
+            asked=rows.own,
+            grid=[c * unit for c in GRID],
+            solver=self.solver,
+            balanced=self.class_weight == "balanced",
+        )
+        c = path.best.c
+        starts: list[LinearFit | None] = [*path.latest, *[None] * (int(rows.fold.max()) + 1 - len(path.latest))]
+        fits = [self._solve(rows, rows.fold != number, n_classes, c, start) for number, start in enumerate(starts)]
+        logits = rows.logits(fits)
+        index = (rows.rounds >= 0).nonzero()[:, 0]
+        temperature = fit_temperature(logits[index], pictures.labels[index])
+        last = fits[0] if pictures.validation else self._solve(rows, rows.final, n_classes, c, fits[0])
+        found = Choice(c * (self.n_crops + 1), last, fits[0], temperature, index, logits[index] / temperature)
+        if pictures.validation or pictures.grouping is None or not pictures.grouping.joins:
+            return found
+        return replace(found, random_accuracy=self._at_random(rows, pictures, c, fits[0]))
+
+    def _at_random(self, rows: Rows, pictures: Pictures, c: float, start: LinearFit) -> float | None:
+        """What a part drawn at random would have said, which holds pictures of the same things."""
+        names = [s.label for s in pictures.items]
+        held = torch.tensor(split(names, [s.digest for s in pictures.seen], self.held_out, self.seed))
+        asked = held[rows.picture] & rows.own
+        if not bool(asked.any()):
+            return None
+        fit = self._solve(rows, ~held[rows.picture], len(pictures.classes), c, start)
+        return float((fit.logits(rows.x[asked]).argmax(1) == rows.y[asked]).double().mean())
+
+    @property
+    def _feature(self) -> Normalise:
+        return Normalise(self.power, self.l2)
+
+    def _solve(self, rows: Rows, of: Tensor, n_classes: int, c: float, start: LinearFit | None) -> LinearFit:
+        """Fit on these rows, from the fit there is."""
+        x, y = rows.x[of], rows.y[of]
+        weight = balanced_weight(y) if self.class_weight == "balanced" else None
+        solve = fit_logistic if self.solver == "logistic" else fit_svm
+        return solve(x, y, n_classes, c, sample_weight=weight, warm_start=start, tol=TOL)
+
+    def _classifier(self, encoder: Encoder, pictures: Pictures, fit: LinearFit, temperature: float) -> Classifier:
+        head = Head(self._feature, fit.weight / temperature, fit.bias / temperature)
+        origin = f"{int(pictures.final.sum()):,} of your pictures, {len(pictures.classes)} classes"
+        if pictures.validation:
+            origin += f"; chosen and measured on {int(pictures.held.sum()):,} validation pictures"
+        return Classifier(self.name, self.parameters(), encoder, pictures.classes, head, trained_on=origin)
+
+
+def _measures(chosen: Choice, pictures: Pictures, listener: Listener) -> dict[str, Any]:
+    held = chosen.held_out(pictures, most=len(pictures.labels))
+    return {
+        **common_measures(pictures, int(pictures.final.sum()), held, listener, chosen.index),
+        "random_accuracy": None if chosen.random_accuracy is None else round(chosen.random_accuracy, 4),
+        "C": float(f"{chosen.c:.4g}"),
+        "temperature": round(chosen.temperature, 4),
+    }

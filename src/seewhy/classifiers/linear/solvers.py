@@ -1,0 +1,360 @@
+"""Linear classifiers on frozen features, solved fast: multinomial logistic regression and squared-hinge SVM.
+
+Both minimise ``1/2 |W|^2 + C sum_i s_i loss(y_i, W x_i + b)`` with :mod:`.lbfgs`. With fewer samples
+than features the problem is solved in the span of the samples (QR), which holds the optimum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from seewhy.classifiers.linear.lbfgs import Loss, Softmax, SquaredHinge, minimise
+from seewhy.errors import DataError, InputError
+
+Solver = Literal["logistic", "svm"]
+
+
+class LinearFit(NamedTuple):
+    """A fitted linear classifier: ``logits = x @ weight.T + bias``.
+
+    Attributes:
+        weight: (k, d) float32.
+        bias: (k,) float32.
+        loss: the minimised objective, summed over samples (scikit-learn's times C n).
+        n_iter: L-BFGS iterations, two products with X each.
+        converged: the predicted further decrease is under ``tol`` times the objective.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    loss: float
+    n_iter: int
+    converged: bool
+
+    def logits(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... k"]:
+        return x @ self.weight.T + self.bias
+
+
+def fit_logistic(
+    x: Float[Tensor, "n d"],
+    y: Int[Tensor, " n"],
+    n_classes: int,
+    c: float = 1.0,
+    *,
+    sample_weight: Float[Tensor, " n"] | None = None,
+    warm_start: LinearFit | None = None,
+    tol: float = 1e-6,
+) -> LinearFit:
+    """Multinomial logistic regression, ``1/2 |W|^2 + C sum_i s_i (log sum_k exp z_ik - z_iy)``, bias unpenalised.
+
+    The objective is scikit-learn's ``LogisticRegression(C=c)``. Its default stopping rule leaves the objective up to
+    twice too high when C is large; this one stops when the predicted decrease is ``tol`` of the objective.
+
+    Args:
+        x: features.
+        y: class of each row, 0 ... k-1; a class without a row is allowed.
+        n_classes: k.
+        c: weight of the losses against the penalty.
+        sample_weight: one weight per row; :func:`balanced_weight` makes the classes count alike.
+        warm_start: a fit to start from, say at a neighbouring ``c``.
+        tol: relative decrease at which to stop.
+
+    Raises:
+        DataError: features that are not finite, labels out of range, fewer than two classes present.
+        InputError: ``c`` is not a positive number.
+
+    Example:
+        >>> x = torch.tensor([[-1.0], [1.0]])
+        >>> fit_logistic(x, torch.tensor([0, 1]), 2).weight.flatten().mul(100).round().int().tolist()
+        [-52, 52]
+    """
+    s = _check(x, y, n_classes, c, sample_weight)
+    x = x.float()
+    mean = (s @ x) / s.sum()
+    return _solve(x - mean, mean, Softmax(y, n_classes, s), n_classes, c, 0.0, s, warm_start, tol)
+
+
+def fit_svm(
+    x: Float[Tensor, "n d"],
+    y: Int[Tensor, " n"],
+    n_classes: int,
+    c: float = 1.0,
+    *,
+    sample_weight: Float[Tensor, " n"] | None = None,
+    warm_start: LinearFit | None = None,
+    tol: float = 1e-6,
+) -> LinearFit:
+    """One-vs-rest SVM, ``sum_k 1/2 (|w_k|^2 + b_k^2) + C sum_i s_i max(0, 1 - t_ik z_ik)^2``, t = +1 or -1.
+
+    The objective is liblinear's primal L2-SVM (``LinearSVC(C=c, dual=False)``), bias penalised. The classes are
+    separate problems with step lengths of their own, solved in the same matrix products. One-vs-one, which the paper
+    votes with, is left out: its k (k - 1) / 2 scores are no class scores that versions of a picture can sum.
+
+    Args and errors are :func:`fit_logistic`'s.
+
+    Example:
+        >>> fit_svm(torch.tensor([[-1.0], [1.0]]), torch.tensor([0, 1]), 2).weight.mul(100).round().int().tolist()
+        [[-80], [80]]
+    """
+    s = _check(x, y, n_classes, c, sample_weight)
+    mean = torch.zeros(x.shape[1])
+    return _solve(x.float(), mean, SquaredHinge(y, n_classes, s), n_classes, c, 1.0, s, warm_start, tol)
+
+
+def _check(x: Tensor, y: Tensor, n_classes: int, c: float, sample_weight: Tensor | None) -> Tensor:
+    if not (0 < c < math.inf):
+        raise InputError(f"C is {c}. Expected a positive finite number. Pass c=1.0, say.")
+    if x.ndim != 2 or y.shape != x.shape[:1]:
+        raise DataError(
+            f"Features have shape {tuple(x.shape)} and labels {tuple(y.shape)}. "
+            "Expected (n, d) and (n,). Pass one row and one label per sample."
+        )
+    bad = (~torch.isfinite(x).all(1)).nonzero().flatten().tolist()
+    if bad:
+        rows = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        raise DataError(
+            f"Features of row {rows} are NaN or infinite. Expected finite numbers. "
+            "Remove these rows or encode them again."
+        )
+    present = y.unique().tolist()
+    if present and not 0 <= present[0] <= present[-1] < n_classes:
+        raise DataError(
+            f"Labels run from {present[0]} to {present[-1]}. Expected 0 to {n_classes - 1}. "
+            "Number the classes from 0, or raise n_classes."
+        )
+    if len(present) < 2:
+        raise DataError(
+            f"The samples hold {len(present)} class(es). Expected at least 2. Add samples of another class."
+        )
+    if sample_weight is None:
+        return torch.ones(len(x))
+    if sample_weight.shape != y.shape or not bool(torch.isfinite(sample_weight).all() and (sample_weight >= 0).all()):
+        raise DataError(
+            f"Sample weights have shape {tuple(sample_weight.shape)} or hold negative or non-finite values. "
+            f"Expected {len(y)} numbers of at least 0. Pass one weight per row."
+        )
+    return sample_weight.float()
+
+
+def _solve(
+    x: Tensor,
+    mean: Tensor,
+    loss: Loss,
+    n_classes: int,
+    c: float,
+    bias_ridge: float,
+    s: Tensor,
+    warm: LinearFit | None,
+    tol: float,
+) -> LinearFit:
+    """Rotate into the span when n < d, append the bias column, minimise, and undo both."""
+    basis = None
+    if x.shape[0] < x.shape[1]:
+        basis, r = torch.linalg.qr(x.T)
+        x = r.T.contiguous()
+    x = torch.cat([x, torch.ones(len(x), 1)], 1)
+    ridge = torch.ones(x.shape[1])
+    ridge[-1] = bias_ridge
+    w = torch.zeros(x.shape[1], n_classes)
+    if warm is not None:
+        start = warm.weight.T if basis is None else basis.T @ warm.weight.T
+        w = torch.cat([start, (warm.bias + warm.weight @ mean)[None]])
+    w, value, n_iter, converged = minimise(x, loss, c, ridge[:, None], w, s, tol)
+    weight = (w[:-1] if basis is None else basis @ w[:-1]).T.contiguous()
+    return LinearFit(weight, w[-1] - weight @ mean, value, n_iter, converged)
+
+
+def balanced_weight(y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """``n / (k n_y)``, scikit-learn's ``class_weight="balanced"``: every class present gets the same total weight.
+
+    Example:
+        >>> [round(w, 3) for w in balanced_weight(torch.tensor([0, 0, 0, 1])).tolist()]
+        [0.667, 0.667, 0.667, 2.0]
+    """
+    _, position, count = y.unique(return_inverse=True, return_counts=True)
+    return len(y) / (len(count) * count.float())[position]
+
+
+def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float:
+    """The T in [0.01, 100] that minimises the log-loss of ``softmax(logits / T)`` (Guo et al. 2017, arXiv 1706.04599).
+
+    The loss is convex in 1/T; its derivative, ``mean(E_p[z] - z_y)``, is bisected. Fit it on pictures the classifier
+    was not fitted on. Where it is right on all ``n`` of them that loss has no optimum: any certainty would do, and few
+    pictures say little. So each picture counts to the part ``1 / (n + 2)`` as one of its second class (for two classes
+    and a fixed margin this is Laplace's rule, ``(right + 1) / (n + 2)``); Guo et al. do not have that.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0]] * 4)
+        >>> round(fit_temperature(logits, torch.tensor([0, 0, 0, 1])), 4)  # 2 / log 2: right in 4 of 6
+        2.8854
+    """
+    if not len(y) or not bool(torch.isfinite(logits).all()):
+        raise DataError(
+            "The logits are empty or not finite. Expected (n, k) finite numbers. Check the validation split."
+        )
+    z = logits.double()
+    own = z.gather(1, y[:, None])
+    truth = own.mean()
+    if z.shape[1] > 1:
+        doubt = 1 / (len(y) + 2)
+        truth = (1 - doubt) * truth + doubt * z.scatter(1, y[:, None], -math.inf).amax(1).mean()
+    low, high = math.log(0.01), math.log(100.0)
+    for _ in range(60):
+        middle = (low + high) / 2
+        slope = ((z * math.exp(middle)).softmax(1) * z).sum(1).mean() - truth
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return math.exp(-(low + high) / 2)
+
+
+def grouped_folds(
+    y: Int[Tensor, " n"], groups: Int[Tensor, " n"], n_folds: int = 5, seed: int = 0
+) -> Int[Tensor, " n"]:
+    """Number every row's fold, 0 ... n_folds-1: all versions of a picture in one, every class spread evenly.
+
+    A class with a single picture can only be trained on: its fold is -1.
+
+    Args:
+        y: class of each row.
+        groups: picture of each row.
+        n_folds: at least 2.
+        seed: which pictures go together.
+
+    Raises:
+        DataError: the versions of one picture have different classes.
+    """
+    _, group, count = groups.unique(return_inverse=True, return_counts=True)
+    label = torch.zeros(len(count), dtype=y.dtype).scatter_(0, group, y)
+    if bool((label[group] != y).any()):
+        raise DataError("Rows of one picture have different classes. Expected one. Check the groups.")
+    order = torch.randperm(len(label), generator=torch.Generator().manual_seed(seed))
+    order = order[label[order].argsort(stable=True)]
+    fold = torch.empty_like(order)
+    fold[order] = torch.arange(len(order)) % n_folds
+    alone = (label.bincount() == 1)[label]
+    return torch.where(alone, -1, fold)[group]
+
+
+class PathPoint(NamedTuple):
+    """How one C did on held-out pictures; ``log_loss`` is after the best temperature for it."""
+
+    c: float
+    accuracy: float
+    log_loss: float
+    temperature: float
+
+
+class CPath(NamedTuple):
+    """Every C tried, the one chosen, its fit in the last round, and the latest fit of every round."""
+
+    points: tuple[PathPoint, ...]
+    best: PathPoint
+    fit: LinearFit
+    latest: tuple[LinearFit, ...]
+
+
+DEFAULT_GRID = tuple(10.0 ** (e / 2) for e in range(-4, 7))
+_NEAR_TIE = 0.005
+_PATIENCE = 2
+
+
+class _Round:
+    """One fold of a path: what is trained on, what is held out, and the latest fit."""
+
+    def __init__(self, x: Tensor, y: Tensor, groups: Tensor, out: Tensor, asked: Tensor, balanced: bool) -> None:
+        # Rows are taken anew at every step, since a copy a fold would not fit into memory.
+        self.x, self.y, self.out, self.balanced = x, y, out, balanced
+        self.asked, self.groups = out & asked, groups[out & asked]
+        self.truth = _by_picture(y[self.asked, None].double(), self.groups)[:, 0].long()
+        self.fitted: LinearFit | None = None
+
+    def step(self, solver: Solver, n_classes: int, c: float, tol: float) -> Tensor:
+        """Logits of the held-out pictures at the next C."""
+        fit, x, y = fit_logistic if solver == "logistic" else fit_svm, self.x[~self.out], self.y[~self.out]
+        weight = balanced_weight(y) if self.balanced else None
+        self.fitted = fit(x, y, n_classes, c, sample_weight=weight, warm_start=self.fitted, tol=tol)
+        return _by_picture(self.fitted.logits(self.x[self.asked]), self.groups)
+
+
+def c_path(
+    x: Float[Tensor, "n d"],
+    y: Int[Tensor, " n"],
+    n_classes: int,
+    fold: Int[Tensor, " n"],
+    *,
+    groups: Int[Tensor, " n"] | None = None,
+    asked: Bool[Tensor, " n"] | None = None,
+    grid: Sequence[float] = DEFAULT_GRID,
+    solver: Solver = "logistic",
+    balanced: bool = False,
+    tol: float = 1e-3,
+) -> CPath:
+    """Try every C on held-out pictures, strongest penalty first, each fit starting from the one before.
+
+    A picture's logits are the mean over its rows, as at test. The best accuracy wins; among those within half a
+    percent of it, the lowest log-loss. The path ends early when two steps in a row neither raise the best accuracy nor
+    lower the best log-loss by a hundredth: weaker penalties cost most and gain nothing then.
+
+    Args:
+        x: features.
+        y: class of each row.
+        n_classes: k.
+        fold: rows of fold f are held out in round f; rows of fold -1 never are (see :func:`grouped_folds`).
+        groups: picture of each row; by default each row is a picture.
+        asked: rows whose logits count when their picture is held out; by default all.
+        grid: the values of C.
+        solver: ``"logistic"`` or ``"svm"``.
+        balanced: weight the classes alike.
+        tol: looser than for the final fit, which the choice does not feel.
+
+    Raises:
+        DataError: no row is held out, the versions of a picture are in several folds, or as :func:`fit_logistic`.
+    """
+    groups = torch.arange(len(y)) if groups is None else groups
+    numbers = [f for f in fold.unique().tolist() if f >= 0]
+    _, group = groups.unique(return_inverse=True)
+    home = torch.zeros(int(group.max()) + 1, dtype=fold.dtype).scatter_(0, group, fold)
+    if not numbers or not grid or bool((home[group] != fold).any()):
+        raise DataError(
+            "No row is held out, no C is given, or a picture is in several folds. "
+            "Expected folds 0, 1, ... that keep a picture whole. Use grouped_folds."
+        )
+    asked = torch.ones_like(y, dtype=torch.bool) if asked is None else asked
+    rounds = [_Round(x, y, groups, fold == f, asked, balanced) for f in numbers]
+    truth = torch.cat([r.truth for r in rounds])
+    points: list[PathPoint] = []
+    fits: list[LinearFit | None] = []
+    for c in sorted(grid):
+        points.append(_point(c, torch.cat([r.step(solver, n_classes, c, tol) for r in rounds]), truth))
+        fits.append(rounds[-1].fitted)
+        if _stalled(points):
+            break
+    top = max(p.accuracy for p in points)
+    near = [i for i, p in enumerate(points) if p.accuracy >= top - _NEAR_TIE]
+    best = min(near, key=lambda i: points[i].log_loss)
+    latest = tuple(cast(LinearFit, r.fitted) for r in rounds)
+    return CPath(tuple(points), points[best], cast(LinearFit, fits[best]), latest)
+
+
+def _stalled(points: Sequence[PathPoint]) -> bool:
+    before, last = points[:-_PATIENCE], points[-_PATIENCE:]
+    if not before:
+        return False
+    accuracy, log_loss = max(p.accuracy for p in before), min(p.log_loss for p in before)
+    return all(p.accuracy <= accuracy and p.log_loss > 0.99 * log_loss for p in last)
+
+
+def _by_picture(rows: Tensor, groups: Tensor) -> Tensor:
+    _, group, count = groups.unique(return_inverse=True, return_counts=True)
+    return torch.zeros(len(count), rows.shape[1], dtype=rows.dtype).index_add_(0, group, rows) / count[:, None]
+
+
+def _point(c: float, logits: Tensor, y: Tensor) -> PathPoint:
+    temperature = fit_temperature(logits, y)
+    log_loss = torch.nn.functional.cross_entropy(logits / temperature, y)
+    return PathPoint(c, float((logits.argmax(1) == y).double().mean()), float(log_loss), temperature)

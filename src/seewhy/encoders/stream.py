@@ -1,0 +1,258 @@
+"""Looking at pictures: files in, features out, each picture encoded once and then remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..arguments import article, fits
+from ..errors import ImageError, InputError
+from ..pictures.images import Picture, read_views
+from ..pictures.sources import name_of
+from ..storage.features import FeatureStore, look_key, text_key
+from ..types import Crop, Failure
+from .base import Encoder
+
+Views = Callable[[int], Sequence[Crop | None]]
+"""Index of a picture → its views; ``None`` stands for the transform's own crop."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One picture after the trunk.
+
+    Attributes:
+        name: file name as given.
+        digest: SHA-256 of the file's bytes.
+        pooled: one row a view.
+        features: the first view's features as the trunk arranges them, if asked for.
+        picture: the first view's pixels, if asked for.
+    """
+
+    name: str
+    digest: str
+    pooled: Float[Tensor, "v d"]
+    features: Tensor | None = None
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a caller wants of each picture.
+
+    Attributes:
+        features: index of the picture → whether its first view's feature map is wanted.
+        pictures: whether the first view's pixels are wanted.
+        views: its views.
+    """
+
+    features: Callable[[int], bool] = lambda _index: False
+    pictures: bool = False
+    views: Views = lambda _index: (None,)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A picture before the trunk: decoded, or found in the store, or both."""
+
+    name: str
+    digest: str
+    keys: Sequence[bytes]
+    pictures: list[Picture]
+    known: Seen | None
+    wants_features: bool
+
+    @property
+    def views(self) -> list[Picture]:
+        """What the trunk has to look at: nothing, all views, or the first where only its map was not kept."""
+        if self.known is None:
+            return self.pictures
+        return self.pictures[:1] if self.wants_features and self.known.features is None else []
+
+
+def see(
+    encoder: Encoder,
+    sources: Iterable[Any],
+    *,
+    store: FeatureStore | None = None,
+    wish: Wish | None = None,
+    batch_size: int = 32,
+    workers: int | None = None,
+) -> Iterator[Seen | Failure]:
+    """Encode pictures as a stream, in order, one result a source; memory does not grow with their number.
+
+    Decoding runs ahead in threads while the engine works. A picture that cannot be read, or whose features are
+    not finite, becomes a :class:`Failure` under its own name.
+
+    Args:
+        encoder: what looks.
+        sources: file names or pixels; a :class:`Picture` is one view that was read already.
+        store: where looks are found and kept; ``None`` remembers nothing.
+        wish: what is wanted of each picture.
+        batch_size: pictures the engine sees at once; bounds memory.
+        workers: decoding threads; left out, one per core up to 8.
+    """
+    wish = wish or Wish()
+    numbered = enumerate(sources)
+    if not fits(first := wish.views(0), Sequence[Crop | None]) or not len(first):
+        given = f"{article(type(first).__name__)} was given as the views of a picture"
+        raise InputError(f"{given}. A list of crops, or of None, was expected. Correct the function.")
+    chunk = max(1, batch_size // len(first))
+    pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
+    ahead: list[list[Future[_Read | Failure]]] = []
+
+    def submit() -> None:
+        part = [pool.submit(_read, encoder, i, s, store, wish) for i, s in islice(numbered, chunk)]
+        if part:
+            ahead.append(part)
+
+    try:
+        submit()
+        submit()
+        while ahead:
+            reads = [future.result() for future in ahead.pop(0)]
+            submit()
+            yield from _encode(encoder, reads, store, wish, batch_size)
+    finally:
+        # Not waited for: a stream that is dropped half-way may be closed by the garbage collector while a thread is
+        # being started, which holds the very lock that joining a thread needs.
+        pool.shutdown(wait=False, cancel_futures=True)
+        if store is not None:
+            store.report()
+
+
+def file_digest(source: Any) -> str | None:
+    """SHA-256 of a regular file; ``None`` for anything else, on which the reader then has its say."""
+    if not isinstance(source, str | Path):
+        return None
+    try:
+        if not stat.S_ISREG(os.stat(source).st_mode):
+            return None
+        with open(source, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return None
+
+
+def _keys(encoder: Encoder, digest: str, views: Sequence[Crop | None]) -> list[bytes]:
+    # Two precisions of one encoder do not give the same features.
+    return [look_key(digest, f"{encoder.fingerprint}:{encoder.engine.precision}", v) for v in views]
+
+
+def _read(encoder: Encoder, index: int, source: Any, store: FeatureStore | None, wish: Wish) -> _Read | Failure:
+    views, wants = wish.views(index), wish.features(index)
+    name = name_of(source, index + 1)
+    if isinstance(source, Picture):
+        return _Read(source.name, source.digest, _keys(encoder, source.digest, views), [source], None, wants)
+    known, keys = None, []
+    digest = None if store is None else file_digest(source)
+    if store is not None and digest is not None:
+        keys = _keys(encoder, digest, views)
+        known = _recall(store, name, digest, keys, wants)
+        whole = known is not None and (known.features is not None or not wants)
+        if whole and not wish.pictures:
+            return _Read(name, digest, keys, [], known, wants)
+    try:
+        pictures = read_views(source, encoder.transform, views)
+    except ImageError as error:
+        return Failure(name, error.reason)
+    if not keys or pictures[0].digest != digest:  # or the file was replaced meanwhile
+        digest, known = pictures[0].digest, None
+        keys = _keys(encoder, digest, views)
+    return _Read(name, digest, keys, pictures, known, wants)
+
+
+def _recall(store: FeatureStore, name: str, digest: str, keys: Sequence[bytes], wants: bool) -> Seen | None:
+    """What the store knows, if it knows every vector; the map may be missing."""
+    rows = store.get(keys[:1], features=True) if wants else {}
+    rows = {**store.get([k for k in keys if k not in rows]), **rows}
+    if any(k not in rows for k in keys):
+        return None
+    return Seen(name, digest, torch.stack([rows[k][0] for k in keys]), rows[keys[0]][1])
+
+
+def _encode(
+    encoder: Encoder, reads: Sequence[_Read | Failure], store: FeatureStore | None, wish: Wish, batch_size: int
+) -> Iterator[Seen | Failure]:
+    """Run the trunk over what is not known yet, keep it, and hand everything on in order."""
+    todo = [r for r in reads if isinstance(r, _Read) and r.views]
+    fresh = dict(zip(map(id, todo), _look(encoder, todo, batch_size), strict=True))
+    if store is not None:
+        store.put(
+            (key, seen.pooled[j], seen.features if j == 0 else None)
+            for read in todo
+            if (seen := fresh[id(read)]).pooled.isfinite().all()
+            for j, key in enumerate(read.keys)
+        )
+        fresh = {i: _as_kept(seen, read, store) for (i, seen), read in zip(fresh.items(), todo, strict=True)}
+    for read in reads:
+        if isinstance(read, Failure):
+            yield read
+            continue
+        one = fresh[id(read)] if read.views else read.known
+        assert one is not None
+        if not one.pooled.isfinite().all():
+            yield Failure(read.name, "the encoder's numbers for this picture are not finite; try --engine torch")
+        else:
+            yield replace(one, picture=read.pictures[0]) if wish.pictures else one
+
+
+def _as_kept(seen: Seen, read: _Read, store: FeatureStore) -> Seen:
+    """The vectors the store has under these keys, so that a run that fills it gives what a run that finds it gives.
+
+    They differ where the same picture came before in another batch, which some engines round in another way.
+    """
+    rows = store.get(read.keys)
+    return replace(
+        seen, pooled=torch.stack([rows[k][0] if k in rows else seen.pooled[j] for j, k in enumerate(read.keys)])
+    )
+
+
+def _look(encoder: Encoder, reads: Sequence[_Read], batch_size: int) -> Iterator[Seen]:
+    """Encode what is to be looked at of all reads in full batches."""
+    pixels = [p.pixels for r in reads for p in r.views]
+    first = {sum(len(r.views) for r in reads[:i]) for i, r in enumerate(reads) if r.wants_features}
+    pooled: list[Tensor] = []
+    maps: dict[int, Tensor] = {}
+    for start in range(0, len(pixels), batch_size):
+        look = encoder.look(encoder.pixels(pixels[start : start + batch_size]))
+        pooled.append(look.pooled)
+        maps.update({start + j: _as_stored(look.features[j]) for j in range(len(look)) if start + j in first})
+    vectors = torch.cat(pooled) if pooled else torch.empty(0)
+    row = 0
+    for read in reads:
+        known = vectors[row : row + len(read.views)] if read.known is None else read.known.pooled
+        yield Seen(read.name, read.digest, known, maps.get(row))
+        row += len(read.views)
+
+
+def _as_stored(features: Tensor) -> Tensor:
+    """A map at the precision in which maps are kept, so that evidence does not hang on where the map came from."""
+    kept = features.half()
+    return kept.float() if kept.isfinite().all() else features.clone()
+
+
+def encode_texts(encoder: Encoder, texts: Sequence[str], store: FeatureStore | None = None) -> Float[Tensor, "n d"]:
+    """Sentences → unit vectors, each encoded once and then remembered."""
+    if store is None:
+        return encoder.encode_text(texts)
+    keys = [text_key(t, encoder.text.fingerprint) for t in texts]
+    known = store.get_texts(keys)
+    missing = {k: t for k, t in zip(keys, texts, strict=True) if k not in known}
+    if missing:
+        fresh = dict(zip(missing, encoder.encode_text(list(missing.values())), strict=True))
+        store.put_texts(fresh.items())
+        store.report()
+        known.update(fresh)
+    return torch.stack([known[k] for k in keys]) if keys else torch.empty(0, 0)

@@ -1,0 +1,310 @@
+"""Explanation = decision + where + like what + in words, each with its measure.
+
+Pure data: what is shown on a card, in JSON and in a notebook. Nothing here computes evidence.
+Every evidence is either present or replaced by :class:`Missing`, which says what it would need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..arguments import checked
+from ..types import FractionBox, PixelBox
+from .measures import WordOrigin
+from .prediction import Prediction
+from .similar import Like
+from .subject import Subject
+from .verdict import Missing, Verdict
+
+if TYPE_CHECKING:
+    from .perceived import Perceived
+
+
+@dataclass(frozen=True)
+class Region:
+    """A lettered part of the picture.
+
+    Attributes:
+        letter: ``"A"``, ``"B"``, …, the same in every evidence.
+        box: on the view, as fractions.
+        query_box: the same on the upright original, in pixels.
+        share: part of what speaks for the class, 0…1 (see docs/concepts.md#share).
+    """
+
+    letter: str
+    box: FractionBox
+    query_box: PixelBox
+    share: float
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """One channel of the last feature map that the decision rests on.
+
+    Attributes:
+        channel: its number.
+        share: what it adds to the target's logit, as a part of all that is added; below 0 where it speaks against.
+        name: the word the network reads from it, or ``None`` where none leans on it more than by chance.
+        strength: how much the nearest word leans on it, in standard deviations over the channels.
+        box: where it is strongest, on the upright original, in pixels.
+    """
+
+    channel: int
+    share: float
+    name: str | None
+    strength: float
+    box: PixelBox
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "channel": self.channel,
+            "share": round(self.share, 4),
+            "name": self.name,
+            "strength": round(self.strength, 2),
+            "box": list(self.box),
+        }
+
+
+@dataclass(frozen=True)
+class Where:
+    """A heat map and how faithful it is on this very picture.
+
+    Attributes:
+        method: registered name, for example ``"grad_cam"``.
+        target: the class the map speaks for.
+        contrast: the class it speaks against, if one was given.
+        heat: signed map at the network's own resolution, ``(h, w)``; positive speaks for the target.
+        regions: the strongest cells, lettered.
+        steps: fractions of the picture changed, 0…1, for the curves below.
+        deletion_curve, insertion_curve: probability of the target, or of it rather than the contrast, as the hottest
+            pixels go / come first.
+        deletion_random_curve, insertion_random_curve: the same for a shuffled copy, looked at in half as many places.
+        deletion, insertion, deletion_random, insertion_random: areas under them (trapezoid, 0…1).
+        match: how well the heat goes with what hiding halves of the picture does, −1…1.
+        match_centre: the same of a bump in the middle.
+        neurons: the channels that add most to the target and those that take most from it, if they were asked for.
+    """
+
+    method: str
+    target: str
+    contrast: str | None
+    heat: np.ndarray = field(repr=False)
+    regions: tuple[Region, ...]
+    verdict: Verdict
+    steps: tuple[float, ...] = field(default=(), repr=False)
+    deletion_curve: tuple[float, ...] = field(default=(), repr=False)
+    insertion_curve: tuple[float, ...] = field(default=(), repr=False)
+    deletion_random_curve: tuple[float, ...] = field(default=(), repr=False)
+    insertion_random_curve: tuple[float, ...] = field(default=(), repr=False)
+    deletion: float | None = None
+    insertion: float | None = None
+    deletion_random: float | None = None
+    insertion_random: float | None = None
+    match: float | None = None
+    match_centre: float | None = None
+    neurons: tuple[Neuron, ...] = ()
+
+    @property
+    def is_zero(self) -> bool:
+        """True when nothing on the picture speaks for the target: said on the card, never drawn."""
+        return not bool((self.heat > 0).any())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "target": self.target,
+            "contrast": self.contrast,
+            "deletion": self.deletion,
+            "insertion": self.insertion,
+            "deletion_random": self.deletion_random,
+            "insertion_random": self.insertion_random,
+            "match": self.match,
+            "match_centre": self.match_centre,
+            "all_zero": self.is_zero,
+            "heat": [[round(float(v), 5) for v in row] for row in _coarse(self.heat)],
+            "regions": [
+                {"letter": r.letter, "box": list(r.query_box), "share": round(r.share, 4)} for r in self.regions
+            ],
+            "verdict": self.verdict.level,
+            **({"neurons": [n.to_json() for n in self.neurons]} if self.neurons else {}),
+        }
+
+
+def _coarse(heat: np.ndarray, most: int = 32) -> np.ndarray:
+    """At most ``most`` rows and columns, by the mean of blocks as equal as may be: a pixel map would drown the JSON."""
+    rows, columns = (min(side, most) for side in heat.shape)
+    blocks = [np.array_split(row, columns, 1) for row in np.array_split(heat, rows, 0)]
+    return np.array([[block.mean() for block in row] for row in blocks])
+
+
+@dataclass(frozen=True)
+class Word:
+    """One description.
+
+    Attributes:
+        text: as the user wrote it.
+        label: the class it belongs to.
+        score: cosine of the picture with the sentence, -1…1.
+        score_other: mean cosine of the picture with the descriptions of the class it is weighed against.
+        separates: area under the ROC curve of this sentence between the two classes on held-out pictures.
+        origin: what it was written for, where that is not simply its class.
+    """
+
+    text: str
+    label: str
+    score: float
+    score_other: float
+    separates: float | None = None
+    origin: WordOrigin | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        data: dict[str, Any] = {
+            "text": self.text,
+            "label": self.label,
+            "score": round(self.score, 4),
+            "score_other": round(self.score_other, 4),
+        }
+        if self.separates is not None:
+            data["separates"] = round(self.separates, 4)
+        return data if self.origin is None else {**data, **self.origin.to_json()}
+
+
+@dataclass(frozen=True)
+class Words:
+    """Descriptions of the predicted class and of the runner-up.
+
+    Attributes:
+        words: those of the predicted class first.
+        decision: the class the words alone would choose.
+        accuracy: of the words alone on held-out pictures, 0…1.
+        accuracy_on: which pictures that was measured on.
+        would_change: what would have to hold for the runner-up to win.
+    """
+
+    method: str
+    words: tuple[Word, ...]
+    decision: str
+    accuracy: float | None
+    accuracy_on: str
+    would_change: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Do the three kinds of evidence tell the same story?
+
+    Attributes:
+        score: mean of the parts that exist, 0…1, or None when fewer than two evidences are there.
+        parts: name → 0…1.
+        sentence: one line for the card.
+        about: the class the parts are about, where it is not the decision; ``None`` where it is.
+    """
+
+    score: float | None
+    parts: dict[str, float]
+    sentence: str
+    about: str | None = None
+
+    def headline(self, percent: str) -> str:
+        """The score in words, with what it is about: ``100 % agreement about dog``."""
+        return f"{percent} agreement" + ("" if self.about is None else f" about {self.about}")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One look, three answers, each one measured.
+
+    Attributes:
+        prediction: the decision.
+        view: what the network saw, uint8 ``(h, w, 3)``.
+        model: provenance, for example ``{"classifier": "linear", "encoder": "lite0", "trained_on": "970 pictures"}``.
+        seen: what a perceiver classified in place of the picture.
+        subject: what the evidence is about; ``None`` where that was not recorded, and is the decision.
+    """
+
+    prediction: Prediction
+    view: np.ndarray
+    where: Where | Missing
+    like: Like | Missing
+    words: Words | Missing
+    agreement: Agreement
+    model: dict[str, str] = field(default_factory=dict)
+    seen: Perceived | None = None
+    subject: Subject | None = None
+
+    def __repr__(self) -> str:
+        kinds = {"where": self.where, "like": self.like, "words": self.words}
+        told = (f"{k}: {'missing' if isinstance(e, Missing) else e.verdict.level}" for k, e in kinds.items())
+        return f"Explanation({self.prediction!r}\n  {'; '.join(told)})"
+
+    @property
+    def aside(self) -> str:
+        """What the evidence is about where that is not simply the decision; else nothing."""
+        return "" if self.subject is None else self.subject.said
+
+    def to_json(self) -> dict[str, Any]:
+        """The documented, stable form of ``explain --json`` (docs/json.md)."""
+        like, words = self.like, self.words
+        data = self.prediction.to_json() | {"where": self.where.to_json()}
+        if isinstance(like, Missing):
+            data["like"], data["like_missing"] = [], like.to_json()
+        else:
+            data["like"] = [n.to_json() for n in like.neighbours]
+            data["like_measured"] = like.measured()
+        if isinstance(words, Missing):
+            data["words"], data["words_missing"] = [], words.to_json()
+        else:
+            data["words"] = [w.to_json() for w in words.words]
+            data["words_measured"] = {
+                "method": words.method,
+                "decision": words.decision,
+                "accuracy": words.accuracy,
+                "accuracy_on": words.accuracy_on,
+                "verdict": words.verdict.level,
+            }
+        data["agreement"], data["model"] = self.agreement.score, dict(self.model)
+        data["agreement_parts"] = {k: round(v, 4) for k, v in self.agreement.parts.items()}
+        data["agreement_about"] = self.agreement.about or self.prediction.label
+        if self.subject is not None:
+            data["subject"] = self.subject.to_json()
+        return data if self.seen is None else data | {"seen": self.seen.to_json()}
+
+    def to_html(self) -> str:
+        """The card: one self-contained page."""
+        from ..card import render_html
+
+        return render_html(self)
+
+    def to_png(self) -> bytes:
+        """The card as a still picture."""
+        from ..card import render_png
+
+        return render_png(self)
+
+    @checked
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the card; the ending decides: ``.html``, ``.png`` or ``.json``.
+
+        Args:
+            path: where; over an earlier card, not over a file that SeeWhy did not make.
+            force: over any file.
+        """
+        from ..card import save
+
+        return save(self, Path(path), force=force)
+
+    def show(self) -> None:
+        """Open the card in the web browser (in a notebook, the object displays itself)."""
+        from ..card import open_in_browser
+
+        open_in_browser(self)
+
+    def _repr_html_(self) -> str:
+        from ..card import render_notebook
+
+        return render_notebook(self)

@@ -1,0 +1,34 @@
+"""How far to believe one kind of evidence, or what it would take to have it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Level = Literal["believable", "partly", "do not rely", "not measured"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A plain judgement and the sentence with the figures it rests on.
+
+    Attributes:
+        level: the judgement.
+        sentence: the figures, as a person would say them.
+        rule: how the level follows from the figures; one click away on the card.
+    """
+
+    level: Level
+    sentence: str
+    rule: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An evidence that cannot be given, and what it would take."""
+
+    reason: str
+    cure: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"missing": self.reason, "cure": self.cure}

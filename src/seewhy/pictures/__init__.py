@@ -1,0 +1,1 @@
+"""Pictures and tables of the user's: found, read safely, cut to size."""

@@ -1,0 +1,265 @@
+"""Samples from whatever holds pictures and classes: folders, tables, lists, arrays, and the data sets of torch,
+Hugging Face and pandas.
+
+Nothing is read into memory here but the classes: each picture is fetched from where it lies when it is looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from numbers import Integral
+from typing import Any
+
+from ..arguments import article
+from ..errors import DataError, InputError
+from .listing import list_pictures
+from .samples import Sample, Samples, gathered, load_samples
+from .sources import InMemory, several
+
+IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values", "file", "path")
+LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
+FORMS = (
+    "A folder with one folder per class, a table, pictures with their labels, a torch Dataset of (picture, label) or a "
+    "Hugging Face dataset was expected"
+)
+
+
+def samples_of(source: Any, labels: Any = None, *, group: Any = None) -> Samples:
+    """Pictures with their classes.
+
+    Args:
+        source: one of
+
+            - a folder with one folder per class, or a table (:func:`seewhy.pictures.samples.load_samples`), or samples;
+            - with ``labels``: several pictures, as a list or as an array ``(n, …)`` (:mod:`seewhy.pictures.sources`);
+            - a tuple ``(pictures, labels)``, or a list of pairs ``(picture, label)``;
+            - a dictionary from each class to its pictures;
+            - a torch ``Dataset`` of ``(picture, label)`` with a length; whole numbers are named by its ``classes``;
+            - a Hugging Face ``Dataset`` (one split), or a pandas ``DataFrame``, with a column of pictures and one of
+              labels.
+        labels: one per picture: texts, or whole numbers.
+        group: which pictures belong together: of a table or of folders as in :func:`seewhy.pictures.samples.load_samples`; of
+            anything else one per picture, as for ``labels``.
+
+    Raises:
+        InputError: it is none of these, or there are not as many labels as pictures.
+        DataError: a label is missing, or no class.
+    """
+    if isinstance(source, tuple) and len(source) == 2 and labels is None and _is_many(source[0]):
+        source, labels = source
+    is_text = group is None or isinstance(group, str)
+    if labels is None and isinstance(source, str | os.PathLike) and is_text:
+        return load_samples(os.fspath(source), group=group)
+    if group is not None and is_text:
+        raise InputError(
+            f"group={group!r} was given beside pictures that are no folder and no table. A list with one group per "
+            "picture was expected. Give that, or load_samples the group."
+        )
+    if labels is not None:
+        return _grouped(_paired(source, labels), group)
+    return _grouped(source if isinstance(source, Samples) else _of_dataset(source), group)
+
+
+def _grouped(samples: Samples, group: Any) -> Samples:
+    """With one group per picture, if there are any."""
+    if group is None:
+        return samples
+    groups = _listed(group) or []
+    if len(groups) != len(samples):
+        raise InputError(
+            f"{len(samples)} pictures and {len(groups)} groups were given. One group per picture was expected. "
+            "Give None for a picture that belongs to no other."
+        )
+    items = [replace(s, group=None if g is None else str(g)) for s, g in zip(samples.items, groups, strict=True)]
+    return replace(samples, items=tuple(items))
+
+
+def pictures_of(source: Any) -> list[Any]:
+    """Pictures without classes: those of a folder or of several, of samples, or several as they are.
+
+    Raises:
+        InputError: it is none of these.
+        DataError: a folder holds no picture.
+    """
+    if isinstance(source, Samples):
+        return [s.source for s in source.items]
+    many = [source] if isinstance(source, str | os.PathLike) else several(source)
+    if many is None:
+        cure = "Put one picture into a list" if hasattr(source, "__array__") else "Give one of them"
+        raise InputError(
+            f"Several pictures cannot be {article(type(source).__name__)}. A folder or a list of pictures was "
+            f"expected. {cure}."
+        )
+    return [
+        p for one in many for p in (list_pictures([os.fspath(one)]) if isinstance(one, str | os.PathLike) else [one])
+    ]
+
+
+def _is_many(source: Any) -> bool:
+    return several(source) is not None
+
+
+def _paired(pictures: Any, labels: Any) -> Samples:
+    found = [] if isinstance(pictures, str | bytes | os.PathLike) else rows_of(pictures)
+    names = labels if isinstance(labels, str | bytes | Mapping) else _listed(labels)
+    if not isinstance(names, list) or not found:
+        what = article(type(pictures if not found else labels).__name__)
+        raise InputError(
+            f"{'No pictures' if not found else 'No labels'} can be read from {what}. As many pictures as labels were "
+            "expected, each as a list or an array. Write fit(pictures, labels), or give a folder by itself."
+        )
+    if len(found) != len(names):
+        raise InputError(
+            f"{len(found)} pictures and {len(names)} labels were given. One label per picture was expected. "
+            "Leave out what has no partner."
+        )
+    return _samples(found.__getitem__, names, known=found)
+
+
+def rows_of(pictures: Any) -> list[Any]:
+    """Pictures along the first axis, where there is one; an array of three axes is as many grey ones."""
+    if hasattr(pictures, "__array__") and getattr(pictures, "ndim", 0) == 3:
+        return list(pictures)
+    found = several(pictures)
+    return [] if found is None else list(found)
+
+
+def _listed(labels: Any) -> list[Any] | None:
+    """Labels as a plain list; those of torch and numpy have a method for it."""
+    if hasattr(labels, "tolist"):
+        labels = labels.tolist()
+    return list(labels) if isinstance(labels, Iterable) else None
+
+
+def _of_dataset(source: Any) -> Samples:
+    columns = getattr(source, "column_names", None) or getattr(source, "columns", None)
+    if isinstance(source, Mapping) or isinstance(columns, Mapping):
+        return _of_mapping(source)
+    if columns is not None and hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        return _of_columns(source, list(columns))
+    if hasattr(source, "dataset") and hasattr(source, "batch_size"):
+        raise InputError("A DataLoader was given. Its pictures one by one were expected. Give loader.dataset.")
+    is_map = hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, str | bytes)
+    if not is_map or hasattr(source, "__array__"):
+        cure = "Give one of them"
+        if _is_many(source):
+            has_length = hasattr(source, "__len__")
+            cure = (
+                "Give the labels too: fit(pictures, labels)" if has_length else "Make a list of (picture, label) of it"
+            )
+        raise InputError(f"Pictures with classes cannot be {article(type(source).__name__)}. {FORMS}. {cure}.")
+    labels = _labels(source)
+    if isinstance(source, list | tuple):
+        pictures = [one[0] for one in source]
+        return _samples(pictures.__getitem__, labels, known=pictures)
+    return _samples(lambda i: source[i][0], labels)
+
+
+def _of_mapping(source: Any) -> Samples:
+    """From each class to its pictures; or the splits of a data set, of which one is to be chosen."""
+    if any(hasattr(part, "column_names") for part in source.values()):
+        splits = ", ".join(map(repr, source))
+        raise InputError(f"A data set with the splits {splits} was given. One of them was expected. Give one by name.")
+    pairs = [(one, label) for label, pictures in source.items() for one in several(pictures) or [pictures]]
+    known = [one for one, _ in pairs]
+    return _samples(known.__getitem__, [label for _, label in pairs], known=known)
+
+
+def _of_columns(source: Any, columns: list[str]) -> Samples:
+    """A table in memory: Hugging Face's, whose features say what each column is, or a data frame."""
+    features = getattr(source, "features", None) or {}
+    kinds = {name: type(feature).__name__ for name, feature in features.items()}
+    image = _column(columns, kinds, "Image", IMAGE_COLUMNS, "pictures")
+    label = _column(columns, kinds, "ClassLabel", LABEL_COLUMNS, "labels")
+    names = getattr(features.get(label), "names", None)
+    labels = _named(_listed(source[label]) or [], names)
+    if hasattr(source, "iloc"):
+        pictures = list(source[image])
+        return _samples(pictures.__getitem__, labels, known=pictures)
+    return _samples(lambda i: source[i][image], labels)
+
+
+def _column(columns: list[str], kinds: dict[str, str], kind: str, usual: Sequence[str], what: str) -> str:
+    found = [c for c in columns if kinds.get(c) == kind] or [c for c in usual if c in columns]
+    if not found:
+        raise DataError(
+            f"No column of {what} was found among {', '.join(map(repr, columns))}. One called {usual[0]!r} was "
+            f"expected. Rename it."
+        )
+    return found[0]
+
+
+def _labels(source: Any) -> list[Any]:
+    """The labels of a data set of pairs: those it lists, else one by one."""
+    inner, index = getattr(source, "dataset", None), getattr(source, "indices", None)
+    if inner is not None and index is not None:  # a torch Subset
+        every = _labels(inner)
+        return [every[int(i)] for i in index]
+    targets, changed = getattr(source, "targets", None), getattr(source, "target_transform", None)
+    listed = _listed(targets) if targets is not None and changed is None else None
+    if listed is None or len(listed) != len(source):
+        listed = [_pair(source, i)[1] for i in range(len(source))]
+    return _named(listed, getattr(source, "classes", None))
+
+
+def _pair(source: Any, i: int) -> Any:
+    one = source[i]
+    if not isinstance(one, tuple | list) or len(one) < 2:
+        raise InputError(
+            f"Item {i} of what was given is {article(type(one).__name__)}. A pair (picture, label) was expected. "
+            "Give the labels beside the pictures, as in fit(pictures, labels)."
+        )
+    return one
+
+
+def _named(labels: list[Any], names: Any) -> list[Any]:
+    """Whole numbers by the names there are for them."""
+    if isinstance(names, list | tuple) and all(isinstance(k, Integral) and 0 <= int(k) < len(names) for k in labels):
+        return [names[int(k)] for k in labels]
+    return labels
+
+
+def _samples(fetch: Callable[[int], Any], labels: list[Any], known: Sequence[Any] = ()) -> Samples:
+    """Samples that fetch their pictures; what is ``known`` to be a file name is a file."""
+    if not labels:
+        raise DataError("There are no pictures in what was given. Give at least two classes with pictures.")
+    if not known:
+        fetch = _one_at_a_time(fetch)
+    items = []
+    for i, label in enumerate(labels):
+        name = _class_name(label, i)
+        if known and isinstance(known[i], str | os.PathLike):
+            items.append(Sample(os.fspath(known[i]), name))
+        else:
+            items.append(Sample(f"picture {i + 1}", name, pixels=InMemory(f"picture {i + 1}", partial(fetch, i))))
+    return gathered(items)
+
+
+def _one_at_a_time(fetch: Callable[[int], Any]) -> Callable[[int], Any]:
+    """Pictures are read in threads, which a data set on an open file need not stand."""
+    lock = threading.Lock()
+
+    def fetched(i: int) -> Any:
+        with lock:
+            return fetch(i)
+
+    return fetched
+
+
+def _class_name(label: Any, i: int) -> str:
+    """A label as its class's name."""
+    label = label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    if isinstance(label, Integral):
+        return str(label)
+    if not isinstance(label, str) or not label.strip():
+        raise DataError(
+            f"The label of picture {i + 1} is {label!r}. A class was expected: a text or a whole number. "
+            "Fill it in, or leave the picture out."
+        )
+    return str(label)

@@ -1,0 +1,102 @@
+"""A process of its own that decodes pictures sent to it, with so much time and so much memory.
+
+What it is sent and what it answers are lengths, JSON and bare bytes: a decoder that a picture has broken can hang, grow
+or end, and none of it reaches the process that asked. ``python -m seewhy.pictures.decoder_process`` runs one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from typing import IO, Any
+
+import numpy as np
+
+from ..errors import ImageError, InputError
+from ..types import Transform
+from .images import Picture, read_picture
+
+MOST_HEAD = 100_000
+SPARE_SECONDS = 2
+"""Between the limit that a decoder keeps by itself, which gives the better message, and the one the system enforces."""
+
+
+def write_request(to: IO[bytes], source: bytes | str, transform: Transform) -> None:
+    """Ask for a picture: its file's bytes, or a file name of ours."""
+    data = source if isinstance(source, bytes) else b""
+    head = {"path": None if isinstance(source, bytes) else source, "n": len(data), "transform": transform.to_json()}
+    to.write(json.dumps(head).encode() + b"\n" + data)
+    to.flush()
+
+
+def read_reply(source: IO[bytes], name: str, transform: Transform) -> Picture:
+    """The picture asked for.
+
+    Raises:
+        ImageError: it cannot be read.
+        EOFError: the process ended, or answered nonsense.
+    """
+    try:
+        head = json.loads(source.readline(MOST_HEAD))
+        if "error" in head:
+            raise ImageError(name, str(head["error"]))
+        height, width = transform.input_size
+        data = source.read(height * width * 3)
+        pixels = np.frombuffer(data, np.uint8).reshape(height, width, 3).copy()
+        size, window = tuple(map(int, head["size"])), tuple(map(float, head["window"]))
+        return Picture(name, pixels, size, window, str(head["digest"]))  # type: ignore[arg-type]
+    except ImageError:
+        raise
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise EOFError("no answer") from error
+
+
+def main() -> None:
+    """Answer requests on standard input until it is closed."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing a library prints may get among the answers
+    seconds, n_bytes = int(sys.argv[1]), int(sys.argv[2])
+    _limit_memory(n_bytes)
+    while line := sys.stdin.buffer.readline(MOST_HEAD):
+        head = json.loads(line)
+        source = head["path"] if head["path"] is not None else sys.stdin.buffer.read(head["n"])
+        _limit_time(seconds + SPARE_SECONDS)
+        answers.write(_answer(source, Transform.from_json(head["transform"])))
+        answers.flush()
+
+
+def _answer(source: bytes | str, transform: Transform) -> bytes:
+    try:
+        picture = read_picture(source, transform)
+    except ImageError as error:
+        return json.dumps({"error": error.reason}).encode() + b"\n"
+    except InputError as error:
+        return json.dumps({"error": str(error)}).encode() + b"\n"
+    head: dict[str, Any] = {"size": picture.original_size, "window": picture.window, "digest": picture.digest}
+    return json.dumps(head).encode() + b"\n" + picture.pixels.tobytes()
+
+
+def _limit_memory(n_bytes: int) -> None:
+    """Beyond what is in use already; where the system cannot, the limit of pixels alone holds."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + n_bytes, used + n_bytes))
+
+
+def _limit_time(seconds: int) -> None:
+    """From now on; the system ends the process, whatever it is doing."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + seconds, most))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""What a picture's file may cost: scans, reads and seconds are counted, as a few bytes can ask for hours.
+
+A progressive JPEG may go over the whole picture once more with every eight bytes; a chain of empty blocks or a table
+whose entries all point at the same bytes keeps a reader busy for as long as its author likes. The limits are far above
+what cameras and programs write, and count this thread's own seconds, so that a busy machine refuses nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import time
+
+from ..errors import InputError
+
+MAX_SCANS = 64
+"""Of a JPEG; programs write 1 to 13."""
+
+_DEFAULT_MAX_SECONDS = 30
+_MOST_READ = 16
+"""How many times over a file may be read; a decoder reads it once or twice."""
+_FREE_BYTES = 64_000_000
+_MOST_READS = 500_000
+_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
+_NEXT = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
+
+
+class TooCostlyError(Exception):
+    """A file asks for more than it may; says for how much, and what to do."""
+
+
+def max_seconds() -> int:
+    """Seconds of computing that one picture may take: ``SEEWHY_MAX_SECONDS``, or 30.
+
+    Raises:
+        InputError: the variable holds something else than a whole number.
+    """
+    text = os.environ.get("SEEWHY_MAX_SECONDS", str(_DEFAULT_MAX_SECONDS))
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"SEEWHY_MAX_SECONDS is {text!r}. Expected a whole number of seconds. Correct or unset it.")
+    return int(text)
+
+
+class BoundedFile(io.BytesIO):
+    """A file in memory that ends a decoder which has worked too long or read too much.
+
+    Decoders ask for their bytes piece by piece, in the thread that decodes; every such question is a chance to stop.
+
+    Args:
+        data: the file.
+        seconds: of computing.
+    """
+
+    def __init__(self, data: bytes, seconds: float) -> None:
+        super().__init__(data)
+        self._seconds = seconds
+        self._until = time.thread_time() + seconds
+        self._left = _MOST_READ * len(data) + _FREE_BYTES
+        self._reads = 0
+
+    def _check(self, n_bytes: int) -> None:
+        self._left -= n_bytes
+        self._reads += 1
+        if self._left < 0 or self._reads > _MOST_READS:
+            raise TooCostlyError("makes its reader go over it again and again, piece by piece; save it anew as PNG")
+        if time.thread_time() > self._until:
+            raise TooCostlyError(
+                f"takes more than {self._seconds:g} seconds to decode; shrink it, save it anew, or set "
+                "SEEWHY_MAX_SECONDS to a larger number"
+            )
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(size)
+        self._check(len(found))
+        return found
+
+    def readline(self, size: int | None = -1) -> bytes:
+        found = super().readline(size)
+        self._check(len(found))
+        return found
+
+
+def count_scans(data: bytes, most: int = MAX_SCANS) -> int:
+    """How many scans the first picture of a JPEG has; counting ends one above ``most``.
+
+    >>> count_scans(b"\\xff\\xd8\\xff\\xda\\0\\2ab\\xff\\0c\\xff\\xda\\0\\2d\\xff\\xd9")
+    2
+    """
+    at, scans = 2, 0
+    while scans <= most and (marker := _MARKER.match(data, at)):
+        kind = marker[1][0]
+        if kind == 0xD9:
+            break
+        at = marker.end()
+        if not (kind in (0x00, 0x01) or 0xD0 <= kind <= 0xD8):
+            at += int.from_bytes(data[at : at + 2], "big")
+        if kind == 0xDA:
+            scans += 1
+            following = _NEXT.search(data, at)
+            at = following.start() if following else len(data)
+    return scans
+
+
+def check_scans(data: bytes) -> None:
+    """Refuse a JPEG that goes over its picture more often than any program lets it.
+
+    Raises:
+        TooCostlyError: it does.
+    """
+    if data[:2] == b"\xff\xd8" and count_scans(data) > MAX_SCANS:
+        raise TooCostlyError(f"goes over its picture in more than {MAX_SCANS} scans; save it anew")

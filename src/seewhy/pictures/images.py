@@ -1,0 +1,393 @@
+"""Reading pictures: one decode path for everything, safe on hostile files, the same pixels timm would give.
+
+There is one decode path, Pillow's: a libjpeg-turbo binding gains less than a fifth end to end, and OpenCV's resize is
+faster on small pictures but gives other pixels (up to 50 levels apart). What is decided here, once:
+
+* A JPEG at least four times larger than its view needs is decoded at 1/2, 1/4 or 1/8, leaving at least twice the
+  view's resolution; other large pictures are box-reduced to at least three times. Smaller ones are timm's pixels up to
+  rounding: Pillow picks the cheaper axis first, which for a part of a picture need not be the one it picks for all.
+* EXIF orientation is applied; damaged EXIF counts as upright. Animations and stacks give their first frame.
+* Colours become 8-bit sRGB by the rules of :mod:`seewhy.pictures.colours`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib
+import math
+import os
+import re
+import stat
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from ..errors import ImageError, InputError
+from ..types import INTERPOLATIONS, Crop, FractionBox, PixelBox, Transform
+from .colours import Colour, flatten, to_bytes
+from .decoding import BoundedFile, TooCostlyError, check_scans, max_seconds
+from .sources import InMemory, One, Plain, plain
+
+FloatBox = tuple[float, float, float, float]
+_Views = Sequence[Crop | None]
+_Draft = tuple[tuple[int, int], int]
+
+MAX_BYTES = 2**31
+DRAFT_GAP = 2.0
+REDUCING_GAP = 3.0
+
+_RESAMPLING = {name: Image.Resampling[name.upper()] for name in INTERPOLATIONS}
+_TURNS = dict(zip(range(2, 9), (Image.Transpose(v) for v in (0, 3, 1, 5, 4, 6, 2)), strict=True))
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "MPO", "AVIF", "HEIF")
+_MAGIC = {"JPEG": rb"\xff\xd8", "PNG": rb"\x89PNG", "GIF": rb"GIF8", "WebP": rb"(?s)RIFF....WEBP"}
+_MAGIC |= {"TIFF": rb"II\*\0|MM\0\*", "BMP": rb"BM"}
+_DAMAGED = "starts like {}, but its header is damaged or cut off; copy or download it again"
+_LOOKS = (
+    *((magic, _DAMAGED.format(kind)) for kind, magic in _MAGIC.items()),
+    (rb"%PDF", "is a PDF document, not a picture; export the page as PNG or JPEG"),
+    (rb"(?si)\s*(<\?xml.*)?<svg", "is an SVG drawing, not a pixel picture; export it as PNG"),
+    (rb"(?i)\s*<(!doctype )?html", "is a web page, not a picture; the download failed, so fetch the picture again"),
+    (rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc", "is an archive, not a picture; unpack it first"),
+    (rb"[\t\n\r -~]+\Z", "is text, not a picture; check what wrote it"),
+    (rb"", "is in no format read here (JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, HEIC); save it as PNG"),
+)
+# Pillow's own error threshold; anything larger is refused from the header, before a pixel is decoded.
+_DEFAULT_MAX_PIXELS = 178_956_970
+
+
+def _max_pixels() -> int:
+    text = os.environ.get("SEEWHY_MAX_PIXELS", str(_DEFAULT_MAX_PIXELS))
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"SEEWHY_MAX_PIXELS is {text!r}. Expected a whole number of pixels. Correct or unset it.")
+    if Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, math.ceil(int(text) / 2))
+    return int(text)
+
+
+MAX_PIXELS = _max_pixels()
+MAX_SECONDS = max_seconds()
+_BLOCK = 16_384  # bytes decoded at once, so that a decoder is stopped soon
+Image.init()
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One view of one picture, ready for a network.
+
+    Attributes:
+        name: the file as the user wrote it, or a description of an in-memory picture.
+        pixels: uint8 ``(h, w, 3)``, exactly the transform's input size.
+        original_size: ``(width, height)`` of the upright picture.
+        window: ``(left, top, right, bottom)``, the part of the upright picture the view shows, in its pixels; it
+            reaches outside where the transform pads.
+        digest: sha256 of the file's bytes; of the upright RGB pixels and their shape for in-memory pictures.
+        flipped: the view is mirrored left to right.
+    """
+
+    name: str
+    pixels: np.ndarray
+    original_size: tuple[int, int]
+    window: FloatBox
+    digest: str
+    flipped: bool = False
+
+    def to_original(self, fraction_box: FractionBox) -> PixelBox:
+        """A box on the view in whole pixels of the upright picture, clipped to it and never empty."""
+        left, top, right, bottom = fraction_box
+        if self.flipped:
+            left, right = 1 - right, 1 - left
+        x0, y0, x1, y1 = self.window
+        spans = ((x0 + left * (x1 - x0), x0 + right * (x1 - x0)), (y0 + top * (y1 - y0), y0 + bottom * (y1 - y0)))
+        start = [min(max(round(a), 0), n - 1) for (a, _), n in zip(spans, self.original_size, strict=True)]
+        stop = [min(max(round(b), s + 1), n) for (_, b), s, n in zip(spans, start, self.original_size, strict=True)]
+        return (*start, *stop)  # type: ignore[return-value]
+
+
+class _Hush(threading.local):
+    """Mutes Pillow's warnings about damaged metadata in the reading thread only.
+
+    ``warnings.catch_warnings`` swaps a process-wide list and is not thread safe. This is a permanent entry of that list
+    whose module pattern matches only while its own thread reads.
+    """
+
+    reading = 0
+    pattern = "(?!)"  # of those who copy the list by its patterns, as scikit-learn does: matches nothing
+
+    def match(self, module: str) -> bool:
+        return self.reading > 0 and module.startswith(("PIL.", "pillow_heif"))
+
+    def __enter__(self) -> None:
+        filters = cast("list[Any]", warnings.filters)
+        if not filters or filters[0] is not _FILTER:
+            filters.insert(0, _FILTER)
+        self.reading += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.reading -= 1
+
+
+_HUSH = _Hush()
+_FILTER = ("ignore", None, Warning, _HUSH, 0)
+
+
+class _Cut(NamedTuple):
+    """Where a view lies: ``box`` of the upright picture is resized to ``size`` and put ``at`` a corner on the input."""
+
+    window: FloatBox
+    box: FloatBox
+    size: tuple[int, int]
+    at: tuple[int, int] = (0, 0)
+    flip: bool = False
+
+
+class _Room:
+    """Pictures are decoded at once as long as they fit together; one larger than the room is decoded alone.
+
+    Decoding takes up to 13 bytes a pixel, and as many threads decode as there are cores.
+
+    Args:
+        pixels: of all pictures together.
+        free: pictures up to this many pixels need no room.
+    """
+
+    def __init__(self, pixels: int, free: int) -> None:
+        self.pixels, self.free, self.left = pixels, free, pixels
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        if pixels <= self.free:
+            yield
+            return
+        share = min(pixels, self.pixels)
+        with self.changed:
+            self.changed.wait_for(lambda: self.left >= share)
+            self.left -= share
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.left += share
+                self.changed.notify_all()
+
+
+_ROOM = _Room(64_000_000, free=1_000_000)
+
+
+def read_picture(source: One, transform: Transform, *, background: Colour = (255, 255, 255)) -> Picture:
+    """Reads a file, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
+
+    Transparent pixels lie on ``background``.
+
+    Raises:
+        ImageError: the picture cannot be read; the reason says why and what to do.
+    """
+    return read_views(source, transform, [None], background=background)[0]
+
+
+def read_views(
+    given: One, transform: Transform, views: Sequence[Crop | None], *, background: Colour = (255, 255, 255)
+) -> list[Picture]:
+    """Decodes once and cuts several views; ``None`` is the transform's own resize and centre crop.
+
+    Raises:
+        ImageError: as ``read_picture``. InputError: a crop makes no sense.
+    """
+    source, digest = plain(given), ""
+    name = given.name if isinstance(given, InMemory) else _name(source)
+    if isinstance(source, (str, Path, bytes)):
+        data = source if isinstance(source, bytes) else _read_bytes(name)
+        digest = hashlib.sha256(data).hexdigest()
+    with _HUSH:
+        if isinstance(source, np.ndarray):
+            source = _from_array(name, source)
+        try:
+            opened = source if isinstance(source, Image.Image) else _identify(name, data)
+            draft = _draft(name, opened, transform, views if opened is not source else None)
+            with _ROOM.taken(opened.width * opened.height):
+                image, size = _decode(name, opened, background, draft)
+                cuts = [_place(size, transform, view) for view in views]
+                pixels = [_cut(image, draft[1], transform, cut) for cut in cuts]
+        except InputError:
+            raise
+        except Exception as error:  # a decoder fed hostile bytes raises anything
+            raise ImageError(name, _why_not_decoded(error)) from error
+    if not digest:
+        digest = hashlib.sha256(repr(size).encode() + image.tobytes()).hexdigest()
+    return [Picture(name, p, size, c.window, digest, c.flip) for p, c in zip(pixels, cuts, strict=True)]
+
+
+def _name(source: Plain) -> str:
+    if isinstance(source, bytes):
+        return f"<{len(source)} bytes>"
+    if isinstance(source, np.ndarray):
+        return f"<array {'x'.join(map(str, source.shape))}>"
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "") or f"<{source.mode} image {source.width}x{source.height}>")
+    return os.fspath(source)
+
+
+def _read_bytes(name: str) -> bytes:
+    """All bytes of a regular file; never waits on a pipe or device."""
+    try:
+        # Asked before opening, as opening a device can act on it; again after, as the name can change hands.
+        _check_regular(name, os.stat(name))
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with open(os.open(name, flags), "rb") as file:
+            status = os.fstat(file.fileno())
+            _check_regular(name, status)
+            if status.st_size > MAX_BYTES:
+                raise ImageError(name, f"holds {status.st_size:,} bytes, more than the {MAX_BYTES:,} read; shrink it")
+            data = file.read()
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ImageError(name, _why_not_opened(name, error)) from error
+    if not data:
+        raise ImageError(name, "is empty (0 bytes); copy or download it again")
+    return data
+
+
+def _check_regular(name: str, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(name, "is a folder, not a picture; name the files in it, or list it with list_pictures")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(name, "is a pipe, socket or device, not a file; save the picture to a file, or give its bytes")
+
+
+def _why_not_opened(name: str, error: OSError | ValueError) -> str:
+    if isinstance(error, PermissionError):
+        return "may not be read (permission denied); allow reading it, for example with chmod +r"
+    if isinstance(error, FileNotFoundError) and os.path.islink(name):
+        return f"is a link to {os.readlink(name)!r}, which is not there; restore that file or remove the link"
+    if isinstance(error, FileNotFoundError):
+        return "does not exist; check the spelling and the folder"
+    if getattr(error, "errno", None) == errno.ELOOP:
+        return "is a link that leads back to itself; remove the link"
+    return f"cannot be opened ({getattr(error, 'strerror', error)}); check the name and the disk"
+
+
+def _identify(name: str, data: bytes) -> Image.Image:
+    """The picture's header; refuses other formats and too many pixels."""
+    check_scans(data)
+    try:
+        opened = Image.open(BoundedFile(data, MAX_SECONDS), formats=[f for f in _FORMATS if f in Image.OPEN])
+        if isinstance(opened, ImageFile.ImageFile):
+            opened.decodermaxblock = _BLOCK
+        return opened
+    except Image.UnidentifiedImageError:
+        if data[4:8] != b"ftyp":
+            reasons = (reason for pattern, reason in _LOOKS if re.match(pattern, data[:1024]))
+            raise ImageError(name, next(reasons)) from None
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+        return Image.open(BoundedFile(data, MAX_SECONDS), formats=["HEIF"])
+    except ImportError:
+        reason = "looks like HEIC or AVIF, which needs an extra; run pip install 'seewhy[heif]', or save it as JPEG"
+    except Image.UnidentifiedImageError:
+        reason = "has a damaged HEIC or AVIF header, or is a video; save it as JPEG"
+    raise ImageError(name, reason)
+
+
+def _why_not_decoded(error: Exception) -> str:
+    detail = str(error) or type(error).__name__
+    if isinstance(error, TooCostlyError):
+        return detail
+    if isinstance(error, Image.DecompressionBombError):
+        count = re.search(r"\((\d+) pixels\)", detail)
+        return _too_many(int(count[1]) if count else None)
+    if isinstance(error, MemoryError):
+        return "needs more memory than there is; shrink it"
+    if "truncated" in detail.lower() or isinstance(error, EOFError):
+        return f"is cut off before its end ({detail}); copy or download it again"
+    return f"cannot be decoded ({detail}); if it is damaged, copy or download it again, else save it anew as PNG"
+
+
+def _too_many(count: int | None) -> str:
+    has = f"has {count:,} pixels" if count else "has too many pixels"
+    return f"{has}, more than the {MAX_PIXELS:,} allowed; shrink it, or set SEEWHY_MAX_PIXELS to a larger number"
+
+
+def _draft(name: str, image: Image.Image, transform: Transform, views: _Views | None) -> _Draft:
+    """Has a JPEG decoded smaller where ``views`` allow it; the factor, and the size before, by the header alone."""
+    size, factor = image.size, 1
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ImageError(name, _too_many(size[0] * size[1]))
+    if 0 in size:
+        raise ImageError(name, f"has no pixels ({size[0]} by {size[1]}); give one of at least 1 by 1")
+    if views is not None and image.format in ("JPEG", "MPO"):
+        upright = size[::-1] if _orientation(image) >= 5 else size
+        cuts = [_place(upright, transform, view) for view in views]
+        spare = [(c.box[i + 2] - c.box[i]) / c.size[i] / DRAFT_GAP for c in cuts for i in (0, 1)]
+        factor = next(f for f in (8, 4, 2, 1) if f == 1 or f <= min(spare, default=1))
+        if factor > 1:
+            image.draft(cast("str", None), (size[0] // factor, size[1] // factor))
+    return size, factor
+
+
+def _decode(name: str, image: Image.Image, background: Colour, draft: _Draft) -> tuple[Image.Image, tuple[int, int]]:
+    """Upright RGB and its true size."""
+    size, factor = draft
+    image.load()
+    size = size if factor > 1 else image.size  # a TIFF turns itself upright while loading
+    orientation = _orientation(image)
+    rgb = flatten(name, image, background)
+    if orientation > 1:
+        rgb = rgb.transpose(_TURNS[orientation])
+    return rgb, (size[::-1] if orientation >= 5 else size)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:  # damaged EXIF raises anything; the pixels may be sound
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _from_array(name: str, array: np.ndarray) -> Image.Image:
+    if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ImageError(name, f"has the shape {array.shape}; expected (h, w) or (h, w, 1, 3 or 4); put channels last")
+    array = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    return Image.fromarray(np.ascontiguousarray(to_bytes(name, array)))
+
+
+def _place(size: tuple[int, int], transform: Transform, crop: Crop | None) -> _Cut:
+    """Rounds as torchvision's ``Resize`` and ``CenterCrop`` do, which pad in black what is smaller than the input."""
+    inputs = transform.input_size[::-1]
+    if crop is not None:
+        left, top, right, bottom = crop.box
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            expected = "Expected fractions with 0 ≤ left < right ≤ 1 and 0 ≤ top < bottom ≤ 1. Correct the box."
+            raise InputError(f"The crop is {crop.box}. {expected}")
+        window = cast(FloatBox, tuple(f * size[i % 2] for i, f in enumerate(crop.box)))
+        return _Cut(window, window, inputs, flip=crop.flip)
+    if isinstance(transform.resize, int):
+        resized = tuple(int(transform.resize * side / min(size)) for side in size)
+    else:
+        resized = transform.resize[::-1]
+    pairs = list(zip(resized, inputs, strict=True))
+    start = [round((r - n) / 2) if r >= n else -((n - r) // 2) for r, n in pairs]
+    first = [max(s, 0) for s in start]
+    last = [min(s + n, r) for s, (r, n) in zip(start, pairs, strict=True)]
+    stop = [s + n for s, n in zip(start, inputs, strict=True)]
+    window, box = (
+        cast(FloatBox, tuple(v * size[i % 2] / resized[i % 2] for i, v in enumerate(corners)))
+        for corners in (start + stop, first + last)
+    )
+    return _Cut(window, box, (last[0] - first[0], last[1] - first[1]), (first[0] - start[0], first[1] - start[1]))
+
+
+def _cut(image: Image.Image, factor: int, transform: Transform, cut: _Cut) -> np.ndarray:
+    box = cast(FloatBox, tuple(min(v / factor, image.size[i % 2]) for i, v in enumerate(cut.box)))
+    canvas = Image.new("RGB", transform.input_size[::-1])
+    canvas.paste(image.resize(cut.size, _RESAMPLING[transform.interpolation], box, REDUCING_GAP), cut.at)
+    return np.array(canvas.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if cut.flip else canvas)

@@ -1,0 +1,80 @@
+"""Which pictures are meant: files as named, folders walked in natural order."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..errors import DataError, EmptyFolderError
+
+SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
+    """Names the given files as they are, even missing ones, and the pictures in the given folders and below.
+
+    Folders are walked lazily in natural order ("2" before "10"), each once however linked; hidden entries are skipped.
+
+    Raises:
+        EmptyFolderError: a folder holds no picture.
+        DataError: a folder, or one below it, cannot be listed.
+    """
+    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+        if not os.path.isdir(path):
+            yield os.fspath(path)
+            continue
+        names = _walk(os.fspath(path))
+        first = next(names, None)
+        if first is None:
+            looked = f"No picture is in the folder {os.fspath(path)} or below. Expected files ending in"
+            raise EmptyFolderError(
+                f"{looked} {', '.join(SUFFIXES)}. Give another folder, or name the files one by one."
+            )
+        yield first
+        yield from names
+
+
+def _walk(folder: str) -> Iterator[str]:
+    seen, pending = set(), [(folder, True)]
+    while pending:
+        path, is_folder = pending.pop()
+        if not is_folder:
+            yield path
+            continue
+        real = os.path.realpath(path)
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            with os.scandir(path) as entries:
+                shown = [e for e in entries if not e.name.startswith(".")]
+            # A link to itself makes is_dir() raise; isdir() calls it no folder.
+            found = [(e.name, e.path, os.path.isdir(e.path) if e.is_symlink() else e.is_dir()) for e in shown]
+        except OSError as error:
+            raise unlistable(path, error) from error
+        found.sort(key=lambda entry: natural_key(entry[0]), reverse=True)
+        pending += [
+            (path, is_folder) for name, path, is_folder in found if is_folder or name.lower().endswith(SUFFIXES)
+        ]
+
+
+def is_unicode(name: str) -> bool:
+    """Whether a name can be written as UTF-8; one made of other bytes cannot, though its file can be read."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def unlistable(folder: str | Path, error: OSError) -> DataError:
+    """What is said of a folder whose entries the system does not give."""
+    expected = "Expected a folder whose files may be listed. Allow reading it, or leave it out."
+    return DataError(f"The folder {folder} cannot be listed ({error.strerror}). {expected}")
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Sorts "2" before "10"."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", name))], name

@@ -1,0 +1,274 @@
+"""Samples: pictures with classes, from class folders or from a table.
+
+Tables (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``) name their columns: ``image``, ``label`` and, if there is
+one, ``text``. Paths are relative to the table. Class order is by natural sort of the names and is kept by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import random
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..arguments import checked
+from ..errors import DataError, EmptyFolderError
+from .listing import SUFFIXES, is_unicode, list_pictures, natural_key, unlistable
+from .sources import InMemory
+from .tables import TABLES, cell_text, rows_of, whole_numbers
+
+_SPLITS = {"train", "training", "val", "valid", "validation", "test"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture with its class and, from a table, its text, and which others it belongs to.
+
+    Pictures of one group show the same thing, person or place: they are never held out without one another.
+
+    Attributes:
+        image: its file, or what a picture that is no file is called.
+        pixels: the picture itself, where it is no file.
+    """
+
+    image: str
+    label: str
+    text: str | None = None
+    group: str | None = None
+    pixels: InMemory | None = None
+
+    @property
+    def source(self) -> str | InMemory:
+        """What is read."""
+        return self.image if self.pixels is None else self.pixels
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Pictures with classes.
+
+    Attributes:
+        items: in the order found.
+        classes: their names, naturally sorted.
+        notes: what the user should know about the data.
+    """
+
+    items: tuple[Sample, ...]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __repr__(self) -> str:
+        return f"Samples({len(self)} pictures, {len(self.classes)} classes: {_few(self.classes)})"
+
+    def of(self, classes: Sequence[str]) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+        """Those whose label is one of these classes, and a note of the others, if there are any.
+
+        Raises:
+            DataError: no label is.
+        """
+        items = tuple(s for s in self.items if s.label in classes)
+        if not items:
+            raise DataError(
+                f"None of the {len(self.classes)} labels ({_few(self.classes)}) is one of the {len(classes)} classes "
+                f"({_few(classes)}). Name the classes alike."
+            )
+        strange = [c for c in self.classes if c not in classes]
+        n = len(self) - len(items)
+        return items, (f"{n} picture(s) of {len(strange)} unknown class(es) left out: {strange[0]}, …",) if n else ()
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
+
+
+@checked
+def load_samples(
+    source: str | Path,
+    *,
+    image: str = "image",
+    label: str = "label",
+    text: str = "text",
+    group: str | None = None,
+) -> Samples:
+    """Read class folders or a table.
+
+    Args:
+        source: a folder with one folder per class, or a table.
+        image: the table's column of file names.
+        label: the table's column of classes.
+        text: the table's column of texts; it may be missing.
+        group: the table's column of what pictures show (the thing, the visit, the patient): those with the same value
+            are never held out without one another. For class folders ``"folder"``: those of one folder below a class.
+
+    Raises:
+        DataError: nothing usable is there; the message says what was looked for.
+    """
+    path = Path(source)
+    if path.is_dir():
+        items, notes = _from_folders(path)
+        items = _grouped_by_folder(path, items, group)
+    elif path.suffix.lower() in TABLES:
+        items, notes = _from_table(path, image, label, text, group)
+    else:
+        raise DataError(
+            f"{path} is neither a folder nor a table. Give a folder with one folder per class, "
+            f"or a table ending in {', '.join(TABLES)} with the columns {image!r} and {label!r}."
+        )
+    return gathered(items, notes)
+
+
+def gathered(items: Sequence[Sample], notes: Sequence[str] = ()) -> Samples:
+    """Samples of these, with their classes.
+
+    Raises:
+        DataError: two classes are called alike, or one by no text.
+    """
+    counts, notes = Counter(s.label for s in items), list(notes)
+    _refuse_no_unicode(counts)
+    _refuse_twins(counts)
+    single = [c for c, n in counts.items() if n == 1]
+    if single:
+        notes.append(f"{len(single)} class(es) have only one picture, which is never held out: {_some(single)}")
+    return Samples(tuple(items), tuple(sorted(counts, key=natural_key)), tuple(notes))
+
+
+def _from_folders(root: Path) -> tuple[list[Sample], list[str]]:
+    try:
+        entries = list(root.iterdir())
+    except OSError as error:
+        raise unlistable(root, error) from error
+    folders = sorted((p for p in entries if p.is_dir() and not p.name.startswith(".")), key=_by_name)
+    if not folders:
+        raise DataError(f"{root} has no folders in it. Put the pictures of each class into a folder of its own.")
+    if {f.name.lower() for f in folders} <= _SPLITS:
+        raise DataError(
+            f"{root} holds the splits {', '.join(f.name for f in folders)}, not classes. "
+            f"Give one of them, for example {folders[-1]}."
+        )
+    items, empty = [], []
+    for folder in folders:
+        try:
+            pictures = list(list_pictures([folder]))
+        except EmptyFolderError:
+            empty.append(folder.name)
+            continue
+        items += [Sample(p, folder.name) for p in pictures]
+    if not items:
+        raise DataError(f"No picture lies in the folders of {root}. Looked for {', '.join(sorted(SUFFIXES))}.")
+    notes = [f"{len(empty)} folder(s) without pictures left out: {_some(empty)}"] if empty else []
+    loose = sum(p.suffix.lower() in SUFFIXES for p in entries if p.is_file())
+    if loose:
+        notes.append(f"{loose} picture(s) directly in {root} have no class and were left out")
+    return items, notes
+
+
+def _by_name(path: Path) -> Any:
+    return natural_key(path.name)
+
+
+def _grouped_by_folder(root: Path, items: list[Sample], group: str | None) -> list[Sample]:
+    if group is None:
+        return items
+    if group != "folder":
+        raise DataError(
+            f"{root} is a folder, and pictures in folders have no column {group!r}. Give 'folder', by which those of "
+            "one folder below a class belong together, or a table with that column."
+        )
+    return [replace(s, group=str(Path(s.image).parent)) for s in items]
+
+
+def _from_table(path: Path, image: str, label: str, text: str, group: str | None) -> tuple[list[Sample], list[str]]:
+    items, incomplete, columns = [], [], set()
+    for number, row in enumerate(rows_of(path), start=1):
+        columns |= set(row)
+        if image not in row or label not in row:
+            missing = [c for c in (image, label) if c not in row]
+            raise DataError(
+                f"{path}, row {number}, has no column {' and no column '.join(map(repr, missing))}; "
+                f"it has {', '.join(map(repr, row))}. Name the columns, or pass --image-column and --label-column."
+            )
+        place, name = (cell_text(row[c], f"{path}, row {number}, column {c!r},") for c in (image, label))
+        if not place.strip() or not name.strip():
+            incomplete.append(str(number))
+            continue
+        together = None if group is None else row.get(group)
+        belongs = None if together is None or together != together else str(together).strip() or None  # not NaN
+        items.append(Sample(str(path.parent / place), name, str(row[text]) if row.get(text) else None, belongs))
+    if group is not None and group not in columns:
+        near = difflib.get_close_matches(group, sorted(map(str, columns)), n=1)
+        meant = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(sorted(map(repr, columns)))}."
+        raise DataError(f"{path} has no column {group!r} to say which pictures belong together. {meant}")
+    if not items:
+        raise DataError(f"{path} has no rows with both {image!r} and {label!r}. Fill them in.")
+    whole = whole_numbers([s.label for s in items])
+    items = [replace(s, label=name) for s, name in zip(items, whole, strict=True)]
+    notes = [f"{len(incomplete)} row(s) without picture or class left out: {_some(incomplete)}"] if incomplete else []
+    return items, notes
+
+
+def _refuse_twins(names: Sequence[str] | Counter) -> None:
+    """Two names that a person would read as one must not become two classes."""
+    seen: dict[str, str] = {}
+    for name in names:
+        folded = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
+        if folded in seen:
+            raise DataError(f"Two classes are called alike: {seen[folded]!r} and {name!r}. Rename or merge them.")
+        seen[folded] = name
+
+
+def _refuse_no_unicode(names: Sequence[str] | Counter) -> None:
+    """A class is written, spoken of and encoded as text, which a name of other bytes is not."""
+    for name in names:
+        if not is_unicode(name):
+            raise DataError(f"The class {name!r} has a name that is not UTF-8, as names must be. Rename it.")
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: int) -> list[bool]:
+    """Which samples are held out: stratified, seeded, exact copies kept together.
+
+    Of each class about ``fraction`` of its distinct pictures is held out, at least one where it has two or more,
+    and never all. Copies of one picture under several classes stay on the training side.
+
+    Returns:
+        One flag a sample; true means held out.
+    """
+    owners: dict[str, set[str]] = defaultdict(set)
+    for label, digest in zip(labels, digests, strict=True):
+        owners[digest].add(label)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for digest, names in owners.items():
+        if len(names) == 1:
+            groups[next(iter(names))].append(digest)
+    held: set[str] = set()
+    for label in sorted(groups):
+        distinct = sorted(groups[label])
+        random.Random(f"{seed}|{label}").shuffle(distinct)
+        n_held = (
+            0 if len(distinct) < 2 or fraction <= 0 else min(len(distinct) - 1, max(1, round(fraction * len(distinct))))
+        )
+        held.update(distinct[:n_held])
+    return [d in held for d in digests]
+
+
+def copies_under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> int:
+    """How many distinct pictures occur under more than one class."""
+    return len({d for d, twice in zip(digests, under_two_classes(labels, digests), strict=True) if twice})
+
+
+def under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> list[bool]:
+    """Whether each picture occurs, byte for byte, under more than one class."""
+    owners: dict[str, set[str]] = defaultdict(set)
+    for label, digest in zip(labels, digests, strict=True):
+        owners[digest].add(label)
+    return [len(owners[d]) > 1 for d in digests]

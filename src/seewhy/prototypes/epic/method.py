@@ -1,0 +1,120 @@
+"""EPIC: prototypes for any pretrained classifier, without a changed logit (arXiv 2505.12897, AAAI 2026)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ...attributions.base import Explainable
+from ...encoders.base import Look
+from ...heads.head import Target
+from .. import prototypes
+from ..bank import Patches
+from ..base import Group, Match, Prototypes, Query
+from ..cells import cells_of
+from .bank import EPICBank
+from .rotation import Rotation
+
+
+@prototypes.register
+@dataclass(frozen=True)
+class EPIC(Prototypes):
+    """The channels that speak most for the decision, each shown by the pictures that excite it most.
+
+    EPIC (arXiv 2505.12897): a square matrix ``U`` behind the last feature map, its inverse folded into the head, so
+    that no logit changes. ``U`` is fitted so that each new channel is pure: alone where it is strongest
+    (:class:`seewhy.prototypes.epic.training.FitEPIC`). A channel's prototypes are the pictures with the largest sum of
+    activation; on them and on the query its box is the cell where it is strongest::
+
+        Ẑ = U Z      A' = A U⁻¹      logit_t − mean over classes = Σ_k A'_tk v_k + const      v = mean(Ẑ)
+
+    Differences from the authors' code: contributions are signed and exact, so they add up (the code multiplies by
+    ``max(v_k, 0)``, :func:`paper_scores`); weights are taken less their mean over classes, since a constant on all
+    logits decides nothing; a channel that speaks by being low shows its negative prototypes; pictures that are
+    copies of the query or of each other are left out; prototypes are read from the pictures they were found on.
+
+    Cost: no pass beside the one that predicts. Range of a share: 0…1, of everything that speaks for the target.
+
+    Args:
+        n_channels: channels shown; the authors' 4.
+        n_prototypes: pictures a channel; the authors' 4.
+        duplicate: pooled cosine at which two pictures count as one.
+    """
+
+    name: ClassVar[str] = "epic"
+    paper: ClassVar[str] = "EPIC 2026, arXiv:2505.12897"
+    needs: ClassVar[str] = "a mean-pooled network and seewhy fit-prototypes"
+    cost: ClassVar[str] = "0"
+
+    n_channels: int = 4
+    n_prototypes: int = 4
+    duplicate: float = 0.98
+
+    def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:
+        known = fitted(bank)
+        cells = cells_of(model, query.look.features)[0]
+        parts = contributions(model, known.rotation, query.look, query.target)[0]
+        activity = known.rotation.matrix @ query.look.pooled[0]
+        speaks = float(parts.clamp(min=0).sum())
+        banned = known.copies(query.look.pooled[0], query.digest, self.duplicate)
+        groups = []
+        for channel in parts.argsort(descending=True, stable=True).tolist()[: self.n_channels]:
+            part = float(parts[channel])
+            if part <= 0:
+                break
+            sign = 1 if activity[channel] >= 0 else -1
+            place = int((sign * torch.einsum("d,dhw->hw", known.rotation.matrix[channel], cells)).argmax())
+            matches = self._shown(known, channel, sign, banned)
+            groups.append(Group(divmod(place, cells.shape[2]), part / speaks, matches, channel, part))
+        return groups
+
+    def _shown(self, bank: EPICBank, channel: int, sign: int, banned: set[int]) -> tuple[Match, ...]:
+        shown: list[int] = []
+        found: list[Match] = []
+        for patch in bank.of_channel(channel, sign):
+            picture = int(bank.owner[patch])
+            if len(found) == self.n_prototypes:
+                break
+            if picture in banned or bank.repeats(picture, shown, self.duplicate):
+                continue
+            shown.append(picture)
+            found.append(Match(patch, float(bank.purity[patch])))
+        return tuple(found)
+
+    def activation(
+        self, model: Explainable, bank: Patches, look: Look, which: Int[Tensor, " p"]
+    ) -> Float[Tensor, "b p h w"]:
+        """The channel of each patch, with its sign, in the units of the feature map; unbounded."""
+        known = fitted(bank)
+        rows = known.rotation.matrix[known.channels[which]] * known.signs[which, None]
+        return torch.einsum("pd,bdhw->bphw", rows, cells_of(model, look.features))
+
+    def prototype_of(self, bank: Patches, patch: int) -> int:
+        known = fitted(bank)
+        return 2 * int(known.channels[patch]) + int(known.signs[patch] < 0)
+
+
+def fitted(bank: Patches) -> EPICBank:
+    """The bank, if it is EPIC's; that of another method is a programming error."""
+    if not isinstance(bank, EPICBank):
+        raise TypeError(f"epic needs an EPICBank, not {type(bank).__name__}")
+    return bank
+
+
+def contributions(model: Explainable, rotation: Rotation, look: Look, target: Target) -> Float[Tensor, "b d"]:
+    """Each channel's part of the target's logit, less the mean over classes; the parts add up to it but a constant.
+
+    ``A'_tk v_k``, with ``A`` the weights of the head on these very pictures
+    (:meth:`seewhy.heads.head.Head.slope`) and ``A' = A U⁻¹``.
+    """
+    slope = model.head.slope(look.pooled, target)
+    return (slope @ rotation.inverse) * (look.pooled @ rotation.matrix.T)
+
+
+def paper_scores(weight: Float[Tensor, " d"], rotation: Rotation, pooled: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+    """The authors' ``score_k = A'[c, k] · max(v_k, 0)``, by which their code takes the four channels it shows."""
+    return (weight @ rotation.inverse) * (rotation.matrix @ pooled).clamp(min=0)

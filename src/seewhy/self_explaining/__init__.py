@@ -1,0 +1,1 @@
+"""Networks that decide from what they show, a folder each."""

@@ -1,0 +1,1 @@
+"""COMET: a selector completes a mask, a predictor sees what is left."""

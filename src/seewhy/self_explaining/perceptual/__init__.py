@@ -1,0 +1,1 @@
+"""A perceiver: it classifies what it redraws from memory."""

@@ -1,0 +1,1 @@
+"""Prompt-CAM: a prompt for each class, whose attention is the evidence."""

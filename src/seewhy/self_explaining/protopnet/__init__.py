@@ -1,0 +1,1 @@
+"""ProtoPNet: this looks like that."""

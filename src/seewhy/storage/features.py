@@ -1,0 +1,244 @@
+"""The feature store: what was looked at once is found again by content.
+
+SQLite in write-ahead mode: one file, crash-safe, several readers and writers at once.
+A row is keyed by the SHA-256 of the picture's bytes, the encoder's fingerprint and the view;
+pooled vectors are float32, feature maps float16 (relative error below 1e-3; one with larger numbers is not kept).
+
+Every row carries digests over its key and its numbers, so that a flipped bit, a row under another's key, or numbers
+that are not finite are noticed: such a row is dropped, looked at again, and counted in a note. Rows of earlier versions
+have no digests; they only hold what can be computed again, so they are not trusted and their tables are dropped.
+What stops the store in the middle of a run (damaged pages, a full disk) does not stop the run: it goes on without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..arguments import checked
+from ..errors import DataError, ForeignFileError
+from ..types import Crop
+from .cache import cache_dir
+from .database import DatabaseKind, connect
+
+_log = logging.getLogger("seewhy")
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS looks_2 (
+    key BLOB PRIMARY KEY, pooled BLOB NOT NULL, pooled_digest BLOB NOT NULL,
+    features BLOB, shape BLOB, features_digest BLOB
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS texts_2 (
+    key BLOB PRIMARY KEY, vector BLOB NOT NULL, vector_digest BLOB NOT NULL
+) WITHOUT ROWID;
+"""
+_EARLIER = {
+    "looks": "CREATE TABLE looks (\n    key BLOB PRIMARY KEY, pooled BLOB NOT NULL, features BLOB, shape TEXT\n) "
+    "WITHOUT ROWID",
+    "texts": "CREATE TABLE texts (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID",
+}
+"""Tables without digests, word for word as an earlier version made them; no table but exactly these is dropped."""
+_CURE = "free some disk space, or delete the file, or name another place with --store or SEEWHY_CACHE."
+STORE = DatabaseKind("a feature store", 0x53576673, _SCHEMA, earlier=(";".join(_EARLIER.values()), _SCHEMA))
+
+
+def look_key(digest: str, encoder: str, view: Crop | None) -> bytes:
+    """The name of one view of one picture under one encoder."""
+    return hashlib.sha256(f"{digest}|{encoder}|{view!r}".encode()).digest()
+
+
+def text_key(text: str, tower: str) -> bytes:
+    """The name of one sentence under one text tower."""
+    return hashlib.sha256(f"{tower}|{text}".encode("utf-8", "surrogatepass")).digest()
+
+
+class FeatureStore:
+    """Looks and sentence vectors on disk.
+
+    Args:
+        path: the database file; left out, ``features.sqlite`` in the cache folder.
+
+    Raises:
+        ForeignFileError: the file is somebody else's.
+        DataError: it cannot be opened, is damaged, or the disk is full.
+    """
+
+    @checked
+    def __init__(self, path: str | Path | None = None) -> None:
+        self._named = bool(path)
+        self.path = Path(path) if path else cache_dir() / "features.sqlite"
+        self._lock = threading.Lock()
+        self._reads = self._writes = True
+        self._damaged: dict[str, set[bytes]] = {"looks_2": set(), "texts_2": set()}
+        try:
+            self._db = connect(self.path, STORE, timeout=60)
+            self._db.text_factory = bytes  # a damaged row may call its bytes a text that is none
+            self._db.execute("PRAGMA trusted_schema=OFF")
+            self._db.execute("PRAGMA cell_size_check=ON")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._drop_earlier()
+        except ForeignFileError as error:
+            if self._named:
+                raise
+            raise self._problem("it is damaged, or no feature store") from error
+        except (sqlite3.Error, OSError) as error:
+            raise self._problem(error) from error
+
+    def _problem(self, error: Exception | str) -> DataError:
+        return DataError(
+            f"The feature store {self.path} cannot be used: {error}. It only holds what can be computed again: {_CURE}"
+        )
+
+    def _drop_earlier(self) -> None:
+        tables = self._db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
+        for name, sql in tables:
+            if _EARLIER.get(name.decode(errors="replace")) == (sql or b"").decode(errors="replace"):
+                self._db.execute(f"DROP TABLE {name.decode()}")
+
+    def get(self, keys: Sequence[bytes], *, features: bool = False) -> dict[bytes, tuple[Tensor, Tensor | None]]:
+        """What is known of these keys; with ``features``, only rows that have a feature map."""
+        found: dict[bytes, tuple[Tensor, Tensor | None]] = {}
+        wanted = "features, shape, features_digest" if features else "NULL, NULL, NULL"
+        bad: list[bytes] = []
+        for key, pooled, digest, blob, shape, map_digest in self._select(
+            f"SELECT key, pooled, pooled_digest, {wanted} FROM looks_2 WHERE key IN", keys
+        ):
+            if features and blob is None:
+                continue
+            vector = _values(digest, np.float32, key, pooled)
+            grid = None if blob is None else _values(map_digest, np.float16, key, blob, shape)
+            if vector is None or (features and grid is None):
+                bad.append(key)
+            else:
+                found[key] = (vector, grid)
+        self._forget("looks_2", bad)
+        return found
+
+    def put(self, rows: Iterable[tuple[bytes, Tensor, Tensor | None]]) -> None:
+        """Keep looks; one transaction, all or nothing. What was kept first stays; a map is added where there was none.
+
+        A map that 16 bits cannot hold is left out, so that it is looked at again rather than found as another.
+        """
+        fitting = ((k, p, f if f is None or f.half().isfinite().all() else None) for k, p, f in rows)
+        self._write(
+            "INSERT INTO looks_2 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET features = excluded.features,"
+            " shape = excluded.shape, features_digest = excluded.features_digest WHERE looks_2.features IS NULL",
+            [(k, *_vector(k, p), *_map(k, f)) for k, p, f in fitting],
+        )
+
+    def get_texts(self, keys: Sequence[bytes]) -> dict[bytes, Tensor]:
+        rows = self._select("SELECT key, vector, vector_digest FROM texts_2 WHERE key IN", keys)
+        read = {key: _values(digest, np.float32, key, vector) for key, vector, digest in rows}
+        self._forget("texts_2", [key for key, vector in read.items() if vector is None])
+        return {key: vector for key, vector in read.items() if vector is not None}
+
+    def put_texts(self, rows: Iterable[tuple[bytes, Tensor]]) -> None:
+        self._write("INSERT OR IGNORE INTO texts_2 VALUES (?, ?, ?)", [(k, *_vector(k, v)) for k, v in rows])
+
+    def report(self) -> None:
+        """Say in the log how many rows were damaged since this was last asked; nothing where none was."""
+        with self._lock:
+            n = {table: len(keys) for table, keys in self._damaged.items()}
+            for keys in self._damaged.values():
+                keys.clear()
+        for table, what in (("looks_2", "look"), ("texts_2", "sentence")):
+            if n[table]:
+                said = f"1 kept {what} was" if n[table] == 1 else f"{n[table]} kept {what}s were"
+                _log.warning("%s damaged and made again (in %s).", said, self.path)
+
+    def _forget(self, table: str, keys: Sequence[bytes]) -> None:
+        """Drop damaged rows, so that what is made again takes their place."""
+        if keys:
+            with self._lock:
+                self._damaged[table].update(keys)
+            self._write(f"DELETE FROM {table} WHERE key = ?", [(key,) for key in keys])
+
+    def _select(self, query: str, keys: Sequence[bytes]) -> list[tuple]:
+        rows: list[tuple] = []
+        if not self._reads:
+            return rows
+        try:
+            with self._lock:
+                for start in range(0, len(keys), 500):
+                    part = keys[start : start + 500]
+                    rows += self._db.execute(f"{query} ({','.join('?' * len(part))})", part).fetchall()
+        except sqlite3.Error as error:
+            self._give_up(error, reads=True)
+            return []
+        return rows
+
+    def _write(self, query: str, values: list[tuple]) -> None:
+        if not self._writes:
+            return
+        try:
+            with self._lock, self._db:
+                self._db.executemany(query, values)
+        except sqlite3.Error as error:
+            self._give_up(error, reads=False)
+
+    def _give_up(self, error: Exception, *, reads: bool) -> None:
+        """The run goes on without the store; said once."""
+        said = not self._writes
+        self._writes = False
+        self._reads = self._reads and not reads
+        if not said:
+            _log.warning(
+                "The feature store %s cannot be used any more: %s. The run goes on without it, as it only holds what "
+                "can be computed again. Before the next, %s",
+                self.path,
+                error,
+                _CURE,
+            )
+
+    def __deepcopy__(self, _memo: object) -> FeatureStore:
+        """A file has one store; what copies settings, as scikit-learn does, gets the same."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.path)!r})"
+
+    def __len__(self) -> int:
+        with self._lock:
+            return int(self._db.execute("SELECT COUNT(*) FROM looks_2").fetchone()[0])
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _digest(*parts: bytes) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.digest()
+
+
+def _vector(key: bytes, value: Tensor) -> tuple[bytes, bytes]:
+    blob = value.detach().cpu().numpy().astype(np.float32).tobytes()
+    return blob, _digest(key, blob)
+
+
+def _map(key: bytes, value: Tensor | None) -> tuple[bytes | None, bytes | None, bytes | None]:
+    if value is None:
+        return None, None, None
+    blob = value.detach().cpu().numpy().astype(np.float16).tobytes()
+    shape = np.array(value.shape, np.int64).tobytes()
+    return blob, shape, _digest(key, blob, shape)
+
+
+def _values(digest: object, kind: type, key: bytes, blob: object, shape: object = None) -> Tensor | None:
+    """The numbers of a row as float32; ``None`` where they are not those that were kept, or not finite."""
+    parts = [key, blob] if shape is None else [key, blob, shape]
+    if not all(isinstance(part, bytes) for part in parts) or digest != _digest(*parts):  # type: ignore[arg-type]
+        return None
+    values = np.frombuffer(blob, kind).astype(np.float32)  # type: ignore[call-overload]
+    if shape is not None:
+        values = values.reshape(np.frombuffer(shape, np.int64))  # type: ignore[call-overload]
+    return torch.from_numpy(values) if np.isfinite(values).all() else None

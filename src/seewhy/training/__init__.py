@@ -1,0 +1,1 @@
+"""Learning: the loop, and the pictures it is fed."""

@@ -1,0 +1,275 @@
+"""Which of the user's pictures show the same thing, and parts of them that keep such pictures together."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..heads.normalise import Normalise
+
+CHANCE = 0.05
+"""Pictures of its class that chance makes a picture alike to, on average: one picture in twenty is joined by it."""
+N_PAIRS = 40
+"""Pairs of classes that say what chance does,"""
+N_DRAWN = 300
+"""by so many pictures of each."""
+MOST_LINKED = 4000
+"""Pictures of a class that are compared with one another; larger classes are cut into parts of it."""
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Pictures of the same thing have the same number.
+
+    Attributes:
+        groups: one number a picture.
+        by: ``"looks"``, ``"given"`` or ``"copies"``.
+        threshold: cosine from which two pictures of a class count as the same thing; ``None`` unless by looks.
+        one_thing: classes whose pictures may all show one thing, as far as looks tell.
+    """
+
+    groups: Int[Tensor, " n"]
+    by: str
+    threshold: float | None = None
+    one_thing: tuple[int, ...] = ()
+
+    @property
+    def joins(self) -> bool:
+        """Whether any two pictures show the same thing."""
+        return len(self.groups.unique()) < len(self.groups)
+
+
+def group_by_copies(digests: Sequence[str]) -> Grouping:
+    """Only the same bytes are the same thing."""
+    number: dict[str, int] = {}
+    return Grouping(torch.tensor([number.setdefault(d, len(number)) for d in digests]), "copies")
+
+
+def group_by_names(names: Sequence[str], digests: Sequence[str]) -> Grouping:
+    """The same name given by the user, or the same bytes, are the same thing."""
+    number: dict[str, int] = {}
+    given = torch.tensor([number.setdefault(n, len(number)) for n in names])
+    return Grouping(_joined(given, group_by_copies(digests).groups), "given")
+
+
+def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], digests: Sequence[str]) -> Grouping:
+    """Pictures of one class that are more alike than different things are by chance.
+
+    What a class has in common is taken away from its pictures, and what classes vary in alike (pose, light, kind) is
+    made to count little: what is left is the thing and its scene (:class:`Individuality`). Pictures of different
+    classes never show the same thing, so their cosines say what chance does. Pictures are joined by average linkage,
+    which unlike single linkage does not chain different things together.
+    """
+    copies = group_by_copies(digests).groups
+    own = Individuality(pooled, labels)
+    threshold = own.threshold()
+    groups = copies.clone()
+    if threshold is not None:
+        for k in labels.unique().tolist():
+            for mine in (labels == k).nonzero()[:, 0].split(MOST_LINKED):
+                groups[mine] = len(labels) + mine[average_linkage(own.cosines(mine), threshold)]
+    return Grouping(_joined(groups, copies), "looks", threshold, one_thing(pooled, labels))
+
+
+def one_thing(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> tuple[int, ...]:
+    """Classes whose two least alike pictures are more alike than any of its pictures and one of another class.
+
+    They may be shots of one thing, or of things that look alike: their pictures cannot tell. A class of one picture
+    is of one thing.
+    """
+    x = Normalise(0.5, l2=True)(pooled)
+    x = torch.nn.functional.normalize(x - x.mean(0), dim=1)
+    found = []
+    for k in labels.unique().tolist():
+        mine, others = x[labels == k], x[labels != k]
+        if len(mine) > MOST_LINKED:
+            continue
+        nearest = float((mine @ others.T).max()) if len(others) else -1.0
+        if float((mine @ mine.T).min()) > nearest or len(mine) == 1:
+            found.append(k)
+    return tuple(found)
+
+
+class Individuality:
+    """How each picture differs from its class, whitened by how pictures differ within the other classes.
+
+    With ``r = x - m_c`` and ``W = Σ r rᵀ / n`` over the pictures of all classes but those compared, the cosine is by
+    ``(W + tr(W)/d I)⁻¹``: directions in which many pictures differ count for little, and those of a few for much.
+    The classes compared are left out, as a thing of few in a class would else be whitened away by its own shots.
+    """
+
+    def __init__(self, pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> None:
+        x = Normalise(0.5, l2=True)(pooled).double()
+        count = labels.bincount().clamp(min=1)[:, None]
+        mean = torch.zeros(len(count), x.shape[1], dtype=x.dtype).index_add_(0, labels, x) / count
+        self.rest, self.labels = x - mean[labels], labels
+        self.within = self.rest.T @ self.rest / len(x)
+        ridge = self.within.diag().mean().clamp(min=1e-12) * torch.eye(x.shape[1], dtype=x.dtype)
+        self.within += ridge
+        self.inverse = torch.linalg.inv(self.within)
+
+    def cosines(self, of: Int[Tensor, " m"]) -> Float[Tensor, "m m"]:
+        """Between these pictures, which are all those of some classes."""
+        rest = self.rest[of]
+        if len(of) < rest.shape[1]:
+            # Woodbury: what W without these pictures would say, from what W with them says.
+            eye = torch.eye(len(of), dtype=rest.dtype)
+            product = torch.linalg.inv(eye - rest @ self.inverse @ rest.T / len(self.rest)) - eye
+        else:
+            product = rest @ torch.linalg.solve(self.within - rest.T @ rest / len(self.rest), rest.T)
+        length = product.diag().clamp(min=1e-12).sqrt()
+        return product / length / length[:, None]
+
+    def threshold(self) -> float | None:
+        """The cosine from which chance makes a picture alike to :data:`CHANCE` others of its class, on average."""
+        count = self.labels.bincount().double()
+        present = count.nonzero()[:, 0].tolist()
+        pairs = float((count * (count - 1)).sum())
+        if len(present) < 2 or pairs == 0:
+            return None
+        draw, found = random.Random(0), []
+        for one, other in (draw.sample(present, 2) for _ in range(N_PAIRS)):
+            mine, others = ((self.labels == k).nonzero()[:MOST_LINKED, 0] for k in (one, other))
+            between = self.cosines(torch.cat([mine, others]))[: len(mine), len(mine) :]
+            found.append(between[:N_DRAWN, :N_DRAWN].flatten())
+        values = torch.cat(found)
+        place = min(len(values) - 1, int(CHANCE * float(count.sum()) / pairs * len(values)))
+        return max(float(values.topk(place + 1).values[-1]), 1e-6)
+
+
+def average_linkage(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tensor, " n"]:
+    """For each row the first of its cluster; clusters are joined while their mean cosine reaches the threshold.
+
+    By chains of nearest neighbours (Murtagh 1983), within the components that single linkage makes.
+
+    Example:
+        >>> average_linkage(torch.tensor([[1.0, 0.0, 0.8], [0.0, 1.0, 0.6], [0.8, 0.6, 1.0]]), 0.5).tolist()
+        [0, 1, 0]
+    """
+    name = _components(cosine >= threshold)
+    for first in name.unique().tolist():
+        part = (name == first).nonzero()[:, 0]
+        if len(part) > 2:
+            name[part] = part[_chains(cosine[part][:, part], threshold)]
+    return name
+
+
+def _chains(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tensor, " n"]:
+    n = len(cosine)
+    mean = (cosine + cosine.T).double().nan_to_num().numpy() / 2  # rounding apart, chains of ties would never end
+    np.fill_diagonal(mean, -np.inf)
+    size, first = np.ones(n), np.arange(n)
+    active = np.ones(n, dtype=bool)
+    chain: list[int] = []
+    while active.any():
+        if not chain:
+            chain.append(int(active.argmax()))
+        row = np.where(active, mean[chain[-1]], -np.inf)
+        best = int(row.argmax())
+        if len(chain) > 1 and row[chain[-2]] >= row[best]:
+            best = chain[-2]
+        if row[best] < threshold:  # its nearest is too far, and joining others brings none nearer
+            active[chain.pop()] = False
+        elif len(chain) > 1 and best == chain[-2]:
+            a, b = sorted((chain.pop(), chain.pop()))
+            mean[a] = (size[a] * mean[a] + size[b] * mean[b]) / (size[a] + size[b])
+            mean[:, a], mean[a, a] = mean[a], -np.inf
+            size[a] += size[b]
+            active[b], first[first == b] = False, a
+        else:
+            chain.append(best)
+    return torch.from_numpy(first)
+
+
+def _components(near: Bool[Tensor, "n n"]) -> Int[Tensor, " n"]:
+    """First of those that each can be reached from over true entries."""
+    name = torch.arange(len(near))
+    while True:
+        parts = (torch.where(rows, name[None], len(near)).amin(1) for rows in near.split(1000))
+        reached = torch.minimum(torch.cat(list(parts)), name)
+        reached = reached[reached]
+        if torch.equal(reached, name):
+            return name
+        name = reached
+
+
+def _joined(one: Int[Tensor, " n"], other: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """The finest numbering that keeps together what either keeps together."""
+    parent = list(range(len(one)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for numbers in (one.tolist(), other.tolist()):
+        first: dict[int, int] = {}
+        for i, number in enumerate(numbers):
+            a, b = root(first.setdefault(number, i)), root(i)
+            parent[max(a, b)] = min(a, b)
+    return torch.tensor([root(i) for i in range(len(one))]).unique(return_inverse=True)[1]
+
+
+def hold_out_groups(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], fraction: float, seed: int) -> Tensor:
+    """Flags of about this part of every class, in whole groups: at least one where there are two, and never all."""
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    if fraction <= 0:
+        return held
+    for k in labels.unique().tolist():
+        names, sizes = groups[labels == k].unique(return_counts=True)
+        size = dict(zip(names.tolist(), sizes.tolist(), strict=True))
+        order = list(size)
+        random.Random(f"{seed}|{k}").shuffle(order)
+        wanted, n, chosen = fraction * sum(size.values()), 0, []
+        for name in order[:-1]:
+            if n and abs(n + size[name] - wanted) >= abs(n - wanted):
+                continue
+            chosen.append(name)
+            n += size[name]
+            if n >= wanted:
+                break
+        held |= (labels == k) & torch.isin(groups, torch.tensor(chosen, dtype=groups.dtype))
+    return held
+
+
+def group_folds(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], n_folds: int, seed: int) -> Int[Tensor, " n"]:
+    """Number every picture's fold: groups whole, every class spread as evenly as its groups allow.
+
+    The largest groups are placed first, each where the least of its classes is. A class whose pictures would all fall
+    into one fold cannot be measured: it is only trained on, in fold -1.
+
+    Args:
+        labels: class of each picture.
+        groups: of each picture.
+        n_folds: at least 2.
+        seed: which groups go together.
+    """
+    order = torch.randperm(int(groups.max()) + 1, generator=torch.Generator().manual_seed(seed)).tolist()
+    members: dict[int, list[int]] = defaultdict(list)
+    for i, group in enumerate(groups.tolist()):
+        members[group].append(i)
+    of, size = labels.tolist(), labels.bincount().tolist()
+    placed: dict[int, list[float]] = {k: [0.0] * n_folds for k in set(of)}
+    total = [0] * n_folds
+    fold = torch.full((len(labels),), -1)
+    for group in sorted(members, key=lambda g: (-len(members[g]), order[g])):
+        mine = members[group]
+        load = [sum(placed[of[i]][f] / size[of[i]] for i in mine) for f in range(n_folds)]
+        best = min(range(n_folds), key=lambda f: (round(load[f], 9), total[f]))
+        for i in mine:
+            placed[of[i]][best] += 1
+        total[best] += len(mine)
+        fold[mine] = best
+    lone = {k for k, counts in placed.items() if sum(c > 0 for c in counts) < 2}
+    keep = [group for group, mine in members.items() if any(of[i] in lone for i in mine)]
+    for group in keep:
+        fold[members[group]] = -1
+    return fold

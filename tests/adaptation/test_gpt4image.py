@@ -1,0 +1,164 @@
+"""GPT4Image: weight 0 is no texts, texts are found again, files are the same, and the encoder stays as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seewhy.adaptation.backbone import new_predictor
+from seewhy.adaptation.gpt4image.recipe import GPT4Image
+from seewhy.adaptation.gpt4image.training import Course, Pupil, TextVectors, teach
+from seewhy.classifiers.linear.recipe import Linear
+from seewhy.classifiers.saving import load
+from seewhy.descriptions.captions import Caption
+from seewhy.encoders.stream import file_digest
+from seewhy.errors import DataError, InputError
+from seewhy.objectives.gpt4image import GPT4Image as Alignment
+from seewhy.objectives.gpt4image import projection
+from seewhy.pictures.samples import Samples, load_samples, split
+from seewhy.training.loop import Training
+from tiny import class_folders, noise, tiny_cnn, tiny_tokens
+
+PIXELS, LABELS = noise(8), torch.arange(8) % 2
+TEXTS = torch.randn(8, 5, generator=torch.Generator().manual_seed(3))
+
+
+def pupil() -> Pupil:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        predictor = new_predictor(2)
+        return Pupil(predictor, projection("mlp", predictor.weight.shape[1], 5), pretrained=False)
+
+
+def taught(lam: float, texts: bool = True, steps: int = 3, form: str = "clip") -> tuple[Pupil, list[dict[str, float]]]:
+    made = pupil()
+    course = Course(
+        lambda index: (PIXELS[list(index)], list(index)),
+        LABELS,
+        (lambda index: TEXTS[list(index)]) if texts else None,
+        Training(steps, 8, lr=0.01, weight_decay=0.0),
+    )
+    done = teach(made, course, Alignment(form, lam=lam))  # type: ignore[arg-type]
+    return made, list(done.history)
+
+
+def test_the_first_loss_is_cross_entropy_and_a_part_of_the_alignment() -> None:
+    made = pupil().train()
+    with torch.no_grad():
+        logits, projected = made(PIXELS)
+    _, history = taught(0.3)
+    order = history[0]
+    by_class = float(torch.nn.functional.cross_entropy(logits, LABELS))
+    by_text = float(Alignment()(projected, TEXTS))
+    assert order["ce"] == pytest.approx(by_class, abs=1e-4)
+    assert order["text"] == pytest.approx(by_text, abs=1e-4)
+    assert order["loss"] == pytest.approx(by_class + 0.3 * by_text, abs=1e-4)
+
+
+def test_a_weight_of_0_is_training_without_texts() -> None:
+    without, with_texts = taught(0.0, texts=False)[0], taught(0.0)[0]
+    for (name, a), (_, b) in zip(
+        without.predictor.state_dict().items(), with_texts.predictor.state_dict().items(), strict=True
+    ):
+        assert torch.equal(a, b), name
+    assert not torch.equal(taught(0.3)[0].predictor.weight, without.predictor.weight)
+
+
+def test_texts_are_found_again_after_training() -> None:
+    """Eight pictures and their texts: recall rises from little to all, or nothing is wired."""
+    history = taught(1.0, steps=60)[1]
+    assert history[0]["recall"] < 0.6
+    assert history[-1]["recall"] == 1.0
+
+
+def test_vectors_from_a_file_are_those_from_memory(own_cache: Path) -> None:
+    texts = [f"text {i % 5}" for i in range(9)]
+    small, large = TextVectors(tiny_cnn(), texts), TextVectors(tiny_cnn(), texts, in_memory=0)
+    assert small.path is None
+    assert large.path is not None
+    assert large.path.is_file()
+    assert torch.equal(small.rows([3, 0, 8]), large.rows([3, 0, 8]))
+    assert torch.equal(small.rows([3]), small.rows([8]))
+    before = large.path.stat().st_mtime_ns
+    assert TextVectors(tiny_cnn(), texts, in_memory=0).path == large.path
+    assert large.path.stat().st_mtime_ns == before
+
+
+def test_from_nothing_and_saved(tmp_path: Path) -> None:
+    """Captions by digest, in another order than the pictures."""
+    folder = class_folders(tmp_path / "d", 5)
+    paths = sorted(folder.rglob("*.png"), reverse=True)
+    captions = [Caption("", file_digest(p) or "", (f"picture {p.stem}",), model="people") for p in paths]
+    recipe = GPT4Image("scratch", size=32, n_steps=4, batch_size=4)
+    made = recipe.fit(tiny_cnn(), load_samples(folder), captions=captions)
+    assert made.encoder.name == "small ResNet, 32 px"
+    assert not made.encoder.has_text
+    assert made.measures["texts_by"] == ["people"]
+    assert set(made.measures["last_steps"]) == {"loss", "ce", "text", "recall"}
+    again = load(made.save(tmp_path / "m"), encoder=tiny_cnn())
+    assert torch.equal(again.probabilities(noise(3)), made.probabilities(noise(3)))
+
+
+def test_the_encoder_stays_as_it_was_and_its_copy_learns(tmp_path: Path) -> None:
+    folder, on = class_folders(tmp_path / "d", 4), tiny_cnn()
+    before = on.look(noise(2)).pooled.clone()
+    captions = [Caption(str(p), "", (p.stem,)) for p in folder.rglob("*.png")]
+    made = GPT4Image(n_steps=3, batch_size=4, lr=0.05).fit(on, load_samples(folder), captions=captions)
+    assert torch.equal(on.look(noise(2)).pooled, before)
+    assert not torch.equal(made.encoder.look(noise(2)).pooled, before)
+
+
+def test_without_texts_it_is_refused(tmp_path: Path) -> None:
+    samples = load_samples(class_folders(tmp_path / "d", 3))
+    with pytest.raises(InputError) as caught:
+        GPT4Image().fit(tiny_cnn(), samples)
+    assert str(caught.value) == (
+        "gpt4image was given no texts of pictures. A .jsonl with one for each was expected. Give it with --captions, "
+        "for example from: seewhy describe match"
+    )
+    with pytest.raises(DataError, match="have no text"):
+        GPT4Image().fit(tiny_cnn(), samples, captions=[Caption("nothing.png", "", ("a",))])
+    for wrong in ({"backbone": "x"}, {"projection": "x"}, {"batch_size": 1}, {"tau": -1.0}, {"form": "x"}):
+        with pytest.raises(InputError, match="were expected"):
+            GPT4Image(**wrong)  # type: ignore[arg-type]
+
+
+def test_it_starts_from_a_layer_that_no_held_out_picture_has_taught(tmp_path: Path) -> None:
+    """One step of no length: what is there is the linear classifier of the pictures that are trained on."""
+    samples = load_samples(class_folders(tmp_path / "d", 4))
+    names, labels = [s.image for s in samples.items], [s.label for s in samples.items]
+    held = split(labels, [file_digest(n) or "" for n in names], 0.2, 0)
+    flagged = list(zip(samples.items, held, strict=True))
+    parts = [Samples(tuple(s for s, h in flagged if h is of), samples.classes) for of in (False, True)]
+    recipe = GPT4Image(n_steps=1, batch_size=4, lr=1e-12, n_bank=3, split="random")
+    made = recipe.fit(tiny_cnn(), samples, captions=[Caption(n, "", (n,)) for n in names])
+    linear = Linear(n_crops=0, n_bank=3)
+    own, every = linear.fit(tiny_cnn(), parts[0], validation=parts[1]), linear.fit(tiny_cnn(), samples)
+    torch.testing.assert_close(made.head.weight, own.head.weight, atol=1e-6, rtol=0)
+    assert not torch.allclose(made.head.weight, every.head.weight, atol=1e-3)
+
+
+def test_transformers_have_a_temperature_of_their_own() -> None:
+    def taus(**given: Any) -> list[float]:
+        return [GPT4Image(**given)._alignment(on).tau for on in (tiny_cnn(), tiny_tokens())]
+
+    assert taus() == [0.2, 0.05]
+    assert taus(backbone="scratch") == [0.2, 0.2]
+    assert taus(tau=0.1) == [0.1, 0.1]
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_batch_normalisation_stays_as_it_was_trained(pretrained: bool) -> None:
+    made = pupil()
+    made.pretrained = pretrained
+    before = {n: b.clone() for n, b in made.predictor.named_buffers() if "running" in n}
+    weights = made.predictor.weight.clone()
+    course = Course(lambda index: (PIXELS[list(index)], list(index)), LABELS, None, Training(2, 8))
+    teach(made, course, Alignment())
+    after = dict(made.predictor.named_buffers())
+    assert before
+    assert {torch.equal(b, after[n]) for n, b in before.items()} == {pretrained}
+    assert not torch.equal(made.predictor.weight, weights)

@@ -1,0 +1,212 @@
+"""Pictures of the same thing stay on one side."""
+
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+import pytest
+import torch
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+from seewhy.classifiers.holdout import HoldOut, hold_out
+from seewhy.classifiers.holdout_measures import held_out_lines
+from seewhy.classifiers.linear.recipe import Linear, Rows
+from seewhy.encoders.stream import Seen
+from seewhy.listener import Listener
+from seewhy.pictures.samples import Sample
+from seewhy.trust.groups import (
+    Individuality,
+    average_linkage,
+    group_by_copies,
+    group_by_looks,
+    group_by_names,
+    group_folds,
+    hold_out_groups,
+    one_thing,
+)
+
+
+def planted(n_classes: int, n_things: int, n_shots: int, noise: float, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    """Features, classes and things: each thing near its class, each shot near its thing."""
+    g = torch.Generator().manual_seed(seed)
+    classes = torch.rand(n_classes, 1, 1, 64, generator=g) * 4
+    things = classes + torch.randn(n_classes, n_things, 1, 64, generator=g)
+    shots = (things + noise * torch.randn(n_classes, n_things, n_shots, 64, generator=g)).clamp(min=0)
+    labels = torch.arange(n_classes).repeat_interleave(n_things * n_shots)
+    thing = torch.arange(n_classes * n_things).repeat_interleave(n_shots)
+    return shots.flatten(0, 2), labels, thing
+
+
+def names(n: int) -> list[str]:
+    return [str(i) for i in range(n)]
+
+
+def test_shots_of_planted_things_are_found() -> None:
+    pooled, labels, thing = planted(5, 8, 4, 0.2)
+    found = group_by_looks(pooled, labels, names(len(labels))).groups
+    together, truth = found[:, None] == found[None], thing[:, None] == thing[None]
+    assert float(together[truth].float().mean()) > 0.95
+    assert float(truth[together].float().mean()) > 0.8
+
+
+def test_where_every_picture_is_its_own_nearly_none_are_joined() -> None:
+    pooled, labels, _ = planted(5, 32, 1, 0.2)
+    assert len(group_by_looks(pooled, labels, names(len(labels))).groups.unique()) > 0.85 * len(labels)
+
+
+@pytest.mark.parametrize("n_things", [2, 3, 5])
+def test_few_things_of_a_class_are_told_apart(n_things: int) -> None:
+    """Whitened by themselves, a few things are as common as any direction, and are lost."""
+    pooled, labels, thing = planted(8, n_things, 6, 0.3, seed=n_things)
+    found = group_by_looks(pooled, labels, names(len(labels))).groups
+    together, truth = found[:, None] == found[None], thing[:, None] == thing[None]
+    assert float(together[truth].float().mean()) > 0.9
+    assert float(truth[together].float().mean()) > 0.9
+
+
+def test_a_class_left_out_of_the_whitening_is_left_out() -> None:
+    """The quick form of the inverse is the slow one."""
+    pooled, labels, _ = planted(4, 3, 4, 0.3)
+    one = Individuality(pooled, labels)
+    mine = (labels == 1).nonzero()[:, 0]
+    rest = one.rest[mine]
+    product = rest @ torch.linalg.inv(one.within - rest.T @ rest / len(labels)) @ rest.T
+    length = product.diag().sqrt()
+    torch.testing.assert_close(one.cosines(mine), product / length / length[:, None])
+
+
+def test_copies_and_names_join() -> None:
+    assert group_by_copies(["a", "b", "a"]).groups.tolist() == [0, 1, 0]
+    assert group_by_names(["x", "y", "z", "y"], ["a", "a", "b", "c"]).groups.tolist() == [0, 0, 1, 0]
+
+
+def test_folds_keep_groups_whole_and_classes_spread() -> None:
+    _, labels, thing = planted(5, 8, 4, 0.2)
+    fold = group_folds(labels, thing, 4, seed=0)
+    for group in thing.unique():
+        assert len(fold[thing == group].unique()) == 1
+    for k in labels.unique():
+        assert fold[labels == k].bincount(minlength=4).tolist() == [8] * 4
+
+
+def test_a_class_of_one_thing_is_never_held_out() -> None:
+    labels, groups = torch.tensor([0] * 6 + [1] * 6), torch.tensor([0] * 6 + [1, 1, 2, 2, 3, 3])
+    assert group_folds(labels, groups, 5, seed=0).tolist()[:6] == [-1] * 6
+    assert not hold_out_groups(labels, groups, 0.2, seed=0)[:6].any()
+    assert int(hold_out_groups(labels, groups, 0.2, seed=0)[6:].sum()) == 2
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.6, 0.9])
+def test_average_linkage_is_scipys(threshold: float) -> None:
+    rows = torch.nn.functional.normalize(torch.randn(150, 6, generator=torch.Generator().manual_seed(1)), dim=1)
+    distance = 1 - (rows @ rows.T).double().numpy()
+    np.fill_diagonal(distance, 0)
+    tree = linkage(squareform((distance + distance.T) / 2, checks=False), "average")
+    theirs = torch.from_numpy(fcluster(tree, 1 - threshold, "distance"))
+    ours = average_linkage(rows @ rows.T, threshold)
+    assert torch.equal(ours[:, None] == ours[None], theirs[:, None] == theirs[None])
+
+
+def test_a_chain_of_different_things_is_not_one_thing() -> None:
+    """Single linkage would make one cluster of a turn by small steps."""
+    angle = torch.linspace(0, 3, 60)
+    groups = average_linkage((angle[:, None] - angle[None]).cos(), 0.9)
+    assert 2 <= len(groups.unique()) < 12
+
+
+def test_a_class_apart_from_all_others_may_be_one_thing() -> None:
+    g = torch.Generator().manual_seed(0)
+    pooled, labels = torch.rand(48, 64, generator=g), torch.arange(48) // 16
+    assert one_thing(pooled, labels) == ()
+    pooled[labels == 1] = pooled[labels == 1][:1] + 0.01 * torch.rand(16, 64, generator=g)
+    assert one_thing(pooled, labels) == (1,)
+
+
+def coins(n_things: int, n_shots: int, seed: int = 0) -> tuple[list[Sample], list[Seen]]:
+    """Things whose class is the toss of a coin: their shots are known again, new things cannot be."""
+    g = torch.Generator().manual_seed(seed)
+    things = torch.rand(n_things, 1, 128, generator=g)
+    shots = (things + 0.05 * torch.randn(n_things, n_shots, 128, generator=g)).clamp(min=0).flatten(0, 1)
+    classes = ["heads" if toss else "tails" for toss in (torch.rand(n_things, generator=g) < 0.5).tolist()]
+    items = [Sample(f"{i}.png", classes[i // n_shots]) for i in range(len(shots))]
+    return items, [Seen(s.image, s.image, row[None]) for s, row in zip(items, shots, strict=True)]
+
+
+def measured(items: list[Sample], seen: list[Seen], **options: str) -> tuple[float, float | None]:
+    """The held-out accuracy, and that of a random part beside it."""
+    linear = Linear(n_crops=0)
+    pictures = hold_out(items, seen, HoldOut(**options), Listener())  # type: ignore[arg-type]
+    rows = Rows.of(pictures, linear._feature)
+    chosen = linear._choose(rows, pictures)
+    held = chosen.held_out(pictures)
+    assert held is not None
+    assert held.logits is not None
+    return float((held.logits.argmax(1) == held.labels).float().mean()), chosen.random_accuracy
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_cannot_be_known_of_new_things_is_near_chance(seed: int) -> None:
+    items, seen = coins(60, 5, seed)
+    grouped, random = measured(items, seen)
+    assert 0.3 <= grouped <= 0.7
+    assert random is not None
+    alone, beside = measured(items, seen, split="random")
+    assert alone > 0.95
+    assert beside is None
+
+
+def test_groups_that_the_user_names_are_kept() -> None:
+    items, seen = coins(60, 5)
+    named = [Sample(s.image, s.label, group=f"thing {i // 5}") for i, s in enumerate(items)]
+    grouped, random = measured(named, seen)
+    assert 0.3 <= grouped <= 0.7
+    assert random is not None
+    assert random > 0.95  # with the C chosen
+
+
+def test_logits_are_calibrated_and_of_every_picture_once() -> None:
+    items, seen = coins(60, 5)
+    linear = Linear(n_crops=0)
+    pictures = hold_out(items, seen, HoldOut(), Listener())
+    held = linear._choose(Rows.of(pictures, linear._feature), pictures).held_out(pictures)
+    assert held is not None
+    assert held.logits is not None
+    assert held.groups is not None
+    assert held.logits.shape == (300, 2)
+    confidence, decided = held.logits.softmax(1).max(1)
+    assert abs(float(confidence.mean()) - float((decided == held.labels).float().mean())) < 0.1
+    torch.testing.assert_close(held.pooled, torch.cat([s.pooled for s in seen]))
+
+
+def test_what_fit_says_of_the_figure() -> None:
+    how = {"by": "looks", "n_groups": 721, "unmeasured_classes": [], "one_thing_classes": ["Leek"]}
+    measures = {
+        "held_out_accuracy": 0.8,
+        "held_out_interval": [0.77, 0.83],
+        "n_held_out": 2640,
+        "random_accuracy": 0.987,
+        "split": how,
+    }
+    assert held_out_lines(measures) == [
+        "right on 80.0% of 2640 pictures, each held out with all others of the same thing (721 things, by looks) "
+        "(95 % interval 77.0% to 83.0%): expect this of new things",
+        "on a random part, which holds shots of the same things, 98.7%",
+        "1 class (Leek) may show one thing only, by looks: how well new things are recognised is not known",
+    ]
+    assert held_out_lines(measures | {"split": how | {"by": "copies"}})[0].endswith("if there are any, flatter it")
+    assert held_out_lines({"held_out_accuracy": None}) == []
+
+
+def test_ties_that_rounding_breaks_in_a_circle_come_to_an_end() -> None:
+    """Of three equally alike, each nearest to the next by a rounding error: chains of neighbours must not go round."""
+    turn = torch.tensor([[1.0, 0.9, 0.9], [0.9, 1.0, 0.9], [0.9, 0.9, 1.0]], dtype=torch.float64)
+    for i in range(3):
+        turn[i, (i + 1) % 3] += 2e-16
+    signal.alarm(20)
+    try:
+        assert average_linkage(turn, 0.5).tolist() == [0, 0, 0]
+        assert average_linkage(torch.full((3, 3), torch.nan), 0.5).tolist() == [0, 1, 2]
+    finally:
+        signal.alarm(0)
