@@ -42,7 +42,7 @@ def samples_of(source: Any, labels: Any = None, *, group: Any = None) -> Samples
             - a Hugging Face ``Dataset`` (one split), or a pandas ``DataFrame``, with a column of pictures and one of
               labels.
         labels: one per picture: texts, or whole numbers.
-        group: which pictures belong together: of a table or of folders as in :func:`seewhy.pictures.samples.load_samples`; of
+        group: which pictures belong together: of a table or of folders as in :func:`seewhy.load_samples`; of
             anything else one per picture, as for ``labels``.
 
     Raises:
