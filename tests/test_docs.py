@@ -22,7 +22,7 @@ import torch
 import typer.main
 from PIL import Image
 
-import seewhy.explanation.base as shown
+import seewhy.explanation as shown
 from seewhy.catalogue import listing
 from seewhy.cli import app
 from seewhy.evidence.agreement import agree

@@ -91,7 +91,7 @@ def test_a_killed_process_is_gone_on_from(tmp_path: Path) -> None:
 import os, sys
 sys.path[:0] = {[str(Path(__file__).parent)]!r}
 from pathlib import Path
-from test_training import *
+from test_loop import *
 module, calls = made(), 0
 inner = loss_of(module)
 def loss(index):

@@ -151,7 +151,7 @@ class ServiceWriter(Writer):
 
     def _send(self, client: OpenAI, request: dict[str, Any]) -> Any:
         """What comes back. Until there was an answer, only what says that it is busy is asked again."""
-        from openai import APIConnectionError, APIStatusError
+        from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         left = Allowance(self.timeout_s)
         for attempt in range(self.n_retries + 1):
@@ -159,6 +159,8 @@ class ServiceWriter(Writer):
                 done = left.spend(lambda: client.chat.completions.create(**request))
                 self._answered.set()
                 return done
+            except APITimeoutError:
+                raise TimeoutError from None
             except (APIStatusError, APIConnectionError) as error:
                 status = getattr(error, "status_code", None)
                 broke = self._answered.is_set() and (status is None or status >= 500)
