@@ -191,7 +191,7 @@ def test_what_fit_says_of_the_figure() -> None:
     }
     assert held_out_lines(measures) == [
         "right on 80.0% of 2640 pictures, each held out with all others of the same thing (721 things, by looks) "
-        "(95 % interval 77.0% to 83.0%): expect this of new things",
+        "(95 % interval 77.0% to 83.0%): expect this of new things, and less in another place or on another day",
         "on a random part, which holds shots of the same things, 98.7%",
         "1 class (Leek) may show one thing only, by looks: how well new things are recognised is not known",
     ]

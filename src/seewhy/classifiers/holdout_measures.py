@@ -60,7 +60,10 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
         return [f"{of} pictures held out at random {between}; shots of the same things, if there are any, flatter it"]
     things = f"of the same thing ({how['n_groups']:,} things, by looks)"
     kept = "of its group" if how["by"] == "given" else things
-    lines = [f"{of} pictures, each held out with all others {kept} {between}: expect this of new things"]
+    lines = [
+        f"{of} pictures, each held out with all others {kept} {between}: expect this of new things, and less in another "
+        "place or on another day"
+    ]
     if (flattered := measures.get("random_accuracy")) is not None:
         lines.append(f"on a random part, which holds shots of the same things, {flattered:.1%}")
     unknown = "may show one thing only, by looks: how well new things are recognised is not known"
