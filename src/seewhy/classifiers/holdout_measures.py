@@ -61,8 +61,8 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
     things = f"of the same thing ({how['n_groups']:,} things, by looks)"
     kept = "of its group" if how["by"] == "given" else things
     lines = [
-        f"{of} pictures, each held out with all others {kept} {between}: expect this of new things, and less in another "
-        "place or on another day"
+        f"{of} pictures, each held out with all others {kept} {between}: expect this of new things, and less in "
+        "another place or on another day"
     ]
     if (flattered := measures.get("random_accuracy")) is not None:
         lines.append(f"on a random part, which holds shots of the same things, {flattered:.1%}")
