@@ -108,15 +108,9 @@ def docstring(page: Path) -> str:
 
 def method_classes(name: str) -> dict[str, Any]:
     """The classes registered under a name, by family."""
-    from seewhy.attributions import attributions
-    from seewhy.classifiers import classifiers
-    from seewhy.metrics import metrics
-    from seewhy.objectives import objectives
-    from seewhy.prototypes import prototypes, reasons
+    from seewhy.catalogue import families
 
-    registries: dict[str, Any] = {"classifier": classifiers, "where": attributions, "metric": metrics}
-    registries |= {"like what": prototypes, "because": reasons, "objective": objectives}
-    return {family: registry[name] for family, registry in registries.items() if name in registry}
+    return {family: registry[name] for family, registry in families().items() if name in registry}
 
 
 def rules(page: Path) -> str:

@@ -9,7 +9,7 @@ from .errors import UnknownNameError
 from .registry import Registry
 
 
-def _families() -> dict[str, Registry[Any]]:
+def families() -> dict[str, Registry[Any]]:
     """The registries, by what their methods answer."""
     from .attributions import attributions
     from .classifiers import classifiers
@@ -32,7 +32,7 @@ def listing() -> list[dict[str, Any]]:
     from .planted import verdict
 
     rows = []
-    for family, registry in _families().items():
+    for family, registry in families().items():
         for name in registry:
             cls: Any = registry[name]
             summary = (cls.__doc__ or "").strip().partition("\n")[0]
@@ -65,10 +65,10 @@ def list_methods(kind: str | None = None) -> list[str]:
         >>> list_methods("like")
         ['epic', 'nearest', 'protopnet', 'voters']
     """
-    families = _families()
-    spelt = {word: r for family, r in families.items() for word in (family, family.partition(" ")[0], r.kind)}
+    registries = families()
+    spelt = {word: r for family, r in registries.items() for word in (family, family.partition(" ")[0], r.kind)}
     if kind is None:
-        return sorted({name for registry in families.values() for name in registry})
+        return sorted({name for registry in registries.values() for name in registry})
     if kind not in spelt:
         raise UnknownNameError("kind of method", kind, spelt)
     return list(spelt[kind])

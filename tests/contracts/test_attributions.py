@@ -12,54 +12,44 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from registered import ENCODERS, check_class, pairs, small
 from seewhy.attributions import Attribution, attributions
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Encoder
 from seewhy.errors import InputError
 from seewhy.heads.head import Head, Target
-from tiny import noise, tiny_cnn, tiny_tokens
-from tiny_transformer import tiny_vit
+from tiny import noise
 
-ENCODERS = {"cnn": tiny_cnn(), "tokens": tiny_tokens(), "vit": tiny_vit()}
-READS_ATTENTION = ("attention_rollout", "chefer")
-SMALL: dict[str, dict[str, int]] = {
-    "rise": {"n_masks": 40},
-    "smooth_grad": {"n_samples": 6},
-    "integrated_gradients": {"n_steps": 6},
-    "gradient_shap": {"n_samples": 6},
-}
+BUILT = {name: make() for name, make in ENCODERS.items()}
 READY = [name for name in attributions if not attributions[name].needs_training and not attributions[name].recipe]
 """Those that must be trained first, or explain one recipe alone, are held to the same in their own tests."""
 TARGET = Target(torch.tensor([0, 3, 1]))
 CONTRAST = Target(torch.tensor([0, 3, 1]), torch.tensor([2, 2, 0]))
 
 
-@pytest.fixture(params=ENCODERS)
-def model(request: pytest.FixtureRequest, method: Attribution) -> Classifier:
-    if method.name in READS_ATTENTION and request.param != "vit":
-        pytest.skip("test_transformers sees that it refuses")
-    return Pretrained().build(ENCODERS[request.param])
+@pytest.fixture(params=[*pairs(attributions, READY, tuple(ENCODERS))], ids="-".join)
+def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A method and an encoder it works on; test_transformers sees that those that read attention refuse the others."""
+    found: tuple[str, str] = request.param
+    return found
 
 
-def make_method(name: str) -> Attribution:
-    """With defaults, but few samples."""
-    return attributions[name](**SMALL.get(name, {}))
+@pytest.fixture
+def model(pair: tuple[str, str]) -> Classifier:
+    return Pretrained().build(BUILT[pair[1]])
 
 
-@pytest.fixture(params=READY)
-def method(request: pytest.FixtureRequest) -> Attribution:
-    return make_method(request.param)
+@pytest.fixture
+def method(pair: tuple[str, str]) -> Attribution:
+    found: Attribution = small(attributions, pair[0])
+    return found
 
 
-def test_class_attributes_and_file_name() -> None:
-    for name in attributions:
-        cls = attributions[name]
-        assert cls.name == name
-        assert name in cls.__module__.split(".")[-2:], "a file or a folder of its own name"
-        assert all(isinstance(getattr(cls, a), str) and getattr(cls, a) for a in ("paper", "needs", "cost"))
-        assert isinstance(cls.stochastic, bool)
-        assert cls.__doc__
+@pytest.mark.parametrize("name", [*attributions])
+def test_class_attributes_and_file_name(name: str) -> None:
+    check_class(attributions, name)
+    assert isinstance(attributions[name].stochastic, bool)
 
 
 @pytest.mark.parametrize("target", [TARGET, CONTRAST], ids=["target", "contrast"])
@@ -87,10 +77,9 @@ def test_one_by_one_is_a_batch(method: Attribution, model: Classifier) -> None:
 
 
 @settings(max_examples=10, deadline=None)
-@given(order=st.permutations(range(3)), encoder=st.sampled_from(list(ENCODERS)), name=st.sampled_from(READY))
-def test_permuting_the_batch_permutes_the_maps(order: list[int], encoder: str, name: str) -> None:
-    encoder = "vit" if name in READS_ATTENTION else encoder
-    model, method = Pretrained().build(ENCODERS[encoder]), make_method(name)
+@given(order=st.permutations(range(3)), pair=st.sampled_from([*pairs(attributions, READY, tuple(ENCODERS))]))
+def test_permuting_the_batch_permutes_the_maps(order: list[int], pair: tuple[str, str]) -> None:
+    model, method = Pretrained().build(BUILT[pair[1]]), small(attributions, pair[0])
     pixels = noise(3)
     straight = method(model, model.encoder.look(pixels), TARGET)
     turned = method(model, model.encoder.look(pixels[order]), Target(TARGET.index[order]))
@@ -136,13 +125,10 @@ def same(a: object, b: object) -> bool:
 
 
 @pytest.mark.parametrize("around", [torch.no_grad, torch.enable_grad], ids=["no_grad", "grad"])
-@pytest.mark.parametrize("make", [tiny_cnn, tiny_tokens, tiny_vit])
 def test_the_model_is_left_as_found(
-    method: Attribution, make: Callable[[], Encoder], around: Callable[[], torch.no_grad]
+    method: Attribution, pair: tuple[str, str], around: Callable[[], torch.no_grad]
 ) -> None:
-    if method.name in READS_ATTENTION and make is not tiny_vit:
-        pytest.skip("test_transformers sees that it refuses")
-    encoder = make()
+    encoder = ENCODERS[pair[1]]()
     encoder.module.requires_grad_(True)
     next(encoder.module.parameters()).grad = torch.ones_like(next(encoder.module.parameters()))
     model = Pretrained().build(encoder)
@@ -176,8 +162,10 @@ def test_wrong_targets_are_refused(method: Attribution, model: Classifier, targe
     assert str(caught.value) == message
 
 
-def test_numbers_that_are_not_finite_are_refused(method: Attribution) -> None:
-    encoder = tiny_vit() if method.name in READS_ATTENTION else tiny_cnn()
+@pytest.mark.parametrize("name", READY)
+def test_numbers_that_are_not_finite_are_refused(name: str) -> None:
+    method: Attribution = small(attributions, name)
+    encoder = ENCODERS["vit" if method.needs_attention else "cnn"]()
     pixels = noise(1)
     pixels[0, 0, 0, 0] = torch.nan
     model = Pretrained().build(encoder)

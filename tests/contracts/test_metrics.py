@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from registered import check_class, small
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.errors import InputError
@@ -21,16 +22,6 @@ from tiny import noise, tiny_cnn
 
 MODEL = Pretrained().build(tiny_cnn())
 METHODS = (GradCAM(), centred_gaussian, uniform_map)
-SMALL: dict[str, dict[str, Any]] = {
-    "faithfulness_correlation": {"size": 0.1, "n_sets": 12},
-    "sensitivity_n": {"n_sets": 8},
-    "infidelity": {"n_samples": 8},
-    "smooth_model_randomisation": {"n_samples": 2, "n_steps": 2},
-    "model_randomisation": {"n_steps": 2},
-    "max_sensitivity": {"n_samples": 3},
-    "max_box_acc": {"n_thresholds": 10},
-    "irof": {"n_segments": 9},
-}
 
 
 def case(methods: Any = METHODS) -> tuple[Case, Tensor]:
@@ -44,18 +35,17 @@ def case(methods: Any = METHODS) -> tuple[Case, Tensor]:
 
 @pytest.fixture(params=list(metrics))
 def metric(request: pytest.FixtureRequest) -> Metric:
-    return metrics[request.param](**SMALL.get(request.param, {}))
+    found: Metric = small(metrics, request.param)
+    return found
 
 
-def test_class_attributes_and_file_name() -> None:
-    for name in metrics:
-        cls = metrics[name]
-        assert cls.name == name == cls.__module__.rpartition(".")[2]
-        assert all(isinstance(getattr(cls, a), str) and getattr(cls, a) for a in ("paper", "needs", "cost", "sign"))
-        assert cls.family in ("faithfulness", "localisation", "randomisation", "robustness", "complexity")
-        assert cls.__doc__
-        assert isinstance(cls.higher_is_better, bool)
-        assert cls.bounds[0] < cls.bounds[1]
+@pytest.mark.parametrize("name", [*metrics])
+def test_class_attributes_and_file_name(name: str) -> None:
+    check_class(metrics, name, "sign")
+    cls = metrics[name]
+    assert cls.family in ("faithfulness", "localisation", "randomisation", "robustness", "complexity")
+    assert isinstance(cls.higher_is_better, bool)
+    assert cls.bounds[0] < cls.bounds[1]
 
 
 def test_a_score_a_map_within_bounds_with_its_settings(metric: Metric) -> None:
@@ -134,5 +124,5 @@ def test_maps_that_are_not_finite_are_refused(metric: Metric) -> None:
 @pytest.mark.parametrize("name", ["deletion", "insertion", "pixel_flipping", "road", "irof"])
 def test_the_scale_of_the_map_does_not_count(name: str) -> None:
     given, maps = case()
-    metric = metrics[name](**SMALL.get(name, {}))
+    metric = small(metrics, name)
     assert metric.measure(given, 4 * maps) == metric.measure(given, maps)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
 import torch
 
+from registered import check_class, small
 from seewhy.attributions.shares import cell_evidence, shares, strongest_cells
+from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import Look
@@ -19,7 +22,6 @@ from seewhy.pictures.listing import list_pictures
 from seewhy.prototypes import Prototypes, prototypes
 from seewhy.prototypes.bank import PatchBank, Patches
 from seewhy.prototypes.base import Query
-from seewhy.prototypes.epic.training import FitEPIC
 from tiny import class_folders, noise, tiny_cnn
 
 
@@ -49,9 +51,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return class_folders(tmp_path_factory.mktemp("data"), n=8)
 
 
-OF_ANY_CLASSIFIER = ("epic", "nearest")
-"""Methods that make a bank for whatever classifier; the others come with one (tests/self_explaining/test_protopnet.py,
-tests/prototypes/test_voters.py)."""
+OF_ANY_CLASSIFIER = [name for name in prototypes if not prototypes[name].recipe]
+"""Those whose bank comes with the classifiers of one recipe are held to the same in its own tests."""
 
 
 @pytest.fixture(params=OF_ANY_CLASSIFIER)
@@ -61,23 +62,20 @@ def case(request: pytest.FixtureRequest, folder: Path) -> Case:
     wish = Wish(features=lambda _i: True, pictures=True)
     seen = [s for s in see(model.encoder, names, wish=wish) if isinstance(s, Seen)]
     bank: Patches
-    if request.param == "epic":
-        bank = FitEPIC(duplicate=0.99999).fit(model, [(n, i // 8) for i, n in enumerate(names)])
+    fitted_by = prototypes[request.param].fitted_by
+    # The textures are alike to an untrained network, so that only true copies count as copies here.
+    if fitted_by:
+        fit = resolve_name(fitted_by)(duplicate=0.99999)
+        bank = fit.fit(model, [(n, i // 8) for i, n in enumerate(names)])
     else:
         bank = PatchBank.build(model, seen, [i // 8 for i in range(len(names))])
-    # The textures are alike to an untrained network, so that only true copies count as copies here.
-    made: Any = prototypes[request.param]
-    return Case(made(duplicate=0.99999), model, bank, seen)
+    return Case(small(prototypes, request.param, duplicate=0.99999), model, bank, seen)
 
 
-def test_class_attributes_and_file_name() -> None:
-    assert set(prototypes) == {*OF_ANY_CLASSIFIER, "protopnet", "voters"}
-    for name in prototypes:
-        cls = prototypes[name]
-        assert cls.name == name
-        assert name in cls.__module__.split(".")[-2:], "a file or a folder of its own name"
-        assert all(isinstance(getattr(cls, a), str) and getattr(cls, a) for a in ("paper", "needs", "cost"))
-        assert cls.__doc__
+@pytest.mark.parametrize("name", [*prototypes])
+def test_class_attributes_and_file_name(name: str) -> None:
+    check_class(prototypes, name)
+    assert prototypes[name].recipe in ("", *classifiers)
 
 
 def test_shares_fall_likenesses_are_in_range_and_the_same_each_time(case: Case) -> None:
@@ -148,7 +146,7 @@ def test_a_bank_of_the_query_alone_gives_no_match(case: Case) -> None:
 
 
 def test_the_bank_of_another_method_is_refused(case: Case) -> None:
-    other = next(n for n in OF_ANY_CLASSIFIER if n != case.method.name)
+    other = next(n for n in OF_ANY_CLASSIFIER if prototypes[n].fitted_by != case.method.fitted_by)
     query = asked(case.model, case.model.encoder.look(noise(1, 5)))
     with pytest.raises(TypeError, match="needs a"):
-        prototypes[other]()(case.model, case.bank, query)
+        small(prototypes, other)(case.model, case.bank, query)

@@ -43,6 +43,7 @@ class AttentionRollout(Attribution):
     needs: ClassVar[str] = "pixels and a vision transformer in torch"
     cost: ClassVar[str] = "1"
     needs_pixels: ClassVar[bool] = True
+    needs_attention: ClassVar[bool] = True
 
     head_fusion: Literal["mean", "max", "min"] = "mean"
     discard_ratio: float = 0.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
 import torch
 from jaxtyping import Float
@@ -42,7 +43,9 @@ class Attribution(ABC):
         stochastic: whether a seed matters.
         needs_pixels: whether the look must carry its pixels.
         needs_training: whether it works only with an explainer that was trained for the classifier.
+        needs_attention: whether it reads attention, and so explains transformers alone.
         recipe: the recipe whose classifiers alone it explains, being their own; any where empty.
+        small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]
@@ -52,7 +55,9 @@ class Attribution(ABC):
     stochastic: ClassVar[bool] = False
     needs_pixels: ClassVar[bool] = False
     needs_training: ClassVar[bool] = False
+    needs_attention: ClassVar[bool] = False
     recipe: ClassVar[str] = ""
+    small: ClassVar[Mapping[str, Any]] = {}
 
     @property
     def reads_pixels(self) -> bool:

@@ -40,6 +40,7 @@ class Chefer(Attribution):
     needs: ClassVar[str] = "pixels and a vision transformer in torch"
     cost: ClassVar[str] = "1 forward and 1 backward"
     needs_pixels: ClassVar[bool] = True
+    needs_attention: ClassVar[bool] = True
 
     batch_size: int = 4
 

@@ -33,6 +33,7 @@ class GradientShap(CaptumGradients):
     paper: ClassVar[str] = "Erion et al. 2019, arXiv:1906.10670"
     cost: ClassVar[str] = "48 forward and 48 backward"
     stochastic: ClassVar[bool] = True
+    small: ClassVar = {"n_samples": 6}
 
     n_samples: int = 48
     seed: int = 0

@@ -31,6 +31,7 @@ class IntegratedGradients(CaptumGradients):
     name: ClassVar[str] = "integrated_gradients"
     paper: ClassVar[str] = "Sundararajan et al. 2017, arXiv:1703.01365"
     cost: ClassVar[str] = "50 forward and 50 backward"
+    small: ClassVar = {"n_steps": 6}
 
     n_steps: int = 50
     baseline: float = 0.0

@@ -54,6 +54,7 @@ class RISE(Attribution):
     cost: ClassVar[str] = "4000 (n_masks)"
     stochastic: ClassVar[bool] = True
     needs_pixels: ClassVar[bool] = True
+    small: ClassVar = {"n_masks": 40}
 
     n_masks: int = 4000
     cells: int = 7

@@ -33,6 +33,7 @@ class SmoothGrad(CaptumGradients):
     paper: ClassVar[str] = "Smilkov et al. 2017, arXiv:1706.03825"
     cost: ClassVar[str] = "50 forward and 50 backward"
     stochastic: ClassVar[bool] = True
+    small: ClassVar = {"n_samples": 6}
 
     n_samples: int = 50
     noise: float = 0.15

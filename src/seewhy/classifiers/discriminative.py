@@ -40,6 +40,7 @@ class Chosen(Reranking):
     """
 
     name: ClassVar[str] = "discriminative"
+    small: ClassVar = {"k": 2}
 
     pool: Pool
     matrix: Float[Tensor, "p c"]

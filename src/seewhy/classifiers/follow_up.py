@@ -68,6 +68,7 @@ class Captions(Reranking):
     """
 
     name: ClassVar[str] = "follow_up"
+    small: ClassVar = {"k": 2}
 
     classes: tuple[str, ...]
     captions: tuple[Caption, ...]

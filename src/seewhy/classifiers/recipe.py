@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -20,6 +21,8 @@ class Recipe(ABC):
         cost: in forward passes a picture, when predicting.
         network: what it trains inside the network, for recipes that do.
         reranking: how it looks a second time, for recipes that do.
+        needs_attention: whether it is made of transformers alone.
+        small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]
@@ -29,6 +32,8 @@ class Recipe(ABC):
     stochastic: ClassVar[bool] = False
     network: ClassVar[type[Network] | None] = None
     reranking: ClassVar[type[Reranking] | None] = None
+    needs_attention: ClassVar[bool] = False
+    small: ClassVar[Mapping[str, Any]] = {}
 
     def parameters(self) -> dict[str, Any]:
         """The fields, for cards and saved models."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 from fnmatch import fnmatchcase
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
 from ..arguments import checked
@@ -20,6 +22,16 @@ SCHEMES = {
 }
 
 
+@cache
+def schemes() -> dict[str, str]:
+    """Scheme → full name of the module with its ``load``, and ``names`` where it can list them.
+
+    A package adds one by an entry point in the group ``seewhy.encoders`` that names such a module; ours stay ours.
+    """
+    theirs = {point.name: point.value for point in entry_points(group="seewhy.encoders")}
+    return theirs | {scheme: f"{__package__}.{stem}" for scheme, stem in SCHEMES.items()}
+
+
 @checked
 def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Encoder:
     """Load an encoder by name.
@@ -27,7 +39,7 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
     Args:
         name: ``"lite0"``, ``"lite1"``, ``"lite2"`` (embedded), or ``"timm:NAME"``, ``"torchvision:NAME"``,
             ``"open_clip:MODEL/PRETRAINED"``, ``"hf:ORG/NAME"``, ``"file:PATH.safetensors"``; each also takes a
-            local folder.
+            local folder. Packages add schemes of their own (:func:`schemes`).
         engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``.
         **options: passed to the scheme's loader.
 
@@ -39,19 +51,19 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
     """
     scheme, colon, rest = name.partition(":")
     if name in EMBEDDED:
-        scheme, rest = "embedded", name
-    elif not colon or scheme not in SCHEMES:
-        raise UnknownNameError("encoder", name, [*EMBEDDED, *(f"{s}:{name}" for s in SCHEMES)])
-    module = importlib.import_module(f".{SCHEMES.get(scheme, scheme)}", __package__)
+        module, rest = importlib.import_module(".embedded", __package__), name
+    elif not colon or scheme not in schemes():
+        raise UnknownNameError("encoder", name, [*EMBEDDED, *(f"{s}:{name}" for s in schemes())])
+    else:
+        module = importlib.import_module(schemes()[scheme])
     try:
         found: Encoder = module.load(rest, engine=engine, **options)
     except TypeError as error:
         if not options:
             raise
-        place = f"seewhy.encoders.{module.__name__.rpartition('.')[2]}.load"
         raise InputError(
             f"The encoder {name!r} was given {', '.join(options)}, and cannot be loaded: {error}. Options of its "
-            f"loader were expected. See help({place}), or leave them out."
+            f"loader were expected. See help({module.__name__}.load), or leave them out."
         ) from error
     return found
 
@@ -70,8 +82,8 @@ def list_encoders(pattern: str = "*") -> list[str]:
         (['lite0', 'lite1', 'lite2'], ['torchvision:resnet101', 'torchvision:resnet152', 'torchvision:resnet18'])
     """
     found = [*EMBEDDED]
-    for scheme, stem in SCHEMES.items():
+    for scheme, place in schemes().items():
         if fnmatchcase(scheme, pattern.partition(":")[0]):
-            module = importlib.import_module(f".{stem}", __package__)
+            module = importlib.import_module(place)
             found += [f"{scheme}:{name}" for name in getattr(module, "names", list)()]
     return [name for name in found if fnmatchcase(name, pattern)]

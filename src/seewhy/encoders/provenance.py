@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ModelError
 from .base import Encoder
-from .find import EMBEDDED, SCHEMES, encoder
+from .find import EMBEDDED, encoder, schemes
 
 LONGEST = 200
 """Signs of a name out of a file that are shown."""
@@ -60,7 +60,7 @@ def _unnamed(name: str, place: str, command: str) -> ModelError:
     begun = (
         f"{place} was made with the encoder '{shown(name)}', and what is read from a file never chooses what is loaded"
     )
-    if name.partition(":")[0] not in SCHEMES or shown(name) != name:
+    if name.partition(":")[0] not in schemes() or shown(name) != name:
         return ModelError(
             f"{begun}. The encoder itself was expected, as no name brings it back. Pass it from Python: encoder=…."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -179,6 +179,7 @@ class Metric(ABC):
         reads: ``"probability"``, ``"logit"`` or ``"map"``.
         sign: what is done to a signed map.
         requires: fields of :class:`Case` that must be there.
+        small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]
@@ -191,6 +192,7 @@ class Metric(ABC):
     reads: ClassVar[str] = "probability"
     sign: ClassVar[str] = "as it is, pixels by falling value"
     requires: ClassVar[tuple[str, ...]] = ()
+    small: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> Sequence[Score | Curve]:

@@ -41,6 +41,7 @@ class FaithfulnessCorrelation(AveragedMetric):
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     sign: ClassVar[str] = "as it is"
+    small: ClassVar = {"size": 0.1, "n_sets": 12}
 
     n_sets: int = 100
     size: float = 224

@@ -42,6 +42,7 @@ class Infidelity(AveragedMetric):
     reads: ClassVar[str] = "logit"
     sign: ClassVar[str] = "as it is"
     requires: ClassVar[tuple[str, ...]] = ("logits",)
+    small: ClassVar = {"n_samples": 8}
 
     perturbation: Literal["square", "gaussian"] = "square"
     n_samples: int = 64

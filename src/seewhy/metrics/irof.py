@@ -35,6 +35,7 @@ class IROF(AveragedMetric):
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (-float("inf"), 1.0)
     sign: ClassVar[str] = "as it is, segments by falling mean"
+    small: ClassVar = {"n_segments": 9}
 
     n_segments: int = 64
     fill: Fill = "mean"

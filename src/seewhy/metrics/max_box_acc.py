@@ -37,6 +37,7 @@ class MaxBoxAcc(Metric):
     reads: ClassVar[str] = "map"
     sign: ClassVar[str] = "min-max to 0…1"
     requires: ClassVar[tuple[str, ...]] = ("mask",)
+    small: ClassVar = {"n_thresholds": 10}
 
     ious: tuple[float, ...] = (0.5,)
     n_thresholds: int = 100

@@ -37,6 +37,7 @@ class MaxSensitivity(AveragedMetric):
     reads: ClassVar[str] = "map"
     sign: ClassVar[str] = "as it is"
     requires: ClassVar[tuple[str, ...]] = ("model", "methods")
+    small: ClassVar = {"n_samples": 3}
 
     radius: float = 0.2
     n_samples: int = 10

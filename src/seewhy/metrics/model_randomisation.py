@@ -37,6 +37,7 @@ class ModelRandomisation(Forgetting):
     cost: ClassVar[str] = "one explanation per step, in torch"
     higher_is_better: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    small: ClassVar = {"n_steps": 2}
 
     n_steps: int = 5
     reset: Reset = "initialise"

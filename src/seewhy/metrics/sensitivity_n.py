@@ -41,6 +41,7 @@ class SensitivityN(AveragedMetric):
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     sign: ClassVar[str] = "as it is"
+    small: ClassVar = {"n_sets": 8}
 
     fractions: tuple[float, ...] = (0.01, 0.05, 0.2, 0.4, 0.6, 0.8)
     n_sets: int = 50

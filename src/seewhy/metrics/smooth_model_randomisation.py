@@ -33,6 +33,7 @@ class SmoothModelRandomisation(Forgetting):
     cost: ClassVar[str] = "n_samples explanations per step, in torch"
     higher_is_better: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    small: ClassVar = {"n_samples": 2, "n_steps": 2}
 
     n_steps: int = 5
     n_samples: int = 10

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,12 +20,14 @@ class Objective(ABC):
         paper: where it is from.
         needs: what a batch must hold.
         cost: in forward passes a sample, beside those of the network that is trained.
+        small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     needs: ClassVar[str]
     cost: ClassVar[str] = "0"
+    small: ClassVar[Mapping[str, Any]] = {}
 
 
 class Alignment(Objective):

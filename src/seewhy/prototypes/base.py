@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -85,6 +85,9 @@ class Prototypes(ABC):
         paper: where it is from.
         needs: what it asks of the classifier.
         cost: in forward passes, beside the one that predicts.
+        recipe: the recipe whose classifiers bring its bank; any that keeps patches where empty.
+        fitted_by: full name of what fits its bank, for methods that search no plain patches.
+        small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]
@@ -92,6 +95,9 @@ class Prototypes(ABC):
     needs: ClassVar[str]
     cost: ClassVar[str]
     stochastic: ClassVar[bool] = False
+    recipe: ClassVar[str] = ""
+    fitted_by: ClassVar[str] = ""
+    small: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:

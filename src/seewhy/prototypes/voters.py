@@ -51,6 +51,7 @@ class Voters(Prototypes):
     paper: ClassVar[str] = "Wu et al. 2018, arXiv:1805.01978"
     needs: ClassVar[str] = "a classifier made with: seewhy fit --method neighbours"
     cost: ClassVar[str] = "0"
+    recipe: ClassVar[str] = "neighbours"
 
     n_classes: int = 3
     n_pictures: int = 4

@@ -130,6 +130,7 @@ class GIST(Recipe):
     needs: ClassVar[str] = "pictures in classes, and texts of the classes or of the pictures"
     stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = GISTNetwork
+    small: ClassVar = {"n_captions": 1, "n_steps": 2, "batch_size": 4, "n_crops": 1}
 
     train: Train = "layers"
     n_captions: int = 4

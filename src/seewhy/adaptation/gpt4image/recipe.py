@@ -75,6 +75,7 @@ class GPT4Image(Recipe):
     needs: ClassVar[str] = "pictures in classes, and a text of each"
     stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = TunedNetwork
+    small: ClassVar = {"n_steps": 2, "batch_size": 4}
 
     backbone: Backbone = "encoder"
     form: Form = "clip"

@@ -67,6 +67,7 @@ class Linear(Recipe):
     name: ClassVar[str] = "linear"
     paper: ClassVar[str] = "Razavian et al. 2014, arXiv:1403.6382"
     needs: ClassVar[str] = "pictures in classes"
+    small: ClassVar = {"n_crops": 1}
 
     solver: Solver = "logistic"
     n_crops: int = 8

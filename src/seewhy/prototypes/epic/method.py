@@ -49,6 +49,7 @@ class EPIC(Prototypes):
     paper: ClassVar[str] = "EPIC 2026, arXiv:2505.12897"
     needs: ClassVar[str] = "a mean-pooled network and seewhy fit-prototypes"
     cost: ClassVar[str] = "0"
+    fitted_by: ClassVar[str] = "seewhy.prototypes.epic.training.FitEPIC"
 
     n_channels: int = 4
     n_prototypes: int = 4

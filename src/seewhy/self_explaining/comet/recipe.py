@@ -90,6 +90,7 @@ class COMET(Recipe):
     cost: ClassVar[str] = "1, and the selector's"
     stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = COMETNetwork
+    small: ClassVar = {"n_steps": 2, "batch_size": 4}
 
     mode: Mode = "2p"
     backbone: Backbone = "encoder"

@@ -68,6 +68,16 @@ class Perceptual(Recipe):
     cost: ClassVar[str] = "n_loops × n_copies of its autoencoder"
     stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = PerceptualNetwork
+    small: ClassVar = {
+        "form": "stochastic",
+        "side": 32,
+        "width": 8,
+        "depth": 2,
+        "memory_steps": 4,
+        "judge_epochs": 2,
+        "n_copies": 2,
+        "n_loops": 2,
+    }
 
     form: Form = "stochastic"
     side: int = 28

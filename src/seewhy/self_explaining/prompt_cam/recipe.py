@@ -75,6 +75,8 @@ class PromptCAM(Recipe):
     needs: ClassVar[str] = "pictures in classes, and a vision transformer"
     stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = PromptCAMNetwork
+    small: ClassVar = {"epochs": 2, "lr": 0.05}
+    needs_attention: ClassVar[bool] = True
 
     variant: Literal["last", "deep", "shallow"] = "last"
     first: int | None = None

@@ -45,6 +45,7 @@ class ProtoPNetPrototypes(Prototypes):
     paper: ClassVar[str] = "Chen et al. 2019, arXiv:1806.10574"
     needs: ClassVar[str] = "a classifier made with: seewhy fit --method protopnet"
     cost: ClassVar[str] = "0"
+    recipe: ClassVar[str] = "protopnet"
 
     n_prototypes: int = 4
 

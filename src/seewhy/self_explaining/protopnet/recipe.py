@@ -89,6 +89,7 @@ class ProtoPNet(Recipe):
     needs: ClassVar[str] = "pictures in classes"
     stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = ProtoPNetNetwork
+    small: ClassVar = {"n_per_class": 2, "depth": 4, "n_steps": 4, "last_steps": 2, "batch_size": 4, "n_crops": 1}
 
     n_per_class: int = 10
     depth: int = 128

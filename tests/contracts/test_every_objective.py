@@ -1,0 +1,51 @@
+"""Every registered objective that aligns pictures with texts: order, length and empty batches; gradients are finite."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from registered import check_class, small
+from seewhy.errors import InputError
+from seewhy.objectives import Alignment, objectives
+
+ALIGNMENTS = [name for name in objectives if issubclass(objectives[name], Alignment)]
+LABELS = torch.tensor([0, 1, 1, 2, 0, 1])
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    drawn = torch.Generator().manual_seed(1)
+    return torch.randn(6, 5, generator=drawn), torch.randn(6, 5, generator=drawn)
+
+
+@pytest.mark.parametrize("name", [*objectives])
+def test_class_attributes_and_file_name(name: str) -> None:
+    check_class(objectives, name)
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_order_and_length_change_nothing_and_the_pairing_does(name: str) -> None:
+    objective, (image, text) = small(objectives, name), batch()
+    order = torch.tensor([3, 5, 0, 1, 4, 2])
+    loss = float(objective(image, text, LABELS))
+    assert loss == loss == float(objective(image, text, LABELS))
+    assert float(objective(image[order], text[order], LABELS[order])) == pytest.approx(loss, rel=1e-5)
+    assert float(objective(7 * image, 0.1 * text, LABELS)) == pytest.approx(loss, rel=1e-5)
+    assert float(objective(image, text[order], LABELS)) != pytest.approx(loss, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_a_step_against_the_gradient_makes_it_smaller(name: str) -> None:
+    objective, (image, text) = small(objectives, name), batch()
+    image = image.requires_grad_()
+    loss = objective(image, text, LABELS)
+    (slope,) = torch.autograd.grad(loss, image)
+    assert slope.isfinite().all()
+    nearer = (image - 1e-3 * slope / slope.norm()).detach()
+    assert float(objective(nearer, text, LABELS)) < float(loss.detach())
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_no_batch_of_pairs_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=rf"^{name} was given pictures, texts and labels of the shapes"):
+        small(objectives, name)(torch.zeros(0, 3), torch.zeros(0, 3))

@@ -1,0 +1,35 @@
+"""Every registered class with settings that take a moment, and the encoders that it works on: nobody is listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from seewhy.registry import Registry
+from tiny import tiny_cnn, tiny_tokens
+from tiny_transformer import tiny_vit
+
+ENCODERS: dict[str, Callable[[], Any]] = {"cnn": tiny_cnn, "tokens": tiny_tokens, "vit": tiny_vit}
+
+
+def small(registry: Registry[Any], name: str, **settings: Any) -> Any:
+    """An instance with the class's own small settings."""
+    cls: Any = registry[name]
+    return cls(**{**cls.small, **settings})
+
+
+def pairs(registry: Registry[Any], names: list[str], encoders: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Methods with encoders that they work on: those that read attention with a transformer alone."""
+    for name in names:
+        yield from ((name, e) for e in (("vit",) if registry[name].needs_attention else encoders))
+
+
+def check_class(registry: Registry[Any], name: str, *attributes: str) -> None:
+    """Name, file and what the tables say of it."""
+    cls: Any = registry[name]
+    assert cls.name == name
+    assert name in cls.__module__.split(".")[-2:], "a file or a folder of its own name"
+    assert all(isinstance(getattr(cls, a), str) and getattr(cls, a) for a in ("paper", "needs", "cost", *attributes))
+    assert cls.__doc__
+    assert small(registry, name) == small(registry, name)
+    assert hash(cls()) == hash(cls()), "frozen"

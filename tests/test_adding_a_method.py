@@ -1,0 +1,150 @@
+"""The package that docs/adding_a_method.md shows, installed: one file and one line a method, and it is everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from seewhy.catalogue import families
+from tiny import class_folders
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "adding_a_method.md").read_text("utf-8")
+POINTS: dict[str, dict[str, str]] = {
+    group: points
+    for block in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    for group, points in tomllib.loads(block)["project"]["entry-points"].items()
+}
+METHODS = {name: group for group, points in POINTS.items() for name in points if group != "seewhy.encoders"}
+DOCUMENT = """
+import importlib.util, pathlib, sys
+spec = importlib.util.spec_from_file_location("generate", sys.argv[1])
+generate = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(generate)
+generate.ROOT, generate._reports = pathlib.Path.cwd(), lambda: ((), [])
+for page in generate.write_missing():
+    page.write_text(generate.rendered(page), "utf-8")
+"""
+
+TYPE = """
+import json, sys
+from typer.testing import CliRunner
+from seewhy.cli import app
+told = []
+for arguments in json.loads(sys.argv[1]):
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, (arguments, done.output)
+    told.append(done.stdout)
+print(json.dumps(told))
+"""
+
+Run = Callable[..., str]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page's files and entry points, as an installed package lies on the path."""
+    root = tmp_path_factory.mktemp("site")
+    (root / "my_package").mkdir()
+    (root / "my_package" / "__init__.py").touch()
+    for stem, text in re.findall(r"```python\n# my_package/(\w+)\.py\n(.*?)```", PAGE, re.DOTALL):
+        (root / "my_package" / f"{stem}.py").write_text(text, "utf-8")
+    info = root / "my_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1.0\n")
+    lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()) for group, points in POINTS.items()]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("work")
+    class_folders(folder / "data", 6)
+    path = os.pathsep.join([str(package), str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+    def python(*arguments: str, where: Path = folder) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=where,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return python
+
+
+def test_the_page_shows_one_of_every_kind_in_one_file_and_one_line() -> None:
+    kinds = {f"seewhy.{registry.kind}s" for family, registry in families().items() if family != "because"}
+    assert set(POINTS) == kinds | {"seewhy.encoders"}
+    for points in POINTS.values():
+        assert all(place == f"my_package.{name}" for name, place in points.items())
+        assert len(points) == 1
+
+
+def test_they_are_on_the_command_line(run: Run) -> None:
+    how = ["--encoder", "blocks:32", "--store", "none", "--quiet", "--json"]
+    one = "data/moss/moss_0.png"
+    asked = [
+        ["methods", "--json"],
+        *(["methods", name, "--json"] for name in METHODS),
+        ["fit", "data", "-o", "model", "--method", "nearest_mean", "--set", "scale=10", *how],
+        ["predict", one, "-m", "model", *how],
+        ["explain", one, "-m", "model", "-o", "why.json", "--where", "top_channels", "--set", "n_channels=2", *how],
+        ["fit", "data", "-o", "linear", *how],
+        ["explain", one, "-m", "linear", "-o", "like.json", "--like", "own_class", *how],
+    ]
+    told = [[json.loads(row) for row in text.splitlines()] for text in json.loads(run("-c", TYPE, json.dumps(asked)))]
+    kinds = {family: f"seewhy.{registry.kind}s" for family, registry in families().items()}
+    assert METHODS.items() <= {row["name"]: kinds[row["family"]] for row in told[0]}.items()
+    for name, (row,) in zip(METHODS, told[1:], strict=False):
+        assert (row["name"], row["paper"]) == (name, "docs/adding_a_method.md")
+    _, (predicted,), (explained,), _, (like,) = told[-5:]
+    assert predicted["label"] == "moss"
+    assert explained["where"]["method"].startswith("top_channels")
+    assert like["like_measured"]["method"] == "own_class"
+
+
+def test_the_encoder_is_listed(run: Run) -> None:
+    listed = run("-c", "import seewhy; print(seewhy.list_encoders('blocks:*'))")
+    assert listed == "['blocks:16', 'blocks:32']\n"
+
+
+def test_their_pages_are_written(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    run("-c", DOCUMENT, str(ROOT / "docs" / "generate.py"), where=tmp_path)
+    for name in METHODS:
+        page = (tmp_path / "docs" / "methods" / f"{name}.md").read_text("utf-8")
+        assert page.startswith(f"# {name}\n")
+        assert "docs/adding_a_method.md" in page, "the paper, from the class"
+    assert "| `margin` | `2.0` |" in page_of(tmp_path, "hardest_text")
+    assert "lies on the hottest tenth" in page_of(tmp_path, "hottest_tenth")
+
+
+def page_of(root: Path, name: str) -> str:
+    return (root / "docs" / "methods" / f"{name}.md").read_text("utf-8")
+
+
+def test_the_contracts_hold_them_to_account(run: Run) -> None:
+    kinds = ("attributions", "metrics", "classifiers", "prototypes", "every_objective", "schemes")
+    files = [f"tests/contracts/test_{kind}.py" for kind in kinds]
+    names = [*METHODS, "blocks"]
+    only = ["-k", " or ".join(names), "-p", "no:cacheprovider", "-rA", "--tb=short"]
+    said = run("-m", "pytest", *files, *only, where=ROOT)
+    passed = re.findall(r"^PASSED tests/contracts/test_(\w+)\.py::(.+)$", said, re.MULTILINE)
+    for name, kind in zip(names, kinds, strict=True):
+        n = sum(kind == k and name in test for k, test in passed)
+        assert n >= 3, f"{name} was hardly asked anything: {n}"
