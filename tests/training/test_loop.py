@@ -2,59 +2,105 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from seewhy.errors import ForeignFileError, InputError
 from seewhy.listener import Listener
-from seewhy.training.loop import Training, batch_at, rates, train
+from seewhy.storage.reading import read_tensors
+from seewhy.training.augmentation import TrainingPictures
+from seewhy.training.batches import Batch, TrainingData, batch_at
+from seewhy.training.loop import Training, rates, train
+from seewhy.training.task import Task
+from tiny import tiny_cnn
 
 X = torch.randn(40, 5, generator=torch.Generator().manual_seed(1))
 Y = X @ torch.arange(5.0) + 3
 
 
-def made() -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(0.1), nn.Linear(8, 1))
+DATA = TrainingData(40, {"x": X, "y": Y})
+ONE = TrainingData(1, {})
 
 
-def loss_of(module: nn.Module, stop_at: int | None = None) -> Callable[[Sequence[int]], Mapping[str, Tensor]]:
-    calls = 0
+class Line(Task):
+    """A small network that learns a linear map, and a queue that turns."""
 
-    def loss(index: Sequence[int]) -> Mapping[str, Tensor]:
-        nonlocal calls
-        calls += 1
-        if calls == stop_at:
-            raise KeyboardInterrupt
-        off = (module(X[index])[:, 0] - Y[index] + 0.01 * torch.randn(len(index))).square().mean()
+    needs = ("x", "y")
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        super().__init__()
+        self.stop_at, self.calls = stop_at, 0
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.net = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(0.1), nn.Linear(8, 1))
+        self.frozen = nn.Linear(5, 1).requires_grad_(False)
+        self.register_buffer("queue", torch.zeros(()))
+
+    def features(self, batch: Batch) -> Tensor:
+        self.calls += 1
+        if self.calls == self.stop_at:
+            self.stop()
+        return self.net(batch["x"])[:, 0] + 0 * self.queue
+
+    def stop(self) -> None:
+        raise KeyboardInterrupt
+
+    def loss(self, features: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+        off = (features - batch["y"] + 0.01 * torch.randn(len(batch))).square().mean()
         return {"loss": off, "off": off.sqrt()}
 
-    return loss
+    def after_step(self) -> None:
+        self.queue += self.net[0].bias.sum()
+
+
+class Plain(Task):
+    """Modules, and a function of them that is made small."""
+
+    def __init__(self, modules: Mapping[str, nn.Module], loss: Any, games: bool = False) -> None:
+        super().__init__()
+        self.parts, self.of, self.games = nn.ModuleDict(dict(modules)), loss, games
+
+    def features(self, batch: Batch) -> None:
+        return None
+
+    def loss(self, features: None, batch: Batch) -> Mapping[str, Tensor]:
+        return self.of(self.parts)
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return dict(self.parts.items()) if self.games else super().players()
 
 
 HOW = Training(60, 8, lr=0.05, checkpoint_every=7)
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "per_epoch", "constant"])
-def test_a_stopped_run_ends_at_the_same_weights(optimiser: str, schedule: str, tmp_path: Path) -> None:
+def test_a_stopped_run_ends_at_the_same_weights(optimiser: str, schedule: str, ema: float, tmp_path: Path) -> None:
     how = replace(HOW, optimiser=optimiser, schedule=schedule, lr=0.05 if optimiser == "adamw" else 0.002)
-    straight, broken = made(), made()
-    whole = train(straight, loss_of(straight), 40, how)
+    how = replace(how, ema=ema, clip=5.0 if ema else None)
+    straight = Line()
+    whole = train(straight, DATA, how)
     assert whole.history[-1]["loss"] < whole.history[0]["loss"]
     kept = (tmp_path / "c", "a linear map")
     with pytest.raises(KeyboardInterrupt):
-        train(broken, loss_of(broken, stop_at=25), 40, how, checkpoint=kept)
-    again, listener = made(), Listener()
-    rest = train(again, loss_of(again), 40, how, checkpoint=kept, listener=listener)
+        train(Line(stop_at=25), DATA, how, checkpoint=kept)
+    assert not any("frozen" in name for name in read_tensors(kept[0])[0]), "it is not trained"
+    again, listener = Line(), Listener()
+    again.frozen.load_state_dict(straight.frozen.state_dict())
+    rest = train(again, DATA, how, checkpoint=kept, listener=listener)
     assert rest.resumed_at == 21
     assert listener.notes == ["going on at step 22, where an earlier run was stopped"]
     assert rest.history == whole.history
@@ -66,12 +112,11 @@ def test_a_stopped_run_ends_at_the_same_weights(optimiser: str, schedule: str, t
 def test_another_or_a_damaged_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
     for text in ("another thing", None):
         path = tmp_path / "c"
-        module = made()
-        train(module, loss_of(module), 40, HOW, checkpoint=(path, "one thing"))
+        train(Line(), DATA, HOW, checkpoint=(path, "one thing"))
         if text is None:
             path.write_bytes(path.read_bytes()[:-10])
         listener = Listener()
-        done = train(made(), loss_of(module), 40, HOW, checkpoint=(path, text or "one thing"), listener=listener)
+        done = train(Line(), DATA, HOW, checkpoint=(path, text or "one thing"), listener=listener)
         assert done.resumed_at == 0
         assert listener.notes == [
             f"{path} belongs to another training or is damaged; this one begins at the first step"
@@ -82,31 +127,99 @@ def test_what_is_no_checkpoint_is_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "c"
     path.write_text("mine")
     with pytest.raises(ForeignFileError, match="Move it away"):
-        train(made(), loss_of(made()), 40, HOW, checkpoint=(path, "x"))
+        train(Line(), DATA, HOW, checkpoint=(path, "x"))
     assert path.read_text() == "mine"
 
 
+class Killed(Line):
+    def stop(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed(code: str) -> None:
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    begun = f"import sys\nsys.path[:0] = {paths!r}\nfrom test_loop import *\n"
+    assert subprocess.run([sys.executable, "-c", begun + code], timeout=120).returncode == -9
+
+
 def test_a_killed_process_is_gone_on_from(tmp_path: Path) -> None:
-    code = f"""
-import os, sys
-sys.path[:0] = {[str(Path(__file__).parent)]!r}
-from pathlib import Path
-from test_loop import *
-module, calls = made(), 0
-inner = loss_of(module)
-def loss(index):
-    global calls
-    calls += 1
-    if calls == 40: os.kill(os.getpid(), 9)
-    return inner(index)
-train(module, loss, 40, HOW, checkpoint=(Path({str(tmp_path / "c")!r}), "killed"))
-"""
-    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == -9
-    straight, again = made(), made()
-    train(straight, loss_of(straight), 40, HOW)
-    assert train(again, loss_of(again), 40, HOW, checkpoint=(tmp_path / "c", "killed")).resumed_at == 35
+    killed(f"train(Killed(40), DATA, HOW, checkpoint=(Path({str(tmp_path / 'c')!r}), 'killed'))")
+    straight, again = Line(), Line()
+    again.frozen.load_state_dict(straight.frozen.state_dict())
+    train(straight, DATA, HOW)
+    assert train(again, DATA, HOW, checkpoint=(tmp_path / "c", "killed")).resumed_at == 35
     torch.testing.assert_close(again.state_dict(), straight.state_dict())
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+class Seen(Killed):
+    """Learns from pictures that are decoded anew, two crops of each."""
+
+    needs = ("views", "boxes", "y")
+
+    def features(self, batch: Batch) -> Tensor:
+        rows = sum(view.mean((2, 3)) for view in batch["views"])
+        return super().features(Batch(batch.index, {"x": torch.cat([rows, batch["boxes"][:, :, :2].mean(0)], 1)}))
+
+
+def pictures(folder: Path) -> TrainingData:
+    """22 noisy pictures of several sizes, one of which cannot be read."""
+    draw = np.random.default_rng(0)
+    for i in range(22):
+        pixels = draw.integers(0, 256, (40 + i, 60 - i, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:02}.png")
+    (folder / "07.png").write_bytes(b"nothing")
+    read = TrainingPictures(tiny_cnn(), [str(p) for p in sorted(folder.iterdir())], None, Listener(), n_views=2)
+    return TrainingData(22, {"y": Y[:22]}, read)
+
+
+def test_a_process_killed_within_an_epoch_of_pictures_is_gone_on_from(tmp_path: Path) -> None:
+    """Five batches an epoch; the checkpoint is of step 7 and the kill at 10, while the next pictures are decoded."""
+    (tmp_path / "d").mkdir()
+    how, kept = replace(HOW, n_steps=13, batch_size=4, lr=0.01), tmp_path / "c"
+    killed(
+        f"d = Path({str(tmp_path / 'd')!r})\n"
+        f"train(Seen(10), pictures(d), Training(**{vars(how)!r}), checkpoint=(d.parent / 'c', 'killed'))"
+    )
+    straight, again = Seen(), Seen()
+    again.frozen.load_state_dict(straight.frozen.state_dict())
+    whole = train(straight, pictures(tmp_path / "d"), how)
+    rest = train(again, pictures(tmp_path / "d"), how, checkpoint=(kept, "killed"))
+    assert rest.resumed_at == 7
+    assert rest.history == whole.history
+    assert all(torch.equal(a, b) for a, b in zip(*(t.state_dict().values() for t in (again, straight)), strict=True))
+
+
+def test_batches_are_the_same_whatever_thread_reads_them(tmp_path: Path) -> None:
+    data = pictures(tmp_path)
+    ahead = list(data.batches(range(12), 4, seed=3))
+    alone = [data.batch(step, 4, seed=3) for step in reversed(range(12))][::-1]
+    for a, b in zip(ahead, alone, strict=True):
+        assert a.index == b.index
+        assert all(torch.equal(x, y) for x, y in zip(a["views"], b["views"], strict=True))
+        assert torch.equal(a["boxes"], b["boxes"])
+        assert a["boxes"].shape == (2, len(a), 4)
+    assert not torch.equal(ahead[0]["views"][0], ahead[0]["views"][1])
+    assert sum(7 in b.index for b in ahead) == 0
+    assert [f.image for f in data.pictures.listener.failures] == [str(tmp_path / "07.png")]
+
+
+def test_a_box_says_what_a_view_shows(tmp_path: Path) -> None:
+    """A picture whose red and green say where a pixel lies."""
+    side = 96
+    ramp = np.linspace(0, 255, side).round().astype(np.uint8)
+    pixels = np.stack(
+        [np.tile(ramp, (side, 1)), np.tile(ramp[:, None], (1, side)), np.zeros((side, side), np.uint8)], 2
+    )
+    reader = TrainingPictures(tiny_cnn(), [pixels], None, Listener(), n_views=4)
+    batch = TrainingData(1, {}, reader).batch(0, 1, seed=0)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (reader.transform.mean, reader.transform.std))
+    for view, box, flipped in zip(batch["views"], batch["boxes"][:, 0], batch["flipped"][:, 0], strict=True):
+        seen = view[0] * std + mean
+        seen = seen.flip(2) if flipped else seen
+        assert float(seen[0].mean()) == pytest.approx(float(box[0] + box[2]) / 2, abs=0.02)
+        assert float(seen[1].mean()) == pytest.approx(float(box[1] + box[3]) / 2, abs=0.02)
+    assert len({bool(f) for f in batch["flipped"][:, 0]}) == 2
 
 
 def test_one_cycle_is_that_of_torch() -> None:
@@ -130,31 +243,27 @@ def test_every_epoch_shows_every_sample_once() -> None:
 
 
 def test_random_state_and_other_gradients_are_left_alone() -> None:
-    module, frozen = made(), nn.Linear(5, 5)
-    inner = loss_of(module)
-
-    def loss(index: Sequence[int]) -> Mapping[str, Tensor]:
-        return {"loss": inner(index)["loss"] + frozen(X[index]).square().mean()}
-
+    module, beside = Line(), nn.Linear(5, 5)
+    task = Plain({"line": module}, lambda parts: {"loss": (parts["line"].net(X) + beside(X)).square().mean()})
     before = torch.get_rng_state()
     with torch.no_grad():
-        train(module, loss, 40, replace(HOW, n_steps=2))
+        train(task, DATA, replace(HOW, n_steps=2))
     assert torch.equal(torch.get_rng_state(), before)
-    assert frozen.weight.grad is None
+    assert beside.weight.grad is None
 
 
 def test_players_learn_each_from_its_own_term() -> None:
     """Two numbers that multiply: one wants the product small, the other wants it large."""
-    module = nn.ModuleDict({"low": nn.Linear(1, 1, bias=False), "high": nn.Linear(1, 1, bias=False)})
+    module = {"low": nn.Linear(1, 1, bias=False), "high": nn.Linear(1, 1, bias=False)}
     module["low"].weight.data.fill_(2.0)
     module["high"].weight.data.fill_(3.0)
 
-    def loss(_: Sequence[int]) -> Mapping[str, Tensor]:
-        product = (module["low"].weight * module["high"].weight).sum()
+    def loss(parts: Any) -> Mapping[str, Tensor]:
+        product = (parts["low"].weight * parts["high"].weight).sum()
         return {"low": product, "high": -product}
 
     how = Training(1, 1, "sgd", lr=0.1, weight_decay=0, schedule="constant")
-    done = train(module, loss, 1, how, players=dict(module.items()))
+    done = train(Plain(module, loss, games=True), ONE, how)
     # Nesterov's first step is 1.9 gradients long; both move from the same place.
     assert module["low"].weight.item() == pytest.approx(2 - 0.19 * 3)
     assert module["high"].weight.item() == pytest.approx(3 + 0.19 * 2)
@@ -171,21 +280,51 @@ def test_parts_learn_at_their_own_rates() -> None:
     for part in module.values():
         part.weight.data.zero_()
         part.bias.data.zero_()
-    how = Training(1, 1, "sgd", 0.1, 2.0, schedule="constant", part_lr=(("slow.", 0.1),))
-    train(module, lambda _: {"loss": -sum(p.sum() for p in module.parameters())}, 1, how)  # type: ignore[dict-item]
+    slow = (("parts.slow.", 0.1),)
+    how = Training(1, 1, "sgd", 0.1, bias_lr=2.0, schedule="constant", part_lr=slow)
+    train(Plain(module, lambda parts: {"loss": -sum(p.sum() for p in parts.parameters())}), ONE, how)
     found = {n: p.item() for n, p in module.named_parameters()}
     wanted = {"fast.weight": 0.19, "fast.bias": 0.38, "slow.weight": 0.019, "slow.bias": 0.038}
     assert found == pytest.approx(wanted)
 
 
+def test_scales_biases_and_normalisation_do_not_decay() -> None:
+    """Without a gradient only the decay moves: by its rate where there is one."""
+    module = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2), "c": nn.LayerNorm(2)})
+    module.register_parameter("logit_scale", nn.Parameter(torch.ones(3)))
+    for p in module.parameters():
+        p.data.fill_(1.0)
+    how = Training(1, 1, lr=0.1, weight_decay=0.5, schedule="constant", part_decay=(("parts.whole.b", 2.0),))
+    train(Plain({"whole": module}, lambda parts: {"loss": 0 * sum(p.sum() for p in parts.parameters())}), ONE, how)
+    moved = {n: 1 - p.mean().item() for n, p in module.named_parameters() if p.mean().item() != 1}
+    assert moved == pytest.approx({"a.weight": 0.05, "b.weight": 0.1})
+
+
+def test_a_gradient_is_cut_and_an_average_follows() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    module.weight.data.zero_()
+    how = Training(2, 1, "sgd", 0.1, weight_decay=0, schedule="constant", nesterov=False, clip=0.5, ema=0.75)
+    train(Plain({"one": module}, lambda parts: {"loss": -100 * parts["one"].weight.sum()}), ONE, how)
+    first, second = 0.05, 0.05 + 0.05 * 1.9  # momentum's sums of a gradient of length a half
+    assert module.weight.item() == pytest.approx(0.75 * (0.25 * first) + 0.25 * second, rel=1e-5)
+
+
+def test_a_task_is_told_what_it_lacks() -> None:
+    with pytest.raises(InputError) as caught:
+        train(Line(), TrainingData(40, {"x": X}), HOW)
+    assert str(caught.value) == "Line was given x of each sample. x, y were expected. Add y."
+
+
 def test_errors() -> None:
     with pytest.raises(InputError, match=r"There is nothing to train on: 0 samples were given\. Give at least one\."):
-        train(made(), lambda _: {}, 0, HOW)
+        train(Line(), TrainingData(0, {}), HOW)
     module = nn.Linear(1, 1)
     with pytest.raises(InputError) as caught:
-        train(module, lambda _: {"loss": module.weight.sum() * torch.nan}, 1, HOW)
+        train(Plain({"one": module}, lambda _: {"loss": module.weight.sum() * torch.nan}), ONE, HOW)
     assert str(caught.value) == (
         "The loss is not finite at step 1. A smaller learning rate was expected: lr is 0.05. Give a tenth of it."
     )
     with pytest.raises(InputError, match="Training was given n_steps=0"):
         Training(0)
+    with pytest.raises(InputError, match="Training was given ema=1, clip=None"):
+        Training(1, ema=1.0)

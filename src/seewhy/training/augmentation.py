@@ -1,25 +1,39 @@
-"""Pictures as training sees them: a random crop, mirrored half of the time, drawn from torch's random numbers."""
+"""Pictures as training sees them: random crops, each mirrored half of the time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor, rand
+import torch
 
 from ..encoders.base import Encoder
 from ..errors import DataError, ImageError
 from ..listener import Listener
-from ..pictures.images import read_picture
+from ..pictures.images import Picture, read_picture
 from ..pictures.sources import name_of
-from ..types import Failure, Transform
+from ..types import Failure, FractionBox, Transform
 
 BORDER = 256 / 224
 """Pictures are read this much larger than the network's input, as is usual for ImageNet, and cropped at random."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A crop.
+
+    Attributes:
+        pixels: uint8 ``(h, w, 3)``.
+        box: which part of the upright picture it shows, as fractions.
+        flipped: whether it is mirrored left to right.
+    """
+
+    pixels: np.ndarray
+    box: FractionBox
+    flipped: bool
 
 
 class TrainingPictures:
@@ -30,51 +44,81 @@ class TrainingPictures:
         pictures: file names or pixels.
         size: side of the crops in pixels; left out, the encoder's own.
         listener: hears once of each picture that cannot be read.
+        border: how much larger pictures are read than they are cropped.
+        stretch: whether they are then stretched to the crop's shape instead of cut to it.
+        n_views: crops a picture.
     """
 
-    def __init__(self, encoder: Encoder, pictures: Sequence[Any], size: int | None, listener: Listener) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        pictures: Sequence[Any],
+        size: int | None,
+        listener: Listener,
+        *,
+        border: float = BORDER,
+        stretch: bool = False,
+        n_views: int = 1,
+    ) -> None:
         own = encoder.transform
         height, width = own.input_size if size is None else (size, size)
         self.transform = replace(own, input_size=(height, width))
-        large = (round(height * BORDER), round(width * BORDER))
-        self.large: Transform = replace(own, input_size=large, resize=_short_side(own, large))
+        large = (round(height * border), round(width * border))
+        resize = large if stretch else _short_side(own, large)
+        self.large: Transform = replace(own, input_size=large, resize=resize)
         self.encoder = encoder
         self.pictures = pictures
         self.listener = listener
+        self.n_views = n_views
         self.failed: set[int] = set()
 
-    def batch(self, index: Sequence[int]) -> tuple[Float[Tensor, "b 3 h w"], list[int]]:
-        """Normalised pixels, and the positions of the pictures they are of: those that cannot be read are left out.
+    def batch(
+        self, index: Sequence[int], draws: Sequence[np.random.Generator], pool: ThreadPoolExecutor | None = None
+    ) -> tuple[list[int], dict[str, Any]]:
+        """Positions of the pictures that can be read, and what :class:`seewhy.training.batches.Batch` has of them.
+
+        Args:
+            index: positions.
+            draws: of each one's own, so that no picture depends on another, nor on the order of threads.
+            pool: threads that decode.
 
         Raises:
             DataError: none can be read.
         """
-        with ThreadPoolExecutor(4) as pool:
-            read = list(pool.map(self._read, index))
-        height, width = self.transform.input_size
-        views, kept = [], []
-        for i, picture in zip(index, read, strict=True):
-            place = rand(3)  # drawn for a broken one too, so that the others do not depend on it
-            if picture is None:
-                continue
-            top = int(place[0] * (picture.shape[0] - height + 1))
-            left = int(place[1] * (picture.shape[1] - width + 1))
-            view = picture[top : top + height, left : left + width]
-            views.append(view[:, ::-1].copy() if place[2] < 0.5 else view.copy())
-            kept.append(i)
-        if not views:
+        read = list((map if pool is None else pool.map)(self._read, index, draws))
+        found = [(i, views) for i, views in zip(index, read, strict=True) if views is not None]
+        if not found:
             raise DataError(f"None of the {len(index)} pictures of a batch can be read. Give other pictures.")
-        return self.encoder.pixels(views), kept
+        views = list(zip(*(views for _, views in found), strict=True))
+        pixels = tuple(self.encoder.pixels([view.pixels for view in each]) for each in views)
+        return [i for i, _ in found], {
+            "pixels": pixels[0],
+            "views": pixels,
+            "boxes": torch.tensor([[view.box for view in each] for each in views]),
+            "flipped": torch.tensor([[view.flipped for view in each] for each in views]),
+        }
 
-    def _read(self, i: int) -> np.ndarray | None:
+    def _read(self, i: int, draw: np.random.Generator) -> list[View] | None:
         if i in self.failed:
             return None
         try:
-            return read_picture(self.pictures[i], self.large).pixels
+            picture = read_picture(self.pictures[i], self.large)
         except ImageError as error:
             self.failed.add(i)
             self.listener.failed(Failure(name_of(self.pictures[i], i + 1), error.reason))
             return None
+        return [self._cut(picture, draw) for _ in range(self.n_views)]
+
+    def _cut(self, picture: Picture, draw: np.random.Generator) -> View:
+        (height, width), (high, wide) = self.transform.input_size, picture.pixels.shape[:2]
+        top, left = int(draw.integers(high - height + 1)), int(draw.integers(wide - width + 1))
+        flipped = bool(draw.random() < 0.5)
+        view = picture.pixels[top : top + height, left : left + width]
+        x, y, right, bottom = picture.window
+        across, down = (right - x) / wide / picture.original_size[0], (bottom - y) / high / picture.original_size[1]
+        x, y = x / picture.original_size[0] + left * across, y / picture.original_size[1] + top * down
+        box = (x, y, x + width * across, y + height * down)
+        return View((view[:, ::-1] if flipped else view).copy(), box, flipped)
 
 
 def _short_side(own: Transform, large: tuple[int, int]) -> int | tuple[int, int]:

@@ -1,14 +1,16 @@
-"""The one training loop: seeded, resumable after any kill, told to a listener; what is trained is the caller's."""
+"""The one training loop: seeded, resumable after any kill, told to a listener; what is trained is a task."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +21,8 @@ from ..seeded import seeded
 from ..storage.marks import CHECKPOINT, marked_tensors
 from ..storage.output import check_checkpoint, write
 from ..storage.reading import MAX_JSON, parse_json, read_tensors
-
-Loss = Callable[[Sequence[int]], Mapping[str, Tensor]]
-"""Positions of the samples in a batch → named terms, of which ``"loss"``, or each player's own, is what goes down."""
+from .batches import Batch, TrainingData
+from .task import Task
 
 Schedule = Literal["constant", "cosine", "milestones", "one_cycle", "per_epoch"]
 
@@ -36,7 +37,7 @@ class Training:
         optimiser: ``"sgd"`` (momentum 0.9) or ``"adamw"``.
         lr: learning rate, at its highest.
         bias_lr: that of biases, as a multiple.
-        weight_decay: of everything but biases.
+        weight_decay: of everything but biases, scales, and the weights of normalisations.
         schedule: ``"constant"``; ``"cosine"`` down to 0; ``"milestones"``, times 0.2 at 40, 60 and 80 % of the
             steps, as COMET's authors do; ``"one_cycle"`` (Smith & Topin 2018, as in torch: 30 % of the steps up from
             1/25, then down to 1/250,000; with SGD its momentum 0.95 to 0.85 and back); ``"per_epoch"``, times 0.95
@@ -45,7 +46,10 @@ class Training:
         checkpoint_every: steps between two checkpoints.
         nesterov: whether SGD's momentum is Nesterov's.
         warmup: first steps, in which the rate rises evenly to its highest instead of following the schedule.
-        part_lr: rates of parts of the module, as multiples: ``(beginning of the parameters' names, multiple)``.
+        part_lr: rates of parts of the task, as multiples: ``(beginning of the parameters' names, multiple)``.
+        part_decay: weight decays of parts, in the same way.
+        clip: longest gradient, over all parameters; left out, any.
+        ema: decay of a running average of the weights, with which a training ends; 0 ends with the weights themselves.
     """
 
     n_steps: int
@@ -60,12 +64,20 @@ class Training:
     nesterov: bool = True
     warmup: int = 0
     part_lr: tuple[tuple[str, float], ...] = ()
+    part_decay: tuple[tuple[str, float], ...] = ()
+    clip: float | None = None
+    ema: float = 0.0
 
     def __post_init__(self) -> None:
         if self.n_steps < 1 or self.batch_size < 1 or self.lr <= 0 or self.checkpoint_every < 1:
             raise InputError(
                 f"Training was given n_steps={self.n_steps}, batch_size={self.batch_size}, lr={self.lr:g}, "
                 f"checkpoint_every={self.checkpoint_every}. Numbers above zero were expected. Change them."
+            )
+        if not 0 <= self.ema < 1 or (self.clip is not None and self.clip <= 0):
+            raise InputError(
+                f"Training was given ema={self.ema:g}, clip={self.clip}. An average's decay from 0 to below 1, and a "
+                "length above zero or none, were expected. Change them."
             )
 
 
@@ -85,84 +97,165 @@ class Trained:
 
 
 def train(
-    module: nn.Module,
-    loss: Loss,
-    n_samples: int,
+    task: Task,
+    data: TrainingData,
     how: Training,
     *,
-    players: Mapping[str, nn.Module] | None = None,
     checkpoint: tuple[Path, str] | None = None,
     listener: Listener | None = None,
 ) -> Trained:
-    """Train ``module`` in place; it ends in evaluation mode.
+    """Train a task in place; it ends frozen, in evaluation mode, where it was before.
 
     A step depends on the seed, its number and the weights alone, so a run that was killed and started again ends at
-    the weights of one that was not. Only the module's own parameters get gradients.
+    the weights of one that was not. Only the task's own parameters get gradients.
 
     Args:
-        module: what is trained.
-        loss: called with the positions of a batch's samples; torch's random numbers are seeded around the call.
-        n_samples: how many there are.
+        task: what is trained.
+        data: what it learns from; torch's random numbers are seeded for every step.
         how: steps, optimiser, seed.
-        players: name of a term → the part of ``module`` that it trains, for games in which the parts want different
-            things: each part gets the gradient of its own term alone, all from one batch, and then all move at once.
-            The optimisers keep no number that two parameters share, so this is one optimiser a player. Left out,
-            ``"loss"`` trains the whole module.
         checkpoint: a file, and a text that says what is trained on what: a file of another text is not gone on from.
             The caller deletes it when the result is safe.
         listener: hears of progress.
 
     Raises:
-        InputError: there are no samples, or the loss is not finite any more.
-        DataError: the checkpoint cannot be written.
+        InputError: there are no samples, or not what the task needs of them, or the loss is not finite any more.
+        DataError: the checkpoint cannot be written, or no picture of a batch can be read.
     """
-    if n_samples < 1:
-        raise InputError("There is nothing to train on: 0 samples were given. Give at least one.")
+    data.check(task)
     listener = listener or Listener()
-    players = players or {"loss": module}
-    optimiser = _optimiser(module, how)
-    seal = "" if checkpoint is None else json.dumps([checkpoint[1], asdict(how), n_samples], sort_keys=True)
-    history = [] if checkpoint is None else _resume(checkpoint[0], seal, module, optimiser, listener)
-    first, begun = len(history), time.perf_counter()
-    module.train()
-    for step in listener.track(range(first, how.n_steps), "Training", how.n_steps - first):
-        _set_rates(optimiser, how, step, n_samples)
-        with seeded(how.seed * 1_000_003 + step), torch.enable_grad():
-            terms = loss(batch_at(step, n_samples, how.batch_size, how.seed))
-            optimiser.zero_grad()
-            _share_out(terms, players)
-        optimiser.step()
-        history.append({name: round(float(term.detach()), 6) for name, term in terms.items()})
-        if not all(math.isfinite(history[-1][name]) for name in players):
-            raise InputError(
-                f"The loss is not finite at step {step + 1}. A smaller learning rate was expected: lr is {how.lr:g}. "
-                "Give a tenth of it."
-            )
-        if checkpoint is not None and (step + 1) % how.checkpoint_every == 0:
-            _keep(checkpoint[0], seal, module, optimiser, history)
-    module.eval()
-    done = how.n_steps - first
-    return Trained(tuple(history), (time.perf_counter() - begun) / done if done > 0 else 0.0, first)
+    home = next(task.parameters()).device
+    device = torch.device("cuda" if task.moves and torch.cuda.is_available() else home)
+    run = _Run(task.to(device), how)
+    seal = "" if checkpoint is None else json.dumps([checkpoint[1], asdict(how), data.n_samples], sort_keys=True)
+    first = 0 if checkpoint is None else run.resume(checkpoint[0], seal, listener)
+    steps, begun = range(first, how.n_steps), time.perf_counter()
+    task.train()
+    with closing(data.batches(steps, how.batch_size, how.seed)) as batches, seeded(how.seed), torch.enable_grad():
+        for step in listener.track(steps, "Training", len(steps)):
+            torch.manual_seed(how.seed * 1_000_003 + step)
+            run.step(step, next(batches).to(device), data.n_samples)
+            if checkpoint is not None and (step + 1) % how.checkpoint_every == 0:
+                run.keep(checkpoint[0], seal)
+    run.finish(home)
+    return Trained(run.history.steps(), (time.perf_counter() - begun) / len(steps) if steps else 0.0, first)
 
 
-def _share_out(terms: Mapping[str, Tensor], players: Mapping[str, nn.Module]) -> None:
-    """Each player's parameters get the gradient of its own term."""
-    for i, (name, player) in enumerate(players.items()):
-        own = [p for p in player.parameters() if p.requires_grad]
-        terms[name].backward(inputs=own, retain_graph=i + 1 < len(players))
+class _History:
+    """Every step's terms: only added to, and read from the device only now and then."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.numbers = array("d")
+        self.waiting: list[list[Tensor]] = []
+
+    def add(self, terms: Mapping[str, Tensor]) -> bool:
+        """Whether the numbers are to be read now."""
+        self.names = self.names or list(terms)
+        self.waiting.append([terms[name].detach().clone() for name in self.names])
+        return len(self.waiting) == 32 or not any(term.is_cuda for term in self.waiting[0])
+
+    def read(self, players: Sequence[str], lr: float) -> None:
+        """Wait for the numbers, and see that those that go down are finite."""
+        for terms in self.waiting:
+            self.numbers.extend(round(float(term), 6) for term in terms)
+            last = dict(zip(self.names, self.numbers[-len(self.names) :], strict=True))
+            if not all(math.isfinite(last[name]) for name in players):
+                raise InputError(
+                    f"The loss is not finite at step {len(self)}. A smaller learning rate was expected: lr is {lr:g}. "
+                    "Give a tenth of it."
+                )
+        self.waiting.clear()
+
+    def __len__(self) -> int:
+        return len(self.numbers) // max(1, len(self.names))
+
+    def steps(self) -> tuple[dict[str, float], ...]:
+        rows = torch.tensor(self.numbers, dtype=torch.float64).view(len(self), -1).tolist() if self.numbers else []
+        return tuple(dict(zip(self.names, row, strict=True)) for row in rows)
 
 
-def batch_at(step: int, n_samples: int, batch_size: int, seed: int) -> list[int]:
-    """Positions of the samples of a step: every epoch in an order of its own.
+class _Run:
+    """A training under way: the task, its optimiser, its average and its history, which are kept together."""
 
-    Example:
-        >>> sorted(batch_at(0, 4, 2, seed=0) + batch_at(1, 4, 2, seed=0))
-        [0, 1, 2, 3]
-    """
-    size = min(batch_size, n_samples)
-    epoch, place = divmod(step, n_samples // size)
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return torch.randperm(n_samples, generator=generator)[place * size : (place + 1) * size].tolist()
+    def __init__(self, task: Task, how: Training) -> None:
+        self.task, self.how, self.history = task, how, _History()
+        self.optimiser = _optimiser(task, how)
+        named = {name: p for name, p in task.named_parameters() if p.requires_grad}
+        self.own = list(named.values())
+        self.average = {n: p.detach().clone() for n, p in named.items()} if how.ema else {}
+        self.players = {
+            name: [p for p in player.parameters() if p.requires_grad] for name, player in task.players().items()
+        }
+
+    def step(self, step: int, batch: Batch, n_samples: int) -> None:
+        """Gradients, one step of the optimiser, and what follows the weights."""
+        _set_rates(self.optimiser, self.how, step, n_samples)
+        terms = self.task.loss(self.task.features(batch), batch)
+        self.optimiser.zero_grad()
+        for i, (name, own) in enumerate(self.players.items(), 1):
+            terms[name].backward(inputs=own, retain_graph=i < len(self.players))
+        if self.how.clip is not None:
+            nn.utils.clip_grad_norm_(self.own, self.how.clip)
+        self.optimiser.step()
+        with torch.no_grad():
+            if self.average:
+                torch._foreach_lerp_(list(self.average.values()), self.own, 1 - self.how.ema)
+            self.task.after_step()
+        if self.history.add(terms):
+            self.history.read(list(self.players), self.how.lr)
+
+    def finish(self, home: torch.device) -> None:
+        """The task as it is given back."""
+        self.history.read(list(self.players), self.how.lr)
+        for p, value in zip(self.own, self.average.values(), strict=False):
+            p.data.copy_(value)
+        self.task.eval().requires_grad_(False).to(home)
+
+    def _trained(self) -> dict[str, Tensor]:
+        """What a step changes: all of the task's state but frozen weights."""
+        frozen = {name for name, p in self.task.named_parameters() if not p.requires_grad}
+        state = {f"task.{n}": value for n, value in self.task.state_dict().items() if n not in frozen}
+        return state | {f"average.{n}": value for n, value in self.average.items()}
+
+    def keep(self, path: Path, seal: str) -> None:
+        """Task, optimiser and history in one file, so that they always belong together."""
+        self.history.read(list(self.players), self.how.lr)
+        tensors = self._trained()
+        for i, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{i}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
+        plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+        plain["history"] = torch.tensor(self.history.numbers, dtype=torch.float64)
+        facts = {"seal": seal, "history": json.dumps(self.history.names)}
+        write(path, marked_tensors(plain, facts), CHECKPOINT)
+
+    def resume(self, path: Path, seal: str, listener: Listener) -> int:
+        """How many steps an earlier run left, put back; 0 where there is nothing or it was another training."""
+        if not check_checkpoint(path).exists():
+            return 0
+        own = self._trained()
+        try:
+            # Weights and what the optimiser keeps of each; a task may be larger than anything else that is read.
+            most = MAX_JSON + 8 * sum(value.nbytes for value in own.values()) + 1024 * self.how.n_steps
+            tensors, about = read_tensors(path, most)
+            names = parse_json(about.get("history", "[]"))
+        except (OSError, ValueError):
+            tensors, about, names = {}, {}, []
+        if about.get("seal") != seal:
+            listener.note(f"{path} belongs to another training or is damaged; this one begins at the first step")
+            return 0
+        numbers, state = tensors.pop("history", None), _optimiser_state(tensors, self.optimiser)
+        kept = {name: value for name, value in tensors.items() if not name.startswith("optimiser.")}
+        same = {n: (v.shape, v.dtype) for n, v in own.items()} == {n: (v.shape, v.dtype) for n, v in kept.items()}
+        if not same or state is None or numbers is None or not isinstance(names, list):
+            listener.note(f"{path} is damaged; this training begins at the first step")
+            return 0
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(kept[name])
+        self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        self.history.names, self.history.numbers = names, array("d", numbers.tolist())
+        listener.note(f"going on at step {len(self.history) + 1}, where an earlier run was stopped")
+        return len(self.history)
 
 
 def rates(schedule: Schedule, step: int, n_steps: int, steps_per_epoch: int) -> tuple[float, float]:
@@ -199,59 +292,25 @@ def _set_rates(optimiser: torch.optim.Optimizer, how: Training, step: int, n_sam
             group["momentum"] = momentum
 
 
-def _optimiser(module: nn.Module, how: Training) -> torch.optim.Optimizer:
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = []
-    for start, multiple in ((None, 1.0), *how.part_lr):
-        own = [(n, p) for n, p in named if next((s for s, _ in how.part_lr if n.startswith(s)), None) == start]
-        weights, biases = ([p for n, p in own if n.endswith("bias") is is_bias] for is_bias in (False, True))
-        groups += [
-            {"params": weights, "weight_decay": how.weight_decay, "multiple": multiple},
-            {"params": biases, "weight_decay": 0.0, "multiple": multiple * how.bias_lr},
-        ]
+def _optimiser(task: Task, how: Training) -> torch.optim.Optimizer:
+    """One group for each pair of a rate and a decay; the names of parameters and modules say which."""
+    normal = {id(p) for m in task.modules() if "norm" in type(m).__name__.lower() for p in m.parameters(recurse=False)}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, p in task.named_parameters():
+        if not p.requires_grad:
+            continue
+        plain = id(p) in normal or p.numel() == 1 or name.endswith(("bias", "scale"))
+        multiple = _multiple(how.part_lr, name) * (how.bias_lr if name.endswith("bias") else 1.0)
+        decay = 0.0 if plain else how.weight_decay * _multiple(how.part_decay, name)
+        groups.setdefault((multiple, decay), []).append(p)
+    given = [{"params": own, "multiple": m, "weight_decay": decay} for (m, decay), own in groups.items()]
     if how.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=how.lr, momentum=0.9, nesterov=how.nesterov)
-    return torch.optim.AdamW(groups, lr=how.lr)
+        return torch.optim.SGD(given, lr=how.lr, momentum=0.9, nesterov=how.nesterov)
+    return torch.optim.AdamW(given, lr=how.lr)
 
 
-def _keep(
-    path: Path, seal: str, module: nn.Module, optimiser: torch.optim.Optimizer, history: list[dict[str, float]]
-) -> None:
-    """Module, optimiser and history in one file, so that they always belong together."""
-    tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
-    for i, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{i}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
-    plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    write(path, marked_tensors(plain, {"seal": seal, "history": json.dumps(history)}), CHECKPOINT)
-
-
-def _resume(
-    path: Path, seal: str, module: nn.Module, optimiser: torch.optim.Optimizer, listener: Listener
-) -> list[dict[str, float]]:
-    """What an earlier run left, put back; nothing where there is none or it was another training."""
-    if not check_checkpoint(path).exists():
-        return []
-    try:
-        # Weights and what the optimiser keeps of each; a module may be larger than anything else that is read.
-        most = MAX_JSON + 8 * sum(value.nbytes for value in module.state_dict().values())
-        tensors, about = read_tensors(path, most)
-        history = parse_json(about.get("history", "[]"))
-    except (OSError, ValueError):
-        tensors, about, history = {}, {}, []
-    if about.get("seal") != seal:
-        listener.note(f"{path} belongs to another training or is damaged; this one begins at the first step")
-        return []
-    inside = {name.removeprefix("module."): v for name, v in tensors.items() if name.startswith("module.")}
-    own = {name: (value.shape, value.dtype) for name, value in module.state_dict().items()}
-    state = _optimiser_state(tensors, optimiser)
-    if state is None or not isinstance(history, list) or own != {n: (v.shape, v.dtype) for n, v in inside.items()}:
-        listener.note(f"{path} is damaged; this training begins at the first step")
-        return []
-    module.load_state_dict(inside)
-    groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": state, "param_groups": groups})
-    listener.note(f"going on at step {len(history) + 1}, where an earlier run was stopped")
-    return history
+def _multiple(parts: tuple[tuple[str, float], ...], name: str) -> float:
+    return next((multiple for start, multiple in parts if name.startswith(start)), 1.0)
 
 
 def _optimiser_state(

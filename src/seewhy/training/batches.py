@@ -1,0 +1,152 @@
+"""What each step of a training is shown: the same for a seed, whatever thread reads it, and read a step ahead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from .augmentation import TrainingPictures
+    from .task import Task
+
+N_THREADS = min(4, os.cpu_count() or 1)
+"""That decode pictures while a step computes."""
+FROM_PICTURES = ("pixels", "views", "boxes", "flipped")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples.
+
+    Attributes:
+        index: their positions; a sample whose picture cannot be read is not among them.
+        columns: what is known of each, by name. Of pictures: ``"views"``, a tuple of ``(b, 3, h, w)``; ``"pixels"``,
+            the first of them; ``"boxes"``, ``(v, b, 4)``, which part of the upright picture each view shows, as
+            fractions; ``"flipped"``, ``(v, b)``, whether it is mirrored.
+    """
+
+    index: list[int]
+    columns: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device) -> Batch:
+        return replace(self, columns={name: _moved(value, device) for name, value in self.columns.items()})
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_moved(one, device) for one in value)
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+Column = Any
+"""A tensor, or anything that a list of positions indexes; or a function of positions and a ``torch.Generator``."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Samples that a task learns from.
+
+    Attributes:
+        n_samples: how many there are.
+        columns: name → what is known of each sample, in their order; see :data:`Column`.
+        pictures: reads those that are decoded anew for every step.
+
+    Example:
+        >>> data = TrainingData(4, {"labels": torch.tensor([0, 1, 0, 1])})
+        >>> batch = data.batch(0, 2, seed=0)
+        >>> len(batch), bool((batch["labels"] == torch.tensor([0, 1, 0, 1])[batch.index]).all())
+        (2, True)
+    """
+
+    n_samples: int
+    columns: Mapping[str, Column]
+    pictures: TrainingPictures | None = None
+
+    def check(self, task: Task) -> None:
+        """See that a task finds what it needs.
+
+        Raises:
+            InputError: there are no samples, or something is missing.
+        """
+        if self.n_samples < 1:
+            raise InputError("There is nothing to train on: 0 samples were given. Give at least one.")
+        known = [*self.columns, *(FROM_PICTURES if self.pictures is not None else ())]
+        missing = [name for name in task.needs if name not in known]
+        if missing:
+            raise InputError(
+                f"{type(task).__name__} was given {', '.join(known) or 'nothing'} of each sample. "
+                f"{', '.join(task.needs)} were expected. Add {', '.join(missing)}."
+            )
+
+    def batch(self, step: int, batch_size: int, seed: int, pool: ThreadPoolExecutor | None = None) -> Batch:
+        """What a step is shown.
+
+        Args:
+            step: its number.
+            batch_size: samples.
+            seed: of the order, and of everything drawn.
+            pool: threads that decode; without, one after another.
+
+        Raises:
+            DataError: none of its pictures can be read.
+        """
+        index, found = batch_at(step, self.n_samples, batch_size, seed), {}
+        if self.pictures is not None:
+            draws = [np.random.default_rng([seed % 2**63, step, place]) for place in range(len(index))]
+            index, found = self.pictures.batch(index, draws, pool)
+        columns = {name: self._rows(column, index, seed, step) for name, column in self.columns.items()}
+        return Batch(index, columns | found)
+
+    def _rows(self, column: Column, index: list[int], seed: int, step: int) -> Any:
+        if not callable(column) or isinstance(column, Tensor):
+            return column[index]
+        return column(index, torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63))
+
+    def batches(self, steps: Sequence[int], batch_size: int, seed: int) -> Iterator[Batch]:
+        """Those of several steps; pictures of the next one are decoded while the caller computes."""
+        if self.pictures is None:
+            yield from (self.batch(step, batch_size, seed) for step in steps)
+            return
+        with ThreadPoolExecutor(N_THREADS) as pool, ThreadPoolExecutor(1) as ahead:
+            read: Callable[[int], Any] = lambda step: ahead.submit(self.batch, step, batch_size, seed, pool)  # noqa: E731
+            coming = read(steps[0]) if steps else None
+            for place in range(len(steps)):
+                batch = coming.result()
+                if place + 1 < len(steps):
+                    coming = read(steps[place + 1])
+                yield batch
+
+
+def batch_at(step: int, n_samples: int, batch_size: int, seed: int) -> list[int]:
+    """Positions of the samples of a step: every epoch in an order of its own.
+
+    Example:
+        >>> sorted(batch_at(0, 4, 2, seed=0) + batch_at(1, 4, 2, seed=0))
+        [0, 1, 2, 3]
+    """
+    size = min(batch_size, n_samples)
+    epoch, place = divmod(step, n_samples // size)
+    return _order(n_samples, seed * 1_000_003 + epoch)[place * size : (place + 1) * size].tolist()
+
+
+@lru_cache(maxsize=2)
+def _order(n_samples: int, seed: int) -> Int[Tensor, " n"]:
+    """Of an epoch; kept, for it is asked at every step."""
+    return torch.randperm(n_samples, generator=torch.Generator().manual_seed(seed))

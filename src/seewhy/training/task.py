@@ -1,0 +1,45 @@
+"""What is learnt, and from what: a task holds the networks and all state that a step changes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from .batches import Batch
+
+
+class Task(nn.Module, ABC):
+    """Networks, and the loss that trains them; :func:`seewhy.training.loop.train` does the rest.
+
+    Parameters that require gradients are trained. Whatever else a step changes (a queue, a slow copy, running
+    averages) is a buffer. A checkpoint keeps both, and not the frozen weights, so that what is frozen must be the same
+    when a stopped training goes on. A network that is only used need not be part of the task.
+
+    Class attributes:
+        needs: names of what a batch must hold, such as ``"pixels"``, ``"views"``, ``"boxes"``, ``"labels"``.
+        moves: whether task and batches go where training is fastest; ``False`` where it uses what stays in its place.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    moves: ClassVar[bool] = True
+
+    @abstractmethod
+    def features(self, batch: Batch) -> Any:
+        """What the networks make of a batch; the costly part."""
+
+    @abstractmethod
+    def loss(self, features: Any, batch: Batch) -> Mapping[str, Tensor]:
+        """Named terms, the same at every step: ``"loss"``, or each player's own, goes down; others are watched."""
+
+    def players(self) -> Mapping[str, nn.Module]:
+        """Name of a term → the part that it trains, for games in which the parts want different things.
+
+        Each part gets the gradient of its own term alone, all from one batch, and then all move at once.
+        """
+        return {"loss": self}
+
+    def after_step(self) -> None:
+        """Once the weights have moved: slow copies follow, queues turn, temperatures are held in their bounds."""
