@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +18,9 @@ from ..errors import InputError
 from ..listener import Listener
 from ..seeded import seeded
 from ..training.augmentation import TrainingPictures
+from ..training.batches import Batch, TrainingData
 from ..training.loop import Training, train
+from ..training.task import Task
 from .base import Explainable
 from .explainers import FOLDER, TTAMEExplainer, classifier_digest
 from .layer_maps import LAST, find_layers, layer_maps
@@ -107,13 +109,10 @@ class FitTTAME:
         settings = {**asdict(self), "layers": layers, "fill": fill}
         digest = classifier_digest(model)
         seal = json.dumps([settings, digest, _names_digest(pictures)], sort_keys=True)
-
-        def loss(index: Sequence[int]) -> dict[str, Tensor]:
-            return self._loss(model, mechanism, reader.batch(index)[0], layers, fill)
-
+        task = _MaskedClassifier(self, model, mechanism, layers, fill)
         kept = None if checkpoint is None else (checkpoint, seal)
-        done = train(mechanism, loss, len(pictures), how, checkpoint=kept, listener=listener)
-        mechanism.requires_grad_(False)
+        data = TrainingData(len(pictures), {}, reader)
+        done = train(task, data, how, checkpoint=kept, listener=listener)
         trained = {
             **settings,
             **asdict(how),
@@ -123,25 +122,6 @@ class FitTTAME:
             "seconds_per_step": round(done.seconds_per_step, 3),
         }
         return TTAMEExplainer(mechanism, layers, fill, digest, json.loads(json.dumps(trained)))
-
-    def _loss(
-        self,
-        model: Explainable,
-        mechanism: AttentionMechanism,
-        pixels: Float[Tensor, "b 3 h w"],
-        layers: tuple[str, ...],
-        fill: Literal["black", "mean"],
-    ) -> dict[str, Tensor]:
-        encoder = model.encoder
-        maps, features = layer_maps(encoder, pixels, layers)
-        with torch.no_grad():
-            label = model.head(encoder.head(features)).argmax(1)
-        a = mechanism(maps, label).sigmoid()
-        own = a[torch.arange(len(a)), torch.arange(len(a))]
-        hidden = masked(pixels, own, fill, encoder.transform.mean, encoder.transform.std)
-        logits = model.head(encoder.head(encoder.trunk(hidden.contiguous(memory_format=torch.channels_last))))
-        agree = (logits.argmax(1) == label).float().mean()
-        return {**self.objective(logits, label, a), "mean_mask": own.mean(), "agree": agree}
 
     def objective(
         self, logits: Float[Tensor, "b k"], label: Int[Tensor, " b"], a: Float[Tensor, "b m h w"]
@@ -160,6 +140,47 @@ class FitTTAME:
             "area": area,
             "smooth": smooth,
         }
+
+
+class _MaskedClassifier(Task):
+    """The mechanism, before a classifier that stays as and where it is."""
+
+    needs: ClassVar[tuple[str, ...]] = ("pixels",)
+    moves: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        fit: FitTTAME,
+        model: Explainable,
+        mechanism: AttentionMechanism,
+        layers: tuple[str, ...],
+        fill: Literal["black", "mean"],
+    ) -> None:
+        super().__init__()
+        self.fit, self.classifier, self.layers, self.fill = fit, (model,), layers, fill
+        self.mechanism = mechanism
+
+    def features(self, batch: Batch) -> tuple[Float[Tensor, "b k"], Int[Tensor, " b"], Float[Tensor, "b m h w"]]:
+        """Logits of the masked pictures, the classes before, and the maps."""
+        (model,), pixels = self.classifier, batch["pixels"]
+        encoder = model.encoder
+        maps, features = layer_maps(encoder, pixels, self.layers)
+        with torch.no_grad():
+            label = model.head(encoder.head(features)).argmax(1)
+        a = self.mechanism(maps, label).sigmoid()
+        hidden = masked(pixels, _own(a), self.fill, encoder.transform.mean, encoder.transform.std)
+        logits = model.head(encoder.head(encoder.trunk(hidden.contiguous(memory_format=torch.channels_last))))
+        return logits, label, a
+
+    def loss(self, features: tuple[Tensor, Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        logits, label, a = features
+        agree = (logits.argmax(1) == label).float().mean()
+        return {**self.fit.objective(*features), "mean_mask": _own(a).mean(), "agree": agree}
+
+
+def _own(a: Float[Tensor, "b b h w"]) -> Float[Tensor, "b h w"]:
+    """Each picture's map of its own class."""
+    return a[torch.arange(len(a)), torch.arange(len(a))]
 
 
 def variation(a: Float[Tensor, "b m h w"]) -> Float[Tensor, ""]:
