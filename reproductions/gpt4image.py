@@ -23,11 +23,12 @@ from drawn_shapes import CLASSES, anything, draw
 from torch import Tensor
 
 from seewhy.adaptation.backbone import new_predictor
-from seewhy.adaptation.gpt4image.training import Course, Pupil, teach
+from seewhy.adaptation.gpt4image.training import Student
 from seewhy.encoders.minilm import load_minilm
 from seewhy.objectives.gpt4image import GPT4Image, projection
 from seewhy.storage.output import write_atomic
-from seewhy.training.loop import Training
+from seewhy.training.batches import TrainingData
+from seewhy.training.loop import Training, train
 
 SIDE, NOISE, N_TEST = 32, 15.0, 480
 ARMS = ("classes only", "lam 0", "label smoothing", "class text", "same-class texts", "any texts", "own texts")
@@ -74,19 +75,18 @@ def run(arm: str, n: int, seed: int, steps: int, encode: Any) -> dict[str, Any]:
         torch.manual_seed(seed)
         predictor = new_predictor(len(CLASSES))
         beside = projection("mlp", predictor.weight.shape[1], 384)
-    pupil = Pupil(predictor, beside, pretrained=False)
 
-    def read(index: Sequence[int]) -> tuple[Tensor, list[int]]:
-        flip = torch.rand(len(index)) < 0.5
-        views = x[list(index)]
-        return torch.where(flip[:, None, None, None], views, views.flip(3)), list(index)
+    def flipped(index: list[int], draw: torch.Generator) -> Tensor:
+        flip = torch.rand(len(index), generator=draw) < 0.5
+        return torch.where(flip[:, None, None, None], x[index], x[index].flip(3))
 
     smoothing = 0.1 if arm == "label smoothing" else 0.0
     how = Training(steps, 32, lr=2e-3, weight_decay=0.05, schedule="cosine", seed=seed, warmup=10)
-    course = Course(read, labels, None if vectors is None else lambda index: vectors[list(index)], how, smoothing)
-    done = teach(pupil, course, GPT4Image(lam=0.0 if arm == "lam 0" else 0.3))
+    student = Student(predictor, beside, False, GPT4Image(lam=0.0 if arm == "lam 0" else 0.3), smoothing)
+    columns = {"pixels": flipped, "labels": labels} | ({} if vectors is None else {"texts": vectors})
+    done = train(student, TrainingData(len(x), columns), how)
     with torch.no_grad():
-        right = (pupil.predictor.eval()(x_test).argmax(1) == y_test).float().tolist()
+        right = (student.predictor.eval()(x_test).argmax(1) == y_test).float().tolist()
     first, last = (
         float(np.mean([s.get("recall", 0.0) for s in part])) for part in (done.history[:20], done.history[-20:])
     )

@@ -10,7 +10,7 @@ import torch
 
 from seewhy.adaptation.backbone import new_predictor
 from seewhy.adaptation.gpt4image.recipe import GPT4Image
-from seewhy.adaptation.gpt4image.training import Course, Pupil, TextVectors, teach
+from seewhy.adaptation.gpt4image.training import Student, TextVectors
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saving import load
 from seewhy.descriptions.captions import Caption
@@ -19,36 +19,35 @@ from seewhy.errors import DataError, InputError
 from seewhy.objectives.gpt4image import GPT4Image as Alignment
 from seewhy.objectives.gpt4image import projection
 from seewhy.pictures.samples import Samples, load_samples, split
-from seewhy.training.loop import Training
+from seewhy.training.batches import Batch, TrainingData
+from seewhy.training.loop import Training, train
 from tiny import class_folders, noise, tiny_cnn, tiny_tokens
 
 PIXELS, LABELS = noise(8), torch.arange(8) % 2
 TEXTS = torch.randn(8, 5, generator=torch.Generator().manual_seed(3))
 
 
-def pupil() -> Pupil:
+def student(alignment: Alignment | None = None, pretrained: bool = False) -> Student:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         predictor = new_predictor(2)
-        return Pupil(predictor, projection("mlp", predictor.weight.shape[1], 5), pretrained=False)
+        beside = projection("mlp", predictor.weight.shape[1], 5)
+        return Student(predictor, beside, pretrained, alignment or Alignment())
 
 
-def taught(lam: float, texts: bool = True, steps: int = 3, form: str = "clip") -> tuple[Pupil, list[dict[str, float]]]:
-    made = pupil()
-    course = Course(
-        lambda index: (PIXELS[list(index)], list(index)),
-        LABELS,
-        (lambda index: TEXTS[list(index)]) if texts else None,
-        Training(steps, 8, lr=0.01, weight_decay=0.0),
-    )
-    done = teach(made, course, Alignment(form, lam=lam))  # type: ignore[arg-type]
+def taught(
+    lam: float, texts: bool = True, steps: int = 3, form: str = "clip"
+) -> tuple[Student, list[dict[str, float]]]:
+    made = student(Alignment(form, lam=lam))  # type: ignore[arg-type]
+    data = TrainingData(8, {"pixels": PIXELS, "labels": LABELS} | ({"texts": TEXTS} if texts else {}))
+    done = train(made, data, Training(steps, 8, lr=0.01, weight_decay=0.0))
     return made, list(done.history)
 
 
 def test_the_first_loss_is_cross_entropy_and_a_part_of_the_alignment() -> None:
-    made = pupil().train()
+    made = student().train()
     with torch.no_grad():
-        logits, projected = made(PIXELS)
+        logits, projected = made.features(Batch([*range(8)], {"pixels": PIXELS}))
     _, history = taught(0.3)
     order = history[0]
     by_class = float(torch.nn.functional.cross_entropy(logits, LABELS))
@@ -80,8 +79,8 @@ def test_vectors_from_a_file_are_those_from_memory(own_cache: Path) -> None:
     assert small.path is None
     assert large.path is not None
     assert large.path.is_file()
-    assert torch.equal(small.rows([3, 0, 8]), large.rows([3, 0, 8]))
-    assert torch.equal(small.rows([3]), small.rows([8]))
+    assert torch.equal(small[[3, 0, 8]], large[[3, 0, 8]])
+    assert torch.equal(small[[3]], small[[8]])
     before = large.path.stat().st_mtime_ns
     assert TextVectors(tiny_cnn(), texts, in_memory=0).path == large.path
     assert large.path.stat().st_mtime_ns == before
@@ -152,12 +151,10 @@ def test_transformers_have_a_temperature_of_their_own() -> None:
 
 @pytest.mark.parametrize("pretrained", [True, False])
 def test_batch_normalisation_stays_as_it_was_trained(pretrained: bool) -> None:
-    made = pupil()
-    made.pretrained = pretrained
+    made = student(pretrained=pretrained)
     before = {n: b.clone() for n, b in made.predictor.named_buffers() if "running" in n}
     weights = made.predictor.weight.clone()
-    course = Course(lambda index: (PIXELS[list(index)], list(index)), LABELS, None, Training(2, 8))
-    teach(made, course, Alignment())
+    train(made, TrainingData(8, {"pixels": PIXELS, "labels": LABELS}), Training(2, 8))
     after = dict(made.predictor.named_buffers())
     assert before
     assert {torch.equal(b, after[n]) for n, b in before.items()} == {pretrained}

@@ -170,7 +170,7 @@ def pictures(folder: Path) -> TrainingData:
         Image.fromarray(pixels).save(folder / f"{i:02}.png")
     (folder / "07.png").write_bytes(b"nothing")
     read = TrainingPictures(tiny_cnn(), [str(p) for p in sorted(folder.iterdir())], None, Listener(), n_views=2)
-    return TrainingData(22, {"y": Y[:22]}, read)
+    return TrainingData(22, {"y": Y[:22], "pixels": read})
 
 
 def test_a_process_killed_within_an_epoch_of_pictures_is_gone_on_from(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_box_says_what_a_view_shows(tmp_path: Path) -> None:
         [np.tile(ramp, (side, 1)), np.tile(ramp[:, None], (1, side)), np.zeros((side, side), np.uint8)], 2
     )
     reader = TrainingPictures(tiny_cnn(), [pixels], None, Listener(), n_views=4)
-    batch = TrainingData(1, {}, reader).batch(0, 1, seed=0)
+    batch = TrainingData(1, {"pixels": reader}).batch(0, 1, seed=0)
     mean, std = (torch.tensor(v)[:, None, None] for v in (reader.transform.mean, reader.transform.std))
     for view, box, flipped in zip(batch["views"], batch["boxes"][:, 0], batch["flipped"][:, 0], strict=True):
         seen = view[0] * std + mean

@@ -111,7 +111,7 @@ class FitTTAME:
         seal = json.dumps([settings, digest, _names_digest(pictures)], sort_keys=True)
         task = _MaskedClassifier(self, model, mechanism, layers, fill)
         kept = None if checkpoint is None else (checkpoint, seal)
-        data = TrainingData(len(pictures), {}, reader)
+        data = TrainingData(len(pictures), {"pixels": reader})
         done = train(task, data, how, checkpoint=kept, listener=listener)
         trained = {
             **settings,

@@ -15,14 +15,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..errors import InputError
+from .augmentation import TrainingPictures
 
 if TYPE_CHECKING:
-    from .augmentation import TrainingPictures
     from .task import Task
 
 N_THREADS = min(4, os.cpu_count() or 1)
 """That decode pictures while a step computes."""
-FROM_PICTURES = ("pixels", "views", "boxes", "flipped")
+FROM_PICTURES = ("views", "boxes", "flipped")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 
 Column = Any
-"""A tensor, or anything that a list of positions indexes; or a function of positions and a ``torch.Generator``."""
+"""A tensor, or anything else that a list of positions indexes; a function of positions and a ``torch.Generator``; or
+:class:`~seewhy.training.augmentation.TrainingPictures`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +66,8 @@ class TrainingData:
 
     Attributes:
         n_samples: how many there are.
-        columns: name → what is known of each sample, in their order; see :data:`Column`.
-        pictures: reads those that are decoded anew for every step.
+        columns: name → what is known of each sample, in their order; see :data:`Column`. Pictures that are decoded anew
+            for every step are the column ``"pixels"``.
 
     Example:
         >>> data = TrainingData(4, {"labels": torch.tensor([0, 1, 0, 1])})
@@ -77,7 +78,12 @@ class TrainingData:
 
     n_samples: int
     columns: Mapping[str, Column]
-    pictures: TrainingPictures | None = None
+
+    @property
+    def pictures(self) -> TrainingPictures | None:
+        """What decodes pictures, if any are to be decoded."""
+        found = self.columns.get("pixels")
+        return found if isinstance(found, TrainingPictures) else None
 
     def check(self, task: Task) -> None:
         """See that a task finds what it needs.
@@ -107,12 +113,12 @@ class TrainingData:
         Raises:
             DataError: none of its pictures can be read.
         """
-        index, found = batch_at(step, self.n_samples, batch_size, seed), {}
-        if self.pictures is not None:
+        index, found, pictures = batch_at(step, self.n_samples, batch_size, seed), {}, self.pictures
+        if pictures is not None:
             draws = [np.random.default_rng([seed % 2**63, step, place]) for place in range(len(index))]
-            index, found = self.pictures.batch(index, draws, pool)
-        columns = {name: self._rows(column, index, seed, step) for name, column in self.columns.items()}
-        return Batch(index, columns | found)
+            index, found = pictures.batch(index, draws, pool)
+        others = {name: column for name, column in self.columns.items() if name not in found}
+        return Batch(index, found | {name: self._rows(column, index, seed, step) for name, column in others.items()})
 
     def _rows(self, column: Column, index: list[int], seed: int, step: int) -> Any:
         if not callable(column) or isinstance(column, Tensor):

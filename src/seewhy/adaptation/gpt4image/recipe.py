@@ -30,10 +30,11 @@ from ...pictures.samples import Samples
 from ...seeded import seeded
 from ...storage.features import FeatureStore
 from ...training.augmentation import TrainingPictures
-from ...training.loop import Schedule, Trained, Training
+from ...training.batches import TrainingData
+from ...training.loop import Schedule, Trained, Training, train
 from ..backbone import Backbone, Predictor, new_predictor, predictor_of, reader_of, sized
 from .network import TunedNetwork
-from .training import Course, Pupil, TextVectors, teach
+from .training import Student, TextVectors
 
 
 @classifiers.register
@@ -151,17 +152,17 @@ class GPT4Image(Recipe):
         digests = [pictures.seen[i].digest for i in chosen]
         own = of_pictures(captions, digests, [str(pictures.items[i].image) for i in chosen])
         texts = TextVectors(encoder, [c.texts[0] for c in own])
-        pupil = self._pupil(base, pictures, texts.width)
-        read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, listener).batch
-        course = Course(read, pictures.labels[torch.tensor(chosen)], texts.rows, self._training, self.label_smoothing)
+        student = self._student(base, pictures, texts.width)
+        read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, listener)
+        columns = {"pixels": read, "labels": pictures.labels[torch.tensor(chosen)], "texts": texts}
         seal = json.dumps([self.parameters(), base.fingerprint, digests, [c.texts[0] for c in own]])
         kept = None if checkpoint is None else (checkpoint, seal)
-        done = teach(pupil, course, self._alignment(base), kept, listener)
+        done = train(student, TrainingData(len(chosen), columns), self._training, checkpoint=kept, listener=listener)
         layout = Layout() if scratch else base.layout
         settings = {"backbone": self.backbone, "size": self.size}
-        parts = freeze(pupil.predictor.trunk), freeze(pupil.predictor.pool)
+        parts = freeze(student.predictor.trunk), freeze(student.predictor.pool)
         network = TunedNetwork(encoder, *parts, layout, settings)
-        return self._classifier(network, pupil.predictor, pictures, told(done, own), listener)
+        return self._classifier(network, student.predictor, pictures, told(done, own), listener)
 
     def _alignment(self, base: Encoder) -> Alignment:
         tokens = self.backbone == "encoder" and base.layout.kind == "tokens"
@@ -182,7 +183,7 @@ class GPT4Image(Recipe):
             part_lr=slow if self.backbone == "encoder" else (),
         )
 
-    def _pupil(self, base: Encoder, pictures: Pictures, text_width: int) -> Pupil:
+    def _student(self, base: Encoder, pictures: Pictures, text_width: int) -> Student:
         """The classifier at its start; the projection's random numbers come after its own."""
         scratch = self.backbone == "scratch"
         with seeded(self.seed):
@@ -190,7 +191,7 @@ class GPT4Image(Recipe):
             width = predictor.weight.shape[1]
             convolutional = scratch or base.layout.kind != "tokens"
             beside: nn.Module = projection(self.projection, width, text_width, convolutional=convolutional)
-        return Pupil(predictor, beside, pretrained=not scratch)
+        return Student(predictor, beside, not scratch, self._alignment(base), self.label_smoothing)
 
     def _fitted(self, base: Encoder, pictures: Pictures) -> Predictor:
         """The encoder under a linear layer that was fitted on what is trained on."""

@@ -1,27 +1,27 @@
-"""Training of GPT4Image (arXiv 2306.00693): a classifier and, beside it, a projection towards the texts."""
+"""What GPT4Image (arXiv 2306.00693) trains: a classifier and, beside it, a projection towards the texts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
 from ...encoders.base import Encoder
 from ...encoders.stream import encode_texts
-from ...listener import Listener
 from ...objectives.gpt4image import GPT4Image as Alignment
 from ...objectives.gpt4image import recall
 from ...storage.cache import cache_dir
 from ...storage.folders import write_by
-from ...training.loop import Trained, Training, train
+from ...training.batches import Batch
+from ...training.task import Task
 from ..backbone import Predictor
 
 IN_MEMORY = 2**28
@@ -61,7 +61,7 @@ class TextVectors:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def rows(self, index: Sequence[int]) -> Float[Tensor, "b d"]:
+    def __getitem__(self, index: Sequence[int]) -> Float[Tensor, "b d"]:
         """The vectors of these pictures."""
         return torch.from_numpy(np.array(self._rows[list(index)]))
 
@@ -76,71 +76,51 @@ def _encoded(encoder: Encoder, texts: Sequence[str], into: np.ndarray) -> np.nda
     return into
 
 
-class Pupil(nn.Module):
-    """A classifier and its projection.
+class Student(Task):
+    """A classifier, and beside it a projection towards the texts: ``loss = CE + lam alignment``.
+
+    Without ``"texts"`` in a batch the classes alone are learnt; with them it is watched how many features find their
+    own text in the batch.
 
     Args:
         predictor: which alone is used when predicting.
         projection: features → the space of the texts.
         pretrained: whether the predictor comes from a trained network: its normalisation then stays as it was.
+        alignment: of features and texts.
+        label_smoothing: of the cross entropy.
     """
 
-    def __init__(self, predictor: Predictor, projection: nn.Module, pretrained: bool) -> None:
+    needs: ClassVar[tuple[str, ...]] = ("pixels", "labels")
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        projection: nn.Module,
+        pretrained: bool,
+        alignment: Alignment,
+        label_smoothing: float = 0.0,
+    ) -> None:
         super().__init__()
         self.predictor = predictor
         self.projection = projection
         self.pretrained = pretrained
+        self.alignment = alignment
+        self.label_smoothing = label_smoothing
+        self.requires_grad_(True)
 
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b d"]]:
+    def features(self, batch: Batch) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b d"]]:
         """Logits, and features in the space of the texts."""
         own = self.predictor
         if self.pretrained:
             own.eval()
-        pooled = own.pool(own.trunk(pixels))
+        pooled = own.pool(own.trunk(batch["pixels"]))
         return linear(own.feature(pooled), own.weight, own.bias), self.projection(pooled)
 
-
-@dataclass(frozen=True)
-class Course:
-    """What a pupil learns from, and for how long.
-
-    Attributes:
-        read: positions of pictures → normalised pixels, and the positions of those that could be read.
-        labels: of each picture.
-        texts: positions of pictures → their texts' vectors; ``None`` trains by classes alone.
-        how: steps, batch, rate, seed.
-        label_smoothing: of the cross entropy.
-    """
-
-    read: Callable[[Sequence[int]], tuple[Tensor, list[int]]]
-    labels: Int[Tensor, " n"]
-    texts: Callable[[Sequence[int]], Float[Tensor, "b d"]] | None
-    how: Training
-    label_smoothing: float = 0.0
-
-
-def teach(
-    pupil: Pupil,
-    course: Course,
-    alignment: Alignment,
-    checkpoint: tuple[Path, str] | None = None,
-    listener: Listener | None = None,
-) -> Trained:
-    """``loss = CE + lam alignment``, in place; the terms kept are these, and how many find their text in the batch."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    pupil.requires_grad_(True).to(device)
-
-    def loss(index: Sequence[int]) -> dict[str, Tensor]:
-        pixels, kept = course.read(index)
-        logits, projected = pupil(pixels.to(device))
-        by_class = cross_entropy(logits, course.labels[kept].to(device), label_smoothing=course.label_smoothing)
-        if course.texts is None:
+    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        logits, projected = features
+        by_class = cross_entropy(logits, batch["labels"], label_smoothing=self.label_smoothing)
+        if "texts" not in batch.columns:
             return {"loss": by_class, "ce": by_class}
-        texts = course.texts(kept).to(device)
-        by_text = alignment(projected, texts)
-        found = torch.tensor(recall(projected.detach(), texts))
-        return {"loss": by_class + alignment.lam * by_text, "ce": by_class, "text": by_text, "recall": found}
-
-    done = train(pupil, loss, len(course.labels), course.how, checkpoint=checkpoint, listener=listener)
-    pupil.cpu().requires_grad_(False)
-    return done
+        by_text = self.alignment(projected, batch["texts"])
+        found = torch.tensor(recall(projected.detach(), batch["texts"]))
+        return {"loss": by_class + self.alignment.lam * by_text, "ce": by_class, "text": by_text, "recall": found}
