@@ -172,7 +172,7 @@ def towers(
     rate = tower.tuning_lr if args.tower_lr is None else args.tower_lr
     how = Training(args.tower_steps, 20, lr=rate, weight_decay=1e-3, schedule="constant", seed=seed)
     of = [drawn.paths[drawn.chosen[place]] for place in pairs.pairs[:, 0].tolist()]
-    read = TrainingPictures(encoder, of, None, Listener()).batch
+    read = TrainingPictures(encoder, of, None, Listener())
     lesson = PicturePairs(read, tuple(texts), pairs.vectors, pairs.pairs, pairs.labels)
     tune_towers(made, tower, lesson, GIST(tower.logit_scale), how)
     grown = made.grown(encoder)
@@ -190,11 +190,8 @@ def supervised(joint: Tensor, labels: Tensor, part: Tensor, chosen: Sequence[int
     of = torch.tensor(chosen)
     lengths = joint[of].norm(dim=1).mean()
 
-    def loss(index: Sequence[int]) -> dict[str, Tensor]:
-        own = of[list(index)]
-        return {"loss": cross_entropy(layers["head"](layers["turn"](joint[own]) / lengths), labels[own])}
-
-    train(layers, loss, len(chosen), how)
+    task = Supervised(layers["turn"], nn.Sequential(Scaled(1 / float(lengths)), layers["head"]))
+    train(task, TrainingData(len(chosen), {"pixels": joint[of], "labels": labels[of]}), how)
     with torch.no_grad():
         return probe(layers["turn"](joint), labels, part)
 

@@ -60,8 +60,7 @@ def drawn_pairs(on: Encoder, n: int = 6) -> PicturePairs:
     pixels = example_pixels(on.transform.input_size, batch=n, seed=5)
     texts = tuple(f"a photo of {'two dogs' if i % 2 else 'a cat'} {i}" for i in range(n))
     pairs = torch.stack([torch.arange(n), torch.arange(n)], 1)
-    read = lambda index: (pixels[list(index)], list(index))  # noqa: E731
-    return PicturePairs(read, texts, on.encode_text(texts), pairs, torch.arange(n))
+    return PicturePairs(pixels, texts, on.encode_text(texts), pairs, torch.arange(n))
 
 
 def trained(on: Encoder, train: Halves, how: Training, contrast: Contrast | None = None) -> tuple[Towers, Trained]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +17,9 @@ from ...encoders.split import freeze, weights_digest
 from ...listener import Listener
 from ...objectives.gist import GIST as Contrast
 from ...objectives.gpt4image import recall
+from ...training.batches import Batch, TrainingData
 from ...training.loop import Trained, Training, train
+from ...training.task import Task
 
 
 @dataclass(frozen=True)
@@ -133,16 +135,31 @@ def tune(
     listener: Listener | None = None,
 ) -> Trained:
     """Train both layers in place; of each picture in a batch a view is drawn."""
+    of, text = pairs.pairs.T
 
-    def loss(index: Sequence[int]) -> dict[str, Tensor]:
-        of, text = pairs.pairs[list(index)].T
-        views = [pairs.views[i] for i in of.tolist()]
-        image = torch.stack([v[int(torch.randint(len(v), ()))] for v in views])
-        return {"loss": contrast(turns.image(image), turns.text(pairs.vectors[text]), pairs.labels[of])}
+    def drawn(index: list[int], draw: torch.Generator) -> Tensor:
+        views = [pairs.views[i] for i in of[index].tolist()]
+        return torch.stack([v[int(torch.randint(len(v), (), generator=draw))] for v in views])
 
-    done = train(turns, loss, len(pairs.pairs), how, checkpoint=checkpoint, listener=listener)
-    freeze(turns)
-    return done
+    columns = {"image": drawn, "text": lambda index, _: pairs.vectors[text[index]], "labels": pairs.labels[of]}
+    data = TrainingData(len(pairs.pairs), columns)
+    return train(_Tuning(turns, contrast), data, how, checkpoint=checkpoint, listener=listener)
+
+
+class _Tuning(Task):
+    """Both layers, and the objective between them."""
+
+    needs: ClassVar[tuple[str, ...]] = ("image", "text", "labels")
+
+    def __init__(self, turns: Turns, contrast: Contrast) -> None:
+        super().__init__()
+        self.turns, self.contrast = turns.requires_grad_(True), contrast
+
+    def features(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+        return self.turns.image(batch["image"]), self.turns.text(batch["text"])
+
+    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        return {"loss": self.contrast(*features, batch["labels"])}
 
 
 def measure(turns: Turns, pairs: Pairs) -> float:

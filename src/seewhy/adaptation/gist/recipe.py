@@ -285,7 +285,7 @@ class GIST(Recipe):
         first = first_texts(lesson.pairs)
         before = round(recall(torch.cat(lesson.joint), lesson.vectors[first]), 4)
         of = [lesson.chosen[place] for place in lesson.pairs[:, 0].tolist()]
-        read = TrainingPictures(base, [pictures.items[i].source for i in of], None, lesson.listener).batch
+        read = TrainingPictures(base, [pictures.items[i].source for i in of], None, lesson.listener)
         pairs = PicturePairs(read, lesson.texts, lesson.vectors, lesson.pairs, lesson.labels)
         how = self._training(20, tower.tuning_lr, "constant")
         n = sum(p.numel() for p in towers.parameters())

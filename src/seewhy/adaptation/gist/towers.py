@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -18,7 +17,9 @@ from ...encoders.split import freeze, weights_digest
 from ...errors import ModelError
 from ...listener import Listener
 from ...objectives.gist import GIST as Contrast
+from ...training.batches import Batch, Column, TrainingData
 from ...training.loop import Trained, Training, train
+from ...training.task import Task
 from ..backbone import halves_of, learnt, put_back
 
 Halves = Literal["image", "towers"]
@@ -140,14 +141,14 @@ class PicturePairs:
     """Pictures that are read anew for every batch, and the texts of each.
 
     Attributes:
-        read: positions of pairs → normalised pixels, and the positions of those pairs whose picture could be read.
+        pixels: of each pair's picture, as :class:`seewhy.training.batches.TrainingData` takes them.
         texts: each once.
         vectors: the texts as the encoder itself has them, of unit length.
         pairs: one row a pair: which picture, which text.
         labels: class of each picture.
     """
 
-    read: Callable[[Sequence[int]], tuple[Tensor, list[int]]]
+    pixels: Column
     texts: tuple[str, ...]
     vectors: Float[Tensor, "m d"]
     pairs: Int[Tensor, "n 2"]
@@ -177,28 +178,34 @@ def tune_towers(
         checkpoint: see :func:`seewhy.training.loop.train`.
         listener: hears of progress.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    towers.to(device).requires_grad_(True)
-    said = _said(towers.words, tower, pairs, device)
-
-    def loss(index: Sequence[int]) -> dict[str, Tensor]:
-        pixels, kept = pairs.read(index)
-        towers.eval()
-        of, text = pairs.pairs[kept].T
-        distinct, place = text.unique(return_inverse=True)
-        vectors = said(distinct)[place.to(device)]
-        return {"loss": contrast(towers(pixels.to(device)), vectors, pairs.labels[of].to(device))}
-
-    done = train(towers, loss, len(pairs.pairs), how, checkpoint=checkpoint, listener=listener)
-    freeze(towers.cpu())
-    return done
+    of, text = pairs.pairs.T
+    data = TrainingData(len(of), {"pixels": pairs.pixels, "text": text, "labels": pairs.labels[of]})
+    return train(_Tuning(towers, tower, pairs, contrast), data, how, checkpoint=checkpoint, listener=listener)
 
 
-def _said(
-    words: nn.Module | None, tower: TrainableText, pairs: PicturePairs, device: torch.device
-) -> Callable[[Int[Tensor, " m"]], Float[Tensor, "m d"]]:
-    """Positions of texts → their vectors: by the words half as it is being trained, or as the encoder has them."""
-    if words is None:
-        vectors = pairs.vectors.to(device)
-        return lambda index: vectors[index.to(device)]
-    return lambda index: words(*(t.to(device) for t in tower.tokens([pairs.texts[i] for i in index.tolist()])))
+class _Tuning(Task):
+    """Both halves, and the objective between them; texts that stay as the encoder has them are looked up."""
+
+    needs: ClassVar[tuple[str, ...]] = ("pixels", "text", "labels")
+
+    def __init__(self, towers: Towers, tower: TrainableText, pairs: PicturePairs, contrast: Contrast) -> None:
+        super().__init__()
+        self.towers, self.contrast = towers.requires_grad_(True), contrast
+        self.tower, self.texts = tower, pairs.texts
+        self.register_buffer("vectors", pairs.vectors, persistent=False)
+
+    def features(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+        self.towers.eval()
+        distinct, place = batch["text"].unique(return_inverse=True)
+        return self.towers(batch["pixels"]), self._said(distinct)[place]
+
+    def _said(self, index: Int[Tensor, " m"]) -> Float[Tensor, "m d"]:
+        """The texts' vectors: by the words half as it is being trained, or as the encoder has them."""
+        if self.towers.words is None:
+            return self.vectors[index]
+        tokens = self.tower.tokens([self.texts[i] for i in index.tolist()])
+        vectors: Tensor = self.towers.words(*(t.to(index.device) for t in tokens))
+        return vectors
+
+    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        return {"loss": self.contrast(*features, batch["labels"])}
