@@ -31,7 +31,9 @@ from seewhy.self_explaining.prompt_cam.head_ranking import curve_of_order, rank_
 from seewhy.self_explaining.prompt_cam.network import PromptCAMNetwork, Prompts
 from seewhy.self_explaining.prompt_cam.recipe import PromptCAM
 from seewhy.storage.features import FeatureStore
+from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
+from seewhy.training.task import Task
 from tiny import CLASSES, SIDE, build, class_folders, noise, picture, tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_network, tiny_vit, waves
 
@@ -383,6 +385,20 @@ def test_the_reproduction_runs_in_small(tmp_path: Path) -> None:
     assert report["numbers"]["planted"]["accuracy"] > 0.9
 
 
+class Sum(Task):
+    """A number that is made small."""
+
+    def __init__(self, module: nn.Linear) -> None:
+        super().__init__()
+        self.module = module
+
+    def features(self, batch: Batch) -> Tensor:
+        return self.module.weight.sum()
+
+    def loss(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": features}
+
+
 @pytest.mark.parametrize(("nesterov", "first"), [(False, 1.0), (True, 1.9)])
 def test_the_rate_warms_up_evenly(nesterov: bool, first: float) -> None:
     """One number whose gradient is 1: what a step takes from it is the rate times the momentum's sum."""
@@ -391,7 +407,7 @@ def test_the_rate_warms_up_evenly(nesterov: bool, first: float) -> None:
         module = nn.Linear(1, 1, bias=False)
         nn.init.zeros_(module.weight)
         how = Training(n_steps, 1, "sgd", 0.1, weight_decay=0, schedule="constant", nesterov=nesterov, warmup=4)
-        train(module, lambda _, module=module: {"loss": module.weight.sum()}, 1, how)
+        train(Sum(module), TrainingData(1, {}), how)
         taken.append(-float(module.weight.detach()))
     assert taken[0] == pytest.approx(0.1 * 1 / 4 * first)
     if not nesterov:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -113,7 +114,8 @@ class TrainingData:
         Raises:
             DataError: none of its pictures can be read.
         """
-        index, found, pictures = batch_at(step, self.n_samples, batch_size, seed), {}, self.pictures
+        index, pictures = batch_at(step, self.n_samples, batch_size, seed), self.pictures
+        found: dict[str, Any] = {}
         if pictures is not None:
             draws = [np.random.default_rng([seed % 2**63, step, place]) for place in range(len(index))]
             index, found = pictures.batch(index, draws, pool)
@@ -125,19 +127,19 @@ class TrainingData:
             return column[index]
         return column(index, torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63))
 
-    def batches(self, steps: Sequence[int], batch_size: int, seed: int) -> Iterator[Batch]:
+    def batches(self, steps: Sequence[int], batch_size: int, seed: int) -> Generator[Batch, None, None]:
         """Those of several steps; pictures of the next one are decoded while the caller computes."""
         if self.pictures is None:
             yield from (self.batch(step, batch_size, seed) for step in steps)
             return
         with ThreadPoolExecutor(N_THREADS) as pool, ThreadPoolExecutor(1) as ahead:
-            read: Callable[[int], Any] = lambda step: ahead.submit(self.batch, step, batch_size, seed, pool)  # noqa: E731
-            coming = read(steps[0]) if steps else None
-            for place in range(len(steps)):
-                batch = coming.result()
-                if place + 1 < len(steps):
-                    coming = read(steps[place + 1])
-                yield batch
+            coming: deque[Future[Batch]] = deque()
+            for step in steps:
+                coming.append(ahead.submit(self.batch, step, batch_size, seed, pool))
+                if len(coming) > 1:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
 
 
 def batch_at(step: int, n_samples: int, batch_size: int, seed: int) -> list[int]:

@@ -181,7 +181,7 @@ class _Run:
         self.task, self.how, self.history = task, how, _History()
         self.optimiser = _optimiser(task, how)
         named = {name: p for name, p in task.named_parameters() if p.requires_grad}
-        self.own = list(named.values())
+        self.own: list[Tensor] = list(named.values())
         self.average = {n: p.detach().clone() for n, p in named.items()} if how.ema else {}
         self.players = {
             name: [p for p in player.parameters() if p.requires_grad] for name, player in task.players().items()

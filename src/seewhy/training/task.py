@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from .batches import Batch
 
@@ -43,3 +45,33 @@ class Task(nn.Module, ABC):
 
     def after_step(self) -> None:
         """Once the weights have moved: slow copies follow, queues turn, temperatures are held in their bounds."""
+
+
+class Supervised(Task):
+    """A network whose outputs are the classes' scores; watched is how often it is right.
+
+    Args:
+        network: pixels → ``(b, k)``.
+        label_smoothing: of the cross entropy.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("pixels", "labels")
+
+    def __init__(self, network: nn.Module, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.network, self.label_smoothing = network.requires_grad_(True), label_smoothing
+
+    def features(self, batch: Batch) -> Tensor:
+        scores: Tensor = self.network(batch["pixels"])
+        return scores
+
+    def loss(self, features: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+        return classified(features, batch["labels"], self.label_smoothing)
+
+
+def classified(
+    scores: Float[Tensor, "b k"], labels: Int[Tensor, " b"], label_smoothing: float = 0.0
+) -> dict[str, Tensor]:
+    """The cross entropy, and how often the best score is the class's."""
+    right = (scores.argmax(1) == labels).float().mean()
+    return {"loss": cross_entropy(scores, labels, label_smoothing=label_smoothing), "right": right}

@@ -27,9 +27,11 @@ from ...listener import Listener
 from ...pictures.samples import Samples
 from ...seeded import seeded
 from ...storage.features import FeatureStore
-from ...training.loop import Trained, Training
+from ...training.augmentation import TrainingPictures
+from ...training.batches import TrainingData
+from ...training.loop import Trained, Training, train
 from .network import PromptCAMNetwork, Prompts, parts_of
-from .training import seal_of, train_on_pictures, train_on_tokens
+from .training import BORDER, Prompting, seal_of
 
 RATES = {"sgd": (0.005, 0.05), "adamw": (0.001, 0.01)}
 """Learning rates that are tried on held-out pictures where none is given; the paper's are 0.001 to 0.01 with SGD.
@@ -204,9 +206,13 @@ class PromptCAM(Recipe):
         )
         digests = [pictures.seen[i].digest for i in chosen.tolist()]
         kept = None if file is None else (file, seal_of(self.parameters(), network.base, digests))
-        if tokens is not None:
-            return train_on_tokens(network, tokens[chosen], labels, how, checkpoint=kept, listener=listener)
-        return train_on_pictures(network, names, labels, how, checkpoint=kept, listener=listener)
+        shown = (
+            {"pixels": TrainingPictures(network.base, names, None, listener, border=BORDER, stretch=True)}
+            if tokens is None
+            else {"tokens": tokens[chosen]}
+        )
+        data = TrainingData(len(labels), {**shown, "labels": labels})
+        return train(Prompting(network), data, how, checkpoint=kept, listener=listener)
 
     def _classifier(self, best: _Try, pictures: Pictures) -> Classifier:
         n_held = int(pictures.held.sum())
