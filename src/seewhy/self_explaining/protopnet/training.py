@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ...listener import Listener
+from ...training.batches import Batch, TrainingData
 from ...training.loop import Training, train
+from ...training.task import Task
 from .network import PrototypeLayer, Pushed, similarity
 
 
@@ -104,13 +107,37 @@ def train_prototypes(
     listener: Listener,
 ) -> None:
     """Move add-on layers and prototypes; the last layer stays."""
+    task = _Scored(layer.requires_grad_(True), weight, owner, weights)
+    train(task, TrainingData(len(maps.labels), {"maps": maps.grids, "labels": maps.labels}), how, listener=listener)
 
-    def loss(index: Sequence[int]) -> dict[str, Tensor]:
-        distances = layer(maps.grids[list(index)].float())
-        parts = terms(distances, maps.labels[list(index)], owner, weight)
-        return {"loss": weights.total(parts), **parts}
 
-    train(layer.requires_grad_(True), loss, len(maps.labels), how, listener=listener)
+class _Scored(Task):
+    """Layers between feature maps and distances to prototypes, and the last layer; either of them learns.
+
+    Args:
+        layer: maps → distances.
+        weight: of the last layer.
+        owner: class of each prototype.
+        weights: of the terms.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("maps", "labels")
+
+    def __init__(self, layer: nn.Module, weight: Tensor, owner: Int[Tensor, " p"], weights: Weights) -> None:
+        super().__init__()
+        self.layer, self.weights = layer, weights
+        learns = isinstance(weight, nn.Parameter)
+        self.weight = weight if learns else nn.Parameter(weight, requires_grad=False)
+        self.owner: Tensor
+        self.register_buffer("owner", owner, persistent=False)
+
+    def features(self, batch: Batch) -> Float[Tensor, "b p"]:
+        distances: Tensor = self.layer(batch["maps"].float())
+        return distances
+
+    def loss(self, features: Float[Tensor, "b p"], batch: Batch) -> Mapping[str, Tensor]:
+        parts = terms(features, batch["labels"], self.owner, self.weight)
+        return {"loss": self.weights.total(parts), **parts}
 
 
 @torch.no_grad()
@@ -163,15 +190,9 @@ def train_last(
     listener: Listener,
 ) -> Float[Tensor, "k p"]:
     """The last layer alone, on distances that no longer change."""
-    last = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-    last.weight.data.copy_(weight)
-
-    def loss(index: Sequence[int]) -> dict[str, Tensor]:
-        parts = terms(distances[list(index)], labels[list(index)], owner, last.weight)
-        return {"loss": parts["ce"] + l1 * parts["l1"], **parts}
-
-    train(last, loss, len(labels), how, listener=listener)
-    return last.weight.detach().clone()
+    task = _Scored(nn.Identity(), nn.Parameter(weight.clone()), owner, Weights(0.0, 0.0, l1))
+    train(task, TrainingData(len(labels), {"maps": distances, "labels": labels}), how, listener=listener)
+    return task.weight.detach()
 
 
 def kept(
