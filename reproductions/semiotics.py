@@ -28,7 +28,9 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from seewhy.self_explaining.perceptual.disturbances import disturb
 from seewhy.self_explaining.perceptual.network import Loop, dense_memory, dialogue, judge_of, orbit
+from seewhy.self_explaining.perceptual.recipe import Memorising, distance
 from seewhy.storage.output import write_atomic
+from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
 
 SIDE = 28
@@ -110,14 +112,9 @@ def memorise(pictures: Tensor, budget: Budget, seed: int) -> tuple[nn.Module, fl
         torch.manual_seed(seed)
         memory = dense_memory(SIDE, budget.width, budget.depth)
 
-    def loss(index: Any) -> dict[str, Tensor]:
-        some = pictures[list(index)]
-        return {"loss": (memory(some) - some).flatten(1).norm(dim=1).mean()}
-
     how = Training(budget.steps, len(pictures), lr=1e-3, weight_decay=0, schedule="cosine", seed=seed)
-    train(memory, loss, len(pictures), how)
-    memory.requires_grad_(False)
-    return memory, float(loss(range(len(pictures)))["loss"])
+    train(Memorising(memory), TrainingData(len(pictures), {"pixels": pictures}), how)
+    return memory, float(distance(memory(pictures), pictures))
 
 
 def rms(a: Tensor, b: Tensor) -> Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from ...classifiers import classifiers
 from ...classifiers.base import Classifier, HeldOut
@@ -27,7 +26,9 @@ from ...listener import Listener
 from ...pictures.samples import Samples
 from ...seeded import seeded
 from ...storage.features import FeatureStore
+from ...training.batches import Batch, TrainingData
 from ...training.loop import Training, train
+from ...training.task import Supervised, Task
 from .network import MEMORIES, Form, Loop, PerceptualNetwork, Shape, grey
 
 
@@ -150,11 +151,6 @@ class Perceptual(Recipe):
 
     def _memorise(self, memory: nn.Sequential, greys: Float[Tensor, "n 1 h w"], listener: Listener) -> float:
         """Mean distance of a picture to its redrawing, after training."""
-
-        def loss(index: Sequence[int]) -> dict[str, Tensor]:
-            some = greys[list(index)]
-            return {"loss": (memory(some) - some).flatten(1).norm(dim=1).mean()}
-
         how = Training(
             self.memory_steps,
             min(len(greys), 500),
@@ -163,20 +159,18 @@ class Perceptual(Recipe):
             schedule="cosine",
             seed=self.seed,
         )
-        train(memory, loss, len(greys), how, listener=listener)
+        train(Memorising(memory), TrainingData(len(greys), {"pixels": greys}), how, listener=listener)
         with torch.no_grad():
-            return float(loss(range(len(greys)))["loss"])
+            return float(distance(memory(greys), greys))
 
     def _learn(
         self, judge: nn.Sequential, seen: Float[Tensor, "n 1 h w"], labels: Int[Tensor, " n"], listener: Listener
     ) -> None:
-        def loss(index: Sequence[int]) -> dict[str, Tensor]:
-            return {"loss": cross_entropy(judge(seen[list(index)]), labels[list(index)])}
-
         size = min(100, len(seen))
         steps = self.judge_epochs * max(1, len(seen) // size)
         how = Training(steps, size, lr=1e-3, weight_decay=0, schedule="constant", seed=self.seed)
-        train(judge, loss, len(seen), how, listener=listener)
+        data = TrainingData(len(seen), {"pixels": seen, "labels": labels})
+        train(Supervised(judge), data, how, listener=listener)
 
     def _classifier(
         self,
@@ -208,6 +202,32 @@ class Perceptual(Recipe):
             network=network,
             known=pictures.known(network.base, ~pictures.held),
         )
+
+
+class Memorising(Task):
+    """An autoencoder that learns to redraw pictures.
+
+    Args:
+        memory: pictures → redrawings.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("pixels",)
+
+    def __init__(self, memory: nn.Module) -> None:
+        super().__init__()
+        self.memory = memory.requires_grad_(True)
+
+    def features(self, batch: Batch) -> Float[Tensor, "b 1 h w"]:
+        redrawn: Tensor = self.memory(batch["pixels"])
+        return redrawn
+
+    def loss(self, features: Float[Tensor, "b 1 h w"], batch: Batch) -> Mapping[str, Tensor]:
+        return {"loss": distance(features, batch["pixels"])}
+
+
+def distance(a: Float[Tensor, "b 1 h w"], b: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
+    """Mean Frobenius norm of the difference."""
+    return (a - b).flatten(1).norm(dim=1).mean()
 
 
 class _Grey(nn.Module):
