@@ -22,15 +22,17 @@ from typing import Any
 import numpy as np
 import torch
 from claims import Claim, Interval, Report, command, lead, machine, mean_of, parser, verdict
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy, max_pool2d
 
 from seewhy import planted
 from seewhy.adaptation.backbone import Predictor, new_predictor
 from seewhy.self_explaining.comet.selector import Hide, Selector, make_selector
-from seewhy.self_explaining.comet.training import Game, Lesson, Mode, Objective, learn, play
+from seewhy.self_explaining.comet.training import Game, Mode, Objective, Playing
 from seewhy.storage.output import write_atomic
+from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
+from seewhy.training.task import Supervised, Task
 
 NAME = "comet"
 WEIGHTS = {"m_c": 4.0, "gap": 2.0, "tau": 0.2}
@@ -59,11 +61,13 @@ class Pictures:
         labels = torch.tensor([p.target for p in found])
         return cls(normal, labels, torch.from_numpy(np.stack([p.mask for p in found])))
 
-    def lesson(self, n_steps: int, seed: int, change: Callable[[Tensor], Tensor] = lambda x: x) -> Lesson:
-        def read(index: Sequence[int]) -> tuple[Tensor, list[int]]:
-            return change(self.pixels[index]), list(index)
+    def data(self, change: Callable[[Tensor], Tensor] = lambda x: x) -> TrainingData:
+        columns = {"pixels": lambda index, _: change(self.pixels[index]), "labels": self.labels}
+        return TrainingData(len(self.labels), columns)
 
-        return Lesson(read, self.labels, Training(n_steps, BATCH, lr=LR, weight_decay=0.03, seed=seed))
+
+def training(n_steps: int, seed: int) -> Training:
+    return Training(n_steps, BATCH, lr=LR, weight_decay=0.03, seed=seed)
 
 
 HIDE = Hide("mean", planted.TRANSFORM)
@@ -78,7 +82,7 @@ def fresh(seed: int) -> Predictor:
 def plain(data: Pictures, n_steps: int, seed: int, change: Callable[[Tensor], Tensor] = lambda x: x) -> Predictor:
     """A classifier of pictures that were changed in some way."""
     found = fresh(seed)
-    learn(found, data.lesson(n_steps, seed, change))
+    train(Supervised(found), data.data(change), training(n_steps, seed))
     return found
 
 
@@ -113,7 +117,7 @@ def new_game(name: str, detector: Predictor, seed: int) -> Game:
 def played(name: str, detector: Predictor, train_on: Pictures, test: Pictures, args: Any, seed: int) -> dict[str, Any]:
     """One game from the start, and everything that is measured of it."""
     game = new_game(name, detector, seed)
-    play(game, train_on.lesson(args.steps, seed))
+    train(Playing(game), train_on.data(), training(args.steps, seed))
     with torch.no_grad():
         mask = game.selector(test.pixels)
     hard = (mask > 0.5).float()
@@ -146,21 +150,33 @@ def played(name: str, detector: Predictor, train_on: Pictures, test: Pictures, a
     return found
 
 
+class ToMask(Task):
+    """A selector that learns one mask for all pictures."""
+
+    needs = ("pixels",)
+
+    def __init__(self, selector: nn.Module, wanted: Tensor) -> None:
+        super().__init__()
+        self.selector = selector.requires_grad_(True)
+        self.register_buffer("wanted", wanted)
+
+    def features(self, batch: Batch) -> Tensor:
+        return self.selector(batch["pixels"])
+
+    def loss(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": binary_cross_entropy(features, self.wanted.expand_as(features))}
+
+
 def spoilt(name: str, detector: Predictor, train_on: Pictures, test: Pictures, args: Any, seed: int) -> dict[str, Any]:
     """A game whose selector starts with a fixed corner, to which the predictor has got used."""
     game = new_game(name, detector, seed)
     corner = torch.zeros(SIDE, SIDE)
     corner[:CORNER, :CORNER] = 1
-    warm = train_on.lesson(args.warm, seed)
-
-    def to_corner(index: Sequence[int]) -> dict[str, Tensor]:
-        mask = game.selector(train_on.pixels[index])
-        return {"loss": binary_cross_entropy(mask, corner.expand_as(mask))}
-
-    train(game.selector, to_corner, len(train_on.labels), warm.how)
-    learn(game.predictor, train_on.lesson(args.warm, seed, lambda p: masked(game.selector, p)))
+    warm = training(args.warm, seed)
+    train(ToMask(game.selector, corner), train_on.data(), warm)
+    train(Supervised(game.predictor), train_on.data(lambda p: masked(game.selector, p)), warm)
     before = measured(game.selector, test)
-    play(game, train_on.lesson(args.steps, seed))
+    train(Playing(game), train_on.data(), training(args.steps, seed))
     return {"before": before, "after": measured(game.selector, test)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from seewhy.self_explaining.comet.measures import Played, borrowed, figures, mas
 from seewhy.self_explaining.comet.network import COMETNetwork
 from seewhy.self_explaining.comet.recipe import COMET, RELEASED
 from seewhy.self_explaining.comet.selector import Hide, Selector, make_selector
-from seewhy.self_explaining.comet.training import Game, Lesson, Objective, play
-from seewhy.training.loop import Training
+from seewhy.self_explaining.comet.training import Game, Objective, Playing
+from seewhy.training.batches import TrainingData
+from seewhy.training.loop import Training, train
 from tiny import CLASSES, TRANSFORM, class_folders, colour_reader, noise, picture, tiny_cnn, tiny_tokens
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "comet.json").read_text())
@@ -125,11 +126,9 @@ def sure_reader() -> Predictor:
     return predictor_of(encoder, Pretrained().build(encoder).head)
 
 
-def lesson_of(pixels: Tensor, labels: Tensor, n_steps: int, lr: float = 0.01) -> Lesson:
-    def read(index: Sequence[int]) -> tuple[Tensor, list[int]]:
-        return pixels[index], list(index)
-
-    return Lesson(read, labels, Training(n_steps, 8, lr=lr))
+def play(game: Game, pixels: Tensor, labels: Tensor, n_steps: int, lr: float = 0.01) -> None:
+    data = TrainingData(len(labels), {"pixels": pixels, "labels": labels})
+    train(Playing(game), data, Training(n_steps, 8, lr=lr))
 
 
 def new_game(mode: str, predictor: Predictor, detector: Predictor, **weights: float) -> Game:
@@ -144,7 +143,7 @@ def test_the_mask_lies_on_the_only_place_that_is_read() -> None:
     pixels, labels, _ = coloured(64, 0)
     game = new_game("post_hoc", reader, reader, m_c=4, gap=2, tau=0.1)
     before = {n: t.clone() for n, t in reader.state_dict().items()}
-    play(game, lesson_of(pixels, labels, 80))
+    play(game, pixels, labels, 80)
     assert all(torch.equal(t, before[n]) for n, t in reader.state_dict().items())
     pixels, labels, where = coloured(20, 1)
     with torch.no_grad():
@@ -165,7 +164,7 @@ def test_each_player_learns_from_its_own_loss() -> None:
         game.predictor.load_state_dict(alone[0][2] if alone else game.predictor.state_dict())
         start = {n: t.clone() for n, t in game.predictor.state_dict().items()}
         kept = {n: t.clone() for n, t in judge.state_dict().items()}
-        play(game, lesson_of(pixels, labels, 1, lr=1e-3))
+        play(game, pixels, labels, 1, lr=1e-3)
         assert all(torch.equal(t, kept[n]) for n, t in judge.state_dict().items())
         alone.append((game.predictor.state_dict(), game.selector.state_dict(), start))
     assert all(torch.equal(t, alone[1][0][n]) for n, t in alone[0][0].items()), "what the selector wants changed it"
@@ -183,7 +182,7 @@ def test_the_detector_learns_in_3p_and_drifts_where_asked() -> None:
         detector = new_predictor(2)
         game = replace(new_game(mode, new_predictor(2), detector), detector_norm=norm)
         before = {n: t.clone() for n, t in detector.state_dict().items()}
-        play(game, lesson_of(pixels, labels, 2))
+        play(game, pixels, labels, 2)
         changed = {n for n, t in detector.state_dict().items() if not torch.equal(t, before[n])}
         assert any("running_mean" in n for n in changed) is averages, (mode, norm)
         assert any(n.endswith("weight") for n in changed) is weights, (mode, norm)

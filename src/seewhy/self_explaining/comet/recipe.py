@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from ...adaptation.backbone import Backbone, Predictor, new_predictor, predictor_of, reader_of, sized
@@ -31,11 +30,13 @@ from ...storage.features import FeatureStore
 from ...storage.marks import CHECKPOINT
 from ...storage.output import remove
 from ...training.augmentation import TrainingPictures
-from ...training.loop import Schedule, Trained, Training
+from ...training.batches import TrainingData
+from ...training.loop import Schedule, Trained, Training, train
+from ...training.task import Supervised
 from .measures import figures, temperature, watch
 from .network import COMETNetwork
 from .selector import Fill, Hide, Kind, make_selector
-from .training import Game, Lesson, Mode, Norm, Objective, learn, play
+from .training import Game, Mode, Norm, Objective, Playing
 
 RELEASED: dict[str, float] = {"m_c": 4.0, "gap": 2.0, "tau": 0.6}
 """The weights in the authors' published configuration, where they differ from those it calls the default."""
@@ -164,11 +165,12 @@ class COMET(Recipe):
         kept = store if self.backbone == "encoder" else None
         held_out = HoldOut(self.held_out, self.seed, validation, self.split)
         pictures = look_at(reader, samples, held_out, store=kept, listener=listener)
-        lesson = self._lesson(base, pictures, listener)
+        data = self._data(base, pictures, listener)
         seal = self._seal(base, pictures)
-        judge = self._plain(base, pictures, lesson, store, listener, _beside(checkpoint, seal))
+        judge = self._plain(base, pictures, data, store, listener, _beside(checkpoint, seal))
         game = self._game(base, judge)
-        done = play(game, lesson, None if checkpoint is None else (checkpoint, seal), listener)
+        going_on = None if checkpoint is None else (checkpoint, seal)
+        done = train(Playing(game), data, self._training, checkpoint=going_on, listener=listener)
         made = self._classifier(encoder, game, judge, pictures, done, listener)
         made = replace(made, **patch_evidence(made, made, pictures, self.n_bank, None, listener))
         if (plain := _beside(checkpoint, seal)) is not None:
@@ -180,10 +182,15 @@ class COMET(Recipe):
         """Whether the trunk stays as it was in the encoder."""
         return self.mode == "post_hoc" and self.backbone == "encoder"
 
-    def _lesson(self, base: Encoder, pictures: Pictures, listener: Listener) -> Lesson:
+    def _data(self, base: Encoder, pictures: Pictures, listener: Listener) -> TrainingData:
         index = (~pictures.held).nonzero()[:, 0].tolist()
+        read = TrainingPictures(base, [pictures.items[i].source for i in index], None, listener)
+        return TrainingData(len(index), {"pixels": read, "labels": pictures.labels[index]})
+
+    @property
+    def _training(self) -> Training:
         parts = (("predictor.", self.encoder_lr), ("detector.", self.encoder_lr))
-        how = Training(
+        return Training(
             self.n_steps,
             self.batch_size,
             lr=self.lr,
@@ -193,10 +200,6 @@ class COMET(Recipe):
             warmup=max(1, self.n_steps // 100),
             part_lr=parts if self.backbone == "encoder" else (),
         )
-        images = [pictures.items[i].source for i in index]
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        read = TrainingPictures(base, images, None, listener).batch
-        return Lesson(read, pictures.labels[index], how, device)
 
     def _seal(self, base: Encoder, pictures: Pictures) -> str:
         learnt = [
@@ -210,7 +213,7 @@ class COMET(Recipe):
         self,
         base: Encoder,
         pictures: Pictures,
-        lesson: Lesson,
+        data: TrainingData,
         store: FeatureStore | None,
         listener: Listener,
         checkpoint: tuple[Path, str] | None,
@@ -219,11 +222,11 @@ class COMET(Recipe):
         if self.backbone == "scratch":
             with seeded(self.seed):
                 plain = new_predictor(len(pictures.classes))
-            learn(plain, lesson, checkpoint, listener)
+            train(Supervised(plain), data, self._training, checkpoint=checkpoint, listener=listener)
             return plain
-        train, held = (_some(pictures, part) for part in (~pictures.held, pictures.held))
+        own, held = (_some(pictures, part) for part in (~pictures.held, pictures.held))
         linear = Linear(n_crops=2, n_bank=1, seed=self.seed, held_out=0.0)
-        fitted = linear.fit(base, train, validation=held if len(held) else None, store=store, listener=listener)
+        fitted = linear.fit(base, own, validation=held if len(held) else None, store=store, listener=listener)
         return predictor_of(base, fitted.head)
 
     def _game(self, base: Encoder, judge: Predictor) -> Game:

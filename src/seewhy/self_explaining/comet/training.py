@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ...adaptation.backbone import Predictor
-from ...listener import Listener
-from ...training.loop import Trained, Training, train
+from ...training.batches import Batch
+from ...training.task import Task
 from .selector import Hide, Selector
 
 Mode = Literal["2p", "3p", "post_hoc"]
@@ -112,79 +110,46 @@ class Game:
         players = self.players()
         for name, part in (("predictor", self.predictor), ("detector", self.detector)):
             part.requires_grad_(name in players)
-            if name not in self.parts():
-                part.eval()
         self.selector.requires_grad_(True)
 
-    def terms(self, pixels: Float[Tensor, "b 3 h w"], labels: Int[Tensor, " b"]) -> dict[str, Tensor]:
-        """Losses by player, and what is worth watching: area of the mask, and how often each is right."""
-        if self.pretrained:
-            for part in (self.predictor, self.detector):
+
+class Playing(Task):
+    """A game as it is learnt; each player by its own loss.
+
+    Args:
+        game: whose players learn.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("pixels", "labels")
+
+    def __init__(self, game: Game) -> None:
+        super().__init__()
+        game.ready()
+        self.game = game
+        self.selector, self.predictor, self.detector = game.selector, game.predictor, game.detector
+        self.hide = game.hide
+
+    def players(self) -> Mapping[str, nn.Module]:
+        return self.game.players()
+
+    def features(self, batch: Batch) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b k"], Float[Tensor, "b k"]]:
+        """The mask, and the classes' scores of what it shows and of the rest."""
+        pixels, changed = batch["pixels"], self.game.parts()
+        for name, part in (("predictor", self.predictor), ("detector", self.detector)):
+            if self.game.pretrained or name not in changed:
                 part.eval()
         mask = self.selector(pixels)
-        shown = self.predictor(self.hide(pixels, mask))
-        rest = self.detector(self.hide(pixels, 1 - mask))
+        return mask, self.predictor(self.hide(pixels, mask)), self.detector(self.hide(pixels, 1 - mask))
+
+    def loss(self, features: tuple[Tensor, Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        """Losses by player, and what is worth watching: area of the mask, and how often each is right."""
+        (mask, shown, rest), labels = features, batch["labels"]
         ce_p, ce_d = cross_entropy(shown, labels), cross_entropy(rest, labels)
         return {
-            "selector": self.objective(ce_p, ce_d, mask),
+            "selector": self.game.objective(ce_p, ce_d, mask),
             "predictor": ce_p,
             "detector": ce_d,
             "area": mask.mean(),
             "right": (shown.argmax(1) == labels).float().mean(),
             "right on the rest": (rest.argmax(1) == labels).float().mean(),
         }
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """Pictures to learn from, and for how long.
-
-    Attributes:
-        read: positions of pictures → normalised pixels, and the positions of those that could be read; for files
-            :meth:`seewhy.training.augmentation.TrainingPictures.batch`.
-        labels: of each picture.
-        how: steps, batch, rate, seed.
-        device: where the networks are while they learn; left out, where they are.
-    """
-
-    read: Callable[[Sequence[int]], tuple[Tensor, list[int]]]
-    labels: Int[Tensor, " n"]
-    how: Training
-    device: torch.device | None = None
-
-    def batch(self, index: Sequence[int]) -> tuple[Float[Tensor, "b 3 h w"], Int[Tensor, " b"]]:
-        pixels, kept = self.read(index)
-        return pixels.to(self.device), self.labels[kept].to(self.device)
-
-
-def play(
-    game: Game, lesson: Lesson, checkpoint: tuple[Path, str] | None = None, listener: Listener | None = None
-) -> Trained:
-    """Train the players in place, each by its own loss; all end frozen, in evaluation mode, on the CPU."""
-    game.ready()
-    parts = game.parts().to(lesson.device)
-    everyone = nn.ModuleList([parts, game.predictor, game.detector, game.hide]).to(lesson.device)
-
-    def loss(index: Sequence[int]) -> Mapping[str, Tensor]:
-        return game.terms(*lesson.batch(index))
-
-    done = train(
-        parts, loss, len(lesson.labels), lesson.how, players=game.players(), checkpoint=checkpoint, listener=listener
-    )
-    everyone.cpu().eval().requires_grad_(False)
-    return done
-
-
-def learn(
-    predictor: Predictor, lesson: Lesson, checkpoint: tuple[Path, str] | None = None, listener: Listener | None = None
-) -> Trained:
-    """Train a plain classifier on whole pictures, in place."""
-    predictor.requires_grad_(True).to(lesson.device)
-
-    def loss(index: Sequence[int]) -> Mapping[str, Tensor]:
-        pixels, labels = lesson.batch(index)
-        return {"loss": cross_entropy(predictor(pixels), labels)}
-
-    done = train(predictor, loss, len(lesson.labels), lesson.how, checkpoint=checkpoint, listener=listener)
-    predictor.cpu().requires_grad_(False)
-    return done
