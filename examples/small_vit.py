@@ -35,7 +35,9 @@ from seewhy.encoders.find import encoder
 from seewhy.errors import ImageError
 from seewhy.pictures.images import read_views
 from seewhy.pictures.listing import list_pictures
+from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
+from seewhy.training.task import Task
 from seewhy.types import Failure
 
 N_MAP = 128  # numbers of a cell's vector that are kept: a random projection of 1,280 holds its distances well enough
@@ -125,27 +127,38 @@ def distil(
         layer.weight.data.mul_(0.1)
         layer.bias.data[:] = start
 
-    def loss(batch: Sequence[int]) -> dict[str, Tensor]:
-        chosen = rows[torch.tensor(batch)]
-        pixels, wanted, cells = crops["pixels"][chosen], crops["pooled"][chosen].float(), crops["map"][chosen].float()
-        if torch.rand(()) < 0.5:  # the mirror image, of which the teacher says nearly the same
-            pixels, cells = (
-                pixels.flip(3),
-                cells.unflatten(1, (student.vit.patch_embed.grid_size)).flip(2).flatten(1, 2),
-            )
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            got, got_cells = student(pixels)
-        got, got_cells = got.float(), got_cells.float()
-        terms = {
-            "pooled": (got - wanted).square().mean() / spread,  # shares of the variance that are not explained
-            "map": (got_cells - cells).square().mean() / cell_spread,
-            "classes": F.kl_div(
-                teacher.classifier(got).log_softmax(1), teacher.classifier(wanted).softmax(1), reduction="batchmean"
-            ),
-        }
-        return {"loss": terms["pooled"] + 0.5 * terms["map"] + 0.2 * terms["classes"], **terms}
+    columns = {"crops": lambda index, _: {name: crops[name][rows[index]] for name in ("pixels", "pooled", "map")}}
+    task = Distilling(student, teacher, (spread, cell_spread), bf16)
+    train(task, TrainingData(len(rows), columns), how, **told)
 
-    train(student, loss, len(rows), how, **told)
+
+class Distilling(Task):
+    """A student that learns what its teacher makes of crops."""
+
+    needs = ("crops",)
+    moves = False  # nor does the teacher
+
+    def __init__(self, student: Student, teacher: Encoder, spreads: tuple[Tensor, Tensor], bf16: bool) -> None:
+        super().__init__()
+        self.student, self.teacher, self.spreads, self.bf16 = student, teacher, spreads, bf16
+
+    def features(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """What was got, and what was wanted."""
+        pixels, wanted, cells = (batch["crops"][name] for name in ("pixels", "pooled", "map"))
+        if torch.rand(()) < 0.5:  # the mirror image, of which the teacher says nearly the same
+            grid = self.student.vit.patch_embed.grid_size
+            pixels, cells = pixels.flip(3), cells.unflatten(1, grid).flip(2).flatten(1, 2)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            got, got_cells = self.student(pixels)
+        return {"pooled": (got.float(), wanted.float()), "map": (got_cells.float(), cells.float())}
+
+    def loss(self, features: dict[str, tuple[Tensor, Tensor]], batch: Batch) -> dict[str, Tensor]:
+        spreads = zip(features.items(), self.spreads, strict=True)
+        # Shares of the variance that are not explained.
+        terms = {name: (got - wanted).square().mean() / spread for (name, (got, wanted)), spread in spreads}
+        got, wanted = (self.teacher.classifier(vectors) for vectors in features["pooled"])
+        terms["classes"] = F.kl_div(got.log_softmax(1), wanted.softmax(1), reduction="batchmean")
+        return {"loss": terms["pooled"] + 0.5 * terms["map"] + 0.2 * terms["classes"], **terms}
 
 
 @torch.no_grad()

@@ -26,7 +26,6 @@ from claims import Claim, Report, command, deliver, lead, machine, mean_of, pars
 from drawn_shapes import CLASSES, COLOURS, Thing, anything, draw
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 import seewhy
 from seewhy.adaptation.backbone import sized
@@ -41,7 +40,9 @@ from seewhy.objectives.gist import GIST
 from seewhy.objectives.gpt4image import recall
 from seewhy.storage.output import write_atomic
 from seewhy.training.augmentation import TrainingPictures
+from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
+from seewhy.training.task import Supervised
 
 SIDE, NOISE = 112, 60.0
 N_TRAIN, N_CHOICE, N_TEST = 9, 6, 24
@@ -190,8 +191,9 @@ def supervised(joint: Tensor, labels: Tensor, part: Tensor, chosen: Sequence[int
     of = torch.tensor(chosen)
     lengths = joint[of].norm(dim=1).mean()
 
-    task = Supervised(layers["turn"], nn.Sequential(Scaled(1 / float(lengths)), layers["head"]))
-    train(task, TrainingData(len(chosen), {"pixels": joint[of], "labels": labels[of]}), how)
+    rows = joint[of] / lengths  # the turn has no bias, so that it may come after
+    network = nn.Sequential(layers["turn"], layers["head"])
+    train(Supervised(network), TrainingData(len(chosen), {"pixels": rows, "labels": labels[of]}), how)
     with torch.no_grad():
         return probe(layers["turn"](joint), labels, part)
 
