@@ -12,6 +12,7 @@ import dataclasses
 import inspect
 import re
 import sys
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,60 @@ def _preset(parameter: Any) -> str:
     return f"`{value}`" if plain and parameter.param_type_name == "option" else ""
 
 
+def flags(page: Path) -> str:
+    """Every option over all verbs: what it takes, what it means, and its default in each verb that has it."""
+    rows = []
+    for name, verbs in sorted(options().items(), key=lambda item: item[0].lstrip("-").lower()):
+        (kind,) = {takes(option) for option in verbs.values()}
+        (said,) = {meaning(option) for option in verbs.values()}
+        where = ", ".join(f"{verb}{_default_in(option)}" for verb, option in verbs.items())
+        rows.append((", ".join(f"`{one}`" for one in name.split("/")), kind, said, where))
+    return table(("option", "takes", "meaning", "in"), rows)
+
+
+def options() -> dict[str, dict[str, Any]]:
+    """Option, by its names with / between → verb → the parser's option."""
+    import typer.main
+
+    from seewhy.cli import app
+
+    found: dict[str, dict[str, Any]] = {}
+
+    def walk(group: Any, before: str) -> None:
+        for name, verb in group.commands.items():
+            if hasattr(verb, "commands"):
+                walk(verb, f"{name} ")
+                continue
+            for p in verb.params:
+                if p.param_type_name == "option" and not p.hidden:
+                    found.setdefault("/".join((*p.opts, *p.secondary_opts)), {})[before + name] = p
+
+    walk(typer.main.get_command(app), "")
+    return found
+
+
+def takes(option: Any) -> str:
+    """What is written after an option, in a word or two."""
+    annotation = option.type_descriptor.annotation
+    kind = typing.get_args(annotation)[0] if typing.get_origin(annotation) is list else annotation
+    if kind is bool:
+        return ""
+    choices = typing.get_args(kind)
+    words = {str: "text", int: "a whole number", float: "a number", Path: "a place"}
+    named = ", ".join(map(str, choices)) if choices else words[kind]
+    return f"{named}; again for more" if option.multiple else named
+
+
+def meaning(option: Any) -> str:
+    """The first sentence of its help: what the option means in every verb; what follows is about one verb."""
+    return re.split(r"(?<=[.?]) ", (option.help or "").strip(), maxsplit=1)[0]
+
+
+def _default_in(option: Any) -> str:
+    shown = _preset(option)
+    return " (must be given)" if option.required else f" ({shown})" if shown else ""
+
+
 def duration(seconds: float) -> str:
     """In words.
 
@@ -243,7 +298,7 @@ def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 BLOCKS: dict[str, Callable[[Path], str]] = {f.__name__: f for f in (families, methods, attributions, method_limits)}
 BLOCKS |= {f.__name__: f for f in (facts, docstring, rules, decision, terms, tolerances)}
-BLOCKS |= {f.__name__: f for f in (reproductions, reproduction, commands)}
+BLOCKS |= {f.__name__: f for f in (reproductions, reproduction, commands, flags)}
 
 
 def rendered(page: Path) -> str:

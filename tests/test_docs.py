@@ -25,6 +25,7 @@ from PIL import Image
 import seewhy.explanation as shown
 from seewhy.catalogue import listing
 from seewhy.cli import app
+from seewhy.cli.renamed import RENAMED
 from seewhy.evidence.agreement import agree
 from seewhy.pictures import images
 from seewhy.pictures.listing import SUFFIXES
@@ -119,7 +120,7 @@ def test_options_named_in_the_text_exist() -> None:
     known = {
         o for verb in verbs_of(typer.main.get_command(app)) for p in verb.params for o in (*p.opts, *p.secondary_opts)
     }
-    known |= {"--check", "--version", "--debug", "--help"}
+    known |= {"--check", "--version", "--debug", "--help"} | {old for names in RENAMED.values() for old in names}
     for page in PAGES:
         named = {
             n for code in re.findall(r"`(--[^`]+)`", page.read_text("utf-8")) for n in re.findall(r"--[\w-]+", code)

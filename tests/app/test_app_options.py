@@ -23,7 +23,7 @@ def test_options_that_would_do_nothing(fitted: Classifier) -> None:
     )
     with pytest.raises(InputError) as error:
         _check(fitted, None, None, "country")
-    assert str(error.value) == "--group country was given without pictures. A table was expected: --data FILE."
+    assert str(error.value) == "--by country was given without pictures. A table was expected: --data FILE."
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ WRITERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "describe images": (("describe", "images", PHOTO, "--labels", "labels.txt", "-o"), (".jsonl", ".txt")),
     "describe match": (("describe", "match", "photos", "--descriptions", "labels.json", "-o"), (".jsonl",)),
     "annotate": (("annotate", PHOTO, "-o"), (".sqlite",)),
-    "annotate --export": (("annotate", PHOTO, "--export"), (".jsonl", ".json", ".parquet")),
+    "annotate --export": (("annotate", PHOTO, "-o", "kept.sqlite", "--export"), (".jsonl", ".json", ".parquet")),
     "--store": (("predict", PHOTO, "--labels", "labels.txt", "--store"), (".sqlite",)),
     "app --save": (("app", "--labels", "labels.json", "--save"), (".json",)),
 }
@@ -139,7 +139,7 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "the captions": ("describe", "images", "photos", "--drafts", "drafts.jsonl", "-o", "drafts.jsonl"),
     "its own texts": ("describe", "match", "photos", "--descriptions", "labels.json", "-o", "labels.json"),
     "the page's words": ("app", "--labels", "labels.json", "--save", "labels.json"),
-    "what is taken in": ("annotate", "photos", "--import", "drafts.jsonl", "--export", "drafts.jsonl"),
+    "what is taken in": ("annotate", "photos", "-o", "a.sqlite", "--import", "drafts.jsonl", "--export", "drafts.jsonl"),
     "one's own card": ("explain", "photos/wren/1.png", "-o", "photos/wren/1.png"),
     "the model": ("predict", "photos", "-m", "model", "-o", "model/seewhy.json"),
     "the model's tensors": ("predict", "photos", "-m", "model", "-o", "model/tensors.safetensors"),

@@ -105,7 +105,7 @@ def test_names_alone_get_what_can_be_had_until_there_are_pictures(samples: Sampl
     decision = bare.predict(picture(CLASSES[0], 99)).decision
     assert decision is not None
     assert decision.verdict == "not measured"
-    assert "--held-out PHOTOS" in decision.missing
+    assert "--validation PHOTOS" in decision.missing
     assert decision.to_json()["missing"] == decision.missing
     measured = measured_on(bare, samples).predict(picture(CLASSES[0], 99)).decision
     assert measured is not None

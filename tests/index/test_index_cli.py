@@ -72,5 +72,5 @@ def test_from_pictures_to_a_page(tmp_path: Path) -> None:
     assert page.read_text("utf-8").count("<figure") == 2
     code, found = ran("search", index, "--text", "sky", "--where-label", "sky", "--json", "--collapse", 1)
     assert {h["label"] for h in found["hits"]} == {"sky"}
-    code, told = ran("index", "-o", index, "--remove", folder / "sky", "--json")
+    code, told = ran("index", "-o", index, "--forget", folder / "sky", "--json")
     assert (told["removed"], told["n"]) == (3, 6)

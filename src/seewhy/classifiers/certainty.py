@@ -180,8 +180,8 @@ def why_unmeasured(classifier: Classifier) -> str:
     held = classifier.held_out
     if held is None:
         return (
-            "it was made without pictures of yours. Give labelled ones with --held-out PHOTOS, or fit a classifier on "
-            "them: seewhy fit PHOTOS -o MODEL"
+            "it was made without pictures of yours. Give labelled ones with --validation PHOTOS, or fit a classifier "
+            "on them: seewhy fit PHOTOS -o MODEL"
         )
     if held.logits is None:
         return "it was fitted by an earlier version or method that kept no held-out decisions. Fit it again."

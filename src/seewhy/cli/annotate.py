@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import DescriptionFile, EncoderName, EngineName, Json, Labels, Quiet
+from .options import (
+    DescriptionFile,
+    EncoderName,
+    EngineName,
+    Force,
+    Host,
+    HostNames,
+    Json,
+    Labels,
+    Pictures,
+    Port,
+    Quiet,
+    Store,
+    output,
+)
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
@@ -19,27 +33,23 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 Examples:\n
-  seewhy annotate photos/\n
-  seewhy annotate photos/ -m birds --rounds 2\n
-  seewhy annotate photos/ --against other.jsonl\n
-  seewhy annotate photos/ --export descriptions.parquet\n
-  seewhy annotate photos/ --import descriptions.jsonl -o copy.sqlite
+  seewhy annotate photos/ -o texts.sqlite\n
+  seewhy annotate photos/ -o texts.sqlite -m birds --rounds 2\n
+  seewhy annotate photos/ -o texts.sqlite --against other.jsonl\n
+  seewhy annotate photos/ -o texts.sqlite --export descriptions.parquet\n
+  seewhy annotate photos/ -o copy.sqlite --import descriptions.jsonl
 """
 
 
 def annotate(
-    data: Annotated[
-        list[str], typer.Argument(help="Picture files and folders; folders with all below.", show_default=False)
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The SQLite file that everything is kept in, at every keystroke.")
-    ] = Path("annotations.sqlite"),
+    pictures: Pictures,
+    output: Annotated[Path, output("The SQLite file that everything is kept in, at every keystroke.")],
     model: Annotated[
         str | None,
         typer.Option(
             "--model",
             "-m",
-            help="A saved classifier that proposes objects and a first text; without it and --labels, nothing does.",
+            help="A saved classifier. It proposes objects and a first text; without it and --labels, nothing does.",
             show_default=False,
         ),
     ] = None,
@@ -51,13 +61,9 @@ def annotate(
     min_edits: Annotated[
         float, typer.Option(min=0, max=1, help="Or when a round by another person changes less than this part of it.")
     ] = 0.05,
-    host: Annotated[str, typer.Option(help="Address to listen on; others can come in only if you open it.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    name: Annotated[
-        list[str] | None, typer.Option(help="Host name to answer under, beside localhost.", show_default=False)
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    name: HostNames = None,
     against: Annotated[
         Path | None,
         typer.Option(help='Texts to compare with, JSONL: {"image": …, "description": …}.', show_default=False),
@@ -70,8 +76,9 @@ def annotate(
         Path | None,
         typer.Option("--import", help="Take in .jsonl, or .json of Label Studio, and stop.", show_default=False),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Export over a file that SeeWhy did not make.")] = False,
+    force: Force = False,
     as_json: Json = False,
+    kept_in: Store = None,
     quiet: Quiet = False,
 ) -> None:
     """Describe pictures in rounds: objects in boxes, then the whole. Nothing that is typed is lost."""
@@ -86,7 +93,7 @@ def annotate(
         check_export(export, force=force)
     store = AnnotationStore(output)
     rule = StopRule(rounds, min_edits)
-    n = _list_pictures(store, data, terminal)
+    n = _list_pictures(store, pictures, terminal)
     if bring is not None:
         took, notes = bring_in(store, bring)
         for note in notes:
@@ -98,7 +105,7 @@ def annotate(
     if bring is not None or export is not None:
         store.close()
         raise typer.Exit(terminal.exit_code(n))
-    desk = AnnotationDesk(store, rule, _seeder(model, labels, descriptions, encoder, engine))
+    desk = AnnotationDesk(store, rule, _seeder(model, labels, descriptions, encoder, engine, kept_in))
     if against is not None:
         terminal.note(_take_texts(store, against))
     _serve(desk, host, port, tuple(name or ()), n, as_json)
@@ -128,7 +135,7 @@ def _list_pictures(store: AnnotationStore, data: list[str], terminal: Terminal) 
 
 
 def _seeder(
-    model: str | None, labels: str | None, descriptions: Path | None, encoder: str, engine: str
+    model: str | None, labels: str | None, descriptions: Path | None, encoder: str, engine: str, store: str | None
 ) -> Seeder | None:
     """What proposes; nothing, unless a model or classes were named."""
     from ..annotation.seeding import ClassifierSeeder
@@ -136,7 +143,7 @@ def _seeder(
 
     if model is None and labels is None:
         return None
-    return ClassifierSeeder(resolve(model, labels, encoder, engine, descriptions, open_store(None)))
+    return ClassifierSeeder(resolve(model, labels, encoder, engine, descriptions, open_store(store)))
 
 
 def _take_texts(store: AnnotationStore, path: Path) -> str:

@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import (
+    By,
     DescriptionFile,
     EncoderName,
     EngineName,
     FollowUpFile,
     Force,
+    Host,
+    HostNames,
+    ImageColumn,
+    LabelColumn,
     Labels,
+    Measure,
     Model,
+    Port,
     Quiet,
     Store,
     grouped_samples,
@@ -31,7 +38,7 @@ EXAMPLES = """
 Examples:\n
   seewhy app -m birds\n
   seewhy app -m birds --data test/ --port 8080\n
-  seewhy app -m birds --data test.csv --group country\n
+  seewhy app -m birds --data test.csv --by country\n
   seewhy app --labels classes.json --save edited.json\n
   seewhy app -m birds --host 0.0.0.0 --name birds.example.org
 """
@@ -51,12 +58,9 @@ def app(
             show_default=False,
         ),
     ] = None,
-    image_column: Annotated[str, typer.Option(help="A table's column of file names.")] = "image",
-    label_column: Annotated[str, typer.Option(help="A table's column of classes.")] = "label",
-    group: Annotated[
-        str | None,
-        typer.Option(help="A table's column: what edited words change is told for each value.", show_default=False),
-    ] = None,
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
+    by: By = None,
     save: Annotated[
         Path | None,
         typer.Option(
@@ -64,19 +68,14 @@ def app(
             show_default=False,
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens the page to the network.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    name: Annotated[
-        list[str] | None,
-        typer.Option(help="A host name to answer under, beside localhost and addresses.", show_default=False),
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    name: HostNames = None,
     max_upload: Annotated[float, typer.Option(min=0.001, help="Largest request, in megabytes.")] = 20.0,
     decode_seconds: Annotated[
         int, typer.Option(min=1, help="Computing that one picture may take to be decoded; then it is refused.")
     ] = 10,
-    measure: Annotated[bool, typer.Option(help="Measure deletion and insertion (about one second a card).")] = True,
+    measure: Measure = True,
     force: Force = False,
     store: Store = None,
     quiet: Quiet = False,
@@ -92,7 +91,7 @@ def app(
         check_file(save, DESCRIPTIONS, force=force)
     terminal, kept = Terminal(quiet), open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
-    _check(classifier, save, data, group)
+    _check(classifier, save, data, by)
     if save is not None and save.exists():
         from ..app.editing import with_texts
         from ..descriptions.base import Descriptions
@@ -114,14 +113,14 @@ def app(
             "passwords. Leave --host out to keep it to this one.",
             file=sys.stderr,
         )
-    samples = None if data is None else grouped_samples(data, image_column, label_column, group)
+    samples = None if data is None else grouped_samples(data, image_column, label_column, by)
     for note in () if samples is None else samples.notes:
         terminal.note(note)
     served = make_app(classifier, settings, data=samples, store=kept)
     serve(served, settings, lambda url: say(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
 
 
-def _check(classifier: Classifier, save: Path | None, data: Path | None, group: str | None) -> None:
+def _check(classifier: Classifier, save: Path | None, data: Path | None, by: str | None) -> None:
     """Options that would do nothing.
 
     Raises:
@@ -133,5 +132,5 @@ def _check(classifier: Classifier, save: Path | None, data: Path | None, group: 
         raise InputError(
             "--save was given, and this classifier has no descriptions to edit. Give some with --descriptions FILE."
         )
-    if group is not None and data is None:
-        raise InputError(f"--group {group} was given without pictures. A table was expected: --data FILE.")
+    if by is not None and data is None:
+        raise InputError(f"--by {by} was given without pictures. A table was expected: --data FILE.")

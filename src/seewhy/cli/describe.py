@@ -12,7 +12,20 @@ from .describe_images import EXAMPLES as IMAGES_EXAMPLES
 from .describe_images import images
 from .describe_match import EXAMPLES as MATCH_EXAMPLES
 from .describe_match import match
-from .options import EncoderName, Force, Json, Labels, Model, Quiet, Store, open_store
+from .options import (
+    EncoderName,
+    EngineName,
+    Force,
+    Json,
+    Labels,
+    Model,
+    Quiet,
+    Store,
+    n_texts,
+    open_store,
+    output,
+    top,
+)
 from .outputs import Guarded
 from .terminal import Terminal, say
 from .writer_options import Asked, asking
@@ -27,7 +40,7 @@ Examples:\n\n
 app = typer.Typer(help="Descriptions, written by a language model of your choice.", no_args_is_help=True)
 app.command("match", cls=Guarded, epilog=MATCH_EXAMPLES)(match)
 app.command("images", cls=Guarded, epilog=IMAGES_EXAMPLES)(images)
-Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
+Output = Annotated[Path, output("The .json.")]
 Kind = Annotated[str, typer.Option(help="What the classes are, in the plural: birds, screws, cell types.")]
 
 
@@ -44,7 +57,7 @@ def classes(
     output: Output,
     asked: Asked,
     kind: Kind = "",
-    n: Annotated[int, typer.Option("--n", min=2, help="Descriptors a class, at most.")] = 6,
+    n_texts: Annotated[int, n_texts("Here of each class.", 2)] = 6,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -61,9 +74,9 @@ def classes(
     desk = asked.desk(terminal)
     assert desk is not None
     if asked.dry_run:
-        asked.say(desk.estimate(class_prompt(label, kind, n) for label in labels), as_json)
+        asked.say(desk.estimate(class_prompt(label, kind, n_texts) for label in labels), as_json)
         return
-    written = list(terminal.track(write_classes(desk, labels, kind, n), "Asking", len(labels)))
+    written = list(terminal.track(write_classes(desk, labels, kind, n_texts), "Asking", len(labels)))
     failed = {label: str(texts) for label, texts in written if isinstance(texts, WriterError)}
     if len(failed) < len(written):
         as_descriptions(written).write(output, force=force)
@@ -81,10 +94,11 @@ def pairs(
     model: Model = None,
     labels: Labels = None,
     encoder: EncoderName = "lite0",
+    engine: EngineName = "auto",
     kind: Kind = "",
-    n: Annotated[int, typer.Option("--n", min=1, help="Differences a pair, at most.")] = 5,
+    n_texts: Annotated[int, n_texts("Here of each pair.", 1)] = 5,
     most: Annotated[int, typer.Option(min=1, help="Pairs, those confused most often first.")] = 50,
-    top: Annotated[int, typer.Option(min=2, help="Classes a picture that count as confusable.")] = 3,
+    top: Annotated[int, top("They count as confusable.", 2)] = 3,
     force: Force = False,
     as_json: Json = False,
     store: Store = None,
@@ -106,7 +120,7 @@ def pairs(
     desk = asked.desk(terminal)  # a mistake in its options is found before the pictures are looked at
     assert desk is not None
     kept = open_store(store)
-    classifier = resolve(model, labels, encoder, "auto", None, kept)
+    classifier = resolve(model, labels, encoder, engine, None, kept)
     pictures = list(list_pictures([data]))
     seen = []
     for one in terminal.track(classifier.predict_all(pictures, store=kept, top=top), "Looking", len(pictures)):
@@ -118,9 +132,9 @@ def pairs(
         raise DataError(f"None of the {len(pictures)} pictures in {data} can be read. Some were expected. Give others.")
     chosen = confusable_pairs(seen, most)
     if asked.dry_run:
-        asked.say(desk.estimate(pair_prompt(a, b, kind, n) for a, b in chosen), as_json)
+        asked.say(desk.estimate(pair_prompt(a, b, kind, n_texts) for a, b in chosen), as_json)
         return
-    written = list(terminal.track(write_pairs(desk, chosen, kind, n), "Asking", len(chosen)))
+    written = list(terminal.track(write_pairs(desk, chosen, kind, n_texts), "Asking", len(chosen)))
     found = [pair for _, pair in written if isinstance(pair, Pair)]
     failed = {" and ".join(names): str(pair) for names, pair in written if not isinstance(pair, Pair)}
     if found:

@@ -17,7 +17,9 @@ from .options import (
     Model,
     Pictures,
     Quiet,
+    Store,
     open_store,
+    output,
     picture_names,
     resolve,
 )
@@ -32,12 +34,10 @@ Examples:\n\n
 """
 
 
-@asking(required=False, help="Who drafts (it must see) and rewrites; left out, rules do.")
+@asking(required=False, how="It drafts (it must see) and rewrites; left out, rules do.")
 def images(
     pictures: Pictures,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The .jsonl; lines are added to it.", show_default=False)
-    ],
+    output: Annotated[Path, output("The .jsonl; lines are added to it.")],
     asked: Asked,
     model: Model = None,
     labels: Labels = None,
@@ -51,6 +51,7 @@ def images(
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Probability a place needs to be an object.")] = 0.5,
     force: Force = False,
     as_json: Json = False,
+    store: Store = None,
     quiet: Quiet = False,
 ) -> None:
     """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped."""
@@ -66,7 +67,7 @@ def images(
     if asked.dry_run:
         asked.say(None if desk is None else estimate(picture_names(pictures), desk, texts), as_json)
         return
-    classifier = resolve(model, labels, encoder, engine, None, open_store(None))
+    classifier = resolve(model, labels, encoder, engine, None, open_store(store))
     textualizer = offline(classifier, desk=desk, check=check, threshold=threshold)
     by = [classifier.recipe, classifier.encoder.fingerprint[:12], *classifier.classes, check, threshold, texts]
     made_by = _seal([*by, None if desk is None else [desk.writer.model, desk.max_tokens]])

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import EncoderName, EngineName, Force, Json, Quiet, Store, open_store
+from .options import EncoderName, EngineName, Force, Json, Quiet, Store, n_texts, open_store, output
 from .writer_options import Asked, asking
 
 EXAMPLES = """
@@ -19,17 +19,17 @@ Examples:\n\n
 """
 
 
-@asking(required=False, help="Who shortens the texts; left out, they stay as they are.")
+@asking(required=False, how="It shortens the texts; left out, they stay as they are.")
 def match(
     data: Annotated[Path, typer.Argument(help="Pictures in classes: a folder or a table.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .jsonl to write.", show_default=False)],
+    output: Annotated[Path, output("The .jsonl.")],
     descriptions: Annotated[
         Path, typer.Option(help='Texts of each class: a JSON, {"class": ["text", …]}.', show_default=False)
     ],
     asked: Asked,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
-    top: Annotated[int, typer.Option(min=1, help="Texts a picture, at most.")] = 5,
+    n_texts: Annotated[int, n_texts("Here of each picture.", 1)] = 5,
     force: Force = False,
     as_json: Json = False,
     store: Store = None,
@@ -60,7 +60,7 @@ def match(
         find(encoder, engine=engine),
         samples,
         texts,
-        Match(top),
+        Match(n_texts),
         desk=desk,
         store=open_store(store),
         force=force,

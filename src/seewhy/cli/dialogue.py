@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import EncoderName, Force, Json, Quiet, encoder_given
+from .options import EncoderName, EngineName, Force, Json, Quiet, encoder_given, output
 from .terminal import say
 
 EXAMPLES = """
@@ -24,10 +24,9 @@ def dialogue(
     ],
     second: Annotated[Path, typer.Argument(help="Another one.", show_default=False)],
     picture: Annotated[str, typer.Argument(help="What they talk about.", show_default=False)],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write a page (.html) or .json.", show_default=False)
-    ] = None,
+    output: Annotated[Path | None, output("A page (.html) or .json.")] = None,
     encoder: EncoderName = "lite0",
+    engine: EngineName = "auto",
     turns: Annotated[int, typer.Option(min=2, help="Turns of each.")] = 50,
     force: Force = False,
     as_json: Json = False,
@@ -40,9 +39,8 @@ def dialogue(
 
     if output is not None:
         check_ending(output, force=force)
-    found = talk(
-        load(first, encoder=encoder_given(encoder)), load(second, encoder=encoder_given(encoder)), picture, turns
-    )
+    one, other = (load(path, engine=engine, encoder=encoder_given(encoder)) for path in (first, second))
+    found = talk(one, other, picture, turns)
     if output is not None:
         found.save(output, force=force)
     if as_json:

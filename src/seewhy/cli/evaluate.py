@@ -12,19 +12,25 @@ import typer
 
 from ..printable import printable
 from .options import (
+    Crops,
     DescriptionFile,
     EncoderName,
     EngineName,
     FollowUpFile,
     Force,
+    Group,
+    ImageColumn,
     Json,
+    LabelColumn,
     Labels,
     Level,
     Model,
     Quiet,
     Store,
     open_store,
+    output,
     resolve,
+    seed,
 )
 from .terminal import say
 
@@ -49,28 +55,16 @@ def evaluate(
     engine: EngineName = "auto",
     descriptions: DescriptionFile = None,
     follow_up: FollowUpFile = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Report, .html or .json; left out, evaluation.html.", show_default=False),
-    ] = None,
+    output: Annotated[Path | None, output("The report, .html or .json; left out, it is only printed.")] = None,
     cards: Annotated[
         Path | None,
         typer.Option(help="A folder for cards of the wrong decisions; the report leads to them.", show_default=False),
     ] = None,
     n_explained: Annotated[int, typer.Option(min=0, help="Pictures on which explanations are measured.")] = 32,
-    crops: Annotated[
-        str, typer.Option(help="center: the model's own crop; twelve: the picture, 5 crops, and all mirrored.")
-    ] = "center",
-    image_column: Annotated[str, typer.Option(help="A table's column of file names.")] = "image",
-    label_column: Annotated[str, typer.Option(help="A table's column of classes.")] = "label",
-    group: Annotated[
-        str | None,
-        typer.Option(
-            help="A table's column that says which pictures belong together, or, for class folders, the word folder; "
-            "the interval is then as wide as their number allows.",
-            show_default=False,
-        ),
-    ] = None,
+    crops: Crops = "center",
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
+    group: Group = None,
     faithfulness: Annotated[
         bool, typer.Option("--faithfulness", help="Also average drop, increase, gain, ROAD and sparsity of maps.")
     ] = False,
@@ -79,7 +73,7 @@ def evaluate(
         Path | None,
         typer.Option(help="A folder of pictures of no class: how well are they told?", show_default=False),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the pictures drawn.")] = 0,
+    seed: Annotated[int, seed("The pictures explained.")] = 0,
     force: Force = False,
     as_json: Json = False,
     store: Store = None,
@@ -95,7 +89,7 @@ def evaluate(
     from ..pictures.samples import load_samples
     from .terminal import Terminal
 
-    path = check_ending(output or "evaluation.html", force=force)
+    path = None if output is None else check_ending(output, force=force)
     if cards is not None and check_output(cards):
         raise DataError(f"{cards} would be one file. A folder for several cards was expected. Leave the ending out.")
     terminal = Terminal(quiet)
@@ -115,16 +109,17 @@ def evaluate(
     )
     if cards is not None:
         made = write_cards(report, classifier, cards, store=kept, listener=terminal)
-        report = replace(report, cards={name: address(card, path) for name, card in made.items()})
-    report.save(path, force=force)
+        report = replace(report, cards={name: address(card, path or card) for name, card in made.items()})
+    if path is not None:
+        report.save(path, force=force)
     if as_json:
-        say(json.dumps({**report.data, "report": str(path)}, ensure_ascii=False))
+        say(json.dumps({**report.data, "report": None if path is None else str(path)}, ensure_ascii=False))
     else:
         _print(report, path)
     raise typer.Exit(terminal.exit_code(report.data["n"]))
 
 
-def _print(report: Report, path: Path) -> None:
+def _print(report: Report, path: Path | None) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -170,7 +165,8 @@ def _print(report: Report, path: Path) -> None:
         table.add_row("confusion", escape(printable(said)))
     console = Console(soft_wrap=True)
     console.print(table)
-    say(f"report: {path}")
+    if path is not None:
+        say(f"report: {path}")
 
 
 def _trust_rows(t: dict[str, Any]) -> Iterator[tuple[str, str]]:

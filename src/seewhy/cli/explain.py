@@ -19,13 +19,19 @@ from .options import (
     Json,
     Labels,
     Level,
+    Measure,
     Model,
     Pictures,
     Quiet,
     Store,
+    Strengths,
+    Validation,
+    because,
     open_store,
+    output,
     picture_names,
     resolve,
+    seed,
 )
 from .terminal import say
 
@@ -39,13 +45,13 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 Examples:\n
-  seewhy explain photo.jpg\n
+  seewhy explain photo.jpg -o why/\n
   seewhy explain photo.jpg --labels "wren, house sparrow, blue tit"\n
   seewhy explain new.jpg other/ -m birds -o why/\n
   seewhy explain photo.jpg --target wren --contrast "house sparrow" -o wren.html\n
   seewhy explain photo.jpg --target-text "a red beak" --contrast-text "a yellow beak"\n
   seewhy explain photo.jpg --labels "wren, robin" --follow-up pairs.json\n
-  seewhy explain photo.jpg --labels birds.json --held-out photos/\n
+  seewhy explain photo.jpg --labels birds.json --validation photos/\n
   seewhy explain photo.jpg --where layer_cam --layer blocks.4\n
   seewhy explain photo.jpg --where rise --set n_masks=1000 --set masks=stratified
 """
@@ -60,9 +66,9 @@ def explain(
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="A folder for cards and their index, or one .html, .png or .json file."),
-    ] = Path("why"),
+        Path | None,
+        output("A folder for cards and their index, or one .html, .png or .json file; left out, no card is made."),
+    ] = None,
     where: Annotated[
         str | None,
         typer.Option(
@@ -101,31 +107,21 @@ def explain(
         str | None,
         typer.Option(help="What fit-prototypes wrote; left out, the classifier's own.", show_default=False),
     ] = None,
-    because: Annotated[
-        bool, typer.Option("--because", help="Also what likenesses rest on: hue, texture, shape, … (7 passes more).")
-    ] = False,
-    strengths: Annotated[
-        str, typer.Option(help="Of those changes: calibrated, to an equal change of the picture, or paper.")
-    ] = "calibrated",
-    held_out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Labelled pictures to measure decisions and words on: how often such are right, how well each "
-            "text separates two classes. A fitted model has its own.",
-            show_default=False,
-        ),
-    ] = None,
-    measure: Annotated[bool, typer.Option(help="Measure deletion and insertion (about one second a picture).")] = True,
+    because: Annotated[bool, because("7 forward passes more.")] = False,
+    strengths: Strengths = "calibrated",
+    validation: Validation = None,
+    measure: Measure = True,
     png: Annotated[bool, typer.Option("--png", help="Also a still picture of each card.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the shuffled maps.")] = 0,
+    seed: Annotated[int, seed("The shuffled maps.")] = 0,
     force: Force = False,
     level: Level = 0.9,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
 ) -> None:
-    """Explain pictures: print the answer, write a card each and an index. Stopped, it goes on where it was."""
+    """Explain pictures: print the answer; with -o, write a card each and an index. Stopped, it goes on where it was."""
     from ..attributions.explainers import trained
+    from ..errors import InputError
     from ..evidence.batch import Batch, check_output
     from ..evidence.explain import ExplainOptions
     from ..prototypes.perturbations import find_changes
@@ -134,11 +130,14 @@ def explain(
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
-    check_output(output, force=force)
+    if output is not None:
+        check_output(output, force=force)
+    elif png:
+        raise InputError("--png was given, and no place for it. A folder was expected. Name one with -o.")
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
-    if held_out is not None:
-        classifier = _measured(classifier, held_out, kept, terminal)
+    if validation is not None:
+        classifier = _measured(classifier, validation, kept, terminal)
     options = ExplainOptions(
         where=where if explainer is None else trained(where or classifier.where, explainer),
         target=target,
@@ -171,6 +170,8 @@ def explain(
             _tell(result)
     if batch.index is not None and done and not as_json:
         say(f"index: {batch.index}")
+    if output is None and done:
+        terminal.note("no card was made; -o why makes one for each picture, in a folder why")
     raise typer.Exit(terminal.exit_code(done))
 
 
@@ -184,12 +185,12 @@ def _note_layer(classifier: Classifier, options: ExplainOptions, terminal: Termi
         terminal.note(f"{method.name} reads {seen}; --layer NAME reads an inner one.")
 
 
-def _measured(classifier: Classifier, held_out: Path, store: FeatureStore | None, terminal: Terminal) -> Classifier:
+def _measured(classifier: Classifier, validation: Path, store: FeatureStore | None, terminal: Terminal) -> Classifier:
     """The classifier with its decisions and words measured on labelled pictures."""
     from ..classifiers.labelled import measured_on
     from ..pictures.samples import load_samples
 
-    return measured_on(classifier, load_samples(held_out), store, terminal)
+    return measured_on(classifier, load_samples(validation), store, terminal)
 
 
 def _tell(done: Done) -> None:
@@ -197,7 +198,7 @@ def _tell(done: Done) -> None:
     if done.explanation is None:
         say(f"{image}: {label}", f"  card: {card} (kept)", "")
     else:
-        say(*_lines(done.explanation), f"  card: {card}", "")
+        say(*_lines(done.explanation), *([] if card is None else [f"  card: {card}"]), "")
 
 
 def _lines(e: Explanation) -> Iterator[str]:

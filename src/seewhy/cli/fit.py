@@ -12,7 +12,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .method_options import Set
-from .options import DescriptionFile, EncoderName, EngineName, Json, Quiet, Store, open_store, read_descriptions
+from .options import (
+    DescriptionFile,
+    EncoderName,
+    EngineName,
+    Group,
+    ImageColumn,
+    Json,
+    LabelColumn,
+    Quiet,
+    Store,
+    Validation,
+    held_out,
+    method,
+    open_store,
+    output,
+    read_descriptions,
+    seed,
+)
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -37,10 +54,8 @@ def fit(
             help="A folder with one folder per class, or a .csv, .tsv, .jsonl or .parquet table.", show_default=False
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The classifier's folder.", show_default=False)],
-    method: Annotated[
-        str, typer.Option("--method", "-M", help="How it is made, by its name. See: seewhy methods.")
-    ] = "linear",
+    output: Annotated[Path, output("The classifier's folder.")],
+    method: Annotated[str, method("See: seewhy methods.")] = "linear",
     setting: Set = None,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
@@ -64,10 +79,7 @@ def fit(
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Weigh classes alike, whatever their number of pictures.")
     ] = False,
-    held_out: Annotated[
-        float | None,
-        typer.Option(min=0, max=0.9, help="Part held out to choose and to measure.", show_default="the method's own"),
-    ] = None,
+    held_out: Annotated[float | None, held_out("the method's own", "--validation takes its place.", least=0)] = None,
     split: Annotated[
         Literal["grouped", "random"] | None,
         typer.Option(
@@ -75,25 +87,11 @@ def fit(
             show_default="grouped",
         ),
     ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            help="A table's column that says which pictures belong together (thing, visit, patient), or, for class "
-            "folders, the word folder: those of one folder below a class. Left out, those that look like one thing.",
-            show_default=False,
-        ),
-    ] = None,
-    image_column: Annotated[str, typer.Option(help="A table's column of file names.")] = "image",
-    label_column: Annotated[str, typer.Option(help="A table's column of classes.")] = "label",
-    validation: Annotated[
-        Path | None,
-        typer.Option(
-            help="Pictures of the same classes to choose and to measure on, never trained on; a folder or a table. "
-            "Takes the place of --held-out.",
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of splits and crops.", show_default="0")] = None,
+    group: Group = None,
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
+    validation: Validation = None,
+    seed: Annotated[int | None, seed("Splits and crops.")] = None,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,

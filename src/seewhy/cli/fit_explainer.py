@@ -5,11 +5,24 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, cast
 
 import typer
 
-from .options import EncoderName, EngineName, Json, Labels, Model, Quiet, open_store, resolve
+from .options import (
+    EncoderName,
+    EngineName,
+    Json,
+    Labels,
+    Model,
+    Quiet,
+    Store,
+    method,
+    open_store,
+    output,
+    resolve,
+    seed,
+)
 from .terminal import say
 
 EXAMPLES = """
@@ -30,13 +43,8 @@ def fit_explainer(
     labels: Labels = None,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
-    method: Annotated[
-        Literal["t_tame", "tame", "l_cam"], typer.Option(help="t_tame, or one of its ancestors.")
-    ] = "t_tame",
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="A folder; left out, MODEL/explainers.", show_default=False),
-    ] = None,
+    method: Annotated[str, method("t_tame, or one of its ancestors: tame, l_cam.")] = "t_tame",
+    output: Annotated[Path | None, output("A folder; left out, MODEL/explainers.")] = None,
     layers: Annotated[
         str | None,
         typer.Option(
@@ -48,15 +56,16 @@ def fit_explainer(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Batches in all, instead of epochs.", show_default=False)
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=2, help="Pictures a batch; the authors' 32.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=2, help="Pictures at once. The authors' 32.")] = 32,
     lr: Annotated[float, typer.Option(min=1e-8, help="Highest learning rate.")] = 2e-3,
     size: Annotated[
         int | None,
         typer.Option(min=16, help="Side of the training pictures; left out, the network's own.", show_default=False),
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The authors' optimiser, batch and rate.")] = False,
-    seed: Annotated[int, typer.Option(help="Of weights, order and crops.")] = 0,
+    seed: Annotated[int, seed("Weights, order and crops.")] = 0,
     as_json: Json = False,
+    store: Store = None,
     quiet: Quiet = False,
 ) -> None:
     """Train an explainer on pictures without labels; run again, it goes on where it was stopped."""
@@ -69,14 +78,14 @@ def fit_explainer(
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
-    classifier = resolve(model, labels, encoder, engine, None, open_store(None))
+    classifier = resolve(model, labels, encoder, engine, None, open_store(store))
     folder = explainer_folder(classifier, output)
     if data.suffix.lower() in TABLES:
         pictures = [sample.image for sample in load_samples(data).items]
     else:
         pictures = list(list_pictures([data]))
     named = None if layers is None else tuple(name.strip() for name in layers.split(",") if name.strip())
-    fit = FitTTAME(variant=method, layers=named, size=size)
+    fit = FitTTAME(variant=cast(Any, method), layers=named, size=size)
     n_steps = steps or epochs * math.ceil(len(pictures) / batch_size)
     how = fit.paper_training(n_steps, seed) if paper else fit.training(n_steps, batch_size, seed, lr)
     checkpoint = check_checkpoint(make_folder(check_explainer(folder, method)) / f".{method}.checkpoint")

@@ -8,7 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .options import EncoderName, EngineName, Json, Labels, Model, Quiet, Store, open_store, resolve
+from .options import (
+    EncoderName,
+    EngineName,
+    Json,
+    Labels,
+    Model,
+    Quiet,
+    Store,
+    Strengths,
+    because,
+    held_out,
+    method,
+    open_store,
+    output,
+    resolve,
+    seed,
+)
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -47,15 +63,12 @@ def fit_prototypes(
     engine: EngineName = "auto",
     method: Annotated[
         str,
-        typer.Option(
-            help="epic finds prototypes; nearest, protopnet and voters have those that came with the classifier, so "
-            "that only --because is left to do."
+        method(
+            "epic finds prototypes; nearest, protopnet and voters have those that came with the classifier, so that "
+            "only --because is left to do."
         ),
     ] = "epic",
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="A folder; left out, MODEL/prototypes.", show_default=False),
-    ] = None,
+    output: Annotated[Path | None, output("A folder; left out, MODEL/prototypes.")] = None,
     optimiser: Annotated[
         Literal["procrustes", "adam"], typer.Option(help="procrustes: ours, fast; adam: the paper's, hours.")
     ] = "procrustes",
@@ -72,20 +85,13 @@ def fit_prototypes(
         int | None, typer.Option(min=2, help="Channels rotated; left out, chosen.", show_default=False)
     ] = None,
     n_kept: Annotated[int, typer.Option(min=1, help="Prototypes kept of each channel and sign.")] = 8,
-    held_out: Annotated[
-        float, typer.Option(min=0.05, max=0.9, help="Part held out, half to choose on and half to measure on.")
-    ] = 0.25,
+    held_out: Annotated[float, held_out(True, "Half for each.", least=0.05)] = 0.25,
     max_seconds: Annotated[
         float | None, typer.Option(min=1, help="Stop adam after this long.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the parts and of adam's order.")] = 0,
-    because: Annotated[
-        bool,
-        typer.Option("--because", help="Also what every prototype rests on over the pictures: hue, texture, shape, …"),
-    ] = False,
-    strengths: Annotated[
-        str, typer.Option(help="Of those changes: calibrated, to an equal change of the picture, or paper.")
-    ] = "calibrated",
+    seed: Annotated[int, seed("The parts and adam's order.")] = 0,
+    because: Annotated[bool, because("Here every prototype, over the pictures.")] = False,
+    strengths: Strengths = "calibrated",
     because_on: Annotated[
         int, typer.Option(min=1, help="Pictures that is measured on, spread over DATA (about 0.4 s each).")
     ] = 500,

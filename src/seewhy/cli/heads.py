@@ -15,7 +15,7 @@ HEADS = {
         "measure", "seed",
     ),
     "Like what": ("like", "prototypes", "because", "strengths"),
-    "In words": ("descriptions", "follow_up", "held_out"),
+    "In words": ("descriptions", "follow_up", "validation"),
     "The decision": ("level",),
     "Output": ("output", "png", "force", "as_json", "store", "quiet"),
 }  # fmt: skip

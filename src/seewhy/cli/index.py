@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .options import EncoderName, EngineName, Json, Model, Quiet, Store, encoder_given, open_store
+from .options import (
+    EncoderName,
+    EngineName,
+    ImageColumn,
+    Json,
+    LabelColumn,
+    Model,
+    Quiet,
+    Store,
+    encoder_given,
+    open_store,
+    output,
+)
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -21,26 +33,26 @@ EXAMPLES = """
 Examples:\n
   seewhy index photos/ -o library\n
   seewhy index more/ -o library --add\n
-  seewhy index -o library --remove photos/old --remove-missing\n
+  seewhy index -o library --forget photos/old --forget-missing\n
   seewhy index photos/ -o library --encoder open_clip:ViT-B-32/openai --whiten 256
 """
 
 
 def index(
+    output: Annotated[Path, output("The index's folder.")],
     data: Annotated[
         list[Path] | None,
         typer.Argument(help="Pictures, folders, class folders, or tables with classes.", show_default=False),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The index's folder.")] = Path("index"),
     encoder: EncoderName = "lite0",
     model: Model = None,
     engine: EngineName = "auto",
     add: Annotated[bool, typer.Option("--add", help="Only add to an index that is there, with its settings.")] = False,
-    remove: Annotated[
+    forget: Annotated[
         list[Path] | None, typer.Option(help="Forget a picture, or all below a folder.", show_default=False)
     ] = None,
-    remove_missing: Annotated[
-        bool, typer.Option("--remove-missing", help="Forget pictures whose files are gone.")
+    forget_missing: Annotated[
+        bool, typer.Option("--forget-missing", help="Forget pictures whose files are gone.")
     ] = False,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Fit whitening and approximate search anew, and clear away what is gone.")
@@ -49,12 +61,12 @@ def index(
         Literal["none", "spatial", "jitter"],
         typer.Option(help="Keep overlapping parts of each picture, or its crops, and compare them too."),
     ] = "none",
-    levels: Annotated[int, typer.Option(min=1, max=5, help="Of spatial parts; 4 are 30 parts.")] = 4,
+    levels: Annotated[int, typer.Option(min=1, max=5, help="Levels of a picture's spatial parts. 4 are 30 parts.")] = 4,
     whiten: Annotated[int, typer.Option(min=0, help="Components of PCA whitening; 0 leaves vectors as they are.")] = 0,
     words: Annotated[bool, typer.Option(help="Make the index searchable by words, if the encoder can.")] = True,
     approximate_from: Annotated[int, typer.Option(help="Pictures from which search is approximate.")] = 200_000,
-    image_column: Annotated[str, typer.Option(help="A table's column of file names.")] = "image",
-    label_column: Annotated[str, typer.Option(help="A table's column of classes.")] = "label",
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
@@ -65,17 +77,17 @@ def index(
     from ..index.settings import Settings
     from .terminal import Terminal
 
-    if not (data or remove or remove_missing or rebuild):
+    if not (data or forget or forget_missing or rebuild):
         raise InputError(
-            "Nothing was named. Pictures to add were expected, or --remove, --remove-missing or --rebuild."
+            "Nothing was named. Pictures to add were expected, or --forget, --forget-missing or --rebuild."
         )
     terminal = Terminal(quiet)
     check_place(output)
     settings = Settings(parts=parts, levels=levels, whiten=whiten, words=words, approximate_from=approximate_from)
     entries = list(_entries(data or [], image_column, label_column))  # a wrong name is told before the work begins
     opened = _opened(output, encoder, model, engine, settings, only_there=add or not data)
-    removed = opened.remove(remove or [], listener=terminal) if remove else 0
-    if remove_missing:
+    removed = opened.remove(forget, listener=terminal) if forget else 0
+    if forget_missing:
         removed += opened.remove_missing(listener=terminal)
     change = opened.add(entries, store=open_store(store), listener=terminal, total=len(entries)) if entries else None
     if rebuild:

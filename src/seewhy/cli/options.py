@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +24,7 @@ Pictures = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="A saved classifier; left out, the embedded ImageNet one.", show_default=False),
+    typer.Option("--model", "-m", help="A saved classifier. Left out, the embedded ImageNet one.", show_default=False),
 ]
 Labels = Annotated[
     str | None,
@@ -37,7 +37,7 @@ Labels = Annotated[
 ]
 DescriptionFile = Annotated[
     Path | None,
-    typer.Option("--descriptions", help='Words as evidence: a JSON, {"class": ["text", …]}.', show_default=False),
+    typer.Option("--descriptions", help='Texts of each class: a JSON, {"class": ["text", …]}.', show_default=False),
 ]
 FollowUpFile = Annotated[
     Path | None,
@@ -77,6 +77,84 @@ Level = Annotated[
     float, typer.Option(help="How often the true class is to be among those that a decision names: 0.5 to below 1.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
+Validation = Annotated[
+    Path | None,
+    typer.Option(
+        "--validation",
+        help="Labelled pictures of the same classes, never trained on, to choose and to measure on: a folder or a "
+        "table. Left out, those that fit holds out.",
+        show_default=False,
+    ),
+]
+ImageColumn = Annotated[str, typer.Option(help="A table's column of file names.")]
+LabelColumn = Annotated[str, typer.Option(help="A table's column of classes.")]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        help="A table's column that says which pictures belong together (thing, visit, patient), or, for class "
+        "folders, the word folder: those of one folder below a class. They are held out together, and an interval is "
+        "as wide as their number allows.",
+        show_default=False,
+    ),
+]
+By = Annotated[
+    str | None,
+    typer.Option("--by", help="A table's column: what edited words change is told for each value.", show_default=False),
+]
+Crops = Annotated[
+    str, typer.Option(help="center: the model's own crop; twelve: the picture, 5 crops, and all mirrored.")
+]
+Measure = Annotated[bool, typer.Option(help="Measure deletion and insertion (about one second a picture).")]
+Strengths = Annotated[
+    str, typer.Option(help="Of those changes: calibrated, to an equal change of the picture, or paper.")
+]
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens the page to the network.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+HostNames = Annotated[
+    list[str] | None,
+    typer.Option("--name", help="A host name to answer under, beside localhost and addresses.", show_default=False),
+]
+
+
+def output(what: str) -> Any:
+    """``-o``. Left out, a verb that reports writes nothing; one that makes something for later asks for a place.
+
+    Args:
+        what: this verb writes there.
+    """
+    return typer.Option("--output", "-o", help=f"Where to write. {what}", show_default=False)
+
+
+def seed(of: str) -> Any:
+    """``--seed`` of what this verb draws."""
+    return typer.Option(help=f"Of what is drawn at random. {of}")
+
+
+def held_out(default: str | bool, what: str, least: float) -> Any:
+    """``--held-out``: a part, never pictures; those are ``--validation``."""
+    return typer.Option(
+        help=f"Part held out to choose and to measure on. {what}", min=least, max=0.9, show_default=default
+    )
+
+
+def method(what: str) -> Any:
+    """``--method`` of the verbs that make something."""
+    return typer.Option("--method", "-M", help=f"How it is made, by its name. {what}")
+
+
+def because(what: str) -> Any:
+    """``--because`` of the verbs that have likenesses."""
+    return typer.Option("--because", help=f"Also what likenesses rest on: hue, texture, shape and more. {what}")
+
+
+def n_texts(what: str, least: int) -> Any:
+    """``--n-texts`` of the verbs that write or choose them."""
+    return typer.Option("--n-texts", min=least, help=f"Texts of each, at most. {what}")
+
+
+def top(what: str, least: int) -> Any:
+    """``--top`` of the verbs that list or compare classes."""
+    return typer.Option(min=least, help=f"So many of a picture's likeliest classes. {what}")
 
 
 def _print_version(asked: bool) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer.core import TyperCommand
 
 from ..errors import ForeignFileError, InputError, SeeWhyError
+from .options import output
+from .renamed import with_new_names
 
 if TYPE_CHECKING:
     from ..card.paging import Page
@@ -26,6 +29,7 @@ class Guarded(TyperCommand):
     """A verb that does not begin where an output is also an input, or has an empty name, which would be this folder."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        args = with_new_names(self.name or "", args)
         names = {"-o", *(f"--{name}" for name in OUTPUTS)}
         for name, value in pairwise([*args, None]):
             if (name in names and value == "") or name in {f"{option}=" for option in names}:
@@ -124,7 +128,12 @@ def _lands_in(output: Path, folder: Path) -> bool:
     return Path(os.path.realpath(output.parent)).is_relative_to(os.path.realpath(folder))
 
 
-def check_both(folder: Path, name: str, force: bool) -> None:
+StudyFolder = Annotated[
+    Path | None, output("A folder for the report, its JSON and what it is made from; left out, it is only printed.")
+]
+
+
+def check_both(folder: Path | None, name: str, force: bool) -> None:
     """See that a page, its JSON and its progress can be written into a folder; asked before the work begins.
 
     Raises:
@@ -135,6 +144,8 @@ def check_both(folder: Path, name: str, force: bool) -> None:
     from ..storage.output import check_folder
     from ..studies.progress import NUMBERS, PROGRESS
 
+    if folder is None:
+        return
     check_folder(folder)
     if folder.is_dir():
         Journal(folder / PROGRESS, NUMBERS, force=None)
@@ -142,10 +153,27 @@ def check_both(folder: Path, name: str, force: bool) -> None:
             check_ending(folder / f"{name}{ending}", force=force)
 
 
-def save_both(found: Page, folder: Path, name: str, force: bool) -> Path:
+@contextlib.contextmanager
+def working_folder(folder: Path | None) -> Iterator[Path]:
+    """The folder named, or one that is gone afterwards."""
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
+
+
+def save_both(found: Page, folder: Path | None, name: str, force: bool) -> str | None:
     """A page and its JSON in a folder; where the page is."""
     from ..storage.output import make_folder
 
+    if folder is None:
+        return None
     make_folder(folder)
     found.save(folder / f"{name}.json", force=force)
-    return found.save(folder / f"{name}.html", force=force)
+    return str(found.save(folder / f"{name}.html", force=force))
+
+
+def report_line(page: str | None) -> tuple[str, ...]:
+    """What is said of a page that was written."""
+    return () if page is None else (f"report: {page}",)

@@ -16,6 +16,7 @@ import typer
 from ..printable import printable, spreadsheet_safe
 from ..storage.marks import Columns, Lines, Mark, Record
 from .options import (
+    Crops,
     EncoderName,
     EngineName,
     FollowUpFile,
@@ -27,9 +28,12 @@ from .options import (
     Pictures,
     Quiet,
     Store,
+    Validation,
     open_store,
+    output,
     picture_names,
     resolve,
+    top,
 )
 from .terminal import say
 
@@ -62,10 +66,7 @@ def predict(
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     as_json: Json = False,
-    held_out: Annotated[
-        Path | None,
-        typer.Option(help="Labelled pictures to measure decisions on. A fitted model has its own.", show_default=False),
-    ] = None,
+    validation: Validation = None,
     level: Level = 0.9,
     reject: Annotated[
         bool, typer.Option("--reject", help="Label pictures that are unlike anything it was trained on 'unknown'.")
@@ -73,15 +74,10 @@ def predict(
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Comma-separated: image, label, score, error, verdict, right, set.")
     ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Write to this file instead, whole or not at all.", show_default=False),
-    ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Classes listed a picture (JSON).")] = 5,
-    crops: Annotated[
-        str, typer.Option(help="center: the model's own crop; twelve: the picture, 5 crops, and all mirrored.")
-    ] = "center",
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures encoded at once.")] = 32,
+    output: Annotated[Path | None, output("This file instead of standard output, whole or not at all.")] = None,
+    top: Annotated[int, top("The JSON lists them.", 1)] = 5,
+    crops: Crops = "center",
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 32,
     force: Force = False,
     store: Store = None,
     quiet: Quiet = False,
@@ -104,8 +100,8 @@ def predict(
         check_file(output, MARKS[form], force=force)
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, None, kept, follow_up)
-    if held_out is not None:
-        classifier = measured_on(classifier, load_samples(held_out), kept, terminal)
+    if validation is not None:
+        classifier = measured_on(classifier, load_samples(validation), kept, terminal)
     if reject:
         _check_rejects(classifier)
     wanted: dict[str, Any] = {"views": predict_views(crops), "batch_size": batch_size, "top": top, "level": level}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..printable import printable
-from .options import EncoderName, EngineName, Force, Json, encoder_given
-from .terminal import say
+from .options import EncoderName, EngineName, Force, Json, Quiet, encoder_given, output
+from .terminal import Terminal, say
 
 if TYPE_CHECKING:
     from ..index import Results
@@ -20,7 +20,7 @@ Examples:\n
   seewhy search library --image cat.jpg -k 20 -o found.html\n
   seewhy search library --text "a cat on a red sofa"\n
   seewhy search library --image cat.jpg --text "in the snow" --weight 1\n
-  seewhy search library --like a.jpg --like b.jpg --unlike c.jpg --where-label cats --json
+  seewhy search library --image a.jpg --image b.jpg --unlike c.jpg --where-label cats --json
 """
 
 
@@ -28,9 +28,7 @@ def search(
     index: Annotated[Path, typer.Argument(help="What seewhy index made.", show_default=False)],
     image: Annotated[
         list[str] | None,
-        typer.Option(
-            "--image", "--like", "-i", help="A picture it should be like; again for more.", show_default=False
-        ),
+        typer.Option("--image", "-i", help="A picture it should be like; again for more.", show_default=False),
     ] = None,
     text: Annotated[str, typer.Option("--text", "-t", help="What should be on it, in words.", show_default=False)] = "",
     unlike: Annotated[
@@ -49,19 +47,22 @@ def search(
     collapse: Annotated[
         float, typer.Option(min=-1, max=1, help="Cosine above which a picture is listed as a copy; 1 shows all.")
     ] = 0.97,
-    levels: Annotated[int, typer.Option(min=1, max=5, help="Of the query's parts, in an index with parts.")] = 3,
+    levels: Annotated[
+        int,
+        typer.Option(min=1, max=5, help="Levels of a picture's spatial parts. Here the query's."),
+    ] = 3,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write a page (.html) or .json.", show_default=False)
-    ] = None,
+    output: Annotated[Path | None, output("A page (.html) or .json.")] = None,
     force: Force = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find pictures in an index: by picture, by words, or by both."""
     from ..card.paging import check_ending
     from ..index import Index, Query
 
+    Terminal(quiet)
     if output is not None:
         check_ending(output, force=force)
     query = Query(image or (), text, unlike or (), without, weight=weight, centred=centred)

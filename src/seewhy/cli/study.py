@@ -12,8 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from .options import EncoderName, EngineName, Force, Json, Labels, Model, Pictures, Quiet, picture_names, resolve
-from .outputs import Guarded, check_both, save_both
+from .options import (
+    EncoderName,
+    EngineName,
+    Force,
+    Json,
+    Labels,
+    Model,
+    Pictures,
+    Quiet,
+    Store,
+    open_store,
+    picture_names,
+    resolve,
+    seed,
+)
+from .outputs import Guarded, StudyFolder, check_both, report_line, save_both, working_folder
 from .study_words import EDIT_EXAMPLES, SEMANTICS_EXAMPLES, description_semantics, edit_words
 from .terminal import Terminal, say
 
@@ -24,7 +38,7 @@ EXAMPLES = """
 Examples:\n\n
   seewhy study faithfulness photos/ -m birds\n\n
   seewhy study faithfulness photos/ --methods grad_cam,rise:50 --metrics deletion,road:20 -o study\n\n
-  seewhy study faithfulness photos/ --methods all --metrics all --n 200\n\n
+  seewhy study faithfulness photos/ --methods all --metrics all --n-pictures 200\n\n
   seewhy study faithfulness photos/ --masks masks/ --json > study.json
 """
 app = typer.Typer(help="Questions about a model, answered on many pictures.", no_args_is_help=True)
@@ -60,8 +74,8 @@ def faithfulness(
             show_default=False,
         ),
     ] = None,
-    n: Annotated[
-        int | None, typer.Option("--n", min=1, help="So many of the pictures; left out, all.", show_default=False)
+    n_pictures: Annotated[
+        int | None, typer.Option(min=1, help="So many of the pictures; left out, all.", show_default=False)
     ] = None,
     masks: Annotated[
         Path | None,
@@ -69,12 +83,11 @@ def faithfulness(
             help="A folder of masks named like the pictures, for metrics of localisation.", show_default=False
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of report, table and progress.")] = Path(
-        "study"
-    ),
-    seed: Annotated[int, typer.Option(help="Of the pictures' order and of the resampling.")] = 0,
+    output: StudyFolder = None,
+    seed: Annotated[int, seed("The pictures' order and the resampling.")] = 0,
     force: Force = False,
     as_json: Json = False,
+    store: Store = None,
     quiet: Quiet = False,
 ) -> None:
     """Which explanations of this model can be believed? Stopped, it goes on where it was."""
@@ -83,14 +96,15 @@ def faithfulness(
     terminal = _Lines(quiet)
     check_both(output, "study", force)
     study = FaithfulnessStudy.of(methods, metrics, masks=masks, seed=seed)
-    classifier = resolve(model, labels, encoder, engine, None, None)
+    classifier = resolve(model, labels, encoder, engine, None, open_store(store))
     # In random order, so that what is measured on the first few is measured on a sample.
     names = list(picture_names(pictures))
     random.Random(seed).shuffle(names)
-    found = study.run(classifier, names[:n], output, terminal)
+    with working_folder(output) as folder:
+        found = study.run(classifier, names[:n_pictures], folder, terminal)
     page = save_both(found, output, "study", force)
     if as_json:
-        say(json.dumps({**found.data, "report": str(page)}, ensure_ascii=False))
+        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
     else:
         _print(found, page)
     raise typer.Exit(terminal.exit_code(found.data["n"]))
@@ -116,7 +130,7 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
-def _print(found: Findings, page: Path) -> None:
+def _print(found: Findings, page: str | None) -> None:
     """Methods down, metrics across, as many at once as the terminal is wide; then the sentence."""
     from rich.console import Console
     from rich.table import Table
@@ -143,7 +157,7 @@ def _print(found: Findings, page: Path) -> None:
     if data["fills"]:
         taus = ", ".join(f"{pair} {tau:.2f}" for pair, tau in data["fills"].items())
         console.print(f"agreement of the methods' order between fills (Kendall's tau): {taus}", highlight=False)
-    say(f"report: {page}")
+    say(*report_line(page))
 
 
 def _value(table: dict[str, Any], method: str) -> str:

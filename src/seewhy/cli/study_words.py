@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import (
+    By,
     DescriptionFile,
     EncoderName,
     EngineName,
     Force,
+    ImageColumn,
     Json,
+    LabelColumn,
     Labels,
     Model,
     Quiet,
@@ -21,8 +24,9 @@ from .options import (
     grouped_samples,
     open_store,
     resolve,
+    seed,
 )
-from .outputs import check_both, save_both
+from .outputs import StudyFolder, check_both, report_line, save_both
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
@@ -38,15 +42,12 @@ Examples:\n\n
 EDIT_EXAMPLES = """
 Examples:\n\n
   seewhy study edit-words photos/ --labels birds.json --remove "red beak"\n\n
-  seewhy study edit-words photos.csv -m birds --replace "red=orange" --group country\n\n
+  seewhy study edit-words photos.csv -m birds --replace "red=orange" --by country\n\n
   seewhy study edit-words photos/ --labels birds.json --remove "on a branch" --class robin -o edited
 """
 Labelled = Annotated[
     Path, typer.Argument(help="Labelled pictures: a folder with one folder per class, or a table.", show_default=False)
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the report and what it is made from.")]
-ImageColumn = Annotated[str, typer.Option(help="A table's column of file names.")]
-LabelColumn = Annotated[str, typer.Option(help="A table's column of classes.")]
 
 
 def description_semantics(
@@ -56,13 +57,13 @@ def description_semantics(
     descriptions: DescriptionFile = None,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
-    output: Output = Path("study"),
+    output: StudyFolder = None,
     n_noise: Annotated[int, typer.Option(min=2, help="Draws of every control.")] = 7,
-    k: Annotated[int, typer.Option(min=2, help="Classes in question, where descriptions are chosen.")] = 3,
-    m: Annotated[int, typer.Option(min=1, help="Descriptions chosen for each.")] = 5,
+    n_classes: Annotated[int, typer.Option(min=2, help="Classes in question, where descriptions are chosen.")] = 3,
+    n_chosen: Annotated[int, typer.Option(min=1, help="Descriptions chosen for each.")] = 5,
     image_column: ImageColumn = "image",
     label_column: LabelColumn = "label",
-    seed: Annotated[int, typer.Option(help="Of halves, draws and resampling.")] = 0,
+    seed: Annotated[int, seed("Halves, draws and resampling.")] = 0,
     force: Force = False,
     as_json: Json = False,
     store: Store = None,
@@ -77,14 +78,14 @@ def description_semantics(
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept)
     samples = load_samples(data, image=image_column, label=label_column)
-    study = DescriptionSemanticsStudy(n_noise, k, m, seed)
+    study = DescriptionSemanticsStudy(n_noise, n_classes, n_chosen, seed)
     found = study.run(classifier.encoder, described_by(classifier), samples, output, store=kept, listener=terminal)
     page = save_both(found, output, "description-semantics", force)
     if as_json:
-        say(json.dumps({**found.data, "report": str(page)}, ensure_ascii=False))
+        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
     else:
         _print_arms(found.data)
-        say("* the interval of the difference leaves out 0", found.sentence, f"report: {page}")
+        say("* the interval of the difference leaves out 0", found.sentence, *report_line(page))
     raise typer.Exit(terminal.exit_code(found.data["n"]))
 
 
@@ -142,10 +143,8 @@ def edit_words(
     of_class: Annotated[
         str | None, typer.Option("--class", help="Only descriptions of this class.", show_default=False)
     ] = None,
-    group: Annotated[
-        str | None, typer.Option(help="A table's column whose values are compared.", show_default=False)
-    ] = None,
-    output: Output = Path("study"),
+    by: By = None,
+    output: StudyFolder = None,
     image_column: ImageColumn = "image",
     label_column: LabelColumn = "label",
     force: Force = False,
@@ -162,15 +161,15 @@ def edit_words(
     kept = open_store(store)
     study = EditWordsStudy(Edit(tuple(remove or ()), tuple(map(_old_new, replace or ())), of_class))
     classifier = resolve(model, labels, encoder, engine, descriptions, kept)
-    samples = grouped_samples(data, image_column, label_column, group)
+    samples = grouped_samples(data, image_column, label_column, by)
     found = study.run(classifier, samples, store=kept, listener=terminal)
     page = save_both(found, output, "edit-words", force)
     if as_json:
-        say(json.dumps({**found.data, "report": str(page)}, ensure_ascii=False))
+        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
     else:
         for change in found.data["changes"][:20]:
             say(f"{change['label']}: {change['before']} → {change['after'] or 'taken out'}")
-        say(found.sentence, f"report: {page}")
+        say(found.sentence, *report_line(page))
     raise typer.Exit(terminal.exit_code(found.data["n"]))
 
 

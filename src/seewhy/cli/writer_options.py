@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..descriptions.llm import Desk, Estimate
     from ..listener import Listener
 
-WHO = "A model's name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small local one."
+WHO = "Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small local one."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +95,12 @@ class Asked:
         return line
 
 
-def asking(required: bool, help: str = WHO) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def asking(required: bool, how: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a verb the options of :class:`Asked`; it gets them as its parameter ``asked``.
 
     Args:
         required: whether ``--writer`` must be given.
-        help: of ``--writer``.
+        how: what ``--writer`` does in this verb.
     """
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
@@ -110,7 +110,7 @@ def asking(required: bool, help: str = WHO) -> Callable[[Callable[..., None]], C
             for name, p in inspect.signature(verb).parameters.items()
             if name != "asked"
         ]
-        parameters += _parameters(required, help)
+        parameters += _parameters(required, how)
 
         @functools.wraps(verb)
         def with_options(**given: Any) -> None:
@@ -124,11 +124,11 @@ def asking(required: bool, help: str = WHO) -> Callable[[Callable[..., None]], C
     return decorate
 
 
-def _parameters(required: bool, help: str) -> list[inspect.Parameter]:
+def _parameters(required: bool, how: str) -> list[inspect.Parameter]:
     hints = get_type_hints(Asked, include_extras=True)
     hints["writer"] = Annotated[
         str if required else str | None,
-        typer.Option("--writer", "-w", help=help, show_default=False),
+        typer.Option("--writer", "-w", help=f"{WHO} {how}".strip(), show_default=False),
     ]
     found = []
     for f in fields(Asked):

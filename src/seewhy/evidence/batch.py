@@ -72,7 +72,7 @@ class Batch:
     Args:
         classifier: what explains.
         options: what and how.
-        output: a folder, or one file with the ending of a card.
+        output: a folder, or one file with the ending of a card; ``None`` writes none.
         png: also write a still picture of each card.
         store: where looks are kept.
         force: write over one file, or an index, that SeeWhy did not make; never over a picture that is explained.
@@ -85,7 +85,7 @@ class Batch:
         self,
         classifier: Classifier,
         options: ExplainOptions,
-        output: Path,
+        output: Path | None,
         *,
         png: bool = False,
         store: FeatureStore | None = None,
@@ -97,8 +97,8 @@ class Batch:
         self.endings = tuple(FORMS) if png else (".html",)
         self.store = store
         self.force = force
-        self.single = check_output(output, force=force)
-        self.index = None if self.single else output / INDEX
+        self.single = output is not None and check_output(output, force=force)
+        self.index = None if output is None or self.single else output / INDEX
 
     def run(self, names: Iterable[str]) -> Iterator[Done | Failure]:
         """Explain as a stream, in order; cards are written as they are made, the index at the end.
@@ -106,8 +106,12 @@ class Batch:
         Raises:
             DataError: the output cannot be written, is the picture itself, or every picture is a card of its own.
         """
+        if self.output is None:
+            for shown in explain_all(self.classifier, names, self.options, store=self.store):
+                yield shown if isinstance(shown, Failure) else Done({**shown.to_json(), "card": None}, shown)
+            return
         if self.single:
-            yield from self._one_file(names)
+            yield from self._one_file(names, self.output)
             return
         with closing(CardFolder(self.output, force=self.force)) as folder:
             records: list[dict[str, Any]] = []
@@ -129,20 +133,20 @@ class Batch:
                 )
             folder.finish(lines, render_index(entries, failures))
 
-    def _one_file(self, names: Iterable[str]) -> Iterator[Done | Failure]:
+    def _one_file(self, names: Iterable[str], output: Path) -> Iterator[Done | Failure]:
         pictures = list(names)
         if len(pictures) != 1:
-            raise DataError(f"{len(pictures)} pictures do not fit into {self.output}. Give a folder with -o.")
-        if self.output.exists() and os.path.exists(pictures[0]) and self.output.samefile(pictures[0]):
+            raise DataError(f"{len(pictures)} pictures do not fit into {output}. Give a folder with -o.")
+        if output.exists() and os.path.exists(pictures[0]) and output.samefile(pictures[0]):
             raise ForeignFileError(
-                f"{self.output} is the picture itself, which its card would replace. Give another with -o."
+                f"{output} is the picture itself, which its card would replace. Give another with -o."
             )
         for result in explain_all(self.classifier, pictures, self.options, store=self.store):
             if isinstance(result, Failure):
                 yield result
                 continue
-            result.save(self.output, force=self.force)
-            yield Done({**result.to_json(), "card": str(self.output)}, result)
+            result.save(output, force=self.force)
+            yield Done({**result.to_json(), "card": str(output)}, result)
 
     def _explained(self, names: Iterable[str], folder: CardFolder) -> Iterator[tuple[Done, dict[str, Any]] | Failure]:
         """Earlier results and new ones with their index entries, in order; what is new is looked at in groups."""
