@@ -121,8 +121,7 @@ def explain(
 ) -> None:
     """Explain pictures: print the answer; with -o, write a card each and an index. Stopped, it goes on where it was."""
     from ..attributions.explainers import trained
-    from ..errors import InputError
-    from ..evidence.batch import Batch, check_output
+    from ..evidence.batch import Batch
     from ..evidence.explain import ExplainOptions
     from ..prototypes.perturbations import find_changes
     from ..types import Failure
@@ -130,10 +129,7 @@ def explain(
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
-    if output is not None:
-        check_output(output, force=force)
-    elif png:
-        raise InputError("--png was given, and no place for it. A folder was expected. Name one with -o.")
+    _check(output, png, force)
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
     if validation is not None:
@@ -173,6 +169,17 @@ def explain(
     if output is None and done:
         terminal.note("no card was made; -o why makes one for each picture, in a folder why")
     raise typer.Exit(terminal.exit_code(done))
+
+
+def _check(output: Path | None, png: bool, force: bool) -> None:
+    """See that cards can be written, before the work begins; without a place there are none."""
+    from ..errors import InputError
+    from ..evidence.batch import check_output
+
+    if output is not None:
+        check_output(output, force=force)
+    elif png:
+        raise InputError("--png was given, and no place for it. A folder was expected. Name one with -o.")
 
 
 def _note_layer(classifier: Classifier, options: ExplainOptions, terminal: Terminal) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -151,16 +150,6 @@ def check_both(folder: Path | None, name: str, force: bool) -> None:
         Journal(folder / PROGRESS, NUMBERS, force=None)
         for ending in ENDINGS:
             check_ending(folder / f"{name}{ending}", force=force)
-
-
-@contextlib.contextmanager
-def working_folder(folder: Path | None) -> Iterator[Path]:
-    """The folder named, or one that is gone afterwards."""
-    if folder is not None:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory() as made:
-        yield Path(made)
 
 
 def save_both(found: Page, folder: Path | None, name: str, force: bool) -> str | None:

@@ -27,7 +27,7 @@ from .options import (
     resolve,
     seed,
 )
-from .outputs import Guarded, StudyFolder, check_both, report_line, save_both, working_folder
+from .outputs import Guarded, StudyFolder, check_both, report_line, save_both
 from .study_words import EDIT_EXAMPLES, SEMANTICS_EXAMPLES, description_semantics, edit_words
 from .terminal import Terminal, say
 
@@ -91,6 +91,7 @@ def faithfulness(
     quiet: Quiet = False,
 ) -> None:
     """Which explanations of this model can be believed? Stopped, it goes on where it was."""
+    from ..storage.output import working_folder
     from ..studies.faithfulness import FaithfulnessStudy
 
     terminal = _Lines(quiet)

@@ -17,7 +17,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import DataError, ForeignFileError
@@ -256,6 +256,16 @@ def make_folder(path: str | Path) -> Path:
 def temporary_folder() -> Path:
     """A new, empty folder where the system keeps what is temporary."""
     return Path(tempfile.mkdtemp(prefix="seewhy-"))
+
+
+@contextlib.contextmanager
+def working_folder(folder: Path | None) -> Iterator[Path]:
+    """The folder a user named, or one that is gone afterwards."""
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="seewhy-") as made:
+        yield Path(made)
 
 
 def remove(path: Path, mark: Mark) -> bool:
