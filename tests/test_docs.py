@@ -34,7 +34,10 @@ from seewhy.pictures.samples import TABLES
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
-RUN = ("README.md", "docs/start.md", "docs/python.md", "docs/adding_a_method.md", "docs/coming_from.md")
+RUN = (
+    "README.md", "docs/start.md", "docs/python.md", "docs/adding_a_method.md", "docs/training.md",
+    "docs/coming_from.md",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

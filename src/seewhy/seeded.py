@@ -23,3 +23,13 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
+
+
+def reseed(seed: int) -> None:
+    """Inside :func:`seeded`, go on from another seed; ``torch.manual_seed`` costs more than a small training step.
+
+    Where a graphics card is not in use yet, that one formats a traceback and keeps it, every time.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)

@@ -114,18 +114,20 @@ class TrainingData:
         Raises:
             DataError: none of its pictures can be read.
         """
-        index, pictures = batch_at(step, self.n_samples, batch_size, seed), self.pictures
+        rows, pictures = _rows_at(step, self.n_samples, batch_size, seed), self.pictures
+        index = rows.tolist()
         found: dict[str, Any] = {}
         if pictures is not None:
             draws = [np.random.default_rng([seed % 2**63, step, place]) for place in range(len(index))]
             index, found = pictures.batch(index, draws, pool)
-        others = {name: column for name, column in self.columns.items() if name not in found}
-        return Batch(index, found | {name: self._rows(column, index, seed, step) for name, column in others.items()})
-
-    def _rows(self, column: Column, index: list[int], seed: int, step: int) -> Any:
-        if not callable(column) or isinstance(column, Tensor):
-            return column[index]
-        return column(index, torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63))
+            rows = torch.tensor(index)
+        for name, column in self.columns.items():
+            if isinstance(column, Tensor):
+                found[name] = column[rows]
+            elif name not in found:
+                draw = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+                found[name] = column(index, draw) if callable(column) else column[index]
+        return Batch(index, found)
 
     def batches(self, steps: Sequence[int], batch_size: int, seed: int) -> Generator[Batch, None, None]:
         """Those of several steps; pictures of the next one are decoded while the caller computes."""
@@ -149,9 +151,13 @@ def batch_at(step: int, n_samples: int, batch_size: int, seed: int) -> list[int]
         >>> sorted(batch_at(0, 4, 2, seed=0) + batch_at(1, 4, 2, seed=0))
         [0, 1, 2, 3]
     """
+    return _rows_at(step, n_samples, batch_size, seed).tolist()
+
+
+def _rows_at(step: int, n_samples: int, batch_size: int, seed: int) -> Int[Tensor, " b"]:
     size = min(batch_size, n_samples)
     epoch, place = divmod(step, n_samples // size)
-    return _order(n_samples, seed * 1_000_003 + epoch)[place * size : (place + 1) * size].tolist()
+    return _order(n_samples, seed * 1_000_003 + epoch)[place * size : (place + 1) * size]
 
 
 @lru_cache(maxsize=2)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..listener import Listener
-from ..seeded import seeded
+from ..seeded import reseed, seeded
 from ..storage.marks import CHECKPOINT, marked_tensors
 from ..storage.output import check_checkpoint, write
 from ..storage.reading import MAX_JSON, parse_json, read_tensors
@@ -132,7 +132,7 @@ def train(
     task.train()
     with closing(data.batches(steps, how.batch_size, how.seed)) as batches, seeded(how.seed), torch.enable_grad():
         for step in listener.track(steps, "Training", len(steps)):
-            torch.manual_seed(how.seed * 1_000_003 + step)
+            reseed(how.seed * 1_000_003 + step)
             run.step(step, next(batches).to(device), data.n_samples)
             if checkpoint is not None and (step + 1) % how.checkpoint_every == 0:
                 run.keep(checkpoint[0], seal)
@@ -151,15 +151,17 @@ class _History:
     def add(self, terms: Mapping[str, Tensor]) -> bool:
         """Whether the numbers are to be read now."""
         self.names = self.names or list(terms)
-        self.waiting.append([terms[name].detach().clone() for name in self.names])
-        return len(self.waiting) == 32 or not any(term.is_cuda for term in self.waiting[0])
+        self.waiting.append([terms[name].detach() for name in self.names])
+        if not any(term.is_cuda for term in self.waiting[-1]):
+            return True
+        self.waiting[-1] = [term.clone() for term in self.waiting[-1]]  # a task may go on changing what it gave
+        return len(self.waiting) == 32
 
     def read(self, players: Sequence[str], lr: float) -> None:
         """Wait for the numbers, and see that those that go down are finite."""
         for terms in self.waiting:
             self.numbers.extend(round(float(term), 6) for term in terms)
-            last = dict(zip(self.names, self.numbers[-len(self.names) :], strict=True))
-            if not all(math.isfinite(last[name]) for name in players):
+            if not all(math.isfinite(terms[self.names.index(name)]) for name in players):
                 raise InputError(
                     f"The loss is not finite at step {len(self)}. A smaller learning rate was expected: lr is {lr:g}. "
                     "Give a tenth of it."
