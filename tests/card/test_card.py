@@ -19,6 +19,7 @@ from seewhy.card import (
     canvas,
     index_entry,
     open_in_browser,
+    png,
     render_html,
     render_index,
     render_notebook,
@@ -406,3 +407,34 @@ def test_lines_hold_as_many_words_as_fit(width: int, bold: bool) -> None:
             wanted.append(" ".join(left[:n]))
             left = left[n:]
     assert canvas.lines(text, width, 22, 99, bold)[: len(wanted) - 1] == wanted[:-1]
+
+
+def ember_at(picture: Image.Image, x: float, rows: tuple[float, float]) -> float:
+    """The middle of what is drawn in the curve's colour, in one column."""
+    column = np.asarray(picture.convert("RGB"), int)[int(rows[0]) : int(rows[1]), round(x)]
+    return rows[0] + float(np.flatnonzero((np.abs(column - np.array(canvas.EMBER)) < 40).all(1)).mean())
+
+
+def test_the_still_curves_pass_where_their_numbers_say(full: Explanation) -> None:
+    """Hiding first: from the top left; showing: from below. The other map's dots are where its numbers are."""
+    steps = tuple(i / 20 for i in range(21))
+    where = replace(
+        full.where,
+        steps=steps,
+        deletion_curve=tuple(0.45 - 0.4 * s for s in steps),
+        insertion_curve=tuple(0.05 + 0.3 * s for s in steps),
+        deletion_random_curve=(0.25,) * 21,
+        insertion_random_curve=(0.15,) * 21,
+    )
+    assert isinstance(where, Where)
+    drawn = Canvas(1400, 400)
+    png._curves(drawn, where, 40.0)
+    width = (png.RIGHT - 40) / 2
+    for left, curve in ((png.RIGHT_X, where.deletion_curve), (png.RIGHT_X + width + 40, where.insertion_curve)):
+        for s in (1, 7, 13, 19):
+            x, y = left + 68 + steps[s] * (width - 68), 66 + 134 * (1 - curve[s] / 0.5)
+            assert ember_at(drawn.image, x, (60.0, 206.0)) == pytest.approx(y, abs=2), (s, curve[s])
+    pixels = np.asarray(drawn.image.convert("RGB"), int)
+    for left, level in ((png.RIGHT_X, 0.25), (png.RIGHT_X + width + 40, 0.15)):
+        at = pixels[round(66 + 134 * (1 - level / 0.5)), round(left + 68 + steps[2] * (width - 68))]
+        assert (np.abs(at - np.array(canvas.IDLE)) < 40).all()

@@ -1,117 +1,216 @@
-"""Killed at any moment, the next run ends as if nothing had happened."""
+"""Killed in the middle of its work, again and again, each command ends as if nothing had happened."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
 
+from killing import Killing, content, lines, rows, writes
+from seewhy.annotation.desk import find_pictures
+from seewhy.annotation.formats import export
+from seewhy.annotation.records import Picture
+from seewhy.annotation.store import AnnotationStore
+from seewhy.types import Transform
 from tiny import CLASSES, class_folders
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")]
-N_KILLS = 10
-
-
-def start(arguments: list[str], where: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "seewhy", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=where,
-    )
-
-
-def finish(arguments: list[str], where: Path) -> tuple[str, float]:
-    begun = time.monotonic()
-    process = start(arguments, where)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return out, time.monotonic() - begun
-
-
-def kill_at(arguments: list[str], where: Path, seconds: float) -> bool:
-    """Whether it was still running when it was killed."""
-    process = start(arguments, where)
-    try:
-        process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        return True
-    return False
+N = 16
+LABELS = CLASSES[:3]
+TRANSFORM = Transform((64, 64), (64, 64), "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return class_folders(tmp_path_factory.mktemp("pictures"), 12, CLASSES[:3], side=240)
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures, a small network in a file, and a classifier made with it, whose predictions are known."""
+    folder = tmp_path_factory.mktemp("killed")
+    class_folders(folder / "pictures", N, LABELS, side=96)
+    class_folders(folder / "few", 2, LABELS, side=96)
+    torch.manual_seed(0)
+    network = timm.create_model("test_efficientnet", num_classes=3)
+    said = {"architecture": "test_efficientnet", "num_classes": 3, "classes": LABELS, "transform": TRANSFORM.to_json()}
+    words = {k: v if isinstance(v, str) else json.dumps(v) for k, v in said.items()}
+    save_file(network.state_dict(), folder / "network.safetensors", metadata=words)
+    return folder
 
 
-def moments(whole: float) -> list[float]:
-    rng = random.Random(0)
-    return [rng.uniform(0.1, 0.8) * whole for _ in range(N_KILLS)]
+@pytest.fixture
+def run(place: Path, own_cache: Path) -> Killing:
+    return Killing(place)
 
 
-def test_fit(folders: Path, tmp_path: Path) -> None:
-    def fit(store: str, model: str) -> list[str]:
-        return ["fit", str(folders), "-o", model, "--store", store, "--n-crops", "4", "--json"]
-
-    expected, whole = finish(fit("whole.sqlite", "whole"), tmp_path)
-    n_killed = sum(kill_at(fit("cut.sqlite", "cut"), tmp_path, seconds) for seconds in moments(whole))
-    assert n_killed >= 3
-    found, _ = finish(fit("cut.sqlite", "cut"), tmp_path)
-    assert {**json.loads(found), "model": ""} == {**json.loads(expected), "model": ""}
-    predict = ["predict", str(folders), "--store", "none", "--json", "-m"]
-    whole_says, cut_says = (finish([*predict, m], tmp_path)[0] for m in ("whole", "cut"))
-    assert cut_says == whole_says
-    visible = sorted(p.name for p in tmp_path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    assert visible == ["cut", "whole"]
-    assert all(p.suffix != ".part" for p in (tmp_path / "cut").iterdir())
+@pytest.fixture(scope="module")
+def encoder(place: Path) -> list[str]:
+    return ["--encoder", f"file:{place / 'network.safetensors'}", "--engine", "torch"]
 
 
-def test_predict(folders: Path, tmp_path: Path) -> None:
-    def predict(store: str, output: str) -> list[str]:
-        return ["predict", str(folders), "--store", store, "--batch-size", "4", "-o", output]
-
-    _, whole = finish(predict("whole.sqlite", "whole.jsonl"), tmp_path)
-    for seconds in moments(whole):
-        kill_at(predict("cut.sqlite", "cut.jsonl"), tmp_path, seconds)
-        if (tmp_path / "cut.jsonl").exists():
-            assert (tmp_path / "cut.jsonl").read_text("utf-8") == (tmp_path / "whole.jsonl").read_text("utf-8")
-            (tmp_path / "cut.jsonl").unlink()
-    finish(predict("cut.sqlite", "cut.jsonl"), tmp_path)
-    assert (tmp_path / "cut.jsonl").read_text("utf-8") == (tmp_path / "whole.jsonl").read_text("utf-8")
-    assert {p.suffix for p in tmp_path.iterdir() if not p.name.startswith(".")} <= {
-        ".jsonl",
-        ".sqlite",
-        ".sqlite-wal",
-        ".sqlite-shm",
-    }
+@pytest.fixture(scope="module")
+def model(place: Path, encoder: list[str], own_cache: Path) -> list[str]:
+    Killing(place).finish("fit", "pictures", "-o", "model", "--n-crops", "0", "--store", "none", *encoder)
+    return ["-m", "model", *encoder]
 
 
-def test_explain(folders: Path, tmp_path: Path) -> None:
-    pictures = [str(folders / c / f"{c}_0.png") for c in CLASSES[:3]]
+def without(text: str, *keys: str) -> list[dict[str, Any]]:
+    """JSON lines, but for what says where they were written."""
+    return [{k: v for k, v in json.loads(line).items() if k not in keys} for line in text.splitlines()]
 
-    def explain(output: str) -> list[str]:
-        return ["explain", *pictures, "--store", f"{output}.sqlite", "-o", output, "--no-measure", "--quiet"]
 
-    _, whole = finish(explain("whole"), tmp_path)
-    for seconds in moments(whole)[::3]:
-        kill_at(explain("cut"), tmp_path, seconds)
-    finish(explain("cut"), tmp_path)
+def test_fit(run: Killing, place: Path, encoder: list[str]) -> None:
+    def fit(name: str) -> list[str]:
+        return ["fit", "pictures", "-o", name, "--store", f"{name}.sqlite", "--n-crops", "4", "--json", *encoder]
 
-    def records(output: str) -> list[dict[str, object]]:
-        lines = (tmp_path / output / "explanations.jsonl").read_text("utf-8").splitlines()
-        return [{**json.loads(line), "card": ""} for line in lines]
+    expected = run.finish(*fit("whole"))
+    looks = rows(place / "cut.sqlite", "looks_2")
+    n_views = rows(place / "whole.sqlite", "looks_2")()
+    assert n_views == 5 * 3 * N
+    run.kill_at(looks, [1, n_views // 4, n_views // 2, n_views], *fit("cut"))
+    assert without(run.finish(*fit("cut")), "model") == without(expected, "model")
+    whole, cut = content(place / "whole"), content(place / "cut")
+    assert cut == whole
+    assert [p.name for p in place.iterdir() if ".cut" in p.name] == []
 
-    assert [r["label"] for r in records("cut")] == [r["label"] for r in records("whole")]
-    assert [r["top"] for r in records("cut")] == [r["top"] for r in records("whole")]
-    shown = {p.name for p in (tmp_path / "whole").iterdir() if not p.name.startswith(".")}
-    assert {p.name for p in (tmp_path / "cut").iterdir() if not p.name.startswith(".")} == shown
+
+def test_predict_to_a_file_is_whole_or_not_there(run: Killing, place: Path, model: list[str]) -> None:
+    def predict(name: str) -> list[str]:
+        return ["predict", "pictures", "--store", f"{name}.p", "--batch-size", "4", "-o", f"{name}.jsonl", *model]
+
+    run.finish(*predict("whole"))
+    looks = rows(place / "cut.p", "looks_2")
+    for mark in (4, 16, 32):
+        run.kill_at(looks, [mark], *predict("cut"))
+        assert not (place / "cut.jsonl").exists()
+    run.finish(*predict("cut"))
+    assert (place / "cut.jsonl").read_bytes() == (place / "whole.jsonl").read_bytes()
+
+
+def test_predict_on_a_terminal_has_said_what_is_so(run: Killing, model: list[str]) -> None:
+    arguments = ["predict", "pictures", "--store", "none", "--batch-size", "4", "--json", *model]
+    expected = run.finish(*arguments).splitlines()
+    assert len(expected) == 3 * N
+    for mark in (1, 12, 30):
+        run.kill(lambda mark=mark: lines(run.said)() >= mark, *arguments)  # type: ignore[misc]
+        said = run.said.read_text("utf-8").rpartition("\n")[0].splitlines()
+        assert mark <= len(said) < len(expected)
+        assert said == expected[: len(said)]
+
+
+def test_explain(run: Killing, place: Path, model: list[str]) -> None:
+    def explain(name: str) -> list[str]:
+        return ["explain", "few", "--store", f"{name}.e", "-o", name, *model]
+
+    run.finish(*explain("cards"))
+    run.kill_at(lines(place / "cut_cards" / ".explanations.progress.jsonl"), [1, 3, 5], *explain("cut_cards"))
+    run.finish(*explain("cut_cards"))
+    whole, cut = content(place / "cards"), content(place / "cut_cards")
+    assert len(whole) == 6 + 2
+    assert cut.keys() == whole.keys()
+    for name, data in whole.items():
+        assert cut[name].replace(b"cut_cards", b"cards") == data, name
+
+
+def test_index(run: Killing, place: Path, encoder: list[str]) -> None:
+    def index(name: str) -> list[str]:
+        return ["index", "pictures", "-o", name, "--store", f"{name}.i", *encoder]
+
+    def search(name: str) -> list[dict[str, Any]]:
+        asked = ["search", name, "--image", "few/moss/moss_1.png", "-k", "40", "--json", *encoder]
+        return without(run.finish(*asked), "version")
+
+    run.finish(*index("idx"))
+    looks = rows(place / "cut_idx.i", "looks_2")
+    run.kill_at(looks, [1, 33], *index("cut_idx"))
+    run.kill(lambda: rows(place / "cut_idx" / "catalogue.sqlite", "items")() >= 32, *index("cut_idx"))
+    run.finish(*index("cut_idx"))
+    assert search("cut_idx") == search("idx")
+
+
+def test_fit_prototypes(run: Killing, place: Path, model: list[str]) -> None:
+    def fit(name: str) -> list[str]:
+        how = ["--n-prototypes", "3", "--shrinkage", "0.2", "--n-rotated", "16", "--json"]
+        return ["fit-prototypes", "pictures", "-o", name, "--store", f"{name}.f", *how, *model]
+
+    expected = run.finish(*fit("protos"))
+    run.kill_at(rows(place / "cut_protos.f", "looks_2"), [1, 3 * N], *fit("cut_protos"))
+    found = run.finish(*fit("cut_protos"))
+    assert without(found, "prototypes") == without(expected, "prototypes")
+    assert content(place / "cut_protos") == content(place / "protos")
+
+
+def test_fit_explainer(run: Killing, place: Path, model: list[str]) -> None:
+    def fit(name: str) -> list[str]:
+        how = ["--steps", "120", "--batch-size", "2", "--layers", "last", "--json"]
+        return ["fit-explainer", "few", "-o", name, *how, *model]
+
+    expected = run.finish(*fit("explainer"))
+    run.kill_at(writes(place / "cut_explainer" / ".t_tame.checkpoint"), [1, 2], *fit("cut_explainer"))
+    found = run.finish(*fit("cut_explainer"))
+    varies = ("explainer", "seconds_per_step")
+    assert without(found, *varies) == without(expected, *varies)
+    cut, whole = (load_file(place / name / "t_tame.safetensors") for name in ("cut_explainer", "explainer"))
+    assert cut.keys() == whole.keys()
+    assert all(torch.equal(cut[name], whole[name]) for name in whole)
+    assert content(place / "cut_explainer").keys() == content(place / "explainer").keys()
+
+
+def test_describe_images(run: Killing, place: Path, model: list[str]) -> None:
+    def describe(name: str) -> list[str]:
+        return ["describe", "images", "pictures", "-o", f"{name}.jsonl", "--no-check", *model]
+
+    run.finish(*describe("texts"))
+    run.kill_at(lines(place / "cut_texts.jsonl"), [1, 10, 30], *describe("cut_texts"))
+    run.finish(*describe("cut_texts"))
+    assert (place / "cut_texts.jsonl").read_bytes() == (place / "texts.jsonl").read_bytes()
+
+
+def test_describe_match(run: Killing, place: Path) -> None:
+    texts = {label: [f"a {word} surface of {label}" for word in ("rough", "smooth", "dull")] for label in LABELS}
+    (place / "texts.json").write_text(json.dumps(texts))
+
+    def match(name: str) -> list[str]:
+        asked = ["describe", "match", "pictures", "--descriptions", "texts.json", "--top", "2"]
+        return [*asked, "-o", f"{name}.jsonl", "--store", f"{name}.m"]
+
+    run.finish(*match("captions"))
+    run.kill_at(rows(place / "cut_captions.m", "looks_2"), [1], *match("cut_captions"))
+    run.kill(lambda: lines(place / "cut_captions.jsonl")() >= 1, *match("cut_captions"))
+    run.finish(*match("cut_captions"))
+    assert (place / "cut_captions.jsonl").read_bytes() == (place / "captions.jsonl").read_bytes()
+
+
+def test_annotate_takes_texts_in_all_of_them_or_again(run: Killing, place: Path) -> None:
+    store = AnnotationStore(place / "first.annotations")
+    found = find_pictures(map(str, sorted((place / "pictures").rglob("*.png"))))
+    store.add_pictures(p for p in found if isinstance(p, Picture))
+    for one in store.pictures():
+        store.save(one.key, "caption", "Ann", {"text": f"A picture called {Path(one.name).stem}."}, 0, 60)
+        store.save(one.key, "caption", "Bob", {"text": f"A large picture called {Path(one.name).stem}."}, 1, 20)
+    export(store, place / "given.jsonl")
+    store.close()
+
+    def annotate(name: str) -> list[str]:
+        return ["annotate", "pictures", "-o", f"{name}.annotations", "--import", "given.jsonl"]
+
+    def exported(name: str) -> list[dict[str, Any]]:
+        run.finish("annotate", "pictures", "-o", f"{name}.annotations", "--export", f"{name}.out.jsonl")
+        return [drop_times(row) for row in map(json.loads, (place / f"{name}.out.jsonl").read_text().splitlines())]
+
+    run.finish(*annotate("notes"))
+    for moment in ("pictures", "versions"):
+        run.kill(lambda moment=moment: rows(place / "cut.annotations", moment)() > 0, *annotate("cut"))  # type: ignore[misc]
+    run.finish(*annotate("cut"))
+    brought = exported("cut")
+    assert brought == exported("notes")
+    assert len(brought) == 3 * N
+
+
+def drop_times(value: Any) -> Any:
+    """A record without when it was written."""
+    if isinstance(value, dict):
+        return {k: drop_times(v) for k, v in value.items() if k not in ("at", "time", "written")}
+    return [drop_times(v) for v in value] if isinstance(value, list) else value

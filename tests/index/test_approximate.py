@@ -150,3 +150,27 @@ def test_what_is_promised_holds_for_photographs_that_are_not_there() -> None:
     found = (made.top(matrix, new, 10)[0] >= least[:, None] - 1e-6).float().mean()
     assert found >= made.calibration.recall >= 0.95
     assert made.calibration.n_probe < made.calibration.n_lists, "else nothing would be saved"
+
+
+def test_the_first_and_the_last_row_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the lists, and of what was added behind them."""
+    monkeypatch.setattr(snapshot, "N_EXACT", 500)
+    made = Index.create(tmp_path / "index", settings=Settings(approximate_from=3000), width=WIDTH)
+    known = cloud(3200, 7)
+    made.add_vectors(known[:3000], [str(i) for i in range(3000)])
+    assert made.describe()["approximate"]["n_rows"] == 3000
+    made.add_vectors(known[3000:], [str(i) for i in range(3000, 3200)])
+    for row in (0, 2999, 3000, 3199):
+        names, how = made.nearest(known[row], 3)
+        assert not how.exact
+        assert (names[0], int(how.rows[0])) == (str(row), row)
+        assert float(how.scores[0]) == pytest.approx(1, abs=1e-5)
+        names, how = made.nearest(known[row], 3200)
+        assert -1 not in how.rows.tolist(), "fewer were found than asked for"
+        assert len(names) == len(set(names))
+    made.remove(["1500"])
+    assert [made.nearest(known[row], 1)[0] for row in (0, 2999, 3000, 3199)] == [["0"], ["2999"], ["3000"], ["3199"]]
+    made.remove(["2999", "3000"])
+    assert made.nearest(known[2999], 1)[0] != ["2999"]
+    assert made.nearest(known[3000], 1)[0] != ["3000"]
+    assert made.nearest(known[0], 1)[0] == ["0"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -285,3 +286,23 @@ def test_classes_of_the_index_are_counted(index: Index) -> None:
     assert index.labels() == dict.fromkeys(sorted(CLASSES[:3]), 4)
     assert index.describe()["columns"] == {"look": 8, "words": 8}
     assert repr(index) == f"Index({str(index.folder)!r}, 12 pictures, 'tiny')"
+
+
+def test_threads_search_while_one_writes(index: Index, folders: Path, tmp_path: Path) -> None:
+    """As the page's workers do: an index made in one thread answers in others, each from one finished step."""
+    asked = str(next(folders.rglob("*.png")))
+    expected = index.search(asked, k=5, collapse=None).data["hits"]
+    extra = class_folders(tmp_path / "more", 4, CLASSES[3:])
+
+    def search(_: int) -> list[str]:
+        return [h["image"] for h in index.search(asked, k=5, collapse=None, labels=list(CLASSES[:3])).data["hits"]]
+
+    def write() -> int:
+        return index.add(entries(extra)).added
+
+    with ThreadPoolExecutor(5) as pool:
+        written = pool.submit(write)
+        found = list(pool.map(search, range(20)))
+        assert written.result() == 4
+    assert found == [[h["image"] for h in expected]] * 20
+    assert len(index.names()) == 16

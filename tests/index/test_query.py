@@ -10,13 +10,14 @@ import torch
 from torch.nn.functional import normalize
 
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
+from seewhy.encoders.stream import Seen, Wish, see
 from seewhy.errors import InputError
 from seewhy.index import Entry, Index, Query
 from seewhy.index.query import by_pictures, composed
 from seewhy.index.settings import Settings
 from seewhy.index.spatial import n_patches, spatial_distance, sub_patches
 from seewhy.index.whitening import Whitening
-from tiny import Channels, HashedWords, build, tiny_cnn
+from tiny import Channels, HashedWords, build, picture, tiny_cnn
 
 COLOURS = {"red": (230, 40, 40), "green": (40, 230, 40), "blue": (40, 40, 230)}
 TEXTURES = ("flat", "striped")
@@ -210,3 +211,32 @@ def test_spatial_search_finds_an_object_that_moved_and_shrank(tmp_path: Path) ->
     assert distances == sorted(distances)  # type: ignore[type-var]
     again = Index.open(made.folder, encoder).search(asked, k=4, collapse=None)
     assert again.data == found.data
+
+
+def test_parts_are_compared_by_their_directions(tmp_path: Path) -> None:
+    """Each part's vector of unit length by itself, on either side: a bright part does not outweigh a dark one."""
+    encoder = tiny_cnn()
+    settings = Settings(parts="spatial", levels=3, words=False)
+    made = Index.create(tmp_path / "index", encoder, settings)
+    pictures = {f"{label} {i}": shaded(label, i) for label in ("moss", "rust") for i in range(3)}
+    made.add([Entry(pixels, name[:4], name) for name, pixels in pictures.items()])
+    asked = shaded("sky", 0)
+    views = (None, *sub_patches(3))
+    wish = Wish(views=lambda _i: views)
+    seen = {}
+    for name, one in zip(("asked", *pictures), see(encoder, [asked, *pictures.values()], wish=wish), strict=True):
+        assert isinstance(one, Seen)
+        seen[name] = one.pooled[1:]
+    sizes = seen["asked"][: n_patches(2)].norm(dim=1)
+    assert sizes.max() > 1.2 * sizes.min(), "parts of unequal length, else nothing is asked here"
+    found = made.search(asked, k=6, collapse=None, levels=2)
+    expected = {}
+    for name in pictures:
+        query, reference = normalize(seen["asked"][: n_patches(2)], dim=1), normalize(seen[name], dim=1)
+        expected[name] = float(torch.cdist(query, reference).amin(1).mean())
+    assert {h.image: h.distance for h in found.hits} == pytest.approx(expected, abs=2e-3)
+
+
+def shaded(label: str, seed: int) -> np.ndarray:
+    """Dark to the left, bright to the right."""
+    return (picture(label, seed, 96) * np.linspace(0.1, 1, 96)[:, None]).astype(np.uint8)

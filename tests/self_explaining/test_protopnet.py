@@ -14,7 +14,9 @@ from torch import Tensor
 
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import Layout, Look
+from seewhy.encoders.stream import Seen, Wish, see
 from seewhy.errors import DataError, InputError
+from seewhy.evidence.place import like_place
 from seewhy.explanation.similar import Like
 from seewhy.heads.head import Head, Target
 from seewhy.heads.normalise import Normalise
@@ -298,3 +300,44 @@ def test_numbers_out_of_range_are_refused() -> None:
         ProtoPNet(n_per_class=0)
     with pytest.raises(InputError, match="start='nowhere'"):
         ProtoPNet(start="nowhere")  # type: ignore[arg-type]
+
+
+def test_fit_starts_as_it_is_told(tmp_path: Path) -> None:
+    """Too small a rate to go anywhere: what is left is how it began."""
+    samples = load_samples(class_folders(tmp_path, 4))
+    still = {**ProtoPNet.small, "lr": 1e-12, "prune_k": 0}
+    layers = []
+    for start in ("patches", "random"):
+        made = ProtoPNet(**still, start=start).fit(tiny_cnn(), samples)  # type: ignore[arg-type]
+        assert isinstance(made.network, ProtoPNetNetwork)
+        layers.append(made.network.layer)
+    for ours, theirs in zip(*(layer.add_on[::2] for layer in layers), strict=True):
+        if isinstance(ours, torch.nn.Conv2d):
+            torch.testing.assert_close(ours.weight, 0.3 * theirs.weight)
+    assert [layer.scaled for layer in layers] == [True, False]
+
+
+def test_a_place_has_the_prototypes_that_answer_there_the_strongest_first(tmp_path: Path) -> None:
+    made = ProtoPNet(**{**ProtoPNet.small, "n_per_class": 3, "prune_k": 0}).fit(  # type: ignore[arg-type]
+        tiny_cnn(), load_samples(class_folders(tmp_path, 4))
+    )
+    assert isinstance(made.network, ProtoPNetNetwork)
+    (seen,) = see(made.encoder, [PHOTO], wish=Wish(features=lambda _i: True, pictures=True))
+    assert isinstance(seen, Seen)
+    assert seen.features is not None
+    grid = made.encoder.layout.to_grid(made.network.on.layout.to_grid(seen.features[None]))
+    with torch.no_grad():
+        answers = similarity(made.network.layer.distances(grid))[0]
+    query = Query(Look(seen.features[None], seen.pooled[:1]), Target(torch.tensor([1])))
+    assert made.bank is not None
+    shown = {g.channel: g for g in ProtoPNetPrototypes()(made, made.bank, query) if g.matches}
+    assert len(shown) > 1
+    for cell in ((0, 0), (7, 7), (3, 5)):
+        place = like_place(made, seen, cell, 1)
+        assert place.method == "protopnet"
+        part = {p: float(answers[p][cell] / answers[p].max()) for p in shown}
+        expected = sorted(part, key=lambda p: -part[p])
+        assert [r.channel for r in place.resembled] == expected
+        assert [r.similarity for r in place.resembled] == pytest.approx([part[p] for p in expected], rel=1e-4)
+        names = [made.bank.pictures[int(made.bank.owner[shown[p].matches[0].patch])].name for p in expected]
+        assert [r.image for r in place.resembled] == names

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ..classifiers.base import Classifier
 
 
+LEAST = 1e-5
+"""Width and height of a box at least, of the picture's."""
+
+
 @dataclass(frozen=True)
 class Seed:
     """What is proposed for one picture.
@@ -99,4 +103,5 @@ class ClassifierSeeder:
 def _inside(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     """Rounded, and still on the picture."""
     left, top, right, bottom = (round(min(max(v, 0.0), 1.0), 5) for v in box)
-    return left, top, max(right, round(left + 1e-5, 5)), max(bottom, round(top + 1e-5, 5))
+    left, top = min(left, 1 - LEAST), min(top, 1 - LEAST)
+    return left, top, max(right, round(left + LEAST, 5)), max(bottom, round(top + LEAST, 5))
