@@ -9,11 +9,25 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .errors import UnknownNameError
 
 T = TypeVar("T")
+
+
+_families: list[Registry[Any]] = []
+
+
+def spelling(name: str) -> str:
+    """A registered name as its class says that its paper writes it (``spelt``), else in plain words.
+
+    >>> spelling("of_nobody")
+    'of nobody'
+    """
+    family = next((family for family in _families if name in family), None)
+    written = "" if family is None else getattr(family[name], "spelt", "")
+    return written or name.replace("_", " ")
 
 
 class Registry(Generic[T]):
@@ -32,6 +46,7 @@ class Registry(Generic[T]):
         self._modules = modules
         self._members: dict[str, type[T]] = {}
         self._loaded = False
+        _families.append(self)
 
     def register(self, cls: type[T]) -> type[T]:
         """Class decorator: the name is the class attribute ``name``, by law also the name of its file or folder."""

@@ -34,6 +34,7 @@ class AblationCAM(Attribution):
     """
 
     name: ClassVar[str] = "ablation_cam"
+    spelt: ClassVar[str] = "Ablation-CAM"
     paper: ClassVar[str] = "Desai & Ramaswamy 2020, WACV, doi:10.1109/WACV45572.2020.9093360"
     needs: ClassVar[str] = "a spatial last layer (any CNN or transformer)"
     cost: ClassVar[str] = "0 (the head alone, once per channel)"

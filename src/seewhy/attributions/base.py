@@ -37,6 +37,7 @@ class Attribution(ABC):
 
     Class attributes:
         name: registered name, the file's stem.
+        spelt: as its paper writes it; empty where that is the name.
         paper: where it is from.
         needs: what it asks of the model.
         cost: in forward passes of the trunk, beside the one that predicts.
@@ -49,6 +50,7 @@ class Attribution(ABC):
     """
 
     name: ClassVar[str]
+    spelt: ClassVar[str] = ""
     paper: ClassVar[str]
     needs: ClassVar[str]
     cost: ClassVar[str]

@@ -30,6 +30,7 @@ class EigenCAM(Attribution):
     """
 
     name: ClassVar[str] = "eigen_cam"
+    spelt: ClassVar[str] = "Eigen-CAM"
     paper: ClassVar[str] = "Muhammad & Yeasin 2020, arXiv:2008.00299"
     needs: ClassVar[str] = "a spatial last layer; it does not see the class"
     cost: ClassVar[str] = "0 (an inner layer: 1)"

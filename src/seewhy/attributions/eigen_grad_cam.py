@@ -26,6 +26,7 @@ class EigenGradCAM(CAM):
     """
 
     name: ClassVar[str] = "eigen_grad_cam"
+    spelt: ClassVar[str] = "Eigen-Grad-CAM"
     paper: ClassVar[str] = "pytorch-grad-cam, after Muhammad & Yeasin 2020, arXiv:2008.00299"
 
     def weigh(

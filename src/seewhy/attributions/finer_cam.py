@@ -39,6 +39,7 @@ class FinerCAM(Attribution):
     """
 
     name: ClassVar[str] = "finer_cam"
+    spelt: ClassVar[str] = "Finer-CAM"
     paper: ClassVar[str] = "Zhang et al. 2025, arXiv:2501.11309"
     needs: ClassVar[str] = "a spatial last layer (any CNN or transformer), and at least two classes"
     cost: ClassVar[str] = "0 (an inner layer: 1 and the backward pass behind it)"

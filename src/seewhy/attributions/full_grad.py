@@ -36,6 +36,7 @@ class FullGrad(Attribution):
     """
 
     name: ClassVar[str] = "full_grad"
+    spelt: ClassVar[str] = "FullGrad"
     paper: ClassVar[str] = "Srinivas & Fleuret 2019, arXiv:1905.00780"
     needs: ClassVar[str] = "pixels and the trunk in torch; made for networks of ReLUs with biases"
     cost: ClassVar[str] = "1 forward and 1 backward"

@@ -30,6 +30,7 @@ class GradCAM(WeightedCAM):
     """
 
     name: ClassVar[str] = "grad_cam"
+    spelt: ClassVar[str] = "Grad-CAM"
     paper: ClassVar[str] = "Selvaraju et al. 2017, arXiv:1610.02391"
 
     counterfactual: bool = False

@@ -25,6 +25,7 @@ class GradCAMElementwise(WeightedCAM):
     """
 
     name: ClassVar[str] = "grad_cam_elementwise"
+    spelt: ClassVar[str] = "element-wise Grad-CAM"
     paper: ClassVar[str] = "Pillai & Pirsiavash 2021, AAAI (Explainable models with consistent interpretations)"
 
     def weights(

@@ -33,6 +33,7 @@ class GradCAMPlusPlus(WeightedCAM):
     """
 
     name: ClassVar[str] = "grad_cam_plus_plus"
+    spelt: ClassVar[str] = "Grad-CAM++"
     paper: ClassVar[str] = "Chattopadhay et al. 2018, arXiv:1710.11063"
 
     epsilon: float = 0.0

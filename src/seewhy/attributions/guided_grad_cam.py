@@ -40,6 +40,7 @@ class GuidedGradCAM(Attribution):
     """
 
     name: ClassVar[str] = "guided_grad_cam"
+    spelt: ClassVar[str] = "Guided Grad-CAM"
     paper: ClassVar[str] = "Selvaraju et al. 2017, arXiv:1610.02391"
     needs: ClassVar[str] = "a trunk in torch with ReLU, ReLU6, SiLU or GELU, and the pixels"
     cost: ClassVar[str] = "1 and a backward pass"

@@ -29,6 +29,7 @@ class HiResCAM(WeightedCAM):
     """
 
     name: ClassVar[str] = "hires_cam"
+    spelt: ClassVar[str] = "HiResCAM"
     paper: ClassVar[str] = "Draelos & Carin 2020, arXiv:2011.08891"
     sums_products: ClassVar[bool] = True
 

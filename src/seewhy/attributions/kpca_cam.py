@@ -50,6 +50,7 @@ class KPCACAM(Attribution):
     """
 
     name: ClassVar[str] = "kpca_cam"
+    spelt: ClassVar[str] = "KPCA-CAM"
     paper: ClassVar[str] = "Karmani et al. 2024, arXiv:2410.00267"
     needs: ClassVar[str] = "a spatial last layer; it does not see the class"
     cost: ClassVar[str] = "0 (an inner layer: 1)"

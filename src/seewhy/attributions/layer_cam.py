@@ -24,6 +24,7 @@ class LayerCAM(WeightedCAM):
     """
 
     name: ClassVar[str] = "layer_cam"
+    spelt: ClassVar[str] = "LayerCAM"
     paper: ClassVar[str] = "Jiang et al. 2021, IEEE TIP 30, doi:10.1109/TIP.2021.3089943"
 
     def weights(

@@ -49,6 +49,7 @@ class RISE(Attribution):
     """
 
     name: ClassVar[str] = "rise"
+    spelt: ClassVar[str] = "RISE"
     paper: ClassVar[str] = "Petsiuk et al. 2018, arXiv:1806.07421"
     needs: ClassVar[str] = "pixels; nothing of the model"
     cost: ClassVar[str] = "4000 (n_masks)"

@@ -38,6 +38,7 @@ class ScoreCAM(Attribution):
     """
 
     name: ClassVar[str] = "score_cam"
+    spelt: ClassVar[str] = "Score-CAM"
     paper: ClassVar[str] = "Wang et al. 2020, arXiv:1910.01279"
     needs: ClassVar[str] = "a spatial last layer and the pixels"
     cost: ClassVar[str] = "one per channel, or n_masks"

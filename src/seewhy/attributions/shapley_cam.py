@@ -38,6 +38,7 @@ class ShapleyCAM(Attribution):
     """
 
     name: ClassVar[str] = "shapley_cam"
+    spelt: ClassVar[str] = "ShapleyCAM"
     paper: ClassVar[str] = "Cai 2025, arXiv:2501.06261"
     needs: ClassVar[str] = "a spatial last layer (any CNN or transformer)"
     cost: ClassVar[str] = "0 (an inner layer: 1 and two backward passes behind it)"

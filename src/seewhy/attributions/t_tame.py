@@ -41,6 +41,7 @@ class TTAME(Attribution):
     """
 
     name: ClassVar[str] = "t_tame"
+    spelt: ClassVar[str] = "T-TAME"
     paper: ClassVar[str] = "Ntrougkas et al. 2024, arXiv:2403.04523"
     needs: ClassVar[str] = "pixels and an explainer trained with: seewhy fit-explainer"
     cost: ClassVar[str] = "1"

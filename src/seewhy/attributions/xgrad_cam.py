@@ -30,6 +30,7 @@ class XGradCAM(WeightedCAM):
     """
 
     name: ClassVar[str] = "xgrad_cam"
+    spelt: ClassVar[str] = "XGrad-CAM"
     paper: ClassVar[str] = "Fu et al. 2020, arXiv:2008.02312"
     needs: ClassVar[str] = "a spatial last layer whose channels are not negative (behind a ReLU)"
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from ..explanation.verdict import Level
+from ..registry import spelling
 
 LEVELS: dict[Level, str] = {
     "believable": "Believable",
@@ -53,40 +54,15 @@ def figure(value: float | None) -> str:
     return "0.00" if text == "-0.00" else text.replace("-", "−")
 
 
-SPELT = {
-    "ablation_cam": "Ablation-CAM",
-    "comet": "COMET",
-    "eigen_cam": "Eigen-CAM",
-    "eigen_grad_cam": "Eigen-Grad-CAM",
-    "epic": "EPIC",
-    "finer_cam": "Finer-CAM",
-    "full_grad": "FullGrad",
-    "grad_cam": "Grad-CAM",
-    "grad_cam_elementwise": "element-wise Grad-CAM",
-    "grad_cam_plus_plus": "Grad-CAM++",
-    "guided_grad_cam": "Guided Grad-CAM",
-    "hires_cam": "HiResCAM",
-    "kpca_cam": "KPCA-CAM",
-    "layer_cam": "LayerCAM",
-    "prompt_cam": "Prompt-CAM",
-    "protopnet": "ProtoPNet",
-    "rise": "RISE",
-    "score_cam": "Score-CAM",
-    "shapley_cam": "ShapleyCAM",
-    "t_tame": "T-TAME",
-    "xgrad_cam": "XGrad-CAM",
-}
-"""Registered names that their papers write in another way."""
-
-
 def method_name(name: str) -> str:
     """A registered name, and what was set, as people write it.
 
+    >>> import seewhy.attributions
     >>> method_name("grad_cam"), method_name("rise with n_masks=500")
     ('Grad-CAM', 'RISE with n_masks=500')
     """
     own, *rest = name.split(" ", 1)
-    return " ".join([SPELT.get(own, own.replace("_", " ")), *rest])
+    return " ".join([spelling(own), *rest])
 
 
 def photo_uri(pixels: np.ndarray, quality: int = 90) -> str:

@@ -82,6 +82,7 @@ class Prototypes(ABC):
 
     Class attributes:
         name: registered name, the file's stem.
+        spelt: as its paper writes it; empty where that is the name.
         paper: where it is from.
         needs: what it asks of the classifier.
         cost: in forward passes, beside the one that predicts.
@@ -91,6 +92,7 @@ class Prototypes(ABC):
     """
 
     name: ClassVar[str]
+    spelt: ClassVar[str] = ""
     paper: ClassVar[str]
     needs: ClassVar[str]
     cost: ClassVar[str]

@@ -46,6 +46,7 @@ class EPIC(Prototypes):
     """
 
     name: ClassVar[str] = "epic"
+    spelt: ClassVar[str] = "EPIC"
     paper: ClassVar[str] = "EPIC 2026, arXiv:2505.12897"
     needs: ClassVar[str] = "a mean-pooled network and seewhy fit-prototypes"
     cost: ClassVar[str] = "0"

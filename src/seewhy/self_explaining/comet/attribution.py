@@ -32,6 +32,7 @@ class COMETMask(Attribution):
     """
 
     name: ClassVar[str] = "comet"
+    spelt: ClassVar[str] = "COMET"
     paper: ClassVar[str] = "Zhang et al. 2024, arXiv:2407.19308"
     needs: ClassVar[str] = "a classifier made with: seewhy fit --method comet"
     cost: ClassVar[str] = "0, and the selector's"

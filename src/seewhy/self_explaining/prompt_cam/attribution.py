@@ -40,6 +40,7 @@ class PromptCAM(Attribution):
     """
 
     name: ClassVar[str] = "prompt_cam"
+    spelt: ClassVar[str] = "Prompt-CAM"
     paper: ClassVar[str] = "Chowdhury et al. 2025, arXiv:2501.09333"
     needs: ClassVar[str] = "a classifier made with: seewhy fit --method prompt_cam"
     cost: ClassVar[str] = "0"

@@ -42,6 +42,7 @@ class ProtoPNetPrototypes(Prototypes):
     """
 
     name: ClassVar[str] = "protopnet"
+    spelt: ClassVar[str] = "ProtoPNet"
     paper: ClassVar[str] = "Chen et al. 2019, arXiv:1806.10574"
     needs: ClassVar[str] = "a classifier made with: seewhy fit --method protopnet"
     cost: ClassVar[str] = "0"

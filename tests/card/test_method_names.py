@@ -1,0 +1,19 @@
+"""A card writes a method's name as its class says that its paper does."""
+
+from __future__ import annotations
+
+import pytest
+
+from seewhy.attributions import attributions
+from seewhy.attributions.grad_cam import GradCAM
+from seewhy.card.page import method_name
+from seewhy.prototypes import prototypes
+
+
+def test_names_are_those_of_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert method_name("grad_cam_plus_plus at blocks.4") == "Grad-CAM++ at blocks.4"
+    assert prototypes["epic"].spelt == "EPIC"
+    assert (method_name("epic"), method_name("comet")) == ("EPIC", "COMET")
+    assert (method_name("gradient_shap"), method_name("of_nobody")) == ("gradient shap", "of nobody")
+    monkeypatch.setattr(attributions["grad_cam"], "spelt", "GRAD")
+    assert method_name(GradCAM.name) == "GRAD"
