@@ -315,6 +315,17 @@ def test_a_task_is_told_what_it_lacks() -> None:
     assert str(caught.value) == "Line was given x of each sample. x, y were expected. Add y."
 
 
+def test_a_task_that_is_frozen_is_told_so() -> None:
+    task = Line()
+    train(task, DATA, replace(HOW, n_steps=1))
+    with pytest.raises(InputError) as caught:
+        train(task, DATA, HOW)
+    assert str(caught.value) == (
+        "Line has no weight that may change. At least one was expected; a training leaves all of them frozen. Call "
+        "requires_grad_(True) on what is to learn."
+    )
+
+
 def test_errors() -> None:
     with pytest.raises(InputError, match=r"There is nothing to train on: 0 samples were given\. Give at least one\."):
         train(Line(), TrainingData(0, {}), HOW)

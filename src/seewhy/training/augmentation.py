@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,19 +21,8 @@ BORDER = 256 / 224
 """Pictures are read this much larger than the network's input, as is usual for ImageNet, and cropped at random."""
 
 
-@dataclass(frozen=True)
-class View:
-    """A crop.
-
-    Attributes:
-        pixels: uint8 ``(h, w, 3)``.
-        box: which part of the upright picture it shows, as fractions.
-        flipped: whether it is mirrored left to right.
-    """
-
-    pixels: np.ndarray
-    box: FractionBox
-    flipped: bool
+View = tuple[np.ndarray, FractionBox, bool]
+"""uint8 pixels ``(h, w, 3)``, which part of the upright picture they show, and whether they are mirrored."""
 
 
 class TrainingPictures:
@@ -89,14 +78,11 @@ class TrainingPictures:
         found = [(i, views) for i, views in zip(index, read, strict=True) if views is not None]
         if not found:
             raise DataError(f"None of the {len(index)} pictures of a batch can be read. Give other pictures.")
-        views = list(zip(*(views for _, views in found), strict=True))
-        pixels = tuple(self.encoder.pixels([view.pixels for view in each]) for each in views)
-        return [i for i, _ in found], {
-            "pixels": pixels[0],
-            "views": pixels,
-            "boxes": torch.tensor([[view.box for view in each] for each in views]),
-            "flipped": torch.tensor([[view.flipped for view in each] for each in views]),
-        }
+        by_view = [zip(*each, strict=True) for each in zip(*(views for _, views in found), strict=True)]
+        cuts, boxes, flipped = zip(*by_view, strict=True)
+        views = tuple(self.encoder.pixels(each) for each in cuts)
+        columns = {"views": views, "boxes": torch.tensor(boxes), "flipped": torch.tensor(flipped)}
+        return [i for i, _ in found], {"pixels": views[0], **columns}
 
     def _read(self, i: int, draw: np.random.Generator) -> list[View] | None:
         if i in self.failed:
@@ -118,7 +104,7 @@ class TrainingPictures:
         across, down = (right - x) / wide / picture.original_size[0], (bottom - y) / high / picture.original_size[1]
         x, y = x / picture.original_size[0] + left * across, y / picture.original_size[1] + top * down
         box = (x, y, x + width * across, y + height * down)
-        return View((view[:, ::-1] if flipped else view).copy(), box, flipped)
+        return (view[:, ::-1] if flipped else view).copy(), box, flipped
 
 
 def _short_side(own: Transform, large: tuple[int, int]) -> int | tuple[int, int]:

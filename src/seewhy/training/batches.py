@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 N_THREADS = min(4, os.cpu_count() or 1)
 """That decode pictures while a step computes."""
-FROM_PICTURES = ("views", "boxes", "flipped")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Batch:
     """
 
     index: list[int]
-    columns: Mapping[str, Any]
+    columns: dict[str, Any]
 
     def __getitem__(self, name: str) -> Any:
         return self.columns[name]
@@ -47,10 +46,12 @@ class Batch:
         return len(self.index)
 
     def to(self, device: torch.device) -> Batch:
-        return replace(self, columns={name: _moved(value, device) for name, value in self.columns.items()})
+        return replace(self, columns=_moved(self.columns, device))
 
 
 def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, dict):
+        return {name: _moved(one, device) for name, one in value.items()}
     if isinstance(value, tuple):
         return tuple(_moved(one, device) for one in value)
     return value.to(device) if isinstance(value, Tensor) else value
@@ -87,14 +88,15 @@ class TrainingData:
         return found if isinstance(found, TrainingPictures) else None
 
     def check(self, task: Task) -> None:
-        """See that a task finds what it needs.
-
-        Raises:
-            InputError: there are no samples, or something is missing.
-        """
+        """Raise an ``InputError`` where there are no samples, not what the task needs of them, or nothing learns."""
         if self.n_samples < 1:
             raise InputError("There is nothing to train on: 0 samples were given. Give at least one.")
-        known = [*self.columns, *(FROM_PICTURES if self.pictures is not None else ())]
+        if not any(p.requires_grad for p in task.parameters()):
+            raise InputError(
+                f"{type(task).__name__} has no weight that may change. At least one was expected; a training leaves "
+                "all of them frozen. Call requires_grad_(True) on what is to learn."
+            )
+        known = [*self.columns, *(("views", "boxes", "flipped") if self.pictures is not None else ())]
         missing = [name for name in task.needs if name not in known]
         if missing:
             raise InputError(

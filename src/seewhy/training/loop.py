@@ -118,7 +118,7 @@ def train(
         listener: hears of progress.
 
     Raises:
-        InputError: there are no samples, or not what the task needs of them, or the loss is not finite any more.
+        InputError: there are no samples, not what the task needs of them, nothing learns, or the loss is not finite.
         DataError: the checkpoint cannot be written, or no picture of a batch can be read.
     """
     data.check(task)

@@ -192,8 +192,7 @@ class _Tuning(Task):
         super().__init__()
         self.towers, self.contrast = towers.requires_grad_(True), contrast
         self.tower, self.texts = tower, pairs.texts
-        self.vectors: Tensor
-        self.register_buffer("vectors", pairs.vectors, persistent=False)
+        self.vectors = nn.Buffer(pairs.vectors, persistent=False)
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         self.towers.eval()

@@ -94,23 +94,11 @@ class Game:
             found["detector"] = self.detector
         return found
 
-    def parts(self) -> nn.ModuleDict:
-        """Everything a step changes: the players, and a detector whose averages drift."""
-        parts = self.players()
-        if self._drifts:
-            parts["detector"] = self.detector
-        return nn.ModuleDict(parts)
-
     @property
-    def _drifts(self) -> bool:
-        return self.detector_norm == "batch" and not self.pretrained and self.mode == "2p"
-
-    def ready(self) -> None:
-        """Who learns has gradients; the rest is frozen."""
-        players = self.players()
-        for name, part in (("predictor", self.predictor), ("detector", self.detector)):
-            part.requires_grad_(name in players)
-        self.selector.requires_grad_(True)
+    def changed(self) -> set[str]:
+        """Names of those whom a step changes: the players, and a detector whose averages drift."""
+        drifts = self.detector_norm == "batch" and self.mode == "2p"
+        return {*self.players(), "detector"} if drifts else {*self.players()}
 
 
 class Playing(Task):
@@ -124,20 +112,19 @@ class Playing(Task):
 
     def __init__(self, game: Game) -> None:
         super().__init__()
-        game.ready()
-        self.game = game
+        self.game, self.hide = game, game.hide
         self.selector, self.predictor, self.detector = game.selector, game.predictor, game.detector
-        self.hide = game.hide
+        for name in ("selector", "predictor", "detector"):
+            self.get_submodule(name).requires_grad_(name in game.players())
 
     def players(self) -> Mapping[str, nn.Module]:
         return self.game.players()
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b k"], Float[Tensor, "b k"]]:
         """The mask, and the classes' scores of what it shows and of the rest."""
-        pixels, changed = batch["pixels"], self.game.parts()
-        for name, part in (("predictor", self.predictor), ("detector", self.detector)):
-            if self.game.pretrained or name not in changed:
-                part.eval()
+        pixels = batch["pixels"]
+        for name in {"predictor", "detector"} - (set() if self.game.pretrained else self.game.changed):
+            self.get_submodule(name).eval()
         mask = self.selector(pixels)
         return mask, self.predictor(self.hide(pixels, mask)), self.detector(self.hide(pixels, 1 - mask))
 

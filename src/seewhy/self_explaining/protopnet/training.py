@@ -112,24 +112,16 @@ def train_prototypes(
 
 
 class _Scored(Task):
-    """Layers between feature maps and distances to prototypes, and the last layer; either of them learns.
-
-    Args:
-        layer: maps → distances.
-        weight: of the last layer.
-        owner: class of each prototype.
-        weights: of the terms.
-    """
+    """Layers between feature maps and distances to prototypes, and the last layer: what of them is free learns."""
 
     needs: ClassVar[tuple[str, ...]] = ("maps", "labels")
 
     def __init__(self, layer: nn.Module, weight: Tensor, owner: Int[Tensor, " p"], weights: Weights) -> None:
         super().__init__()
         self.layer, self.weights = layer, weights
-        learns = isinstance(weight, nn.Parameter)
-        self.weight = weight if learns else nn.Parameter(weight, requires_grad=False)
-        self.owner: Tensor
-        self.register_buffer("owner", owner, persistent=False)
+        free = isinstance(weight, nn.Parameter)
+        self.weight = weight if free else nn.Buffer(weight, persistent=False)
+        self.owner = nn.Buffer(owner, persistent=False)
 
     def features(self, batch: Batch) -> Float[Tensor, "b p"]:
         distances: Tensor = self.layer(batch["maps"].float())
