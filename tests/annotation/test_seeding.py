@@ -69,6 +69,7 @@ def test_where_no_place_is_sure_enough_it_proposes_the_strongest_one(reader: Cla
     name = saved(tmp_path / "one.png", only=(MOSS, 16, 32))
     (only,) = ClassifierSeeder(reader, threshold=1.1)(name).objects
     assert only.label == "moss"
+    assert only.box == _inside(only.box), "what is proposed is rounded, and on the picture"
     left, top, right, bottom = only.box
     assert left < 40 / SIDE <= right
     assert top <= 24 / SIDE <= bottom
