@@ -21,6 +21,7 @@ from seewhy.classifiers.linear.solvers import (
     fit_svm,
     fit_temperature,
     grouped_folds,
+    share_weight,
 )
 from seewhy.errors import DataError, InputError
 
@@ -195,7 +196,9 @@ def test_folds_keep_pictures_whole_and_classes_spread() -> None:
 @pytest.mark.parametrize("solver", ["logistic", "svm"])
 def test_c_path_chooses_by_accuracy_then_log_loss(solver) -> None:
     x, y = _blobs(n=200, spread=3.0)
-    path = c_path(x, y, 5, grouped_folds(y, torch.arange(200), 2), grid=(1e-5, 1e-2, 1e3), solver=solver, balanced=True)
+    path = c_path(
+        x, y, 5, grouped_folds(y, torch.arange(200), 2), grid=(1e-5, 1e-2, 1e3), solver=solver, weigh=balanced_weight
+    )
     assert [p.c for p in path.points] == [1e-5, 1e-2, 1e3]
     top = max(p.accuracy for p in path.points)
     near = [p for p in path.points if p.accuracy >= top - 0.005]
@@ -217,3 +220,17 @@ def test_c_path_refuses_a_split_picture() -> None:
     x, y = _blobs(n=4, k=2)
     with pytest.raises(DataError, match="Use grouped_folds"):
         c_path(x, y, 2, torch.tensor([0, 1, 0, 1]), groups=torch.tensor([0, 0, 1, 1]))
+
+
+def test_of_two_pictures_a_class_one_still_speaks_for_it_when_the_other_is_held_out() -> None:
+    """Each round holds out one picture of two of ten classes: the eight that are whole must not outvote them."""
+    y = torch.arange(10).repeat_interleave(2)
+    x = torch.nn.functional.one_hot(y, 10).float() + 0.3 * torch.randn(
+        20, 10, generator=torch.Generator().manual_seed(0)
+    )
+    fold = (y // 2 + 5 * (torch.arange(20) % 2)) % 10
+    shares = y.bincount().float()
+    weighted = c_path(x, y, 10, fold, grid=(0.1,), weigh=lambda rows: share_weight(rows, shares)).best
+    assert weighted.accuracy > 0.7
+    assert c_path(x, y, 10, fold, grid=(0.1,)).best.accuracy < 0.2
+    assert share_weight(y, shares).tolist() == [1.0] * 20

@@ -25,7 +25,7 @@ from ..holdout_measures import common_measures
 from ..out_of_fold import Choice, Rows
 from ..recipe import Recipe
 from .jitter import crops_by_name
-from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, fit_svm, fit_temperature
+from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, fit_svm, fit_temperature, share_weight
 
 GRID = tuple(10.0 ** (e / 2) for e in range(-2, 8))
 """C per picture, for features of mean squared length 1: the losses of a picture's views are averaged."""
@@ -171,6 +171,8 @@ class Linear(Recipe):
             c = UNCHOSEN * unit
             fit = self._solve(rows, rows.final, n_classes, c, None)
             return Choice(c * (self.n_crops + 1), fit, fit)
+        # Pictures of the user's own to choose on leave those to fit on as they are.
+        shares = None if pictures.validation else rows.y.bincount(minlength=n_classes).float()
         path = c_path(
             rows.x,
             rows.y,
@@ -180,11 +182,11 @@ class Linear(Recipe):
             asked=rows.own,
             grid=[c * unit for c in GRID],
             solver=self.solver,
-            balanced=self.class_weight == "balanced",
+            weigh=lambda y: self._weight(y, shares),
         )
         c = path.best.c
         starts: list[LinearFit | None] = [*path.latest, *[None] * (int(rows.fold.max()) + 1 - len(path.latest))]
-        fits = [self._solve(rows, rows.fold != number, n_classes, c, start) for number, start in enumerate(starts)]
+        fits = [self._solve(rows, rows.fold != f, n_classes, c, start, shares) for f, start in enumerate(starts)]
         logits = rows.logits(fits)
         index = (rows.rounds >= 0).nonzero()[:, 0]
         temperature = fit_temperature(logits[index], pictures.labels[index])
@@ -201,19 +203,26 @@ class Linear(Recipe):
         asked = held[rows.picture] & rows.own
         if not bool(asked.any()):
             return None
-        fit = self._solve(rows, ~held[rows.picture], len(pictures.classes), c, start)
+        shares = rows.y.bincount(minlength=len(pictures.classes)).float()
+        fit = self._solve(rows, ~held[rows.picture], len(pictures.classes), c, start, shares)
         return float((fit.logits(rows.x[asked]).argmax(1) == rows.y[asked]).double().mean())
 
     @property
     def _feature(self) -> Normalise:
         return Normalise(self.power, self.l2)
 
-    def _solve(self, rows: Rows, of: Tensor, n_classes: int, c: float, start: LinearFit | None) -> LinearFit:
+    def _solve(
+        self, rows: Rows, of: Tensor, n_classes: int, c: float, start: LinearFit | None, shares: Tensor | None = None
+    ) -> LinearFit:
         """Fit on these rows, from the fit there is."""
         x, y = rows.x[of], rows.y[of]
-        weight = balanced_weight(y) if self.class_weight == "balanced" else None
         solve = fit_logistic if self.solver == "logistic" else fit_svm
-        return solve(x, y, n_classes, c, sample_weight=weight, warm_start=start, tol=TOL)
+        return solve(x, y, n_classes, c, sample_weight=self._weight(y, shares), warm_start=start, tol=TOL)
+
+    def _weight(self, y: Tensor, shares: Tensor | None) -> Tensor | None:
+        if self.class_weight == "balanced":
+            return balanced_weight(y)
+        return None if shares is None else share_weight(y, shares)
 
     def _classifier(self, encoder: Encoder, pictures: Pictures, fit: LinearFit, temperature: float) -> Classifier:
         head = Head(self._feature, fit.weight / temperature, fit.bias / temperature)

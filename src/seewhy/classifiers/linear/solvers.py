@@ -7,7 +7,7 @@ than features the problem is solved in the span of the samples (QR), which holds
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -181,6 +181,20 @@ def balanced_weight(y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
     return len(y) / (len(count) * count.float())[position]
 
 
+def share_weight(y: Int[Tensor, " n"], shares: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
+    """Weights by which the classes have these shares of the rows, as before some were held out; of mean 1.
+
+    Of a class with two pictures one is left when the other is held out. Unweighted, it then loses to every class that
+    kept both, whatever it looks like.
+
+    Example:
+        >>> [round(w, 2) for w in share_weight(torch.tensor([0, 0, 1]), torch.tensor([2.0, 2.0])).tolist()]
+        [0.75, 0.75, 1.5]
+    """
+    weight = shares[y] / y.bincount(minlength=len(shares))[y]
+    return weight / weight.mean()
+
+
 def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float:
     """The T in [0.01, 100] that minimises the log-loss of ``softmax(logits / T)`` (Guo et al. 2017, arXiv 1706.04599).
 
@@ -263,12 +277,15 @@ _NEAR_TIE = 0.005
 _PATIENCE = 2
 
 
+Weigh = Callable[[Tensor], Tensor | None]
+
+
 class _Round:
     """One fold of a path: what is trained on, what is held out, and the latest fit."""
 
-    def __init__(self, x: Tensor, y: Tensor, groups: Tensor, out: Tensor, asked: Tensor, balanced: bool) -> None:
+    def __init__(self, x: Tensor, y: Tensor, groups: Tensor, out: Tensor, asked: Tensor, weigh: Weigh) -> None:
         # Rows are taken anew at every step, since a copy a fold would not fit into memory.
-        self.x, self.y, self.out, self.balanced = x, y, out, balanced
+        self.x, self.y, self.out, self.weigh = x, y, out, weigh
         self.asked, self.groups = out & asked, groups[out & asked]
         self.truth = _by_picture(y[self.asked, None].double(), self.groups)[:, 0].long()
         self.fitted: LinearFit | None = None
@@ -276,8 +293,7 @@ class _Round:
     def step(self, solver: Solver, n_classes: int, c: float, tol: float) -> Tensor:
         """Logits of the held-out pictures at the next C."""
         fit, x, y = fit_logistic if solver == "logistic" else fit_svm, self.x[~self.out], self.y[~self.out]
-        weight = balanced_weight(y) if self.balanced else None
-        self.fitted = fit(x, y, n_classes, c, sample_weight=weight, warm_start=self.fitted, tol=tol)
+        self.fitted = fit(x, y, n_classes, c, sample_weight=self.weigh(y), warm_start=self.fitted, tol=tol)
         return _by_picture(self.fitted.logits(self.x[self.asked]), self.groups)
 
 
@@ -291,7 +307,7 @@ def c_path(
     asked: Bool[Tensor, " n"] | None = None,
     grid: Sequence[float] = DEFAULT_GRID,
     solver: Solver = "logistic",
-    balanced: bool = False,
+    weigh: Weigh = lambda y: None,
     tol: float = 1e-3,
 ) -> CPath:
     """Try every C on held-out pictures, strongest penalty first, each fit starting from the one before.
@@ -309,7 +325,7 @@ def c_path(
         asked: rows whose logits count when their picture is held out; by default all.
         grid: the values of C.
         solver: ``"logistic"`` or ``"svm"``.
-        balanced: weight the classes alike.
+        weigh: classes of the rows fitted to → their weights, for example :func:`balanced_weight`.
         tol: looser than for the final fit, which the choice does not feel.
 
     Raises:
@@ -325,7 +341,7 @@ def c_path(
             "Expected folds 0, 1, ... that keep a picture whole. Use grouped_folds."
         )
     asked = torch.ones_like(y, dtype=torch.bool) if asked is None else asked
-    rounds = [_Round(x, y, groups, fold == f, asked, balanced) for f in numbers]
+    rounds = [_Round(x, y, groups, fold == f, asked, weigh) for f in numbers]
     truth = torch.cat([r.truth for r in rounds])
     points: list[PathPoint] = []
     fits: list[LinearFit | None] = []
