@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
     print("\nThe card:")
     for ending in ("html", "png"):
         print(f"  {why.save(folder / f'card.{ending}').resolve()}")
-    print("\nNext: .venv/bin/seewhy explain YOUR_PHOTO.jpg")
+    print("\nNext: .venv/bin/seewhy explain YOUR_PHOTO.jpg -o why.html")
 
 
 def show(question: str, level: str, sentence: str) -> None:
