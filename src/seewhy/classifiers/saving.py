@@ -31,7 +31,7 @@ from ..storage.folders import new_folder, remove_inside, write_inside
 from ..storage.marks import Facts
 from ..storage.output import check_folder
 from ..storage.reading import LONGEST, check_kinds, read_json, read_tensor_bytes, reason, tensors_of
-from ..storage.tensors import tensors_digest
+from ..storage.tensors import compact, tensors_digest
 from ..trust.base import Trust
 from . import classifiers
 from .base import Classifier, HeldOut
@@ -181,8 +181,8 @@ def _tensors(c: Classifier) -> dict[str, Tensor]:
         tensors |= {f"trust.{name}": tensor for name, tensor in c.trust.tensors().items()}
     if c.bank is not None:
         tensors |= {
-            "bank.pooled": c.bank.pooled.half(),
-            "bank.vectors": c.bank.vectors.half(),
+            "bank.pooled": compact(c.bank.pooled),
+            "bank.vectors": compact(c.bank.vectors),
             "bank.owner": c.bank.owner,
             "bank.boxes": c.bank.boxes,
             "bank.pixel_boxes": c.bank.pixel_boxes,
@@ -192,7 +192,7 @@ def _tensors(c: Classifier) -> dict[str, Tensor]:
 
 
 def _held_out_tensors(held: HeldOut) -> dict[str, Tensor]:
-    tensors = {"held_out.pooled": held.pooled.half(), "held_out.labels": held.labels}
+    tensors = {"held_out.pooled": compact(held.pooled), "held_out.labels": held.labels}
     if held.logits is not None:
         tensors["held_out.logits"] = held.logits.clamp(-MAX_LOGIT, MAX_LOGIT).half()
     if held.groups is not None:

@@ -19,6 +19,15 @@ from .reading import read_tensors
 _log = logging.getLogger("seewhy")
 
 
+def compact(tensor: Tensor) -> Tensor:
+    """In half precision where that holds the largest number, else as it is.
+
+    >>> compact(torch.tensor([1e3])).dtype, compact(torch.tensor([1e6])).dtype
+    (torch.float16, torch.float32)
+    """
+    return tensor.half() if bool((tensor.abs() <= torch.finfo(torch.float16).max).all()) else tensor
+
+
 def kept(folder: str, name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors of ``folder/name.safetensors`` in the cache; where it is missing or damaged, ``make`` gives them.
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..storage.tensors import compact
 from .novelty import RIDGE
 
 WIDEST = 2048
@@ -40,7 +41,7 @@ class Gaussian:
     Attributes:
         weight: ``μ_k Σ⁻¹`` of each class.
         bias: ``−½ μ_k Σ⁻¹ μ_k``, :data:`ABSENT` for classes without a picture.
-        form: ``Σ⁻¹ − S⁻¹``, in half precision.
+        form: ``Σ⁻¹ − S⁻¹``, in half precision where that holds it.
         slope: ``2 m S⁻¹``.
         height: ``−m S⁻¹ m``.
     """
@@ -122,11 +123,15 @@ class Moments:
         among = _inverse(gram / n - middle[:, None] * middle)
         weight, at = means @ within, middle @ among
         bias = (-0.5 * (weight * means).sum(1)).masked_fill(count == 0, ABSENT)
-        return Gaussian(weight, bias, (within - among).half(), 2 * at, -(at @ middle))
+        return Gaussian(weight, bias, compact(within - among), 2 * at, -(at @ middle))
 
 
 def _inverse(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
-    """With a ridge added."""
+    """With a ridge added: more of it where pictures differ by no more than rounding."""
     d = len(covariance)
     ridge = (RIDGE * covariance.trace() / d).clamp(min=1e-9)
-    return torch.cholesky_inverse(torch.linalg.cholesky(covariance + ridge * torch.eye(d)))
+    factor, failed = torch.linalg.cholesky_ex(covariance + ridge * torch.eye(d))
+    while bool(failed) and ridge < 1:
+        ridge = ridge * 10
+        factor, failed = torch.linalg.cholesky_ex(covariance + ridge * torch.eye(d))
+    return torch.cholesky_inverse(factor)
