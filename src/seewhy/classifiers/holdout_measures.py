@@ -50,7 +50,7 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
     """What ``fit`` prints of the held-out figure: what to expect, what it rests on, and what is not known."""
     right, how = measures.get("held_out_accuracy"), measures.get("split")
     if right is None:
-        return []
+        return ["no picture could be held out: how often it is right is not known"]
     low, high = measures["held_out_interval"]
     of = f"right on {right:.1%} of {measures['n_held_out']}"
     between = f"(95 % interval {low:.1%} to {high:.1%})"
