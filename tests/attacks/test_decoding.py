@@ -110,7 +110,7 @@ from seewhy.app.worker import BusyError  # noqa: E402
 
 HANGS = """
 import sys, time
-from seewhy import decoder_process, images
+from seewhy.pictures import decoder_process
 real = decoder_process.read_picture
 def slow(source, transform):
     if source[:4] == b"HANG":
