@@ -25,9 +25,8 @@ def spelling(name: str) -> str:
     >>> spelling("of_nobody")
     'of nobody'
     """
-    family = next((family for family in _families if name in family), None)
-    written = "" if family is None else getattr(family[name], "spelt", "")
-    return written or name.replace("_", " ")
+    written = (getattr(family[name], "spelt", "") for family in _families if name in family)
+    return next(filter(None, written), name.replace("_", " "))
 
 
 class Registry(Generic[T]):

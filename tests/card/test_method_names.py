@@ -7,7 +7,14 @@ import pytest
 from seewhy.attributions import attributions
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.card.page import method_name
+from seewhy.classifiers import classifiers
 from seewhy.prototypes import prototypes
+
+
+def test_a_family_that_knows_no_spelling_hides_none() -> None:
+    """A classifier and its map may have one name; whichever family was loaded first."""
+    assert "comet" in classifiers
+    assert method_name("comet") == "COMET"
 
 
 def test_names_are_those_of_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
