@@ -121,7 +121,7 @@ def test_a_folder_of_nothing_else(tmp_path: Path) -> None:
     done = seewhy("fit", "data", "-o", "model", where=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "seewhy: Only 0 class has a readable picture; at least two are needed. "
-        "Put the pictures of each class into a folder of its own."
+        "seewhy: None of the 2 pictures can be read; the first, data/a/x.png: "
+        "is text, not a picture; check what wrote it."
     )
     assert not (tmp_path / "model").exists()
