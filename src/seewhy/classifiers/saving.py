@@ -57,9 +57,7 @@ def save(classifier: Classifier, folder: Path) -> Path:
         DataError: the folder exists and is not a saved classifier, or cannot be written.
     """
     check_place(folder)
-    tensors = save_tensors(
-        {name: tensor.clone() for name, tensor in _tensors(classifier).items()}
-    )  # none shares memory
+    tensors = save_tensors(_tensors(classifier))
     fitted_in = classifier.fitted_in or classifier.encoder.engine.precision
     card = {**_card(classifier), "fitted_in": fitted_in, "tensors": hashlib.sha256(tensors).hexdigest()}
     files = {tensors_file(card): tensors, CARD: json.dumps(card, indent=1, ensure_ascii=False)}

@@ -159,7 +159,7 @@ def _familiar(
         own = _out_of_fold(moments, features, logits, fold, temperature)
         mean, deviation = own.signs.mean(0), own.signs.std(0, correction=0).clamp(min=1e-6)
         slopes = torch.tensor([0.0, 0.0, 1.0, 0.0])
-        return Monotone(mean, deviation, slopes, slopes[None]), own.signs[:0], torch.zeros(0, dtype=torch.bool)
+        return Monotone(mean, deviation, slopes, slopes[None].clone()), own.signs[:0], torch.zeros(0, dtype=torch.bool)
     signs, known, whose = [], [], []
     for p in range(n_parts):
         signs.append(_out_of_fold(moments, features, logits, fold, temperature, without=p).signs)

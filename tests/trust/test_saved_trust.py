@@ -1,4 +1,4 @@
-"""Networks whose features are huge, or differ by next to nothing: what is saved can be loaded."""
+"""Two classes, and networks whose features are huge or differ by next to nothing: what is saved can be loaded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import seewhy
-from seewhy.classifiers.linear.recipe import Linear
 from seewhy.trust.gaussian import Moments
 from tiny import CLASSES, class_folders, tiny_cnn
 
@@ -20,7 +19,7 @@ def test_a_classifier_on_features_of_any_size_is_loaded_as_it_was(scale: float, 
         last = [p for p in encoder.trunk.parameters() if p.ndim > 1][-1]
         last.mul_(scale)
     samples = seewhy.load_samples(class_folders(tmp_path / "data", 12, CLASSES[:3], side=48))
-    made = Linear(n_crops=0).fit(encoder, samples)
+    made = seewhy.fit(samples, encoder, n_crops=0)
     again = seewhy.load(made.save(tmp_path / "model"), encoder=encoder)
     name = samples.items[0].image
     ours, theirs = made.predict(name).decision, again.predict(name).decision
@@ -29,6 +28,20 @@ def test_a_classifier_on_features_of_any_size_is_loaded_as_it_was(scale: float, 
     assert theirs.verdict == ours.verdict
     assert made.measured_trust is not None
     assert made.measured_trust.gaussian.form.isfinite().all()
+
+
+def test_two_classes_are_saved_and_judged_as_before(tmp_path: Path) -> None:
+    """Good or faulty: nothing can be left out to play the unknown, so that the card has no figure of near unknowns."""
+    samples = seewhy.load_samples(class_folders(tmp_path / "data", 20, CLASSES[:2], side=48))
+    made = seewhy.fit(samples, tiny_cnn(), n_crops=0)
+    assert made.trust is not None, "what is measured is saved"
+    again = seewhy.load(made.save(tmp_path / "model"), encoder=tiny_cnn())
+    ours, theirs = (m.predict(samples.items[0].image).decision for m in (made, again))
+    assert ours is not None
+    assert theirs is not None
+    assert theirs.verdict == ours.verdict != "not measured"
+    assert theirs.unknowns is not None
+    assert theirs.unknowns.near is None
 
 
 def test_pictures_that_hardly_differ_have_a_finite_opinion() -> None:
