@@ -99,3 +99,6 @@ def test_what_reports_writes_nothing_unasked(tmp_path: Path, monkeypatch: pytest
         assert list(place.iterdir()) == [], arguments
     done = CliRunner().invoke(app, ["explain", str(picture), "--no-measure", "--png", *described])
     assert str(done.exception) == ("--png was given, and no place for it. A folder was expected. Name one with -o.")
+    done = CliRunner().invoke(app, ["explain", str(picture), "--no-measure", "--png", "-o", "why.html", *described])
+    assert str(done.exception) == "--png was given, and why.html is one file. A folder was expected. Name one with -o."
+    assert list(place.iterdir()) == []

@@ -9,8 +9,9 @@ import pytest
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.errors import InputError
-from seewhy.evidence.like import beats_chance
+from seewhy.evidence.like import _judge, beats_chance
 from seewhy.explanation.base import Where
+from seewhy.explanation.measures import PatchDeletion
 from seewhy.explanation.similar import Like
 from seewhy.pictures.samples import load_samples
 from seewhy.prototypes.measure import LikenessMeasure
@@ -42,6 +43,37 @@ def test_what_chance_does_as_well_is_not_believable(fitted: Classifier, chance: 
     like = replace(fitted, likeness=LikenessMeasure(0.93, chance, 20)).explain(picture("rust", 41), measure=False).like
     assert isinstance(like, Like)
     assert like.verdict.level in levels
+
+
+@pytest.mark.parametrize(
+    ("fall", "elsewhere", "matters", "most"),
+    [
+        (0.5, (0.1, 0.3), True, True),
+        (0.25, (0.1, 0.3), True, False),
+        (0.1, (0.2, 0.3), False, False),
+        (
+            -0.2,
+            (-0.4, -0.3),
+            False,
+            False,
+        ),  # hiding raises the lead, less than elsewhere: no evidence
+    ],
+)
+def test_places_matter_where_hiding_them_lowers_the_lead(
+    fall: float, elsewhere: tuple[float, ...], matters: bool, most: bool
+) -> None:
+    found = PatchDeletion(3.0, fall, elsewhere, 0.1)
+    assert (found.matters, found.matters_most) == (matters, most)
+
+
+def test_hiding_that_raises_the_lead_is_partly_at_best(fitted: Classifier) -> None:
+    sure = replace(fitted, likeness=LikenessMeasure(1.0, 1 / 3, 20))
+    subject = sure.explain(picture("moss", 41), measure=False).subject
+    lowers, raises = PatchDeletion(3.0, 0.5, (0.1, 0.1), 0.1), PatchDeletion(3.0, -0.2, (-0.5, -0.3), 0.1)
+    assert _judge(sure, 1.0, 0.2, subject, lowers).level == "believable"
+    partly = _judge(sure, 1.0, 0.2, subject, raises)
+    assert partly.level == "partly"
+    assert "takes −0.2 from the lead of moss, 3.0, hiding as much elsewhere −0.4 (at most −0.3)." in partly.sentence
 
 
 def test_of_another_target_its_own_neighbours_are_counted(fitted: Classifier) -> None:

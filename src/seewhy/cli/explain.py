@@ -176,10 +176,11 @@ def _check(output: Path | None, png: bool, force: bool) -> None:
     from ..errors import InputError
     from ..evidence.batch import check_output
 
+    if png and (output is None or output.suffix):
+        found = "no place for it" if output is None else f"{output} is one file"
+        raise InputError(f"--png was given, and {found}. A folder was expected. Name one with -o.")
     if output is not None:
         check_output(output, force=force)
-    elif png:
-        raise InputError("--png was given, and no place for it. A folder was expected. Name one with -o.")
 
 
 def _note_layer(classifier: Classifier, options: ExplainOptions, terminal: Terminal) -> None:

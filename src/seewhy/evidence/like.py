@@ -192,9 +192,12 @@ def _rates(measure: LikenessMeasure | None) -> tuple[float | None, float | None]
 def _hidden(deletion: PatchDeletion | None, label: str) -> str:
     if deletion is None:
         return ""
+    fall, elsewhere, most = (
+        f"{v:.1f}".replace("-", "−") for v in (deletion.fall, deletion.fall_random, max(deletion.falls_random))
+    )
     return (
-        f" Hiding these places takes {deletion.fall:.1f} from the lead of {label}, {deletion.lead:.1f}, hiding as much "
-        f"elsewhere {deletion.fall_random:.1f} (at most {max(deletion.falls_random):.1f})."
+        f" Hiding these places takes {fall} from the lead of {label}, {deletion.lead:.1f}, hiding as much elsewhere "
+        f"{elsewhere} (at most {most})."
     )
 
 
@@ -217,7 +220,7 @@ def _judge(
     )
     more = beats_chance(measure)
     if more and measure.precision >= 2 / 3 and here > 0.5:
-        matters = deletion is None or deletion.fall > deletion.fall_random
+        matters = deletion is None or deletion.matters
         return Verdict("believable" if matters else "partly", figures, RULE)
     if more and measure.precision >= 1 / 3 and here > 0:
         return Verdict("partly", figures, RULE)
@@ -240,7 +243,7 @@ def _judge_protopnet(
         f"{part} Of the {measure.n} held-out pictures those nearest to a prototype are of its class "
         f"{measure.precision:.0%} of the time (chance {measure.chance:.0%})."
     )
-    matters = deletion is None or deletion.fall > deletion.fall_random
+    matters = deletion is None or deletion.matters
     more = beats_chance(measure)
     if more and measure.precision >= 2 / 3:
         return Verdict("believable" if matters else "partly", figures, PROTOPNET_RULE)
@@ -259,7 +262,7 @@ def _epic(
     measure = None if likeness is None else LikenessMeasure(**likeness)
     purity = PrototypePurity(bank.measures["purity_fit"], held["purity"], held["before"], held["random"], held["n"])
     shown, logits = sum(g.share for g in groups), sum(g.contribution or 0.0 for g in groups)
-    matters = deletion is not None and deletion.fall > max(deletion.falls_random)
+    matters = deletion is not None and deletion.matters_most
     carried = measure is not None and beats_chance(measure)
     level: Level = "not measured"
     if deletion is not None and measure is not None:

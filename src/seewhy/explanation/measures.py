@@ -27,6 +27,16 @@ class PatchDeletion:
         """Mean over placements."""
         return sum(self.falls_random) / len(self.falls_random)
 
+    @property
+    def matters(self) -> bool:
+        """The lead falls, and more than on average elsewhere; where hiding anything raises it, nothing matters."""
+        return self.fall > max(0.0, self.fall_random)
+
+    @property
+    def matters_most(self) -> bool:
+        """The lead falls, and more than at any other placement that was tried."""
+        return self.fall > max(0.0, *self.falls_random)
+
 
 @dataclass(frozen=True)
 class VoteRemoval:
