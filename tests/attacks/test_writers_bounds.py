@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import socket
 import threading
@@ -283,3 +284,14 @@ def test_a_key_in_an_answer_is_masked_and_other_words_are_not(monkeypatch: pytes
     with serving(lambda request: f"red wings, {KEY}") as service:
         assert ServiceWriter("m", service.url).write(Prompt("x")) == "red wings, (the key)"
     assert mask_key("a monkey with a keyboard", "") == "a monkey with a keyboard"
+
+
+def test_a_writer_that_is_gone_leaves_no_connection_open() -> None:
+    with serving(lambda request: Raw(chat("yes"))) as service:
+        writer = ServiceWriter("m", service.url)
+        writer.write(Prompt("x"))
+        client = writer._client
+        assert not client.is_closed()
+        del writer
+        gc.collect()
+        assert client.is_closed()

@@ -207,3 +207,16 @@ def test_the_short_way_in(folders: Path, tmp_path: Path) -> None:
     assert seewhy.zero_shot(["moss", "sky"], ENCODER).classes == ("moss", "sky")
     assert seewhy.described({"a": ["x"], "b": "y"}, ENCODER).words.texts == ("x", "y")
     assert isinstance(seewhy.load_samples(folders), Samples)
+
+
+def test_with_two_pictures_per_class_what_is_held_out_is_recognised() -> None:
+    """Thirty colours: a class that lost one of its two pictures must not lose to all that kept both (0.5 and 0.22)."""
+    draw = np.random.default_rng(0)
+    colours = draw.uniform(40, 215, (30, 3)).repeat(2, 0)
+    seen = [c + draw.normal(0, 8, 3) + draw.normal(0, 30, (32, 32, 3)) for c in colours]
+    pictures = [np.clip(pixels, 0, 255).astype(np.uint8) for pixels in seen]
+    labels = [f"c{i // 2:02}" for i in range(60)]
+    measures = seewhy.fit((pictures, labels), encoder=tiny_cnn(), n_crops=0).measures
+    assert measures["n_held_out"] == 60
+    assert measures["held_out_accuracy"] > 0.58
+    assert measures["C"] > 1, "the strongest penalty only looks best where classes are outvoted"

@@ -339,3 +339,46 @@ def test_errors() -> None:
         Training(0)
     with pytest.raises(InputError, match="Training was given ema=1, clip=None"):
         Training(1, ema=1.0)
+
+
+class Drawing(Line):
+    """What each step drew, and how often it was told that the weights had moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[float] = []
+        self.moved: list[Tensor] = []
+
+    def features(self, batch: Batch) -> Tensor:
+        self.drawn.append(float(torch.rand(())))
+        return super().features(batch)
+
+    def after_step(self) -> None:
+        self.moved.append(self.net[0].bias.detach().clone())
+
+
+def test_each_step_draws_anew_and_is_followed_once_its_weights_have_moved() -> None:
+    task = Drawing()
+    before = task.net[0].bias.detach().clone()
+    train(task, DATA, replace(HOW, n_steps=6))
+    assert len(set(task.drawn)) == 6
+    assert len(task.moved) == 6
+    assert all(not torch.equal(a, b) for a, b in zip([before, *task.moved], task.moved, strict=False))
+
+
+def test_pictures_at_different_places_of_a_batch_are_cut_differently(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
+    reader = TrainingPictures(tiny_cnn(), [pixels] * 4, None, Listener())
+    boxes = TrainingData(4, {"pixels": reader}).batch(0, 4, seed=0)["boxes"][0]
+    assert len({tuple(box) for box in boxes.tolist()}) == 4
+
+
+def test_a_rate_rises_evenly_while_it_warms_up() -> None:
+    moved = []
+    for warmup in (0, 4):
+        weight = nn.Linear(1, 1, bias=False)
+        start = weight.weight.detach().clone()
+        how = Training(1, optimiser="sgd", lr=0.1, weight_decay=0.0, schedule="constant", warmup=warmup)
+        train(Plain({"w": weight}, lambda parts: {"loss": parts["w"].weight.sum()}), ONE, how)
+        moved.append(float(start - weight.weight))
+    assert moved[1] == pytest.approx(moved[0] / 4)
