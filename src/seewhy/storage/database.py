@@ -12,6 +12,7 @@ import secrets
 import shutil
 import sqlite3
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ _BESIDE: dict[str, tuple[bytes, ...]] = {
 """What SQLite keeps beside a database, and how it begins."""
 _COPIED = 2**28
 """Bytes of a database without a number up to which it is copied to see the tables that are still in its log."""
+_guard = threading.RLock()
+_opened: set[tuple[int, int]] = set()
+"""Files that are, or were, open in this process as databases. Whoever reads such a file past SQLite and closes it takes
+all of the process's locks from it, and from its log (a rule of POSIX): then two processes write at once, and the
+database is lost. From then on only SQLite itself is asked about it."""
 
 
 @dataclass(frozen=True)
@@ -70,20 +76,22 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
         sqlite3.Error, OSError: it cannot be opened, is damaged, or the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not check(path, kind):
-        _make(path, kind)
-    db = sqlite3.connect(path, check_same_thread=False, **options)
-    try:
-        db.execute("PRAGMA trusted_schema=OFF")
-        db.execute("PRAGMA cell_size_check=ON")
-        _refuse_what_acts(db)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.executescript(kind.schema)
-        if db.execute("PRAGMA application_id").fetchone()[0] != kind.number:
-            db.execute(f"PRAGMA application_id = {kind.number}")
-    except BaseException:
-        db.close()
-        raise
+    with _guard:  # nobody may look at the file between its being looked at and its being known as opened
+        if not check(path, kind):
+            _make(path, kind)
+        db = sqlite3.connect(path, check_same_thread=False, **options)
+        try:
+            _opened.add(_identity(path))
+            db.execute("PRAGMA trusted_schema=OFF")
+            db.execute("PRAGMA cell_size_check=ON")
+            _refuse_what_acts(db)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.executescript(kind.schema)
+            if db.execute("PRAGMA application_id").fetchone()[0] != kind.number:
+                db.execute(f"PRAGMA application_id = {kind.number}")
+        except BaseException:
+            db.close()
+            raise
     return db
 
 
@@ -115,6 +123,49 @@ def check(path: Path, kind: DatabaseKind) -> bool:
             f"{path} is no file that {kind.what} can be kept in. The name of a file was expected. Give one."
         )
     target = Path(os.path.realpath(path))
+    with _guard:
+        if not _open_here(target, kind):
+            _check_beside(path, target)
+            if not target.exists():
+                return False
+            if not _is_own(target, kind):
+                raise _foreign(path, kind)
+    return True
+
+
+def _foreign(path: Path, kind: DatabaseKind) -> ForeignFileError:
+    return ForeignFileError(
+        f"{path} exists and is not {kind.what} that SeeWhy made. Such a file or a new name was expected. "
+        "Choose another name; the file was left as it is."
+    )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_dev, about.st_ino
+
+
+def _open_here(target: Path, kind: DatabaseKind) -> bool:
+    """Whether it is such a database and open in this process; another file under a number that is free again is not.
+
+    Raises:
+        ForeignFileError: it is open, and a database of another kind.
+    """
+    if not target.exists() or _identity(target) not in _opened:
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"{target.as_uri()}?mode=ro", uri=True, timeout=60)) as db:
+            number = db.execute("PRAGMA application_id").fetchone()[0]
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        return False
+    if number != kind.number:
+        raise _foreign(target, kind)
+    return True
+
+
+def _check_beside(path: Path, target: Path) -> None:
     for ending, starts in _BESIDE.items():
         beside = Path(f"{target}{ending}")
         there = beside.exists() or special(beside)
@@ -123,14 +174,6 @@ def check(path: Path, kind: DatabaseKind) -> bool:
                 f"{beside} lies where SQLite would keep what belongs to {path.name}, and is something else. "
                 "Choose another name, or move that file away; nothing was changed."
             )
-    if not target.exists():
-        return False
-    if not _is_own(target, kind):
-        raise ForeignFileError(
-            f"{path} exists and is not {kind.what} that SeeWhy made. Such a file or a new name was expected. "
-            "Choose another name; the file was left as it is."
-        )
-    return True
 
 
 def _begins(path: Path, starts: tuple[bytes, ...]) -> bool:
@@ -190,7 +233,7 @@ def _make(path: Path, kind: DatabaseKind) -> None:
         try:
             os.link(fresh, target)
         except FileExistsError:
-            pass  # another process was first, which is as good
+            return  # another process was first, and its database is as good
         except OSError:  # a disk without links
             os.replace(fresh, target)
     finally:

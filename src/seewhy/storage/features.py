@@ -80,8 +80,6 @@ class FeatureStore:
         try:
             self._db = connect(self.path, STORE, timeout=60)
             self._db.text_factory = bytes  # a damaged row may call its bytes a text that is none
-            self._db.execute("PRAGMA trusted_schema=OFF")
-            self._db.execute("PRAGMA cell_size_check=ON")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._drop_earlier()
         except ForeignFileError as error:
