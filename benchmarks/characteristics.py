@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from seewhy.encoders.base import Encoder, Look
+from seewhy.encoders.base import Encoder, EncoderOutput
 from seewhy.encoders.find import encoder as load_encoder
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.listing import list_pictures
@@ -57,14 +57,14 @@ def read(folder: Path | None, n: int) -> list[np.ndarray]:
     return found
 
 
-def maps_of(vectors: Tensor, encoder: Encoder) -> Callable[[Look], Tensor]:
+def maps_of(vectors: Tensor, encoder: Encoder) -> Callable[[EncoderOutput], Tensor]:
     """Cosine of every cell with every prototype."""
     return lambda look: torch.einsum(
         "pc,bchw->bphw", vectors, patch_vectors(encoder.layout.to_grid(look.features)).float()
     )
 
 
-def theirs(encoder: Encoder, maps: Callable[[Look], Tensor], pictures: list[np.ndarray]) -> np.ndarray:
+def theirs(encoder: Encoder, maps: Callable[[EncoderOutput], Tensor], pictures: list[np.ndarray]) -> np.ndarray:
     """The authors' loop: every row is kept until the end."""
     rows: list[dict[str, Any]] = []
     for number, picture in enumerate(pictures):
@@ -101,9 +101,9 @@ def their_change(picture: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(cv2.fastNlMeansDenoisingColored(bgr, None, 4, 4, 7, 21)[..., ::-1])
 
 
-def eager(encoder: Encoder, views: list[np.ndarray]) -> Look:
+def eager(encoder: Encoder, views: list[np.ndarray]) -> EncoderOutput:
     features = encoder.trunk(encoder.pixels(views))
-    return Look(features, encoder.head(features))
+    return EncoderOutput(features, encoder.head(features))
 
 
 def main() -> None:

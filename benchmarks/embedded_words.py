@@ -19,7 +19,7 @@ import seewhy
 from seewhy.classifiers.base import HeldOut, words_alone
 from seewhy.classifiers.pretrained import with_glosses
 from seewhy.encoders.imagenet_words import imagenet_classes
-from seewhy.encoders.stream import Seen, see
+from seewhy.encoders.stream import Encoded, encode_stream
 
 
 def measure(name: str, folder: Path) -> dict[str, object]:
@@ -27,7 +27,7 @@ def measure(name: str, folder: Path) -> dict[str, object]:
     encoder = seewhy.encoder(name)
     index = {c.synset: i for i, c in enumerate(imagenet_classes())}
     pictures = sorted(str(p) for p in folder.glob("n*_*.jpg"))
-    seen = [s for s in see(encoder, pictures) if isinstance(s, Seen)]
+    seen = [s for s in encode_stream(encoder, pictures) if isinstance(s, Encoded)]
     labels = torch.tensor([index[Path(s.name).name.split("_")[0]] for s in seen])
     pooled = torch.cat([s.pooled for s in seen])
     classifier = with_glosses(seewhy.pretrained(encoder))

@@ -21,9 +21,9 @@ from rich.table import Table
 
 import seewhy
 from seewhy.classifiers.base import Classifier
-from seewhy.encoders.stream import Seen, Wish, see
-from seewhy.listener import Listener
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.pictures.listing import list_pictures
+from seewhy.progress import Progress
 from seewhy.prototypes.cells import CellMaps, cells_of
 from seewhy.prototypes.epic.adam import AdamSchedule
 from seewhy.prototypes.epic.choice import choose, refitted, setting_of
@@ -38,9 +38,11 @@ def cells(model: Classifier, folder: Path, seed: int = 0) -> CellMaps:
     names = list(list_pictures([folder]))
     order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
     maps: CellMaps | None = None
-    stream = see(model.encoder, [names[i] for i in order], store=FeatureStore(), wish=Wish(features=lambda _i: True))
+    stream = encode_stream(
+        model.encoder, [names[i] for i in order], store=FeatureStore(), request=EncodeRequest(features=lambda _i: True)
+    )
     for i, seen in enumerate(stream):
-        assert isinstance(seen, Seen)
+        assert isinstance(seen, Encoded)
         assert seen.features is not None
         found = cells_of(model, seen.features[None])[0].flatten(1).T
         maps = maps or CellMaps((len(names), *found.shape))
@@ -52,7 +54,7 @@ def cells(model: Classifier, folder: Path, seed: int = 0) -> CellMaps:
 def ours(train: CellMaps, n: int) -> tuple[Rotation, dict[str, Any]]:
     """Its setting chosen on a fifth of the first ``n`` pictures, then fitted to all of them."""
     begun = time.process_time()
-    found = choose(train.part(range(n * 4 // 5)), train.part(range(n * 4 // 5, n)), {}, Listener())
+    found = choose(train.part(range(n * 4 // 5)), train.part(range(n * 4 // 5, n)), {}, Progress())
     found = refitted(found, train.part(range(n)))
     seconds = time.process_time() - begun
     return found.rotation, {"seconds": round(seconds, 1), "setting": setting_of(found, train.pooled.shape[1])}

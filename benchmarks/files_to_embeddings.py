@@ -33,7 +33,7 @@ from torch import Tensor
 
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as load_encoder
-from seewhy.encoders.stream import Seen, see
+from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.pictures.listing import list_pictures
 
 BATCH = 32
@@ -109,7 +109,9 @@ def data_loader(module: torch.nn.Module) -> Callable[[Sequence[str]], Tensor]:
 
 
 def seewhy_embed(encoder: Encoder, names: Sequence[str]) -> Tensor:
-    return torch.cat([one.pooled for one in see(encoder, names, batch_size=BATCH) if isinstance(one, Seen)])
+    return torch.cat(
+        [one.pooled for one in encode_stream(encoder, names, batch_size=BATCH) if isinstance(one, Encoded)]
+    )
 
 
 def difference(ours: Tensor, theirs: Tensor) -> dict[str, float]:
@@ -168,7 +170,7 @@ def watch_memory(encoder: Encoder, folder: Path, n: int) -> Iterator[tuple[int, 
     """Files seen, memory in MiB, images a second so far; ten times and after 2,000."""
     stops = {2000, *(n * k // 10 for k in range(1, 11))}
     start = time.perf_counter()
-    for i, _ in enumerate(see(encoder, list_pictures([str(folder)]), batch_size=BATCH), 1):
+    for i, _ in enumerate(encode_stream(encoder, list_pictures([str(folder)]), batch_size=BATCH), 1):
         if i in stops:
             yield i, resident_mb(), i / (time.perf_counter() - start)
 

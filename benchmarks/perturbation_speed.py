@@ -29,7 +29,7 @@ from seewhy.attributions.occlusion import Occlusion
 from seewhy.attributions.rise import RISE
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.encoders.base import Look
+from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.find import encoder as load_encoder
 from seewhy.heads.head import Target
 
@@ -41,7 +41,7 @@ def eager(model: Classifier) -> Callable[[Tensor], Tensor]:
     return lambda pixels: model.head(model.encoder.head(model.encoder.trunk(pixels)))
 
 
-def captum_occlusion(model: Classifier, look: Look, target: Target) -> Tensor:
+def captum_occlusion(model: Classifier, look: EncoderOutput, target: Target) -> Tensor:
     """Captum on the torch module, a window of 32 at a stride of 16, 16 windows at a time."""
     assert look.pixels is not None
     with torch.no_grad():
@@ -52,7 +52,7 @@ def captum_occlusion(model: Classifier, look: Look, target: Target) -> Tensor:
 
 
 @torch.no_grad()
-def plain_rise(model: Classifier, look: Look, target: Target, n_masks: int) -> Tensor:
+def plain_rise(model: Classifier, look: EncoderOutput, target: Target, n_masks: int) -> Tensor:
     """The authors' loop: all masks at once, batches of 100 through the torch module."""
     assert look.pixels is not None
     size = (look.pixels.shape[2], look.pixels.shape[3])
@@ -83,7 +83,7 @@ def race(runs: dict[str, Maps], rounds: int) -> tuple[dict[str, float], dict[str
     return {name: median(values) for name, values in seconds.items()}, maps
 
 
-def fewer_masks(model: Classifier, look: Look, target: Target, limit: int) -> list[dict[str, Any]]:
+def fewer_masks(model: Classifier, look: EncoderOutput, target: Target, limit: int) -> list[dict[str, Any]]:
     """Correlation with the limit for fewer and fewer masks."""
     many = sum(RISE(n_masks=limit, centred=True, seed=seed)(model, look, target) for seed in (101, 102))
     assert isinstance(many, Tensor)

@@ -27,13 +27,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from seewhy.encoders.find import encoder as find
-from seewhy.encoders.stream import Seen, Wish, see
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.index import Index
 from seewhy.index.approximate import load_faiss
 from seewhy.index.columns import BLOCK, exact_top
 from seewhy.index.settings import Settings
-from seewhy.listener import Listener
 from seewhy.pictures.listing import list_pictures
+from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
 
 WIDTH, K = 512, 10
@@ -87,8 +87,8 @@ def vectors(args: argparse.Namespace, folder: Path) -> tuple[np.ndarray, Tensor,
     """The vectors, on disk; the queries; and what they are like."""
     encoder = find("lite0")
     names = list(list_pictures(args.pictures))
-    seen = see(encoder, names, store=FeatureStore(), wish=Wish(features=lambda _index: True))
-    maps = [s.features.half() for s in seen if isinstance(s, Seen) and s.features is not None]
+    seen = encode_stream(encoder, names, store=FeatureStore(), request=EncodeRequest(features=lambda _index: True))
+    maps = [s.features.half() for s in seen if isinstance(s, Encoded) and s.features is not None]
     order = torch.randperm(len(maps), generator=torch.Generator().manual_seed(args.seed)).tolist()
     asked, known = order[: len(maps) // 10], order[len(maps) // 10 :]
     rng = np.random.default_rng(args.seed)
@@ -157,7 +157,7 @@ def ours(args: argparse.Namespace, folder: Path, matrix: np.ndarray, queries: Te
     """Added, fitted and calibrated as a user would; then the same index, every row compared."""
     before, begun = resident(), time.perf_counter()
     settings = Settings(approximate_from=max(1000, args.n // 2))
-    listener = Listener()
+    progress = Progress()
     index = Index.create(folder / "index", settings=Settings(approximate_from=2**31), width=WIDTH)
     index.settings = settings  # build once, at the end, instead of at every step
     step = 50_000
@@ -165,7 +165,7 @@ def ours(args: argparse.Namespace, folder: Path, matrix: np.ndarray, queries: Te
         last = start + step >= args.n
         index.settings = settings if last else Settings(approximate_from=2**31)
         part = torch.from_numpy(np.array(matrix[start : start + step]))
-        index.add_vectors(part, [str(i) for i in range(start, start + len(part))], listener=listener)
+        index.add_vectors(part, [str(i) for i in range(start, start + len(part))], progress=progress)
         if start == 0 or last:
             print(f"added {start + len(part)}: {time.perf_counter() - begun:.0f} s", flush=True)
     build = time.perf_counter() - begun

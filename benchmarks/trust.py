@@ -25,8 +25,8 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.labelled import look_at_labelled
 from seewhy.encoders.find import encoder as find
 from seewhy.evaluation.trust import look_at_unknown, trust_figures
-from seewhy.listener import Listener
 from seewhy.pictures.samples import Samples
+from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
 from seewhy.trust.measure import trust_features
 from seewhy.trust.novelty import PUBLISHED, Known
@@ -92,7 +92,7 @@ def run(folder: Path, far: dict[str, Path], store: FeatureStore, encoder_name: s
     inside = scores(model, seen.pooled)
     worlds = {}
     for name, pictures in far.items():
-        pooled, _ = look_at_unknown(model, pictures, store, None, Listener())
+        pooled, _ = look_at_unknown(model, pictures, store, None, Progress())
         outside = scores(model, pooled)
         worlds[name] = {"n": len(pooled)} | {n: auroc(outside[n], inside[n]) for n in inside}
     assert model.measured_trust is not None

@@ -28,7 +28,7 @@ from seewhy import planted
 from seewhy.attributions.base import Attribution, Explainable
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
-from seewhy.encoders.base import Look
+from seewhy.encoders.base import EncoderOutput
 from seewhy.evidence.halves import Match, masks, match
 from seewhy.evidence.watched import Watched
 from seewhy.evidence.where import BELIEVABLE, MARGIN, PARTLY
@@ -54,7 +54,7 @@ class Control(Attribution):
     needs_pixels: ClassVar[bool] = True
     draw: str = "gaussian"
 
-    def attribute(self, model: Explainable, look: Look, target: Any) -> Tensor:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: Any) -> Tensor:
         return CONTROLS[self.draw](model, look, target)
 
 
@@ -68,7 +68,7 @@ class WrongClass(Attribution):
     cost: ClassVar[str] = "0"
     seed: int = 0
 
-    def attribute(self, model: Explainable, look: Look, target: Any) -> Tensor:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: Any) -> Tensor:
         n = len(model.head.bias)
         draw = random.Random(f"{self.seed} {float(look.pooled.sum()):.3f}")
         wrong = [draw.choice([k for k in range(n) if k != t]) for t in target.index.tolist()]
@@ -117,9 +117,9 @@ class Passes:
 
     def __init__(self, model: Classifier) -> None:
         self.n = 0
-        self.look: Callable[[Tensor], Look] = model.encoder.look
+        self.look: Callable[[Tensor], EncoderOutput] = model.encoder.look
 
-    def __call__(self, pixels: Tensor) -> Look:
+    def __call__(self, pixels: Tensor) -> EncoderOutput:
         self.n += len(pixels)
         return self.look(pixels)
 
@@ -180,7 +180,7 @@ def rates(model: Classifier, pictures: Sequence[str], n: int) -> dict[str, dict[
     }
 
 
-def of_classes(model: Classifier, look: Look, classes: Sequence[int]) -> Tensor:
+def of_classes(model: Classifier, look: EncoderOutput, classes: Sequence[int]) -> Tensor:
     return torch.cat([GradCAM()(model, look, Target(torch.tensor([k]))) for k in classes])
 
 

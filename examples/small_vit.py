@@ -217,7 +217,7 @@ def main() -> None:
     print(f"{len(crops['picture'].unique())} pictures, {len(crops['picture'])} crops")
     if asked.steps:
         how = Training(asked.steps, batch_size=BATCH, lr=1e-3, weight_decay=0.05, checkpoint_every=20)
-        distil(student, teacher, crops, how, asked.bf16, checkpoint=(checkpoint, str(asked)), listener=said)
+        distil(student, teacher, crops, how, asked.bf16, checkpoint=(checkpoint, str(asked)), progress=said)
     student.eval()
     measured = measure(student, teacher, crops)
     save(student, teacher, asked.output)

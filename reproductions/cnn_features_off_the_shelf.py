@@ -33,7 +33,7 @@ from seewhy.classifiers.linear.solvers import fit_svm
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.module import from_module
-from seewhy.encoders.stream import Seen, Wish, see
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.heads.normalise import signed_power
 from seewhy.index.spatial import n_patches, spatial_distance, sub_patches
 from seewhy.index.whitening import Whitening
@@ -113,8 +113,8 @@ def look(
     encoder: Encoder, items: Sequence[tuple[str, str]], store: FeatureStore | None, views: Sequence[Any] = VIEWS
 ) -> tuple[list[str], list[str], Tensor]:
     """All versions of the pictures that can be read."""
-    seen = see(encoder, [p for p, _ in items], store=store, wish=Wish(views=lambda _index: views))
-    good = [(s, label) for s, (_, label) in zip(seen, items, strict=True) if isinstance(s, Seen)]
+    seen = encode_stream(encoder, [p for p, _ in items], store=store, request=EncodeRequest(views=lambda _index: views))
+    good = [(s, label) for s, (_, label) in zip(seen, items, strict=True) if isinstance(s, Encoded)]
     return [s.name for s, _ in good], [label for _, label in good], torch.stack([s.pooled for s, _ in good])
 
 

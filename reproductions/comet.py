@@ -28,7 +28,7 @@ from torch.nn.functional import binary_cross_entropy, max_pool2d
 from seewhy import planted
 from seewhy.adaptation.backbone import Predictor, new_predictor
 from seewhy.self_explaining.comet.selector import Hide, Selector, make_selector
-from seewhy.self_explaining.comet.training import Game, Mode, Objective, Playing
+from seewhy.self_explaining.comet.training import Mode, Objective, Players, Playing
 from seewhy.storage.output import write_atomic
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
@@ -104,14 +104,14 @@ def coverage(mask: Tensor, evidence: Tensor) -> dict[str, list[float]]:
     return {"copy 1": both.amax(1).tolist(), "copy 2": both.amin(1).tolist(), "background": rest.tolist()}
 
 
-def new_game(name: str, detector: Predictor, seed: int) -> Game:
+def new_game(name: str, detector: Predictor, seed: int) -> Players:
     mode, m_c = GAMES[name]
     with torch.random.fork_rng():
         torch.manual_seed(1000 + seed)
         selector = make_selector("unet")
     own = fresh(2000 + seed) if mode == "3p" else detector
     objective = Objective(m_c=m_c, gap=WEIGHTS["gap"], tau=WEIGHTS["tau"])
-    return Game(selector, fresh(3000 + seed), own, mode, objective, HIDE)
+    return Players(selector, fresh(3000 + seed), own, mode, objective, HIDE)
 
 
 def played(name: str, detector: Predictor, train_on: Pictures, test: Pictures, args: Any, seed: int) -> dict[str, Any]:

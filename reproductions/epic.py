@@ -28,12 +28,12 @@ from torch.nn.functional import normalize
 
 import seewhy
 from seewhy.classifiers.base import Classifier
-from seewhy.encoders.base import Look
-from seewhy.encoders.stream import Seen, Wish, see
+from seewhy.encoders.base import EncoderOutput
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.evidence.patch_deletion import delete_patches
 from seewhy.heads.head import Target
-from seewhy.listener import Listener
 from seewhy.pictures.listing import list_pictures
+from seewhy.progress import Progress
 from seewhy.prototypes.bank import cell_box
 from seewhy.prototypes.base import Query
 from seewhy.prototypes.cells import CellMaps, cells_of
@@ -167,12 +167,12 @@ def cells(model: Classifier, names: list[str], store: FeatureStore) -> CellMaps:
     return maps
 
 
-def looked(model: Classifier, names: list[str], store: FeatureStore, pictures: bool = False) -> list[Seen]:
-    wish = Wish(features=lambda _i: True, pictures=pictures)
-    return [s for s in see(model.encoder, names, store=store, wish=wish) if isinstance(s, Seen)]
+def looked(model: Classifier, names: list[str], store: FeatureStore, pictures: bool = False) -> list[Encoded]:
+    request = EncodeRequest(features=lambda _i: True, pictures=pictures)
+    return [s for s in encode_stream(model.encoder, names, store=store, request=request) if isinstance(s, Encoded)]
 
 
-def _features(seen: Seen) -> Tensor:
+def _features(seen: Encoded) -> Tensor:
     assert seen.features is not None
     return seen.features[None]
 
@@ -252,7 +252,7 @@ def top_shares(one: Setting, rotation: Rotation) -> list[float]:
     pooled = one.maps.pooled
     with torch.no_grad():
         target = Target(one.model.head(pooled).argmax(1))
-        parts = contributions(one.model, rotation, Look(pooled, pooled), target).clamp(min=0)
+        parts = contributions(one.model, rotation, EncoderOutput(pooled, pooled), target).clamp(min=0)
     return (parts.topk(N_SHOWN, dim=1).values.sum(1) / parts.sum(1).clamp(min=1e-12)).tolist()
 
 
@@ -271,7 +271,7 @@ def hidden(one: Setting, args: Any, store: FeatureStore) -> dict[str, Any]:
     fall, elsewhere, said = [], [], []
     for seen in looked(one.model, one.test[: args.n_hidden], store, pictures=True):
         assert seen.picture is not None
-        look = Look(_features(seen), seen.pooled[:1])
+        look = EncoderOutput(_features(seen), seen.pooled[:1])
         decided = int(one.model.head(look.pooled).argmax())
         groups = EPIC()(one.model, one.bank, Query(look, Target(torch.tensor([decided])), (), seen.digest))
         boxes = [cell_box(g.cell, (7, 7)) for g in groups]
@@ -319,7 +319,7 @@ def against_published(args: Any, store: FeatureStore) -> dict[str, Any]:
     train, test = (narrowed(maps, channels) for maps in whole)
     split = len(train) * 4 // 5
     begun = time.process_time()
-    choice = choose(train.part(range(split)), train.part(range(split, len(train))), {}, Listener())
+    choice = choose(train.part(range(split)), train.part(range(split, len(train))), {}, Progress())
     choice = refitted(choice, train)
     seconds = time.process_time() - begun
     steps, adam_seconds, taken = 20, 0.0, 20

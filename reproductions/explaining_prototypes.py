@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import seewhy
-from seewhy.encoders.base import Encoder, Look
+from seewhy.encoders.base import Encoder, EncoderOutput
 from seewhy.prototypes.bank import cell_box
 from seewhy.prototypes.characteristics import Characteristics
 from seewhy.prototypes.influences import Influences, Sums, log_distance
@@ -110,7 +110,7 @@ class Trained:
     after_push: float
     pictures: dict[str, list[np.ndarray]]
 
-    def maps(self, look: Look) -> Tensor:
+    def maps(self, look: EncoderOutput) -> Tensor:
         return self.network.similarities(look.features)
 
     @property

@@ -34,7 +34,7 @@ from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.descriptions.controls import own_noise
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
-from seewhy.encoders.stream import Seen, see
+from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.pictures.samples import load_samples
 from seewhy.storage.features import FeatureStore
 
@@ -117,7 +117,7 @@ def measured(
     """Who is right on which picture, arm by arm."""
     samples = load_samples(pictures)
     items = [s for s in samples.items if s.label in names]
-    seen = [s for s in see(encoder, [s.image for s in items], store=store) if isinstance(s, Seen)]
+    seen = [s for s in encode_stream(encoder, [s.image for s in items], store=store) if isinstance(s, Encoded)]
     pooled = torch.cat([s.pooled[:1] for s in seen])
     at = {n: i for i, n in enumerate(names)}
     label_of = {s.image: at[s.label] for s in items}

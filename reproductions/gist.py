@@ -34,10 +34,10 @@ from seewhy.adaptation.gist.towers import PicturePairs, Towers, trainable, tune_
 from seewhy.classifiers.linear.solvers import c_path
 from seewhy.descriptions.matching import Match
 from seewhy.encoders.base import Encoder
-from seewhy.encoders.stream import Seen, encode_texts, see
-from seewhy.listener import Listener
+from seewhy.encoders.stream import Encoded, encode_stream, encode_texts
 from seewhy.objectives.gist import GIST
 from seewhy.objectives.gpt4image import recall
+from seewhy.progress import Progress
 from seewhy.storage.output import write_atomic
 from seewhy.training.augmentation import TrainingPictures
 from seewhy.training.batches import TrainingData
@@ -108,7 +108,7 @@ def world(encoder: Encoder, folder: Path, seed: int) -> World:
 
 def seen_jointly(encoder: Encoder, paths: Sequence[Path]) -> Tensor:
     """Pictures in the space of the texts, not of unit length."""
-    pooled = torch.cat([s.pooled for s in see(encoder, paths) if isinstance(s, Seen)])
+    pooled = torch.cat([s.pooled for s in encode_stream(encoder, paths) if isinstance(s, Encoded)])
     with torch.no_grad():
         return encoder.text.project(pooled)
 
@@ -173,7 +173,7 @@ def towers(
     rate = tower.tuning_lr if args.tower_lr is None else args.tower_lr
     how = Training(args.tower_steps, 20, lr=rate, weight_decay=1e-3, schedule="constant", seed=seed)
     of = [drawn.paths[drawn.chosen[place]] for place in pairs.pairs[:, 0].tolist()]
-    read = TrainingPictures(encoder, of, None, Listener())
+    read = TrainingPictures(encoder, of, None, Progress())
     lesson = PicturePairs(read, tuple(texts), pairs.vectors, pairs.pairs, pairs.labels)
     tune_towers(made, tower, lesson, GIST(tower.logit_scale), how)
     grown = made.grown(encoder)

@@ -127,7 +127,7 @@ class Depth:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Encoded:
     """Says whether a detector finds a phrase."""
 
     detector: Any
@@ -214,7 +214,7 @@ def run(
 def pixels(one: Drawn) -> Textualizer:
     """Experts that measure the pixels, and the depth the picture was drawn with."""
     found = PixelDetector()
-    return Textualizer(found, Seen(found), Outline(), Depth(one), vocabulary=VOCABULARY)
+    return Textualizer(found, Encoded(found), Outline(), Depth(one), vocabulary=VOCABULARY)
 
 
 def main(arguments: Sequence[str] | None = None) -> Report:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from seewhy.attributions import attributions
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.encoders.base import Encoder, Look
+from seewhy.encoders.base import Encoder, EncoderOutput
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.timm import encoder_of
 from seewhy.heads.head import Target
@@ -272,19 +272,19 @@ def part_of_one(heat: Tensor) -> Tensor:
     return heat.clamp(min=0) / heat.clamp(min=0).sum().clamp(min=1e-12)
 
 
-def class_token_map(model: Classifier, look: Look) -> Tensor:
+def class_token_map(model: Classifier, look: EncoderOutput) -> Tensor:
     """What the class token attends to in the last block, the mean over heads: the same for every class."""
     weights = run_last_block(prompt_head(model), look.features)[1][0].mean(0)
     grid = model.encoder.layout.to_grid(look.features).shape[2:]
     return weights[len(model.classes), -grid[0] * grid[1] :].unflatten(0, tuple(grid))
 
 
-def look_at(model: Classifier, picture: str | np.ndarray) -> Look:
+def look_at(model: Classifier, picture: str | np.ndarray) -> EncoderOutput:
     view = read_picture(picture, model.encoder.transform).pixels
     return model.encoder.look(model.encoder.pixels([view]))
 
 
-def maps_of(name: str, model: Classifier, look: Look, seed: int) -> Tensor:
+def maps_of(name: str, model: Classifier, look: EncoderOutput, seed: int) -> Tensor:
     predicted = Target(model.head(look.pooled).argmax(1))
     if name == "class token":
         return class_token_map(model, look)
@@ -444,7 +444,7 @@ def alike(model: Classifier, sample: Sample) -> float:
     """Correlation of the true class's map with the mean map of all other classes."""
     look = look_at(model, sample.image)
     n = len(model.classes)
-    several = Look(look.features.expand(n, -1, -1), look.pooled.expand(n, -1))
+    several = EncoderOutput(look.features.expand(n, -1, -1), look.pooled.expand(n, -1))
     maps = PromptCAM(n_heads=10**6)(model, several, Target(torch.arange(n))).flatten(1)
     true = model.index_of(sample.label)
     rest = maps[[k for k in range(n) if k != true]].mean(0)

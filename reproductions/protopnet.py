@@ -23,8 +23,8 @@ from claims import Claim, Report, command, deliver, lead, machine, mean_of, pars
 import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.encoders.base import Look
-from seewhy.encoders.stream import Seen, Wish, see
+from seewhy.encoders.base import EncoderOutput
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.evidence.patch_deletion import delete_patches
 from seewhy.explanation.prediction import Prediction
 from seewhy.heads.head import Target
@@ -74,12 +74,12 @@ def shown(
 ) -> list[Shown]:
     """The four strongest prototypes of each picture's predicted class."""
     method, found = prototypes[name](), []
-    wish = Wish(features=lambda _index: True, pictures=True)
-    stream = see(classifier.encoder, [s.image for s in tests], store=store, wish=wish)
+    request = EncodeRequest(features=lambda _index: True, pictures=True)
+    stream = encode_stream(classifier.encoder, [s.image for s in tests], store=store, request=request)
     for one, sample in zip(stream, tests, strict=True):
-        if not isinstance(one, Seen) or one.features is None or one.picture is None:
+        if not isinstance(one, Encoded) or one.features is None or one.picture is None:
             raise ValueError(f"{sample.image} could not be read.")
-        look = Look(one.features[None], one.pooled[:1])
+        look = EncoderOutput(one.features[None], one.pooled[:1])
         target = int(classifier.head(look.pooled).argmax())
         groups = method(classifier, bank, Query(look, Target(torch.tensor([target])), [(0, 0)], one.digest))[:4]
         grid = classifier.encoder.layout.to_grid(look.features).shape[2:]

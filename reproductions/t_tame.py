@@ -38,7 +38,6 @@ from seewhy.attributions.t_tame_training import FitTTAME
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import Encoder
 from seewhy.heads.head import Target
-from seewhy.listener import Listener
 from seewhy.metrics.average_drop import AverageDrop
 from seewhy.metrics.base import Case, upsampled
 from seewhy.metrics.controls import centred_gaussian, random_map, sobel_edges
@@ -47,7 +46,8 @@ from seewhy.metrics.similarity import pearson
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
-from seewhy.studies.progress import ANY, Progress
+from seewhy.progress import Progress
+from seewhy.studies.records import ANY, StudyRecords
 
 KEEP = (1.0, 0.5, 0.15)
 PERTURBATION = ("score_cam", "rise")
@@ -119,7 +119,7 @@ def smaller(encoder: Encoder, size: int) -> Encoder:
     )
 
 
-class Told(Listener):
+class Told(Progress):
     """Says every twentieth step when it was done."""
 
     def track(self, items: Iterable[Any], what: str, total: int | None = None) -> Iterator[Any]:
@@ -151,13 +151,13 @@ def trained(fit: FitTTAME, classifier: Classifier, train: list[str], args: Any) 
     """The explainer; one of an earlier run is taken from beside the report, and a stopped training goes on."""
     how = fit.training(args.steps, args.batch_size, seed=args.seed)
     if args.out is None:
-        return fit.fit(classifier, train, how, listener=Told())
+        return fit.fit(classifier, train, how, progress=Told())
     folder = args.out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{fit.variant}.safetensors"
     if file.exists() and load_explainer(file).trained["n_steps"] == how.n_steps:
         return load_explainer(file)
-    found = fit.fit(classifier, train, how, checkpoint=folder / f"{fit.variant}.checkpoint", listener=Told())
+    found = fit.fit(classifier, train, how, checkpoint=folder / f"{fit.variant}.checkpoint", progress=Told())
     found.save(folder)
     return found
 
@@ -201,7 +201,7 @@ def measured(subject: Subject, test: list[str], args: Any) -> list[dict[str, Any
     if args.out is None:
         return [one_picture(subject, name) for name in test]
     rows = []
-    with Progress(args.out.with_suffix("") / "pictures.jsonl", ANY) as progress:
+    with StudyRecords(args.out.with_suffix("") / "pictures.jsonl", ANY) as progress:
         for number, name in enumerate(test):
             key = f"{settings} {Path(name).name}"
             if key not in progress.done:

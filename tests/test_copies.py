@@ -18,8 +18,8 @@ from seewhy.classifiers.known_pictures import MOST_NEAR, NEAR, WIDTH, KnownPictu
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.errors import ModelError
 from seewhy.evaluation import evaluate
-from seewhy.listener import Listener
 from seewhy.pictures.samples import load_samples
+from seewhy.progress import Progress
 from tiny import CLASSES, class_folders, tiny_cnn
 
 
@@ -50,13 +50,13 @@ def test_byte_copies_are_counted_named_and_left_out(fitted: Classifier, folders:
     for path in other.rglob("*.png"):
         shutil.copy(path, tmp_path / path.parent.name / f"new_{path.name}")
     shutil.rmtree(tmp_path / "other")
-    listener = Listener()
-    report = evaluate(fitted, tmp_path, n_explained=0, listener=listener)
+    progress = Progress()
+    report = evaluate(fitted, tmp_path, n_explained=0, progress=progress)
     found = report.data["fitted_on"]
     same = {row["image"]: row["fitted_on"] for row in found["pictures"] if row["same_bytes"]}
     assert same == {str(t): str(s) for s, t in zip(copied, names, strict=True)}
     assert found["n_same_bytes"] == 2
-    (note,) = [n for n in listener.notes if "fitted on" in n]
+    (note,) = [n for n in progress.notes if "fitted on" in n]
     assert "2 byte for byte" in note
     assert note in report.data["notes"]
     assert "among those the classifier was fitted on (2 byte for byte" in report.to_html()

@@ -17,9 +17,9 @@ from seewhy.errors import DataError
 from seewhy.evaluation import evaluate
 from seewhy.evaluation.confusions import address, write_cards
 from seewhy.heads.head import Head
-from seewhy.listener import Listener
 from seewhy.metrics.calibration import accuracy_interval
 from seewhy.pictures.samples import Sample, Samples, load_samples
+from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
 from seewhy.storage.marks import PAGE
 from tiny import class_folders, tiny_cnn
@@ -170,7 +170,7 @@ def test_wrong_decisions_are_shown_small_and_lead_to_their_cards(
     page = report.to_html()
     assert page.count('<img src="data:image/jpeg') == 3
     assert "its card" not in page
-    cards = write_cards(report, model, tmp_path / "why not", store=None, listener=Listener())
+    cards = write_cards(report, model, tmp_path / "why not", store=None, progress=Progress())
     assert sorted(Path(name).name for name in cards) == ["moss_0.png", "moss_1.png", "rust_0.png"]
     assert all(card.exists() for card in cards.values())
     links = {name: address(card, tmp_path / "reports" / "evaluation.html") for name, card in cards.items()}
@@ -178,7 +178,7 @@ def test_wrong_decisions_are_shown_small_and_lead_to_their_cards(
     assert page.count('<a href="../why%20not/') == 3
     assert "Each picture leads to its card" in page
     written = {card: card.stat().st_mtime_ns for card in cards.values()}
-    assert write_cards(report, model, tmp_path / "why not", store=None, listener=Listener()) == cards
+    assert write_cards(report, model, tmp_path / "why not", store=None, progress=Progress()) == cards
     assert {card: card.stat().st_mtime_ns for card in written} == written, "kept, not made again"
 
 
@@ -193,5 +193,5 @@ def test_a_wrong_picture_that_is_gone_is_named(model: Classifier, folders: Path)
 def test_without_wrong_decisions_there_are_no_cards(model: Classifier, folders: Path, tmp_path: Path) -> None:
     report = evaluate(model, load_samples(folders), n_explained=0)
     assert report.data["confusions"] == []
-    assert write_cards(report, model, tmp_path / "why", store=None, listener=Listener()) == {}
+    assert write_cards(report, model, tmp_path / "why", store=None, progress=Progress()) == {}
     assert not (tmp_path / "why").exists()

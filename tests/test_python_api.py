@@ -364,7 +364,7 @@ def test_bars_are_drawn_on_a_terminal_and_as_a_line_in_a_notebook(
     monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
     monkeypatch.setitem(sys.modules, "IPython.display", page)
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    monkeypatch.setattr("seewhy.listener.SECONDS", 0)
+    monkeypatch.setattr("seewhy.progress.SECONDS", 0)
     assert list(seewhy.Bars().track(iter("abc"), "Looking", 3)) == ["a", "b", "c"]
     assert shown[0] == "Looking …"
     assert shown[-2:] == [f"Looking {'█' * 30} 3/3", ""]

@@ -78,7 +78,7 @@ def changed_by_a_step(on: Encoder) -> set[str]:
     assert all(torch.equal(a, b) for a, b in zip(before, (on.encode_image(pixels), on.encode_text(texts)), strict=True))
     assert not torch.allclose(towers.grown(on).encode_text(texts), before[1], atol=1e-5)
     assert not torch.allclose(towers.grown(on).encode_image(pixels), before[0], atol=1e-5)
-    return set(towers.learnt(on))
+    return set(towers.state_delta(on))
 
 
 def says_what_its_module_says(on: Encoder, texts: Sequence[str]) -> bool:

@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from .evaluation import Report
     from .explanation.base import Explanation
     from .explanation.prediction import Prediction
-    from .listener import Bars, Listener
     from .pictures.samples import Samples, load_samples
+    from .progress import Bars, Progress
     from .storage.features import FeatureStore
     from .types import Failure, Transform
 
     __version__: str
 
 _WHERE = {
-    "Bars": "listener",
+    "Bars": "progress",
     "Classifier": "classifiers.base",
     "Descriptions": "descriptions",
     "Encoder": "encoders",
     "Explanation": "explanation",
     "Failure": "types",
     "FeatureStore": "storage.features",
-    "Listener": "listener",
+    "Progress": "progress",
     "Prediction": "explanation",
     "Report": "evaluation",
     "Samples": "pictures.samples",
@@ -70,8 +70,8 @@ __all__ = [
     "Explanation",
     "Failure",
     "FeatureStore",
-    "Listener",
     "Prediction",
+    "Progress",
     "Report",
     "Samples",
     "SeeWhyError",

@@ -18,9 +18,9 @@ from .encoders.base import Encoder
 from .encoders.find import encoder as find
 from .encoders.module import from_module
 from .keywords import DescribedKeywords, ExplainKeywords, LinearKeywords, ZeroShotKeywords
-from .listener import Listener
 from .pictures.datasets import pictures_of, samples_of
 from .pictures.sources import Many, One
+from .progress import Progress
 from .storage.features import FeatureStore
 from .storage.output import temporary_folder
 from .types import Failure
@@ -95,7 +95,7 @@ def fit(
     group: str | Sequence[Any] | None = None,
     descriptions: Words | None = None,
     store: FeatureStore | None = None,
-    listener: Listener | None = None,
+    progress: Progress | None = None,
     **parameters: Unpack[LinearKeywords],
 ) -> Classifier:
     """A classifier of the user's pictures (:class:`seewhy.classifiers.linear.recipe.Linear`).
@@ -113,7 +113,7 @@ def fit(
             thing. They are held out together.
         descriptions: of the classes, as words evidence.
         store: where looks are kept between runs; left out, nothing is kept.
-        listener: hears of progress and failures.
+        progress: hears of progress and failures.
         **parameters: those of the recipe, for example ``solver="svm"``.
 
     Raises:
@@ -133,7 +133,7 @@ def fit(
         validation=None if validation is None else samples_of(validation),
         descriptions=words,
         store=store,
-        listener=listener,
+        progress=progress,
     )
     return replace(fitted, trust=fitted.measured_trust)
 
@@ -190,7 +190,7 @@ def study(
     masks: str | Path | None = None,
     output: str | Path | None = None,
     seed: int = 0,
-    listener: Listener | None = None,
+    progress: Progress | None = None,
 ) -> Findings:
     """Which explanations of this model can be believed? What ``seewhy study faithfulness`` measures.
 
@@ -205,7 +205,7 @@ def study(
         masks: a folder of masks named like the pictures, for metrics of localisation.
         output: folder of the progress, from which a stopped study goes on; left out, a temporary one.
         seed: of the pictures' order and of the resampling.
-        listener: hears of progress and failures.
+        progress: hears of progress and failures.
 
     Returns:
         Tables, ranking and the sentence; displays itself in a notebook, and ``save("study.html")`` writes it.
@@ -222,4 +222,4 @@ def study(
     classifier = model if isinstance(model, Classifier) else pretrained(model)
     many = pictures_of(pictures)
     random.Random(seed).shuffle(many)
-    return asked.run(classifier, many[:n], output or temporary_folder(), listener)
+    return asked.run(classifier, many[:n], output or temporary_folder(), progress)

@@ -38,7 +38,7 @@ SYNONYMS = {
     "validation": ("val", "valid", "validation_data", "dev", "test"),
     "group": ("groups", "by"),
     "descriptions": ("texts", "words", "captions", "prompts"),
-    "listener": ("progress", "verbose", "callback", "callbacks"),
+    "progress": ("listener", "verbose", "callback", "callbacks"),
     "seed": ("random_state", "random_seed", "rng"),
     "target_layer": ("layer", "target_layers"),
     "layer": ("target_layer", "target_layers"),

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from .arguments import Count, CountOrNone
 from .attributions.base import Attribution
-from .listener import Listener
 from .pictures.samples import Samples
+from .progress import Progress
 from .storage.features import FeatureStore
 from .types import Crop
 
@@ -48,7 +48,7 @@ class EvaluateKeywords(TypedDict, total=False):
     faithfulness: bool
     level: float
     unknown: Annotated[Samples | str | Path | Iterable[Any] | None, "checked where it is read"]
-    listener: Listener | None
+    progress: Progress | None
 
 
 class LinearKeywords(TypedDict, total=False):

@@ -17,9 +17,9 @@ from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
 from seewhy.encoders.base import GlobalAverage, TrainableText
 from seewhy.errors import InputError, ModelError
-from seewhy.listener import Listener
 from seewhy.objectives.gist import GIST as Contrast
 from seewhy.pictures.samples import load_samples
+from seewhy.progress import Progress
 from seewhy.training.loop import Training
 from tiny import CLASSES, class_folders, noise, picture, tiny_cnn, tiny_tokens
 from tiny_words import bag_of_words, drawn_pairs, hashed, tiny_pair, trained
@@ -76,7 +76,7 @@ def test_normalisation_is_held() -> None:
     on = tiny_pair()
     on.__dict__["trunk"] = trunk.eval().requires_grad_(False)
     towers, done = trained(on, "image", Training(3, 6, lr=0.02))
-    names = set(towers.learnt(on))
+    names = set(towers.state_delta(on))
     assert {"trunk.0.weight", "trunk.1.weight", "trunk.1.bias"} <= names
     assert not names & {"trunk.1.running_mean", "trunk.1.running_var", "trunk.1.num_batches_tracked"}
     again = trained(on, "image", Training(3, 6, lr=0.02))[1]
@@ -124,7 +124,7 @@ def test_a_stopped_training_ends_where_an_unbroken_one_does(tmp_path: Path, trai
 
 def test_a_fit_that_was_stopped_makes_the_same_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = load_samples(class_folders(tmp_path / "d", 4))
-    recipe, listener, kept = GIST("towers", n_steps=53, batch_size=4, n_crops=0, lr=0.01), Listener(), tmp_path / "x"
+    recipe, progress, kept = GIST("towers", n_steps=53, batch_size=4, n_crops=0, lr=0.01), Progress(), tmp_path / "x"
     whole = recipe.fit(tiny_pair(), samples, descriptions=WORDS)
     loss, calls = Contrast.loss, []
 
@@ -138,8 +138,8 @@ def test_a_fit_that_was_stopped_makes_the_same_classifier(tmp_path: Path, monkey
         patch.setattr(Contrast, "loss", stopped)
         with pytest.raises(KeyboardInterrupt):
             recipe.fit(tiny_pair(), samples, descriptions=WORDS, checkpoint=kept)
-    made = recipe.fit(tiny_pair(), samples, descriptions=WORDS, checkpoint=kept, listener=listener)
-    assert "going on at step 51, where an earlier run was stopped" in listener.notes
+    made = recipe.fit(tiny_pair(), samples, descriptions=WORDS, checkpoint=kept, progress=progress)
+    assert "going on at step 51, where an earlier run was stopped" in progress.notes
     assert made.encoder.fingerprint == whole.encoder.fingerprint
     assert torch.equal(made.probabilities(noise(3)), whole.probabilities(noise(3)))
 
@@ -157,7 +157,7 @@ def test_a_picture_that_vanishes_after_training_is_reported_and_left_out(
 ) -> None:
     import seewhy.adaptation.gist.recipe as module
 
-    folder, listener = class_folders(tmp_path / "d", 5), Listener()
+    folder, progress = class_folders(tmp_path / "d", 5), Progress()
     tuned = module.tune_towers
 
     def then_gone(*given: object) -> object:
@@ -167,7 +167,7 @@ def test_a_picture_that_vanishes_after_training_is_reported_and_left_out(
 
     monkeypatch.setattr(module, "tune_towers", then_gone)
     recipe = GIST("image", n_steps=2, batch_size=4, n_crops=0)
-    made = recipe.fit(tiny_pair(), load_samples(folder), descriptions=WORDS, listener=listener)
+    made = recipe.fit(tiny_pair(), load_samples(folder), descriptions=WORDS, progress=progress)
     assert made.measures["n_pictures"] == 14
     assert [Path(f["image"]).name for f in made.measures["failures"]] == ["moss_0.png"]
 

@@ -20,7 +20,7 @@ from seewhy.app.memory import Bounded
 from seewhy.app.upload import shown_name
 from seewhy.card.html import card_context
 from seewhy.classifiers.base import Classifier
-from seewhy.encoders.stream import Seen, Wish, see
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import DataError
 from seewhy.evidence.place import like_place
 from seewhy.evidence.word_maps import word_maps
@@ -34,10 +34,10 @@ def show(client: TestClient, picture: bytes, name: str = "sky.png") -> dict[str,
     return dict(response.json())
 
 
-def seen(classifier: Classifier, picture: bytes) -> Seen:
-    wish = Wish(features=lambda _index: True, pictures=True)
-    found = next(see(classifier.encoder, [picture], wish=wish))
-    assert isinstance(found, Seen)
+def seen(classifier: Classifier, picture: bytes) -> Encoded:
+    request = EncodeRequest(features=lambda _index: True, pictures=True)
+    found = next(encode_stream(classifier.encoder, [picture], request=request))
+    assert isinstance(found, Encoded)
     return found
 
 

@@ -190,7 +190,7 @@ def test_what_stops_the_browsing_is_in_the_log(
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr("seewhy.app.mistakes.see", broken)
+    monkeypatch.setattr("seewhy.app.mistakes.encode_stream", broken)
     with TestClient(make_app(fitted, data=load_samples(folders)), base_url="http://localhost:8000") as page:
         for _ in range(200):
             if problem := page.get("/mistakes?format=json").json()["problem"]:

@@ -20,7 +20,7 @@ from seewhy.app.guard import HEADERS, Guard
 from seewhy.app.serving import address, listen
 from seewhy.app.worker import IDLE, LATER, SOON, BusyError, Worker
 from seewhy.classifiers.base import Classifier
-from seewhy.encoders.stream import Seen
+from seewhy.encoders.stream import Encoded
 from seewhy.errors import InputError, MissingExtraError
 from seewhy.types import Failure
 
@@ -295,7 +295,7 @@ def test_the_worker_takes_the_urgent_first_and_no_more_than_it_can(fitted: Class
     looks = [worker.look(data, name) for data, name in ((sky, "a"), (b"no", "b"))]
     hold.set()
     results = [look.result(30) for look in looks]
-    assert isinstance(results[0], Seen)
+    assert isinstance(results[0], Encoded)
     assert results[0].name == "a"
     assert isinstance(results[1], Failure)
     assert results[1].image == "b"

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from seewhy.encoders.base import Encoder
-from seewhy.encoders.stream import Seen, Wish, encode_texts, see
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
 from seewhy.errors import DataError
 from seewhy.storage.features import FeatureStore, look_key, text_key
 from tiny import CLASSES, class_folders, tiny_cnn
 
-FULL = Wish(features=lambda _index: True)
+FULL = EncodeRequest(features=lambda _index: True)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def names(tmp_path: Path) -> list[str]:
 def path(tmp_path: Path, encoder: Encoder, names: list[str]) -> Path:
     """A store that knows all the pictures."""
     store = FeatureStore(tmp_path / "features.sqlite")
-    list(see(encoder, names, store=store, wish=FULL))
+    list(encode_stream(encoder, names, store=store, request=FULL))
     encode_texts(encoder, list(CLASSES), store)
     store.close()
     return store.path
@@ -48,7 +48,7 @@ def changed(path: Path, query: str, rows: list[tuple]) -> None:
 
 
 def same(found: list, expected: list) -> bool:
-    assert all(isinstance(s, Seen) for s in found)
+    assert all(isinstance(s, Encoded) for s in found)
     pairs = list(zip(found, expected, strict=True))
     return all(torch.allclose(a.pooled, b.pooled, atol=1e-6) for a, b in pairs) and all(
         torch.allclose(a.features, b.features, atol=1e-3) for a, b in pairs
@@ -64,8 +64,8 @@ def test_flipped_bytes_change_no_number(
     for _ in range(200):  # behind the header and the schema, whose damage ends before anything is read
         data[draw.randrange(3 * 4096, len(data))] ^= draw.randrange(1, 256)
     path.write_bytes(data)
-    found = list(see(encoder, names, store=FeatureStore(path), wish=FULL))
-    assert same(found, list(see(encoder, names, wish=FULL)))
+    found = list(encode_stream(encoder, names, store=FeatureStore(path), request=FULL))
+    assert same(found, list(encode_stream(encoder, names, request=FULL)))
     assert caplog.messages, "damage of this size must be said"
 
 
@@ -78,12 +78,12 @@ def test_every_column_is_guarded_and_made_again_once(
         f"UPDATE looks_2 SET {column} = zeroblob(length({column})) WHERE key IN (SELECT key FROM looks_2 LIMIT 3)",
         [()],
     )
-    store, expected = FeatureStore(path), list(see(encoder, names, wish=FULL))
-    assert same(list(see(encoder, names, store=store, wish=FULL)), expected)
+    store, expected = FeatureStore(path), list(encode_stream(encoder, names, request=FULL))
+    assert same(list(encode_stream(encoder, names, store=store, request=FULL)), expected)
     assert caplog.messages == [f"3 kept looks were damaged and made again (in {path})."]
     caplog.clear()
     n_run = len(encoder.engine.batches) if hasattr(encoder.engine, "batches") else 0
-    assert same(list(see(encoder, names, store=store, wish=FULL)), expected)
+    assert same(list(encode_stream(encoder, names, store=store, request=FULL)), expected)
     assert caplog.messages == []
     assert n_run == (len(encoder.engine.batches) if hasattr(encoder.engine, "batches") else 0)
 
@@ -96,7 +96,10 @@ def test_rows_under_each_others_keys_are_noticed(
         db.execute("DELETE FROM looks_2 WHERE key IN (?, ?)", (one, two))
         db.executemany("INSERT INTO looks_2 VALUES (?, ?, ?, ?, ?, ?)", [(one, *b), (two, *a)])
     db.close()
-    assert same(list(see(encoder, names, store=FeatureStore(path), wish=FULL)), list(see(encoder, names, wish=FULL)))
+    assert same(
+        list(encode_stream(encoder, names, store=FeatureStore(path), request=FULL)),
+        list(encode_stream(encoder, names, request=FULL)),
+    )
     assert caplog.messages == [f"2 kept looks were damaged and made again (in {path})."]
 
 
@@ -106,14 +109,17 @@ def test_numbers_that_are_none_are_made_again(
 ) -> None:
     """Even where their digest is right, as of a store that something else filled."""
     store = FeatureStore(path)
-    digest = next(iter(see(encoder, names[:1], store=store))).digest
+    digest = next(iter(encode_stream(encoder, names[:1], store=store))).digest
     key = look_key(digest, f"{encoder.fingerprint}:{encoder.engine.precision}", None)
     assert store.get([key])
     store._forget("looks_2", [key])
     store.report()
     store.put([(key, torch.full((8,), value), None)])
     caplog.clear()
-    assert same(list(see(encoder, names, store=store, wish=FULL)), list(see(encoder, names, wish=FULL)))
+    assert same(
+        list(encode_stream(encoder, names, store=store, request=FULL)),
+        list(encode_stream(encoder, names, request=FULL)),
+    )
     assert caplog.messages == [f"1 kept look was damaged and made again (in {path})."]
 
 
@@ -133,7 +139,10 @@ def test_a_text_where_bytes_belong_and_a_missing_row(path: Path, encoder: Encode
         path, "UPDATE looks_2 SET pooled = CAST(pooled AS TEXT) WHERE key IN (SELECT key FROM looks_2 LIMIT 2)", [()]
     )
     changed(path, "DELETE FROM looks_2 WHERE key IN (SELECT key FROM looks_2 LIMIT 4 OFFSET 5)", [()])
-    assert same(list(see(encoder, names, store=FeatureStore(path), wish=FULL)), list(see(encoder, names, wish=FULL)))
+    assert same(
+        list(encode_stream(encoder, names, store=FeatureStore(path), request=FULL)),
+        list(encode_stream(encoder, names, request=FULL)),
+    )
 
 
 def earlier(path: Path, texts: str) -> None:

@@ -35,7 +35,7 @@ from seewhy.attributions.reading import reading_of
 from seewhy.attributions.shares import cell_evidence, shares
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.encoders.base import Encoder, Look
+from seewhy.encoders.base import Encoder, EncoderOutput
 from seewhy.encoders.huggingface import split_tower
 from seewhy.encoders.module import from_module
 from seewhy.encoders.open_clip import split_visual
@@ -147,7 +147,7 @@ def test_single_precision_is_double_precision(name: str) -> None:
     parts = cell_evidence(model, look, TARGET).flatten(1)
     model.encoder.head.double()
     model.head.double()
-    exact = cell_evidence(model, Look(look.features.double(), look.pooled.double()), TARGET).flatten(1)
+    exact = cell_evidence(model, EncoderOutput(look.features.double(), look.pooled.double()), TARGET).flatten(1)
     for one, other in zip(parts.double(), exact, strict=True):
         assert torch.corrcoef(torch.stack([one, other]))[0, 1] > 0.9999
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seewhy.attributions.neuron_words import Dictionary, dictionary, important_channels
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.descriptions.base import Descriptions, WordBank
-from seewhy.encoders.base import Encoder, GlobalAverage, Layout, Look
+from seewhy.encoders.base import Encoder, EncoderOutput, GlobalAverage, Layout
 from seewhy.errors import InputError, ModelError
 from seewhy.heads.head import Head, Target
 from seewhy.heads.normalise import Normalise
@@ -80,7 +80,7 @@ def test_shares_are_the_formula_and_add_up_to_the_logit() -> None:
     weight = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(2))
     model = Model(encoder, weight)
     features = torch.rand(2, WIDTH, 4, 4, generator=torch.Generator().manual_seed(3))
-    look, target = Look(features, features.mean((2, 3))), Target(torch.tensor([2, 0]))
+    look, target = EncoderOutput(features, features.mean((2, 3))), Target(torch.tensor([2, 0]))
     words = Dictionary.of(["a", "b"], torch.randn(2, WIDTH))
     found = important_channels(model, look, target, words, n=WIDTH)
     for i, k in enumerate((2, 0)):
@@ -98,7 +98,7 @@ def test_shares_are_the_formula_and_add_up_to_the_logit() -> None:
 def test_another_function_of_the_logits_has_its_gradient() -> None:
     encoder, weight = wide(), torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(2))
     features = torch.rand(1, WIDTH, 4, 4)
-    look = Look(features, features.mean((2, 3)))
+    look = EncoderOutput(features, features.mean((2, 3)))
     words = Dictionary.of(["a", "b"], torch.randn(2, WIDTH))
     (found,) = important_channels(Model(encoder, weight), look, lambda logits: logits[:, 1], words, n=WIDTH)
     assert {c.channel: c.weight for c in found} == pytest.approx(dict(enumerate(weight[1].tolist())), abs=1e-5)
@@ -125,7 +125,7 @@ def test_where_there_is_nothing_to_name_it_is_said() -> None:
     with pytest.raises(InputError, match=r"^1 words with directions \(1, 8\) were given to name channels\."):
         Dictionary.of(["alone"], torch.ones(1, 8))
     model = Model(wide(), torch.ones(2, WIDTH))
-    look = Look(torch.ones(1, WIDTH, 2, 2), torch.ones(1, WIDTH))
+    look = EncoderOutput(torch.ones(1, WIDTH, 2, 2), torch.ones(1, WIDTH))
     with pytest.raises(InputError, match=r"^0 neurons were asked for\."):
         important_channels(model, look, Target(torch.tensor([0])), Dictionary.of(["a", "b"], torch.rand(2, WIDTH)), 0)
     bare = wide()

@@ -17,7 +17,7 @@ from seewhy.attributions.attention_rollout import AttentionRollout
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.encoders.base import Look
+from seewhy.encoders.base import EncoderOutput
 from seewhy.errors import InputError
 from seewhy.explanation.base import Where
 from seewhy.heads.head import Head, Target
@@ -71,7 +71,7 @@ def test_columns_are_those_of_the_patches(options: dict[str, Any], row: int, col
     assert prefix == {"{}": 1, "{'reg_tokens': 4}": 5}.get(str(options), 0)
     tokens = torch.zeros(1, prefix + 16, 16)
     tokens[0, prefix + 4 * row + column] = pattern()
-    look = Look(tokens, model.encoder.head(tokens))
+    look = EncoderOutput(tokens, model.encoder.head(tokens))
     heat = PromptCAM()(model, look, Target(torch.tensor([0])))[0]
     assert divmod(int(heat.argmax()), 4) == (row, column)
     # The prompt of the class attends to itself as much as to the patch: the mass that is missing is there.

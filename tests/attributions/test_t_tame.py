@@ -23,7 +23,7 @@ from seewhy.cli import app
 from seewhy.encoders.base import Encoder
 from seewhy.errors import InputError, ModelError, WeightsError
 from seewhy.heads.head import Target
-from seewhy.listener import Listener
+from seewhy.progress import Progress
 from seewhy.training.loop import Training
 from tiny import SIDE, class_folders, colour_reader, noise, picture, tiny_cnn, tiny_tokens
 
@@ -195,7 +195,7 @@ def test_kept_beside_the_classifier_and_found_again(tmp_path: Path, reader: Clas
 
 
 def test_a_stopped_fit_goes_on_to_the_same_weights(tmp_path: Path, reader: Classifier) -> None:
-    class Stopping(Listener):
+    class Stopping(Progress):
         def track(self, items, what, total=None):  # type: ignore[no-untyped-def]
             for i, item in enumerate(items):
                 if i == 7:
@@ -206,10 +206,10 @@ def test_a_stopped_fit_goes_on_to_the_same_weights(tmp_path: Path, reader: Class
     how, kept = Training(12, 4, checkpoint_every=3), tmp_path / "checkpoint"
     straight = FitTTAME().fit(reader, pictures, how)
     with pytest.raises(KeyboardInterrupt):
-        FitTTAME().fit(reader, pictures, how, checkpoint=kept, listener=Stopping())
-    listener = Listener()
-    again = FitTTAME().fit(reader, pictures, how, checkpoint=kept, listener=listener)
-    assert listener.notes[-1] == "going on at step 7, where an earlier run was stopped"
+        FitTTAME().fit(reader, pictures, how, checkpoint=kept, progress=Stopping())
+    progress = Progress()
+    again = FitTTAME().fit(reader, pictures, how, checkpoint=kept, progress=progress)
+    assert progress.notes[-1] == "going on at step 7, where an earlier run was stopped"
     for name, value in straight.mechanism.state_dict().items():
         assert torch.equal(value, again.mechanism.state_dict()[name]), name
 
@@ -254,10 +254,10 @@ def test_broken_pictures_are_named_and_left_out(tmp_path: Path, reader: Classifi
     for i in range(5):
         Image.fromarray(planted(i)[0]).save(tmp_path / f"{i}.png")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
-    listener = Listener()
+    progress = Progress()
     names = sorted(str(p) for p in tmp_path.iterdir())
-    FitTTAME().fit(reader, names, Training(6, 3), listener=listener)
-    assert [f.image for f in listener.failures] == [str(tmp_path / "broken.png")]
+    FitTTAME().fit(reader, names, Training(6, 3), progress=progress)
+    assert [f.image for f in progress.failures] == [str(tmp_path / "broken.png")]
 
 
 def test_through_the_command_line(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from seewhy.descriptions import Descriptions
 from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.errors import DataError
 from seewhy.explanation.base import Words
-from seewhy.listener import Listener
 from seewhy.pictures.samples import Sample, Samples, load_samples
+from seewhy.progress import Progress
 from tiny import class_folders, colours, picture
 
 HUES = {"moss": "green", "rust": "brown", "sky": "blue"}
@@ -76,8 +76,8 @@ def test_names_and_follow_ups_are_measured_as_they_are(samples: Samples) -> None
 
 
 def test_other_classes_are_noted_and_none_is_an_error(samples: Samples, tmp_path: Path) -> None:
-    heard, encoder = Listener(), colours()
-    found = look_at_labelled(encoder, ("blue", "brown"), samples, listener=heard)
+    heard, encoder = Progress(), colours()
+    found = look_at_labelled(encoder, ("blue", "brown"), samples, progress=heard)
     assert heard.notes == ["6 picture(s) of 1 unknown class(es) left out: green, …"]
     assert found.labels.bincount().tolist() == [6, 6]
     assert [s.label for s in found.items] == [("blue", "brown")[i] for i in found.labels]

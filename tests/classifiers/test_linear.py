@@ -16,8 +16,8 @@ from seewhy.classifiers.holdout import HoldOut, spread
 from seewhy.classifiers.linear.recipe import UNCHOSEN, Linear
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError
-from seewhy.listener import Listener
 from seewhy.pictures.samples import Samples, load_samples
+from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
 from seewhy.types import Failure
 from tiny import class_folders, noise, picture, tiny_cnn, tiny_tokens
@@ -105,12 +105,12 @@ def test_classes_with_one_picture(tmp_path: Path) -> None:
 
 def test_pictures_that_cannot_be_read_are_named(folders: Path) -> None:
     (folders / "moss" / "moss_9.png").write_text("Not a picture at all.\n")
-    listener = Listener()
-    model = FAST.fit(ENCODER, load_samples(folders), listener=listener)
+    progress = Progress()
+    model = FAST.fit(ENCODER, load_samples(folders), progress=progress)
     failure = Failure(str(folders / "moss" / "moss_9.png"), "is text, not a picture")
-    assert [f.image for f in listener.failures] == [failure.image]
-    assert listener.failures[0].error.startswith(failure.error)
-    assert model.measures["failures"] == [listener.failures[0].to_json()]
+    assert [f.image for f in progress.failures] == [failure.image]
+    assert progress.failures[0].error.startswith(failure.error)
+    assert model.measures["failures"] == [progress.failures[0].to_json()]
     assert model.measures["n_pictures"] == 18
 
 

@@ -15,7 +15,7 @@ from torchvision.models.convnext import CNBlockConfig
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.shares import cell_evidence, shares
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.encoders.base import Look
+from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.module import from_module
 from seewhy.encoders.split import example_pixels, freeze
 from seewhy.encoders.timm import encoder_of
@@ -140,7 +140,7 @@ def hold(encoder: Any, module: nn.Module, size: tuple[int, int], grid: tuple[int
         assert close(encoder.classifier(look.pooled), module(pixels), 1e-4)
     model = Pretrained().build(encoder)
     sign = torch.randn(look.features.shape, generator=torch.Generator().manual_seed(2)).sign()
-    moved = Look(look.features * (1 + 1e-6 * sign), look.pooled)
+    moved = EncoderOutput(look.features * (1 + 1e-6 * sign), look.pooled)
     for explain in (GradCAM(), cell_evidence):
         maps = explain(model, look, TARGET)
         assert maps.shape == (3, *grid)

@@ -15,8 +15,8 @@ from seewhy.attributions.shares import cell_evidence, shares, strongest_cells
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.encoders.base import Look
-from seewhy.encoders.stream import Seen, Wish, see
+from seewhy.encoders.base import EncoderOutput
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.heads.head import Target
 from seewhy.pictures.listing import list_pictures
 from seewhy.prototypes import Prototypes, prototypes
@@ -32,15 +32,15 @@ class Case:
     method: Prototypes
     model: Classifier
     bank: Patches
-    seen: list[Seen]
+    seen: list[Encoded]
 
     def query(self, index: int, digest: str = "") -> Query:
         features, pooled = self.seen[index].features, self.seen[index].pooled
         assert features is not None
-        return asked(self.model, Look(features[None], pooled[:1]), digest)
+        return asked(self.model, EncoderOutput(features[None], pooled[:1]), digest)
 
 
-def asked(model: Classifier, look: Look, digest: str = "") -> Query:
+def asked(model: Classifier, look: EncoderOutput, digest: str = "") -> Query:
     target = Target(model.head(look.pooled).argmax(1))
     cells = strongest_cells(shares(cell_evidence(model, look, target))[0], 3)
     return Query(look, target, cells, digest)
@@ -59,8 +59,8 @@ OF_ANY_CLASSIFIER = [name for name in prototypes if not prototypes[name].recipe]
 def case(request: pytest.FixtureRequest, folder: Path) -> Case:
     model = Pretrained().build(tiny_cnn())
     names = list(list_pictures([folder]))
-    wish = Wish(features=lambda _i: True, pictures=True)
-    seen = [s for s in see(model.encoder, names, wish=wish) if isinstance(s, Seen)]
+    wanted = EncodeRequest(features=lambda _i: True, pictures=True)
+    seen = [s for s in encode_stream(model.encoder, names, request=wanted) if isinstance(s, Encoded)]
     bank: Patches
     fitted_by = prototypes[request.param].fitted_by
     # The textures are alike to an untrained network, so that only true copies count as copies here.

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from seewhy.cli import app
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.captions import Caption, of_pictures, read_captions
-from seewhy.descriptions.llm import Desk, Prompt, Writer, WriterError
+from seewhy.descriptions.llm import Prompt, Writer, WriterError, WriterSession
 from seewhy.descriptions.matching import Match, match_pictures, match_to_file, shortened, specificity
 from seewhy.descriptions.written import Written
 from seewhy.encoders.base import Encoder
@@ -148,13 +148,13 @@ class Shortener(Writer):
 
 def test_texts_are_shortened_once_each_and_never_silently_left_long(folder: Path, tmp_path: Path) -> None:
     writer = Shortener()
-    desk = Desk(writer, Written(":memory:"))
+    desk = WriterSession(writer, Written(":memory:"))
     found = list(match_to_file(tmp_path / "c.jsonl", seer(), load_samples(folder), Descriptions.of(BIRDS), desk=desk))
     assert {c.texts[0] for c in found if isinstance(c, Caption)} == {"red", "blue"}
     assert writer.n == 4
     assert read_captions(tmp_path / "c.jsonl")[0].model == "colours, shortened by shortener"
     with pytest.raises(WriterError, match="never as asked"):
-        shortened(Caption("a", "", ("a long text",)), Desk(Shortener(""), Written(":memory:")))
+        shortened(Caption("a", "", ("a long text",)), WriterSession(Shortener(""), Written(":memory:")))
 
 
 def test_a_broken_picture_does_not_stop_the_others(folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seewhy.descriptions.experts import BoxSegmenter, CellDetector, CellVerifier, FoundObject, Scene, colour_name
-from seewhy.descriptions.llm import Desk, Prompt, Writer
+from seewhy.descriptions.llm import Prompt, Writer, WriterSession
 from seewhy.descriptions.textualize import Textualizer
 from seewhy.descriptions.textualize_prompts import read_objects, rewrite_prompt
 from seewhy.descriptions.textualize_removal import without
@@ -155,7 +155,9 @@ class Says(Writer):
 
 def test_with_a_writer_the_phrases_and_the_rewrite_are_its_own() -> None:
     writer = Says({"List the things": '{"objects": ["brown dog", "cup."]}', "Rewrite": '"A cup and a plate."'})
-    made = Textualizer(Finds(), Knows(), desk=Desk(writer, Written(":memory:")))(SCENE, "A brown dog and a cup.")
+    made = Textualizer(Finds(), Knows(), desk=WriterSession(writer, Written(":memory:")))(
+        SCENE, "A brown dog and a cup."
+    )
     assert made.phrases == ("brown dog", "cup")
     assert made.removed == ("brown dog",)
     assert made.description == "A cup and a plate."
@@ -202,7 +204,7 @@ def test_a_run_goes_on_where_it_was_stopped(pictures: list[str], tmp_path: Path)
 
 def test_what_a_writer_would_cost_is_said_without_asking(pictures: list[str]) -> None:
     writer = Says({})
-    desk = Desk(writer, Written(":memory:"))
+    desk = WriterSession(writer, Written(":memory:"))
     found = estimate([*pictures, "missing.png"], desk)
     assert found.n_prompts == 9
     assert found.tokens_in > 3 * 765

@@ -28,13 +28,13 @@ from seewhy.descriptions.class_questions import (
 )
 from seewhy.descriptions.confusable import confusable_pairs
 from seewhy.descriptions.filling import fill
-from seewhy.descriptions.llm import CutOffError, Desk, NoWriterError, Prompt, Writer, WriterError
+from seewhy.descriptions.llm import CutOffError, NoWriterError, Prompt, Writer, WriterError, WriterSession
 from seewhy.descriptions.local import LocalWriter, model_files
 from seewhy.descriptions.service import Pace, ServiceWriter
 from seewhy.descriptions.written import Written
 from seewhy.errors import DataError, InputError, WeightsError
 from seewhy.explanation.prediction import Prediction, Ranked
-from seewhy.listener import Listener
+from seewhy.progress import Progress
 from seewhy.types import Failure
 
 KEY = "sk-verysecretindeed42"
@@ -73,14 +73,14 @@ def number(answer: str) -> int:
 
 def test_an_answer_is_kept_and_not_asked_for_twice(tmp_path: Path) -> None:
     first, again = Parrot("7"), Parrot()
-    assert Desk(first, Written(tmp_path / "a.sqlite")).ask(Prompt("How many?"), number) == 7
-    assert Desk(again, Written(tmp_path / "a.sqlite")).ask(Prompt("How many?"), number) == 7
+    assert WriterSession(first, Written(tmp_path / "a.sqlite")).ask(Prompt("How many?"), number) == 7
+    assert WriterSession(again, Written(tmp_path / "a.sqlite")).ask(Prompt("How many?"), number) == 7
     assert again.asked == []
 
 
 def test_an_answer_that_cannot_be_read_is_asked_for_again_with_the_reason() -> None:
     parrot = Parrot("seven", "7")
-    assert Desk(parrot, Written(":memory:")).ask(Prompt("How many?"), number) == 7
+    assert WriterSession(parrot, Written(":memory:")).ask(Prompt("How many?"), number) == 7
     assert "could not be used: it is not a number" in parrot.asked[1].user
     assert parrot.asked[1].temperature > 0
     assert parrot.asked[1].seed != parrot.asked[0].seed
@@ -88,7 +88,7 @@ def test_an_answer_that_cannot_be_read_is_asked_for_again_with_the_reason() -> N
 
 def test_after_three_such_answers_it_says_so_and_the_others_go_on() -> None:
     parrot = Parrot("a", "b", "c", "4")
-    first, second = Desk(parrot, Written(":memory:")).ask_all([(Prompt("x"), number), (Prompt("y"), number)])
+    first, second = WriterSession(parrot, Written(":memory:")).ask_all([(Prompt("x"), number), (Prompt("y"), number)])
     assert str(first) == (
         "parrot answered 3 times and never as asked: it is not a number. Another answer was expected. "
         "Take a larger model, or write these descriptions by hand."
@@ -114,7 +114,7 @@ def test_what_decides_an_answer_decides_its_key() -> None:
 
 def test_an_estimate_asks_nobody_and_counts_what_is_known() -> None:
     parrot, written = Parrot("1"), Written(":memory:")
-    desk = Desk(parrot, written)
+    desk = WriterSession(parrot, written)
     desk.ask(Prompt("a" * 400), number)
     found = desk.estimate([Prompt("a" * 400), Prompt("b" * 400), Prompt("b" * 400)])
     assert (found.n_prompts, found.n_known, found.tokens_in, found.tokens_out) == (2, 1, 100, 300)
@@ -124,9 +124,9 @@ def test_an_estimate_asks_nobody_and_counts_what_is_known() -> None:
 
 def test_a_writer_that_reads_words_only_is_shown_no_picture_and_one_without_schema_is_told_it() -> None:
     with pytest.raises(InputError, match="reads words only"):
-        Desk(Parrot(), Written(":memory:")).ask(Prompt("x", images=(b"1",)), str)
+        WriterSession(Parrot(), Written(":memory:")).ask(Prompt("x", images=(b"1",)), str)
     parrot = Parrot("1", schema=False)
-    desk, prompt = Desk(parrot, Written(":memory:")), Prompt("x", schema={"type": "integer"})
+    desk, prompt = WriterSession(parrot, Written(":memory:")), Prompt("x", schema={"type": "integer"})
     assert desk.estimate([prompt]).tokens_in > prompt.n_tokens
     desk.ask(prompt, number)
     assert parrot.asked[0].user.endswith('of this schema: {"type": "integer"}')
@@ -134,9 +134,9 @@ def test_a_writer_that_reads_words_only_is_shown_no_picture_and_one_without_sche
 
 
 def test_a_writer_that_does_not_keep_to_a_schema_is_told_it_in_words_and_the_listener_hears() -> None:
-    heard = Listener()
+    heard = Progress()
     parrot = Parrot("Seven, I think", "7", "So many", "8")
-    desk = Desk(parrot, Written(":memory:"), listener=heard)
+    desk = WriterSession(parrot, Written(":memory:"), progress=heard)
     assert desk.ask(Prompt("x", schema={"type": "integer"}), number) == 7
     assert desk.ask(Prompt("y", schema={"type": "integer"}), number) == 8
     assert 'of this schema: {"type": "integer"}' not in parrot.asked[0].user
@@ -155,8 +155,8 @@ class Breathless(Parrot):
 
 
 def test_of_an_answer_that_was_cut_off_the_whole_part_is_taken_and_said() -> None:
-    heard = Listener()
-    desk = Desk(Breathless("- red beak\n- bla", "black"), Written(":memory:"), max_tokens=5, listener=heard)
+    heard = Progress()
+    desk = WriterSession(Breathless("- red beak\n- bla", "black"), Written(":memory:"), max_tokens=5, progress=heard)
     assert desk.ask(Prompt("x"), str) == "- red beak"
     assert heard.notes == [
         "The answer of breathless was cut off after 5 tokens. A whole one was expected. Raise --max-tokens. "
@@ -165,7 +165,9 @@ def test_of_an_answer_that_was_cut_off_the_whole_part_is_taken_and_said() -> Non
     with pytest.raises(CutOffError):
         desk.ask(Prompt("y"), str)
     with pytest.raises(CutOffError):
-        Desk(Breathless('{"a": [1,'), Written(":memory:")).ask(Prompt("x", schema={"type": "object"}), read_json)
+        WriterSession(Breathless('{"a": [1,'), Written(":memory:")).ask(
+            Prompt("x", schema={"type": "object"}), read_json
+        )
 
 
 def test_answers_that_cannot_be_kept_are_an_error_that_names_the_cure(tmp_path: Path) -> None:
@@ -212,7 +214,7 @@ def test_a_refused_key_is_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("status", [401, 403, 404, 500])
 def test_where_nobody_can_answer_nobody_else_is_asked(status: int) -> None:
     with serving(lambda request: status) as service:
-        desk = Desk(ServiceWriter("m", service.url), Written(":memory:"))
+        desk = WriterSession(ServiceWriter("m", service.url), Written(":memory:"))
         with pytest.raises(NoWriterError, match="did not answer"):
             list(write_classes(desk, ["a", "b", "c"]))
     assert len(service.requests) == 1
@@ -224,7 +226,7 @@ def test_a_refused_parameter_is_named_with_its_cure_and_can_be_left_out() -> Non
 
     with serving(picky) as service:
         with pytest.raises(NoWriterError) as caught:
-            list(write_classes(Desk(ServiceWriter("m", service.url), Written(":memory:")), ["a", "b"]))
+            list(write_classes(WriterSession(ServiceWriter("m", service.url), Written(":memory:")), ["a", "b"]))
         assert "Add --leave-out seed, or change it." in str(caught.value)
         assert len(service.requests) == 1
         writer = ServiceWriter("m", service.url, left_out=("seed", "temperature"))
@@ -236,7 +238,7 @@ def test_a_refused_parameter_is_named_with_its_cure_and_can_be_left_out() -> Non
 def test_a_refused_question_does_not_stop_the_others() -> None:
     answers: list[str | Refusal] = [Refusal(400, "the question is too long"), "- one thing\n- another"]
     with serving(lambda request: answers.pop(0)) as service:
-        desk = Desk(ServiceWriter("m", service.url), Written(":memory:"))
+        desk = WriterSession(ServiceWriter("m", service.url), Written(":memory:"))
         first, second = (texts for _, texts in write_classes(desk, ["a", "b"]))
     assert "refuses the question" in str(first)
     assert second == ("one thing", "another")
@@ -263,7 +265,7 @@ def test_a_key_is_in_nothing_that_is_kept_or_shown(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with serving(lambda request: "- one thing\n- another") as service:
         writer = ServiceWriter("m", service.url)
-        desk = Desk(writer, Written(tmp_path / "kept.sqlite"))
+        desk = WriterSession(writer, Written(tmp_path / "kept.sqlite"))
         list(write_classes(desk, ["a", "b"]))
     assert service.keys == [f"Bearer {KEY}"] * 2
     shown = [repr(writer), str(writer), writer.model, repr(vars(writer)), repr(desk.estimate([Prompt("x")]))]
@@ -281,9 +283,9 @@ def test_what_is_no_answer_at_all_is_an_error() -> None:
 
 def test_an_answer_at_its_limit_is_said_to_be_cut_off() -> None:
     with serving(lambda request: Cut("A red bird. It si")) as service:
-        desk = Desk(ServiceWriter("m", service.url), Written(":memory:"))
+        desk = WriterSession(ServiceWriter("m", service.url), Written(":memory:"))
         assert desk.ask(Prompt("x"), str) == "A red bird."
-    assert "was cut off after 300 tokens" in desk.listener.notes[0]
+    assert "was cut off after 300 tokens" in desk.progress.notes[0]
 
 
 def test_nothing_is_sent_anywhere_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +321,7 @@ def test_bullets_are_read_from_lists_as_models_write_them() -> None:
 
 
 def test_classes_are_written_one_by_one_and_a_failed_one_is_left_out() -> None:
-    desk = Desk(Parrot("- a b\n- c d", "no", "no", "no"), Written(":memory:"))
+    desk = WriterSession(Parrot("- a b\n- c d", "no", "no", "no"), Written(":memory:"))
     written = list(write_classes(desk, ["wren", "robin"]))
     assert as_descriptions(written) == Descriptions({"wren": ("a b", "c d")})
     assert isinstance(written[1][1], WriterError)
@@ -368,7 +370,7 @@ def test_what_is_wrong_with_a_pair_is_said(answer: str, reason: str) -> None:
 
 
 def test_each_pair_is_read_as_its_own() -> None:
-    desk = Desk(Parrot(json.dumps(SAID), json.dumps(SAID)), Written(":memory:"))
+    desk = WriterSession(Parrot(json.dumps(SAID), json.dumps(SAID)), Written(":memory:"))
     found = dict(write_pairs(desk, [("a", "b"), ("c", "d")]))
     assert [p.classes for p in found.values() if isinstance(p, Pair)] == [("a", "b"), ("c", "d")]
     assert read_json("[1, 2] and more") == [1, 2]

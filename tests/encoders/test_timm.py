@@ -15,7 +15,7 @@ import seewhy
 from seewhy.attributions.reading import reading_of
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.encoders.base import GlobalAverage, Layout, Look
+from seewhy.encoders.base import EncoderOutput, GlobalAverage, Layout
 from seewhy.encoders.class_names import distinct
 from seewhy.encoders.split import example_pixels, fingerprint
 from seewhy.encoders.timm import encoder_of, load
@@ -365,5 +365,5 @@ def test_class_attention_is_cut_behind_the_last_block_of_patches(name: str) -> N
     explained = Pretrained().build(encoder)
     target = Target(torch.tensor([0, 3]))
     parts = cell_evidence(explained, look, target)
-    moved = Look(look.features * (1 + 1e-6 * torch.randn(look.features.shape).sign()), look.pooled)
+    moved = EncoderOutput(look.features * (1 + 1e-6 * torch.randn(look.features.shape).sign()), look.pooled)
     assert (cell_evidence(explained, moved, target) - parts).norm() < 1e-4 * parts.norm()

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.encoders.stream import Seen, Wish, see
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.evidence.agreement import agree
 from seewhy.evidence.patch_deletion import delete_patches
 from seewhy.explanation.base import Words
@@ -70,7 +70,7 @@ def test_hiding_elsewhere_takes_nothing_where_all_is_in_one_place(reader: Classi
     assert even.falls_random == pytest.approx([even.fall] * 8, abs=1e-6)
 
 
-def pictures(colours: str, first: int = 0) -> list[Seen]:
+def pictures(colours: str, first: int = 0) -> list[Encoded]:
     """Grey pictures with a red, a blue, or a dark red square, each in a place of its own."""
     shades = {"r": (255, 90, 90), "b": (90, 90, 255), "d": (200, 90, 90)}
     found = []
@@ -79,8 +79,8 @@ def pictures(colours: str, first: int = 0) -> list[Seen]:
         row, column = 4 * (i % 7), 4 * (i // 7 % 7)
         pixels[row : row + 8, column : column + 8] = shades[colour]
         found.append(pixels)
-    seen = see(colour_reader(), found, wish=Wish(features=lambda _i: True, pictures=True))
-    return [s for s in seen if isinstance(s, Seen)]
+    seen = encode_stream(colour_reader(), found, request=EncodeRequest(features=lambda _i: True, pictures=True))
+    return [s for s in seen if isinstance(s, Encoded)]
 
 
 def nearest(n: int) -> NearestPatches:

@@ -23,11 +23,11 @@ from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.descriptions.discriminative import Pool, Selector, selection_matrix
-from seewhy.descriptions.llm import Desk, Prompt, Writer
+from seewhy.descriptions.llm import Prompt, Writer, WriterSession
 from seewhy.descriptions.pairs import read_pairs, write_pairs_file
 from seewhy.descriptions.written import Written
 from seewhy.encoders.base import Encoder
-from seewhy.encoders.stream import Seen, file_digest, see
+from seewhy.encoders.stream import Encoded, encode_stream, file_digest
 from seewhy.errors import DataError, InputError
 from seewhy.explanation.base import Words
 from seewhy.heads.head import Head, Projected, Target
@@ -238,7 +238,7 @@ class Dictated(Writer):
 
 def test_what_is_missing_is_asked_for_once() -> None:
     encoder, writer = colours(), Dictated()
-    desk = Desk(writer, Written(":memory:"))
+    desk = WriterSession(writer, Written(":memory:"))
     pictures: Sequence[np.ndarray] = [picture("sky", 1), picture("moss", 2)]
     bare = FollowUp(k=2).build(encoder, CLASSES)
     wanted = missing_pairs(bare, pictures)
@@ -327,7 +327,9 @@ def test_what_is_held_out_chooses_no_descriptions(tmp_path: Path) -> None:
         if one is alone:
             kept = ~torch.tensor(split(labels, [file_digest(n) or "" for n in names], 0.2, 0))
             assert int(kept.sum()) == 6
-        seen = Projected(encoder.text)(torch.cat([s.pooled for s in see(encoder, names) if isinstance(s, Seen)]))
+        seen = Projected(encoder.text)(
+            torch.cat([s.pooled for s in encode_stream(encoder, names) if isinstance(s, Encoded)])
+        )
         of = torch.tensor([one.classes.index(c) for c in labels])
         texts = encoder.encode_text(votes.pool.texts)
         torch.testing.assert_close(votes.matrix, selection_matrix(texts, seen[kept], of[kept], 3))

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from seewhy.index import Index, snapshot
 from seewhy.index.approximate import Approximate, Calibration
 from seewhy.index.settings import Settings
-from seewhy.listener import Listener
+from seewhy.progress import Progress
 
 pytest.importorskip("faiss", reason="the extra 'search' is not installed")
 N, WIDTH = 12_000, 48
@@ -32,13 +32,13 @@ def cloud(n: int, seed: int) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     settings = Settings(approximate_from=N)
-    listener = Listener()
+    progress = Progress()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshot, "N_EXACT", 500)
         made = Index.create(tmp_path_factory.mktemp("large") / "index", settings=settings, width=WIDTH)
         labels = ["rare" if i % 50 == 0 else "often" if i % 2 else "other" for i in range(N)]
-        made.add_vectors(cloud(N, 1), [str(i) for i in range(N)], labels, listener=listener)
-        assert "search is approximate: recall@10" in listener.notes[0]
+        made.add_vectors(cloud(N, 1), [str(i) for i in range(N)], labels, progress=progress)
+        assert "search is approximate: recall@10" in progress.notes[0]
         yield made
 
 
@@ -116,10 +116,10 @@ def test_copies_of_pictures_do_not_make_the_measure_too_good() -> None:
 
 def test_without_the_engine_search_is_exact_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seewhy.index.keeping.has_faiss", lambda: False)
-    listener = Listener()
+    progress = Progress()
     made = Index.create(tmp_path / "index", settings=Settings(approximate_from=1000), width=WIDTH)
-    made.add_vectors(cloud(1200, 1), [str(i) for i in range(1200)], listener=listener)
-    assert listener.notes == [
+    made.add_vectors(cloud(1200, 1), [str(i) for i in range(1200)], progress=progress)
+    assert progress.notes == [
         "1,200 pictures are compared one by one at every search; "
         "pip install 'seewhy[search]' and index again to search faster"
     ]

@@ -20,8 +20,8 @@ from seewhy.index import Entry, Index, Query
 from seewhy.index.adding import Change
 from seewhy.index.columns import exact_top
 from seewhy.index.settings import Settings
-from seewhy.listener import Listener
 from seewhy.pictures.listing import list_pictures
+from seewhy.progress import Progress
 from seewhy.storage.marks import PAGE
 from tiny import CLASSES, class_folders, picture, tiny_cnn
 
@@ -248,11 +248,11 @@ def test_hostile_pictures_are_left_out_by_name(index: Index, tmp_path: Path) -> 
     bad[0].write_bytes((tmp_path / "pictures" / "moss" / "moss_0.png").read_bytes()[:80])
     bad[1].write_text("not a picture")
     bad[2].touch()
-    listener = Listener()
+    progress = Progress()
     good = tmp_path / "good é\n.png"
     Image.fromarray(picture("sand", 0)).save(good)
-    assert index.add([*bad[:2], good, *bad[2:]], listener=listener) == Change(added=1, failed=4)
-    assert [f.image for f in listener.failures] == [str(b) for b in bad]
+    assert index.add([*bad[:2], good, *bad[2:]], progress=progress) == Change(added=1, failed=4)
+    assert [f.image for f in progress.failures] == [str(b) for b in bad]
     assert len(index) == 13
     assert str(good) in index.names()
     with pytest.raises(ImageError):
@@ -260,10 +260,10 @@ def test_hostile_pictures_are_left_out_by_name(index: Index, tmp_path: Path) -> 
 
 
 def test_a_name_that_is_no_unicode_is_left_out(index: Index, tmp_path: Path) -> None:
-    name, listener = os.fsdecode(bytes(tmp_path) + b"/caf\xe9.png"), Listener()
+    name, progress = os.fsdecode(bytes(tmp_path) + b"/caf\xe9.png"), Progress()
     Image.fromarray(picture("sand", 3)).save(tmp_path / "good.png")
-    assert index.add([tmp_path / "good.png", Path(name)], listener=listener) == Change(added=1, failed=1)
-    assert [(f.image, f.error) for f in listener.failures] == [
+    assert index.add([tmp_path / "good.png", Path(name)], progress=progress) == Change(added=1, failed=1)
+    assert [(f.image, f.error) for f in progress.failures] == [
         (name, "has a name that is not UTF-8, which an index cannot hold; rename it")
     ]
 

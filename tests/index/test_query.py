@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
-from seewhy.encoders.stream import Seen, Wish, see
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import InputError
 from seewhy.index import Entry, Index, Query
 from seewhy.index.query import by_pictures, composed
@@ -222,10 +222,12 @@ def test_parts_are_compared_by_their_directions(tmp_path: Path) -> None:
     made.add([Entry(pixels, name[:4], name) for name, pixels in pictures.items()])
     asked = shaded("sky", 0)
     views = (None, *sub_patches(3))
-    wish = Wish(views=lambda _i: views)
+    request = EncodeRequest(views=lambda _i: views)
     seen = {}
-    for name, one in zip(("asked", *pictures), see(encoder, [asked, *pictures.values()], wish=wish), strict=True):
-        assert isinstance(one, Seen)
+    for name, one in zip(
+        ("asked", *pictures), encode_stream(encoder, [asked, *pictures.values()], request=request), strict=True
+    ):
+        assert isinstance(one, Encoded)
         seen[name] = one.pooled[1:]
     sizes = seen["asked"][: n_patches(2)].norm(dim=1)
     assert sizes.max() > 1.2 * sizes.min(), "parts of unequal length, else nothing is asked here"

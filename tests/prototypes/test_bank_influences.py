@@ -21,10 +21,10 @@ from seewhy.errors import InputError, WeightsError
 from seewhy.evidence.batch import Batch
 from seewhy.evidence.explain import ExplainOptions
 from seewhy.explanation.similar import Like
-from seewhy.listener import Listener
 from seewhy.pictures.images import Picture
 from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
+from seewhy.progress import Progress
 from seewhy.prototypes import bank_influences
 from seewhy.prototypes.bank_influences import (
     BankInfluences,
@@ -202,11 +202,11 @@ def test_sums_of_another_seal_or_damaged_ones_are_begun_anew(tmp_path: Path) -> 
 def test_what_cannot_be_read_is_told_of_and_left_out(model: Classifier, names: list[str], tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
-    listener = Listener()
+    progress = Progress()
     method, bank = find("nearest", model)
-    found, _ = measure_bank(model, method, bank, [names[0], str(broken)], tmp_path / "out", listener=listener)
+    found, _ = measure_bank(model, method, bank, [names[0], str(broken)], tmp_path / "out", progress=progress)
     assert found.means.n_pictures == 1
-    assert [f.image for f in listener.failures] == [str(broken)]
+    assert [f.image for f in progress.failures] == [str(broken)]
     with pytest.raises(InputError, match="No picture was given"):
         measure_bank(model, method, bank, [str(broken)], tmp_path / "none")
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from seewhy.encoders.base import Encoder, GlobalAverage, Layout, Look
+from seewhy.encoders.base import Encoder, EncoderOutput, GlobalAverage, Layout
 from seewhy.errors import InputError
 from seewhy.pictures.images import read_picture
 from seewhy.prototypes import reasons
@@ -23,7 +23,7 @@ BOTH = [Characteristics(PaperChanges()), Characteristics(EqualChanges())]
 Reader = Callable[[Tensor], Tensor]
 
 
-def reading(read: Reader) -> Callable[[Look], Tensor]:
+def reading(read: Reader) -> Callable[[EncoderOutput], Tensor]:
     """One prototype, whose similarity is a function of the mean colour (0…1) of each cell."""
     mean, std = (torch.tensor(v)[:, None, None] for v in (TRANSFORM.mean, TRANSFORM.std))
     return lambda look: read(look.features * std + mean)[:, None]
@@ -88,7 +88,7 @@ def test_a_prototype_of_roughness_rests_on_texture_when_changes_are_equal() -> N
     assert phi["texture"] > 2 * max(abs(phi[k]) for k in ("hue", "saturation", "brightness", "shape"))
 
 
-def everything(look: Look) -> Tensor:
+def everything(look: EncoderOutput) -> Tensor:
     """Eight prototypes: the channels of the tiny network."""
     return look.features
 

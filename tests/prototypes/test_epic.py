@@ -19,7 +19,7 @@ from torch import Tensor
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.encoders.base import Look
+from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError, ModelError, WeightsError
 from seewhy.evidence.explain import ExplainOptions
@@ -27,8 +27,8 @@ from seewhy.evidence.patch_deletion import delete_patches
 from seewhy.explanation.similar import Like
 from seewhy.explanation.verdict import Missing
 from seewhy.heads.head import Head, Target
-from seewhy.listener import Listener
 from seewhy.pictures.samples import load_samples
+from seewhy.progress import Progress
 from seewhy.prototypes.base import Query
 from seewhy.prototypes.cells import cells_of
 from seewhy.prototypes.epic.bank import EPICBank, bank_of, load_bank
@@ -123,12 +123,12 @@ def test_copies_are_left_out_and_named(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.png"
     shutil.copy(names[0][0], copy)
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    listener = Listener()
+    progress = Progress()
     model = Pretrained().build(tiny_cnn())
-    bank = FitEPIC().fit(model, [*names, (str(copy), None), (str(tmp_path / "broken.png"), None)], listener=listener)
+    bank = FitEPIC().fit(model, [*names, (str(copy), None), (str(tmp_path / "broken.png"), None)], progress=progress)
     assert bank.measures["n_pictures"] == 24
-    assert "1 copies of pictures are left out" in listener.notes
-    assert [f.image for f in listener.failures] == [str(tmp_path / "broken.png")]
+    assert "1 copies of pictures are left out" in progress.notes
+    assert [f.image for f in progress.failures] == [str(tmp_path / "broken.png")]
 
 
 def test_near_duplicates_give_way_to_the_next() -> None:
@@ -341,11 +341,11 @@ def test_too_few_pictures_a_channel_are_noted(folder: Path, monkeypatch: pytest.
     from seewhy.prototypes.epic import training as epic_training
 
     monkeypatch.setattr(epic_training, "ENOUGH", 10.0)
-    listener = Listener()
-    FitEPIC().fit(Pretrained().build(tiny_cnn()), pictures_in(folder), listener=listener)
+    progress = Progress()
+    FitEPIC().fit(Pretrained().build(tiny_cnn()), pictures_in(folder), progress=progress)
     assert (
         "20 pictures for 8 channels are 2.50 a channel; below 10 a gain in purity need not be real. "
-        "Give 107 pictures or more" in listener.notes
+        "Give 107 pictures or more" in progress.notes
     )
 
 
@@ -370,7 +370,7 @@ def test_the_options_hold_what_is_asked() -> None:
 
 def test_cells_average_to_the_pooled_vector() -> None:
     model = Pretrained().build(tiny_cnn())
-    look: Look = model.encoder.look(noise(3))
+    look: EncoderOutput = model.encoder.look(noise(3))
     assert torch.allclose(cells_of(model, look.features).mean((2, 3)), look.pooled, atol=1e-6)
 
 

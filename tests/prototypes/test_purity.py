@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from seewhy.errors import ForeignFileError, InputError
-from seewhy.listener import Listener
+from seewhy.progress import Progress
 from seewhy.prototypes.cells import CellMaps
 from seewhy.prototypes.epic.adam import AdamSchedule, peak_loss, purity_loss, schedule
 from seewhy.prototypes.epic.choice import Choice, choose, mean_purity, refitted
@@ -115,7 +115,7 @@ def test_channels_that_are_not_rotated_stay_as_they_are() -> None:
 def test_noise_is_not_worth_rotating() -> None:
     draw = torch.Generator().manual_seed(0)
     fit, held = (maps_of(torch.rand(30, 4, 16, generator=draw) * torch.eye(16).repeat(2, 1)[:4]) for _ in range(2))
-    found = choose(fit, held, {}, Listener())
+    found = choose(fit, held, {}, Progress())
     assert found.tried[0]["rotation"] == "none"
     best = max(row["purity"] for row in found.tried)
     assert mean_purity(held, found.rotation) == pytest.approx(best, abs=1e-5)
@@ -124,7 +124,7 @@ def test_noise_is_not_worth_rotating() -> None:
 
 def test_what_the_user_fixed_is_not_tried_otherwise() -> None:
     fit = sources(40, 8, 0, Rotation.random(8, 3).matrix)
-    found = choose(fit, fit, {"shrinkage": 0.3, "n_prototypes": 7, "n_rotated": 5}, Listener())
+    found = choose(fit, fit, {"shrinkage": 0.3, "n_prototypes": 7, "n_rotated": 5}, Progress())
     compared, chosen = found.tried[1:]
     assert compared == {**chosen, "n_rounds": 3, "purity": compared["purity"]}
     assert (chosen["n_prototypes"], chosen["shrinkage"], chosen["n_rotated"]) == (7, 0.3, 5)
@@ -133,7 +133,7 @@ def test_what_the_user_fixed_is_not_tried_otherwise() -> None:
 
 def test_the_chosen_setting_is_fitted_to_all_pictures_in_the_end() -> None:
     fit = sources(40, 8, 0, Rotation.random(8, 3).matrix)
-    found = choose(fit, fit, {}, Listener())
+    found = choose(fit, fit, {}, Progress())
     assert found.how is not None
     more = sources(80, 8, 1, Rotation.random(8, 3).matrix)
     assert torch.equal(refitted(found, more).rotation.matrix, found.how.fit(more).matrix)

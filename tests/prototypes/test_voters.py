@@ -14,8 +14,8 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.neighbours import Neighbours, voters
 from seewhy.classifiers.saving import load
-from seewhy.encoders.base import Look
-from seewhy.encoders.stream import Seen, Wish, see
+from seewhy.encoders.base import EncoderOutput
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import InputError
 from seewhy.evidence.place import like_place
 from seewhy.evidence.voters import _judge
@@ -145,7 +145,7 @@ def test_what_the_bars_are_of_is_the_cosine_that_votes(fitted: Classifier, why: 
     found = find_prototypes(fitted)
     assert found is not None
     method, bank = found
-    look: Look = fitted.encoder.look(noise(3, 6))
+    look: EncoderOutput = fitted.encoder.look(noise(3, 6))
     maps = method.activation(fitted, bank, look, torch.tensor([0, 7]))
     assert maps.shape == (3, 2, 8, 8)
     assert torch.equal(maps, maps[:, :, :1, :1].expand_as(maps))
@@ -192,8 +192,8 @@ def test_the_card_says_what_would_be_without_them(fitted: Classifier, why: Expla
     votes = fitted.head.votes
     assert isinstance(votes, Votes)
     left = [i for i, name in enumerate(votes.names) if name not in gone]
-    (seen,) = see(fitted.encoder, [picture("rust", 77)])
-    assert isinstance(seen, Seen)
+    (seen,) = encode_stream(fitted.encoder, [picture("rust", 77)])
+    assert isinstance(seen, Encoded)
     fewer = replace_head(fitted.head, left)
     assert removal.label == fitted.classes[int(fewer(seen.pooled[:1]).argmax())]
     measured = why.to_json()["like_measured"]
@@ -286,12 +286,12 @@ def test_epic_divides_a_vote_too(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_place_is_compared_with_patches(fitted: Classifier) -> None:
-    wish = Wish(features=lambda _i: True, pictures=True)
-    (seen,) = see(fitted.encoder, [picture("rust", 77)], wish=wish)
-    assert isinstance(seen, Seen)
+    request = EncodeRequest(features=lambda _i: True, pictures=True)
+    (seen,) = encode_stream(fitted.encoder, [picture("rust", 77)], request=request)
+    assert isinstance(seen, Encoded)
     assert seen.features is not None
     assert fitted.bank is not None
-    query = Query(Look(seen.features[None], seen.pooled[:1]), Target(torch.tensor([1])), [(2, 3)], seen.digest)
+    query = Query(EncoderOutput(seen.features[None], seen.pooled[:1]), Target(torch.tensor([1])), [(2, 3)], seen.digest)
     (group,) = NearestPatches()(fitted, fitted.bank, query)
     found = like_place(fitted, seen, (2, 3), 1)
     assert [r.similarity for r in found.resembled] == [m.similarity for m in group.matches]

@@ -22,13 +22,13 @@ from seewhy.classifiers.pretrained import Pretrained
 from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
 from seewhy.errors import InputError, ModelError
-from seewhy.listener import Listener
 from seewhy.pictures.samples import Sample, load_samples
+from seewhy.progress import Progress
 from seewhy.self_explaining.comet.measures import Played, borrowed, figures, mask_alone, probed, temperature, watch
 from seewhy.self_explaining.comet.network import COMETNetwork
 from seewhy.self_explaining.comet.recipe import COMET, RELEASED
 from seewhy.self_explaining.comet.selector import Hide, Selector, make_selector
-from seewhy.self_explaining.comet.training import Game, Objective, Playing
+from seewhy.self_explaining.comet.training import Objective, Players, Playing
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
 from tiny import CLASSES, TRANSFORM, class_folders, colour_reader, noise, picture, tiny_cnn, tiny_tokens
@@ -126,16 +126,16 @@ def sure_reader() -> Predictor:
     return predictor_of(encoder, Pretrained().build(encoder).head)
 
 
-def play(game: Game, pixels: Tensor, labels: Tensor, n_steps: int, lr: float = 0.01) -> None:
+def play(game: Players, pixels: Tensor, labels: Tensor, n_steps: int, lr: float = 0.01) -> None:
     data = TrainingData(len(labels), {"pixels": pixels, "labels": labels})
     train(Playing(game), data, Training(n_steps, 8, lr=lr))
 
 
-def new_game(mode: str, predictor: Predictor, detector: Predictor, **weights: float) -> Game:
+def new_game(mode: str, predictor: Predictor, detector: Predictor, **weights: float) -> Players:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         selector = make_selector("unet")
-    return Game(selector, predictor, detector, mode, Objective(**weights), Hide("mean", TRANSFORM))
+    return Players(selector, predictor, detector, mode, Objective(**weights), Hide("mean", TRANSFORM))
 
 
 def test_the_mask_lies_on_the_only_place_that_is_read() -> None:
@@ -279,7 +279,7 @@ def test_another_fingerprint_with_other_weights(folders: Path) -> None:
     assert one.encoder.fingerprint != other.encoder.fingerprint != tiny_cnn().fingerprint
 
 
-class Stopped(Listener):
+class Stopped(Progress):
     """Ends the program at a step of a training."""
 
     def __init__(self, training: int, step: int) -> None:
@@ -299,11 +299,11 @@ def test_a_stopped_fit_goes_on_to_the_same_weights(folders: Path, tmp_path: Path
     recipe = replace(QUICK, backbone="scratch", n_steps=52)
     samples, checkpoint = load_samples(folders), tmp_path / "checkpoint"
     with pytest.raises(KeyboardInterrupt):
-        recipe.fit(tiny_cnn(), samples, checkpoint=checkpoint, listener=Stopped(training=2, step=51))
+        recipe.fit(tiny_cnn(), samples, checkpoint=checkpoint, progress=Stopped(training=2, step=51))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "checkpoint.plain"]
-    listener = Listener()
-    rest = recipe.fit(tiny_cnn(), samples, checkpoint=checkpoint, listener=listener)
-    assert listener.notes == ["going on at step 51, where an earlier run was stopped"] * 2
+    progress = Progress()
+    rest = recipe.fit(tiny_cnn(), samples, checkpoint=checkpoint, progress=progress)
+    assert progress.notes == ["going on at step 51, where an earlier run was stopped"] * 2
     whole = recipe.fit(tiny_cnn(), samples)
     assert whole.network is not None
     assert rest.network is not None
@@ -386,11 +386,11 @@ def test_every_view_of_a_picture_is_judged_by_the_player_that_is_meant(tmp_path:
     judge.weight.data.neg_()
     detector.weight.data.zero_()
     detector.bias.data = torch.tensor([0.0, 1.0])
-    game = Game(Selector(Green()), predictor, detector, "2p", Objective(), Hide("mean", TRANSFORM))
+    game = Players(Selector(Green()), predictor, detector, "2p", Objective(), Hide("mean", TRANSFORM))
     items = [Sample(str(tmp_path / f"{i}.png"), str(k)) for i, (k, _, _) in enumerate(WATCHED)]
     labels = torch.tensor([k for k, _, _ in WATCHED])
     pictures = Pictures(items, (), ("0", "1"), labels, torch.tensor([False, True, False, True]))
-    found = watch(game, judge, encoder, pictures, Listener())
+    found = watch(game, judge, encoder, pictures, Progress())
     order = found.area.argsort()
     assert found.area[order].tolist() == pytest.approx([0.35, 0.5, 0.55, 0.6], abs=0.002)
     assert torch.equal(found.labels[order], labels)

@@ -56,26 +56,26 @@ def test_cosid_is_cosine_less_the_number() -> None:
 
 def test_vanilla_perception_is_the_map_thirty_times() -> None:
     observed = torch.ones(2, 1, 6, 6)
-    seen = Loop("vanilla", n_loops=3).see(Halfway(HOME), observed)
+    seen = Loop("vanilla", n_loops=3).perceive(Halfway(HOME), observed)
     torch.testing.assert_close(seen, HOME + (observed - HOME) / 8)
-    settled = Loop("vanilla").see(Halfway(HOME), observed)
+    settled = Loop("vanilla").perceive(Halfway(HOME), observed)
     torch.testing.assert_close(settled, HOME.expand(2, -1, -1, -1), atol=1e-6, rtol=0)
 
 
 def test_without_a_loop_the_picture_is_seen_as_it_is() -> None:
-    assert Loop("none").see(Halfway(HOME), HOME) is HOME
+    assert Loop("none").perceive(Halfway(HOME), HOME) is HOME
 
 
 def test_stochastic_perception_averages_disturbed_copies_and_is_alike_alone_and_in_a_batch() -> None:
     observed = torch.rand(3, 1, 6, 6, generator=seeded())
     loop, still = Loop("stochastic", 4, 16), nn.Identity()
-    seen = loop.see(still, observed)
+    seen = loop.perceive(still, observed)
     assert not torch.allclose(seen, observed, atol=0.01)
-    torch.testing.assert_close(seen, torch.cat([loop.see(still, one) for one in observed.split(1)]))
-    settled = Loop("stochastic", 30, 4).see(Halfway(HOME), observed)
+    torch.testing.assert_close(seen, torch.cat([loop.perceive(still, one) for one in observed.split(1)]))
+    settled = Loop("stochastic", 30, 4).perceive(Halfway(HOME), observed)
     torch.testing.assert_close(settled, HOME.expand(3, -1, -1, -1), atol=1e-4, rtol=0)
     only_one = Loop("stochastic", 1, 1, alpha=0.5, seed=7)
-    torch.testing.assert_close(only_one.see(still, HOME), disturb(HOME, 0.5, seeded(7)))
+    torch.testing.assert_close(only_one.perceive(still, HOME), disturb(HOME, 0.5, seeded(7)))
 
 
 def test_a_disturbance_of_no_strength_changes_nothing_and_of_any_strength_stays_in_its_ranges() -> None:

@@ -25,8 +25,8 @@ from seewhy.encoders.open_clip import split_visual
 from seewhy.encoders.stream import file_digest
 from seewhy.encoders.timm import split_timm
 from seewhy.errors import InputError, ModelError
-from seewhy.listener import Listener
 from seewhy.pictures.samples import Samples, load_samples, split
+from seewhy.progress import Progress
 from seewhy.self_explaining.prompt_cam.head_ranking import curve_of_order, rank_heads, run_last_block
 from seewhy.self_explaining.prompt_cam.network import PromptCAMNetwork, Prompts
 from seewhy.self_explaining.prompt_cam.recipe import PromptCAM
@@ -259,7 +259,7 @@ def test_saved_and_loaded_it_is_the_same(options: dict[str, Any], samples: Sampl
     assert torch.autograd.grad(scores.sum(), pixels)[0].abs().max() > 0
 
 
-class Stops(Listener):
+class Stops(Progress):
     """Stops the run at a step of the training."""
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
@@ -277,11 +277,11 @@ def test_a_stopped_run_ends_at_the_same_weights(
     recipe = PromptCAM(**QUICK | {"epochs": 5}, variant=variant)
     whole = recipe.fit(tiny_vit(), samples)
     with pytest.raises(KeyboardInterrupt):
-        recipe.fit(tiny_vit(), samples, listener=Stops(), checkpoint=tmp_path / "kept")
+        recipe.fit(tiny_vit(), samples, progress=Stops(), checkpoint=tmp_path / "kept")
     assert [p.name for p in tmp_path.iterdir()] == ["kept.0.05"]
-    listener = Listener()
-    again = recipe.fit(tiny_vit(), samples, listener=listener, checkpoint=tmp_path / "kept")
-    assert "going on at step 7, where an earlier run was stopped" in listener.notes
+    progress = Progress()
+    again = recipe.fit(tiny_vit(), samples, progress=progress, checkpoint=tmp_path / "kept")
+    assert "going on at step 7, where an earlier run was stopped" in progress.notes
     a, b = whole.network, again.network
     assert a is not None
     assert b is not None

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from seewhy.classifiers.base import Classifier
-from seewhy.encoders.base import Layout, Look
-from seewhy.encoders.stream import Seen, Wish, see
+from seewhy.encoders.base import EncoderOutput, Layout
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import DataError, InputError
 from seewhy.evidence.place import like_place
 from seewhy.explanation.similar import Like
 from seewhy.heads.head import Head, Target
 from seewhy.heads.normalise import Normalise
-from seewhy.listener import Listener
 from seewhy.pictures.samples import load_samples
+from seewhy.progress import Progress
 from seewhy.prototypes.bank import PatchBank
 from seewhy.prototypes.base import Query
 from seewhy.self_explaining.protopnet.attribution import ProtoPNetMap
@@ -118,10 +118,10 @@ def by_hand() -> Classifier:
     return Classifier("protopnet", {}, network.encoder(), ("a", "b"), head, network=network)
 
 
-def look_of(model: Classifier, cells: list[float]) -> Look:
+def look_of(model: Classifier, cells: list[float]) -> EncoderOutput:
     """A picture of one row of cells."""
     features = torch.tensor(cells)[None, None, None]
-    return Look(features, model.encoder.head(features))
+    return EncoderOutput(features, model.encoder.head(features))
 
 
 def test_the_map_is_each_prototype_s_lead_over_its_lowest_cell_weighed_as_the_class_weighs_it(
@@ -220,7 +220,7 @@ def test_the_last_layer_alone_lowers_its_loss_and_shrinks_what_speaks_for_other_
     distances = torch.where(labels[:, None] == torch.tensor([0, 1]), 0.1, 2.0)
     owner, weight = torch.tensor([0, 1]), first_weight(torch.tensor([0, 1]), 2)
     how = Training(200, 16, lr=1e-2, weight_decay=0, schedule="constant")
-    found = train_last(weight, owner, distances, labels, how, 1.0, Listener())
+    found = train_last(weight, owner, distances, labels, how, 1.0, Progress())
     before, after = (terms(distances, labels, owner, w) for w in (weight, found))
     assert after["ce"] + after["l1"] < before["ce"] + before["l1"]
     assert after["l1"] < 0.1 * before["l1"]
@@ -322,13 +322,13 @@ def test_a_place_has_the_prototypes_that_answer_there_the_strongest_first(tmp_pa
         tiny_cnn(), load_samples(class_folders(tmp_path, 4))
     )
     assert isinstance(made.network, ProtoPNetNetwork)
-    (seen,) = see(made.encoder, [PHOTO], wish=Wish(features=lambda _i: True, pictures=True))
-    assert isinstance(seen, Seen)
+    (seen,) = encode_stream(made.encoder, [PHOTO], request=EncodeRequest(features=lambda _i: True, pictures=True))
+    assert isinstance(seen, Encoded)
     assert seen.features is not None
     grid = made.encoder.layout.to_grid(made.network.on.layout.to_grid(seen.features[None]))
     with torch.no_grad():
         answers = similarity(made.network.layer.distances(grid))[0]
-    query = Query(Look(seen.features[None], seen.pooled[:1]), Target(torch.tensor([1])))
+    query = Query(EncoderOutput(seen.features[None], seen.pooled[:1]), Target(torch.tensor([1])))
     assert made.bank is not None
     shown = {g.channel: g for g in ProtoPNetPrototypes()(made, made.bank, query) if g.matches}
     assert len(shown) > 1

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from seewhy.storage.tensors import kept
+from seewhy.storage.tensors import cached_tensors
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(0.5, dtype=torch.float64), "c": torch.empty(0)}
 
@@ -33,7 +33,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def assert_kept(make: Maker, calls: int) -> None:
-    found = kept("text", "space", make)
+    found = cached_tensors("text", "space", make)
     assert found.keys() == TENSORS.keys()
     assert all(torch.equal(found[k], v) and found[k].dtype == v.dtype for k, v in TENSORS.items())
     assert make.calls == calls

@@ -25,13 +25,13 @@ from seewhy.attributions.t_tame_mechanism import AttentionMechanism
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.errors import DataError, InputError
-from seewhy.listener import Listener
 from seewhy.metrics.average_drop import AverageDrop
 from seewhy.metrics.deletion import Deletion
 from seewhy.metrics.energy_pointing_game import EnergyPointingGame
 from seewhy.metrics.model_randomisation import ModelRandomisation
 from seewhy.metrics.random_logit import RandomLogit
 from seewhy.metrics.sparsity import Sparsity
+from seewhy.progress import Progress
 from seewhy.studies.bootstrap import kendall_tau, paired
 from seewhy.studies.choices import chosen_limits, chosen_methods, chosen_metrics, named
 from seewhy.studies.faithfulness import FaithfulnessStudy, _said
@@ -40,7 +40,7 @@ from tiny import class_folders, colour_reader
 N = 12
 
 
-class Opposite:
+class Complement:
     """The worst map there is."""
 
     def __call__(self, model: Any, look: Any, target: Any) -> Tensor:
@@ -88,7 +88,7 @@ def pair(data: dict[str, Any], metric: str, a: str, b: str) -> dict[str, Any]:
 def test_a_planted_difference_is_found_and_controls_are_there(
     pictures: list[str], model: Classifier, tmp_path: Path
 ) -> None:
-    found = small(right=GradCAM(), wrong=Opposite()).run(model, pictures, tmp_path)
+    found = small(right=GradCAM(), wrong=Complement()).run(model, pictures, tmp_path)
     assert found.data["n"] == N
     assert found.data["controls"][:4] == ["random", "gaussian", "edges", "uniform"]
     for table in found.data["metrics"]:
@@ -119,7 +119,7 @@ def test_identical_methods_do_not_differ(pictures: list[str], model: Classifier,
 
 
 def test_too_few_pictures_prove_nothing(pictures: list[str], model: Classifier, tmp_path: Path) -> None:
-    found = small(right=GradCAM(), wrong=Opposite()).run(model, pictures[:3], tmp_path)
+    found = small(right=GradCAM(), wrong=Complement()).run(model, pictures[:3], tmp_path)
     assert found.sentence == "3 pictures are too few to call any difference real; give at least 10."
     assert not any(d["real"] for t in found.data["metrics"] for d in t["differences"])
 
@@ -127,7 +127,7 @@ def test_too_few_pictures_prove_nothing(pictures: list[str], model: Classifier, 
 def test_what_was_measured_is_not_measured_again(pictures: list[str], model: Classifier, tmp_path: Path) -> None:
     calls = 0
 
-    class Counting(Opposite):
+    class Counting(Complement):
         def __call__(self, model: Any, look: Any, target: Any) -> Tensor:
             nonlocal calls
             calls += 1
@@ -158,17 +158,17 @@ def test_what_was_measured_is_not_measured_again(pictures: list[str], model: Cla
 def test_a_broken_picture_and_an_unfit_method_do_not_stop_it(
     pictures: list[str], model: Classifier, tmp_path: Path
 ) -> None:
-    class Unfit(Opposite):
+    class Unfit(Complement):
         def __call__(self, model: Any, look: Any, target: Any) -> Tensor:
             raise DataError("This method needs attention. Choose another.")
 
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
-    listener = Listener()
-    found = small(right=GradCAM(), unfit=Unfit()).run(model, [str(broken), *pictures], tmp_path / "out", listener)
+    progress = Progress()
+    found = small(right=GradCAM(), unfit=Unfit()).run(model, [str(broken), *pictures], tmp_path / "out", progress)
     assert found.data["n"] == N
     assert found.data["methods"] == ["right"]
-    assert listener.notes == ["unfit is left out: This method needs attention. Choose another."]
+    assert progress.notes == ["unfit is left out: This method needs attention. Choose another."]
     assert [f["image"] for f in found.data["failures"]] == [str(broken)]
     with pytest.raises(DataError, match="Nothing was measured on 1 pictures"):
         small(right=GradCAM()).run(model, [str(broken)], tmp_path / "none")
@@ -177,17 +177,17 @@ def test_a_broken_picture_and_an_unfit_method_do_not_stop_it(
 def test_what_cannot_explain_a_copy_that_forgets_is_left_out_of_that_metric_only(
     pictures: list[str], model: Classifier, tmp_path: Path
 ) -> None:
-    class OwnNetwork(Opposite):
+    class OwnNetwork(Complement):
         def __call__(self, model: Any, look: Any, target: Any) -> Tensor:
             assert getattr(model, "network", None) is None
             return super().__call__(model, look, target)
 
     metrics = {"deletion": Deletion(n_steps=4), "model_randomisation": ModelRandomisation(n_steps=1)}
-    listener = Listener()
+    progress = Progress()
     study = dataclasses.replace(small(right=GradCAM(), own=OwnNetwork()), metrics=metrics)
-    found = study.run(model, pictures[:3], tmp_path / "out", listener)
+    found = study.run(model, pictures[:3], tmp_path / "out", progress)
     assert found.data["methods"] == ["right", "own"]
-    (said,) = listener.notes
+    (said,) = progress.notes
     assert said.startswith("model_randomisation of own is left out: A copy of the model was made whose layers forget")
     again = study.run(model, pictures[:3], tmp_path / "out")
     assert again.data["metrics"] == found.data["metrics"]
@@ -217,7 +217,7 @@ def test_masks_fills_and_the_page(pictures: list[str], model: Classifier, tmp_pa
         "average_drop": AverageDrop(),
     }
     study = FaithfulnessStudy(
-        {"right": GradCAM(), "wrong": Opposite()}, metrics, masks=Path(pictures[0]).parent / "masks", n_draws=200
+        {"right": GradCAM(), "wrong": Complement()}, metrics, masks=Path(pictures[0]).parent / "masks", n_draws=200
     )
     found = study.run(model, pictures, tmp_path)
     assert found.data["fills"] == {"mean, black": 1.0, "mean, blur": 1.0, "black, blur": 1.0}
@@ -239,8 +239,8 @@ def test_the_same_map_is_measured_once(
     judged: list[int] = []
     score = Deletion.score
     monkeypatch.setattr(Deletion, "score", lambda self, case, maps: judged.append(len(maps)) or score(self, case, maps))
-    small(one=GradCAM(), two=GradCAM(), wrong=Opposite()).run(model, pictures, tmp_path / "a")
-    small(one=GradCAM(), wrong=Opposite()).run(model, pictures, tmp_path / "b")
+    small(one=GradCAM(), two=GradCAM(), wrong=Complement()).run(model, pictures, tmp_path / "a")
+    small(one=GradCAM(), wrong=Complement()).run(model, pictures, tmp_path / "b")
     assert judged[:N] == judged[N:]
     rows = [json.loads(line) for line in (tmp_path / "a" / "progress.jsonl").read_text("utf-8").splitlines()]
     values = {(r["method"], r["metric"], r["digest"]): (r["value"], r["same_as"]) for r in rows}
@@ -252,7 +252,7 @@ def test_the_same_map_is_measured_once(
 def test_limits_choose_the_first_pictures_and_every_number_says_how_many(
     pictures: list[str], model: Classifier, tmp_path: Path
 ) -> None:
-    study = small(right=GradCAM(), wrong=Opposite())
+    study = small(right=GradCAM(), wrong=Complement())
     limited = dataclasses.replace(study, limits={"wrong": 10, "sparsity": 4})
     found = limited.run(model, pictures, tmp_path).data
     n = {t["metric"]: {r["method"]: r["n"] for r in t["rows"]} for t in found["metrics"]}
@@ -272,7 +272,7 @@ def test_limits_choose_the_first_pictures_and_every_number_says_how_many(
 def test_slow_methods_are_left_out_where_every_map_is_made_again(
     pictures: list[str], model: Classifier, tmp_path: Path
 ) -> None:
-    class Slow(Opposite):
+    class Slow(Complement):
         cost = "40"
 
     study = FaithfulnessStudy({"right": GradCAM(), "slow": Slow()}, {"random_logit": RandomLogit()}, n_draws=50)

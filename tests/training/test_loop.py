@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from seewhy.errors import ForeignFileError, InputError
-from seewhy.listener import Listener
+from seewhy.progress import Progress
 from seewhy.storage.reading import read_tensors
 from seewhy.training.augmentation import TrainingPictures
 from seewhy.training.batches import Batch, TrainingData, batch_at
@@ -98,11 +98,11 @@ def test_a_stopped_run_ends_at_the_same_weights(optimiser: str, schedule: str, e
     with pytest.raises(KeyboardInterrupt):
         train(Line(stop_at=25), DATA, how, checkpoint=kept)
     assert not any("frozen" in name for name in read_tensors(kept[0])[0]), "it is not trained"
-    again, listener = Line(), Listener()
+    again, progress = Line(), Progress()
     again.frozen.load_state_dict(straight.frozen.state_dict())
-    rest = train(again, DATA, how, checkpoint=kept, listener=listener)
+    rest = train(again, DATA, how, checkpoint=kept, progress=progress)
     assert rest.resumed_at == 21
-    assert listener.notes == ["going on at step 22, where an earlier run was stopped"]
+    assert progress.notes == ["going on at step 22, where an earlier run was stopped"]
     assert rest.history == whole.history
     for name, value in straight.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
@@ -115,10 +115,10 @@ def test_another_or_a_damaged_checkpoint_is_not_gone_on_from(tmp_path: Path) -> 
         train(Line(), DATA, HOW, checkpoint=(path, "one thing"))
         if text is None:
             path.write_bytes(path.read_bytes()[:-10])
-        listener = Listener()
-        done = train(Line(), DATA, HOW, checkpoint=(path, text or "one thing"), listener=listener)
+        progress = Progress()
+        done = train(Line(), DATA, HOW, checkpoint=(path, text or "one thing"), progress=progress)
         assert done.resumed_at == 0
-        assert listener.notes == [
+        assert progress.notes == [
             f"{path} belongs to another training or is damaged; this one begins at the first step"
         ]
 
@@ -152,7 +152,7 @@ def test_a_killed_process_is_gone_on_from(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
 
-class Seen(Killed):
+class OfPictures(Killed):
     """Learns from pictures that are decoded anew, two crops of each."""
 
     needs = ("views", "boxes", "y")
@@ -169,7 +169,7 @@ def pictures(folder: Path) -> TrainingData:
         pixels = draw.integers(0, 256, (40 + i, 60 - i, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{i:02}.png")
     (folder / "07.png").write_bytes(b"nothing")
-    read = TrainingPictures(tiny_cnn(), [str(p) for p in sorted(folder.iterdir())], None, Listener(), n_views=2)
+    read = TrainingPictures(tiny_cnn(), [str(p) for p in sorted(folder.iterdir())], None, Progress(), n_views=2)
     return TrainingData(22, {"y": Y[:22], "pixels": read})
 
 
@@ -179,9 +179,9 @@ def test_a_process_killed_within_an_epoch_of_pictures_is_gone_on_from(tmp_path: 
     how, kept = replace(HOW, n_steps=13, batch_size=4, lr=0.01), tmp_path / "c"
     killed(
         f"d = Path({str(tmp_path / 'd')!r})\n"
-        f"train(Seen(10), pictures(d), Training(**{vars(how)!r}), checkpoint=(d.parent / 'c', 'killed'))"
+        f"train(OfPictures(10), pictures(d), Training(**{vars(how)!r}), checkpoint=(d.parent / 'c', 'killed'))"
     )
-    straight, again = Seen(), Seen()
+    straight, again = OfPictures(), OfPictures()
     again.frozen.load_state_dict(straight.frozen.state_dict())
     whole = train(straight, pictures(tmp_path / "d"), how)
     rest = train(again, pictures(tmp_path / "d"), how, checkpoint=(kept, "killed"))
@@ -201,7 +201,7 @@ def test_batches_are_the_same_whatever_thread_reads_them(tmp_path: Path) -> None
         assert a["boxes"].shape == (2, len(a), 4)
     assert not torch.equal(ahead[0]["views"][0], ahead[0]["views"][1])
     assert sum(7 in b.index for b in ahead) == 0
-    assert [f.image for f in data.pictures.listener.failures] == [str(tmp_path / "07.png")]
+    assert [f.image for f in data.pictures.progress.failures] == [str(tmp_path / "07.png")]
 
 
 def test_a_box_says_what_a_view_shows(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_box_says_what_a_view_shows(tmp_path: Path) -> None:
     pixels = np.stack(
         [np.tile(ramp, (side, 1)), np.tile(ramp[:, None], (1, side)), np.zeros((side, side), np.uint8)], 2
     )
-    reader = TrainingPictures(tiny_cnn(), [pixels], None, Listener(), n_views=4)
+    reader = TrainingPictures(tiny_cnn(), [pixels], None, Progress(), n_views=4)
     batch = TrainingData(1, {"pixels": reader}).batch(0, 1, seed=0)
     mean, std = (torch.tensor(v)[:, None, None] for v in (reader.transform.mean, reader.transform.std))
     for view, box, flipped in zip(batch["views"], batch["boxes"][:, 0], batch["flipped"][:, 0], strict=True):
@@ -368,7 +368,7 @@ def test_each_step_draws_anew_and_is_followed_once_its_weights_have_moved() -> N
 
 def test_pictures_at_different_places_of_a_batch_are_cut_differently(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
-    reader = TrainingPictures(tiny_cnn(), [pixels] * 4, None, Listener())
+    reader = TrainingPictures(tiny_cnn(), [pixels] * 4, None, Progress())
     boxes = TrainingData(4, {"pixels": reader}).batch(0, 4, seed=0)["boxes"][0]
     assert len({tuple(box) for box in boxes.tolist()}) == 4
 

@@ -13,9 +13,9 @@ from scipy.spatial.distance import squareform
 from seewhy.classifiers.holdout import HoldOut, hold_out
 from seewhy.classifiers.holdout_measures import held_out_lines
 from seewhy.classifiers.linear.recipe import Linear, Rows
-from seewhy.encoders.stream import Seen
-from seewhy.listener import Listener
+from seewhy.encoders.stream import Encoded
 from seewhy.pictures.samples import Sample
+from seewhy.progress import Progress
 from seewhy.trust.groups import (
     Individuality,
     average_linkage,
@@ -124,20 +124,20 @@ def test_a_class_apart_from_all_others_may_be_one_thing() -> None:
     assert one_thing(pooled, labels) == (1,)
 
 
-def coins(n_things: int, n_shots: int, seed: int = 0) -> tuple[list[Sample], list[Seen]]:
+def coins(n_things: int, n_shots: int, seed: int = 0) -> tuple[list[Sample], list[Encoded]]:
     """Things whose class is the toss of a coin: their shots are known again, new things cannot be."""
     g = torch.Generator().manual_seed(seed)
     things = torch.rand(n_things, 1, 128, generator=g)
     shots = (things + 0.05 * torch.randn(n_things, n_shots, 128, generator=g)).clamp(min=0).flatten(0, 1)
     classes = ["heads" if toss else "tails" for toss in (torch.rand(n_things, generator=g) < 0.5).tolist()]
     items = [Sample(f"{i}.png", classes[i // n_shots]) for i in range(len(shots))]
-    return items, [Seen(s.image, s.image, row[None]) for s, row in zip(items, shots, strict=True)]
+    return items, [Encoded(s.image, s.image, row[None]) for s, row in zip(items, shots, strict=True)]
 
 
-def measured(items: list[Sample], seen: list[Seen], **options: str) -> tuple[float, float | None]:
+def measured(items: list[Sample], seen: list[Encoded], **options: str) -> tuple[float, float | None]:
     """The held-out accuracy, and that of a random part beside it."""
     linear = Linear(n_crops=0)
-    pictures = hold_out(items, seen, HoldOut(**options), Listener())  # type: ignore[arg-type]
+    pictures = hold_out(items, seen, HoldOut(**options), Progress())  # type: ignore[arg-type]
     rows = Rows.of(pictures, linear._feature)
     chosen = linear._choose(rows, pictures)
     held = chosen.held_out(pictures)
@@ -169,7 +169,7 @@ def test_groups_that_the_user_names_are_kept() -> None:
 def test_logits_are_calibrated_and_of_every_picture_once() -> None:
     items, seen = coins(60, 5)
     linear = Linear(n_crops=0)
-    pictures = hold_out(items, seen, HoldOut(), Listener())
+    pictures = hold_out(items, seen, HoldOut(), Progress())
     held = linear._choose(Rows.of(pictures, linear._feature), pictures).held_out(pictures)
     assert held is not None
     assert held.logits is not None

@@ -39,7 +39,7 @@ def reader_of(base: Encoder) -> Encoder:
     )
 
 
-def learnt(parts: Mapping[str, nn.Module], before: Mapping[str, nn.Module], *, whole: bool) -> dict[str, Tensor]:
+def state_delta(parts: Mapping[str, nn.Module], before: Mapping[str, nn.Module], *, whole: bool) -> dict[str, Tensor]:
     """Tensors of the parts that are not as they were before.
 
     Args:
@@ -53,8 +53,8 @@ def learnt(parts: Mapping[str, nn.Module], before: Mapping[str, nn.Module], *, w
     return {name: t for name, t in now.items() if whole or not torch.equal(t, known[name])}
 
 
-def put_back(parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], *, whole: bool) -> None:
-    """What :func:`learnt` gave, into parts that are as they were before.
+def load_delta(parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], *, whole: bool) -> None:
+    """What :func:`state_delta` gave, into parts that are as they were before.
 
     Raises:
         KeyError: a tensor is of none of the parts.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ..classifiers.base import Classifier
-from ..encoders.stream import Seen
+from ..encoders.stream import Encoded
 from ..evidence.explain import ExplainOptions
 from ..explanation.base import Explanation
 
@@ -63,7 +63,7 @@ class Shown:
     """
 
     id: str
-    seen: Seen
+    seen: Encoded
     label: str | None = None
     explanations: Bounded[Explanation] = field(default_factory=lambda: Bounded(N_EXPLANATIONS))
 
@@ -100,7 +100,7 @@ class Memory:
         self.editors: Bounded[Reader] = Bounded(n_readers)
         self.n_recent = n_recent
 
-    def keep(self, seen: Seen, label: str | None = None) -> Shown:
+    def keep(self, seen: Encoded, label: str | None = None) -> Shown:
         shown = Shown(secrets.token_urlsafe(16), seen, label)
         self.pictures.put(shown.id, shown)
         return shown

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..classifiers.base import Classifier
-from ..encoders.stream import Seen, see
+from ..encoders.stream import Encoded, encode_stream
 from ..pictures.samples import Sample, Samples
 from ..storage.features import FeatureStore
 from .paging import paged
@@ -140,16 +140,18 @@ class Mistakes:
     def _step(self) -> None:
         start = self.n_done
         part = self.items[start : start + CHUNK]
-        results = list(see(self.classifier.encoder, [s.image for s in part], store=self._store, batch_size=CHUNK))
+        results = list(
+            encode_stream(self.classifier.encoder, [s.image for s in part], store=self._store, batch_size=CHUNK)
+        )
         for index, (sample, result) in enumerate(zip(part, results, strict=True), start):
-            self._note(index, sample, result if isinstance(result, Seen) else None)
+            self._note(index, sample, result if isinstance(result, Encoded) else None)
         self.n_done = start + len(part)
         if self.n_done < len(self.items):
             self._worker.do(self._piece, IDLE)
         else:
             self._done()
 
-    def _note(self, index: int, sample: Sample, seen: Seen | None) -> None:
+    def _note(self, index: int, sample: Sample, seen: Encoded | None) -> None:
         if seen is None:
             self.n_failed += 1
             return

@@ -16,7 +16,7 @@ from ..classifiers.base import Classifier, HeldOut
 from ..classifiers.labelled import measured_by
 from ..classifiers.rewording import texts_of
 from ..descriptions.base import Descriptions
-from ..encoders.stream import Seen
+from ..encoders.stream import Encoded
 from ..errors import ImageError, InputError
 from ..evidence.explain import ExplainOptions, explain_seen, runner_up
 from ..evidence.place import Place, like_place
@@ -251,7 +251,7 @@ def _without_folders(e: Explanation) -> Explanation:
 
 
 def _classes(
-    classifier: Classifier, seen: Seen, target: str | None, contrast: str | None
+    classifier: Classifier, seen: Encoded, target: str | None, contrast: str | None
 ) -> tuple[int, int, int | None]:
     """Indices of the class explained, of the one it is weighed against, and of a contrast that was asked for."""
     probabilities = classifier.head.probabilities(seen.pooled[:1])[0]

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..encoders.base import Encoder
-from ..encoders.stream import Seen, Wish, see
+from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import SeeWhyError
 from ..pictures.images import Picture
 from ..types import Failure
@@ -44,7 +44,7 @@ class Worker:
         self.encoder = encoder
         self.settings = settings
         self.batches: deque[int] = deque(maxlen=1000)
-        self._looks: deque[tuple[Picture, str, Future[Seen | Failure]]] = deque()
+        self._looks: deque[tuple[Picture, str, Future[Encoded | Failure]]] = deque()
         self._jobs: list[tuple[int, int, Callable[[], Any], Future[Any]]] = []
         self._number = itertools.count()
         self._wake = threading.Condition()
@@ -52,7 +52,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="seewhy-app", daemon=True)
         self._thread.start()
 
-    def look(self, picture: Picture, name: str) -> Future[Seen | Failure]:
+    def look(self, picture: Picture, name: str) -> Future[Encoded | Failure]:
         """Look at a picture, together with those that arrive within the next moments.
 
         Args:
@@ -62,7 +62,7 @@ class Worker:
         Raises:
             BusyError: too many wait.
         """
-        future: Future[Seen | Failure] = Future()
+        future: Future[Encoded | Failure] = Future()
         with self._wake:
             self._admit(len(self._looks))
             self._looks.append((picture, name, future))
@@ -114,19 +114,19 @@ class Worker:
             elif job is not None:
                 _settle(job[3], job[2])
 
-    def _gather(self) -> list[tuple[Picture, str, Future[Seen | Failure]]]:
+    def _gather(self) -> list[tuple[Picture, str, Future[Encoded | Failure]]]:
         """The next batch; the first picture waits a little for others. Called with the lock held."""
         until = time.monotonic() + self.settings.gather_seconds
         while self._open and len(self._looks) < self.settings.batch and (left := until - time.monotonic()) > 0:
             self._wake.wait(left)
         return [self._looks.popleft() for _ in range(min(len(self._looks), self.settings.batch))]
 
-    def _look(self, batch: Sequence[tuple[Picture, str, Future[Seen | Failure]]]) -> None:
+    def _look(self, batch: Sequence[tuple[Picture, str, Future[Encoded | Failure]]]) -> None:
         self.batches.append(len(batch))
-        wish = Wish(features=lambda _index: True, pictures=True)
+        request = EncodeRequest(features=lambda _index: True, pictures=True)
         sources = [picture for picture, _, _ in batch]
         try:
-            results = list(see(self.encoder, sources, wish=wish, batch_size=self.settings.batch))
+            results = list(encode_stream(self.encoder, sources, request=request, batch_size=self.settings.batch))
         except Exception as error:
             for _, _, future in batch:
                 _settle(future, _raiser(error))

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..encoders.base import Look
-from ..heads.head import Goal
+from ..encoders.base import EncoderOutput
+from ..heads.head import TargetFunction
 from . import attributions
 from .base import Attribution, Explainable
 from .scores import scores_of_changes
@@ -42,7 +42,7 @@ class AblationCAM(Attribution):
     batch_size: int = 256
 
     @torch.no_grad()
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         layout, head = model.encoder.layout, model.encoder.head
         grid = layout.to_grid(look.features)
         features = look.pooled[:, :, None, None] if model.encoder.is_average else look.features

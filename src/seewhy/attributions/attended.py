@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import Encoder, Look
+from ..encoders.base import Encoder, EncoderOutput
 from .attention import Answered
 from .base import Explainable
 from .reading import Heard, Reading, few_tokens, listen, pooled_with
@@ -59,7 +59,9 @@ class _Kept:
         return cls(weights[..., :-n], weights[..., -n:], one.values[:, :, -n:], own)
 
 
-def cells_evidence(model: Explainable, look: Look, score: Score, reading: Reading) -> Float[Tensor, "b h w"] | None:
+def cells_evidence(
+    model: Explainable, look: EncoderOutput, score: Score, reading: Reading
+) -> Float[Tensor, "b h w"] | None:
     """Each cell's part of a score, signed, where gradient · feature would not tell it; ``None`` where it does.
 
     Where cells are read through attention or a mean alone, the parts add up to what the score loses when no cell has a

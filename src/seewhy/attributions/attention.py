@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..errors import InputError
 from .base import Explainable
 from .scores import eager_features
@@ -229,7 +229,7 @@ class AddsTokens(Protocol):
 
 
 @dataclass(frozen=True)
-class Seen:
+class AttentionRun:
     """A few pictures, run again with their attention kept.
 
     Attributes:
@@ -253,7 +253,7 @@ class Seen:
         return rows[:, -self.entering[layer] :]
 
 
-def run_with_attention(name: str, model: Explainable, look: Look, batch_size: int) -> Iterator[Seen]:
+def run_with_attention(name: str, model: Explainable, look: EncoderOutput, batch_size: int) -> Iterator[AttentionRun]:
     """The pictures of a look, ``batch_size`` at a time, in plain torch, with their attention.
 
     Raises:
@@ -285,12 +285,12 @@ def run_with_attention(name: str, model: Explainable, look: Look, batch_size: in
                 f"{odd[0]} to {odd[1]}, as windows and attention pooling do. A vision transformer that pools a class "
                 "token or the mean was expected. Use grad_cam, rise or occlusion."
             )
-        yield Seen(first, tuple(capture.maps), pooled, entering)
+        yield AttentionRun(first, tuple(capture.maps), pooled, entering)
         first += len(pixels)
 
 
 @torch.enable_grad()
-def read_tokens(seen: Seen, prefix: int) -> Float[Tensor, "b t"]:
+def read_tokens(seen: AttentionRun, prefix: int) -> Float[Tensor, "b t"]:
     """The tokens the pooled vector is made of, as weights that add up to one.
 
     They are the rows of the last attention on which the pooled vector depends: the class token, the patches of a

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..errors import InputError
-from ..heads.head import Goal
+from ..heads.head import TargetFunction
 from . import attributions
 from .attention import read_tokens, run_with_attention
 from .base import Attribution, Explainable
@@ -55,7 +55,7 @@ class AttentionRollout(Attribution):
         if not 0 <= self.discard_ratio < 1:
             raise InputError(f"discard_ratio is {self.discard_ratio}. A part of 1 was expected. Give 0 to below 1.")
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         grid = model.encoder.layout.to_grid(look.features).shape[2:]
         maps = []
         for seen in run_with_attention(self.name, model, look, self.batch_size):

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import Encoder, Look
+from ..encoders.base import Encoder, EncoderOutput
 from ..errors import InputError
-from ..heads.head import Goal, Head, Target
+from ..heads.head import Head, Target, TargetFunction
 
 
 class Explainable(Protocol):
@@ -66,7 +66,7 @@ class Attribution(ABC):
         """Whether a look must carry its pixels: always, or because an inner layer is asked for."""
         return self.needs_pixels or getattr(self, "layer", None) is not None
 
-    def __call__(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def __call__(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         """Signed maps, at the features' own resolution or, for methods that read pixels, finer.
 
         Positive speaks for the target.
@@ -86,7 +86,7 @@ class Attribution(ABC):
         return maps
 
     @abstractmethod
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         """The mathematics."""
 
 
@@ -101,7 +101,7 @@ def check_classes(target: Target, n_pictures: int, n_classes: int) -> None:
             raise InputError(f"A {name} is outside 0…{n_classes - 1}. Give the index of one of the classes.")
 
 
-def check_numbers(target: Goal, head: Head, look: Look) -> None:
+def check_numbers(target: TargetFunction, head: Head, look: EncoderOutput) -> None:
     """A function of the logits must give one number a picture: a sum over pictures hides which one is meant."""
     with torch.no_grad():
         found = tuple(target(head(look.pooled)).shape)
@@ -113,7 +113,7 @@ def check_numbers(target: Goal, head: Head, look: Look) -> None:
 
 
 @torch.enable_grad()
-def feature_gradient(model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b c h w"]:
+def feature_gradient(model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b c h w"]:
     """``∂ target / ∂ features``, spatial part only; ``(b, c, 1, 1)`` where it is the same in every cell.
 
     Only the head is differentiated, on leaves of its own: no parameter, hook or mode of the model is touched.

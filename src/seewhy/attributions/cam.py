@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import Look
-from ..heads.head import Goal
+from ..encoders.base import EncoderOutput
+from ..heads.head import TargetFunction
 from .attended import cells_evidence
 from .base import Attribution, Explainable
 from .inner_layer import layer_and_gradient
@@ -37,7 +37,7 @@ class CAM(Attribution):
 
     layer: str | None = None
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         if self.layer is None and self.sums_products:
             reading = reading_of(model.encoder, look.features)
             if reading.scale_free:

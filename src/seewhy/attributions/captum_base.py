@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..errors import MissingExtraError
-from ..heads.head import Goal
+from ..heads.head import TargetFunction
 from ..seeded import seeded as torch_seeded
 from .base import Attribution, Explainable
 from .scores import eager_logits, scores_of_rows
@@ -44,7 +44,7 @@ class CaptumGradients(Attribution):
 
     batch_size: int = 16
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         captum = load_captum(self.name)
         assert look.pixels is not None  # the base has checked
         maps = []
@@ -65,7 +65,7 @@ class CaptumGradients(Attribution):
         """Captum's call; ``captum`` is the module ``captum.attr``."""
 
 
-def _forward(model: Explainable, target: Goal, others: Float[Tensor, "b k"], i: int) -> Forward:
+def _forward(model: Explainable, target: TargetFunction, others: Float[Tensor, "b k"], i: int) -> Forward:
     def forward(pixels: Tensor) -> Tensor:
         return scores_of_rows(target, eager_logits(model, pixels), others, i, 0)
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import Look
-from ..heads.head import Goal
+from ..encoders.base import EncoderOutput
+from ..heads.head import TargetFunction
 from . import attributions
 from .attention import read_tokens, run_with_attention
 from .base import Attribution, Explainable
@@ -44,7 +44,7 @@ class Chefer(Attribution):
 
     batch_size: int = 4
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         grid = model.encoder.layout.to_grid(look.features).shape[2:]
         n = grid[0] * grid[1]
         with torch.no_grad():

@@ -8,8 +8,8 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import Look
-from ..heads.head import Goal
+from ..encoders.base import EncoderOutput
+from ..heads.head import TargetFunction
 from . import attributions
 from .base import Attribution, Explainable
 from .first_component import first_component
@@ -37,6 +37,6 @@ class EigenCAM(Attribution):
 
     layer: str | None = None
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         activations = layer_alone(model, look, self.layer)
         return first_component(activations, activations.abs().mean(1))

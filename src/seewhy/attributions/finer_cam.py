@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..errors import InputError
-from ..heads.head import Goal, Target
+from ..heads.head import Target, TargetFunction
 from . import attributions
 from .base import Attribution, Explainable
 from .inner_layer import layer_and_gradient
@@ -55,7 +55,7 @@ class FinerCAM(Attribution):
                 "class and a number from 0 were expected. Change them."
             )
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         if not isinstance(target, Target):
             raise InputError(
                 "finer_cam tells a class from those that are likest to it, and a function of the logits was given. "

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from ..encoders.base import Look
-from ..heads.head import Goal
+from ..encoders.base import EncoderOutput
+from ..heads.head import TargetFunction
 from . import attributions
 from .base import Attribution, Explainable
 from .scores import eager_logits
@@ -42,7 +42,7 @@ class FullGrad(Attribution):
     cost: ClassVar[str] = "1 forward and 1 backward"
     needs_pixels: ClassVar[bool] = True
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         assert look.pixels is not None  # the base has checked
         parts = full_gradient(lambda pixels: eager_logits(model, pixels), look.pixels, target)
         size = (look.pixels.shape[2], look.pixels.shape[3])

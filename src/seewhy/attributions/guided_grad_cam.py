@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..encoders.base import Look
-from ..heads.head import Goal
+from ..encoders.base import EncoderOutput
+from ..heads.head import TargetFunction
 from . import attributions
 from .base import Attribution, Explainable
 from .grad_cam import GradCAM
@@ -48,7 +48,7 @@ class GuidedGradCAM(Attribution):
 
     layer: str | None = None
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         assert look.pixels is not None
         coarse = GradCAM(layer=self.layer).attribute(model, look, target)
         fine = guided_gradient(model, look.pixels, target).abs().sum(1)
@@ -56,7 +56,9 @@ class GuidedGradCAM(Attribution):
 
 
 @torch.enable_grad()
-def guided_gradient(model: Explainable, pixels: Float[Tensor, "b 3 h w"], target: Goal) -> Float[Tensor, "b 3 h w"]:
+def guided_gradient(
+    model: Explainable, pixels: Float[Tensor, "b 3 h w"], target: TargetFunction
+) -> Float[Tensor, "b 3 h w"]:
     """``∂ target / ∂ pixels`` by guided backpropagation."""
     trunk = model.encoder.trunk
     device = next((p.device for p in trunk.parameters()), pixels.device)

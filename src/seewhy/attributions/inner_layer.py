@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 
 from ..encoders.arrangement import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
-from ..encoders.base import Encoder, Layout, Look
+from ..encoders.base import Encoder, EncoderOutput, Layout
 from ..errors import ModelError, UnknownNameError
-from ..heads.head import Goal
+from ..heads.head import TargetFunction
 from .base import Explainable, feature_gradient
 from .inner_engine import inner_cut
 
@@ -31,7 +31,7 @@ CHUNK = 4
 
 
 def layer_and_gradient(
-    model: Explainable, look: Look, target: Goal, layer: str | None
+    model: Explainable, look: EncoderOutput, target: TargetFunction, layer: str | None
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c gh gw"]]:
     """Activations and ``∂ target / ∂ activations``, channels second.
 
@@ -55,7 +55,7 @@ def layer_and_gradient(
     return to_grid(leaves, model.encoder, look, layer), to_grid(gradients, model.encoder, look, layer)
 
 
-def layer_leaves(model: Explainable, look: Look, layer: str | None) -> tuple[list[Tensor], list[Tensor]]:
+def layer_leaves(model: Explainable, look: EncoderOutput, layer: str | None) -> tuple[list[Tensor], list[Tensor]]:
     """A layer's outputs as leaves, in chunks, and the trunk's features computed from them."""
     if layer is None:
         leaf = look.features.detach().clone().requires_grad_()
@@ -86,14 +86,14 @@ def bends_of(slopes: list[Tensor], leaves: list[Tensor]) -> list[Tensor]:
     return [torch.zeros_like(leaf) if bend is None else bend for leaf, bend in zip(leaves, found, strict=True)]
 
 
-def layer_alone(model: Explainable, look: Look, layer: str | None) -> Float[Tensor, "b c h w"]:
+def layer_alone(model: Explainable, look: EncoderOutput, layer: str | None) -> Float[Tensor, "b c h w"]:
     """Activations without gradients; the pass ends at the layer."""
     if layer is None:
         return model.encoder.layout.to_grid(look.features)
     return to_grid(_cut(model.encoder, look, layer, stop=True)[0], model.encoder, look, layer)
 
 
-def _cut(encoder: Encoder, look: Look, layer: str, stop: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) -> tuple[list[Tensor], list[Tensor]]:
     """The layer's outputs as leaves, and the trunk's features computed from them; in chunks."""
     assert look.pixels is not None
     cut = inner_cut(encoder, layer)
@@ -219,7 +219,7 @@ def find_place(trunk: nn.Module, layer: str, who: str) -> Place:
     return known[layer.removeprefix("module.")]
 
 
-def to_grid(parts: list[Tensor], encoder: Encoder, look: Look, layer: str | None) -> Float[Tensor, "b c h w"]:
+def to_grid(parts: list[Tensor], encoder: Encoder, look: EncoderOutput, layer: str | None) -> Float[Tensor, "b c h w"]:
     """Chunks of a layer's output, or of its gradient, channels second; ``None`` is the encoder's last map."""
     if layer is None:
         return encoder.layout.to_grid(torch.cat([part.detach() for part in parts]))

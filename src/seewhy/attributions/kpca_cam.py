@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..errors import InputError, UnknownNameError
-from ..heads.head import Goal
+from ..heads.head import TargetFunction
 from . import attributions
 from .base import Attribution, Explainable
 from .inner_layer import layer_alone
@@ -65,7 +65,7 @@ class KPCACAM(Attribution):
         if self.gamma is not None and not self.gamma > 0:
             raise InputError(f"kpca_cam was given gamma={self.gamma}. A slope above 0 was expected. Change it.")
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         return kernel_component(layer_alone(model, look, self.layer), self.kernel, self.gamma)
 
 

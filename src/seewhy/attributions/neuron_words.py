@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import Encoder, Look, TextTower
+from ..encoders.base import Encoder, EncoderOutput, TextTower
 from ..errors import InputError, ModelError
-from ..heads.head import Goal, Target
+from ..heads.head import Target, TargetFunction
 from .base import Explainable, feature_gradient
 
 SURE = 0.95
@@ -147,7 +147,7 @@ def _directions(tower: TextTower, vectors: Float[Tensor, "n d"], n_channels: int
 
 
 def important_channels(
-    model: Explainable, look: Look, target: Goal, words: Dictionary, n: int = 5
+    model: Explainable, look: EncoderOutput, target: TargetFunction, words: Dictionary, n: int = 5
 ) -> list[tuple[NamedChannel, ...]]:
     """Of each picture, the ``n`` channels that speak most for the target and the ``n`` that speak most against it.
 

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..errors import InputError
-from ..heads.head import Goal
+from ..heads.head import TargetFunction
 from . import attributions
 from .base import Attribution, Explainable
 from .scores import Of, engine_logits, scores_of_changes
@@ -56,7 +56,7 @@ class Occlusion(Attribution):
                 "Numbers of pixels and pictures above 0 were expected. Change them."
             )
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         assert look.pixels is not None  # the base has checked
         pixels, n = look.pixels, len(look)
         windows = self.windows((pixels.shape[2], pixels.shape[3]))

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..errors import InputError
-from ..heads.head import Goal
+from ..heads.head import TargetFunction
 from . import attributions
 from .base import Attribution, Explainable
 from .scores import Of, engine_logits, scores_of_changes
@@ -78,7 +78,7 @@ class RISE(Attribution):
         """The cheaper variant: stratified masks, centred."""
         return cls(n_masks=n_masks, masks="stratified", centred=True, seed=seed)
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         assert look.pixels is not None  # the base has checked
         n, size = len(look), look.pixels.shape[2:]
         weighted, plain, total = torch.zeros(n, *size), torch.zeros(size), torch.zeros(n)

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from ..encoders.base import Look
-from ..heads.head import Goal
+from ..encoders.base import EncoderOutput
+from ..heads.head import TargetFunction
 from . import attributions
 from .base import Attribution, Explainable
 from .scores import scores_of_changes
@@ -48,7 +48,7 @@ class ScoreCAM(Attribution):
     batch_size: int = 64
 
     @torch.no_grad()
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         assert look.pixels is not None
         grid = model.encoder.layout.to_grid(look.features)
         weights = channel_scores(
@@ -66,7 +66,7 @@ def channel_scores(
     network: Callable[[Tensor], Tensor],
     pixels: Float[Tensor, "b p h w"],
     activations: Float[Tensor, "b c gh gw"],
-    target: Goal,
+    target: TargetFunction,
     n_masks: int,
     batch_size: int,
 ) -> Float[Tensor, "b c"]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..heads.head import Goal, Target
+from ..heads.head import Target, TargetFunction
 from .base import Explainable
 
 Of = Literal["logit", "probability"]
@@ -21,14 +21,14 @@ def engine_logits(model: Explainable, pixels: Float[Tensor, "n 3 h w"], batch_si
         return torch.cat([model.head(model.encoder.look(part).pooled) for part in pixels.split(batch_size)])
 
 
-def scores_of_changes(target: Goal, logits: Float[Tensor, "m b k"], of: Of) -> Float[Tensor, "m b"]:
+def scores_of_changes(target: TargetFunction, logits: Float[Tensor, "m b k"], of: Of) -> Float[Tensor, "m b"]:
     """``m`` changed copies of ``b`` pictures; a target that is a function of the logits always gets logits."""
     values = logits.softmax(2) if of == "probability" and isinstance(target, Target) else logits
     return torch.stack([target(copy) for copy in values])
 
 
 def scores_of_rows(
-    target: Goal, logits: Float[Tensor, "n k"], others: Float[Tensor, "b k"], first: int, step: int
+    target: TargetFunction, logits: Float[Tensor, "n k"], others: Float[Tensor, "b k"], first: int, step: int
 ) -> Float[Tensor, " n"]:
     """The target on rows that stand for pictures ``first``, ``first + step``, …; the others fill up the batch.
 

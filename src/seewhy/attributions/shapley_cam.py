@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..encoders.base import Look
-from ..heads.head import Goal, Target
+from ..encoders.base import EncoderOutput
+from ..heads.head import Target, TargetFunction
 from . import attributions
 from .base import Attribution, Explainable
 from .inner_layer import bends_of, layer_leaves, slopes_of, to_grid
@@ -46,7 +46,7 @@ class ShapleyCAM(Attribution):
     layer: str | None = None
     residual_softmax: bool = True
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         goal = target
         if self.residual_softmax and isinstance(target, Target) and target.against is None:
             goal = lambda logits: target(logits) + target(logits.log_softmax(1))  # noqa: E731

@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import Look
-from ..heads.head import Goal, Target
+from ..encoders.base import EncoderOutput
+from ..heads.head import Target, TargetFunction
 from .attended import Score, cells_evidence
 from .base import Explainable, feature_gradient
 from .reading import reading_of
 
 
-def cell_evidence(model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+def cell_evidence(model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
     """Each cell's part of the target's logit (less the mean over classes), signed.
 
     Behind a mean-pooled head the parts add up to the logit up to a constant of the head

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..errors import InputError
-from ..heads.head import Goal, Target
+from ..heads.head import Target, TargetFunction
 from . import attributions
 from .base import Attribution, Explainable
 from .explainers import TTAMEExplainer, explainer_of
@@ -52,7 +52,7 @@ class TTAME(Attribution):
     variant: Variant = "t_tame"
 
     @torch.no_grad()
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         if not isinstance(target, Target):
             raise InputError("t_tame has maps of classes only. A class was expected as target. Use grad_cam or rise.")
         given = self.explainer

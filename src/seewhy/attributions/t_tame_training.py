@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..errors import InputError
-from ..listener import Listener
+from ..progress import Progress
 from ..seeded import seeded
 from ..training.augmentation import TrainingPictures
 from ..training.batches import Batch, TrainingData
@@ -82,7 +82,7 @@ class FitTTAME:
         how: Training,
         *,
         checkpoint: Path | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
     ) -> TTAMEExplainer:
         """Train on these pictures.
 
@@ -91,17 +91,17 @@ class FitTTAME:
             pictures: file names or pixels, without labels.
             how: steps, batch, rate, seed; see :meth:`training`.
             checkpoint: where to keep what a stopped run goes on from.
-            listener: hears of layers, progress and pictures that cannot be read.
+            progress: hears of layers, progress and pictures that cannot be read.
 
         Raises:
             DataError: no picture of a batch can be read.
             UnknownNameError: a layer does not exist.
         """
-        listener = listener or Listener()
+        progress = progress or Progress()
         layers = self.layers or ((LAST,) if self.variant == "l_cam" else find_layers(model.encoder))
         fill = self.fill or ("mean" if model.encoder.layout.kind == "tokens" else "black")
-        listener.note(f"layers: {', '.join(layers)} ({'given' if self.layers else 'found'}); hidden is {fill}")
-        reader = TrainingPictures(model.encoder, pictures, self.size, listener)
+        progress.note(f"layers: {', '.join(layers)} ({'given' if self.layers else 'found'}); hidden is {fill}")
+        reader = TrainingPictures(model.encoder, pictures, self.size, progress)
         probe = reader.transform.input_size
         shapes = [m.shape[1] for m in layer_maps(model.encoder, torch.zeros(1, 3, *probe), layers)[0]]
         with seeded(how.seed):
@@ -112,7 +112,7 @@ class FitTTAME:
         task = _MaskedClassifier(self, model, mechanism, layers, fill)
         kept = None if checkpoint is None else (checkpoint, seal)
         data = TrainingData(len(pictures), {"pixels": reader})
-        done = train(task, data, how, checkpoint=kept, listener=listener)
+        done = train(task, data, how, checkpoint=kept, progress=progress)
         trained = {
             **settings,
             **asdict(how),

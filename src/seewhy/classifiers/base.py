@@ -17,7 +17,7 @@ from torch import Tensor
 from ..arguments import Count, checked
 from ..descriptions.base import Descriptions, WordBank, Words
 from ..encoders.base import Encoder
-from ..encoders.stream import Seen, Views, Wish, see
+from ..encoders.stream import Encoded, EncodeRequest, Views, encode_stream
 from ..errors import DataError, ImageError
 from ..explanation.prediction import Prediction, Ranked
 from ..heads.head import Head, Projected
@@ -169,10 +169,10 @@ class Classifier:
 
     def _decided(
         self, pictures: Iterable[Any], store: FeatureStore | None, views: Views | None, batch_size: int
-    ) -> Iterator[tuple[Seen | Failure, Tensor]]:
+    ) -> Iterator[tuple[Encoded | Failure, Tensor]]:
         """Each picture as it was seen, and the probabilities of all classes."""
-        wish = Wish() if views is None else Wish(views=views)
-        for seen in see(self.encoder, pictures, store=store, wish=wish, batch_size=batch_size):
+        request = EncodeRequest() if views is None else EncodeRequest(views=views)
+        for seen in encode_stream(self.encoder, pictures, store=store, request=request, batch_size=batch_size):
             if isinstance(seen, Failure):
                 yield seen, torch.empty(0)
                 continue

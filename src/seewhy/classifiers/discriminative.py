@@ -17,8 +17,8 @@ from ..encoders.stream import encode_texts
 from ..errors import DataError
 from ..heads.head import Head, Projected
 from ..heads.reranking import Reason, Reranking
-from ..listener import Listener
 from ..pictures.samples import Samples
+from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..trust.groups import group_folds
 from . import classifiers
@@ -147,7 +147,7 @@ class Discriminative(Recipe):
         descriptions: Descriptions | None = None,
         validation: Samples | None = None,
         store: FeatureStore | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
     ) -> Classifier:
         """Choose descriptions on pictures.
 
@@ -157,7 +157,7 @@ class Discriminative(Recipe):
             descriptions: of these classes; without them there is nothing to choose from.
             validation: pictures on which the figures are measured, instead of on a part of ``samples``.
             store: where looks and texts are kept.
-            listener: hears of progress, notes and failures.
+            progress: hears of progress, notes and failures.
 
         Raises:
             DataError: no descriptions; a class without a picture left to choose on; fewer than two classes.
@@ -165,9 +165,9 @@ class Discriminative(Recipe):
         """
         if descriptions is None:
             raise DataError("No descriptions were given. Texts to choose from were expected. Add --descriptions FILE.")
-        listener = listener or Listener()
+        progress = progress or Progress()
         held_out = HoldOut(self.held_out, self.seed, validation, self.split)
-        pictures = look_at(encoder, samples, held_out, store=store, listener=listener)
+        pictures = look_at(encoder, samples, held_out, store=store, progress=progress)
         first = ZeroShot(templates=self.templates).build(encoder, pictures.classes, store)
         described = descriptions.limited_to(pictures.classes)
         pool = Pool.of(described)
@@ -199,12 +199,12 @@ class Discriminative(Recipe):
                 "n_pictures": len(labels),
                 "n_texts": len(pool.texts),
                 "weight": weight,
-                "notes": list(listener.notes),
-                "failures": [f.to_json() for f in listener.failures],
+                "notes": list(progress.notes),
+                "failures": [f.to_json() for f in progress.failures],
             },
         )
         known = pictures.known(encoder, ~pictures.held)
-        return replace(plain, known=known, **patch_evidence(plain, plain, pictures, self.n_bank, store, listener))
+        return replace(plain, known=known, **patch_evidence(plain, plain, pictures, self.n_bank, store, progress))
 
     def _decides(
         self,

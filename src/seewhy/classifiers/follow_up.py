@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ..descriptions.base import WordBank
 from ..descriptions.class_questions import Pair, write_pairs
-from ..descriptions.llm import Desk, WriterError
+from ..descriptions.llm import WriterError, WriterSession
 from ..descriptions.pairs import check_pairs
 from ..encoders.base import Encoder
-from ..encoders.stream import encode_texts, see
+from ..encoders.stream import encode_stream, encode_texts
 from ..errors import InputError
 from ..heads.head import Head, Projected
 from ..heads.reranking import Reason, Reranking
@@ -256,7 +256,7 @@ def missing_pairs(classifier: Classifier, pictures: Iterable[One], store: Featur
     if not isinstance(decides, Captions):
         raise InputError(f"{classifier.recipe} asks no follow-up. One made with FollowUp was expected. Build one.")
     wanted: dict[tuple[str, str], None] = {}
-    for seen in see(classifier.encoder, pictures, store=store):
+    for seen in encode_stream(classifier.encoder, pictures, store=store):
         if isinstance(seen, Failure):
             continue
         among = decides.ambiguous(classifier.head.feature(seen.pooled[:1]) @ classifier.head.weight.T)[0]
@@ -270,7 +270,7 @@ def write_missing(
     classifier: Classifier,
     pictures: Iterable[One],
     pairs: Sequence[Pair],
-    desk: Desk,
+    desk: WriterSession,
     *,
     kind: str = "",
     n: int = 5,

@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..encoders.base import Encoder
-from ..encoders.stream import Seen, Wish, see
+from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError
 from ..heads.head import Head
-from ..listener import Listener
 from ..pictures.samples import Sample, Samples, copies_under_two_classes, split, under_two_classes
+from ..progress import Progress
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import measure_likeness
 from ..prototypes.nearest import NearestPatches
@@ -50,7 +50,7 @@ class Pictures:
     """
 
     items: Sequence[Sample]
-    seen: Sequence[Seen]
+    seen: Sequence[Encoded]
     classes: tuple[str, ...]
     labels: Int[Tensor, " n"]
     held: Bool[Tensor, " n"]
@@ -143,7 +143,7 @@ def look_at(
     held_out: HoldOut,
     *,
     store: FeatureStore | None,
-    listener: Listener,
+    progress: Progress,
     views: Callable[[Sample], Sequence[Crop | None]] = lambda _sample: (None,),
     features: bool = False,
 ) -> Pictures:
@@ -154,7 +154,7 @@ def look_at(
         samples: to train on.
         held_out: which are measured on.
         store: where looks are kept.
-        listener: hears of progress, notes and failures.
+        progress: hears of progress, notes and failures.
         views: of a picture to train on; validation pictures are seen as themselves alone.
         features: whether the first view's feature map is wanted.
 
@@ -165,30 +165,30 @@ def look_at(
     if validation is not None:
         check_labels(samples, validation)
     for note in samples.notes + (() if validation is None else validation.notes):
-        listener.note(note)
+        progress.note(note)
     items = list(samples.items) + ([] if validation is None else list(validation.items))
 
     def views_of(index: int) -> Sequence[Crop | None]:
         return views(items[index]) if index < len(samples) else (None,)
 
     kept: list[Sample] = []
-    found: list[Seen] = []
+    found: list[Encoded] = []
     held: list[bool] = []
-    wish = Wish(views=views_of, features=lambda _index: features)
-    stream = see(encoder, [s.source for s in items], store=store, wish=wish)
-    for i, seen in enumerate(listener.track(stream, "Looking", len(items))):
+    request = EncodeRequest(views=views_of, features=lambda _index: features)
+    stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
+    for i, seen in enumerate(progress.track(stream, "Looking", len(items))):
         if isinstance(seen, Failure):
-            listener.failed(seen)
+            progress.failed(seen)
             continue
         kept.append(items[i])
         found.append(seen)
         held.append(i >= len(samples))
     if items and not kept:
-        first = listener.failures[0]
+        first = progress.failures[0]
         raise DataError(f"None of the {len(items)} pictures can be read; the first, {first.image}: {first.error}.")
     if validation is None:
-        return hold_out(kept, found, held_out, listener)
-    return hold_validation(kept, found, held, held_out.split, listener)
+        return hold_out(kept, found, held_out, progress)
+    return hold_validation(kept, found, held, held_out.split, progress)
 
 
 def check_labels(samples: Samples, validation: Samples) -> None:
@@ -207,7 +207,7 @@ def check_labels(samples: Samples, validation: Samples) -> None:
         )
 
 
-def hold_out(items: Sequence[Sample], seen: Sequence[Seen], how: HoldOut, listener: Listener) -> Pictures:
+def hold_out(items: Sequence[Sample], seen: Sequence[Encoded], how: HoldOut, progress: Progress) -> Pictures:
     """Hold out part of the pictures themselves, those of the same thing together.
 
     Raises:
@@ -217,7 +217,7 @@ def hold_out(items: Sequence[Sample], seen: Sequence[Seen], how: HoldOut, listen
     names, digests = [s.label for s in items], [s.digest for s in seen]
     twice = copies_under_two_classes(names, digests)
     if twice:
-        listener.note(f"{twice} picture(s) lie in more than one class, byte for byte; neither copy is held out")
+        progress.note(f"{twice} picture(s) lie in more than one class, byte for byte; neither copy is held out")
     labels = torch.tensor([classes.index(n) for n in names])
     grouping = _grouping(items, seen, labels, how.split)
     groups, seed = grouping.groups, how.seed
@@ -234,7 +234,7 @@ def hold_out(items: Sequence[Sample], seen: Sequence[Seen], how: HoldOut, listen
     return Pictures(items, seen, classes, labels, held, grouping=grouping, folds=folds)
 
 
-def _grouping(items: Sequence[Sample], seen: Sequence[Seen], labels: Int[Tensor, " n"], by: Split) -> Grouping:
+def _grouping(items: Sequence[Sample], seen: Sequence[Encoded], labels: Int[Tensor, " n"], by: Split) -> Grouping:
     digests = [s.digest for s in seen]
     if by == "random":
         return group_by_copies(digests)
@@ -257,7 +257,7 @@ def some_of(flags: Bool[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
 
 
 def hold_validation(
-    items: Sequence[Sample], seen: Sequence[Seen], held: Sequence[bool], by: Split, listener: Listener
+    items: Sequence[Sample], seen: Sequence[Encoded], held: Sequence[bool], by: Split, progress: Progress
 ) -> Pictures:
     """Hold out the user's validation pictures, without those that are training pictures too.
 
@@ -270,7 +270,7 @@ def hold_validation(
     copies = [out and s.digest in known for s, out in zip(seen, held, strict=True)]
     keep = [i for i, s in enumerate(items) if s.label in classes and not copies[i]]
     if any(copies):
-        listener.note(f"{sum(copies)} validation picture(s) are training pictures too, byte for byte, and left out")
+        progress.note(f"{sum(copies)} validation picture(s) are training pictures too, byte for byte, and left out")
     if len(keep) == len(train):
         raise DataError(
             "No validation picture can be used: none can be read, or all are training pictures too. "
@@ -282,7 +282,7 @@ def hold_validation(
     grouping = _grouping(kept, looked, labels, by)
     shared = torch.isin(grouping.groups[flags], grouping.groups[~flags])
     if bool(shared.any()):
-        listener.note(
+        progress.note(
             f"{int(shared.sum())} of {len(shared)} validation pictures look like shots of things that are trained on, "
             "and flatter the figures"
         )
@@ -307,15 +307,15 @@ def patch_evidence(
     pictures: Pictures,
     n_bank: int,
     store: FeatureStore | None,
-    listener: Listener,
+    progress: Progress,
 ) -> dict[str, Any]:
     """The bank of patches, and how far it can be trusted: by a bank and a fit without the held-out pictures."""
     parts = (pictures.final, ~pictures.final)
     chosen = [i for part in parts for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)]
-    wish = Wish(features=lambda _index: True, pictures=True)
-    stream = see(final.encoder, [pictures.items[i].source for i in chosen], store=store, wish=wish)
-    looked = list(listener.track(stream, "Keeping patches", len(chosen)))
-    found = [(i, s) for i, s in zip(chosen, looked, strict=True) if isinstance(s, Seen)]
+    request = EncodeRequest(features=lambda _index: True, pictures=True)
+    stream = encode_stream(final.encoder, [pictures.items[i].source for i in chosen], store=store, request=request)
+    looked = list(progress.track(stream, "Keeping patches", len(chosen)))
+    found = [(i, s) for i, s in zip(chosen, looked, strict=True) if isinstance(s, Encoded)]
 
     def bank(model: Classifier, of: Tensor) -> PatchBank | None:
         some = [(s, int(pictures.labels[i])) for i, s in found if bool(of[i])]

@@ -7,14 +7,14 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from ..listener import Listener
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
+from ..progress import Progress
 from .base import HeldOut
 from .holdout import Pictures
 
 
 def common_measures(
-    pictures: Pictures, n: int, held: HeldOut | None, listener: Listener, measured: Tensor | None = None
+    pictures: Pictures, n: int, held: HeldOut | None, progress: Progress, measured: Tensor | None = None
 ) -> dict[str, Any]:
     """What every classifier that is fitted on pictures reports.
 
@@ -22,7 +22,7 @@ def common_measures(
         pictures: fitted on, and held out.
         n: fitted on.
         held: those held out, with what was said of each, if there are any.
-        listener: heard of notes and failures.
+        progress: heard of notes and failures.
         measured: their places; left out, those flagged as held out.
     """
     index = pictures.held.nonzero()[:, 0] if measured is None else measured
@@ -41,8 +41,8 @@ def common_measures(
         "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
         "split": _facts(pictures, index),
         "n_pictures": n,
-        "notes": list(listener.notes),
-        "failures": [f.to_json() for f in listener.failures],
+        "notes": list(progress.notes),
+        "failures": [f.to_json() for f in progress.failures],
     }
 
 

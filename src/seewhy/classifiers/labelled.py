@@ -12,11 +12,11 @@ from torch import Tensor
 from ..descriptions.base import Descriptions, WordBank
 from ..descriptions.controls import without_names
 from ..encoders.base import Encoder
-from ..encoders.stream import Seen, encode_texts, see
+from ..encoders.stream import Encoded, encode_stream, encode_texts
 from ..errors import DataError
 from ..heads.reranking import Reranking
-from ..listener import Listener
 from ..pictures.samples import Sample, Samples
+from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..types import Failure
 from .base import Classifier, HeldOut, words_alone
@@ -44,7 +44,7 @@ def look_at_labelled(
     classes: Sequence[str],
     samples: Samples,
     store: FeatureStore | None = None,
-    listener: Listener | None = None,
+    progress: Progress | None = None,
 ) -> Labelled:
     """Look at the pictures whose label is one of these classes; the others are counted in a note.
 
@@ -53,25 +53,25 @@ def look_at_labelled(
         classes: in the order of the labels returned.
         samples: labelled pictures.
         store: where looks are kept.
-        listener: hears of progress, notes and failures.
+        progress: hears of progress, notes and failures.
 
     Raises:
         DataError: no label is one of the classes, or no picture can be read.
     """
-    listener = listener or Listener()
+    progress = progress or Progress()
     index = {c: i for i, c in enumerate(classes)}
     items, strange = samples.of(classes)
     for note in strange:
-        listener.note(note)
-    kept: list[tuple[Sample, Seen]] = []
-    stream = see(encoder, [s.source for s in items], store=store)
-    for sample, seen in zip(items, listener.track(stream, "Looking", len(items)), strict=True):
+        progress.note(note)
+    kept: list[tuple[Sample, Encoded]] = []
+    stream = encode_stream(encoder, [s.source for s in items], store=store)
+    for sample, seen in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
         if isinstance(seen, Failure):
-            listener.failed(seen)
+            progress.failed(seen)
         else:
             kept.append((sample, seen))
     if not kept:
-        raise DataError(f"None of the {len(items)} pictures can be read; the first: {listener.failures[0].error}.")
+        raise DataError(f"None of the {len(items)} pictures can be read; the first: {progress.failures[0].error}.")
     return Labelled(
         tuple(sample for sample, _ in kept),
         torch.stack([seen.pooled[0] for _, seen in kept]),
@@ -81,7 +81,7 @@ def look_at_labelled(
 
 
 def measured_on(
-    classifier: Classifier, samples: Samples, store: FeatureStore | None = None, listener: Listener | None = None
+    classifier: Classifier, samples: Samples, store: FeatureStore | None = None, progress: Progress | None = None
 ) -> Classifier:
     """The same classifier, its words measured on these pictures; for one that was made from words alone.
 
@@ -92,12 +92,12 @@ def measured_on(
         classifier: whose cards shall show how well its words separate classes.
         samples: labelled pictures it has not learned from.
         store: where looks and texts are kept.
-        listener: hears of progress, notes and failures.
+        progress: hears of progress, notes and failures.
 
     Raises:
         DataError: no label is one of its classes, or no picture can be read.
     """
-    seen = look_at_labelled(classifier.encoder, classifier.classes, samples, store, listener)
+    seen = look_at_labelled(classifier.encoder, classifier.classes, samples, store, progress)
     return measured_by(classifier, HeldOut(seen.pooled, seen.labels), store)
 
 

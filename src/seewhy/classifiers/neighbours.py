@@ -13,14 +13,14 @@ from torch import Tensor
 
 from ..descriptions.base import Descriptions
 from ..encoders.base import Encoder
-from ..encoders.stream import see
+from ..encoders.stream import encode_stream
 from ..errors import ImageError, InputError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
 from ..heads.votes import Votes, class_logits, nearest_scores
-from ..listener import Listener
 from ..pictures.samples import Sample, Samples
 from ..pictures.sources import One
+from ..progress import Progress
 from ..prototypes.voters import measure_removal
 from ..storage.features import FeatureStore
 from ..types import Crop, Failure
@@ -97,7 +97,7 @@ class Neighbours(Recipe):
         validation: Samples | None = None,
         descriptions: Descriptions | None = None,
         store: FeatureStore | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
     ) -> Classifier:
         """Look at the pictures, and choose how many vote.
 
@@ -107,21 +107,21 @@ class Neighbours(Recipe):
             validation: pictures on which the figures are measured, instead of on a part of ``samples``.
             descriptions: of the same classes, as words evidence.
             store: where looks are kept.
-            listener: hears of progress, notes and failures.
+            progress: hears of progress, notes and failures.
 
         Raises:
             DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
         """
-        listener = listener or Listener()
+        progress = progress or Progress()
         if descriptions is not None:
             descriptions = descriptions.limited_to(samples.classes)
         held_out = HoldOut(self.held_out, self.seed, validation, self.split)
-        pictures = look_at(encoder, samples, held_out, store=store, listener=listener, views=self._views)
+        pictures = look_at(encoder, samples, held_out, store=store, progress=progress, views=self._views)
         chosen = self._choose(pictures)
         trial = self._classifier(encoder, pictures, ~pictures.held, chosen)
         plain = self._classifier(encoder, pictures, pictures.final, chosen)
-        evidence = patch_evidence(trial, plain, pictures, self.n_bank, store, listener)
-        measures = _measures(trial, pictures, chosen, listener)
+        evidence = patch_evidence(trial, plain, pictures, self.n_bank, store, progress)
+        measures = _measures(trial, pictures, chosen, progress)
         known = pictures.known(encoder, pictures.final)
         held = said_of(trial.head, pictures.held_out())
         done = replace(plain, **evidence, held_out=held, measures=measures, known=known)
@@ -195,10 +195,10 @@ def _tried(near: Sequence[Tensor], labels: Int[Tensor, " q"], k: int, temperatur
     return _Choice(k, temperature, SCALES[at], accuracy, likelihoods[at])
 
 
-def _measures(trial: Classifier, pictures: Pictures, chosen: _Choice, listener: Listener) -> dict[str, Any]:
+def _measures(trial: Classifier, pictures: Pictures, chosen: _Choice, progress: Progress) -> dict[str, Any]:
     held = said_of(trial.head, pictures.held_out())
     return {
-        **common_measures(pictures, int(pictures.final.sum()), held, listener),
+        **common_measures(pictures, int(pictures.final.sum()), held, progress),
         "removal": None if held is None else measure_removal(trial.head, held.pooled[:N_ASKED]),
         "leave_one_out_accuracy": None if chosen.accuracy is None else round(chosen.accuracy, 4),
         "k": chosen.k,
@@ -239,7 +239,7 @@ def voters(classifier: Classifier, picture: One, top: int = 10) -> tuple[Voter, 
     head = classifier.head
     if not isinstance(head.votes, Votes):
         raise InputError(f"{classifier.recipe} has no voters. Fit one with: seewhy fit PHOTOS -M neighbours -o MODEL")
-    (seen,) = see(classifier.encoder, [picture])
+    (seen,) = encode_stream(classifier.encoder, [picture])
     if isinstance(seen, Failure):
         raise ImageError(seen.image, seen.error)
     with torch.no_grad():

@@ -105,10 +105,10 @@ def evaluate(
         faithfulness=faithfulness,
         level=level,
         unknown=unknown,
-        listener=terminal,
+        progress=terminal,
     )
     if cards is not None:
-        made = write_cards(report, classifier, cards, store=kept, listener=terminal)
+        made = write_cards(report, classifier, cards, store=kept, progress=terminal)
         report = replace(report, cards={name: address(card, path or card) for name, card in made.items()})
     if path is not None:
         report.save(path, force=force)

@@ -124,7 +124,7 @@ def fit(
     if "checkpoint" in asked:
         make_folder(output.parent)
     looked = find(encoder, engine=engine)
-    classifier = recipe.fit(looked, samples, **asked, store=open_store(store), listener=terminal)
+    classifier = recipe.fit(looked, samples, **asked, store=open_store(store), progress=terminal)
     classifier = replace(classifier, trust=classifier.measured_trust)
     classifier.save(output)
     if "checkpoint" in asked:

@@ -89,7 +89,7 @@ def fit_explainer(
     n_steps = steps or epochs * math.ceil(len(pictures) / batch_size)
     how = fit.paper_training(n_steps, seed) if paper else fit.training(n_steps, batch_size, seed, lr)
     checkpoint = check_checkpoint(make_folder(check_explainer(folder, method)) / f".{method}.checkpoint")
-    explainer = fit.fit(classifier, pictures, how, checkpoint=checkpoint, listener=terminal)
+    explainer = fit.fit(classifier, pictures, how, checkpoint=checkpoint, progress=terminal)
     path = explainer.save(folder)
     remove(checkpoint, CHECKPOINT)
     if as_json:

@@ -197,7 +197,7 @@ def _fitted(
     known = bank is not None
     if bank is None:
         checkpoint = folder / ".epic.checkpoint"
-        bank = fit.fit(classifier, pictures, store=store, checkpoint=checkpoint, listener=terminal)
+        bank = fit.fit(classifier, pictures, store=store, checkpoint=checkpoint, progress=terminal)
         bank.save(folder)
         remove(checkpoint, CHECKPOINT)
     lines = _lines(path, bank.measures)
@@ -238,7 +238,7 @@ def _influences(
     assert found is not None
     step = max(1.0, len(pictures) / n)
     names = [pictures[int(i * step)][0] for i in range(min(n, len(pictures)))]
-    influences, known = measure_bank(classifier, *found, names, folder, changes, listener=terminal)
+    influences, known = measure_bank(classifier, *found, names, folder, changes, progress=terminal)
     return {"file": str(folder / file_of(method)), "kept": known, **influences.summary()}
 
 

@@ -86,12 +86,12 @@ def index(
     settings = Settings(parts=parts, levels=levels, whiten=whiten, words=words, approximate_from=approximate_from)
     entries = list(_entries(data or [], image_column, label_column))  # a wrong name is told before the work begins
     opened = _opened(output, encoder, model, engine, settings, only_there=add or not data)
-    removed = opened.remove(forget, listener=terminal) if forget else 0
+    removed = opened.remove(forget, progress=terminal) if forget else 0
     if forget_missing:
-        removed += opened.remove_missing(listener=terminal)
-    change = opened.add(entries, store=open_store(store), listener=terminal, total=len(entries)) if entries else None
+        removed += opened.remove_missing(progress=terminal)
+    change = opened.add(entries, store=open_store(store), progress=terminal, total=len(entries)) if entries else None
     if rebuild:
-        opened.rebuild(listener=terminal)
+        opened.rebuild(progress=terminal)
     told = {"index": str(output), **(vars(change) if change else {}), "removed": removed, **opened.describe()}
     _tell(told, as_json, terminal.notes, terminal.failures)
     raise typer.Exit(terminal.exit_code(told["n"]))

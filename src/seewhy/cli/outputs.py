@@ -141,7 +141,7 @@ def check_both(folder: Path | None, name: str, force: bool) -> None:
     from ..card.paging import ENDINGS, check_ending
     from ..storage.journal import Journal
     from ..storage.output import check_folder
-    from ..studies.progress import NUMBERS, PROGRESS
+    from ..studies.records import NUMBERS, PROGRESS
 
     if folder is None:
         return

@@ -79,7 +79,7 @@ def description_semantics(
     classifier = resolve(model, labels, encoder, engine, descriptions, kept)
     samples = load_samples(data, image=image_column, label=label_column)
     study = DescriptionSemanticsStudy(n_noise, n_classes, n_chosen, seed)
-    found = study.run(classifier.encoder, described_by(classifier), samples, output, store=kept, listener=terminal)
+    found = study.run(classifier.encoder, described_by(classifier), samples, output, store=kept, progress=terminal)
     page = save_both(found, output, "description-semantics", force)
     if as_json:
         say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
@@ -162,7 +162,7 @@ def edit_words(
     study = EditWordsStudy(Edit(tuple(remove or ()), tuple(map(_old_new, replace or ())), of_class))
     classifier = resolve(model, labels, encoder, engine, descriptions, kept)
     samples = grouped_samples(data, image_column, label_column, by)
-    found = study.run(classifier, samples, store=kept, listener=terminal)
+    found = study.run(classifier, samples, store=kept, progress=terminal)
     page = save_both(found, output, "edit-words", force)
     if as_json:
         say(json.dumps({**found.data, "report": page}, ensure_ascii=False))

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TextIO, TypeVar
 
-from ..listener import Listener, draw
 from ..printable import printable
+from ..progress import Progress, draw
 from ..types import Failure
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class Notes(logging.Handler):
         say(f"note: {record.getMessage()}", file=sys.stderr)
 
 
-class Terminal(Listener):
+class Terminal(Progress):
     """Progress bars, notes and failures on standard error, so that standard output stays clean."""
 
     def __init__(self, quiet: bool = False) -> None:

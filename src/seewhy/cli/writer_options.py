@@ -15,8 +15,8 @@ import typer
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..descriptions.llm import Desk, Estimate
-    from ..listener import Listener
+    from ..descriptions.llm import Estimate, WriterSession
+    from ..progress import Progress
 
 WHO = "Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small local one."
 
@@ -50,12 +50,12 @@ class Asked:
     price_in: Annotated[float, typer.Option(min=0, help="Price of a million tokens read, for --dry-run.")] = 0.0
     price_out: Annotated[float, typer.Option(min=0, help="Price of a million tokens written, for --dry-run.")] = 0.0
 
-    def desk(self, listener: Listener) -> Desk | None:
+    def desk(self, progress: Progress) -> WriterSession | None:
         """The one writer's desk, with answers kept in the cache folder; ``None`` where none was named.
 
         There is never another writer in its place.
         """
-        from ..descriptions.llm import Desk
+        from ..descriptions.llm import WriterSession
         from ..descriptions.local import SMOLLM2, LocalWriter
         from ..descriptions.service import ServiceWriter
         from ..descriptions.written import Written
@@ -64,7 +64,7 @@ class Asked:
         if name is None:
             return None
         if self.base_url is None and (name == SMOLLM2 or name.endswith(".gguf") or Path(name).is_dir()):
-            return Desk(LocalWriter(name), Written(), max_tokens=self.max_tokens, listener=listener)
+            return WriterSession(LocalWriter(name), Written(), max_tokens=self.max_tokens, progress=progress)
         service = ServiceWriter(
             name,
             self.base_url,
@@ -73,7 +73,7 @@ class Asked:
             per_minute=self.per_minute,
             timeout_s=self.timeout,
         )
-        return Desk(service, Written(), max_tokens=self.max_tokens, listener=listener)
+        return WriterSession(service, Written(), max_tokens=self.max_tokens, progress=progress)
 
     def say(self, estimate: Estimate | None, as_json: bool) -> None:
         """Print what a run would ask, for ``--dry-run``; ``None`` where nobody would be asked."""

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..attributions.base import Attribution, Explainable
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..errors import InputError
-from ..heads.head import Goal, Target
-from ..metrics.randomised import Twin
+from ..heads.head import Target, TargetFunction
+from ..metrics.randomised import RandomisedModel
 
 
 class ClassifierModule(nn.Module):
@@ -65,12 +65,12 @@ class CaptumMethod(ForeignMethod):
 
     name: ClassVar[str] = "captum"
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         pixels = cast(Tensor, look.pixels).detach().clone().requires_grad_()
         function = self.function
         if isinstance(function, type):
             function = function(ClassifierModule(model).eval()).attribute
-        elif isinstance(model, Twin):
+        elif isinstance(model, RandomisedModel):
             raise InputError(
                 "A function that is bound to its own network was asked to explain a copy of it that forgets. A class "
                 "was expected, which is bound to each copy. Give one, for example from_captum(IntegratedGradients)."
@@ -91,7 +91,7 @@ class QuantusMethod(ForeignMethod):
 
     name: ClassVar[str] = "quantus"
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         pixels = cast(Tensor, look.pixels).detach().numpy()
         classes = class_index(target, self.name).numpy()
         with torch.enable_grad():
@@ -109,7 +109,7 @@ def from_quantus(function: Callable[..., Any], **options: Any) -> Attribution:
     return QuantusMethod(function, tuple(sorted(options.items())))
 
 
-def class_index(target: Goal, name: str) -> Tensor:
+def class_index(target: TargetFunction, name: str) -> Tensor:
     """The classes, for functions that know no other target."""
     if not isinstance(target, Target) or target.against is not None:
         raise InputError(

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import InputError
 from .base import Descriptions
-from .llm import Desk, Prompt, WriterError
+from .llm import Prompt, WriterError, WriterSession
 
 EXAMPLES = (
     (
@@ -79,7 +79,7 @@ def read_bullets(answer: str, n: int = 6, label: str = "") -> tuple[str, ...]:
 
 
 def write_classes(
-    desk: Desk, classes: Sequence[str], kind: str = "", n: int = 6
+    desk: WriterSession, classes: Sequence[str], kind: str = "", n: int = 6
 ) -> Iterator[tuple[str, tuple[str, ...] | WriterError]]:
     """Descriptors of each class, in order; where there are none, the reason."""
     answers = desk.ask_all((class_prompt(c, kind, n), partial(read_bullets, n=n, label=c)) for c in classes)
@@ -242,7 +242,7 @@ def read_json(answer: str) -> Any:
 
 
 def write_pairs(
-    desk: Desk, pairs: Iterable[tuple[str, str]], kind: str = "", n: int = 5
+    desk: WriterSession, pairs: Iterable[tuple[str, str]], kind: str = "", n: int = 5
 ) -> Iterator[tuple[tuple[str, str], Pair | WriterError]]:
     """What parts each pair, in order; where nothing is had, the reason."""
     pairs = list(pairs)

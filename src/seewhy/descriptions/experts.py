@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from ..encoders.stream import Seen, Wish, encode_texts, see
+from ..encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
 from ..errors import DataError, ImageError
 from ..pictures.images import read_picture
 from ..types import Failure, FractionBox, Transform
@@ -268,13 +268,15 @@ class CellVerifier:
         return bool(mine[0] >= others.mean() + self.margin * others.std())
 
 
-def look_at(classifier: Deciding, name: str) -> Seen:
+def look_at(classifier: Deciding, name: str) -> Encoded:
     """One picture after the trunk, with its map and pixels.
 
     Raises:
         ImageError: it cannot be read.
     """
-    seen = next(see(classifier.encoder, [name], wish=Wish(features=lambda _index: True, pictures=True)))
+    seen = next(
+        encode_stream(classifier.encoder, [name], request=EncodeRequest(features=lambda _index: True, pictures=True))
+    )
     if isinstance(seen, Failure):
         raise ImageError(seen.image, seen.error)
     return seen

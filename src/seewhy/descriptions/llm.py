@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 from ..errors import InputError, SeeWhyError
-from ..listener import Listener
+from ..progress import Progress
 from .written import Written
 
 T = TypeVar("T")
@@ -122,7 +122,7 @@ class Estimate:
         return (self.tokens_in * price_in + self.tokens_out * price_out) / 1e6
 
 
-class Desk:
+class WriterSession:
     """Puts prompts to a writer, keeps what it answers, and asks again where an answer is not what was asked for.
 
     Args:
@@ -130,7 +130,7 @@ class Desk:
         written: where answers are kept.
         n_tries: for each prompt.
         max_tokens: of every answer; left out, each prompt's own.
-        listener: hears when a writer does not keep to the schema it was sent.
+        progress: hears when a writer does not keep to the schema it was sent.
     """
 
     def __init__(
@@ -140,13 +140,13 @@ class Desk:
         n_tries: int = 3,
         *,
         max_tokens: int | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.writer = writer
         self.written = written
         self.n_tries = n_tries
         self.max_tokens = max_tokens
-        self.listener = listener or Listener()
+        self.progress = progress or Progress()
 
     def as_asked(self, prompt: Prompt) -> Prompt:
         """The prompt as the writer gets it: its schema in words, where it keeps to none by itself."""
@@ -170,7 +170,7 @@ class Desk:
             read: makes of an answer what is wanted; raises ``ValueError`` that says what is wrong with it.
 
         A writer that was sent a schema and answers with no JSON at all is asked again with the schema in words. Of an
-        answer that was cut off, what is whole is taken, unless it was to be JSON. The listener is told of both.
+        answer that was cut off, what is whole is taken, unless it was to be JSON. The progress is told of both.
 
         Raises:
             WriterError: the writer fails, or none of its answers can be read.
@@ -235,8 +235,8 @@ class Desk:
 
     def _tell(self, note: str) -> None:
         """Once a run."""
-        if note not in self.listener.notes:
-            self.listener.note(note)
+        if note not in self.progress.notes:
+            self.progress.note(note)
 
 
 def _in_words(prompt: Prompt) -> Prompt:

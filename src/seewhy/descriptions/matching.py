@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder
-from ..encoders.stream import Seen, encode_texts, see
+from ..encoders.stream import Encoded, encode_stream, encode_texts
 from ..errors import DataError, InputError
 from ..pictures.samples import Sample, Samples
 from ..storage.features import FeatureStore
@@ -27,7 +27,7 @@ from ..storage.output import check_file, remove, write
 from ..types import Failure
 from .base import Descriptions
 from .captions import CAPTIONS, PART, Caption, resume_rows
-from .llm import Desk, Prompt
+from .llm import Prompt, WriterSession
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Matcher:
         parts = encode_texts(encoder, flat, store).split([len(texts) for texts in self.texts.values()])
         self.vectors = dict(zip(self.texts, parts, strict=True))
 
-    def match(self, sample: Sample, seen: Seen) -> Caption:
+    def match(self, sample: Sample, seen: Encoded) -> Caption:
         """The texts of one picture, from its own crop."""
         with torch.no_grad():
             joint = normalize(self.encoder.text.project(seen.pooled[:1]), dim=1)[0]
@@ -110,7 +110,9 @@ def match_pictures(
         ModelError: the encoder has no text half.
     """
     matcher = Matcher(encoder, descriptions.limited_to(samples.classes), how or Match(), store)
-    for sample, seen in zip(samples.items, see(encoder, [s.source for s in samples.items], store=store), strict=True):
+    for sample, seen in zip(
+        samples.items, encode_stream(encoder, [s.source for s in samples.items], store=store), strict=True
+    ):
         yield seen if isinstance(seen, Failure) else matcher.match(sample, seen)
 
 
@@ -139,7 +141,7 @@ def read_short(answer: str) -> str:
     return text
 
 
-def shortened(caption: Caption, desk: Desk) -> Caption:
+def shortened(caption: Caption, desk: WriterSession) -> Caption:
     """The same with every text shortened; a text is asked about once, whoever it belongs to.
 
     Raises:
@@ -195,7 +197,7 @@ def match_to_file(
     descriptions: Descriptions,
     how: Match | None = None,
     *,
-    desk: Desk | None = None,
+    desk: WriterSession | None = None,
     store: FeatureStore | None = None,
     force: bool = False,
 ) -> Iterator[Caption | Failure]:

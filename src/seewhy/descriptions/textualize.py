@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .experts import CONTROLS, DepthEstimator, Detector, FoundObject, Scene, Segmenter, Verifier
-from .llm import Desk
+from .llm import WriterSession
 from .text_metrics import mentions
 from .textualize_prompts import objects_prompt, read_objects, read_text, rewrite_prompt
 from .textualize_removal import without
@@ -88,7 +88,7 @@ class Textualizer:
     verifier: Verifier | None = None
     segmenter: Segmenter | None = None
     depth: DepthEstimator | None = None
-    desk: Desk | None = None
+    desk: WriterSession | None = None
     n_objects: int = 10
     least: int = 2
     vocabulary: tuple[str, ...] = field(default=CONTROLS, repr=False)

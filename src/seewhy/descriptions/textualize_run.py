@@ -17,7 +17,7 @@ from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
 from ..types import Failure, Transform
 from .experts import CONTROLS, BoxSegmenter, CellDetector, CellVerifier, Scene, look_at
-from .llm import Desk, Estimate, NoWriterError, WriterError
+from .llm import Estimate, NoWriterError, WriterError, WriterSession
 from .textualize import Textualizer
 from .textualize_prompts import draft_prompt, objects_prompt, read_text, rewrite_prompt
 from .textualize_words import article
@@ -41,7 +41,7 @@ class Drafter:
     """
 
     classifier: Deciding
-    desk: Desk | None = None
+    desk: WriterSession | None = None
     drafts: Mapping[str, str] | None = None
 
     def __call__(self, scene: Scene) -> str:
@@ -63,7 +63,7 @@ class Drafter:
 
 
 def offline(
-    classifier: Deciding, *, desk: Desk | None = None, check: bool = True, threshold: float = 0.5
+    classifier: Deciding, *, desk: WriterSession | None = None, check: bool = True, threshold: float = 0.5
 ) -> Textualizer:
     """The pipeline with SeeWhy's own experts.
 
@@ -155,7 +155,7 @@ def jpeg(scene: Scene) -> bytes:
     return encode_thumbnail(read_picture(scene.name, Transform(size, size, "bilinear", (0, 0, 0), (1, 1, 1))).pixels)
 
 
-def estimate(names: Iterable[str], desk: Desk, drafts: Mapping[str, str] | None = None) -> Estimate:
+def estimate(names: Iterable[str], desk: WriterSession, drafts: Mapping[str, str] | None = None) -> Estimate:
     """What a run would ask a writer: a draft, its objects and a rewrite a picture, at most; nobody is asked.
 
     The second and third question hold the draft, which is not there yet, so 1,600 characters are taken for it.

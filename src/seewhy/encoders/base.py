@@ -95,7 +95,7 @@ class TrainableText(TextTower, Protocol):
 
 
 @dataclass(frozen=True)
-class Look:
+class EncoderOutput:
     """What one pass through the encoder saw.
 
     Attributes:
@@ -111,9 +111,9 @@ class Look:
     def __len__(self) -> int:
         return len(self.pooled)
 
-    def __getitem__(self, index: slice) -> Look:
+    def __getitem__(self, index: slice) -> EncoderOutput:
         pixels = None if self.pixels is None else self.pixels[index]
-        return Look(self.features[index], self.pooled[index], pixels)
+        return EncoderOutput(self.features[index], self.pooled[index], pixels)
 
 
 class Encoder:
@@ -223,11 +223,11 @@ class Encoder:
         """Pixels → features, in the chosen engine, without gradients."""
         return self.engine(pixels)
 
-    def look(self, pixels: Float[Tensor, "b 3 h w"]) -> Look:
+    def look(self, pixels: Float[Tensor, "b 3 h w"]) -> EncoderOutput:
         """The one pass from which prediction and all evidence come."""
         features = self.forward_features(pixels)
         with torch.no_grad():
-            return Look(features, self.head(features), pixels)
+            return EncoderOutput(features, self.head(features), pixels)
 
     def encode_image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """Pixels → unit vectors in the space shared with text."""

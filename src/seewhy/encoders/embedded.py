@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import MissingExtraError, UnknownNameError, WeightsError
-from ..storage.tensors import kept
+from ..storage.tensors import cached_tensors
 from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout, TextTower, Tokenised
 from .imagenet_sentences import sentences
@@ -82,7 +82,7 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     if name not in SOURCES:
         raise UnknownNameError("embedded encoder", name, SOURCES)
     source = SOURCES[name]
-    tensors = kept("weights", f"{name}-{source.sha256[:8]}", lambda: _convert(name, source))
+    tensors = cached_tensors("weights", f"{name}-{source.sha256[:8]}", lambda: _convert(name, source))
     classifier = nn.Linear(1280, 1000)
     classifier.load_state_dict({"weight": tensors["classifier.weight"], "bias": tensors["classifier.bias"]})
     classifier.requires_grad_(False)
@@ -219,4 +219,4 @@ def _text_tower(tensors: dict[str, Tensor], encoder: str) -> TextTower:
     def fit() -> dict[str, Tensor]:
         return TextSpace.fit_centres(tensors["classifier.weight"], sentences()["centres"], embed).to_tensors()
 
-    return EmbeddedText(TextSpace.from_tensors(kept("text", fingerprint[:16], fit), embed), fingerprint)
+    return EmbeddedText(TextSpace.from_tensors(cached_tensors("text", fingerprint[:16], fit), embed), fingerprint)

@@ -29,7 +29,7 @@ Views = Callable[[int], Sequence[Crop | None]]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Encoded:
     """One picture after the trunk.
 
     Attributes:
@@ -48,7 +48,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Wish:
+class EncodeRequest:
     """What a caller wants of each picture.
 
     Attributes:
@@ -70,7 +70,7 @@ class _Read:
     digest: str
     keys: Sequence[bytes]
     pictures: list[Picture]
-    known: Seen | None
+    known: Encoded | None
     wants_features: bool
 
     @property
@@ -81,15 +81,15 @@ class _Read:
         return self.pictures[:1] if self.wants_features and self.known.features is None else []
 
 
-def see(
+def encode_stream(
     encoder: Encoder,
     sources: Iterable[Any],
     *,
     store: FeatureStore | None = None,
-    wish: Wish | None = None,
+    request: EncodeRequest | None = None,
     batch_size: int = 32,
     workers: int | None = None,
-) -> Iterator[Seen | Failure]:
+) -> Iterator[Encoded | Failure]:
     """Encode pictures as a stream, in order, one result a source; memory does not grow with their number.
 
     Decoding runs ahead in threads while the engine works. A picture that cannot be read, or whose features are
@@ -99,13 +99,13 @@ def see(
         encoder: what looks.
         sources: file names or pixels; a :class:`Picture` is one view that was read already.
         store: where looks are found and kept; ``None`` remembers nothing.
-        wish: what is wanted of each picture.
+        request: what is wanted of each picture.
         batch_size: pictures the engine sees at once; bounds memory.
         workers: decoding threads; left out, one per core up to 8.
     """
-    wish = wish or Wish()
+    request = request or EncodeRequest()
     numbered = enumerate(sources)
-    if not fits(first := wish.views(0), Sequence[Crop | None]) or not len(first):
+    if not fits(first := request.views(0), Sequence[Crop | None]) or not len(first):
         given = f"{article(type(first).__name__)} was given as the views of a picture"
         raise InputError(f"{given}. A list of crops, or of None, was expected. Correct the function.")
     chunk = max(1, batch_size // len(first))
@@ -113,7 +113,7 @@ def see(
     ahead: list[list[Future[_Read | Failure]]] = []
 
     def submit() -> None:
-        part = [pool.submit(_read, encoder, i, s, store, wish) for i, s in islice(numbered, chunk)]
+        part = [pool.submit(_read, encoder, i, s, store, request) for i, s in islice(numbered, chunk)]
         if part:
             ahead.append(part)
 
@@ -123,7 +123,7 @@ def see(
         while ahead:
             reads = [future.result() for future in ahead.pop(0)]
             submit()
-            yield from _encode(encoder, reads, store, wish, batch_size)
+            yield from _encode(encoder, reads, store, request, batch_size)
     finally:
         # Not waited for: a stream that is dropped half-way may be closed by the garbage collector while a thread is
         # being started, which holds the very lock that joining a thread needs.
@@ -150,8 +150,10 @@ def _keys(encoder: Encoder, digest: str, views: Sequence[Crop | None]) -> list[b
     return [look_key(digest, f"{encoder.fingerprint}:{encoder.engine.precision}", v) for v in views]
 
 
-def _read(encoder: Encoder, index: int, source: Any, store: FeatureStore | None, wish: Wish) -> _Read | Failure:
-    views, wants = wish.views(index), wish.features(index)
+def _read(
+    encoder: Encoder, index: int, source: Any, store: FeatureStore | None, request: EncodeRequest
+) -> _Read | Failure:
+    views, wants = request.views(index), request.features(index)
     name = name_of(source, index + 1)
     if isinstance(source, Picture):
         return _Read(source.name, source.digest, _keys(encoder, source.digest, views), [source], None, wants)
@@ -161,7 +163,7 @@ def _read(encoder: Encoder, index: int, source: Any, store: FeatureStore | None,
         keys = _keys(encoder, digest, views)
         known = _recall(store, name, digest, keys, wants)
         whole = known is not None and (known.features is not None or not wants)
-        if whole and not wish.pictures:
+        if whole and not request.pictures:
             return _Read(name, digest, keys, [], known, wants)
     try:
         pictures = read_views(source, encoder.transform, views)
@@ -173,18 +175,22 @@ def _read(encoder: Encoder, index: int, source: Any, store: FeatureStore | None,
     return _Read(name, digest, keys, pictures, known, wants)
 
 
-def _recall(store: FeatureStore, name: str, digest: str, keys: Sequence[bytes], wants: bool) -> Seen | None:
+def _recall(store: FeatureStore, name: str, digest: str, keys: Sequence[bytes], wants: bool) -> Encoded | None:
     """What the store knows, if it knows every vector; the map may be missing."""
     rows = store.get(keys[:1], features=True) if wants else {}
     rows = {**store.get([k for k in keys if k not in rows]), **rows}
     if any(k not in rows for k in keys):
         return None
-    return Seen(name, digest, torch.stack([rows[k][0] for k in keys]), rows[keys[0]][1])
+    return Encoded(name, digest, torch.stack([rows[k][0] for k in keys]), rows[keys[0]][1])
 
 
 def _encode(
-    encoder: Encoder, reads: Sequence[_Read | Failure], store: FeatureStore | None, wish: Wish, batch_size: int
-) -> Iterator[Seen | Failure]:
+    encoder: Encoder,
+    reads: Sequence[_Read | Failure],
+    store: FeatureStore | None,
+    request: EncodeRequest,
+    batch_size: int,
+) -> Iterator[Encoded | Failure]:
     """Run the trunk over what is not known yet, keep it, and hand everything on in order."""
     todo = [r for r in reads if isinstance(r, _Read) and r.views]
     fresh = dict(zip(map(id, todo), _look(encoder, todo, batch_size), strict=True))
@@ -205,10 +211,10 @@ def _encode(
         if not one.pooled.isfinite().all():
             yield Failure(read.name, "the encoder's numbers for this picture are not finite; try --engine torch")
         else:
-            yield replace(one, picture=read.pictures[0]) if wish.pictures else one
+            yield replace(one, picture=read.pictures[0]) if request.pictures else one
 
 
-def _as_kept(seen: Seen, read: _Read, store: FeatureStore) -> Seen:
+def _as_kept(seen: Encoded, read: _Read, store: FeatureStore) -> Encoded:
     """The vectors the store has under these keys, so that a run that fills it gives what a run that finds it gives.
 
     They differ where the same picture came before in another batch, which some engines round in another way.
@@ -219,7 +225,7 @@ def _as_kept(seen: Seen, read: _Read, store: FeatureStore) -> Seen:
     )
 
 
-def _look(encoder: Encoder, reads: Sequence[_Read], batch_size: int) -> Iterator[Seen]:
+def _look(encoder: Encoder, reads: Sequence[_Read], batch_size: int) -> Iterator[Encoded]:
     """Encode what is to be looked at of all reads in full batches."""
     pixels = [p.pixels for r in reads for p in r.views]
     first = {sum(len(r.views) for r in reads[:i]) for i, r in enumerate(reads) if r.wants_features}
@@ -233,7 +239,7 @@ def _look(encoder: Encoder, reads: Sequence[_Read], batch_size: int) -> Iterator
     row = 0
     for read in reads:
         known = vectors[row : row + len(read.views)] if read.known is None else read.known.pooled
-        yield Seen(read.name, read.digest, known, maps.get(row))
+        yield Encoded(read.name, read.digest, known, maps.get(row))
         row += len(read.views)
 
 

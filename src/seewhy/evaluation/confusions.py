@@ -14,8 +14,8 @@ from ..classifiers.base import Classifier
 from ..errors import ImageError
 from ..evidence.batch import Batch, Done
 from ..evidence.explain import ExplainOptions
-from ..listener import Listener
 from ..pictures.images import read_picture
+from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..types import Transform
 from .report import Report
@@ -36,7 +36,7 @@ def small_copies(pictures: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def write_cards(
-    report: Report, classifier: Classifier, folder: Path, *, store: FeatureStore | None, listener: Listener
+    report: Report, classifier: Classifier, folder: Path, *, store: FeatureStore | None, progress: Progress
 ) -> dict[str, Path]:
     """A card for each wrong decision that the report shows, in a folder as ``seewhy explain`` makes it.
 
@@ -49,7 +49,7 @@ def write_cards(
     if not wrong:
         return {}
     batch = Batch(classifier, ExplainOptions(), folder, store=store)
-    stream = listener.track(batch.run(wrong), "Making cards", len(wrong))
+    stream = progress.track(batch.run(wrong), "Making cards", len(wrong))
     return {done.record["image"]: Path(done.record["card"]) for done in stream if isinstance(done, Done)}
 
 

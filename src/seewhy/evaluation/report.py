@@ -17,14 +17,14 @@ from ..classifiers.base import Classifier, HeldOut, words_alone
 from ..classifiers.certainty import check_level
 from ..descriptions.base import Descriptions, WordBank
 from ..descriptions.controls import name_only, random_words
-from ..encoders.stream import Seen, Views, Wish, see
+from ..encoders.stream import Encoded, EncodeRequest, Views, encode_stream
 from ..errors import DataError
 from ..explanation.base import Explanation, Where
 from ..explanation.similar import Like
 from ..explanation.verdict import Level
-from ..listener import Listener
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
 from ..pictures.samples import Sample, Samples, load_samples
+from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..trust.base import LEVEL
 from ..types import Failure
@@ -71,7 +71,7 @@ def evaluate(
     faithfulness: bool = False,
     level: float = LEVEL,
     unknown: Unknown | None = None,
-    listener: Listener | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Accuracy, per class, calibration, confusions, and how faithful the explanations are.
 
@@ -86,33 +86,33 @@ def evaluate(
         faithfulness: measure the explained pictures' maps with further metrics, beside a random map.
         level: how often the true class is to be among those that a decision names.
         unknown: pictures of no class, or their folder: how well are they told?
-        listener: hears of progress and failures.
+        progress: hears of progress and failures.
 
     Raises:
         DataError: no label is one of the classifier's classes, or no picture can be read.
         InputError: the level is not from 0.5 to below 1.
     """
-    listener, level = listener or Listener(), check_level(level)
+    progress, level = progress or Progress(), check_level(level)
     data = samples if isinstance(samples, Samples) else load_samples(samples)
     items, strange = data.of(classifier.classes)
     for note in (*data.notes, *strange):
-        listener.note(note)
-    kept, logits, pooled, digests = _look(classifier, items, store, views, listener)
+        progress.note(note)
+    kept, logits, pooled, digests = _look(classifier, items, store, views, progress)
     labels = torch.tensor([classifier.index_of(s.label) for s in kept])
-    strangers = None if unknown is None else look_at_unknown(classifier, unknown, store, views, listener)
+    strangers = None if unknown is None else look_at_unknown(classifier, unknown, store, views, progress)
     probabilities = logits.softmax(1)
     confidence, predicted = probabilities.max(1)
     right = predicted == labels
     copies = find_copies(classifier, [s.image for s in kept], digests, pooled, right)
     if copies is not None and (said := say(copies)):
-        listener.note(said)
+        progress.note(said)
     bins = reliability(confidence, right)
     low, high = accuracy_interval(right, groups_of(kept))
     chosen = random.Random(seed).sample(range(len(kept)), min(n_explained, len(kept)))
-    explained = _explained(classifier, [kept[i] for i in sorted(chosen)], store, listener, seed)
+    explained = _explained(classifier, [kept[i] for i in sorted(chosen)], store, progress, seed)
     faithful = _faithfulness(explained)
     if faithfulness and faithful is not None and faithful["n"] > faithful["n_zero"]:
-        faithful |= _further(classifier, explained, listener)
+        faithful |= _further(classifier, explained, progress)
     return Report(
         {
             "model": classifier.provenance(),
@@ -130,8 +130,8 @@ def evaluate(
             "faithfulness": faithful,
             "like": _like(explained),
             "words": _words(classifier, pooled, labels, store, seed),
-            "notes": list(listener.notes),
-            "failures": [f.to_json() for f in listener.failures],
+            "notes": list(progress.notes),
+            "failures": [f.to_json() for f in progress.failures],
         }
     )
 
@@ -158,15 +158,17 @@ def _look(
     items: Sequence[Sample],
     store: FeatureStore | None,
     views: Views | None,
-    listener: Listener,
+    progress: Progress,
 ) -> tuple[list[Sample], Tensor, Tensor, list[str]]:
     """Logits, pooled features and digests of every picture that can be read."""
-    wish = Wish() if views is None else Wish(views=views)
-    stream: Iterator[Seen | Failure] = see(classifier.encoder, [s.source for s in items], store=store, wish=wish)
+    request = EncodeRequest() if views is None else EncodeRequest(views=views)
+    stream: Iterator[Encoded | Failure] = encode_stream(
+        classifier.encoder, [s.source for s in items], store=store, request=request
+    )
     kept, logits, pooled, digests = [], [], [], []
-    for sample, seen in zip(items, listener.track(stream, "Looking", len(items)), strict=True):
+    for sample, seen in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
         if isinstance(seen, Failure):
-            listener.failed(seen)
+            progress.failed(seen)
             continue
         with torch.no_grad():
             logits.append(classifier.head(seen.pooled).mean(0))
@@ -174,15 +176,15 @@ def _look(
         digests.append(seen.digest)
         pooled.append(seen.pooled[0])
     if not kept:
-        raise DataError(f"None of the {len(items)} pictures can be read; the first: {listener.failures[0].error}.")
+        raise DataError(f"None of the {len(items)} pictures can be read; the first: {progress.failures[0].error}.")
     return kept, torch.stack(logits), torch.stack(pooled), digests
 
 
 def _explained(
-    classifier: Classifier, samples: Sequence[Sample], store: FeatureStore | None, listener: Listener, seed: int
+    classifier: Classifier, samples: Sequence[Sample], store: FeatureStore | None, progress: Progress, seed: int
 ) -> list[Explanation]:
     stream = classifier.explain_all([s.source for s in samples], store=store, seed=seed)
-    made = listener.track(stream, "Measuring explanations", len(samples))
+    made = progress.track(stream, "Measuring explanations", len(samples))
     return [e for e in made if isinstance(e, Explanation)]
 
 
@@ -256,7 +258,7 @@ def _faithfulness(explained: Sequence[Explanation]) -> dict[str, Any] | None:
 FURTHER = ("average_drop", "average_increase", "average_gain", "road", "sparsity")
 
 
-def _further(classifier: Classifier, explained: Sequence[Explanation], listener: Listener) -> dict[str, Any]:
+def _further(classifier: Classifier, explained: Sequence[Explanation], progress: Progress) -> dict[str, Any]:
     """Means of more metrics over the same pictures and maps, each beside the same map with its cells shuffled."""
     from ..metrics import metrics
     from ..metrics.base import Case, shuffled
@@ -264,7 +266,7 @@ def _further(classifier: Classifier, explained: Sequence[Explanation], listener:
     judges = [metrics[name]() for name in FURTHER]
     maps = [e for e in explained if isinstance(e.where, Where) and e.where.deletion is not None]
     found: dict[str, list[float]] = defaultdict(list)
-    for e in listener.track(maps, "Measuring faithfulness", len(maps)):
+    for e in progress.track(maps, "Measuring faithfulness", len(maps)):
         assert isinstance(e.where, Where)
         heat = torch.from_numpy(e.where.heat)
         pixels = classifier.encoder.pixels([e.view])[0]

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ..classifiers.base import Classifier
 from ..classifiers.certainty import check_level, decide
-from ..encoders.stream import Views, Wish, see
+from ..encoders.stream import EncodeRequest, Views, encode_stream
 from ..errors import DataError
-from ..listener import Listener
 from ..metrics.calibration import accuracy_interval
 from ..pictures.datasets import pictures_of
 from ..pictures.samples import Samples
+from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..trust.base import LEVEL, Judgement
 from ..trust.measure import trust_features
@@ -115,7 +115,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def look_at_unknown(
-    classifier: Classifier, pictures: Unknown, store: FeatureStore | None, views: Views | None, listener: Listener
+    classifier: Classifier, pictures: Unknown, store: FeatureStore | None, views: Views | None, progress: Progress
 ) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m k"]]:
     """Features and logits of pictures of no class.
 
@@ -123,11 +123,13 @@ def look_at_unknown(
         DataError: none of them can be read.
     """
     names = pictures_of(pictures)
-    stream = see(classifier.encoder, names, store=store, wish=Wish() if views is None else Wish(views=views))
+    stream = encode_stream(
+        classifier.encoder, names, store=store, request=EncodeRequest() if views is None else EncodeRequest(views=views)
+    )
     pooled, logits = [], []
-    for seen in listener.track(stream, "Looking at pictures of no class", len(names)):
+    for seen in progress.track(stream, "Looking at pictures of no class", len(names)):
         if isinstance(seen, Failure):
-            listener.failed(seen)
+            progress.failed(seen)
             continue
         with torch.no_grad():
             logits.append(classifier.head(seen.pooled).mean(0))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..encoders.stream import file_digest
 from ..explanation.measures import Because
 from ..pictures.images import Picture
@@ -57,7 +57,7 @@ def reasons_for(
         return [[] for _ in groups]
     cells = torch.tensor([g.cell for g in groups for _ in g.matches])
 
-    def maps(look: Look) -> Tensor:
+    def maps(look: EncoderOutput) -> Tensor:
         return method.activation(classifier, bank, look, which)
 
     (found,) = Characteristics(changes).local(classifier.encoder, maps, [source(picture)], cells=cells)

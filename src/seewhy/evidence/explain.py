@@ -14,20 +14,20 @@ from ..attributions import Attribution, attributions
 from ..attributions.settings import configured
 from ..attributions.shares import cell_evidence, shares, strongest_cells
 from ..classifiers.certainty import check_level
-from ..encoders.base import Look
-from ..encoders.stream import Seen, Wish, see
+from ..encoders.base import EncoderOutput
+from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import InputError
 from ..explanation.base import Explanation, Neuron
 from ..explanation.similar import Like
 from ..explanation.subject import Subject
-from ..heads.head import Goal, Target
+from ..heads.head import Target, TargetFunction
 from ..storage.features import FeatureStore
 from ..trust.base import LEVEL
 from ..types import Failure
 from .agreement import agree
+from .complement import Complement
 from .like import LikeQuery, show_like
 from .neurons import show_neurons
-from .opposite import Opposite
 from .perceived import show_perceived
 from .sentences import Sentences
 from .where import regions, show_where
@@ -137,16 +137,16 @@ def explain_all(
 ) -> Iterator[Explanation | Failure]:
     """Explain pictures as a stream, in order."""
     asked = _ask(classifier, options)
-    wish = Wish(features=lambda _index: True, pictures=True)
-    stream = see(classifier.encoder, sources, store=store, wish=wish, batch_size=batch_size)
+    request = EncodeRequest(features=lambda _index: True, pictures=True)
+    stream = encode_stream(classifier.encoder, sources, store=store, request=request, batch_size=batch_size)
     while batch := list(itertools.islice(stream, batch_size)):
-        good = [s for s in batch if isinstance(s, Seen)]
+        good = [s for s in batch if isinstance(s, Encoded)]
         made = iter(_explain_batch(classifier, good, options, *asked)) if good else iter(())
         for one in batch:
             yield one if isinstance(one, Failure) else next(made)
 
 
-def explain_seen(classifier: Classifier, seen: Sequence[Seen], options: ExplainOptions) -> Iterator[Explanation]:
+def explain_seen(classifier: Classifier, seen: Sequence[Encoded], options: ExplainOptions) -> Iterator[Explanation]:
     """Explain pictures that were looked at already, with their feature maps and pixels; no trunk runs but to measure.
 
     Raises:
@@ -178,7 +178,7 @@ def _ask(
 
 def _explain_batch(
     classifier: Classifier,
-    seen: Sequence[Seen],
+    seen: Sequence[Encoded],
     options: ExplainOptions,
     method: Attribution,
     target: int | None,
@@ -188,14 +188,14 @@ def _explain_batch(
     views = [s.picture.pixels for s in seen if s.picture is not None]
     pixels = classifier.encoder.pixels(views) if method.reads_pixels else None
     features = torch.stack([s.features for s in seen if s.features is not None])
-    look = Look(features, torch.cat([s.pooled for s in seen]), pixels)
+    look = EncoderOutput(features, torch.cat([s.pooled for s in seen]), pixels)
     probabilities = classifier.head.probabilities(look.pooled)
     index = probabilities.argmax(1) if target is None else torch.full((len(seen),), target)
     # Where the contrast itself is decided for, it is explained rather than the next class.
     others = [
         contrast if k != contrast else runner_up(p, k) for p, k in zip(probabilities, index.tolist(), strict=True)
     ]
-    goal: Goal = Target(index, None if contrast is None else torch.tensor(others))
+    goal: TargetFunction = Target(index, None if contrast is None else torch.tensor(others))
     subject: Any = classifier
     if sentences is not None:
         subject, goal = sentences, sentences.goal(len(seen))
@@ -231,7 +231,7 @@ def _explain_batch(
 
 def _assemble(
     classifier: Classifier,
-    one: Seen,
+    one: Encoded,
     options: ExplainOptions,
     probabilities: torch.Tensor,
     target: int,
@@ -254,7 +254,7 @@ def _assemble(
     subject: Classifier | Sentences = classifier if sentences is None else sentences
     against = speaks_against(method)
     where = show_where(
-        Opposite(subject) if against else subject,
+        Complement(subject) if against else subject,
         heat,
         pixels,
         method=options.label(method),
@@ -263,7 +263,7 @@ def _assemble(
         parts=parts,
         seed=options.seed,
     )
-    look = Look(one.features[None], one.pooled[:1])
+    look = EncoderOutput(one.features[None], one.pooled[:1])
     about = _subject(classifier, options, probabilities, target, contrast, sentences, against)
     asked = LikeQuery(look, one.picture, target, contrast, cells, parts, about, pixels, options.because)
     like = show_like(classifier, asked, options.like, options.prototypes)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..classifiers.network import Perceiver
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..explanation.base import Region
 from ..explanation.measures import Because, PatchDeletion, PrototypePurity
 from ..explanation.similar import Like, Likeness
@@ -69,7 +69,7 @@ class LikeQuery:
         because: strengths of the changes that show what likenesses rest on; ``None`` leaves that out.
     """
 
-    look: Look
+    look: EncoderOutput
     picture: Picture
     target: int
     against: int | None

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..attributions.neuron_words import dictionary, important_channels
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..explanation.base import Neuron
-from ..heads.head import Goal
+from ..heads.head import TargetFunction
 from ..pictures.images import Picture
 from ..prototypes.bank import cell_box
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def show_neurons(
     classifier: Classifier,
     subject: Classifier | Sentences,
-    look: Look,
-    goal: Goal,
+    look: EncoderOutput,
+    goal: TargetFunction,
     pictures: Sequence[Picture | None],
     n: int,
 ) -> list[tuple[Neuron, ...]]:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ..attributions.shares import cell_evidence, shares
-from ..encoders.base import Look
-from ..encoders.stream import Seen
+from ..encoders.base import EncoderOutput
+from ..encoders.stream import Encoded
 from ..errors import InputError
 from ..heads.head import Target
 from ..prototypes.bank import Patches, cell_box
@@ -60,7 +60,7 @@ class Place:
 
 
 def like_place(
-    classifier: Classifier, seen: Seen, cell: tuple[int, int], target: int, against: int | None = None
+    classifier: Classifier, seen: Encoded, cell: tuple[int, int], target: int, against: int | None = None
 ) -> Place:
     """Which prototypes a place belongs to, by the method the card itself uses.
 
@@ -72,7 +72,7 @@ def like_place(
     """
     if seen.features is None:
         raise TypeError("features were wished for")
-    look = Look(seen.features[None], seen.pooled[:1])
+    look = EncoderOutput(seen.features[None], seen.pooled[:1])
     goal = Target(torch.tensor([target]), None if against is None else torch.tensor([against]))
     share = shares(cell_evidence(classifier, look, goal))[0]
     if not (0 <= cell[0] < share.shape[0] and 0 <= cell[1] < share.shape[1]):
@@ -104,7 +104,12 @@ def like_place(
 
 
 def _here(
-    method: Prototypes, bank: Patches, groups: list[Group], cell: tuple[int, int], classifier: Classifier, look: Look
+    method: Prototypes,
+    bank: Patches,
+    groups: list[Group],
+    cell: tuple[int, int],
+    classifier: Classifier,
+    look: EncoderOutput,
 ) -> list[Group]:
     """Channels with a prototype, their share replaced by how strong they are in this cell, the strongest first."""
     shown = [g for g in groups if g.matches]

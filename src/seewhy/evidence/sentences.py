@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..encoders.base import Encoder
 from ..errors import InputError
-from ..heads.head import Goal, Head, Projected, Target
+from ..heads.head import Head, Projected, Target, TargetFunction
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Sentences:
         """Position of the sentence explained against."""
         return 1 if len(self.classes) > 1 else None
 
-    def goal(self, n_pictures: int) -> Goal:
+    def goal(self, n_pictures: int) -> TargetFunction:
         """The cosine with the sentence, or the difference of both cosines."""
         if self.contrast is None:
             return lambda logits: logits[:, 0]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .opposite import Opposite
+from .complement import Complement
 from .sentences import Sentences
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Watched:
         contrast: class it is explained against, or ``None``.
     """
 
-    subject: Classifier | Sentences | Opposite
+    subject: Classifier | Sentences | Complement
     target: int
     contrast: int | None = None
 
@@ -50,7 +50,7 @@ class Watched:
 
     @property
     def _inner(self) -> Classifier | Sentences:
-        return self.subject.of if isinstance(self.subject, Opposite) else self.subject
+        return self.subject.of if isinstance(self.subject, Complement) else self.subject
 
     def read(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2"]:
         """For each picture: what the curves show, and the logarithm of the odds.
@@ -59,7 +59,7 @@ class Watched:
         logarithm is the lead of the target's logit over the contrast's. Of a sentence both are the cosine, or its
         lead over the other sentence's.
         """
-        inner, sign = self._inner, -1.0 if isinstance(self.subject, Opposite) else 1.0
+        inner, sign = self._inner, -1.0 if isinstance(self.subject, Complement) else 1.0
         with torch.no_grad():
             if isinstance(inner, Sentences):
                 cosine = inner.probabilities(pixels)[:, self.target]

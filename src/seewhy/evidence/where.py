@@ -25,7 +25,7 @@ from .watched import Watched
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from .opposite import Opposite
+    from .complement import Complement
     from .sentences import Sentences
 
 STEPS = (8, 4)
@@ -123,7 +123,7 @@ def regions(share: Float[Tensor, "h w"], cells: Sequence[tuple[int, int]], pictu
 
 
 def show_where(
-    classifier: Classifier | Sentences | Opposite,
+    classifier: Classifier | Sentences | Complement,
     heat: Float[Tensor, "h w"],
     pixels: Float[Tensor, "3 ph pw"] | None,
     *,

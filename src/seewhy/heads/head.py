@@ -104,7 +104,7 @@ class Head(nn.Module):
         return self.feature.slope(pooled, rows)
 
 
-class Goal(Protocol):
+class TargetFunction(Protocol):
     """What is explained: any number a picture that is a differentiable function of its logits.
 
     :class:`Target` is the usual one. Any other function will do, for example ``lambda logits: logits.logsumexp(1)``.

@@ -16,11 +16,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..encoders.stream import Seen, Wish, file_digest, see
+from ..encoders.stream import Encoded, EncodeRequest, encode_stream, file_digest
 from ..errors import DataError, InputError
-from ..listener import Listener
 from ..pictures.listing import is_unicode
 from ..pictures.thumbnails import encode_thumbnail
+from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..storage.folders import inside
 from ..types import Failure
@@ -105,7 +105,7 @@ class Adding:
         encoder: what looks.
         settings: what is kept of each picture.
         store: where looks are found; ``None`` remembers nothing.
-        listener: hears of progress and failures.
+        progress: hears of progress and failures.
     """
 
     def __init__(
@@ -114,17 +114,17 @@ class Adding:
         encoder: Encoder,
         settings: Settings,
         store: FeatureStore | None,
-        listener: Listener,
+        progress: Progress,
     ) -> None:
         self.catalogue = catalogue
         self.encoder = encoder
         self.settings = settings
         self.store = store
-        self.listener = listener
+        self.progress = progress
 
     def add(self, entries: Iterable[Entry], total: int | None = None) -> Change:
         """Add, a step at a time; what a step reported is on the disk."""
-        stream = iter(self.listener.track(entries, "Indexing", total))
+        stream = iter(self.progress.track(entries, "Indexing", total))
         done = Change()
         while chunk := list(islice(stream, CHUNK)):
             done += self._step(chunk)
@@ -134,7 +134,7 @@ class Adding:
         odd = [e for e in chunk if not is_unicode(e.key)]
         for entry in odd:
             reason = "has a name that is not UTF-8, which an index cannot hold; rename it"
-            self.listener.failed(Failure(entry.key, reason))
+            self.progress.failed(Failure(entry.key, reason))
         chunk = [e for e in chunk if is_unicode(e.key)] if odd else chunk
         named = {e.key: e for e in chunk}
         digests = {name: file_digest(e.source) for name, e in named.items()}
@@ -169,15 +169,15 @@ class Adding:
 
     def _look(self, entries: Sequence[Entry]) -> Iterator[_Fresh]:
         views = self.settings.views()
-        wish = Wish(pictures=self.settings.thumbnail > 0, views=lambda _index: views)
-        seen = see(self.encoder, [e.source for e in entries], store=self.store, wish=wish)
+        request = EncodeRequest(pictures=self.settings.thumbnail > 0, views=lambda _index: views)
+        seen = encode_stream(self.encoder, [e.source for e in entries], store=self.store, request=request)
         for entry, one in zip(entries, seen, strict=True):
             if isinstance(one, Failure):
-                self.listener.failed(replace(one, image=entry.key))
+                self.progress.failed(replace(one, image=entry.key))
             else:
                 yield _Fresh(entry.key, one.digest, entry.label, self.vectors(one), self._thumbnail(one))
 
-    def vectors(self, seen: Seen) -> dict[str, Float[Tensor, " d"]]:
+    def vectors(self, seen: Encoded) -> dict[str, Float[Tensor, " d"]]:
         """A picture's row in each column, but for those derived from others."""
         found = {"look": normalize(seen.pooled[0], dim=0)}
         if self.settings.words and self.encoder.has_text:
@@ -186,7 +186,7 @@ class Adding:
             found["parts"] = normalize(seen.pooled[1:], dim=1).flatten()
         return found
 
-    def _thumbnail(self, seen: Seen) -> bytes | None:
+    def _thumbnail(self, seen: Encoded) -> bytes | None:
         if seen.picture is None:
             return None
         picture = Image.fromarray(seen.picture.pixels)

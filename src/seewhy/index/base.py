@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from ..encoders.base import Encoder
 from ..encoders.provenance import saved_encoder
 from ..errors import DataError, ForeignFileError, InputError, ModelError
-from ..listener import Listener
+from ..progress import Progress
 from ..storage.database import check
 from ..storage.features import FeatureStore
 from ..storage.output import check_folder, make_folder
@@ -174,7 +174,7 @@ class Index:
         entries: Iterable[Entry | One],
         *,
         store: FeatureStore | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
         total: int | None = None,
     ) -> Change:
         """Add pictures; those there already are not looked at again.
@@ -186,16 +186,16 @@ class Index:
         Args:
             entries: pictures, or entries with classes.
             store: where looks are found and kept.
-            listener: hears of progress and of pictures that cannot be read.
+            progress: hears of progress and of pictures that cannot be read.
             total: how many there are, for the progress bar.
 
         Raises:
             DataError: another process writes and does not finish, or the disk is full; what was added stays.
         """
-        listener = listener or Listener()
-        adding = Adding(self._catalogue, self.encoder, self.settings, store, listener)
+        progress = progress or Progress()
+        adding = Adding(self._catalogue, self.encoder, self.settings, store, progress)
         done = adding.add((e if isinstance(e, Entry) else Entry(e) for e in entries), total)
-        tidy(self._catalogue, self.settings, listener)
+        tidy(self._catalogue, self.settings, progress)
         return done
 
     def add_vectors(
@@ -204,7 +204,7 @@ class Index:
         names: Sequence[str],
         labels: Sequence[str] = (),
         *,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Add vectors made elsewhere, to an index without an encoder; names that are there get the new vectors.
 
@@ -224,9 +224,9 @@ class Index:
             digests = (hashlib.sha256(n.encode("utf-8", "surrogatepass")).hexdigest() for n in names)
             rows = enumerate(zip(names, digests, labels, strict=True), first)
             self._catalogue.put((i, n, d, label, None) for i, (n, d, label) in rows)
-        tidy(self._catalogue, self.settings, listener or Listener())
+        tidy(self._catalogue, self.settings, progress or Progress())
 
-    def remove(self, names: Iterable[str | Path], *, listener: Listener | None = None) -> int:
+    def remove(self, names: Iterable[str | Path], *, progress: Progress | None = None) -> int:
         """Forget pictures, by file name or by the folder they lie in.
 
         Returns:
@@ -238,21 +238,21 @@ class Index:
         with self._catalogue.writing():
             found = [i.id for i in self._catalogue.items() if i.name in asked or i.name.startswith(below)]
             self._catalogue.remove(found)
-        tidy(self._catalogue, self.settings, listener or Listener())
+        tidy(self._catalogue, self.settings, progress or Progress())
         return len(found)
 
-    def remove_missing(self, *, listener: Listener | None = None) -> int:
+    def remove_missing(self, *, progress: Progress | None = None) -> int:
         """Forget pictures whose files are gone.
 
         Returns:
             How many there were.
         """
         gone = [i.name for i in self._catalogue.items() if os.path.isabs(i.name) and not os.path.exists(i.name)]
-        return self.remove(gone, listener=listener) if gone else 0
+        return self.remove(gone, progress=progress) if gone else 0
 
-    def rebuild(self, *, listener: Listener | None = None) -> None:
+    def rebuild(self, *, progress: Progress | None = None) -> None:
         """Clear away what was deleted, and fit whitening and the approximate index anew."""
-        tidy(self._catalogue, self.settings, listener or Listener(), rebuild=True)
+        tidy(self._catalogue, self.settings, progress or Progress(), rebuild=True)
 
     def search(
         self,

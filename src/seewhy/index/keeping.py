@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..listener import Listener
+from ..progress import Progress
 from ..storage.folders import inside, remove_inside
 from ..storage.reading import file_sha256
 from .approximate import Approximate, has_faiss
@@ -25,13 +25,13 @@ DEAD = 0.25
 """Part of the rows that may be deleted before they are cleared away."""
 
 
-def tidy(catalogue: Catalogue, settings: Settings, listener: Listener, *, rebuild: bool = False) -> None:
+def tidy(catalogue: Catalogue, settings: Settings, progress: Progress, *, rebuild: bool = False) -> None:
     """Do what is due; killed on the way, the next call does it.
 
     Args:
         catalogue: of the index.
         settings: of the index.
-        listener: hears what was done.
+        progress: hears what was done.
         rebuild: do everything anew, due or not.
     """
     n_rows, n = catalogue.get("n_rows", 0), len(catalogue)
@@ -41,7 +41,7 @@ def tidy(catalogue: Catalogue, settings: Settings, listener: Listener, *, rebuil
     if settings.whiten and n >= 3 and (rebuild or n >= 2 * fitted):
         whiten(catalogue, settings)
     if n >= settings.approximate_from:
-        build(catalogue, settings, listener, rebuild)
+        build(catalogue, settings, progress, rebuild)
 
 
 def _read(catalogue: Catalogue) -> Snapshot:
@@ -91,7 +91,7 @@ def clear(catalogue: Catalogue) -> None:
     _unlink(catalogue.folder, built)
 
 
-def build(catalogue: Catalogue, settings: Settings, listener: Listener, rebuild: bool = False) -> None:
+def build(catalogue: Catalogue, settings: Settings, progress: Progress, rebuild: bool = False) -> None:
     """Make the approximate index, if it is not there or no longer fits; others may add and search meanwhile."""
     now = _read(catalogue)
     before = catalogue.get("approximate")
@@ -101,14 +101,14 @@ def build(catalogue: Catalogue, settings: Settings, listener: Listener, rebuild:
         if now.n_rows - covered + gone <= STALE * covered:
             return
     if not has_faiss():
-        listener.note(
+        progress.note(
             f"{len(now.rows):,} pictures are compared one by one at every search; "
             "pip install 'seewhy[search]' and index again to search faster"
         )
         return
     made = Approximate.build(now.matrices[now.main], now.rows, target=settings.recall)
     if made is None:
-        listener.note(f"the approximate index does not reach a recall of {settings.recall}; search stays exact")
+        progress.note(f"the approximate index does not reach a recall of {settings.recall}; search stays exact")
         return
     name = f"approximate-{secrets.token_hex(4)}.faiss"
     made.save(inside(catalogue.folder, name, APPROXIMATE))
@@ -126,7 +126,7 @@ def build(catalogue: Catalogue, settings: Settings, listener: Listener, rebuild:
             before = entry
     _unlink(catalogue.folder, before)
     figures = made.calibration
-    listener.note(
+    progress.note(
         f"search is approximate: recall@{figures.k} {figures.recall:.3f} at least, on {figures.n_queries} queries, "
         f"{figures.recall_low:.2f} at the 5th percentile ({figures.n_probe} of {figures.n_lists} lists)"
     )

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..encoders.stream import Seen, Wish, see
+from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError, ImageError, ModelError
 from ..types import Failure
 from .catalogue import Catalogue, Item
@@ -90,18 +90,20 @@ class Searching:
             )
         return self.catalogue.rows_of(labels)
 
-    def _seen(self, pictures: Sequence[Any], levels: int) -> list[Seen]:
+    def _seen(self, pictures: Sequence[Any], levels: int) -> list[Encoded]:
         """The query's pictures, with their parts where parts will be compared."""
         views = self.settings.views(levels) if levels > 0 else (None,)
         found = []
-        for seen in see(self.encoder, pictures, wish=Wish(views=lambda _index: views)):
+        for seen in encode_stream(self.encoder, pictures, request=EncodeRequest(views=lambda _index: views)):
             if isinstance(seen, Failure):
                 raise ImageError(seen.image, seen.error)
             self.snapshot.check_width("look", seen.pooled.shape[1])
             found.append(seen)
         return found
 
-    def _vector(self, query: Query, like: Sequence[Seen], unlike: Sequence[Seen]) -> tuple[str, Float[Tensor, " d"]]:
+    def _vector(
+        self, query: Query, like: Sequence[Encoded], unlike: Sequence[Encoded]
+    ) -> tuple[str, Float[Tensor, " d"]]:
         """The column to search, and the query in it."""
         if not query.has_words:
             column, white = self.snapshot.main, self.snapshot.whitening
@@ -124,7 +126,7 @@ class Searching:
         with torch.no_grad():
             return "words", composed((of, other), (said[0], said[1]), query, means)
 
-    def _unit(self, seen: Sequence[Seen], column: str, made: Callable[[Tensor], Tensor]) -> Float[Tensor, "n d"]:
+    def _unit(self, seen: Sequence[Encoded], column: str, made: Callable[[Tensor], Tensor]) -> Float[Tensor, "n d"]:
         """Unit vectors of pictures in a column; there may be none."""
         if not seen:
             return torch.empty(0, self.snapshot.matrices[column].shape[1])
@@ -143,7 +145,7 @@ class Searching:
             hits.sort(key=lambda pair: float("inf") if pair[0].distance is None else pair[0].distance)
         return hits
 
-    def _distances(self, query: Seen, rows: Int[Tensor, " j"], levels: int) -> dict[int, float]:
+    def _distances(self, query: Encoded, rows: Int[Tensor, " j"], levels: int) -> dict[int, float]:
         """Distances between parts, by row."""
         width = query.pooled.shape[1]
         self.snapshot.check_width("parts", (len(self.settings.views()) - 1) * width)

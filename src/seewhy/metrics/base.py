@@ -16,7 +16,7 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..attributions.base import Explainable
-    from ..encoders.base import Look
+    from ..encoders.base import EncoderOutput
     from ..heads.head import Target
     from ..types import Transform
 
@@ -27,7 +27,7 @@ Probability = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b k"]]
 class Explain(Protocol):
     """What makes maps: every attribution, every control, and any callable of this form."""
 
-    def __call__(self, model: Explainable, look: Look, target: Target, /) -> Float[Tensor, "b h w"]: ...
+    def __call__(self, model: Explainable, look: EncoderOutput, target: Target, /) -> Float[Tensor, "b h w"]: ...
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,14 @@ class Case:
         self, pixels: Float[Tensor, "b 3 h w"], *, model: Any = None, target: int | None = None
     ) -> Float[Tensor, "m b h w"]:
         """Every method's maps of other pixels, of another class, or of another model, from one look."""
-        from ..heads.head import Target as Goal
+        from ..heads.head import Target as TargetFunction
 
         model = model or self.model
         index = torch.full((len(pixels),), self.target if target is None else target)
         look, size = model.encoder.look(pixels), (self.pixels.shape[1], self.pixels.shape[2])
-        return torch.stack([upsampled(method(model, look, Goal(index)), size) for method in self.methods or ()])
+        return torch.stack(
+            [upsampled(method(model, look, TargetFunction(index)), size) for method in self.methods or ()]
+        )
 
 
 _WORDS = {

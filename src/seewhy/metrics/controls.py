@@ -19,11 +19,11 @@ from .base import Explain
 
 if TYPE_CHECKING:
     from ..attributions.base import Explainable
-    from ..encoders.base import Look
+    from ..encoders.base import EncoderOutput
     from ..heads.head import Target
 
 
-def random_map(model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
+def random_map(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
     """Independent uniform numbers in the cells of the feature map, drawn from the picture itself as seed."""
     pixels = _pixels(look)
     cells = model.encoder.layout.to_grid(look.features).shape[2:]
@@ -35,7 +35,7 @@ def random_map(model: Explainable, look: Look, target: Target) -> Float[Tensor, 
     return torch.stack(maps)
 
 
-def centred_gaussian(model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
+def centred_gaussian(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
     """A bump in the middle, σ a quarter of the picture: photographers put things there."""
     height, width = _pixels(look).shape[2:]
     return centred_bump(height, width).expand(len(look), height, width)
@@ -47,7 +47,7 @@ def centred_bump(height: int, width: int) -> Float[Tensor, "h w"]:
     return (-0.5 * (y**2 + x**2)).exp()
 
 
-def sobel_edges(model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
+def sobel_edges(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
     """Strength of edges, smoothed over 9 × 9 pixels: looks like an explanation and is none."""
     grey = pad(_pixels(look).mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     kernel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
@@ -55,12 +55,12 @@ def sobel_edges(model: Explainable, look: Look, target: Target) -> Float[Tensor,
     return avg_pool2d(edges, 9, 1, 4, count_include_pad=False)[:, 0]
 
 
-def uniform_map(model: Explainable, look: Look, target: Target) -> Float[Tensor, "b h w"]:
+def uniform_map(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
     """The same everywhere: pixels come in random order, and a mask made of it keeps everything."""
     return torch.ones(len(look), *_pixels(look).shape[2:])
 
 
-def _pixels(look: Look) -> Float[Tensor, "b 3 h w"]:
+def _pixels(look: EncoderOutput) -> Float[Tensor, "b 3 h w"]:
     if look.pixels is None:
         raise InputError("A control was asked of a look without pixels. Pass encoder.look(pixels).")
     return look.pixels

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .base import AveragedMetric, Case
-from .randomised import Reset, Twin, forget, layers, twin
+from .randomised import RandomisedModel, Reset, forget, layers, twin
 
 BATCH = 16
 """Noisy pictures explained at once."""
@@ -29,7 +29,7 @@ class Forgetting(AveragedMetric):
     requires: ClassVar[tuple[str, ...]] = ("model", "methods")
 
 
-def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[Twin]:
+def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[RandomisedModel]:
     """One copy, with ever more of its layers reset from the output downwards, the last time all of them."""
     assert case.model is not None
     copy = twin(case.model)

@@ -21,7 +21,7 @@ Reset = Literal["initialise", "shuffle"]
 
 
 @dataclass(frozen=True)
-class Twin:
+class RandomisedModel:
     """A model of its own: nothing in it is shared with the one it was copied from."""
 
     encoder: Encoder
@@ -40,7 +40,7 @@ class Twin:
         )
 
 
-def twin(model: Explainable) -> Twin:
+def twin(model: Explainable) -> RandomisedModel:
     """A copy that runs in torch."""
     from ..encoders.base import Encoder
 
@@ -58,10 +58,10 @@ def twin(model: Explainable) -> Twin:
         module=lambda: whole,
         engine="torch:f32",
     )
-    return Twin(encoder, copy.deepcopy(model.head))
+    return RandomisedModel(encoder, copy.deepcopy(model.head))
 
 
-def layers(model: Twin) -> list[nn.Module]:
+def layers(model: RandomisedModel) -> list[nn.Module]:
     """Everything with weights of its own, the output first."""
     found: list[nn.Module] = [model.head]
     for part in (model.encoder.head, model.encoder.trunk):

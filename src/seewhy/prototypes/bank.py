@@ -15,8 +15,8 @@ from torch.nn.functional import avg_pool2d, normalize
 
 from ..attributions.base import Explainable
 from ..attributions.shares import cell_evidence, shares
-from ..encoders.base import Look
-from ..encoders.stream import Seen
+from ..encoders.base import EncoderOutput
+from ..encoders.stream import Encoded
 from ..heads.head import Target
 from ..pictures.thumbnails import decode_thumbnail, encode_thumbnail
 from ..types import FractionBox, PixelBox
@@ -104,7 +104,7 @@ class PatchBank(Patches):
 
     @classmethod
     def build(
-        cls, model: Explainable, seen: Sequence[Seen], labels: Sequence[int], *, per_picture: int = 5
+        cls, model: Explainable, seen: Sequence[Encoded], labels: Sequence[int], *, per_picture: int = 5
     ) -> PatchBank:
         """Take the ``per_picture`` cells of each picture that speak most for its own class.
 
@@ -118,7 +118,7 @@ class PatchBank(Patches):
         for i, (one, label) in enumerate(zip(seen, labels, strict=True)):
             if one.features is None or one.picture is None:
                 raise ValueError("a bank needs pictures with features and pixels")
-            look = Look(one.features[None], one.pooled[:1])
+            look = EncoderOutput(one.features[None], one.pooled[:1])
             share = shares(cell_evidence(model, look, Target(torch.tensor([label]))))[0]
             cells = share.flatten().argsort(descending=True, stable=True)[:per_picture].tolist()
             grid = model.encoder.layout.to_grid(look.features)[0]

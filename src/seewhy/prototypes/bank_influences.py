@@ -18,12 +18,12 @@ from torch import Tensor
 
 from ..attributions.base import Explainable
 from ..attributions.explainers import classifier_digest
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..encoders.stream import file_digest
 from ..errors import ImageError, WeightsError
-from ..listener import Listener
 from ..pictures.images import Picture, read_picture
 from ..pictures.thumbnails import decode_thumbnail
+from ..progress import Progress
 from ..storage.marks import CHECKPOINT, marked_tensors
 from ..storage.output import make_folder, remove, write
 from ..storage.reading import check_kinds, parse_json, read_tensors, reason
@@ -209,7 +209,7 @@ def bank_influences(
     pictures: Iterable[View] | None = None,
     own_class: bool = False,
     checkpoint: SumsFile | None = None,
-    listener: Listener | None = None,
+    progress: Progress | None = None,
 ) -> GlobalInfluences:
     """How much each property matters to patches of a bank, or to the channels they stand for, over many pictures.
 
@@ -225,21 +225,21 @@ def bank_influences(
             applied to the view.
         own_class: weigh pictures of the patch's own class alone, of the bank's views; the paper's is all.
         checkpoint: where the sums lie meanwhile.
-        listener: hears of progress.
+        progress: hears of progress.
 
     Returns:
         One row a patch, in the order of ``which``.
     """
     chosen = torch.tensor(list(which))
 
-    def maps(look: Look) -> Tensor:
+    def maps(look: EncoderOutput) -> Tensor:
         return method.activation(model, bank, look, chosen)
 
     labels = [p.label for p in bank.pictures] if own_class else None
     owners = bank.labels[chosen].tolist() if own_class else None
     views = [view_of(p) for p in bank.pictures] if pictures is None else pictures
     return Characteristics(changes or EqualChanges()).overall(
-        model.encoder, maps, views, labels=labels, owners=owners, checkpoint=checkpoint, listener=listener
+        model.encoder, maps, views, labels=labels, owners=owners, checkpoint=checkpoint, progress=progress
     )
 
 
@@ -251,7 +251,7 @@ def measure_bank(
     folder: Path,
     changes: Changes | None = None,
     *,
-    listener: Listener | None = None,
+    progress: Progress | None = None,
 ) -> tuple[BankInfluences, bool]:
     """The influences of every prototype of a bank, measured and kept; those that are kept already are read.
 
@@ -264,7 +264,7 @@ def measure_bank(
         names: pictures to measure on; those that cannot be read are reported and left out.
         folder: where they are kept.
         changes: what is changed and how strongly; left out, the calibrated strengths.
-        listener: hears of progress and failures.
+        progress: hears of progress and failures.
 
     Returns:
         The influences, and whether they were there already.
@@ -273,7 +273,7 @@ def measure_bank(
         InputError: no picture can be read.
         DataError: the folder cannot be written.
     """
-    changes, listener = changes or EqualChanges(), listener or Listener()
+    changes, progress = changes or EqualChanges(), progress or Progress()
     first: dict[int, int] = {}
     for patch in range(len(bank.owner)):
         first.setdefault(method.prototype_of(bank, patch), patch)
@@ -287,7 +287,7 @@ def measure_bank(
         if known.seal == seal.hexdigest():
             return known, True
     sums = SumsFile(folder / f".{method.name}.because.checkpoint", seal.hexdigest())
-    views = listener.track(_readable(model, names, changes, listener), "Changing pictures", len(names))
+    views = progress.track(_readable(model, names, changes, progress), "Changing pictures", len(names))
     means = bank_influences(model, method, bank, list(first.values()), changes, pictures=views, checkpoint=sums)
     said = tuple(_name(bank, patch) for patch in first.values())
     found = BankInfluences(method.name, torch.tensor(list(first)), said, means, sealed, seal.hexdigest())
@@ -296,14 +296,14 @@ def measure_bank(
     return found, False
 
 
-def _readable(model: Explainable, names: Sequence[str], changes: Changes, listener: Listener) -> Iterator[View]:
+def _readable(model: Explainable, names: Sequence[str], changes: Changes, progress: Progress) -> Iterator[View]:
     """Each picture's view, or its file where it is changed before it is resized."""
     for name in names:
         try:
             view = read_picture(name, model.encoder.transform)
         except ImageError as error:
-            if (failure := Failure(name, error.reason)) not in listener.failures:  # fitting may have told of it
-                listener.failed(failure)
+            if (failure := Failure(name, error.reason)) not in progress.failures:  # fitting may have told of it
+                progress.failed(failure)
             continue
         yield view if changes.on_view else Path(name)
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..attributions.base import Explainable
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..heads.head import Target
 from .bank import Patches
 
@@ -27,7 +27,7 @@ class Query:
         digest: of the picture's file, so that its own copy in the bank is never shown.
     """
 
-    look: Look
+    look: EncoderOutput
     target: Target
     cells: Sequence[tuple[int, int]] = ()
     digest: str = ""
@@ -113,7 +113,7 @@ class Prototypes(ABC):
 
     @abstractmethod
     def activation(
-        self, model: Explainable, bank: Patches, look: Look, which: Int[Tensor, " p"]
+        self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
         """How strongly patches of the bank, or the channels they stand for, answer in every cell of pictures.
 

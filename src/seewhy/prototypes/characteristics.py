@@ -14,17 +14,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..encoders.base import Encoder, Look
+from ..encoders.base import Encoder, EncoderOutput
 from ..errors import InputError
-from ..listener import Listener
 from ..pictures.images import Picture, read_picture
 from ..pictures.sources import One
+from ..progress import Progress
 from ..types import FractionBox, Transform
 from . import reasons
 from .influences import GlobalInfluences, Influences, Sums, SumsFile
 from .perturbations import PROPERTIES, Changes, EqualChanges, Pixels, picture_change
 
-Maps = Callable[[Look], Float[Tensor, "b p h w"]]
+Maps = Callable[[EncoderOutput], Float[Tensor, "b p h w"]]
 """What a method of prototypes must offer: the similarity of each prototype to each cell of each picture, larger when
 more alike; a cosine, a channel's activation, a logarithm of a distance. It runs no trunk and no gradient."""
 
@@ -127,7 +127,7 @@ class Characteristics:
         labels: Sequence[int] | None = None,
         owners: Sequence[int] | None = None,
         checkpoint: SumsFile | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
         batch_size: int = 32,
     ) -> GlobalInfluences:
         """The similarity-weighted means over pictures, as a rule the training pictures.
@@ -140,7 +140,7 @@ class Characteristics:
                 paper's, the default, is all pictures of all classes.
             owners: class of each prototype.
             checkpoint: where the sums lie meanwhile; those that are there already are gone on with.
-            listener: hears of progress.
+            progress: hears of progress.
             batch_size: pictures the engine sees at once.
 
         Raises:
@@ -152,7 +152,7 @@ class Characteristics:
         sums = Sums() if checkpoint is None else checkpoint.load()
         total = len(pictures) - sums.n if isinstance(pictures, Sized) else None
         stream = self.local(encoder, maps, islice(pictures, sums.n, None), batch_size=batch_size)
-        for one in (listener or Listener()).track(stream, "Changing pictures", total):
+        for one in (progress or Progress()).track(stream, "Changing pictures", total):
             counts = None if labels is None or owners is None else torch.tensor(owners) == labels[sums.n]
             sums.add(one, counts)
             if checkpoint is not None:

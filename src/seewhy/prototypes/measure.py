@@ -9,8 +9,8 @@ import torch
 
 from ..attributions.base import Explainable
 from ..attributions.shares import cell_evidence, shares, strongest_cells
-from ..encoders.base import Look
-from ..encoders.stream import Seen
+from ..encoders.base import EncoderOutput
+from ..encoders.stream import Encoded
 from ..heads.head import Target
 from .bank import Patches
 from .base import Group, Prototypes, Query
@@ -38,7 +38,7 @@ def predicted_share(bank: Patches, groups: Sequence[Group], predicted: int) -> f
 
 
 def measure_likeness(
-    model: Explainable, method: Prototypes, bank: Patches, held_out: Sequence[Seen], n_regions: int = 3
+    model: Explainable, method: Prototypes, bank: Patches, held_out: Sequence[Encoded], n_regions: int = 3
 ) -> LikenessMeasure | None:
     """Search the bank for the regions of each held-out picture, as a card would."""
     frequency = torch.bincount(bank.labels, minlength=len(model.head.bias)).float()
@@ -47,7 +47,7 @@ def measure_likeness(
     for seen in held_out:
         if seen.features is None:
             continue
-        look = Look(seen.features[None], seen.pooled[:1])
+        look = EncoderOutput(seen.features[None], seen.pooled[:1])
         predicted = int(model.head.probabilities(look.pooled).argmax())
         target = Target(torch.tensor([predicted]))
         cells = strongest_cells(shares(cell_evidence(model, look, target))[0], n_regions)

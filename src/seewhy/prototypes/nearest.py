@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..attributions.base import Explainable
 from ..attributions.shares import cell_evidence, shares
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from . import prototypes
 from .bank import PatchBank, Patches, patch_vector, patch_vectors
 from .base import Group, Match, Prototypes, Query
@@ -63,7 +63,7 @@ class NearestPatches(Prototypes):
         return found
 
     def activation(
-        self, model: Explainable, bank: Patches, look: Look, which: Int[Tensor, " p"]
+        self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
         """Cosine of each cell, with its neighbours, and each patch; -1…1."""
         vectors = patch_vectors(model.encoder.layout.to_grid(look.features))

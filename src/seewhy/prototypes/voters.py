@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..attributions.base import Explainable
-from ..encoders.base import Look
+from ..encoders.base import EncoderOutput
 from ..heads.head import Head
 from ..heads.votes import Votes
 from . import prototypes
@@ -83,7 +83,7 @@ class Voters(Prototypes):
 
     @torch.no_grad()
     def activation(
-        self, model: Explainable, bank: Patches, look: Look, which: Int[Tensor, " p"]
+        self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
         """Cosine of the picture and the one each patch is of, -1…1: what votes. It is the same in every cell."""
         votes, height, width = votes_of(model), *model.encoder.layout.to_grid(look.features).shape[2:]

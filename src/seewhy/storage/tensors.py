@@ -28,7 +28,7 @@ def compact(tensor: Tensor) -> Tensor:
     return tensor.half() if bool((tensor.abs() <= torch.finfo(torch.float16).max).all()) else tensor
 
 
-def kept(folder: str, name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def cached_tensors(folder: str, name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors of ``folder/name.safetensors`` in the cache; where it is missing or damaged, ``make`` gives them.
 
     Args:

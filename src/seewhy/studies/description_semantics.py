@@ -20,11 +20,11 @@ from ..descriptions.controls import CONTROLS, flaws, own_noise, randomly_assigne
 from ..descriptions.discriminative import WEIGHTS, Selector
 from ..encoders.base import Encoder
 from ..heads.head import Projected
-from ..listener import Listener
 from ..pictures.samples import Samples
+from ..progress import Progress
 from ..storage.features import FeatureStore
 from .bootstrap import Paired, paired
-from .progress import PROGRESS, Progress
+from .records import PROGRESS, StudyRecords
 from .semantics_arms import Arms, Right
 
 N_DEALT = 999
@@ -118,7 +118,7 @@ class DescriptionSemanticsStudy:
         output: str | Path | None = None,
         *,
         store: FeatureStore | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
     ) -> SemanticsFindings:
         """Decide by every arm, and say what follows. Stopped, it goes on where it was.
 
@@ -126,19 +126,19 @@ class DescriptionSemanticsStudy:
             encoder: with a text half.
             descriptions: of the classes; all of them are in the running, whether they have pictures or not.
             samples: labelled pictures.
-            output: folder of ``progress.jsonl``; left out, nothing is noted.
+            output: folder of ``records.jsonl``; left out, nothing is noted.
             store: where looks and sentences are kept.
-            listener: hears of progress and failures.
+            progress: hears of progress and failures.
 
         Raises:
             DataError: no label is described, or no picture can be read.
             ModelError: the encoder has no text half.
         """
-        listener = listener or Listener()
-        looked = look_at_labelled(encoder, tuple(descriptions.texts), samples, store, listener)
+        progress = progress or Progress()
+        looked = look_at_labelled(encoder, tuple(descriptions.texts), samples, store, progress)
         seen, labels = Projected(encoder.text)(looked.pooled).detach(), looked.labels
         arms = Arms(encoder, tuple(descriptions.texts), seen, labels, Selector(self.m), self.k, self.seed, store)
-        made = list(self._arms(arms, descriptions, listener))
+        made = list(self._arms(arms, descriptions, progress))
         base = [
             encoder.fingerprint,
             encoder.text.fingerprint,
@@ -147,7 +147,7 @@ class DescriptionSemanticsStudy:
             labels.tolist(),
         ]
         found = self._measured(
-            made, hashlib.sha256(json.dumps([base, vars(self)]).encode()).hexdigest(), output, listener
+            made, hashlib.sha256(json.dumps([base, vars(self)]).encode()).hexdigest(), output, progress
         )
         tables = torch.stack([torch.stack([r.hits.double() for r in rights]).mean(0) for rights in found], 1)
         resampled = paired(
@@ -171,12 +171,12 @@ class DescriptionSemanticsStudy:
                 "flaws": flaws(descriptions),
                 "model": {"encoder": encoder.name, "fingerprint": encoder.fingerprint[:12]},
                 "settings": vars(self),
-                "notes": list(listener.notes),
-                "failures": [f.to_json() for f in listener.failures],
+                "notes": list(progress.notes),
+                "failures": [f.to_json() for f in progress.failures],
             }
         )
 
-    def _arms(self, arms: Arms, descriptions: Descriptions, listener: Listener) -> Iterator[Arm]:
+    def _arms(self, arms: Arms, descriptions: Descriptions, progress: Progress) -> Iterator[Arm]:
         n, bare = self.n_noise, without_names(descriptions)[0]
         yield Arm("names", "with names", 0, lambda _: arms.names())
         if arms.encoder.text.templates != ("{}",):
@@ -193,7 +193,7 @@ class DescriptionSemanticsStudy:
         for shots in arms.n_shots:
             yield Arm(_shots(shots), "pictures", n, partial(arms.probe, shots))
         if not arms.can_select:
-            listener.note("Choosing descriptions was left out: every described class needs four pictures for it")
+            progress.note("Choosing descriptions was left out: every described class needs four pictures for it")
             return
         yield Arm("descriptions", "chosen", 0, lambda _: arms.selected(bare))
         yield Arm("own noise", "chosen", n, partial(_drawn, arms.selected, own_noise, bare))
@@ -201,22 +201,22 @@ class DescriptionSemanticsStudy:
         yield Arm("nearest class mean", "chosen", 0, lambda _: arms.few_shot())
         yield Arm("class in question", "chosen", 0, lambda _: arms.ceiling())
 
-    def _measured(self, arms: list[Arm], base: str, output: str | Path | None, listener: Listener) -> list[list[Right]]:
+    def _measured(self, arms: list[Arm], base: str, output: str | Path | None, progress: Progress) -> list[list[Right]]:
         """Every arm with every seed; what an earlier run noted is not decided again."""
         todo = [(i, seed) for i, arm in enumerate(arms) for seed in range(max(1, arm.seeds))]
         found: list[list[Right]] = [[] for _ in arms]
         if output is None:
-            for i, seed in listener.track(todo, "Deciding", len(todo)):
+            for i, seed in progress.track(todo, "Deciding", len(todo)):
                 found[i].append(arms[i].decide(self.seed + seed))
             return found
-        with Progress(Path(output) / PROGRESS) as progress:
-            for i, seed in listener.track(todo, "Deciding", len(todo)):
+        with StudyRecords(Path(output) / PROGRESS) as records:
+            for i, seed in progress.track(todo, "Deciding", len(todo)):
                 key = f"{base} {arms[i].group} {arms[i].name} {seed}"
-                if key not in progress.done:
+                if key not in records.done:
                     right = arms[i].decide(self.seed + seed)
                     bits = "".join("01"[int(b)] for b in right.hits)
-                    progress.add({"key": key, "right": bits, "curve": [round(v, 5) for v in right.curve]})
-                row = progress.done[key]
+                    records.add({"key": key, "right": bits, "curve": [round(v, 5) for v in right.curve]})
+                row = records.done[key]
                 found[i].append(Right(torch.tensor([b == "1" for b in row["right"]]), tuple(row["curve"])))
         return found
 

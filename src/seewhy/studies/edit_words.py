@@ -11,8 +11,8 @@ from ..classifiers.rewording import reworded, texts_of
 from ..descriptions.base import Descriptions
 from ..descriptions.edits import Edit
 from ..errors import DataError
-from ..listener import Listener
 from ..pictures.samples import Samples
+from ..progress import Progress
 from ..storage.features import FeatureStore
 from .words_compared import WordsCompared
 
@@ -55,7 +55,7 @@ class EditWordsStudy:
         samples: Samples,
         *,
         store: FeatureStore | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
     ) -> EditFindings:
         """Measure the change.
 
@@ -63,17 +63,17 @@ class EditWordsStudy:
             classifier: with descriptions.
             samples: labelled pictures; ``text`` of each is its group, where groups are asked for.
             store: where looks and sentences are kept.
-            listener: hears of progress and failures.
+            progress: hears of progress and failures.
 
         Raises:
             DataError: no descriptions, a phrase that none has, no label that is known, or no picture that can be read.
         """
-        listener = listener or Listener()
+        progress = progress or Progress()
         if classifier.words is None:
             raise DataError("This classifier has no descriptions to change. Start with --descriptions FILE.")
         changed, changes = self.edit(Descriptions.of(texts_of(classifier.words)))
         after = reworded(classifier, changed, store)
-        looked = look_at_labelled(classifier.encoder, classifier.classes, samples, store, listener)
+        looked = look_at_labelled(classifier.encoder, classifier.classes, samples, store, progress)
         compared = WordsCompared(self.n_draws, self.level, self.seed)(
             classifier, after, changes, looked.items, looked.pooled
         )
@@ -81,7 +81,7 @@ class EditWordsStudy:
             {
                 **compared,
                 "model": classifier.provenance(),
-                "notes": list(listener.notes),
-                "failures": [f.to_json() for f in listener.failures],
+                "notes": list(progress.notes),
+                "failures": [f.to_json() for f in progress.failures],
             }
         )

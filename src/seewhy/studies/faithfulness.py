@@ -17,19 +17,19 @@ from torch import Tensor
 
 from ..attributions.base import Attribution
 from ..attributions.explainers import trained_digest
-from ..encoders.base import Look
-from ..encoders.stream import Seen, Wish, file_digest, see
+from ..encoders.base import EncoderOutput
+from ..encoders.stream import Encoded, EncodeRequest, encode_stream, file_digest
 from ..errors import DataError, SeeWhyError
 from ..heads.head import Target
-from ..listener import Listener
 from ..metrics import Metric
 from ..metrics.base import Case, Explain, upsampled
 from ..metrics.controls import controls
 from ..pictures.images import read_views
+from ..progress import Progress
 from ..types import Failure
 from .choices import chosen_limits, chosen_methods, chosen_metrics, named, passes
 from .findings import Findings, findings
-from .progress import PROGRESS, Progress
+from .records import PROGRESS, StudyRecords
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -98,31 +98,31 @@ class FaithfulnessStudy:
         return cls(makes, judges, limits=limits, masks=masks, seed=seed)
 
     def run(
-        self, classifier: Classifier, pictures: Iterable[Any], output: str | Path, listener: Listener | None = None
+        self, classifier: Classifier, pictures: Iterable[Any], output: str | Path, progress: Progress | None = None
     ) -> Findings:
         """Measure what is not measured yet, and say what follows.
 
         Args:
             classifier: whose explanations are judged.
             pictures: file names (or pixels, which are measured anew every time).
-            output: folder of ``progress.jsonl``.
-            listener: hears of progress, a number at a time, of failures and of methods that do not fit the model.
+            output: folder of ``records.jsonl``.
+            progress: hears of progress, a number at a time, of failures and of methods that do not fit the model.
 
         Raises:
             DataError: a name is both a method's and a control's, no picture can be read, or nothing was measured.
         """
-        listener = listener or Listener()
+        progress = progress or Progress()
         known = controls()
         if twice := sorted(set(known) & set(self.methods)):
             raise DataError(f"A method is called {twice[0]!r}, which is a control's name. Rename the method.")
-        runner = _Runner(self, classifier, {**self.methods, **known}, listener)
-        with Progress(Path(output) / PROGRESS) as progress:
+        runner = _Runner(self, classifier, {**self.methods, **known}, progress)
+        with StudyRecords(Path(output) / PROGRESS) as records:
             total = sum(map(runner.n_wanted, range(len(pictures)))) if isinstance(pictures, Sequence) else None
-            used = list(listener.track(runner.measure(pictures, progress), "Measuring", total))
-            done = progress.done
+            used = list(progress.track(runner.measure(pictures, records), "Measuring", total))
+            done = records.done
         rows = [done[key] for key in used if key in done]
         if not rows:
-            first = f" The first: {listener.failures[0].error}." if listener.failures else ""
+            first = f" The first: {progress.failures[0].error}." if progress.failures else ""
             raise DataError(
                 f"Nothing was measured on {runner.n_given} pictures.{first} Give pictures that can be read."
             )
@@ -135,8 +135,8 @@ class FaithfulnessStudy:
             n_draws=self.n_draws,
             level=self.level,
             seed=self.seed,
-            failures=listener.failures,
-            notes=[*listener.notes, *runner.notes()],
+            failures=progress.failures,
+            notes=[*progress.notes, *runner.notes()],
         )
 
 
@@ -144,9 +144,9 @@ class _Runner:
     """One run of a study."""
 
     def __init__(
-        self, study: FaithfulnessStudy, classifier: Classifier, methods: dict[str, Explain], listener: Listener
+        self, study: FaithfulnessStudy, classifier: Classifier, methods: dict[str, Explain], progress: Progress
     ) -> None:
-        self.study, self.classifier, self.listener = study, classifier, listener
+        self.study, self.classifier, self.progress = study, classifier, progress
         self.methods = methods
         self.unfit: set[str | tuple[str, str]] = set()
         self.n_given = 0
@@ -155,28 +155,28 @@ class _Runner:
         self._said = {name: _said(method, classifier) for name, method in methods.items()}
         self._unmasked: Counter[str] = Counter()
 
-    def measure(self, pictures: Iterable[Any], progress: Progress) -> Iterator[str]:
+    def measure(self, pictures: Iterable[Any], records: StudyRecords) -> Iterator[str]:
         """The keys of all numbers, each once it is there."""
         stream = enumerate(pictures)
         while chunk := list(itertools.islice(stream, CHUNK)):
             self.n_given += len(chunk)
             digests = [file_digest(p) for _, p in chunk]
             is_known = [
-                digest is not None and all(key in progress.done for key in self._keys(digest, at))
+                digest is not None and all(key in records.done for key in self._keys(digest, at))
                 for (at, _), digest in zip(chunk, digests, strict=True)
             ]
             todo = [p for (_, p), known in zip(chunk, is_known, strict=True) if not known]
-            wish = Wish(features=lambda _index: True, pictures=True)
-            fresh = see(self.classifier.encoder, todo, wish=wish, batch_size=CHUNK)
+            request = EncodeRequest(features=lambda _index: True, pictures=True)
+            fresh = encode_stream(self.classifier.encoder, todo, request=request, batch_size=CHUNK)
             for (at, picture), digest, known in zip(chunk, digests, is_known, strict=True):
                 if known:
                     yield from self._keys(digest or "", at)
                     continue
                 seen = next(fresh)
                 if isinstance(seen, Failure):
-                    self.listener.failed(seen)
+                    self.progress.failed(seen)
                     continue
-                yield from self._measure_one(seen, picture, at, progress)
+                yield from self._measure_one(seen, picture, at, records)
 
     def n_wanted(self, at: int) -> int:
         """How many numbers the picture in this place is to have."""
@@ -213,17 +213,17 @@ class _Runner:
                 return {n: s for name in maps for n, s in self._scores(label, case, {name: maps[name]}).items()}
             (name,) = maps
             self.unfit.add((label, name))
-            self.listener.note(f"{label} of {name} is left out: {error}")
+            self.progress.note(f"{label} of {name} is left out: {error}")
             return {}
 
-    def _measure_one(self, seen: Seen, picture: Any, at: int, progress: Progress) -> Iterator[str]:
+    def _measure_one(self, seen: Encoded, picture: Any, at: int, records: StudyRecords) -> Iterator[str]:
         assert seen.picture is not None
         assert seen.features is not None
         wanted: dict[str, list[str]] = {}
         for label, name in self._wanted(at):
             wanted.setdefault(label, []).append(name)
         pixels = self.classifier.encoder.pixels([seen.picture.pixels]).contiguous()
-        look = Look(seen.features[None], seen.pooled[:1], pixels)
+        look = EncoderOutput(seen.features[None], seen.pooled[:1], pixels)
         target = self.classifier.head.probabilities(look.pooled).argmax(1)
         maps = self._maps(look, target, {n for names in wanted.values() for n in names})
         leaders = _leaders(maps)
@@ -237,12 +237,12 @@ class _Runner:
             # What explains again is of the method, not of the map.
             led = {n: n for n in names} if "methods" in metric.requires else _first_of_group(names, leaders)
             keys = {n: self._key(seen.digest, n, label) for n in names}
-            new = [n for n in dict.fromkeys(led.values()) if keys[n] not in progress.done]
+            new = [n for n in dict.fromkeys(led.values()) if keys[n] not in records.done]
             scores = self._scores(label, whole, {n: maps[n] for n in new})
             for name in names:
-                if led[name] not in scores and keys[led[name]] not in progress.done:
+                if led[name] not in scores and keys[led[name]] not in records.done:
                     continue
-                if keys[name] not in progress.done:
+                if keys[name] not in records.done:
                     record = {
                         "key": keys[name],
                         "image": seen.name,
@@ -252,11 +252,11 @@ class _Runner:
                         "same_as": led[name] if led[name] != name else None,
                         "metric": label,
                     }
-                    leader = progress.done.get(keys[led[name]])
-                    progress.add(record | (_of(scores[name]) if leader is None else {k: leader[k] for k in NUMBERS}))
+                    leader = records.done.get(keys[led[name]])
+                    records.add(record | (_of(scores[name]) if leader is None else {k: leader[k] for k in NUMBERS}))
                 yield keys[name]
 
-    def _maps(self, look: Look, target: Tensor, names: set[str]) -> dict[str, Tensor]:
+    def _maps(self, look: EncoderOutput, target: Tensor, names: set[str]) -> dict[str, Tensor]:
         """Their maps; a method that does not fit the model is left out from then on, and said so."""
         assert look.pixels is not None
         size = (look.pixels.shape[2], look.pixels.shape[3])
@@ -268,7 +268,7 @@ class _Runner:
                 found[name] = upsampled(method(self.classifier, look, Target(target)), size)[0]
             except SeeWhyError as error:
                 self.unfit.add(name)
-                self.listener.note(f"{name} is left out: {error}")
+                self.progress.note(f"{name} is left out: {error}")
         return found
 
     def _mask(self, picture: Any) -> Bool[Tensor, "h w"] | None:

@@ -12,9 +12,9 @@ import torch
 
 from ..encoders.base import Encoder
 from ..errors import DataError, ImageError
-from ..listener import Listener
 from ..pictures.images import Picture, read_picture
 from ..pictures.sources import name_of
+from ..progress import Progress
 from ..types import Failure, FractionBox, Transform
 
 BORDER = 256 / 224
@@ -32,7 +32,7 @@ class TrainingPictures:
         encoder: whose transform is taken.
         pictures: file names or pixels.
         size: side of the crops in pixels; left out, the encoder's own.
-        listener: hears once of each picture that cannot be read.
+        progress: hears once of each picture that cannot be read.
         border: how much larger pictures are read than they are cropped.
         stretch: whether they are then stretched to the crop's shape instead of cut to it.
         n_views: crops a picture.
@@ -43,7 +43,7 @@ class TrainingPictures:
         encoder: Encoder,
         pictures: Sequence[Any],
         size: int | None,
-        listener: Listener,
+        progress: Progress,
         *,
         border: float = BORDER,
         stretch: bool = False,
@@ -57,7 +57,7 @@ class TrainingPictures:
         self.large: Transform = replace(own, input_size=large, resize=resize)
         self.encoder = encoder
         self.pictures = pictures
-        self.listener = listener
+        self.progress = progress
         self.n_views = n_views
         self.failed: set[int] = set()
 
@@ -91,7 +91,7 @@ class TrainingPictures:
             picture = read_picture(self.pictures[i], self.large)
         except ImageError as error:
             self.failed.add(i)
-            self.listener.failed(Failure(name_of(self.pictures[i], i + 1), error.reason))
+            self.progress.failed(Failure(name_of(self.pictures[i], i + 1), error.reason))
             return None
         return [self._cut(picture, draw) for _ in range(self.n_views)]
 

@@ -1,4 +1,4 @@
-"""The one training loop: seeded, resumable after any kill, told to a listener; what is trained is a task."""
+"""The one training loop: seeded, resumable after any kill, told as it goes; what is trained is a task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..listener import Listener
+from ..progress import Progress
 from ..seeded import reseed, seeded
 from ..storage.marks import CHECKPOINT, marked_tensors
 from ..storage.output import check_checkpoint, write
@@ -102,7 +102,7 @@ def train(
     how: Training,
     *,
     checkpoint: tuple[Path, str] | None = None,
-    listener: Listener | None = None,
+    progress: Progress | None = None,
 ) -> Trained:
     """Train a task in place; it ends frozen, in evaluation mode, where it was before.
 
@@ -115,23 +115,23 @@ def train(
         how: steps, optimiser, seed.
         checkpoint: a file, and a text that says what is trained on what: a file of another text is not gone on from.
             The caller deletes it when the result is safe.
-        listener: hears of progress.
+        progress: hears of progress.
 
     Raises:
         InputError: there are no samples, not what the task needs of them, nothing learns, or the loss is not finite.
         DataError: the checkpoint cannot be written, or no picture of a batch can be read.
     """
     data.check(task)
-    listener = listener or Listener()
+    progress = progress or Progress()
     home = next(task.parameters()).device
     device = torch.device("cuda" if task.moves and torch.cuda.is_available() else home)
     run = _Run(task.to(device), how)
     seal = "" if checkpoint is None else json.dumps([checkpoint[1], asdict(how), data.n_samples], sort_keys=True)
-    first = 0 if checkpoint is None else run.resume(checkpoint[0], seal, listener)
+    first = 0 if checkpoint is None else run.resume(checkpoint[0], seal, progress)
     steps, begun = range(first, how.n_steps), time.perf_counter()
     task.train()
     with closing(data.batches(steps, how.batch_size, how.seed)) as batches, seeded(how.seed), torch.enable_grad():
-        for step in listener.track(steps, "Training", len(steps)):
+        for step in progress.track(steps, "Training", len(steps)):
             reseed(how.seed * 1_000_003 + step)
             run.step(step, next(batches).to(device), data.n_samples)
             if checkpoint is not None and (step + 1) % how.checkpoint_every == 0:
@@ -230,7 +230,7 @@ class _Run:
         facts = {"seal": seal, "history": json.dumps(self.history.names)}
         write(path, marked_tensors(plain, facts), CHECKPOINT)
 
-    def resume(self, path: Path, seal: str, listener: Listener) -> int:
+    def resume(self, path: Path, seal: str, progress: Progress) -> int:
         """How many steps an earlier run left, put back; 0 where there is nothing or it was another training."""
         if not check_checkpoint(path).exists():
             return 0
@@ -243,20 +243,20 @@ class _Run:
         except (OSError, ValueError):
             tensors, about, names = {}, {}, []
         if about.get("seal") != seal:
-            listener.note(f"{path} belongs to another training or is damaged; this one begins at the first step")
+            progress.note(f"{path} belongs to another training or is damaged; this one begins at the first step")
             return 0
         numbers, state = tensors.pop("history", None), _optimiser_state(tensors, self.optimiser)
         kept = {name: value for name, value in tensors.items() if not name.startswith("optimiser.")}
         same = {n: (v.shape, v.dtype) for n, v in own.items()} == {n: (v.shape, v.dtype) for n, v in kept.items()}
         if not same or state is None or numbers is None or not isinstance(names, list):
-            listener.note(f"{path} is damaged; this training begins at the first step")
+            progress.note(f"{path} is damaged; this training begins at the first step")
             return 0
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(kept[name])
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
         self.history.names, self.history.numbers = names, array("d", numbers.tolist())
-        listener.note(f"going on at step {len(self.history) + 1}, where an earlier run was stopped")
+        progress.note(f"going on at step {len(self.history) + 1}, where an earlier run was stopped")
         return len(self.history)
 
 

@@ -14,9 +14,9 @@ from torch.nn.functional import normalize
 
 from ...encoders.base import Encoder, TextTower
 from ...encoders.split import freeze, weights_digest
-from ...listener import Listener
 from ...objectives.gist import GIST as Contrast
 from ...objectives.gpt4image import recall
+from ...progress import Progress
 from ...training.batches import Batch, TrainingData
 from ...training.loop import Trained, Training, train
 from ...training.task import Task
@@ -61,13 +61,13 @@ class Turns(nn.Module):
             trunk=lambda: on.trunk,
             head=head,
             layout=on.layout,
-            fingerprint=weights_digest(self.learnt(on), on.fingerprint),
+            fingerprint=weights_digest(self.state_delta(on), on.fingerprint),
             text=lambda: TurnedText(on.text, self.text),
             module=lambda: nn.Sequential(on.trunk, head),
             engine=lambda: on.engine,
         )
 
-    def learnt(self, on: Encoder) -> dict[str, Tensor]:
+    def state_delta(self, on: Encoder) -> dict[str, Tensor]:
         """Both layers' weights."""
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}
 
@@ -132,7 +132,7 @@ def tune(
     contrast: Contrast,
     how: Training,
     checkpoint: tuple[Path, str] | None = None,
-    listener: Listener | None = None,
+    progress: Progress | None = None,
 ) -> Trained:
     """Train both layers in place; of each picture in a batch a view is drawn."""
     of, text = pairs.pairs.T
@@ -143,7 +143,7 @@ def tune(
 
     columns = {"image": drawn, "text": lambda index, _: pairs.vectors[text[index]], "labels": pairs.labels[of]}
     data = TrainingData(len(pairs.pairs), columns)
-    return train(_Tuning(turns, contrast), data, how, checkpoint=checkpoint, listener=listener)
+    return train(_Tuning(turns, contrast), data, how, checkpoint=checkpoint, progress=progress)
 
 
 class _Tuning(Task):

@@ -36,7 +36,7 @@ class GISTNetwork(Network):
         return self.trained.grown(self.on)
 
     def tensors(self) -> dict[str, Tensor]:
-        return self.trained.learnt(self.on)
+        return self.trained.state_delta(self.on)
 
     def facts(self) -> dict[str, Any]:
         return self.trained.facts()

@@ -24,13 +24,13 @@ from ...descriptions.base import Descriptions
 from ...descriptions.captions import Caption, of_pictures
 from ...descriptions.matching import Match, Matcher, say, specificity
 from ...encoders.base import Encoder
-from ...encoders.stream import Seen, Wish, encode_texts, see
+from ...encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
 from ...errors import InputError
-from ...listener import Listener
 from ...objectives.gist import GIST as Contrast
 from ...objectives.gist import SameClass
 from ...objectives.gpt4image import recall
 from ...pictures.samples import Sample, Samples
+from ...progress import Progress
 from ...storage.features import FeatureStore
 from ...training.augmentation import TrainingPictures
 from ...training.loop import Schedule, Trained, Training
@@ -44,7 +44,7 @@ Train = Literal["layers", "image", "towers"]
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSet:
     """What is tuned on, and the means for it.
 
     Attributes:
@@ -54,7 +54,7 @@ class Lesson:
         texts: each once, under its class's name.
         pairs: one row a pair: which of the chosen, which text.
         store: where looks are kept.
-        listener: hears of progress, notes and failures.
+        progress: hears of progress, notes and failures.
         checkpoint: see :func:`seewhy.training.loop.train`.
     """
 
@@ -64,7 +64,7 @@ class Lesson:
     texts: tuple[str, ...]
     pairs: Int[Tensor, "n 2"]
     store: FeatureStore | None
-    listener: Listener
+    progress: Progress
     checkpoint: tuple[Path, str] | None
 
     @property
@@ -168,7 +168,7 @@ class GIST(Recipe):
         descriptions: Descriptions | None = None,
         captions: Sequence[Caption] | None = None,
         store: FeatureStore | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Classifier:
         """Match, tune, fit.
@@ -180,7 +180,7 @@ class GIST(Recipe):
             descriptions: texts of each class, which are matched; also words evidence, in the tuned space.
             captions: texts of each picture, instead of matching; see :mod:`seewhy.descriptions.captions`.
             store: where looks are kept.
-            listener: hears of progress, notes and failures.
+            progress: hears of progress, notes and failures.
             checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
 
         Raises:
@@ -188,7 +188,7 @@ class GIST(Recipe):
             DataError: a class or a picture that is tuned on has no text, or the pictures cannot be used.
             ModelError: the encoder has no text half, or towers are to be trained and it shows no weights.
         """
-        listener = listener or Listener()
+        progress = progress or Progress()
         if descriptions is None and captions is None:
             raise InputError(
                 "gist was given no texts. Texts of each class (--descriptions) or of each picture (--captions) were "
@@ -202,21 +202,21 @@ class GIST(Recipe):
             samples,
             HoldOut(self.held_out, self.seed, validation, self.split),
             store=store,
-            listener=listener,
+            progress=progress,
             views=self._views if self.train == "layers" else lambda _sample: (None,),
         )
         chosen = (~pictures.held).nonzero()[:, 0].tolist()
         found = self._captions(encoder, pictures, chosen, descriptions, captions, store)
         specific = specificity(replace(c, label=pictures.items[i].label) for c, i in zip(found, chosen, strict=True))
-        listener.note(f"texts of pictures: {say(specific)}")
+        progress.note(f"texts of pictures: {say(specific)}")
         texts, pairs = self._pairs(pictures, chosen, found)
-        learnt = [(pictures.seen[i].digest, c.texts) for i, c in zip(chosen, found, strict=True)]
-        seal = json.dumps([self.parameters(), encoder.fingerprint, learnt])
+        facts = [(pictures.seen[i].digest, c.texts) for i, c in zip(chosen, found, strict=True)]
+        seal = json.dumps([self.parameters(), encoder.fingerprint, facts])
         kept = None if checkpoint is None else (checkpoint, seal)
-        lesson = Lesson(encoder, pictures, chosen, texts, pairs, store, listener, kept)
+        lesson = TrainingSet(encoder, pictures, chosen, texts, pairs, store, progress, kept)
         tuned = self._tune_layers(lesson) if self.train == "layers" else self._tune_towers(lesson, self.train)
         figures = {"texts": specific, **tuned.figures, "texts_by": sorted({c.model for c in found})}
-        return self._probe(replace(tuned, figures=figures), descriptions, store, listener)
+        return self._probe(replace(tuned, figures=figures), descriptions, store, progress)
 
     def _training(self, batch_size: int, lr: float, schedule: Schedule) -> Training:
         """With what was left out."""
@@ -261,16 +261,16 @@ class GIST(Recipe):
                 pairs.append((place, texts.setdefault(f"{label}: {text}", len(texts))))
         return tuple(texts), torch.tensor(pairs)
 
-    def _contrast(self, lesson: Lesson) -> Contrast:
+    def _contrast(self, lesson: TrainingSet) -> Contrast:
         return Contrast(lesson.encoder.text.logit_scale, self.same_class)
 
-    def _tune_layers(self, lesson: Lesson) -> Tuned:
+    def _tune_layers(self, lesson: TrainingSet) -> Tuned:
         """Both layers, on kept features."""
         pairs = Pairs(lesson.joint, lesson.vectors, lesson.pairs, lesson.labels)
         turns = Turns(pairs.vectors.shape[1])
         before = measure(turns, pairs)
         how = self._training(64, 3e-4, "one_cycle")
-        done = tune(turns, pairs, self._contrast(lesson), how, lesson.checkpoint, lesson.listener)
+        done = tune(turns, pairs, self._contrast(lesson), how, lesson.checkpoint, lesson.progress)
         figures = {"recall_before": before, "recall": measure(turns, pairs), "loss": mean_loss(done)}
         with torch.no_grad():
             project = lesson.encoder.text.project
@@ -278,22 +278,22 @@ class GIST(Recipe):
         network = GISTNetwork(lesson.encoder, turns)
         return Tuned(network, network.encoder(), replace(lesson.pictures, seen=seen), figures)
 
-    def _tune_towers(self, lesson: Lesson, train: Halves) -> Tuned:
+    def _tune_towers(self, lesson: TrainingSet, train: Halves) -> Tuned:
         """Copies of the towers, on pictures that are read anew; then all pictures are looked at through them."""
         base, pictures = lesson.encoder, lesson.pictures
         tower, towers = trainable(base), Towers.copied(base, train)
         first = first_texts(lesson.pairs)
         before = round(recall(torch.cat(lesson.joint), lesson.vectors[first]), 4)
         of = [lesson.chosen[place] for place in lesson.pairs[:, 0].tolist()]
-        read = TrainingPictures(base, [pictures.items[i].source for i in of], None, lesson.listener)
+        read = TrainingPictures(base, [pictures.items[i].source for i in of], None, lesson.progress)
         pairs = PicturePairs(read, lesson.texts, lesson.vectors, lesson.pairs, lesson.labels)
         how = self._training(20, tower.tuning_lr, "constant")
         n = sum(p.numel() for p in towers.parameters())
-        lesson.listener.note(f"training {n:,} weights: {16 * n / 1e9:.1f} GB, and what a batch leaves in the trunk")
-        done = tune_towers(towers, tower, pairs, self._contrast(lesson), how, lesson.checkpoint, lesson.listener)
+        lesson.progress.note(f"training {n:,} weights: {16 * n / 1e9:.1f} GB, and what a batch leaves in the trunk")
+        done = tune_towers(towers, tower, pairs, self._contrast(lesson), how, lesson.checkpoint, lesson.progress)
         network = GISTNetwork(base, towers)
         grown = network.encoder()
-        seen = look_again(grown, pictures, self._views, lesson.store, lesson.listener)
+        seen = look_again(grown, pictures, self._views, lesson.store, lesson.progress)
         found = [(place, one) for place, i in enumerate(lesson.chosen) if (one := seen.get(i)) is not None]
         image, own = torch.stack([one.pooled[0] for _, one in found]), first[[place for place, _ in found]]
         after = round(recall(image, encode_texts(grown, list(lesson.texts), lesson.store)[own]), 4)
@@ -301,14 +301,14 @@ class GIST(Recipe):
         return Tuned(network, grown, _those_seen(pictures, seen), figures)
 
     def _probe(
-        self, tuned: Tuned, descriptions: Descriptions | None, store: FeatureStore | None, listener: Listener
+        self, tuned: Tuned, descriptions: Descriptions | None, store: FeatureStore | None, progress: Progress
     ) -> Classifier:
         """The linear classifier on the tuned features."""
         probe = Linear(
             n_crops=self.n_crops, power=1.0, l2=False, held_out=self.held_out, n_bank=self.n_bank, seed=self.seed
         )
         pictures = replace(tuned.pictures, folds=None)  # the network was tuned on all but those held out
-        made = probe.fit_seen(tuned.grown, pictures, descriptions=descriptions, store=store, listener=listener)
+        made = probe.fit_seen(tuned.grown, pictures, descriptions=descriptions, store=store, progress=progress)
         return replace(
             made,
             recipe=self.name,
@@ -340,25 +340,27 @@ def look_again(
     pictures: Pictures,
     views: Callable[[Sample], Sequence[Crop | None]],
     store: FeatureStore | None,
-    listener: Listener,
-) -> dict[int, Seen]:
+    progress: Progress,
+) -> dict[int, Encoded]:
     """Positions of pictures → what the grown encoder sees of them, without those that can no longer be read."""
 
     def views_of(index: int) -> Sequence[Crop | None]:
         measured_only = pictures.validation and bool(pictures.held[index])
         return (None,) if measured_only else views(pictures.items[index])
 
-    stream = see(grown, [s.source for s in pictures.items], store=store, wish=Wish(views=views_of))
+    stream = encode_stream(
+        grown, [s.source for s in pictures.items], store=store, request=EncodeRequest(views=views_of)
+    )
     found = {}
-    for i, seen in enumerate(listener.track(stream, "Looking again", len(pictures.items))):
-        if isinstance(seen, Seen):
+    for i, seen in enumerate(progress.track(stream, "Looking again", len(pictures.items))):
+        if isinstance(seen, Encoded):
             found[i] = seen
         else:
-            listener.failed(seen)
+            progress.failed(seen)
     return found
 
 
-def _those_seen(pictures: Pictures, seen: Mapping[int, Seen]) -> Pictures:
+def _those_seen(pictures: Pictures, seen: Mapping[int, Encoded]) -> Pictures:
     left = list(seen)
     return replace(pictures.only(left), seen=list(seen.values()))
 

@@ -15,12 +15,12 @@ from ...encoders.base import Encoder, TextTower, TrainableText
 from ...encoders.clip_text import ClipText
 from ...encoders.split import freeze, weights_digest
 from ...errors import ModelError
-from ...listener import Listener
 from ...objectives.gist import GIST as Contrast
+from ...progress import Progress
 from ...training.batches import Batch, Column, TrainingData
 from ...training.loop import Trained, Training, train
 from ...training.task import Task
-from ..backbone import halves_of, learnt, put_back
+from ..backbone import halves_of, load_delta, state_delta
 
 Halves = Literal["image", "towers"]
 """Only the pictures' half is trained, or both are."""
@@ -77,7 +77,7 @@ class Towers(nn.Module):
         """An encoder of the copies, whose pooled vectors lie in the space of the texts."""
         plain = isinstance(self.projection, nn.Identity)  # then a head that is a mean over space stays one
         head = self.pool if plain else nn.Sequential(self.pool, self.projection).eval()
-        tensors = self.learnt(on)
+        tensors = self.state_delta(on)
         return Encoder(
             name=on.name,
             transform=on.transform,
@@ -102,10 +102,10 @@ class Towers(nn.Module):
             templates=tower.templates,
         )
 
-    def learnt(self, on: Encoder) -> dict[str, Tensor]:
+    def state_delta(self, on: Encoder) -> dict[str, Tensor]:
         """The tensors that are not as they are in the encoder."""
         before = Towers.copied(on, self.facts()["train"])
-        return learnt(dict(self.named_children()), dict(before.named_children()), whole=False)
+        return state_delta(dict(self.named_children()), dict(before.named_children()), whole=False)
 
     def facts(self) -> dict[str, Any]:
         return {"train": "image" if self.words is None else "towers"}
@@ -115,7 +115,7 @@ class Towers(nn.Module):
         if facts["train"] not in ("image", "towers"):
             raise ValueError(f"gist trained {facts['train']!r}")
         towers = cls.copied(on, facts["train"])
-        put_back(dict(towers.named_children()), tensors, whole=False)
+        load_delta(dict(towers.named_children()), tensors, whole=False)
         return towers
 
 
@@ -162,7 +162,7 @@ def tune_towers(
     contrast: Contrast,
     how: Training,
     checkpoint: tuple[Path, str] | None = None,
-    listener: Listener | None = None,
+    progress: Progress | None = None,
 ) -> Trained:
     """Train the copies in place; batch normalisation and dropout are held as in evaluation.
 
@@ -176,11 +176,11 @@ def tune_towers(
         contrast: the loss.
         how: steps, batch, rate, seed.
         checkpoint: see :func:`seewhy.training.loop.train`.
-        listener: hears of progress.
+        progress: hears of progress.
     """
     of, text = pairs.pairs.T
     data = TrainingData(len(of), {"pixels": pairs.pixels, "text": text, "labels": pairs.labels[of]})
-    return train(_Tuning(towers, tower, pairs, contrast), data, how, checkpoint=checkpoint, listener=listener)
+    return train(_Tuning(towers, tower, pairs, contrast), data, how, checkpoint=checkpoint, progress=progress)
 
 
 class _Tuning(Task):

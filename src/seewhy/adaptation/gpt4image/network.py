@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...classifiers.network import Network
 from ...encoders.base import Encoder, Layout
 from ...encoders.split import fingerprint
-from ..backbone import halves, learnt, put_back, sized
+from ..backbone import halves, load_delta, sized, state_delta
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class TunedNetwork(Network):
         """All of a small network; of an encoder what is not as it was."""
         trunk, pool, _ = halves(self.grown_on, self.settings["backbone"])
         parts, before = {"trunk": self.trunk, "pool": self.pool}, {"trunk": trunk, "pool": pool}
-        return learnt(parts, before, whole=self.settings["backbone"] == "scratch")
+        return state_delta(parts, before, whole=self.settings["backbone"] == "scratch")
 
     def facts(self) -> dict[str, Any]:
         return dict(self.settings)
@@ -65,5 +65,5 @@ class TunedNetwork(Network):
     @classmethod
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         trunk, pool, layout = halves(base, facts["backbone"])
-        put_back({"trunk": trunk, "pool": pool}, tensors, whole=facts["backbone"] == "scratch")
+        load_delta({"trunk": trunk, "pool": pool}, tensors, whole=facts["backbone"] == "scratch")
         return cls(base, trunk, pool, layout, dict(facts))

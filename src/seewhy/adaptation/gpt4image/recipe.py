@@ -21,12 +21,12 @@ from ...classifiers.recipe import Recipe
 from ...descriptions.captions import Caption, of_pictures
 from ...encoders.base import Encoder, Layout
 from ...encoders.split import freeze
-from ...encoders.stream import Seen, see
+from ...encoders.stream import Encoded, encode_stream
 from ...errors import InputError
-from ...listener import Listener
 from ...objectives.gpt4image import Form, Projection, projection
 from ...objectives.gpt4image import GPT4Image as Alignment
 from ...pictures.samples import Samples
+from ...progress import Progress
 from ...seeded import seeded
 from ...storage.features import FeatureStore
 from ...training.augmentation import TrainingPictures
@@ -118,7 +118,7 @@ class GPT4Image(Recipe):
         validation: Samples | None = None,
         captions: Sequence[Caption] | None = None,
         store: FeatureStore | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Classifier:
         """Train.
@@ -129,7 +129,7 @@ class GPT4Image(Recipe):
             validation: pictures that everything is measured on, instead of on a part of ``samples``.
             captions: a text of each picture that is trained on, of which the first is taken.
             store: where looks of the untouched encoder are kept.
-            listener: hears of progress, notes and failures.
+            progress: hears of progress, notes and failures.
             checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
 
         Raises:
@@ -137,7 +137,7 @@ class GPT4Image(Recipe):
             DataError: a picture that is trained on has no text, or the pictures cannot be used.
             ModelError: the encoder has no text half.
         """
-        listener = listener or Listener()
+        progress = progress or Progress()
         if captions is None:
             raise InputError(
                 "gpt4image was given no texts of pictures. A .jsonl with one for each was expected. Give it with "
@@ -147,22 +147,22 @@ class GPT4Image(Recipe):
         scratch = self.backbone == "scratch"
         held_out = HoldOut(self.held_out, self.seed, validation, self.split)
         reader = reader_of(base) if scratch else base
-        pictures = look_at(reader, samples, held_out, store=None if scratch else store, listener=listener)
+        pictures = look_at(reader, samples, held_out, store=None if scratch else store, progress=progress)
         chosen = (~pictures.held).nonzero()[:, 0].tolist()
         digests = [pictures.seen[i].digest for i in chosen]
         own = of_pictures(captions, digests, [str(pictures.items[i].image) for i in chosen])
         texts = TextVectors(encoder, [c.texts[0] for c in own])
         student = self._student(base, pictures, texts.width)
-        read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, listener)
+        read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, progress)
         columns = {"pixels": read, "labels": pictures.labels[torch.tensor(chosen)], "texts": texts}
         seal = json.dumps([self.parameters(), base.fingerprint, digests, [c.texts[0] for c in own]])
         kept = None if checkpoint is None else (checkpoint, seal)
-        done = train(student, TrainingData(len(chosen), columns), self._training, checkpoint=kept, listener=listener)
+        done = train(student, TrainingData(len(chosen), columns), self._training, checkpoint=kept, progress=progress)
         layout = Layout() if scratch else base.layout
         settings = {"backbone": self.backbone, "size": self.size}
         parts = freeze(student.predictor.trunk), freeze(student.predictor.pool)
         network = TunedNetwork(encoder, *parts, layout, settings)
-        return self._classifier(network, student.predictor, pictures, told(done, own), listener)
+        return self._classifier(network, student.predictor, pictures, told(done, own), progress)
 
     def _alignment(self, base: Encoder) -> Alignment:
         tokens = self.backbone == "encoder" and base.layout.kind == "tokens"
@@ -204,13 +204,13 @@ class GPT4Image(Recipe):
         predictor: Predictor,
         pictures: Pictures,
         figures: dict[str, Any],
-        listener: Listener,
+        progress: Progress,
     ) -> Classifier:
         looks, head = network.encoder(), predictor.head()
         held = said_of(head, _held_out(looks, pictures))
         n = int((~pictures.held).sum())
         measures = {
-            **common_measures(pictures, n, held, listener),
+            **common_measures(pictures, n, held, progress),
             **figures,
         }
         made = Classifier(
@@ -225,14 +225,14 @@ class GPT4Image(Recipe):
             network=network,
             known=pictures.known(network.base, ~pictures.held),
         )
-        return replace(made, **patch_evidence(made, made, pictures, self.n_bank, None, listener))
+        return replace(made, **patch_evidence(made, made, pictures, self.n_bank, None, progress))
 
 
 def _held_out(looks: Encoder, pictures: Pictures) -> HeldOut | None:
     """Features of the held-out pictures through the trained network."""
     index = pictures.held.nonzero()[:, 0].tolist()
-    stream = see(looks, [pictures.items[i].source for i in index])
-    found = [(s.pooled[0], i) for i, s in zip(index, stream, strict=True) if isinstance(s, Seen)]
+    stream = encode_stream(looks, [pictures.items[i].source for i in index])
+    found = [(s.pooled[0], i) for i, s in zip(index, stream, strict=True) if isinstance(s, Encoded)]
     if not found:
         return None
     places = torch.tensor([i for _, i in found])

@@ -14,8 +14,8 @@ from ...encoders.base import Encoder
 from ...errors import DataError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
-from ...listener import Listener
 from ...pictures.samples import Sample, Samples, split
+from ...progress import Progress
 from ...storage.features import FeatureStore
 from ...types import Crop
 from .. import classifiers
@@ -94,7 +94,7 @@ class Linear(Recipe):
         validation: Samples | None = None,
         descriptions: Descriptions | None = None,
         store: FeatureStore | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
     ) -> Classifier:
         """Look at the pictures and fit.
 
@@ -106,16 +106,16 @@ class Linear(Recipe):
                 one film, photos of one visit), on which everything looks better than it is.
             descriptions: of the same classes, as words evidence.
             store: where looks are kept, so that a second or an interrupted run does not look again.
-            listener: hears of progress, notes and failures.
+            progress: hears of progress, notes and failures.
 
         Raises:
             DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
         """
-        listener = listener or Listener()
+        progress = progress or Progress()
         if descriptions is not None:
             descriptions = descriptions.limited_to(samples.classes)
-        pictures = self._look(encoder, samples, validation, store, listener)
-        return self.fit_seen(encoder, pictures, descriptions=descriptions, store=store, listener=listener)
+        pictures = self._look(encoder, samples, validation, store, progress)
+        return self.fit_seen(encoder, pictures, descriptions=descriptions, store=store, progress=progress)
 
     def fit_seen(
         self,
@@ -124,7 +124,7 @@ class Linear(Recipe):
         *,
         descriptions: Descriptions | None = None,
         store: FeatureStore | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
     ) -> Classifier:
         """Fit on pictures that were looked at before, all with as many views.
 
@@ -133,18 +133,18 @@ class Linear(Recipe):
             pictures: with those that are held out.
             descriptions: of their classes, as words evidence.
             store: where looks are kept.
-            listener: hears of progress, notes and failures.
+            progress: hears of progress, notes and failures.
         """
-        listener = listener or Listener()
+        progress = progress or Progress()
         rows = Rows.of(pictures, self._feature)
         chosen = self._choose(rows, pictures)
         trial, plain = (
             self._classifier(encoder, pictures, fit, chosen.temperature) for fit in (chosen.trial, chosen.fit)
         )
         first = replace(pictures, held=rows.rounds == 0)
-        evidence = patch_evidence(trial, plain, first, self.n_bank, store, listener)
+        evidence = patch_evidence(trial, plain, first, self.n_bank, store, progress)
         evidence |= {"known": pictures.known(encoder, pictures.final)}
-        evidence |= {"held_out": chosen.held_out(pictures), "measures": _measures(chosen, pictures, listener)}
+        evidence |= {"held_out": chosen.held_out(pictures), "measures": _measures(chosen, pictures, progress)}
         done = replace(plain, **evidence)
         return done if descriptions is None else done.with_descriptions(descriptions, store)
 
@@ -154,11 +154,11 @@ class Linear(Recipe):
         samples: Samples,
         validation: Samples | None,
         store: FeatureStore | None,
-        listener: Listener,
+        progress: Progress,
     ) -> Pictures:
         """See the pictures as themselves and as crops, validation pictures as themselves alone."""
         held_out = HoldOut(self.held_out, self.seed, validation, self.split)
-        return look_at(encoder, samples, held_out, store=store, listener=listener, views=self._views)
+        return look_at(encoder, samples, held_out, store=store, progress=progress, views=self._views)
 
     def _views(self, sample: Sample) -> Sequence[Crop | None]:
         return crops_by_name(sample.image, self.n_crops, self.seed)
@@ -232,10 +232,10 @@ class Linear(Recipe):
         return Classifier(self.name, self.parameters(), encoder, pictures.classes, head, trained_on=origin)
 
 
-def _measures(chosen: Choice, pictures: Pictures, listener: Listener) -> dict[str, Any]:
+def _measures(chosen: Choice, pictures: Pictures, progress: Progress) -> dict[str, Any]:
     held = chosen.held_out(pictures, most=len(pictures.labels))
     return {
-        **common_measures(pictures, int(pictures.final.sum()), held, listener, chosen.index),
+        **common_measures(pictures, int(pictures.final.sum()), held, progress, chosen.index),
         "random_accuracy": None if chosen.random_accuracy is None else round(chosen.random_accuracy, 4),
         "C": float(f"{chosen.c:.4g}"),
         "temperature": round(chosen.temperature, 4),

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ...listener import Listener
+from ...progress import Progress
 from ...storage.marks import CHECKPOINT, marked_tensors
 from ...storage.output import check_checkpoint, make_folder, write
 from ...storage.reading import read_tensors
@@ -87,7 +87,7 @@ class AdamSchedule:
         maps: Maps,
         *,
         checkpoint: Path | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
         after: Callable[[int, float], None] | None = None,
     ) -> Rotation:
         """Train.
@@ -95,10 +95,10 @@ class AdamSchedule:
         Args:
             maps: cells.
             checkpoint: where the state is kept after each stage; what is there is gone on from.
-            listener: hears of progress.
+            progress: hears of progress.
             after: is told each step's number and loss.
         """
-        listener = listener or Listener()
+        progress = progress or Progress()
         width = maps.pooled.shape[1]
         raw = torch.zeros(width, width, requires_grad=True)
         adam = torch.optim.Adam([raw], lr=self.learning_rate, weight_decay=self.weight_decay)
@@ -106,7 +106,7 @@ class AdamSchedule:
         begun, step = time.perf_counter(), 0
         for stage in range(first, self.n_stages):
             pairs = self._pairs(maps, raw, stage)
-            for pictures, channels in listener.track(pairs, f"Stage {stage + 1}"):
+            for pictures, channels in progress.track(pairs, f"Stage {stage + 1}"):
                 matrix = exponential(raw, self.form)
                 loss = peak_loss(matrix, _at_peaks(maps, matrix.detach(), pictures, channels), channels)
                 adam.zero_grad()

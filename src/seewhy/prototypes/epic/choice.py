@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ...listener import Listener
+from ...progress import Progress
 from .procrustes import Procrustes
 from .purity import Maps, purity, strongest
 from .rotation import Rotation
@@ -44,7 +44,7 @@ def mean_purity(maps: Maps, rotation: Rotation, m: int = N_MEASURED) -> float:
     return float(purity(maps, rotation.matrix, of, orthogonal=rotation.form == "orthogonal").mean())
 
 
-def choose(fit: Maps, held: Maps, fixed: dict[str, Any], listener: Listener) -> Choice:
+def choose(fit: Maps, held: Maps, fixed: dict[str, Any], progress: Progress) -> Choice:
     """Try settings one parameter after the other, each from the best so far.
 
     Where all three are set, there is nothing to choose, and what is set is what is done.
@@ -53,7 +53,7 @@ def choose(fit: Maps, held: Maps, fixed: dict[str, Any], listener: Listener) -> 
         fit: cells of the pictures to fit on.
         held: cells of the pictures to choose on.
         fixed: fields of :class:`Procrustes` the user has set.
-        listener: hears of progress.
+        progress: hears of progress.
     """
     width = fit.pooled.shape[1]
     start = Rotation.identity(width)
@@ -63,7 +63,7 @@ def choose(fit: Maps, held: Maps, fixed: dict[str, Any], listener: Listener) -> 
     setting = replace(Procrustes(n_prototypes=50, n_rounds=FEW_ROUNDS), **fixed)
     for number, steps in enumerate(_steps(width, fixed)):
         at_start = setting if best.how is None else best.how
-        for change in listener.track(steps, f"Choosing {number + 1} of 3"):
+        for change in progress.track(steps, f"Choosing {number + 1} of 3"):
             tried = replace(at_start, **change)
             rotation = tried.fit(fit)
             found = mean_purity(held, rotation)

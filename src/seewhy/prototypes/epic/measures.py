@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...attributions.base import Explainable
-from ...encoders.base import Look
+from ...encoders.base import EncoderOutput
 from ...heads.head import Target
 from .choice import N_MEASURED, half_samples
 from .method import contributions
@@ -78,7 +78,7 @@ def top_share(model: Explainable, rotation: Rotation, pooled: Float[Tensor, "n d
     """Mean part that the ``n`` strongest channels have of everything that speaks for the decision, 0…1."""
     with torch.no_grad():
         target = Target(model.head(pooled).argmax(1))
-        parts = contributions(model, rotation, Look(pooled, pooled), target).clamp(min=0)
+        parts = contributions(model, rotation, EncoderOutput(pooled, pooled), target).clamp(min=0)
     return float((parts.topk(min(n, parts.shape[1]), dim=1).values.sum(1) / parts.sum(1).clamp(min=1e-12)).mean())
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...attributions.base import Explainable
-from ...encoders.base import Look
+from ...encoders.base import EncoderOutput
 from ...heads.head import Target
 from .. import prototypes
 from ..bank import Patches
@@ -88,7 +88,7 @@ class EPIC(Prototypes):
         return tuple(found)
 
     def activation(
-        self, model: Explainable, bank: Patches, look: Look, which: Int[Tensor, " p"]
+        self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
         """The channel of each patch, with its sign, in the units of the feature map; unbounded."""
         known = fitted(bank)
@@ -107,7 +107,7 @@ def fitted(bank: Patches) -> EPICBank:
     return bank
 
 
-def contributions(model: Explainable, rotation: Rotation, look: Look, target: Target) -> Float[Tensor, "b d"]:
+def contributions(model: Explainable, rotation: Rotation, look: EncoderOutput, target: Target) -> Float[Tensor, "b d"]:
     """Each channel's part of the target's logit, less the mean over classes; the parts add up to it but a constant.
 
     ``A'_tk v_k``, with ``A`` the weights of the head on these very pictures

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ...attributions.base import Explainable
-from ...encoders.stream import Seen, Wish, see
+from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError
 from ...pictures.thumbnails import encode_thumbnail
 from ...storage.features import FeatureStore
@@ -130,9 +130,9 @@ def _read(
 ) -> tuple[tuple[BankPicture, ...], Int[Tensor, "p s 4"]]:
     """Thumbnails, and every cell's box on the upright originals."""
     pictures, originals = [], []
-    stream = see(model.encoder, [e.name for e in entries], store=store, wish=Wish(pictures=True))
+    stream = encode_stream(model.encoder, [e.name for e in entries], store=store, request=EncodeRequest(pictures=True))
     for entry, seen in zip(entries, stream, strict=True):
-        if not isinstance(seen, Seen) or seen.picture is None or seen.digest != entry.digest:
+        if not isinstance(seen, Encoded) or seen.picture is None or seen.digest != entry.digest:
             raise DataError(f"{entry.name} changed while prototypes were fitted. Leave it as it is, and run again.")
         pictures.append(BankPicture(entry.name, entry.digest, entry.label, encode_thumbnail(seen.picture.pixels)))
         view = seen.picture

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ...attributions.base import Explainable
 from ...attributions.explainers import classifier_digest
-from ...encoders.stream import Seen, Wish, file_digest, see
+from ...encoders.stream import Encoded, EncodeRequest, encode_stream, file_digest
 from ...errors import DataError, InputError
-from ...listener import Listener
+from ...progress import Progress
 from ...storage.features import FeatureStore
 from ...trust.groups import group_by_looks, hold_out_groups
 from ...types import Failure
@@ -94,7 +94,7 @@ class FitEPIC:
         *,
         store: FeatureStore | None = None,
         checkpoint: Path | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
     ) -> EPICBank:
         """Look, fit, choose, measure, and collect the prototypes.
 
@@ -103,23 +103,23 @@ class FitEPIC:
             pictures: file name and index of the class; without a class, the classifier's own decision counts.
             store: where looks are kept, so that a second or an interrupted run does not look again.
             checkpoint: where Adam's state is kept after each stage.
-            listener: hears of progress, notes and failures.
+            progress: hears of progress, notes and failures.
 
         Raises:
             InputError: the classifier does not pool by a mean.
             DataError: too few pictures.
             ModelError: the folded head differs from the classifier.
         """
-        listener = listener or Listener()
+        progress = progress or Progress()
         seal = self.seal(model, pictures)
-        entries, maps = self._look(model, pictures, store, listener)
+        entries, maps = self._look(model, pictures, store, progress)
         labels, digests = torch.tensor([e.label for e in entries]), [e.digest for e in entries]
         groups = group_by_looks(maps.pooled[: len(entries)], labels, digests).groups
         fitted_to, chosen_on, measured_on = _thirds(groups, self.held_out, self.seed)
         fit, measured = maps.part(sorted([*fitted_to, *chosen_on])), maps.part(measured_on)
         with torch.no_grad():
             rotation, how = self._rotation(
-                fit, maps.part(fitted_to), maps.part(chosen_on), checkpoint=checkpoint, listener=listener
+                fit, maps.part(fitted_to), maps.part(chosen_on), checkpoint=checkpoint, progress=progress
             )
             first = range(min(N_CHECKED, len(maps)))
             check = check_fold(model.head, rotation, maps.pooled[list(first)], torch.stack([maps[i] for i in first]))
@@ -140,9 +140,9 @@ class FitEPIC:
         bank = collect(model, rotation, fit, [entries[i] for i in fit.indices], self.n_kept, self.duplicate, store)
         bank = replace(bank, classifier=classifier_digest(model), measures=measures, made_from=seal)
         likeness = self._likeness(model, bank, [entries[i] for i in measured.indices], store)
-        self._warn(measures, rotation, listener)
-        measures |= {"likeness": likeness, "notes": list(listener.notes)}
-        measures["failures"] = [f.to_json() for f in listener.failures]
+        self._warn(measures, rotation, progress)
+        measures |= {"likeness": likeness, "notes": list(progress.notes)}
+        measures["failures"] = [f.to_json() for f in progress.failures]
         return bank
 
     def _look(
@@ -150,17 +150,19 @@ class FitEPIC:
         model: Explainable,
         pictures: Sequence[tuple[str, int | None]],
         store: FeatureStore | None,
-        listener: Listener,
+        progress: Progress,
     ) -> tuple[list[Entry], CellMaps]:
         """Every distinct picture's cells, on disk."""
-        stream = see(model.encoder, [p for p, _ in pictures], store=store, wish=Wish(features=lambda _i: True))
+        stream = encode_stream(
+            model.encoder, [p for p, _ in pictures], store=store, request=EncodeRequest(features=lambda _i: True)
+        )
         entries: list[Entry] = []
         maps: CellMaps | None = None
         undo: Unpooled | None = None
         known: set[str] = set()
-        for (_, label), seen in zip(pictures, listener.track(stream, "Looking", len(pictures)), strict=True):
+        for (_, label), seen in zip(pictures, progress.track(stream, "Looking", len(pictures)), strict=True):
             if isinstance(seen, Failure):
-                listener.failed(seen)
+                progress.failed(seen)
                 continue
             if seen.digest in known or seen.features is None:
                 continue
@@ -178,42 +180,44 @@ class FitEPIC:
                 f"{len(entries)} distinct pictures can be read. At least {LEAST} were expected, better several "
                 "hundred. Give more pictures."
             )
-        if len(entries) < len(pictures) - len(listener.failures):
-            listener.note(f"{len(pictures) - len(listener.failures) - len(entries)} copies of pictures are left out")
+        if len(entries) < len(pictures) - len(progress.failures):
+            progress.note(f"{len(pictures) - len(progress.failures) - len(entries)} copies of pictures are left out")
         return entries, maps
 
     def _rotation(
-        self, both: CellPart, fit: CellPart, chosen: CellPart, *, checkpoint: Path | None, listener: Listener
+        self, both: CellPart, fit: CellPart, chosen: CellPart, *, checkpoint: Path | None, progress: Progress
     ) -> tuple[Rotation, dict[str, Any]]:
         if self.optimiser == "adam":
             schedule = AdamSchedule(form=self.form, max_seconds=self.max_seconds, seed=self.seed)
             with torch.enable_grad():
-                return schedule.fit(both, checkpoint=checkpoint, listener=listener), {"setting": {}, "tried": []}
+                return schedule.fit(both, checkpoint=checkpoint, progress=progress), {"setting": {}, "tried": []}
         fixed = {name: getattr(self, name) for name in PARAMETERS if getattr(self, name) is not None}
-        found = refitted(choose(fit, chosen, fixed, listener), both)
+        found = refitted(choose(fit, chosen, fixed, progress), both)
         return found.rotation, {"setting": setting_of(found, fit.pooled.shape[1]), "tried": found.tried}
 
     def _likeness(
         self, model: Explainable, bank: EPICBank, entries: Sequence[Entry], store: FeatureStore | None
     ) -> dict[str, Any] | None:
         """How often prototypes shown for held-out pictures carry the predicted class."""
-        stream = see(model.encoder, [e.name for e in entries], store=store, wish=Wish(features=lambda _i: True))
+        stream = encode_stream(
+            model.encoder, [e.name for e in entries], store=store, request=EncodeRequest(features=lambda _i: True)
+        )
         method = EPIC(duplicate=self.duplicate)
         with torch.no_grad():
-            found = measure_likeness(model, method, bank, [s for s in stream if isinstance(s, Seen)])
+            found = measure_likeness(model, method, bank, [s for s in stream if isinstance(s, Encoded)])
         return None if found is None else vars(found)
 
-    def _warn(self, measures: dict[str, Any], rotation: Rotation, listener: Listener) -> None:
+    def _warn(self, measures: dict[str, Any], rotation: Rotation, progress: Progress) -> None:
         width = rotation.matrix.shape[0]
         per_channel = measures["n_fitted"] / width
         if per_channel < ENOUGH:
             wanted = round(ENOUGH * width / (1 - self.held_out))
-            listener.note(
+            progress.note(
                 f"{measures['n_fitted']} pictures for {width} channels are {per_channel:.2f} a channel; below "
                 f"{ENOUGH:g} a gain in purity need not be real. Give {wanted} pictures or more"
             )
         if measures["held_out"]["gain_interval"][0] <= 0:
-            listener.note("the gain in purity is not real on pictures held out: its interval reaches 0 or below")
+            progress.note("the gain in purity is not real on pictures held out: its interval reaches 0 or below")
 
 
 def _thirds(groups: Int[Tensor, " n"], part: float, seed: int) -> tuple[list[int], list[int], list[int]]:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ...attributions import attributions
 from ...attributions.base import Attribution, Explainable
-from ...encoders.base import Look
+from ...encoders.base import EncoderOutput
 from ...errors import InputError
-from ...heads.head import Goal, Target
+from ...heads.head import Target, TargetFunction
 
 
 @attributions.register
@@ -40,7 +40,7 @@ class COMETMask(Attribution):
     recipe: ClassVar[str] = "comet"
 
     @torch.no_grad()
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         selector = getattr(getattr(model, "network", None), "selector", None)
         if selector is None:
             raise InputError(

@@ -17,10 +17,10 @@ from ...classifiers.holdout import Pictures, spread
 from ...classifiers.linear.solvers import fit_logistic, fit_temperature
 from ...encoders.base import Encoder
 from ...errors import ImageError
-from ...listener import Listener
 from ...pictures.images import read_picture
+from ...progress import Progress
 from ...types import Failure
-from .training import Game
+from .training import Players
 
 BATCH = 16
 MOST = 1000
@@ -64,7 +64,7 @@ class Played:
 
 
 @torch.no_grad()
-def watch(game: Game, judge: Predictor, encoder: Encoder, pictures: Pictures, listener: Listener) -> Played:
+def watch(game: Players, judge: Predictor, encoder: Encoder, pictures: Pictures, progress: Progress) -> Played:
     """The players at work on up to a thousand pictures of either kind, spread over the classes.
 
     Args:
@@ -72,7 +72,7 @@ def watch(game: Game, judge: Predictor, encoder: Encoder, pictures: Pictures, li
         judge: a plain classifier, trained on whole pictures, that never changed while the selector learnt.
         encoder: whose transform is taken.
         pictures: some of them held out.
-        listener: hears of progress.
+        progress: hears of progress.
     """
     of = pictures.labels.tolist()
     chosen = [i for part in (pictures.held, ~pictures.held) for i in spread(of, part.tolist(), MOST)]
@@ -85,7 +85,7 @@ def watch(game: Game, judge: Predictor, encoder: Encoder, pictures: Pictures, li
     pooled: list[Tensor] = []
     head = game.predictor.head()
     right: dict[str, list[Tensor]] = {}
-    for some, pixels in _read(encoder, pictures, listener.track(chosen, "Measuring", len(chosen)), listener):
+    for some, pixels in _read(encoder, pictures, progress.track(chosen, "Measuring", len(chosen)), progress):
         mask, truth = game.selector(pixels), pictures.labels[some]
         hard = (mask > 0.5).to(mask)
         views = {
@@ -136,7 +136,7 @@ def probed(mask: Float[Tensor, "b h w"]) -> Float[Tensor, "b p"]:
 
 
 def _read(
-    encoder: Encoder, pictures: Pictures, chosen: Iterator[int] | Sequence[int], listener: Listener
+    encoder: Encoder, pictures: Pictures, chosen: Iterator[int] | Sequence[int], progress: Progress
 ) -> Iterator[tuple[list[int], Float[Tensor, "b 3 h w"]]]:
     """Batches of pictures as they are predicted; one that has become unreadable is left out."""
     some: list[int] = []
@@ -146,7 +146,7 @@ def _read(
             views.append(read_picture(pictures.items[i].source, encoder.transform).pixels)
             some.append(i)
         except ImageError as error:
-            listener.failed(Failure(pictures.items[i].image, error.reason))
+            progress.failed(Failure(pictures.items[i].image, error.reason))
         if len(some) == BATCH:
             yield some, encoder.pixels(views)
             some, views = [], []

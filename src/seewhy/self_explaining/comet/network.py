@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from ...adaptation.backbone import halves, learnt, put_back, sized
+from ...adaptation.backbone import halves, load_delta, sized, state_delta
 from ...classifiers.network import Network
 from ...encoders.base import Encoder, Layout
 from ...encoders.split import fingerprint, freeze
@@ -64,7 +64,7 @@ class COMETNetwork(Network):
         """All of the selector; of trunk and pooling what is not as it was in the encoder."""
         trunk, pool, _ = halves(self.grown_on, self.settings["backbone"])
         parts, before = {"trunk": self.trunk, "pool": self.pool}, {"trunk": trunk, "pool": pool}
-        found = learnt(parts, before, whole=self.settings["backbone"] == "scratch")
+        found = state_delta(parts, before, whole=self.settings["backbone"] == "scratch")
         return {**{f"selector.{n}": t for n, t in self.selector.state_dict().items()}, **found}
 
     def facts(self) -> dict[str, Any]:
@@ -75,6 +75,6 @@ class COMETNetwork(Network):
         with seeded(0):
             selector = make_selector(facts["selector"])
         trunk, pool, layout = halves(base, facts["backbone"])
-        put_back({"selector": selector}, tensors, whole=True)
-        put_back({"trunk": trunk, "pool": pool}, tensors, whole=facts["backbone"] == "scratch")
+        load_delta({"selector": selector}, tensors, whole=True)
+        load_delta({"trunk": trunk, "pool": pool}, tensors, whole=facts["backbone"] == "scratch")
         return cls(base, freeze(selector), trunk, pool, layout, dict(facts))  # type: ignore[arg-type]

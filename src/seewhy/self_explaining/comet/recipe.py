@@ -23,8 +23,8 @@ from ...descriptions.base import Descriptions
 from ...encoders.base import Encoder, Layout
 from ...errors import InputError
 from ...heads.head import Head
-from ...listener import Listener
 from ...pictures.samples import Samples
+from ...progress import Progress
 from ...seeded import seeded
 from ...storage.features import FeatureStore
 from ...storage.marks import CHECKPOINT
@@ -36,7 +36,7 @@ from ...training.task import Supervised
 from .measures import figures, temperature, watch
 from .network import COMETNetwork
 from .selector import Fill, Hide, Kind, make_selector
-from .training import Game, Mode, Norm, Objective, Playing
+from .training import Mode, Norm, Objective, Players, Playing
 
 RELEASED: dict[str, float] = {"m_c": 4.0, "gap": 2.0, "tau": 0.6}
 """The weights in the authors' published configuration, where they differ from those it calls the default."""
@@ -135,7 +135,7 @@ class COMET(Recipe):
         validation: Samples | None = None,
         descriptions: Descriptions | None = None,
         store: FeatureStore | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Classifier:
         """Train the players.
@@ -146,14 +146,14 @@ class COMET(Recipe):
             validation: pictures that everything is measured on, instead of on a part of ``samples``.
             descriptions: of the same classes; only where the trunk stays as it was.
             store: where looks of the untouched encoder are kept.
-            listener: hears of progress, notes and failures.
+            progress: hears of progress, notes and failures.
             checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
 
         Raises:
             DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
             InputError: descriptions for a trunk that is trained, or a size that the encoder cannot take.
         """
-        listener = listener or Listener()
+        progress = progress or Progress()
         if descriptions is not None and not self._frozen:
             raise InputError(
                 f"Descriptions were given to comet in mode {self.mode!r} with backbone {self.backbone!r}, whose trunk "
@@ -164,15 +164,15 @@ class COMET(Recipe):
         reader = base if self.backbone == "encoder" else reader_of(base)
         kept = store if self.backbone == "encoder" else None
         held_out = HoldOut(self.held_out, self.seed, validation, self.split)
-        pictures = look_at(reader, samples, held_out, store=kept, listener=listener)
-        data = self._data(base, pictures, listener)
+        pictures = look_at(reader, samples, held_out, store=kept, progress=progress)
+        data = self._data(base, pictures, progress)
         seal = self._seal(base, pictures)
-        judge = self._plain(base, pictures, data, store, listener, _beside(checkpoint, seal))
+        judge = self._plain(base, pictures, data, store, progress, _beside(checkpoint, seal))
         game = self._game(base, judge)
         going_on = None if checkpoint is None else (checkpoint, seal)
-        done = train(Playing(game), data, self._training, checkpoint=going_on, listener=listener)
-        made = self._classifier(encoder, game, judge, pictures, done, listener)
-        made = replace(made, **patch_evidence(made, made, pictures, self.n_bank, None, listener))
+        done = train(Playing(game), data, self._training, checkpoint=going_on, progress=progress)
+        made = self._classifier(encoder, game, judge, pictures, done, progress)
+        made = replace(made, **patch_evidence(made, made, pictures, self.n_bank, None, progress))
         if (plain := _beside(checkpoint, seal)) is not None:
             remove(plain[0], CHECKPOINT)
         return made if descriptions is None else made.with_descriptions(descriptions, store)
@@ -182,9 +182,9 @@ class COMET(Recipe):
         """Whether the trunk stays as it was in the encoder."""
         return self.mode == "post_hoc" and self.backbone == "encoder"
 
-    def _data(self, base: Encoder, pictures: Pictures, listener: Listener) -> TrainingData:
+    def _data(self, base: Encoder, pictures: Pictures, progress: Progress) -> TrainingData:
         index = (~pictures.held).nonzero()[:, 0].tolist()
-        read = TrainingPictures(base, [pictures.items[i].source for i in index], None, listener)
+        read = TrainingPictures(base, [pictures.items[i].source for i in index], None, progress)
         return TrainingData(len(index), {"pixels": read, "labels": pictures.labels[index]})
 
     @property
@@ -202,12 +202,12 @@ class COMET(Recipe):
         )
 
     def _seal(self, base: Encoder, pictures: Pictures) -> str:
-        learnt = [
+        facts = [
             (one.digest, label)
             for one, label, out in zip(pictures.seen, pictures.labels.tolist(), pictures.held.tolist(), strict=True)
             if not out
         ]
-        return json.dumps([self.parameters(), base.fingerprint, learnt])
+        return json.dumps([self.parameters(), base.fingerprint, facts])
 
     def _plain(
         self,
@@ -215,21 +215,21 @@ class COMET(Recipe):
         pictures: Pictures,
         data: TrainingData,
         store: FeatureStore | None,
-        listener: Listener,
+        progress: Progress,
         checkpoint: tuple[Path, str] | None,
     ) -> Predictor:
         """The classifier of whole pictures: detector, judge, and what the accuracy is compared with."""
         if self.backbone == "scratch":
             with seeded(self.seed):
                 plain = new_predictor(len(pictures.classes))
-            train(Supervised(plain), data, self._training, checkpoint=checkpoint, listener=listener)
+            train(Supervised(plain), data, self._training, checkpoint=checkpoint, progress=progress)
             return plain
         own, held = (_some(pictures, part) for part in (~pictures.held, pictures.held))
         linear = Linear(n_crops=2, n_bank=1, seed=self.seed, held_out=0.0)
-        fitted = linear.fit(base, own, validation=held if len(held) else None, store=store, listener=listener)
+        fitted = linear.fit(base, own, validation=held if len(held) else None, store=store, progress=progress)
         return predictor_of(base, fitted.head)
 
-    def _game(self, base: Encoder, judge: Predictor) -> Game:
+    def _game(self, base: Encoder, judge: Predictor) -> Players:
         """The players at the start; the judge is one of them only where it cannot change."""
         with seeded(self.seed + 1):
             selector = make_selector(self.selector)
@@ -241,7 +241,7 @@ class COMET(Recipe):
         objective = Objective(self.m_p, self.m_c, self.gap, self.m_1, self.tau)
         hide = Hide(self._fill, base.transform)
         pretrained = self.backbone == "encoder"
-        return Game(selector, predictor, detector, self.mode, objective, hide, pretrained, self.detector_norm)
+        return Players(selector, predictor, detector, self.mode, objective, hide, pretrained, self.detector_norm)
 
     @property
     def _fill(self) -> Fill:
@@ -250,11 +250,11 @@ class COMET(Recipe):
     def _classifier(
         self,
         encoder: Encoder,
-        game: Game,
+        game: Players,
         judge: Predictor,
         pictures: Pictures,
         done: Trained,
-        listener: Listener,
+        progress: Progress,
     ) -> Classifier:
         settings = {
             "selector": self.selector,
@@ -267,12 +267,12 @@ class COMET(Recipe):
         player = game.predictor
         network = COMETNetwork(encoder, game.selector, player.trunk, player.pool, layout, settings)
         looks = network.encoder()
-        played = watch(game, judge, looks, pictures, listener)
+        played = watch(game, judge, looks, pictures, progress)
         found = figures(played)
         heat = temperature(played)
         n_train, n_held = int((~pictures.held).sum()), int(pictures.held.sum())
         measures = {
-            **common_measures(pictures, n_train, played.held_out(), listener),
+            **common_measures(pictures, n_train, played.held_out(), progress),
             **found,
             "temperature": round(heat, 4),
             "last_steps": _last(done),

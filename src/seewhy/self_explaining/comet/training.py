@@ -60,7 +60,7 @@ class Objective:
 
 
 @dataclass(frozen=True, eq=False)
-class Game:
+class Players:
     """Selector, predictor and detector, and who of them learns.
 
     Attributes:
@@ -110,7 +110,7 @@ class Playing(Task):
 
     needs: ClassVar[tuple[str, ...]] = ("pixels", "labels")
 
-    def __init__(self, game: Game) -> None:
+    def __init__(self, game: Players) -> None:
         super().__init__()
         self.game, self.hide = game, game.hide
         self.selector, self.predictor, self.detector = game.selector, game.predictor, game.detector

@@ -87,7 +87,7 @@ class Loop:
     beta: float = 2.6
     seed: int = 0
 
-    def see(self, memory: nn.Module, observed: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+    def perceive(self, memory: nn.Module, observed: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         """The picture it settles on; nothing is clamped on the way."""
         if self.form == "none":
             return observed
@@ -139,7 +139,7 @@ class Perceive(nn.Module):
         self.loop = loop
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-        return self.loop.see(self.memory, grey(pixels))
+        return self.loop.perceive(self.memory, grey(pixels))
 
 
 def grey(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:

@@ -22,8 +22,8 @@ from ...encoders.split import freeze
 from ...errors import InputError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
-from ...listener import Listener
 from ...pictures.samples import Samples
+from ...progress import Progress
 from ...seeded import seeded
 from ...storage.features import FeatureStore
 from ...training.batches import Batch, TrainingData
@@ -111,7 +111,7 @@ class Perceptual(Recipe):
         validation: Samples | None = None,
         descriptions: Descriptions | None = None,
         store: FeatureStore | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
     ) -> Classifier:
         """Memorise the pictures, see them through the memory, and learn to classify what is seen.
 
@@ -121,7 +121,7 @@ class Perceptual(Recipe):
             validation: pictures it is measured on, never trained on; left out, ``held_out`` of ``samples``.
             descriptions: refused, for a perceiver has no words.
             store: where grey pictures are kept.
-            listener: hears of progress, notes and failures.
+            progress: hears of progress, notes and failures.
 
         Raises:
             DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
@@ -129,27 +129,27 @@ class Perceptual(Recipe):
         """
         if descriptions is not None:
             raise InputError("A perceiver was given descriptions. It has no words. Leave them out, or use linear.")
-        listener = listener or Listener()
+        progress = progress or Progress()
         shape = Shape(self.side, self.memory, self.width, self.depth, 1)
         held_out = HoldOut(self.held_out, self.seed, validation, self.split)
-        pictures = look_at(reader(shape), samples, held_out, store=store, listener=listener)
+        pictures = look_at(reader(shape), samples, held_out, store=store, progress=progress)
         greys = torch.cat([seen.pooled for seen in pictures.seen]).unflatten(1, (1, self.side, self.side))
         shape = replace(shape, n_classes=len(pictures.classes))
         loop = Loop(self.form, self.n_loops, self.n_copies, seed=self.seed)
         with seeded(self.seed):
             memory, judge = shape.make()
         own = ~pictures.held
-        error = 0.0 if self.form == "none" else self._memorise(memory, greys[own], listener)
+        error = 0.0 if self.form == "none" else self._memorise(memory, greys[own], progress)
         with torch.no_grad():
-            seen = loop.see(memory, greys)
-        self._learn(judge, seen[own], pictures.labels[own], listener)
+            seen = loop.perceive(memory, greys)
+        self._learn(judge, seen[own], pictures.labels[own], progress)
         names = tuple(s.image for s, keep in zip(pictures.items, own.tolist(), strict=True) if keep)
         network = PerceptualNetwork(
             encoder, shape, loop, _frozen(memory), _frozen(judge), greys[own].contiguous(), names, pictures.labels[own]
         )
-        return self._classifier(network, seen, pictures, error, listener)
+        return self._classifier(network, seen, pictures, error, progress)
 
-    def _memorise(self, memory: nn.Sequential, greys: Float[Tensor, "n 1 h w"], listener: Listener) -> float:
+    def _memorise(self, memory: nn.Sequential, greys: Float[Tensor, "n 1 h w"], progress: Progress) -> float:
         """Mean distance of a picture to its redrawing, after training."""
         how = Training(
             self.memory_steps,
@@ -159,18 +159,18 @@ class Perceptual(Recipe):
             schedule="cosine",
             seed=self.seed,
         )
-        train(Memorising(memory), TrainingData(len(greys), {"pixels": greys}), how, listener=listener)
+        train(Memorising(memory), TrainingData(len(greys), {"pixels": greys}), how, progress=progress)
         with torch.no_grad():
             return float(distance(memory(greys), greys))
 
     def _learn(
-        self, judge: nn.Sequential, seen: Float[Tensor, "n 1 h w"], labels: Int[Tensor, " n"], listener: Listener
+        self, judge: nn.Sequential, seen: Float[Tensor, "n 1 h w"], labels: Int[Tensor, " n"], progress: Progress
     ) -> None:
         size = min(100, len(seen))
         steps = self.judge_epochs * max(1, len(seen) // size)
         how = Training(steps, size, lr=1e-3, weight_decay=0, schedule="constant", seed=self.seed)
         data = TrainingData(len(seen), {"pixels": seen, "labels": labels})
-        train(Supervised(judge), data, how, listener=listener)
+        train(Supervised(judge), data, how, progress=progress)
 
     def _classifier(
         self,
@@ -178,7 +178,7 @@ class Perceptual(Recipe):
         seen: Float[Tensor, "n 1 h w"],
         pictures: Pictures,
         error: float,
-        listener: Listener,
+        progress: Progress,
     ) -> Classifier:
         with torch.no_grad():
             logits = network.judge(seen)
@@ -187,7 +187,7 @@ class Perceptual(Recipe):
             HeldOut(logits[held], pictures.labels[held], logits[held], pictures.groups[held]) if held.any() else None
         )
         measures: dict[str, Any] = {
-            **common_measures(pictures, n, known, listener),
+            **common_measures(pictures, n, known, progress),
             "reconstruction": round(error, 4),
         }
         return Classifier(

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ...attributions import attributions
 from ...attributions.base import Attribution, Explainable
-from ...encoders.base import Look
+from ...encoders.base import EncoderOutput
 from ...errors import InputError
-from ...heads.head import Goal, Target
+from ...heads.head import Target, TargetFunction
 from .head_ranking import HeadRanking, rank_heads, run_last_block
 from .network import PromptHead
 
@@ -56,7 +56,7 @@ class PromptCAM(Attribution):
                 "'keys' or 'patches', were expected. Change them."
             )
 
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         if not isinstance(target, Target):
             raise InputError(
                 "prompt_cam shows what a class's prompt attends to, and the target is another function of the logits. "
@@ -68,7 +68,7 @@ class PromptCAM(Attribution):
         kept = self._kept(model, look, target.index, weights.shape[1])
         return weights.gather(1, kept[:, :, None, None].expand(-1, -1, *weights.shape[2:])).mean(1)
 
-    def heads_of(self, model: Explainable, look: Look, index: Int[Tensor, " b"]) -> Float[Tensor, "b r h w"]:
+    def heads_of(self, model: Explainable, look: EncoderOutput, index: Int[Tensor, " b"]) -> Float[Tensor, "b r h w"]:
         """The map of each head for one class a picture; what it does not add up to 1 goes to prompts and class token.
 
         Raises:
@@ -79,7 +79,7 @@ class PromptCAM(Attribution):
         own = weights[torch.arange(len(look)), :, index]
         return own[:, :, -grid[0] * grid[1] :].unflatten(2, tuple(grid))
 
-    def ranking(self, model: Explainable, look: Look, index: Int[Tensor, " b"]) -> list[HeadRanking]:
+    def ranking(self, model: Explainable, look: EncoderOutput, index: Int[Tensor, " b"]) -> list[HeadRanking]:
         """For each picture the heads by how much the class needs them, and what it loses as they are flattened.
 
         Raises:
@@ -88,7 +88,7 @@ class PromptCAM(Attribution):
         n_patches = model.encoder.layout.to_grid(look.features)[0, 0].numel()
         return rank_heads(prompt_head(model), look.features, index, n_patches, self.flatten)
 
-    def _kept(self, model: Explainable, look: Look, index: Int[Tensor, " b"], n: int) -> Int[Tensor, "b m"]:
+    def _kept(self, model: Explainable, look: EncoderOutput, index: Int[Tensor, " b"], n: int) -> Int[Tensor, "b m"]:
         """The heads that a class needs most on each picture."""
         if self.n_heads >= n:
             return torch.arange(n).expand(len(look), -1)

@@ -19,12 +19,12 @@ from ...classifiers.network import Network
 from ...classifiers.recipe import Recipe
 from ...descriptions.base import Descriptions
 from ...encoders.base import Encoder
-from ...encoders.stream import Seen, see
+from ...encoders.stream import Encoded, encode_stream
 from ...errors import InputError, ModelError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
-from ...listener import Listener
 from ...pictures.samples import Samples
+from ...progress import Progress
 from ...seeded import seeded
 from ...storage.features import FeatureStore
 from ...training.augmentation import TrainingPictures
@@ -120,7 +120,7 @@ class PromptCAM(Recipe):
         validation: Samples | None = None,
         descriptions: Descriptions | None = None,
         store: FeatureStore | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Classifier:
         """Look at the pictures and train prompts.
@@ -134,7 +134,7 @@ class PromptCAM(Recipe):
             validation: pictures on which rate and evidence are measured, instead of on a part of ``samples``.
             descriptions: none can be used here.
             store: where looks are kept.
-            listener: hears of progress, notes and failures.
+            progress: hears of progress, notes and failures.
             checkpoint: where to keep what a stopped training goes on from, one file a rate with the rate behind its
                 name; the caller deletes them when the result is safe.
 
@@ -142,7 +142,7 @@ class PromptCAM(Recipe):
             ModelError: the encoder is no vision transformer, or descriptions were given.
             DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
         """
-        listener = listener or Listener()
+        progress = progress or Progress()
         first = self._first(parts_of(encoder).n_layers - 1)
         if descriptions is not None:
             raise ModelError(
@@ -150,7 +150,7 @@ class PromptCAM(Recipe):
                 "compared. None were expected. Leave them out, or use the recipe 'linear' for words."
             )
         held_out, by_tokens = HoldOut(self.held_out, self.seed, validation, self.split), self.variant == "last"
-        pictures = look_at(encoder, samples, held_out, store=store, listener=listener, features=by_tokens)
+        pictures = look_at(encoder, samples, held_out, store=store, progress=progress, features=by_tokens)
         tokens = _tokens(pictures) if by_tokens else None
         rates = RATES[self.optimiser] if self.lr is None else (self.lr,)
         if not pictures.held.any():
@@ -159,14 +159,14 @@ class PromptCAM(Recipe):
         tries = []
         for lr, file in zip(rates, files, strict=True):
             network = self._network(encoder, len(pictures.classes), first)
-            trained = self._train(network, pictures, tokens, lr, file, listener)
-            tries.append(_Try(lr, network, trained, _held_pooled(network, pictures, tokens, store, listener)))
+            trained = self._train(network, pictures, tokens, lr, file, progress)
+            tries.append(_Try(lr, network, trained, _held_pooled(network, pictures, tokens, store, progress)))
         best = max(tries, key=lambda t: t.right(pictures))
         made = self._classifier(best, pictures)
         own = replace(pictures, validation=True)  # what is held out stays out
-        evidence = patch_evidence(made, made, own, self.n_bank, store, listener)
+        evidence = patch_evidence(made, made, own, self.n_bank, store, progress)
         known = pictures.known(best.network.base, ~pictures.held)
-        return replace(made, **evidence, measures=_measures(best, tries, pictures, listener), known=known)
+        return replace(made, **evidence, measures=_measures(best, tries, pictures, progress), known=known)
 
     def _first(self, last: int) -> int:
         first = {"last": last, "shallow": 0, "deep": last if self.first is None else self.first}[self.variant]
@@ -188,7 +188,7 @@ class PromptCAM(Recipe):
         tokens: Float[Tensor, "n t d"] | None,
         lr: float,
         file: Path | None,
-        listener: Listener,
+        progress: Progress,
     ) -> Trained:
         chosen = (~pictures.held).nonzero()[:, 0]
         labels, names = pictures.labels[chosen], [pictures.items[i].source for i in chosen.tolist()]
@@ -207,12 +207,12 @@ class PromptCAM(Recipe):
         digests = [pictures.seen[i].digest for i in chosen.tolist()]
         kept = None if file is None else (file, seal_of(self.parameters(), network.base, digests))
         shown = (
-            {"pixels": TrainingPictures(network.base, names, None, listener, border=BORDER, stretch=True)}
+            {"pixels": TrainingPictures(network.base, names, None, progress, border=BORDER, stretch=True)}
             if tokens is None
             else {"tokens": tokens[chosen]}
         )
         data = TrainingData(len(labels), {**shown, "labels": labels})
-        return train(Prompting(network), data, how, checkpoint=kept, listener=listener)
+        return train(Prompting(network), data, how, checkpoint=kept, progress=progress)
 
     def _classifier(self, best: _Try, pictures: Pictures) -> Classifier:
         n_held = int(pictures.held.sum())
@@ -266,7 +266,7 @@ def _held_pooled(
     pictures: Pictures,
     tokens: Float[Tensor, "n t d"] | None,
     store: FeatureStore | None,
-    listener: Listener,
+    progress: Progress,
 ) -> Float[Tensor, "m p"]:
     """What is pooled of the held-out pictures, each by its own crop."""
     held = pictures.held.nonzero()[:, 0].tolist()
@@ -275,10 +275,10 @@ def _held_pooled(
         with torch.no_grad():
             found = [network.head(tokens[i : i + 1].float())[0] for i in held]
     else:
-        stream = see(network.encoder(), [pictures.items[i].source for i in held], store=store)
-        looked = listener.track(stream, "Looking again", len(held))
+        stream = encode_stream(network.encoder(), [pictures.items[i].source for i in held], store=store)
+        looked = progress.track(stream, "Looking again", len(held))
         # A picture that has gone since the first look counts as wrong.
-        found = [s.pooled[0] if isinstance(s, Seen) else torch.zeros(width) for s in looked]
+        found = [s.pooled[0] if isinstance(s, Encoded) else torch.zeros(width) for s in looked]
     return torch.stack(found) if found else torch.empty(0, width)
 
 
@@ -286,10 +286,10 @@ def _measured_on(pictures: Pictures) -> str:
     return "validation pictures" if pictures.validation else "pictures held out"
 
 
-def _measures(best: _Try, tries: Sequence[_Try], pictures: Pictures, listener: Listener) -> dict[str, Any]:
+def _measures(best: _Try, tries: Sequence[_Try], pictures: Pictures, progress: Progress) -> dict[str, Any]:
     n_held, last = int(pictures.held.sum()), best.trained.history[-50:]
     return {
-        **common_measures(pictures, len(pictures.labels) - n_held, best.held_out(pictures), listener),
+        **common_measures(pictures, len(pictures.labels) - n_held, best.held_out(pictures), progress),
         "lr": best.lr,
         "held_out_accuracy_by_lr": {f"{t.lr:g}": t.right(pictures) for t in tries} if n_held else {},
         "final_loss": round(sum(h["loss"] for h in last) / len(last), 4),

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ...attributions import attributions
 from ...attributions.base import Attribution, Explainable
-from ...encoders.base import Look
+from ...encoders.base import EncoderOutput
 from ...errors import InputError
-from ...heads.head import Goal, Target
+from ...heads.head import Target, TargetFunction
 from .network import ProtoPNetNetwork, similarity
 
 
@@ -40,7 +40,7 @@ class ProtoPNetMap(Attribution):
     recipe: ClassVar[str] = "protopnet"
 
     @torch.no_grad()
-    def attribute(self, model: Explainable, look: Look, target: Goal) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         network = network_of(model)
         if not isinstance(target, Target):
             raise InputError("protopnet has maps of classes only. A class was expected as target. Use grad_cam.")

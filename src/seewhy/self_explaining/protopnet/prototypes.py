@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ...attributions.base import Explainable
-from ...encoders.base import Encoder, Look
-from ...encoders.stream import Seen, Wish, see
+from ...encoders.base import Encoder, EncoderOutput
+from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError
 from ...pictures.thumbnails import encode_thumbnail
 from ...prototypes import prototypes
@@ -74,7 +74,7 @@ class ProtoPNetPrototypes(Prototypes):
 
     @torch.no_grad()
     def activation(
-        self, model: Explainable, bank: Patches, look: Look, which: Int[Tensor, " p"]
+        self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
         """Similarity ``g``, 0…9.21, of each cell and each prototype."""
         network = network_of(model)
@@ -139,10 +139,10 @@ def prototype_bank(
         DataError: a picture can no longer be read.
     """
     needed = sorted({p.picture for p in pushed})
-    wish = Wish(pictures=True, features=lambda _index: True)
-    seen: list[Seen] = []
-    for one in see(encoder, [sources[i] for i in needed], store=store, wish=wish):
-        if not isinstance(one, Seen):
+    request = EncodeRequest(pictures=True, features=lambda _index: True)
+    seen: list[Encoded] = []
+    for one in encode_stream(encoder, [sources[i] for i in needed], store=store, request=request):
+        if not isinstance(one, Encoded):
             raise DataError(f"{sources[needed[len(seen)]]} was read before and cannot be read now. Bring it back.")
         seen.append(one)
     places = tuple(Pushed(needed.index(p.picture), p.cell) for p in pushed)

@@ -21,12 +21,12 @@ from ...classifiers.network import Network
 from ...classifiers.recipe import Recipe
 from ...descriptions.base import Descriptions
 from ...encoders.base import Encoder
-from ...encoders.stream import Seen, Wish, see
+from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import InputError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
-from ...listener import Listener
 from ...pictures.samples import Samples
+from ...progress import Progress
 from ...prototypes.bank import PatchBank
 from ...seeded import seeded
 from ...storage.features import FeatureStore
@@ -128,7 +128,7 @@ class ProtoPNet(Recipe):
         validation: Samples | None = None,
         descriptions: Descriptions | None = None,
         store: FeatureStore | None = None,
-        listener: Listener | None = None,
+        progress: Progress | None = None,
     ) -> Classifier:
         """Look at the pictures, train the layers behind the trunk, and keep the patches that became prototypes.
 
@@ -138,16 +138,16 @@ class ProtoPNet(Recipe):
             validation: pictures it is measured on, never trained on; left out, ``held_out`` of ``samples``.
             descriptions: of the same classes, as words evidence.
             store: where looks are kept.
-            listener: hears of progress, notes and failures.
+            progress: hears of progress, notes and failures.
 
         Raises:
             DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
         """
-        listener = listener or Listener()
+        progress = progress or Progress()
         held_out = HoldOut(self.held_out, self.seed, validation, self.split)
-        pictures = look_at(encoder, samples, held_out, store=store, listener=listener, features=True)
+        pictures = look_at(encoder, samples, held_out, store=store, progress=progress, features=True)
         chosen = (~pictures.held).nonzero()[:, 0].tolist()
-        maps = self._maps(encoder, pictures, chosen, store, listener)
+        maps = self._maps(encoder, pictures, chosen, store, progress)
         owner = torch.arange(len(pictures.classes)).repeat_interleave(self.n_per_class)
         with seeded(self.seed):
             layer = PrototypeLayer(maps.grids.shape[1], self.depth, len(owner), self.start == "patches")
@@ -155,21 +155,21 @@ class ProtoPNet(Recipe):
             start_at_patches(layer, owner, maps, self.seed)
         weight, steps = first_weight(owner, len(pictures.classes)), []
         for number in range(self.n_rounds):
-            weight, pushed, about = self._round(layer, weight, owner, maps, number, listener)
+            weight, pushed, about = self._round(layer, weight, owner, maps, number, progress)
             steps.append(about)
         keep = self._prune(layer, maps, owner)
         if not keep.all():
-            listener.note(f"{int((~keep).sum())} of {len(keep)} prototypes were pruned")
+            progress.note(f"{int((~keep).sum())} of {len(keep)} prototypes were pruned")
             with torch.no_grad():
                 layer.prototypes = torch.nn.Parameter(layer.prototypes[keep])
             weight, owner = weight[:, keep], owner[keep]
             pushed = tuple(p for p, k in zip(pushed, keep.tolist(), strict=True) if k)
-            weight = self._last(layer, weight, owner, maps, 5 * self.last_steps, listener)
+            weight = self._last(layer, weight, owner, maps, 5 * self.last_steps, progress)
         at = tuple(replace(p, picture=chosen[p.picture]) for p in pushed)
         sources = [s.source for s in pictures.items]
         bank, places = prototype_bank(encoder, sources, pictures.labels.tolist(), at, store)
         network = ProtoPNetNetwork(encoder, frozen(layer), owner, places)
-        made = self._classifier(network, weight, pictures, bank, steps, listener)
+        made = self._classifier(network, weight, pictures, bank, steps, progress)
         return made if descriptions is None else made.with_descriptions(descriptions, store)
 
     def _maps(
@@ -178,17 +178,17 @@ class ProtoPNet(Recipe):
         pictures: Pictures,
         chosen: Sequence[int],
         store: FeatureStore | None,
-        listener: Listener,
+        progress: Progress,
     ) -> Maps:
         """Feature maps of the training pictures, then of their crops."""
         own = [pictures.seen[i].features for i in chosen]
         items = [pictures.items[i] for i in chosen]
         names = [zlib.crc32(Path(s.image).name.encode("utf-8", "surrogateescape")) for s in items]
         crops = [(i, c) for i, name in enumerate(names) for c in random_crops(self.n_crops, self.seed, name)]
-        wish = Wish(features=lambda _index: True, views=lambda index: (crops[index][1] if crops else None,))
-        stream = see(encoder, [items[i].source for i, _ in crops], store=store, wish=wish)
-        looked = list(listener.track(stream, "Looking at crops", len(crops)))
-        found = [(i, s.features) for (i, _), s in zip(crops, looked, strict=True) if isinstance(s, Seen)]
+        request = EncodeRequest(features=lambda _index: True, views=lambda index: (crops[index][1] if crops else None,))
+        stream = encode_stream(encoder, [items[i].source for i, _ in crops], store=store, request=request)
+        looked = list(progress.track(stream, "Looking at crops", len(crops)))
+        found = [(i, s.features) for (i, _), s in zip(crops, looked, strict=True) if isinstance(s, Encoded)]
         grids = [encoder.layout.to_grid(f[None])[0].half() for f in [*own, *(f for _, f in found)] if f is not None]
         index = torch.tensor([*range(len(own)), *(i for i, _ in found)])
         return Maps(torch.stack(grids), pictures.labels[torch.tensor(chosen)][index], len(own))
@@ -200,15 +200,15 @@ class ProtoPNet(Recipe):
         owner: Int[Tensor, " p"],
         maps: Maps,
         number: int,
-        listener: Listener,
+        progress: Progress,
     ) -> tuple[Float[Tensor, "k p"], tuple[Pushed, ...], dict[str, float]]:
         """Train, push, fit the last layer; what the push cost is measured."""
         how = self._training(self.n_steps, self.lr * 0.1**number, number)
-        train_prototypes(layer, weight, owner, maps, how, self._weights, listener)
+        train_prototypes(layer, weight, owner, maps, how, self._weights, progress)
         before = training_accuracy(smallest_distances(layer, maps), weight, maps.labels)
         pushed = push(layer, owner, maps)
         after = training_accuracy(smallest_distances(layer, maps), weight, maps.labels)
-        weight = self._last(layer, weight, owner, maps, self.last_steps, listener)
+        weight = self._last(layer, weight, owner, maps, self.last_steps, progress)
         return weight, pushed, {"before_push": before, "after_push": after}
 
     def _last(
@@ -218,13 +218,13 @@ class ProtoPNet(Recipe):
         owner: Int[Tensor, " p"],
         maps: Maps,
         n_steps: int,
-        listener: Listener,
+        progress: Progress,
     ) -> Float[Tensor, "k p"]:
         if n_steps == 0:
             return weight
         distances, labels = smallest_distances(layer, maps), maps.labels[: maps.n]
         how = self._training(n_steps, self.last_lr, 0)
-        return train_last(weight, owner, distances, labels, how, self.l1, listener)
+        return train_last(weight, owner, distances, labels, how, self.l1, progress)
 
     def _training(self, n_steps: int, lr: float, number: int) -> Training:
         seed = self.seed * 100 + number
@@ -247,7 +247,7 @@ class ProtoPNet(Recipe):
         pictures: Pictures,
         bank: PatchBank,
         steps: Sequence[dict[str, float]],
-        listener: Listener,
+        progress: Progress,
     ) -> Classifier:
         grown = network.encoder()
         held = pictures.held.nonzero()[:, 0].tolist()
@@ -263,7 +263,7 @@ class ProtoPNet(Recipe):
         likeness = None if measured is None else measure_prototypes(measured.pooled, measured.labels, network.owner)
         n = int((~pictures.held).sum())
         measures: dict[str, Any] = {
-            **common_measures(pictures, n, measured, listener),
+            **common_measures(pictures, n, measured, progress),
             "n_prototypes": len(network.owner),
             "rounds": list(steps),
         }

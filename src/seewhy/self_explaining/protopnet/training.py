@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ...listener import Listener
+from ...progress import Progress
 from ...training.batches import Batch, TrainingData
 from ...training.loop import Training, train
 from ...training.task import Task
@@ -104,11 +104,11 @@ def train_prototypes(
     maps: Maps,
     how: Training,
     weights: Weights,
-    listener: Listener,
+    progress: Progress,
 ) -> None:
     """Move add-on layers and prototypes; the last layer stays."""
     task = _Scored(layer.requires_grad_(True), weight, owner, weights)
-    train(task, TrainingData(len(maps.labels), {"maps": maps.grids, "labels": maps.labels}), how, listener=listener)
+    train(task, TrainingData(len(maps.labels), {"maps": maps.grids, "labels": maps.labels}), how, progress=progress)
 
 
 class _Scored(Task):
@@ -179,11 +179,11 @@ def train_last(
     labels: Int[Tensor, " m"],
     how: Training,
     l1: float,
-    listener: Listener,
+    progress: Progress,
 ) -> Float[Tensor, "k p"]:
     """The last layer alone, on distances that no longer change."""
     task = _Scored(nn.Identity(), nn.Parameter(weight.clone()), owner, Weights(0.0, 0.0, l1))
-    train(task, TrainingData(len(labels), {"maps": distances, "labels": labels}), how, listener=listener)
+    train(task, TrainingData(len(labels), {"maps": distances, "labels": labels}), how, progress=progress)
     return task.weight.detach()
 
 

@@ -12,7 +12,7 @@ from .types import Failure
 T = TypeVar("T")
 
 
-class Listener:
+class Progress:
     """Hears of progress, notes and failed pictures; this one keeps the last two; :class:`Bars` draws too."""
 
     def __init__(self) -> None:
@@ -30,8 +30,8 @@ class Listener:
         yield from items
 
 
-class Bars(Listener):
-    """A progress bar, on a terminal and in a notebook: ``seewhy.fit("photos", listener=seewhy.Bars())``."""
+class Bars(Progress):
+    """A progress bar, on a terminal and in a notebook: ``seewhy.fit("photos", progress=seewhy.Bars())``."""
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         yield from draw(items, what, total, stderr=False)
@@ -40,14 +40,15 @@ class Bars(Listener):
 def draw(items: Iterable[T], what: str, total: int | None, *, stderr: bool) -> Iterator[T]:
     """Items as they are done, with a bar that goes when all are."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
 
     console = Console(stderr=stderr)
     if console.is_jupyter:
         yield from _in_notebook(items, what, total)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with RichProgress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=total)
         for item in items:
             yield item

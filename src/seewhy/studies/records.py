@@ -16,7 +16,7 @@ ANY = Lines((Record(("key",), None),))
 """Records of a study of one's own: what is behind the key is free."""
 
 
-class Progress:
+class StudyRecords:
     """An append-only file of records, each with a ``key``.
 
     A line cut short by a kill is passed over, and measured again.
@@ -49,7 +49,7 @@ class Progress:
         except OSError as error:
             raise self._problem(error) from error
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> StudyRecords:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

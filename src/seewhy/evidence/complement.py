@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Opposite:
+class Complement:
     """Stands where a classifier stands, so that maps of what speaks *against* a class are measured and named as such.
 
     Attributes:
