@@ -148,7 +148,7 @@ def last(batch: int, rounds: int, pictures: Path | None, engine: str) -> list[di
         theirs = cam(pixels, targets)
 
         def by(classifier: Any) -> Maps:
-            return lambda: shown(GradCAM()(classifier, classifier.encoder.look(pixels), Target(classes)), theirs)
+            return lambda: shown(GradCAM()(classifier, classifier.encoder.encode(pixels), Target(classes)), theirs)
 
         ours = {model.encoder.engine.name: by(model), "torch": by(eager)}
         return compare(f"Grad-CAM lite0 last map, batch {batch}", lambda: cam(pixels, targets), ours, rounds)
@@ -157,7 +157,7 @@ def last(batch: int, rounds: int, pictures: Path | None, engine: str) -> list[di
 def score(rounds: int, pictures: Path | None, engine: str, n_masks: int) -> list[dict[str, Any]]:
     model, module, pixels, classes = lite0(1, pictures, engine)
     targets = [compat.ClassifierOutputTarget(int(c)) for c in classes]
-    look = model.encoder.look(pixels)
+    look = model.encoder.encode(pixels)
     with peers.ScoreCAM(module, [module.bn2]) as cam:
         cam.batch_size = 32
         like = np.empty((1, 224, 224))

@@ -110,7 +110,7 @@ def main() -> None:
     args = arguments()
     encoder = load_encoder("lite0")
     pictures = read(args.pictures, args.n)
-    seen = [encoder.look(encoder.pixels([read_picture(p, encoder.transform).pixels])) for p in pictures[:8]]
+    seen = [encoder.encode(encoder.pixels([read_picture(p, encoder.transform).pixels])) for p in pictures[:8]]
     cells = torch.cat([patch_vectors(encoder.layout.to_grid(s.features))[0].flatten(1).T for s in seen])
     vectors = cells[torch.linspace(0, len(cells) - 1, args.prototypes).long()].float()
     maps = maps_of(vectors, encoder)

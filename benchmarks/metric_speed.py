@@ -79,7 +79,7 @@ def main() -> None:
         with torch.no_grad():
             return module(x).softmax(1)
 
-    look = fast.encoder.look(pictures)
+    look = fast.encoder.encode(pictures)
     classes = fast.head.probabilities(look.pooled).argmax(1)
     maps = upsampled(GradCAM()(fast, look, Target(classes)), (224, 224))
     targets = classes.tolist()

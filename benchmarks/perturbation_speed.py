@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     model = Pretrained().build(load_encoder("lite0", engine=options.engine))
-    look = model.encoder.look(read_pictures(options.pictures, options.n, model.encoder))
+    look = model.encoder.encode(read_pictures(options.pictures, options.n, model.encoder))
     target = Target(model.head.probabilities(look.pooled).argmax(1))
     runs: dict[str, Maps] = {
         "occlusion": lambda: Occlusion(window=32, stride=16)(model, look, target),

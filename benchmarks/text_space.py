@@ -35,7 +35,7 @@ def pooled(encoder: Encoder, sources: Sequence[Path | Image.Image], batch_size: 
     out = []
     for start in range(0, len(sources), batch_size):
         pictures = [read_picture(s, encoder.transform).pixels for s in sources[start : start + batch_size]]
-        out.append(encoder.look(encoder.pixels(pictures)).pooled)
+        out.append(encoder.encode(encoder.pixels(pictures)).pooled)
     return torch.cat(out)
 
 

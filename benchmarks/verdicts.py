@@ -117,11 +117,11 @@ class Passes:
 
     def __init__(self, model: Classifier) -> None:
         self.n = 0
-        self.look: Callable[[Tensor], EncoderOutput] = model.encoder.look
+        self.encode: Callable[[Tensor], EncoderOutput] = model.encoder.encode
 
     def __call__(self, pixels: Tensor) -> EncoderOutput:
         self.n += len(pixels)
-        return self.look(pixels)
+        return self.encode(pixels)
 
 
 def trial(model: Classifier, pictures: Sequence[str], n_seeds: int, n_wrong: int, like: str | None) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def rates(model: Classifier, pictures: Sequence[str], n: int) -> dict[str, dict[
     for i, path in enumerate(pictures):
         pixels = model.encoder.pixels([model.explain(upright(path), measure=False).view])
         size = (pixels.shape[2], pixels.shape[3])
-        look, draw = model.encoder.look(pixels), random.Random(i)
+        look, draw = model.encoder.encode(pixels), random.Random(i)
         logits = model.head(look.pooled)[0]
         target, others = int(logits.argmax()), logits.argsort(descending=True).tolist()[1:]
         watched = Watched(model, target)
@@ -249,7 +249,7 @@ def main() -> None:
             print(json.dumps(rates(model, pictures, args.maps), indent=1))
             return
         passes = Passes(model)
-        model.encoder.look = passes  # type: ignore[method-assign]
+        model.encoder.encode = passes  # type: ignore[method-assign]
         model.explain(pictures[0])
         result["passes for one measured map, likenesses included"] = passes.n
         result |= trial(model, pictures, args.seeds, args.wrong, args.like)

@@ -98,7 +98,7 @@ def look(teacher: Encoder, pictures: Sequence[str], n_crops: int, size: int, sai
                     if isinstance(pixels, Failure):
                         said.failed(pixels)
                         continue
-                    seen = teacher.look(pixels)
+                    seen = teacher.encode(pixels)
                     small = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True)
                     cells = F.interpolate(seen.features, (grid, grid), mode="bilinear").flatten(2).transpose(1, 2)
                     yield {

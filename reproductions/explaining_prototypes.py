@@ -211,7 +211,7 @@ def in_box(one: Trained, changes: Changes, whole: list[Influences], n: int) -> l
 def n_groups(one: Trained) -> int:
     """Prototypes left after merging those that say the same, over the eight pictures each is most like."""
     similarity = torch.cat(
-        [one.maps(one.encoder.look(one.encoder.pixels([p]))).amax((2, 3)) for p in one.pictures["train"]]
+        [one.maps(one.encoder.encode(one.encoder.pixels([p]))).amax((2, 3)) for p in one.pictures["train"]]
     )
     top = similarity.topk(min(8, len(similarity)), dim=0).indices.T.tolist()
     return len(redundant(one.network.prototypes, top, cosine=0.95))

@@ -210,7 +210,7 @@ def tells_apart(model: Classifier, photos: list[tuple[Tensor, int]], args: Any) 
     """Part of the positive heat on the named class's tiles, both classes of a mosaic in turn."""
     share, alike = defaultdict(list), defaultdict(list)
     for pixels, mask, classes in mosaics(photos, args.n_mosaics, args.seed):
-        look = model.encoder.look(pixels[None])
+        look = model.encoder.encode(pixels[None])
         for name, method in methods().items():
             both = [upsampled(method(model, look, Target(torch.tensor([c]))), pixels.shape[1:]) for c in classes]
             parts = [float(positive_share(both[0], mask)), float(positive_share(both[1], ~mask))]
@@ -306,7 +306,7 @@ def hiding(model: Classifier, cases: list[tuple[Tensor, int, Tensor | None]], se
     named = {"for": attributions["grad_cam"](), "against": attributions["grad_cam"](counterfactual=True)}
     change, place, generator = defaultdict(list), [], torch.Generator().manual_seed(seed)
     for pixels, index, own in cases:
-        look = model.encoder.look(pixels[None])
+        look = model.encoder.encode(pixels[None])
         regions = []
         for which, method in named.items():
             heat = upsampled(method(model, look, Target(torch.tensor([index]))), pixels.shape[1:])
@@ -317,7 +317,7 @@ def hiding(model: Classifier, cases: list[tuple[Tensor, int, Tensor | None]], se
             regions += [region, region.roll(shift, (0, 1))]
         hidden = torch.stack([pixels * ~region for region in regions])  # 0 is the mean colour
         with torch.no_grad():
-            logits = model.head(model.encoder.look(torch.cat([pixels[None], hidden])).pooled)[:, index]
+            logits = model.head(model.encoder.encode(torch.cat([pixels[None], hidden])).pooled)[:, index]
         for name, after in zip(("for", "for, elsewhere", "against", "against, elsewhere"), logits[1:], strict=True):
             change[name].append(float(after - logits[0]))
     return change, place
@@ -333,7 +333,7 @@ def sheet_rows(model: Classifier, photos: list[tuple[Tensor, int]], args: Any) -
     rows, counter = [], attributions["grad_cam"](counterfactual=True)
     named = {**{n: methods()[n] for n in ("grad_cam", "guided_backprop", "guided_grad_cam")}, "counterfactual": counter}
     for pixels, _, classes in mosaics(photos, min(8, args.n_mosaics), args.seed):
-        look = model.encoder.look(pixels[None])
+        look = model.encoder.encode(pixels[None])
         both = [(n, m(model, look, Target(torch.tensor([c])))[0]) for n, m in named.items() for c in classes]
         rows.append((pixels, [(heat, name.startswith("guided")) for name, heat in both]))
     return rows

@@ -45,7 +45,7 @@ def in_planted(maps: Maps, n: int, seed: int) -> Found:
         hits, energy = defaultdict(list), defaultdict(list)
         for i in range(n):
             one = planted.plant(kind, seed + i)
-            look = model.encoder.look(model.encoder.pixels([one.pixels]))
+            look = model.encoder.encode(model.encoder.pixels([one.pixels]))
             against = None if one.against is None else torch.tensor([one.against])
             for name in ("grad_cam", *CONTROLS):
                 heat = maps[name](model, look, Target(torch.tensor([one.target]), against))[0]
@@ -140,7 +140,7 @@ def judged(maps: Maps, model: Classifier, masks: dict[Path, tuple[int, Tensor]])
     target = model.index_of(LABELS[0])
     for path, (number, mask) in masks.items():
         pixels = model.encoder.pixels([read_picture(str(path), model.encoder.transform).pixels])
-        look = model.encoder.look(pixels)
+        look = model.encoder.encode(pixels)
         case = Case.of(model, pixels[0], target, mask=mask)
         for name, method in maps.items():
             heat = method(model, look, Target(torch.tensor([target])))

@@ -169,7 +169,7 @@ def planted_claims(n: int, seed: int, numbers: dict[str, Any]) -> list[Claim]:
     for label in coloured:
         for i in range(n):
             pixels, cell = planted(label, 1000 + i)
-            look = model.encoder.look(model.encoder.pixels([pixels]))
+            look = model.encoder.encode(model.encoder.pixels([pixels]))
             maps = {k: part_of_one(PromptCAM()(model, look, target(model, k))[0]) for k in coloured}
             right.append(model.classes[int(model.head(look.pooled).argmax())] == label)
             true.append(float(maps[label][cell]))
@@ -281,7 +281,7 @@ def class_token_map(model: Classifier, look: EncoderOutput) -> Tensor:
 
 def look_at(model: Classifier, picture: str | np.ndarray) -> EncoderOutput:
     view = read_picture(picture, model.encoder.transform).pixels
-    return model.encoder.look(model.encoder.pixels([view]))
+    return model.encoder.encode(model.encoder.pixels([view]))
 
 
 def maps_of(name: str, model: Classifier, look: EncoderOutput, seed: int) -> Tensor:

@@ -217,7 +217,7 @@ def one_picture(subject: Subject, name: str) -> dict[str, Any]:
     classifier, methods = subject.classifier, subject.methods
     encoder = classifier.encoder
     pixels = encoder.pixels([read_picture(name, encoder.transform).pixels])
-    look = encoder.look(pixels)
+    look = encoder.encode(pixels)
     chances = classifier.head.probabilities(look.pooled)[0]
     best, second = (torch.tensor([i]) for i in chances.topk(2).indices.tolist())
     maps, cost = [], {}
@@ -241,7 +241,7 @@ def one_picture(subject: Subject, name: str) -> dict[str, Any]:
     own, other = methods["t_tame"], subject.other
     checks = {
         "map of the second class": alike(maps[0], own(classifier, look, Target(second))[0]),
-        "map on shuffled weights": alike(maps[0], own(other, other.encoder.look(pixels), Target(best))[0]),
+        "map on shuffled weights": alike(maps[0], own(other, other.encoder.encode(pixels), Target(best))[0]),
         "mean of the map": level,
     }
     return {"scores": scores, "cost": cost, "checks": checks, "seconds": time.perf_counter() - begun}

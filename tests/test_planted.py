@@ -92,7 +92,7 @@ def test_the_models_read_the_mask_and_nothing_else(architecture: str, kind: str)
     symbols = (one.pixels > LEVEL * 255).any(2)
     canvas[symbols] = one.pixels[symbols]
     other = encoder.pixels([canvas])
-    torch.testing.assert_close(target(model.head(encoder.look(other).pooled)), y.detach())
+    torch.testing.assert_close(target(model.head(encoder.encode(other).pooled)), y.detach())
 
 
 def test_a_perfect_map_scores_one_and_a_uniform_one_chance() -> None:

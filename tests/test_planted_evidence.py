@@ -107,7 +107,7 @@ def test_tokens_behind_a_head_that_reads_one_token() -> None:
 
     torch.manual_seed(0)
     model = Pretrained().build(build(Tokens(), One(), Layout("tokens", (4, 4), 1)))
-    look = model.encoder.look(torch.randn(2, 3, SIDE, SIDE))
+    look = model.encoder.encode(torch.randn(2, 3, SIDE, SIDE))
     target = Target(torch.tensor([0, 1]))
     evidence = cell_evidence(model, look, target)
     assert (evidence[:, 1, 2] != 0).all()

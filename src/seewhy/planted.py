@@ -273,7 +273,7 @@ def score(method: Attribution, architecture: str, kind: str, n: int = 10, seed: 
     """One method on ``n`` pictures of a kind; ``None`` where it refuses the model."""
     model = reader(architecture, kind == "region")
     pictures = [plant(kind, seed + i) for i in range(n)]
-    look = model.encoder.look(model.encoder.pixels([p.pixels for p in pictures]))
+    look = model.encoder.encode(model.encoder.pixels([p.pixels for p in pictures]))
     against = None if pictures[0].against is None else torch.tensor([p.against for p in pictures])
     target = Target(torch.tensor([p.target for p in pictures]), against)
     try:

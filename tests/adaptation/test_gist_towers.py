@@ -58,14 +58,14 @@ def test_before_training_the_copies_see_and_say_what_the_encoder_does() -> None:
 )
 def test_what_is_named_changes_and_nothing_else(train: Halves, parts: set[str]) -> None:
     on = tiny_pair()
-    before = on.look(noise(2)).pooled.clone(), on.encode_image(noise(2)), on.encode_text(["x y"])
+    before = on.encode(noise(2)).pooled.clone(), on.encode_image(noise(2)), on.encode_text(["x y"])
     towers, _ = trained(on, train, Training(2, 6, lr=0.02))
     tensors = GISTNetwork(on, towers).tensors()
     assert {name.partition(".")[0] for name in tensors} == parts
     grown = towers.grown(on)
     assert torch.equal(grown.encode_text(["x y"]), on.encode_text(["x y"])) == (train == "image")
-    assert not torch.equal(grown.look(noise(2)).pooled, on.look(noise(2)).pooled)
-    after = on.look(noise(2)).pooled, on.encode_image(noise(2)), on.encode_text(["x y"])
+    assert not torch.equal(grown.encode(noise(2)).pooled, on.encode(noise(2)).pooled)
+    after = on.encode(noise(2)).pooled, on.encode_image(noise(2)), on.encode_text(["x y"])
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert not any(p.requires_grad for p in [*towers.parameters(), *on.text.module.parameters()])  # type: ignore[attr-defined]
 

@@ -103,11 +103,11 @@ def test_from_nothing_and_saved(tmp_path: Path) -> None:
 
 def test_the_encoder_stays_as_it_was_and_its_copy_learns(tmp_path: Path) -> None:
     folder, on = class_folders(tmp_path / "d", 4), tiny_cnn()
-    before = on.look(noise(2)).pooled.clone()
+    before = on.encode(noise(2)).pooled.clone()
     captions = [Caption(str(p), "", (p.stem,)) for p in folder.rglob("*.png")]
     made = GPT4Image(n_steps=3, batch_size=4, lr=0.05).fit(on, load_samples(folder), captions=captions)
-    assert torch.equal(on.look(noise(2)).pooled, before)
-    assert not torch.equal(made.encoder.look(noise(2)).pooled, before)
+    assert torch.equal(on.encode(noise(2)).pooled, before)
+    assert not torch.equal(made.encoder.encode(noise(2)).pooled, before)
 
 
 def test_without_texts_it_is_refused(tmp_path: Path) -> None:

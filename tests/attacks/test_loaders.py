@@ -251,7 +251,7 @@ def test_torchvisions_own_weights_are_still_read(tmp_path: Path, monkeypatch: py
     encoder = seewhy.encoder("torchvision:resnet18", engine="torch")
     pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        torch.testing.assert_close(encoder.classifier(encoder.look(pixels).pooled), whole(pixels))
+        torch.testing.assert_close(encoder.classifier(encoder.encode(pixels).pooled), whole(pixels))
 
 
 NAMED = [

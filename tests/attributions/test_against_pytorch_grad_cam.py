@@ -51,7 +51,7 @@ def grid(tokens: Tensor) -> Tensor:
 
 
 def ours(model: Classifier, batch: Tensor) -> Tensor:
-    return GradCAM()(model, model.encoder.look(batch), Target(torch.tensor(TARGETS[: len(batch)])))
+    return GradCAM()(model, model.encoder.encode(batch), Target(torch.tensor(TARGETS[: len(batch)])))
 
 
 def theirs(module: nn.Module, layer: Layer, batch: Tensor, reshape: Callable | None = None) -> np.ndarray:
@@ -123,9 +123,9 @@ def test_lite0_on_a_photograph(photo: object) -> None:
     model = Pretrained().build(encoder)
     view = read_picture(str(photo), encoder.transform).pixels
     batch = encoder.pixels([view] * len(TARGETS))
-    look = encoder.look(batch[:1])
+    look = encoder.encode(batch[:1])
     best = model.head(look.pooled)[0].topk(4).indices
-    mine = GradCAM()(model, encoder.look(batch), Target(best))
+    mine = GradCAM()(model, encoder.encode(batch), Target(best))
     twin = copy.deepcopy(encoder.module).requires_grad_(True)
     with Peer(twin, [twin.bn2]) as cam:
         peer = cam(batch, [ClassifierOutputTarget(int(t)) for t in best])

@@ -123,7 +123,7 @@ def model_of(split: Split) -> Classifier:
 @pytest.mark.parametrize("name", ALL)
 def test_parts_are_no_rounding_noise(name: str) -> None:
     model = model_of(ALL[name]())
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     assert reading_of(model.encoder, look.features).numbers
     parts = cell_evidence(model, look, TARGET)
     assert parts.shape == (3, 4, 4)
@@ -143,7 +143,7 @@ def test_parts_are_no_rounding_noise(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_single_precision_is_double_precision(name: str) -> None:
     model = model_of(ALL[name]())
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     parts = cell_evidence(model, look, TARGET).flatten(1)
     model.encoder.head.double()
     model.head.double()
@@ -180,7 +180,7 @@ def lead(model: Classifier, pooled: Tensor) -> Tensor:
 def test_parts_add_up_to_the_difference(options: dict) -> None:
     """Values are taken out by a hook on timm's own layer, which knows nothing of ours."""
     model = model_of(of_timm("vit_tiny_patch16_224", **options))
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     parts = cell_evidence(model, look, TARGET).flatten(1)
     lost = lead(model, look.pooled) - lead(model, values_out(model.encoder, look.features, torch.zeros(16)))
     assert ((parts.sum(1) - lost).abs() < 1e-3 * parts.abs().sum(1)).all()
@@ -198,7 +198,7 @@ def test_without_mlp_and_norm_a_part_is_what_one_value_adds() -> None:
     block.mlp.fc2.weight.data.zero_()
     network.norm = nn.Identity()
     model = model_of(split_timm(network, (SIDE, SIDE), "linear")[0])
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     parts = cell_evidence(model, look, TARGET).flatten(1)
     for patch in (0, 6, 15):
         keep = torch.ones(16)
@@ -211,7 +211,7 @@ def test_a_mean_over_tokens_is_its_closed_form() -> None:
     """Behind a mean and a norm, length held: slope · (token - its mean) / count, by hand."""
     network = random(VisionTransformer(**SMALL, class_token=False, global_pool="avg"))
     model = model_of(split_timm(network, (SIDE, SIDE), "mean")[0])
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     with torch.no_grad():
         tokens = network.blocks[-1](look.features)
         pooled = tokens.mean(1)
@@ -224,7 +224,7 @@ def test_a_mean_over_tokens_is_its_closed_form() -> None:
 
 def test_another_target_than_a_class() -> None:
     model = model_of(of_timm("vit_tiny_patch16_224"))
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     parts = cell_evidence(model, look, lambda logits: logits.logsumexp(1)).sum((1, 2))
     bare = values_out(model.encoder, look.features, torch.zeros(16))
     lost = model.head(look.pooled).logsumexp(1) - model.head(bare).logsumexp(1)
@@ -234,17 +234,17 @@ def test_another_target_than_a_class() -> None:
 def test_what_is_read_otherwise_is_gradient_times_feature() -> None:
     """A network whose class token is not read, and one that takes the largest number beside the mean."""
     model = model_of(of_timm("vit_tiny_patch16_224", global_pool="max"))
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     assert not reading_of(model.encoder, look.features).numbers
     expected = HiResCAM()(model, look, TARGET)
     torch.testing.assert_close(cell_evidence(model, look, TARGET), expected)
     both = model_of(of_timm("vit_tiny_patch16_224", global_pool="avgmax"))
-    assert not reading_of(both.encoder, both.encoder.look(noise(1)).features).alone
+    assert not reading_of(both.encoder, both.encoder.encode(noise(1)).features).alone
 
 
 def test_inner_layers_keep_the_papers_product() -> None:
     model = model_of(of_timm("vit_tiny_patch16_224"))
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     inner = HiResCAM(layer="blocks.0")(model, look, TARGET)
     assert inner.abs().sum() > 1e-4
     assert not torch.allclose(inner, HiResCAM()(model, look, TARGET))
@@ -282,7 +282,7 @@ def test_a_model_that_reads_one_patch_through_a_class_token_is_explained_by_it(m
     for row, column, channel in ((0, 0, 0), (1, 2, 1), (3, 3, 2)):
         pixels = torch.zeros(1, 3, SIDE, SIDE)
         pixels[:, channel, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 1
-        look = encoder.look(pixels)
+        look = encoder.encode(pixels)
         target = Target(model.head(look.pooled).argmax(1))
         assert target.index.item() == channel
         for found in (shares(cell_evidence(model, look, target)), HiResCAM()(model, look, target)):
@@ -314,7 +314,7 @@ def test_trained_weights_find_the_planted_patch(pool: str) -> None:
     split, classifier = split_timm(freeze(copy.deepcopy(network)), (SIDE, SIDE), "trained")
     model = Pretrained().build(build(split.trunk, split.head, split.layout, 32, classifier=classifier))
     pixels, label, patch = marked(100, 1000)
-    look = model.encoder.look(pixels)
+    look = model.encoder.encode(pixels)
     assert (model.head(look.pooled).argmax(1) == label).float().mean() > 0.95
     share = shares(cell_evidence(model, look, Target(label))).flatten(1)
     moved = replace(look, features=look.features * (1 + 1e-6))
@@ -326,7 +326,7 @@ def test_grad_cam_is_what_it_was() -> None:
     """Grad-CAM's weights are means over cells, which are no zero there; it stays on the last map."""
     encoder = tiny_vit()
     model = Pretrained().build(encoder)
-    look = encoder.look(noise(3))
+    look = encoder.encode(noise(3))
     leaf = look.features.clone().requires_grad_()
     gradient = torch.autograd.grad(TARGET(model.head(encoder.head(leaf))).sum(), leaf)[0][:, 1:]
     expected = torch.einsum("bc,btc->bt", gradient.mean(1), look.features[:, 1:])
@@ -337,7 +337,7 @@ def test_the_largest_beside_the_mean_is_gradient_times_feature() -> None:
     """By hand: the mean's part adds up with the largest held, the largest's is its product with the mean held."""
     network = random(timm.create_model("vit_tiny_patch16_224", **SMALL, global_pool="avgmax"))
     model = model_of(split_timm(network, (SIDE, SIDE), "both")[0])
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     leaf = look.features.clone().requires_grad_()
     tokens = network.blocks[-1](leaf)[:, 1:]
     largest, mean = tokens.amax(1) / 2, tokens.mean(1).detach() / 2

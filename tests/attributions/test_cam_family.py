@@ -44,7 +44,7 @@ SIDE = 128
 
 def model_and_look(encoder: Callable = tiny_cnn) -> tuple[Classifier, object]:
     model = Pretrained().build(encoder())
-    return model, model.encoder.look(noise(3))
+    return model, model.encoder.encode(noise(3))
 
 
 # Closed forms
@@ -105,7 +105,7 @@ def test_score_cam_weighs_by_the_score_of_the_masked_picture() -> None:
     low, high = up.amin((2, 3), keepdim=True), up.amax((2, 3), keepdim=True)
     masks = (up - low) / (high - low)
     scores = torch.stack(
-        [TARGET(model.head(model.encoder.look(look.pixels * masks[:, k : k + 1]).pooled)) for k in range(8)], 1
+        [TARGET(model.head(model.encoder.encode(look.pixels * masks[:, k : k + 1]).pooled)) for k in range(8)], 1
     )
     expected = torch.einsum("bc,bchw->bhw", scores.softmax(1), grid)
     torch.testing.assert_close(ScoreCAM()(model, look, TARGET), expected, atol=1e-5, rtol=1e-4)
@@ -139,12 +139,12 @@ def test_the_counterfactual_is_hot_where_blanking_raises_the_score() -> None:
     pixels[0, 0, :8, :8] = 2  # red speaks for the class
     pixels[0, 2, 16:24, 8:16] = 2  # blue against it
     target = Target(torch.tensor([0]))
-    look = model.encoder.look(pixels)
+    look = model.encoder.encode(pixels)
     against = GradCAM(counterfactual=True)(model, look, target)
     torch.testing.assert_close(against, -GradCAM()(model, look, target))
     hot = torch.nn.functional.interpolate(against[:, None], size=(32, 32)) > 0
     before = model.head(look.pooled)[0, 0]
-    after = model.head(model.encoder.look(torch.where(hot, 0.0, pixels)).pooled)[0, 0]
+    after = model.head(model.encoder.encode(torch.where(hot, 0.0, pixels)).pooled)[0, 0]
     assert hot[0, 0, 16:24, 8:16].all()
     assert not hot[0, 0, :8, :8].any()
     assert after > before

@@ -38,7 +38,7 @@ def logits(model: Classifier, pixels: Tensor) -> Tensor:
 
 def test_input_times_gradient_and_integrated_gradients_are_captums(model: Classifier) -> None:
     pixels = waves(2)
-    look = model.encoder.look(pixels)
+    look = model.encoder.encode(pixels)
     leaf = pixels.clone().requires_grad_()
 
     def network(changed: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def test_input_times_gradient_and_integrated_gradients_are_captums(model: Classi
 
 def test_smooth_grad_is_the_mean_gradient_over_seeded_noise(model: Classifier) -> None:
     pixels = waves(2)
-    found = SmoothGrad(n_samples=8, batch_size=8)(model, model.encoder.look(pixels), TARGET)
+    found = SmoothGrad(n_samples=8, batch_size=8)(model, model.encoder.encode(pixels), TARGET)
     for i in range(2):
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -67,7 +67,7 @@ def test_smooth_grad_is_the_mean_gradient_over_seeded_noise(model: Classifier) -
 def test_integrated_gradients_are_complete(model: Classifier) -> None:
     pixels = noise(2)
     target = Target(torch.tensor([2, 0]), torch.tensor([1, 1]))
-    found = IntegratedGradients(n_steps=200)(model, model.encoder.look(pixels), target)
+    found = IntegratedGradients(n_steps=200)(model, model.encoder.encode(pixels), target)
     ends = target(logits(model, pixels)) - target(logits(model, torch.zeros_like(pixels)))
     torch.testing.assert_close(found.sum((1, 2)), ends, atol=2e-3, rtol=1e-2)
 
@@ -75,7 +75,7 @@ def test_integrated_gradients_are_complete(model: Classifier) -> None:
 def test_on_a_linear_model_all_are_the_formula() -> None:
     model, weights = linear_model()
     pixels = noise(2)
-    look = model.encoder.look(pixels)
+    look = model.encoder.encode(pixels)
     mine = weights[TARGET.index]
     torch.testing.assert_close(SmoothGrad(n_samples=4)(model, look, TARGET), mine.sum(1), atol=1e-5, rtol=1e-4)
     for method in (InputXGradient(), IntegratedGradients(n_steps=3)):
@@ -91,7 +91,7 @@ def test_gradient_shap_starts_from_black_the_mean_colour_and_white_alike() -> No
     """On a linear model a sample is ``w · (x - start)``; the starts are -2, 0 and 2 in these normalised pixels."""
     model, weights = linear_model()
     pixels, target = noise(1), Target(torch.tensor([2]))
-    look, mine = model.encoder.look(pixels), weights[2].sum(0)
+    look, mine = model.encoder.encode(pixels), weights[2].sum(0)
 
     def start(method: GradientShap) -> float:
         over = (pixels[0] * weights[2]).sum(0) - method(model, look, target)[0]
@@ -107,7 +107,7 @@ def test_gradient_shap_starts_from_black_the_mean_colour_and_white_alike() -> No
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_the_seed_decides_and_the_random_states_stay(method: Attribution) -> None:
     model = Pretrained().build(tiny_vit())
-    look = model.encoder.look(waves(2))
+    look = model.encoder.encode(waves(2))
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     first = method(model, look, TARGET)
     assert torch.equal(torch.get_rng_state(), before[0])
@@ -123,7 +123,7 @@ def test_the_seed_decides_and_the_random_states_stay(method: Attribution) -> Non
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_a_function_of_the_logits_is_a_target(method: Attribution) -> None:
     model = Pretrained().build(tiny_cnn())
-    look = model.encoder.look(noise(2))
+    look = model.encoder.encode(noise(2))
     found = method(model, look, lambda values: values[[0, 1], [2, 0]])
     assert torch.equal(found, method(model, look, TARGET))
 
@@ -137,7 +137,7 @@ def test_without_captum_the_list_stands_and_the_use_names_the_extra(
     assert method.name in attributions
     model = Pretrained().build(tiny_cnn())
     with pytest.raises(MissingExtraError) as caught:
-        method(model, model.encoder.look(noise(2)), TARGET)
+        method(model, model.encoder.encode(noise(2)), TARGET)
     assert str(caught.value) == (
         f"{method.name} needs an extra that is not installed. Run: pip install 'seewhy[captum]'"
     )

@@ -28,7 +28,7 @@ def classifier(feature: Feature, scale: float = 3.0) -> Classifier:
 def test_grad_cam_behind_a_mean_is_cam() -> None:
     """CAM (Zhou et al. 2016, equation 2): M_c = Σ_k w_ck A_k; Grad-CAM divides by the number of cells."""
     model = Pretrained().build(tiny_cnn())
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     cam = torch.einsum("bc,bchw->bhw", model.head.weight[TARGET.index], look.features)
     torch.testing.assert_close(GradCAM()(model, look, TARGET), cam / 64)
     rows = model.head.weight[CONTRAST.index] - model.head.weight[CONTRAST.against]
@@ -38,7 +38,7 @@ def test_grad_cam_behind_a_mean_is_cam() -> None:
 
 def test_grad_cam_behind_any_head_is_the_definition() -> None:
     model = Pretrained().build(tiny_tokens())
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     leaf = look.features.clone().requires_grad_()
     model.head(model.encoder.head(leaf))[range(3), TARGET.index].sum().backward()
     alpha = leaf.grad[:, 1:].mean(1)
@@ -56,7 +56,7 @@ def centred(model: Classifier, pooled: Tensor, target: Target) -> Tensor:
 @pytest.mark.parametrize("feature", [Normalise(), Normalise(0.5, True), Normalise(2.0, True), Normalise(0.5)], ids=repr)
 def test_parts_add_up_to_the_logit_less_the_bias(feature: Normalise, target: Target) -> None:
     model = classifier(feature)
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     parts = cell_evidence(model, look, target).sum((1, 2))
     constant = target((model.head.bias - model.head.bias.mean()).expand(3, -1))
     torch.testing.assert_close(parts + constant, centred(model, look.pooled, target), atol=1e-4, rtol=1e-4)
@@ -67,7 +67,7 @@ def test_parts_add_up_behind_a_projection(target: Target) -> None:
     """The constant is the projection's own offset, divided by the point's length, along the target's direction."""
     tower = HashedWords(8)
     model = classifier(Projected(tower))
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     parts = cell_evidence(model, look, target).sum((1, 2))
     rows = 3.0 * target.of(model.head.weight - model.head.weight.mean(0))
     offset = (rows * tower.shift).sum(1) / tower.project(look.pooled).norm(dim=1)
@@ -81,7 +81,7 @@ def test_shifting_all_logits_by_a_picture_s_own_number_changes_no_part() -> None
     moved = Classifier(
         "test", {}, plain.encoder, CLASSES, Head(plain.head.feature, plain.head.weight + 5, plain.head.bias, 3.0)
     )
-    look = plain.encoder.look(noise(3))
+    look = plain.encoder.encode(noise(3))
     torch.testing.assert_close(
         cell_evidence(moved, look, TARGET), cell_evidence(plain, look, TARGET), atol=1e-5, rtol=1e-4
     )

@@ -28,7 +28,7 @@ def test_the_map_is_what_the_decision_was_made_through(model: Classifier) -> Non
     network = model.network
     assert isinstance(network, COMETNetwork)
     pixels = noise(3)
-    mask = COMETMask()(model, model.encoder.look(pixels), TARGET)
+    mask = COMETMask()(model, model.encoder.encode(pixels), TARGET)
     assert mask.shape == (3, 32, 32)
     with torch.no_grad():
         by_hand = model.head(network.pool(network.trunk(pixels * mask[:, None]))).softmax(1)
@@ -36,7 +36,7 @@ def test_the_map_is_what_the_decision_was_made_through(model: Classifier) -> Non
 
 
 def test_the_map_is_of_no_class(model: Classifier) -> None:
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     assert torch.equal(COMETMask()(model, look, TARGET), COMETMask()(model, look, Target(torch.tensor([1, 1, 0]))))
     with pytest.raises(InputError) as caught:
         COMETMask()(model, look, Target(TARGET.index, torch.tensor([1, 1, 0])))
@@ -49,7 +49,7 @@ def test_the_map_is_of_no_class(model: Classifier) -> None:
 def test_other_classifiers_have_no_mask() -> None:
     model = Pretrained().build(tiny_cnn())
     with pytest.raises(InputError) as caught:
-        COMETMask()(model, model.encoder.look(noise(3)), TARGET)
+        COMETMask()(model, model.encoder.encode(noise(3)), TARGET)
     assert str(caught.value) == (
         "comet shows the mask of a comet classifier, and this classifier has none. A classifier made with seewhy fit "
         "--method comet was expected. Make one, or take grad_cam."
@@ -57,7 +57,7 @@ def test_other_classifiers_have_no_mask() -> None:
 
 
 def test_it_leaves_the_model_as_it_was(model: Classifier) -> None:
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     before = {n: t.clone() for n, t in model.encoder.module.state_dict().items()}
     state = torch.get_rng_state()
     first = COMETMask()(model, look, TARGET)

@@ -62,7 +62,7 @@ def test_the_same_as_in_torch(pair: tuple[Encoder, Encoder], layer: str, is_cut:
     if found is not None:
         assert found.front.name == "openvino"
         assert found.front.precision == "float32"
-    looks = [c.encoder.look(PIXELS) for c in (plain, fast)]
+    looks = [c.encoder.encode(PIXELS) for c in (plain, fast)]
     both = [layer_and_gradient(c, look, TARGET, layer) for c, look in zip((plain, fast), looks, strict=True)]
     for ours, theirs in zip(both[1], both[0], strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
@@ -75,7 +75,7 @@ def test_the_same_as_in_torch(pair: tuple[Encoder, Encoder], layer: str, is_cut:
 def test_an_unknown_layer_is_named_as_before(pair: tuple[Encoder, Encoder]) -> None:
     model = Pretrained().build(pair[1])
     with pytest.raises(UnknownNameError, match="blok"):
-        layer_alone(model, model.encoder.look(PIXELS), "blok")
+        layer_alone(model, model.encoder.encode(PIXELS), "blok")
 
 
 def test_what_does_not_convert_is_read_in_torch(pair: tuple[Encoder, Encoder], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ def test_activations_and_gradients_are_those_of_the_whole_graph(
     make: Callable[[], Encoder], layer: str, cells: tuple[int, int]
 ) -> None:
     model = Pretrained().build(make())
-    look = model.encoder.look(pixels())
+    look = model.encoder.encode(pixels())
     activations, gradient = layer_and_gradient(model, look, TARGET, layer)
     assert tuple(activations.shape[2:]) == cells
     expected, slope = whole_graph(model, layer, pixels())
@@ -113,7 +113,7 @@ def test_activations_and_gradients_are_those_of_the_whole_graph(
 
 def test_the_last_map_by_name_is_the_default() -> None:
     model = Pretrained().build(tiny_cnn())
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     target = Target(torch.tensor([0, 3, 1]))
     for method in (GradCAM, HiResCAM):
         torch.testing.assert_close(method(layer="3")(model, look, target), method()(model, look, target))
@@ -122,7 +122,7 @@ def test_the_last_map_by_name_is_the_default() -> None:
 def test_chunks_do_not_show() -> None:
     model = Pretrained().build(tiny_cnn())
     target = Target(torch.arange(9) % 4)
-    look = model.encoder.look(noise(9))
+    look = model.encoder.encode(noise(9))
     whole = GradCAM(layer="1")(model, look, target)
     for i in range(9):
         one = GradCAM(layer="1")(model, look[i : i + 1], Target(target.index[i : i + 1]))
@@ -137,7 +137,7 @@ def test_the_model_is_left_alone(around: Callable[[], torch.no_grad]) -> None:
     model = Pretrained().build(encoder)
     with around():
         before = torch.is_grad_enabled()
-        GradCAM(layer="layer2.0.conv1")(model, encoder.look(pixels()), TARGET)
+        GradCAM(layer="layer2.0.conv1")(model, encoder.encode(pixels()), TARGET)
         assert torch.is_grad_enabled() == before
     assert all(p.grad is None for p in module.parameters())
     assert all(not m._forward_hooks for m in module.modules())
@@ -145,7 +145,7 @@ def test_the_model_is_left_alone(around: Callable[[], torch.no_grad]) -> None:
 
 def test_no_convolution_below_the_layer_runs_backwards() -> None:
     model = Pretrained().build(resnet())
-    look = model.encoder.look(pixels())
+    look = model.encoder.encode(pixels())
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
         GradCAM(layer="layer3.1")(model, look, TARGET)
     counts = {e.key: e.count for e in seen.key_averages()}
@@ -155,7 +155,7 @@ def test_no_convolution_below_the_layer_runs_backwards() -> None:
 
 def test_wrong_names_and_layers_without_places() -> None:
     model = Pretrained().build(vit())
-    look = model.encoder.look(pixels())
+    look = model.encoder.encode(pixels())
     with pytest.raises(UnknownNameError) as unknown:
         GradCAM(layer="bloks.1")(model, look, TARGET)
     assert "There is no layer in the trunk of vit called 'bloks.1'. Did you mean 'blocks.1'" in str(unknown.value)
@@ -163,14 +163,14 @@ def test_wrong_names_and_layers_without_places() -> None:
         GradCAM(layer="blocks.2")(model, look, TARGET)  # the last block is the encoder's head
     several = Pretrained().build(resnet())
     with pytest.raises(ModelError) as often:
-        GradCAM(layer="layer3.1.relu")(several, several.encoder.look(pixels()), TARGET)
+        GradCAM(layer="layer3.1.relu")(several, several.encoder.encode(pixels()), TARGET)
     assert str(often.value) == (
         "The layer 'layer3.1.relu' runs 2 times for a picture. A layer that runs once was expected. "
         "Name the layer around it."
     )
     with pytest.raises(InputError) as bare:
         GradCAM(layer="blocks.1")(model, type(look)(look.features, look.pooled), TARGET)
-    assert str(bare.value) == "grad_cam reads pixels here, and this look has none. Pass encoder.look(pixels)."
+    assert str(bare.value) == "grad_cam reads pixels here, and this look has none. Pass encoder.encode(pixels)."
 
 
 @pytest.mark.parametrize(

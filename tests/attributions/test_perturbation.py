@@ -61,7 +61,7 @@ def test_rise_masks_and_map_are_the_authors(monkeypatch: pytest.MonkeyPatch) -> 
     expected = torch.tensor(KNOWN["masks_first_two_every_third_row"])
     torch.testing.assert_close(masks[:2, ::3], expected, atol=KNOWN["tolerance"], rtol=0)
     model = Pretrained().build(tiny_vit())
-    found = method(model, model.encoder.look(waves(1)), Target(torch.tensor([2])))
+    found = method(model, model.encoder.encode(waves(1)), Target(torch.tensor([2])))
     expected = torch.tensor(KNOWN["map_of_class_2"])
     torch.testing.assert_close(found[0], expected, atol=KNOWN["tolerance"], rtol=KNOWN["tolerance"])
 
@@ -76,7 +76,7 @@ def test_rise_on_a_linear_model_is_the_masks_own_moment(centred: bool) -> None:
     evidence = (pixels * (weights[[0, 2]] - weights[1])).sum(1).flatten(1)
     scores = evidence @ masks.T
     expected = (scores - scores.mean(1, keepdim=True) if centred else scores) @ masks / (60 * 0.3)
-    found = method(model, model.encoder.look(pixels), target)
+    found = method(model, model.encoder.encode(pixels), target)
     torch.testing.assert_close(found.flatten(1), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -85,7 +85,7 @@ def test_rise_tends_to_the_evidence_seen_through_its_masks() -> None:
     weights[0, :, 6:12, 20:26] = 1 / 108
     weights[0, :, 22:28, 4:10] = -1 / 108
     model, _ = linear_model(weights)
-    look = model.encoder.look(torch.ones(1, 3, SIDE, SIDE))
+    look = model.encoder.encode(torch.ones(1, 3, SIDE, SIDE))
     (heat,) = RISE(n_masks=4000, of="logit", centred=True)(model, look, Target(torch.tensor([0])))
     assert 6 <= heat.argmax() // SIDE < 12
     assert 20 <= heat.argmax() % SIDE < 26
@@ -97,7 +97,7 @@ def test_rise_tends_to_the_evidence_seen_through_its_masks() -> None:
 
 def test_the_papers_map_of_a_model_that_ignores_the_picture_is_its_probability() -> None:
     model, _ = linear_model(torch.zeros(4, 3, SIDE, SIDE))
-    look = model.encoder.look(noise(1))
+    look = model.encoder.encode(noise(1))
     (heat,) = RISE(n_masks=4000)(model, look, Target(torch.tensor([0])))
     torch.testing.assert_close(heat, torch.full_like(heat, 0.25), atol=0.015, rtol=0)
     (centred,) = RISE.quick()(model, look, Target(torch.tensor([0])))
@@ -116,7 +116,7 @@ def test_stratified_masks_show_every_cell_equally_often() -> None:
 
 def test_quick_is_nearer_to_the_limit_than_as_many_random_masks() -> None:
     model = Pretrained().build(tiny_vit())
-    look, target = model.encoder.look(waves(2)), Target(torch.tensor([1, 3]))
+    look, target = model.encoder.encode(waves(2)), Target(torch.tensor([1, 3]))
     limit = RISE(n_masks=6000, centred=True, seed=9)(model, look, target)
     errors = []
     for method in (RISE(n_masks=200), RISE.quick(200)):
@@ -127,7 +127,7 @@ def test_quick_is_nearer_to_the_limit_than_as_many_random_masks() -> None:
 
 def test_batch_size_bounds_what_the_engine_sees_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Pretrained().build(tiny_cnn())
-    look, target = model.encoder.look(noise(3)), Target(torch.tensor([0, 1, 2]))
+    look, target = model.encoder.encode(noise(3)), Target(torch.tensor([0, 1, 2]))
     whole = {method: method(model, look, target) for method in (RISE(n_masks=30), Occlusion())}
     seen: list[int] = []
     before = type(model.encoder).forward_features
@@ -146,7 +146,7 @@ def test_occlusion_on_a_linear_model_is_the_windows_sum() -> None:
     model, weights = linear_model()
     pixels = noise(2)
     method = Occlusion(window=4, stride=4, fill=0.5)
-    found = method(model, model.encoder.look(pixels), Target(torch.tensor([0, 3])))
+    found = method(model, model.encoder.encode(pixels), Target(torch.tensor([0, 3])))
     evidence = ((pixels - 0.5) * weights[[0, 3]]).sum(1)
     sums = evidence.unfold(1, 4, 4).unfold(2, 4, 4).sum((3, 4))
     expected = sums.repeat_interleave(4, 1).repeat_interleave(4, 2)
@@ -160,18 +160,18 @@ def test_occlusion_is_captums(window: int, stride: int) -> None:
     target = Target(torch.tensor([2, 0]))
 
     def forward(changed: Tensor) -> Tensor:
-        return target(model.head(model.encoder.look(changed).pooled))
+        return target(model.head(model.encoder.encode(changed).pooled))
 
     peer = captum.attr.Occlusion(forward)
     side = min(window, SIDE)  # Captum takes no window larger than the picture
     expected = peer.attribute(pixels, (3, side, side), strides=(3, stride, stride), baselines=0.0)[:, 0]
-    found = Occlusion(window=window, stride=stride)(model, model.encoder.look(pixels), target)
+    found = Occlusion(window=window, stride=stride)(model, model.encoder.encode(pixels), target)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
 
 
 def test_occlusion_of_the_probability_and_of_a_function() -> None:
     model = Pretrained().build(tiny_cnn())
-    look = model.encoder.look(noise(2))
+    look = model.encoder.encode(noise(2))
     target = Target(torch.tensor([2, 0]))
     falls = Occlusion(window=SIDE, of="probability")(model, look, target)
     blank = model.probabilities(torch.zeros(1, 3, SIDE, SIDE))[0]

@@ -87,7 +87,7 @@ def test_columns_are_those_of_the_patches(options: dict[str, Any], row: int, col
 def test_maps_are_parts_of_one() -> None:
     torch.manual_seed(0)
     model = classifier_of(PromptCAMNetwork(tiny_vit(num_heads=4), 0, Prompts(0, 3, 16)))
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     heads = PromptCAM().heads_of(model, look, torch.tensor([0, 1, 2]))
     assert heads.shape == (3, 4, 4, 4)
     assert bool((heads > 0).all())
@@ -114,7 +114,7 @@ def test_rollout_follows_tokens_through_prompts(form: tuple[int, int]) -> None:
     """The same by one set of all tokens there ever are, on which a layer leaves those it does not see as they are."""
     model = grown(*form)
     first, n_early = form
-    look = model.encoder.look(noise(2))
+    look = model.encoder.encode(noise(2))
     names = [*(f"early {i}" for i in range(n_early)), "own"]
     places = {name: list(range(3 * i, 3 * i + 3)) for i, name in enumerate(names)}
     base = list(range(3 * len(names), 3 * len(names) + 18))  # class token, register, patches
@@ -135,7 +135,7 @@ def test_rollout_follows_tokens_through_prompts(form: tuple[int, int]) -> None:
 @pytest.mark.parametrize("form", [(2, 2), (0, 0)], ids=["deep", "shallow"])
 def test_every_attribution_works_on_it(form: tuple[int, int]) -> None:
     model = grown(*form)
-    look = model.encoder.look(noise(2))
+    look = model.encoder.encode(noise(2))
     small = {"rise": {"n_masks": 8}, "smooth_grad": {"n_samples": 2}, "gradient_shap": {"n_samples": 2}}
     for name in attributions:
         if attributions[name].needs_training or attributions[name].recipe not in ("", "prompt_cam"):
@@ -205,7 +205,7 @@ def test_the_true_prompt_attends_to_what_decides(trained: Classifier) -> None:
     for label in COLOURED:
         for seed in range(100, 110):
             pixels, cell = planted(label, seed)
-            look = trained.encoder.look(trained.encoder.pixels([pixels]))
+            look = trained.encoder.encode(trained.encoder.pixels([pixels]))
             maps = {k: PromptCAM()(trained, look, Target(torch.tensor([trained.index_of(k)])))[0] for k in COLOURED}
             assert divmod(int(maps[label].argmax()), 4) == cell
             assert all(maps[label][cell] > 3 * maps[k][cell] for k in COLOURED if k != label)
@@ -224,7 +224,7 @@ def test_it_is_what_explain_shows(trained: Classifier) -> None:
 def test_other_classifiers_are_refused() -> None:
     model = Pretrained().build(tiny_cnn())
     with pytest.raises(InputError) as caught:
-        PromptCAM()(model, model.encoder.look(noise(1)), Target(torch.tensor([0])))
+        PromptCAM()(model, model.encoder.encode(noise(1)), Target(torch.tensor([0])))
     assert str(caught.value) == (
         "prompt_cam shows the attention of class prompts, and this classifier on 'tiny' has none. One made with: "
         "seewhy fit --method prompt_cam was expected. Use grad_cam, or make such a classifier."
@@ -232,7 +232,7 @@ def test_other_classifiers_are_refused() -> None:
 
 
 def test_other_functions_of_the_logits_are_refused(trained: Classifier) -> None:
-    look = trained.encoder.look(noise(1))
+    look = trained.encoder.encode(noise(1))
     with pytest.raises(InputError) as caught:
         PromptCAM()(trained, look, lambda logits: logits.logsumexp(1))
     assert str(caught.value) == (

@@ -57,7 +57,7 @@ def test_the_map_lands_on_the_only_patch_that_is_read(reader: Classifier, varian
     rng = torch.Generator().manual_seed(0)
     for seed in range(1000, 1012):
         pixels, (row, column), label = planted(seed)
-        look = reader.encoder.look(reader.encoder.pixels([pixels]))
+        look = reader.encoder.encode(reader.encoder.pixels([pixels]))
         heat = TTAME(explainer=explainer)(reader, look, Target(torch.tensor([label])))[0]
         assert heat.shape == (8, 8)
         assert heat.min() == 0
@@ -81,7 +81,7 @@ def explained(encoder: Encoder, variant: str = "t_tame") -> tuple[Classifier, TT
 @pytest.mark.parametrize("variant", ["t_tame", "tame", "l_cam"])
 def test_the_contract_of_every_attribution(make: type, variant: str) -> None:
     model, method = explained(make(), variant)
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     before = {k: v.clone() for k, v in model.encoder.module.state_dict().items()}
     random = torch.get_rng_state()
     for target in (
@@ -177,7 +177,7 @@ def test_kept_beside_the_classifier_and_found_again(tmp_path: Path, reader: Clas
     assert path == tmp_path / "model" / "explainers" / "t_tame.safetensors"
     card = json.loads(path.with_suffix(".json").read_text())
     assert (card["variant"], card["layers"], card["fill"]) == ("t_tame", [LAST], "black")
-    look = model.encoder.look(noise(2))
+    look = model.encoder.encode(noise(2))
     target = Target(torch.tensor([0, 1]))
     wanted = TTAME(explainer=explainer)(model, look, target)
     random = torch.get_rng_state()
@@ -215,7 +215,7 @@ def test_a_stopped_fit_goes_on_to_the_same_weights(tmp_path: Path, reader: Class
 
 
 def test_what_it_refuses(tmp_path: Path, reader: Classifier) -> None:
-    look, target = reader.encoder.look(noise(1)), Target(torch.tensor([0]))
+    look, target = reader.encoder.encode(noise(1)), Target(torch.tensor([0]))
     for model, method, message in (
         (
             reader,
@@ -237,7 +237,7 @@ def test_what_it_refuses(tmp_path: Path, reader: Classifier) -> None:
     path = explainer.save(tmp_path)
     other = Pretrained().build(tiny_cnn())
     with pytest.raises(InputError) as caught:
-        TTAME(explainer=str(path))(other, other.encoder.look(noise(1)), target)
+        TTAME(explainer=str(path))(other, other.encoder.encode(noise(1)), target)
     assert str(caught.value) == (
         f"{path} was trained on another classifier than this one, whose maps it would not explain. "
         "Train it again with: seewhy fit-explainer PICTURES --method t_tame"

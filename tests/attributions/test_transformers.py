@@ -40,7 +40,7 @@ def explained(encoder: Encoder) -> Classifier:
 def test_chefer_gives_the_authors_numbers() -> None:
     known = golden("chefer")
     model = explained(tiny_vit())
-    maps = Chefer()(model, model.encoder.look(waves()), Target(torch.tensor(known["index"])))
+    maps = Chefer()(model, model.encoder.encode(waves()), Target(torch.tensor(known["index"])))
     expected = torch.tensor(known["maps"]).reshape(2, 4, 4)
     assert expected.std() > 1e-3
     torch.testing.assert_close(maps, expected, atol=known["tolerance"], rtol=1e-5)
@@ -49,7 +49,7 @@ def test_chefer_gives_the_authors_numbers() -> None:
 def test_rollout_gives_the_numbers_of_vit_explain() -> None:
     known = golden("attention_rollout")
     model = explained(tiny_vit())
-    maps = AttentionRollout()(model, model.encoder.look(waves()), TARGET)
+    maps = AttentionRollout()(model, model.encoder.encode(waves()), TARGET)
     expected = torch.tensor(known["maps"]).reshape(2, 4, 4)
     torch.testing.assert_close(maps / maps.amax((1, 2), keepdim=True), expected, atol=known["tolerance"], rtol=1e-5)
 
@@ -77,7 +77,7 @@ def test_chefer_is_the_rule_on_a_forward_pass_written_out() -> None:
     network = freeze(tiny_network(reg_tokens=2, global_pool="avg", fc_norm=True))
     model = explained(tiny_vit(network))
     pixels = waves()
-    maps = Chefer()(model, model.encoder.look(pixels), TARGET)
+    maps = Chefer()(model, model.encoder.encode(pixels), TARGET)
     tokens, kept = network._pos_embed(network.patch_embed(pixels)), []
     for block in network.blocks:
         weights, tokens = by_hand(block, tokens)
@@ -106,7 +106,7 @@ def by_hand(block: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 def test_chefer_knows_the_class_and_rollout_does_not() -> None:
     model = explained(tiny_vit())
-    look = model.encoder.look(waves())
+    look = model.encoder.encode(waves())
     other = Target(torch.tensor([0, 2]))
     assert not torch.allclose(Chefer()(model, look, TARGET), Chefer()(model, look, other))
     assert torch.equal(AttentionRollout()(model, look, TARGET), AttentionRollout()(model, look, other))
@@ -117,7 +117,7 @@ def test_chefer_knows_the_class_and_rollout_does_not() -> None:
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_the_batch_size_changes_nothing(method: Any) -> None:
     model = explained(tiny_vit())
-    look = model.encoder.look(waves(3))
+    look = model.encoder.encode(waves(3))
     target = Target(torch.tensor([1, 3, 0]))
     one = type(method)(batch_size=1)(model, look, target)
     torch.testing.assert_close(one, method(model, look, target), atol=1e-6, rtol=1e-5)
@@ -136,7 +136,7 @@ def test_the_batch_size_changes_nothing(method: Any) -> None:
 def test_the_pooled_tokens_are_found(options: dict[str, Any], rows: dict[int, float]) -> None:
     model = explained(tiny_vit(**options))
     prefix = model.encoder.layout.prefix
-    look = model.encoder.look(waves(1))
+    look = model.encoder.encode(waves(1))
     (seen,) = run_with_attention("this", model, look, 4)
     found = read_tokens(seen, prefix)[0]
     torch.testing.assert_close(found, torch.tensor([rows.get(i, 0.0) for i in range(16 + prefix)]))
@@ -208,7 +208,7 @@ def test_towers_of_every_library_are_read_or_refused() -> None:
         towers = vision_towers()
     for name, split in towers.items():
         model = explained(build(split.trunk, split.head, split.layout, 16, name=name))
-        look = model.encoder.look(noise(2))
+        look = model.encoder.encode(noise(2))
         if name == "hf siglip":
             with pytest.raises(InputError) as caught:
                 Chefer()(model, look, TARGET)
@@ -230,7 +230,7 @@ def test_towers_of_every_library_are_read_or_refused() -> None:
 def test_networks_without_attention_are_refused(method: Any, make: Any) -> None:
     model = explained(make())
     with pytest.raises(InputError) as caught:
-        method(model, model.encoder.look(noise(2)), TARGET)
+        method(model, model.encoder.encode(noise(2)), TARGET)
     assert str(caught.value) == (
         f"{method.name} reads attention, and 'tiny' has none among patch tokens. A vision transformer was expected. "
         "Use grad_cam, rise or occlusion."
@@ -250,7 +250,7 @@ def test_fused_or_not_is_left_as_it_was_and_makes_no_difference(fused: bool) -> 
     for block in network.blocks:
         block.attn.fused_attn = fused
     model = explained(tiny_vit(network))
-    maps = Chefer()(model, model.encoder.look(waves()), TARGET)
+    maps = Chefer()(model, model.encoder.encode(waves()), TARGET)
     expected = torch.tensor(golden("chefer")["maps"]).reshape(2, 4, 4)
     torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-5)
     assert all(block.attn.fused_attn is fused for block in network.blocks)

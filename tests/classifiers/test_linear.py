@@ -78,9 +78,9 @@ def test_copies_never_straddle_and_two_classes_are_noted(folders: Path, monkeypa
     model = FAST.fit(ENCODER, load_samples(folders))
     assert "1 picture(s) lie in more than one class, byte for byte; neither copy is held out" in model.measures["notes"]
     held = model.held_out.pooled
-    stray = ENCODER.look(ENCODER.pixels([seewhy_pixels(folders / "sky" / "stray.png")])).pooled
+    stray = ENCODER.encode(ENCODER.pixels([seewhy_pixels(folders / "sky" / "stray.png")])).pooled
     assert not torch.isclose(held, stray, atol=1e-5).all(1).any()
-    repeated = ENCODER.look(ENCODER.pixels([seewhy_pixels(folders / "moss" / "moss_1.png")])).pooled
+    repeated = ENCODER.encode(ENCODER.pixels([seewhy_pixels(folders / "moss" / "moss_1.png")])).pooled
     assert int(torch.isclose(held, repeated, atol=1e-5).all(1).sum()) in (0, 6)
 
 

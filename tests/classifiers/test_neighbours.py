@@ -74,7 +74,7 @@ def test_large_similarities_do_not_overflow() -> None:
 
 def test_evidence_adds_up_to_the_logit(fitted: Classifier) -> None:
     """Behind a mean the cells' parts, and the entropy of who votes, are the logit; the gradient agrees."""
-    look = fitted.encoder.look(noise(4))
+    look = fitted.encoder.encode(noise(4))
     index = torch.tensor([0, 1, 2, 0])
     target = Target(index, torch.tensor([1, 2, 0, 2]))
     head, votes = fitted.head, fitted.head.votes
@@ -92,7 +92,7 @@ def test_evidence_adds_up_to_the_logit(fitted: Classifier) -> None:
 
 
 def test_without_another_class_the_mean_over_classes_is_taken_off(fitted: Classifier) -> None:
-    look = fitted.encoder.look(noise(2))
+    look = fitted.encoder.encode(noise(2))
     plain = fitted.head.slope(look.pooled, Target(torch.tensor([1, 1])))
     pairs = [fitted.head.slope(look.pooled, Target(torch.tensor([1, 1]), torch.tensor([o, o]))) for o in (0, 1, 2)]
     torch.testing.assert_close(plain, torch.stack(pairs).mean(0), atol=1e-4, rtol=1e-4)
@@ -106,7 +106,7 @@ def test_planted_evidence_is_found() -> None:
     classifier = Classifier("neighbours", {}, encoder, ("red", "blue"), head)
     pixels = torch.full((1, 3, 32, 32), 0.2)
     pixels[0, 0, :8, 24:] = 3.0
-    look = encoder.look(pixels)
+    look = encoder.encode(pixels)
     evidence = cell_evidence(classifier, look, Target(torch.tensor([0]), torch.tensor([1])))[0]
     assert divmod(int(evidence.argmax()), 8) in [(r, c) for r in (0, 1) for c in (6, 7)]
 

@@ -23,7 +23,7 @@ from tiny import noise, tiny_cnn
 
 def test_captum_and_quantus_explanations_are_attributions_with_cards() -> None:
     model = Pretrained().build(tiny_cnn())
-    look, target = model.encoder.look(noise(3)), Target(torch.tensor([0, 3, 1]))
+    look, target = model.encoder.encode(noise(3)), Target(torch.tensor([0, 3, 1]))
     module = compat.ClassifierModule(model)
     captum = compat.from_captum(InputXGradient(module).attribute)
     leaf = noise(3).requires_grad_()
@@ -51,7 +51,7 @@ def test_a_captum_class_is_judged_on_the_copy_that_forgets() -> None:
     """As our own method of that name is; a function bound to the whole network cannot be."""
     model = Pretrained().build(tiny_cnn())
     pixels = noise(1)
-    look, target = model.encoder.look(pixels), Target(torch.tensor([1]))
+    look, target = model.encoder.encode(pixels), Target(torch.tensor([1]))
     ours, theirs = OurInputXGradient(), compat.from_captum(InputXGradient)
     maps = torch.cat([method(model, look, target) for method in (ours, theirs)])
     case = Case.of(model, pixels[0], 1, methods=[ours, theirs])
@@ -66,7 +66,7 @@ def test_a_captum_class_is_judged_on_the_copy_that_forgets() -> None:
 @pytest.mark.parametrize("wrap", [compat.from_captum, compat.from_quantus])
 def test_what_a_function_cannot_explain_is_refused(wrap: object) -> None:
     model = Pretrained().build(tiny_cnn())
-    look, zero = model.encoder.look(noise(2)), torch.tensor([0, 0])
+    look, zero = model.encoder.encode(noise(2)), torch.tensor([0, 0])
     for target in (Target(zero, zero + 1), lambda logits: logits[:, 0]):
         with pytest.raises(InputError, match="function explains the logit of one class"):
             wrap(lambda *_, **__: None)(model, look, target)

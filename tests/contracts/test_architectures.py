@@ -134,7 +134,7 @@ def close(one: Tensor, other: Tensor, part: float) -> bool:
 
 def hold(encoder: Any, module: nn.Module, size: tuple[int, int], grid: tuple[int, int]) -> None:
     pixels = example_pixels(size, 3, 4)
-    look = encoder.look(pixels)
+    look = encoder.encode(pixels)
     assert look.features.dtype == look.pooled.dtype == torch.float32
     with torch.no_grad():
         assert close(encoder.classifier(look.pooled), module(pixels), 1e-4)
@@ -148,7 +148,7 @@ def hold(encoder: Any, module: nn.Module, size: tuple[int, int], grid: tuple[int
         assert (maps.flatten(1).abs().amax(1) > 0).all()
         assert torch.equal(explain(model, look, TARGET), maps)
         assert close(explain(model, moved, TARGET), maps, 1e-3)
-        singly = [explain(model, encoder.look(pixels[i : i + 1]), Target(TARGET.index[i : i + 1])) for i in range(3)]
+        singly = [explain(model, encoder.encode(pixels[i : i + 1]), Target(TARGET.index[i : i + 1])) for i in range(3)]
         assert close(torch.cat(singly), maps, 1e-3)
     share = shares(cell_evidence(model, look, TARGET))
     assert ((share >= 0) & (share <= 1)).all()

@@ -54,7 +54,7 @@ def test_class_attributes_and_file_name(name: str) -> None:
 
 @pytest.mark.parametrize("target", [TARGET, CONTRAST], ids=["target", "contrast"])
 def test_shape_finite_and_repeatable(method: Attribution, model: Classifier, target: Target) -> None:
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     first = method(model, look, target)
     height, width = model.encoder.layout.to_grid(look.features).shape[2:]
     assert first.ndim == 3
@@ -69,7 +69,7 @@ def test_shape_finite_and_repeatable(method: Attribution, model: Classifier, tar
 
 
 def test_one_by_one_is_a_batch(method: Attribution, model: Classifier) -> None:
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     whole = method(model, look, CONTRAST)
     for i in range(3):
         one = Target(CONTRAST.index[i : i + 1], CONTRAST.against[i : i + 1])
@@ -81,13 +81,13 @@ def test_one_by_one_is_a_batch(method: Attribution, model: Classifier) -> None:
 def test_permuting_the_batch_permutes_the_maps(order: list[int], pair: tuple[str, str]) -> None:
     model, method = Pretrained().build(BUILT[pair[1]]), small(attributions, pair[0])
     pixels = noise(3)
-    straight = method(model, model.encoder.look(pixels), TARGET)
-    turned = method(model, model.encoder.look(pixels[order]), Target(TARGET.index[order]))
+    straight = method(model, model.encoder.encode(pixels), TARGET)
+    turned = method(model, model.encoder.encode(pixels[order]), Target(TARGET.index[order]))
     torch.testing.assert_close(turned, straight[order], atol=1e-6, rtol=1e-5)
 
 
 def test_a_constant_on_all_logits_changes_nothing(method: Attribution, model: Classifier) -> None:
-    look = model.encoder.look(noise(3))
+    look = model.encoder.encode(noise(3))
     shifted = Classifier(
         model.recipe,
         {},
@@ -134,7 +134,7 @@ def test_the_model_is_left_as_found(
     model = Pretrained().build(encoder)
     with around():
         before = state(encoder)
-        look = encoder.look(noise(3))
+        look = encoder.encode(noise(3))
         features, pooled = look.features.clone(), look.pooled.clone()
         method(model, look, TARGET)
         after = state(encoder)
@@ -158,7 +158,7 @@ def test_the_model_is_left_as_found(
 )
 def test_wrong_targets_are_refused(method: Attribution, model: Classifier, target: Target, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        method(model, model.encoder.look(noise(3)), target)
+        method(model, model.encoder.encode(noise(3)), target)
     assert str(caught.value) == message
 
 
@@ -170,7 +170,7 @@ def test_numbers_that_are_not_finite_are_refused(name: str) -> None:
     pixels[0, 0, 0, 0] = torch.nan
     model = Pretrained().build(encoder)
     with pytest.raises(InputError) as caught:
-        method(model, encoder.look(pixels), Target(torch.tensor([0])))
+        method(model, encoder.encode(pixels), Target(torch.tensor([0])))
     assert (
         str(caught.value) == f"{method.name} gives numbers that are not finite on these features. Try --engine torch."
     )

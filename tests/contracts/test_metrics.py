@@ -26,7 +26,7 @@ METHODS = (GradCAM(), centred_gaussian, uniform_map)
 
 def case(methods: Any = METHODS) -> tuple[Case, Tensor]:
     pixels = noise(1)
-    look = MODEL.encoder.look(pixels)
+    look = MODEL.encoder.encode(pixels)
     mask = torch.zeros(32, 32, dtype=torch.bool)
     mask[8:20, 10:30] = True
     maps = [torch.nn.functional.interpolate(m(MODEL, look, Target(torch.tensor([1])))[None], (32, 32)) for m in methods]

@@ -79,7 +79,7 @@ def test_class_attributes_and_file_name(name: str) -> None:
 
 
 def test_shares_fall_likenesses_are_in_range_and_the_same_each_time(case: Case) -> None:
-    query = asked(case.model, case.model.encoder.look(noise(1, 5)))
+    query = asked(case.model, case.model.encoder.encode(noise(1, 5)))
     torch.manual_seed(3)
     state = torch.get_rng_state()
     groups = case.method(case.model, case.bank, query)
@@ -96,7 +96,7 @@ def test_shares_fall_likenesses_are_in_range_and_the_same_each_time(case: Case) 
 
 
 def test_activation_is_what_the_groups_are_made_of(case: Case) -> None:
-    query = asked(case.model, case.model.encoder.look(noise(1, 5)))
+    query = asked(case.model, case.model.encoder.encode(noise(1, 5)))
     for group in case.method(case.model, case.bank, query):
         which = torch.tensor([m.patch for m in group.matches])
         maps = case.method.activation(case.model, case.bank, query.look, which)
@@ -110,7 +110,7 @@ def test_activation_is_what_the_groups_are_made_of(case: Case) -> None:
 
 
 def test_activation_one_by_one_is_that_of_the_batch(case: Case) -> None:
-    look = case.model.encoder.look(noise(3, 6))
+    look = case.model.encoder.encode(noise(3, 6))
     which = torch.tensor([0, 3])
     together = case.method.activation(case.model, case.bank, look, which)
     apart = [case.method.activation(case.model, case.bank, look[i : i + 1], which) for i in range(3)]
@@ -120,7 +120,7 @@ def test_activation_one_by_one_is_that_of_the_batch(case: Case) -> None:
 def test_the_query_itself_and_its_near_duplicates_are_never_shown(case: Case) -> None:
     # By its digest, on features that are another picture's; and by its features, under another digest.
     name = case.bank.pictures[0]
-    other = asked(case.model, case.model.encoder.look(noise(1, 5)), digest=name.digest)
+    other = asked(case.model, case.model.encoder.encode(noise(1, 5)), digest=name.digest)
     own = next(i for i, s in enumerate(case.seen) if s.digest == name.digest)
     for query in (other, case.query(own)):
         for group in case.method(case.model, case.bank, query):
@@ -131,7 +131,7 @@ def test_no_picture_twice_and_no_two_copies_of_one(case: Case) -> None:
     pooled = case.bank.pooled.clone()
     pooled[2:] = pooled[1]
     known: Any = replace(case.bank, pooled=pooled)  # type: ignore[type-var]
-    for group in case.method(case.model, known, asked(case.model, case.model.encoder.look(noise(1, 5)))):
+    for group in case.method(case.model, known, asked(case.model, case.model.encoder.encode(noise(1, 5)))):
         owners = [int(known.owner[m.patch]) for m in group.matches]
         assert len([o for o in owners if o > 0]) <= 1
         assert len(set(owners)) == len(owners)
@@ -141,12 +141,12 @@ def test_a_bank_of_the_query_alone_gives_no_match(case: Case) -> None:
     mine: Any = replace(  # type: ignore[type-var]
         case.bank, pictures=tuple(replace(p, digest="mine") for p in case.bank.pictures)
     )
-    query = asked(case.model, case.model.encoder.look(noise(1, 5)), digest="mine")
+    query = asked(case.model, case.model.encoder.encode(noise(1, 5)), digest="mine")
     assert [g.matches for g in case.method(case.model, mine, query) if g.matches] == []
 
 
 def test_the_bank_of_another_method_is_refused(case: Case) -> None:
     other = next(n for n in OF_ANY_CLASSIFIER if prototypes[n].fitted_by != case.method.fitted_by)
-    query = asked(case.model, case.model.encoder.look(noise(1, 5)))
+    query = asked(case.model, case.model.encoder.encode(noise(1, 5)))
     with pytest.raises(TypeError, match="needs a"):
         small(prototypes, other)(case.model, case.bank, query)

@@ -42,9 +42,9 @@ def test_a_small_one_sees_alone_what_it_sees_in_a_batch(scheme: str) -> None:
     found, again = encoder(name, engine="torch"), encoder(name, engine="torch")
     assert (found.name, found.fingerprint) == (name, again.fingerprint)
     pixels = torch.nn.functional.interpolate(noise(3), found.transform.input_size)
-    look = found.look(pixels)
+    look = found.encode(pixels)
     assert found.layout.to_grid(look.features).ndim == 4
     for i in range(3):
-        torch.testing.assert_close(found.look(pixels[i : i + 1]).pooled[0], look.pooled[i], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found.encode(pixels[i : i + 1]).pooled[0], look.pooled[i], atol=1e-5, rtol=1e-5)
     with pytest.raises(InputError, match=rf"^The encoder '{name}' was given strange, and cannot be loaded"):
         encoder(name, strange=1)

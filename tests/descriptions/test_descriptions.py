@@ -121,7 +121,7 @@ def test_scores_are_mean_cosines_by_hand() -> None:
     encoder = tiny_cnn()
     words = Descriptions({"moss": ("green", "has soft stems", "a cushion"), "rust": ("brown",)})
     model = Described().build(encoder, words)
-    look = encoder.look(noise(4))
+    look = encoder.encode(noise(4))
     pictures = normalize(encoder.text.project(look.pooled), dim=1)
     sentences = {
         "moss": ["moss, which has green", "moss, which has soft stems", "moss, which is a cushion"],

@@ -126,9 +126,9 @@ class Counted(Encoder):
         self.__dict__.update(of.__dict__)
         self.n_looked = 0
 
-    def look(self, pixels: torch.Tensor) -> object:  # type: ignore[override]
+    def encode(self, pixels: torch.Tensor, condition: str | None = None) -> object:  # type: ignore[override]
         self.n_looked += len(pixels)
-        return super().look(pixels)
+        return super().encode(pixels, condition)
 
 
 class Shortener(Writer):

@@ -65,7 +65,7 @@ def test_swin_of_torchvision(swin: nn.Module, layer: str | None, layout: Layout,
     if grid is None:
         return
     model = Pretrained().build(encoder)
-    look = encoder.look(example_pixels((64, 96), 2, 4))
+    look = encoder.encode(example_pixels((64, 96), 2, 4))
     for maps in (GradCAM()(model, look, TARGET), cell_evidence(model, look, TARGET)):
         assert maps.shape == (2, *grid)
         assert maps.abs().max() > 1e-4
@@ -77,10 +77,10 @@ def test_before_and_behind_the_norm_a_cell_has_the_same_part(swin: nn.Module) ->
     found = []
     for layer in ("permute", "norm", "features.5"):
         model = Pretrained().build(encoder_at(swin, layer, (64, 64)))
-        found.append(cell_evidence(model, model.encoder.look(pixels), TARGET))
+        found.append(cell_evidence(model, model.encoder.encode(pixels), TARGET))
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found[2], found[0], rtol=1e-4, atol=1e-6)
-    hires = HiResCAM()(model, model.encoder.look(pixels), TARGET)
+    hires = HiResCAM()(model, model.encoder.encode(pixels), TARGET)
     assert torch.corrcoef(torch.stack([hires[0].flatten(), found[0][0].flatten()]))[0, 1] > 0.5
 
 
@@ -90,7 +90,7 @@ def test_a_norm_behind_the_mean_keeps_its_length() -> None:
     block = torchvision.models.convnext.CNBlockConfig
     network = torchvision.models.ConvNeXt([block(8, 16, 1), block(16, None, 1)], num_classes=5).eval()
     model = Pretrained().build(encoder_at(network, None, (64, 64)))
-    look = model.encoder.look(example_pixels((64, 64), 2, 4))
+    look = model.encoder.encode(example_pixels((64, 64), 2, 4))
     parts = cell_evidence(model, look, TARGET).sum((1, 2))
     logits = model.head(look.pooled)
     norm = network.classifier[0]
@@ -112,7 +112,7 @@ def test_vit_blocks_by_name(size: tuple[int, int], options: dict, prefix: int) -
     for layer in ("blocks.0", "blocks.1", *last):
         encoder = encoder_at(vit, layer, size)
         assert encoder.layout == Layout("tokens", (size[0] // 16, size[1] // 16), prefix)
-        look = encoder.look(example_pixels(size, 2, 4))
+        look = encoder.encode(example_pixels(size, 2, 4))
         with torch.no_grad():
             torch.testing.assert_close(encoder.classifier(look.pooled), vit(example_pixels(size, 2, 4)))
     assert encoder_at(vit, "patch_embed.proj", size).layout == Layout("nchw")
@@ -131,7 +131,7 @@ def test_heads_are_no_grid(n_heads: int) -> None:
             encoder_at(vit, layer, (64, 64))
     assert encoder_at(vit, None, (64, 64)).layout == Layout("tokens", (4, 4), 1)
     plain = Pretrained().build(encoder_at(vit, None, (64, 64)))
-    look = plain.encoder.look(example_pixels((64, 64), 2, 4))
+    look = plain.encoder.encode(example_pixels((64, 64), 2, 4))
     for layer in ("blocks.0.attn.q_norm", "blocks.0.attn.attn_drop"):
         with pytest.raises(ModelError, match=r"The layer 'blocks.0.attn.* gives"):
             GradCAM(layer=layer)(plain, look, TARGET)
@@ -154,7 +154,7 @@ def test_attention_of_a_convolutional_network_is_no_map() -> None:
     torch.manual_seed(0)
     model = Pretrained().build(encoder_at(Attentive(), "stem", (64, 64)))
     pixels = example_pixels((64, 64), 2, 4)
-    assert GradCAM()(model, model.encoder.look(pixels), TARGET).shape == (2, 4, 4)
+    assert GradCAM()(model, model.encoder.encode(pixels), TARGET).shape == (2, 4, 4)
     whole = Pretrained().build(
         from_module(nn.Sequential(Attentive(), nn.Identity()), transform=transform((64, 64)), engine="torch")
     )

@@ -28,5 +28,5 @@ def test_the_size_is_the_networks_own(name: str, side: int, resize: int) -> None
 def test_the_default_looks_at_224_pixels() -> None:
     found = encoder(engine="torch")
     assert found.name == "lite0"
-    look = found.look(torch.zeros(1, 3, 224, 224))
+    look = found.encode(torch.zeros(1, 3, 224, 224))
     assert (look.features.shape, look.pooled.shape) == ((1, 1280, 7, 7), (1, 1280))

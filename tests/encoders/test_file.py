@@ -38,7 +38,7 @@ def check(path: Path, golden: torch.nn.Module) -> None:
     assert encoder.classes == ("healthy", "ill")
     pixels = example_pixels((64, 64), batch=2, seed=9)
     with torch.no_grad():
-        assert torch.allclose(encoder.classifier(encoder.look(pixels).pooled), golden(pixels), atol=1e-5)
+        assert torch.allclose(encoder.classifier(encoder.encode(pixels).pooled), golden(pixels), atol=1e-5)
 
 
 def sidecar(path: Path, said: dict[str, Any]) -> None:

@@ -91,7 +91,7 @@ def test_pairs_equal_transformers(tmp_path: Path, kind: str) -> None:
         pooled = golden.vision_model(pixel_values=pixels).pooler_output
     assert torch.allclose(encoder.encode_image(pixels), pictures, atol=1e-5)
     assert torch.allclose(encoder.encode_text(WORDS), words, atol=1e-6)
-    look = encoder.look(pixels)
+    look = encoder.encode(pixels)
     assert torch.allclose(look.pooled, pooled, atol=1e-5)
     assert encoder.layout == Layout("tokens", (4, 4), int(kind == "clip"))
     assert encoder.text.logit_scale == pytest.approx(math.exp(golden.logit_scale.item()))
@@ -156,7 +156,7 @@ def test_classifiers_equal_transformers(tmp_path: Path, kind: str) -> None:
     assert encoder.classes == ("cat", "dog", "eel")
     assert isinstance(encoder.head, GlobalAverage) == (kind == "resnet")
     pixels = example_pixels(encoder.transform.input_size, batch=2, seed=9)
-    look = encoder.look(pixels)
+    look = encoder.encode(pixels)
     with torch.no_grad():
         assert torch.allclose(encoder.classifier(look.pooled), golden(pixels).logits, atol=1e-5)
     gradient_everywhere(encoder, look)
@@ -184,7 +184,7 @@ def test_backbones_pool_the_class_token(tmp_path: Path, kind: str) -> None:
     pixels = example_pixels((32, 32), batch=2, seed=9)
     with torch.no_grad():
         tokens = golden(pixels).last_hidden_state
-    look = encoder.look(pixels)
+    look = encoder.encode(pixels)
     assert torch.allclose(look.pooled, tokens[:, 0], atol=1e-5)
     assert encoder.layout.prefix == (1 if kind == "vit" else 4)
     assert encoder.classifier is None

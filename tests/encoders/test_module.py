@@ -89,7 +89,7 @@ def test_equals_the_module(cls: type[nn.Module], layer: str | None) -> None:
     torch.manual_seed(0)
     module = cls()
     encoder = from_module(module, target_layer=layer, transform=TRANSFORM, classes=["a", "b", "c"], engine="torch")
-    look = encoder.look(pixels())
+    look = encoder.encode(pixels())
     assert torch.allclose(encoder.classifier(look.pooled), evaluated(module), atol=1e-6)
     with torch.no_grad():
         again = encoder.head(look.features)
@@ -106,7 +106,7 @@ def test_the_mean_is_recognised() -> None:
 
 def test_layer_itself_instead_of_its_name() -> None:
     module = Convs()
-    assert from_module(module, target_layer=module.stem, transform=TRANSFORM).look(pixels()).features.shape == (
+    assert from_module(module, target_layer=module.stem, transform=TRANSFORM).encode(pixels()).features.shape == (
         3,
         4,
         8,
@@ -121,7 +121,7 @@ def test_class_token_network_is_cut_before_its_last_block() -> None:
     module = ClassToken()
     encoder = from_module(module, transform=TRANSFORM, engine="torch")
     assert encoder.layout == Layout("tokens", (4, 4), 1)
-    look = encoder.look(pixels())
+    look = encoder.encode(pixels())
     assert torch.allclose(encoder.classifier(look.pooled), evaluated(module), atol=1e-6)
     leaf = look.features.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(encoder.head(leaf)[:, 0].sum(), leaf)
@@ -192,7 +192,7 @@ def test_the_module_is_left_as_it_was(train: bool) -> None:
     flags = {k: p.requires_grad for k, p in module.named_parameters()}
     random = torch.get_rng_state()
     encoder = from_module(module, transform=TRANSFORM)
-    encoder.look(pixels())
+    encoder.encode(pixels())
     assert torch.equal(torch.get_rng_state(), random)
     assert all(m.training is train for m in module.modules())
     assert all(torch.equal(v, state[k]) for k, v in module.state_dict().items())
@@ -207,9 +207,9 @@ def test_the_module_is_left_as_it_was(train: bool) -> None:
 def test_the_encoder_is_a_snapshot() -> None:
     module = Convs()
     encoder = from_module(module, transform=TRANSFORM)
-    before = encoder.look(pixels()).pooled
+    before = encoder.encode(pixels()).pooled
     module.body.weight.data.zero_()
-    assert torch.equal(encoder.look(pixels()).pooled, before)
+    assert torch.equal(encoder.encode(pixels()).pooled, before)
 
 
 def test_graph_is_plain() -> None:
@@ -239,7 +239,7 @@ def test_other_precisions_are_computed_in_single(dtype: torch.dtype) -> None:
     for module in (Convs(), ClassToken()):
         module = module.to(dtype).eval()
         encoder = from_module(module, transform=TRANSFORM, engine="torch")
-        look = encoder.look(pixels())
+        look = encoder.encode(pixels())
         assert look.features.dtype == look.pooled.dtype == encoder.classifier.weight.dtype == torch.float32
         assert next(module.parameters()).dtype == dtype, "the one handed in is left as it was"
         exact = copy.deepcopy(module).float()(pixels()).detach()

@@ -78,7 +78,7 @@ def test_equals_open_clip(tmp_path: Path, kind: str) -> None:
         assert torch.allclose(encoder.encode_text(WORDS), golden.encode_text(tokens, normalize=True), atol=1e-5)
     assert encoder.text.logit_scale == pytest.approx(math.exp(golden.logit_scale.item()))
     assert encoder.text.templates == ("a photo of a {}.",)
-    look = encoder.look(pixels)
+    look = encoder.encode(pixels)
     grid = {"vit": (4, 4), "resnet": (2, 2)}.get(kind, (10, 10))
     assert encoder.layout.to_grid(look.features).shape[2:] == grid
     leaf = look.features.clone().requires_grad_()
@@ -106,7 +106,7 @@ def test_pooled_is_the_class_token_before_projection(tmp_path: Path) -> None:
     pixels = example_pixels((32, 32), seed=9)
     golden.visual.proj = None
     with torch.no_grad():
-        assert torch.allclose(encoder.look(pixels).pooled, golden.visual(pixels), atol=1e-5)
+        assert torch.allclose(encoder.encode(pixels).pooled, golden.visual(pixels), atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "cut"), [("vit", True), ("siglip", False)])

@@ -122,7 +122,7 @@ def test_equals_timm(
     assert encoder.layout.kind == kind
     assert isinstance(encoder.head, GlobalAverage) == average
     pixels = example_pixels(encoder.transform.input_size, batch=2, seed=9)
-    look = encoder.look(pixels)
+    look = encoder.encode(pixels)
     with torch.no_grad():
         pooled = golden.forward_head(golden.forward_features(pixels), pre_logits=True)
         assert torch.allclose(look.pooled, pooled, atol=1e-5)
@@ -357,7 +357,7 @@ def test_class_attention_is_cut_behind_the_last_block_of_patches(name: str) -> N
     )
     assert encoder.layout == Layout("tokens", (4, 4), 0)
     pixels = example_pixels((64, 64), 2, 4)
-    look = encoder.look(pixels)
+    look = encoder.encode(pixels)
     with torch.no_grad():
         assert torch.allclose(encoder.classifier(look.pooled), model(pixels), atol=1e-5)
     reading = reading_of(encoder, look.features)

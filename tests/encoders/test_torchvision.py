@@ -47,7 +47,7 @@ def test_equals_torchvision(tmp_path: Path, architecture: str, average: bool) ->
     assert encoder.classes == ("cat", "dog", "eel")
     assert encoder.is_average == average
     pixels = example_pixels((64, 64), batch=2, seed=9)
-    look = encoder.look(pixels)
+    look = encoder.encode(pixels)
     assert look.features.shape[2:] == (2, 2)
     with torch.no_grad():
         assert torch.allclose(encoder.classifier(look.pooled), golden(pixels), atol=1e-5)

@@ -67,7 +67,7 @@ def test_influences_are_those_of_the_definition(classifier: Classifier, why: Exp
     e = classifier.explain(view, because="paper", measure=False)
     encoder, bank = classifier.encoder, classifier.bank
     assert bank is not None
-    look = encoder.look(encoder.pixels([view, warp(view, 4, 0.05)]))
+    look = encoder.encode(encoder.pixels([view, warp(view, 4, 0.05)]))
     for near in neighbours(e).neighbours:
         cell = next(r for r in e.where.regions if r.letter == near.letter)  # type: ignore[union-attr]
         middle = [round((cell.query_box[i] + cell.query_box[i + 2]) / 2 / SIDE * 8 - 0.5) for i in (1, 0)]

@@ -132,7 +132,7 @@ def test_the_map_of_another_class_is_believable_for_less_than_one_in_ten(odds: l
     won = []
     for name, found in zip(PHOTOS, odds, strict=True):
         view = lite0.explain(getattr(skimage.data, name)(), measure=False).view
-        look = lite0.encoder.look(lite0.encoder.pixels([view]))
+        look = lite0.encoder.encode(lite0.encoder.pixels([view]))
         wrong = torch.randperm(1000, generator=torch.Generator().manual_seed(3))[:50].tolist()
         maps = torch.cat([GradCAM()(lite0, look, Target(torch.tensor([k]))) for k in wrong])
         won += [is_believable(m) for m in match(found, maps, (224, 224))]
@@ -177,7 +177,7 @@ def test_a_contrast_is_measured_by_the_lead_over_it() -> None:
     where = model.explain(one.pixels, target=first, contrast=second).where
     with torch.no_grad():
         pixels = model.encoder.pixels([one.pixels])
-        logits = model.head(model.encoder.look(pixels).pooled)[0]
+        logits = model.head(model.encoder.encode(pixels).pooled)[0]
     lead = float(logits[one.target] - logits[one.against])
     assert where.deletion_curve[0] == pytest.approx(1 / (1 + math.exp(-lead)), abs=1e-6)
     # The body that both share speaks for a third class: hidden, it changes p(target) and not the lead.

@@ -44,7 +44,7 @@ def test_a_batch_is_its_pictures_one_by_one(owner: list[int], nameless: bool) ->
     encoder, words = tiny_pair(), bank(owner, nameless)
     joint = Projected(encoder.text)
     classifier = Classifier("described", {}, encoder, CLASSES, Head(joint, words.class_weight()), words=words)
-    look = encoder.look(torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    look = encoder.encode(torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     predicted, rivals = [0, 1, 2, 1], [1, 2, 2, 0]
     scored = word_scores(classifier, look.pooled)
     spoken = words_heat(classifier, look.features, look.pooled, predicted, rivals)

@@ -59,7 +59,7 @@ def test_a_second_look_by_hand() -> None:
     assert made.head.votes.rows_of(0, [0, 1, 2]) == [rows["moss, green"], rows["moss, soft"]]
     assert made.head.votes.rows_of(1, [0, 1, 2]) == [1, rows["rust, brown"], rows["rust, hard"]]
     assert made.head.votes.rows_of(2, [0, 1, 2]) == [2, rows["sky, blue"]]
-    pooled = encoder.look(noise(6)).pooled
+    pooled = encoder.encode(noise(6)).pooled
     x, scale = made.head.feature(pooled), first.head.scale
     s = scale * x @ first.head.weight.T
     logits = made.head(pooled)
@@ -118,7 +118,7 @@ def test_the_authors_choice_of_descriptions() -> None:
 def test_fusion_and_gate_keep_the_first_look() -> None:
     encoder = tiny_cnn()
     first = ZeroShot().build(encoder, CLASSES)
-    pooled = encoder.look(noise(20)).pooled
+    pooled = encoder.encode(noise(20)).pooled
     before, plain = first.head(pooled), FollowUp(k=3).after(first, PAIRS).head(pooled)
     assert not torch.equal(before.argmax(1), plain.argmax(1))
     fused = FollowUp(k=3, fusion=1e4).after(first, PAIRS).head(pooled)
@@ -139,7 +139,7 @@ def test_the_evidence_of_cells_adds_up_to_the_second_looks_logit(against: int | 
     """The slope is the logit's own, the picture's length held as it is."""
     encoder = tiny_cnn()
     model = FollowUp(k=3).build(encoder, CLASSES, PAIRS)
-    head, pooled = model.head, encoder.look(noise(4)).pooled
+    head, pooled = model.head, encoder.encode(noise(4)).pooled
     assert head.votes is not None
     target = Target(head(pooled).argmax(1), None if against is None else torch.full((4,), against))
     leaf = pooled.clone().requires_grad_()
@@ -148,7 +148,7 @@ def test_the_evidence_of_cells_adds_up_to_the_second_looks_logit(against: int | 
     lead = target(logits) - (logits.mean(1) if against is None else 0)
     gradient = torch.autograd.grad(lead.sum(), leaf)[0]
     torch.testing.assert_close(head.slope(pooled, target), gradient, atol=1e-5, rtol=1e-4)
-    assert cell_evidence(model, encoder.look(noise(4)), target).isfinite().all()
+    assert cell_evidence(model, encoder.encode(noise(4)), target).isfinite().all()
 
 
 def test_words_that_know_the_colours_decide_right_and_noise_does_not(tmp_path: Path) -> None:
@@ -299,9 +299,9 @@ def test_files_that_are_none(content: str, message: str, tmp_path: Path) -> None
 def test_a_head_of_its_own_is_not_needed() -> None:
     """Without pairs it is zero-shot."""
     encoder = tiny_cnn()
-    plain: Tensor = ZeroShot(("A photo of a {}.",)).build(encoder, CLASSES).head(encoder.look(noise(5)).pooled)
+    plain: Tensor = ZeroShot(("A photo of a {}.",)).build(encoder, CLASSES).head(encoder.encode(noise(5)).pooled)
     made: Classifier = FollowUp(k=4).build(encoder, CLASSES)
-    torch.testing.assert_close(made.head(encoder.look(noise(5)).pooled), plain)
+    torch.testing.assert_close(made.head(encoder.encode(noise(5)).pooled), plain)
     assert isinstance(made.head, Head)
     assert isinstance(made.head.feature, Projected)
 

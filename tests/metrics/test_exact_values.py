@@ -404,7 +404,7 @@ def test_fills() -> None:
 
 
 def test_controls() -> None:
-    look, target = MODEL.encoder.look(noise(2)), Target(torch.tensor([0, 1]))
+    look, target = MODEL.encoder.encode(noise(2)), Target(torch.tensor([0, 1]))
     for control in (random_map, centred_gaussian, sobel_edges, uniform_map):
         maps = control(MODEL, look, target)
         assert len(maps) == 2
@@ -414,5 +414,5 @@ def test_controls() -> None:
     assert middle[16, 16] == middle.max()
     step = torch.zeros(1, 3, 32, 32)
     step[..., 16:] = 1
-    edges = sobel_edges(MODEL, MODEL.encoder.look(step), Target(torch.tensor([0])))[0]
+    edges = sobel_edges(MODEL, MODEL.encoder.encode(step), Target(torch.tensor([0])))[0]
     assert set(edges.mean(0).nonzero().flatten().tolist()) == set(range(11, 21))

@@ -170,7 +170,7 @@ def one_by_one(self, encoder, maps, pictures, **options):  # type: ignore[no-unt
 
     for one in pictures:
         made = changed(encoder.transform, one, self.changes)
-        yield Influences.read(maps(encoder.look(encoder.pixels(list(made.views)))), made.change)
+        yield Influences.read(maps(encoder.encode(encoder.pixels(list(made.views)))), made.change)
 
 
 def seal_in(path: Path) -> str:

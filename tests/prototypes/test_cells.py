@@ -44,7 +44,7 @@ class Explained:
 def test_the_mean_of_the_cells_is_the_pooled_vector(name: str) -> None:
     torch.manual_seed(0)
     encoder = encoder_of(MEANS[name]())
-    look = encoder.look(example_pixels((64, 64), 2, 4))
+    look = encoder.encode(example_pixels((64, 64), 2, 4))
     cells: Tensor = cells_of(Explained(encoder), look.features)  # type: ignore[arg-type]
     assert cells.shape[2:] == encoder.layout.to_grid(look.features).shape[2:]
     torch.testing.assert_close(cells.mean((2, 3)), look.pooled, rtol=1e-4, atol=1e-5)
@@ -55,7 +55,7 @@ def test_the_mean_of_the_cells_is_the_pooled_vector(name: str) -> None:
 def test_a_layer_that_bends_behind_the_mean_is_refused_in_one_sentence() -> None:
     torch.manual_seed(0)
     encoder = encoder_of(MEANS["mobilenet"]())
-    features = encoder.look(example_pixels((64, 64), 2, 4)).features
+    features = encoder.encode(example_pixels((64, 64), 2, 4)).features
     with pytest.raises(InputError) as caught:
         unpooled(encoder, features)
     assert str(caught.value) == (

@@ -112,7 +112,7 @@ def test_the_cell_is_that_of_the_picture_and_not_of_the_copy() -> None:
     (fixed,) = reason.local(encoder, everything, PICTURES[:1])
     (free,) = reason.local(encoder, everything, PICTURES[:1], follow=True)
     views = changed(encoder.transform, PICTURES[0], PaperChanges()).views
-    maps = encoder.look(encoder.pixels(views)).features
+    maps = encoder.encode(encoder.pixels(views)).features
     best = maps[0].flatten(1).argmax(1)
     assert torch.equal(fixed.cells, torch.stack([best // 8, best % 8], 1))
     by_hand = maps[0].flatten(1).amax(1)[:, None] - maps[1:].flatten(2)[:, torch.arange(8), best].T
@@ -125,7 +125,7 @@ def test_cells_may_be_given() -> None:
     encoder, cells = tiny_cnn(), torch.tensor([[i, 7 - i] for i in range(8)])
     (found,) = Characteristics().local(encoder, everything, PICTURES[:1], cells=cells)
     view = read_picture(PICTURES[0], encoder.transform).pixels
-    grid = encoder.look(encoder.pixels([view])).features[0]
+    grid = encoder.encode(encoder.pixels([view])).features[0]
     assert torch.equal(found.cells, cells)
     assert torch.allclose(found.similarity, grid[torch.arange(8), cells[:, 0], cells[:, 1]], atol=1e-6)
     with pytest.raises(InputError) as error:
@@ -227,10 +227,10 @@ def test_what_is_not_finite_is_refused() -> None:
 
 def test_the_model_is_left_as_it_was_and_repeats_itself() -> None:
     encoder: Encoder = tiny_cnn()
-    before = encoder.look(noise(2)).features.clone()
+    before = encoder.encode(noise(2)).features.clone()
     first, second = (next(Characteristics().local(encoder, everything, PICTURES[:1])).phi for _ in range(2))
     assert torch.equal(first, second)
-    assert torch.equal(encoder.look(noise(2)).features, before)
+    assert torch.equal(encoder.encode(noise(2)).features, before)
 
 
 def test_class_attributes_and_file_name() -> None:

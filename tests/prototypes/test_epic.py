@@ -85,7 +85,7 @@ def test_prototypes_are_the_strongest_pictures_and_boxes_lie_on_their_strongest_
         source = bank.pictures[int(bank.owner[patch])]
         assert file_digest(source.name) == source.digest
         view = np.asarray(fitted.encoder.pixels([_view(fitted, source.name)]))
-        look = fitted.encoder.look(torch.from_numpy(view))
+        look = fitted.encoder.encode(torch.from_numpy(view))
         maps = EPIC().activation(fitted, bank, look, torch.tensor([patch]))[0, 0]
         row, column = divmod(int(maps.argmax()), 8)
         left, top, right, bottom = bank.boxes[patch].tolist()
@@ -370,7 +370,7 @@ def test_the_options_hold_what_is_asked() -> None:
 
 def test_cells_average_to_the_pooled_vector() -> None:
     model = Pretrained().build(tiny_cnn())
-    look: EncoderOutput = model.encoder.look(noise(3))
+    look: EncoderOutput = model.encoder.encode(noise(3))
     assert torch.allclose(cells_of(model, look.features).mean((2, 3)), look.pooled, atol=1e-6)
 
 
@@ -380,7 +380,7 @@ def test_a_channel_that_speaks_by_being_low_shows_where_and_on_which_pictures_it
     signs = set()
     for seed in range(50, 56):
         pixels = fitted.encoder.pixels([picture("moss", seed, 32)])
-        look = fitted.encoder.look(pixels)
+        look = fitted.encoder.encode(pixels)
         query = Query(look, Target(look.pooled.new_zeros(1, dtype=torch.long)))
         rotated = torch.einsum("kd,dhw->khw", bank.rotation.matrix, cells_of(fitted, look.features)[0])
         for group in EPIC(n_channels=8, duplicate=1.1)(fitted, bank, query):

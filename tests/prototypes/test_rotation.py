@@ -86,7 +86,7 @@ def model(request: pytest.FixtureRequest) -> Classifier:
 
 @pytest.mark.parametrize("form", ["orthogonal", "invertible"])
 def test_folded_logits_are_the_models_own(model: Classifier, form: str) -> None:
-    look = model.encoder.look(noise(5))
+    look = model.encoder.encode(noise(5))
     cells = cells_of(model, look.features).flatten(2).transpose(1, 2)
     raw = 0.3 * torch.randn(8, 8, generator=torch.Generator().manual_seed(2))
     rotation = Rotation.of(raw, form)  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ def test_folded_logits_are_the_models_own(model: Classifier, form: str) -> None:
 
 
 def test_contributions_add_up_to_the_lead(model: Classifier) -> None:
-    look, rotation = model.encoder.look(noise(5)), Rotation.random(8, 3)
+    look, rotation = model.encoder.encode(noise(5)), Rotation.random(8, 3)
     target = Target(torch.tensor([0, 1, 2, 3, 0]))
     parts = contributions(model, rotation, look, target)
     logits = model.head(look.pooled)
@@ -129,7 +129,7 @@ def test_rows_of_a_vote_are_its_slope_however_it_is_found() -> None:
 def test_contributions_of_a_head_without_bias_are_all_there_is() -> None:
     plain = Pretrained().build(tiny_cnn())
     model = replace(plain, head=Head(Normalise(0.5, True), plain.head.weight))
-    look = model.encoder.look(noise(4))
+    look = model.encoder.encode(noise(4))
     target = Target(torch.tensor([0, 1, 2, 3]), torch.tensor([3, 2, 1, 0]))
     parts = contributions(model, Rotation.random(8, 3), look, target)
     assert torch.allclose(parts.sum(1), target(model.head(look.pooled)), atol=1e-6)
@@ -143,7 +143,7 @@ def test_scores_of_the_paper_leave_out_channels_below_zero() -> None:
 def test_a_head_that_is_no_mean_is_refused_and_says_so() -> None:
     model = Pretrained().build(tiny_tokens())
     with pytest.raises(InputError) as caught:
-        cells_of(model, model.encoder.look(noise(2)).features)
+        cells_of(model, model.encoder.encode(noise(2)).features)
     assert str(caught.value) == (
         "'tiny' does not pool its cells by a mean, with or without a layer norm, but by Mixing. EPIC needs such a "
         "mean: its rotation passes through nothing else. Use --like nearest, which asks nothing of the head."
@@ -152,7 +152,7 @@ def test_a_head_that_is_no_mean_is_refused_and_says_so() -> None:
 
 def test_a_head_that_cannot_be_folded_is_refused() -> None:
     model = Pretrained().build(tiny_cnn())
-    look = model.encoder.look(noise(2))
+    look = model.encoder.encode(noise(2))
     cells = cells_of(model, look.features).flatten(2).transpose(1, 2)
     broken = Rotation(torch.eye(8), 1.1 * torch.eye(8), "invertible")
     with pytest.raises(ModelError, match="The folded head differs from the model by"):

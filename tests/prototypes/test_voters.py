@@ -79,7 +79,7 @@ def test_places_are_where_the_two_are_most_alike() -> None:
     pixels = torch.full((2, 3, 32, 32), 0.2)
     pixels[0, 0, :8, 24:] = 3.0
     pixels[1, 0, 8:16, 8:16] = 3.0
-    look = encoder.look(pixels)
+    look = encoder.encode(pixels)
     grid = encoder.layout.to_grid(look.features)
     cells = [(6, 6), (2, 2), (2, 3)]
     vectors = torch.stack([patch_vector(grid[1], cell) for cell in cells])
@@ -102,7 +102,7 @@ def test_crops_count_with_their_picture(folder: Path) -> None:
     votes = made.head.votes
     assert isinstance(votes, Votes)
     assert len(votes.names) == 4 * 24
-    query = tiny_cnn().look(noise(1, 5)).pooled
+    query = tiny_cnn().encode(noise(1, 5)).pooled
     scores = made.head.feature(query) @ made.head.weight.T
     ballot = votes.ballot(scores[0])
     assert len(ballot) == 24
@@ -124,7 +124,7 @@ def test_a_picture_that_was_fitted_on_is_seen_voting_for_itself(fitted: Classifi
 
 def test_the_class_explained_is_among_those_shown(fitted: Classifier) -> None:
     method = Voters(n_classes=1)
-    look = fitted.encoder.look(noise(1, 5))
+    look = fitted.encoder.encode(noise(1, 5))
     assert fitted.bank is not None
     for target in range(3):
         (group,) = method(fitted, fitted.bank, Query(look, Target(torch.tensor([target]))))
@@ -133,7 +133,7 @@ def test_the_class_explained_is_among_those_shown(fitted: Classifier) -> None:
 
 def test_shares_fall_and_add_up_to_no_more_than_the_vote(fitted: Classifier) -> None:
     assert fitted.bank is not None
-    query = Query(fitted.encoder.look(noise(1, 5)), Target(torch.tensor([0])))
+    query = Query(fitted.encoder.encode(noise(1, 5)), Target(torch.tensor([0])))
     groups = Voters(n_pictures=24, least=0.0)(fitted, fitted.bank, query)
     assert [g.share for g in groups] == sorted((g.share for g in groups), reverse=True)
     assert sum(g.share for g in groups) == pytest.approx(1, abs=1e-5)
@@ -145,7 +145,7 @@ def test_what_the_bars_are_of_is_the_cosine_that_votes(fitted: Classifier, why: 
     found = find_prototypes(fitted)
     assert found is not None
     method, bank = found
-    look: EncoderOutput = fitted.encoder.look(noise(3, 6))
+    look: EncoderOutput = fitted.encoder.encode(noise(3, 6))
     maps = method.activation(fitted, bank, look, torch.tensor([0, 7]))
     assert maps.shape == (3, 2, 8, 8)
     assert torch.equal(maps, maps[:, :, :1, :1].expand_as(maps))

@@ -76,7 +76,7 @@ def golden_network(form: str) -> PromptCAMNetwork:
 @pytest.mark.parametrize("form", FORMS)
 def test_scores_and_attention_are_the_authors(form: str) -> None:
     encoder = golden_network(form).encoder()
-    look = encoder.look(waves(2))
+    look = encoder.encode(waves(2))
     scores = torch.tensor(GOLDEN[form]["scores"])
     assert scores.std() > 0.1
     torch.testing.assert_close(look.pooled[:, :5], scores, atol=GOLDEN["tolerance"], rtol=1e-5)
@@ -88,7 +88,7 @@ def test_scores_and_attention_are_the_authors(form: str) -> None:
 
 def test_greedy_ranking_is_the_authors() -> None:
     encoder = golden_network("deep").encoder()
-    look = encoder.look(waves(2))
+    look = encoder.encode(waves(2))
     orders = set()
     for known in GOLDEN["ranking"]:
         tokens = look.features[known["picture"] :][:1]
@@ -102,7 +102,7 @@ def test_greedy_ranking_is_the_authors() -> None:
 def test_ranking_counts_the_heads_a_class_needs() -> None:
     encoder = golden_network("deep").encoder()
     head: Any = encoder.head
-    look = encoder.look(waves(1))
+    look = encoder.encode(waves(1))
     label = int(look.pooled[0, :5].argmax())
     found = rank_heads(head, look.features, torch.tensor([label]), 16, "patches")[0]
     order = list(reversed(found.order))
@@ -211,7 +211,7 @@ def test_prompts_enter_every_family(family: dict[str, Any], name: str, form: tup
     prompts = prompts_of(form[1], form[0], width)
     pixels = torch.randn(2, 3, *encoder.transform.input_size, generator=torch.Generator().manual_seed(1))
     grown = PromptCAMNetwork(encoder, form[0], prompts).encoder()
-    scores = grown.look(pixels).pooled
+    scores = grown.encode(pixels).pooled
     twin = copy.deepcopy(network)
     expected = with_hooks(twin, twin.get_submodule(blocks), twin.get_submodule(norm), prompts, form, pixels)
     assert expected.std() > 1e-3
@@ -219,7 +219,7 @@ def test_prompts_enter_every_family(family: dict[str, Any], name: str, form: tup
     grid = grown.layout.to_grid(grown.forward_features(pixels))
     assert grid.shape[2:] == encoder.layout.grid
     # One by one is a batch, and the base is as it was.
-    torch.testing.assert_close(scores[1:], grown.look(pixels[1:]).pooled, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(scores[1:], grown.encode(pixels[1:]).pooled, atol=1e-5, rtol=1e-4)
 
 
 def test_parameters_start_as_published() -> None:
@@ -255,7 +255,7 @@ def test_saved_and_loaded_it_is_the_same(options: dict[str, Any], samples: Sampl
     # The network as one module gives the scores, and a gradient at the pixels.
     pixels = noise(2).requires_grad_()
     scores = made.encoder.module(pixels)
-    torch.testing.assert_close(scores, made.encoder.look(noise(2)).pooled, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(scores, made.encoder.encode(noise(2)).pooled, atol=1e-6, rtol=1e-5)
     assert torch.autograd.grad(scores.sum(), pixels)[0].abs().max() > 0
 
 

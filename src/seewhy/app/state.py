@@ -65,7 +65,7 @@ class State:
     def wake(self) -> None:
         """Start the engine on a blank picture, so that the first reader need not wait for it."""
         encoder = self.classifier.encoder
-        encoder.look(encoder.pixels([np.zeros((*encoder.transform.input_size, 3), np.uint8)]))
+        encoder.encode(encoder.pixels([np.zeros((*encoder.transform.input_size, 3), np.uint8)]))
 
     def _measure_words(self) -> None:
         """Measure words that nothing has measured, as they alone made the classifier; cards from now on say it."""

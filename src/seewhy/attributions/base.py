@@ -75,7 +75,7 @@ class Attribution(ABC):
             InputError: as many targets as pictures are needed, each one of the head's classes.
         """
         if self.reads_pixels and look.pixels is None:
-            raise InputError(f"{self.name} reads pixels here, and this look has none. Pass encoder.look(pixels).")
+            raise InputError(f"{self.name} reads pixels here, and this look has none. Pass encoder.encode(pixels).")
         if isinstance(target, Target):
             check_classes(target, len(look), len(model.head.bias))
         else:

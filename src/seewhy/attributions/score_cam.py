@@ -52,7 +52,7 @@ class ScoreCAM(Attribution):
         assert look.pixels is not None
         grid = model.encoder.layout.to_grid(look.features)
         weights = channel_scores(
-            lambda pixels: model.head(model.encoder.look(pixels).pooled),
+            lambda pixels: model.head(model.encoder.encode(pixels).pooled),
             look.pixels,
             grid,
             target,

@@ -105,7 +105,7 @@ class Classifier:
 
     def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         """Normalised pixels → class probabilities."""
-        return self.head.probabilities(self.encoder.look(pixels).pooled)
+        return self.head.probabilities(self.encoder.encode(pixels).pooled)
 
     @cached_property
     def measured_trust(self) -> Trust | None:

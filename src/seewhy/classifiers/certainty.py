@@ -47,7 +47,7 @@ def trust_of(classifier: Classifier) -> Trust | None:
     height, width = classifier.encoder.transform.input_size
     odd = [p[:height, :width] for p in strangers(N_STRANGERS, max(height, width))]
     with torch.no_grad():
-        strange = torch.cat([classifier.encoder.look(classifier.encoder.pixels([p])).pooled for p in odd])
+        strange = torch.cat([classifier.encoder.encode(classifier.encoder.pixels([p])).pooled for p in odd])
         strange_logits = classifier.head(strange)
     logits = held.logits.float()
     return measure_trust(

@@ -116,6 +116,10 @@ class EncoderOutput:
         return EncoderOutput(self.features[index], self.pooled[index], pixels)
 
 
+Conditioned = Callable[[Tensor, str], EncoderOutput]
+"""Pixels ``(b, 3, h, w)`` and an instruction → what is seen under it."""
+
+
 class Encoder:
     """A pretrained network, split into trunk and head, with its own transform.
 
@@ -132,6 +136,8 @@ class Encoder:
         module: the whole network; for methods that need gradients inside the trunk.
         engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``; or what returns a running engine, for an
             encoder that stands on the trunk of another.
+        conditioned: pixels and an instruction in words → what is seen under it, without gradients; for an encoder
+            that was trained with instructions.
     """
 
     def __init__(
@@ -148,6 +154,7 @@ class Encoder:
         text: Callable[[], TextTower] | None = None,
         module: Callable[[], nn.Module] | None = None,
         engine: str | Callable[[], Engine] = "auto",
+        conditioned: Conditioned | None = None,
     ) -> None:
         self.name = name
         self.transform = transform
@@ -160,6 +167,7 @@ class Encoder:
         self._text = text
         self._module = module or trunk
         self._engine = engine
+        self._conditioned = conditioned
 
     @cached_property
     def engine(self) -> Engine:
@@ -223,16 +231,43 @@ class Encoder:
         """Pixels → features, in the chosen engine, without gradients."""
         return self.engine(pixels)
 
-    def look(self, pixels: Float[Tensor, "b 3 h w"]) -> EncoderOutput:
-        """The one pass from which prediction and all evidence come."""
+    @property
+    def takes_condition(self) -> bool:
+        """Whether :meth:`encode` listens to an instruction."""
+        return self._conditioned is not None
+
+    def encode(self, pixels: Float[Tensor, "b 3 h w"], condition: str | None = None) -> EncoderOutput:
+        """The one pass from which prediction and all evidence come.
+
+        Args:
+            pixels: normalised, as :meth:`pixels` gives them.
+            condition: what is to be looked for, in words, such as ``"the colour"``; features are then those under it.
+
+        Raises:
+            InputError: an instruction is given to an encoder that takes none, or is empty.
+        """
+        if condition is not None:
+            return self._under(condition)(pixels, condition)
         features = self.forward_features(pixels)
         with torch.no_grad():
             return EncoderOutput(features, self.head(features), pixels)
 
-    def encode_image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Pixels → unit vectors in the space shared with text."""
+    def encode_image(self, pixels: Float[Tensor, "b 3 h w"], condition: str | None = None) -> Float[Tensor, "b d"]:
+        """Pixels → unit vectors in the space shared with text, under an instruction where one is given."""
         with torch.no_grad():
-            return normalize(self.text.project(self.look(pixels).pooled), dim=1)
+            return normalize(self.text.project(self.encode(pixels, condition).pooled), dim=1)
+
+    def _under(self, condition: str) -> Conditioned:
+        if self._conditioned is None:
+            raise InputError(
+                f"The instruction {condition!r} was given to {self.name!r}, which sees a picture in one way only. "
+                "An encoder that was trained with instructions was expected. Leave the instruction out."
+            )
+        if not condition.strip():
+            raise InputError(
+                "The instruction is empty. Words such as 'the colour' were expected. Write some, or leave it out."
+            )
+        return self._conditioned
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Sentences → unit vectors in the space shared with pictures.

@@ -232,7 +232,7 @@ def _look(encoder: Encoder, reads: Sequence[_Read], batch_size: int) -> Iterator
     pooled: list[Tensor] = []
     maps: dict[int, Tensor] = {}
     for start in range(0, len(pixels), batch_size):
-        look = encoder.look(encoder.pixels(pixels[start : start + batch_size]))
+        look = encoder.encode(encoder.pixels(pixels[start : start + batch_size]))
         pooled.append(look.pooled)
         maps.update({start + j: _as_stored(look.features[j]) for j in range(len(look)) if start + j in first})
     vectors = torch.cat(pooled) if pooled else torch.empty(0)

@@ -65,7 +65,7 @@ class Watched:
                 cosine = inner.probabilities(pixels)[:, self.target]
                 value = 1 - cosine if sign < 0 else cosine
                 return torch.stack([value, sign * cosine], 1)
-            logits = inner.head(inner.encoder.look(pixels).pooled).double()
+            logits = inner.head(inner.encoder.encode(pixels).pooled).double()
         mine = logits[:, self.target]
         if self.contrast is None:
             others = logits.clone()

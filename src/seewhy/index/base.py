@@ -365,7 +365,7 @@ def _widths(encoder: Encoder | None, settings: Settings, width: int) -> dict[str
         return {"look": width}
     height, wide = encoder.transform.input_size
     with torch.no_grad():
-        pooled = encoder.look(torch.zeros(1, 3, height, wide)).pooled
+        pooled = encoder.encode(torch.zeros(1, 3, height, wide)).pooled
     found = {"look": pooled.shape[1]}
     if settings.words and encoder.has_text:
         found["words"] = encoder.text.project(pooled).shape[1]

@@ -119,7 +119,7 @@ class Case:
 
         def logits(batch: Tensor) -> Tensor:
             with torch.no_grad():
-                return model.head(model.encoder.look(batch).pooled)
+                return model.head(model.encoder.encode(batch).pooled)
 
         return cls(
             lambda batch: logits(batch).softmax(1),
@@ -151,7 +151,7 @@ class Case:
 
         model = model or self.model
         index = torch.full((len(pixels),), self.target if target is None else target)
-        look, size = model.encoder.look(pixels), (self.pixels.shape[1], self.pixels.shape[2])
+        look, size = model.encoder.encode(pixels), (self.pixels.shape[1], self.pixels.shape[2])
         return torch.stack(
             [upsampled(method(model, look, TargetFunction(index)), size) for method in self.methods or ()]
         )

@@ -111,7 +111,7 @@ class Characteristics:
         stream = self._changed(encoder, pictures, box, ahead=2 * per)
         while group := list(islice(stream, per)):
             with torch.no_grad():
-                look = encoder.look(encoder.pixels([view for one in group for view in one.views]))
+                look = encoder.encode(encoder.pixels([view for one in group for view in one.views]))
                 similarity = maps(look)
             if not similarity.isfinite().all():
                 raise InputError("Similarities to prototypes are not finite on these pictures. Try --engine torch.")
