@@ -116,11 +116,14 @@ def method_classes(name: str) -> dict[str, Any]:
 
 def rules(page: Path) -> str:
     """When an evidence counts as believable."""
-    from seewhy.evidence import like, perceived, voters, where, words
+    from seewhy.evidence import perceived, where, words
+    from seewhy.prototypes import Prototypes, prototypes
+    from seewhy.registry import spelling
 
-    stated = [("where", where.RULE), ("like what", like.RULE), ("in words", words.RULE)]
-    stated += [("like what, by EPIC", like.EPIC_RULE), ("like what, by a ProtoPNet", like.PROTOPNET_RULE)]
-    stated += [("like what, by a vote", voters.VOTERS_RULE), ("what a perceiver saw", perceived.RULE)]
+    stated = [("where", where.RULE), ("like what", Prototypes.rule), ("in words", words.RULE)]
+    own = [name for name in prototypes if prototypes[name].rule != Prototypes.rule]
+    stated += [(f"like what, by {spelling(name)}", prototypes[name].rule) for name in own]
+    stated += [("what a perceiver saw", perceived.RULE)]
     return table(("evidence", "rule"), stated)
 
 

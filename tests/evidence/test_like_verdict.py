@@ -9,13 +9,14 @@ import pytest
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.errors import InputError
-from seewhy.evidence.like import _judge, beats_chance
 from seewhy.explanation.base import Where
 from seewhy.explanation.measures import PatchDeletion
 from seewhy.explanation.similar import Like
 from seewhy.pictures.samples import load_samples
+from seewhy.prototypes.base import RULE, Group, Match
+from seewhy.prototypes.judging import Showing, beats_chance, neighbours_verdict
 from seewhy.prototypes.measure import LikenessMeasure
-from tiny import class_folders, picture, tiny_cnn
+from tiny import class_folders, noise, picture, tiny_cnn
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +69,17 @@ def test_places_matter_where_hiding_them_lowers_the_lead(
 
 def test_hiding_that_raises_the_lead_is_partly_at_best(fitted: Classifier) -> None:
     sure = replace(fitted, likeness=LikenessMeasure(1.0, 1 / 3, 20))
-    subject = sure.explain(picture("moss", 41), measure=False).subject
+    why = sure.explain(picture("moss", 41), measure=False)
+    assert why.subject is not None
+    assert isinstance(why.like, Like)
+    assert sure.bank is not None
+    of_moss = int((sure.bank.labels == sure.index_of("moss")).nonzero()[0])
+    groups = [Group((0, 0), 0.2, (Match(of_moss, 1.0),))]
+    look = sure.encoder.encode(noise(1, 5))
+    showing = Showing(sure, sure.bank, look, sure.index_of("moss"), why.subject, groups, why.like.neighbours)
     lowers, raises = PatchDeletion(3.0, 0.5, (0.1, 0.1), 0.1), PatchDeletion(3.0, -0.2, (-0.5, -0.3), 0.1)
-    assert _judge(sure, 1.0, 0.2, subject, lowers).level == "believable"
-    partly = _judge(sure, 1.0, 0.2, subject, raises)
+    assert neighbours_verdict(RULE, replace(showing, deletion=lowers)).level == "believable"
+    partly = neighbours_verdict(RULE, replace(showing, deletion=raises))
     assert partly.level == "partly"
     assert "takes −0.2 from the lead of moss, 3.0, hiding as much elsewhere −0.4 (at most −0.3)." in partly.sentence
 

@@ -15,7 +15,7 @@ from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.evidence.agreement import agree
 from seewhy.evidence.patch_deletion import delete_patches
 from seewhy.explanation.base import Words
-from seewhy.explanation.similar import Like, Likeness
+from seewhy.explanation.similar import Display, Like, Likeness
 from seewhy.explanation.verdict import Missing, Verdict
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
@@ -168,4 +168,6 @@ def test_agreement_is_the_mean_of_its_parts(
 
 def test_what_decided_is_no_witness() -> None:
     assert agree("a", HEAT, HEAT, Missing("", ""), words("a"), True).score is None
-    assert agree("a", HEAT, HEAT, replace(like("aa"), method="voters"), Missing("", ""), False).score is None
+    assert (
+        agree("a", HEAT, HEAT, replace(like("aa"), display=Display(votes=True)), Missing("", ""), False).score is None
+    )

@@ -18,20 +18,21 @@ from seewhy.encoders.base import EncoderOutput
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import InputError
 from seewhy.evidence.place import like_place
-from seewhy.evidence.voters import _judge
 from seewhy.explanation.base import Explanation
 from seewhy.explanation.measures import VoteRemoval
 from seewhy.explanation.similar import Like
+from seewhy.explanation.subject import Subject
 from seewhy.heads.head import Head, Target
 from seewhy.heads.normalise import Normalise
 from seewhy.heads.votes import Votes
 from seewhy.pictures.samples import load_samples
 from seewhy.prototypes.bank import BankPicture, PatchBank, cell_box, patch_vector
-from seewhy.prototypes.base import Query
+from seewhy.prototypes.base import Group, Query
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
+from seewhy.prototypes.judging import Showing
 from seewhy.prototypes.nearest import NearestPatches
-from seewhy.prototypes.voters import Voters, measure_removal
+from seewhy.prototypes.voters import RULE, Voters, measure_removal, vote_verdict
 from tiny import class_folders, colour_reader, noise, picture, tiny_cnn
 
 
@@ -237,7 +238,12 @@ def test_the_verdict_is_by_its_rule(
     fitted: Classifier, changed: float, by_chance: float, part: float, level: str
 ) -> None:
     removal = VoteRemoval(2, "moss", changed, by_chance, 20)
-    verdict = _judge(fitted, removal, part, 5, 24, 1)
+    subject = Subject("rust", "rust")
+    assert fitted.bank is not None
+    showing = Showing(
+        fitted, fitted.bank, fitted.encoder.encode(noise(1, 5)), 1, subject, [Group((0, 0), part, ())], ()
+    )
+    verdict = vote_verdict(RULE, showing, removal, 5, 24)
     assert verdict.level == level
     assert (
         "19 others share the rest. Without the 2 of rust, moss would win. On 20 held-out pictures" in verdict.sentence
@@ -302,7 +308,7 @@ def test_a_classifier_whose_pictures_do_not_vote_says_how_to_get_one(folder: Pat
     with pytest.raises(InputError) as caught:
         made.explain(picture("rust", 77), like="voters", measure=False)
     assert str(caught.value) == (
-        "voters shows the pictures that voted, and in this classifier none do. Make one with: "
+        "voters shows the pictures that voted, and this classifier has none. Make one with: "
         "seewhy fit DATA --method neighbours"
     )
 

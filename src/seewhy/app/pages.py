@@ -174,8 +174,8 @@ class Pages:
             for one in found.resembled
         ]
         box = [round(v, 4) for v in found.box]
-        about = {"row": row, "column": column, "box": box, "share": round(found.share, 4), "method": found.method}
-        return JSONResponse({**about, "like": like})
+        about = {"row": row, "column": column, "box": box, "share": round(found.share, 4)}
+        return JSONResponse({**about, "method": found.method, "unit": found.unit, "like": like})
 
     async def edit(self, request: Request, id: Id, format: Format = "html") -> Response:
         """Other words for some classes; fields `label` and `texts` in turn. They last for the session."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..explanation.base import Explanation, Region, Where, Word, Words
-from ..explanation.similar import Like, Likeness
+from ..explanation.similar import Display, Like, Likeness
 from ..explanation.verdict import Missing
 from ..types import FractionBox
 from .because import bars_of, scale_of
@@ -23,7 +23,7 @@ from .perceived import SMALL, seen_page, seen_terms
 N_TOP = 5
 QUESTIONS = (
     ("where", "Where it looked"),
-    ("like", "What it looks like, in your pictures"),
+    ("like", Display.title),
     ("words", "In words"),
 )
 OVERLAY_SIDE = 256
@@ -53,7 +53,7 @@ def card_context(e: Explanation) -> dict[str, Any]:
         "heat": _heat_uri(e),
         "heat_title": heat_title(e.where),
         "regions": [_region(region) for region in regions],
-        "questions": [(key, title, getattr(e, key)) for key, title in QUESTIONS],
+        "questions": [(key, title, getattr(e, key)) for key, title in questions_of(e)],
         "where": _present(e.where),
         "charts": charts_of(e.where),
         "like": _present(e.like),
@@ -75,6 +75,12 @@ def card_context(e: Explanation) -> dict[str, Any]:
 
 def _present(evidence: Where | Like | Words | Missing) -> Where | Like | Words | None:
     return None if isinstance(evidence, Missing) else evidence
+
+
+def questions_of(e: Explanation) -> tuple[tuple[str, str], ...]:
+    """The kinds of evidence with their titles; likenesses have one of their own where their method says so."""
+    like = QUESTIONS[1][1] if isinstance(e.like, Missing) else e.like.display.title
+    return tuple((key, like if key == "like" else title) for key, title in QUESTIONS)
 
 
 def regions_of(e: Explanation) -> tuple[Region, ...]:
@@ -199,7 +205,7 @@ def figures_of(e: Explanation) -> dict[str, list[tuple[str, str, str]]]:
         found["like"] = [
             ("held-out", "Held-out precision", _said(e.like.held_out_precision, percent)),
             ("chance", "chance", _said(e.like.chance, percent)),
-            ("vote" if e.like.method == "voters" else "share", "Share shown", percent(e.like.share_shown)),
+            ("vote" if e.like.display.votes else "share", "Share shown", percent(e.like.share_shown)),
             *_like_figures(e.like),
         ]
     if not isinstance(e.words, Missing):
@@ -239,7 +245,7 @@ def _said(value: float | None, how: Callable[[float], str]) -> str | None:
 def row_share(like: Like, letter: str) -> float:
     """What a row's likenesses have in common; of pictures that voted, each has its own part."""
     shares = [near.share for near in like.neighbours if near.letter == letter]
-    return sum(shares) if like.method == "voters" else shares[0]
+    return sum(shares) if like.display.votes else shares[0]
 
 
 def like_rows(e: Explanation) -> list[dict[str, Any]]:
@@ -259,8 +265,6 @@ def like_rows(e: Explanation) -> list[dict[str, Any]]:
                 "crop": _query_uri(e.view, region, near),
                 "frame": None if near.query_frame is None else frame_css(near.query_frame),
                 "channel": near.channel,
-                "is_pure": e.like.method == "epic",
-                "voted": e.like.method == "voters",
                 "contribution": near.contribution,
                 "because": None if near.channel is None else bars_of(near, scale),
                 "neighbours": [],

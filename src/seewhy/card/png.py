@@ -31,7 +31,17 @@ from .certainty import counted, draw_certainty, heading
 from .certainty import odds as odds_of
 from .curve import ceiling
 from .heat import COLOURS, blend
-from .html import QUESTIONS, crop, heat_title, place_of, regions_of, row_share, runner_up, word_groups
+from .html import (
+    QUESTIONS,
+    crop,
+    heat_title,
+    place_of,
+    questions_of,
+    regions_of,
+    row_share,
+    runner_up,
+    word_groups,
+)
 from .page import LEVELS, figure, method_name, percent
 from .perceived import TITLE, draw_seen
 
@@ -83,7 +93,7 @@ def _decision(c: Canvas, e: Explanation) -> float:
 
 def _summary(c: Canvas, e: Explanation, y: float) -> float:
     c.rule(MARGIN, y, WIDTH - 2 * MARGIN)
-    asked = QUESTIONS if e.seen is None else (("seen", TITLE), *QUESTIONS)
+    asked = questions_of(e) if e.seen is None else (("seen", TITLE), *questions_of(e))
     step = 262 if e.seen is None else 250
     for number, (key, title) in enumerate(asked):
         x = MARGIN + number * step
@@ -268,7 +278,7 @@ def _plot(c: Canvas, x: float, y: float, width: float, height: float, curve: Poi
 
 
 def _like(c: Canvas, e: Explanation, y: float) -> float:
-    y = _heading(c, QUESTIONS[1][1], y)
+    y = _heading(c, questions_of(e)[1][1], y)
     if isinstance(e.like, Missing):
         return _missing(c, e.like, y)
     letters = list(dict.fromkeys(near.letter for near in e.like.neighbours if near.times))
@@ -305,7 +315,7 @@ def _patches(c: Canvas, e: Explanation, like: Like, letter: str, y: float) -> fl
         if not same:
             c.draw.line((x, y + side + 29, end, y + side + 29), fill=QUIET)
         more = f"  ×{patch.times}" if patch.times > 1 else ""
-        more = f"  vote {percent(patch.share, ' ')}" if like.method == "voters" else more
+        more = f"  vote {percent(patch.share, ' ')}" if like.display.votes else more
         c.text(x, y + side + 48, figure(patch.similarity) + more, 17, QUIET)
         why = bars_of(patch, scale)
         if why is not None and (patch.channel is None or number == 0):

@@ -60,7 +60,7 @@ def agree(
     """
     parts: dict[str, float] = {}
     said: list[str] = []
-    if isinstance(like, Like) and like.neighbours and like.of_class and like.method != "voters":
+    if isinstance(like, Like) and like.neighbours and like.of_class and not like.display.votes:
         share = sum(n.label == label for n in like.neighbours) / len(like.neighbours)
         parts["neighbours"] = share
         said.append(f"{share:.0%} of the neighbours are {label}")

@@ -19,7 +19,7 @@ from ..errors import DataError, ForeignFileError
 from ..explanation.base import Explanation
 from ..pictures.listing import SUFFIXES
 from ..prototypes.bank_influences import influence_files
-from ..prototypes.epic.bank import find_file
+from ..prototypes.find import files_of
 from ..storage.features import FeatureStore
 from ..storage.output import check_folder
 from ..types import Failure
@@ -183,9 +183,9 @@ class Batch:
         c = self.classifier
         digest = hashlib.sha256(f"{c.digest}|{c.encoder.engine.name}|{self.options}|{self.endings}".encode())
         digest.update(trained_digest(self.options.method(c.where), c))
-        prototypes = None if self.options.like == "nearest" else find_file(c, self.options.prototypes)
+        fitted = files_of(c, self.options.like, self.options.prototypes)
         influences = [] if self.options.because is None else influence_files(c, self.options.prototypes)
-        for path in (*influences, *(() if prototypes is None else (prototypes,))):
+        for path in (*influences, *fitted):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 

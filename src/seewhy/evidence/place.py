@@ -12,6 +12,7 @@ from ..attributions.shares import cell_evidence, shares
 from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded
 from ..errors import InputError
+from ..explanation.similar import Display
 from ..heads.head import Target
 from ..prototypes.bank import Patches, cell_box
 from ..prototypes.base import Group, Prototypes, Query
@@ -51,12 +52,14 @@ class Place:
         share: its part of what speaks for the class, 0…1.
         resembled: what it looks like, the nearest first; empty without pictures of the user.
         method: registered name of how it was found; ``None`` without pictures of the user.
+        unit: what the number of a channel is of, on a page.
     """
 
     box: FractionBox
     share: float
     resembled: tuple[Resembled, ...]
     method: str | None = None
+    unit: str = Display.unit
 
 
 def like_place(
@@ -81,9 +84,7 @@ def like_place(
             f"{share.shape[1]} columns. Count from 0."
         )
     box = cell_box(cell, (share.shape[0], share.shape[1]))
-    found = find_prototypes(classifier)
-    if found is not None and found[0].name == "voters":
-        found = find_prototypes(classifier, "nearest")  # whole pictures vote: a place has no voters of its own
+    found = find_prototypes(classifier, of_place=True)  # where whole pictures vote, a place has no voters of its own
     if found is None:
         return Place(box, float(share[cell]), ())
     method, bank = found
@@ -100,7 +101,7 @@ def like_place(
         for group in rows
         for match in (group.matches if group.channel is None else group.matches[:1])
     )
-    return Place(box, float(share[cell]), resembled, method.name)
+    return Place(box, float(share[cell]), resembled, method.name, method.display.unit)
 
 
 def _here(

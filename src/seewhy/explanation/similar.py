@@ -15,6 +15,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Display:
+    """How likenesses are put on a card; each way of finding them has its own.
+
+    Attributes:
+        title: of the section; what stands before its first comma names it in the summary.
+        unit: what the number of a group is of.
+        similarity: term of the glossary that says what the figure of a likeness is.
+        votes: whether the pictures shown made the decision, each with its part of the vote.
+    """
+
+    title: str = "What it looks like, in your pictures"
+    unit: str = "prototype"
+    similarity: str = "similarity"
+    votes: bool = False
+
+
+@dataclass(frozen=True)
 class Likeness:
     """One patch of the user's own pictures, or one of the pictures that voted.
 
@@ -85,6 +102,7 @@ class Like:
         target: class explained, which such patches should carry; ``None`` for the one decided for.
         of_class: whether they start from what speaks for that class; not so for regions of a sentence, or of what
             speaks against the class.
+        display: how a card shows them.
     """
 
     method: str
@@ -99,6 +117,7 @@ class Like:
     logit_difference: float | None = None
     target: str | None = None
     of_class: bool = True
+    display: Display = Display()
 
     def measured(self) -> dict[str, Any]:
         """The figures, for JSON."""

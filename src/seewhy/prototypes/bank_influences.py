@@ -28,10 +28,11 @@ from ..storage.marks import CHECKPOINT, marked_tensors
 from ..storage.output import make_folder, remove, write
 from ..storage.reading import check_kinds, parse_json, read_tensors, reason
 from ..types import Failure
+from . import prototypes
 from .bank import BankPicture, Patches
 from .base import Prototypes
 from .characteristics import Characteristics, View
-from .epic.bank import BANK, FACTS, FOLDER, EPICBank, check_bank, find_file
+from .epic.bank import BANK, FACTS, FOLDER, check_bank
 from .influences import GlobalInfluences, SumsFile
 from .perturbations import PROPERTIES, Changes, EqualChanges
 
@@ -142,9 +143,11 @@ def load_influences(path: Path) -> BankInfluences:
         ) from error
 
 
-def folder_of(model: Explainable, method: str, place: str | Path | None = None) -> Path | None:
-    """Where a method's influences lie: beside EPIC's prototypes, else in the classifier's folder for prototypes."""
-    path = find_file(model, place) if method == "epic" else None
+def folder_of(
+    model: Explainable, method: Prototypes | type[Prototypes], place: str | Path | None = None
+) -> Path | None:
+    """Where a method's influences lie: beside its own file, else in the classifier's folder for prototypes."""
+    path = method.file_for(model, place)
     if path is not None:
         return path.parent
     folder = getattr(model, "folder", None)
@@ -165,7 +168,7 @@ def kept_influences(
     Raises:
         WeightsError: they are damaged.
     """
-    folder = folder_of(model, method.name, place)
+    folder = folder_of(model, method, place)
     path = None if folder is None else folder / file_of(method.name)
     if path is None or not path.is_file():
         return None
@@ -181,7 +184,7 @@ def influence_files(model: Explainable, place: str | Path | None = None) -> list
         model: whose folder is searched.
         place: where EPIC's prototypes lie; left out, the classifier's folder.
     """
-    folders = {f for method in ("epic", "nearest") if (f := folder_of(model, method, place)) is not None}
+    folders = {f for name in prototypes if (f := folder_of(model, prototypes[name], place)) is not None}
     return sorted(path for folder in folders for path in folder.glob(file_of("*")))
 
 
@@ -289,7 +292,7 @@ def measure_bank(
     sums = SumsFile(folder / f".{method.name}.because.checkpoint", seal.hexdigest())
     views = progress.track(_readable(model, names, changes, progress), "Changing pictures", len(names))
     means = bank_influences(model, method, bank, list(first.values()), changes, pictures=views, checkpoint=sums)
-    said = tuple(_name(bank, patch) for patch in first.values())
+    said = tuple(method.title_of(bank, patch) for patch in first.values())
     found = BankInfluences(method.name, torch.tensor(list(first)), said, means, sealed, seal.hexdigest())
     found.save(folder)
     remove(sums.path, CHECKPOINT)
@@ -306,12 +309,6 @@ def _readable(model: Explainable, names: Sequence[str], changes: Changes, progre
                 progress.failed(failure)
             continue
         yield view if changes.on_view else Path(name)
-
-
-def _name(bank: Patches, patch: int) -> str:
-    if isinstance(bank, EPICBank):
-        return f"{'+' if int(bank.signs[patch]) > 0 else '-'}{int(bank.channels[patch])}"
-    return f"{Path(bank.pictures[int(bank.owner[patch])].name).name} {patch}"
 
 
 def view_of(picture: BankPicture) -> Picture:

@@ -5,15 +5,27 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..attributions.base import Explainable
 from ..encoders.base import EncoderOutput
+from ..explanation.similar import Display, Like
 from ..heads.head import Target
 from .bank import Patches
+
+if TYPE_CHECKING:
+    from .judging import Showing
+
+RULE = (
+    "Believable when at least two thirds of such neighbours carry the predicted class on held-out pictures and most "
+    "of those shown here the class explained; partly when at least one third do; both only where the odds of it are "
+    "three times those of chance; otherwise do not rely on them. Where hiding the regions was measured and does not "
+    "lower the class's lead more than hiding others: partly at best."
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,11 @@ class Prototypes(ABC):
         paper: where it is from.
         needs: what it asks of the classifier.
         cost: in forward passes, beside the one that predicts.
+        display: how a card shows what it finds.
+        rule: how the verdict on what it finds follows from the figures.
+        priority: where no method is named, the one with the highest that has a bank is taken; 0 is taken only by name.
+        of_places: whether it can be asked about one place of a picture.
+        shows: what it shows, for who asks it of a classifier that has none.
         recipe: the recipe whose classifiers bring its bank; any that keeps patches where empty.
         fitted_by: full name of what fits its bank, for methods that search no plain patches.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
@@ -97,6 +114,11 @@ class Prototypes(ABC):
     needs: ClassVar[str]
     cost: ClassVar[str]
     stochastic: ClassVar[bool] = False
+    display: ClassVar[Display] = Display()
+    rule: ClassVar[str] = RULE
+    priority: ClassVar[int] = 0
+    of_places: ClassVar[bool] = True
+    shows: ClassVar[str] = "patches of your pictures"
     recipe: ClassVar[str] = ""
     fitted_by: ClassVar[str] = ""
     small: ClassVar[Mapping[str, Any]] = {}
@@ -124,6 +146,31 @@ class Prototypes(ABC):
             which: patches of the bank.
         """
 
+    @classmethod
+    def bank_for(cls, model: Any, place: str | Path | None = None) -> Patches | None:
+        """The bank it searches, for one classifier; ``None`` where there is none.
+
+        Args:
+            model: a classifier.
+            place: where prototypes that were fitted for it lie; left out, its own folder.
+        """
+        return None if cls.recipe not in ("", model.recipe) else model.bank
+
+    @classmethod
+    def file_for(cls, model: Any, place: str | Path | None = None) -> Path | None:
+        """The file its bank is read from, where it has one of its own."""
+        return None
+
+    def judge(self, showing: Showing) -> Like:
+        """What a card says of what was found, with how far to trust it."""
+        from .judging import judge_neighbours
+
+        return judge_neighbours(self, showing)
+
     def prototype_of(self, bank: Patches, patch: int) -> int:
         """A number that is the same for patches with the same activation; the patch's own where none share one."""
         return patch
+
+    def title_of(self, bank: Patches, patch: int) -> str:
+        """What the prototype of a patch is called in tables."""
+        return f"{Path(bank.pictures[int(bank.owner[patch])].name).name} {patch}"

@@ -6,56 +6,80 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..heads.votes import Votes
 from . import prototypes
 from .bank import Patches
 from .base import Prototypes
-from .epic.bank import bank_of
-
-STRANGE = {
-    "protopnet": "protopnet shows the prototypes of a ProtoPNet, and this classifier is none. Make one with: "
-    "seewhy fit DATA --method protopnet",
-    "voters": "voters shows the pictures that voted, and in this classifier none do. Make one with: "
-    "seewhy fit DATA --method neighbours",
-}
-"""Why a method cannot be had of any other classifier than its own."""
-
-
-def own_method(model: Any) -> str:
-    """The way of finding likenesses that a classifier brings with it."""
-    if model.network is not None and model.network.where == "protopnet":
-        return "protopnet"
-    return "voters" if isinstance(model.head.votes, Votes) else "nearest"
 
 
 def find_prototypes(
-    model: Any, name: str | None = None, place: str | Path | None = None
+    model: Any, name: str | None = None, place: str | Path | None = None, *, of_place: bool = False
 ) -> tuple[Prototypes, Patches] | None:
     """The method and its bank; ``None`` where the classifier has neither.
 
     Args:
         model: a classifier.
-        name: registered; left out, EPIC where prototypes were fitted for this classifier, else the prototypes of a
-            ProtoPNet, else the pictures that voted, else nearest patches.
-        place: where EPIC's prototypes lie; left out, the classifier's own folder.
+        name: registered; left out, the method with the highest priority that has a bank: EPIC where prototypes were
+            fitted for this classifier, else the prototypes of a ProtoPNet, else the pictures that voted, else nearest
+            patches.
+        place: where fitted prototypes lie; left out, the classifier's own folder.
+        of_place: leave out methods that cannot be asked about one place of a picture.
 
     Raises:
         UnknownNameError: there is no such method.
         InputError: the method asked for has nothing to search, or its prototypes were made for another classifier.
     """
     if name is not None:
-        prototypes[name]
-    if name not in (None, "epic") and place is not None:
-        raise InputError(f"{name} needs no prototypes, and {str(place)!r} was given. Use --like epic, or drop it.")
-    own = own_method(model)
-    if name in STRANGE and own != name:
-        raise InputError(STRANGE[name])
-    bank: Patches | None = bank_of(model, place) if name in (None, "epic") else None
+        return _named(prototypes[name], model, place)
+    for method in by_priority(fitted=place is not None):
+        if of_place and not method.of_places:
+            continue
+        bank = method.bank_for(model, place)
+        if bank is not None:
+            return method(), bank
+    if place is not None:
+        raise InputError(f"There are no prototypes at {place}. Make them with: seewhy fit-prototypes DATA -o {place}")
+    return None
+
+
+def by_priority(fitted: bool = False) -> list[type[Prototypes]]:
+    """The methods that are taken without being named, those alone that are fitted where this is wanted."""
+    every = [prototypes[name] for name in prototypes]
+    taken = [method for method in every if method.priority and (method.fitted_by or not fitted)]
+    return sorted(taken, key=lambda method: -method.priority)
+
+
+def _named(method: type[Prototypes], model: Any, place: str | Path | None) -> tuple[Prototypes, Patches] | None:
+    name = method.name
+    if place is not None and not method.fitted_by:
+        able = " or ".join(f"--like {known}" for known in prototypes if prototypes[known].fitted_by)
+        raise InputError(f"{name} needs no prototypes, and {str(place)!r} was given. Use {able}, or drop it.")
+    bank = method.bank_for(model, place)
     if bank is not None:
-        return prototypes["epic"](), bank
-    if name == "epic":
+        return method(), bank
+    if method.fitted_by and place is not None:
         raise InputError(
-            "EPIC needs prototypes, and this classifier has none. Make them with: seewhy fit-prototypes DATA"
-            + ("" if model.folder is None else f" -m {model.folder}")
+            f"There are no prototypes at {place}. Make them with: seewhy fit-prototypes DATA {_by(method)}-o {place}"
         )
-    return None if model.bank is None else (prototypes[own if name is None else name](), model.bank)
+    if method.fitted_by:
+        raise InputError(
+            f"{method.spelt or name} needs prototypes, and this classifier has none. Make them with: "
+            f"seewhy fit-prototypes DATA {_by(method)}{'' if model.folder is None else f'-m {model.folder}'}".rstrip()
+        )
+    if method.recipe not in ("", model.recipe):
+        raise InputError(
+            f"{name} shows {method.shows}, and this classifier has none. Make one with: seewhy fit DATA --method "
+            f"{method.recipe}"
+        )
+    return None
+
+
+def _by(method: type[Prototypes]) -> str:
+    """What ``fit-prototypes`` must be told to make them; nothing where it is what it makes by itself."""
+    return "" if method is by_priority(fitted=True)[0] else f"--method {method.name} "
+
+
+def files_of(model: Any, name: str | None = None, place: str | Path | None = None) -> list[Path]:
+    """The files that what is shown is read from: of one method, or of all that might be taken."""
+    asked = by_priority() if name is None else [prototypes[name]]
+    found = (method.file_for(model, place) for method in asked if method.fitted_by)
+    return [path for path in found if path is not None]

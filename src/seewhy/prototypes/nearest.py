@@ -34,6 +34,7 @@ class NearestPatches(Prototypes):
     paper: ClassVar[str] = "Nearest neighbours in feature space"
     needs: ClassVar[str] = "a classifier fitted on pictures"
     cost: ClassVar[str] = "0"
+    priority: ClassVar[int] = 1
 
     n_neighbours: int = 4
     duplicate: float = 0.98

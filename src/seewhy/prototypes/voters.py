@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -12,13 +12,22 @@ from torch import Tensor
 
 from ..attributions.base import Explainable
 from ..encoders.base import EncoderOutput
+from ..explanation.measures import VoteRemoval
+from ..explanation.similar import Display, Like
+from ..explanation.verdict import Verdict
 from ..heads.head import Head
 from ..heads.votes import Votes
 from . import prototypes
 from .bank import PatchBank, Patches, patch_vectors
 from .base import Group, Match, Prototypes, Query
+from .judging import LEVELS, Showing
 from .nearest import patches
 
+RULE = (
+    "Believable when the pictures shown have at least half of the vote and, on held-out pictures, taking those that "
+    "speak for the decision out of the vote changes it at least three times as often as taking out as many voters at "
+    "random; partly when only one of the two holds; otherwise do not rely on them."
+)
 EQUAL = 2e-3
 """Cosines that differ by less are equal: a bank is kept in half precision."""
 
@@ -51,6 +60,11 @@ class Voters(Prototypes):
     paper: ClassVar[str] = "Wu et al. 2018, arXiv:1805.01978"
     needs: ClassVar[str] = "a classifier made with: seewhy fit --method neighbours"
     cost: ClassVar[str] = "0"
+    display: ClassVar[Display] = Display(votes=True)
+    rule: ClassVar[str] = RULE
+    priority: ClassVar[int] = 2
+    of_places: ClassVar[bool] = False
+    shows: ClassVar[str] = "the pictures that voted"
     recipe: ClassVar[str] = "neighbours"
 
     n_classes: int = 3
@@ -98,12 +112,57 @@ class Voters(Prototypes):
     def prototype_of(self, bank: Patches, patch: int) -> int:
         return int(bank.owner[patch])
 
+    def judge(self, showing: Showing) -> Like:
+        """With the decision that would be made without those that speak for the class."""
+        names = {
+            showing.bank.pictures[int(showing.bank.owner[m.patch])].name for g in showing.groups for m in g.matches
+        }
+        removal, n_voters = removal_of(showing, names)
+        verdict = vote_verdict(self.rule, showing, removal, len(names), n_voters)
+        return showing.like(self, verdict, removal=removal)
+
 
 def votes_of(model: Explainable) -> Votes:
     """How a classifier's pictures vote; one whose pictures do not is a programming error."""
     if not isinstance(model.head.votes, Votes):
         raise TypeError("voters needs a classifier whose pictures vote")
     return model.head.votes
+
+
+def removal_of(showing: Showing, names: set[str]) -> tuple[VoteRemoval, int]:
+    """What becomes of the decision without the pictures of these names that speak for the class; how many voted."""
+    model = showing.model
+    votes, scores = votes_of(model), scores_of(model.head, showing.look.pooled)
+    mine = [i for i, name in enumerate(votes.names) if name in names and int(votes.owner[i]) == showing.target]
+    with torch.no_grad():
+        without = int(votes.without(scores, mine).argmax())
+        n_voters = len(votes.ballot(scores[0]))
+    known: dict[str, Any] = model.measures.get("removal") or {}
+    n_out, label = len({votes.names[i] for i in mine}), model.classes[without]
+    return VoteRemoval(n_out, label, known.get("changed"), known.get("changed_random"), known.get("n", 0)), n_voters
+
+
+def vote_verdict(rule: str, showing: Showing, removal: VoteRemoval, n: int, n_voters: int) -> Verdict:
+    """By the part of the vote that ``n`` pictures shown have, and by what taking them out of it does."""
+    label, part = showing.model.classes[showing.target], showing.share
+    shown = f"The {n} pictures shown have" if n > 1 else "This picture has"
+    rest = "another has the rest" if n_voters - n == 1 else f"{n_voters - n} others share the rest"
+    said = f"{shown} {part:.0%} of the vote" + ("." if part > 0.995 else f"; {rest}.")
+    if removal.n:
+        those = "it" if removal.n == n == 1 else f"the {removal.n} of {label}"
+        outcome = "the same would win" if removal.label == label else f"{removal.label} would win"
+        said += f" Without {those}, {outcome}."
+    loo = showing.model.measures.get("leave_one_out_accuracy")
+    if removal.changed is None or removal.changed_random is None or not removal.n_held_out:
+        return Verdict("not measured", f"{said} On held-out pictures this was not measured.", rule)
+    said += (
+        f" On {removal.n_held_out} held-out pictures the decision changes {removal.changed:.0%} of the time without "
+        f"such voters, {removal.changed_random:.0%} without as many at random."
+    )
+    if loo is not None:
+        said += f" Leave-one-out accuracy {loo:.0%}."
+    matters = removal.changed > 0 and removal.changed >= 3 * removal.changed_random
+    return Verdict(LEVELS[int(part >= 0.5) + int(matters)], said, rule)
 
 
 def scores_of(head: Head, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b n"]:

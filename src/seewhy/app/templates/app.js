@@ -184,7 +184,7 @@
       Object.assign(cell.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` });
     }
     if (found.error) return panel().replaceChildren(make("p", {}, `Nothing came: ${found.error}.`));
-    const named = found.method === "epic" ? "channel" : "prototype";
+    const named = found.unit;
     const parts = found.like.map((near) => make("li", { title: near.image },
       make("img", { src: near.patch, alt: `Patch of ${near.image}` }),
       make("span", {}, near.label),

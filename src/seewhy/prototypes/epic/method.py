@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -11,12 +12,15 @@ from torch import Tensor
 
 from ...attributions.base import Explainable
 from ...encoders.base import EncoderOutput
+from ...explanation.similar import Display, Like
 from ...heads.head import Target
 from .. import prototypes
 from ..bank import Patches
 from ..base import Group, Match, Prototypes, Query
 from ..cells import cells_of
-from .bank import EPICBank
+from ..judging import Showing
+from .bank import EPICBank, bank_of, find_file
+from .judging import RULE, judge_channels
 from .rotation import Rotation
 
 
@@ -50,6 +54,9 @@ class EPIC(Prototypes):
     paper: ClassVar[str] = "EPIC 2026, arXiv:2505.12897"
     needs: ClassVar[str] = "a mean-pooled network and seewhy fit-prototypes"
     cost: ClassVar[str] = "0"
+    display: ClassVar[Display] = Display(unit="channel", similarity="purity")
+    rule: ClassVar[str] = RULE
+    priority: ClassVar[int] = 3
     fitted_by: ClassVar[str] = "seewhy.prototypes.epic.training.FitEPIC"
 
     n_channels: int = 4
@@ -98,6 +105,21 @@ class EPIC(Prototypes):
     def prototype_of(self, bank: Patches, patch: int) -> int:
         known = fitted(bank)
         return 2 * int(known.channels[patch]) + int(known.signs[patch] < 0)
+
+    def title_of(self, bank: Patches, patch: int) -> str:
+        known = fitted(bank)
+        return f"{'+' if int(known.signs[patch]) > 0 else '-'}{int(known.channels[patch])}"
+
+    @classmethod
+    def bank_for(cls, model: Any, place: str | Path | None = None) -> Patches | None:
+        return bank_of(model, place)
+
+    @classmethod
+    def file_for(cls, model: Any, place: str | Path | None = None) -> Path | None:
+        return find_file(model, place)
+
+    def judge(self, showing: Showing) -> Like:
+        return judge_channels(self, showing, fitted(showing.bank))
 
 
 def fitted(bank: Patches) -> EPICBank:

@@ -16,16 +16,24 @@ from ...attributions.base import Explainable
 from ...encoders.base import Encoder, EncoderOutput
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError
+from ...explanation.similar import Like
+from ...explanation.verdict import Level, Verdict
 from ...pictures.thumbnails import encode_thumbnail
 from ...prototypes import prototypes
 from ...prototypes.bank import BankPicture, PatchBank, Patches, cell_box
 from ...prototypes.base import Group, Match, Prototypes, Query
+from ...prototypes.judging import Showing, beats_chance
 from ...prototypes.measure import LikenessMeasure
 from ...storage.features import FeatureStore
 from .attribution import network_of
 from .network import EPSILON, Pushed, similarity
 
 HIGHEST = math.log(1 / EPSILON)
+RULE = (
+    "Believable when, of the held-out pictures nearest to a prototype, at least two thirds are of its class and hiding "
+    "the places shown, where that was measured, lowers the class's lead more than hiding others; partly when at least "
+    "one third are; both only where the odds of it are three times those of chance; otherwise do not rely on them."
+)
 
 
 @prototypes.register
@@ -46,6 +54,9 @@ class ProtoPNetPrototypes(Prototypes):
     paper: ClassVar[str] = "Chen et al. 2019, arXiv:1806.10574"
     needs: ClassVar[str] = "a classifier made with: seewhy fit --method protopnet"
     cost: ClassVar[str] = "0"
+    rule: ClassVar[str] = RULE
+    priority: ClassVar[int] = 2
+    shows: ClassVar[str] = "the prototypes of a ProtoPNet"
     recipe: ClassVar[str] = "protopnet"
 
     n_prototypes: int = 4
@@ -79,6 +90,26 @@ class ProtoPNetPrototypes(Prototypes):
         """Similarity ``g``, 0…9.21, of each cell and each prototype."""
         network = network_of(model)
         return similarity(network.layer.distances(network.on.layout.to_grid(look.features))[:, which])
+
+    def judge(self, showing: Showing) -> Like:
+        """Prototypes shown are of the class nearly always; what counts is whether they find it on other pictures."""
+        measure = showing.model.likeness
+        figures = (
+            f"These {len(showing.groups)} prototypes bring {showing.logits:.1f} of the {showing.logits_in_all:.1f} "
+            f"logits that speak for {showing.subject.of_class} ({showing.share:.0%}).{showing.hidden}"
+        )
+        if measure is None:
+            figures += " No pictures were held out to measure prototypes."
+            return showing.like(self, Verdict("not measured", figures, self.rule))
+        figures += (
+            f" Of the {measure.n} held-out pictures those nearest to a prototype are of its class "
+            f"{measure.precision:.0%} of the time (chance {measure.chance:.0%})."
+        )
+        least = measure.precision if beats_chance(measure) else 0.0
+        level: Level = "partly" if least >= 1 / 3 else "do not rely"
+        if least >= 2 / 3 and showing.matters:
+            level = "believable"
+        return showing.like(self, Verdict(level, figures, self.rule), measure)
 
 
 def measure_prototypes(
