@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from ..errors import InputError, ModelError
 from ..types import Transform
 from .engines import Engine, make_engine
+from .text_tokens import TokenEmbeddings, TokenVectors
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,18 @@ class TrainableText(TextTower, Protocol):
 
     def tokens(self, texts: Sequence[str]) -> Tokenised:
         """At least one sentence → what the module takes."""
+        ...
+
+    def n_cut(self, texts: Sequence[str]) -> int:
+        """How many sentences are longer than is read; what lies beyond is not."""
+        ...
+
+    def embed(self, tokens: Tokenised) -> TokenEmbeddings:
+        """Tokens → what the network reads, before positions; vectors of one's own can be put in. Differentiable."""
+        ...
+
+    def encode_tokens(self, tokens: Tokenised | TokenEmbeddings) -> TokenVectors:
+        """Tokens, or what was made of them → a vector for each, and for each sentence. Differentiable."""
         ...
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .base import Tokenised
+from .text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
 
 PHOTO = ("a photo of a {}.",)
 """The default template of openai/CLIP's README."""
@@ -26,6 +27,7 @@ class ClipText:
         projection: pooled picture features → vectors, not normalised; ``None`` where pooling already gives them.
         templates: prompts a class name is put into.
         batch_size: sentences per pass.
+        n_cut: how many of these sentences are longer than is read.
     """
 
     tuning_lr = 1e-6  # Lewis et al. 2023 (arXiv:2307.11315), for CLIP ViT-L/14
@@ -39,6 +41,7 @@ class ClipText:
         projection: nn.Module | None = None,
         templates: tuple[str, ...] = PHOTO,
         batch_size: int = 256,
+        n_cut: Callable[[list[str]], int] | None = None,
     ) -> None:
         self.fingerprint = fingerprint
         self.logit_scale = logit_scale
@@ -47,10 +50,23 @@ class ClipText:
         self.module = module
         self.projection = projection or nn.Identity()
         self._tokens = tokens
+        self._n_cut = n_cut
 
     def tokens(self, texts: Sequence[str]) -> Tokenised:
         """Sentences → what the module takes."""
         return self._tokens(list(texts))
+
+    def n_cut(self, texts: Sequence[str]) -> int:
+        """How many sentences are longer than is read; none where that is not known."""
+        return 0 if self._n_cut is None else self._n_cut(list(texts))
+
+    def embed(self, tokens: Tokenised) -> TokenEmbeddings:
+        """Tokens → what the network reads, before positions; vectors of one's own can be put in. Differentiable."""
+        return embed(self.module, tokens)
+
+    def encode_tokens(self, tokens: Tokenised | TokenEmbeddings) -> TokenVectors:
+        """Tokens, or what was made of them → a vector for each, and for each sentence. Differentiable."""
+        return encode_tokens(self.module, tokens)
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:

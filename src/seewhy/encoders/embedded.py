@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from ..errors import MissingExtraError, UnknownNameError, WeightsError
 from ..storage.tensors import cached_tensors
@@ -26,6 +27,7 @@ from .imagenet_sentences import sentences
 from .imagenet_words import imagenet_classes
 from .minilm import MINILM_SHA256, load_minilm
 from .text_space import TextSpace
+from .text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,16 @@ class SentencesAmongPictures(nn.Module):
     def forward(self, *tokens: Tensor) -> Float[Tensor, "n d"]:
         return self.regression(self.sentences(*tokens))
 
+    def embed(self, *tokens: Tensor) -> TokenEmbeddings:
+        """Words as the sentence network reads them."""
+        return embed(self.sentences, tokens)
+
+    def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
+        """Each token's state, at unit length as a sentence is, among the pictures."""
+        read = encode_tokens(self.sentences, embeddings)
+        states = self.regression(normalize(read.vectors, dim=2).flatten(0, 1))
+        return TokenVectors(states.unflatten(0, read.words.shape), read.words, self.regression(read.pooled))
+
 
 class EmbeddedText:
     """MiniLM sentences mapped into the encoder's feature space (see :class:`TextSpace`)."""
@@ -197,6 +209,15 @@ class EmbeddedText:
 
     def tokens(self, texts: Sequence[str]) -> Tokenised:
         return load_minilm().tokens(texts)
+
+    def n_cut(self, texts: Sequence[str]) -> int:
+        return load_minilm().n_cut(texts)
+
+    def embed(self, tokens: Tokenised) -> TokenEmbeddings:
+        return embed(self.module, tokens)
+
+    def encode_tokens(self, tokens: Tokenised | TokenEmbeddings) -> TokenVectors:
+        return encode_tokens(self.module, tokens)
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         return self.space.encode_text(texts)

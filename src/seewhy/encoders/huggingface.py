@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import MissingExtraError, ModelError, WeightsError
 from ..storage.reading import reason
 from ..types import Transform
-from .base import Encoder, Layout, Tokenised
+from .base import Encoder, Layout
 from .class_names import distinct
-from .clip_text import ClipText
 from .fence import check_folder, fenced
 from .hub import fetch
+from .huggingface_text import text_tower
 from .split import (
     LastBlock,
     Split,
@@ -354,34 +353,7 @@ def _encoder(model: Any, transform: Transform, tokenizer: Any, name: str, engine
         fingerprint=digest,
         classifier=classifier,
         classes=distinct(str(labels[i]) for i in sorted(labels)) if classifier is not None else (),
-        text=(lambda: _text(model, tokenizer, digest)) if tokenizer is not None else None,
+        text=(lambda: text_tower(model, tokenizer, digest)) if tokenizer is not None else None,
         module=lambda: tower,
         engine=engine,
     )
-
-
-def _text(model: Any, tokenizer: Any, digest: str) -> ClipText:
-    """SigLIP was trained on full-length padding and needs it; CLIP's causal text half does not."""
-    length = model.config.text_config.max_position_embeddings
-    padding = "max_length" if "siglip" in model.config.model_type else "longest"
-
-    def tokens(texts: list[str]) -> Tokenised:
-        found = tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt")
-        wanted = ("input_ids",) if padding == "max_length" else ("input_ids", "attention_mask")
-        return tuple(found[key] for key in wanted if key in found)
-
-    projection = getattr(model, "visual_projection", None)
-    return ClipText(digest, math.exp(float(model.logit_scale.detach())), TextHalf(model), tokens, projection)
-
-
-class TextHalf(nn.Module):
-    """A transformers pair without its picture tower: tokens, and their mask where there is one → vectors."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        others = {name: nn.Identity() for name in ("vision_model", "visual_projection") if hasattr(model, name)}
-        self.model = replaced(model, others)
-
-    def forward(self, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"] | None = None) -> Float[Tensor, "n d"]:
-        out = self.model.get_text_features(input_ids=ids, attention_mask=mask)  # type: ignore[operator]
-        return out if isinstance(out, Tensor) else out.pooler_output

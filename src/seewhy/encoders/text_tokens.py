@@ -1,0 +1,208 @@
+"""Sentences token by token: what a text network reads, and what it makes of each token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ..errors import InputError, ModelError
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """How a tokenizer lays out a sentence: marks before it, the words, marks behind it, padding on the right.
+
+    Attributes:
+        longest: tokens that are read, marks included.
+        opening: marks before the words.
+        closing: marks behind the words.
+        pad: number of the padding token.
+        end: number of the mark that ends a sentence, where padding is also a word (CLIP's "!").
+        pads_with_end: the mark at the end is the padding too (SigLIP's).
+    """
+
+    longest: int
+    opening: int = 1
+    closing: int = 1
+    pad: int = 0
+    end: int | None = None
+    pads_with_end: bool = False
+
+    @classmethod
+    def of(cls, tokenizer: Any, longest: int, *, closed: bool = True) -> Sentence:
+        """As a tokenizer of transformers does it.
+
+        Args:
+            tokenizer: it is asked what it puts around a word.
+            longest: tokens that are read.
+            closed: whether the network is given the marks behind the words.
+        """
+        whole = list(tokenizer("a")["input_ids"])
+        words = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+        opening = next(i for i in range(len(whole) + 1) if whole[i : i + len(words)] == words)
+        closing = len(whole) - opening - len(words) if closed else 0
+        pad = tokenizer.pad_token_id or 0
+        return cls(longest, opening, closing, pad, pads_with_end=closing > 0 and whole[-1] == pad)
+
+    def lengths(self, ids: Int[Tensor, "n t"], mask: Int[Tensor, "n t"] | None = None) -> Int[Tensor, " n"]:
+        """Tokens of each row that are no padding."""
+        if mask is not None:
+            return mask.sum(1)
+        if self.end is not None:
+            return (ids == self.end).int().argmax(1) + 1
+        places = torch.arange(1, ids.shape[1] + 1, device=ids.device)
+        used = ((ids != self.pad) * places).amax(1) + (self.closing if self.pads_with_end else 0)
+        return used.clamp(min(self.opening + self.closing, ids.shape[1]), ids.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class TokenEmbeddings:
+    """Sentences as a text network reads them, before it adds positions: learnt vectors can be put in among them.
+
+    Attributes:
+        vectors: one per token.
+        ids: their numbers in the vocabulary; some networks find the end of a sentence by them.
+        lengths: tokens of each row that are no padding.
+        words: which tokens are the sentence's own: neither marks, nor padding, nor put in.
+        sentence: where marks stand, and how many tokens are read.
+    """
+
+    vectors: Float[Tensor, "n t w"]
+    ids: Int[Tensor, "n t"]
+    lengths: Int[Tensor, " n"]
+    words: Bool[Tensor, "n t"]
+    sentence: Sentence
+
+    @classmethod
+    def of(
+        cls, vectors: Float[Tensor, "n t w"], ids: Int[Tensor, "n t"], lengths: Int[Tensor, " n"], sentence: Sentence
+    ) -> TokenEmbeddings:
+        """With the words between the marks."""
+        place = torch.arange(ids.shape[1], device=ids.device)
+        words = (place >= sentence.opening) & (place < (lengths - sentence.closing)[:, None])
+        return cls(vectors, ids, lengths, words, sentence)
+
+    @property
+    def mask(self) -> Bool[Tensor, "n t"]:
+        """Which tokens are no padding."""
+        return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
+
+    def with_prefix(self, prefix: Float[Tensor, "... p w"]) -> TokenEmbeddings:
+        """The same sentences with vectors between the opening mark and the first word.
+
+        Gradient flows into the prefix. A sentence that does not fit any more loses its last words, never its end mark.
+
+        Args:
+            prefix: the same for all, or one per sentence.
+
+        Raises:
+            InputError: it is of another width, or leaves no room for a word.
+        """
+        n, _, width = self.vectors.shape
+        p = prefix.shape[-2] if prefix.ndim in (2, 3) else -1
+        marks = self.sentence.opening + self.sentence.closing
+        if p < 0 or prefix.shape[-1] != width or prefix.shape[:-2] not in ((), (n,)):
+            raise InputError(
+                f"A prefix of the shape {tuple(prefix.shape)} was given for {n} sentences of width {width}. "
+                f"(p, {width}) or ({n}, p, {width}) was expected. Give one vector per place."
+            )
+        if p + marks >= self.sentence.longest:
+            raise InputError(
+                f"A prefix of {p} vectors was given to a network that reads {self.sentence.longest} tokens. Room for "
+                f"{marks} marks and a word was expected. Give at most {self.sentence.longest - marks - 1}."
+            )
+        source, lengths = self._with_room(p)
+        rows = torch.arange(n, device=self.ids.device)[:, None]
+        put = torch.cat([prefix.expand(n, p, width).to(self.vectors), self.vectors], 1)[rows, source]
+        first = self.ids[:, :1].expand(n, p)
+        ids = torch.cat([first, self.ids], 1)[rows, source]
+        words = torch.cat([self.words.new_zeros(n, p), self.words], 1)[rows, source]
+        return TokenEmbeddings(put, ids, lengths, words, self.sentence)
+
+    def _with_room(self, p: int) -> tuple[Int[Tensor, "n s"], Int[Tensor, " n"]]:
+        """Where each place's token is found in the prefix followed by the sentence, and the new lengths."""
+        opening, closing = self.sentence.opening, self.sentence.closing
+        t = self.ids.shape[1]
+        room = min(t + p, self.sentence.longest)
+        order = [*range(p, p + opening), *range(p), *range(p + opening, p + t)][:room]
+        lengths = (self.lengths + p).clamp(max=room)
+        source = torch.tensor(order, device=self.ids.device).repeat(len(self.ids), 1)
+        for back in range(1, closing + 1):  # the end marks come last, whatever was cut before them
+            source.scatter_(1, (lengths - back)[:, None], (self.lengths + p - back)[:, None])
+        return source, lengths
+
+
+@dataclass(frozen=True, eq=False)
+class TokenVectors:
+    """What a text network makes of sentences, token by token.
+
+    Attributes:
+        vectors: one per token, projected as the pooled one is; not of unit length.
+        words: which tokens are the sentence's own.
+        pooled: one per sentence; at unit length it is ``encode_text``.
+    """
+
+    vectors: Float[Tensor, "n t d"]
+    words: Bool[Tensor, "n t"]
+    pooled: Float[Tensor, "n d"]
+
+
+@runtime_checkable
+class ReadsTokens(Protocol):
+    """A text network that can be opened between its vocabulary and its first layer; ``forward`` reads all at once."""
+
+    def embed(self, *tokens: Tensor) -> TokenEmbeddings:
+        """Tokens → what is read."""
+        ...
+
+    def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
+        """What is read → vectors, differentiable."""
+        ...
+
+
+def embed(module: nn.Module, tokens: Sequence[Tensor]) -> TokenEmbeddings:
+    """Tokens → the vectors a network reads, differentiable.
+
+    Raises:
+        ModelError: it cannot be opened there.
+    """
+    return _opened(module).embed(*tokens)
+
+
+def encode_tokens(module: nn.Module, tokens: Sequence[Tensor] | TokenEmbeddings) -> TokenVectors:
+    """Tokens, or what was made of them by :func:`embed` → a vector per token, differentiable.
+
+    Raises:
+        ModelError: the network shows no tokens.
+    """
+    opened = _opened(module)
+    return opened.read(tokens if isinstance(tokens, TokenEmbeddings) else opened.embed(*tokens))
+
+
+def _opened(module: nn.Module) -> ReadsTokens:
+    if not isinstance(module, ReadsTokens):
+        raise ModelError(
+            f"A text half of {type(module).__name__} shows no single tokens. The embedded encoder, or one under "
+            "'open_clip:' or 'hf:', was expected. Take one of those."
+        )
+    return module
+
+
+class Given(nn.Module):
+    """Stands where a network looks up its vocabulary, and gives what was made before.
+
+    Args:
+        vectors: of the tokens that the network is about to ask for.
+    """
+
+    def __init__(self, vectors: Float[Tensor, "n t w"]) -> None:
+        super().__init__()
+        self.vectors = vectors
+
+    def forward(self, ids: Int[Tensor, "n t"]) -> Float[Tensor, "n t w"]:
+        return self.vectors
