@@ -20,14 +20,14 @@ from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
 from ..encoders.precision import PRECISIONS
 from ..encoders.provenance import saved_encoder
-from ..errors import DataError, ForeignFileError, ModelError, WeightsError
+from ..errors import ForeignFileError, ModelError, WeightsError
 from ..heads.head import Feature, Head, Projected
 from ..heads.normalise import Normalise
 from ..heads.reranking import Reranking
 from ..heads.votes import Votes
 from ..prototypes.bank import PatchBank, check_finite, joined_thumbnails, listed, pictures_of
 from ..prototypes.measure import LikenessMeasure
-from ..storage.folders import new_folder, remove_inside, write_inside
+from ..storage.folders import write_together
 from ..storage.marks import Facts
 from ..storage.output import check_folder
 from ..storage.reading import LONGEST, check_kinds, read_json, read_tensor_bytes, reason, tensors_of
@@ -61,14 +61,7 @@ def save(classifier: Classifier, folder: Path) -> Path:
     fitted_in = classifier.fitted_in or classifier.encoder.engine.precision
     card = {**_card(classifier), "fitted_in": fitted_in, "tensors": hashlib.sha256(tensors).hexdigest()}
     files = {tensors_file(card): tensors, CARD: json.dumps(card, indent=1, ensure_ascii=False)}
-    try:
-        if folder.exists():
-            _write_over(folder, files)
-        else:
-            _write_new(folder, files)
-    except OSError as error:
-        raise DataError(f"{folder} could not be written: {error}. Free some space or give another place.") from error
-    return folder
+    return write_together(folder, files, _old_tensors(folder))
 
 
 def check_place(folder: Path) -> Path:
@@ -95,29 +88,6 @@ def tensors_file(card: dict[str, Any]) -> str:
     if not isinstance(sha256, str) or re.fullmatch("[0-9a-f]{64}", sha256) is None:
         raise ValueError(f"its tensors are {sha256!r}, not a SHA-256")
     return f"tensors-{sha256[:16]}.safetensors"
-
-
-def _write_new(folder: Path, files: dict[str, bytes | str]) -> None:
-    """Into a folder beside the target, which then takes its name in one step."""
-    with new_folder(folder) as fresh:
-        for name, data in files.items():
-            write_inside(fresh / name, data)
-
-
-def _write_over(folder: Path, files: dict[str, bytes | str]) -> None:
-    """The tensors beside the old ones, then the card in its place, then the old tensors away."""
-    old = _old_tensors(folder)
-    added = [folder / name for name in files if not (folder / name).exists()]
-    try:
-        for name, data in files.items():
-            write_inside(folder / name, data)
-    except BaseException:
-        for path in added:
-            remove_inside(path)
-        raise
-    if old is not None and old.name not in files:
-        with contextlib.suppress(DataError):
-            remove_inside(old)
 
 
 def _old_tensors(folder: Path) -> Path | None:
@@ -235,7 +205,7 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
             encoder,
             engine=engine,
             place=str(folder),
-            command=f"seewhy predict … -m {shlex.quote(str(folder))}",
+            command=f"seewhy predict … -m {shlex.quote(str(folder))} --encoder {{}}",
             again="fit the classifier again",
         )
     except (KeyError, TypeError) as error:

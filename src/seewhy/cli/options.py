@@ -55,8 +55,8 @@ EncoderName = Annotated[
     typer.Option(
         "--encoder",
         "-e",
-        help="lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME or file:PATH. A saved "
-        "classifier or index may name an embedded one; any other is named here.",
+        help="lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME, file:PATH, or the folder "
+        "of an adapted encoder. A saved classifier or index may name an embedded one; any other is named here.",
     ),
 ]
 EngineName = Annotated[

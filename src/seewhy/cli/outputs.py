@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("output", "export", "save", "cards")
 """Options that name what is written; ``--store`` is read and written."""
-MODEL_FILES = (".safetensors", ".sqlite", ".f32", ".faiss", "seewhy.json")
+MODEL_FILES = (".safetensors", ".sqlite", ".f32", ".faiss", "seewhy.json", "encoder.json")
 """What SeeWhy reads of a folder of its own, by the end of the name."""
 
 
@@ -114,8 +114,8 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether a folder is a saved classifier or an index."""
-    return any((folder / name).exists() for name in ("seewhy.json", "catalogue.sqlite"))
+    """Whether a folder is a saved classifier, an index or an adapted encoder."""
+    return any((folder / name).exists() for name in ("seewhy.json", "catalogue.sqlite", "encoder.json"))
 
 
 def _lands_in(output: Path, folder: Path) -> bool:

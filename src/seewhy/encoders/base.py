@@ -67,6 +67,19 @@ class TextTower(Protocol):
         ...
 
 
+@runtime_checkable
+class SentenceText(TextTower, Protocol):
+    """A words half in two steps: sentences have vectors of their own, and from these a place among the pictures."""
+
+    def sentences(self, texts: Sequence[str]) -> Float[Tensor, "n e"]:
+        """Sentences → unit vectors of their own."""
+        ...
+
+    def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
+        """Sentence vectors → unit vectors among the pictures."""
+        ...
+
+
 Tokenised = tuple[Tensor, ...]
 """A batch of sentences as their numbers in a vocabulary, one row each, with whatever mask the network wants."""
 
@@ -151,6 +164,9 @@ class Encoder:
             encoder that stands on the trunk of another.
         conditioned: pixels and an instruction in words → what is seen under it, without gradients; for an encoder
             that was trained with instructions.
+        looks: fingerprint of what gives features and pooled vectors, where that is another encoder's and only the words
+            differ: what was looked at by that one is found in a store.
+        base: the encoder that this one was adapted from.
     """
 
     def __init__(
@@ -168,12 +184,16 @@ class Encoder:
         module: Callable[[], nn.Module] | None = None,
         engine: str | Callable[[], Engine] = "auto",
         conditioned: Conditioned | None = None,
+        looks: str | None = None,
+        base: Encoder | None = None,
     ) -> None:
         self.name = name
         self.transform = transform
         self.head = head
         self.layout = layout
         self.fingerprint = fingerprint
+        self.looks = looks or fingerprint
+        self.base = base
         self.classifier = classifier
         self.classes = tuple(classes)
         self._trunk = trunk

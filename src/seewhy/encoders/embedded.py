@@ -222,6 +222,12 @@ class EmbeddedText:
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         return self.space.encode_text(texts)
 
+    def sentences(self, texts: Sequence[str]) -> Float[Tensor, "n e"]:
+        return self.space.embed(texts)
+
+    def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
+        return self.space.place(vectors)
+
     def glosses(self) -> Float[Tensor, "n d"]:
         """The ImageNet classes' glosses, whose sentence vectors are shipped."""
         return self.space.place(sentences()["glosses"])

@@ -6,12 +6,15 @@ import importlib
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from ..arguments import checked
 from ..errors import InputError, UnknownNameError
 from .base import Encoder
 
+ADAPTED = "encoder.json"
+"""By which a folder is known that ``seewhy adapt`` made."""
 EMBEDDED = ("lite0", "lite1", "lite2")
 SCHEMES = {
     "timm": "timm",
@@ -19,6 +22,7 @@ SCHEMES = {
     "open_clip": "open_clip",
     "hf": "huggingface",
     "file": "file",
+    "adapted": "adapted",
 }
 
 
@@ -39,7 +43,8 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
     Args:
         name: ``"lite0"``, ``"lite1"``, ``"lite2"`` (embedded), or ``"timm:NAME"``, ``"torchvision:NAME"``,
             ``"open_clip:MODEL/PRETRAINED"``, ``"hf:ORG/NAME"``, ``"file:PATH.safetensors"``; each also takes a
-            local folder. Packages add schemes of their own (:func:`schemes`).
+            local folder. Or the folder of an encoder that ``seewhy adapt`` made. Packages add schemes of their own
+            (:func:`schemes`).
         engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``.
         **options: passed to the scheme's loader.
 
@@ -52,6 +57,8 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
     scheme, colon, rest = name.partition(":")
     if name in EMBEDDED:
         module, rest = importlib.import_module(".embedded", __package__), name
+    elif (Path(name.partition("@")[0]) / ADAPTED).is_file():
+        module, rest = importlib.import_module(".adapted", __package__), name
     elif not colon or scheme not in schemes():
         raise UnknownNameError("encoder", name, [*EMBEDDED, *(f"{s}:{name}" for s in schemes())])
     else:

@@ -14,7 +14,14 @@ LONGEST = 200
 
 
 def saved_encoder(
-    about: Any, given: Encoder | str | None, *, engine: str, place: str, command: str, again: str
+    about: Any,
+    given: Encoder | str | None,
+    *,
+    engine: str,
+    place: str,
+    command: str,
+    again: str,
+    argument: str = "encoder",
 ) -> Encoder:
     """The encoder that something was made with.
 
@@ -26,8 +33,9 @@ def saved_encoder(
         given: the person's encoder, or its name.
         engine: what runs the trunk, where it is loaded here.
         place: what was read, for the message.
-        command: what to type, up to the encoder's name.
+        command: what to type, with ``{}`` for the encoder's name.
         again: how to make it anew.
+        argument: what Python calls ``given``.
 
     Raises:
         ModelError: the person has to name it, or theirs is another one.
@@ -38,7 +46,7 @@ def saved_encoder(
         raise TypeError(f"its encoder is {name!r} of {fingerprint!r}")
     if given is None:
         if name not in EMBEDDED:
-            raise _unnamed(name, place, command)
+            raise _unnamed(name, place, command, argument)
         given = name
     if isinstance(given, str):
         if given in EMBEDDED:
@@ -56,17 +64,17 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
 
 
-def _unnamed(name: str, place: str, command: str) -> ModelError:
+def _unnamed(name: str, place: str, command: str, argument: str) -> ModelError:
     begun = (
         f"{place} was made with the encoder '{shown(name)}', and what is read from a file never chooses what is loaded"
     )
     if name.partition(":")[0] not in schemes() or shown(name) != name:
         return ModelError(
-            f"{begun}. The encoder itself was expected, as no name brings it back. Pass it from Python: encoder=…."
+            f"{begun}. The encoder itself was expected, as no name brings it back. Pass it from Python: {argument}=…."
         )
     return ModelError(
-        f"{begun}. You were expected to name it. Where you trust it, type: {command} --encoder {shlex.quote(name)} "
-        f"(from Python: encoder={name!r})"
+        f"{begun}. You were expected to name it. Where you trust it, type: {command.replace('{}', shlex.quote(name))} "
+        f"(from Python: {argument}={name!r})"
     )
 
 

@@ -147,7 +147,7 @@ def file_digest(source: Any) -> str | None:
 
 def _keys(encoder: Encoder, digest: str, views: Sequence[Crop | None]) -> list[bytes]:
     # Two precisions of one encoder do not give the same features.
-    return [look_key(digest, f"{encoder.fingerprint}:{encoder.engine.precision}", v) for v in views]
+    return [look_key(digest, f"{encoder.looks}:{encoder.engine.precision}", v) for v in views]
 
 
 def _read(

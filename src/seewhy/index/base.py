@@ -165,7 +165,7 @@ class Index:
             self._named,
             engine=self._engine + exact,
             place=str(self.folder),
-            command=f"seewhy search {shlex.quote(str(self.folder))} …",
+            command=f"seewhy search {shlex.quote(str(self.folder))} … --encoder {{}}",
             again="make the index again",
         )
 

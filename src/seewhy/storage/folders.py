@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import DataError, ForeignFileError
@@ -56,6 +56,42 @@ def write_inside(path: Path, data: bytes | str) -> Path:
         DataError: as for :func:`write_atomic`.
     """
     return write_atomic(path, data, follow=False)
+
+
+def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path | None = None) -> Path:
+    """Write the files of a folder of SeeWhy's own, of which the last one names the others.
+
+    A new folder takes its name when all are there. In one that is there, what it held stays whole until its last file
+    is replaced, and what is written is whole from then on; nothing else in it is touched.
+
+    Args:
+        folder: the folder.
+        files: name → contents, in the order in which they are written.
+        stale: a file of the folder that goes when all others are there, unless it is one of them.
+
+    Raises:
+        DataError: they cannot be written.
+    """
+    try:
+        if not folder.exists():
+            with new_folder(folder) as fresh:
+                for name, data in files.items():
+                    write_inside(fresh / name, data)
+            return folder
+        added = [folder / name for name in files if not (folder / name).exists()]
+        try:
+            for name, data in files.items():
+                write_inside(folder / name, data)
+        except BaseException:
+            for path in added:
+                remove_inside(path)
+            raise
+        if stale is not None and stale.name not in files:
+            with contextlib.suppress(DataError):
+                remove_inside(stale)
+    except OSError as error:
+        raise DataError(f"{folder} could not be written: {error}. Free some space or give another place.") from error
+    return folder
 
 
 def write_at(path: Path, place: int, data: bytes | memoryview) -> None:

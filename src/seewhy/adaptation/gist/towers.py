@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...encoders.base import Encoder, TextTower, TrainableText
 from ...encoders.clip_text import ClipText
+from ...encoders.delta import halves_of, load_delta, state_delta
 from ...encoders.split import freeze, weights_digest
 from ...errors import ModelError
 from ...objectives.gist import GIST as Contrast
@@ -20,7 +21,6 @@ from ...progress import Progress
 from ...training.batches import Batch, Column, TrainingData
 from ...training.loop import Trained, Training, train
 from ...training.task import Task
-from ..backbone import halves_of, load_delta, state_delta
 
 Halves = Literal["image", "towers"]
 """Only the pictures' half is trained, or both are."""

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ...classifiers.network import Network
 from ...encoders.base import Encoder, Layout
+from ...encoders.delta import load_delta, state_delta
 from ...encoders.split import fingerprint
-from ..backbone import halves, load_delta, sized, state_delta
+from ..backbone import halves, sized
 
 
 @dataclass(frozen=True, eq=False)

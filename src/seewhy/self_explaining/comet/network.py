@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from ...adaptation.backbone import halves, load_delta, sized, state_delta
+from ...adaptation.backbone import halves, sized
 from ...classifiers.network import Network
 from ...encoders.base import Encoder, Layout
+from ...encoders.delta import load_delta, state_delta
 from ...encoders.split import fingerprint, freeze
 from ...seeded import seeded
 from .selector import Hide, SelectedTrunk, Selector, make_selector

@@ -1,0 +1,45 @@
+"""What was trained of an encoder's networks: copies of its halves, and the tensors that are not as they were."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from .base import Encoder
+from .split import freeze
+
+
+def halves_of(encoder: Encoder) -> tuple[nn.Module, nn.Module]:
+    """Copies of an encoder's trunk and pooling."""
+    return freeze(copy.deepcopy(encoder.trunk)).cpu(), freeze(copy.deepcopy(encoder.head)).cpu()
+
+
+def state_delta(parts: Mapping[str, nn.Module], before: Mapping[str, nn.Module], *, whole: bool) -> dict[str, Tensor]:
+    """Tensors of the parts that are not as they were before.
+
+    Args:
+        parts: name → trained module.
+        before: name → the same before training.
+        whole: take all of them, for parts that are not found again without.
+    """
+    known = {f"{part}.{n}": t for part, module in before.items() for n, t in module.state_dict().items()}
+    # An engine on a graphics card has moved the trained trunk there.
+    now = {f"{part}.{n}": t.cpu() for part, module in parts.items() for n, t in module.state_dict().items()}
+    return {name: t for name, t in now.items() if whole or not torch.equal(t, known[name])}
+
+
+def load_delta(parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], *, whole: bool) -> None:
+    """What :func:`state_delta` gave, into parts that are as they were before.
+
+    Raises:
+        KeyError: a tensor is of none of the parts.
+        RuntimeError: one is missing where ``whole``, or of another shape.
+    """
+    for part, module in parts.items():
+        own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
+        unknown = module.load_state_dict(own, strict=whole).unexpected_keys
+        if unknown:
+            raise KeyError(f"{part} has no {unknown[0]}")

@@ -1,0 +1,167 @@
+"""An encoder's own halves after training: copies of the picture tower, of the words tower, or of both."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ..errors import ModelError
+from .base import Encoder, Tokenised, TrainableText
+from .delta import halves_of, load_delta, state_delta
+from .split import freeze, weights_digest
+
+Halves = Literal["image", "text", "towers"]
+"""Which halves are trained: one of the two, or both."""
+BATCH = 64
+"""Sentences at once."""
+
+
+def trainable(on: Encoder) -> TrainableText:
+    """The encoder's words half, whose weights can be trained.
+
+    Raises:
+        ModelError: it has none, or one without weights.
+    """
+    tower = on.text
+    if not isinstance(tower, TrainableText):
+        raise ModelError(
+            f"The text half of {on.name!r} shows no weights to train. The embedded encoder, or one under 'open_clip:' "
+            "or 'hf:', was expected. Take one of those, or train heads behind this one: train='heads'."
+        )
+    return tower
+
+
+class TunedTowers(nn.Module):
+    """Copies of an encoder's halves; a half that is not trained is ``None`` and stays the encoder's own.
+
+    Memory: 4 bytes a weight for the copies; while they are trained, 12 more for gradients and AdamW's two moments,
+    and what the trunk keeps of a batch for its gradient.
+
+    Args:
+        form: which halves.
+        trunk: pixels → features.
+        pool: features → pooled vector.
+        projection: pooled vector → the space of the texts, not of unit length.
+        words: tokens → the same space.
+    """
+
+    def __init__(
+        self,
+        form: Halves,
+        trunk: nn.Module | None,
+        pool: nn.Module | None,
+        projection: nn.Module | None,
+        words: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self.form: Halves = form
+        self.trunk, self.pool, self.projection, self.words = trunk, pool, projection, words
+
+    @classmethod
+    def before(cls, on: Encoder, form: Halves) -> Self:
+        """What an encoder's halves are before any training, frozen; the encoder stays as it is."""
+        tower = trainable(on)
+        words = None if form == "image" else freeze(copy.deepcopy(tower.module)).cpu()
+        if form == "text":
+            return cls(form, None, None, None, words)
+        return cls(form, *halves_of(on), freeze(copy.deepcopy(tower.projection)).cpu(), words)
+
+    def image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Pictures in the space of the texts, not of unit length."""
+        assert self.trunk is not None
+        assert self.pool is not None
+        assert self.projection is not None
+        vectors: Tensor = self.projection(self.pool(self.trunk(pixels)))
+        return vectors
+
+    def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
+        """An encoder of the copies, as far from the encoder's own weights towards the trained ones as ``keep`` says.
+
+        In between, averages of weights keep much of what both can do (WiSE-FT, Wortsman et al. 2022,
+        arXiv:2109.01903).
+        """
+        tensors = self.delta(on)
+        own = self if keep == 1.0 else self._between(on, tensors, keep)
+        fingerprint = weights_digest(tensors, f"{on.fingerprint}|{keep!r}")
+        seen = own.trunk is None  # by the encoder's own picture half, whose classes then hold
+        trunk, head = own.trunk, on.head if own.pool is None else own.pool
+        return Encoder(
+            name=name,
+            transform=on.transform,
+            trunk=(lambda: on.trunk) if trunk is None else (lambda: trunk),
+            head=head,
+            layout=on.layout,
+            fingerprint=fingerprint,
+            classifier=on.classifier if seen else None,
+            classes=on.classes if seen else (),
+            text=lambda: TunedText(trainable(on), own, fingerprint),
+            module=(lambda: on.module) if trunk is None else (lambda: nn.Sequential(trunk, head)),
+            engine=(lambda: on.engine) if trunk is None else on.engine_asked,
+            looks=on.looks if seen else None,
+            base=on,
+        )
+
+    def _between(self, on: Encoder, tensors: Mapping[str, Tensor], keep: float) -> Self:
+        found = type(self).before(on, self.form)
+        state = found.state_dict()
+        with torch.no_grad():
+            for name, after in tensors.items():
+                if after.is_floating_point():
+                    state[name].lerp_(after, keep)
+        return found
+
+    def delta(self, on: Encoder) -> dict[str, Tensor]:
+        """The tensors that are not as they are in the encoder."""
+        before = type(self).before(on, self.form)
+        return state_delta(dict(self.named_children()), dict(before.named_children()), whole=False)
+
+    def facts(self) -> dict[str, Any]:
+        return {"form": self.form}
+
+    @classmethod
+    def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        if facts["form"] not in get_args(Halves):
+            raise ValueError(f"its form is {facts['form']!r}")
+        towers = cls.before(on, facts["form"])
+        load_delta(dict(towers.named_children()), tensors, whole=False)
+        return towers
+
+
+class TunedText:
+    """The words half of an encoder of tuned towers, whose weights can be trained further.
+
+    Args:
+        tower: the encoder's own.
+        towers: what was trained.
+        fingerprint: of both.
+    """
+
+    def __init__(self, tower: TrainableText, towers: TunedTowers, fingerprint: str) -> None:
+        self.tower = tower
+        self.own_words = towers.words is None
+        self.module: nn.Module = tower.module if towers.words is None else towers.words
+        self.projection: nn.Module = tower.projection if towers.projection is None else towers.projection
+        self.fingerprint = tower.fingerprint if self.own_words else fingerprint
+        self.logit_scale = tower.logit_scale
+        self.templates = tower.templates
+        self.tuning_lr = tower.tuning_lr
+
+    def tokens(self, texts: Sequence[str]) -> Tokenised:
+        return self.tower.tokens(texts)
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        if self.own_words or not len(texts):
+            return self.tower.encode_text(texts)
+        parts = [self.module(*self.tokens(texts[i : i + BATCH])) for i in range(0, len(texts), BATCH)]
+        return normalize(torch.cat(parts).float(), dim=1)
+
+    def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
+        vectors: Tensor = self.projection(pooled)
+        return vectors

@@ -1,0 +1,204 @@
+"""Adapted encoders: what is added, what is kept of it, and a folder that comes back as it was or is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import normalize
+
+import seewhy
+from seewhy.encoders.adapted import CARD, Adaptation, open_adaptation
+from seewhy.encoders.base import Encoder
+from seewhy.encoders.residual_heads import ResidualHeads
+from seewhy.encoders.stream import Encoded, encode_stream
+from seewhy.encoders.tuned_towers import Halves, TunedTowers
+from seewhy.errors import ForeignFileError, InputError, ModelError, WeightsError
+from seewhy.storage.features import FeatureStore
+from tiny import class_folders, noise, tiny_cnn
+from tiny_words import tiny_pair
+
+TEXTS = ["a red thing", "two dogs"]
+
+
+def random_heads(on: Encoder, **sides: object) -> ResidualHeads:
+    """Heads as if they were trained."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        heads = ResidualHeads.before(on, rank=2, **sides)  # type: ignore[arg-type]
+        for p in heads.parameters():
+            torch.nn.init.normal_(p)
+        heads.measure(on.text.project(on.encode(noise(4)).pooled))
+    return heads.requires_grad_(False)
+
+
+def random_towers(on: Encoder, form: Halves) -> TunedTowers:
+    towers = TunedTowers.before(on, form)
+    generator = torch.Generator().manual_seed(2)
+    for p in towers.parameters():
+        p.data += torch.randn(p.shape, generator=generator)
+    return towers
+
+
+def test_nothing_kept_is_the_encoder_as_it_was() -> None:
+    on, pixels = tiny_pair(), noise(2)
+    for trained in (random_heads(on), random_towers(on, "towers")):
+        was = Adaptation(on, trained, keep=0.0).encoder()
+        torch.testing.assert_close(was.encode_image(pixels), on.encode_image(pixels))
+        torch.testing.assert_close(was.encode_text(TEXTS), on.encode_text(TEXTS))
+        now = Adaptation(on, trained).encoder()
+        assert float((now.encode_image(pixels) - on.encode_image(pixels)).abs().max()) > 0.05
+        assert float((now.encode_text(TEXTS) - on.encode_text(TEXTS)).abs().max()) > 0.05
+
+
+def test_heads_add_what_they_say() -> None:
+    on, pixels = tiny_cnn(), noise(3)
+    heads = random_heads(on)
+    half = Adaptation(on, heads, keep=0.5).encoder()
+    p, t = on.text.project(on.encode(pixels).pooled), on.encode_text(TEXTS)
+    down, up, words = heads.down, heads.up, heads.words
+    assert down is not None
+    assert up is not None
+    assert words is not None
+    added = ((p - heads.mean) / heads.spread @ down.weight.T + down.bias) @ up.weight.T
+    torch.testing.assert_close(half.encode_image(pixels), normalize(p + 0.5 * heads.size * added, dim=1))
+    torch.testing.assert_close(
+        half.encode_text(TEXTS), normalize(t + 0.5 * (8 * t @ words.weight.T + words.bias), dim=1)
+    )
+
+
+def test_a_side_that_is_not_trained_stays() -> None:
+    on, pixels = tiny_cnn(), noise(2)
+    texts_only = Adaptation(on, ResidualHeads.before(on, rank=0)).encoder()
+    assert torch.equal(texts_only.encode_image(pixels), on.encode_image(pixels))
+    pictures_only = Adaptation(on, random_heads(on, words=False)).encoder()
+    torch.testing.assert_close(pictures_only.encode_text(TEXTS), on.encode_text(TEXTS))
+    words = Adaptation(tiny_pair(), random_towers(tiny_pair(), "text")).encoder()
+    assert torch.equal(words.encode_image(pixels), tiny_pair().encode_image(pixels))
+    image = Adaptation(tiny_pair(), random_towers(tiny_pair(), "image")).encoder()
+    torch.testing.assert_close(image.encode_text(TEXTS), tiny_pair().encode_text(TEXTS))
+    assert (words.classes, image.classes) == (on.classes, ())
+
+
+def test_half_of_a_tower_lies_between() -> None:
+    on = tiny_pair()
+    towers = random_towers(on, "towers")
+    half = Adaptation(on, towers, keep=0.25).encoder()
+    before, after = on.trunk.state_dict(), towers.trunk.state_dict()  # type: ignore[union-attr]
+    for name, weight in half.trunk.state_dict().items():
+        torch.testing.assert_close(weight, 0.75 * before[name] + 0.25 * after[name])
+
+
+@pytest.mark.parametrize("form", ["heads", "image", "text", "towers"])
+def test_saved_and_loaded_it_says_the_same(form: str, tmp_path: Path) -> None:
+    on, pixels = tiny_pair(), noise(2)
+    trained = random_heads(on) if form == "heads" else random_towers(on, form)  # type: ignore[arg-type]
+    made = Adaptation(on, trained, 0.3, {"pairs": "six"})
+    folder = made.save(tmp_path / "enc")
+    again = open_adaptation(folder, base=tiny_pair())
+    assert (again.keep, again.provenance, again.trained.facts()) == (0.3, {"pairs": "six"}, trained.facts())
+    ours, theirs = made.encoder(), seewhy.encoder(str(folder), base=tiny_pair())
+    assert theirs.fingerprint == ours.fingerprint != on.fingerprint
+    assert theirs.name == f"adapted:{folder}"
+    assert torch.equal(theirs.encode_image(pixels), ours.encode_image(pixels))
+    assert torch.equal(theirs.encode_text(TEXTS), ours.encode_text(TEXTS))
+    assert theirs.base is not None
+    assert theirs.base.fingerprint == on.fingerprint
+
+
+def test_saved_over_itself_it_leaves_one_file_of_tensors(tmp_path: Path) -> None:
+    on = tiny_cnn()
+    for rank in (2, 0):
+        folder = Adaptation(on, ResidualHeads.before(on, rank=rank)).save(tmp_path / "enc", {"run.json": "{}"})
+    assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".json", ".safetensors"]
+    assert open_adaptation(folder, base=on).trained.facts()["rank"] == 0
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / CARD).write_text('{"mine": 1}')
+    with pytest.raises(ForeignFileError, match=r"exists and is not an encoder that SeeWhy adapted\. A new name"):
+        Adaptation(tiny_cnn(), random_heads(tiny_cnn())).save(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [CARD]
+    with pytest.raises(ModelError, match=r"has format None; this SeeWhy reads 1"):
+        seewhy.encoder(f"adapted:{tmp_path}")
+
+
+def test_another_base_is_refused(tmp_path: Path) -> None:
+    folder = Adaptation(tiny_cnn(), random_heads(tiny_cnn())).save(tmp_path / "enc")
+    with pytest.raises(ModelError, match=r"was made with 'tiny' of fingerprint .* cannot be compared"):
+        open_adaptation(folder, base=tiny_cnn(seed=5))
+    with pytest.raises(ModelError, match=r"never chooses what is loaded\. The encoder itself was .*from Python: base="):
+        seewhy.encoder(str(folder))
+
+
+def change(folder: Path, **facts: object) -> None:
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps({**card, **facts}))
+
+
+def test_damage_is_named_and_nothing_else_is_raised(tmp_path: Path) -> None:
+    on = tiny_cnn()
+    made = Adaptation(on, random_heads(on))
+    heads = made.trained.facts()
+    wrong = ({"form": "hats"}, heads | {"rank": 3}, heads | {"width": -1}, heads | {"width": 1 << 40}, None, [], {})
+    for i, facts in enumerate([{"adapted": w} for w in wrong] + [{"keep": "much"}, {"keep": 7.0}, {"tensors": "../x"}]):
+        folder = made.save(tmp_path / f"card{i}")
+        change(folder, **facts)
+        with pytest.raises((ModelError, InputError)):
+            open_adaptation(folder, base=on)
+    folder = made.save(tmp_path / "bits")
+    file = next(folder.glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(WeightsError, match=r"is damaged \(its SHA-256 is not the one in encoder\.json\)\. Copy"):
+        open_adaptation(folder, base=on)
+
+
+def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
+    on = tiny_cnn()
+    heads = random_heads(on)
+    heads.words.weight.data[0, 0] = float("nan")  # type: ignore[union-attr]
+    folder = Adaptation(on, heads).save(tmp_path / "enc")
+    assert not load_file(next(folder.glob("*.safetensors")))["words.weight"].isfinite().all()
+    with pytest.raises(ModelError, match="is not finite"):
+        open_adaptation(folder, base=on)
+
+
+def test_what_the_base_has_looked_at_is_found(tmp_path: Path) -> None:
+    pictures = sorted(map(str, class_folders(tmp_path / "photos", n=2).rglob("*.png")))
+    store, on = FeatureStore(tmp_path / "looks.sqlite"), tiny_cnn()
+    seen = list(encode_stream(on, pictures, store=store))
+    words = Adaptation(on, random_heads(on)).encoder()
+    words.__dict__["engine"] = on.engine
+    again = list(encode_stream(words, pictures, store=store))
+    assert len(store) == len(pictures)
+    for a, b in zip(seen, again, strict=True):
+        assert isinstance(a, Encoded)
+        assert isinstance(b, Encoded)
+        assert torch.equal(a.pooled, b.pooled)
+
+
+def test_a_classifier_of_names_comes_back_with_it_alone(tmp_path: Path) -> None:
+    made = Adaptation(tiny_cnn(), random_heads(tiny_cnn()))
+    enc = seewhy.encoder(str(made.save(tmp_path / "enc")), base=tiny_cnn())
+    classifier = seewhy.zero_shot(["moss", "rust"], enc)
+    folder = classifier.save(tmp_path / "names")
+    pixels = noise(3)
+    again = seewhy.load(folder, encoder=enc)
+    assert torch.equal(again.head(enc.encode(pixels).pooled), classifier.head(enc.encode(pixels).pooled))
+    with pytest.raises(ModelError, match=r"Where you trust it, type: seewhy predict .* --encoder adapted:"):
+        seewhy.load(folder)
+    with pytest.raises(ModelError, match="cannot be compared"):
+        seewhy.load(folder, encoder=tiny_cnn())
+
+
+def test_the_embedded_encoder_is_found_by_its_card(tmp_path: Path) -> None:
+    on = seewhy.encoder("lite0", engine="torch")
+    heads = ResidualHeads.before(on)
+    assert (heads.width, heads.sentence_width) == (1280, 384)
+    folder = Adaptation(on, heads).save(tmp_path / "enc")
+    again = seewhy.encoder(str(folder), engine="torch")
+    assert again.classes == on.classes
+    torch.testing.assert_close(again.encode_text(["a cat"]), on.encode_text(["a cat"]))
