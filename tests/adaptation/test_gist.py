@@ -13,6 +13,7 @@ from seewhy.adaptation.gist.recipe import GIST
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.captions import Caption
 from seewhy.errors import DataError, InputError
+from seewhy.objectives.contrastive import Temperature
 from seewhy.objectives.gist import GIST as Contrast
 from seewhy.pictures.samples import load_samples
 from seewhy.training.loop import Training
@@ -54,11 +55,11 @@ def test_a_stopped_training_ends_where_an_unbroken_one_does(tmp_path: Path) -> N
     tune(whole, drawn(), Contrast(10.0), how)
 
     class Stopped(Contrast):
-        def loss(self, image: torch.Tensor, text: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        def state(self) -> Temperature:
             calls.append(1)
             if len(calls) == 6:
                 raise KeyboardInterrupt
-            return super().loss(image, text, labels)
+            return super().state()
 
     calls: list[int] = []
     with pytest.raises(KeyboardInterrupt):

@@ -17,6 +17,7 @@ from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
 from seewhy.encoders.base import GlobalAverage, TrainableText
 from seewhy.errors import InputError, ModelError
+from seewhy.objectives.contrastive import Temperature
 from seewhy.objectives.gist import GIST as Contrast
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
@@ -105,11 +106,11 @@ def test_a_stopped_training_ends_where_an_unbroken_one_does(tmp_path: Path, trai
     whole = trained(on, train, how)[0]
 
     class Stopped(Contrast):
-        def loss(self, image: Tensor, text: Tensor, labels: Tensor | None) -> Tensor:
+        def state(self) -> Temperature:
             calls.append(1)
             if len(calls) == 6:
                 raise KeyboardInterrupt
-            return super().loss(image, text, labels)
+            return super().state()
 
     calls: list[int] = []
     kept, pairs, tower = (tmp_path / "x", "seal"), drawn_pairs(on), trainable(on)
@@ -126,16 +127,16 @@ def test_a_fit_that_was_stopped_makes_the_same_classifier(tmp_path: Path, monkey
     samples = load_samples(class_folders(tmp_path / "d", 4))
     recipe, progress, kept = GIST("towers", n_steps=53, batch_size=4, n_crops=0, lr=0.01), Progress(), tmp_path / "x"
     whole = recipe.fit(tiny_pair(), samples, descriptions=WORDS)
-    loss, calls = Contrast.loss, []
+    state, calls = Contrast.state, []
 
-    def stopped(self: Contrast, *given: Any) -> Tensor:
+    def stopped(self: Contrast) -> Temperature:
         calls.append(1)
         if len(calls) == 52:
             raise KeyboardInterrupt
-        return loss(self, *given)
+        return state(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Contrast, "loss", stopped)
+        patch.setattr(Contrast, "state", stopped)
         with pytest.raises(KeyboardInterrupt):
             recipe.fit(tiny_pair(), samples, descriptions=WORDS, checkpoint=kept)
     made = recipe.fit(tiny_pair(), samples, descriptions=WORDS, checkpoint=kept, progress=progress)

@@ -7,9 +7,9 @@ import torch
 
 from registered import check_class, small
 from seewhy.errors import InputError
-from seewhy.objectives import Alignment, objectives
+from seewhy.objectives import Contrastive, objectives
 
-ALIGNMENTS = [name for name in objectives if issubclass(objectives[name], Alignment)]
+CONTRASTIVE = [name for name in objectives if issubclass(objectives[name], Contrastive)]
 LABELS = torch.tensor([0, 1, 1, 2, 0, 1])
 
 
@@ -23,7 +23,7 @@ def test_class_attributes_and_file_name(name: str) -> None:
     check_class(objectives, name)
 
 
-@pytest.mark.parametrize("name", ALIGNMENTS)
+@pytest.mark.parametrize("name", CONTRASTIVE)
 def test_order_and_length_change_nothing_and_the_pairing_does(name: str) -> None:
     objective, (image, text) = small(objectives, name), batch()
     order = torch.tensor([3, 5, 0, 1, 4, 2])
@@ -34,7 +34,7 @@ def test_order_and_length_change_nothing_and_the_pairing_does(name: str) -> None
     assert float(objective(image, text[order], LABELS)) != pytest.approx(loss, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ALIGNMENTS)
+@pytest.mark.parametrize("name", CONTRASTIVE)
 def test_a_step_against_the_gradient_makes_it_smaller(name: str) -> None:
     objective, (image, text) = small(objectives, name), batch()
     image = image.requires_grad_()
@@ -45,7 +45,7 @@ def test_a_step_against_the_gradient_makes_it_smaller(name: str) -> None:
     assert float(objective(nearer, text, LABELS)) < float(loss.detach())
 
 
-@pytest.mark.parametrize("name", ALIGNMENTS)
+@pytest.mark.parametrize("name", CONTRASTIVE)
 def test_no_batch_of_pairs_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=rf"^{name} was given pictures, texts and labels of the shapes"):
         small(objectives, name)(torch.zeros(0, 3), torch.zeros(0, 3))

@@ -1,8 +1,19 @@
 """Objectives: what is made small while an encoder or what stands behind it is trained."""
 
 from ..registry import Registry
-from .base import Alignment, Objective
+from .base import Objective
+from .contrastive import Contrastive
 
-objectives: Registry[Objective] = Registry("objective", __name__, ("gist", "gpt4image"))
+objectives: Registry[Objective] = Registry(
+    "objective",
+    __name__,
+    (
+        "align",
+        "clip",
+        "gist",
+        "gpt4image",
+        "siglip",
+    ),
+)
 
-__all__ = ["Alignment", "Objective", "objectives"]
+__all__ = ["Contrastive", "Objective", "objectives"]

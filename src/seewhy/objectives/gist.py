@@ -8,18 +8,17 @@ from typing import ClassVar, Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from ..errors import InputError
 from . import objectives
-from .base import Alignment
+from .contrastive import Contrastive, Fixed, Temperature
 
 SameClass = Literal["negative", "masked", "positive"]
 
 
 @objectives.register
 @dataclass(frozen=True)
-class GIST(Alignment):
+class GIST(Contrastive):
     """Each picture must find its own text among those of the batch, and each text its own picture.
 
     ``s_ij = scale cos(image_i, text_j)``; ``loss = (mean_i CE(s_i·, target_i) + mean_j CE(s_·j, target_j)) / 2``.
@@ -53,30 +52,27 @@ class GIST(Alignment):
                 "zero, and 'negative', 'masked' or 'positive', were expected. Change them."
             )
 
-    def loss(
-        self,
-        image: Float[Tensor, "b d"],
-        text: Float[Tensor, "b d"],
-        labels: Int[Tensor, " b"] | None,
-    ) -> Float[Tensor, ""]:
-        scores = self.scale * normalize(image, dim=1) @ normalize(text, dim=1).T
-        own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-        target = own.to(scores)
+    def state(self) -> Temperature:
+        return Fixed(self.scale)
+
+    def weights(self) -> tuple[float, float]:
+        return 0.5, 0.5
+
+    def rows(
+        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
+    ) -> Float[Tensor, " a"]:
+        mine = own[:, None] == torch.arange(scores.shape[1], device=scores.device)
+        target = mine.to(scores)
         if self.same_class != "negative":
             if labels is None:
                 raise InputError(
                     f"The objective gist with same_class={self.same_class!r} was given no labels. The class of each "
                     "pair was expected. Give labels, or take same_class='negative'."
                 )
-            alike = labels[:, None] == labels[None]
+            alike = labels[0][:, None] == labels[1]
             if self.same_class == "positive":
                 target = alike.to(scores) / alike.sum(1, keepdim=True)
             else:
-                scores = scores.masked_fill(alike & ~own, float("-inf"))
-        return (_cross_entropy(scores, target) + _cross_entropy(scores.T, target)) / 2
-
-
-def _cross_entropy(scores: Float[Tensor, "b b"], target: Float[Tensor, "b b"]) -> Float[Tensor, ""]:
-    """Mean over rows; a place without target adds nothing, be its score minus infinity."""
-    logarithm = scores.log_softmax(1)
-    return -torch.where(target > 0, target * logarithm, 0.0).sum(1).mean()
+                scores = scores.masked_fill(alike & ~mine, float("-inf"))
+        # A place without target adds nothing, be its score minus infinity.
+        return -torch.where(target > 0, target * scores.log_softmax(1), 0.0).sum(1)

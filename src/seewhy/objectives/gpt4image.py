@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from ..errors import InputError
 from . import objectives
-from .base import Alignment
+from .contrastive import Contrastive, Fixed, Temperature
 
 Form = Literal["clip", "ctr", "byol"]
 Projection = Literal["mlp", "linear"]
@@ -24,7 +23,7 @@ DEIT_STD = 0.02
 
 @objectives.register
 @dataclass(frozen=True)
-class GPT4Image(Alignment):
+class GPT4Image(Contrastive):
     """The auxiliary loss, to be added to the classifier's with weight ``lam``.
 
     With ``s_ij = cos(z_i, t_j) / tau``, ``z`` the projected features and ``t`` the texts:
@@ -63,19 +62,18 @@ class GPT4Image(Alignment):
                 "'ctr' or 'byol', a tau above zero and a lam from 0 were expected. Change them."
             )
 
-    def loss(
-        self,
-        image: Float[Tensor, "b d"],
-        text: Float[Tensor, "b d"],
-        labels: Int[Tensor, " b"] | None,
-    ) -> Float[Tensor, ""]:
-        z, t = normalize(image, dim=1), normalize(text, dim=1)
+    def state(self) -> Temperature:
+        return Fixed(1.0 if self.form == "byol" else 1 / self.tau)
+
+    def weights(self) -> tuple[float, float]:
+        return (0.5, 0.5) if self.form == "clip" else (1.0, 0.0)
+
+    def rows(
+        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
+    ) -> Float[Tensor, " a"]:
         if self.form == "byol":
-            return (2 - 2 * (z * t).sum(1)).mean()
-        scores, own = z @ t.T / self.tau, torch.arange(len(z), device=z.device)
-        if self.form == "ctr":
-            return cross_entropy(scores, own)
-        return (cross_entropy(scores, own) + cross_entropy(scores.T, own)) / 2
+            return 2 - 2 * scores.gather(1, own[:, None])[:, 0]
+        return cross_entropy(scores, own, reduction="none")
 
 
 def projection(kind: Projection, width: int, text_width: int, *, convolutional: bool = True) -> nn.Sequential:

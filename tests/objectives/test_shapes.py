@@ -1,0 +1,81 @@
+"""The other base shapes: what they refuse, and where cells lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from seewhy.errors import InputError
+from seewhy.objectives.dense import Dense, centres
+from seewhy.objectives.local import Local
+from seewhy.objectives.supervised import Supervised
+
+
+@dataclass(frozen=True)
+class Words(Local):
+    name = "words"
+
+    def state(self) -> nn.Module:
+        return nn.Linear(1, 1)
+
+    def loss(self, regions: Tensor, words: Tensor, said: Tensor, state: nn.Module) -> Tensor:
+        return said.float().mean() + 0 * sum(p.sum() for p in state.parameters())
+
+
+@dataclass(frozen=True)
+class Classes(Supervised):
+    name = "classes"
+
+    def loss(self, vectors: Tensor, labels: Tensor) -> Tensor:
+        return vectors.mean()
+
+
+@dataclass(frozen=True)
+class Spots(Dense):
+    name = "spots"
+
+    def loss(self, first: Tensor, second: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
+        return first.mean()
+
+
+def test_words_without_a_mask_are_all_said_and_a_new_state_is_not_learnt() -> None:
+    found = Words()(torch.ones(2, 4, 3), torch.ones(2, 5, 3))
+    assert found.item() == 1.0
+    assert not found.requires_grad
+
+
+def test_batches_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        Words()(torch.ones(2, 4, 3), torch.ones(2, 5, 3), torch.tensor([[True] * 5, [False] * 5]))
+    assert str(caught.value) == (
+        "words was given regions, words and which of them are said of the shapes (2, 4, 3), (2, 5, 3), (2, 5). Some "
+        "regions and at least one word for each picture, as wide as one another, were expected. Give a batch of pairs, "
+        "none of them empty."
+    )
+    with pytest.raises(InputError) as caught:
+        Classes()(torch.ones(1, 1, 3), torch.tensor([0]))
+    assert str(caught.value) == (
+        "classes was given vectors of the shape (1, 1, 3) and 1 labels. At least two views in all, and a label for "
+        "each picture, were expected. Give a larger batch."
+    )
+    with pytest.raises(InputError) as caught:
+        Spots()(torch.ones(0, 3, 4, 4), torch.ones(0, 3, 4, 4), torch.ones(2, 0, 4), torch.ones(2, 0).bool())
+    assert str(caught.value) == (
+        "spots was given maps and boxes of the shapes (0, 3, 4, 4), (0, 3, 4, 4), (2, 0, 4). Two maps of each picture, "
+        "alike, and a box of four numbers for each were expected. Give a batch of two views."
+    )
+    assert Classes()(torch.ones(1, 2, 3), torch.tensor([0])).item() == 1.0
+    assert Spots()(*[torch.ones(2, 3, 4, 4)] * 2, torch.ones(2, 2, 4), torch.ones(2, 2).bool()).item() == 1.0
+
+
+def test_the_same_spot_of_two_views_has_the_same_place() -> None:
+    """A cut of the right half, and the whole mirrored: the cell at the right edge above."""
+    boxes = torch.tensor([[[0.5, 0.0, 1.0, 0.5]], [[0.0, 0.0, 1.0, 1.0]]])
+    found = centres(boxes, torch.tensor([[False], [True]]), 2, 4)
+    assert found.shape == (2, 1, 8, 2)
+    assert found[0, 0, 3].tolist() == pytest.approx([0.9375, 0.125])
+    assert found[1, 0, 0].tolist() == pytest.approx([0.875, 0.25])
+    assert found[1, 0, 7].tolist() == pytest.approx([0.125, 0.75])
