@@ -4,11 +4,13 @@
 pictures anew.
 
 A block lies between ``<!-- generated: NAME -->`` and ``<!-- /generated -->``; the text outside is written by hand.
+``<!-- generated: json explain -->`` is the table of a JSON output; more names put several into one table.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import re
 import sys
@@ -19,7 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMITS = re.compile(r"^\*\*Limits\.?\*\*\.? (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
-BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- generated: (\w+)((?: [\w-]+)*) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 
 def pages() -> list[Path]:
@@ -185,12 +187,19 @@ def reproduction(page: Path) -> str:
 
 def _reports() -> tuple[tuple[str, ...], list[Any]]:
     """The verdicts there are, and every report."""
-    sys.path.insert(0, str(ROOT / "reproductions"))
+    claims = _beside("reproductions", "claims")
+    return claims.VERDICTS, [
+        claims.read_report(path) for path in sorted((ROOT / "reproductions" / "results").glob("*.json"))
+    ]
+
+
+def _beside(folder: str, name: str) -> Any:
+    """A script of the repository as a module."""
+    sys.path.insert(0, str(ROOT / folder))
     try:
-        from claims import VERDICTS, read_report
+        return importlib.import_module(name)
     finally:
         sys.path.pop(0)
-    return VERDICTS, [read_report(path) for path in sorted((ROOT / "reproductions" / "results").glob("*.json"))]
 
 
 def commands(page: Path) -> str:
@@ -285,6 +294,13 @@ def _default_in(option: Any) -> str:
     return " (must be given)" if option.required else f" ({shown})" if shown else ""
 
 
+def json(page: Path, *names: str) -> str:
+    """Every key of a JSON output, from its schema."""
+    files = ", ".join(f"[{n}.schema.json](../src/seewhy/schemas/{n}.schema.json)" for n in names)
+    rows = [row for name in names for row in _beside("docs", "json_tables").rows(name)]
+    return f"{files}\n\n{table(('key', 'type', 'meaning'), rows)}"
+
+
 def duration(seconds: float) -> str:
     """In words.
 
@@ -299,14 +315,14 @@ def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     return "".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
-BLOCKS: dict[str, Callable[[Path], str]] = {f.__name__: f for f in (families, methods, attributions, method_limits)}
+BLOCKS: dict[str, Callable[..., str]] = {f.__name__: f for f in (families, methods, attributions, method_limits)}
 BLOCKS |= {f.__name__: f for f in (facts, docstring, rules, decision, terms, tolerances)}
-BLOCKS |= {f.__name__: f for f in (reproductions, reproduction, commands, flags)}
+BLOCKS |= {f.__name__: f for f in (reproductions, reproduction, commands, flags, json)}
 
 
 def rendered(page: Path) -> str:
     """The page as it should be."""
-    return BLOCK.sub(lambda m: m[1] + BLOCKS[m[2]](page) + m[3], page.read_text("utf-8"))
+    return BLOCK.sub(lambda m: m[1] + BLOCKS[m[2]](page, *m[3].split()) + m[4], page.read_text("utf-8"))
 
 
 def stale() -> list[Path]:

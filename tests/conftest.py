@@ -1,14 +1,18 @@
-"""What every test runs under: a cache of its own, no network, shapes checked in every annotated call."""
+"""What every test runs under: a cache of its own, no network, shapes checked in every annotated call, JSON held to its
+schema."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jaxtyping import install_import_hook
+from typer.testing import CliRunner
 
 # Tensors here are so small that waiting for a second thread costs more than it saves: a fit takes twenty times longer.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,6 +31,31 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("SEEWHY_PRECISION", "f32")  # what is compared to the last digit; bfloat16 has tests of its own
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def outputs_as_their_schemas_say() -> Iterator[None]:
+    """What ``seewhy … --json`` prints in any test is held to its schema."""
+    from schemas import printed  # after the hook above
+
+    run, invoke = subprocess.run, CliRunner.invoke
+
+    def ran(command: Any, *arguments: Any, **how: Any) -> Any:
+        done = run(command, *arguments, **how)
+        if isinstance(command, list) and done.returncode in (0, 1):
+            printed(command, done.stdout)
+        return done
+
+    def invoked(runner: CliRunner, app: Any, arguments: Any = None, *more: Any, **how: Any) -> Any:
+        done = invoke(runner, app, arguments, *more, **how)
+        if isinstance(arguments, list) and done.exit_code in (0, 1) and not done.exception:
+            printed(arguments, done.stdout)
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "run", ran)
+        patch.setattr(CliRunner, "invoke", invoked)
+        yield
 
 
 @pytest.fixture(scope="session")

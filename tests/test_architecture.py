@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 ROOMS = (
-    "errors", "printable", "seeded", "registry", "arguments", "types", "explanation", "progress", "storage",
+    "errors", "printable", "seeded", "registry", "arguments", "schemas", "types", "explanation", "progress", "storage",
     "objectives", "pictures", "card", "encoders", "heads", "training", "attributions", "trust", "metrics",
     "descriptions", "prototypes", "keywords", "classifiers", "compat", "adaptation", "self_explaining", "planted",
     "index", "evidence", "evaluation", "studies", "api", "catalogue", "sklearn", "annotation", "app", "cli",

@@ -621,6 +621,7 @@ def calls(classifier: seewhy.Classifier, folders: Path, tmp_path_factory: pytest
         "encoder": (seewhy.encoder, {"name": "lite7"}),
         "list_encoders": (seewhy.list_encoders, {"pattern": "lite*"}),
         "list_methods": (seewhy.list_methods, {}),
+        "schema": (seewhy.schema, {"name": "explain"}),
         "FeatureStore": (seewhy.FeatureStore, {"path": place / "store.sqlite"}),
         "Transform": (
             seewhy.Transform,
@@ -646,7 +647,7 @@ NAMES = (
     "pretrained", "zero_shot", "described", "fit", "explain", "study", "from_module", "load", "load_samples", "encoder",
     "list_encoders", "list_methods", "FeatureStore", "Transform", "Descriptions.of", "Descriptions.read", "predict",
     "predict_proba", "predict_all", "Classifier.explain", "explain_all", "evaluate", "with_descriptions", "save",
-    "index_of", "Explanation.save", "Report.save",
+    "index_of", "Explanation.save", "Report.save", "schema",
 )  # fmt: skip
 
 

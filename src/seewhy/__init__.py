@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .explanation.prediction import Prediction
     from .pictures.samples import Samples, load_samples
     from .progress import Bars, Progress
+    from .schemas import schema
     from .storage.features import FeatureStore
     from .types import Failure, Transform
 
@@ -58,6 +59,7 @@ _WHERE = {
     "load": "classifiers.saving",
     "load_samples": "pictures.samples",
     "pretrained": "api",
+    "schema": "schemas",
     "study": "api",
     "zero_shot": "api",
 }
@@ -86,6 +88,7 @@ __all__ = [
     "load",
     "load_samples",
     "pretrained",
+    "schema",
     "study",
     "zero_shot",
 ]

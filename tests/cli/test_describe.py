@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fake_service import Refusal, Service, serving
+from schemas import check
 from seewhy.cli import main
 
 KEY = "sk-verysecretindeed42"
@@ -32,6 +33,13 @@ def seewhy(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(ended.value.code or 0)
 
 
+def printed_json(capsys: pytest.CaptureFixture[str], verb: str) -> Any:
+    """The one line that it printed, as its schema says."""
+    found = json.loads(capsys.readouterr().out)
+    check(verb, [found])
+    return found
+
+
 def classes(service: Service, *more: object) -> tuple[object, ...]:
     return ("describe", "classes", "wren, robin", "-o", "b.json", "-w", "m", "--base-url", service.url, *more)
 
@@ -44,14 +52,14 @@ def test_classes_are_written_kept_and_not_asked_for_again(
         assert service.requests == []
         assert capsys.readouterr().out.startswith("2 questions to ask, 0 answered before; about ")
         assert seewhy(monkeypatch, *classes(service, "--json", "--max-tokens", 50)) == 0
-        assert json.loads(capsys.readouterr().out) == {"file": "b.json", "written": 2, "failed": {}}
+        assert printed_json(capsys, "describe-classes") == {"file": "b.json", "written": 2, "failed": {}}
         assert json.loads(Path("b.json").read_text())["wren"] == ["red beak", "black cap", "long tail"]
         assert [r["max_tokens"] for r in service.requests] == [50, 50]
         assert seewhy(monkeypatch, *classes(service, "--max-tokens", 50)) == 0
         assert len(service.requests) == 2
         capsys.readouterr()
         assert seewhy(monkeypatch, *classes(service, "--max-tokens", 50, "--dry-run", "--json")) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = printed_json(capsys, "describe-classes")
     assert told == {"n_prompts": 2, "n_known": 2, "tokens_in": 0, "tokens_out": 0, "cost": 0.0}
 
 
@@ -172,4 +180,4 @@ def test_a_verb_that_may_do_without_a_writer_says_that_nobody_is_asked(
     assert seewhy(monkeypatch, "describe", "images", tmp_path, "-o", "d.jsonl", "--dry-run") == 0
     assert capsys.readouterr().out == "nobody is asked: no --writer was named\n"
     assert seewhy(monkeypatch, "describe", "images", tmp_path, "-o", "d.jsonl", "--dry-run", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"n_prompts": 0}
+    assert printed_json(capsys, "describe-images") == {"n_prompts": 0}

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from schemas import check
 from seewhy.descriptions.experts import BoxSegmenter, CellDetector, CellVerifier, FoundObject, Scene, colour_name
 from seewhy.descriptions.llm import Prompt, Writer, WriterSession
 from seewhy.descriptions.textualize import Textualizer
@@ -193,6 +194,7 @@ def test_a_run_goes_on_where_it_was_stopped(pictures: list[str], tmp_path: Path)
         file.write(b'{"image": "cut off by a ki')
     rows = list(textualize_all([*pictures, "missing.png"], pipeline, drafter, out, "a"))
     assert [isinstance(r, Failure) for r in rows] == [False, False, False, True]
+    check("describe-images", rows[:3])
     assert [bool(r.get("known")) for r in rows if not isinstance(r, Failure)] == [True, False, False]
     assert len({json.loads(line)["digest"] for line in out.read_text("utf-8").splitlines()}) == 3
     # Made otherwise, all are described again; the old lines stay.

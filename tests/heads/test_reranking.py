@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from schemas import check
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers.base import Classifier, HeldOut
 from seewhy.classifiers.discriminative import Chosen, Discriminative
@@ -178,6 +179,7 @@ def test_a_text_of_another_class_says_whose_it_was(tmp_path: Path) -> None:
     why = made.explain(picture("sky", 99), measure=False)
     mine = [w for w in why.to_json()["words"] if w["label"] == "sky"]
     assert {(w["text"], w["written_for"]) for w in mine} == {("very blue", "rust"), ("quite blue", "rust")}
+    check("explanation", [why.to_json()])
     assert "written for rust" in why.to_html()
 
 

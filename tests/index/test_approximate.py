@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from schemas import check
 from seewhy.index import Index, snapshot
 from seewhy.index.approximate import Approximate, Calibration
 from seewhy.index.settings import Settings
@@ -55,6 +56,7 @@ def recall(index: Index, queries: torch.Tensor, **options: object) -> float:
 
 def test_recall_on_fresh_queries(index: Index) -> None:
     promised = index.describe()["approximate"]
+    check("index", [{**index.describe(), "index": "library", "removed": 0, "notes": [], "failures": []}])
     assert promised["recall"] >= promised["target"] == 0.95
     assert promised["n_probe"] < promised["n_lists"], "else nothing would be saved"
     assert 0 <= promised["recall_low"] <= promised["recall"]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from schemas import check
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import InputError
@@ -207,6 +208,7 @@ def test_spatial_search_finds_an_object_that_moved_and_shrank(tmp_path: Path) ->
     found = made.search(asked, k=4, collapse=None)
     assert {h.label for h in found.hits} == {"square"}
     distances = [h.distance for h in found.hits]
+    check("search", [found.data])
     assert None not in distances
     assert distances == sorted(distances)  # type: ignore[type-var]
     again = Index.open(made.folder, encoder).search(asked, k=4, collapse=None)

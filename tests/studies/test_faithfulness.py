@@ -18,6 +18,7 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor
 
+from schemas import check
 from seewhy.attributions.explainers import TTAMEExplainer
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.t_tame import TTAME
@@ -221,6 +222,7 @@ def test_masks_fills_and_the_page(pictures: list[str], model: Classifier, tmp_pa
     )
     found = study.run(model, pictures, tmp_path)
     assert found.data["fills"] == {"mean, black": 1.0, "mean, blur": 1.0, "black, blur": 1.0}
+    check("study-faithfulness", [{**found.data, "report": None}])
     assert pair(found.data, "energy_pointing_game", "right", "wrong")["better"] == "right"
     assert all("mean_map" in r for t in found.data["metrics"] if t["metric"] == "average_drop" for r in t["rows"])
     page = found.save(tmp_path / "study.html").read_text("utf-8")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
+from schemas import check
 from seewhy.classifiers.described import Described
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.rewording import reworded, words_decide
@@ -47,6 +48,7 @@ def test_planted_meaning_is_found(samples: Samples, tmp_path: Path) -> None:
     study = DescriptionSemanticsStudy(n_noise=3, n_draws=200)
     found = study.run(colours(), WORDS, samples, tmp_path / "study")
     assert found.value("descriptions") == 1.0
+    check("study-description-semantics", [{**found.data, "report": None}])
     assert found.value("descriptions alone", "without names") == 1.0
     assert found.value("swapped alone", "without names") < 0.5
     assert found.value("class in question", "chosen") == 1.0
@@ -144,6 +146,7 @@ def test_an_edit_turns_over_the_pictures_it_should(samples: Samples, tmp_path: P
     found = EditWordsStudy(edit, n_draws=200).run(model, grouped)
     data = found.data
     assert data["decides"]
+    check("study-edit-words", [{**data, "report": None}])
     assert data["accuracy"]["before"] == 1.0
     assert data["accuracy"]["after"] == pytest.approx(1 / 3, abs=1e-3)
     assert data["accuracy"]["real"]

@@ -23,6 +23,7 @@ from . import (
     index,
     methods,
     predict,
+    schema,
     search,
     study,
 )
@@ -58,7 +59,7 @@ VERBS = {
     MAKE: (fit, fit_prototypes, fit_explainer),
     WORDS: (annotate,),
     FIND: (index, search),
-    ABOUT: (methods, doctor),
+    ABOUT: (methods, schema, doctor),
 }
 for panel, modules in VERBS.items():
     for module in modules:
