@@ -22,7 +22,8 @@ from seewhy.progress import Progress
 from seewhy.storage.reading import read_tensors
 from seewhy.training.augmentation import TrainingPictures
 from seewhy.training.batches import Batch, TrainingData, batch_at
-from seewhy.training.loop import Training, rates, train
+from seewhy.training.loop import Training, train
+from seewhy.training.optimiser import rates
 from seewhy.training.task import Task
 from tiny import tiny_cnn
 

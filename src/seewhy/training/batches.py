@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -17,10 +18,12 @@ from torch import Tensor
 
 from ..errors import InputError
 from .augmentation import TrainingPictures
+from .distributed import Processes
 
 if TYPE_CHECKING:
     from .task import Task
 
+ALONE = Processes()
 N_THREADS = min(4, os.cpu_count() or 1)
 """That decode pictures while a step computes."""
 
@@ -45,6 +48,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self.index)
 
+    def parts(self, size: int) -> list[Batch]:
+        """The samples, so many at a time."""
+        cuts = range(0, len(self), size)
+        return [
+            Batch(self.index[i : i + size], {n: _cut(one, slice(i, i + size), n) for n, one in self.columns.items()})
+            for i in cuts
+        ]
+
     def to(self, device: torch.device) -> Batch:
         return replace(self, columns=_moved(self.columns, device))
 
@@ -57,9 +68,18 @@ def _moved(value: Any, device: torch.device) -> Any:
     return value.to(device) if isinstance(value, Tensor) else value
 
 
+def _cut(value: Any, rows: slice, name: str = "") -> Any:
+    if isinstance(value, dict):
+        return {key: _cut(one, rows) for key, one in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_cut(one, rows) for one in value)
+    return value[:, rows] if name in ("boxes", "flipped") else value[rows]
+
+
 Column = Any
-"""A tensor, or anything else that a list of positions indexes; a function of positions and a ``torch.Generator``; or
-:class:`~seewhy.training.augmentation.TrainingPictures`."""
+"""A tensor, or anything else that a list of positions indexes; a function of positions and a ``torch.Generator``; an
+object whose ``drawn`` takes positions and a ``numpy`` generator of each, such as
+:class:`~seewhy.training.contrast.Drawn`; or :class:`~seewhy.training.augmentation.TrainingPictures`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +124,14 @@ class TrainingData:
                 f"{', '.join(task.needs)} were expected. Add {', '.join(missing)}."
             )
 
-    def batch(self, step: int, batch_size: int, seed: int, pool: ThreadPoolExecutor | None = None) -> Batch:
+    def batch(
+        self,
+        step: int,
+        batch_size: int,
+        seed: int,
+        pool: ThreadPoolExecutor | None = None,
+        among: Processes = ALONE,
+    ) -> Batch:
         """What a step is shown.
 
         Args:
@@ -112,34 +139,44 @@ class TrainingData:
             batch_size: samples.
             seed: of the order, and of everything drawn.
             pool: threads that decode; without, one after another.
+            among: whose part of the batch; left out, all of it.
 
         Raises:
             DataError: none of its pictures can be read.
         """
         rows, pictures = _rows_at(step, self.n_samples, batch_size, seed), self.pictures
-        index = rows.tolist()
+        first, last = among.share(len(rows))
+        places = range(first, last)
+        index = rows[first:last].tolist()
+        place_of = dict(zip(index, places, strict=True))
         found: dict[str, Any] = {}
         if pictures is not None:
-            draws = [np.random.default_rng([seed % 2**63, step, place]) for place in range(len(index))]
+            draws = [np.random.default_rng([seed % 2**63, step, place]) for place in places]
             index, found = pictures.batch(index, draws, pool)
-            rows = torch.tensor(index)
+        rows = torch.tensor(index)
         for name, column in self.columns.items():
             if isinstance(column, Tensor):
                 found[name] = column[rows]
+            elif name not in found and hasattr(column, "drawn"):
+                key = crc32(name.encode())
+                own = [np.random.default_rng([seed % 2**63, step, place_of[i], key]) for i in index]
+                found[name] = column.drawn(index, own)
             elif name not in found:
-                draw = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+                draw = torch.Generator().manual_seed((seed * 1_000_003 + step + among.rank * 2**40) % 2**63)
                 found[name] = column(index, draw) if callable(column) else column[index]
         return Batch(index, found)
 
-    def batches(self, steps: Sequence[int], batch_size: int, seed: int) -> Generator[Batch, None, None]:
+    def batches(
+        self, steps: Sequence[int], batch_size: int, seed: int, among: Processes = ALONE
+    ) -> Generator[Batch, None, None]:
         """Those of several steps; pictures of the next one are decoded while the caller computes."""
         if self.pictures is None:
-            yield from (self.batch(step, batch_size, seed) for step in steps)
+            yield from (self.batch(step, batch_size, seed, None, among) for step in steps)
             return
         with ThreadPoolExecutor(N_THREADS) as pool, ThreadPoolExecutor(1) as ahead:
             coming: deque[Future[Batch]] = deque()
             for step in steps:
-                coming.append(ahead.submit(self.batch, step, batch_size, seed, pool))
+                coming.append(ahead.submit(self.batch, step, batch_size, seed, pool, among))
                 if len(coming) > 1:
                     yield coming.popleft().result()
             while coming:

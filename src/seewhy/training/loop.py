@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from array import array
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,9 +21,11 @@ from ..storage.marks import CHECKPOINT, marked_tensors
 from ..storage.output import check_checkpoint, write
 from ..storage.reading import MAX_JSON, parse_json, read_tensors
 from .batches import Batch, TrainingData
+from .cached import cached_gradients, exact
+from .distributed import Processes
+from .history import History, HistoryFile
+from .optimiser import Schedule, optimiser_of, optimiser_state, set_rates
 from .task import Task
-
-Schedule = Literal["constant", "cosine", "milestones", "one_cycle", "per_epoch"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Training:
 
     Attributes:
         n_steps: batches in all.
-        batch_size: samples a batch; an epoch's last, smaller one is left out.
+        batch_size: samples a batch, of all processes together; an epoch's last, smaller one is left out.
         optimiser: ``"sgd"`` (momentum 0.9) or ``"adamw"``.
         lr: learning rate, at its highest.
         bias_lr: that of biases, as a multiple.
@@ -50,6 +51,10 @@ class Training:
         part_decay: weight decays of parts, in the same way.
         clip: longest gradient, over all parameters; left out, any.
         ema: decay of a running average of the weights, with which a training ends; 0 ends with the weights themselves.
+        micro_batch: samples whose networks are computed at once; left out, the whole batch of a process. The gradient
+            is that of the whole batch, also where its samples are compared with one another (gradient caching, Gao et
+            al. 2021), for one more pass forward.
+        precision: ``"bf16"`` computes networks in half the digits, on graphics cards alone: on CPUs it was slower.
     """
 
     n_steps: int
@@ -67,6 +72,8 @@ class Training:
     part_decay: tuple[tuple[str, float], ...] = ()
     clip: float | None = None
     ema: float = 0.0
+    micro_batch: int | None = None
+    precision: Literal["f32", "bf16"] = "f32"
 
     def __post_init__(self) -> None:
         if self.n_steps < 1 or self.batch_size < 1 or self.lr <= 0 or self.checkpoint_every < 1:
@@ -78,6 +85,11 @@ class Training:
             raise InputError(
                 f"Training was given ema={self.ema:g}, clip={self.clip}. An average's decay from 0 to below 1, and a "
                 "length above zero or none, were expected. Change them."
+            )
+        if (self.micro_batch is not None and self.micro_batch < 1) or self.precision not in ("f32", "bf16"):
+            raise InputError(
+                f"Training was given micro_batch={self.micro_batch}, precision={self.precision!r}. A number above zero "
+                "or none, and 'f32' or 'bf16', were expected. Change them."
             )
 
 
@@ -102,12 +114,14 @@ def train(
     how: Training,
     *,
     checkpoint: tuple[Path, str] | None = None,
+    history: Path | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """Train a task in place; it ends frozen, in evaluation mode, where it was before.
 
     A step depends on the seed, its number and the weights alone, so a run that was killed and started again ends at
-    the weights of one that was not. Only the task's own parameters get gradients.
+    the weights of one that was not. Only the task's own parameters get gradients. Under ``torchrun`` each process
+    computes a part of every batch, and all end at the same weights.
 
     Args:
         task: what is trained.
@@ -115,73 +129,58 @@ def train(
         how: steps, optimiser, seed.
         checkpoint: a file, and a text that says what is trained on what: a file of another text is not gone on from.
             The caller deletes it when the result is safe.
+        history: a file of JSON lines to which each step's terms are added, best beside the checkpoint.
         progress: hears of progress.
 
     Raises:
-        InputError: there are no samples, not what the task needs of them, nothing learns, or the loss is not finite.
-        DataError: the checkpoint cannot be written, or no picture of a batch can be read.
+        InputError: there are no samples, not what the task needs of them, nothing learns, the loss is not finite, or
+            the samples of a batch cannot be computed apart where they must.
+        DataError: the checkpoint or the history cannot be written, or no picture of a batch can be read.
     """
     data.check(task)
-    progress = progress or Progress()
+    among = Processes.joined()
+    among.check(min(how.batch_size, data.n_samples))
+    progress = progress if progress is not None and among.rank == 0 else Progress()
     home = next(task.parameters()).device
-    device = torch.device("cuda" if task.moves and torch.cuda.is_available() else home)
-    run = _Run(task.to(device), how)
-    seal = "" if checkpoint is None else json.dumps([checkpoint[1], asdict(how), data.n_samples], sort_keys=True)
+    device = torch.device(f"cuda:{among.local}" if task.moves and torch.cuda.is_available() else home)
+    if how.precision == "bf16" and device.type != "cuda":
+        raise InputError(
+            f"precision='bf16' was given, and the training runs on {device.type}. A graphics card was expected: "
+            "elsewhere it is slower. Leave precision out."
+        )
+    run = _Run(task.to(device), how, among)
+    seal = json.dumps(["" if checkpoint is None else checkpoint[1], asdict(how), data.n_samples], sort_keys=True)
     first = 0 if checkpoint is None else run.resume(checkpoint[0], seal, progress)
+    among.agree(run.trained(), first)
     steps, begun = range(first, how.n_steps), time.perf_counter()
     task.train()
-    with closing(data.batches(steps, how.batch_size, how.seed)) as batches, seeded(how.seed), torch.enable_grad():
+    reading = data.batches(steps, how.batch_size, how.seed, among)
+    with ExitStack() as stack:
+        told = None
+        if history is not None and among.rank == 0:
+            told = stack.enter_context(closing(HistoryFile(history, seal)))
+            told.begin(first, progress)
+        batches = stack.enter_context(closing(reading))
+        for context in (seeded(how.seed), torch.enable_grad(), exact(task, run.in_parts())):
+            stack.enter_context(context)
         for step in progress.track(steps, "Training", len(steps)):
-            reseed(how.seed * 1_000_003 + step)
             run.step(step, next(batches).to(device), data.n_samples)
-            if checkpoint is not None and (step + 1) % how.checkpoint_every == 0:
+            keeps = checkpoint is not None and (step + 1) % how.checkpoint_every == 0
+            run.tell(told, now=keeps)
+            if checkpoint is not None and keeps:
                 run.keep(checkpoint[0], seal)
+        run.tell(told, now=True)
     run.finish(home)
     return Trained(run.history.steps(), (time.perf_counter() - begun) / len(steps) if steps else 0.0, first)
-
-
-class _History:
-    """Every step's terms: only added to, and read from the device only now and then."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.numbers = array("d")
-        self.waiting: list[list[Tensor]] = []
-
-    def add(self, terms: Mapping[str, Tensor]) -> bool:
-        """Whether the numbers are to be read now."""
-        self.names = self.names or list(terms)
-        self.waiting.append([terms[name].detach() for name in self.names])
-        if not any(term.is_cuda for term in self.waiting[-1]):
-            return True
-        self.waiting[-1] = [term.clone() for term in self.waiting[-1]]  # a task may go on changing what it gave
-        return len(self.waiting) == 32
-
-    def read(self, players: Sequence[str], lr: float) -> None:
-        """Wait for the numbers, and see that those that go down are finite."""
-        for terms in self.waiting:
-            self.numbers.extend(round(float(term), 6) for term in terms)
-            if not all(math.isfinite(terms[self.names.index(name)]) for name in players):
-                raise InputError(
-                    f"The loss is not finite at step {len(self)}. A smaller learning rate was expected: lr is {lr:g}. "
-                    "Give a tenth of it."
-                )
-        self.waiting.clear()
-
-    def __len__(self) -> int:
-        return len(self.numbers) // max(1, len(self.names))
-
-    def steps(self) -> tuple[dict[str, float], ...]:
-        rows = torch.tensor(self.numbers, dtype=torch.float64).view(len(self), -1).tolist() if self.numbers else []
-        return tuple(dict(zip(self.names, row, strict=True)) for row in rows)
 
 
 class _Run:
     """A training under way: the task, its optimiser, its average and its history, which are kept together."""
 
-    def __init__(self, task: Task, how: Training) -> None:
-        self.task, self.how, self.history = task, how, _History()
-        self.optimiser = _optimiser(task, how)
+    def __init__(self, task: Task, how: Training, among: Processes) -> None:
+        self.task, self.how, self.among, self.history = task, how, among, History()
+        self.kept = ""
+        self.optimiser = optimiser_of(task, how)
         named = {name: p for name, p in task.named_parameters() if p.requires_grad}
         self.own: list[Tensor] = list(named.values())
         self.average = {n: p.detach().clone() for n, p in named.items()} if how.ema else {}
@@ -189,13 +188,25 @@ class _Run:
             name: [p for p in player.parameters() if p.requires_grad] for name, player in task.players().items()
         }
 
+    def in_parts(self) -> str | None:
+        """Why the samples of a batch are not computed together, if they are not."""
+        if self.how.micro_batch is not None and len(self.players) > 1:
+            raise InputError(
+                f"{type(self.task).__name__} is a game of {len(self.players)} players, and micro_batch was given. One "
+                "loss was expected. Leave micro_batch out."
+            )
+        if self.among.world > 1:
+            return f"{self.among.world} processes compute a part of each batch"
+        return None if self.how.micro_batch is None else f"micro_batch={self.how.micro_batch} computes batches in parts"
+
     def step(self, step: int, batch: Batch, n_samples: int) -> None:
         """Gradients, one step of the optimiser, and what follows the weights."""
-        _set_rates(self.optimiser, self.how, step, n_samples)
-        terms = self.task.loss(self.task.features(batch), batch)
+        set_rates(self.optimiser, self.how, step, n_samples)
         self.optimiser.zero_grad()
-        for i, (name, own) in enumerate(self.players.items(), 1):
-            terms[name].backward(inputs=own, retain_graph=i < len(self.players))
+        seed = self.how.seed * 1_000_003 + step
+        terms = self._gradients(batch, seed if not self.among.rank else (seed + self.among.rank * 2**40) % 2**63)
+        if self.history.add(terms):
+            self._read()
         if self.how.clip is not None:
             nn.utils.clip_grad_norm_(self.own, self.how.clip)
         self.optimiser.step()
@@ -203,26 +214,56 @@ class _Run:
             if self.average:
                 torch._foreach_lerp_(list(self.average.values()), self.own, 1 - self.how.ema)
             self.task.after_step()
-        if self.history.add(terms):
-            self.history.read(list(self.players), self.how.lr)
+
+    def _gradients(self, batch: Batch, seed: int) -> Mapping[str, Tensor]:
+        """Those of the whole batch, whatever its parts; and its terms."""
+        alone, micro = self.among.world == 1, self.how.micro_batch
+        weight = 1.0 if alone else float(len(batch))
+        half = (
+            torch.autocast(self.own[0].device.type, torch.bfloat16) if self.how.precision == "bf16" else nullcontext()
+        )
+        if micro is not None and micro < len(batch):
+            with half:
+                terms = cached_gradients(self.task, batch, self.own, micro, seed, weight)
+        else:
+            reseed(seed)
+            with half:
+                terms = self.task.loss(self.task.features(batch), batch)
+            for i, (name, own) in enumerate(self.players.items(), 1):
+                down = terms[name] if alone else weight * terms[name]
+                down.backward(inputs=own, retain_graph=i < len(self.players))
+        return terms if alone else self.among.average(self.own, terms, len(batch))
+
+    def _read(self) -> None:
+        self.history.read(list(self.players), self.how.lr, self.kept)
+
+    def tell(self, told: HistoryFile | None, *, now: bool) -> None:
+        """The history, as far as it is known, into its file; all of it where ``now`` is given."""
+        if now:
+            self._read()
+        if told is not None:
+            told.follow(self.history, now=now)
 
     def finish(self, home: torch.device) -> None:
         """The task as it is given back."""
-        self.history.read(list(self.players), self.how.lr)
+        self._read()
         for p, value in zip(self.own, self.average.values(), strict=False):
             p.data.copy_(value)
         self.task.eval().requires_grad_(False).to(home)
 
-    def _trained(self) -> dict[str, Tensor]:
+    def trained(self) -> dict[str, Tensor]:
         """What a step changes: all of the task's state but frozen weights."""
         frozen = {name for name, p in self.task.named_parameters() if not p.requires_grad}
         state = {f"task.{n}": value for n, value in self.task.state_dict().items() if n not in frozen}
         return state | {f"average.{n}": value for n, value in self.average.items()}
 
     def keep(self, path: Path, seal: str) -> None:
-        """Task, optimiser and history in one file, so that they always belong together."""
-        self.history.read(list(self.players), self.how.lr)
-        tensors = self._trained()
+        """Task, optimiser and history in one file, so that they always belong together; the first process writes."""
+        self._read()
+        self.kept = f"; {path} holds step {len(self.history)}"
+        if self.among.rank:
+            return
+        tensors = self.trained()
         for i, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{i}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
         plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
@@ -234,7 +275,7 @@ class _Run:
         """How many steps an earlier run left, put back; 0 where there is nothing or it was another training."""
         if not check_checkpoint(path).exists():
             return 0
-        own = self._trained()
+        own = self.trained()
         try:
             # Weights and what the optimiser keeps of each; a task may be larger than anything else that is read.
             most = MAX_JSON + 8 * sum(value.nbytes for value in own.values()) + 1024 * self.how.n_steps
@@ -245,7 +286,7 @@ class _Run:
         if about.get("seal") != seal:
             progress.note(f"{path} belongs to another training or is damaged; this one begins at the first step")
             return 0
-        numbers, state = tensors.pop("history", None), _optimiser_state(tensors, self.optimiser)
+        numbers, state = tensors.pop("history", None), optimiser_state(tensors, self.optimiser)
         kept = {name: value for name, value in tensors.items() if not name.startswith("optimiser.")}
         same = {n: (v.shape, v.dtype) for n, v in own.items()} == {n: (v.shape, v.dtype) for n, v in kept.items()}
         if not same or state is None or numbers is None or not isinstance(names, list):
@@ -256,76 +297,6 @@ class _Run:
                 value.copy_(kept[name])
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
         self.history.names, self.history.numbers = names, array("d", numbers.tolist())
+        self.kept = f"; {path} holds step {len(self.history)}"
         progress.note(f"going on at step {len(self.history) + 1}, where an earlier run was stopped")
         return len(self.history)
-
-
-def rates(schedule: Schedule, step: int, n_steps: int, steps_per_epoch: int) -> tuple[float, float]:
-    """Factor of the learning rate, and momentum.
-
-    Example:
-        >>> [round(rates("one_cycle", step, 10, 5)[0], 3) for step in (0, 2, 9)]
-        [0.04, 1.0, 0.0]
-    """
-    if schedule == "constant":
-        return 1.0, 0.9
-    if schedule == "per_epoch":
-        return float(0.95 ** (step // steps_per_epoch)), 0.9
-    if schedule == "milestones":
-        return 0.2 ** sum(step >= share * n_steps for share in (0.4, 0.6, 0.8)), 0.9
-    if schedule == "cosine":
-        return (1 + math.cos(math.pi * step / n_steps)) / 2, 0.9
-    top = max(0.3 * n_steps - 1, 1e-9)
-    if step <= top:
-        share = (1 - math.cos(math.pi * step / top)) / 2
-        return 0.04 + 0.96 * share, 0.95 - 0.10 * share
-    share = (1 - math.cos(math.pi * (step - top) / max(n_steps - 1 - top, 1e-9))) / 2
-    return 1 + (4e-6 - 1) * share, 0.85 + 0.10 * share
-
-
-def _set_rates(optimiser: torch.optim.Optimizer, how: Training, step: int, n_samples: int) -> None:
-    per_epoch = n_samples // min(how.batch_size, n_samples)
-    factor, momentum = rates(how.schedule, step, how.n_steps, per_epoch)
-    if step < how.warmup:
-        factor = (step + 1) / how.warmup
-    for group in optimiser.param_groups:
-        group["lr"] = how.lr * group["multiple"] * factor
-        if how.optimiser == "sgd":
-            group["momentum"] = momentum
-
-
-def _optimiser(task: Task, how: Training) -> torch.optim.Optimizer:
-    """One group for each pair of a rate and a decay; the names of parameters and modules say which."""
-    normal = {id(p) for m in task.modules() if "norm" in type(m).__name__.lower() for p in m.parameters(recurse=False)}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, p in task.named_parameters():
-        if not p.requires_grad:
-            continue
-        plain = id(p) in normal or p.numel() == 1 or name.endswith(("bias", "scale"))
-        multiple = _multiple(how.part_lr, name) * (how.bias_lr if name.endswith("bias") else 1.0)
-        decay = 0.0 if plain else how.weight_decay * _multiple(how.part_decay, name)
-        groups.setdefault((multiple, decay), []).append(p)
-    given = [{"params": own, "multiple": m, "weight_decay": decay} for (m, decay), own in groups.items()]
-    if how.optimiser == "sgd":
-        return torch.optim.SGD(given, lr=how.lr, momentum=0.9, nesterov=how.nesterov)
-    return torch.optim.AdamW(given, lr=how.lr)
-
-
-def _multiple(parts: tuple[tuple[str, float], ...], name: str) -> float:
-    return next((multiple for start, multiple in parts if name.startswith(start)), 1.0)
-
-
-def _optimiser_state(
-    tensors: Mapping[str, Tensor], optimiser: torch.optim.Optimizer
-) -> dict[int, dict[str, Tensor]] | None:
-    """What the optimiser keeps of each parameter, by its number; ``None`` where that is not of these parameters."""
-    shapes = [p.shape for group in optimiser.param_groups for p in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if not name.startswith("optimiser."):
-            continue
-        number, _, key = name.removeprefix("optimiser.").partition(".")
-        if not number.isdecimal() or int(number) >= len(shapes) or value.shape not in ((), shapes[int(number)]):
-            return None
-        state.setdefault(int(number), {})[key] = value
-    return state
