@@ -16,6 +16,7 @@ from PIL import Image
 from registered import ENCODERS, check_class, pairs, small
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.holdout_measures import held_out_lines
 from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.captions import Caption
@@ -56,7 +57,7 @@ def make(name: str, encoder: Encoder, folders: Path) -> Classifier:
         "captions": captions_of(folders),
         "pairs": PAIRS,
     }
-    taken = signature(function).parameters
+    taken = {"samples", *recipe.takes} if name in FITTED else signature(function).parameters
     given = {k: v for k, v in given.items() if k in taken}
     made: Classifier
     try:
@@ -121,6 +122,11 @@ def test_pictures_in_memory_do_as_well_as_files(recipe: str, tmp_path: Path, mon
     assert made.classes == CLASSES[:3]
     assert isinstance(made.explain(picture("moss", 0), measure=False).prediction, Prediction)
     made.save(tmp_path / "model")
+
+
+def test_what_fit_says_of_the_held_out_pictures_can_be_said_of_every_recipe(made: Classifier) -> None:
+    if made.recipe in FITTED:
+        assert held_out_lines(made.measures)
 
 
 def test_a_broken_picture_alone_is_an_error(made: Classifier) -> None:

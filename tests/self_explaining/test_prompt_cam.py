@@ -324,9 +324,9 @@ def test_what_cannot_be_done_is_said(samples: Samples) -> None:
     for encoder in (tiny_cnn(), tiny_tokens()):
         assert refused(ModelError, lambda encoder=encoder: PromptCAM().fit(encoder, samples)) == needs
     words = Descriptions({c: (f"{c} one",) for c in CLASSES[:3]})
-    assert refused(ModelError, lambda: PromptCAM().fit(tiny_vit(), samples, descriptions=words)) == (
-        "Descriptions were given, and what Prompt-CAM pools are class scores, with which no sentence can be compared. "
-        "None were expected. Leave them out, or use the recipe 'linear' for words."
+    assert refused(InputError, lambda: PromptCAM().fit(tiny_vit(), samples, descriptions=words)) == (
+        "prompt_cam was given descriptions. Pictures alone were expected. Leave descriptions out, or use one of comet, "
+        "discriminative, gist, linear, neighbours."
     )
     assert refused(InputError, lambda: PromptCAM(variant="deep", first=3).fit(tiny_vit(), samples)) == (
         "first is 3. A layer from 0 to 2, the last one, was expected. Give one."

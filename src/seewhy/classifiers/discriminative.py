@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..descriptions.base import Descriptions, WordBank
+from ..descriptions.base import WordBank
 from ..descriptions.discriminative import Pool, Selector, best_weight, selection_matrix
-from ..encoders.base import Encoder
 from ..encoders.stream import encode_texts
 from ..errors import DataError
 from ..heads.head import Head, Projected
 from ..heads.reranking import Reason, Reranking
-from ..pictures.samples import Samples
-from ..progress import Progress
-from ..storage.features import FeatureStore
 from ..trust.groups import group_folds
 from . import classifiers
 from .base import Classifier, HeldOut
-from .holdout import HoldOut, Split, look_at, patch_evidence, said_of
-from .recipe import Recipe
+from .fitting import Fitting, Outcome, PictureRecipe
+from .holdout import Split, said_of
 from .zero_shot import ZeroShot
 
 
@@ -93,7 +89,7 @@ class Chosen(Reranking):
 
 @classifiers.register
 @dataclass(frozen=True)
-class Discriminative(Recipe):
+class Discriminative(PictureRecipe):
     """Among the ``k`` likeliest classes, the one whose chosen descriptions hold best on this picture.
 
     The first look is zero-shot by the classes' names. For each of its ``k`` first classes, those of all descriptions
@@ -139,35 +135,11 @@ class Discriminative(Recipe):
     n_bank: int = 1000
     seed: int = 0
 
-    def fit(
-        self,
-        encoder: Encoder,
-        samples: Samples,
-        *,
-        descriptions: Descriptions | None = None,
-        validation: Samples | None = None,
-        store: FeatureStore | None = None,
-        progress: Progress | None = None,
-    ) -> Classifier:
-        """Choose descriptions on pictures.
-
-        Args:
-            encoder: with a text half.
-            samples: pictures with classes, which choose the descriptions.
-            descriptions: of these classes; without them there is nothing to choose from.
-            validation: pictures on which the figures are measured, instead of on a part of ``samples``.
-            store: where looks and texts are kept.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            DataError: no descriptions; a class without a picture left to choose on; fewer than two classes.
-            ModelError: the encoder has no text half.
-        """
+    def learn(self, fitting: Fitting) -> Outcome:
+        encoder, descriptions, store = fitting.encoder, fitting.descriptions, fitting.store
         if descriptions is None:
             raise DataError("No descriptions were given. Texts to choose from were expected. Add --descriptions FILE.")
-        progress = progress or Progress()
-        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
-        pictures = look_at(encoder, samples, held_out, store=store, progress=progress)
+        pictures = fitting.look()
         first = ZeroShot(templates=self.templates).build(encoder, pictures.classes, store)
         described = descriptions.limited_to(pictures.classes)
         pool = Pool.of(described)
@@ -181,7 +153,7 @@ class Discriminative(Recipe):
         head = Head(first.head.feature, vectors * first.head.scale, votes=decides)
         held = said_of(head, pictures.held_out())
         alone = None if held is None else _by_words(head, held)
-        plain = Classifier(
+        made = Classifier(
             self.name,
             {**self.parameters(), "templates": list(self.templates)},
             encoder,
@@ -193,18 +165,9 @@ class Discriminative(Recipe):
             words_accuracy=alone,
             words_accuracy_on="" if held is None else f"{len(held.labels)} held-out pictures",
             trained_on=f"{len(labels):,} of your pictures, {len(pool.classes)} classes; they chose the descriptions",
-            measures={
-                **_measures(head, first.head, held),
-                "words_accuracy": alone,
-                "n_pictures": len(labels),
-                "n_texts": len(pool.texts),
-                "weight": weight,
-                "notes": list(progress.notes),
-                "failures": [f.to_json() for f in progress.failures],
-            },
         )
-        known = pictures.known(encoder, ~pictures.held)
-        return replace(plain, known=known, **patch_evidence(plain, plain, pictures, self.n_bank, store, progress))
+        figures = {"words_accuracy": alone, "n_texts": len(pool.texts), "weight": weight}
+        return Outcome(made, pictures, {**_figures(head, first.head, held), **figures})
 
     def _decides(
         self,
@@ -245,10 +208,10 @@ def _by_words(head: Head, held: HeldOut) -> float:
     return round(float((found == held.labels).float().mean()), 4)
 
 
-def _measures(head: Head, first: Head, held: HeldOut | None) -> dict[str, Any]:
-    """Held out: accuracy, that of the names alone, how often the class is in question, and few-shot for the labels."""
+def _figures(head: Head, first: Head, held: HeldOut | None) -> dict[str, Any]:
+    """Held out: accuracy of the names alone, and how often the class is in question."""
     if held is None:
-        return {"held_out_accuracy": None, "n_held_out": 0}
+        return {}
     assert isinstance(head.votes, Chosen)
     scores = head.feature(held.pooled) @ head.weight.T
     at = head.votes.ambiguous(scores)
@@ -257,8 +220,6 @@ def _measures(head: Head, first: Head, held: HeldOut | None) -> dict[str, Any]:
         return round(float(right.float().mean()), 4)
 
     return {
-        "held_out_accuracy": part(head.probabilities(held.pooled).argmax(1) == held.labels),
-        "n_held_out": len(held.labels),
         "names_accuracy": part(first.probabilities(held.pooled).argmax(1) == held.labels),
         "in_question": part((at == held.labels[:, None]).any(1)),
     }

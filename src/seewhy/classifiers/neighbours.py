@@ -11,25 +11,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..descriptions.base import Descriptions
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_stream
 from ..errors import ImageError, InputError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
 from ..heads.votes import Votes, class_logits, nearest_scores
-from ..pictures.samples import Sample, Samples
+from ..pictures.samples import Sample
 from ..pictures.sources import One
-from ..progress import Progress
 from ..prototypes.voters import measure_removal
-from ..storage.features import FeatureStore
 from ..types import Crop, Failure
 from . import classifiers
-from .base import Classifier
-from .holdout import HoldOut, Pictures, Split, look_at, patch_evidence, said_of
-from .holdout_measures import common_measures
+from .base import Classifier, HeldOut
+from .fitting import Fitting, Outcome, PictureRecipe
+from .holdout import Pictures, Split, said_of
 from .linear.jitter import crops_by_name
-from .recipe import Recipe
 
 KS = (1, 3, 5, 10, 20, 50, 100)
 TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2)
@@ -43,7 +39,7 @@ product with all others each."""
 
 @classifiers.register
 @dataclass(frozen=True)
-class Neighbours(Recipe):
+class Neighbours(PictureRecipe):
     """The ``k`` nearest pictures vote, each with ``exp(cosine / temperature)`` (weighted k-nearest neighbours).
 
     ``logit_c = scale · log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)``, see :class:`~seewhy.heads.votes.Votes`; with the
@@ -89,43 +85,13 @@ class Neighbours(Recipe):
                 "1 or more, and more than 0, were expected. Leave them out to have them chosen."
             )
 
-    def fit(
-        self,
-        encoder: Encoder,
-        samples: Samples,
-        *,
-        validation: Samples | None = None,
-        descriptions: Descriptions | None = None,
-        store: FeatureStore | None = None,
-        progress: Progress | None = None,
-    ) -> Classifier:
-        """Look at the pictures, and choose how many vote.
-
-        Args:
-            encoder: frozen.
-            samples: pictures with classes.
-            validation: pictures on which the figures are measured, instead of on a part of ``samples``.
-            descriptions: of the same classes, as words evidence.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
-        """
-        progress = progress or Progress()
-        if descriptions is not None:
-            descriptions = descriptions.limited_to(samples.classes)
-        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
-        pictures = look_at(encoder, samples, held_out, store=store, progress=progress, views=self._views)
+    def learn(self, fitting: Fitting) -> Outcome:
+        pictures = fitting.look(views=self._views)
         chosen = self._choose(pictures)
-        trial = self._classifier(encoder, pictures, ~pictures.held, chosen)
-        plain = self._classifier(encoder, pictures, pictures.final, chosen)
-        evidence = patch_evidence(trial, plain, pictures, self.n_bank, store, progress)
-        measures = _measures(trial, pictures, chosen, progress)
-        known = pictures.known(encoder, pictures.final)
+        trial = self._classifier(fitting.encoder, pictures, ~pictures.held, chosen)
+        plain = self._classifier(fitting.encoder, pictures, pictures.final, chosen)
         held = said_of(trial.head, pictures.held_out())
-        done = replace(plain, **evidence, held_out=held, measures=measures, known=known)
-        return done if descriptions is None else done.with_descriptions(descriptions, store)
+        return Outcome(replace(plain, held_out=held), pictures, _figures(trial, held, chosen), trial)
 
     def _views(self, sample: Sample) -> Sequence[Crop | None]:
         return crops_by_name(sample.image, self.n_crops, self.seed)
@@ -195,10 +161,8 @@ def _tried(near: Sequence[Tensor], labels: Int[Tensor, " q"], k: int, temperatur
     return _Choice(k, temperature, SCALES[at], accuracy, likelihoods[at])
 
 
-def _measures(trial: Classifier, pictures: Pictures, chosen: _Choice, progress: Progress) -> dict[str, Any]:
-    held = said_of(trial.head, pictures.held_out())
+def _figures(trial: Classifier, held: HeldOut | None, chosen: _Choice) -> dict[str, Any]:
     return {
-        **common_measures(pictures, int(pictures.final.sum()), held, progress),
         "removal": None if held is None else measure_removal(trial.head, held.pooled[:N_ASKED]),
         "leave_one_out_accuracy": None if chosen.accuracy is None else round(chosen.accuracy, 4),
         "k": chosen.k,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from dataclasses import replace
@@ -119,15 +118,23 @@ def fit(
     if output.parent.is_dir():
         check_checkpoint(checkpoint)
     said = None if captions is None else read_captions(captions)
-    wanted = {"validation": chosen_on, "descriptions": words, "captions": said, "checkpoint": checkpoint}
-    asked = _asked(recipe, wanted)
-    if "checkpoint" in asked:
+    recipe.check_given(descriptions=words, captions=said)
+    keeps = "checkpoint" in recipe.takes
+    if keeps:
         make_folder(output.parent)
-    looked = find(encoder, engine=engine)
-    classifier = recipe.fit(looked, samples, **asked, store=open_store(store), progress=terminal)
+    classifier = recipe.fit(
+        find(encoder, engine=engine),
+        samples,
+        validation=chosen_on,
+        descriptions=words,
+        captions=said,
+        store=open_store(store),
+        progress=terminal,
+        checkpoint=checkpoint if keeps else None,
+    )
     classifier = replace(classifier, trust=classifier.measured_trust)
     classifier.save(output)
-    if "checkpoint" in asked:
+    if keeps:
         _remove(checkpoint)
     measures = classifier.measures
     if as_json:
@@ -177,18 +184,3 @@ def _recipe(name: str, named: dict[str, Any], given: dict[str, str]) -> Any:
         if field in given:
             raise InputError(f"{field} was given twice, as an option and with --set. Keep one of them.")
     return configured(cast(Any, found), {**named, **given})
-
-
-def _asked(recipe: Any, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Of these arguments those the recipe's ``fit`` takes.
-
-    Raises:
-        InputError: one was given that it does not take.
-    """
-    from ..errors import InputError
-
-    known = inspect.signature(recipe.fit).parameters
-    for name, value in wanted.items():
-        if name not in known and value is not None and name != "checkpoint":
-            raise InputError(f"{recipe.name} takes no {name}. Leave --{name} out, or use --method linear.")
-    return {name: value for name, value in wanted.items() if name in known}

@@ -14,12 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...classifiers import classifiers
-from ...classifiers.base import Classifier
-from ...classifiers.holdout import HoldOut, Pictures, Split, look_at
+from ...classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ...classifiers.holdout import Pictures, Split
 from ...classifiers.linear.jitter import crops_by_name
 from ...classifiers.linear.recipe import Linear
 from ...classifiers.network import Network
-from ...classifiers.recipe import Recipe
 from ...descriptions.base import Descriptions
 from ...descriptions.captions import Caption, of_pictures
 from ...descriptions.matching import Match, Matcher, say, specificity
@@ -29,7 +28,7 @@ from ...errors import InputError
 from ...objectives.gist import GIST as Contrast
 from ...objectives.gist import SameClass
 from ...objectives.gpt4image import recall
-from ...pictures.samples import Sample, Samples
+from ...pictures.samples import Sample
 from ...progress import Progress
 from ...storage.features import FeatureStore
 from ...training.augmentation import TrainingPictures
@@ -86,7 +85,7 @@ class TrainingSet:
 
 @classifiers.register
 @dataclass(frozen=True)
-class GIST(Recipe):
+class GIST(PictureRecipe):
     """Texts of a class are matched to its pictures; pictures and texts are drawn together; a linear layer decides.
 
     1. Each training picture gets those of its class's texts that fit it best
@@ -130,6 +129,7 @@ class GIST(Recipe):
     needs: ClassVar[str] = "pictures in classes, and texts of the classes or of the pictures"
     stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = GISTNetwork
+    takes: ClassVar = ("descriptions", "captions", "checkpoint")
     small: ClassVar = {"n_captions": 1, "n_steps": 2, "batch_size": 4, "n_crops": 1}
 
     train: Train = "layers"
@@ -159,64 +159,28 @@ class GIST(Recipe):
                 f"gist was given train={self.train!r}. 'layers', 'image' or 'towers' was expected. Change it."
             )
 
-    def fit(
-        self,
-        encoder: Encoder,
-        samples: Samples,
-        *,
-        validation: Samples | None = None,
-        descriptions: Descriptions | None = None,
-        captions: Sequence[Caption] | None = None,
-        store: FeatureStore | None = None,
-        progress: Progress | None = None,
-        checkpoint: Path | None = None,
-    ) -> Classifier:
-        """Match, tune, fit.
-
-        Args:
-            encoder: with words; it is left as it is.
-            samples: pictures with classes.
-            validation: pictures that C is chosen and everything is measured on, never tuned on.
-            descriptions: texts of each class, which are matched; also words evidence, in the tuned space.
-            captions: texts of each picture, instead of matching; see :mod:`seewhy.descriptions.captions`.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-            checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
-
-        Raises:
-            InputError: neither descriptions nor captions were given.
-            DataError: a class or a picture that is tuned on has no text, or the pictures cannot be used.
-            ModelError: the encoder has no text half, or towers are to be trained and it shows no weights.
-        """
-        progress = progress or Progress()
-        if descriptions is None and captions is None:
+    def learn(self, fitting: Fitting) -> Outcome:
+        encoder, store, progress = fitting.encoder, fitting.store, fitting.progress
+        if fitting.descriptions is None and fitting.captions is None:
             raise InputError(
                 "gist was given no texts. Texts of each class (--descriptions) or of each picture (--captions) were "
                 "expected. Write some, for example with: seewhy describe classes"
             )
-        descriptions = None if descriptions is None else descriptions.limited_to(samples.classes)
         if self.train != "layers":
             trainable(encoder)  # refused before anything is looked at
-        pictures = look_at(
-            encoder,
-            samples,
-            HoldOut(self.held_out, self.seed, validation, self.split),
-            store=store,
-            progress=progress,
-            views=self._views if self.train == "layers" else lambda _sample: (None,),
-        )
+        pictures = fitting.look(views=self._views) if self.train == "layers" else fitting.look()
         chosen = (~pictures.held).nonzero()[:, 0].tolist()
-        found = self._captions(encoder, pictures, chosen, descriptions, captions, store)
+        found = self._captions(fitting, pictures, chosen)
         specific = specificity(replace(c, label=pictures.items[i].label) for c, i in zip(found, chosen, strict=True))
         progress.note(f"texts of pictures: {say(specific)}")
         texts, pairs = self._pairs(pictures, chosen, found)
         facts = [(pictures.seen[i].digest, c.texts) for i, c in zip(chosen, found, strict=True)]
         seal = json.dumps([self.parameters(), encoder.fingerprint, facts])
-        kept = None if checkpoint is None else (checkpoint, seal)
+        kept = None if fitting.checkpoint is None else (fitting.checkpoint, seal)
         lesson = TrainingSet(encoder, pictures, chosen, texts, pairs, store, progress, kept)
         tuned = self._tune_layers(lesson) if self.train == "layers" else self._tune_towers(lesson, self.train)
         figures = {"texts": specific, **tuned.figures, "texts_by": sorted({c.model for c in found})}
-        return self._probe(replace(tuned, figures=figures), descriptions, store, progress)
+        return self._probe(replace(tuned, figures=figures))
 
     def _training(self, batch_size: int, lr: float, schedule: Schedule) -> Training:
         """With what was left out."""
@@ -232,21 +196,13 @@ class GIST(Recipe):
     def _views(self, sample: Sample) -> Sequence[Crop | None]:
         return crops_by_name(sample.image, self.n_crops, self.seed)
 
-    def _captions(
-        self,
-        encoder: Encoder,
-        pictures: Pictures,
-        chosen: Sequence[int],
-        descriptions: Descriptions | None,
-        captions: Sequence[Caption] | None,
-        store: FeatureStore | None,
-    ) -> Sequence[Caption]:
+    def _captions(self, fitting: Fitting, pictures: Pictures, chosen: Sequence[int]) -> Sequence[Caption]:
         """Of the pictures to tune on: those given, or those matched now."""
-        if captions is not None:
+        if fitting.captions is not None:
             digests = [pictures.seen[i].digest for i in chosen]
-            return of_pictures(captions, digests, [str(pictures.items[i].image) for i in chosen])
-        assert descriptions is not None
-        matcher = Matcher(encoder, descriptions, Match(self.top), store)
+            return of_pictures(fitting.captions, digests, [str(pictures.items[i].image) for i in chosen])
+        assert isinstance(fitting.descriptions, Descriptions)
+        matcher = Matcher(fitting.encoder, fitting.descriptions, Match(self.top), fitting.store)
         return [matcher.match(pictures.items[i], pictures.seen[i]) for i in chosen]
 
     def _pairs(
@@ -300,22 +256,13 @@ class GIST(Recipe):
         figures = {"recall_before": before, "recall": after, "loss": mean_loss(done)}
         return Tuned(network, grown, _those_seen(pictures, seen), figures)
 
-    def _probe(
-        self, tuned: Tuned, descriptions: Descriptions | None, store: FeatureStore | None, progress: Progress
-    ) -> Classifier:
+    def _probe(self, tuned: Tuned) -> Outcome:
         """The linear classifier on the tuned features."""
-        probe = Linear(
-            n_crops=self.n_crops, power=1.0, l2=False, held_out=self.held_out, n_bank=self.n_bank, seed=self.seed
-        )
+        probe = Linear(n_crops=self.n_crops, power=1.0, l2=False, held_out=self.held_out, seed=self.seed)
         pictures = replace(tuned.pictures, folds=None)  # the network was tuned on all but those held out
-        made = probe.fit_seen(tuned.grown, pictures, descriptions=descriptions, store=store, progress=progress)
-        return replace(
-            made,
-            recipe=self.name,
-            parameters=self.parameters(),
-            measures={**made.measures, **tuned.figures},
-            network=tuned.network,
-        )
+        found = probe.learn_seen(tuned.grown, pictures)
+        made = replace(found.classifier, recipe=self.name, parameters=self.parameters(), network=tuned.network)
+        return replace(found, classifier=made, figures={**found.figures, **tuned.figures})
 
 
 @dataclass(frozen=True)

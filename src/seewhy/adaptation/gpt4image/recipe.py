@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,11 +12,10 @@ from torch import nn
 
 from ...classifiers import classifiers
 from ...classifiers.base import Classifier, HeldOut
-from ...classifiers.holdout import HoldOut, Pictures, Split, look_at, patch_evidence, said_of
-from ...classifiers.holdout_measures import common_measures
+from ...classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ...classifiers.holdout import Pictures, Split, said_of
 from ...classifiers.linear.recipe import Linear
 from ...classifiers.network import Network
-from ...classifiers.recipe import Recipe
 from ...descriptions.captions import Caption, of_pictures
 from ...encoders.base import Encoder, Layout
 from ...encoders.split import freeze
@@ -25,10 +23,7 @@ from ...encoders.stream import Encoded, encode_stream
 from ...errors import InputError
 from ...objectives.gpt4image import Form, Projection, projection
 from ...objectives.gpt4image import GPT4Image as Alignment
-from ...pictures.samples import Samples
-from ...progress import Progress
 from ...seeded import seeded
-from ...storage.features import FeatureStore
 from ...training.augmentation import TrainingPictures
 from ...training.batches import TrainingData
 from ...training.loop import Schedule, Trained, Training, train
@@ -39,7 +34,7 @@ from .training import Student, TextVectors
 
 @classifiers.register
 @dataclass(frozen=True)
-class GPT4Image(Recipe):
+class GPT4Image(PictureRecipe):
     """A network is trained by its classes and, beside them, to place each picture near a text about that very picture.
 
     ``L = CE(head(f), y) + lam align(projection(f), text)``, with the text's vector fixed; see
@@ -76,6 +71,7 @@ class GPT4Image(Recipe):
     needs: ClassVar[str] = "pictures in classes, and a text of each"
     stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = TunedNetwork
+    takes: ClassVar = ("captions", "checkpoint")
     small: ClassVar = {"n_steps": 2, "batch_size": 4}
 
     backbone: Backbone = "encoder"
@@ -110,47 +106,18 @@ class GPT4Image(Recipe):
                 "Change them."
             )
 
-    def fit(
-        self,
-        encoder: Encoder,
-        samples: Samples,
-        *,
-        validation: Samples | None = None,
-        captions: Sequence[Caption] | None = None,
-        store: FeatureStore | None = None,
-        progress: Progress | None = None,
-        checkpoint: Path | None = None,
-    ) -> Classifier:
-        """Train.
-
-        Args:
-            encoder: with words; its text half encodes the texts, and it is left as it is.
-            samples: pictures with classes.
-            validation: pictures that everything is measured on, instead of on a part of ``samples``.
-            captions: a text of each picture that is trained on, of which the first is taken.
-            store: where looks of the untouched encoder are kept.
-            progress: hears of progress, notes and failures.
-            checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
-
-        Raises:
-            InputError: no captions were given, or a size that the encoder cannot take.
-            DataError: a picture that is trained on has no text, or the pictures cannot be used.
-            ModelError: the encoder has no text half.
-        """
-        progress = progress or Progress()
-        if captions is None:
+    def learn(self, fitting: Fitting) -> Outcome:
+        encoder, progress, checkpoint = fitting.encoder, fitting.progress, fitting.checkpoint
+        if fitting.captions is None:
             raise InputError(
                 "gpt4image was given no texts of pictures. A .jsonl with one for each was expected. Give it with "
                 "--captions, for example from: seewhy describe match"
             )
-        base = sized(encoder, self.size)
-        scratch = self.backbone == "scratch"
-        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
-        reader = reader_of(base) if scratch else base
-        pictures = look_at(reader, samples, held_out, store=None if scratch else store, progress=progress)
+        base, scratch = sized(encoder, self.size), self.backbone == "scratch"
+        pictures = fitting.look(reader_of(base) if scratch else base, keep=not scratch)
         chosen = (~pictures.held).nonzero()[:, 0].tolist()
         digests = [pictures.seen[i].digest for i in chosen]
-        own = of_pictures(captions, digests, [str(pictures.items[i].image) for i in chosen])
+        own = of_pictures(fitting.captions, digests, [str(pictures.items[i].image) for i in chosen])
         texts = TextVectors(encoder, [c.texts[0] for c in own])
         student = self._student(base, pictures, texts.width)
         read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, progress)
@@ -162,7 +129,7 @@ class GPT4Image(Recipe):
         settings = {"backbone": self.backbone, "size": self.size}
         parts = freeze(student.predictor.trunk), freeze(student.predictor.pool)
         network = TunedNetwork(encoder, *parts, layout, settings)
-        return self._classifier(network, student.predictor, pictures, told(done, own), progress)
+        return Outcome(self._classifier(network, student.predictor, pictures), pictures, told(done, own), keep=False)
 
     def _alignment(self, base: Encoder) -> Alignment:
         tokens = self.backbone == "encoder" and base.layout.kind == "tokens"
@@ -195,25 +162,14 @@ class GPT4Image(Recipe):
 
     def _fitted(self, base: Encoder, pictures: Pictures) -> Predictor:
         """The encoder under a linear layer that was fitted on what is trained on."""
-        linear = Linear(n_crops=0, n_bank=1, seed=self.seed)
-        return predictor_of(base, linear.fit_seen(base, replace(pictures, validation=True)).head)
+        linear = Linear(n_crops=0, seed=self.seed)
+        return predictor_of(base, linear.learn_seen(base, replace(pictures, validation=True)).classifier.head)
 
-    def _classifier(
-        self,
-        network: TunedNetwork,
-        predictor: Predictor,
-        pictures: Pictures,
-        figures: dict[str, Any],
-        progress: Progress,
-    ) -> Classifier:
+    def _classifier(self, network: TunedNetwork, predictor: Predictor, pictures: Pictures) -> Classifier:
         looks, head = network.encoder(), predictor.head()
         held = said_of(head, _held_out(looks, pictures))
         n = int((~pictures.held).sum())
-        measures = {
-            **common_measures(pictures, n, held, progress),
-            **figures,
-        }
-        made = Classifier(
+        return Classifier(
             self.name,
             self.parameters(),
             looks,
@@ -221,11 +177,8 @@ class GPT4Image(Recipe):
             head,
             held_out=held,
             trained_on=f"{n:,} of your pictures with a text each, {len(pictures.classes)} classes",
-            measures=measures,
             network=network,
-            known=pictures.known(network.base, ~pictures.held),
         )
-        return replace(made, **patch_evidence(made, made, pictures, self.n_bank, None, progress))
 
 
 def _held_out(looks: Encoder, pictures: Pictures) -> HeldOut | None:

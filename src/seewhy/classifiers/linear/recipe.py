@@ -9,21 +9,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ...descriptions.base import Descriptions
 from ...encoders.base import Encoder
 from ...errors import DataError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
-from ...pictures.samples import Sample, Samples, split
-from ...progress import Progress
-from ...storage.features import FeatureStore
+from ...pictures.samples import Sample, split
 from ...types import Crop
 from .. import classifiers
 from ..base import Classifier
-from ..holdout import HoldOut, Pictures, Split, look_at, patch_evidence
-from ..holdout_measures import common_measures
+from ..fitting import Fitting, Outcome, PictureRecipe
+from ..holdout import HoldOut, Pictures, Split
 from ..out_of_fold import Choice, Rows
-from ..recipe import Recipe
 from .jitter import crops_by_name
 from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, fit_svm, fit_temperature, share_weight
 
@@ -42,7 +38,7 @@ TOL = 1e-4
 
 @classifiers.register
 @dataclass(frozen=True)
-class Linear(Recipe):
+class Linear(PictureRecipe):
     """Logistic regression or a linear SVM on the pooled features of a frozen encoder.
 
     Every picture is seen as itself and as ``n_crops`` random crops and flips; features get a signed power and unit
@@ -86,79 +82,31 @@ class Linear(Recipe):
             raise DataError(f"There is no class weight called {self.class_weight!r}. Use balanced, or None.")
         HoldOut(self.held_out, split=self.split)  # refuses a part that cannot be held out
 
-    def fit(
-        self,
-        encoder: Encoder,
-        samples: Samples,
-        *,
-        validation: Samples | None = None,
-        descriptions: Descriptions | None = None,
-        store: FeatureStore | None = None,
-        progress: Progress | None = None,
-    ) -> Classifier:
-        """Look at the pictures and fit.
+    def learn(self, fitting: Fitting) -> Outcome:
+        return self.learn_seen(fitting.encoder, fitting.look(views=self._views))
 
-        Args:
-            encoder: frozen.
-            samples: pictures with classes.
-            validation: pictures on which C, temperature and evidence are measured, instead of on a part of
-                ``samples``; they are never trained on. Give them where ``samples`` holds near-duplicates (frames of
-                one film, photos of one visit), on which everything looks better than it is.
-            descriptions: of the same classes, as words evidence.
-            store: where looks are kept, so that a second or an interrupted run does not look again.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
-        """
-        progress = progress or Progress()
-        if descriptions is not None:
-            descriptions = descriptions.limited_to(samples.classes)
-        pictures = self._look(encoder, samples, validation, store, progress)
-        return self.fit_seen(encoder, pictures, descriptions=descriptions, store=store, progress=progress)
-
-    def fit_seen(
-        self,
-        encoder: Encoder,
-        pictures: Pictures,
-        *,
-        descriptions: Descriptions | None = None,
-        store: FeatureStore | None = None,
-        progress: Progress | None = None,
-    ) -> Classifier:
-        """Fit on pictures that were looked at before, all with as many views.
+    def learn_seen(self, encoder: Encoder, pictures: Pictures) -> Outcome:
+        """Learn from pictures that were looked at before, all with as many views.
 
         Args:
             encoder: what they were looked at with, or what makes of their features those in ``pictures``.
             pictures: with those that are held out.
-            descriptions: of their classes, as words evidence.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
         """
-        progress = progress or Progress()
         rows = Rows.of(pictures, self._feature)
         chosen = self._choose(rows, pictures)
         trial, plain = (
             self._classifier(encoder, pictures, fit, chosen.temperature) for fit in (chosen.trial, chosen.fit)
         )
-        first = replace(pictures, held=rows.rounds == 0)
-        evidence = patch_evidence(trial, plain, first, self.n_bank, store, progress)
-        evidence |= {"known": pictures.known(encoder, pictures.final)}
-        evidence |= {"held_out": chosen.held_out(pictures), "measures": _measures(chosen, pictures, progress)}
-        done = replace(plain, **evidence)
-        return done if descriptions is None else done.with_descriptions(descriptions, store)
-
-    def _look(
-        self,
-        encoder: Encoder,
-        samples: Samples,
-        validation: Samples | None,
-        store: FeatureStore | None,
-        progress: Progress,
-    ) -> Pictures:
-        """See the pictures as themselves and as crops, validation pictures as themselves alone."""
-        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
-        return look_at(encoder, samples, held_out, store=store, progress=progress, views=self._views)
+        return Outcome(
+            replace(plain, held_out=chosen.held_out(pictures)),
+            pictures,
+            _figures(chosen),
+            trial,
+            measured=chosen.held_out(pictures, most=len(pictures.labels)),
+            index=chosen.index,
+            patches=replace(pictures, held=rows.rounds == 0),
+            looked_by=encoder,
+        )
 
     def _views(self, sample: Sample) -> Sequence[Crop | None]:
         return crops_by_name(sample.image, self.n_crops, self.seed)
@@ -232,10 +180,8 @@ class Linear(Recipe):
         return Classifier(self.name, self.parameters(), encoder, pictures.classes, head, trained_on=origin)
 
 
-def _measures(chosen: Choice, pictures: Pictures, progress: Progress) -> dict[str, Any]:
-    held = chosen.held_out(pictures, most=len(pictures.labels))
+def _figures(chosen: Choice) -> dict[str, Any]:
     return {
-        **common_measures(pictures, int(pictures.final.sum()), held, progress, chosen.index),
         "random_accuracy": None if chosen.random_accuracy is None else round(chosen.random_accuracy, 4),
         "C": float(f"{chosen.c:.4g}"),
         "temperature": round(chosen.temperature, 4),

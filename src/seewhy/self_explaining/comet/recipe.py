@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,12 +14,10 @@ from torch import Tensor
 from ...adaptation.backbone import Backbone, Predictor, new_predictor, predictor_of, reader_of, sized
 from ...classifiers import classifiers
 from ...classifiers.base import Classifier
-from ...classifiers.holdout import HoldOut, Pictures, Split, look_at, patch_evidence
-from ...classifiers.holdout_measures import common_measures
+from ...classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ...classifiers.holdout import Pictures, Split
 from ...classifiers.linear.recipe import Linear
 from ...classifiers.network import Network
-from ...classifiers.recipe import Recipe
-from ...descriptions.base import Descriptions
 from ...encoders.base import Encoder, Layout
 from ...errors import InputError
 from ...heads.head import Head
@@ -44,7 +42,7 @@ RELEASED: dict[str, float] = {"m_c": 4.0, "gap": 2.0, "tau": 0.6}
 
 @classifiers.register
 @dataclass(frozen=True)
-class COMET(Recipe):
+class COMET(PictureRecipe):
     """Select, then predict: a selector masks the picture, and a predictor decides from what the mask shows.
 
     ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, the complement ``x_c = (1 − S) ∘ x + S ∘ q`` to a detector that
@@ -91,6 +89,7 @@ class COMET(Recipe):
     cost: ClassVar[str] = "1, and the selector's"
     stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = COMETNetwork
+    takes: ClassVar = ("descriptions", "checkpoint")
     small: ClassVar = {"n_steps": 2, "batch_size": 4}
 
     mode: Mode = "2p"
@@ -127,55 +126,26 @@ class COMET(Recipe):
                 f"size={self.size}. Weights from 0, tau in [0, 1) and a size from 32 were expected. Change them."
             )
 
-    def fit(
-        self,
-        encoder: Encoder,
-        samples: Samples,
-        *,
-        validation: Samples | None = None,
-        descriptions: Descriptions | None = None,
-        store: FeatureStore | None = None,
-        progress: Progress | None = None,
-        checkpoint: Path | None = None,
-    ) -> Classifier:
-        """Train the players.
-
-        Args:
-            encoder: what predictor and detector begin as; it is left as it is.
-            samples: pictures with classes.
-            validation: pictures that everything is measured on, instead of on a part of ``samples``.
-            descriptions: of the same classes; only where the trunk stays as it was.
-            store: where looks of the untouched encoder are kept.
-            progress: hears of progress, notes and failures.
-            checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
-
-        Raises:
-            DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
-            InputError: descriptions for a trunk that is trained, or a size that the encoder cannot take.
-        """
-        progress = progress or Progress()
-        if descriptions is not None and not self._frozen:
+    def learn(self, fitting: Fitting) -> Outcome:
+        encoder, progress, checkpoint = fitting.encoder, fitting.progress, fitting.checkpoint
+        if fitting.descriptions is not None and not self._frozen:
             raise InputError(
                 f"Descriptions were given to comet in mode {self.mode!r} with backbone {self.backbone!r}, whose trunk "
                 "leaves the space of the sentences as it learns. mode='post_hoc' with backbone='encoder' was "
                 "expected. Set them, or leave the descriptions out."
             )
-        base = sized(encoder, self.size)
-        reader = base if self.backbone == "encoder" else reader_of(base)
-        kept = store if self.backbone == "encoder" else None
-        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
-        pictures = look_at(reader, samples, held_out, store=kept, progress=progress)
+        base, scratch = sized(encoder, self.size), self.backbone == "scratch"
+        pictures = fitting.look(reader_of(base) if scratch else base, keep=not scratch)
         data = self._data(base, pictures, progress)
         seal = self._seal(base, pictures)
-        judge = self._plain(base, pictures, data, store, progress, _beside(checkpoint, seal))
+        judge = self._plain(base, pictures, data, fitting.store, progress, _beside(checkpoint, seal))
         game = self._game(base, judge)
         going_on = None if checkpoint is None else (checkpoint, seal)
         done = train(Playing(game), data, self._training, checkpoint=going_on, progress=progress)
-        made = self._classifier(encoder, game, judge, pictures, done, progress)
-        made = replace(made, **patch_evidence(made, made, pictures, self.n_bank, None, progress))
+        outcome = self._outcome(encoder, game, judge, pictures, done, progress)
         if (plain := _beside(checkpoint, seal)) is not None:
             remove(plain[0], CHECKPOINT)
-        return made if descriptions is None else made.with_descriptions(descriptions, store)
+        return outcome
 
     @property
     def _frozen(self) -> bool:
@@ -247,7 +217,7 @@ class COMET(Recipe):
     def _fill(self) -> Fill:
         return self.fill or ("black" if self.mode == "post_hoc" else "mean")
 
-    def _classifier(
+    def _outcome(
         self,
         encoder: Encoder,
         game: Players,
@@ -255,7 +225,7 @@ class COMET(Recipe):
         pictures: Pictures,
         done: Trained,
         progress: Progress,
-    ) -> Classifier:
+    ) -> Outcome:
         settings = {
             "selector": self.selector,
             "backbone": self.backbone,
@@ -271,13 +241,7 @@ class COMET(Recipe):
         found = figures(played)
         heat = temperature(played)
         n_train, n_held = int((~pictures.held).sum()), int(pictures.held.sum())
-        measures = {
-            **common_measures(pictures, n_train, played.held_out(), progress),
-            **found,
-            "temperature": round(heat, 4),
-            "last_steps": _last(done),
-        }
-        return Classifier(
+        made = Classifier(
             self.name,
             self.parameters(),
             looks,
@@ -285,10 +249,10 @@ class COMET(Recipe):
             Head(player.feature, player.weight / heat, player.bias / heat),
             held_out=played.held_out(),
             trained_on=_origin(n_train, len(pictures.classes), n_held, found),
-            measures=measures,
             network=network,
-            known=pictures.known(network.base, ~pictures.held),
         )
+        further = {"temperature": round(heat, 4), "last_steps": _last(done)}
+        return Outcome(made, pictures, {**found, **further}, keep=False)
 
 
 CHOICES: dict[str, tuple[str | None, ...]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -12,20 +12,16 @@ from torch import Tensor, nn
 
 from ...classifiers import classifiers
 from ...classifiers.base import Classifier, HeldOut
-from ...classifiers.holdout import HoldOut, Pictures, Split, look_at
-from ...classifiers.holdout_measures import common_measures
+from ...classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ...classifiers.holdout import Pictures, Split
 from ...classifiers.network import Network
-from ...classifiers.recipe import Recipe
-from ...descriptions.base import Descriptions
 from ...encoders.base import Encoder, Layout
 from ...encoders.split import freeze
 from ...errors import InputError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
-from ...pictures.samples import Samples
 from ...progress import Progress
 from ...seeded import seeded
-from ...storage.features import FeatureStore
 from ...training.batches import Batch, TrainingData
 from ...training.loop import Training, train
 from ...training.task import Supervised, Task
@@ -34,7 +30,7 @@ from .network import MEMORIES, Form, Loop, PerceptualNetwork, Shape, grey
 
 @classifiers.register
 @dataclass(frozen=True)
-class Perceptual(Recipe):
+class Perceptual(PictureRecipe):
     """An autoencoder that has memorised the training pictures stands before a small classifier of grey pictures.
 
     A picture is observed and redrawn, what was drawn is observed again, and so on until it settles: that is what the
@@ -69,6 +65,7 @@ class Perceptual(Recipe):
     cost: ClassVar[str] = "n_loops × n_copies of its autoencoder"
     stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = PerceptualNetwork
+    takes: ClassVar = ()
     small: ClassVar = {
         "form": "stochastic",
         "side": 32,
@@ -103,36 +100,9 @@ class Perceptual(Recipe):
         if min(self.side, self.width, self.depth, self.memory_steps, self.judge_epochs, self.n_copies) < 1:
             raise InputError(f"{self} has a size or a number of steps below one. Numbers above zero were expected.")
 
-    def fit(
-        self,
-        encoder: Encoder,
-        samples: Samples,
-        *,
-        validation: Samples | None = None,
-        descriptions: Descriptions | None = None,
-        store: FeatureStore | None = None,
-        progress: Progress | None = None,
-    ) -> Classifier:
-        """Memorise the pictures, see them through the memory, and learn to classify what is seen.
-
-        Args:
-            encoder: not looked through; it is kept so that the classifier is found and saved like any other.
-            samples: pictures with classes.
-            validation: pictures it is measured on, never trained on; left out, ``held_out`` of ``samples``.
-            descriptions: refused, for a perceiver has no words.
-            store: where grey pictures are kept.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
-            InputError: descriptions were given.
-        """
-        if descriptions is not None:
-            raise InputError("A perceiver was given descriptions. It has no words. Leave them out, or use linear.")
-        progress = progress or Progress()
-        shape = Shape(self.side, self.memory, self.width, self.depth, 1)
-        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
-        pictures = look_at(reader(shape), samples, held_out, store=store, progress=progress)
+    def learn(self, fitting: Fitting) -> Outcome:
+        shape, progress = Shape(self.side, self.memory, self.width, self.depth, 1), fitting.progress
+        pictures = fitting.look(reader(shape))
         greys = torch.cat([seen.pooled for seen in pictures.seen]).unflatten(1, (1, self.side, self.side))
         shape = replace(shape, n_classes=len(pictures.classes))
         loop = Loop(self.form, self.n_loops, self.n_copies, seed=self.seed)
@@ -145,9 +115,16 @@ class Perceptual(Recipe):
         self._learn(judge, seen[own], pictures.labels[own], progress)
         names = tuple(s.image for s, keep in zip(pictures.items, own.tolist(), strict=True) if keep)
         network = PerceptualNetwork(
-            encoder, shape, loop, _frozen(memory), _frozen(judge), greys[own].contiguous(), names, pictures.labels[own]
+            fitting.encoder,
+            shape,
+            loop,
+            _frozen(memory),
+            _frozen(judge),
+            greys[own].contiguous(),
+            names,
+            pictures.labels[own],
         )
-        return self._classifier(network, seen, pictures, error, progress)
+        return Outcome(self._classifier(network, seen, pictures), pictures, {"reconstruction": round(error, 4)})
 
     def _memorise(self, memory: nn.Sequential, greys: Float[Tensor, "n 1 h w"], progress: Progress) -> float:
         """Mean distance of a picture to its redrawing, after training."""
@@ -177,8 +154,6 @@ class Perceptual(Recipe):
         network: PerceptualNetwork,
         seen: Float[Tensor, "n 1 h w"],
         pictures: Pictures,
-        error: float,
-        progress: Progress,
     ) -> Classifier:
         with torch.no_grad():
             logits = network.judge(seen)
@@ -186,10 +161,6 @@ class Perceptual(Recipe):
         known = (
             HeldOut(logits[held], pictures.labels[held], logits[held], pictures.groups[held]) if held.any() else None
         )
-        measures: dict[str, Any] = {
-            **common_measures(pictures, n, known, progress),
-            "reconstruction": round(error, 4),
-        }
         return Classifier(
             self.name,
             self.parameters(),
@@ -198,9 +169,7 @@ class Perceptual(Recipe):
             Head(Normalise(), torch.eye(len(pictures.classes))),
             held_out=known,
             trained_on=f"{n:,} of your pictures, {len(pictures.classes)} classes",
-            measures=measures,
             network=network,
-            known=pictures.known(network.base, ~pictures.held),
         )
 
 

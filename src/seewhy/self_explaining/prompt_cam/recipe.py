@@ -13,17 +13,14 @@ from torch import Tensor
 
 from ...classifiers import classifiers
 from ...classifiers.base import Classifier, HeldOut
-from ...classifiers.holdout import HoldOut, Pictures, Split, look_at, patch_evidence
-from ...classifiers.holdout_measures import common_measures
+from ...classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ...classifiers.holdout import Pictures, Split
 from ...classifiers.network import Network
-from ...classifiers.recipe import Recipe
-from ...descriptions.base import Descriptions
 from ...encoders.base import Encoder
 from ...encoders.stream import Encoded, encode_stream
-from ...errors import InputError, ModelError
+from ...errors import InputError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
-from ...pictures.samples import Samples
 from ...progress import Progress
 from ...seeded import seeded
 from ...storage.features import FeatureStore
@@ -42,13 +39,18 @@ With SGD, 0.5 learnt nothing on a network 192 wide.
 
 @classifiers.register
 @dataclass(frozen=True)
-class PromptCAM(Recipe):
+class PromptCAM(PictureRecipe):
     """A frozen vision transformer with one learnt prompt a class, whose attention is its explanation.
 
     ``s_c = w · z_c``, ``z_c`` what the last block and norm make of the prompt of class ``c``, ``w`` the same for all
     classes (paper, section 3.2); cross entropy over the scores trains prompts and ``w``, nothing else. To score high,
     the prompt of the true class must attend to patches that set the class apart. The bias of the authors'
     ``Linear(d, 1)`` cancels in the softmax and is left out.
+
+    Held-out pictures are not trained on in the end either: what is measured on them holds for the classifier given
+    back. No weights are chosen along the way (the authors keep the best on the test pictures). What is pooled are class
+    scores, with which no sentence can be compared; so it takes no descriptions. A checkpoint is one file a rate, with
+    the rate behind its name.
 
     Args:
         variant: ``"last"``: prompts before the last block alone, trained on features that are looked at once;
@@ -77,6 +79,7 @@ class PromptCAM(Recipe):
     needs: ClassVar[str] = "pictures in classes, and a vision transformer"
     stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = PromptCAMNetwork
+    takes: ClassVar = ("checkpoint",)
     small: ClassVar = {"epochs": 2, "lr": 0.05}
     needs_attention: ClassVar[bool] = True
 
@@ -112,45 +115,10 @@ class PromptCAM(Recipe):
                 "one epoch, and parts from 0 to below 1, were expected. Change them."
             )
 
-    def fit(
-        self,
-        encoder: Encoder,
-        samples: Samples,
-        *,
-        validation: Samples | None = None,
-        descriptions: Descriptions | None = None,
-        store: FeatureStore | None = None,
-        progress: Progress | None = None,
-        checkpoint: Path | None = None,
-    ) -> Classifier:
-        """Look at the pictures and train prompts.
-
-        Held-out pictures are not trained on in the end either: what is measured on them holds for the classifier given
-        back. No weights are chosen along the way (the authors keep the best on the test pictures).
-
-        Args:
-            encoder: a frozen vision transformer.
-            samples: pictures with classes.
-            validation: pictures on which rate and evidence are measured, instead of on a part of ``samples``.
-            descriptions: none can be used here.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-            checkpoint: where to keep what a stopped training goes on from, one file a rate with the rate behind its
-                name; the caller deletes them when the result is safe.
-
-        Raises:
-            ModelError: the encoder is no vision transformer, or descriptions were given.
-            DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
-        """
-        progress = progress or Progress()
-        first = self._first(parts_of(encoder).n_layers - 1)
-        if descriptions is not None:
-            raise ModelError(
-                "Descriptions were given, and what Prompt-CAM pools are class scores, with which no sentence can be "
-                "compared. None were expected. Leave them out, or use the recipe 'linear' for words."
-            )
-        held_out, by_tokens = HoldOut(self.held_out, self.seed, validation, self.split), self.variant == "last"
-        pictures = look_at(encoder, samples, held_out, store=store, progress=progress, features=by_tokens)
+    def learn(self, fitting: Fitting) -> Outcome:
+        encoder, progress, checkpoint = fitting.encoder, fitting.progress, fitting.checkpoint
+        first, by_tokens = self._first(parts_of(encoder).n_layers - 1), self.variant == "last"
+        pictures = fitting.look(features=by_tokens)
         tokens = _tokens(pictures) if by_tokens else None
         rates = RATES[self.optimiser] if self.lr is None else (self.lr,)
         if not pictures.held.any():
@@ -160,13 +128,11 @@ class PromptCAM(Recipe):
         for lr, file in zip(rates, files, strict=True):
             network = self._network(encoder, len(pictures.classes), first)
             trained = self._train(network, pictures, tokens, lr, file, progress)
-            tries.append(_Try(lr, network, trained, _held_pooled(network, pictures, tokens, store, progress)))
+            pooled = _held_pooled(network, pictures, tokens, fitting.store, progress)
+            tries.append(_Try(lr, network, trained, pooled))
         best = max(tries, key=lambda t: t.right(pictures))
-        made = self._classifier(best, pictures)
-        own = replace(pictures, validation=True)  # what is held out stays out
-        evidence = patch_evidence(made, made, own, self.n_bank, store, progress)
-        known = pictures.known(best.network.base, ~pictures.held)
-        return replace(made, **evidence, measures=_measures(best, tries, pictures, progress), known=known)
+        made, own = self._classifier(best, pictures), replace(pictures, validation=True)  # what is held out stays out
+        return Outcome(made, pictures, _figures(best, tries, pictures), patches=own)
 
     def _first(self, last: int) -> int:
         first = {"last": last, "shallow": 0, "deep": last if self.first is None else self.first}[self.variant]
@@ -286,10 +252,9 @@ def _measured_on(pictures: Pictures) -> str:
     return "validation pictures" if pictures.validation else "pictures held out"
 
 
-def _measures(best: _Try, tries: Sequence[_Try], pictures: Pictures, progress: Progress) -> dict[str, Any]:
+def _figures(best: _Try, tries: Sequence[_Try], pictures: Pictures) -> dict[str, Any]:
     n_held, last = int(pictures.held.sum()), best.trained.history[-50:]
     return {
-        **common_measures(pictures, len(pictures.labels) - n_held, best.held_out(pictures), progress),
         "lr": best.lr,
         "held_out_accuracy_by_lr": {f"{t.lr:g}": t.right(pictures) for t in tries} if n_held else {},
         "final_loss": round(sum(h["loss"] for h in last) / len(last), 4),

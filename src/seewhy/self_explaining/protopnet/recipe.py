@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -14,18 +14,15 @@ from torch import Tensor
 
 from ...classifiers import classifiers
 from ...classifiers.base import Classifier, HeldOut
-from ...classifiers.holdout import HoldOut, Pictures, Split, look_at, said_of
-from ...classifiers.holdout_measures import common_measures
+from ...classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ...classifiers.holdout import Pictures, Split, said_of
 from ...classifiers.linear.jitter import random_crops
 from ...classifiers.network import Network
-from ...classifiers.recipe import Recipe
-from ...descriptions.base import Descriptions
 from ...encoders.base import Encoder
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import InputError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
-from ...pictures.samples import Samples
 from ...progress import Progress
 from ...prototypes.bank import PatchBank
 from ...seeded import seeded
@@ -48,7 +45,7 @@ from .training import (
 
 @classifiers.register
 @dataclass(frozen=True)
-class ProtoPNet(Recipe):
+class ProtoPNet(PictureRecipe):
     """Each class has a few prototypes, which are patches of its training pictures; a picture is scored by its
     nearest patch to each.
 
@@ -60,6 +57,8 @@ class ProtoPNet(Recipe):
     authors fine-tune it for days; accuracy is then a few points higher than here); crops are seen before training, not
     drawn anew in every epoch; where prototypes start (``start``); no patch is pushed to twice; weight decay is left
     out; each round has a tenth of the rate of the one before (theirs falls by ten every five epochs).
+
+    What is pooled are similarities to prototypes, with which no sentence can be compared; so it takes no descriptions.
 
     Args:
         n_per_class: prototypes a class; the authors' 10.
@@ -89,6 +88,7 @@ class ProtoPNet(Recipe):
     needs: ClassVar[str] = "pictures in classes"
     stochastic: ClassVar[bool] = True
     network: ClassVar[type[Network] | None] = ProtoPNetNetwork
+    takes: ClassVar = ()
     small: ClassVar = {"n_per_class": 2, "depth": 4, "n_steps": 4, "last_steps": 2, "batch_size": 4, "n_crops": 1}
 
     n_per_class: int = 10
@@ -120,32 +120,9 @@ class ProtoPNet(Recipe):
                 f"n_steps={self.n_steps}, batch_size={self.batch_size}. Numbers above zero were expected. Change them."
             )
 
-    def fit(
-        self,
-        encoder: Encoder,
-        samples: Samples,
-        *,
-        validation: Samples | None = None,
-        descriptions: Descriptions | None = None,
-        store: FeatureStore | None = None,
-        progress: Progress | None = None,
-    ) -> Classifier:
-        """Look at the pictures, train the layers behind the trunk, and keep the patches that became prototypes.
-
-        Args:
-            encoder: frozen.
-            samples: pictures with classes.
-            validation: pictures it is measured on, never trained on; left out, ``held_out`` of ``samples``.
-            descriptions: of the same classes, as words evidence.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
-        """
-        progress = progress or Progress()
-        held_out = HoldOut(self.held_out, self.seed, validation, self.split)
-        pictures = look_at(encoder, samples, held_out, store=store, progress=progress, features=True)
+    def learn(self, fitting: Fitting) -> Outcome:
+        encoder, store, progress = fitting.encoder, fitting.store, fitting.progress
+        pictures = fitting.look(features=True)
         chosen = (~pictures.held).nonzero()[:, 0].tolist()
         maps = self._maps(encoder, pictures, chosen, store, progress)
         owner = torch.arange(len(pictures.classes)).repeat_interleave(self.n_per_class)
@@ -169,8 +146,8 @@ class ProtoPNet(Recipe):
         sources = [s.source for s in pictures.items]
         bank, places = prototype_bank(encoder, sources, pictures.labels.tolist(), at, store)
         network = ProtoPNetNetwork(encoder, frozen(layer), owner, places)
-        made = self._classifier(network, weight, pictures, bank, steps, progress)
-        return made if descriptions is None else made.with_descriptions(descriptions, store)
+        made = self._classifier(network, weight, pictures, bank)
+        return Outcome(made, pictures, {"n_prototypes": len(network.owner), "rounds": steps})
 
     def _maps(
         self,
@@ -246,8 +223,6 @@ class ProtoPNet(Recipe):
         weight: Float[Tensor, "k p"],
         pictures: Pictures,
         bank: PatchBank,
-        steps: Sequence[dict[str, float]],
-        progress: Progress,
     ) -> Classifier:
         grown = network.encoder()
         held = pictures.held.nonzero()[:, 0].tolist()
@@ -262,11 +237,6 @@ class ProtoPNet(Recipe):
         measured = said_of(head, measured)
         likeness = None if measured is None else measure_prototypes(measured.pooled, measured.labels, network.owner)
         n = int((~pictures.held).sum())
-        measures: dict[str, Any] = {
-            **common_measures(pictures, n, measured, progress),
-            "n_prototypes": len(network.owner),
-            "rounds": list(steps),
-        }
         return Classifier(
             self.name,
             self.parameters(),
@@ -277,9 +247,7 @@ class ProtoPNet(Recipe):
             likeness=likeness,
             held_out=measured,
             trained_on=f"{n:,} of your pictures, {len(pictures.classes)} classes",
-            measures=measures,
             network=network,
-            known=pictures.known(network.base, ~pictures.held),
         )
 
 
