@@ -28,6 +28,7 @@ from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, ModelError, WeightsError
 from seewhy.heads.head import Head
 from seewhy.pictures.samples import load_samples
+from seewhy.storage import folders
 from tiny import CLASSES, class_folders, noise, picture, tiny_cnn
 
 ENCODER = tiny_cnn()
@@ -162,7 +163,7 @@ def test_a_save_that_fails_leaves_what_there_was(
 ) -> None:
     place = folder if there else folder.parent / "other"
     before = contents(folder.parent)
-    wrote = saving.write_inside
+    wrote = folders.write_inside
 
     def write(path: Path, data: bytes | str) -> Path:
         if (path.name == CARD) == (stage == "card"):
@@ -176,7 +177,7 @@ def test_a_save_that_fails_leaves_what_there_was(
         monkeypatch.setattr("seewhy.storage.output.os.rename", rename)
         monkeypatch.setattr("seewhy.storage.output.os.replace", rename)
     else:
-        monkeypatch.setattr(saving, "write_inside", write)
+        monkeypatch.setattr(folders, "write_inside", write)
     with pytest.raises(DataError, match=r"could not be written: .*[Nn]o space left on device") as caught:
         Pretrained().build(ENCODER).save(place)
     if stage != "rename":
