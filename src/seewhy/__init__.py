@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .evaluation import Report
     from .explanation.base import Explanation
     from .explanation.prediction import Prediction
+    from .pictures.pairs import load_pairs
     from .pictures.samples import Samples, load_samples
     from .progress import Bars, Progress
     from .schemas import schema
@@ -57,6 +58,7 @@ _WHERE = {
     "list_encoders": "encoders.find",
     "list_methods": "catalogue",
     "load": "classifiers.saving",
+    "load_pairs": "pictures.pairs",
     "load_samples": "pictures.samples",
     "pretrained": "api",
     "schema": "schemas",
@@ -86,6 +88,7 @@ __all__ = [
     "list_encoders",
     "list_methods",
     "load",
+    "load_pairs",
     "load_samples",
     "pretrained",
     "schema",

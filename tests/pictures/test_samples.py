@@ -148,9 +148,9 @@ def write(path: Path, bom: bool = False) -> Path:
 def test_tables_say_the_same_in_every_format(tmp_path: Path, name: str, bom: bool) -> None:
     found = load_samples(write(tmp_path / name, bom))
     assert found.items == (
-        Sample(str(tmp_path / "p/1.jpg"), "wren", "small"),
-        Sample(str(tmp_path / "p/2.jpg"), "blue tit", None),
-        Sample(str(tmp_path / "p/ü 3.jpg"), "wren", "a, b"),
+        Sample(str(tmp_path / "p/1.jpg"), "wren", ("small",)),
+        Sample(str(tmp_path / "p/2.jpg"), "blue tit"),
+        Sample(str(tmp_path / "p/ü 3.jpg"), "wren", ("a, b",)),
     )
     assert found.classes == ("blue tit", "wren")
 

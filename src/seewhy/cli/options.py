@@ -263,7 +263,7 @@ def grouped_samples(data: Path, image: str, label: str, group: str | None) -> Sa
 
     samples = load_samples(data, image=image, label=label, text=group or "text")
     if group is None:  # a table's texts are no groups
-        return replace(samples, items=tuple(replace(s, text=None) for s in samples.items))
+        return replace(samples, items=tuple(replace(s, texts=()) for s in samples.items))
     if not any(s.text for s in samples.items):
         raise DataError(f"{data} has no column {group!r}. A table with that column was expected. Name one it has.")
     return samples

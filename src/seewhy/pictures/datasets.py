@@ -61,7 +61,7 @@ def samples_of(source: Any, labels: Any = None, *, group: Any = None) -> Samples
         )
     if labels is not None:
         return _grouped(_paired(source, labels), group)
-    return _grouped(source if isinstance(source, Samples) else _of_dataset(source), group)
+    return _grouped(source.labelled() if isinstance(source, Samples) else _of_dataset(source), group)
 
 
 def _grouped(samples: Samples, group: Any) -> Samples:
@@ -228,7 +228,7 @@ def _samples(fetch: Callable[[int], Any], labels: list[Any], known: Sequence[Any
     if not labels:
         raise DataError("There are no pictures in what was given. Give at least two classes with pictures.")
     if not known:
-        fetch = _one_at_a_time(fetch)
+        fetch = one_at_a_time(fetch)
     items = []
     for i, label in enumerate(labels):
         name = _class_name(label, i)
@@ -239,7 +239,7 @@ def _samples(fetch: Callable[[int], Any], labels: list[Any], known: Sequence[Any
     return gathered(items)
 
 
-def _one_at_a_time(fetch: Callable[[int], Any]) -> Callable[[int], Any]:
+def one_at_a_time(fetch: Callable[[int], Any]) -> Callable[[int], Any]:
     """Pictures are read in threads, which a data set on an open file need not stand."""
     lock = threading.Lock()
 

@@ -1,7 +1,8 @@
-"""Samples: pictures with classes, from class folders or from a table.
+"""Samples: pictures with what is known of them; here with classes, from class folders or from a table.
 
-Tables (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``) name their columns: ``image``, ``label`` and, if there is
-one, ``text``. Paths are relative to the table. Class order is by natural sort of the names and is kept by name.
+Pictures with texts come from :mod:`seewhy.pictures.pairs`. Tables (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``) name
+their columns: ``image``, ``label`` and, if there is one, ``text``. Paths are relative to the table. Class order is by
+natural sort of the names and is kept by name.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import difflib
 import random
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from ..arguments import checked
 from ..errors import DataError, EmptyFolderError
 from .listing import SUFFIXES, is_unicode, list_pictures, natural_key, unlistable
+from .regions import Box, Mask
 from .sources import InMemory
 from .tables import TABLES, cell_text, rows_of, whole_numbers
 
@@ -26,20 +28,32 @@ _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture with its class and, from a table, its text, and which others it belongs to.
+    """One picture with what is known of it.
 
     Pictures of one group show the same thing, person or place: they are never held out without one another.
 
     Attributes:
         image: its file, or what a picture that is no file is called.
+        label: its class; empty where there is none.
+        texts: what is said of it, each by itself.
+        group: which others it belongs to.
         pixels: the picture itself, where it is no file.
+        boxes: what is where.
+        masks: what is where, pixel by pixel.
     """
 
     image: str
-    label: str
-    text: str | None = None
+    label: str = ""
+    texts: tuple[str, ...] = ()
     group: str | None = None
     pixels: InMemory | None = None
+    boxes: tuple[Box, ...] = ()
+    masks: tuple[Mask, ...] = ()
+
+    @property
+    def text(self) -> str | None:
+        """The first text, if there is one."""
+        return self.texts[0] if self.texts else None
 
     @property
     def source(self) -> str | InMemory:
@@ -49,11 +63,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples:
-    """Pictures with classes.
+    """Pictures with what is known of them.
 
     Attributes:
         items: in the order found.
-        classes: their names, naturally sorted.
+        classes: their names, naturally sorted; none where no picture has a class.
         notes: what the user should know about the data.
     """
 
@@ -65,7 +79,27 @@ class Samples:
         return len(self.items)
 
     def __repr__(self) -> str:
-        return f"Samples({len(self)} pictures, {len(self.classes)} classes: {_few(self.classes)})"
+        has = [f"{len(self.classes)} classes: {_few(self.classes)}"] if self.classes else []
+        has += [f"{n} texts"] if (n := self.n_texts) else []
+        return f"Samples({', '.join([f'{len(self)} pictures', *has])})"
+
+    @property
+    def n_texts(self) -> int:
+        return sum(len(s.texts) for s in self.items)
+
+    def labelled(self) -> Samples:
+        """The samples, for what cannot do without classes.
+
+        Raises:
+            DataError: a picture has none.
+        """
+        without = [s.image for s in self.items if not s.label]
+        if without:
+            raise DataError(
+                f"{len(without)} of {len(self)} pictures have no class: {some(without, 3)}. A class for each was "
+                "expected. Name the column of classes, or leave these out."
+            )
+        return self
 
     def of(self, classes: Sequence[str]) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
         """Those whose label is one of these classes, and a note of the others, if there are any.
@@ -130,12 +164,12 @@ def gathered(items: Sequence[Sample], notes: Sequence[str] = ()) -> Samples:
     Raises:
         DataError: two classes are called alike, or one by no text.
     """
-    counts, notes = Counter(s.label for s in items), list(notes)
+    counts, notes = Counter(s.label for s in items if s.label), list(notes)
     _refuse_no_unicode(counts)
     _refuse_twins(counts)
     single = [c for c, n in counts.items() if n == 1]
     if single:
-        notes.append(f"{len(single)} class(es) have only one picture, which is never held out: {_some(single)}")
+        notes.append(f"{len(single)} class(es) have only one picture, which is never held out: {some(single)}")
     return Samples(tuple(items), tuple(sorted(counts, key=natural_key)), tuple(notes))
 
 
@@ -162,7 +196,7 @@ def _from_folders(root: Path) -> tuple[list[Sample], list[str]]:
         items += [Sample(p, folder.name) for p in pictures]
     if not items:
         raise DataError(f"No picture lies in the folders of {root}. Looked for {', '.join(sorted(SUFFIXES))}.")
-    notes = [f"{len(empty)} folder(s) without pictures left out: {_some(empty)}"] if empty else []
+    notes = [f"{len(empty)} folder(s) without pictures left out: {some(empty)}"] if empty else []
     loose = sum(p.suffix.lower() in SUFFIXES for p in entries if p.is_file())
     if loose:
         notes.append(f"{loose} picture(s) directly in {root} have no class and were left out")
@@ -200,17 +234,24 @@ def _from_table(path: Path, image: str, label: str, text: str, group: str | None
             continue
         together = None if group is None else row.get(group)
         belongs = None if together is None or together != together else str(together).strip() or None  # not NaN
-        items.append(Sample(str(path.parent / place), name, str(row[text]) if row.get(text) else None, belongs))
+        texts = (str(row[text]),) if row.get(text) else ()
+        items.append(Sample(str(path.parent / place), name, texts, belongs))
     if group is not None and group not in columns:
-        near = difflib.get_close_matches(group, sorted(map(str, columns)), n=1)
-        meant = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(sorted(map(repr, columns)))}."
-        raise DataError(f"{path} has no column {group!r} to say which pictures belong together. {meant}")
+        raise no_column(path, group, columns, " to say which pictures belong together")
     if not items:
         raise DataError(f"{path} has no rows with both {image!r} and {label!r}. Fill them in.")
     whole = whole_numbers([s.label for s in items])
     items = [replace(s, label=name) for s, name in zip(items, whole, strict=True)]
-    notes = [f"{len(incomplete)} row(s) without picture or class left out: {_some(incomplete)}"] if incomplete else []
+    notes = [f"{len(incomplete)} row(s) without picture or class left out: {some(incomplete)}"] if incomplete else []
     return items, notes
+
+
+def no_column(path: object, name: str, columns: Iterable[str], what: str = "") -> DataError:
+    """What is said of a table without a column that was named."""
+    there = sorted(map(str, columns))
+    near = difflib.get_close_matches(name, there, n=1)
+    meant = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(map(repr, there))}."
+    return DataError(f"{path} has no column {name!r}{what}. {meant}")
 
 
 def _refuse_twins(names: Sequence[str] | Counter) -> None:
@@ -230,7 +271,7 @@ def _refuse_no_unicode(names: Sequence[str] | Counter) -> None:
             raise DataError(f"The class {name!r} has a name that is not UTF-8, as names must be. Rename it.")
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
+def some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

@@ -1,0 +1,122 @@
+"""Training and test kept apart: no picture, and no group, on both sides."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError, ImageError
+from .samples import Sample, Samples, gathered, some
+from .sources import plain
+
+
+def content_digest(sample: Sample) -> str | None:
+    """SHA-256 of a file's bytes, or of the pixels of what is no file; ``None`` where it cannot be read.
+
+    Raises:
+        InputError: the picture is in no form that can be read.
+    """
+    try:
+        given: Any = plain(sample.source)
+        if isinstance(given, bytes):
+            return hashlib.sha256(given).hexdigest()
+        if isinstance(given, Image.Image | np.ndarray):
+            pixels = np.asarray(given)
+            return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+        with open(given, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError, ImageError):
+        return None
+
+
+def copies(samples: Samples) -> list[tuple[int, ...]]:
+    """Places of pictures that are the same byte for byte, first seen first."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for i, sample in enumerate(samples.items):
+        if (digest := content_digest(sample)) is not None:
+            places[digest].append(i)
+    return [tuple(same) for same in places.values() if len(same) > 1]
+
+
+def overlap(train: Samples, test: Samples) -> list[tuple[str, str]]:
+    """Pictures that are on both sides, under their names there."""
+    known = {digest: s.image for s in train.items if (digest := content_digest(s)) is not None}
+    pairs = ((known.get(content_digest(s) or ""), s.image) for s in test.items)
+    return [(ours, theirs) for ours, theirs in pairs if ours is not None]
+
+
+def check_apart(train: Samples, test: Samples) -> None:
+    """See that no picture is on both sides.
+
+    Raises:
+        DataError: one is; the first are named.
+    """
+    if both := overlap(train, test):
+        names = [f"{ours} = {theirs}" for ours, theirs in both]
+        raise DataError(
+            f"{len(both)} picture(s) are among those that are learnt from and among those that are tested on: "
+            f"{some(names, 3)}. Each on one side was expected. Remove them from one."
+        )
+
+
+def split_pairs(samples: Samples, fraction: float, seed: int = 0) -> tuple[Samples, Samples]:
+    """Pictures to learn from and pictures held out; copies and groups stay together.
+
+    Groups are drawn in a seeded order until a part of the pictures that is nearest to ``fraction`` is held out.
+
+    Args:
+        samples: pictures with texts.
+        fraction: of the pictures, between 0 and 1.
+        seed: of the order.
+
+    Raises:
+        DataError: all pictures belong together, so that none can be held out.
+    """
+    owners = _together(samples)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for i, owner in enumerate(owners):
+        groups[owner].append(i)
+    if len(groups) < 2:
+        raise DataError(
+            f"All {len(samples)} pictures belong to one group or are copies of one. At least two that have nothing "
+            f"to do "
+            "with each other were expected. Name another column of groups."
+        )
+    order = sorted(groups)
+    random.Random(seed).shuffle(order)
+    target, held = fraction * len(samples), set[int]()
+    for owner in order[:-1]:
+        if held and abs(len(held) + len(groups[owner]) - target) >= abs(len(held) - target):
+            continue
+        held.update(groups[owner])
+    return _of(samples, [i for i in range(len(samples)) if i not in held]), _of(samples, sorted(held))
+
+
+def _of(samples: Samples, places: Sequence[int]) -> Samples:
+    return gathered([samples.items[i] for i in places])
+
+
+def _together(samples: Samples) -> list[int]:
+    """Of each picture the first one that it belongs together with, by group or by content."""
+    owner = list(range(len(samples)))
+
+    def root(i: int) -> int:
+        while owner[i] != i:
+            owner[i] = i = owner[owner[i]]
+        return i
+
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, sample in enumerate(samples.items):
+        if sample.group is not None:
+            groups[sample.group].append(i)
+    for same in [*groups.values(), *copies(samples)]:
+        for i in same[1:]:
+            a, b = sorted((root(same[0]), root(i)))
+            owner[b] = a
+    return [root(i) for i in range(len(owner))]

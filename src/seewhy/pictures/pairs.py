@@ -1,0 +1,320 @@
+"""Pictures with texts: from tables, JSONL, folders, WebDataset shards, data frames and Hugging Face data sets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..arguments import article
+from ..errors import DataError, InputError
+from .columns import TEXT_COLUMNS, Columns, choose, texts_in
+from .datasets import one_at_a_time
+from .listing import list_pictures
+from .samples import Sample, Samples, gathered, some
+from .shards import Record, in_shard, records_of, shards_of
+from .sources import InMemory
+from .tables import TABLES, cell_text, rows_of
+
+FORMS = (
+    f"A table ({', '.join(TABLES)}), a folder of pictures with texts or of class folders, .tar shards, a data frame, a "
+    "Hugging Face data set or a list of (picture, texts) was expected"
+)
+
+
+def load_pairs(
+    source: Any,
+    *,
+    image: str | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    group: str | None = None,
+) -> Samples:
+    """Pictures with the texts that are said of them; classes are welcome and not needed.
+
+    A picture in several rows is one sample with the texts of all of them.
+
+    Args:
+        source: one of
+
+            - a table with a column of file names (relative to it) and one or several of texts; a cell of JSONL or
+              Parquet may be a list of texts;
+            - a folder of pictures, each beside its text (``a.jpg``, ``a.txt``), or of one folder per class, whose name
+              is then the text;
+            - a WebDataset shard (``.tar``), a folder of them, or ``shard-{000..012}.tar``: ``a.jpg`` with ``a.txt`` or
+              ``a.json``;
+            - a data frame, or one split of a Hugging Face data set;
+            - a list of pairs ``(picture, text or texts)``, or samples.
+        image: the column of pictures; left out, the one called image, picture, file or alike.
+        text: the columns of texts; left out, those called text, caption, title or alike, numbered ones too.
+        label: the column of classes; left out, one called ``label`` where there is one.
+        group: the column that says which pictures belong together (the patient, the product).
+
+    Raises:
+        DataError: nothing usable is there, a column is missing, or the texts stand in another column.
+        InputError: it is none of these.
+
+    Example:
+        >>> import numpy as np
+        >>> dark, light = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)
+        >>> load_pairs([(dark, ["a dark square", "night"]), (light, "a light square")])
+        Samples(2 pictures, 3 texts)
+    """
+    found = read_pairs(source, image=image, text=text, label=label, group=group)
+    items, notes = _present(found.items)
+    if len(items) == 1:
+        raise DataError(
+            f"One picture with a text was given: {items[0].image}. At least two were expected, since a picture is "
+            f"learnt "
+            "by being told from others. Give more."
+        )
+    return gathered(items, [*found.notes, *notes])
+
+
+def read_pairs(
+    source: Any,
+    *,
+    image: str | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    group: str | None = None,
+) -> Samples:
+    """As :func:`load_pairs`, with files that are not there among the others; for what counts them."""
+    if isinstance(source, Samples):
+        return source
+    named = (text,) if isinstance(text, str) else tuple(text or ())
+    columns = Columns(image, named, label, group)
+    parts = Parts(str(source) if isinstance(source, str | os.PathLike) else "What was given")
+    if isinstance(source, str | os.PathLike):
+        _from_path(Path(source), columns, parts)
+    elif (names := _column_names(source)) is not None:
+        _from_columns(source, names, columns, parts)
+    elif isinstance(source, list | tuple):
+        _from_list(source, parts)
+    else:
+        raise InputError(f"Pictures with texts cannot be {article(type(source).__name__)}. {FORMS}. Give one of them.")
+    return parts.samples()
+
+
+@dataclass
+class Parts:
+    """Samples while they are being read: those of one picture are put together.
+
+    Attributes:
+        where: what is read, for messages.
+        found: by name.
+        notes: what a user should know.
+        same: groups that share a picture, each with the one that it counts as.
+    """
+
+    where: str
+    found: dict[str, Sample] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    same: dict[str, str] = field(default_factory=dict)
+
+    def add(
+        self,
+        image: str,
+        texts: Iterable[str],
+        label: str = "",
+        group: str | None = None,
+        pixels: InMemory | None = None,
+    ) -> None:
+        """One row; a picture that was there before gets its texts.
+
+        Raises:
+            DataError: it had another class before.
+        """
+        said = tuple(t.strip() for t in texts if t.strip())
+        before = self.found.get(image)
+        if before is None:
+            self.found[image] = Sample(image, label, said, group, pixels)
+            return
+        if before.label and label and before.label != label:
+            raise DataError(
+                f"{self.where} gives {image} the class {before.label!r} in one row and {label!r} in another. One was "
+                "expected. Correct it, or name another column of classes."
+            )
+        if before.group and group and (one := self._root(before.group)) != (other := self._root(group)):
+            self.same[other] = one
+        self.found[image] = replace(
+            before, texts=before.texts + said, label=before.label or label, group=before.group or group
+        )
+
+    def _root(self, group: str) -> str:
+        while group in self.same:
+            group = self.same[group]
+        return group
+
+    def samples(self) -> Samples:
+        """What was read; pictures of which nothing is said are left out with a note."""
+        silent = [s.image for s in self.found.values() if not s.texts]
+        items = tuple(s for s in self.found.values() if s.texts)
+        items = tuple(replace(s, group=self._root(s.group)) if s.group in self.same else s for s in items)
+        notes = list(self.notes)
+        if self.same:
+            alike = [f"{one} = {other}" for one, other in self.same.items()]
+            notes.append(f"{len(alike)} group(s) share a picture with another and count as one: {some(alike, 3)}")
+        if silent:
+            notes.append(f"{len(silent)} picture(s) without a text left out: {some(silent, 3)}")
+        if not items:
+            raise DataError(
+                f"{self.where} holds no picture with a text. {FORMS}. Give one with at least two pictures and their "
+                f"texts."
+            )
+        return Samples(items, gathered(items).classes, tuple(notes))
+
+
+def _present(items: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
+    """Those whose file is there, and a note of the others."""
+    missing = [s.image for s in items if not _is_there(s)]
+    if len(missing) == len(items):
+        raise DataError(
+            f"None of the {len(items)} pictures is there; the first is {missing[0]}. File names relative to the "
+            f"table, or "
+            "whole ones, were expected. Correct the column, or move the table beside its pictures."
+        )
+    gone = set(missing)
+    notes = [f"{len(missing)} picture(s) that are not there left out: {some(missing, 3)}"] if missing else []
+    return [s for s in items if s.image not in gone], notes
+
+
+def _is_there(sample: Sample) -> bool:
+    return sample.pixels is not None or os.path.exists(sample.image)
+
+
+def _from_path(path: Path, columns: Columns, parts: Parts) -> None:
+    if path.suffix.lower() in TABLES:
+        _from_rows(rows_of(path), columns, parts, path.parent)
+    elif shards := shards_of(path):
+        for shard in shards:
+            for key, record in records_of(shard, parts.notes):
+                _add_record(f"{shard}/{key}", record, columns, parts)
+    elif path.is_dir():
+        _from_folder(path, parts)
+    else:
+        raise DataError(f"{path} is nothing that holds pictures with texts. {FORMS}. Check the name.")
+
+
+def _from_rows(rows: Iterable[dict[str, Any]], columns: Columns, parts: Parts, folder: Path) -> None:
+    """Rows of a table; its columns are chosen by the first."""
+    rows = list(rows)
+    if not rows:
+        raise DataError(f"{parts.where} has no rows. One row per picture and text was expected. Fill it in.")
+    chosen = choose(columns, rows, parts.where)
+    nameless = []
+    for number, row in enumerate(rows, start=1):
+        where = f"{parts.where}, row {number}, column {chosen.image!r},"
+        place = cell_text(row.get(chosen.image or ""), where).strip()
+        if not place:
+            nameless.append(str(number))
+            continue
+        said = [t for c in chosen.texts for t in texts_in(row.get(c), f"{parts.where}, row {number}, column {c!r},")]
+        image, pixels = _picture(folder, place)
+        parts.add(image, said, *chosen.belonging(row, parts.where, number), pixels)
+    if nameless:
+        parts.notes.append(f"{len(nameless)} row(s) without a picture left out: {some(nameless)}")
+
+
+def _picture(folder: Path, place: str) -> tuple[str, InMemory | None]:
+    """A file beside the table, or a member of a shard: ``shards/0.tar/a.jpg``."""
+    name = os.path.normpath(folder / place)
+    shard, _, member = name.partition(f".tar{os.sep}")
+    return (name, in_shard(Path(f"{shard}.tar"), member)) if member else (name, None)
+
+
+def _from_folder(root: Path, parts: Parts) -> None:
+    """Pictures beside their texts; without one text, the names of the folders that they lie in."""
+    names = list(list_pictures([root]))
+    beside = {name: Path(name).with_suffix(".txt") for name in names}
+    if any(path.is_file() for path in beside.values()):
+        for name, path in beside.items():
+            parts.add(name, [_text_of(path)] if path.is_file() else [])
+        return
+    for name in names:
+        folders = Path(name).relative_to(root).parts[:-1]
+        label = folders[0] if folders else ""
+        parts.add(name, [label.replace("_", " ")], label)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}. A text in UTF-8 was expected. Write it anew.") from error
+
+
+def _add_record(key: str, record: Record, columns: Columns, parts: Parts) -> None:
+    """One key of a shard: its JSON has columns as a row has, and its texts are texts."""
+    if record.picture is None:
+        return
+    row = record.facts.get("json")
+    row = dict(row) if isinstance(row, dict) else {} if row is None else {"texts": row}
+    for ending in ("txt", "text", "caption"):
+        if isinstance(said := record.facts.get(ending), str):
+            row.setdefault("text", said)
+    label = columns.label or "label"
+    if isinstance(name := record.facts.get("cls"), str):
+        row.setdefault(label, name)
+    wanted = columns.texts or tuple(c for c in TEXT_COLUMNS if c in row)[:1]
+    said = [t for c in wanted for t in texts_in(row.get(c), f"{key}, {c!r},")]
+    belonging = replace(columns, label=label).belonging(row, key, 1)
+    parts.add(record.picture.name, said, *belonging, record.picture)
+
+
+def _column_names(source: Any) -> list[str] | None:
+    """Those of a data frame or of a data set."""
+    names = getattr(source, "column_names", None)
+    names = getattr(source, "columns", None) if names is None else names
+    if isinstance(names, dict):
+        splits = ", ".join(map(repr, names))
+        raise InputError(f"A data set with the splits {splits} was given. One of them was expected. Give one by name.")
+    is_table = names is not None and hasattr(source, "__getitem__") and hasattr(source, "__len__")
+    return [str(name) for name in names] if is_table and names is not None else None
+
+
+def _from_columns(source: Any, names: list[str], columns: Columns, parts: Parts) -> None:
+    """A data frame, or a Hugging Face data set, whose pictures are fetched when they are looked at."""
+    if not len(source):
+        raise DataError("What was given has no rows. One row per picture and text was expected. Fill it in.")
+    kinds = {name: type(kind).__name__ for name, kind in (getattr(source, "features", None) or {}).items()}
+    pictures = [name for name, kind in kinds.items() if kind == "Image"]
+    wanted = replace(columns, image=pictures[0]) if columns.image is None and pictures else columns
+    light = [name for name in names if name not in pictures]
+    values = {name: list(source[name]) for name in light}
+    rows = [{**dict.fromkeys(pictures), **{name: values[name][i] for name in light}} for i in range(len(source))]
+    chosen = choose(wanted, rows, parts.where)
+    kept = values.get(chosen.image or "")
+    fetch = one_at_a_time(lambda i: source[i][chosen.image])
+    named = getattr((getattr(source, "features", None) or {}).get(chosen.label), "names", None)
+    for i, row in enumerate(rows):
+        said = [t for c in chosen.texts for t in texts_in(row.get(c), f"{parts.where}, row {i + 1}, column {c!r},")]
+        label, group = chosen.belonging(row, parts.where, i + 1)
+        label = named[int(label)] if named and label.isdecimal() else label
+        image, pixels = _given(kept[i], i) if kept is not None else _fetched(partial(fetch, i), i)
+        parts.add(image, said, label, group, pixels)
+
+
+def _from_list(source: Sequence[Any], parts: Parts) -> None:
+    for i, one in enumerate(source):
+        if not isinstance(one, tuple | list) or len(one) != 2:
+            raise InputError(
+                f"Item {i} of what was given is {article(type(one).__name__)}. A pair (picture, text or texts) was "
+                "expected. Give the texts beside each picture."
+            )
+        image, pixels = _given(one[0], i)
+        parts.add(image, texts_in(one[1], f"Item {i}"), pixels=pixels)
+
+
+def _given(picture: Any, i: int) -> tuple[str, InMemory | None]:
+    if isinstance(picture, str | os.PathLike):
+        return os.fspath(picture), None
+    return _fetched(lambda: picture, i)
+
+
+def _fetched(load: Callable[[], Any], i: int) -> tuple[str, InMemory]:
+    name = f"picture {i + 1}"
+    return name, InMemory(name, load)

@@ -1,0 +1,159 @@
+"""WebDataset shards: tar files of ``name.jpg``, ``name.txt``, ``name.json``, read where they lie.
+
+Nothing is unpacked, no name in a shard is ever used as a path, and a text is read only up to a limit. Members are found
+once, by their headers; a picture is read when it is looked at, by the same safe reader as a file's bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from itertools import product
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import DataError, ImageError
+from ..storage.files import json_value
+from .images import MAX_BYTES
+from .listing import SUFFIXES, natural_key
+from .sources import InMemory
+
+TEXT_BYTES = 2**20
+"""Longest text or JSON member that is read."""
+TEXTS = ("txt", "text", "caption", "json", "cls")
+
+
+@dataclass
+class Record:
+    """What one key of a shard has.
+
+    Attributes:
+        picture: the member that is one.
+        facts: of its JSON and its texts, by ending: ``txt``, ``json``, ``cls``.
+    """
+
+    picture: InMemory | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def shards_of(source: str | Path) -> list[Path]:
+    """The shards that are meant: a ``.tar``, the ``.tar`` files of a folder, or ``shard-{000..012}.tar``; else none."""
+    text = str(source)
+    if "{" in text and text.endswith(".tar"):
+        return [Path(name) for name in _expanded(text)]
+    path = Path(source)
+    if path.is_dir():
+        return sorted(path.glob("*.tar"), key=lambda p: natural_key(p.name))
+    return [path] if path.suffix.lower() == ".tar" else []
+
+
+def in_shard(shard: Path, member: str) -> InMemory:
+    """A picture of a shard by its name there."""
+    return InMemory(f"{shard}/{member}", partial(_found, shard, member))
+
+
+def _found(shard: Path, member: str) -> Any:
+    if (picture := _pictures(shard, shard.stat().st_mtime_ns).get(f"{shard}/{member}")) is None:
+        raise ImageError(f"{shard}/{member}", "is not in the shard; name a picture that is")
+    return picture.load()
+
+
+@lru_cache(maxsize=256)
+def _pictures(shard: Path, _changed: int) -> dict[str, InMemory]:
+    return {r.picture.name: r.picture for _, r in records_of(shard, []) if r.picture is not None}
+
+
+def _expanded(pattern: str) -> list[str]:
+    """``a-{08..10}`` as a-08, a-09, a-10."""
+    parts = re.split(r"(\{\d+\.\.\d+\})", pattern)
+    choices = []
+    for part in parts:
+        if span := re.fullmatch(r"\{(\d+)\.\.(\d+)\}", part):
+            first, last = span[1], span[2]
+            choices.append(
+                [str(i).zfill(len(first)) for i in range(int(first), min(int(last), int(first) + 10**6) + 1)]
+            )
+        else:
+            choices.append([part])
+    return ["".join(one) for one in product(*choices)]
+
+
+def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
+    """The keys of a shard with what they have, in order.
+
+    Args:
+        shard: an uncompressed tar.
+        notes: gets a line for what was left out.
+
+    Raises:
+        DataError: it cannot be read, or is cut off.
+    """
+    records: dict[str, Record] = {}
+    odd: list[str] = []
+    try:
+        size = shard.stat().st_size
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                if member.offset_data + (0 if member.issparse() else member.size) > size:
+                    raise tarfile.ReadError(f"{member.name!r} is cut off")
+                if member.isdir():
+                    continue
+                key, _, ending = _key(member.name)
+                if reason := _refused(member):
+                    odd.append(f"{member.name} ({reason})")
+                elif f".{ending.rpartition('.')[2]}".lower() in SUFFIXES:
+                    load = partial(_bytes, shard, member.name, member.offset_data, member.size)
+                    records.setdefault(key, Record()).picture = InMemory(f"{shard}/{member.name}", load)
+                elif ending.lower() in TEXTS:
+                    fact = _fact(shard, member.name, _bytes(shard, member.name, member.offset_data, member.size))
+                    records.setdefault(key, Record()).facts[ending.lower()] = fact
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise DataError(
+            f"{shard} cannot be read: {error}. An uncompressed tar of pictures and texts was expected. Copy it "
+            f"again, or "
+            "unpack a compressed one and pack it without."
+        ) from error
+    if odd:
+        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
+        notes.append(f"{len(odd)} member(s) of {shard} were left out: {', '.join(odd[:3])}{more}")
+    yield from records.items()
+
+
+def _key(name: str) -> tuple[str, str, str]:
+    """WebDataset's rule: a key ends at the first point of the file's name."""
+    folder, _, file = name.rpartition("/")
+    stem, point, ending = file.partition(".")
+    return (f"{folder}/{stem}" if folder else stem), point, ending
+
+
+def _refused(member: tarfile.TarInfo) -> str:
+    """Why a member is not read; empty where it is."""
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name:
+        return "its name leads out of the shard"
+    if not member.isreg() or member.issparse():
+        return "it is a link, a device or sparse, not a plain file"
+    is_text = _key(member.name)[2].lower() in TEXTS
+    if member.size > (most := TEXT_BYTES if is_text else MAX_BYTES):
+        return f"it has {member.size:,} bytes, and at most {most:,} are read"
+    return ""
+
+
+def _bytes(shard: Path, name: str, start: int, size: int) -> bytes:
+    with open(shard, "rb") as file:
+        file.seek(start)
+        data = file.read(size)
+    if len(data) < size:
+        raise ImageError(f"{shard}/{name}", "is cut off, as the shard has changed; read the shard again")
+    return data
+
+
+def _fact(shard: Path, name: str, data: bytes) -> Any:
+    try:
+        text = data.decode("utf-8-sig")
+        return json_value(text) if name.lower().endswith(".json") else text.strip()
+    except ValueError as error:
+        raise DataError(f"{shard}, {name}, cannot be read: {error}. UTF-8 was expected. Write it anew.") from error
