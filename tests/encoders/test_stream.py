@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +102,27 @@ def test_it_is_a_stream(encoder: Encoder, names: list[str]) -> None:
     next(stream)
     assert len(asked) <= 12
     stream.close()
+
+
+def test_no_thread_is_left_making_the_engine_of_a_stream_that_is_dropped(names: list[str]) -> None:
+    """It would swap the filters of warnings under whatever runs next."""
+    made: list[threading.Thread] = []
+    encoder = tiny_cnn()
+    engine = encoder.engine
+    slow = Encoder(
+        name="slow", transform=encoder.transform, trunk=lambda: encoder.trunk, head=encoder.head,
+        layout=encoder.layout, fingerprint="slow", engine=lambda: made.append(threading.current_thread()) or engine,
+    )  # fmt: skip
+
+    def broken() -> Iterator[str]:
+        yield names[0]
+        raise ValueError("no second name")
+
+    with pytest.raises(ValueError, match="no second name"):
+        next(encode_stream(slow, broken()))
+    assert made == []
+    assert len(looks(encode_stream(slow, names))) == len(names)
+    assert made == [threading.main_thread()]
 
 
 def test_a_second_run_encodes_nothing(encoder: Encoder, names: list[str], store: FeatureStore) -> None:

@@ -113,9 +113,11 @@ def encode_stream(
     ahead: list[list[Future[_Read | Failure]]] = []
 
     def submit() -> None:
-        part = [pool.submit(_read, encoder, i, s, store, request) for i, s in islice(numbered, chunk)]
-        if part:
-            ahead.append(part)
+        if chosen := list(islice(numbered, chunk)):
+            # Made here: a decoding thread of a stream that is dropped would go on converting, and an exporter swaps the
+            # filters of warnings, which all threads share.
+            _ = encoder.engine
+            ahead.append([pool.submit(_read, encoder, i, s, store, request) for i, s in chosen])
 
     try:
         submit()
