@@ -18,6 +18,7 @@ from seewhy.errors import UnknownNameError
 from seewhy.schemas import list_schemas
 
 PICTURE = {"image": "a.png", "label": "wren", "score": 1.0, "top": [{"label": "wren", "score": 1.0}]}
+FAILED = {"image": "b.png", "error": "It is empty."}
 FREE = {"settings", "objects"}
 """Keys that hold what no schema says: a method's or a study's own settings, and what annotators wrote."""
 
@@ -69,7 +70,10 @@ def test_every_verb_with_json_has_a_schema() -> None:
 def test_users_may_find_more_keys_and_tests_may_not() -> None:
     more = {**PICTURE, "colour": "brown"}
     jsonschema.validate(more, seewhy.schema("predict"))
-    check("predict", [PICTURE, {"image": "b.png", "error": "It is empty."}])
+    for verb in ("predict", "explain"):
+        jsonschema.validate(FAILED, seewhy.schema(verb))
+        check(verb, [FAILED])
+    check("predict", [PICTURE])
     with pytest.raises(AssertionError, match=r"not as predict.schema.json says: .*'colour' was unexpected"):
         check("predict", [more])
     with pytest.raises(AssertionError, match="'colour' was unexpected"):

@@ -15,6 +15,7 @@ from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import InputError
 from seewhy.index import Entry, Index, Query
 from seewhy.index.query import by_pictures, composed
+from seewhy.index.results import Hit
 from seewhy.index.settings import Settings
 from seewhy.index.spatial import n_patches, spatial_distance, sub_patches
 from seewhy.index.whitening import Whitening
@@ -179,6 +180,12 @@ def test_parts_cover_the_picture_and_overlap() -> None:
         assert seen.max() == (1 if levels == 1 else 4)
     with pytest.raises(InputError, match="0 levels were asked for"):
         sub_patches(0)
+
+
+def test_rounding_takes_no_cosine_and_no_distance_out_of_its_range() -> None:
+    found = Hit(1, "a.png", "", 1.0000012, True, -1.2e-6).to_json()
+    assert (found["cosine"], found["distance"]) == (1.0, 0.0)
+    assert Hit(1, "a.png", "", -1.0000012, True).to_json()["cosine"] == -1.0
 
 
 def test_the_distance_by_hand() -> None:

@@ -37,11 +37,11 @@ class Hit:
             "id": self.id,
             "image": self.image,
             "label": self.label,
-            "cosine": round(self.cosine, 6),
+            "cosine": round(min(1.0, max(-1.0, self.cosine)), 6),  # of 1,280 float32 products, it may end above 1
             "exact": self.exact,
             "copies": list(self.copies),
         }
-        return found if self.distance is None else {**found, "distance": round(self.distance, 6)}
+        return found if self.distance is None else {**found, "distance": round(max(0.0, self.distance), 6)}
 
 
 @dataclass(frozen=True, repr=False)
