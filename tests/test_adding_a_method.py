@@ -46,6 +46,20 @@ for arguments in json.loads(sys.argv[1]):
 print(json.dumps(told))
 """
 
+DRAW = """
+import json, sys
+import seewhy
+from seewhy.card.canvas import Canvas
+drawn, text = [], Canvas.text
+def recorded(canvas, x, y, words, *rest, **more):
+    drawn.append(words)
+    return text(canvas, x, y, words, *rest, **more)
+Canvas.text = recorded
+why = seewhy.load("shown").explain("data/moss/moss_0.png", measure=False)
+why.to_png()
+print(json.dumps([why.like.method, why.to_html(), drawn]))
+"""
+
 Run = Callable[..., str]
 pytestmark = pytest.mark.slow
 
@@ -92,7 +106,7 @@ def test_the_page_shows_one_of_every_kind_in_one_file_and_one_line() -> None:
     assert set(POINTS) == kinds | {"seewhy.encoders"}
     for points in POINTS.values():
         assert all(place == f"my_package.{name}" for name, place in points.items())
-        assert len(points) == 1
+    assert {group: len(points) for group, points in POINTS.items() if len(points) > 1} == {"seewhy.prototypes": 2}
 
 
 def test_they_are_on_the_command_line(run: Run) -> None:
@@ -118,6 +132,25 @@ def test_they_are_on_the_command_line(run: Run) -> None:
     assert like["like_measured"]["method"] == "own_class"
 
 
+def test_fitted_prototypes_are_made_found_and_shown_under_their_own_title(run: Run) -> None:
+    how = ["--store", "none", "--quiet", "--json"]
+    fitted = ["fit-prototypes", "data", "-m", "shown", "--method", "exemplars", "--set", "per_class=3", *how[:-1]]
+    asked = [["fit", "data", "-o", "shown", *how], [*fitted, "--json"], fitted]
+    _, made, again = json.loads(run("-c", TYPE, json.dumps(asked)))
+    place = json.loads(made)["prototypes"]
+    assert place.endswith("shown/prototypes/exemplars.safetensors")
+    assert json.loads(made) == {"prototypes": place, "kept": False, "n_pictures": 18}
+    there = "These prototypes were there already, of the same pictures and settings:"
+    assert again.splitlines() == [there, f"{place}: 9 exemplars of 18 pictures"]
+    method, page, drawn = json.loads(run("-c", DRAW))
+    assert method == "exemplars"
+    title = "Which exemplars it has, of your pictures"
+    assert f'<h2 id="like-title">{title}</h2>' in page
+    assert "Which exemplars it has<b>Not measured</b>" in page
+    assert re.search(r"<small>exemplar \d</small>", page)
+    assert {title, "Which exemplars it has"} <= set(drawn)
+
+
 def test_the_encoder_is_listed(run: Run) -> None:
     listed = run("-c", "import seewhy; print(seewhy.list_encoders('blocks:*'))")
     assert listed == "['blocks:16', 'blocks:32']\n"
@@ -139,12 +172,12 @@ def page_of(root: Path, name: str) -> str:
 
 
 def test_the_contracts_hold_them_to_account(run: Run) -> None:
-    kinds = ("attributions", "metrics", "classifiers", "prototypes", "every_objective", "schemes")
-    files = [f"tests/contracts/test_{kind}.py" for kind in kinds]
-    names = [*METHODS, "blocks"]
-    only = ["-k", " or ".join(names), "-p", "no:cacheprovider", "-rA", "--tb=short"]
+    other = {"seewhy.objectives": "every_objective"}
+    kinds = {name: other.get(group, group.partition(".")[2]) for name, group in METHODS.items()} | {"blocks": "schemes"}
+    files = [f"tests/contracts/test_{kind}.py" for kind in dict.fromkeys(kinds.values())]
+    only = ["-k", " or ".join(kinds), "-p", "no:cacheprovider", "-rA", "--tb=short"]
     said = run("-m", "pytest", *files, *only, where=ROOT)
     passed = re.findall(r"^PASSED tests/contracts/test_(\w+)\.py::(.+)$", said, re.MULTILINE)
-    for name, kind in zip(names, kinds, strict=True):
+    for name, kind in kinds.items():
         n = sum(kind == k and name in test for k, test in passed)
         assert n >= 3, f"{name} was hardly asked anything: {n}"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from seewhy.catalogue import families
+
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -205,3 +207,63 @@ def test_nothing_is_printed_past_what_makes_lines_whole() -> None:
         if room_of(path) == "cli" and path.name != "terminal.py":
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):
                 assert not (isinstance(node, ast.Call) and ast.unparse(node.func) == "print"), path
+
+
+SAME_WORD = {
+    ("adaptation/gpt4image/recipe.py", "linear"): "a projection's form",
+    ("objectives/gpt4image.py", "linear"): "a projection's form",
+    ("objectives/gpt4image.py", "clip"): "a form of its own loss",
+    ("encoders/huggingface_text.py", "siglip"): "an architecture of transformers'",
+}
+"""Literals that are no method's name, whatever they look like."""
+
+
+def compared_literals(tree: ast.Module) -> Iterator[str]:
+    """Texts that something is compared with, or looked for among, in comparisons, ``match`` and ``startswith``."""
+    for node in ast.walk(tree):
+        sides: list[ast.expr] = []
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            sides = [node.value]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+            (".startswith", ".endswith", ".removeprefix")
+        ):
+            sides = [*node.args]
+        for side in sides:
+            for one in side.elts if isinstance(side, ast.Tuple | ast.List | ast.Set) else [side]:
+                if isinstance(one, ast.Constant) and isinstance(one.value, str):
+                    yield one.value
+
+
+def is_own(path: Path, name: str) -> bool:
+    """Whether a file is the method's own: called after it, as ``t_tame_training``, or in a folder that is."""
+    return path.stem.startswith(name) or name in path.relative_to(SOURCE).parts
+
+
+def test_nothing_branches_on_the_name_of_a_method() -> None:
+    names = {name for registry in families().values() for name in registry}
+    assert {"epic", "linear", "grad_cam", "road"} <= names
+    found = {
+        (str(path.relative_to(SOURCE)), literal)
+        for path in FILES
+        for literal in compared_literals(ast.parse(path.read_text("utf-8")))
+        if literal in names and not is_own(path, literal)
+    }
+    assert found == set(SAME_WORD)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "m.name == 'epic'", "'epic' != m", "m in ('x', 'epic')", "m not in ['epic']", "m.startswith('epic')",
+        "'epic' in prototypes", "match m:\n    case 'epic': pass", "match m:\n    case 'x' | 'epic': pass",
+    ],
+)  # fmt: skip
+def test_a_branch_on_a_name_is_seen(line: str) -> None:
+    assert "epic" in list(compared_literals(ast.parse(line)))
+
+
+def test_what_only_takes_a_method_by_its_name_is_no_branch() -> None:
+    reads = "prototypes['epic']; d['epic'] is None; f(mode='epic') > 0; method = 'epic'"
+    assert list(compared_literals(ast.parse(reads))) == []

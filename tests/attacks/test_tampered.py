@@ -31,7 +31,7 @@ from seewhy.index.settings import Settings
 from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
 from seewhy.prototypes.bank_influences import load_influences, measure_bank
-from seewhy.prototypes.epic.bank import bank_of
+from seewhy.prototypes.epic.bank import EPICBank
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
 from seewhy.training.loop import Training
@@ -86,7 +86,7 @@ def explain(root: Path) -> Any:
 
 
 def prototypes(root: Path) -> Any:
-    if bank_of(open_model(root)) is None:
+    if EPICBank.of(open_model(root)) is None:
         raise SeeWhyError("the prototypes are gone, and a card does without them")
 
 

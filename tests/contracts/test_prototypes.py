@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -65,7 +65,8 @@ def case(request: pytest.FixtureRequest, folder: Path) -> Case:
     fitted_by = prototypes[request.param].fitted_by
     # The textures are alike to an untrained network, so that only true copies count as copies here.
     if fitted_by:
-        fit = resolve_name(fitted_by)(duplicate=0.99999)
+        kind = resolve_name(fitted_by)
+        fit = kind(**{f.name: 0.99999 for f in fields(kind) if f.name == "duplicate"})
         bank = fit.fit(model, [(n, i // 8) for i, n in enumerate(names)])
     else:
         bank = PatchBank.build(model, seen, [i // 8 for i in range(len(names))])

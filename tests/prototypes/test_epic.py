@@ -31,7 +31,7 @@ from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
 from seewhy.prototypes.base import Query
 from seewhy.prototypes.cells import cells_of
-from seewhy.prototypes.epic.bank import EPICBank, bank_of, load_bank
+from seewhy.prototypes.epic.bank import EPICBank
 from seewhy.prototypes.epic.method import EPIC
 from seewhy.prototypes.epic.prototypes import without_copies
 from seewhy.prototypes.epic.training import FitEPIC
@@ -61,7 +61,7 @@ def fitted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier
 
 
 def test_what_is_measured(fitted: Classifier) -> None:
-    bank = bank_of(fitted)
+    bank = EPICBank.of(fitted)
     assert bank is not None
     m = bank.measures
     assert m["n_pictures"] == 24
@@ -78,7 +78,7 @@ def test_what_is_measured(fitted: Classifier) -> None:
 def test_prototypes_are_the_strongest_pictures_and_boxes_lie_on_their_strongest_cell(
     fitted: Classifier, folder: Path
 ) -> None:
-    bank = bank_of(fitted)
+    bank = EPICBank.of(fitted)
     assert bank is not None
     assert set(bank.signs.tolist()) == {1, -1}
     for patch in range(0, len(bank.owner), 7):
@@ -146,10 +146,10 @@ def test_the_same_pictures_give_the_same_bank(folder: Path) -> None:
 
 
 def test_saved_and_loaded_it_is_the_same(fitted: Classifier, tmp_path: Path) -> None:
-    bank = bank_of(fitted)
+    bank = EPICBank.of(fitted)
     assert bank is not None
     path = bank.save(tmp_path / "again")
-    found = load_bank(path)
+    found = EPICBank.load(path)
     assert found.pictures == bank.pictures
     assert found.measures == bank.measures
     assert torch.equal(found.rotation.matrix, bank.rotation.matrix)
@@ -159,9 +159,9 @@ def test_saved_and_loaded_it_is_the_same(fitted: Classifier, tmp_path: Path) -> 
     assert len(said["prototypes"]) == 16
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(WeightsError, match="is damaged or holds no prototypes"):
-        load_bank(path)
+        EPICBank.load(path)
     with pytest.raises(ModelError, match="There are no prototypes at"):
-        load_bank(tmp_path / "nowhere.safetensors")
+        EPICBank.load(tmp_path / "nowhere.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -178,28 +178,28 @@ def test_saved_and_loaded_it_is_the_same(fitted: Classifier, tmp_path: Path) -> 
 def test_a_bank_that_points_beyond_itself_is_refused(
     fitted: Classifier, tmp_path: Path, name: str, change: Callable[[Tensor], Tensor], reason: str
 ) -> None:
-    bank = bank_of(fitted)
+    bank = EPICBank.of(fitted)
     assert bank is not None
     path = bank.save(tmp_path)
     with safe_open(path, "pt") as file:
         tensors, about = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
     path.write_bytes(save_tensors(tensors | {name: change(tensors[name]).contiguous()}, about))
     with pytest.raises(WeightsError, match="is damaged or holds no prototypes") as caught:
-        load_bank(path)
+        EPICBank.load(path)
     assert reason in str(caught.value)
 
 
 def test_a_bank_of_more_classes_is_refused(fitted: Classifier, tmp_path: Path) -> None:
-    bank = bank_of(fitted)
+    bank = EPICBank.of(fitted)
     assert bank is not None
     path = replace(bank, pictures=tuple(replace(p, label=99) for p in bank.pictures)).save(tmp_path)
-    assert load_bank(path).pictures[0].label == 99
+    assert EPICBank.load(path).pictures[0].label == 99
     with pytest.raises(WeightsError, match=r"a picture of the bank is of none of the \d classes"):
-        bank_of(fitted, path)
+        EPICBank.of(fitted, path)
 
 
 def test_the_seal_is_of_pictures_settings_and_classifier(fitted: Classifier, folder: Path, tmp_path: Path) -> None:
-    bank = bank_of(fitted)
+    bank = EPICBank.of(fitted)
     assert bank is not None
     how, pictures = FitEPIC(duplicate=0.99999), pictures_in(folder)
     assert bank.made_from == how.seal(fitted, pictures)
@@ -214,7 +214,7 @@ def test_an_invertible_bank_keeps_its_inverse(folder: Path, tmp_path: Path) -> N
     model = Pretrained().build(tiny_cnn())
     how = FitEPIC(optimiser="adam", form="invertible")
     bank = how.fit(model, pictures_in(folder), checkpoint=tmp_path / "checkpoint")
-    found = load_bank(bank.save(tmp_path))
+    found = EPICBank.load(bank.save(tmp_path))
     assert found.rotation.form == "invertible"
     assert found.rotation.error < 1e-4
     assert not torch.allclose(found.rotation.inverse, found.rotation.matrix.T, atol=1e-3)
@@ -375,7 +375,7 @@ def test_cells_average_to_the_pooled_vector() -> None:
 
 
 def test_a_channel_that_speaks_by_being_low_shows_where_and_on_which_pictures_it_is_lowest(fitted: Classifier) -> None:
-    bank = bank_of(fitted)
+    bank = EPICBank.of(fitted)
     assert bank is not None
     signs = set()
     for seed in range(50, 56):

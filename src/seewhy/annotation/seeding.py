@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from ..classifiers.recipe import recipe_of
 from ..descriptions.experts import CellDetector, FoundObject, Scene, colour_name, covered, look_at
 from ..descriptions.textualize_words import position_in_words, sentence_for
 from ..heads.head import Projected
@@ -91,7 +92,7 @@ class ClassifierSeeder:
         words = self.classifier.words
         where = position_in_words(found.box)
         described = words is not None and found.label in words.classes
-        if words is None or not described or self.classifier.recipe == "zero_shot":  # its words are the names
+        if words is None or not described or recipe_of(self.classifier.recipe).words_are == "names":
             return f"{found.colour}, {where}" if found.colour else where
         rows = words.of(words.classes.index(found.label))
         with torch.no_grad():

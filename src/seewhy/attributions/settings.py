@@ -58,11 +58,11 @@ def configured(method: type[Attribution] | Attribution, given: Mapping[str, Any]
     """
     cls = method if isinstance(method, type) else type(method)
     hints, known = get_type_hints(cls), [s.name for s in settings_of(cls)]
-    values = {}
+    values, of = {}, getattr(cls, "name", cls.__name__)
     for name, value in given.items():
         if name not in known:
-            raise _unknown(cls.name, name, known)
-        values[name] = _value(cls.name, name, value, hints[name])
+            raise _unknown(of, name, known)
+        values[name] = _value(of, name, value, hints[name])
     return replace(cast(Any, method), **values) if isinstance(method, Attribution) else method(**values)
 
 

@@ -20,6 +20,7 @@ from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..types import Failure
 from .base import Classifier, HeldOut, words_alone
+from .recipe import recipe_of
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | Non
     if isinstance(votes, Reranking):
         right = votes.by_words(classifier.head.feature(held.pooled) @ classifier.head.weight.T) == held.labels
         return replace(changed, words_accuracy=round(float(right.float().mean()), 4), words_accuracy_on=on)
-    if classifier.recipe != "zero_shot":
+    if recipe_of(classifier.recipe).words_are != "names":
         words = nameless(classifier.encoder, classifier.words, store)
         changed, on = replace(changed, words=words), on + words.told
     return replace(changed, words_accuracy=words_alone(changed, held), words_accuracy_on=on)

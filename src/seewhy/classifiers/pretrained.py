@@ -28,6 +28,7 @@ class Pretrained(Recipe):
     name: ClassVar[str] = "pretrained"
     paper: ClassVar[str] = "the encoder's own"
     needs: ClassVar[str] = "an encoder with a last layer"
+    words_are = "the encoder's"
 
     def build(
         self, encoder: Encoder, descriptions: Descriptions | None = None, store: FeatureStore | None = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+from ..errors import UnknownNameError
 from ..heads.reranking import Reranking
 from .network import Network
 
@@ -22,6 +23,8 @@ class Recipe(ABC):
         network: what it trains inside the network, for recipes that do.
         reranking: how it looks a second time, for recipes that do.
         needs_attention: whether it is made of transformers alone.
+        words_are: what its words are: ``"names"`` of the classes and nothing more, ``"the encoder's"``, which came with
+            it, or ``"given"`` ones that describe.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
 
@@ -33,8 +36,19 @@ class Recipe(ABC):
     network: ClassVar[type[Network] | None] = None
     reranking: ClassVar[type[Reranking] | None] = None
     needs_attention: ClassVar[bool] = False
+    words_are: ClassVar[Literal["given", "names", "the encoder's"]] = "given"
     small: ClassVar[Mapping[str, Any]] = {}
 
     def parameters(self) -> dict[str, Any]:
         """The fields, for cards and saved models."""
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+
+def recipe_of(name: str) -> type[Recipe]:
+    """The recipe of that name; the base, which says nothing of itself, where it is of no package installed here."""
+    from . import classifiers
+
+    try:
+        return classifiers[name]
+    except UnknownNameError:
+        return Recipe

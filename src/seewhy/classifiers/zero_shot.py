@@ -36,6 +36,7 @@ class ZeroShot(Recipe):
     name: ClassVar[str] = "zero_shot"
     paper: ClassVar[str] = "Radford et al. 2021, arXiv:2103.00020"
     needs: ClassVar[str] = "class names and an image-text encoder"
+    words_are = "names"
 
     templates: tuple[str, ...] = ()
     scale: float | None = None

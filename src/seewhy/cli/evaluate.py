@@ -124,6 +124,8 @@ def _print(report: Report, path: Path | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from ..evaluation.report import FURTHER
+
     d = report.data
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     low, high = d["accuracy_interval"]
@@ -148,8 +150,7 @@ def _print(report: Report, path: Path | None) -> None:
             levels = ", ".join(f"{level} {n}" for level, n in where["verdicts"].items() if n)
             middle = where["match_centre"]
             table.add_row("its match", f"{where['match']:.2f}, of a bump in the middle {middle:.2f}; {levels}")
-        further = [k for k in where if f"{k}_random" in where and k not in ("deletion", "insertion")]
-        for name in further:
+        for name in (k for k in FURTHER if k in where):
             figures = f"{where[name]:.3g}, at shuffled places {where[f'{name}_random']:.3g}"
             table.add_row(name.replace("_", " "), figures)
     if like := d["like"]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from .method_options import Set
 from .options import (
     EncoderName,
     EngineName,
@@ -29,8 +30,8 @@ from .terminal import say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..prototypes.epic.bank import EPICBank
-    from ..prototypes.epic.training import FitEPIC
+    from ..prototypes import Prototypes
+    from ..prototypes.fitted import FittedBank, Fitting
     from ..prototypes.perturbations import Changes
     from ..storage.features import FeatureStore
     from .terminal import Terminal
@@ -63,18 +64,18 @@ def fit_prototypes(
     engine: EngineName = "auto",
     method: Annotated[
         str,
-        method(
-            "epic finds prototypes; nearest, protopnet and voters have those that came with the classifier, so that "
-            "only --because is left to do."
-        ),
+        method("Of those that came with the classifier only --because is left to do. See: seewhy methods."),
     ] = "epic",
     output: Annotated[Path | None, output("A folder; left out, MODEL/prototypes.")] = None,
+    setting: Set = None,
     optimiser: Annotated[
-        Literal["procrustes", "adam"], typer.Option(help="procrustes: ours, fast; adam: the paper's, hours.")
-    ] = "procrustes",
+        Literal["procrustes", "adam"] | None,
+        typer.Option(help="procrustes: ours, fast; adam: the paper's, hours.", show_default="procrustes"),
+    ] = None,
     form: Annotated[
-        Literal["orthogonal", "invertible"], typer.Option(help="Of the matrix; invertible needs adam.")
-    ] = "orthogonal",
+        Literal["orthogonal", "invertible"] | None,
+        typer.Option(help="Of the matrix; invertible needs adam.", show_default="orthogonal"),
+    ] = None,
     n_prototypes: Annotated[
         int | None, typer.Option(min=1, help="Pictures a channel fitted to; left out, chosen.", show_default=False)
     ] = None,
@@ -84,12 +85,14 @@ def fit_prototypes(
     n_rotated: Annotated[
         int | None, typer.Option(min=2, help="Channels rotated; left out, chosen.", show_default=False)
     ] = None,
-    n_kept: Annotated[int, typer.Option(min=1, help="Prototypes kept of each channel and sign.")] = 8,
-    held_out: Annotated[float, held_out(True, "Half for each.", least=0.05)] = 0.25,
+    n_kept: Annotated[
+        int | None, typer.Option(min=1, help="Prototypes kept of each channel and sign.", show_default="8")
+    ] = None,
+    held_out: Annotated[float | None, held_out("0.25", "Half for each.", least=0.05)] = None,
     max_seconds: Annotated[
         float | None, typer.Option(min=1, help="Stop adam after this long.", show_default=False)
     ] = None,
-    seed: Annotated[int, seed("The parts and adam's order.")] = 0,
+    seed: Annotated[int | None, seed("The parts and adam's order.")] = None,
     because: Annotated[bool, because("Here every prototype, over the pictures.")] = False,
     strengths: Strengths = "calibrated",
     because_on: Annotated[
@@ -101,35 +104,28 @@ def fit_prototypes(
 ) -> None:
     """Find prototypes for a classifier, whose decisions stay as they are. Stopped, it goes on where it was."""
     from ..prototypes import prototypes
-    from ..prototypes.epic.training import FitEPIC
     from ..prototypes.perturbations import find_changes
+    from .method_options import settings
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
     kept = open_store(store)
-    prototypes[method]
+    found = prototypes[method]
     changes = find_changes(strengths)
-    fit = FitEPIC(
-        optimiser=optimiser,
-        form=form,
-        n_prototypes=n_prototypes,
-        shrinkage=shrinkage,
-        n_rotated=n_rotated,
-        n_kept=n_kept,
-        held_out=held_out,
-        max_seconds=max_seconds,
-        seed=seed,
-    )
+    named: dict[str, Any] = {"optimiser": optimiser, "form": form, "n_prototypes": n_prototypes, "seed": seed}
+    named |= {"shrinkage": shrinkage, "n_rotated": n_rotated, "n_kept": n_kept, "held_out": held_out}
+    named |= {"max_seconds": max_seconds}
+    fit = _fitting(found, {name: v for name, v in named.items() if v is not None}, settings(setting))
     classifier = resolve(model, labels, encoder, engine, None, kept)
-    folder = _folder(classifier, method, because, output)
-    _check(folder, method, because)
+    folder = _folder(classifier, found, because, output)
+    _check(folder, found, because)
     pictures = _pictures(data, classifier)
     said: dict[str, Any] = {}
     lines: list[str] = []
-    if method == "epic":
-        said, lines = _fitted(fit, classifier, pictures, folder, kept, terminal)
+    if fit is not None:
+        said, lines = _fitted(fit, found, classifier, pictures, folder, kept, terminal)
     if because:
-        place = folder if method == "epic" else None
+        place = None if fit is None else folder
         said["because"] = _influences(classifier, method, place, folder, pictures, because_on, changes, terminal)
     if as_json:
         say(json.dumps(said, ensure_ascii=False))
@@ -140,13 +136,43 @@ def fit_prototypes(
     raise typer.Exit(terminal.exit_code(len(pictures) - len(terminal.failures)))
 
 
-def _folder(classifier: Classifier, method: str, because: bool, output: Path | None) -> Path:
+def _fitting(found: type[Prototypes], named: dict[str, Any], given: dict[str, str]) -> Fitting | None:
+    """What fits the method's prototypes, from options of their own and from ``--set``; nothing where none does.
+
+    Raises:
+        UnknownNameError: there is no such field.
+        InputError: an option is none of its fields, or a value is not one.
+    """
+    from pkgutil import resolve_name
+    from typing import cast
+
+    from ..attributions.settings import configured, settings_of
+    from ..errors import InputError
+
+    if not found.fitted_by:
+        if named or given:
+            first = next(iter({**named, **given})).replace("_", "-")
+            raise InputError(f"{found.name} is not fitted, and {first} was given. Leave it out.")
+        return None
+    kind = cast(Any, resolve_name(found.fitted_by))
+    known = [s.name for s in settings_of(kind)]
+    for field in named:
+        if field not in known:
+            written = "--" + field.replace("_", "-")
+            raise InputError(f"{found.name} was given {written}. It has {', '.join(known)}. Leave it out.")
+        if field in given:
+            raise InputError(f"{field} was given twice, as an option and with --set. Keep one of them.")
+    return cast("Fitting", configured(kind, {**named, **given}))
+
+
+def _folder(classifier: Classifier, found: type[Prototypes], because: bool, output: Path | None) -> Path:
     """Where everything is kept."""
     from ..errors import InputError
-    from ..prototypes.epic.bank import FOLDER
     from ..prototypes.find import find_prototypes
+    from ..prototypes.fitted import FOLDER
 
-    if method != "epic":
+    method = found.name
+    if not found.fitted_by:
         if not because:
             raise InputError(f"{method} has its prototypes already, and nothing was left to do. Add --because.")
         if output is not None:
@@ -159,62 +185,72 @@ def _folder(classifier: Classifier, method: str, because: bool, output: Path | N
     return folder
 
 
-def _check(folder: Path, method: str, because: bool) -> None:
+def _check(folder: Path, found: type[Prototypes], because: bool) -> None:
     """See that nothing lies where the results will, but earlier ones.
 
     Raises:
         ForeignFileError: something does.
     """
     from ..prototypes.bank_influences import file_of
-    from ..prototypes.epic.bank import check_bank
+    from ..prototypes.fitted import check_bank, file_name
     from ..storage.output import check_checkpoint
 
-    check_bank(folder)
-    checkpoints = [".epic.checkpoint"]
+    checkpoints = []
+    if found.fitted_by:
+        check_bank(folder, file_name(found.name))
+        checkpoints.append(f".{found.name}.checkpoint")
     if because:
-        check_bank(folder, file_of(method))
-        checkpoints.append(f".{method}.because.checkpoint")
+        check_bank(folder, file_of(found.name))
+        checkpoints.append(f".{found.name}.because.checkpoint")
     if folder.is_dir():
         for name in checkpoints:
             check_checkpoint(folder / name)
 
 
 def _fitted(
-    fit: FitEPIC,
+    fit: Fitting,
+    found: type[Prototypes],
     classifier: Classifier,
     pictures: list[tuple[str, int | None]],
     folder: Path,
     store: FeatureStore | None,
     terminal: Terminal,
 ) -> tuple[dict[str, Any], list[str]]:
-    """EPIC's prototypes for JSON and for people; those that are there, of the same making, are not made again."""
-    from ..prototypes.epic.bank import FILE
+    """The prototypes for JSON and for people; those that are there, of the same making, are not made again."""
+    from dataclasses import replace
+
+    from ..attributions.explainers import classifier_digest
+    from ..prototypes.fitted import file_name
     from ..storage.marks import CHECKPOINT
     from ..storage.output import remove
     from ..types import Failure
 
-    path, bank = folder / FILE, _there(folder, fit.seal(classifier, pictures))
+    seal, path = fit.seal(classifier, pictures), folder / file_name(found.name)
+    bank = _there(found, path, seal)
     known = bank is not None
     if bank is None:
-        checkpoint = folder / ".epic.checkpoint"
+        checkpoint = folder / f".{found.name}.checkpoint"
         bank = fit.fit(classifier, pictures, store=store, checkpoint=checkpoint, progress=terminal)
+        bank = replace(bank, classifier=classifier_digest(classifier), made_from=seal)
         bank.save(folder)
         remove(checkpoint, CHECKPOINT)
-    lines = _lines(path, bank.measures)
+    first, *rest = bank.lines()
+    lines = [f"{path}: {first}", *rest]
     if known:
-        for failure in bank.measures["failures"]:
+        for failure in bank.measures.get("failures", ()):
             terminal.failed(Failure(**failure))
         lines.insert(0, "These prototypes were there already, of the same pictures and settings:")
     return {"prototypes": str(path), "kept": known, **bank.measures}, lines
 
 
-def _there(folder: Path, seal: str) -> EPICBank | None:
+def _there(found: type[Prototypes], path: Path, seal: str) -> FittedBank | None:
     """What an earlier call left, if it would be made again as it is."""
     from ..errors import ModelError
-    from ..prototypes.epic.bank import FILE, load_bank
 
+    if found.kept_as is None:
+        return None
     try:
-        bank = load_bank(folder / FILE)
+        bank = found.kept_as.load(path)
     except ModelError:
         return None  # there is none, or it is damaged
     return bank if bank.made_from == seal else None
@@ -270,24 +306,3 @@ def _pictures(data: Path, classifier: Classifier) -> list[tuple[str, int | None]
     if data.suffix.lower() in TABLES:
         return [(s.image, index.get(s.label)) for s in load_samples(data).items]
     return [(name, index.get(Path(name).parent.name)) for name in list_pictures([data])]
-
-
-def _lines(path: Path, found: dict[str, Any]) -> list[str]:
-    """The bank's figures for people."""
-    held, likeness, share = found["held_out"], found["likeness"], found["top_4_share"]
-    low, high = held["gain_interval"]
-    lines = [
-        f"{path}: fitted to {found['n_fitted']} of {found['n_pictures']} pictures by {found['optimiser']}",
-        f"logits change by {found['logit_difference']:.0e} of the largest at most; "
-        f"{found['decisions_kept']:.0%} of the decisions stay",
-        f"purity on {held['n']} pictures held out: {held['purity']:.3f}, before {held['before']:.3f}, random rotation "
-        f"{held['random']:.3f}; gain {held['gain']:+.4f} (95 % {low:+.4f} to {high:+.4f})",
-        f"the strongest 4 channels are {share['fitted']:.1%} of what speaks for a decision, "
-        f"before {share['before']:.1%}",
-    ]
-    if likeness is not None:
-        lines.append(
-            f"prototypes shown for held-out pictures carry the predicted class {likeness['precision']:.0%} of the time "
-            f"(chance {likeness['chance']:.0%})"
-        )
-    return lines

@@ -95,11 +95,12 @@ def described_by(classifier: Classifier) -> Descriptions:
     Raises:
         DataError: it has none, or none that describe.
     """
+    from ..classifiers.recipe import recipe_of
     from ..classifiers.rewording import texts_of
     from ..descriptions.base import Descriptions
     from ..errors import DataError
 
-    if classifier.words is None or classifier.recipe in ("zero_shot", "pretrained"):
+    if classifier.words is None or recipe_of(classifier.recipe).words_are != "given":
         raise DataError(
             "This classifier has no descriptions of its classes. Give some: --labels classes.json, or a model with "
             "--descriptions FILE."

@@ -181,6 +181,7 @@ class Metric(ABC):
         reads: ``"probability"``, ``"logit"`` or ``"map"``.
         sign: what is done to a signed map.
         requires: fields of :class:`Case` that must be there.
+        of_mosaics: whether it takes mosaics of several pictures, and none of a data set.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
 
@@ -194,6 +195,7 @@ class Metric(ABC):
     reads: ClassVar[str] = "probability"
     sign: ClassVar[str] = "as it is, pixels by falling value"
     requires: ClassVar[tuple[str, ...]] = ()
+    of_mosaics: ClassVar[bool] = False
     small: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod

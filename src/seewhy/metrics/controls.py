@@ -75,10 +75,7 @@ CONTROLS: dict[str, Callable[..., Tensor]] = {
 
 
 def controls() -> dict[str, Explain]:
-    """All controls by name; Eigen-CAM, which looks at no class, is among them where it is registered."""
+    """All controls by name; Eigen-CAM, which looks at no class, is among them."""
     from ..attributions import attributions
 
-    found: dict[str, Explain] = dict(CONTROLS)
-    if "eigen_cam" in attributions:
-        found["class_independent"] = attributions["eigen_cam"]()
-    return found
+    return {**CONTROLS, "class_independent": attributions["eigen_cam"]()}

@@ -28,6 +28,7 @@ class MosaicFocus(MaskedMap):
     name: ClassVar[str] = "mosaic_focus"
     paper: ClassVar[str] = "Arias-Duart et al. 2022, arXiv:2109.15035"
     needs: ClassVar[str] = "a map of a mosaic and its target's quadrants"
+    of_mosaics: ClassVar[bool] = True
 
     def score(self, case: Case, maps: Float[Tensor, "m h w"]) -> list[Score]:
         mask = self.mask(case)

@@ -32,7 +32,7 @@ from . import prototypes
 from .bank import BankPicture, Patches
 from .base import Prototypes
 from .characteristics import Characteristics, View
-from .epic.bank import BANK, FACTS, FOLDER, check_bank
+from .fitted import BANK, FACTS, FOLDER, check_bank
 from .influences import GlobalInfluences, SumsFile
 from .perturbations import PROPERTIES, Changes, EqualChanges
 

@@ -16,6 +16,7 @@ from ..encoders.base import EncoderOutput
 from ..explanation.similar import Display, Like
 from ..heads.head import Target
 from .bank import Patches
+from .fitted import FittedBank, find_file
 
 if TYPE_CHECKING:
     from .judging import Showing
@@ -104,7 +105,9 @@ class Prototypes(ABC):
         of_places: whether it can be asked about one place of a picture.
         shows: what it shows, for who asks it of a classifier that has none.
         recipe: the recipe whose classifiers bring its bank; any that keeps patches where empty.
-        fitted_by: full name of what fits its bank, for methods that search no plain patches.
+        fitted_by: full name of what fits its bank (:class:`~seewhy.prototypes.fitted.Fitting`), where it has one of
+            its own and searches no plain patches.
+        kept_as: what that bank is; ``None`` for methods that search plain patches.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
 
@@ -121,6 +124,7 @@ class Prototypes(ABC):
     shows: ClassVar[str] = "patches of your pictures"
     recipe: ClassVar[str] = ""
     fitted_by: ClassVar[str] = ""
+    kept_as: ClassVar[type[FittedBank] | None] = None
     small: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
@@ -154,12 +158,14 @@ class Prototypes(ABC):
             model: a classifier.
             place: where prototypes that were fitted for it lie; left out, its own folder.
         """
+        if cls.kept_as is not None:
+            return cls.kept_as.of(model, place)
         return None if cls.recipe not in ("", model.recipe) else model.bank
 
     @classmethod
     def file_for(cls, model: Any, place: str | Path | None = None) -> Path | None:
         """The file its bank is read from, where it has one of its own."""
-        return None
+        return None if cls.kept_as is None else find_file(cls.name, model, place)
 
     def judge(self, showing: Showing) -> Like:
         """What a card says of what was found, with how far to trust it."""

@@ -119,7 +119,7 @@ def chosen_metrics(names: Sequence[str] | None = None, *, with_masks: bool = Fal
 
 def _every_metric(with_masks: bool) -> list[str]:
     """All that the masks allow; a mosaic is no picture of the set."""
-    fits = [n for n in metrics if (with_masks or "mask" not in metrics[n].requires) and n != "mosaic_focus"]
+    fits = [n for n in metrics if (with_masks or "mask" not in metrics[n].requires) and not metrics[n].of_mosaics]
     return sorted({*fits, *AS_STUDIED})
 
 

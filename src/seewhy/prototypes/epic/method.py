@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +18,7 @@ from ..bank import Patches
 from ..base import Group, Match, Prototypes, Query
 from ..cells import cells_of
 from ..judging import Showing
-from .bank import EPICBank, bank_of, find_file
+from .bank import EPICBank
 from .judging import RULE, judge_channels
 from .rotation import Rotation
 
@@ -58,6 +57,7 @@ class EPIC(Prototypes):
     rule: ClassVar[str] = RULE
     priority: ClassVar[int] = 3
     fitted_by: ClassVar[str] = "seewhy.prototypes.epic.training.FitEPIC"
+    kept_as: ClassVar[type[EPICBank]] = EPICBank
 
     n_channels: int = 4
     n_prototypes: int = 4
@@ -109,14 +109,6 @@ class EPIC(Prototypes):
     def title_of(self, bank: Patches, patch: int) -> str:
         known = fitted(bank)
         return f"{'+' if int(known.signs[patch]) > 0 else '-'}{int(known.channels[patch])}"
-
-    @classmethod
-    def bank_for(cls, model: Any, place: str | Path | None = None) -> Patches | None:
-        return bank_of(model, place)
-
-    @classmethod
-    def file_for(cls, model: Any, place: str | Path | None = None) -> Path | None:
-        return find_file(model, place)
 
     def judge(self, showing: Showing) -> Like:
         return judge_channels(self, showing, fitted(showing.bank))

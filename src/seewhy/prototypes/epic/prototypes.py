@@ -96,9 +96,7 @@ def collect(
     boxes = torch.tensor([cell_box(divmod(cell, grid[1]), grid) for cell in range(grid[0] * grid[1])])
     pictures, originals = _read(model, [entries[i] for i in used], boxes, store)
     mine = torch.tensor([place[i] for i in owner.tolist()])
-    return EPICBank(
-        pictures, unit[used], mine, boxes[cells], originals[mine, cells], channels, signs, purity, rotation, ""
-    )
+    return EPICBank(pictures, unit[used], mine, boxes[cells], originals[mine, cells], channels, signs, purity, rotation)
 
 
 def _patches(

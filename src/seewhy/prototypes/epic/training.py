@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +13,14 @@ from torch import Tensor
 
 from ...attributions.base import Explainable
 from ...attributions.explainers import classifier_digest
-from ...encoders.stream import Encoded, EncodeRequest, encode_stream, file_digest
+from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError, InputError
 from ...progress import Progress
 from ...storage.features import FeatureStore
 from ...trust.groups import group_by_looks, hold_out_groups
 from ...types import Failure
 from ..cells import CellMaps, CellPart, Unpooled, unpooled
+from ..fitted import Fitting
 from ..measure import measure_likeness
 from .adam import AdamSchedule
 from .bank import EPICBank
@@ -39,7 +39,7 @@ LEAST = 12
 
 
 @dataclass(frozen=True)
-class FitEPIC:
+class FitEPIC(Fitting):
     """Makes an :class:`~seewhy.prototypes.epic.bank.EPICBank` for a classifier.
 
     The matrix is fitted on a part of the pictures, its setting chosen on a second part, the chosen setting fitted on
@@ -79,13 +79,6 @@ class FitEPIC:
             )
         if not 0.05 <= self.held_out <= 0.9:
             raise InputError(f"The part held out is {self.held_out:g}. Between 0.05 and 0.9 was expected. Change it.")
-
-    def seal(self, model: Explainable, pictures: Sequence[tuple[str, int | None]]) -> str:
-        """Of everything that decides the bank: classifier, settings, the pictures' bytes and classes."""
-        seal = hashlib.sha256(f"{classifier_digest(model)}|{self}".encode())
-        for name, label in pictures:
-            seal.update(f"|{file_digest(name)} {label}".encode())
-        return seal.hexdigest()
 
     def fit(
         self,

@@ -1,0 +1,279 @@
+"""Prototypes that are fitted for a classifier: what makes them, and how they are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..attributions.base import Explainable
+from ..attributions.explainers import classifier_digest
+from ..encoders.stream import file_digest
+from ..errors import InputError, ModelError, WeightsError
+from ..progress import Progress
+from ..storage.features import FeatureStore
+from ..storage.marks import Facts, TensorFile, marked_tensors
+from ..storage.output import check_file, check_folder, make_folder, write
+from ..storage.reading import check_kinds, parse_json, read_tensors, reason
+from .bank import BankPicture, Patches, check_finite, check_patches, joined_thumbnails, listed, pictures_of
+
+FORMAT = 1
+FOLDER = "prototypes"
+BANK = TensorFile(earlier=(frozenset({"card"}),))
+FACTS = Facts(("seewhy", "method"))
+_SHARED = {
+    "pooled": "float2",
+    "owner": "int1",
+    "boxes": "float2",
+    "pixel_boxes": "int2",
+    "thumbnails": "bytes1",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class FittedBank(Patches):
+    """Patches that stand for something, found in the user's pictures for one classifier and kept in a file.
+
+    Class attributes:
+        method: registered name of what shows them; the file is called after it.
+        kinds: what its own tensors are, as in :func:`seewhy.storage.reading.check_kinds`.
+
+    Attributes:
+        pictures: those that serve as prototypes.
+        pooled: one unit row a picture, for near-duplicates.
+        owner: index of each patch's picture.
+        boxes: each patch on its view, as fractions.
+        pixel_boxes: the same on the upright original.
+        classifier: digest of the classifier it was made for.
+        measures: what was found while fitting, as JSON.
+        made_from: seal of the pictures and the settings it was fitted with.
+    """
+
+    method: ClassVar[str]
+    kinds: ClassVar[Mapping[str, str]] = {}
+
+    pictures: tuple[BankPicture, ...]
+    pooled: Float[Tensor, "m d"]
+    owner: Int[Tensor, " n"]
+    boxes: Float[Tensor, "n 4"]
+    pixel_boxes: Int[Tensor, "n 4"]
+    classifier: str = field(default="", kw_only=True)
+    measures: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    made_from: str = field(default="", kw_only=True)
+
+    @abstractmethod
+    def own(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Its own tensors and facts, as they are kept."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, shared: Mapping[str, Any], tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Self:
+        """Build it again from the fields that all banks have and what :meth:`own` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: they do not fit together; the caller says which file is damaged.
+        """
+
+    @abstractmethod
+    def lines(self) -> list[str]:
+        """What was found, for people; the first line follows the name of the file."""
+
+    def spoken(self) -> dict[str, Any]:
+        """The prototypes for people, in the JSON beside the file."""
+        return {}
+
+    def check(self, model: Explainable) -> None:
+        """Refuse a classifier that it does not fit.
+
+        Raises:
+            ValueError: says what does not.
+        """
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``METHOD.safetensors``, which holds everything, and ``METHOD.json``, for people.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        path = Path(folder) / file_name(self.method)
+        check_bank(make_folder(folder), path.name)
+        own, facts = self.own()
+        tensors = own | {
+            "pooled": self.pooled.half(),
+            "owner": self.owner,
+            "boxes": self.boxes,
+            "pixel_boxes": self.pixel_boxes,
+            "thumbnails": joined_thumbnails(self.pictures),
+        }
+        about = {
+            "format": FORMAT,
+            "seewhy": version("seewhy"),
+            "method": self.method,
+            **facts,
+            "classifier": self.classifier,
+            "measures": self.measures,
+            "made_from": self.made_from,
+        }
+        card = json.dumps({**about, "pictures": listed(self.pictures)}, ensure_ascii=False)
+        write(path, marked_tensors({k: v.contiguous() for k, v in tensors.items()}, {"card": card}), BANK)
+        write(path.with_suffix(".json"), json.dumps({**about, **self.spoken()}, indent=1, ensure_ascii=False), FACTS)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path, n_classes: int | None = None) -> Self:
+        """Read what :meth:`save` wrote. It runs no code.
+
+        Args:
+            path: the file.
+            n_classes: of the classifier it is for; left out, the pictures' classes are not checked.
+
+        Raises:
+            ModelError: it is missing or of a newer format.
+            WeightsError: it is damaged.
+        """
+        try:
+            tensors, texts = read_tensors(path)
+            card = parse_json(texts["card"])
+            if card["format"] != FORMAT:
+                raise ModelError(
+                    f"{path} has format {card['format']!r}; this SeeWhy reads {FORMAT}. Update SeeWhy, or fit it again."
+                )
+            return cls._assemble(card, tensors, n_classes)
+        except FileNotFoundError as error:
+            raise ModelError(
+                f"There are no prototypes at {path}. Make them with: seewhy fit-prototypes DATA"
+            ) from error
+        except (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError) as error:
+            raise WeightsError(
+                f"{path} is damaged or holds no prototypes ({reason(error)}). Fit them again."
+            ) from error
+
+    @classmethod
+    def _assemble(cls, card: dict[str, Any], tensors: dict[str, Tensor], n_classes: int | None) -> Self:
+        check_kinds(tensors, {**_SHARED, **cls.kinds})
+        check_finite(tensors)
+        if card.get("method", cls.method) != cls.method:
+            raise ValueError(f"they are of {card['method']}, not of {cls.method}")
+        shared = {
+            "pictures": pictures_of(card["pictures"], tensors["thumbnails"]),
+            "pooled": tensors["pooled"].float(),
+            "owner": tensors["owner"],
+            "boxes": tensors["boxes"],
+            "pixel_boxes": tensors["pixel_boxes"],
+            "classifier": card["classifier"],
+            "measures": card["measures"],
+            "made_from": card.get("made_from", ""),
+        }
+        bank = cls.restore(shared, tensors, card)
+        check_patches(bank, n_classes)
+        return bank
+
+    @classmethod
+    def of(cls, model: Explainable, place: str | Path | None = None) -> Self | None:
+        """Those that were fitted for a classifier; ``None`` where there are none.
+
+        Args:
+            model: whose folder is searched when no place is given.
+            place: the file, the folder it lies in, or a classifier's folder.
+
+        Raises:
+            InputError: they were made for another classifier.
+            WeightsError: they are damaged.
+        """
+        path = find_file(cls.method, model, place)
+        if path is None:
+            return None
+        status = path.stat()
+        bank: Self = _loaded(cls, path, status.st_mtime_ns, status.st_size, len(model.head.bias))
+        if bank.classifier != classifier_digest(model):
+            raise InputError(
+                f"{path} was made for another classifier than this one, whose logits it would not divide. "
+                "Make it again with: seewhy fit-prototypes DATA. Or leave it out: --like nearest."
+            )
+        try:
+            bank.check(model)
+        except ValueError as error:
+            raise WeightsError(f"{path} is damaged ({error}). Fit them again.") from error
+        return bank
+
+
+@lru_cache(maxsize=2)
+def _loaded(kind: type[FittedBank], path: Path, _changed: int, _size: int, n_classes: int) -> Any:
+    return kind.load(path, n_classes)
+
+
+class Fitting(ABC):
+    """Makes the bank of one method: a frozen dataclass whose fields ``seewhy fit-prototypes`` takes."""
+
+    def seal(self, model: Explainable, pictures: Sequence[tuple[str, int | None]]) -> str:
+        """Of everything that decides the bank: classifier, settings, the pictures' bytes and classes."""
+        seal = hashlib.sha256(f"{classifier_digest(model)}|{self}".encode())
+        for name, label in pictures:
+            seal.update(f"|{file_digest(name)} {label}".encode())
+        return seal.hexdigest()
+
+    @abstractmethod
+    def fit(
+        self,
+        model: Explainable,
+        pictures: Sequence[tuple[str, int | None]],
+        *,
+        store: FeatureStore | None = None,
+        checkpoint: Path | None = None,
+        progress: Progress | None = None,
+    ) -> FittedBank:
+        """Find the prototypes; ``classifier`` and ``made_from`` of the bank are set by the caller where they are empty.
+
+        Args:
+            model: the classifier.
+            pictures: file name and index of the class; without a class, the classifier's own decision counts.
+            store: where looks are kept.
+            checkpoint: where what is half done is kept, for methods that go on where they were stopped.
+            progress: hears of progress, notes and failures.
+        """
+
+
+def file_name(method: str) -> str:
+    """The name of the file in which a method's prototypes are kept."""
+    return f"{method}.safetensors"
+
+
+def find_file(method: str, model: Explainable, place: str | Path | None = None) -> Path | None:
+    """The file of a classifier's prototypes; ``None`` where there is none.
+
+    Args:
+        method: registered name of what shows them.
+        model: whose folder is searched when no place is given.
+        place: the file, the folder it lies in, or a classifier's folder.
+    """
+    from . import prototypes
+
+    root, name = Path(place) if place is not None else getattr(model, "folder", None), file_name(method)
+    if root is None:
+        return None
+    if root.name != name and root.stem in prototypes and root.is_file():
+        return None  # another method's
+    # Whatever bears the name is it, also a pipe or a folder: reading it says what is wrong.
+    found = [root / name, root / FOLDER / name] if root.is_dir() else [root]
+    return next((path for path in found if path.exists()), None)
+
+
+def check_bank(folder: Path, file: str) -> Path:
+    """The folder, if a bank, or what lies beside it, can be saved there; asked before the work begins.
+
+    Raises:
+        ForeignFileError: a file of its name is there that SeeWhy did not make.
+    """
+    if folder.is_dir():
+        check_file(folder / file, BANK, force=None)
+        check_file((folder / file).with_suffix(".json"), FACTS, force=None)
+    return check_folder(folder)
