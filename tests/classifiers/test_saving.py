@@ -23,7 +23,7 @@ from seewhy.classifiers import saving
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.classifiers.saving import CARD, load, tensors_file
+from seewhy.classifiers.saving import ARCHIVE, CARD, load
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, ModelError, WeightsError
 from seewhy.heads.head import Head
@@ -47,7 +47,7 @@ def folder(fitted: Classifier, tmp_path: Path) -> Path:
 
 
 def tensors_of(folder: Path) -> Path:
-    return folder / tensors_file(json.loads((folder / CARD).read_text("utf-8")))
+    return folder / ARCHIVE.tensors_file(json.loads((folder / CARD).read_text("utf-8")))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -195,7 +195,7 @@ def test_a_folder_of_something_else_is_never_replaced(fitted: Classifier, tmp_pa
     for place in (mine, mine / "thesis.txt", tmp_path):
         with pytest.raises(DataError) as caught:
             fitted.save(place)
-        assert str(caught.value) == f"{place} exists and is not a SeeWhy classifier. Give another name."
+        assert str(caught.value) == f"{place} exists and is not a saved SeeWhy classifier. Give another name."
     assert (mine / "thesis.txt").read_text() == "years of work"
 
 
@@ -270,7 +270,7 @@ def tamper(folder: Path, change: Callable[[dict[str, Any], dict[str, torch.Tenso
         data = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
         card["tensors"] = hashlib.sha256(data).hexdigest()
         file.unlink()
-        (folder / tensors_file(card)).write_bytes(data)
+        (folder / ARCHIVE.tensors_file(card)).write_bytes(data)
 
     edit(folder, write)
 

@@ -133,7 +133,7 @@ MISTAKES: list[tuple[Sequence[object], str]] = [
     (["evaluate", "pictures", "-o", "no/x.html"], f"seewhy: no/x.html could not be written: {NO_FOLDER}"),
     (
         ["fit", "pictures", "-o", os.devnull],
-        f"seewhy: {os.devnull} exists and is not a SeeWhy classifier. Give another name.\n",
+        f"seewhy: {os.devnull} exists and is not a saved SeeWhy classifier. Give another name.\n",
     ),
 ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
@@ -13,10 +12,10 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor
 
-from ..errors import InputError, ModelError, WeightsError
-from ..storage.marks import Facts, TensorFile, marked_tensors
-from ..storage.output import check_file, check_folder, make_folder, write
-from ..storage.reading import MAX_TENSORS, parse_json, read_file, read_tensors, reason
+from ..errors import InputError
+from ..storage.archive import TensorArchive
+from ..storage.output import make_folder
+from ..storage.reading import MAX_TENSORS, read_file
 from . import attributions
 from .base import Attribution, Explainable
 from .t_tame_mechanism import AttentionMechanism, Variant
@@ -53,7 +52,7 @@ class TTAMEExplainer:
         Raises:
             DataError: the folder cannot be written.
         """
-        folder = make_folder(folder)
+        path = check_explainer(make_folder(folder), self.variant) / f"{self.variant}.safetensors"
         card = {
             "format": FORMAT,
             "seewhy": version("seewhy"),
@@ -66,16 +65,15 @@ class TTAMEExplainer:
             "classifier": self.classifier,
             "trained": self.trained,
         }
-        tensors = {k: v.detach().cpu().contiguous() for k, v in self.mechanism.state_dict().items()}
-        path = folder / f"{self.variant}.safetensors"
-        check_explainer(folder, self.variant)
-        write(path, marked_tensors(tensors, {"card": json.dumps(card)}), EXPLAINER)
-        write(path.with_suffix(".json"), json.dumps(card, indent=1, ensure_ascii=False), FACTS)
-        return path
+        return ARCHIVE.save(path, self.mechanism.state_dict(), card, spoken=card)
 
 
-EXPLAINER = TensorFile(earlier=(frozenset({"card"}),))
-FACTS = Facts(("seewhy", "method"))
+ARCHIVE = TensorArchive(
+    otherwise="no explainer",
+    again="Train it again.",
+    missing="There is no explainer {path}. Train one with: seewhy fit-explainer PICTURES",
+    format=FORMAT,
+)
 
 
 def check_explainer(folder: Path, variant: str) -> Path:
@@ -84,11 +82,7 @@ def check_explainer(folder: Path, variant: str) -> Path:
     Raises:
         ForeignFileError: a file of its name is there that SeeWhy did not make.
     """
-    path = folder / f"{variant}.safetensors"
-    if folder.is_dir():
-        check_file(path, EXPLAINER, force=None)
-        check_file(path.with_suffix(".json"), FACTS, force=None)
-    return check_folder(folder)
+    return ARCHIVE.check(folder / f"{variant}.safetensors").parent
 
 
 def load_explainer(path: str | Path) -> TTAMEExplainer:
@@ -98,29 +92,21 @@ def load_explainer(path: str | Path) -> TTAMEExplainer:
         ModelError: it is missing or of a newer format.
         WeightsError: it is damaged.
     """
-    path = Path(path)
-    try:
-        tensors, texts = read_tensors(path)
-        card = parse_json(texts["card"])
-        if card["format"] != FORMAT:
-            raise ModelError(
-                f"{path} has format {card['format']!r}; this SeeWhy reads {FORMAT}. Update SeeWhy, or train it again."
-            )
-        _check_card(card)
-        # Built without drawing numbers: the weights follow, and the user's random state stays as it is.
-        with torch.device("meta"):
-            mechanism = AttentionMechanism(card["channels"], card["n_classes"], card["variant"])
-        kinds = {name: tensor.dtype for name, tensor in mechanism.state_dict().items()}
-        finite = all(bool(tensor.isfinite().all()) for tensor in tensors.values())
-        if not finite or kinds != {name: tensor.dtype for name, tensor in tensors.items()}:
-            raise ValueError("its numbers are not finite, or of another kind")
-        mechanism.load_state_dict(tensors, assign=True)
-        mechanism.eval().requires_grad_(False)
-        return TTAMEExplainer(mechanism, tuple(card["layers"]), card["fill"], card["classifier"], card["trained"])
-    except FileNotFoundError as error:
-        raise ModelError(f"There is no explainer {path}. Train one with: seewhy fit-explainer PICTURES") from error
-    except (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError) as error:
-        raise WeightsError(f"{path} is damaged or no explainer ({reason(error)}). Train it again.") from error
+    return ARCHIVE.load(Path(path), _assemble)
+
+
+def _assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> TTAMEExplainer:
+    _check_card(card)
+    # Built without drawing numbers: the weights follow, and the user's random state stays as it is.
+    with torch.device("meta"):
+        mechanism = AttentionMechanism(card["channels"], card["n_classes"], card["variant"])
+    kinds = {name: tensor.dtype for name, tensor in mechanism.state_dict().items()}
+    finite = all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+    if not finite or kinds != {name: tensor.dtype for name, tensor in tensors.items()}:
+        raise ValueError("its numbers are not finite, or of another kind")
+    mechanism.load_state_dict(tensors, assign=True)
+    mechanism.eval().requires_grad_(False)
+    return TTAMEExplainer(mechanism, tuple(card["layers"]), card["fill"], card["classifier"], card["trained"])
 
 
 def _check_card(card: dict[str, Any]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import re
 import shlex
 from dataclasses import replace
 from importlib.metadata import version
@@ -20,17 +18,15 @@ from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
 from ..encoders.precision import PRECISIONS
 from ..encoders.provenance import saved_encoder
-from ..errors import ForeignFileError, ModelError, WeightsError
 from ..heads.head import Feature, Head, Projected
 from ..heads.normalise import Normalise
 from ..heads.reranking import Reranking
 from ..heads.votes import Votes
 from ..prototypes.bank import PatchBank, check_finite, joined_thumbnails, listed, pictures_of
 from ..prototypes.measure import LikenessMeasure
-from ..storage.folders import write_together
+from ..storage.archive import FolderArchive
 from ..storage.marks import Facts
-from ..storage.output import check_folder
-from ..storage.reading import LONGEST, check_kinds, read_json, read_tensor_bytes, reason, tensors_of
+from ..storage.reading import check_kinds
 from ..storage.tensors import compact, tensors_digest
 from ..trust.base import Trust
 from . import classifiers
@@ -40,11 +36,18 @@ from .network import Network
 from .saved_checks import KINDS, check
 
 FORMAT = 2
-READ = (1, 2)
 CARD = "seewhy.json"
 MAX_LOGIT = 60000.0
 """What half precision holds."""
-FACTS = Facts(("format", "seewhy", "recipe", "encoder"))
+ARCHIVE = FolderArchive(
+    CARD,
+    Facts(("format", "seewhy", "recipe", "encoder")),
+    formats=(1, FORMAT),
+    kind="a saved SeeWhy classifier",
+    make="Make one with: seewhy fit PHOTOS -o {folder}",
+    again="fit the classifier again",
+    undigested={1: "tensors.safetensors"},
+)
 
 
 def save(classifier: Classifier, folder: Path) -> Path:
@@ -56,45 +59,8 @@ def save(classifier: Classifier, folder: Path) -> Path:
     Raises:
         DataError: the folder exists and is not a saved classifier, or cannot be written.
     """
-    check_place(folder)
-    tensors = save_tensors(_tensors(classifier))
     fitted_in = classifier.fitted_in or classifier.encoder.engine.precision
-    card = {**_card(classifier), "fitted_in": fitted_in, "tensors": hashlib.sha256(tensors).hexdigest()}
-    files = {tensors_file(card): tensors, CARD: json.dumps(card, indent=1, ensure_ascii=False)}
-    return write_together(folder, files, _old_tensors(folder))
-
-
-def check_place(folder: Path) -> Path:
-    """The folder, if a classifier can be saved there; asked before the work begins.
-
-    Raises:
-        DataError: it exists and is not a saved classifier, or cannot be written to.
-    """
-    card = folder / CARD
-    if folder.exists() and not (card.is_file() and not card.is_symlink() and FACTS.is_on(card)):
-        raise ForeignFileError(f"{folder} exists and is not a SeeWhy classifier. Give another name.")
-    return check_folder(folder)
-
-
-def tensors_file(card: dict[str, Any]) -> str:
-    """The name of the file that a card's tensors lie in.
-
-    Raises:
-        ValueError: the card does not say it.
-    """
-    if card["format"] == 1:
-        return "tensors.safetensors"
-    sha256 = card.get("tensors")
-    if not isinstance(sha256, str) or re.fullmatch("[0-9a-f]{64}", sha256) is None:
-        raise ValueError(f"its tensors are {sha256!r}, not a SHA-256")
-    return f"tensors-{sha256[:16]}.safetensors"
-
-
-def _old_tensors(folder: Path) -> Path | None:
-    """The tensors of the classifier in a folder; ``None`` where its card cannot be read."""
-    with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
-        return folder / tensors_file(read_json(folder / CARD))
-    return None
+    return ARCHIVE.save(folder, {**_card(classifier), "fitted_in": fitted_in}, save_tensors(_tensors(classifier)))
 
 
 def digest(classifier: Classifier) -> str:
@@ -198,7 +164,7 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
         WeightsError: its tensors are damaged.
     """
     folder = Path(folder)
-    card = _read_card(folder)
+    card = ARCHIVE.load_card(folder)
     try:
         found = saved_encoder(
             card["encoder"],
@@ -209,8 +175,8 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
             again="fit the classifier again",
         )
     except (KeyError, TypeError) as error:
-        raise _damaged(folder, error) from error
-    tensors = _read_tensors(folder, card)
+        raise ARCHIVE.damaged(folder, error) from error
+    tensors = ARCHIVE.load_tensors(folder, card)
     try:
         check_kinds(tensors, KINDS)
         check_finite(tensors)
@@ -220,49 +186,8 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
         classifier = replace(_assemble(card, tensors, looks), folder=folder.absolute(), network=network)
         check(classifier)
     except (LookupError, AttributeError, TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
-        raise _damaged(folder, error) from error
+        raise ARCHIVE.damaged(folder, error) from error
     return classifier
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    """The card, of a format that is read here."""
-    try:
-        card = read_json(folder / CARD)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{folder} is not a saved SeeWhy classifier ({CARD}: {reason(error)}). "
-            f"Make one with: seewhy fit PHOTOS -o {folder}"
-        ) from error
-    written = card.get("format") if isinstance(card, dict) else None
-    if written not in READ:
-        raise ModelError(
-            f"{folder} has format {written!r}; this SeeWhy reads {' and '.join(map(str, READ))}. "
-            "Update SeeWhy with: pip install -U seewhy, or fit the classifier again."
-        )
-    return card
-
-
-def _read_tensors(folder: Path, card: dict[str, Any]) -> dict[str, Tensor]:
-    """The card's tensors, as they were written."""
-    try:
-        file = folder / tensors_file(card)
-    except ValueError as error:
-        raise _damaged(folder, error) from error
-    try:
-        data = read_tensor_bytes(file)
-        if card["format"] != 1 and hashlib.sha256(data).hexdigest() != card["tensors"]:
-            raise ValueError(f"its SHA-256 is not the one in {CARD}")
-        return tensors_of(data)[0]
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{file} is damaged ({reason(error)}). Copy the whole folder again, or fit the classifier again."
-        ) from error
-
-
-def _damaged(folder: Path, error: Exception) -> ModelError:
-    said = repr(error)
-    said = said if len(said) <= LONGEST else said[:LONGEST] + "…"
-    return ModelError(f"{folder / CARD} is damaged ({said}). Fit the classifier again.")
 
 
 def _network(card: dict[str, Any], tensors: dict[str, Tensor], base: Encoder) -> Network | None:

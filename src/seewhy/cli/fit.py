@@ -97,7 +97,7 @@ def fit(
 ) -> None:
     """Make a classifier of your pictures. Run again, it goes on where it was stopped."""
     from ..classifiers.holdout_measures import held_out_lines
-    from ..classifiers.saving import check_place
+    from ..classifiers.saving import ARCHIVE
     from ..descriptions.captions import read_captions
     from ..encoders.find import encoder as find
     from ..pictures.samples import load_samples
@@ -106,7 +106,7 @@ def fit(
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
-    check_place(output)
+    ARCHIVE.check(output)
     named: dict[str, Any] = {"solver": solver, "n_crops": n_crops, "held_out": held_out, "seed": seed}
     named |= {"split": split}
     named |= {"class_weight": "balanced" if balanced else None}

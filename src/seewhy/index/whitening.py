@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,9 +14,8 @@ from torch.nn.functional import normalize
 from ..errors import DataError, InputError
 from ..heads.normalise import signed_power
 from ..prototypes.bank import check_finite
-from ..storage.marks import TENSORS, marked_tensors
-from ..storage.output import write
-from ..storage.reading import check_kinds, read_tensors, reason
+from ..storage.archive import TensorArchive
+from ..storage.reading import check_kinds
 
 N_MOST = 20_000
 """Vectors fitted on: their covariance is known well enough, and the fit takes seconds."""
@@ -74,8 +74,8 @@ class Whitening:
 
     def save(self, path: Path, *, force: bool = False) -> Path:
         """Write to a file, whole or not at all; over a file that SeeWhy did not make only with ``force``."""
-        tensors = {"mean": self.mean, "matrix": self.matrix.contiguous(), "power": torch.tensor(self.power)}
-        return write(path, marked_tensors(tensors), TENSORS, force=force)
+        tensors = {"mean": self.mean, "matrix": self.matrix, "power": torch.tensor(self.power)}
+        return ARCHIVE.save(path, tensors, force=force)
 
     @classmethod
     def load(cls, path: Path) -> Whitening:
@@ -85,21 +85,16 @@ class Whitening:
             FileNotFoundError: there is none.
             DataError: it is damaged.
         """
-        try:
-            found, _ = read_tensors(path)
-            mean, matrix, power = (found[name] for name in ("mean", "matrix", "power"))
-            check_kinds(found, {"mean": "float1", "matrix": "float2"})
-            check_finite(found)
-            if mean.ndim != 1 or matrix.ndim != 2 or len(matrix) != len(mean) or power.numel() != 1 or not power > 0:
-                raise ValueError(f"shapes {', '.join(str(tuple(t.shape)) for t in (mean, matrix, power))}")
-            return cls(mean.float(), matrix.float(), float(power))
-        except FileNotFoundError:
-            raise
-        except KeyError as error:
-            raise _damaged(path, f"it has no {error}") from error
-        except (OSError, ValueError) as error:
-            raise _damaged(path, reason(error)) from error
+        return ARCHIVE.load(path, _assemble)
 
 
-def _damaged(path: Path, why: str) -> DataError:
-    return DataError(f"{path} is damaged ({why}). Make the index again from the pictures.")
+ARCHIVE = TensorArchive(otherwise="no whitening", again="Make the index again from the pictures.", error=DataError)
+
+
+def _assemble(_card: dict[str, Any], found: dict[str, Tensor]) -> Whitening:
+    mean, matrix, power = (found[name] for name in ("mean", "matrix", "power"))
+    check_kinds(found, {"mean": "float1", "matrix": "float2"})
+    check_finite(found)
+    if mean.ndim != 1 or matrix.ndim != 2 or len(matrix) != len(mean) or power.numel() != 1 or not power > 0:
+        raise ValueError(f"shapes {', '.join(str(tuple(t.shape)) for t in (mean, matrix, power))}")
+    return Whitening(mean.float(), matrix.float(), float(power))

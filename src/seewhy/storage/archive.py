@@ -1,0 +1,234 @@
+"""The one way to keep what was fitted: tensors and a card, in one file or in a folder.
+
+What is kept is written whole or not at all, over nothing but its own kind, and read with bounds and without running
+code. What is wrong with it is said in the words of its kind: what was given, what was expected, how it is had anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from ..errors import ForeignFileError, ModelError, SeeWhyError, WeightsError
+from .folders import write_together
+from .marks import TENSORS, Facts, TensorFile, marked_tensors
+from .output import check_file, check_folder, write
+from .reading import LONGEST, MAX_JSON, parse_json, read_json, read_tensor_bytes, read_tensors, reason, tensors_of
+
+T = TypeVar("T")
+
+WITH_CARD = TensorFile(earlier=(frozenset({"card"}),))
+SPOKEN = Facts(("seewhy", "method"))
+DAMAGE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError, MemoryError)
+"""What reading or putting together what somebody has changed may end in."""
+
+
+@dataclass(frozen=True)
+class TensorArchive:
+    """A kind of safetensors file, whose header may hold a card; its facts then lie beside it as JSON too, for people.
+
+    Attributes:
+        otherwise: what a file is if it is not damaged and yet none of these: ``"no explainer"``.
+        again: how it is had anew, as a sentence.
+        missing: said of a ``{path}`` where there is none; ``None`` leaves the ``FileNotFoundError`` to the caller.
+        format: that its card says; ``None`` where it says none.
+        error: that a damaged one is.
+    """
+
+    otherwise: str
+    again: str
+    missing: str | None = None
+    format: int | None = None
+    error: type[SeeWhyError] = WeightsError
+
+    def check(self, path: Path) -> Path:
+        """The path, if an archive can be saved there; asked before the work begins.
+
+        Raises:
+            ForeignFileError: a file of its name is there that SeeWhy did not make.
+            DataError: its folder cannot be written to.
+        """
+        if path.parent.is_dir():
+            check_file(path, WITH_CARD, force=None)
+            check_file(path.with_suffix(".json"), SPOKEN, force=None)
+        check_folder(path.parent)
+        return path
+
+    def save(
+        self,
+        path: Path,
+        tensors: Mapping[str, Tensor],
+        card: Mapping[str, Any] | None = None,
+        spoken: Mapping[str, Any] | None = None,
+        *,
+        force: bool | None = None,
+    ) -> Path:
+        """Write the file, and beside it what is said to people.
+
+        Args:
+            path: where; its folder must exist.
+            tensors: by name.
+            card: facts beside them, as JSON.
+            spoken: what a person is to read of it; left out, nothing is written beside.
+            force: write over somebody else's file too; ``None`` where nobody is offered that.
+
+        Raises:
+            ForeignFileError: a file of its name is there that SeeWhy did not make.
+            DataError: it cannot be written.
+        """
+        if spoken is not None:
+            check_file(path.with_suffix(".json"), SPOKEN, force=force)
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        facts = None if card is None else {"card": json.dumps(card)}
+        write(path, marked_tensors(plain, facts), TENSORS if card is None else WITH_CARD, force=force)
+        if spoken is not None:
+            write(path.with_suffix(".json"), json.dumps(spoken, indent=1, ensure_ascii=False), SPOKEN, force=force)
+        return path
+
+    def load(self, path: Path, assemble: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
+        """What ``assemble`` makes of card and tensors; whatever of them it cannot use is damage.
+
+        Raises:
+            ModelError: there is no such file, or it is of another format.
+            WeightsError: it is damaged; or the archive's own ``error``.
+        """
+        try:
+            tensors, texts = read_tensors(path)
+            card = {} if self.format is None and "card" not in texts else parse_json(texts["card"])
+            if self.format is not None and card["format"] != self.format:
+                again = self.again[:1].lower() + self.again[1:]
+                raise ModelError(
+                    f"{path} has format {card['format']!r}; this SeeWhy reads {self.format}. Update SeeWhy, or {again}"
+                )
+            return assemble(card, tensors)
+        except FileNotFoundError as error:
+            if self.missing is None:
+                raise
+            raise ModelError(self.missing.format(path=path)) from error
+        except DAMAGE as error:
+            why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
+            raise self.error(f"{path} is damaged or {self.otherwise} ({why}). {self.again}") from error
+
+
+@dataclass(frozen=True)
+class FolderArchive:
+    """A kind of folder: a card, JSON, and beside it the tensors under a name made of their SHA-256.
+
+    Attributes:
+        card: the card's file name.
+        facts: fields by which a card of this kind is known.
+        formats: that are read.
+        kind: what it is: ``"a saved SeeWhy classifier"``.
+        make: what makes one, as a sentence with ``{folder}``.
+        again: what else can be done about a damaged one: ``"fit the classifier again"``.
+        undigested: format → the name its tensors had before there was a digest.
+        most: bytes of the largest card.
+    """
+
+    card: str
+    facts: Facts
+    formats: tuple[int, ...]
+    kind: str
+    make: str
+    again: str
+    undigested: Mapping[int, str]
+    most: int = MAX_JSON
+
+    def check(self, folder: Path) -> Path:
+        """The folder, if one can be saved there; asked before the work begins.
+
+        Raises:
+            ForeignFileError: it exists and is another.
+            DataError: it cannot be written to.
+        """
+        if folder.exists() and not self.is_one(folder):
+            raise ForeignFileError(f"{folder} exists and is not {self.kind}. Give another name.")
+        return check_folder(folder)
+
+    def is_one(self, folder: Path) -> bool:
+        """Whether a folder has the mark of one."""
+        card = folder / self.card
+        return card.is_file() and not card.is_symlink() and self.facts.is_on(card)
+
+    def save(self, folder: Path, card: Mapping[str, Any], tensors: bytes) -> Path:
+        """Write the tensors and then the card, which says their digest; one that was there is replaced with its card.
+
+        Raises:
+            ForeignFileError: the folder exists and is another.
+            DataError: it cannot be written.
+        """
+        self.check(folder)
+        sealed = {**card, "tensors": hashlib.sha256(tensors).hexdigest()}
+        said = json.dumps(sealed, indent=1, ensure_ascii=False)
+        files: dict[str, bytes | str] = {self.tensors_file(sealed): tensors, self.card: said}
+        old = None
+        with contextlib.suppress(*DAMAGE):
+            old = folder / self.tensors_file(read_json(folder / self.card, self.most))
+        return write_together(folder, files, old)
+
+    def tensors_file(self, card: Mapping[str, Any]) -> str:
+        """The name of the file that a card's tensors lie in.
+
+        Raises:
+            ValueError: the card does not say it.
+        """
+        if card["format"] in self.undigested:
+            return self.undigested[card["format"]]
+        sha256 = card.get("tensors")
+        if not isinstance(sha256, str) or re.fullmatch("[0-9a-f]{64}", sha256) is None:
+            raise ValueError(f"its tensors are {sha256!r}, not a SHA-256")
+        return f"tensors-{sha256[:16]}.safetensors"
+
+    def load_card(self, folder: Path) -> dict[str, Any]:
+        """The card, of a format that is read here.
+
+        Raises:
+            ModelError: there is none, or it is of another format.
+        """
+        try:
+            card = read_json(folder / self.card, self.most)
+        except (OSError, ValueError) as error:
+            why = f"{self.card}: {reason(error)}"
+            raise ModelError(f"{folder} is not {self.kind} ({why}). {self.make.format(folder=folder)}") from error
+        written = card.get("format") if isinstance(card, dict) else None
+        if not isinstance(card, dict) or written not in self.formats:
+            raise ModelError(
+                f"{folder} has format {written!r}; this SeeWhy reads {' and '.join(map(str, self.formats))}. "
+                f"Update SeeWhy with: pip install -U seewhy, or {self.again}."
+            )
+        return card
+
+    def load_tensors(self, folder: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The card's tensors, as they were written.
+
+        Raises:
+            ModelError: the card does not say which they are.
+            WeightsError: they are damaged.
+        """
+        try:
+            file = folder / self.tensors_file(card)
+        except ValueError as error:
+            raise self.damaged(folder, error) from error
+        try:
+            data = read_tensor_bytes(file)
+            if card["format"] not in self.undigested and hashlib.sha256(data).hexdigest() != card["tensors"]:
+                raise ValueError(f"its SHA-256 is not the one in {self.card}")
+            return tensors_of(data)[0]
+        except (OSError, ValueError) as error:
+            raise WeightsError(
+                f"{file} is damaged ({reason(error)}). Copy the whole folder again, or {self.again}."
+            ) from error
+
+    def damaged(self, folder: Path, error: Exception) -> ModelError:
+        """The error to raise where a card or its tensors cannot be put together."""
+        said = repr(error)
+        said = said if len(said) <= LONGEST else said[:LONGEST] + "…"
+        return ModelError(f"{folder / self.card} is damaged ({said}). {self.again[:1].upper()}{self.again[1:]}.")
