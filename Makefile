@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 WORKERS ?= 2
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal
 
-.PHONY: serve demo test quick check bench docs clean
+.PHONY: serve demo test quick mutants check bench docs clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
@@ -16,6 +16,10 @@ test: $(VENV)/.dev
 
 quick: $(VENV)/.dev
 	$(PYTEST) -m "not slow" $(ARGS)
+
+# 200 seeded wrong changes, each met by the tests of its room: build/mutants.jsonl. Stopped, it goes on where it was.
+mutants: $(VENV)/.dev
+	$(BIN)/python tests/mutants.py $(ARGS)
 
 serve: $(VENV)/.dev
 	$(BIN)/seewhy app $(ARGS)
