@@ -79,6 +79,9 @@ def test_hiding_that_raises_the_lead_is_partly_at_best(fitted: Classifier) -> No
     showing = Showing(sure, sure.bank, look, sure.index_of("moss"), why.subject, groups, why.like.neighbours)
     lowers, raises = PatchDeletion(3.0, 0.5, (0.1, 0.1), 0.1), PatchDeletion(3.0, -0.2, (-0.5, -0.3), 0.1)
     assert neighbours_verdict(RULE, replace(showing, deletion=lowers)).level == "believable"
+    of_rust = int((sure.bank.labels == sure.index_of("rust")).nonzero()[0])
+    half = [Group((0, 0), 0.2, (Match(of_moss, 1.0), Match(of_rust, 1.0)))]
+    assert neighbours_verdict(RULE, replace(showing, groups=half, deletion=lowers)).level == "partly"
     partly = neighbours_verdict(RULE, replace(showing, deletion=raises))
     assert partly.level == "partly"
     assert "takes −0.2 from the lead of moss, 3.0, hiding as much elsewhere −0.4 (at most −0.3)." in partly.sentence

@@ -15,22 +15,15 @@ from functools import cache, lru_cache, partial
 from PIL import Image, ImageDraw, ImageFont
 
 from ..explanation.verdict import Level
+from .palette import LIGHT, OVER_PHOTO, Colour, rgb
 
-Colour = tuple[int, int, int]
 Points = list[tuple[float, float]]
 
-PAPER: Colour = (250, 248, 244)
-SHEET: Colour = (255, 254, 251)
-INK: Colour = (29, 26, 22)
-QUIET: Colour = (101, 95, 87)
-LINE: Colour = (229, 223, 212)
-WELL: Colour = (236, 230, 219)
-IDLE: Colour = (148, 136, 111)
-EMBER: Colour = (173, 63, 12)
-GOOD: Colour = (27, 103, 81)
-PART: Colour = (127, 84, 0)
-BAD: Colour = (163, 36, 60)
-
+PAPER, SHEET, INK, QUIET, LINE, WELL, IDLE, EMBER, GOOD, PART, BAD = (
+    rgb(LIGHT[name])
+    for name in ("paper", "sheet", "ink", "quiet", "line", "well", "idle", "ember", "good", "part", "bad")
+)
+MARK, EDGE = rgb(OVER_PHOTO["mark"]), rgb(OVER_PHOTO["edge"])
 LEVEL_COLOURS: dict[Level, Colour] = {"believable": GOOD, "partly": PART, "do not rely": BAD, "not measured": QUIET}
 
 SMOOTH = 4

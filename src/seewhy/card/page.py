@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..explanation.verdict import Level
 from ..registry import spelling
+from .palette import coloured
 
 LEVELS: dict[Level, str] = {
     "believable": "Believable",
@@ -98,7 +99,7 @@ def environment() -> Environment:
 
 def _style() -> Markup:
     """The style sheet is ours, so it is trusted as it stands."""
-    return Markup(_source("card.css"))
+    return Markup(coloured(_source("card.css")))
 
 
 @cache

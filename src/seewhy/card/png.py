@@ -15,12 +15,15 @@ from ..types import FractionBox
 from .because import bars_of, draw_bars, scale_of
 from .canvas import (
     BAD,
+    EDGE,
     EMBER,
     GOOD,
     IDLE,
     INK,
     LEVEL_COLOURS,
     LINE,
+    MARK,
+    PAPER,
     QUIET,
     SHEET,
     SMOOTH,
@@ -164,11 +167,11 @@ def _mark(c: Canvas, x: float, y: float, height: float, letter: str, box: tuple[
 
     def paint(d: ImageDraw.ImageDraw) -> None:
         edge = (round(width) * SMOOTH - 1, round(tall) * SMOOTH - 1)
-        d.rounded_rectangle((0, 0, *edge), 6 * SMOOTH, outline=(20, 18, 16, 150), width=5 * SMOOTH)
+        d.rounded_rectangle((0, 0, *edge), 6 * SMOOTH, outline=(*EDGE, 150), width=5 * SMOOTH)
         d.rounded_rectangle(
-            (SMOOTH, SMOOTH, edge[0] - SMOOTH, edge[1] - SMOOTH), 5 * SMOOTH, outline=(255, 255, 255), width=3 * SMOOTH
+            (SMOOTH, SMOOTH, edge[0] - SMOOTH, edge[1] - SMOOTH), 5 * SMOOTH, outline=MARK, width=3 * SMOOTH
         )
-        d.rounded_rectangle((SMOOTH, SMOOTH, 25 * SMOOTH, 26 * SMOOTH), 5 * SMOOTH, fill=(255, 255, 255))
+        d.rounded_rectangle((SMOOTH, SMOOTH, 25 * SMOOTH, 26 * SMOOTH), 5 * SMOOTH, fill=MARK)
 
     c.smooth(left, top, width, tall, paint)
     c.text(round(left) + 13 - c.measure(letter, 19, True) / 2, round(top) + 20, letter, 19, INK, True)
@@ -330,9 +333,9 @@ def _framed(picture: Image.Image, side: int, box: FractionBox | None) -> Image.I
     large = picture.resize((side * SMOOTH, side * SMOOTH), Image.Resampling.BICUBIC)
     edges = tuple(v * side * SMOOTH for v in box)
     draw = ImageDraw.Draw(large)
-    draw.rectangle(edges, outline=(20, 18, 16), width=4 * SMOOTH)
+    draw.rectangle(edges, outline=EDGE, width=4 * SMOOTH)
     inner = (edges[0] + SMOOTH, edges[1] + SMOOTH, edges[2] - SMOOTH, edges[3] - SMOOTH)
-    draw.rectangle(inner, outline=(255, 255, 255), width=2 * SMOOTH)
+    draw.rectangle(inner, outline=MARK, width=2 * SMOOTH)
     return large
 
 
@@ -342,7 +345,7 @@ def _faded(patch: np.ndarray, same: bool) -> Image.Image:
     if same:
         return picture
     grey = Image.blend(picture, picture.convert("L").convert("RGB"), 0.55)
-    return Image.blend(grey, Image.new("RGB", grey.size, (250, 248, 244)), 0.5)
+    return Image.blend(grey, Image.new("RGB", grey.size, PAPER), 0.5)
 
 
 def _words(c: Canvas, e: Explanation, y: float) -> float:
