@@ -91,6 +91,18 @@ def test_a_training_in_parts_ends_where_the_whole_one_does() -> None:
     assert not torch.equal(whole.image[0].weight, towers(SigLIP()).image[0].weight)
 
 
+def test_a_temperature_is_learnt_does_not_decay_and_is_held() -> None:
+    task = towers(CLIP(max_scale=20.0))
+    task.state.log_scale.data.fill_(9.0)
+    train(task, DATA, replace(HOW, n_steps=1, lr=1e-6))
+    assert float(task.state.log_scale.exp()) == pytest.approx(20.0)
+    before = [towers(SigLIP()).state.bias.item(), towers(SigLIP()).text[0].weight.norm().item()]
+    task = towers(SigLIP())
+    train(task, DATA, replace(HOW, n_steps=1, optimiser="adamw", lr=1e-3, weight_decay=500.0))
+    assert abs(task.state.bias.item() - before[0]) < 1.1e-3, "Adam's first step is as long as the rate"
+    assert task.text[0].weight.norm().item() < 0.6 * before[1], "which decays by half"
+
+
 def test_statistics_of_a_part_are_refused_before_anything_changes() -> None:
     task = towers(CLIP(), norm=nn.BatchNorm1d)
     before = {name: value.clone() for name, value in task.state_dict().items()}

@@ -146,20 +146,21 @@ class TrainingData:
         """
         rows, pictures = _rows_at(step, self.n_samples, batch_size, seed), self.pictures
         first, last = among.share(len(rows))
-        places = range(first, last)
-        index = rows[first:last].tolist()
-        place_of = dict(zip(index, places, strict=True))
+        if among.world > 1:
+            rows = rows[first:last]
+        index = asked = rows.tolist()
         found: dict[str, Any] = {}
         if pictures is not None:
-            draws = [np.random.default_rng([seed % 2**63, step, place]) for place in places]
+            draws = [np.random.default_rng([seed % 2**63, step, place]) for place in range(first, last)]
             index, found = pictures.batch(index, draws, pool)
-        rows = torch.tensor(index)
+            rows = torch.tensor(index)
         for name, column in self.columns.items():
             if isinstance(column, Tensor):
                 found[name] = column[rows]
             elif name not in found and hasattr(column, "drawn"):
                 key = crc32(name.encode())
-                own = [np.random.default_rng([seed % 2**63, step, place_of[i], key]) for i in index]
+                place = dict(zip(asked, range(first, last), strict=True))
+                own = [np.random.default_rng([seed % 2**63, step, place[i], key]) for i in index]
                 found[name] = column.drawn(index, own)
             elif name not in found:
                 draw = torch.Generator().manual_seed((seed * 1_000_003 + step + among.rank * 2**40) % 2**63)
