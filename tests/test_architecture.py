@@ -16,7 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 ROOMS = (
     "errors", "printable", "seeded", "registry", "arguments", "schemas", "types", "explanation", "progress", "storage",
-    "objectives", "pictures", "card", "encoders", "heads", "training", "attributions", "trust", "metrics",
+    "objectives", "pictures", "card", "encoders", "pairs", "heads", "training", "attributions", "trust", "metrics",
     "descriptions", "prototypes", "keywords", "classifiers", "compat", "adaptation", "self_explaining", "planted",
     "index", "evidence", "evaluation", "studies", "api", "catalogue", "sklearn", "annotation", "app", "cli",
 )  # fmt: skip

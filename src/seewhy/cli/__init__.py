@@ -22,6 +22,7 @@ from . import (
     fit_prototypes,
     index,
     methods,
+    pairs,
     predict,
     schema,
     search,
@@ -69,6 +70,7 @@ for panel, modules in VERBS.items():
 app.command("app", cls=Headed, epilog=page.EXAMPLES, rich_help_panel=LOOK)(page.app)
 app.add_typer(study.app, name="study", rich_help_panel=LOOK)
 app.add_typer(describe.app, name="describe", rich_help_panel=WORDS)
+app.add_typer(pairs.app, name="pairs", rich_help_panel=WORDS)
 
 
 def main() -> None:
