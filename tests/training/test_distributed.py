@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from killing import CONTEXT
-from seewhy.errors import InputError
+from seewhy.errors import DataError, InputError
 from seewhy.objectives.clip import CLIP
 from seewhy.objectives.siglip import SigLIP
 from seewhy.seeded import seeded
@@ -35,6 +35,9 @@ TEXTS = Drawn([[3 * i, 3 * i + 1, 3 * i + 2][: 1 + i % 3] for i in range(N)], la
 DATA = TrainingData(N, {"image": IMAGE, "text": TEXTS, "labels": torch.arange(N) % 3, "pixels": IMAGE})
 HOW = Training(4, 11, "sgd", lr=0.1, schedule="constant", weight_decay=0.0)
 """Eleven samples: six for one process and five for the other."""
+
+
+HALF = Training(3, 11, checkpoint_every=2)
 
 
 def contrast(objective: Any = None, drop: float = 0.0, seed: int = 0) -> Contrast:
@@ -83,6 +86,13 @@ def every_case(rank: int, port: int, folder: str) -> None:
     except InputError as error:
         Path(folder, f"norm.{rank}").write_text(str(error))
 
+    kept = (Path(folder, f"own.{rank}"), "each looks for its own")
+    train(classes(), DATA, HALF, checkpoint=kept)
+    try:
+        train(classes(), DATA, HALF, checkpoint=kept)
+    except DataError as error:
+        Path(folder, f"apart.{rank}").write_text(str(error))
+
 
 def start(world: int, target: Any, *args: Any) -> list[Any]:
     with socket.socket() as one:
@@ -108,6 +118,13 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     assert (tmp_path / "said.1").read_text() == (
         "2 processes were given batches of 1. At least one sample for each was expected. Start fewer processes, or "
         "give a larger batch_size."
+    )
+    assert (tmp_path / "own.0").exists()
+    assert not (tmp_path / "own.1").exists(), "the first alone writes"
+    assert (tmp_path / "apart.0").read_text() == (tmp_path / "apart.1").read_text()
+    assert (tmp_path / "apart.1").read_text() == (
+        "The processes would go on from different steps: 2, 0. One checkpoint that all of them can read was expected. "
+        "Keep it where every machine sees it."
     )
     assert "and 2 processes compute a part of each batch. Statistics" in (tmp_path / "norm.0").read_text()
 
