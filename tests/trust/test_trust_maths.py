@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seewhy.trust.conformal import ConformalLines, quantile
-from seewhy.trust.gaussian import RIDGE, Moments
+from seewhy.trust.gaussian import RIDGE, WIDEST, Moments, narrowed
 from seewhy.trust.logistic import Monotone
 from seewhy.trust.novelty import (
     PUBLISHED,
@@ -215,3 +215,13 @@ def test_intervals_are_wider_where_pictures_show_the_same_things() -> None:
     together = Monotone.fit(signs.repeat(5, 1), true.repeat(5), copies)
     width = [float((m.interval(signs)[1] - m.interval(signs)[0]).mean()) for m in (alone, together)]
     assert width[1] > 1.8 * width[0]
+
+
+def test_wide_features_are_projected_and_keep_their_distances() -> None:
+    few = torch.randn(5, WIDEST)
+    assert narrowed(few) is few
+    wide = torch.randn(6, WIDEST + 500, generator=torch.Generator().manual_seed(0))
+    found = narrowed(wide)
+    assert found.shape == (6, WIDEST)
+    assert torch.equal(found, narrowed(wide))
+    assert (torch.pdist(found) / torch.pdist(wide)).sub(1).abs().max() < 0.1
