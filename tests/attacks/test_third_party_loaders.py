@@ -75,9 +75,9 @@ def constants(call: ast.Call) -> set[tuple[str, object]]:
 
 
 def is_fenced(above: list[ast.AST]) -> bool:
-    """Whether it stands inside ``with fenced(…)``."""
-    withs = (item for node in above if isinstance(node, ast.With) for item in node.items)
-    return any(isinstance(i.context_expr, ast.Call) and ast.unparse(i.context_expr.func) == "fenced" for i in withs)
+    """Whether it stands inside ``with fenced(…)``, or ``with loading(…)``, which stands behind the fence."""
+    withs = (item.context_expr for node in above if isinstance(node, ast.With) for item in node.items)
+    return any(isinstance(w, ast.Call) and ast.unparse(w.func) in ("fenced", "loading") for w in withs)
 
 
 def dictionaries(tree: ast.AST) -> set[str]:

@@ -83,11 +83,11 @@ def test_a_folder_names_its_tensors_by_their_digest_and_drops_the_old_ones(tmp_p
         card = FOLDER.load_card(folder)
         assert card == {"format": 2, "sums": n, "tensors": hashlib.sha256(data).hexdigest()}
         assert {p.name for p in folder.iterdir()} == {"sums.json", f"tensors-{card['tensors'][:16]}.safetensors"}
-        assert float(FOLDER.load_tensors(folder, card)["total"]) == n
+        assert float(FOLDER.checked_tensors(folder, card)["total"]) == n
     file = folder / FOLDER.tensors_file(card)
     file.write_bytes(save({"total": torch.tensor(3.0)}))
     with pytest.raises(WeightsError) as caught:
-        FOLDER.load_tensors(folder, card)
+        FOLDER.checked_tensors(folder, card)
     assert str(caught.value) == (
         f"{file} is damaged (its SHA-256 is not the one in sums.json). Copy the whole folder again, or sum again."
     )
@@ -96,7 +96,7 @@ def test_a_folder_names_its_tensors_by_their_digest_and_drops_the_old_ones(tmp_p
 def test_a_folder_of_an_earlier_format_has_no_digest_and_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "sums.json").write_text('{"format": 1, "sums": 0}')
     (tmp_path / "old.st").write_bytes(save({"total": torch.tensor(5.0)}))
-    assert float(FOLDER.load_tensors(tmp_path, FOLDER.load_card(tmp_path))["total"]) == 5
+    assert float(FOLDER.checked_tensors(tmp_path, FOLDER.load_card(tmp_path))["total"]) == 5
     FOLDER.save(tmp_path, {"format": 2, "sums": 1}, save({}))
     assert not (tmp_path / "old.st").exists()
 
@@ -105,7 +105,7 @@ def test_what_is_wrong_with_a_folder_is_said_in_the_words_of_its_kind(tmp_path: 
     def refused(card: object) -> str:
         (tmp_path / "sums.json").write_text(json.dumps(card))
         with pytest.raises(ModelError) as caught:
-            FOLDER.load_tensors(tmp_path, FOLDER.load_card(tmp_path))
+            FOLDER.checked_tensors(tmp_path, FOLDER.load_card(tmp_path))
         return str(caught.value).replace(str(tmp_path), "HERE")
 
     update = "this SeeWhy reads 1 and 2. Update SeeWhy with: pip install -U seewhy, or sum again."

@@ -50,6 +50,10 @@ class Fitting:
     progress: Progress
     checkpoint: Path | None
 
+    def sealed(self, seal: str) -> tuple[Path, str] | None:
+        """The checkpoint, and of what it must be; ``None`` where none is kept."""
+        return None if self.checkpoint is None else (self.checkpoint, seal)
+
     def look(
         self,
         reader: Encoder | None = None,

@@ -68,6 +68,11 @@ class Pictures:
         """Trained on in the end."""
         return ~self.held if self.validation else torch.ones_like(self.held)
 
+    @property
+    def trained(self) -> list[int]:
+        """Places of those trained on while choosing."""
+        return (~self.held).nonzero()[:, 0].tolist()
+
     def only(self, index: Sequence[int]) -> Pictures:
         """Those in these places."""
         return Pictures(

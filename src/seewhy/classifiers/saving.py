@@ -176,7 +176,7 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
         )
     except (KeyError, TypeError) as error:
         raise ARCHIVE.damaged(folder, error) from error
-    tensors = ARCHIVE.load_tensors(folder, card)
+    tensors = ARCHIVE.checked_tensors(folder, card)
     try:
         check_kinds(tensors, KINDS)
         check_finite(tensors)

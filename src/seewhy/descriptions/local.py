@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..encoders.fence import FenceError, check_file, check_folder, fenced
+from ..encoders.fence import check_file, check_folder, loading
 from ..errors import MissingExtraError, WeightsError
 from ..seeded import seeded
 from .filling import fill
@@ -64,17 +64,16 @@ class LocalWriter(Writer):
         else:
             check_folder(self.place, folder)
             options["use_safetensors"] = True
-        try:
-            with redirect_stderr(io.StringIO()), fenced():  # the libraries' own progress bars
-                tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-                network = AutoModelForCausalLM.from_pretrained(folder, **options).eval()
-        except FenceError:
-            raise
-        except Exception as error:  # a configuration that makes no sense raises anything
-            raise WeightsError(
-                f"{self.place} cannot be read as a language model ({' '.join(str(error).split())[:200]}). A folder "
-                "that transformers wrote or a .gguf file was expected. Give another."
-            ) from error
+
+        def refusal(why: str) -> WeightsError:
+            return WeightsError(
+                f"{self.place} cannot be read as a language model ({why}). A folder that transformers wrote or a .gguf "
+                "file was expected. Give another."
+            )
+
+        with redirect_stderr(io.StringIO()), loading(refusal):  # the libraries' own progress bars
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            network = AutoModelForCausalLM.from_pretrained(folder, **options).eval()
         return tokenizer, network
 
     def write(self, prompt: Prompt) -> str:

@@ -12,7 +12,7 @@ import site
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ from types import CodeType
 from typing import Any
 
 from ..errors import ModelError, WeightsError
-from ..storage.reading import check_regular
+from ..storage.reading import check_regular, reason
 from .hub import offline
 
 LIBRARIES = (
@@ -69,6 +69,23 @@ def fenced(*, online: bool = False) -> Iterator[None]:
     finally:
         sys.stdin = stdin
         _depth.fences, _depth.online = before
+
+
+@contextmanager
+def loading(refusal: Callable[[str], ModelError], *, online: bool = False) -> Iterator[None]:
+    """:func:`fenced`; whatever a library raises inside becomes the error that ``refusal`` makes of its reason.
+
+    Args:
+        refusal: the reason, on one line → the error, in the words of what was to be loaded.
+        online: see :func:`fenced`.
+    """
+    try:
+        with fenced(online=online):
+            yield
+    except ModelError:
+        raise
+    except Exception as error:  # a configuration that makes no sense raises anything
+        raise refusal(reason(error)) from error
 
 
 def _behind(error: BaseException | None) -> FenceError | None:

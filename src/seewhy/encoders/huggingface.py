@@ -13,11 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import MissingExtraError, ModelError, WeightsError
-from ..storage.reading import reason
 from ..types import Transform
 from .base import Encoder, Layout
 from .class_names import distinct
-from .fence import check_folder, fenced
+from .fence import check_folder, loading
 from .hub import fetch
 from .huggingface_text import text_tower
 from .split import (
@@ -110,20 +109,15 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     if not (name.startswith(("/", "./", "../", "~")) or folder.is_dir()):
         folder = fetch(f"hf:{name}", name, WEIGHT_FILES, BESIDE, f"hf:/path/to/{name.split('/')[-1]}")
     _check_folder(name, folder)
-    try:
-        with fenced():
-            model = _model(folder, options)
-            transform = transform_of(_processor(folder, name), f"hf:{name}")
-            tokenizer = (
-                transformers.AutoTokenizer.from_pretrained(folder, **OWN) if hasattr(model, "text_model") else None
-            )
-    except ModelError:
-        raise
-    except Exception as error:  # a configuration that makes no sense raises anything
-        raise ModelError(
-            f"'hf:{name}' cannot be loaded: {reason(error)} A family that transformers itself knows was expected; code "
-            "from a repository is never run. Choose another model."
-        ) from error
+    with loading(
+        lambda why: ModelError(
+            f"'hf:{name}' cannot be loaded: {why} A family that transformers itself knows was expected; code from a "
+            "repository is never run. Choose another model."
+        )
+    ):
+        model = _model(folder, options)
+        transform = transform_of(_processor(folder, name), f"hf:{name}")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **OWN) if hasattr(model, "text_model") else None
     return _encoder(model, transform, tokenizer, f"hf:{name}", engine)
 
 

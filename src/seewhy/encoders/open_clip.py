@@ -8,11 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import MissingExtraError, ModelError, WeightsError
-from ..storage.reading import reason
 from ..types import Transform
 from .base import Encoder, Layout
 from .clip_text import Projection
-from .fence import fenced
+from .fence import loading
 from .open_clip_source import fetch_for, find_source
 from .open_clip_text import text_tower
 from .split import (
@@ -55,20 +54,18 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     forced = {"force_quick_gelu": True} if source.quick_gelu else {}
     for repo, files in source.fetched:
         fetch_for(name, repo, files)
-    try:
-        with fenced(online=source.online):
-            model = open_clip.create_model(
-                source.model, source.pretrained, require_pretrained=True, force_preprocess_cfg=source.preprocess,
-                pretrained_hf=False, weights_only=True, **forced, **options,
-            )  # fmt: skip
-            tokenizer = open_clip.get_tokenizer(source.model, **(OWN if source.hf_tokenizer else {}))
-    except ModelError:
-        raise
-    except Exception as error:  # a configuration that makes no sense raises anything
-        raise WeightsError(
-            f"'open_clip:{name}' cannot be loaded: {reason(error)}. Weights that fit the model were expected. "
+    with loading(
+        lambda why: WeightsError(
+            f"'open_clip:{name}' cannot be loaded: {why}. Weights that fit the model were expected. "
             "Check the model name, and that the file is complete."
-        ) from error
+        ),
+        online=source.online,
+    ):
+        model = open_clip.create_model(
+            source.model, source.pretrained, require_pretrained=True, force_preprocess_cfg=source.preprocess,
+            pretrained_hf=False, weights_only=True, **forced, **options,
+        )  # fmt: skip
+        tokenizer = open_clip.get_tokenizer(source.model, **(OWN if source.hf_tokenizer else {}))
     return _encoder(in_single(freeze(model)), tokenizer, f"open_clip:{name}", engine)
 
 

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import ModelError, UnknownNameError, WeightsError
-from ..storage.reading import read_json, reason
+from ..storage.reading import read_json
 from ..types import Transform
 from .base import Encoder, Layout
 from .class_names import distinct
-from .fence import FenceError, fenced
+from .fence import fenced, loading
 from .hub import fetch, fetch_url
 from .module import split_module
 from .sidecar import WeightsFile
@@ -172,16 +172,13 @@ def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> nn.
         )
     # The file is opened here, because some versions of timm run the code in a pickle.
     given = {"source": "", "state_dict": file.weights()}
-    try:
-        with fenced():
-            model = timm.create_model(f"local-dir:{folder}", pretrained=True, pretrained_cfg_overlay=given, **options)
-    except FenceError:
-        raise
-    except Exception as error:  # a configuration that makes no sense raises anything
-        raise WeightsError(
-            f"'timm:{name}' cannot be loaded: {reason(error)}. Weights that fit the architecture in config.json were "
-            "expected. Write the folder again with timm.models.save_for_hf."
-        ) from error
+    with loading(
+        lambda why: WeightsError(
+            f"'timm:{name}' cannot be loaded: {why}. Weights that fit the architecture in config.json were expected. "
+            "Write the folder again with timm.models.save_for_hf."
+        )
+    ):
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True, pretrained_cfg_overlay=given, **options)
     return _without_weights(model)
 
 

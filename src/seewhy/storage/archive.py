@@ -206,7 +206,7 @@ class FolderArchive:
             )
         return card
 
-    def load_tensors(self, folder: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
+    def checked_tensors(self, folder: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
         """The card's tensors, as they were written.
 
         Raises:

@@ -122,17 +122,6 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def plain_name(name: object) -> str:
-    """A file name out of data, if it stays in the folder it is looked for in.
-
-    Raises:
-        ValueError: it is no text, empty, or leads elsewhere.
-    """
-    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\:\0"):
-        raise ValueError(f"{name!r} is not the plain name of a file")
-    return name
-
-
 def parse_json(data: bytes | str) -> Any:
     """The value of a JSON text in UTF-8, read strictly.
 

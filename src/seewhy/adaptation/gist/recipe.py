@@ -169,15 +169,14 @@ class GIST(PictureRecipe):
         if self.train != "layers":
             trainable(encoder)  # refused before anything is looked at
         pictures = fitting.look(views=self._views) if self.train == "layers" else fitting.look()
-        chosen = (~pictures.held).nonzero()[:, 0].tolist()
+        chosen = pictures.trained
         found = self._captions(fitting, pictures, chosen)
         specific = specificity(replace(c, label=pictures.items[i].label) for c, i in zip(found, chosen, strict=True))
         progress.note(f"texts of pictures: {say(specific)}")
         texts, pairs = self._pairs(pictures, chosen, found)
         facts = [(pictures.seen[i].digest, c.texts) for i, c in zip(chosen, found, strict=True)]
         seal = json.dumps([self.parameters(), encoder.fingerprint, facts])
-        kept = None if fitting.checkpoint is None else (fitting.checkpoint, seal)
-        lesson = TrainingSet(encoder, pictures, chosen, texts, pairs, store, progress, kept)
+        lesson = TrainingSet(encoder, pictures, chosen, texts, pairs, store, progress, fitting.sealed(seal))
         tuned = self._tune_layers(lesson) if self.train == "layers" else self._tune_towers(lesson, self.train)
         figures = {"texts": specific, **tuned.figures, "texts_by": sorted({c.model for c in found})}
         return self._probe(replace(tuned, figures=figures))

@@ -107,7 +107,7 @@ class GPT4Image(PictureRecipe):
             )
 
     def learn(self, fitting: Fitting) -> Outcome:
-        encoder, progress, checkpoint = fitting.encoder, fitting.progress, fitting.checkpoint
+        encoder, progress = fitting.encoder, fitting.progress
         if fitting.captions is None:
             raise InputError(
                 "gpt4image was given no texts of pictures. A .jsonl with one for each was expected. Give it with "
@@ -115,7 +115,7 @@ class GPT4Image(PictureRecipe):
             )
         base, scratch = sized(encoder, self.size), self.backbone == "scratch"
         pictures = fitting.look(reader_of(base) if scratch else base, keep=not scratch)
-        chosen = (~pictures.held).nonzero()[:, 0].tolist()
+        chosen = pictures.trained
         digests = [pictures.seen[i].digest for i in chosen]
         own = of_pictures(fitting.captions, digests, [str(pictures.items[i].image) for i in chosen])
         texts = TextVectors(encoder, [c.texts[0] for c in own])
@@ -123,7 +123,7 @@ class GPT4Image(PictureRecipe):
         read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, progress)
         columns = {"pixels": read, "labels": pictures.labels[torch.tensor(chosen)], "texts": texts}
         seal = json.dumps([self.parameters(), base.fingerprint, digests, [c.texts[0] for c in own]])
-        kept = None if checkpoint is None else (checkpoint, seal)
+        kept = fitting.sealed(seal)
         done = train(student, TrainingData(len(chosen), columns), self._training, checkpoint=kept, progress=progress)
         layout = Layout() if scratch else base.layout
         settings = {"backbone": self.backbone, "size": self.size}

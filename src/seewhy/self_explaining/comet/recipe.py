@@ -140,8 +140,7 @@ class COMET(PictureRecipe):
         seal = self._seal(base, pictures)
         judge = self._plain(base, pictures, data, fitting.store, progress, _beside(checkpoint, seal))
         game = self._game(base, judge)
-        going_on = None if checkpoint is None else (checkpoint, seal)
-        done = train(Playing(game), data, self._training, checkpoint=going_on, progress=progress)
+        done = train(Playing(game), data, self._training, checkpoint=fitting.sealed(seal), progress=progress)
         outcome = self._outcome(encoder, game, judge, pictures, done, progress)
         if (plain := _beside(checkpoint, seal)) is not None:
             remove(plain[0], CHECKPOINT)
@@ -153,7 +152,7 @@ class COMET(PictureRecipe):
         return self.mode == "post_hoc" and self.backbone == "encoder"
 
     def _data(self, base: Encoder, pictures: Pictures, progress: Progress) -> TrainingData:
-        index = (~pictures.held).nonzero()[:, 0].tolist()
+        index = pictures.trained
         read = TrainingPictures(base, [pictures.items[i].source for i in index], None, progress)
         return TrainingData(len(index), {"pixels": read, "labels": pictures.labels[index]})
 

@@ -123,7 +123,7 @@ class ProtoPNet(PictureRecipe):
     def learn(self, fitting: Fitting) -> Outcome:
         encoder, store, progress = fitting.encoder, fitting.store, fitting.progress
         pictures = fitting.look(features=True)
-        chosen = (~pictures.held).nonzero()[:, 0].tolist()
+        chosen = pictures.trained
         maps = self._maps(encoder, pictures, chosen, store, progress)
         owner = torch.arange(len(pictures.classes)).repeat_interleave(self.n_per_class)
         with seeded(self.seed):
