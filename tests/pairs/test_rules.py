@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import schemas
 import seewhy
 from seewhy.errors import DataError, ForeignFileError, InputError, UnknownNameError
 from seewhy.pairs import Rule, check, clean, restore, rules
@@ -226,12 +228,15 @@ def test_the_commands(
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, "pairs", "check", planted, "--json", "--rule", "too_short:least=5", "--skip", "copy") == 0
     told = json.loads(capsys.readouterr().out)
+    schemas.check("pairs-check", [told])
     counts = {f["rule"]: f["n_pairs"] for f in told["findings"]}
     assert counts["too_short"] == 3
     assert "copy" not in counts
     assert (told["n_pictures"], told["n_pairs"], told["n_kept"]) == (11, 12, 4)
     assert run(monkeypatch, "pairs", "clean", planted, "-o", "c.jsonl", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {
+    cleaned = json.loads(capsys.readouterr().out)
+    schemas.check("pairs-clean", [cleaned])
+    assert cleaned == {
         "file": "c.jsonl", "removed_file": "c.removed.jsonl", "pictures": 4, "pairs": 4, "removed": 8
     }  # fmt: skip
     assert run(monkeypatch, "pairs", "clean", "c.jsonl", "-o", "d.jsonl", "--restore", "copy") == 0
@@ -255,3 +260,17 @@ def test_settings_that_make_no_sense(given: str, kind: type[Exception], message:
     with pytest.raises(kind) as caught:
         _rules([given], None)
     assert message in str(caught.value)
+
+
+def test_a_fit_is_compared_with_texts_of_other_pictures_alone() -> None:
+    """z by its formula; what cannot be read has none."""
+    corpus = Corpus(said("a", ("b", "c"), "d", "e"))
+    pictures = torch.eye(4)[:, :3].clone()  # the last could not be read
+    texts = torch.tensor([[0.6, 0.8, 0.0], [0.0, 1.0, 0.0], [0.8, 0.1, 0.0], [0.5, 0.3, 0.7], [0.2, 0.4, 0.9]])
+    corpus.__dict__["vectors"] = pictures, texts
+    z = {}
+    for i, (picture, _) in enumerate(corpus.pairs[:4]):
+        others = [float(texts[k] @ pictures[picture]) for k, (p, _) in enumerate(corpus.pairs) if p != picture]
+        z[i] = (float(texts[i] @ pictures[picture]) - np.mean(others)) / np.std(others)
+    for least in (-2.0, *(v + 0.01 for v in z.values()), 9.0):
+        assert [i for i, _ in rules["poor_match"](least=least).broken(corpus)] == [i for i, v in z.items() if v < least]
