@@ -33,6 +33,7 @@ from seewhy.evaluation import evaluate
 from seewhy.evidence.explain import ExplainOptions
 from seewhy.explanation.prediction import Prediction, Ranked
 from seewhy.keywords import (
+    AdaptKeywords,
     DescribedKeywords,
     EvaluateKeywords,
     ExplainKeywords,
@@ -40,6 +41,7 @@ from seewhy.keywords import (
     ZeroShotKeywords,
 )
 from seewhy.pictures.sources import InMemory
+from seewhy.training.adapt import Adapt
 from seewhy.types import Failure
 
 LABELS = [label for label in tiny.CLASSES[:3] for _ in range(6)]
@@ -448,6 +450,7 @@ def test_lists() -> None:
     ("keywords", "of"),
     [
         (ExplainKeywords, ExplainOptions),
+        (AdaptKeywords, Adapt),
         (LinearKeywords, Linear),
         (ZeroShotKeywords, ZeroShot),
         (DescribedKeywords, Described),

@@ -16,7 +16,7 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import described, explain, fit, from_module, pretrained, study, zero_shot
+    from .api import adapt, described, explain, fit, from_module, pretrain, pretrained, study, zero_shot
     from .catalogue import list_methods
     from .classifiers.base import Classifier
     from .classifiers.saving import load
@@ -50,6 +50,7 @@ _WHERE = {
     "Samples": "pictures.samples",
     "SeeWhyError": "errors",
     "Transform": "types",
+    "adapt": "api",
     "described": "api",
     "encoder": "encoders.find",
     "explain": "api",
@@ -60,6 +61,7 @@ _WHERE = {
     "load": "classifiers.saving",
     "load_pairs": "pictures.pairs",
     "load_samples": "pictures.samples",
+    "pretrain": "api",
     "pretrained": "api",
     "schema": "schemas",
     "study": "api",
@@ -80,6 +82,7 @@ __all__ = [
     "Samples",
     "SeeWhyError",
     "Transform",
+    "adapt",
     "described",
     "encoder",
     "explain",
@@ -90,6 +93,7 @@ __all__ = [
     "load",
     "load_pairs",
     "load_samples",
+    "pretrain",
     "pretrained",
     "schema",
     "study",

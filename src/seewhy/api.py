@@ -17,7 +17,7 @@ from .descriptions.base import Descriptions, Words
 from .encoders.base import Encoder
 from .encoders.find import encoder as find
 from .encoders.module import from_module
-from .keywords import DescribedKeywords, ExplainKeywords, LinearKeywords, ZeroShotKeywords
+from .keywords import AdaptKeywords, DescribedKeywords, ExplainKeywords, LinearKeywords, ZeroShotKeywords
 from .pictures.datasets import pictures_of, samples_of
 from .pictures.sources import Many, One
 from .progress import Progress
@@ -28,8 +28,9 @@ from .types import Failure
 if TYPE_CHECKING:
     from .explanation.base import Explanation
     from .studies.findings import Findings
+    from .training.adapt import Adapted
 
-__all__ = ["described", "explain", "fit", "from_module", "pretrained", "study", "zero_shot"]
+__all__ = ["adapt", "described", "explain", "fit", "from_module", "pretrain", "pretrained", "study", "zero_shot"]
 
 
 def _encoder(encoder: Encoder | str) -> Encoder:
@@ -136,6 +137,67 @@ def fit(
         progress=progress,
     )
     return replace(fitted, trust=fitted.measured_trust)
+
+
+@checked
+def adapt(
+    pairs: Any,
+    encoder: Encoder | str = "lite0",
+    *,
+    validation: Any = None,
+    store: FeatureStore | None = None,
+    progress: Progress | None = None,
+    **parameters: Unpack[AdaptKeywords],
+) -> Adapted:
+    """Teach an encoder pictures with texts (:class:`seewhy.training.adapt.Adapt`).
+
+    Args:
+        pairs: a table, JSONL, a folder, shards, a data frame, a Hugging Face data set or ``[(picture, texts), …]``, as
+            :func:`seewhy.load_pairs` takes them.
+        encoder: an encoder with words, or its name.
+        validation: pairs that ``keep`` is chosen on; left out, a tenth of ``pairs``.
+        store: where looks are kept between runs; left out, nothing is kept.
+        progress: hears of progress and failures.
+        **parameters: those of the method, for example ``train="towers"`` or ``keep=0.3``.
+
+    Returns:
+        Its ``encoder`` is one like any other; ``save(folder)`` keeps it, and ``seewhy.encoder(folder)`` brings it back.
+
+    Raises:
+        DataError: there are no pairs that can be used, or too few.
+        ModelError: the encoder has no words, or none that can be trained.
+    """
+    from .pictures.pairs import load_pairs
+    from .training.adapt import Adapt
+
+    found = load_pairs(pairs)
+    chosen_on = None if validation is None else load_pairs(validation).items
+    how = Adapt(**parameters)
+    return how.fit(_encoder(encoder), found.items, validation=chosen_on, store=store, progress=progress)
+
+
+@checked
+def pretrain(
+    pairs: Any,
+    encoder: Encoder | str = "new:resnet",
+    *,
+    validation: Any = None,
+    store: FeatureStore | None = None,
+    progress: Progress | None = None,
+    **parameters: Unpack[AdaptKeywords],
+) -> Adapted:
+    """Train both towers, all of it kept; arguments as for :func:`adapt`.
+
+    Args:
+        pairs: pictures with texts.
+        encoder: where it begins; ``"new:resnet"`` and ``"new:vit"`` have learnt nothing yet.
+        validation: pairs to measure on; left out, a tenth of ``pairs``.
+        store: where looks are kept between runs.
+        progress: hears of progress and failures.
+        **parameters: those of the method.
+    """
+    settings: AdaptKeywords = {"train": "towers", "keep": 1.0, **parameters}
+    return adapt(pairs, encoder, validation=validation, store=store, progress=progress, **settings)
 
 
 @cache

@@ -51,6 +51,23 @@ class EvaluateKeywords(TypedDict, total=False):
     progress: Progress | None
 
 
+class AdaptKeywords(TypedDict, total=False):
+    """Of :class:`seewhy.training.adapt.Adapt`."""
+
+    objective: str
+    train: Literal["heads", "image", "text", "towers"]
+    keep: float | None
+    epochs: Count
+    batch_size: Count
+    micro_batch: Count | None
+    lr: float | None
+    weight_decay: float
+    width: Count
+    may_forget: float
+    held_out: float
+    seed: int
+
+
 class LinearKeywords(TypedDict, total=False):
     """Of :class:`seewhy.classifiers.linear.recipe.Linear`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 from uuid import uuid4
 
@@ -18,12 +18,21 @@ class Progress:
     def __init__(self) -> None:
         self.failures: list[Failure] = []
         self.notes: list[str] = []
+        self.terms: Mapping[str, float] = {}
 
     def failed(self, failure: Failure) -> None:
         self.failures.append(failure)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def measured(self, step: int, terms: Mapping[str, float]) -> None:
+        """What a step of a training said: its loss, and whatever is watched beside it."""
+        self.terms = terms
+
+    def tail(self) -> str:
+        """What stands behind a bar: the loss, where one is known."""
+        return f"loss {self.terms['loss']:.3g}" if "loss" in self.terms else ""
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         """Pass items on, one by one, as they are done."""
@@ -34,11 +43,13 @@ class Bars(Progress):
     """A progress bar, on a terminal and in a notebook: ``seewhy.fit("photos", progress=seewhy.Bars())``."""
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        yield from draw(items, what, total, stderr=False)
+        yield from draw(items, what, total, stderr=False, tail=self.tail)
 
 
-def draw(items: Iterable[T], what: str, total: int | None, *, stderr: bool) -> Iterator[T]:
-    """Items as they are done, with a bar that goes when all are."""
+def draw(
+    items: Iterable[T], what: str, total: int | None, *, stderr: bool, tail: Callable[[], str] = str
+) -> Iterator[T]:
+    """Items as they are done, with a bar that goes when all are; behind it stands what ``tail`` says."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
@@ -47,12 +58,13 @@ def draw(items: Iterable[T], what: str, total: int | None, *, stderr: bool) -> I
     if console.is_jupyter:
         yield from _in_notebook(items, what, total)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    said = TextColumn("{task.fields[said]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), said)
     with RichProgress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(what, total=total, said="")
         for item in items:
             yield item
-            bar.advance(task)
+            bar.update(task, advance=1, said=tail())
 
 
 def _in_notebook(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:

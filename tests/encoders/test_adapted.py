@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 import seewhy
 from seewhy.encoders.adapted import CARD, Adaptation, open_adaptation
 from seewhy.encoders.base import Encoder
-from seewhy.encoders.residual_heads import ResidualHeads
+from seewhy.encoders.paired_heads import PairedHeads
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.encoders.tuned_towers import Halves, TunedTowers
 from seewhy.errors import ForeignFileError, InputError, ModelError, WeightsError
@@ -24,14 +24,11 @@ from tiny_words import tiny_pair
 TEXTS = ["a red thing", "two dogs"]
 
 
-def random_heads(on: Encoder, **sides: object) -> ResidualHeads:
+def random_heads(on: Encoder) -> PairedHeads:
     """Heads as if they were trained."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        heads = ResidualHeads.before(on, rank=2, **sides)  # type: ignore[arg-type]
-        for p in heads.parameters():
-            torch.nn.init.normal_(p)
-        heads.measure(on.text.project(on.encode(noise(4)).pooled))
+        heads = PairedHeads.before(on, width=3).measure(on.text.project(on.encode(noise(4)).pooled))
     return heads.requires_grad_(False)
 
 
@@ -47,35 +44,34 @@ def test_nothing_kept_is_the_encoder_as_it_was() -> None:
     on, pixels = tiny_pair(), noise(2)
     for trained in (random_heads(on), random_towers(on, "towers")):
         was = Adaptation(on, trained, keep=0.0).encoder()
-        torch.testing.assert_close(was.encode_image(pixels), on.encode_image(pixels))
-        torch.testing.assert_close(was.encode_text(TEXTS), on.encode_text(TEXTS))
         now = Adaptation(on, trained).encoder()
-        assert float((now.encode_image(pixels) - on.encode_image(pixels)).abs().max()) > 0.05
-        assert float((now.encode_text(TEXTS) - on.encode_text(TEXTS)).abs().max()) > 0.05
+        before, none, all_of_it = (e.encode_image(pixels) @ e.encode_text(TEXTS).T for e in (on, was, now))
+        torch.testing.assert_close(none, before)
+        assert float((all_of_it - before).abs().min()) > 0.01
 
 
-def test_heads_add_what_they_say() -> None:
+def test_a_cosine_is_parts_of_the_old_one_and_of_the_new() -> None:
     on, pixels = tiny_cnn(), noise(3)
     heads = random_heads(on)
-    half = Adaptation(on, heads, keep=0.5).encoder()
+    some = Adaptation(on, heads, keep=0.2).encoder()
     p, t = on.text.project(on.encode(pixels).pooled), on.encode_text(TEXTS)
-    down, up, words = heads.down, heads.up, heads.words
-    assert down is not None
-    assert up is not None
-    assert words is not None
-    added = ((p - heads.mean) / heads.spread @ down.weight.T + down.bias) @ up.weight.T
-    torch.testing.assert_close(half.encode_image(pixels), normalize(p + 0.5 * heads.size * added, dim=1))
-    torch.testing.assert_close(
-        half.encode_text(TEXTS), normalize(t + 0.5 * (8 * t @ words.weight.T + words.bias), dim=1)
-    )
+    new = heads.size * ((p - heads.mean) / heads.spread @ heads.pictures.weight.T + heads.pictures.bias)
+    said = normalize(8 * t @ heads.sentences.weight.T + heads.sentences.bias, dim=1)
+    length = (0.8 * p.square().sum(1) + 0.2 * new.square().sum(1)).sqrt()[:, None]
+    expected = (0.8 * p @ t.T + 0.2 * new @ said.T) / length
+    torch.testing.assert_close(some.encode_image(pixels) @ some.encode_text(TEXTS).T, expected)
+
+
+def test_both_parts_of_a_picture_are_as_long_as_one_another() -> None:
+    on = tiny_cnn()
+    both = random_heads(on).image(on.text.project(on.encode(noise(4)).pooled), 0.5)
+    ratio = both[:, 8:].norm(dim=1) / both[:, :8].norm(dim=1)
+    assert ratio.min() < 1.001
+    assert ratio.max() > 0.999
 
 
 def test_a_side_that_is_not_trained_stays() -> None:
     on, pixels = tiny_cnn(), noise(2)
-    texts_only = Adaptation(on, ResidualHeads.before(on, rank=0)).encoder()
-    assert torch.equal(texts_only.encode_image(pixels), on.encode_image(pixels))
-    pictures_only = Adaptation(on, random_heads(on, words=False)).encoder()
-    torch.testing.assert_close(pictures_only.encode_text(TEXTS), on.encode_text(TEXTS))
     words = Adaptation(tiny_pair(), random_towers(tiny_pair(), "text")).encoder()
     assert torch.equal(words.encode_image(pixels), tiny_pair().encode_image(pixels))
     image = Adaptation(tiny_pair(), random_towers(tiny_pair(), "image")).encoder()
@@ -111,10 +107,10 @@ def test_saved_and_loaded_it_says_the_same(form: str, tmp_path: Path) -> None:
 
 def test_saved_over_itself_it_leaves_one_file_of_tensors(tmp_path: Path) -> None:
     on = tiny_cnn()
-    for rank in (2, 0):
-        folder = Adaptation(on, ResidualHeads.before(on, rank=rank)).save(tmp_path / "enc", {"run.json": "{}"})
+    for width in (2, 1):
+        folder = Adaptation(on, PairedHeads.before(on, width)).save(tmp_path / "enc", {"run.json": "{}"})
     assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".json", ".safetensors"]
-    assert open_adaptation(folder, base=on).trained.facts()["rank"] == 0
+    assert open_adaptation(folder, base=on).trained.facts()["width"] == 1
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -143,7 +139,7 @@ def test_damage_is_named_and_nothing_else_is_raised(tmp_path: Path) -> None:
     on = tiny_cnn()
     made = Adaptation(on, random_heads(on))
     heads = made.trained.facts()
-    wrong = ({"form": "hats"}, heads | {"rank": 3}, heads | {"width": -1}, heads | {"width": 1 << 40}, None, [], {})
+    wrong = ({"form": "hats"}, heads | {"width": 4}, heads | {"width": -1}, heads | {"width": 1 << 40}, None, [], {})
     for i, facts in enumerate([{"adapted": w} for w in wrong] + [{"keep": "much"}, {"keep": 7.0}, {"tensors": "../x"}]):
         folder = made.save(tmp_path / f"card{i}")
         change(folder, **facts)
@@ -159,9 +155,9 @@ def test_damage_is_named_and_nothing_else_is_raised(tmp_path: Path) -> None:
 def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     on = tiny_cnn()
     heads = random_heads(on)
-    heads.words.weight.data[0, 0] = float("nan")  # type: ignore[union-attr]
+    heads.sentences.weight.data[0, 0] = float("nan")
     folder = Adaptation(on, heads).save(tmp_path / "enc")
-    assert not load_file(next(folder.glob("*.safetensors")))["words.weight"].isfinite().all()
+    assert not load_file(next(folder.glob("*.safetensors")))["sentences.weight"].isfinite().all()
     with pytest.raises(ModelError, match="is not finite"):
         open_adaptation(folder, base=on)
 
@@ -196,9 +192,9 @@ def test_a_classifier_of_names_comes_back_with_it_alone(tmp_path: Path) -> None:
 
 def test_the_embedded_encoder_is_found_by_its_card(tmp_path: Path) -> None:
     on = seewhy.encoder("lite0", engine="torch")
-    heads = ResidualHeads.before(on)
-    assert (heads.width, heads.sentence_width) == (1280, 384)
-    folder = Adaptation(on, heads).save(tmp_path / "enc")
+    heads = PairedHeads.before(on)
+    assert (heads.own_width, heads.sentence_width, heads.width) == (1280, 384, 256)
+    folder = Adaptation(on, heads, 0.5).save(tmp_path / "enc")
     again = seewhy.encoder(str(folder), engine="torch")
     assert again.classes == on.classes
-    torch.testing.assert_close(again.encode_text(["a cat"]), on.encode_text(["a cat"]))
+    torch.testing.assert_close(again.encode_text(["a cat"])[:, :1280], on.encode_text(["a cat"]) / 2**0.5)

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from . import (
+    adapt,
     annotate,
     describe,
     dialogue,
@@ -24,6 +25,7 @@ from . import (
     methods,
     pairs,
     predict,
+    pretrain,
     schema,
     search,
     study,
@@ -48,8 +50,9 @@ STOPPED = 130
 """Exit code of a run that was ended with Ctrl-C."""
 BACKSLASHES = "backslashreplace"
 """What becomes of file names that are not UTF-8: what JSON reads back as they were."""
-MAKE, LOOK, WORDS, FIND, ABOUT = (
+MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
     "Make a classifier",
+    "Teach an encoder",
     "Decide and explain",
     "Describe in words",
     "Find pictures",
@@ -58,6 +61,7 @@ MAKE, LOOK, WORDS, FIND, ABOUT = (
 VERBS = {
     LOOK: (explain, predict, evaluate, dialogue),
     MAKE: (fit, fit_prototypes, fit_explainer),
+    LEARN: (adapt, pretrain),
     WORDS: (annotate,),
     FIND: (index, search),
     ABOUT: (methods, schema, doctor),

@@ -32,6 +32,8 @@ from .options import (
     resolve,
     seed,
 )
+from .pairs import TextColumn
+from .retrieval import run_retrieval
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ Examples:\n
   seewhy evaluate test.csv -m birds --json > report.json\n
   seewhy evaluate test/ --labels classes.json -o report.html\n
   seewhy evaluate test/ -m birds --cards why/\n
-  seewhy evaluate test/ -m birds --unknown holidays/ --level 0.95
+  seewhy evaluate test/ -m birds --unknown holidays/ --level 0.95\n
+  seewhy evaluate captions.jsonl --retrieval -m enc -o found.html
 """
 
 
@@ -73,6 +76,19 @@ def evaluate(
         Path | None,
         typer.Option(help="A folder of pictures of no class: how well are they told?", show_default=False),
     ] = None,
+    retrieval: Annotated[
+        bool,
+        typer.Option(
+            "--retrieval",
+            help="Pictures with texts: how often they find one another, and what an adapted encoder, given as "
+            "-m, gained and forgot.",
+        ),
+    ] = False,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(help="Labelled pictures of other things: are they still told by name?", show_default=False),
+    ] = None,
+    text_column: TextColumn = None,
     seed: Annotated[int, seed("The pictures explained.")] = 0,
     force: Force = False,
     as_json: Json = False,
@@ -90,6 +106,11 @@ def evaluate(
     from .terminal import Terminal
 
     path = None if output is None else check_ending(output, force=force)
+    if retrieval:
+        columns: dict[str, Any] = {"image": _own(image_column, "image"), "label": _own(label_column, "label")}
+        columns |= {"text": text_column, "group": group}
+        run_retrieval(str(data), model or encoder, engine, columns, also, path, seed, force, as_json, store, quiet)
+        return
     if cards is not None and check_output(cards):
         raise DataError(f"{cards} would be one file. A folder for several cards was expected. Leave the ending out.")
     terminal = Terminal(quiet)
@@ -117,6 +138,11 @@ def evaluate(
     else:
         _print(report, path)
     raise typer.Exit(terminal.exit_code(report.data["n"]))
+
+
+def _own(column: str, preset: str) -> str | None:
+    """A column, if a person named one."""
+    return None if column == preset else column
 
 
 def _print(report: Report, path: Path | None) -> None:

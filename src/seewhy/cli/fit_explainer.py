@@ -52,7 +52,7 @@ def fit_explainer(
             show_default=False,
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Times every picture is seen; the authors' 8.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="Times every picture is seen. The authors' 8.")] = 8,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Batches in all, instead of epochs.", show_default=False)
     ] = None,

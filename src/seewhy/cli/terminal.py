@@ -49,7 +49,7 @@ class Terminal(Progress):
         if self.quiet or not sys.stderr.isatty():
             yield from items
             return
-        yield from draw(items, what, total, stderr=True)
+        yield from draw(items, what, total, stderr=True, tail=self.tail)
 
     def exit_code(self, done: int) -> int:
         """1 when a picture failed, after a one-line summary; else 0."""

@@ -44,9 +44,9 @@ class Asked:
     ] = None
     per_minute: Annotated[float, typer.Option(min=0, help="Requests a minute at most; 0 does not hold back.")] = 0.0
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that one answer may take, all in all.")] = 120.0
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Ask nobody; say what would be asked and what it may cost.")
-    ] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop. Nobody is asked.")] = (
+        False
+    )
     price_in: Annotated[float, typer.Option(min=0, help="Price of a million tokens read, for --dry-run.")] = 0.0
     price_out: Annotated[float, typer.Option(min=0, help="Price of a million tokens written, for --dry-run.")] = 0.0
 

@@ -26,8 +26,8 @@ from ..storage.output import check_folder
 from ..storage.reading import read_json, read_tensor_bytes, reason, tensors_of
 from .base import Encoder
 from .find import ADAPTED
+from .paired_heads import PairedHeads
 from .provenance import saved_encoder
-from .residual_heads import ResidualHeads
 from .tuned_towers import Halves, TunedTowers
 
 CARD = ADAPTED
@@ -57,8 +57,8 @@ class Adaptation:
     Attributes:
         base: the encoder, which stays as it is.
         trained: frozen.
-        keep: 0 is the encoder as it was, 1 all that was learnt; between them its heads add less, or its weights lie
-            between those before and after.
+        keep: 0 is the encoder as it was, 1 all that was learnt; between them its heads count less, or its weights
+            lie between those before and after.
         provenance: what it was trained on and how, as JSON.
     """
 
@@ -176,8 +176,8 @@ def _restored(on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tenso
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise ValueError("a number of its tensors is not finite")
     form = facts["form"]
-    if form == ResidualHeads.form:
-        return ResidualHeads.restored(on, facts, tensors)
+    if form == PairedHeads.form:
+        return PairedHeads.restored(on, facts, tensors)
     if form in get_args(Halves):
         return TunedTowers.restored(on, facts, tensors)
     raise ValueError(f"its form is {form!r}")

@@ -69,7 +69,12 @@ class TextTower(Protocol):
 
 @runtime_checkable
 class SentenceText(TextTower, Protocol):
-    """A words half in two steps: sentences have vectors of their own, and from these a place among the pictures."""
+    """A words half in two steps: sentences have vectors of their own, and from these a place among the pictures.
+
+    ``sentence_fingerprint`` is that of the first step.
+    """
+
+    sentence_fingerprint: str
 
     def sentences(self, texts: Sequence[str]) -> Float[Tensor, "n e"]:
         """Sentences → unit vectors of their own."""

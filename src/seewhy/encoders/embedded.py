@@ -192,6 +192,7 @@ class EmbeddedText:
 
     logit_scale = 30.0
     templates: tuple[str, ...] = ("{}",)
+    sentence_fingerprint = MINILM_SHA256[:16]
     tuning_lr = 1e-4  # of 1e-6, 1e-5, 1e-4, 3e-4 the best on held-out groceries: docs/methods/gist.md
 
     def __init__(self, space: TextSpace, fingerprint: str) -> None:

@@ -23,6 +23,7 @@ SCHEMES = {
     "hf": "huggingface",
     "file": "file",
     "adapted": "adapted",
+    "new": "new",
 }
 
 

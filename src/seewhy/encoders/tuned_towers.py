@@ -15,6 +15,7 @@ from ..errors import ModelError
 from .base import Encoder, Tokenised, TrainableText
 from .delta import halves_of, load_delta, state_delta
 from .split import freeze, weights_digest
+from .text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
 
 Halves = Literal["image", "text", "towers"]
 """Which halves are trained: one of the two, or both."""
@@ -154,6 +155,15 @@ class TunedText:
 
     def tokens(self, texts: Sequence[str]) -> Tokenised:
         return self.tower.tokens(texts)
+
+    def n_cut(self, texts: Sequence[str]) -> int:
+        return self.tower.n_cut(texts)
+
+    def embed(self, tokens: Tokenised) -> TokenEmbeddings:
+        return embed(self.module, tokens)
+
+    def encode_tokens(self, tokens: Tokenised | TokenEmbeddings) -> TokenVectors:
+        return encode_tokens(self.module, tokens)
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:

@@ -49,6 +49,12 @@ class History:
                 )
         self.waiting.clear()
 
+    @property
+    def last(self) -> dict[str, float]:
+        """Of the last step that was read."""
+        n = len(self.names)
+        return dict(zip(self.names, self.numbers[-n:], strict=True)) if n and self.numbers else {}
+
     def __len__(self) -> int:
         return len(self.numbers) // max(1, len(self.names))
 

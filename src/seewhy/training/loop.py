@@ -167,6 +167,7 @@ def train(
             run.step(step, next(batches).to(device), data.n_samples)
             keeps = checkpoint is not None and (step + 1) % how.checkpoint_every == 0
             run.tell(told, now=keeps)
+            progress.measured(step + 1, run.history.last)
             if checkpoint is not None and keeps:
                 run.keep(checkpoint[0], seal)
         run.tell(told, now=True)

@@ -1,7 +1,8 @@
-"""Small heads behind frozen towers: what is added to a picture's and to a sentence's place in their shared space."""
+"""Small heads behind frozen towers: a second space, beside the one that pictures and sentences share already."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -13,24 +14,26 @@ from torch.nn.functional import normalize
 from .base import Encoder, SentenceText, TextTower
 from .split import freeze, weights_digest
 
-RANK = 64
-"""Of what is added to pictures: a full matrix learns the training pictures by heart."""
+WIDTH = 256
+"""Of the space that is learnt beside the encoder's own."""
 SENTENCE_SCALE = 8.0
 """Unit vectors of some hundred numbers are made larger by this, so that one rate of learning suits all weights."""
 
 
-class ResidualHeads(nn.Module):
-    """``picture = p + keep · size · U V (p - mean) / spread`` and ``text = t + keep · W s``; at first, as it was.
+class PairedHeads(nn.Module):
+    """A second space for pictures and sentences beside the encoder's own, learnt behind its frozen towers.
 
-    ``p`` is a picture in the space of the texts, ``t`` a sentence there, ``s`` the sentence's own vector (``t`` again
-    where the encoder has no other). What is done to a picture is affine in the pooled features, so every closed form of
-    an explanation holds.
+    ``picture = [√(1 - keep) p, √keep · size · A (p - mean) / spread]`` and
+    ``text = [√(1 - keep) t, √keep · B s / |B s|]``: but for lengths, a picture's cosine with a text is ``1 - keep``
+    parts of the old one and ``keep`` parts of the new. ``p`` is a picture among the texts, ``t`` a sentence there,
+    ``s`` the sentence's own vector (``t`` again where the encoder has no other). What is done to a picture is affine in
+    the pooled features, so that every closed form of an explanation holds; ``size`` makes both parts equally long on
+    average.
 
     Args:
-        width: of the shared space.
+        own_width: of the encoder's own space of pictures and texts.
         sentence_width: of the sentences' own vectors.
-        rank: of what is added to pictures; 0 adds nothing there.
-        words: whether anything is added to texts.
+        width: of the second space.
     """
 
     form = "heads"
@@ -38,43 +41,43 @@ class ResidualHeads(nn.Module):
     spread: Tensor
     size: Tensor
 
-    def __init__(self, width: int, sentence_width: int, rank: int = RANK, words: bool = True) -> None:
+    def __init__(self, own_width: int, sentence_width: int, width: int = WIDTH) -> None:
         super().__init__()
-        self.width, self.sentence_width, self.rank = width, sentence_width, rank
-        self.down = nn.Linear(width, rank) if rank else None
-        self.up = nn.Linear(rank, width, bias=False) if rank else None
-        self.words = nn.Linear(sentence_width, width) if words else None
-        for name, value in (("mean", torch.zeros(width)), ("spread", torch.ones(())), ("size", torch.ones(()))):
+        self.own_width, self.sentence_width, self.width = own_width, sentence_width, width
+        self.pictures = nn.Linear(own_width, width)
+        self.sentences = nn.Linear(sentence_width, width)
+        for name, value in (("mean", torch.zeros(own_width)), ("spread", torch.ones(())), ("size", torch.ones(()))):
             self.register_buffer(name, value)
-        for last in (self.up, self.words):
-            for p in () if last is None else last.parameters():
-                nn.init.zeros_(p)
 
     @classmethod
-    def before(cls, on: Encoder, rank: int = RANK, words: bool = True) -> Self:
-        """Heads that add nothing yet; the first weights are torch's random numbers."""
+    def before(cls, on: Encoder, width: int = WIDTH) -> Self:
+        """With torch's random numbers."""
         one = own_vectors(on.text, ["a"])
-        return cls(place(on.text, one).shape[1], one.shape[1], rank, words)
+        return cls(place(on.text, one).shape[1], one.shape[1], width)
 
+    @torch.no_grad()
     def measure(self, projected: Float[Tensor, "n d"]) -> Self:
-        """Take mean, spread and length from the pictures that will be trained on."""
+        """Take mean and spread from the pictures that are trained on."""
         self.mean = projected.mean(0)
         self.spread = (projected - self.mean).square().mean().sqrt().clamp(min=1e-6)
-        self.size = projected.norm(dim=1).mean()
+        return self.level(projected)
+
+    @torch.no_grad()
+    def level(self, projected: Float[Tensor, "n d"]) -> Self:
+        """Make both parts of a picture as long as one another on average."""
+        new = self.pictures((projected - self.mean) / self.spread).norm(dim=1)
+        self.size = (projected.norm(dim=1) / new.clamp(min=1e-6)).median()
         return self
 
-    def image(self, projected: Float[Tensor, "b d"], keep: float = 1.0) -> Float[Tensor, "b d"]:
-        """Pictures in the space of the texts → where they are now, not of unit length."""
-        if self.down is None or self.up is None:
-            return projected
-        added: Tensor = self.up(self.down((projected - self.mean) / self.spread))
-        return projected + keep * self.size * added
+    def image(self, projected: Float[Tensor, "b d"], keep: float) -> Float[Tensor, "b e"]:
+        """Pictures among the texts → in both spaces, not of unit length."""
+        new = self.size * self.pictures((projected - self.mean) / self.spread)
+        return torch.cat([math.sqrt(1 - keep) * projected, math.sqrt(keep) * new], 1)
 
-    def text(
-        self, sentences: Float[Tensor, "b e"], placed: Float[Tensor, "b d"], keep: float = 1.0
-    ) -> Float[Tensor, "b d"]:
-        """Sentences by their own vectors and their place → where they are now, not of unit length."""
-        return placed if self.words is None else placed + keep * self.words(SENTENCE_SCALE * sentences)
+    def text(self, sentences: Float[Tensor, "b s"], placed: Float[Tensor, "b d"], keep: float) -> Float[Tensor, "b e"]:
+        """Sentences by their own vectors and their place → in both spaces, of unit length."""
+        new = normalize(self.sentences(SENTENCE_SCALE * sentences), dim=1)
+        return torch.cat([math.sqrt(1 - keep) * placed, math.sqrt(keep) * new], 1)
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
         """The encoder with other words; it sees what it saw, its own classes among that."""
@@ -103,19 +106,18 @@ class ResidualHeads(nn.Module):
     def facts(self) -> dict[str, Any]:
         return {
             "form": self.form,
-            "width": self.width,
+            "own_width": self.own_width,
             "sentence_width": self.sentence_width,
-            "rank": self.rank,
-            "words": self.words is not None,
+            "width": self.width,
         }
 
     @classmethod
     def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        sizes = facts["width"], facts["sentence_width"], facts["rank"]
-        if not all(type(n) is int and 0 <= n <= 1 << 16 for n in sizes):
+        sizes = facts["own_width"], facts["sentence_width"], facts["width"]
+        if not all(type(n) is int and 0 < n <= 1 << 16 for n in sizes):
             raise ValueError(f"its heads have the sizes {sizes}")
         with torch.device("meta"):
-            heads = cls(*sizes, bool(facts["words"]))
+            heads = cls(*sizes)
         heads.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
         freeze(heads)
         return heads
@@ -127,13 +129,14 @@ class AdaptedText:
     Args:
         tower: the encoder's own.
         heads: what was trained.
-        keep: how much of it is added.
+        keep: how much the second space counts.
         fingerprint: of both.
     """
 
-    def __init__(self, tower: TextTower, heads: ResidualHeads, keep: float, fingerprint: str) -> None:
+    def __init__(self, tower: TextTower, heads: PairedHeads, keep: float, fingerprint: str) -> None:
         self.tower, self.heads, self.keep = tower, heads, keep
         self.fingerprint = fingerprint
+        self.sentence_fingerprint = sentence_fingerprint(tower)
         self.logit_scale = tower.logit_scale
         self.templates = tower.templates
 
@@ -145,10 +148,15 @@ class AdaptedText:
         return own_vectors(self.tower, texts)
 
     def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
-        return normalize(self.heads.text(vectors, place(self.tower, vectors), self.keep), dim=1)
+        return self.heads.text(vectors, place(self.tower, vectors), self.keep)
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         return self.heads.image(self.tower.project(pooled), self.keep)
+
+
+def sentence_fingerprint(tower: TextTower) -> str:
+    """Of what :func:`own_vectors` asks."""
+    return tower.sentence_fingerprint if isinstance(tower, SentenceText) else tower.fingerprint
 
 
 def own_vectors(tower: TextTower, texts: Sequence[str]) -> Float[Tensor, "n e"]:

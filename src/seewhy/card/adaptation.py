@@ -1,0 +1,77 @@
+"""What adapting an encoder gained and what it forgot, as one page: measures, the training, and examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from .page import photo_uri, render
+
+WIDTH, HEIGHT = 640.0, 160.0
+"""Of the curve, in its own units."""
+N_POINTS = 200
+"""Points of a curve; a longer training is averaged."""
+
+
+def render_adaptation(data: dict[str, Any], pictures: Mapping[str, np.ndarray] = MappingProxyType({})) -> str:
+    """The page.
+
+    Args:
+        data: the document of ``seewhy evaluate --retrieval --json``; with ``run``, that of ``seewhy adapt``.
+        pictures: small views of those that its examples name.
+    """
+    run = data.get("run")
+    uris = {name: photo_uri(view, quality=80) for name, view in pictures.items()}
+    return render(
+        "adaptation.html",
+        None,
+        **{**data, "run": run},
+        headline=_headline(data["measures"]),
+        bars=[_bar(row) for row in data["measures"]],
+        curves=[] if run is None else _curves(run["history"]),
+        uris=uris,
+    )
+
+
+def _headline(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What changed, in one sentence.
+
+    >>> _headline([{"measure": "text to picture R@5", "after": 0.44, "before": 0.24, "difference": 0.2, "real": True}])
+    'Texts find their picture among the first five in 44 of 100 cases; before, in 24.'
+    """
+    row = next(r for r in rows if r["measure"] == "text to picture R@5")
+    said = f"Texts find their picture among the first five in {100 * row['after']:.0f} of 100 cases"
+    return said + (f"; before, in {100 * row['before']:.0f}." if "before" in row else ".")
+
+
+def _bar(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A measure as texts and as places on a line from 0 to 1."""
+    compared = "difference" in row
+    verdict = "" if not compared else "no real difference"
+    if compared and row["real"]:
+        verdict = "gained" if row["difference"] > 0 else "forgotten"
+    return {**row, "compared": compared, "verdict": verdict}
+
+
+def _curves(history: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+    """Each term of the loss as a line."""
+    found = []
+    for name in history[0] if history else ():
+        values = _thinned([step[name] for step in history])
+        low, high = min(values), max(values)
+        span = (high - low) or 1.0
+        across = max(1, len(values) - 1)
+        points = [(WIDTH * i / across, HEIGHT * (high - v) / span) for i, v in enumerate(values)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        found.append({"name": name, "points": path, "first": values[0], "last": values[-1], "low": low, "high": high})
+    return found
+
+
+def _thinned(values: Sequence[float]) -> list[float]:
+    """At most so many values, each the mean of its stretch."""
+    size = -(-len(values) // N_POINTS)
+    parts = [values[i : i + size] for i in range(0, len(values), size)]
+    return [sum(part) / len(part) for part in parts]

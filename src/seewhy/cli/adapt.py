@@ -1,0 +1,102 @@
+"""``seewhy adapt``: an encoder learns from pictures with texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .options import EncoderName, EngineName, Group, Json, Quiet, Store, output, seed
+from .pairs import ImageColumn, TextColumn
+from .training_runs import (
+    BatchSize,
+    DryRun,
+    Epochs,
+    Objective,
+    PairsArgument,
+    Rate,
+    Tensorboard,
+    ValidationPairs,
+    Watched,
+    train_and_save,
+)
+
+EXAMPLES = """
+Examples:\n
+  seewhy adapt captions.jsonl -o enc\n
+  seewhy adapt captions.jsonl -o enc --keep 0.3 --validation-pairs dev.jsonl\n
+  seewhy adapt products.csv -o enc --text-column title --objective siglip\n
+  seewhy adapt captions.jsonl -o enc --train towers --epochs 2 --dry-run\n
+  seewhy explain photo.jpg --encoder enc --labels "a dog,a cat"
+"""
+
+
+def adapt(
+    pairs: PairsArgument,
+    output: Annotated[Path, output("The adapted encoder's folder.")],
+    encoder: EncoderName = "lite0",
+    engine: EngineName = "auto",
+    objective: Objective = "clip",
+    train: Annotated[
+        Literal["heads", "image", "text", "towers"],
+        typer.Option(
+            help="What learns. Small heads behind frozen towers, the picture tower, the words tower, or both."
+        ),
+    ] = "heads",
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="How much of what was learnt is kept: 0 none, 1 all. Left out, chosen on held-out pictures.",
+            show_default=False,
+        ),
+    ] = None,
+    may_forget: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Most that a chosen --keep may cost. Of the agreement with the encoder's own classes, by their names.",
+        ),
+    ] = 0.1,
+    epochs: Epochs = 12,
+    batch_size: BatchSize = 512,
+    lr: Rate = None,
+    validation_pairs: ValidationPairs = None,
+    image_column: ImageColumn = None,
+    text_column: TextColumn = None,
+    group: Group = None,
+    tensorboard: Tensorboard = None,
+    dry_run: DryRun = False,
+    seed: Annotated[int, seed("Weights, order, and which texts are drawn.")] = 0,
+    as_json: Json = False,
+    store: Store = None,
+    quiet: Quiet = False,
+) -> None:
+    """Teach an encoder your own pictures and words. Run again, it goes on where it was stopped."""
+    from ..training.adapt import Adapt
+
+    how = Adapt(
+        objective=objective,
+        train=train,
+        keep=keep,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        may_forget=may_forget,
+        seed=seed,
+    )
+    train_and_save(
+        how,
+        pairs,
+        validation_pairs,
+        {"image": image_column, "text": text_column, "group": group},
+        (encoder, engine),
+        output,
+        store=store,
+        terminal=Watched(quiet, tensorboard),
+        as_json=as_json,
+        dry_run=dry_run,
+    )

@@ -1,0 +1,51 @@
+"""What ``seewhy evaluate --retrieval`` does: an encoder's pictures and texts find one another, or do not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from .options import open_store
+from .terminal import say
+from .training_runs import say_measures
+
+
+def run_retrieval(
+    data: str,
+    encoder: str,
+    engine: str,
+    columns: Mapping[str, Any],
+    also: Sequence[Path] | None,
+    path: Path | None,
+    seed: int,
+    force: bool,
+    as_json: bool,
+    store: str | None,
+    quiet: bool,
+) -> None:
+    """Measure, write and say."""
+    from ..encoders.find import encoder as find
+    from ..pictures.pairs import load_pairs
+    from ..pictures.samples import load_samples
+    from ..studies.retrieval import measure_retrieval
+    from .terminal import Terminal
+
+    terminal = Terminal(quiet)
+    others = {str(place): load_samples(place) for place in also or ()}
+    pairs = load_pairs(data, **columns)
+    report = measure_retrieval(
+        find(encoder, engine=engine), pairs, also=others, store=open_store(store), seed=seed, progress=terminal
+    )
+    if path is not None:
+        report.save(path, force=force)
+    if as_json:
+        say(json.dumps({**report.data, "report": None if path is None else str(path)}, ensure_ascii=False))
+    else:
+        say_measures(report.rows)
+        if path is not None:
+            say(f"report: {path}")
+    raise typer.Exit(terminal.exit_code(report.data["n_pictures"]))

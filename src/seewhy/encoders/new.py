@@ -1,0 +1,140 @@
+"""Small encoders without any training, to be trained from nothing: ``new:resnet`` and ``new:vit``, with words.
+
+Their first weights follow from a seed and this machine's torch; what is trained of them is kept whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import UnknownNameError
+from ..seeded import seeded
+from ..types import Transform
+from .base import Encoder, GlobalAverage, Layout
+from .clip_text import ClipText
+from .minilm import MiniLM, load_minilm
+from .split import freeze
+
+SIDE = 96
+"""Of the pictures, in pixels."""
+WIDTH = 256
+"""Of the space of pictures and texts, and of the networks' last maps."""
+TUNING_LR = 5e-4
+"""CLIP's, for its smaller networks (Radford et al. 2021)."""
+SMALL = "resnet"
+
+
+class Residual(nn.Module):
+    """Two convolutions and a way round them (He et al. 2015, arXiv:1512.03385), normalised by groups of channels.
+
+    Batch normalisation would make a picture's vector hang on its company while it is trained.
+    """
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
+            nn.GroupNorm(8, n_out),
+            nn.ReLU(),
+            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
+            nn.GroupNorm(8, n_out),
+        )
+        self.way_round = nn.Conv2d(n_in, n_out, 1, stride, bias=False)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d gh gw"]:
+        return (self.inner(x) + self.way_round(x)).relu()
+
+
+class Patches(nn.Module):
+    """A small transformer on patches of 8 pixels (Dosovitskiy et al. 2021, arXiv:2010.11929); its map is their grid."""
+
+    def __init__(self, depth: int = 6, n_heads: int = 4, patch: int = 8) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, WIDTH, patch, patch)
+        self.places = nn.Parameter(torch.randn(1, (SIDE // patch) ** 2, WIDTH) * 0.02)
+        layer = nn.TransformerEncoderLayer(
+            WIDTH, n_heads, 4 * WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(WIDTH)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c gh gw"]:
+        grid = self.patches(pixels)
+        tokens = self.norm(self.layers(grid.flatten(2).transpose(1, 2) + self.places))
+        return tokens.transpose(1, 2).unflatten(2, grid.shape[2:])
+
+
+def _resnet() -> nn.Module:
+    start = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.GroupNorm(8, 32), nn.ReLU())
+    widths = (32, 64, 128, WIDTH)
+    blocks = [Residual(a, b, 2) for a, b in pairwise(widths)]
+    return nn.Sequential(start, *blocks)
+
+
+TRUNKS: dict[str, Callable[[], nn.Module]] = {"resnet": _resnet, "vit": Patches}
+
+
+def names() -> list[str]:
+    """Those there are."""
+    return list(TRUNKS)
+
+
+def load(name: str, *, engine: str = "auto") -> Encoder:
+    """An encoder that has learnt nothing yet.
+
+    Args:
+        name: ``"resnet"`` (1.2 million weights) or ``"vit"`` (4.8 million); its words are a transformer of two layers.
+        engine: what runs the trunk.
+
+    Raises:
+        UnknownNameError: another name.
+    """
+    if name not in TRUNKS:
+        raise UnknownNameError("new encoder", name, TRUNKS)
+    half = (0.5, 0.5, 0.5)
+    trunk = cache(lambda: _made(TRUNKS[name], 0))
+    pool = GlobalAverage()
+    return Encoder(
+        name=f"new:{name}",
+        transform=Transform((SIDE, SIDE), SIDE, "bicubic", half, half),
+        trunk=trunk,
+        head=pool,
+        layout=Layout(),
+        fingerprint=f"new-{name}-1",
+        text=cache(lambda: _words(f"new-{name}-1")),
+        module=lambda: nn.Sequential(trunk(), pool),
+        engine=engine,
+    )
+
+
+def _made(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    with seeded(seed):
+        return freeze(make())
+
+
+def _words(fingerprint: str) -> ClipText:
+    """Two layers on the vocabulary of the embedded sentence encoder."""
+
+    def projection() -> nn.Module:
+        layer = nn.Linear(WIDTH, WIDTH, bias=False)
+        nn.init.normal_(layer.weight, std=1 / math.sqrt(WIDTH))
+        return layer
+
+    module = _made(lambda: MiniLM(2, WIDTH, 4), 1)
+    words = ClipText(
+        f"{fingerprint}-words",
+        1 / 0.07,
+        module,
+        lambda texts: load_minilm().tokens(texts),
+        _made(projection, 2),
+        n_cut=lambda texts: load_minilm().n_cut(texts),
+    )
+    words.tuning_lr = TUNING_LR
+    return words

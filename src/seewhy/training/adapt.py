@@ -1,0 +1,314 @@
+"""Adapting an encoder to pictures with texts: what is trained, and how much of it is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from ..encoders.adapted import Adaptation
+from ..encoders.base import Encoder
+from ..encoders.paired_heads import WIDTH, PairedHeads
+from ..encoders.tuned_towers import TunedTowers, trainable
+from ..errors import DataError, InputError
+from ..objectives import objectives
+from ..objectives.contrastive import Contrastive
+from ..pictures.samples import Sample
+from ..progress import Progress
+from ..seeded import seeded
+from ..storage.features import FeatureStore
+from .batches import TrainingData
+from .heads import HeadsTask, OwnClasses, heads_data, heads_vectors, names_of
+from .loop import Trained, Training, train
+from .retrieval import Ranks, ranks
+from .seen_pairs import SeenPairs, joint_vectors, look_at_pairs
+from .task import Task
+from .towers import towers_data, towers_task
+
+Form = Literal["heads", "image", "text", "towers"]
+KEEPS = (0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
+"""Tried where none was given."""
+TOWER_KEEPS = (0.25, 0.5, 0.75, 1.0)
+"""The same for towers, where each costs a look at what is held out."""
+N_CHOSEN_ON = 1000
+"""Held-out pictures that ``keep`` is chosen on, at most."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What one ``keep`` gives on held-out pictures.
+
+    Attributes:
+        keep: how much.
+        image_to_text: R@5.
+        text_to_image: R@5.
+        named: part of the pictures whose nearest class by name is the one that the encoder's own last layer says;
+            ``None`` for an encoder without classes of its own.
+    """
+
+    keep: float
+    image_to_text: float
+    text_to_image: float
+    named: float | None
+
+    @classmethod
+    def of(cls, keep: float, found: Ranks, named: Bool[Tensor, " n"] | None) -> Kept:
+        image_to_text, text_to_image = found.recall(5)
+        part = None if named is None else round(float(named.float().mean()), 4)
+        return cls(keep, round(image_to_text, 4), round(text_to_image, 4), part)
+
+    @property
+    def gain(self) -> float:
+        """Mean R@5 of both ways."""
+        return (self.image_to_text + self.text_to_image) / 2
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """A finished training.
+
+    Attributes:
+        adaptation: the encoder, what was trained and how much of it is kept.
+        done: its steps.
+        tried: what each ``keep`` gives on held-out pictures, 0 first.
+        train: pictures trained on.
+        held: pictures chosen on.
+    """
+
+    adaptation: Adaptation
+    done: Trained
+    tried: tuple[Kept, ...]
+    train: SeenPairs
+    held: SeenPairs
+
+    @property
+    def encoder(self) -> Encoder:
+        """The adapted encoder."""
+        return self.adaptation.encoder()
+
+    def save(self, folder: str | Path) -> Path:
+        """Keep it in a folder; see :meth:`seewhy.encoders.adapted.Adaptation.save`."""
+        return self.adaptation.save(folder)
+
+
+@dataclass(frozen=True)
+class Adapt:
+    """How an encoder is adapted.
+
+    Args:
+        objective: registered name of one that compares all pairs.
+        train: heads behind frozen towers, the picture tower, the words tower, or both towers.
+        keep: how much of what was learnt is kept, 0 to 1; left out, chosen on held-out pictures: the highest mean R@5
+            of both ways among those that cost no more than ``may_forget``.
+        epochs: times that each picture is seen, each time with one of its texts.
+        batch_size: pairs compared with one another.
+        micro_batch: pairs whose towers are computed at once; left out, 32 for towers.
+        lr: highest learning rate; left out, 1.5e-3 for heads, the words tower's own for towers.
+        weight_decay: of everything but biases and the temperature.
+        width: of the space that heads learn.
+        may_forget: most of the agreement with the encoder's own classes that a ``keep`` that is chosen may cost.
+        held_out: part of the pictures that ``keep`` is chosen on.
+        seed: of weights, order and texts drawn.
+    """
+
+    objective: str = "clip"
+    train: Form = "heads"
+    keep: float | None = None
+    epochs: int = 12
+    batch_size: int = 512
+    micro_batch: int | None = None
+    lr: float | None = None
+    weight_decay: float = 0.1
+    width: int = WIDTH
+    may_forget: float = 0.1
+    held_out: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.train not in get_args(Form):
+            raise InputError(
+                f"adapt was given train={self.train!r}. 'heads', 'image', 'text' or 'towers' was expected. Change it."
+            )
+        if self.keep is not None and not 0 <= self.keep <= 1:
+            raise InputError(
+                f"adapt was given keep={self.keep:g}. A part from 0, the encoder as it was, to 1, all that was learnt, "
+                "was expected. Change it, or leave it out to have it chosen."
+            )
+        if self.epochs < 1 or self.batch_size < 2 or not 0 < self.held_out < 1 or self.width < 1:
+            raise InputError(
+                f"adapt was given epochs={self.epochs}, batch_size={self.batch_size}, held_out={self.held_out:g}, "
+                f"width={self.width}. An epoch or more, batches of two or more pairs, a part between 0 and 1 and a "
+                "width of one or more were expected. Change them."
+            )
+        self.contrastive()
+
+    def contrastive(self) -> Contrastive:
+        """The objective.
+
+        Raises:
+            UnknownNameError: there is none of that name.
+            InputError: it is not one over pairs.
+        """
+        found = objectives[self.objective]
+        if not issubclass(found, Contrastive):
+            able = ", ".join(n for n in objectives if issubclass(objectives[n], Contrastive))
+            raise InputError(
+                f"The objective {self.objective!r} needs {found.needs}. One over pairs of pictures and texts was "
+                f"expected: {able}. Take one of those."
+            )
+        return found()
+
+    def training(self, n_pictures: int, on: Encoder) -> Training:
+        """Steps, batch and rate for so many pictures."""
+        size = min(self.batch_size, n_pictures)
+        steps = self.epochs * max(1, n_pictures // size)
+        heads = self.train == "heads"
+        return Training(
+            steps,
+            size,
+            lr=self.lr or (1.5e-3 if heads else trainable(on).tuning_lr),
+            weight_decay=self.weight_decay,
+            schedule="cosine",
+            warmup=min(20, steps // 5),
+            seed=self.seed,
+            micro_batch=self.micro_batch if heads else (self.micro_batch or 32),
+        )
+
+    def fit(
+        self,
+        on: Encoder,
+        items: Sequence[Sample],
+        *,
+        validation: Sequence[Sample] | None = None,
+        store: FeatureStore | None = None,
+        progress: Progress | None = None,
+        checkpoint: Path | None = None,
+        history: Path | None = None,
+    ) -> Adapted:
+        """Look, train, choose.
+
+        Args:
+            on: the encoder; it stays as it is.
+            items: pictures with texts.
+            validation: pictures with texts that ``keep`` is chosen on; left out, a part of ``items`` is held out.
+            store: where looks are kept.
+            progress: hears of progress, notes and failures.
+            checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
+            history: a file of JSON lines to which each step's terms are added.
+
+        Raises:
+            DataError: no picture can be read, or there are too few.
+            ModelError: the encoder has no text half, or one that cannot be trained.
+            InputError: the loss is not finite.
+        """
+        progress = progress or Progress()
+        _ = on.text if self.train == "heads" else trainable(on)  # refused before anything is looked at
+        seen = look_at_pairs(on, items, store, progress)
+        if validation is None:
+            own, held = seen.split(self.held_out, self.seed)
+        else:
+            own, held = seen, look_at_pairs(on, validation, store, progress)
+            say_shared(own, held, progress)
+        if len(own) < 2:
+            raise DataError(
+                f"One pair can be trained on, of {own.items[0].image}. Two or more were expected, as a picture learns "
+                "by being told from others. Give more pairs."
+            )
+        held = held.only(range(min(len(held), N_CHOSEN_ON)))
+        part, task, data = self.prepared(on, own, progress)
+        seal = json.dumps([asdict(self), on.fingerprint, own.digests, own.texts, own.pairs.tolist()])
+        kept = None if checkpoint is None else (checkpoint, seal)
+        done = train(task, data, self.training(len(own), on), checkpoint=kept, history=history, progress=progress)
+        measured = self._measure(on, part, own, held, progress)
+        every = KEEPS if self.train == "heads" else TOWER_KEEPS
+        asked = every if self.keep is None else (self.keep,)
+        tried = [measured(keep) for keep in progress.track((0.0, *asked), "Choosing how much is kept", 1 + len(asked))]
+        best = tried[-1] if self.keep is not None else choose(tried, self.may_forget)
+        if self.keep is None:
+            progress.note(f"keep = {best.keep:g}, chosen on {len(held)} held-out pictures")
+        adaptation = Adaptation(on, part, best.keep, self._provenance(best, own, held, done))
+        return Adapted(adaptation, done, tuple(tried), own, held)
+
+    def prepared(
+        self, on: Encoder, own: SeenPairs, progress: Progress
+    ) -> tuple[PairedHeads | TunedTowers, Task, TrainingData]:
+        """What is trained, as it is at first; the task; and what it learns from."""
+        if self.train == "heads":
+            with seeded(self.seed), torch.no_grad():
+                heads = PairedHeads.before(on, self.width).measure(on.text.project(own.pooled))
+            return heads, HeadsTask(heads, self.contrastive()), heads_data(on, own)
+        towers, tower = TunedTowers.before(on, self.train), trainable(on)
+        n = sum(p.numel() for p in towers.parameters())
+        progress.note(f"training {n:,} weights: {16 * n / 1e9:.1f} GB, and what a micro-batch leaves in the towers")
+        return towers, towers_task(towers, self.contrastive()), towers_data(on, tower, towers, own, progress)
+
+    def _measure(
+        self, on: Encoder, part: PairedHeads | TunedTowers, own: SeenPairs, held: SeenPairs, progress: Progress
+    ) -> Callable[[float], Kept]:
+        """What a ``keep`` gives on held-out pictures."""
+        if isinstance(part, PairedHeads):
+            classes, heads = OwnClasses.of(on), part.level(on.text.project(own.pooled))
+
+            def behind(keep: float) -> Kept:
+                image, text = heads_vectors(heads, on, held, keep)
+                named = None if classes is None else classes.named(heads, keep, on, held.pooled)
+                return Kept.of(keep, ranks(image, text, held.owner), named)
+
+            return behind
+
+        def through(keep: float) -> Kept:
+            grown = Adaptation(on, part, keep).encoder() if keep else on
+            seen = held if not keep else look_at_pairs(grown, held.items, None, progress)
+            image, text = joint_vectors(grown, seen)
+            named = None
+            if on.classifier is not None and len(on.classes) == on.classifier.out_features and len(seen) == len(held):
+                own_class = on.classifier(held.pooled).argmax(1)
+                named = (image @ grown.encode_text(names_of(on)).T).argmax(1) == own_class
+            return Kept.of(keep, ranks(image, text, seen.owner), named)
+
+        return through
+
+    def _provenance(self, best: Kept, own: SeenPairs, held: SeenPairs, done: Trained) -> dict[str, Any]:
+        last = [step["loss"] for step in done.history[-20:]]
+        return {
+            **asdict(self),
+            "keep": best.keep,
+            "keep_chosen": self.keep is None,
+            "n_pictures": len(own),
+            "n_texts": len(own.texts),
+            "n_chosen_on": len(held),
+            "n_steps": len(done.history),
+            "loss": round(sum(last) / len(last), 4),
+        }
+
+
+def choose(tried: Sequence[Kept], may_forget: float) -> Kept:
+    """The highest mean R@5 among those that cost little of the agreement with own classes.
+
+    Args:
+        tried: the encoder as it was first.
+        may_forget: what they may cost.
+
+    Example:
+        >>> before, little, much = Kept(0.0, 0.2, 0.2, 0.8), Kept(0.3, 0.4, 0.4, 0.77), Kept(1.0, 0.6, 0.6, 0.5)
+        >>> choose([before, little, much], 0.05).keep, choose([before, little, much], 1.0).keep
+        (0.3, 1.0)
+    """
+    before = tried[0].named
+    allowed = [k for k in tried if before is None or k.named is None or k.named >= before - may_forget - 1e-9]
+    return max(allowed, key=lambda k: k.gain)
+
+
+def say_shared(own: SeenPairs, held: SeenPairs, progress: Progress) -> None:
+    """A note that names pictures on both sides."""
+    known = dict(zip(own.digests, own.items, strict=True))
+    both = [(known[d], item) for d, item in zip(held.digests, held.items, strict=True) if d in known]
+    if both:
+        first = f"{both[0][1].image} is {both[0][0].image}"
+        progress.note(f"{len(both)} picture(s) are trained on and chosen on, which flatters what is chosen: {first}")

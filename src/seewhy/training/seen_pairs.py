@@ -1,0 +1,159 @@
+"""Pictures with texts, as an encoder sees and reads them: each picture and each text once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..encoders.base import Encoder, TextTower
+from ..encoders.paired_heads import own_vectors, place, sentence_fingerprint
+from ..encoders.stream import encode_stream
+from ..errors import DataError
+from ..pictures.samples import Sample
+from ..progress import Progress
+from ..storage.features import FeatureStore, text_key
+from ..types import Failure
+
+TEXTS = 512
+"""Sentences that are encoded, and kept, at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class SeenPairs:
+    """Pictures and texts as vectors.
+
+    Attributes:
+        items: the pictures that can be read, with their texts.
+        digests: of their files.
+        pooled: of each.
+        texts: each once.
+        sentences: their own vectors, as :func:`seewhy.encoders.paired_heads.own_vectors` gives them.
+        pairs: one row per pair: which picture, which text.
+    """
+
+    items: tuple[Sample, ...]
+    digests: tuple[str, ...]
+    pooled: Float[Tensor, "p d"]
+    texts: tuple[str, ...]
+    sentences: Float[Tensor, "m e"]
+    pairs: Int[Tensor, "n 2"]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def owner(self) -> Int[Tensor, " n"]:
+        """The picture of each pair."""
+        return self.pairs[:, 0]
+
+    @property
+    def choices(self) -> list[list[int]]:
+        """The texts of each picture, by their numbers."""
+        found: list[list[int]] = [[] for _ in self.items]
+        for picture, text in self.pairs.tolist():
+            found[picture].append(text)
+        return found
+
+    def only(self, keep: Sequence[int]) -> SeenPairs:
+        """Some of the pictures, with their texts."""
+        place = torch.full((len(self),), -1)
+        place[list(keep)] = torch.arange(len(keep))
+        pairs = torch.stack([place[self.pairs[:, 0]], self.pairs[:, 1]], 1)
+        pairs = pairs[pairs[:, 0] >= 0]
+        used, text = pairs[:, 1].unique(return_inverse=True)
+        order = pairs[:, 0].argsort(stable=True)
+        return SeenPairs(
+            tuple(self.items[i] for i in keep),
+            tuple(self.digests[i] for i in keep),
+            self.pooled[list(keep)],
+            tuple(self.texts[i] for i in used.tolist()),
+            self.sentences[used],
+            torch.stack([pairs[:, 0], text], 1)[order],
+        )
+
+    def split(self, held_out: float, seed: int) -> tuple[SeenPairs, SeenPairs]:
+        """What is trained on and what is held out, by groups and by files: copies are never on both sides.
+
+        Raises:
+            DataError: there are too few pictures to hold any out.
+        """
+        whole = [item.group or digest for item, digest in zip(self.items, self.digests, strict=True)]
+        distinct = sorted(set(whole))
+        if len(distinct) < 4:
+            raise DataError(
+                f"{len(distinct)} different picture(s) with texts were given. Four or more were expected, as some are "
+                "held out to choose by. Give more pairs."
+            )
+        random.Random(f"{seed}|pairs").shuffle(distinct)
+        held = set(distinct[: max(2, round(held_out * len(distinct)))])
+        rows: tuple[list[int], list[int]] = ([], [])
+        for i, one in enumerate(whole):
+            rows[one in held].append(i)
+        return self.only(rows[0]), self.only(rows[1])
+
+
+def look_at_pairs(
+    encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
+) -> SeenPairs:
+    """See every picture and read every text, each once; what cannot be read is named and left out.
+
+    Raises:
+        DataError: no picture can be read.
+    """
+    kept, digests, pooled = [], [], []
+    stream = encode_stream(encoder, [item.source for item in items], store=store)
+    for item, seen in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
+        if isinstance(seen, Failure):
+            progress.failed(seen)
+            continue
+        kept.append(item)
+        digests.append(seen.digest)
+        pooled.append(seen.pooled[0])
+    if not kept:
+        reason = f"; the first: {progress.failures[0].error}" if progress.failures else ""
+        raise DataError(
+            f"None of the {len(items)} pictures can be read{reason}. Files of pictures were expected, relative to "
+            "their table. Check the column of images."
+        )
+    numbers: dict[str, int] = {}
+    pairs = [(i, numbers.setdefault(t, len(numbers))) for i, item in enumerate(kept) for t in item.texts]
+    sentences = read_texts(encoder.text, list(numbers), store, progress)
+    return SeenPairs(tuple(kept), tuple(digests), torch.stack(pooled), tuple(numbers), sentences, torch.tensor(pairs))
+
+
+def read_texts(
+    tower: TextTower, texts: Sequence[str], store: FeatureStore | None, progress: Progress
+) -> Float[Tensor, "m e"]:
+    """Sentences → vectors of their own, each found in the store or kept there."""
+    parts = []
+    chunks = [list(texts[i : i + TEXTS]) for i in range(0, len(texts), TEXTS)]
+    for chunk in progress.track(chunks, "Reading texts", len(chunks)):
+        keys = [text_key(text, f"{sentence_fingerprint(tower)} sentences") for text in chunk]
+        known = {} if store is None else store.get_texts(keys)
+        missing = {k: t for k, t in zip(keys, chunk, strict=True) if k not in known}
+        if missing:
+            fresh = dict(zip(missing, own_vectors(tower, list(missing.values())).clone(), strict=True))
+            if store is not None:
+                store.put_texts(fresh.items())
+            known |= fresh
+        parts.append(torch.stack([known[k] for k in keys]))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def placed(encoder: Encoder, seen: SeenPairs) -> Float[Tensor, "m d"]:
+    """Each text as a unit vector among the pictures."""
+    return torch.cat([place(encoder.text, part) for part in seen.sentences.split(4096)])
+
+
+@torch.no_grad()
+def joint_vectors(encoder: Encoder, seen: SeenPairs) -> tuple[Float[Tensor, "p d"], Float[Tensor, "n d"]]:
+    """Pictures, and the text of each pair, as unit vectors in the space they share."""
+    image = normalize(encoder.text.project(seen.pooled), dim=1)
+    return image, placed(encoder, seen)[seen.pairs[:, 1]]

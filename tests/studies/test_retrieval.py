@@ -1,0 +1,149 @@
+"""Before and after an encoder was adapted: what is counted, which differences are real, and the page that shows it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import seewhy
+from schemas import check
+from seewhy.cli import app
+from seewhy.encoders.adapted import Adaptation
+from seewhy.errors import DataError
+from seewhy.pictures.samples import Sample, Samples
+from seewhy.studies.retrieval import RetrievalReport, measure_retrieval
+from seewhy.training.adapt import Adapt
+from tiny import COLOURS, HUES, class_folders, colours, picture, tiny_cnn
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return class_folders(tmp_path_factory.mktemp("photos") / "all", 5, tuple(COLOURS))
+
+
+@pytest.fixture(scope="module")
+def told(folder: Path) -> Samples:
+    """One picture of each class, whose first text says its colour; the second says nothing."""
+    items = [
+        Sample(str(folder / c / f"{c}_0.png"), c, (f"it is {HUES[c]}", f"number {i}")) for i, c in enumerate(COLOURS)
+    ]
+    return Samples(tuple(items), tuple(COLOURS))
+
+
+def row(report: RetrievalReport, name: str) -> dict:
+    return next(r for r in report.rows if r["measure"] == name)
+
+
+def test_what_an_encoder_knows_is_found(told: Samples) -> None:
+    report = measure_retrieval(colours(), told)
+    assert row(report, "picture to text R@1")["after"] == 1.0
+    # Of each picture's two texts one names its colour; the other is at right angles to all pictures.
+    assert row(report, "text to picture R@1")["after"] == 0.5
+    assert row(report, "text to picture R@5")["after"] == 1.0
+    assert report.data["before"] is None
+    assert "difference" not in report.rows[0]
+    assert (report.data["n_pictures"], report.data["n_texts"]) == (4, 8)
+
+
+def test_classes_are_told_by_name_where_there_are_some(told: Samples) -> None:
+    named = Samples(tuple(Sample(s.image, HUES[s.label], s.texts) for s in told.items), tuple(HUES.values()))
+    assert row(measure_retrieval(colours(), named), "these classes by name")["after"] == 1.0
+    silent = Samples(tuple(Sample(s.image, "", s.texts) for s in told.items), ())
+    measures = [r["measure"] for r in measure_retrieval(colours(), silent).rows]
+    assert "these classes by name" not in measures
+
+
+def test_a_difference_is_real_where_its_interval_leaves_out_nothing(folder: Path) -> None:
+    items = [Sample(str(p), p.parent.name, (f"it is {HUES[p.parent.name]}",)) for p in sorted(folder.rglob("*.png"))]
+    samples = Samples(tuple(items), tuple(COLOURS))
+    better = row(measure_retrieval(colours(), samples, before=tiny_cnn()), "picture to text R@10")
+    assert better["difference"] == pytest.approx(better["after"] - better["before"], abs=2e-4)
+    low, high = better["difference_interval"]
+    assert better["real"] == (low > 0 or high < 0)
+    same = row(measure_retrieval(colours(), samples, before=colours()), "picture to text R@10")
+    assert (same["difference"], same["difference_interval"], same["real"]) == (0.0, [0.0, 0.0], False)
+
+
+def test_pictures_of_one_group_are_drawn_together(folder: Path) -> None:
+    files = sorted(folder.rglob("*.png"))
+    items = [Sample(str(p), "", (f"it is {HUES[p.parent.name]}",), group=p.parent.name) for p in files]
+    alone = tuple(Sample(s.image, "", s.texts) for s in items)
+
+    def width(given: tuple[Sample, ...]) -> float:
+        low, high = row(measure_retrieval(colours(), Samples(given, ())), "text to picture R@1")["after_interval"]
+        return high - low
+
+    assert width(tuple(items)) != width(alone)
+
+
+def test_other_pictures_are_asked_by_name_too(told: Samples, folder: Path) -> None:
+    others = seewhy.load_samples(folder)
+    report = measure_retrieval(colours(), told, also={"textures": others}, before=tiny_cnn())
+    assert row(report, "textures by name")["n"] == 20
+    assert row(report, "agrees with its own classes by name")["n"] == 4
+
+
+def test_one_picture_that_can_be_read_is_too_few(told: Samples) -> None:
+    gone = [Sample("nowhere.png", "", ("a",)), told.items[0]]
+    with pytest.raises(DataError, match=r"^One picture can be read, .*moss_0\.png\. Two or more were expected"):
+        measure_retrieval(colours(), Samples(tuple(gone), ()))
+
+
+def test_the_page_shows_what_was_measured_and_nothing_raw(told: Samples, tmp_path: Path) -> None:
+    odd = [*told.items[1:], Sample(told.items[0].image, "moss", ("<b>it is green</b>",))]
+    report = measure_retrieval(colours(), Samples(tuple(odd), told.classes), before=tiny_cnn())
+    check("evaluate", [report.data])
+    page = report.save(tmp_path / "found.html").read_text("utf-8")
+    assert "&lt;b&gt;it is green&lt;/b&gt;" in page
+    assert "<b>it is green" not in page
+    assert page.count('class="own"') >= 4
+    assert f"{100 * row(report, 'picture to text R@1')['after']:.1f}" in page
+
+
+@pytest.mark.slow
+def test_verbs_from_pairs_to_a_page(folder: Path, tmp_path: Path) -> None:
+    rows = [
+        {"image": str(p), "text": [f"{p.parent.name} {i}", f"{i} of it"]} for i, p in enumerate(folder.rglob("*.png"))
+    ]
+    pairs, enc = tmp_path / "pairs.jsonl", tmp_path / "enc"
+    pairs.write_text("\n".join(map(json.dumps, rows)))
+    run = CliRunner()
+    common = [str(pairs), "-o", str(enc), "--epochs", "2", "--batch-size", "8", "--store", "none", "--json", "-q"]
+    dry = json.loads(run.invoke(app, ["adapt", *common, "--dry-run"]).stdout)
+    check("adapt", [dry])
+    assert (dry["n_steps"], enc.exists()) == (4, False)
+    made = run.invoke(app, ["adapt", *common, "--keep", "0.5"])
+    assert made.exit_code == 0, made.output
+    found = json.loads(made.stdout)
+    check("adapt", [found])
+    assert found["run"]["provenance"]["keep"] == 0.5
+    assert [k["keep"] for k in found["run"]["tried"]] == [0.0, 0.5]
+    assert sorted(p.name for p in enc.iterdir() if p.suffix != ".safetensors") == [
+        "encoder.json", "log.csv", "run.html", "run.json",
+    ]  # fmt: skip
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".enc")] == []
+    log = (enc / "log.csv").read_text().splitlines()
+    assert (log[0], len(log)) == ("step,loss", 5)
+    assert "<polyline" in (enc / "run.html").read_text("utf-8")
+    judged = run.invoke(app, ["evaluate", str(pairs), "--retrieval", "-m", str(enc), "--store", "none", "--json", "-q"])
+    again = json.loads(judged.stdout)
+    check("evaluate", [again])
+    assert again["before"]["encoder"] == "lite0"
+    said = run.invoke(app, ["predict", rows[0]["image"], "--encoder", str(enc), "--labels", "moss,rust", "--json"])
+    assert json.loads(said.stdout)["label"] in ("moss", "rust")
+
+
+@pytest.mark.slow
+def test_an_encoder_from_nothing_is_trained_and_found_again(folder: Path, tmp_path: Path) -> None:
+    on = seewhy.encoder("new:resnet", engine="torch")
+    items = [Sample(str(p), "", (p.parent.name,)) for p in sorted(folder.rglob("*_[01].png"))]
+    done = Adapt(train="towers", keep=1.0, epochs=1, batch_size=4).fit(on, items)
+    assert isinstance(done.adaptation, Adaptation)
+    place = done.adaptation.save(tmp_path / "enc")
+    again = seewhy.encoder(f"{place}@new:resnet", engine="torch")
+    assert again.fingerprint == done.encoder.fingerprint
+    view = again.pixels([picture("moss", 0, 96)])
+    assert (again.encode_image(view) - on.encode_image(view)).abs().max() > 1e-4

@@ -1,0 +1,235 @@
+"""Adapting: pairs find one another, what is kept is chosen as it says, a stopped run ends as a whole one does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from seewhy.encoders.base import Encoder
+from seewhy.encoders.paired_heads import PairedHeads
+from seewhy.errors import DataError, InputError, ModelError
+from seewhy.pictures.pairs import load_pairs
+from seewhy.pictures.samples import Sample, Samples
+from seewhy.progress import Progress
+from seewhy.storage.features import FeatureStore
+from seewhy.training.adapt import KEEPS, Adapt, Kept, choose
+from seewhy.training.cost import estimate
+from seewhy.training.heads import OwnClasses
+from seewhy.training.retrieval import ranks
+from seewhy.training.seen_pairs import look_at_pairs
+from tiny import picture, tiny_cnn
+from tiny_words import tiny_pair
+
+LABELS = ("moss", "rust", "sky", "sand")
+
+
+def pairs(root: Path, n: int = 6) -> Samples:
+    """Textures, two texts each."""
+    root.mkdir(exist_ok=True)
+    rows = []
+    for label in LABELS:
+        for i in range(n):
+            Image.fromarray(picture(label, i)).save(root / f"{label}{i}.png")
+            rows.append({"image": f"{label}{i}.png", "text": [f"some {label} here {i}", f"number {i} of {label}"]})
+    (root / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return load_pairs(root / "pairs.jsonl")
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    return pairs(tmp_path_factory.mktemp("pairs"))
+
+
+def quick(**settings: object) -> Adapt:
+    return Adapt(**{"epochs": 40, "batch_size": 12, "width": 8, "lr": 1e-2, "held_out": 0.2, **settings})  # type: ignore[arg-type]
+
+
+def test_ranks_by_hand() -> None:
+    image = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    text = torch.tensor([[1.0, 0.1], [0.0, 1.0], [1.0, 0.9], [0.9, 0.0]])
+    found = ranks(image, text, torch.tensor([0, 1, 2, 1]))
+    # Text 3 is of picture 1, which is the farthest from it; picture 0's own text is beaten by text 3 alone.
+    assert found.text_to_image.tolist() == [0, 0, 0, 2]
+    assert found.image_to_text.tolist() == [1, 0, 0]
+    assert found.recall(1) == (pytest.approx(2 / 3), 0.75)
+
+
+def test_vectors_that_are_all_the_same_find_nothing() -> None:
+    found = ranks(torch.ones(5, 3), torch.ones(5, 3), torch.arange(5))
+    assert found.recall(1) == (0.0, 0.0)
+
+
+def test_heads_learn_and_towers_stay(samples: Samples) -> None:
+    on = tiny_pair()
+    weights = {n: t.clone() for n, t in on.trunk.state_dict().items()}
+    done = quick(keep=1.0).fit(on, samples.items)
+    assert done.done.history[-1]["loss"] < 0.7 * done.done.history[0]["loss"]
+    assert all(torch.equal(t, weights[n]) for n, t in on.trunk.state_dict().items())
+    seen = look_at_pairs(on, done.train.items, None, Progress())
+    assert torch.equal(seen.pooled, done.train.pooled)
+    facts = dict(done.adaptation.provenance)
+    assert (facts["n_pictures"], facts["n_chosen_on"], facts["n_steps"]) == (19, 5, 40)
+
+
+@pytest.mark.parametrize("form", ["image", "text", "towers"])
+def test_towers_learn_alone_or_together(form: str, samples: Samples) -> None:
+    on = tiny_pair()
+    done = quick(train=form, keep=1.0, epochs=6, micro_batch=5).fit(on, samples.items)
+    assert done.done.history[-1]["loss"] < done.done.history[0]["loss"]
+    changed = {name.partition(".")[0] for name in done.adaptation.trained.delta(on)}
+    expected = {"image": {"trunk", "projection"}, "text": {"words"}, "towers": {"trunk", "projection", "words"}}
+    assert changed == expected[form]
+
+
+def test_what_is_kept_is_chosen_by_gain_and_by_what_it_costs(samples: Samples) -> None:
+    for forget in (0.0, 1.0):
+        done = quick(may_forget=forget).fit(tiny_pair(), samples.items)
+        assert [k.keep for k in done.tried] == [0.0, *KEEPS]
+        allowed = [k for k in done.tried if k.named >= done.tried[0].named - forget]  # type: ignore[operator]
+        assert done.adaptation.keep == max(allowed, key=lambda k: k.gain).keep
+    words = [Kept(0.0, 0.1, 0.3, None), Kept(0.5, 0.2, 0.3, None)]
+    assert (choose(words, 0.0).keep, words[1].gain) == (0.5, 0.25)
+    asked = quick(keep=0.3).fit(tiny_pair(), samples.items)
+    assert [k.keep for k in asked.tried] == [0.0, 0.3]
+    assert asked.adaptation.keep == 0.3
+
+
+def test_what_is_tried_is_what_the_encoder_then_does(samples: Samples) -> None:
+    done = quick(keep=0.4).fit(tiny_pair(), samples.items)
+    seen = look_at_pairs(done.encoder, done.held.items, None, Progress())
+    image = done.encoder.text.project(seen.pooled)
+    text = done.encoder.encode_text(seen.texts)[seen.pairs[:, 1]]
+    both = ranks(image, text, seen.owner).recall(5)
+    assert (round(both[0], 4), round(both[1], 4)) == (done.tried[-1].image_to_text, done.tried[-1].text_to_image)
+
+
+def test_agreement_is_with_the_last_layer() -> None:
+    on = tiny_cnn()
+    classes, pooled = OwnClasses.of(on), torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    assert classes is not None
+    heads = PairedHeads.before(on, 2)
+    by_name = (on.text.project(pooled) @ on.encode_text([f"a photo of a {c}." for c in on.classes]).T).argmax(1)
+    own = on.classifier(pooled).argmax(1)  # type: ignore[misc]
+    assert torch.equal(classes.named(heads, 0.0, on, pooled), by_name == own)
+
+
+def test_copies_are_held_out_together(tmp_path: Path) -> None:
+    found = pairs(tmp_path / "a", 3)
+    twins = [Sample(s.image, s.label, (f"again {i}",), s.group) for i, s in enumerate(found.items)]
+    seen = look_at_pairs(tiny_pair(), [*found.items, *twins], None, Progress())
+    own, held = seen.split(0.3, seed=0)
+    assert len(own) + len(held) == 24
+    assert not set(own.digests) & set(held.digests)
+    assert sorted(own.pairs[:, 0].unique().tolist()) == list(range(len(own)))
+    assert {own.texts[t] for p, t in own.pairs.tolist() if p == 0} == set(own.items[0].texts)
+
+
+def test_shared_pictures_are_named(samples: Samples) -> None:
+    progress = Progress()
+    quick(keep=1.0, epochs=1).fit(tiny_pair(), samples.items, validation=samples.items[:3], progress=progress)
+    said = [note for note in progress.notes if "flatters" in note]
+    assert len(said) == 1
+    assert said[0].startswith("3 picture(s) are trained on and chosen on")
+    assert Path(samples.items[0].image).name in said[0]
+
+
+def test_a_stopped_run_ends_where_a_whole_one_does(samples: Samples, tmp_path: Path) -> None:
+    whole = quick(keep=0.5, epochs=60).fit(tiny_pair(), samples.items)
+
+    class Stop(Progress):
+        def measured(self, step: int, terms: object) -> None:
+            if step == 55:
+                raise KeyboardInterrupt
+
+    place = tmp_path / ".enc.checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        quick(keep=0.5, epochs=60).fit(tiny_pair(), samples.items, checkpoint=place, progress=Stop())
+    again = quick(keep=0.5, epochs=60).fit(tiny_pair(), samples.items, checkpoint=place)
+    assert again.done.resumed_at == 50
+    assert again.done.history == whole.done.history
+    assert again.encoder.fingerprint == whole.encoder.fingerprint
+
+
+def test_another_seed_gives_another_head(samples: Samples) -> None:
+    one, same, other = (
+        quick(keep=1.0, epochs=2, seed=s).fit(tiny_pair(), samples.items).encoder.fingerprint for s in (0, 0, 1)
+    )
+    assert one == same != other
+
+
+def test_texts_are_read_once(samples: Samples, tmp_path: Path) -> None:
+    store, on = FeatureStore(tmp_path / "looks.sqlite"), tiny_cnn()
+    first = look_at_pairs(on, samples.items, store, Progress())
+    n = on.text.n_encoded  # type: ignore[attr-defined]
+    again = look_at_pairs(on, samples.items, store, Progress())
+    assert on.text.n_encoded == n  # type: ignore[attr-defined]
+    assert torch.equal(first.sentences, again.sentences)
+
+
+def test_a_broken_picture_is_named_and_the_others_are_used(tmp_path: Path) -> None:
+    found = pairs(tmp_path / "a", 2)
+    Path(found.items[0].image).write_bytes(b"no picture")
+    progress = Progress()
+    seen = look_at_pairs(tiny_pair(), found.items, None, progress)
+    assert len(seen) == 7
+    assert [f.image for f in progress.failures] == [found.items[0].image]
+    assert found.items[0].texts[0] not in seen.texts
+    for item in found.items:
+        Path(item.image).write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"^None of the 8 pictures can be read; the first: .* Check the column"):
+        look_at_pairs(tiny_pair(), found.items, None, progress)
+
+
+def test_one_pair_is_told_so(samples: Samples) -> None:
+    with pytest.raises(DataError, match=r"^One pair can be trained on, of .*moss0\.png\. Two or more were expected"):
+        quick().fit(tiny_pair(), samples.items[:1], validation=samples.items[1:4])
+    with pytest.raises(
+        DataError, match=r"^3 different picture\(s\) with texts were given\. Four or more were expected"
+    ):
+        quick().fit(tiny_pair(), samples.items[:3])
+
+
+def test_a_loss_that_is_no_number_is_told(samples: Samples) -> None:
+    with pytest.raises(InputError, match=r"The loss is not finite at step \d+.*Give a tenth of it"):
+        quick(train="towers", lr=1e30, epochs=3).fit(tiny_pair(), samples.items)
+
+
+def test_words_that_cannot_be_trained_are_told_before_anything_is_looked_at() -> None:
+    with pytest.raises(ModelError, match=r"shows no weights to train\..*train='heads'\.$"):
+        quick(train="text").fit(tiny_cnn(), [Sample("nowhere.png", "", ("a",))])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"train": "all"}, r"train='all'\. 'heads', 'image', 'text' or 'towers' was expected"),
+        ({"keep": 1.5}, r"keep=1\.5\. A part from 0, .* to have it chosen"),
+        ({"epochs": 0}, r"epochs=0, batch_size=512"),
+        ({"batch_size": 1}, r"batch_size=1, held_out=0\.1"),
+        ({"held_out": 1.0}, r"held_out=1, width=256"),
+        ({"objective": "nothing"}, r"There is no objective called 'nothing'"),
+    ],
+)
+def test_settings_that_cannot_be_are_told(wrong: dict[str, object], says: str) -> None:
+    with pytest.raises(Exception, match=says):
+        Adapt(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_cost_counts_steps_and_weights(samples: Samples) -> None:
+    cost = estimate(quick(keep=1.0), tiny_pair(), samples.items)
+    assert (cost.n_pictures, cost.n_texts, cost.n_steps) == (24, 48, 80)
+    assert cost.n_weights == 2 * (8 * 8 + 8)
+    assert cost.seconds > 0
+
+
+def test_memory_of_pictures_in_arrays(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    given = [(rng.integers(0, 255, (20, 20, 3), np.uint8), f"thing {i}") for i in range(8)]
+    done = quick(keep=1.0, epochs=1).fit(tiny_pair(), load_pairs(given).items)
+    assert isinstance(done.encoder, Encoder)
+    assert len(done.train) + len(done.held) == 8
