@@ -8,8 +8,10 @@ import torch
 from registered import check_class, small
 from seewhy.errors import InputError
 from seewhy.objectives import Contrastive, objectives
+from seewhy.objectives.local import Regional
 
 CONTRASTIVE = [name for name in objectives if issubclass(objectives[name], Contrastive)]
+REGIONAL = [name for name in CONTRASTIVE if issubclass(objectives[name], Regional)]
 LABELS = torch.tensor([0, 1, 1, 2, 0, 1])
 
 
@@ -49,3 +51,22 @@ def test_a_step_against_the_gradient_makes_it_smaller(name: str) -> None:
 def test_no_batch_of_pairs_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=rf"^{name} was given pictures, texts and labels of the shapes"):
         small(objectives, name)(torch.zeros(0, 3), torch.zeros(0, 3))
+
+
+@pytest.mark.parametrize("name", REGIONAL)
+def test_parts_in_another_order_are_the_same_and_those_of_others_are_not(name: str) -> None:
+    drawn = torch.Generator().manual_seed(1)
+    regions = torch.randn(6, 7, 5, generator=drawn).requires_grad_()
+    words, said = torch.randn(6, 4, 5, generator=drawn), torch.arange(4) < torch.tensor([4, 1, 3, 2, 4, 4])[:, None]
+    parts, order = small(objectives, name).local(), torch.tensor([3, 5, 0, 1, 4, 2])
+    loss = parts(regions, words, said)
+    (slope,) = torch.autograd.grad(loss, regions)
+    assert slope.isfinite().all()
+    value, fixed = float(loss.detach()), regions.detach()
+    assert float(parts(fixed[order], words[order], said[order])) == pytest.approx(value, rel=1e-5)
+    assert float(parts(fixed[:, [6, 0, 2, 1, 5, 3, 4]], words, said)) == pytest.approx(value, rel=1e-5)
+    assert float(parts(fixed[:, :, [1, 0, 2, 3, 4]], words[:, :, [1, 0, 2, 3, 4]], said)) == pytest.approx(
+        value, rel=1e-5
+    )
+    assert float(parts(fixed[order], words, said)) != pytest.approx(value, rel=1e-3)
+    assert float(parts(fixed - 1e-3 * slope / slope.norm(), words, said)) < value

@@ -10,8 +10,12 @@ objectives: Registry[Objective] = Registry(
     (
         "align",
         "clip",
+        "convirt",
+        "dreamlip",
         "gist",
+        "gloria",
         "gpt4image",
+        "medclip",
         "siglip",
     ),
 )

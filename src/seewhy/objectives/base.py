@@ -17,6 +17,8 @@ class Objective(ABC):
         paper: where it is from.
         needs: what a batch must hold.
         cost: in forward passes a sample, beside those of the network that is trained.
+        n_texts: of a picture, that are compared with it at once.
+        spans: what is drawn of its texts, as :func:`seewhy.objectives.spans.spans` takes it.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
 
@@ -24,4 +26,6 @@ class Objective(ABC):
     paper: ClassVar[str]
     needs: ClassVar[str]
     cost: ClassVar[str] = "0"
+    n_texts: int = 1
+    spans: str = "text"
     small: ClassVar[Mapping[str, Any]] = {}

@@ -19,11 +19,15 @@ BLOCK = 2**21
 """Most scores that are held at once; more are made row by row, and once again for the gradient."""
 
 
+Labels = Shaped[Tensor, "n ..."] | tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]]
+"""Of pairs; or of pictures and of texts."""
+
+
 class Temperature(nn.Module, ABC):
     """Cosines → scores, with what is learnt of that; the task that uses it owns it."""
 
     @abstractmethod
-    def forward(self, cosine: Float[Tensor, "a n"]) -> Float[Tensor, "a n"]:
+    def forward(self, cosine: Float[Tensor, "*a n"]) -> Float[Tensor, "*a n"]:
         """The scores."""
 
     @abstractmethod
@@ -38,7 +42,7 @@ class Fixed(Temperature):
         super().__init__()
         self.scale = scale
 
-    def forward(self, cosine: Float[Tensor, "a n"]) -> Float[Tensor, "a n"]:
+    def forward(self, cosine: Float[Tensor, "*a n"]) -> Float[Tensor, "*a n"]:
         return self.scale * cosine
 
     def hold(self) -> None:
@@ -60,7 +64,7 @@ class Learnt(Temperature):
         self.most = math.log(most)
         self.bias = None if bias is None else nn.Parameter(torch.tensor(float(bias)))
 
-    def forward(self, cosine: Float[Tensor, "a n"]) -> Float[Tensor, "a n"]:
+    def forward(self, cosine: Float[Tensor, "*a n"]) -> Float[Tensor, "*a n"]:
         scores = self.log_scale.exp() * cosine
         return scores if self.bias is None else scores + self.bias
 
@@ -103,8 +107,8 @@ class Contrastive(Objective):
     def __call__(
         self,
         image: Float[Tensor, "n d"],
-        text: Float[Tensor, "n d"],
-        labels: Shaped[Tensor, "n ..."] | None = None,
+        text: Float[Tensor, "n d"] | Float[Tensor, "n k d"],
+        labels: Labels | None = None,
         state: nn.Module | None = None,
         *,
         share: tuple[int, int] | None = None,
@@ -113,8 +117,11 @@ class Contrastive(Objective):
 
         Args:
             image: one row a pair; of any length, only directions count.
-            text: one row a pair; of any length, only directions count.
-            labels: of each pair, for forms that treat pairs of one class apart.
+            text: one row a pair, or several texts of each picture: the loss is then the mean over the first texts of
+                all pictures, their second ones and so on, so that texts of one picture are never compared. Of any
+                length.
+            labels: of each pair, for forms that treat pairs of one class apart; two where pictures have others than
+                their texts.
             state: what :meth:`state` made, as far as it has been learnt; left out, as it is at first.
             share: first row that counts, and the one behind the last, where other processes count the others; all are
                 compared with. Left out, all count.
@@ -122,27 +129,27 @@ class Contrastive(Objective):
         Raises:
             InputError: there are no pairs, or not as many rows of one kind as of the other, or of other widths.
         """
-        if image.shape != text.shape or not len(image) or (labels is not None and len(labels) != len(image)):
-            given = f"{tuple(image.shape)}, {tuple(text.shape)}" + (f", {len(labels)}" if labels is not None else "")
-            raise InputError(
-                f"{self.name} was given pictures, texts and labels of the shapes {given}. One row of each a pair, as "
-                "wide as one another, was expected. Give a batch of pairs."
-            )
+        sides = None if labels is None else labels if isinstance(labels, tuple) else (labels, labels)
+        _check(self.name, image, text, sides)
         scored = self.state().to(image.device).requires_grad_(False) if state is None else cast(Temperature, state)
         first, last = share or (0, len(image))
+        texts = (text,) if text.ndim == 2 else text.unbind(1)
         with torch.autocast(image.device.type, enabled=False):
-            x, y = (normalize(side if side.dtype == torch.float64 else side.float(), dim=1) for side in (image, text))
+            x, *ys = (_unit(side) for side in (image, *texts))
             total = x.new_zeros(())
-            for weight, rows, columns in zip(self.weights(), (x, y), (y, x), strict=True):
-                if weight:
-                    total = total + weight * self._direction(rows, columns, labels, scored, first, last)
-        return total / (last - first)
+            for y in ys:
+                for weight, rows, columns, of in zip(
+                    self.weights(), (x, y), (y, x), (sides, sides and sides[::-1]), strict=True
+                ):
+                    if weight:
+                        total = total + weight * self._direction(rows, columns, of, scored, first, last)
+        return total / ((last - first) * len(ys))
 
     def _direction(
         self,
         rows: Float[Tensor, "n d"],
         columns: Float[Tensor, "n d"],
-        labels: Shaped[Tensor, "n ..."] | None,
+        labels: tuple[Tensor, Tensor] | None,
         state: Temperature,
         first: int,
         last: int,
@@ -158,8 +165,29 @@ class Contrastive(Objective):
         return torch.stack(parts).sum()
 
     def _block(
-        self, rows: Tensor, columns: Tensor, labels: Tensor | None, state: Temperature, first: int, last: int
+        self,
+        rows: Tensor,
+        columns: Tensor,
+        labels: tuple[Tensor, Tensor] | None,
+        state: Temperature,
+        first: int,
+        last: int,
     ) -> Float[Tensor, ""]:
         own = torch.arange(first, last, device=rows.device)
-        of = None if labels is None else (labels[first:last], labels)
+        of = None if labels is None else (labels[0][first:last], labels[1])
         return self.rows(state(rows[first:last] @ columns.T), own, of).sum()
+
+
+def _unit(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    return normalize(vectors if vectors.dtype == torch.float64 else vectors.float(), dim=1)
+
+
+def _check(name: str, image: Tensor, text: Tensor, labels: tuple[Tensor, Tensor] | None) -> None:
+    fits = len(image) > 0 and text.ndim in (2, 3) and text.numel() > 0 and len(text) == len(image)
+    if not fits or text.shape[-1] != image.shape[1] or any(len(side) != len(image) for side in labels or ()):
+        given = f"{tuple(image.shape)}, {tuple(text.shape)}"
+        given += "" if labels is None else f", {' and '.join(dict.fromkeys(str(len(side)) for side in labels))}"
+        raise InputError(
+            f"{name} was given pictures, texts and labels of the shapes {given}. One row of each a pair, as wide as "
+            "one another, was expected. Give a batch of pairs."
+        )

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar, Literal
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..errors import InputError
 from .base import Objective
+from .contrastive import Contrastive
 
 
 class Local(Objective):
-    """Brings words near the regions that they name, without anybody having drawn a box."""
+    """Brings words near the regions that they name, without anybody having drawn a box.
+
+    Class attributes:
+        across: whether pictures are compared with the words of others too.
+    """
+
+    across: ClassVar[bool] = True
 
     @abstractmethod
     def state(self) -> nn.Module:
@@ -57,3 +65,22 @@ class Local(Objective):
         state: nn.Module,
     ) -> Float[Tensor, ""]:
         """The number to make small."""
+
+
+class Regional(Contrastive):
+    """Compares whole pictures with whole texts, and besides parts of the one with parts of the other.
+
+    Called, it gives the number of the whole; :meth:`local` gives the objective of the parts, which is called with the
+    same state and counts ``local_weight`` times. Who has no regions can use the first alone.
+
+    Class attributes:
+        parts: of texts: their ``"words"``, or the ``"texts"`` themselves where a picture has several.
+        local_weight: of the objective of the parts.
+    """
+
+    parts: ClassVar[Literal["words", "texts"]]
+    local_weight: float
+
+    @abstractmethod
+    def local(self) -> Local:
+        """The objective of the parts."""

@@ -23,7 +23,8 @@ class Contrast(Task):
     """Two networks that are to bring each picture and its text to one place.
 
     Over several processes every picture is compared with the texts of all of them. Batches hold ``"text"``: a tensor,
-    or a tuple of tensors such as tokens and their mask; see :class:`Drawn` for pictures with several texts.
+    or a tuple of tensors such as tokens and their mask; see :class:`Drawn` for pictures with several texts. For an
+    objective of several texts at once (``n_texts``) each tensor has these second, and the network gets them in a row.
 
     Args:
         image: what the batch has of the pictures → ``(b, d)``; ``nn.Identity()`` where they are in place already.
@@ -51,24 +52,46 @@ class Contrast(Task):
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         if self.hold:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        said = batch["text"]
-        text: Tensor = self.text(*said) if isinstance(said, tuple) else self.text(said)
+            hold_norms(self)
         image: Tensor = self.image(batch[self.needs[0]])
-        return image, text
+        return image, read_texts(self.text, batch, self.objective.n_texts)
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
         image, text = features
-        both, share = gathered(torch.cat([image, text], 1))
-        labels = gathered(batch["labels"])[0] if "labels" in self.needs else None
-        x, y = both.split([image.shape[1], text.shape[1]], 1)
+        x, y, share = gathered_pairs(image, text)
+        labels = gathered_labels(batch["labels"]) if "labels" in self.needs else None
         learnt = {name: p.detach().clone() for name, p in self.state.named_parameters()}
         return {"loss": self.objective(x, y, labels, self.state, share=share), **learnt}
 
     def after_step(self) -> None:
         self.state.hold()
+
+
+def hold_norms(task: nn.Module) -> None:
+    """Batch normalisations as in evaluation."""
+    for module in task.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+def read_texts(network: nn.Module, batch: Batch, n: int) -> Any:
+    """What a network makes of a batch's texts; where each picture has ``n`` of them, these are second."""
+    said = batch["text"] if isinstance(batch["text"], tuple) else (batch["text"],)
+    return network(*said) if n == 1 else network(*(one.flatten(0, 1) for one in said)).unflatten(0, (-1, n))
+
+
+def gathered_pairs(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """Pictures and texts of all processes, in one exchange, and which are this one's."""
+    both, share = gathered(torch.cat([image, text.flatten(1)], 1))
+    x, y = both.split([image.shape[1], both.shape[1] - image.shape[1]], 1)
+    return x, y.unflatten(1, text.shape[1:]), share
+
+
+def gathered_labels(labels: Tensor | tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+    """Those of all processes, of pairs or of either side."""
+    if isinstance(labels, Tensor):
+        return gathered(labels)[0]
+    return gathered(labels[0])[0], gathered(labels[1])[0]
 
 
 @dataclass(frozen=True)
@@ -78,6 +101,8 @@ class Drawn(Generic[One]):
     Attributes:
         choices: of each sample, at least one.
         made: what a batch gets of those that were drawn, such as a text tower's tokens.
+        n: how many are drawn of each at once, different ones as far as there are so many; tensors that are made then
+            have them second.
 
     Example:
         >>> said = Drawn([["a cat", "a pet"], ["a dog"]], list)
@@ -87,8 +112,20 @@ class Drawn(Generic[One]):
 
     choices: Sequence[Sequence[One]]
     made: Callable[[list[One]], Any]
+    n: int = 1
 
     def drawn(self, index: Sequence[int], draws: Sequence[np.random.Generator]) -> Any:
         """What a batch has of some samples, each drawn by its own generator."""
         several = (self.choices[i] for i in index)
-        return self.made([one[int(draw.integers(len(one)))] for one, draw in zip(several, draws, strict=True)])
+        if self.n == 1:
+            return self.made([one[int(draw.integers(len(one)))] for one, draw in zip(several, draws, strict=True)])
+        chosen = [one[i] for one, draw in zip(several, draws, strict=True) for i in self._some(len(one), draw)]
+        made = self.made(chosen)
+        split = tuple(one.unflatten(0, (-1, self.n)) for one in (made if isinstance(made, tuple) else (made,)))
+        return split if isinstance(made, tuple) else split[0]
+
+    def _some(self, among: int, draw: np.random.Generator) -> list[int]:
+        found: list[int] = []
+        while len(found) < self.n:
+            found += draw.permutation(among).tolist()
+        return found[: self.n]
