@@ -14,6 +14,7 @@ from .options import (
     DescriptionFile,
     EncoderName,
     EngineName,
+    Focus,
     FollowUpFile,
     Force,
     Json,
@@ -27,6 +28,7 @@ from .options import (
     Strengths,
     Validation,
     because,
+    focused,
     open_store,
     output,
     picture_names,
@@ -64,6 +66,7 @@ def explain(
     descriptions: DescriptionFile = None,
     follow_up: FollowUpFile = None,
     encoder: EncoderName = "lite0",
+    focus: Focus = None,
     engine: EngineName = "auto",
     output: Annotated[
         Path | None,
@@ -131,7 +134,7 @@ def explain(
     terminal = Terminal(quiet)
     _check(output, png, force)
     kept = open_store(store)
-    classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
+    classifier = resolve(model, labels, focused(encoder, focus), engine, descriptions, kept, follow_up)
     if validation is not None:
         classifier = _measured(classifier, validation, kept, terminal)
     options = ExplainOptions(

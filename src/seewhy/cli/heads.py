@@ -9,7 +9,7 @@ from typer.core import TyperOption
 from .outputs import Guarded
 
 HEADS = {
-    "The model": ("model", "labels", "encoder", "engine"),
+    "The model": ("model", "labels", "encoder", "focus", "engine"),
     "Where it looked": (
         "where", "target", "contrast", "layer", "setting", "neurons", "explainer", "target_text", "contrast_text",
         "measure", "seed",

@@ -12,6 +12,7 @@ import typer
 from .options import (
     EncoderName,
     EngineName,
+    Focus,
     ImageColumn,
     Json,
     LabelColumn,
@@ -19,6 +20,7 @@ from .options import (
     Quiet,
     Store,
     encoder_given,
+    focused,
     open_store,
     output,
 )
@@ -34,7 +36,8 @@ Examples:\n
   seewhy index photos/ -o library\n
   seewhy index more/ -o library --add\n
   seewhy index -o library --forget photos/old --forget-missing\n
-  seewhy index photos/ -o library --encoder open_clip:ViT-B-32/openai --whiten 256
+  seewhy index photos/ -o library --encoder open_clip:ViT-B-32/openai --whiten 256\n
+  seewhy index photos/ -o by-colour --encoder enc --focus "the colour"
 """
 
 
@@ -45,6 +48,7 @@ def index(
         typer.Argument(help="Pictures, folders, class folders, or tables with classes.", show_default=False),
     ] = None,
     encoder: EncoderName = "lite0",
+    focus: Focus = None,
     model: Model = None,
     engine: EngineName = "auto",
     add: Annotated[bool, typer.Option("--add", help="Only add to an index that is there, with its settings.")] = False,
@@ -85,7 +89,7 @@ def index(
     check_place(output)
     settings = Settings(parts=parts, levels=levels, whiten=whiten, words=words, approximate_from=approximate_from)
     entries = list(_entries(data or [], image_column, label_column))  # a wrong name is told before the work begins
-    opened = _opened(output, encoder, model, engine, settings, only_there=add or not data)
+    opened = _opened(output, focused(encoder, focus), model, engine, settings, only_there=add or not data)
     removed = opened.remove(forget, progress=terminal) if forget else 0
     if forget_missing:
         removed += opened.remove_missing(progress=terminal)

@@ -59,6 +59,13 @@ EncoderName = Annotated[
         "of an adapted encoder. A saved classifier or index may name an embedded one; any other is named here.",
     ),
 ]
+Focus = Annotated[
+    str | None,
+    typer.Option(
+        help="Look at every picture under this instruction, such as 'the colour', where the encoder takes one.",
+        show_default=False,
+    ),
+]
 EngineName = Annotated[
     str, typer.Option("--engine", help="auto, openvino, onnxruntime or torch; with a precision: openvino:f32.")
 ]
@@ -267,6 +274,11 @@ def grouped_samples(data: Path, image: str, label: str, group: str | None) -> Sa
     if not any(s.text for s in samples.items):
         raise DataError(f"{data} has no column {group!r}. A table with that column was expected. Name one it has.")
     return samples
+
+
+def focused(encoder: str, focus: str | None) -> str:
+    """The encoder's name, with the instruction that it looks under."""
+    return encoder if focus is None else f"{encoder}#{focus}"
 
 
 def encoder_given(encoder: str) -> str | None:

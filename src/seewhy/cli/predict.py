@@ -19,6 +19,7 @@ from .options import (
     Crops,
     EncoderName,
     EngineName,
+    Focus,
     FollowUpFile,
     Force,
     Json,
@@ -29,6 +30,7 @@ from .options import (
     Quiet,
     Store,
     Validation,
+    focused,
     open_store,
     output,
     picture_names,
@@ -48,7 +50,8 @@ Examples:\n
   seewhy predict new/ -m birds --json > birds.jsonl\n
   seewhy predict photo.jpg --labels "wren, house sparrow, blue tit"\n
   find . -name "*.jpg" | seewhy predict - -m birds --csv\n
-  seewhy predict new/ -m birds --reject --level 0.95
+  seewhy predict new/ -m birds --reject --level 0.95\n
+  seewhy predict photo.jpg --labels "red, blue" --encoder enc --focus "the colour"
 """
 
 
@@ -64,6 +67,7 @@ def predict(
     labels: Labels = None,
     follow_up: FollowUpFile = None,
     encoder: EncoderName = "lite0",
+    focus: Focus = None,
     engine: EngineName = "auto",
     as_json: Json = False,
     validation: Validation = None,
@@ -99,7 +103,7 @@ def predict(
     if output is not None:
         check_file(output, MARKS[form], force=force)
     kept = open_store(store)
-    classifier = resolve(model, labels, encoder, engine, None, kept, follow_up)
+    classifier = resolve(model, labels, focused(encoder, focus), engine, None, kept, follow_up)
     if validation is not None:
         classifier = measured_on(classifier, load_samples(validation), kept, terminal)
     if reject:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..printable import printable
-from .options import EncoderName, EngineName, Force, Json, Quiet, encoder_given, output
+from .options import EncoderName, EngineName, Focus, Force, Json, Quiet, encoder_given, focused, output
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ Examples:\n
   seewhy search library --image cat.jpg -k 20 -o found.html\n
   seewhy search library --text "a cat on a red sofa"\n
   seewhy search library --image cat.jpg --text "in the snow" --weight 1\n
-  seewhy search library --image a.jpg --image b.jpg --unlike c.jpg --where-label cats --json
+  seewhy search library --image a.jpg --image b.jpg --unlike c.jpg --where-label cats --json\n
+  seewhy search by-colour --image cat.jpg --encoder enc --focus "the colour"
 """
 
 
@@ -52,6 +53,7 @@ def search(
         typer.Option(min=1, max=5, help="Levels of a picture's spatial parts. Here the query's."),
     ] = 3,
     encoder: EncoderName = "lite0",
+    focus: Focus = None,
     engine: EngineName = "auto",
     output: Annotated[Path | None, output("A page (.html) or .json.")] = None,
     force: Force = False,
@@ -66,7 +68,7 @@ def search(
     if output is not None:
         check_ending(output, force=force)
     query = Query(image or (), text, unlike or (), without, weight=weight, centred=centred)
-    found = Index.open(index, encoder_given(encoder), engine=engine).search(
+    found = Index.open(index, encoder_given(focused(encoder, focus)), engine=engine).search(
         query,
         k=k,
         labels=where_label or None,

@@ -26,6 +26,7 @@ from ..storage.output import check_folder
 from ..storage.reading import read_json, read_tensor_bytes, reason, tensors_of
 from .base import Encoder
 from .find import ADAPTED
+from .instructed import InstructedHead
 from .paired_heads import PairedHeads
 from .provenance import saved_encoder
 from .tuned_towers import Halves, TunedTowers
@@ -178,6 +179,8 @@ def _restored(on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tenso
     form = facts["form"]
     if form == PairedHeads.form:
         return PairedHeads.restored(on, facts, tensors)
+    if form == InstructedHead.form:
+        return InstructedHead.restored(on, facts, tensors)
     if form in get_args(Halves):
         return TunedTowers.restored(on, facts, tensors)
     raise ValueError(f"its form is {form!r}")

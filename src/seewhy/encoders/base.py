@@ -147,10 +147,6 @@ class EncoderOutput:
         return EncoderOutput(self.features[index], self.pooled[index], pixels)
 
 
-Conditioned = Callable[[Tensor, str], EncoderOutput]
-"""Pixels ``(b, 3, h, w)`` and an instruction → what is seen under it."""
-
-
 class Encoder:
     """A pretrained network, split into trunk and head, with its own transform.
 
@@ -167,11 +163,13 @@ class Encoder:
         module: the whole network; for methods that need gradients inside the trunk.
         engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``; or what returns a running engine, for an
             encoder that stands on the trunk of another.
-        conditioned: pixels and an instruction in words → what is seen under it, without gradients; for an encoder
-            that was trained with instructions.
+        conditioned: an instruction in words → the encoder that looks under it; for an encoder that was trained with
+            instructions.
         looks: fingerprint of what gives features and pooled vectors, where that is another encoder's and only the words
             differ: what was looked at by that one is found in a store.
         base: the encoder that this one was adapted from.
+        repooled: the base's pooled vectors → those of this encoder, where it is the base but for that: what was looked
+            at by the base is found in a store.
     """
 
     def __init__(
@@ -188,9 +186,10 @@ class Encoder:
         text: Callable[[], TextTower] | None = None,
         module: Callable[[], nn.Module] | None = None,
         engine: str | Callable[[], Engine] = "auto",
-        conditioned: Conditioned | None = None,
+        conditioned: Callable[[str], Encoder] | None = None,
         looks: str | None = None,
         base: Encoder | None = None,
+        repooled: nn.Module | None = None,
     ) -> None:
         self.name = name
         self.transform = transform
@@ -199,6 +198,7 @@ class Encoder:
         self.fingerprint = fingerprint
         self.looks = looks or fingerprint
         self.base = base
+        self.repooled = repooled
         self.classifier = classifier
         self.classes = tuple(classes)
         self._trunk = trunk
@@ -274,6 +274,23 @@ class Encoder:
         """Whether :meth:`encode` listens to an instruction."""
         return self._conditioned is not None
 
+    def under(self, condition: str) -> Encoder:
+        """The encoder that looks at every picture under one instruction: an encoder like any other.
+
+        Raises:
+            InputError: this one takes none, or the instruction is empty.
+        """
+        if self._conditioned is None:
+            raise InputError(
+                f"The instruction {condition!r} was given to {self.name!r}, which sees a picture in one way only. "
+                "An encoder that was trained with instructions was expected. Leave the instruction out."
+            )
+        if not condition.strip():
+            raise InputError(
+                "The instruction is empty. Words such as 'the colour' were expected. Write some, or leave it out."
+            )
+        return self._conditioned(condition)
+
     def encode(self, pixels: Float[Tensor, "b 3 h w"], condition: str | None = None) -> EncoderOutput:
         """The one pass from which prediction and all evidence come.
 
@@ -285,7 +302,7 @@ class Encoder:
             InputError: an instruction is given to an encoder that takes none, or is empty.
         """
         if condition is not None:
-            return self._under(condition)(pixels, condition)
+            return self.under(condition).encode(pixels)
         features = self.forward_features(pixels)
         with torch.no_grad():
             return EncoderOutput(features, self.head(features), pixels)
@@ -294,18 +311,6 @@ class Encoder:
         """Pixels → unit vectors in the space shared with text, under an instruction where one is given."""
         with torch.no_grad():
             return normalize(self.text.project(self.encode(pixels, condition).pooled), dim=1)
-
-    def _under(self, condition: str) -> Conditioned:
-        if self._conditioned is None:
-            raise InputError(
-                f"The instruction {condition!r} was given to {self.name!r}, which sees a picture in one way only. "
-                "An encoder that was trained with instructions was expected. Leave the instruction out."
-            )
-        if not condition.strip():
-            raise InputError(
-                "The instruction is empty. Words such as 'the colour' were expected. Write some, or leave it out."
-            )
-        return self._conditioned
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Sentences → unit vectors in the space shared with pictures.

@@ -45,16 +45,20 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
         name: ``"lite0"``, ``"lite1"``, ``"lite2"`` (embedded), or ``"timm:NAME"``, ``"torchvision:NAME"``,
             ``"open_clip:MODEL/PRETRAINED"``, ``"hf:ORG/NAME"``, ``"file:PATH.safetensors"``; each also takes a
             local folder. Or the folder of an encoder that ``seewhy adapt`` made. Packages add schemes of their own
-            (:func:`schemes`).
+            (:func:`schemes`). With ``#WORDS`` after it, the encoder under an instruction, as in ``"enc#the colour"``
+            (:meth:`Encoder.under`).
         engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``.
         **options: passed to the scheme's loader.
 
     Raises:
         UnknownNameError: no such encoder or scheme.
-        InputError: its loader takes no such option.
+        InputError: its loader takes no such option, or an instruction is given to an encoder that takes none.
         WeightsError: its weights are not here; the message says which file is missing and how to bring it.
         MissingExtraError: its library is not installed; the message names the extra.
     """
+    whole, mark, condition = name.partition("#")
+    if mark and not Path(name.partition(":")[2] or name).exists():
+        return encoder(whole, engine=engine, **options).under(condition)
     scheme, colon, rest = name.partition(":")
     if name in EMBEDDED:
         module, rest = importlib.import_module(".embedded", __package__), name

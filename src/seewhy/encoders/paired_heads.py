@@ -94,7 +94,7 @@ class PairedHeads(nn.Module):
             text=lambda: AdaptedText(on.text, self, keep, fingerprint),
             module=lambda: on.module,
             engine=lambda: on.engine,
-            conditioned=on.encode if on.takes_condition else None,
+            conditioned=(lambda words: self.grown(on.under(words), name, keep)) if on.takes_condition else None,
             looks=on.looks,
             base=on,
         )

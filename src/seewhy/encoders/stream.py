@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..arguments import article, fits
 from ..errors import ImageError, InputError
@@ -103,6 +103,12 @@ def encode_stream(
         batch_size: pictures the engine sees at once; bounds memory.
         workers: decoding threads; left out, one per core up to 8.
     """
+    if encoder.repooled is not None and encoder.base is not None:
+        seen = encode_stream(
+            encoder.base, sources, store=store, request=request, batch_size=batch_size, workers=workers
+        )
+        yield from _repooled(encoder.repooled, seen)
+        return
     request = request or EncodeRequest()
     numbered = enumerate(sources)
     if not fits(first := request.views(0), Sequence[Crop | None]) or not len(first):
@@ -132,6 +138,16 @@ def encode_stream(
         pool.shutdown(wait=False, cancel_futures=True)
         if store is not None:
             store.report()
+
+
+def _repooled(made: nn.Module, stream: Iterator[Encoded | Failure]) -> Iterator[Encoded | Failure]:
+    """What another encoder saw, with pooled vectors made of its."""
+    for one in stream:
+        if isinstance(one, Failure):
+            yield one
+        else:
+            with torch.no_grad():
+                yield replace(one, pooled=made(one.pooled))
 
 
 def file_digest(source: Any) -> str | None:

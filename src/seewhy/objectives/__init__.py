@@ -12,10 +12,12 @@ objectives: Registry[Objective] = Registry(
         "clip",
         "convirt",
         "dreamlip",
+        "focallens",
         "gist",
         "gloria",
         "gpt4image",
         "medclip",
+        "prefix",
         "siglip",
     ),
 )

@@ -1,0 +1,111 @@
+"""Prefix and FocalLens: closed forms of what pairs with one label, or one answer, are to one another."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from seewhy.errors import InputError
+from seewhy.objectives.clip import CLIP
+from seewhy.objectives.contrastive import Contrastive
+from seewhy.objectives.focallens import FocalLens
+from seewhy.objectives.prefix import Prefix
+
+LABELS = torch.tensor([4, 9, 4, 4, 2, 9])
+
+
+def pairs() -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(5)
+    return torch.randn(6, 4, generator=draw), torch.randn(6, 4, generator=draw)
+
+
+def by_hand(how: str, scale: float) -> float:
+    """Both directions, row by row."""
+    image, text = (normalize(side.double(), dim=1) for side in pairs())
+    total = 0.0
+    for scores in (scale * image @ text.T, scale * text @ image.T):
+        for i in range(6):
+            alike = [j for j in range(6) if LABELS[j] == LABELS[i]]
+            seen = [j for j in range(6) if how != "masked" or j == i or j not in alike]
+            total_weight = math.log(sum(math.exp(scores[i, j]) for j in seen))
+            right = alike if how == "positive" else [i]
+            total += total_weight - sum(float(scores[i, j]) for j in right) / len(right)
+    return total / 12
+
+
+@pytest.mark.parametrize(
+    ("objective", "how"),
+    [
+        (FocalLens(0.1), "masked"),
+        (FocalLens(0.1, same_answer="positive"), "positive"),
+        (FocalLens(0.1, same_answer="negative"), "negative"),
+        (Prefix(0.1), "positive"),
+        (Prefix(0.1, same_label=False), "negative"),
+    ],
+    ids=str,
+)
+def test_brute_force(objective: Contrastive, how: str) -> None:
+    assert float(objective(*pairs(), LABELS)) == pytest.approx(by_hand(how, 10.0), rel=1e-5)
+
+
+@pytest.mark.parametrize("objective", [FocalLens(), FocalLens(same_answer="positive"), Prefix()], ids=str)
+def test_where_no_two_are_alike_it_is_clip(objective: Contrastive) -> None:
+    assert float(objective(*pairs(), torch.arange(6))) == pytest.approx(float(CLIP()(*pairs())), rel=1e-6)
+
+
+@pytest.mark.parametrize("cls", [FocalLens, Prefix])
+def test_the_scale_is_learnt_and_held(cls: Any) -> None:
+    state = cls(0.05, 40).state()
+    assert state.log_scale.exp().item() == pytest.approx(20)
+    for far, wanted in ((-3.0, 1), (9.0, 40)):
+        state.log_scale.data.fill_(far)
+        state.hold()
+        assert state.log_scale.exp().item() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (
+            lambda: FocalLens(2),
+            "The objective focallens was given temperature=2, max_scale=100, same_answer='masked'. A scale from 1, a "
+            "temperature between its inverse and 1, and 'masked', 'positive' or 'negative', were expected. Change "
+            "them.",
+        ),
+        (
+            lambda: FocalLens(same_answer="own"),  # type: ignore[arg-type]
+            "The objective focallens was given temperature=0.07, max_scale=100, same_answer='own'. A scale from 1, a "
+            "temperature between its inverse and 1, and 'masked', 'positive' or 'negative', were expected. Change "
+            "them.",
+        ),
+        (
+            lambda: FocalLens()(*pairs()),
+            "The objective focallens with same_answer='masked' was given no labels. The number of each triplet's "
+            "answer was expected. Give labels, or take same_answer='negative'.",
+        ),
+        (
+            lambda: Prefix(n_tokens=0),
+            "The objective prefix was given temperature=0.07, max_scale=100, n_tokens=0. A scale from 1, a temperature "
+            "between its inverse and 1, and one token or more, were expected. Change them.",
+        ),
+        (
+            lambda: Prefix(max_scale=0.5),
+            "The objective prefix was given temperature=0.07, max_scale=0.5, n_tokens=1. A scale from 1, a temperature "
+            "between its inverse and 1, and one token or more, were expected. Change them.",
+        ),
+        (
+            lambda: Prefix()(*pairs()),
+            "The objective prefix was given no labels. The number of each pair's class, and one of its own for each "
+            "caption, were expected. Give labels, or take same_label=False.",
+        ),
+    ],
+)
+def test_what_is_refused(wrong: Any, sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        wrong()
+    assert str(caught.value) == sentence
