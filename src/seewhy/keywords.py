@@ -63,6 +63,7 @@ class AdaptKeywords(TypedDict, total=False):
     lr: float | None
     weight_decay: float
     width: Count
+    refit: bool
     may_forget: float
     held_out: float
     seed: int

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 from torch.nn.functional import normalize
 
 import seewhy
@@ -18,7 +20,7 @@ from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.encoders.tuned_towers import Halves, TunedTowers
 from seewhy.errors import ForeignFileError, InputError, ModelError, WeightsError
 from seewhy.storage.features import FeatureStore
-from tiny import class_folders, noise, tiny_cnn
+from tiny import HashedWords, class_folders, noise, tiny_cnn
 from tiny_words import tiny_pair
 
 TEXTS = ["a red thing", "two dogs"]
@@ -77,6 +79,38 @@ def test_a_side_that_is_not_trained_stays() -> None:
     image = Adaptation(tiny_pair(), random_towers(tiny_pair(), "image")).encoder()
     torch.testing.assert_close(image.encode_text(TEXTS), tiny_pair().encode_text(TEXTS))
     assert (words.classes, image.classes) == (on.classes, ())
+
+
+class Regression(HashedWords):
+    """Hashed words in two steps, of which the second can be fitted anew: then it turns the axes round."""
+
+    sentence_fingerprint = "hashed"
+
+    def sentences(self, texts: Sequence[str]) -> Tensor:
+        return self.encode_text(texts)
+
+    def place(self, vectors: Tensor) -> Tensor:
+        return vectors
+
+    def refit(self) -> Tensor:
+        return torch.eye(8).flip(0) / 3  # of which half precision rounds
+
+    def place_by(self, vectors: Tensor, coefficients: Tensor) -> Tensor:
+        return normalize(vectors @ coefficients, dim=1)
+
+
+def test_the_place_of_sentences_is_fitted_anew_where_anything_is_kept(tmp_path: Path) -> None:
+    on = tiny_cnn(text=Regression())
+    t = on.encode_text(TEXTS)
+    heads = PairedHeads.before(on, 3)
+    torch.testing.assert_close(Adaptation(on, heads, 0.5).encoder().encode_text(TEXTS)[:, :8], t.flip(1) / 2**0.5)
+    torch.testing.assert_close(Adaptation(on, heads, 0.0).encoder().encode_text(TEXTS)[:, :8], t)
+    left = Adaptation(on, PairedHeads.before(on, 3, refit=False), 0.5).encoder()
+    torch.testing.assert_close(left.encode_text(TEXTS)[:, :8], t / 2**0.5)
+    folder = Adaptation(on, heads, 0.5).save(tmp_path / "enc")
+    again = open_adaptation(folder, base=on).encoder()
+    assert torch.equal(again.encode_text(TEXTS), Adaptation(on, heads, 0.5).encoder().encode_text(TEXTS))
+    assert load_file(next(folder.glob("*.safetensors")))["coefficients"].dtype == torch.float16
 
 
 def test_half_of_a_tower_lies_between() -> None:
@@ -192,7 +226,7 @@ def test_a_classifier_of_names_comes_back_with_it_alone(tmp_path: Path) -> None:
 
 def test_the_embedded_encoder_is_found_by_its_card(tmp_path: Path) -> None:
     on = seewhy.encoder("lite0", engine="torch")
-    heads = PairedHeads.before(on)
+    heads = PairedHeads.before(on, refit=False)
     assert (heads.own_width, heads.sentence_width, heads.width) == (1280, 384, 256)
     folder = Adaptation(on, heads, 0.5).save(tmp_path / "enc")
     again = seewhy.encoder(str(folder), engine="torch")

@@ -10,7 +10,7 @@ from seewhy.encoders.base import TrainableText
 from seewhy.encoders.embedded import EmbeddedText
 from seewhy.encoders.imagenet_words import imagenet_classes, imagenet_texts
 from seewhy.encoders.minilm import load_minilm
-from seewhy.encoders.text_space import KernelRegression, TextSpace
+from seewhy.encoders.text_space import KernelRegression, TextSpace, kernel
 from seewhy.errors import DataError
 
 WORDS = ["red", "green", "blue", "round", "square", "long"]
@@ -100,12 +100,31 @@ def test_what_is_subtracted_is_a_module(weight):
     assert isinstance(TextSpace.fit(weight, TEXTS, embed).projection, nn.Identity)
 
 
+def test_coefficients_by_every_text_are_the_best_ones(weight):
+    """Any other coefficients miss the rows by more, or are longer where the ridge is asked."""
+    space, vectors = TextSpace.fit(weight, TEXTS, embed), embed([t for several in TEXTS for t in several])
+    owner = torch.tensor([i for i, several in enumerate(TEXTS) for _ in several])
+    rows = (weight - weight.mean(0))[owner]
+    found = space.fit_texts(rows, vectors, ridge=0.05).double()
+
+    def cost(coefficients):
+        missed = kernel(vectors, space.centres, space.width).double() @ coefficients - F.normalize(rows, dim=1).double()
+        length = coefficients.T @ kernel(space.centres, space.centres, space.width).double() @ coefficients
+        return float(missed.square().sum() + 0.05 * length.trace())
+
+    seeded = torch.Generator().manual_seed(0)
+    others = [found + 0.01 * torch.randn(found.shape, generator=seeded, dtype=torch.double) for _ in range(20)]
+    assert cost(found) < min(map(cost, [*others, space.coefficients.double(), 0 * found]))
+    placed = space.place_by(vectors, space.coefficients)
+    torch.testing.assert_close(placed, space.place(vectors))
+
+
 def test_the_embedded_words_half_can_be_trained():
     """MiniLM and the regression behind it say what the encoder says, and every weight on the way gets a gradient."""
     seeded = torch.Generator().manual_seed(0)
     centres = F.normalize(torch.randn(6, 384, generator=seeded), dim=1)
     space = TextSpace.fit_centres(torch.randn(6, 9, generator=seeded), centres, load_minilm().encode)
-    tower, texts = EmbeddedText(space, "x"), ["a cat", "a rather long sentence about two dogs", "x"]
+    tower, texts = EmbeddedText(space, "x", torch.zeros(6, 9)), ["a cat", "a rather long sentence about two dogs", "x"]
     assert isinstance(tower, TrainableText)
     module = copy.deepcopy(tower.module).requires_grad_(True)
     vectors = module(*tower.tokens(texts))

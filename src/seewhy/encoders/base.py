@@ -85,6 +85,19 @@ class SentenceText(TextTower, Protocol):
         ...
 
 
+@runtime_checkable
+class RefittedText(SentenceText, Protocol):
+    """One whose second step is a regression on classes' texts, which can be fitted anew."""
+
+    def refit(self) -> Float[Tensor, "c d"]:
+        """Other coefficients, for :meth:`place_by`."""
+        ...
+
+    def place_by(self, vectors: Float[Tensor, "n e"], coefficients: Float[Tensor, "c d"]) -> Float[Tensor, "n d"]:
+        """Sentence vectors → unit vectors among the pictures, by these coefficients."""
+        ...
+
+
 Tokenised = tuple[Tensor, ...]
 """A batch of sentences as their numbers in a vocabulary, one row each, with whatever mask the network wants."""
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from .base import Encoder, SentenceText, TextTower
+from .base import Encoder, RefittedText, SentenceText, TextTower
 from .split import freeze, weights_digest
 
 WIDTH = 256
@@ -30,6 +30,10 @@ class PairedHeads(nn.Module):
     the pooled features, so that every closed form of an explanation holds; ``size`` makes both parts equally long on
     average.
 
+    Where the encoder's own place of a sentence is a regression on its classes' texts (:class:`RefittedText`), ``t`` is
+    fitted on each of them by itself, which gives back much of what the new space costs the classes' names: lite0 on 500
+    ImageNet photographs 80.4 by name instead of 78.6, before anything is learnt.
+
     Args:
         own_width: of the encoder's own space of pictures and texts.
         sentence_width: of the sentences' own vectors.
@@ -40,6 +44,7 @@ class PairedHeads(nn.Module):
     mean: Tensor
     spread: Tensor
     size: Tensor
+    coefficients: Tensor | None
 
     def __init__(self, own_width: int, sentence_width: int, width: int = WIDTH) -> None:
         super().__init__()
@@ -48,12 +53,28 @@ class PairedHeads(nn.Module):
         self.sentences = nn.Linear(sentence_width, width)
         for name, value in (("mean", torch.zeros(own_width)), ("spread", torch.ones(())), ("size", torch.ones(()))):
             self.register_buffer(name, value)
+        self.register_buffer("coefficients", None)
 
     @classmethod
-    def before(cls, on: Encoder, width: int = WIDTH) -> Self:
-        """With torch's random numbers."""
+    def before(cls, on: Encoder, width: int = WIDTH, *, refit: bool = True) -> Self:
+        """With torch's random numbers.
+
+        Args:
+            on: the encoder.
+            width: of the second space.
+            refit: whether the encoder's own place of sentences is fitted anew, where it can be.
+        """
         one = own_vectors(on.text, ["a"])
-        return cls(place(on.text, one).shape[1], one.shape[1], width)
+        heads = cls(place(on.text, one).shape[1], one.shape[1], width)
+        if refit and isinstance(on.text, RefittedText):
+            heads.coefficients = on.text.refit().half().float()  # as they are saved
+        return heads
+
+    def placed(self, tower: TextTower, vectors: Float[Tensor, "n e"], keep: float) -> Float[Tensor, "n d"]:
+        """``t``: where the encoder's own words half places sentences; as it was where nothing is kept."""
+        if self.coefficients is None or not keep or not isinstance(tower, RefittedText):
+            return place(tower, vectors)
+        return tower.place_by(vectors, self.coefficients)
 
     @torch.no_grad()
     def measure(self, projected: Float[Tensor, "n d"]) -> Self:
@@ -100,8 +121,9 @@ class PairedHeads(nn.Module):
         )
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """All weights."""
-        return {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
+        """All weights; what is fitted and not learnt at half the digits."""
+        found = {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
+        return {name: tensor.half() if name == "coefficients" else tensor for name, tensor in found.items()}
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -118,6 +140,8 @@ class PairedHeads(nn.Module):
             raise ValueError(f"its heads have the sizes {sizes}")
         with torch.device("meta"):
             heads = cls(*sizes)
+            if "coefficients" in tensors:
+                heads.coefficients = torch.empty(tensors["coefficients"].shape)
         heads.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
         freeze(heads)
         return heads
@@ -148,7 +172,7 @@ class AdaptedText:
         return own_vectors(self.tower, texts)
 
     def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
-        return self.heads.text(vectors, place(self.tower, vectors), self.keep)
+        return self.heads.text(vectors, self.heads.placed(self.tower, vectors, self.keep), self.keep)
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         return self.heads.image(self.tower.project(pooled), self.keep)

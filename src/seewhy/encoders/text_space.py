@@ -107,6 +107,23 @@ class TextSpace:
         mean = torch.zeros(weight.shape[1]) if mean is None else mean.detach()
         return cls(centres, coefficients.float().contiguous(), mean, embed, width)
 
+    def fit_texts(
+        self, rows: Float[Tensor, "m d"], vectors: Float[Tensor, "m e"], *, ridge: float = 0.05
+    ) -> Float[Tensor, "k d"]:
+        """Coefficients on the same centres, fitted on every text by itself instead of on each class's mean.
+
+        ``argmin_A |K(T, C) A - Y|² + ridge · tr(Aᵀ K(C, C) A)``, one ``(k, k)`` solve.
+
+        Args:
+            rows: ``Y``, the classifier's row of each text, less the mean of all rows; taken at unit length.
+            vectors: ``T``, of the texts.
+            ridge: how far rows may be missed; chosen on ImageNet photographs beside Flickr8k's captions.
+        """
+        targets = F.normalize(rows, dim=1).double()
+        seen, among = (kernel(v, self.centres, self.width).double() for v in (vectors, self.centres))
+        gram = seen.T @ seen + ridge * among + 1e-6 * torch.eye(len(among), dtype=torch.float64)
+        return torch.linalg.solve(gram, seen.T @ targets).float()
+
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Sentences → unit vectors among the pictures."""
         return self.place(self.embed(texts))
@@ -114,6 +131,10 @@ class TextSpace:
     def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
         """Sentence vectors → unit vectors among the pictures."""
         return F.normalize(self.regression(vectors), dim=1)
+
+    def place_by(self, vectors: Float[Tensor, "n e"], coefficients: Float[Tensor, "k d"]) -> Float[Tensor, "n d"]:
+        """The same as :meth:`place` by other coefficients."""
+        return F.normalize(kernel(vectors, self.centres, self.width) @ coefficients, dim=1)
 
     def project(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         """Pooled picture features → the space of the sentences, not yet of unit length; differentiable."""

@@ -112,6 +112,7 @@ class Adapt:
         lr: highest learning rate; left out, 1.5e-3 for heads, the words tower's own for towers.
         weight_decay: of everything but biases and the temperature.
         width: of the space that heads learn.
+        refit: whether heads fit the place of sentences anew, where it is a regression on classes' texts.
         may_forget: most of the agreement with the encoder's own classes that a ``keep`` that is chosen may cost.
         held_out: part of the pictures that ``keep`` is chosen on.
         seed: of weights, order and texts drawn.
@@ -126,6 +127,7 @@ class Adapt:
     lr: float | None = None
     weight_decay: float = 0.1
     width: int = WIDTH
+    refit: bool = True
     may_forget: float = 0.1
     held_out: float = 0.1
     seed: int = 0
@@ -241,8 +243,8 @@ class Adapt:
         """What is trained, as it is at first; the task; and what it learns from."""
         if self.train == "heads":
             with seeded(self.seed), torch.no_grad():
-                heads = PairedHeads.before(on, self.width).measure(on.text.project(own.pooled))
-            return heads, HeadsTask(heads, self.contrastive()), heads_data(on, own)
+                heads = PairedHeads.before(on, self.width, refit=self.refit).measure(on.text.project(own.pooled))
+            return heads, HeadsTask(heads, self.contrastive()), heads_data(heads, on, own)
         towers, tower = TunedTowers.before(on, self.train), trainable(on)
         n = sum(p.numel() for p in towers.parameters())
         progress.note(f"training {n:,} weights: {16 * n / 1e9:.1f} GB, and what a micro-batch leaves in the towers")

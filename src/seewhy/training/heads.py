@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder, TextTower
-from ..encoders.paired_heads import PairedHeads, own_vectors, place, sentence_fingerprint
+from ..encoders.paired_heads import PairedHeads, own_vectors, sentence_fingerprint
 from ..objectives.contrastive import Contrastive, Temperature
 from ..storage.tensors import cached_tensors
 from .batches import Batch, TrainingData
 from .contrast import Drawn
 from .distributed import gathered
-from .seen_pairs import SeenPairs, placed
+from .seen_pairs import SeenPairs
 from .task import Task
 
 TRAINED_AT = 0.5
@@ -32,12 +32,10 @@ class OwnClasses:
 
     Attributes:
         sentences: of the names, their own vectors.
-        placed: the same among the pictures.
         layer: pooled vector → the classes' scores.
     """
 
     sentences: Float[Tensor, "k e"]
-    placed: Float[Tensor, "k d"]
     layer: nn.Linear
 
     @classmethod
@@ -46,14 +44,13 @@ class OwnClasses:
         layer = on.classifier
         if layer is None or not on.has_text or len(on.classes) != layer.out_features:
             return None
-        sentences = own_sentences(on.text, names_of(on))
-        return cls(sentences, place(on.text, sentences), layer)
+        return cls(own_sentences(on.text, names_of(on)), layer)
 
     @torch.no_grad()
     def named(self, heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "n p"]) -> Bool[Tensor, " n"]:
         """Whether each picture's nearest class by name is the one that the encoder's own last layer says."""
         image = heads.image(on.text.project(pooled), keep)
-        text = heads.text(self.sentences, self.placed, keep)
+        text = heads.text(self.sentences, heads.placed(on.text, self.sentences, keep), keep)
         return (image @ text.T).argmax(1) == self.layer(pooled).argmax(1)
 
 
@@ -96,10 +93,11 @@ class HeadsTask(Task):
         self.temperature.hold()
 
 
-def heads_data(on: Encoder, seen: SeenPairs) -> TrainingData:
+def heads_data(heads: PairedHeads, on: Encoder, seen: SeenPairs) -> TrainingData:
     """Each picture once an epoch, with one of its texts drawn anew."""
     with torch.no_grad():
-        image, among = on.text.project(seen.pooled), placed(on, seen)
+        image = on.text.project(seen.pooled)
+        among = torch.cat([heads.placed(on.text, part, TRAINED_AT) for part in seen.sentences.split(4096)])
     said = Drawn(seen.choices, lambda rows: (seen.sentences[rows], among[rows]))
     return TrainingData(len(seen), {"image": image, "text": said})
 
@@ -110,5 +108,5 @@ def heads_vectors(
     """Pictures, and the text of each pair, where heads put them, from what the encoder itself has seen."""
     with torch.no_grad():
         image = normalize(heads.image(on.text.project(seen.pooled), keep), dim=1)
-        parts = [heads.text(s, place(on.text, s), keep) for s in seen.sentences.split(4096)]
+        parts = [heads.text(s, heads.placed(on.text, s, keep), keep) for s in seen.sentences.split(4096)]
         return image, torch.cat(parts)[seen.pairs[:, 1]]
