@@ -110,7 +110,7 @@ def test_the_place_of_sentences_is_fitted_anew_where_anything_is_kept(tmp_path: 
     folder = Adaptation(on, heads, 0.5).save(tmp_path / "enc")
     again = open_adaptation(folder, base=on).encoder()
     assert torch.equal(again.encode_text(TEXTS), Adaptation(on, heads, 0.5).encoder().encode_text(TEXTS))
-    assert load_file(next(folder.glob("*.safetensors")))["coefficients"].dtype == torch.float16
+    assert load_file(next(folder.glob("*.safetensors")))["trained.coefficients"].dtype == torch.float16
 
 
 def test_half_of_a_tower_lies_between() -> None:
@@ -126,9 +126,10 @@ def test_half_of_a_tower_lies_between() -> None:
 def test_saved_and_loaded_it_says_the_same(form: str, tmp_path: Path) -> None:
     on, pixels = tiny_pair(), noise(2)
     trained = random_heads(on) if form == "heads" else random_towers(on, form)  # type: ignore[arg-type]
-    made = Adaptation(on, trained, 0.3, {"pairs": "six"})
+    made = Adaptation(on, trained, 0.3, {"pairs": "six"}, ("0123456789abcdef0000", "fedcba9876543210ffff"))
     folder = made.save(tmp_path / "enc")
     again = open_adaptation(folder, base=tiny_pair())
+    assert again.trained_on == ("0123456789abcdef", "fedcba9876543210")
     assert (again.keep, again.provenance, again.trained.facts()) == (0.3, {"pairs": "six"}, trained.facts())
     ours, theirs = made.encoder(), seewhy.encoder(str(folder), base=tiny_pair())
     assert theirs.fingerprint == ours.fingerprint != on.fingerprint
@@ -191,7 +192,7 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     heads = random_heads(on)
     heads.sentences.weight.data[0, 0] = float("nan")
     folder = Adaptation(on, heads).save(tmp_path / "enc")
-    assert not load_file(next(folder.glob("*.safetensors")))["sentences.weight"].isfinite().all()
+    assert not load_file(next(folder.glob("*.safetensors")))["trained.sentences.weight"].isfinite().all()
     with pytest.raises(ModelError, match="is not finite"):
         open_adaptation(folder, base=on)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from seewhy.cli import app
 from seewhy.encoders.adapted import Adaptation
 from seewhy.errors import DataError
 from seewhy.pictures.samples import Sample, Samples
+from seewhy.progress import Progress
 from seewhy.studies.retrieval import RetrievalReport, measure_retrieval
 from seewhy.training.adapt import Adapt
 from tiny import COLOURS, HUES, class_folders, colours, picture, tiny_cnn
@@ -101,6 +103,15 @@ def test_the_page_shows_what_was_measured_and_nothing_raw(told: Samples, tmp_pat
     assert "<b>it is green" not in page
     assert page.count('class="own"') >= 4
     assert f"{100 * row(report, 'picture to text R@1')['after']:.1f}" in page
+
+
+def test_pictures_that_it_was_trained_on_are_named(told: Samples) -> None:
+    progress = Progress()
+    digests = [hashlib.sha256(Path(told.items[i].image).read_bytes()).hexdigest()[:16] for i in (1, 3)]
+    measure_retrieval(colours(), told, trained_on=digests, progress=progress)
+    assert progress.notes == [
+        f"2 picture(s) are among those it was trained on, which flatters it: {told.items[1].image}, …"
+    ]
 
 
 @pytest.mark.slow

@@ -185,6 +185,17 @@ def test_a_broken_picture_is_named_and_the_others_are_used(tmp_path: Path) -> No
         look_at_pairs(tiny_pair(), found.items, None, progress)
 
 
+def test_a_text_that_is_longer_than_is_read_is_told(tmp_path: Path) -> None:
+    found = pairs(tmp_path / "a", 1)
+    long = Sample(found.items[1].image, "", ("word " * 10_000,))
+    progress, on = Progress(), tiny_pair()
+    on.text.n_cut = lambda texts: sum(len(t.split()) > 60 for t in texts)  # type: ignore[method-assign]
+    look_at_pairs(on, [found.items[0], long], None, progress)
+    assert progress.notes == [
+        f"1 text(s) are longer than is read, and what lies beyond is not; the first is of {long.image}"
+    ]
+
+
 def test_one_pair_is_told_so(samples: Samples) -> None:
     with pytest.raises(DataError, match=r"^One pair can be trained on, of .*moss0\.png\. Two or more were expected"):
         quick().fit(tiny_pair(), samples.items[:1], validation=samples.items[1:4])

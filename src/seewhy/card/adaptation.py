@@ -48,12 +48,24 @@ def _headline(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _bar(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A measure as texts and as places on a line from 0 to 1."""
-    compared = "difference" in row
-    verdict = "" if not compared else "no real difference"
+    """A measure with what is said of its change."""
+    compared, verdict = "difference" in row, "not real"
     if compared and row["real"]:
         verdict = "gained" if row["difference"] > 0 else "forgotten"
-    return {**row, "compared": compared, "verdict": verdict}
+    if not compared:
+        return {**row, "compared": False, "verdict": ""}
+    low, high = map(_signed, row["difference_interval"])
+    change = {"change": _signed(row["difference"]), "change_range": f"{low} to {high}"}
+    return {**row, "compared": True, "verdict": verdict, **change}
+
+
+def _signed(part: float) -> str:
+    """In points, with a real minus sign.
+
+    >>> _signed(0.137), _signed(-0.0921)
+    ('+13.7', '−9.2')
+    """
+    return f"{100 * part:+.1f}".replace("-", "−")
 
 
 def _curves(history: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:

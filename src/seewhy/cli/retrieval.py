@@ -28,6 +28,7 @@ def run_retrieval(
     quiet: bool,
 ) -> None:
     """Measure, write and say."""
+    from ..encoders.adapted import is_adapted, open_adaptation
     from ..encoders.find import encoder as find
     from ..pictures.pairs import load_pairs
     from ..pictures.samples import load_samples
@@ -37,8 +38,13 @@ def run_retrieval(
     terminal = Terminal(quiet)
     others = {str(place): load_samples(place) for place in also or ()}
     pairs = load_pairs(data, **columns)
+    looks = find(encoder, engine=engine)
+    trained_on: tuple[str, ...] = ()
+    folder, _, _ = encoder.removeprefix("adapted:").partition("@")
+    if is_adapted(folder):
+        trained_on = open_adaptation(folder, engine=engine, base=looks.base).trained_on
     report = measure_retrieval(
-        find(encoder, engine=engine), pairs, also=others, store=open_store(store), seed=seed, progress=terminal
+        looks, pairs, also=others, trained_on=trained_on, store=open_store(store), seed=seed, progress=terminal
     )
     if path is not None:
         report.save(path, force=force)

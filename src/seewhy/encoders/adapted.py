@@ -11,19 +11,20 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, cast, get_args
 
+import torch
 from torch import Tensor
 
 from ..errors import ForeignFileError, InputError, ModelError, WeightsError
 from ..storage.folders import write_together
 from ..storage.marks import Facts, marked_tensors
 from ..storage.output import check_folder
-from ..storage.reading import read_json, read_tensor_bytes, reason, tensors_of
+from ..storage.reading import check_kinds, read_json, read_tensor_bytes, reason, tensors_of
 from .base import Encoder
 from .find import ADAPTED
 from .instructed import InstructedHead
@@ -33,6 +34,8 @@ from .tuned_towers import Halves, TunedTowers
 
 CARD = ADAPTED
 FORMAT = 1
+DIGITS = 16
+"""Of a picture's SHA-256."""
 FACTS = Facts(("format", "seewhy", "adapted", "base"))
 MAX_CARD = 16 << 20
 """Bytes of the largest card."""
@@ -61,12 +64,14 @@ class Adaptation:
         keep: 0 is the encoder as it was, 1 all that was learnt; between them its heads count less, or its weights
             lie between those before and after.
         provenance: what it was trained on and how, as JSON.
+        trained_on: SHA-256 of the pictures' files, each by its first 16 digits.
     """
 
     base: Encoder
     trained: Trained
     keep: float = 1.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.keep <= 1:
@@ -91,7 +96,8 @@ class Adaptation:
             DataError: it cannot be written.
         """
         folder = check_place(Path(folder))
-        tensors = marked_tensors({n: t.contiguous() for n, t in self.trained.delta(self.base).items()})
+        own = {f"trained.{n}": t.contiguous() for n, t in self.trained.delta(self.base).items()}
+        tensors = marked_tensors({**own, "pictures": _as_bytes(self.trained_on)})
         card = {
             "format": FORMAT,
             "seewhy": version("seewhy"),
@@ -160,9 +166,10 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
             argument="base",
         )
         tensors = _read_tensors(folder, card)
-        trained = _restored(found, card["adapted"], tensors)
+        own = {n.removeprefix("trained."): t for n, t in tensors.items() if n.startswith("trained.")}
+        trained = _restored(found, card["adapted"], own)
         keep, provenance = float(card["keep"]), dict(card["provenance"])
-        return Adaptation(found, trained, keep, provenance)
+        return Adaptation(found, trained, keep, provenance, _as_digests(tensors["pictures"]))
     except (LookupError, AttributeError, TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
         if isinstance(error, WeightsError):
             raise
@@ -170,6 +177,18 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
             f"{folder / CARD} is damaged ({reason(error)}). A card as SeeWhy writes it was expected. Copy the whole "
             "folder again, or adapt the encoder again."
         ) from error
+
+
+def _as_bytes(digests: Sequence[str]) -> Tensor:
+    """The first 16 digits of each, in 8 bytes."""
+    return torch.tensor(list(bytes.fromhex("".join(d[:DIGITS] for d in digests))), dtype=torch.uint8).view(
+        -1, DIGITS // 2
+    )
+
+
+def _as_digests(rows: Tensor) -> tuple[str, ...]:
+    check_kinds({"pictures": rows}, {"pictures": "bytes2"})
+    return tuple(bytes(row).hex() for row in rows.tolist())
 
 
 def _restored(on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Trained:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from ..card.adaptation import render_adaptation
 from ..card.paging import Page
+from ..encoders.adapted import DIGITS
 from ..encoders.base import Encoder
 from ..encoders.paired_heads import place
 from ..errors import DataError
@@ -64,6 +65,7 @@ def measure_retrieval(
     *,
     before: Encoder | None = None,
     also: Mapping[str, Samples] | None = None,
+    trained_on: Collection[str] = (),
     store: FeatureStore | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -78,6 +80,7 @@ def measure_retrieval(
         pairs: pictures with texts; where they have labels, they are also told by name.
         before: what it is compared with; left out, the encoder that it was adapted from, if any.
         also: labelled pictures of other things, by a name for each set: are they still told by name?
+        trained_on: :attr:`seewhy.encoders.adapted.Adaptation.trained_on`, to tell pictures that the encoder knows.
         store: where looks are kept.
         seed: of the resampling.
         progress: hears of progress and failures.
@@ -92,6 +95,7 @@ def measure_retrieval(
     quiet = Progress()  # what cannot be read is said once
     told = [_measure(e, encoders[0], pairs.items, store, p) for e, p in zip(encoders, (progress, quiet), strict=False)]
     seen = told[-1].seen
+    _say_known(seen, set(trained_on), progress)
     rows = [_row(name, [t.hits[name] for t in told], _groups(seen.items), seed) for name in told[-1].hits]
     for name, samples in (also or {}).items():
         each = zip(encoders, (progress, quiet), strict=False)
@@ -136,6 +140,13 @@ def _measure(
         named = (image @ names.T).argmax(1) == own_class
         hits["agrees with its own classes by name"] = torch.stack([named.float(), one], 1)
     return _Measured(hits, found, image, text, seen)
+
+
+def _say_known(seen: SeenPairs, trained_on: Collection[str], progress: Progress) -> None:
+    """A note of pictures that the encoder was trained on."""
+    known = [item.image for item, d in zip(seen.items, seen.digests, strict=True) if d[:DIGITS] in trained_on]
+    if known:
+        progress.note(f"{len(known)} picture(s) are among those it was trained on, which flatters it: {known[0]}, …")
 
 
 def _silent(samples: Samples) -> list[Sample]:

@@ -234,7 +234,8 @@ class Adapt:
         best = tried[-1] if self.keep is not None else choose(tried, self.may_forget)
         if self.keep is None:
             progress.note(f"keep = {best.keep:g}, chosen on {len(held)} held-out pictures")
-        adaptation = Adaptation(on, part, best.keep, self._provenance(best, own, held, done))
+        digests = tuple(dict.fromkeys(own.digests))
+        adaptation = Adaptation(on, part, best.keep, self._provenance(best, own, held, done), digests)
         return Adapted(adaptation, done, tuple(tried), own, held)
 
     def prepared(

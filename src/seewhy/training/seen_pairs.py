@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..encoders.base import Encoder, TextTower
+from ..encoders.base import Encoder, TextTower, TrainableText
 from ..encoders.paired_heads import own_vectors, place, sentence_fingerprint
 from ..encoders.stream import encode_stream
 from ..errors import DataError
@@ -20,6 +20,8 @@ from ..progress import Progress
 from ..storage.features import FeatureStore, text_key
 from ..types import Failure
 
+LONG = 200
+"""Signs of a text from which on it may be longer than a words half reads."""
 TEXTS = 512
 """Sentences that are encoded, and kept, at once."""
 
@@ -121,10 +123,23 @@ def look_at_pairs(
             f"None of the {len(items)} pictures can be read{reason}. Files of pictures were expected, relative to "
             "their table. Check the column of images."
         )
+    _say_long(encoder.text, kept, progress)
     numbers: dict[str, int] = {}
     pairs = [(i, numbers.setdefault(t, len(numbers))) for i, item in enumerate(kept) for t in item.texts]
     sentences = read_texts(encoder.text, list(numbers), store, progress)
     return SeenPairs(tuple(kept), tuple(digests), torch.stack(pooled), tuple(numbers), sentences, torch.tensor(pairs))
+
+
+def _say_long(tower: TextTower, items: Sequence[Sample], progress: Progress) -> None:
+    """A note of texts that are longer than is read."""
+    if not isinstance(tower, TrainableText):
+        return
+    long = [(item.image, text) for item in items for text in item.texts if len(text) > LONG]
+    cut = [image for image, text in long if tower.n_cut([text])]
+    if cut:
+        progress.note(
+            f"{len(cut)} text(s) are longer than is read, and what lies beyond is not; the first is of {cut[0]}"
+        )
 
 
 def read_texts(
