@@ -29,6 +29,7 @@ from .base import Encoder
 from .find import ADAPTED
 from .instructed import InstructedHead
 from .paired_heads import PairedHeads
+from .prefixed import PrefixedWords
 from .provenance import saved_encoder
 from .tuned_towers import Halves, TunedTowers
 
@@ -200,6 +201,8 @@ def _restored(on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tenso
         return PairedHeads.restored(on, facts, tensors)
     if form == InstructedHead.form:
         return InstructedHead.restored(on, facts, tensors)
+    if form == PrefixedWords.form:
+        return PrefixedWords.restored(on, facts, tensors)
     if form in get_args(Halves):
         return TunedTowers.restored(on, facts, tensors)
     raise ValueError(f"its form is {form!r}")

@@ -90,6 +90,8 @@ class TrainingData:
         n_samples: how many there are.
         columns: name → what is known of each sample, in their order; see :data:`Column`. Pictures that are decoded anew
             for every step are the column ``"pixels"``.
+        apart: a number of each sample, where each batch is to hold samples of one number alone; batches of all numbers
+            come in mixed order.
 
     Example:
         >>> data = TrainingData(4, {"labels": torch.tensor([0, 1, 0, 1])})
@@ -100,6 +102,13 @@ class TrainingData:
 
     n_samples: int
     columns: Mapping[str, Column]
+    apart: Int[Tensor, " n"] | None = None
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Batches in which all samples are shown, but for what no whole batch is made of."""
+        if self.apart is None:
+            return self.n_samples // min(batch_size, self.n_samples)
+        return sum(n // min(batch_size, n) for n in self.apart.unique(return_counts=True)[1].tolist())
 
     @property
     def pictures(self) -> TrainingPictures | None:
@@ -144,7 +153,7 @@ class TrainingData:
         Raises:
             DataError: none of its pictures can be read.
         """
-        rows, pictures = _rows_at(step, self.n_samples, batch_size, seed), self.pictures
+        rows, pictures = self._rows_at(step, batch_size, seed), self.pictures
         first, last = among.share(len(rows))
         if among.world > 1:
             rows = rows[first:last]
@@ -166,6 +175,12 @@ class TrainingData:
                 draw = torch.Generator().manual_seed((seed * 1_000_003 + step + among.rank * 2**40) % 2**63)
                 found[name] = column(index, draw) if callable(column) else column[index]
         return Batch(index, found)
+
+    def _rows_at(self, step: int, batch_size: int, seed: int) -> Int[Tensor, " b"]:
+        if self.apart is None:
+            return _rows_at(step, self.n_samples, batch_size, seed)
+        epoch, place = divmod(step, self.steps_per_epoch(batch_size))
+        return _batches_apart(self.apart, batch_size, seed * 1_000_003 + epoch)[place]
 
     def batches(
         self, steps: Sequence[int], batch_size: int, seed: int, among: Processes = ALONE
@@ -204,3 +219,15 @@ def _rows_at(step: int, n_samples: int, batch_size: int, seed: int) -> Int[Tenso
 def _order(n_samples: int, seed: int) -> Int[Tensor, " n"]:
     """Of an epoch; kept, for it is asked at every step."""
     return torch.randperm(n_samples, generator=torch.Generator().manual_seed(seed))
+
+
+@lru_cache(maxsize=4)
+def _batches_apart(numbers: Int[Tensor, " n"], batch_size: int, seed: int) -> tuple[Int[Tensor, " b"], ...]:
+    """Those of an epoch, each of samples with one number."""
+    generator, found = torch.Generator().manual_seed(seed), []
+    for one in numbers.unique().tolist():
+        rows = (numbers == one).nonzero()[:, 0]
+        rows = rows[torch.randperm(len(rows), generator=generator)]
+        size = min(batch_size, len(rows))
+        found += [rows[i : i + size] for i in range(0, len(rows) - size + 1, size)]
+    return tuple(found[i] for i in torch.randperm(len(found), generator=generator).tolist())
