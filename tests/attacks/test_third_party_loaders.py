@@ -35,6 +35,7 @@ ONLY: dict[str, set[str]] = {
         "annotation/formats.py", "classifiers/pretrained.py", "planted.py", "descriptions/textualize_run.py",
         "descriptions/base.py", "descriptions/captions.py", "descriptions/pairs.py", "cli/annotate.py",
         "cli/describe.py", "cli/options.py", "encoders/engines.py", "encoders/imagenet_words.py",
+        "schemas/__init__.py",
     },
 }  # fmt: skip
 """Calls, by the last part of their name, and the files that may make them."""

@@ -365,3 +365,11 @@ def test_a_gap_in_a_column_is_no_text(root: Path) -> None:
     names = [str(root / n) for n in CAPTIONS]
     found = load_pairs(Columns(image=names, text=["A", float("nan"), "C"]))
     assert said(found) == {"a.png": ("A",), "c.png": ("C",)}
+
+
+def test_a_text_file_that_is_no_text_is_told_and_not_read_whole(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with (tmp_path / "a.txt").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(DataError, match=r"a\.txt cannot be read: it has 1,099,511,627,776 bytes"):
+        load_pairs(tmp_path)

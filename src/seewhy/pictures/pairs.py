@@ -11,6 +11,7 @@ from typing import Any
 
 from ..arguments import article
 from ..errors import DataError, InputError
+from ..storage.reading import read_file, reason
 from .columns import TEXT_COLUMNS, Columns, choose, texts_in
 from .datasets import one_at_a_time
 from .listing import list_pictures
@@ -242,9 +243,9 @@ def _from_folder(root: Path, parts: Parts) -> None:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}. A text in UTF-8 was expected. Write it anew.") from error
+        return read_file(path).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}. A text in UTF-8 was expected. Write it anew.") from error
 
 
 def _add_record(key: str, record: Record, columns: Columns, parts: Parts) -> None:
