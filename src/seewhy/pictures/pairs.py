@@ -245,7 +245,9 @@ def _text_of(path: Path) -> str:
     try:
         return read_file(path).decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. A text in UTF-8 was expected. Write it anew.") from error
+        raise DataError(
+            f"{path} cannot be read: {reason(error)}. A text in UTF-8 was expected. Write it anew."
+        ) from error
 
 
 def _add_record(key: str, record: Record, columns: Columns, parts: Parts) -> None:
