@@ -13,6 +13,7 @@ from seewhy.adaptation.gist.towers import Halves, PicturePairs, Towers, trainabl
 from seewhy.encoders.base import Encoder, Tokenised
 from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.split import example_pixels, freeze
+from seewhy.encoders.text_tokens import Sentence, TokenEmbeddings, TokenVectors
 from seewhy.objectives.gist import GIST as Contrast
 from seewhy.training.loop import Trained, Training
 from tiny import tiny_cnn
@@ -32,6 +33,14 @@ class MeanOfWords(nn.Module):
         weight = mask[..., None].to(self.words.weight)
         vectors: Tensor = self.out((self.words(ids) * weight).sum(1) / weight.sum(1))
         return vectors
+
+    def embed(self, ids: Tensor, mask: Tensor) -> TokenEmbeddings:
+        return TokenEmbeddings.of(self.words(ids), ids, mask.sum(1), Sentence(64, 0, 0))
+
+    def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
+        vectors = self.out(embeddings.vectors)
+        weight = embeddings.words[..., None].to(vectors)
+        return TokenVectors(vectors, embeddings.words, (vectors * weight).sum(1) / weight.sum(1))
 
 
 def hashed(texts: Sequence[str]) -> Tokenised:

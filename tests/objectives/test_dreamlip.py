@@ -38,6 +38,11 @@ def test_sentences_of_one_picture_do_not_compete() -> None:
     assert float(DreamLIP(0.5)(IMAGE, TEXT[:, :1])) == pytest.approx(slots[0], rel=1e-6)
 
 
+def test_shares_make_the_whole() -> None:
+    parts = [float(DreamLIP()(IMAGE, TEXT, share=(a, b))) * (b - a) for a, b in ((0, 1), (1, 4))]
+    assert sum(parts) / 4 == pytest.approx(float(DreamLIP()(IMAGE, TEXT)), rel=1e-5)
+
+
 def test_groups_by_hand() -> None:
     """Cosines 1, 0.6, 0 and -1 of one sentence, stretched to 1, 0.8, 0.5 and 0."""
     regions = torch.tensor([[[2.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-5.0, 0.0]]])

@@ -8,7 +8,7 @@ import random
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from killing import CONTEXT
 from seewhy.errors import DataError, InputError
 from seewhy.objectives.clip import CLIP
+from seewhy.objectives.gloria import GLoRIA
 from seewhy.objectives.siglip import SigLIP
 from seewhy.seeded import seeded
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.contrast import Contrast, Drawn
 from seewhy.training.distributed import Processes
 from seewhy.training.loop import Training, train
+from seewhy.training.regions import RegionalContrast
 from seewhy.training.task import Supervised
 
 N = 22
@@ -51,11 +53,43 @@ def classes(seed: int = 0) -> Supervised:
         return Supervised(nn.Linear(6, 3))
 
 
+class Cells(nn.Module):
+    """Two cells of three numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 5)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        regions = self.layer(image.view(-1, 2, 3))
+        return regions.mean(1), regions
+
+
+class Words(nn.Module):
+    """One word, or now and then two, as long as the longest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 5)
+
+    def forward(self, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        said = torch.stack([text[:, 0] < 9, text[:, 0] > 1], 1)
+        longest = int(said.any(0).sum())
+        words = self.layer(text.view(-1, 2, 2))[:, :longest]
+        return words[:, 0], words, said[:, :longest]
+
+
+def regional(objective: Any, seed: int) -> RegionalContrast:
+    with seeded(seed):
+        return RegionalContrast(Cells(), Words(), objective, column="image")
+
+
 CASES: dict[str, Callable[[int], tuple[Any, Training]]] = {
     "clip": lambda seed: (contrast(CLIP(), seed=seed), HOW),
     "siglip": lambda seed: (contrast(SigLIP(), seed=seed), HOW),
     "parts": lambda seed: (contrast(CLIP(), seed=seed), Training(**asdict(HOW) | {"micro_batch": 2})),
     "clipped": lambda seed: (contrast(CLIP(), seed=seed), Training(**asdict(HOW) | {"clip": 0.05, "ema": 0.5})),
+    "words": lambda seed: (regional(GLoRIA(), seed), replace(HOW, lr=0.01)),
     "classes": lambda seed: (classes(seed), HOW),
 }
 

@@ -46,15 +46,15 @@ class Cells(nn.Module):
 
 
 class Words(nn.Module):
-    """A vector for each word, nought for none; a text is their mean."""
+    """A vector for each word, that of the first where nothing is said; a text is the mean of what is."""
 
     def __init__(self) -> None:
         super().__init__()
         self.words = nn.Embedding(THINGS, WIDTH)
 
     def forward(self, ids: Tensor, said: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        words = self.words(ids) * said[..., None]
-        return words.sum(1) / said.sum(1, keepdim=True), words, said
+        words = self.words(ids)
+        return (words * said[..., None]).sum(1) / said.sum(1, keepdim=True), words, said
 
 
 def tokens(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
@@ -100,6 +100,19 @@ def test_words_find_what_they_name(objective: Regional, least: float) -> None:
     assert pointing(task) > least
     assert last["parts"] < 0.7 * first["parts"]
     assert last["loss"] == pytest.approx(last["whole"] + last["parts"], rel=1e-5)
+
+
+def test_what_fills_up_is_no_word_and_the_scale_is_held() -> None:
+    task, batch = task_for(GLoRIA()).eval(), data_for(GLoRIA()).batch(0, 20, 0)
+    ids, said = batch["text"]
+    batch.columns["text"] = (torch.where(said, ids, 7), said)
+    other = task.loss(task.features(batch), batch)
+    batch.columns["text"] = (ids, said)
+    assert float(other["parts"]) == pytest.approx(float(task.loss(task.features(batch), batch)["parts"]), rel=1e-6)
+    held = task_for(DreamLIP())
+    held.state.log_scale.data.fill_(9.0)  # type: ignore[operator, union-attr]
+    held.after_step()
+    assert float(held.state.log_scale.detach().exp()) == pytest.approx(100.0)  # type: ignore[arg-type, operator]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.name)

@@ -19,6 +19,7 @@ class Objective(ABC):
         cost: in forward passes a sample, beside those of the network that is trained.
         n_texts: of a picture, that are compared with it at once.
         spans: what is drawn of its texts, as :func:`seewhy.objectives.spans.spans` takes it.
+        uses_labels: whether it uses classes, or what is found in pictures, where samples have them.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
 
@@ -28,4 +29,5 @@ class Objective(ABC):
     cost: ClassVar[str] = "0"
     n_texts: int = 1
     spans: str = "text"
+    uses_labels: ClassVar[bool] = False
     small: ClassVar[Mapping[str, Any]] = {}

@@ -43,6 +43,7 @@ class MedCLIP(Contrastive):
     name: ClassVar[str] = "medclip"
     paper: ClassVar[str] = "Wang et al. 2022, arXiv:2210.10163"
     needs: ClassVar[str] = "pictures and texts, with findings or classes"
+    uses_labels: ClassVar[bool] = True
 
     temperature: float = 0.07
     alike: Literal["dot", "cosine"] = "dot"

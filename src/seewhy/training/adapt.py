@@ -19,6 +19,7 @@ from ..encoders.tuned_towers import TunedTowers, trainable
 from ..errors import DataError, InputError
 from ..objectives import objectives
 from ..objectives.contrastive import Contrastive
+from ..objectives.local import Regional
 from ..pictures.samples import Sample
 from ..progress import Progress
 from ..seeded import seeded
@@ -27,7 +28,7 @@ from .batches import TrainingData
 from .heads import HeadsTask, OwnClasses, heads_data, heads_vectors, names_of
 from .loop import Trained, Training, train
 from .retrieval import Ranks, ranks
-from .seen_pairs import SeenPairs, joint_vectors, look_at_pairs
+from .seen_pairs import SeenPairs, findings, joint_vectors, look_at_pairs, spanned
 from .task import Task
 from .towers import towers_data, towers_task
 
@@ -223,8 +224,10 @@ class Adapt:
                 "by being told from others. Give more pairs."
             )
         held = held.only(range(min(len(held), N_CHOSEN_ON)))
+        own = spanned(on, own, self.contrastive().spans, store, progress)
         part, task, data = self.prepared(on, own, progress)
-        seal = json.dumps([asdict(self), on.fingerprint, own.digests, own.texts, own.pairs.tolist()])
+        labels = [item.label for item in own.items] if self.contrastive().uses_labels else []
+        seal = json.dumps([asdict(self), labels, on.fingerprint, own.digests, own.texts, own.pairs.tolist()])
         kept = None if checkpoint is None else (checkpoint, seal)
         done = train(task, data, self.training(len(own), on), checkpoint=kept, history=history, progress=progress)
         measured = self._measure(on, part, own, held, progress)
@@ -242,14 +245,22 @@ class Adapt:
         self, on: Encoder, own: SeenPairs, progress: Progress
     ) -> tuple[PairedHeads | TunedTowers, Task, TrainingData]:
         """What is trained, as it is at first; the task; and what it learns from."""
+        objective = self.contrastive()
+        labels = findings(own) if objective.uses_labels else None
+        if objective.uses_labels and labels is None:
+            progress.note(f"{self.objective} learns from pairs alone: not every picture has a class, or findings")
         if self.train == "heads":
+            if isinstance(objective, Regional):
+                progress.note(f"heads see whole pictures and texts: what {self.objective} makes of parts is left out")
             with seeded(self.seed), torch.no_grad():
                 heads = PairedHeads.before(on, self.width, refit=self.refit).measure(on.text.project(own.pooled))
-            return heads, HeadsTask(heads, self.contrastive()), heads_data(heads, on, own)
-        towers, tower = TunedTowers.before(on, self.train), trainable(on)
+            task: Task = HeadsTask(heads, objective, labels=labels is not None)
+            return heads, task, labelled(heads_data(heads, on, own, objective.n_texts), labels)
+        towers = TunedTowers.before(on, self.train)
         n = sum(p.numel() for p in towers.parameters())
         progress.note(f"training {n:,} weights: {16 * n / 1e9:.1f} GB, and what a micro-batch leaves in the towers")
-        return towers, towers_task(towers, self.contrastive()), towers_data(on, tower, towers, own, progress)
+        task = towers_task(on, towers, objective, labels=labels is not None)
+        return towers, task, labelled(towers_data(on, towers, own, progress, objective), labels)
 
     def _measure(
         self, on: Encoder, part: PairedHeads | TunedTowers, own: SeenPairs, held: SeenPairs, progress: Progress
@@ -289,6 +300,11 @@ class Adapt:
             "n_steps": len(done.history),
             "loss": round(sum(last) / len(last), 4),
         }
+
+
+def labelled(data: TrainingData, labels: Tensor | None) -> TrainingData:
+    """With a column of labels, where there are any."""
+    return data if labels is None else TrainingData(data.n_samples, {**data.columns, "labels": labels})
 
 
 def choose(tried: Sequence[Kept], may_forget: float) -> Kept:

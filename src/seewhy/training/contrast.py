@@ -74,7 +74,7 @@ def hold_norms(task: nn.Module) -> None:
             module.eval()
 
 
-def read_texts(network: nn.Module, batch: Batch, n: int) -> Any:
+def read_texts(network: Callable[..., Any], batch: Batch, n: int) -> Any:
     """What a network makes of a batch's texts; where each picture has ``n`` of them, these are second."""
     said = batch["text"] if isinstance(batch["text"], tuple) else (batch["text"],)
     return network(*said) if n == 1 else network(*(one.flatten(0, 1) for one in said)).unflatten(0, (-1, n))

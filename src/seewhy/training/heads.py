@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,8 +17,7 @@ from ..encoders.paired_heads import PairedHeads, own_vectors, sentence_fingerpri
 from ..objectives.contrastive import Contrastive, Temperature
 from ..storage.tensors import cached_tensors
 from .batches import Batch, TrainingData
-from .contrast import Drawn
-from .distributed import gathered
+from .contrast import Drawn, gathered_labels, gathered_pairs, read_texts
 from .seen_pairs import SeenPairs
 from .task import Task
 
@@ -71,34 +70,34 @@ class HeadsTask(Task):
     Args:
         heads: what is trained.
         objective: between pictures and texts.
+        labels: whether pictures have labels that the objective uses.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("image", "text")
-
-    def __init__(self, heads: PairedHeads, objective: Contrastive) -> None:
+    def __init__(self, heads: PairedHeads, objective: Contrastive, *, labels: bool = False) -> None:
         super().__init__()
+        self.needs = ("image", "text", *(("labels",) if labels else ()))  # type: ignore[misc]
         self.heads, self.objective = heads.requires_grad_(True), objective
         self.temperature: Temperature = objective.state()
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        sentences, among = batch["text"]
-        return self.heads.image(batch["image"], TRAINED_AT), self.heads.text(sentences, among, TRAINED_AT)
+        text = read_texts(partial(self.heads.text, keep=TRAINED_AT), batch, self.objective.n_texts)
+        return self.heads.image(batch["image"], TRAINED_AT), text
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        both, share = gathered(torch.cat(features, 1))
-        image, text = both.chunk(2, 1)
-        return {"loss": self.objective(image, text, state=self.temperature, share=share)}
+        image, text, share = gathered_pairs(*features)
+        labels = gathered_labels(batch["labels"]) if "labels" in self.needs else None
+        return {"loss": self.objective(image, text, labels, self.temperature, share=share)}
 
     def after_step(self) -> None:
         self.temperature.hold()
 
 
-def heads_data(heads: PairedHeads, on: Encoder, seen: SeenPairs) -> TrainingData:
-    """Each picture once an epoch, with one of its texts drawn anew."""
+def heads_data(heads: PairedHeads, on: Encoder, seen: SeenPairs, n_texts: int = 1) -> TrainingData:
+    """Each picture once an epoch, with one of its texts drawn anew, or ``n_texts``."""
     with torch.no_grad():
         image = on.text.project(seen.pooled)
         among = torch.cat([heads.placed(on.text, part, TRAINED_AT) for part in seen.sentences.split(4096)])
-    said = Drawn(seen.choices, lambda rows: (seen.sentences[rows], among[rows]))
+    said = Drawn(seen.choices, lambda rows: (seen.sentences[rows], among[rows]), n_texts)
     return TrainingData(len(seen), {"image": image, "text": said})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Self
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -109,11 +110,29 @@ class ImageRegions(nn.Module):
         return self.projection(self.pool(features)), self.projection(cells)
 
 
+class Still(nn.Module):
+    """A network that is used and not trained: frozen, and in evaluation whatever the training says.
+
+    Args:
+        network: taken as it is.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(False)
+
+    def forward(self, *given: Tensor) -> Any:
+        return self.network(*given)
+
+
 class TextWords(nn.Module):
     """An encoder's words half → the text, its tokens among the pictures, and which of them are its own words.
 
     Args:
-        network: the half, as ``TextTower.module``; one that can be read token by token.
+        network: the half, as ``TextTower.module``, or that standing still; one that can be read token by token.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -121,5 +140,6 @@ class TextWords(nn.Module):
         self.network = network
 
     def forward(self, *tokens: Tensor) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n t d"], Bool[Tensor, "n t"]]:
-        read = encode_tokens(self.network, tokens)
+        network = self.network.network if isinstance(self.network, Still) else self.network
+        read = encode_tokens(network, tokens)
         return read.pooled, read.vectors, read.words

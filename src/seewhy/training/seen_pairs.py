@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from ..encoders.base import Encoder, TextTower, TrainableText
 from ..encoders.paired_heads import own_vectors, place, sentence_fingerprint
 from ..encoders.stream import encode_stream
 from ..errors import DataError
+from ..objectives.spans import spans
 from ..pictures.samples import Sample
 from ..progress import Progress
 from ..storage.features import FeatureStore, text_key
@@ -159,6 +160,29 @@ def read_texts(
             known |= fresh
         parts.append(torch.stack([known[k] for k in keys]))
     return torch.cat(parts)
+
+
+def spanned(encoder: Encoder, seen: SeenPairs, of: str, store: FeatureStore | None, progress: Progress) -> SeenPairs:
+    """The same pictures with what an objective compares of their texts, see :func:`seewhy.objectives.spans.spans`."""
+    if of == "text":
+        return seen
+    numbers: dict[str, int] = {}
+    said = [spans([seen.texts[j] for j in texts], of) for texts in seen.choices]
+    pairs = [(i, numbers.setdefault(t, len(numbers))) for i, texts in enumerate(said) for t in texts]
+    sentences = read_texts(encoder.text, list(numbers), store, progress)
+    return replace(seen, texts=tuple(numbers), sentences=sentences, pairs=torch.tensor(pairs))
+
+
+def findings(seen: SeenPairs) -> Float[Tensor, "p f"] | None:
+    """1 for what is found in each picture, 0 for the rest: its class, or several with ``|`` between them.
+
+    ``None`` where one of the pictures has none.
+    """
+    found = [{one.strip() for one in item.label.split("|")} - {""} for item in seen.items]
+    if not all(found):
+        return None
+    names = sorted(set().union(*found))
+    return torch.tensor([[float(name in own) for name in names] for own in found])
 
 
 @torch.no_grad()

@@ -2,53 +2,80 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..encoders.base import Encoder, Tokenised, TrainableText
-from ..encoders.tuned_towers import TunedTowers
+from ..encoders.base import Encoder, Tokenised
+from ..encoders.delta import halves_of
+from ..encoders.tuned_towers import TunedTowers, trainable
 from ..objectives.contrastive import Contrastive
+from ..objectives.local import Regional
 from ..progress import Progress
 from .augmentation import TrainingPictures
 from .batches import TrainingData
 from .contrast import Contrast, Drawn
+from .regions import ImageRegions, RegionalContrast, Still, TextWords
 from .seen_pairs import SeenPairs, placed
+from .task import Task
 
 
-def towers_task(towers: TunedTowers, objective: Contrastive) -> Contrast:
-    """The task of those towers that are trained; the others' vectors are looked up."""
+def towers_task(on: Encoder, towers: TunedTowers, objective: Contrastive, *, labels: bool = False) -> Task:
+    """The task of those towers that are trained; the others' vectors are looked up, unless their parts are compared.
+
+    Args:
+        on: the encoder.
+        towers: what is trained.
+        objective: between pictures and texts.
+        labels: whether pictures have labels that the objective uses.
+    """
+    if isinstance(objective, Regional):
+        return _regional(on, towers, objective)
     image: nn.Module = nn.Identity()
     if towers.trunk is not None:
         parts = [half for half in (towers.trunk, towers.pool, towers.projection) if half is not None]
         image = nn.Sequential(*parts).requires_grad_(True)
     text: nn.Module = nn.Identity() if towers.words is None else towers.words.requires_grad_(True)
     column = "image" if towers.trunk is None else "pixels"
-    return Contrast(image, text, objective, column=column, hold=True)
+    return Contrast(image, text, objective, column=column, labels=labels, hold=True)
+
+
+def _regional(on: Encoder, towers: TunedTowers, objective: Regional) -> RegionalContrast:
+    """With both halves in it, since cells and words are not looked up; one that is not trained stays as it is."""
+    trunk, pool = towers.trunk, towers.pool
+    projection = trainable(on).projection if towers.projection is None else towers.projection
+    if trunk is None or pool is None:
+        image: nn.Module = Still(ImageRegions(*halves_of(on), copy.deepcopy(projection), on.layout))
+    else:
+        image = ImageRegions(trunk, pool, projection, on.layout).requires_grad_(True)
+    words = Still(copy.deepcopy(trainable(on).module)) if towers.words is None else towers.words.requires_grad_(True)
+    return RegionalContrast(image, TextWords(words), objective, hold=True)
 
 
 def towers_data(
-    on: Encoder, tower: TrainableText, towers: TunedTowers, own: SeenPairs, progress: Progress
+    on: Encoder, towers: TunedTowers, own: SeenPairs, progress: Progress, objective: Contrastive
 ) -> TrainingData:
-    """Each picture once an epoch, with one of its texts.
+    """Each picture once an epoch, with one of its texts, or as many as the objective compares at once.
 
     Args:
         on: the encoder.
-        tower: makes tokens of texts.
         towers: what is trained.
         own: pictures and texts.
         progress: hears of pictures that cannot be read.
+        objective: what is made small.
     """
+    tower, regional = trainable(on), isinstance(objective, Regional)
     columns: dict[str, Any] = {}
-    if towers.trunk is None:
+    if towers.trunk is None and not regional:
         with torch.no_grad():
             columns["image"] = on.text.project(own.pooled)
     else:
         columns["pixels"] = TrainingPictures(on, [item.source for item in own.items], None, progress)
-    known = placed(on, own) if towers.words is None else None
+    known = placed(on, own) if towers.words is None and not regional else None
 
     def said(rows: list[int]) -> Tensor | Tokenised:
         return tower.tokens([own.texts[i] for i in rows]) if known is None else known[rows]
 
-    return TrainingData(len(own), {**columns, "text": Drawn(own.choices, said)})
+    return TrainingData(len(own), {**columns, "text": Drawn(own.choices, said, objective.n_texts)})
