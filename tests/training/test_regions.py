@@ -21,7 +21,7 @@ from seewhy.training.batches import TrainingData
 from seewhy.training.cached import cached_gradients
 from seewhy.training.contrast import Drawn
 from seewhy.training.loop import Training, train
-from seewhy.training.regions import ImageRegions, RegionalContrast, TextWords
+from seewhy.training.regions import ImageRegions, RegionalContrast, Still, TextWords
 from tiny_words import tiny_pair
 
 N, THINGS, CELLS, WIDTH = 60, 12, 4, 12
@@ -159,3 +159,12 @@ def test_the_embedded_encoder_shows_words_and_cells() -> None:
         torch.testing.assert_close(normalize(text, dim=1), on.encode_text(said), rtol=1e-4, atol=1e-5)
     assert own.sum(1).tolist()[-1] == 2
     assert words.shape[2] == text.shape[1]
+
+
+def test_what_stands_still_is_frozen_and_drops_nothing() -> None:
+    still = Still(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)))
+    assert not any(p.requires_grad for p in still.parameters())
+    still.train()
+    given = torch.ones(2, 4)
+    assert torch.equal(still(given), still.network[0](given))  # type: ignore[index]
+    assert not Still(nn.Dropout(0.5)).network.training
