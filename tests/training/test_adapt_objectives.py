@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from seewhy.encoders.paired_heads import own_vectors
+from seewhy.errors import InputError
 from seewhy.objectives import Contrastive, objectives
 from seewhy.pictures.samples import Sample
 from seewhy.progress import Progress
@@ -20,7 +21,8 @@ from tiny import picture
 from tiny_words import tiny_pair
 
 LABELS = ("moss", "rust", "sky", "sand")
-EACH = [name for name in objectives if issubclass(objectives[name], Contrastive)]
+PAIRS = {name: issubclass(objectives[name], Contrastive) and objectives[name].plain_pairs for name in objectives}
+EACH = [name for name, able in PAIRS.items() if able]
 
 
 class Hearing(Progress):
@@ -66,6 +68,16 @@ def test_every_objective_over_pairs_trains(name: str, form: str, items: tuple[Sa
     assert ("words" in changed) == (form in ("text", "towers"))
     whole = [note for note in notes if "what " in note and "makes of parts is left out" in note]
     assert bool(whole) == (form == "heads" and hasattr(objectives[name], "local"))
+
+
+@pytest.mark.parametrize("name", [name for name, able in PAIRS.items() if not able])
+def test_who_needs_more_than_pairs_is_refused_with_what_it_needs(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Adapt(name)
+    assert str(caught.value) == (
+        f"The objective {name!r} needs {objectives[name].needs}. One over pairs of pictures and texts was expected: "
+        f"{', '.join(EACH)}. Take one of those."
+    )
 
 
 def test_sentences_are_what_is_trained_on_and_texts_what_is_chosen_on(items: tuple[Sample, ...]) -> None:

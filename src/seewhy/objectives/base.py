@@ -20,6 +20,7 @@ class Objective(ABC):
         n_texts: of a picture, that are compared with it at once.
         spans: what is drawn of its texts, as :func:`seewhy.objectives.spans.spans` takes it.
         uses_labels: whether it uses classes, or what is found in pictures, where samples have them.
+        plain_pairs: whether pictures with texts are enough; who needs more of them has a training of its own.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
 
@@ -30,4 +31,5 @@ class Objective(ABC):
     n_texts: int = 1
     spans: str = "text"
     uses_labels: ClassVar[bool] = False
+    plain_pairs: ClassVar[bool] = True
     small: ClassVar[Mapping[str, Any]] = {}

@@ -45,6 +45,7 @@ class FocalLens(Contrastive):
     name: ClassVar[str] = "focallens"
     paper: ClassVar[str] = "Zhang et al. 2025, arXiv:2504.08368"
     needs: ClassVar[str] = "pictures with instructions and their answers"
+    plain_pairs: ClassVar[bool] = False
 
     temperature: float = 0.07
     max_scale: float = 100.0

@@ -46,6 +46,7 @@ class Prefix(Contrastive):
     name: ClassVar[str] = "prefix"
     paper: ClassVar[str] = "Saito et al. 2023, arXiv:2206.01125"
     needs: ClassVar[str] = "pictures with class names, pictures with captions, and which are which"
+    plain_pairs: ClassVar[bool] = False
 
     temperature: float = 0.07
     max_scale: float = 100.0

@@ -158,9 +158,9 @@ class Adapt:
             UnknownNameError: there is none of that name.
             InputError: it is not one over pairs.
         """
-        found = objectives[self.objective]
-        if not issubclass(found, Contrastive):
-            able = ", ".join(n for n in objectives if issubclass(objectives[n], Contrastive))
+        found, each = objectives[self.objective], [(n, objectives[n]) for n in objectives]
+        if not (issubclass(found, Contrastive) and found.plain_pairs):
+            able = ", ".join(n for n, one in each if issubclass(one, Contrastive) and one.plain_pairs)
             raise InputError(
                 f"The objective {self.objective!r} needs {found.needs}. One over pairs of pictures and texts was "
                 f"expected: {able}. Take one of those."
