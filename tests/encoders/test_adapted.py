@@ -113,6 +113,14 @@ def test_the_place_of_sentences_is_fitted_anew_where_anything_is_kept(tmp_path: 
     assert load_file(next(folder.glob("*.safetensors")))["trained.coefficients"].dtype == torch.float16
 
 
+def test_what_is_kept_is_part_of_the_fingerprint() -> None:
+    on = tiny_pair()
+    for trained in (random_heads(on), random_towers(on, "towers")):
+        some, more = (Adaptation(on, trained, keep).encoder() for keep in (0.3, 0.4))
+        assert some.fingerprint != more.fingerprint
+        assert some.text.fingerprint != more.text.fingerprint
+
+
 def test_half_of_a_tower_lies_between() -> None:
     on = tiny_pair()
     towers = random_towers(on, "towers")

@@ -13,12 +13,15 @@ import seewhy
 from schemas import check
 from seewhy.cli import app
 from seewhy.encoders.adapted import Adaptation
+from seewhy.encoders.paired_heads import PairedHeads
 from seewhy.errors import DataError
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.progress import Progress
 from seewhy.studies.retrieval import RetrievalReport, measure_retrieval
 from seewhy.training.adapt import Adapt
+from seewhy.training.seen_pairs import look_at_pairs
 from tiny import COLOURS, HUES, class_folders, colours, picture, tiny_cnn
+from tiny_words import tiny_pair
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +106,53 @@ def test_the_page_shows_what_was_measured_and_nothing_raw(told: Samples, tmp_pat
     assert "<b>it is green" not in page
     assert page.count('class="own"') >= 4
     assert f"{100 * row(report, 'picture to text R@1')['after']:.1f}" in page
+
+
+def test_a_place_counts_up_to_its_depth(told: Samples) -> None:
+    """Every picture says the next one's colour, and one says its own: places of all kinds, counted by hand."""
+    said = [*told.items[1:], told.items[0]]
+    crossed = [Sample(s.image, "", (o.texts[0], s.texts[0])) for s, o in zip(told.items, said, strict=True)]
+    report = measure_retrieval(colours(), Samples(tuple(crossed), ()))
+    places = [example["after"]["place"] for example in report.data["examples"]]
+    assert len(places) == 8
+    assert places.count(1) == 4
+    assert 2 in places
+    assert row(report, "text to picture R@1")["after"] == 0.5
+    drawn = {(e["picture"], e["text"]): e["after"] for e in report.data["examples"]}
+    own = drawn[told.items[0].image, told.items[0].texts[0]]
+    assert own["nearest"][0] == told.items[0].image
+
+
+def test_agreement_is_with_what_the_first_encoders_last_layer_says(folder: Path) -> None:
+    items = [Sample(str(p), "", ("a",)) for p in sorted(folder.rglob("*.png"))]
+    on = tiny_cnn(seed=2)
+    found = row(measure_retrieval(on, Samples(tuple(items), ())), "agrees with its own classes by name")
+    pooled = look_at_pairs(on, items, None, Progress()).pooled
+    by_name = on.text.project(pooled) @ on.encode_text([f"a photo of a {c}." for c in on.classes]).T
+    same = by_name.argmax(1) == on.classifier(pooled).argmax(1)  # type: ignore[misc]
+    assert 0 < same.float().mean() < 1
+    assert found["after"] == pytest.approx(float(same.float().mean()), abs=1e-4)
+
+
+def test_an_adapted_encoder_is_compared_with_its_base(told: Samples) -> None:
+    on = tiny_pair()
+    adapted = Adaptation(on, PairedHeads.before(on, 4), 0.9).encoder()
+    report = measure_retrieval(adapted, told)
+    assert report.data["before"]["fingerprint"] == on.fingerprint
+    alone = measure_retrieval(on, told)
+    assert row(report, "text to picture R@1")["before"] == row(alone, "text to picture R@1")["after"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "real", "says"), [(0.1, True, "gained"), (-0.1, True, "forgotten"), (0.1, False, "not real")]
+)
+def test_the_page_says_gained_forgotten_or_not_real(told: Samples, difference: float, real: bool, says: str) -> None:
+    report = measure_retrieval(colours(), told, before=tiny_cnn())
+    for one in report.rows:
+        one |= {"difference": difference, "difference_interval": [difference - 0.05, difference + 0.05], "real": real}
+    page = report.to_html()
+    assert page.count(f">{says}</td>") == len(report.rows)
+    assert f"{100 * difference:+.1f}".replace("-", "−") in page
 
 
 def test_pictures_that_it_was_trained_on_are_named(told: Samples) -> None:

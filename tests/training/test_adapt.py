@@ -20,6 +20,7 @@ from seewhy.storage.features import FeatureStore
 from seewhy.training.adapt import KEEPS, Adapt, Kept, choose
 from seewhy.training.cost import estimate
 from seewhy.training.heads import OwnClasses
+from seewhy.training.loop import Trained
 from seewhy.training.retrieval import ranks
 from seewhy.training.seen_pairs import look_at_pairs
 from tiny import picture, tiny_cnn
@@ -94,6 +95,8 @@ def test_what_is_kept_is_chosen_by_gain_and_by_what_it_costs(samples: Samples) -
         assert done.adaptation.keep == max(allowed, key=lambda k: k.gain).keep
     words = [Kept(0.0, 0.1, 0.3, None), Kept(0.5, 0.2, 0.3, None)]
     assert (choose(words, 0.0).keep, words[1].gain) == (0.5, 0.25)
+    before, little, much = Kept(0.0, 0.2, 0.2, 0.8), Kept(0.3, 0.4, 0.4, 0.76), Kept(1.0, 0.6, 0.6, 0.5)
+    assert [choose([before, little, much], cost).keep for cost in (0.03, 0.05, 0.29, 0.3)] == [0.0, 0.3, 0.3, 1.0]
     asked = quick(keep=0.3).fit(tiny_pair(), samples.items)
     assert [k.keep for k in asked.tried] == [0.0, 0.3]
     assert asked.adaptation.keep == 0.3
@@ -106,6 +109,23 @@ def test_what_is_tried_is_what_the_encoder_then_does(samples: Samples) -> None:
     text = done.encoder.encode_text(seen.texts)[seen.pairs[:, 1]]
     both = ranks(image, text, seen.owner).recall(5)
     assert (round(both[0], 4), round(both[1], 4)) == (done.tried[-1].image_to_text, done.tried[-1].text_to_image)
+
+
+def test_after_training_both_parts_of_a_picture_are_equally_long(samples: Samples) -> None:
+    on = tiny_pair()
+    done = quick(keep=0.5).fit(on, samples.items)
+    heads = done.adaptation.trained
+    assert isinstance(heads, PairedHeads)
+    both = heads.image(on.text.project(done.train.pooled), 0.5)
+    ratio = both[:, 8:].norm(dim=1) / both[:, :8].norm(dim=1)
+    assert float(ratio.median()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_first_weights_follow_from_the_seed(samples: Samples) -> None:
+    seen = look_at_pairs(tiny_pair(), samples.items, None, Progress())
+    drawn = [quick(seed=s).prepared(tiny_pair(), seen, Progress())[0].state_dict() for s in (0, 0, 1)]
+    assert torch.equal(drawn[0]["pictures.weight"], drawn[1]["pictures.weight"])
+    assert not torch.equal(drawn[0]["pictures.weight"], drawn[2]["pictures.weight"])
 
 
 def test_agreement_is_with_the_last_layer() -> None:
@@ -127,6 +147,13 @@ def test_copies_are_held_out_together(tmp_path: Path) -> None:
     assert not set(own.digests) & set(held.digests)
     assert sorted(own.pairs[:, 0].unique().tolist()) == list(range(len(own)))
     assert {own.texts[t] for p, t in own.pairs.tolist() if p == 0} == set(own.items[0].texts)
+
+
+def test_groups_are_held_out_together(samples: Samples) -> None:
+    grouped = [Sample(s.image, "", s.texts, group=f"{i % 6}") for i, s in enumerate(samples.items)]
+    own, held = look_at_pairs(tiny_pair(), grouped, None, Progress()).split(0.3, seed=0)
+    assert not {i.group for i in own.items} & {i.group for i in held.items}
+    assert len(held) == 8
 
 
 def test_shared_pictures_are_named(samples: Samples) -> None:
@@ -236,6 +263,14 @@ def test_the_cost_counts_steps_and_weights(samples: Samples) -> None:
     assert (cost.n_pictures, cost.n_texts, cost.n_steps) == (24, 48, 80)
     assert cost.n_weights == 2 * (8 * 8 + 8)
     assert cost.seconds > 0
+
+
+def test_a_step_costs_by_the_size_of_its_batch(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seewhy.training.cost.N_LOOKED_AT", 4)
+    monkeypatch.setattr("seewhy.training.cost.train", lambda *_: Trained((), 1.0, 0))
+    cost = estimate(quick(keep=1.0), tiny_pair(), samples.items)
+    assert cost.seconds_per_step == 3.0
+    assert cost.seconds == pytest.approx(cost.seconds_looking + 3 * 80, abs=0.1)
 
 
 def test_memory_of_pictures_in_arrays(tmp_path: Path) -> None:
