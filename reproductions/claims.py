@@ -26,8 +26,8 @@ from seewhy.storage.output import make_folder, write
 from seewhy.studies.bootstrap import Paired, paired
 
 os.environ.setdefault("SEEWHY_PRECISION", "f32")  # as the committed results were made
-Verdict = Literal["shown", "partly", "not shown"]
-VERDICTS: tuple[Verdict, ...] = ("shown", "partly", "not shown")
+Verdict = Literal["shown", "partly", "undecided", "not shown"]
+VERDICTS: tuple[Verdict, ...] = ("shown", "partly", "undecided", "not shown")
 FORMAT = 1
 REPORT = Facts(("format", "name", "claims", "command"))
 
@@ -137,6 +137,19 @@ def verdict(shown: bool, partly: bool = False) -> Verdict:
     'partly'
     """
     return "shown" if shown else "partly" if partly else "not shown"
+
+
+JUDGED = "shown: above 0 with its whole interval; not shown: below 0 with its whole interval; undecided: else"
+"""The rule of :func:`judged`, in words."""
+
+
+def judged(found: Interval) -> Verdict:
+    """Of a difference that should lie above 0, by the rule :data:`JUDGED`.
+
+    >>> judged(Interval(0.1, -0.1, 0.3))
+    'undecided'
+    """
+    return "shown" if found.above else "not shown" if found.below else "undecided"
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def test_a_report_of_another_form_is_refused(claims: ModuleType, tmp_path: Path)
         claims.read_report(path)
 
 
-def test_a_claim_has_one_of_three_verdicts_and_texts_of_one_line(claims: ModuleType) -> None:
+def test_a_claim_has_one_of_four_verdicts_and_texts_of_one_line(claims: ModuleType) -> None:
     with pytest.raises(ValueError, match="'maybe'"):
         claims.Claim("a", "b", "c", "maybe", 1)
     with pytest.raises(ValueError, match="One line"):
@@ -95,6 +95,12 @@ def test_a_lead_is_of_pairs(claims: ModuleType) -> None:
     assert not claims.mean_of([*b, *(-x for x in b)]).above
     with pytest.raises(ValueError, match="in pairs"):
         claims.lead([1.0], b)
+
+
+def test_a_difference_is_judged_by_its_whole_interval(claims: ModuleType) -> None:
+    ends = [(0.1, 0.3), (-0.3, -0.1), (-0.1, 0.3), (0.0, 0.3), (-0.3, 0.0)]
+    found = [claims.judged(claims.Interval((low + high) / 2, low, high)) for low, high in ends]
+    assert found == ["shown", "not shown", "undecided", "undecided", "undecided"]
 
 
 def test_a_command_has_no_folders_of_a_machine(claims: ModuleType) -> None:
@@ -123,7 +129,7 @@ def test_the_page_says_what_a_report_says(claims: ModuleType, tmp_path: Path, mo
     spec.loader.exec_module(generate)
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     table = generate.reproductions(tmp_path / "docs" / "reproductions.md")
-    assert "| [Is it so?](reproductions/x.md) | A 2020 | 1 | 0 | 1 |" in table
+    assert "| [Is it so?](reproductions/x.md) | A 2020 | 1 | 0 | 0 | 1 |" in table
     page = generate.reproduction(tmp_path / "docs" / "reproductions" / "x.md")
     assert r"| *two classes*: A \| B | above 0.5 | 0.700 (0.600 to 0.800); n = 12 | **shown** |" in page
     assert "- Run: 1 core, 5 minutes, seed 4" in page

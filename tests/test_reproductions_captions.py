@@ -1,0 +1,132 @@
+"""Reproductions on captioned pictures: what they plant is what they say, and verdicts follow from numbers."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from seewhy.pictures.samples import Sample
+
+FOLDER = Path(__file__).resolve().parents[1] / "reproductions"
+
+
+@pytest.fixture
+def captioned(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("captioned")
+
+
+@pytest.fixture
+def align(captioned: ModuleType) -> ModuleType:
+    return importlib.import_module("align")
+
+
+@pytest.fixture
+def clip(captioned: ModuleType) -> ModuleType:
+    return importlib.import_module("clip")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_a_share_of_things_changes_places(captioned: ModuleType, share: float) -> None:
+    places = captioned.deranged(50, share, np.random.default_rng(0))
+    assert sorted(places) == list(range(50))
+    assert (places != np.arange(50)).sum() == round(share * 50)
+
+
+def test_a_noisy_part_says_whose_captions_are_wrong(captioned: ModuleType, align: ModuleType) -> None:
+    data = captioned.planted(40, 0)
+    noisy, own = align.part(data, 0.5, 0.4, seed=3)
+    clean, all_own = align.part(data, 0.5, 0.0, seed=3)
+    assert torch.equal(noisy.pooled, clean.pooled)
+    assert all(all_own)
+    assert [a == b for a, b in zip(noisy.said, clean.said, strict=True)] == own
+    assert own.count(False) == 8
+    known = {tuple(row.tolist()): said for row, said in zip(data.pooled, data.said, strict=True)}
+    assert [known[tuple(row.tolist())] for row in clean.pooled] == list(clean.said)
+
+
+def test_captions_are_taken_out_and_pictures_without_any(captioned: ModuleType, align: ModuleType) -> None:
+    data = captioned.planted(3, 0)
+    left = align.without(data, {(0, 0), (1, 2), (1, 3)})
+    assert left.said == ((1,), (4, 5))
+    assert torch.equal(left.pooled, data.pooled[[0, 2]])
+
+
+def test_shuffled_captions_are_the_same_captions(captioned: ModuleType, clip: ModuleType) -> None:
+    data = captioned.planted(50, 0)
+    rows = [row for said in clip.shuffled(data, 0.4, 0).said for row in said]
+    assert sorted(rows) == list(range(100))
+    assert sum(row != place for place, row in enumerate(rows)) == 40
+
+
+def test_a_caption_is_found_among_the_first_pictures(captioned: ModuleType) -> None:
+    """The second caption of picture 0 is that of picture 1."""
+    eye = torch.eye(4)
+    data = captioned.Captioned(eye, eye, ((0, 1), (1,), (2,), (3,)))
+    same = captioned.Space(torch.nn.Identity(), torch.nn.Identity())
+    assert captioned.found_by_caption(same, data, 1) == [0.5, 1.0, 1.0, 1.0]
+    lost = captioned.Space(torch.nn.Identity(), torch.nn.Linear(4, 4, bias=False))
+    lost.sentence.weight.data = -eye
+    assert captioned.found_by_caption(lost, data, 3) == [0.5, 0.0, 0.0, 0.0]
+
+
+def test_kept_arms_are_not_made_twice(captioned: ModuleType, tmp_path: Path) -> None:
+    assert captioned.Kept(tmp_path / "x.json", "a").get("one", lambda: [1.0]) == [1.0]
+    again = captioned.Kept(tmp_path / "x.json", "a")
+    assert again.get("one", lambda: [2.0]) == [1.0]
+    assert again.seconds >= 0
+    assert captioned.Kept(tmp_path / "x.json", "b").get("one", lambda: [3.0]) == [3.0]
+
+
+def test_rules_on_texts_find_what_was_planted_for_them(align: ModuleType) -> None:
+    said = tuple(f"a small brown dog runs across number {i}" for i in range(3))
+    samples = [Sample(f"{i}.jpg", texts=tuple(f"{t} of {i}" for t in said)) for i in range(5 * align.N_FAULTS)]
+    found = align.faults(samples, 0)
+    n = align.N_FAULTS
+    assert set(found.values()) == {(n,) * 4, (2 * n, 2 * n, n, n)}, "two words are said of too many pictures as well"
+    assert align.rule_claim(found, 1).verdict == "shown"
+    assert align.rule_claim({**found, "too_long": (150, 100, 100, 100)}, 1).verdict == "partly"
+    assert align.rule_claim({**found, "too_long": (50, 50, 50, 100)}, 1).verdict == "not shown"
+
+
+@pytest.mark.parametrize(("right", "verdict"), [(40, "shown"), (12, "partly"), (4, "not shown")])
+def test_poor_match_is_judged_by_what_it_takes_out(align: ModuleType, right: int, verdict: str) -> None:
+    """A tenth of 500 pictures is wrong; 50 captions are taken out, so many of them wrong."""
+    wrong = [1.0] * 50 + [0.0] * 450
+    taken = [float(i < right or 50 <= i < 100 - right) for i in range(500)]
+    counts = {"captions": [1.0] * 500, "taken": taken, "wrong": wrong}
+    (found,) = align.match_claims({0.1: [counts]})
+    assert found.verdict == verdict
+    assert f"precision {right / 50:.3f}" in found.measured
+
+
+def test_names_are_worth_labels(clip: ModuleType) -> None:
+    values = {1: 0.2, 2: 0.4, 4: 0.6}
+    assert clip.worth(dict.fromkeys(values), values, 0.5) == "2 to 4"
+    assert clip.worth(dict.fromkeys(values), values, 0.1) == "fewer than 1"
+    assert clip.worth(dict.fromkeys(values), values, 0.7) == "more than 4"
+
+
+def test_names_beside_labels_are_judged_by_the_lead_over_four(clip: ModuleType) -> None:
+    def arms(names: float) -> dict[str, list[float]]:
+        words = ("words from captions", "the encoder's own words")
+        said = {w + end: [names] * 20 for w in words for end in ("", ", exchanged")}
+        return said | {"1 labels": [0.2] * 20, "4 labels": [0.5 + 0.3 * (i % 2) for i in range(20)]}
+
+    verdicts = {v: clip.transfer_claims({"things": arms(v)})[0].verdict for v in (0.9, 0.65, 0.3)}
+    assert verdicts == {0.9: "shown", 0.65: "undecided", 0.3: "not shown"}
+
+
+@pytest.mark.slow
+def test_both_run_in_small_and_learn_what_was_planted(align: ModuleType, clip: ModuleType) -> None:
+    small = ["--n-planted", "160", "--steps", "8", "--seeds", "1"]
+    for module in (align, clip):
+        report = module.main(small)
+        assert all(c.n == 40 for c in report.claims)
+    recalls = report.numbers["R@5 by share of shuffled captions"]
+    assert recalls["0.0"][0] > 0.6 > 0.3 > recalls["1.0"][0]
