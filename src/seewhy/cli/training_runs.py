@@ -26,7 +26,9 @@ PairsArgument = Annotated[
         show_default=False,
     ),
 ]
-Objective = Annotated[str, typer.Option(help="What is made small: clip, siglip, align or another over pairs.")]
+Objective = Annotated[
+    str, typer.Option(help="What is made small, by its name. One that compares all pairs; see: seewhy methods.")
+]
 Epochs = Annotated[int, typer.Option(min=1, help="Times every picture is seen. Each time with one of its texts.")]
 BatchSize = Annotated[int, typer.Option(min=2, help="Pictures at once. Pairs are compared with one another.")]
 Rate = Annotated[
