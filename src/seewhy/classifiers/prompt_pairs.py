@@ -1,0 +1,132 @@
+"""Findings by pairs of sentences, one that says it is there and one that says it is not: no picture is learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..encoders.base import Encoder
+from ..encoders.stream import encode_stream, encode_texts
+from ..errors import InputError
+from ..pictures.sources import Many, One, several
+from ..storage.features import FeatureStore
+from ..types import Failure
+from .base import Classifier
+from .zero_shot import ZeroShot
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one pair of sentences says of a picture.
+
+    Attributes:
+        name: what is looked for.
+        probability: that it is there rather than not.
+        margin: cosine with the sentences that say so, less that with the others.
+    """
+
+    name: str
+    probability: float
+    margin: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is found in a picture.
+
+    Attributes:
+        picture: its name.
+        found: each finding, in the order asked.
+    """
+
+    picture: str
+    found: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class PromptPairs:
+    """Several findings of a picture, each a question of its own: those that are there do not compete.
+
+    ``p = exp(s u·t+) / (exp(s u·t+) + exp(s u·t-))``, with ``t+`` and ``t-`` the means at unit length of the sentences
+    that say it is there and that it is not (Tiu et al. 2022, CheXzero).
+
+    The encoder must have learnt from texts that deny. The embedded one has not: on 200 ImageNet photographs, one of a
+    class, margins ranked a class's own picture before the others 74 % of the time, and plain cosines with its name
+    99.9 % (difference -26 points, 95 % within 4). Measure before you believe a probability.
+
+    Args:
+        present: sentences with ``{}`` for the finding.
+        absent: the same of one without it.
+        scale: ``s``; left out, the encoder's own.
+
+    Example:
+        >>> import numpy as np, seewhy
+        >>> red = np.full((64, 64, 3), (200, 20, 20), np.uint8)
+        >>> (one,) = PromptPairs()(seewhy.encoder("lite0"), [red], ["red", "blue"])
+        >>> one.found[0].margin > one.found[1].margin
+        True
+    """
+
+    present: tuple[str, ...] = ("{}",)
+    absent: tuple[str, ...] = ("no {}", "no sign of {}")
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        wrong = [t for t in (*self.present, *self.absent) if "{}" not in t]
+        if wrong or not self.present or not self.absent or (self.scale is not None and self.scale <= 0):
+            raise InputError(
+                f"Prompt pairs were given present={self.present}, absent={self.absent}, scale={self.scale}. One or "
+                "more sentences of each kind with {} for the finding, and a scale above zero, were expected. Change "
+                "them."
+            )
+
+    def __call__(
+        self, encoder: Encoder, pictures: One | Many, names: Sequence[str], *, store: FeatureStore | None = None
+    ) -> Iterator[Findings | Failure]:
+        """One result for each picture, in order; one that cannot be read is a failure.
+
+        Raises:
+            InputError: there is no finding to look for, or one of them is empty.
+            ModelError: the encoder has no text half.
+        """
+        if not names or not all(name.strip() for name in names):
+            raise InputError(
+                f"The findings {list(names)} were given. One or more, in words, were expected. Name what is looked for."
+            )
+        present, absent = (self._means(encoder, names, said, store) for said in (self.present, self.absent))
+        return self._found(encoder, pictures, names, present - absent, store)
+
+    def _found(
+        self,
+        encoder: Encoder,
+        pictures: One | Many,
+        names: Sequence[str],
+        towards: Float[Tensor, "f d"],
+        store: FeatureStore | None,
+    ) -> Iterator[Findings | Failure]:
+        scale = self.scale or encoder.text.logit_scale
+        many = several(pictures)
+        for seen in encode_stream(encoder, [pictures] if many is None else many, store=store):
+            if isinstance(seen, Failure):
+                yield seen
+                continue
+            with torch.no_grad():
+                margins = (normalize(encoder.text.project(seen.pooled[:1]), dim=1) @ towards.T)[0]
+            each = zip(names, (scale * margins).sigmoid().tolist(), margins.tolist(), strict=True)
+            yield Findings(seen.name, tuple(Finding(*one) for one in each))
+
+    def _means(
+        self, encoder: Encoder, names: Sequence[str], said: Sequence[str], store: FeatureStore | None
+    ) -> Float[Tensor, "f d"]:
+        vectors = encode_texts(encoder, [t.replace("{}", name) for name in names for t in said], store)
+        return normalize(vectors.unflatten(0, (len(names), len(said))).mean(1), dim=1)
+
+    def classifier(self, encoder: Encoder, name: str) -> Classifier:
+        """One finding as a classifier of two classes, by the first sentence of each kind; explains as any other."""
+        both = [said[0].replace("{}", name) for said in (self.present, self.absent)]
+        return ZeroShot(templates=("{}",), scale=self.scale).build(encoder, both)
