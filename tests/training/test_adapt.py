@@ -102,6 +102,24 @@ def test_what_is_kept_is_chosen_by_gain_and_by_what_it_costs(samples: Samples) -
     assert asked.adaptation.keep == 0.3
 
 
+def test_what_is_chosen_on_is_not_measured_on(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress, few = Progress(), 5
+    alike = quick().fit(tiny_pair(), samples.items, progress=progress)
+    assert alike.held.digests == alike.chosen_on.digests
+    assert any(note.startswith(f"keep is chosen and measured on the same {few} held-out") for note in progress.notes)
+    monkeypatch.setattr("seewhy.training.adapt.N_APART", few)
+    apart = quick().fit(tiny_pair(), samples.items, progress=(told := Progress()))
+    assert sorted({*apart.held.digests, *apart.chosen_on.digests}) == sorted(alike.held.digests)
+    assert not {*apart.held.digests} & {*apart.chosen_on.digests}
+    assert not any("flatters" in note for note in told.notes)
+    facts = dict(apart.adaptation.provenance)
+    assert (facts["n_chosen_on"], facts["n_measured_on"]) == (len(apart.chosen_on), len(apart.held))
+    again = quick(keep=apart.adaptation.keep).fit(tiny_pair(), samples.items, validation=apart.chosen_on.items)
+    assert again.tried[1].keep == apart.adaptation.keep
+    asked = quick(keep=0.3).fit(tiny_pair(), samples.items)
+    assert asked.held.digests == asked.chosen_on.digests
+
+
 def test_what_is_tried_is_what_the_encoder_then_does(samples: Samples) -> None:
     done = quick(keep=0.4).fit(tiny_pair(), samples.items)
     seen = look_at_pairs(done.encoder, done.held.items, None, Progress())

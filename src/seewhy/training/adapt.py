@@ -39,6 +39,8 @@ TOWER_KEEPS = (0.25, 0.5, 0.75, 1.0)
 """The same for towers, where each costs a look at what is held out."""
 N_CHOSEN_ON = 1000
 """Held-out pictures that ``keep`` is chosen on, at most."""
+N_APART = 40
+"""Held-out pictures from which half are chosen on and the other half measured on; fewer are too few for either."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,15 @@ class Adapted:
         done: its steps.
         tried: what each ``keep`` gives on held-out pictures, 0 first.
         train: pictures trained on.
-        held: pictures chosen on.
+        chosen_on: pictures that ``keep`` was chosen on.
+        held: pictures to measure on: others, where there are enough.
     """
 
     adaptation: Adaptation
     done: Trained
     tried: tuple[Kept, ...]
     train: SeenPairs
+    chosen_on: SeenPairs
     held: SeenPairs
 
     @property
@@ -223,23 +227,23 @@ class Adapt:
                 f"One pair can be trained on, of {own.items[0].image}. Two or more were expected, as a picture learns "
                 "by being told from others. Give more pairs."
             )
-        held = held.only(range(min(len(held), N_CHOSEN_ON)))
+        chosen_on, held = self.apart(held.only(range(min(len(held), 2 * N_CHOSEN_ON))), progress)
         own = spanned(on, own, self.contrastive().spans, store, progress)
         part, task, data = self.prepared(on, own, progress)
         labels = [item.label for item in own.items] if self.contrastive().uses_labels else []
         seal = json.dumps([asdict(self), labels, on.fingerprint, own.digests, own.texts, own.pairs.tolist()])
         kept = None if checkpoint is None else (checkpoint, seal)
         done = train(task, data, self.training(len(own), on), checkpoint=kept, history=history, progress=progress)
-        measured = self._measure(on, part, own, held, progress)
+        measured = self._measure(on, part, own, chosen_on, progress)
         every = KEEPS if self.train == "heads" else TOWER_KEEPS
         asked = every if self.keep is None else (self.keep,)
         tried = [measured(keep) for keep in progress.track((0.0, *asked), "Choosing how much is kept", 1 + len(asked))]
         best = tried[-1] if self.keep is not None else choose(tried, self.may_forget)
         if self.keep is None:
-            progress.note(f"keep = {best.keep:g}, chosen on {len(held)} held-out pictures")
+            progress.note(f"keep = {best.keep:g}, chosen on {len(chosen_on)} held-out pictures")
         digests = tuple(dict.fromkeys(own.digests))
-        adaptation = Adaptation(on, part, best.keep, self._provenance(best, own, held, done), digests)
-        return Adapted(adaptation, done, tuple(tried), own, held)
+        adaptation = Adaptation(on, part, best.keep, self._provenance(best, own, chosen_on, held, done), digests)
+        return Adapted(adaptation, done, tuple(tried), own, chosen_on, held)
 
     def prepared(
         self, on: Encoder, own: SeenPairs, progress: Progress
@@ -288,7 +292,21 @@ class Adapt:
 
         return through
 
-    def _provenance(self, best: Kept, own: SeenPairs, held: SeenPairs, done: Trained) -> dict[str, Any]:
+    def apart(self, held: SeenPairs, progress: Progress) -> tuple[SeenPairs, SeenPairs]:
+        """Held-out pictures that ``keep`` is chosen on, and others that what it gives is measured on."""
+        if self.keep is not None:
+            return held, held
+        if len(held) < N_APART:
+            progress.note(
+                f"keep is chosen and measured on the same {len(held)} held-out pictures, which flatters it a little; "
+                f"from {N_APART} on they are parted"
+            )
+            return held, held
+        return held.split(0.5, self.seed)
+
+    def _provenance(
+        self, best: Kept, own: SeenPairs, chosen_on: SeenPairs, held: SeenPairs, done: Trained
+    ) -> dict[str, Any]:
         last = [step["loss"] for step in done.history[-20:]]
         return {
             **asdict(self),
@@ -296,7 +314,8 @@ class Adapt:
             "keep_chosen": self.keep is None,
             "n_pictures": len(own),
             "n_texts": len(own.texts),
-            "n_chosen_on": len(held),
+            "n_chosen_on": len(chosen_on),
+            "n_measured_on": len(held),
             "n_steps": len(done.history),
             "loss": round(sum(last) / len(last), 4),
         }
