@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from seewhy.errors import DataError
+from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, copies_under_two_classes, load_samples, split
 
 KINDS = "'image' and 'label'"
@@ -280,3 +280,8 @@ def test_groups_of_a_table_and_of_folders(tmp_path: Path) -> None:
     assert [groups.index(g) for g in groups] == [0, 0, 2, 3]
     with pytest.raises(DataError, match="have no column"):
         load_samples(tmp_path, group="visit")
+
+
+def test_one_text_alone_is_told_from_several() -> None:
+    with pytest.raises(InputError, match=r"was given the texts 'a cat'\. .* Write \('a cat',\)\."):
+        Sample("a.png", "cat", "a cat")  # type: ignore[arg-type]

@@ -139,7 +139,7 @@ def test_edits() -> None:
 def test_an_edit_turns_over_the_pictures_it_should(samples: Samples, tmp_path: Path) -> None:
     words = Descriptions({c: (f"very {h}",) for c, h in HUES.items()})
     model = Described(with_names=False).build(colours(), words)
-    items = tuple(Sample(s.image, s.label, "low" if s.label == "sky" else "high") for s in samples.items)
+    items = tuple(Sample(s.image, s.label, ("low" if s.label == "sky" else "high",)) for s in samples.items)
     grouped = Samples(items, samples.classes)
     # The sky is said to be green, and moss blue: both turn over, rust stays.
     edit = Edit(replace=(("blue", "azure"), ("green", "blue"), ("azure", "green")))
@@ -162,7 +162,7 @@ def test_an_edit_turns_over_the_pictures_it_should(samples: Samples, tmp_path: P
 
 def test_a_group_that_is_not_drawn_is_not_the_worst() -> None:
     """Of 40 pictures three are of the small group, which one draw in twenty misses."""
-    samples = [Sample(f"{i}.png", "a", "small" if i < 3 else "large") for i in range(40)]
+    samples = [Sample(f"{i}.png", "a", ("small" if i < 3 else "large",)) for i in range(40)]
     right = torch.ones(40, 2, dtype=torch.bool)
     right[:3, 1] = False
     gap = WordsCompared()._gap(right, samples, ["large", "small"])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import checked
-from ..errors import DataError, EmptyFolderError
+from ..errors import DataError, EmptyFolderError, InputError
 from .listing import SUFFIXES, is_unicode, list_pictures, natural_key, unlistable
 from .regions import Box, Mask
 from .sources import InMemory
@@ -49,6 +49,13 @@ class Sample:
     pixels: InMemory | None = None
     boxes: tuple[Box, ...] = ()
     masks: tuple[Mask, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.texts, str):
+            raise InputError(
+                f"The sample {self.image} was given the texts {self.texts!r}. A tuple of texts was expected, be it of "
+                f"one. Write ({self.texts!r},)."
+            )
 
     @property
     def text(self) -> str | None:
