@@ -27,6 +27,11 @@ def align(captioned: ModuleType) -> ModuleType:
 
 
 @pytest.fixture
+def convirt(captioned: ModuleType) -> ModuleType:
+    return importlib.import_module("convirt")
+
+
+@pytest.fixture
 def clip(captioned: ModuleType) -> ModuleType:
     return importlib.import_module("clip")
 
@@ -120,6 +125,46 @@ def test_names_beside_labels_are_judged_by_the_lead_over_four(clip: ModuleType) 
 
     verdicts = {v: clip.transfer_claims({"things": arms(v)})[0].verdict for v in (0.9, 0.65, 0.3)}
     assert verdicts == {0.9: "shown", 0.65: "undecided", 0.3: "not shown"}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 1.0])
+def test_a_share_of_labels_has_every_class(convirt: ModuleType, share: float) -> None:
+    y = torch.tensor([0] * 40 + [1] * 5)
+    rows = convirt.drawn_share(y, share, 0)
+    assert len(set(rows.tolist())) == len(rows)
+    assert y[rows].bincount().tolist() == {0.01: [1, 1], 0.1: [4, 1], 1.0: [40, 5]}[share]
+
+
+def test_groups_count_alike_and_once(convirt: ModuleType) -> None:
+    assert convirt.by_group([1.0, 0.0, 1.0], ["a", "b", "a"]) == [1.0, 0.0]
+    data = convirt.planted_reports(8)
+    y = torch.tensor([1, 1, 0])
+    two = convirt.Reports(("l", "r"), data.train, data.test, y, torch.tensor([1, 0, 1]), ("a", "b", "a"))
+    assert convirt.commonest(two) == 0.5
+
+
+def test_a_picture_is_not_its_own_neighbour(convirt: ModuleType) -> None:
+    x = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+    assert convirt.like_it(x, torch.tensor([0, 0, 1, 1]), 1) == [1.0] * 4
+    assert convirt.like_it(x, torch.tensor([0, 1, 0, 1]), 1) == [0.0] * 4
+
+
+@pytest.mark.parametrize(("adapted", "verdict"), [(0.9, "shown"), (0.5, "undecided"), (0.1, "not shown")])
+def test_a_start_is_judged_beside_the_features(convirt: ModuleType, adapted: float, verdict: str) -> None:
+    def arm(value: float) -> dict[str, list[float]]:
+        return {what: [value] * 20 for what in ("0.01", "0.1", "1.0", "pictures", "texts")}
+
+    arms = {"the start": arm(0.5), "adapted": arm(adapted), **{c: arm(0.5) for c in convirt.CONTROLS}}
+    assert [c.verdict for c in convirt.set_claims("things", arms)] == [verdict] * 6
+
+
+@pytest.mark.slow
+def test_convirt_learns_what_was_planted(convirt: ModuleType) -> None:
+    report = convirt.main(["--n-planted", "200", "--steps", "40", "--seeds", "1"])
+    near = report.numbers["planted"]
+    assert near["adapted"]["texts"][0] > 0.6
+    assert near["adapted"]["texts"][0] > near["texts of others"]["texts"][0] + 0.05
+    assert len(report.claims) == 6
 
 
 @pytest.mark.slow
