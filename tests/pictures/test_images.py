@@ -86,7 +86,7 @@ def test_every_hostile_file_has_its_outcome(hostile: tuple[Path, OUTCOMES]) -> N
         ),
         (
             bytes(99),
-            "is in no format read here (JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, HEIC); save it as PNG",
+            "is in no format read here (JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, HEIC, DICOM); save it as PNG",
         ),
     ],
 )
@@ -161,6 +161,12 @@ def test_heic_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     expected = "looks like HEIC or AVIF, which needs an extra; run pip install 'seewhy[heif]', or save it as JPEG"
     assert reason(b"\0\0\0\x18ftypheic" + bytes(64)) == expected
+
+
+def test_dicom_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    expected = "is DICOM, which needs an extra; run pip install 'seewhy[dicom]', or export it as PNG"
+    assert reason(bytes(128) + b"DICM" + bytes(64)) == expected
 
 
 def test_heic_and_avif_are_read() -> None:
@@ -476,8 +482,8 @@ def test_an_empty_folder_says_what_it_looked_for(tmp_path: Path) -> None:
         list(list_pictures([tmp_path]))
     assert type(caught.value) is EmptyFolderError
     assert str(caught.value) == (
-        f"No picture is in the folder {tmp_path} or below. Expected files ending in .avif, .bmp, .gif, .heic, .heif, "
-        ".jpeg, .jpg, .png, .tif, .tiff, .webp. Give another folder, or name the files one by one."
+        f"No picture is in the folder {tmp_path} or below. Expected files ending in .avif, .bmp, .dcm, .gif, .heic, "
+        ".heif, .jpeg, .jpg, .png, .tif, .tiff, .webp. Give another folder, or name the files one by one."
     )
 
 

@@ -90,7 +90,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     assert refused(tmp_path) == (
         f"No picture lies in the folders of {tmp_path}. "
-        "Looked for .avif, .bmp, .gif, .heic, .heif, .jpeg, .jpg, .png, .tif, .tiff, .webp."
+        "Looked for .avif, .bmp, .dcm, .gif, .heic, .heif, .jpeg, .jpg, .png, .tif, .tiff, .webp."
     )
 
 

@@ -34,6 +34,7 @@ from ..errors import ImageError, InputError
 from ..types import INTERPOLATIONS, Crop, FractionBox, PixelBox, Transform
 from .colours import Colour, flatten, to_bytes
 from .decoding import BoundedFile, TooCostlyError, check_scans, max_seconds
+from .dicom import is_dicom, open_dicom
 from .sources import InMemory, One, Plain, plain
 
 FloatBox = tuple[float, float, float, float]
@@ -57,7 +58,7 @@ _LOOKS = (
     (rb"(?i)\s*<(!doctype )?html", "is a web page, not a picture; the download failed, so fetch the picture again"),
     (rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc", "is an archive, not a picture; unpack it first"),
     (rb"[\t\n\r -~]+\Z", "is text, not a picture; check what wrote it"),
-    (rb"", "is in no format read here (JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, HEIC); save it as PNG"),
+    (rb"", "is in no format read here (JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, HEIC, DICOM); save it as PNG"),
 )
 # Pillow's own error threshold; anything larger is refused from the header, before a pixel is decoded.
 _DEFAULT_MAX_PIXELS = 178_956_970
@@ -122,7 +123,7 @@ class _Hush(threading.local):
     pattern = "(?!)"  # of those who copy the list by its patterns, as scikit-learn does: matches nothing
 
     def match(self, module: str) -> bool:
-        return self.reading > 0 and module.startswith(("PIL.", "pillow_heif"))
+        return self.reading > 0 and module.startswith(("PIL.", "pillow_heif", "pydicom"))
 
     def __enter__(self) -> None:
         filters = cast("list[Any]", warnings.filters)
@@ -284,6 +285,8 @@ def _identify(name: str, data: bytes) -> Image.Image:
             opened.decodermaxblock = _BLOCK
         return opened
     except Image.UnidentifiedImageError:
+        if is_dicom(data):
+            return open_dicom(name, data, MAX_SECONDS)
         if data[4:8] != b"ftyp":
             reasons = (reason for pattern, reason in _LOOKS if re.match(pattern, data[:1024]))
             raise ImageError(name, next(reasons)) from None

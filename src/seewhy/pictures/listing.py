@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import DataError, EmptyFolderError
+from .dicom import is_dicom
 
-SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = (".avif", ".bmp", ".dcm", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
@@ -56,8 +57,21 @@ def _walk(folder: str) -> Iterator[str]:
             raise unlistable(path, error) from error
         found.sort(key=lambda entry: natural_key(entry[0]), reverse=True)
         pending += [
-            (path, is_folder) for name, path, is_folder in found if is_folder or name.lower().endswith(SUFFIXES)
+            (path, is_folder)
+            for name, path, is_folder in found
+            if is_folder or name.lower().endswith(SUFFIXES) or _is_bare_dicom(name, path)
         ]
+
+
+def _is_bare_dicom(name: str, path: str) -> bool:
+    """Whether a file without a suffix is DICOM, as scanners and archives write it."""
+    if not re.fullmatch(r"[^.]+|[0-9.]+", name) or not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return is_dicom(file.read(132))
+    except OSError:
+        return False
 
 
 def is_unicode(name: str) -> bool:

@@ -1,0 +1,216 @@
+"""DICOM as 8-bit pictures: the first frame, rescaled, windowed, and never a word of its header.
+
+The standard is DICOM PS3.3, C.7.6.3 (pixels), C.11.1 (modality) and C.11.2 (window). What is decided here:
+
+* The window is the file's first one; without one, 8-bit values stay and others are stretched from their smallest to
+  their largest. ``MONOCHROME1`` is inverted. Tables in place of a window, and segmented palettes, are not applied.
+* Only the elements that make the picture are parsed, and no text of pydicom's is repeated, since it may quote a header.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import logging
+import zlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from PIL import Image, ImageFile
+
+from ..errors import ImageError
+from .colours import to_bytes
+from .decoding import BoundedFile, TooCostlyError, check_scans
+
+MAX_INFLATED = 2**28
+"""Bytes that a deflated file may unpack to."""
+
+_PREAMBLE = 128
+_DEFLATED, _RLE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"
+_PLAIN_META = b"\x02\0\0\0UL\x04\0\x1c\0\0\0" + b"\x02\0\x10\0UI\x14\x001.2.840.10008.1.2.1\0"
+_LONG = (b"OB", b"OW", b"OF", b"SQ", b"UT", b"UN")
+_ELEMENTS = (
+    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData", "ModalityLUTSequence"),
+    *("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *(f"{c}PaletteColorLookupTable{part}" for c in ("Red", "Green", "Blue") for part in ("Descriptor", "Data")),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+_NESTED = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+_DAMAGED = "is DICOM, but its header is damaged or cut off; copy or export it again"
+_EMPTY = "is DICOM without pixels: a report, a directory, or cut off; name a picture's file, or copy it again"
+_UNREADABLE = "is DICOM whose pixels do not fit its header ({}); copy or export it again"
+_EXTRA = "is DICOM, which needs an extra; run pip install 'seewhy[dicom]', or export it as PNG"
+T = TypeVar("T")
+_logger = logging.getLogger(__name__)
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether a file's first 132 bytes are a DICOM preamble.
+
+    >>> is_dicom(bytes(128) + b"DICM")
+    True
+    """
+    return data[_PREAMBLE : _PREAMBLE + 4] == b"DICM"
+
+
+def open_dicom(name: str, data: bytes, seconds: float) -> Image.Image:
+    """The picture with its size; its pixels are decoded when it is loaded.
+
+    Raises:
+        ImageError: pydicom is not installed, the header is damaged, or there are no pixels.
+    """
+    try:
+        importlib.import_module("pydicom")
+    except ImportError:
+        raise ImageError(name, _EXTRA) from None
+    return _guarded(name, _DAMAGED, lambda: _DicomFile(BoundedFile(_inflated(data), seconds), name))
+
+
+def _guarded(name: str, reason: str, work: Callable[[], T]) -> T:
+    """Says only what is ours: pydicom's messages may quote a patient."""
+    try:
+        return work()
+    except (ImageError, TooCostlyError, MemoryError):
+        raise
+    except Exception as error:  # a decoder fed hostile bytes raises anything
+        raise ImageError(name, reason.format(type(error).__name__)) from None
+
+
+class _DicomFile(ImageFile.ImageFile):
+    format = "DICOM"
+
+    def _open(self) -> None:
+        import pydicom
+
+        name = str(self.filename)
+        dataset = pydicom.dcmread(self.fp, specific_tags=list(_ELEMENTS))
+        if "PixelData" not in dataset:
+            raise ImageError(name, _EMPTY)
+        self._size = (int(dataset.Columns), int(dataset.Rows))
+        if 0 in self._size:
+            raise ImageError(name, f"has no pixels ({self.width} by {self.height}); give one of at least 1 by 1")
+        self._mode = "RGB" if int(dataset.SamplesPerPixel) == 3 else "L"
+        self._dataset = dataset
+
+    def load(self) -> Any:
+        name, dataset = str(self.filename), self._dataset
+        image = _guarded(name, _UNREADABLE, lambda: Image.fromarray(to_bytes(name, _colours(name, dataset))))
+        self.__class__, self.__dict__ = Image.Image, image.__dict__  # type: ignore[assignment]  # as Pillow's stubs do
+        return image.load()
+
+
+def _inflated(data: bytes) -> bytes:
+    """A deflated file as a plain one, unpacked only so far."""
+    syntax, start = _meta(data)
+    if syntax != _DEFLATED:
+        return data
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = unpacker.decompress(data[start:], MAX_INFLATED + 1)
+    if len(plain) > MAX_INFLATED:
+        raise TooCostlyError(f"unpacks to more than {MAX_INFLATED:,} bytes; save it anew without deflating it")
+    return data[: _PREAMBLE + 4] + _PLAIN_META + plain
+
+
+def _meta(data: bytes) -> tuple[str, int]:
+    """The transfer syntax, and where the elements after the file's own begin."""
+    at, syntax = _PREAMBLE + 4, ""
+    while data[at : at + 2] == b"\x02\0":
+        long = data[at + 4 : at + 6] in _LONG
+        start = at + (12 if long else 8)
+        length = int.from_bytes(data[at + 8 : start] if long else data[at + 6 : start], "little")
+        if data[at + 2 : at + 4] == b"\x10\0":
+            syntax = data[start : start + length].rstrip(b"\0 ").decode("ascii", "replace")
+        at = start + length
+    return syntax, at
+
+
+def _colours(name: str, dataset: Any) -> np.ndarray:
+    """The first frame: grey values windowed to 8 bits, or colours as stored."""
+    from pydicom.pixels import apply_color_lut, pixel_array
+
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames > 1:
+        _logger.warning("%s: has %d frames; the first is read", name, frames)
+    _check_frame(name, dataset, frames)
+    pixels = pixel_array(dataset, index=0)
+    if pixels.ndim == 3:
+        return pixels
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        return apply_color_lut(pixels, dataset)
+    return windowed(pixels, dataset)
+
+
+def _check_frame(name: str, dataset: Any, frames: int) -> None:
+    """Refuses what no plugin here decodes, and frames that unpack to more than the header says."""
+    from pydicom.encaps import get_frame
+    from pydicom.pixels import get_decoder
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed:
+        return
+    if not get_decoder(syntax).is_available:
+        cure = "export it uncompressed, or pip install pylibjpeg with its plugins"
+        raise ImageError(name, f"is DICOM compressed as {syntax.name}, which nothing installed decodes; {cure}")
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=frames)
+    check_scans(frame)
+    if syntax == _RLE:
+        _check_runs(frame, int(dataset.Rows) * int(dataset.Columns))
+
+
+def _check_runs(frame: bytes, n_pixels: int) -> None:
+    """Counts what run lengths unpack to: two bytes can ask for 128, however few were announced."""
+    starts = [int.from_bytes(frame[i : i + 4], "little") for i in range(4, 64, 4)]
+    starts = [*starts[: int.from_bytes(frame[:4], "little")], len(frame)]
+    for at, end in itertools.pairwise(starts):
+        count = 0
+        while at < min(end, len(frame)):
+            head = frame[at]
+            count += 0 if head == 128 else head + 1 if head < 128 else 257 - head
+            at += head + 2 if head < 128 else 1 if head == 128 else 2
+            if count > n_pixels + 128:
+                raise TooCostlyError("unpacks to more pixels than its header says; export it anew uncompressed")
+
+
+def windowed(pixels: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.ndarray, "h w"]:
+    """Stored values as 8-bit grey, by PS3.3 C.11.1.1 and C.11.2.1.2 to .3."""
+    from pydicom.pixels import apply_modality_lut
+
+    if "ModalityLUTSequence" in dataset:
+        values = apply_modality_lut(pixels, dataset).astype(np.float32)
+    else:
+        slope, intercept = _value(dataset, "RescaleSlope", 1.0), _value(dataset, "RescaleIntercept", 0.0)
+        values = pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    centre, width = _value(dataset, "WindowCenter", None), _value(dataset, "WindowWidth", None)
+    if centre is not None and width is not None and width > 0:
+        levels = _through(values, float(centre), float(width), str(_value(dataset, "VOILUTFunction", "LINEAR")))
+    elif int(dataset.BitsStored) == 8 and not int(dataset.PixelRepresentation):
+        levels = pixels / np.float32(255)
+    else:
+        low, high = float(values.min()), float(values.max())
+        levels = (values - np.float32(low)) / np.float32((high - low) or 1)
+    grey = np.rint(levels * 255).astype(np.uint8)
+    return 255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
+
+
+def _through(values: Float[np.ndarray, "h w"], centre: float, width: float, function: str) -> Float[np.ndarray, "h w"]:
+    """The window's fraction of each value, 0 to 1."""
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -80, 80)))
+    if function != "LINEAR_EXACT":
+        centre, width = centre - 0.5, width - 1
+    if width <= 0:
+        return (values > centre).astype(np.float32)
+    return np.clip((values - centre) / width + 0.5, 0, 1)
+
+
+def _value(dataset: Any, keyword: str, default: Any) -> Any:
+    """An element of the picture's, or of its first frame's; of several values the first."""
+    groups = [dataset]
+    for sequence in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in list(dataset.get(sequence) or [])[:1]:
+            groups += [item for nested in _NESTED for item in list(group.get(nested) or [])[:1]]
+    found = next((g.get(keyword) for g in groups if g.get(keyword) not in (None, "")), default)
+    return found[0] if isinstance(found, list) or hasattr(found, "insert") else found
