@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import seewhy
+from seewhy.encoders import new
 from seewhy.encoders.adapted import CARD, Adaptation, open_adaptation
 from seewhy.encoders.base import Encoder
+from seewhy.encoders.find import BEGINNINGS
 from seewhy.encoders.paired_heads import PairedHeads
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.encoders.tuned_towers import Halves, TunedTowers
@@ -163,6 +165,16 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [CARD]
     with pytest.raises(ModelError, match=r"has format None; this SeeWhy reads 1"):
         seewhy.encoder(f"adapted:{tmp_path}")
+
+
+def test_one_that_began_from_nothing_is_found_by_its_card(tmp_path: Path) -> None:
+    assert {f"new:{name}" for name in new.names()} == set(BEGINNINGS)
+    on = seewhy.encoder("new:resnet", engine="torch")
+    folder = Adaptation(on, random_heads(on)).save(tmp_path / "enc")
+    assert open_adaptation(folder).base.fingerprint == on.fingerprint
+    change(folder, base={"encoder": "new:hat", "fingerprint": on.fingerprint})
+    with pytest.raises(ModelError, match=r"made with the encoder 'new:hat', and what is read .* never chooses"):
+        open_adaptation(folder)
 
 
 def test_another_base_is_refused(tmp_path: Path) -> None:

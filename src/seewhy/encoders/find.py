@@ -16,6 +16,8 @@ from .base import Encoder
 ADAPTED = "encoder.json"
 """By which a folder is known that ``seewhy adapt`` made."""
 EMBEDDED = ("lite0", "lite1", "lite2")
+BEGINNINGS = ("new:resnet", "new:vit")
+"""Made of random numbers: nothing is read, and no address is asked."""
 SCHEMES = {
     "timm": "timm",
     "torchvision": "torchvision",

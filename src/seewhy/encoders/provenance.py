@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ModelError
 from .base import Encoder
-from .find import EMBEDDED, encoder, schemes
+from .find import BEGINNINGS, EMBEDDED, encoder, schemes
 
 LONGEST = 200
 """Signs of a name out of a file that are shown."""
@@ -25,8 +25,9 @@ def saved_encoder(
 ) -> Encoder:
     """The encoder that something was made with.
 
-    A file may name an embedded encoder, which is part of what is installed. Any other is loaded only where a person
-    names it, for a name decides which library reads which file, and asks which address.
+    A file may name an embedded encoder, which is part of what is installed, or one that begins from nothing, for which
+    no file is read. Any other is loaded only where a person names it, for a name decides which library reads which
+    file, and asks which address.
 
     Args:
         about: what :meth:`Encoder.describe` gave, as it was read.
@@ -45,7 +46,7 @@ def saved_encoder(
     if not isinstance(name, str) or not isinstance(fingerprint, str):
         raise TypeError(f"its encoder is {name!r} of {fingerprint!r}")
     if given is None:
-        if name not in EMBEDDED:
+        if name not in EMBEDDED and name not in BEGINNINGS:
             raise _unnamed(name, place, command, argument)
         given = name
     if isinstance(given, str):

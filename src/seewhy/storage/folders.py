@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import DataError, ForeignFileError
@@ -61,8 +61,9 @@ def write_inside(path: Path, data: bytes | str) -> Path:
 def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path | None = None) -> Path:
     """Write the files of a folder of SeeWhy's own, of which the last one names the others.
 
-    A new folder takes its name when all are there. In one that is there, what it held stays whole until its last file
-    is replaced, and what is written is whole from then on; nothing else in it is touched.
+    A new folder takes its name when all are there. In one that is there, all are on the disk before the first takes its
+    name, so that a full disk changes nothing; what it held stays whole until its last file is replaced, and what is
+    written is whole from then on; nothing else in it is touched.
 
     Args:
         folder: the folder.
@@ -75,23 +76,45 @@ def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path |
     try:
         if not folder.exists():
             with new_folder(folder) as fresh:
-                for name, data in files.items():
-                    write_inside(fresh / name, data)
+                _write_all(fresh, files, folder)
             return folder
-        added = [folder / name for name in files if not (folder / name).exists()]
+        staged = folder / f".{secrets.token_hex(6)}.part"
+        staged.mkdir()
         try:
-            for name, data in files.items():
-                write_inside(folder / name, data)
-        except BaseException:
-            for path in added:
-                remove_inside(path)
-            raise
+            _write_all(staged, files, folder)
+            _take_names(staged, files, folder)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
         if stale is not None and stale.name not in files:
             with contextlib.suppress(DataError):
                 remove_inside(stale)
     except OSError as error:
         raise DataError(f"{folder} could not be written: {error}. Free some space or give another place.") from error
     return folder
+
+
+def _write_all(fresh: Path, files: Mapping[str, bytes | str], folder: Path) -> None:
+    """Into a folder that is not seen yet; a failure names the file as it would have been called."""
+    for name, data in files.items():
+        try:
+            write_inside(fresh / name, data)
+        except DataError as error:
+            raise DataError(str(error).replace(str(fresh), str(folder))) from error
+
+
+def _take_names(staged: Path, files: Iterable[str], folder: Path) -> None:
+    """Out of the staged folder, each over the file of its name; new ones go again where one cannot."""
+    added = [folder / name for name in files if not (folder / name).exists()]
+    try:
+        for name in files:
+            target = folder / name
+            if target.is_file() and not target.is_symlink():
+                shutil.copymode(target, staged / name)
+            os.replace(staged / name, target)
+    except BaseException:
+        for path in added:
+            remove_inside(path)
+        raise
 
 
 def write_at(path: Path, place: int, data: bytes | memoryview) -> None:
