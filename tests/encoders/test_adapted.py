@@ -253,3 +253,16 @@ def test_the_embedded_encoder_is_found_by_its_card(tmp_path: Path) -> None:
     again = seewhy.encoder(str(folder), engine="torch")
     assert again.classes == on.classes
     torch.testing.assert_close(again.encode_text(["a cat"])[:, :1280], on.encode_text(["a cat"]) / 2**0.5)
+
+
+def test_its_own_classes_have_the_words_of_the_embedded_encoder() -> None:
+    on = seewhy.encoder("lite0", engine="torch")
+    grown = Adaptation(on, PairedHeads.before(on, refit=False), 0.5).encoder()
+    own, found = (seewhy.pretrained(one) for one in (on, grown))
+    assert own.words is not None
+    assert found.words is not None
+    assert found.words.texts == own.words.texts
+    few = grown.encode_text(found.words.texts[:4])
+    torch.testing.assert_close(found.words.vectors[:4], few, atol=2e-3, rtol=0)
+    assert (own.words_accuracy, found.words_accuracy, found.words_accuracy_on) == (0.646, None, "")
+    assert seewhy.pretrained(Adaptation(on, TunedTowers.before(on, "text"), 1.0).encoder()).words is None

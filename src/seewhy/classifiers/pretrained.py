@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import ClassVar
 
+from jaxtyping import Float
+from torch import Tensor
+
 from ..descriptions.base import Descriptions, WordBank
-from ..encoders.base import Encoder
+from ..encoders.base import Encoder, SentenceText
 from ..encoders.embedded import EmbeddedText
 from ..encoders.imagenet_words import imagenet_descriptions
 from ..errors import ModelError
@@ -37,7 +40,8 @@ class Pretrained(Recipe):
 
         Args:
             encoder: must have a classifier.
-            descriptions: of its classes; left out, the WordNet glosses for an embedded encoder and none for others.
+            descriptions: of its classes; left out, the WordNet glosses for an embedded encoder, or one
+                adapted from it that has its classes still, and none for others.
             store: where sentence vectors are kept.
 
         Raises:
@@ -64,18 +68,34 @@ class Pretrained(Recipe):
 
 
 def _measured(plain: Classifier) -> Classifier:
-    """With glosses and their accuracy, measured once (benchmarks/embedded_words.py), where the encoder is embedded."""
+    """With glosses, where the encoder is embedded or stands on such a one.
+
+    Their accuracy was measured once (benchmarks/embedded_words.py), for embedded encoders as they are.
+    """
     figures = json.loads(files("seewhy.encoders").joinpath("embedded_measures.json").read_text())
-    if plain.encoder.name not in figures:
+    if gloss_vectors(plain.encoder) is None:
         return plain
-    figure = figures[plain.encoder.name]
+    figure = figures.get(plain.encoder.name, {"accuracy": None, "on": ""})
     return replace(with_glosses(plain), words_accuracy=figure["accuracy"], words_accuracy_on=figure["on"])
 
 
 def with_glosses(plain: Classifier) -> Classifier:
     """WordNet glosses of an embedded encoder's classes as words."""
-    tower = plain.encoder.text
-    if not isinstance(tower, EmbeddedText):
+    vectors = gloss_vectors(plain.encoder)
+    if vectors is None:
         raise ModelError(f"The encoder {plain.encoder.name!r} has no glosses of its classes. Give descriptions.")
     glosses = Descriptions.of(imagenet_descriptions()).limited_to(plain.classes)
-    return replace(plain, words=WordBank.of_vectors(glosses, tower.glosses()))
+    return replace(plain, words=WordBank.of_vectors(glosses, vectors))
+
+
+def gloss_vectors(encoder: Encoder) -> Float[Tensor, "n d"] | None:
+    """Where an encoder puts the glosses; ``None`` unless its sentences are those of the embedded one it stands on."""
+    root = encoder
+    while root.base is not None:
+        root = root.base
+    if encoder.classes != root.classes or not root.has_text or not isinstance(root.text, EmbeddedText):
+        return None
+    tower, own = encoder.text, root.text
+    if not isinstance(tower, SentenceText) or tower.sentence_fingerprint != own.sentence_fingerprint:
+        return None
+    return tower.place(own.gloss_sentences())

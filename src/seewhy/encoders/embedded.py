@@ -244,9 +244,9 @@ class EmbeddedText:
     def place_by(self, vectors: Float[Tensor, "n e"], coefficients: Float[Tensor, "k d"]) -> Float[Tensor, "n d"]:
         return self.space.place_by(vectors, coefficients)
 
-    def glosses(self) -> Float[Tensor, "n d"]:
-        """The ImageNet classes' glosses, whose sentence vectors are shipped."""
-        return self.space.place(sentences()["glosses"])
+    def gloss_sentences(self) -> Float[Tensor, "n e"]:
+        """The ImageNet classes' glosses by their own vectors, which are shipped."""
+        return sentences()["glosses"]
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         return self.space.project(pooled)
