@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import struct
+import traceback
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,3 +121,22 @@ def test_no_patient_is_named(caplog: pytest.LogCaptureFixture, capfd: pytest.Cap
     text = " ".join([caplog.text, *said, *capfd.readouterr()])
     assert "has 2 frames" in text
     assert not any(secret in text for secret in ("Secret", "4711", "not.date"))
+
+
+def test_identifying_elements_are_not_even_parsed() -> None:
+    opened: Any = dicom.open_dicom("x", saved(dataset(VALUES, WindowCenter=9)), 9)
+    assert {"WindowCenter", "Rows"} <= set(opened._dataset.dir())
+    assert not {"PatientName", "PatientID", "PatientBirthDate"} & set(opened._dataset.dir())
+
+
+@pytest.mark.parametrize("keyword", ["WindowCenter", "RescaleSlope", "NumberOfFrames"])
+def test_a_name_in_the_place_of_a_number_is_not_shown(keyword: str, caplog: pytest.LogCaptureFixture) -> None:
+    data = saved(dataset(VALUES, WindowWidth=9, **{keyword: 471147})).replace(b"471147", b"Secret")
+    caplog.clear()
+    with caplog.at_level(logging.DEBUG), pytest.raises(ImageError) as caught:
+        read_picture(data, TRANSFORM)
+    assert caught.value.reason.startswith(f"is DICOM {UNFIT}")
+    whole = "".join(traceback.format_exception(caught.value))
+    assert "Secret" not in caplog.text + whole + repr(caught.value.__context__)
+    logging.getLogger("pydicom").warning("somebody else's")
+    assert "somebody else's" in caplog.text

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import logging
+import threading
 import zlib
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -43,6 +44,7 @@ _DAMAGED = "is DICOM, but its header is damaged or cut off; copy or export it ag
 _EMPTY = "is DICOM without pixels: a report, a directory, or cut off; name a picture's file, or copy it again"
 _UNREADABLE = "is DICOM whose pixels do not fit its header ({}); copy or export it again"
 _EXTRA = "is DICOM, which needs an extra; run pip install 'seewhy[dicom]', or export it as PNG"
+_LOGGERS = ("pydicom", "pydicom.pixels.utils", "pydicom.pixels.decoders.base")
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
@@ -69,14 +71,32 @@ def open_dicom(name: str, data: bytes, seconds: float) -> Image.Image:
     return _guarded(name, _DAMAGED, lambda: _DicomFile(BoundedFile(_inflated(data), seconds), name))
 
 
+class _Mute(threading.local):
+    """Drops what pydicom logs in the reading thread, since it quotes values."""
+
+    reading = False
+
+    def filter(self, _: logging.LogRecord) -> bool:
+        return not self.reading
+
+
+_MUTE = _Mute()
+
+
 def _guarded(name: str, reason: str, work: Callable[[], T]) -> T:
     """Says only what is ours: pydicom's messages may quote a patient."""
+    for logger in _LOGGERS:
+        logging.getLogger(logger).addFilter(_MUTE)  # the same one is added once
+    _MUTE.reading = True
     try:
         return work()
     except (ImageError, TooCostlyError, MemoryError):
         raise
     except Exception as error:  # a decoder fed hostile bytes raises anything
-        raise ImageError(name, reason.format(type(error).__name__)) from None
+        kind = type(error).__name__
+    finally:
+        _MUTE.reading = False
+    raise ImageError(name, reason.format(kind))  # outside of the handler, so that no trace of it is kept
 
 
 class _DicomFile(ImageFile.ImageFile):
