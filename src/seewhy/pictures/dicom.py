@@ -202,7 +202,9 @@ def windowed(pixels: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.ndarr
         values = apply_modality_lut(pixels, dataset).astype(np.float32)
     else:
         slope, intercept = _value(dataset, "RescaleSlope", 1.0), _value(dataset, "RescaleIntercept", 0.0)
-        values = pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+        values = pixels.astype(np.float32)
+        values *= np.float32(slope)  # in place, as are all steps: pictures can be large
+        values += np.float32(intercept)
     centre, width = _value(dataset, "WindowCenter", None), _value(dataset, "WindowWidth", None)
     if centre is not None and width is not None and width > 0:
         levels = _through(values, float(centre), float(width), str(_value(dataset, "VOILUTFunction", "LINEAR")))
@@ -210,20 +212,30 @@ def windowed(pixels: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.ndarr
         levels = pixels / np.float32(255)
     else:
         low, high = float(values.min()), float(values.max())
-        levels = (values - np.float32(low)) / np.float32((high - low) or 1)
-    grey = np.rint(levels * 255).astype(np.uint8)
+        levels = values
+        levels -= np.float32(low)
+        levels /= np.float32((high - low) or 1)
+    levels *= np.float32(255)
+    grey = np.rint(levels, out=levels).astype(np.uint8)
     return 255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
 
 
 def _through(values: Float[np.ndarray, "h w"], centre: float, width: float, function: str) -> Float[np.ndarray, "h w"]:
-    """The window's fraction of each value, 0 to 1."""
+    """The window's fraction of each value, 0 to 1; the values are written over."""
     if function == "SIGMOID":
-        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -80, 80)))
+        values -= np.float32(centre)
+        values *= np.float32(-4 / width)
+        np.exp(np.clip(values, -80, 80, out=values), out=values)
+        values += 1
+        return np.reciprocal(values, out=values)
     if function != "LINEAR_EXACT":
         centre, width = centre - 0.5, width - 1
     if width <= 0:
         return (values > centre).astype(np.float32)
-    return np.clip((values - centre) / width + 0.5, 0, 1)
+    values -= np.float32(centre)
+    values /= np.float32(width)
+    values += np.float32(0.5)
+    return np.clip(values, 0, 1, out=values)
 
 
 def _value(dataset: Any, keyword: str, default: Any) -> Any:
