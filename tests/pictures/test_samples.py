@@ -190,8 +190,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
             f".csv, .tsv, .jsonl, .parquet with the columns {KINDS}."
         )
     assert refused(tmp_path / "missing.csv") == (
-        f"{tmp_path / 'missing.csv'} cannot be read: [Errno 2] No such file or directory: "
-        f"'{tmp_path / 'missing.csv'}'. Give a table in UTF-8."
+        f"{tmp_path / 'missing.csv'} cannot be read: No such file or directory. Give a table in UTF-8."
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from ..errors import DataError, MissingExtraError
 from ..printable import from_spreadsheet
 from ..storage.files import json_value
+from ..storage.reading import reason
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 _NOT_A_NUMBER = ("nan", "<na>", "nat")
@@ -43,7 +44,7 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
             with open(path, newline="", encoding="utf-8-sig") as file:
                 yield from _separated(path, csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",", strict=True))
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Give a table in UTF-8.") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}. Give a table in UTF-8.") from error
 
 
 def cell_text(value: Any, where: str) -> str:
@@ -164,4 +165,4 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
         for batch in file.iter_batches():
             yield from batch.to_pylist()
     except ArrowException as error:
-        raise DataError(f"{path} cannot be read: {error}. Give a Parquet file.") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}. Give a Parquet file.") from error
