@@ -207,8 +207,8 @@ def one_draw(pool: Digits, n: int, number: int, budget: Budget, strong: Callable
         views = {
             "mlp": x,
             "vanilla": {k: settle(memory, v) for k, v in x.items()},
-            "stochastic": {k: loop.encode_stream(memory, v) for k, v in x.items()},
-            "average": {k: loop.encode_stream(nn.Identity(), v) for k, v in x.items()},
+            "stochastic": {k: loop.perceive(memory, v) for k, v in x.items()},
+            "average": {k: loop.perceive(nn.Identity(), v) for k, v in x.items()},
         }
     views["augmented"] = x
     views["test_time"] = {**x, **{k: copies(x[k], budget.copies, number) for k in ("held", "test")}}

@@ -10,7 +10,7 @@ import pytest
 import test_huggingface
 import test_open_clip
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from seewhy.encoders import embedded, huggingface, open_clip
@@ -139,9 +139,9 @@ def test_prefixes_that_do_not_fit_are_refused(tower: TrainableText) -> None:
 
 def test_a_network_without_tokens_says_so() -> None:
     with pytest.raises(ModelError) as caught:
-        bag_of_words().encode_tokens(bag_of_words().tokens(TEXTS))
+        encode_tokens(nn.EmbeddingBag(9, 8), bag_of_words().tokens(TEXTS))
     assert str(caught.value) == (
-        "A text half of MeanOfWords shows no single tokens. The embedded encoder, or one under 'open_clip:' or 'hf:', "
+        "A text half of EmbeddingBag shows no single tokens. The embedded encoder, or one under 'open_clip:' or 'hf:', "
         "was expected. Take one of those."
     )
 
