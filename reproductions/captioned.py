@@ -137,14 +137,15 @@ def recipe(n_steps: int, seed: int, *, lr: float = RATE, batch: int = BATCH) -> 
     return Training(n_steps, batch, lr=lr, weight_decay=0.1, schedule="cosine", warmup=min(20, n_steps // 5), seed=seed)
 
 
-def learn(data: Captioned, objective: Contrastive, how: Training) -> Space:
-    """Two linear layers trained on pictures, one of its captions drawn for each at every step."""
+def learn(data: Captioned, objective: Contrastive, how: Training, labels: Tensor | None = None) -> Space:
+    """Two linear layers trained on pictures, as many captions as the objective takes drawn of each at every step."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(how.seed)
         space = Space(Centred(data.pooled), Scaled(data.sentences.shape[1]))
-    drawn = Drawn(data.said, lambda rows: data.sentences[torch.tensor(rows)])
-    columns = {"pooled": data.pooled, "text": drawn}
-    train(Contrast(space.picture, space.sentence, objective, column="pooled"), TrainingData(len(data), columns), how)
+    drawn = Drawn(data.said, lambda rows: data.sentences[torch.tensor(rows)], objective.n_texts)
+    columns = {"pooled": data.pooled, "text": drawn} | ({} if labels is None else {"labels": labels})
+    task = Contrast(space.picture, space.sentence, objective, column="pooled", labels=labels is not None)
+    train(task, TrainingData(len(data), columns), how)
     return space
 
 
