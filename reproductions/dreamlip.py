@@ -77,9 +77,9 @@ ARMS = {
     ONE: Arm("one"),
     DRAWN: Arm(),
     **{f"{k} at once": Arm(at_once=k) for k in (*FEWER, K)},
-    LONGER: Arm(at_once=K, equal=False),
     FIFTH: Arm(share=1 / K),
     OTHERS: Arm("one and others'", at_once=K),
+    LONGER: Arm(at_once=K, equal=False),
 }
 
 

@@ -182,3 +182,111 @@ def test_both_run_in_small_and_learn_what_was_planted(align: ModuleType, clip: M
         assert all(c.n == 40 for c in report.claims)
     recalls = report.numbers["R@5 by share of shuffled captions"]
     assert recalls["0.0"][0] > 0.6 > 0.3 > recalls["1.0"][0]
+
+
+@pytest.fixture
+def dreamlip(captioned: ModuleType) -> ModuleType:
+    return importlib.import_module("dreamlip")
+
+
+@pytest.fixture
+def medical(captioned: ModuleType) -> ModuleType:
+    return importlib.import_module("clip_medical")
+
+
+def test_arms_read_as_much_text(dreamlip: ModuleType) -> None:
+    read = {name: arm.steps(300) * arm.at_once for name, arm in dreamlip.ARMS.items()}
+    assert read.pop(dreamlip.LONGER) == 5 * 300
+    assert set(read.values()) == {300}
+
+
+def test_extra_captions_are_of_others_and_each_counts_alike(captioned: ModuleType, dreamlip: ModuleType) -> None:
+    data = captioned.planted(20, 0)
+    one = dreamlip.given(data, dreamlip.ARMS[dreamlip.ONE], 3)
+    mixed = dreamlip.given(data, dreamlip.ARMS[dreamlip.OTHERS], 3)
+    assert [said[0] for said in mixed.said] == [said[0] for said in one.said]
+    assert all(len({row // 2 for row in said}) == 5 for said in mixed.said), "of five pictures"
+    assert sorted(row for said in mixed.said for row in said) == sorted(5 * [said[0] for said in one.said])
+    assert dreamlip.given(data, dreamlip.ARMS[dreamlip.ONE], 4).said != one.said
+    fifth = dreamlip.given(data, dreamlip.ARMS[dreamlip.FIFTH], 3)
+    assert {len(said) for said in fifth.said} == {2}
+    assert len(fifth) == 4
+
+
+@pytest.mark.parametrize(("at_once", "verdict"), [(0.9, "shown"), (0.5, "undecided"), (0.1, "not shown")])
+def test_captions_at_once_are_judged_beside_one(dreamlip: ModuleType, at_once: float, verdict: str) -> None:
+    arms = {name: [0.5] * 20 for name in dreamlip.ARMS} | {dreamlip.ALL: [at_once] * 20}
+    found = {c.section + c.claim[:1]: c.verdict for c in dreamlip.recall_claims(arms, dict.fromkeys(arms, 1))}
+    assert found == {
+        "at equal text2": "undecided", "at equal text3": "undecided", "at equal text5": "undecided",
+        "at equal textD": "undecided", "at equal steps5": "undecided", "control5": verdict, "control4": "undecided",
+    }  # fmt: skip
+
+
+def test_pictures_are_ranked_beside_others_of_the_other_kind(medical: ModuleType) -> None:
+    y = torch.tensor([1, 1, 0, 0])
+    scores = torch.tensor([3.0, 1.0, 2.0, 1.0])
+    assert medical.ranked(scores, y, "abcd") == [1.0, 0.25, 0.5, 0.75]
+    assert medical.ranked(scores, y, "abbd") == [1.0, 0.5, 1.0, 0.75], "none of its own patient"
+
+
+def test_a_source_goes_from_both_sides(medical: ModuleType) -> None:
+    data = medical.planted_notes(12)
+    left = data.without("a")
+    assert left.sources == (("b",) * 6, ("b",) * 3)
+    assert torch.equal(left.whole.train.pooled, data.whole.train.pooled[1::2])
+    assert torch.equal(left.whole.y_test, data.whole.y_test[1::2])
+    assert torch.equal(left.findings, data.findings[1::2])
+    assert left.whole.groups == data.whole.groups[1::2]
+    assert [*medical.sets_of(data)] == ["all", "without a", "without b"]
+
+
+def test_findings_and_sources_are_read(medical: ModuleType) -> None:
+    assert medical.named("COVID-19, ARDS") == {"COVID-19", "ARDS"}
+    assert medical.named("No Finding") == set()
+    assert medical.host("https://www.eurorad.org/case/1") == "eurorad.org"
+    assert medical.host("10.1186/x") == "a journal"
+
+
+def test_prompts_in_a_space_are_those_of_prompt_pairs(captioned: ModuleType, medical: ModuleType) -> None:
+    data = medical.planted_notes(8)
+    narrow = torch.nn.Linear(32, 16)
+    space = captioned.Space(narrow, torch.nn.Identity())
+    said = torch.nn.functional.normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    found = medical.margins(space, medical.replace(data, absent=said))
+    mean = said.mean(0) / said.mean(0).norm()
+    pictures = torch.nn.functional.normalize(narrow(data.whole.test.pooled), dim=1)
+    torch.testing.assert_close(found["pairs"], (pictures @ data.present[0] - pictures @ mean).detach())
+    torch.testing.assert_close(found["name"], (pictures @ data.present[0]).detach())
+
+
+@pytest.mark.parametrize(
+    ("clip", "control", "verdict"),
+    [(0.9, 0.2, "shown"), (0.9, 0.9, "undecided"), (0.5, 0.2, "undecided"), (0.1, 0.0, "not shown")],
+)
+def test_a_control_that_does_as_well_is_not_shown(
+    medical: ModuleType, clip: float, control: float, verdict: str
+) -> None:
+    def arm(value: float) -> dict[str, list[float]]:
+        return {what: [value] * 20 for what in ("probe", "pairs", "name")}
+
+    arms = {n: arm(0.5) for n in (medical.START, *medical.OBJECTIVES, medical.SOFT_OTHERS, medical.UNTRAINED)}
+    found = medical.set_claims("all", arms | {"clip": arm(clip), medical.OTHERS: arm(control)})
+    by_claim = {c.claim: c.verdict for c in found}
+    assert by_claim["A probe is better after clip on notes than on the features it started from"] == verdict
+    assert by_claim["After clip on notes, a pair of prompts ranks pictures without a label"] == verdict
+    assert by_claim["After medclip on notes, a pair of prompts ranks pictures without a label"] == "undecided"
+
+
+@pytest.mark.slow
+def test_two_more_run_in_small_and_learn_what_was_planted(
+    dreamlip: ModuleType, medical: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dreamlip, "RATES", (5e-3,))
+    monkeypatch.setattr(medical, "N_SOURCES", 0)
+    report = dreamlip.main(["--n-planted", "60", "--steps", "10", "--seeds", "1"])
+    assert len(report.claims) == len(dreamlip.COMPARED)
+    assert report.numbers["R@5"]["one drawn"][0] > report.numbers["chance"] + 0.2
+    found = medical.main(["--n-planted", "200", "--steps", "20", "--seeds", "1"]).numbers["all"]
+    assert found["medclip"]["pairs"][0] > found["medclip, findings of others"]["pairs"][0] + 0.1
+    assert found["clip"]["pairs"][0] > found["clip, texts of others"]["pairs"][0] + 0.1

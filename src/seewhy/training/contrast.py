@@ -50,7 +50,7 @@ class Contrast(Task):
         self.image, self.text, self.objective, self.hold = image, text, objective, hold
         self.state = objective.state()
 
-    def features(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+    def features(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b *k d"]]:
         if self.hold:
             hold_norms(self)
         image: Tensor = self.image(batch[self.needs[0]])
