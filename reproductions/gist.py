@@ -30,11 +30,12 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.adaptation.backbone import sized
 from seewhy.adaptation.gist.layers import Pairs, Turns, tune
-from seewhy.adaptation.gist.towers import PicturePairs, Towers, trainable, tune_towers
+from seewhy.adaptation.gist.towers import PicturePairs, grown, tune_towers
 from seewhy.classifiers.linear.solvers import c_path
 from seewhy.descriptions.matching import Match
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import Encoded, encode_stream, encode_texts
+from seewhy.encoders.tuned_towers import TunedTowers, trainable
 from seewhy.objectives.gist import GIST
 from seewhy.objectives.gpt4image import recall
 from seewhy.progress import Progress
@@ -169,18 +170,18 @@ def towers(
     encoder: Encoder, drawn: World, pairs: Pairs, texts: Sequence[str], seed: int, args: argparse.Namespace
 ) -> tuple[list[float], list[float]]:
     """Both towers trained on the same pairs: which test pictures are right, and recall of the own text, both ends."""
-    tower, made = trainable(encoder), Towers.copied(encoder, "towers")
+    tower, made = trainable(encoder), TunedTowers.before(encoder, "towers")
     rate = tower.tuning_lr if args.tower_lr is None else args.tower_lr
     how = Training(args.tower_steps, 20, lr=rate, weight_decay=1e-3, schedule="constant", seed=seed)
     of = [drawn.paths[drawn.chosen[place]] for place in pairs.pairs[:, 0].tolist()]
     read = TrainingPictures(encoder, of, None, Progress())
     lesson = PicturePairs(read, tuple(texts), pairs.vectors, pairs.pairs, pairs.labels)
     tune_towers(made, tower, lesson, GIST(tower.logit_scale), how)
-    grown = made.grown(encoder)
-    joint, own = seen_jointly(grown, drawn.paths), pairs.pairs[:, 1]
+    after = grown(made, encoder)
+    joint, own = seen_jointly(after, drawn.paths), pairs.pairs[:, 1]
     before = recall(drawn.joint[drawn.chosen], pairs.vectors[own])
-    after = recall(joint[drawn.chosen], grown.encode_text(texts)[own])
-    return probe(joint, drawn.labels, drawn.part), [round(before, 3), round(after, 3)]
+    found = recall(joint[drawn.chosen], after.encode_text(texts)[own])
+    return probe(joint, drawn.labels, drawn.part), [round(before, 3), round(found, 3)]
 
 
 def supervised(joint: Tensor, labels: Tensor, part: Tensor, chosen: Sequence[int], how: Training) -> list[float]:

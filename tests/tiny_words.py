@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seewhy.adaptation.gist.towers import Halves, PicturePairs, Towers, trainable, tune_towers
+from seewhy.adaptation.gist.towers import Form, PicturePairs, grown, tune_towers
 from seewhy.encoders.base import Encoder, Tokenised
 from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.split import example_pixels, freeze
 from seewhy.encoders.text_tokens import Sentence, TokenEmbeddings, TokenVectors
+from seewhy.encoders.tuned_towers import TunedTowers, trainable
 from seewhy.objectives.gist import GIST as Contrast
 from seewhy.training.loop import Trained, Training
 from tiny import tiny_cnn
@@ -72,9 +73,9 @@ def drawn_pairs(on: Encoder, n: int = 6) -> PicturePairs:
     return PicturePairs(pixels, texts, on.encode_text(texts), pairs, torch.arange(n))
 
 
-def trained(on: Encoder, train: Halves, how: Training, contrast: Contrast | None = None) -> tuple[Towers, Trained]:
+def trained(on: Encoder, train: Form, how: Training, contrast: Contrast | None = None) -> tuple[TunedTowers, Trained]:
     """Copies after training on :func:`drawn_pairs`."""
-    towers = Towers.copied(on, train)
+    towers = TunedTowers.before(on, train)
     return towers, tune_towers(towers, trainable(on), drawn_pairs(on), contrast or Contrast(10.0), how)
 
 
@@ -85,9 +86,9 @@ def changed_by_a_step(on: Encoder) -> set[str]:
     towers, done = trained(on, "towers", Training(1, 6, lr=1e-3, schedule="constant"))
     assert len(done.history) == 1
     assert all(torch.equal(a, b) for a, b in zip(before, (on.encode_image(pixels), on.encode_text(texts)), strict=True))
-    assert not torch.allclose(towers.grown(on).encode_text(texts), before[1], atol=1e-5)
-    assert not torch.allclose(towers.grown(on).encode_image(pixels), before[0], atol=1e-5)
-    return set(towers.state_delta(on))
+    assert not torch.allclose(grown(towers, on).encode_text(texts), before[1], atol=1e-5)
+    assert not torch.allclose(grown(towers, on).encode_image(pixels), before[0], atol=1e-5)
+    return set(towers.delta(on))
 
 
 def says_what_its_module_says(on: Encoder, texts: Sequence[str]) -> bool:

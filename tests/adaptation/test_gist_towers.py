@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ from torch import Tensor, nn
 
 from seewhy.adaptation.gist.network import GISTNetwork
 from seewhy.adaptation.gist.recipe import GIST
-from seewhy.adaptation.gist.towers import Halves, Towers, trainable, tune_towers
+from seewhy.adaptation.gist.towers import DistinctTexts, Form, grown, tune_towers
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
-from seewhy.encoders.base import GlobalAverage, TrainableText
+from seewhy.encoders.base import GlobalAverage, Tokenised, TrainableText
+from seewhy.encoders.tuned_towers import TunedTowers, trainable
 from seewhy.errors import InputError, ModelError
-from seewhy.objectives.contrastive import Temperature
 from seewhy.objectives.gist import GIST as Contrast
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
@@ -29,14 +30,14 @@ WORDS = Descriptions({c: (f"{c} one", f"{c} two") for c in CLASSES[:3]})
 BOTH = pytest.mark.parametrize("train", ["image", "towers"])
 
 
-def fitted(tmp_path: Path, train: Halves, **options: object) -> Classifier:
+def fitted(tmp_path: Path, train: Form, **options: object) -> Classifier:
     given = {"n_steps": 3, "batch_size": 4, "n_crops": 1, "lr": 0.02} | options
     samples = load_samples(class_folders(tmp_path / "d", 5))
     return GIST(train, **given).fit(tiny_pair(), samples, descriptions=WORDS)  # type: ignore[arg-type]
 
 
 @BOTH
-def test_training_lowers_the_loss_and_pictures_find_their_own_text(tmp_path: Path, train: Halves) -> None:
+def test_training_lowers_the_loss_and_pictures_find_their_own_text(tmp_path: Path, train: Form) -> None:
     """Each class has texts of its own, so a picture whose class is seen is nearest to its own text's class."""
     made = fitted(tmp_path, train, n_steps=80, batch_size=9, lr=0.02, same_class="positive", n_captions=1)
     assert made.measures["recall_before"] <= 0.5
@@ -48,26 +49,27 @@ def test_training_lowers_the_loss_and_pictures_find_their_own_text(tmp_path: Pat
 def test_before_training_the_copies_see_and_say_what_the_encoder_does() -> None:
     for train in ("image", "towers"):
         on = tiny_pair()
-        grown = GISTNetwork(on, Towers.copied(on, train)).encoder()
-        assert torch.allclose(grown.encode_image(noise(3)), on.encode_image(noise(3)), atol=1e-6)
-        assert torch.allclose(grown.encode_text(["a b", "c"]), on.encode_text(["a b", "c"]), atol=1e-6)
-        assert GISTNetwork(on, Towers.copied(on, train)).tensors() == {}
+        made = GISTNetwork(on, TunedTowers.before(on, train)).encoder()
+        assert torch.allclose(made.encode_image(noise(3)), on.encode_image(noise(3)), atol=1e-6)
+        assert torch.allclose(made.encode_text(["a b", "c"]), on.encode_text(["a b", "c"]), atol=1e-6)
+        assert GISTNetwork(on, TunedTowers.before(on, train)).tensors() == {}
 
 
 @pytest.mark.parametrize(
     ("train", "parts"), [("image", {"trunk", "projection"}), ("towers", {"trunk", "projection", "words"})]
 )
-def test_what_is_named_changes_and_nothing_else(train: Halves, parts: set[str]) -> None:
+def test_what_is_named_changes_and_nothing_else(train: Form, parts: set[str]) -> None:
     on = tiny_pair()
     before = on.encode(noise(2)).pooled.clone(), on.encode_image(noise(2)), on.encode_text(["x y"])
     towers, _ = trained(on, train, Training(2, 6, lr=0.02))
     tensors = GISTNetwork(on, towers).tensors()
     assert {name.partition(".")[0] for name in tensors} == parts
-    grown = towers.grown(on)
-    assert torch.equal(grown.encode_text(["x y"]), on.encode_text(["x y"])) == (train == "image")
-    assert not torch.equal(grown.encode(noise(2)).pooled, on.encode(noise(2)).pooled)
-    after = on.encode(noise(2)).pooled, on.encode_image(noise(2)), on.encode_text(["x y"])
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    after = grown(towers, on)
+    assert torch.equal(after.encode_text(["x y"]), on.encode_text(["x y"])) == (train == "image")
+    assert (after.text.fingerprint == on.text.fingerprint) == (train == "image")
+    assert not torch.equal(after.encode(noise(2)).pooled, on.encode(noise(2)).pooled)
+    now = on.encode(noise(2)).pooled, on.encode_image(noise(2)), on.encode_text(["x y"])
+    assert all(torch.equal(a, b) for a, b in zip(before, now, strict=True))
     assert not any(p.requires_grad for p in [*towers.parameters(), *on.text.module.parameters()])  # type: ignore[attr-defined]
 
 
@@ -77,15 +79,15 @@ def test_normalisation_is_held() -> None:
     on = tiny_pair()
     on.__dict__["trunk"] = trunk.eval().requires_grad_(False)
     towers, done = trained(on, "image", Training(3, 6, lr=0.02))
-    names = set(towers.state_delta(on))
+    names = set(towers.delta(on))
     assert {"trunk.0.weight", "trunk.1.weight", "trunk.1.bias"} <= names
     assert not names & {"trunk.1.running_mean", "trunk.1.running_var", "trunk.1.num_batches_tracked"}
-    again = trained(on, "image", Training(3, 6, lr=0.02))[1]
-    assert again.history == done.history
+    on.__dict__["trunk"] = trunk[:3]
+    assert trained(on, "image", Training(3, 6, lr=0.02))[1].history == done.history  # nothing was dropped
 
 
 @BOTH
-def test_saved_and_loaded_it_decides_and_says_the_same(tmp_path: Path, train: Halves) -> None:
+def test_saved_and_loaded_it_decides_and_says_the_same(tmp_path: Path, train: Form) -> None:
     made = fitted(tmp_path, train)
     again = load(made.save(tmp_path / "m"), encoder=tiny_pair())
     assert torch.equal(again.probabilities(noise(4)), made.probabilities(noise(4)))
@@ -95,28 +97,43 @@ def test_saved_and_loaded_it_decides_and_says_the_same(tmp_path: Path, train: Ha
     assert why["where"] == before["where"]
     assert [(w["text"], w["score"]) for w in why["words"]] == [(w["text"], w["score"]) for w in before["words"]]
     card = tmp_path / "m" / "seewhy.json"
-    card.write_text(card.read_text().replace(f'"train": "{train}"', '"train": "x"'))
-    with pytest.raises(ModelError, match="damaged"):
-        load(tmp_path / "m", encoder=tiny_pair())
+    said = card.read_text()
+    assert json.loads(said)["network"] == {"train": train}  # as it has been on disk from the first
+    for other in ("x", "text"):
+        card.write_text(said.replace(f'"train": "{train}"', f'"train": "{other}"'))
+        with pytest.raises(ModelError, match="damaged"):
+            load(tmp_path / "m", encoder=tiny_pair())
+
+
+def test_a_text_that_is_several_times_in_a_batch_is_read_once() -> None:
+    tower, seen = trainable(tiny_pair()), []
+
+    def tokens(texts: list[str]) -> Tokenised:
+        seen.append(texts)
+        return tower.tokens(texts)
+
+    vectors = DistinctTexts(tower.module, tokens, ("a", "b c", "d"))(torch.tensor([2, 0, 2]))
+    assert seen == [["a", "d"]]
+    assert torch.allclose(vectors, tower.module(*tower.tokens(["d", "a", "d"])), atol=1e-6)
 
 
 @BOTH
-def test_a_stopped_training_ends_where_an_unbroken_one_does(tmp_path: Path, train: Halves) -> None:
+def test_a_stopped_training_ends_where_an_unbroken_one_does(tmp_path: Path, train: Form) -> None:
     on, how = tiny_pair(), Training(8, 3, lr=0.02, checkpoint_every=4, schedule="constant")
     whole = trained(on, train, how)[0]
 
     class Stopped(Contrast):
-        def state(self) -> Temperature:
+        def rows(self, scores: Tensor, own: Tensor, labels: Any) -> Tensor:
             calls.append(1)
-            if len(calls) == 6:
+            if len(calls) == 2 * 6:
                 raise KeyboardInterrupt
-            return super().state()
+            return super().rows(scores, own, labels)
 
     calls: list[int] = []
     kept, pairs, tower = (tmp_path / "x", "seal"), drawn_pairs(on), trainable(on)
     with pytest.raises(KeyboardInterrupt):
-        tune_towers(Towers.copied(on, train), tower, pairs, Stopped(10.0), how, kept)
-    second = Towers.copied(on, train)
+        tune_towers(TunedTowers.before(on, train), tower, pairs, Stopped(10.0), how, kept)
+    second = TunedTowers.before(on, train)
     assert tune_towers(second, tower, pairs, Contrast(10.0), how, kept).resumed_at == 4
     assert all(
         torch.equal(a, b) for a, b in zip(second.state_dict().values(), whole.state_dict().values(), strict=True)
@@ -127,16 +144,16 @@ def test_a_fit_that_was_stopped_makes_the_same_classifier(tmp_path: Path, monkey
     samples = load_samples(class_folders(tmp_path / "d", 4))
     recipe, progress, kept = GIST("towers", n_steps=53, batch_size=4, n_crops=0, lr=0.01), Progress(), tmp_path / "x"
     whole = recipe.fit(tiny_pair(), samples, descriptions=WORDS)
-    state, calls = Contrast.state, []
+    rows, calls = Contrast.rows, []
 
-    def stopped(self: Contrast) -> Temperature:
+    def stopped(self: Contrast, *given: Any) -> Tensor:
         calls.append(1)
-        if len(calls) == 52:
+        if len(calls) == 2 * 52:
             raise KeyboardInterrupt
-        return state(self)
+        return rows(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Contrast, "state", stopped)
+        patch.setattr(Contrast, "rows", stopped)
         with pytest.raises(KeyboardInterrupt):
             recipe.fit(tiny_pair(), samples, descriptions=WORDS, checkpoint=kept)
     made = recipe.fit(tiny_pair(), samples, descriptions=WORDS, checkpoint=kept, progress=progress)
@@ -149,8 +166,8 @@ def test_a_mean_over_space_stays_one_where_nothing_follows_it() -> None:
     """Then the shares of the card are exact, as they are on the untouched encoder."""
     on = tiny_cnn(text=bag_of_words())
     on.text.projection = nn.Identity()  # type: ignore[attr-defined]
-    assert isinstance(Towers.copied(on, "image").grown(on).head, GlobalAverage)
-    assert not isinstance(Towers.copied(tiny_pair(), "image").grown(tiny_pair()).head, GlobalAverage)
+    assert isinstance(grown(TunedTowers.before(on, "image"), on).head, GlobalAverage)
+    assert not isinstance(grown(TunedTowers.before(tiny_pair(), "image"), tiny_pair()).head, GlobalAverage)
 
 
 def test_a_picture_that_vanishes_after_training_is_reported_and_left_out(

@@ -23,8 +23,12 @@ BATCH = 64
 """Sentences at once."""
 
 
-def trainable(on: Encoder) -> TrainableText:
+def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
     """The encoder's words half, whose weights can be trained.
+
+    Args:
+        on: the encoder.
+        instead: what the caller can train behind any other.
 
     Raises:
         ModelError: it has none, or one without weights.
@@ -33,7 +37,7 @@ def trainable(on: Encoder) -> TrainableText:
     if not isinstance(tower, TrainableText):
         raise ModelError(
             f"The text half of {on.name!r} shows no weights to train. The embedded encoder, or one under 'open_clip:' "
-            "or 'hf:', was expected. Take one of those, or train heads behind this one: train='heads'."
+            f"or 'hf:', was expected. Take one of those, or train {instead} behind this one: train={instead!r}."
         )
     return tower
 
@@ -73,12 +77,17 @@ class TunedTowers(nn.Module):
             return cls(form, None, None, None, words)
         return cls(form, *halves_of(on), freeze(copy.deepcopy(tower.projection)).cpu(), words)
 
-    def image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Pictures in the space of the texts, not of unit length."""
+    def image_parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """Trunk, pool and projection, of towers that have a picture half."""
         assert self.trunk is not None
         assert self.pool is not None
         assert self.projection is not None
-        vectors: Tensor = self.projection(self.pool(self.trunk(pixels)))
+        return self.trunk, self.pool, self.projection
+
+    def image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Pictures in the space of the texts, not of unit length."""
+        trunk, pool, projection = self.image_parts()
+        vectors: Tensor = projection(pool(trunk(pixels)))
         return vectors
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:

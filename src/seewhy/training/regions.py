@@ -111,15 +111,16 @@ class ImageRegions(nn.Module):
 
 
 class Still(nn.Module):
-    """A network that is used and not trained: frozen, and in evaluation whatever the training says.
+    """A network in evaluation whatever the training says: its normalisations and dropouts do nothing of their own.
 
     Args:
         network: taken as it is.
+        learns: whether its weights are trained all the same; left out, they are frozen.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, learns: bool = False) -> None:
         super().__init__()
-        self.network = network.requires_grad_(False).eval()
+        self.network = network.requires_grad_(learns).eval()
 
     def train(self, mode: bool = True) -> Self:
         return super().train(False)

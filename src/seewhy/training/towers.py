@@ -35,8 +35,7 @@ def towers_task(on: Encoder, towers: TunedTowers, objective: Contrastive, *, lab
         return _regional(on, towers, objective)
     image: nn.Module = nn.Identity()
     if towers.trunk is not None:
-        parts = [half for half in (towers.trunk, towers.pool, towers.projection) if half is not None]
-        image = nn.Sequential(*parts).requires_grad_(True)
+        image = nn.Sequential(*towers.image_parts()).requires_grad_(True)
     text: nn.Module = nn.Identity() if towers.words is None else towers.words.requires_grad_(True)
     column = "image" if towers.trunk is None else "pixels"
     return Contrast(image, text, objective, column=column, labels=labels, hold=True)

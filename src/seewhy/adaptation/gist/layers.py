@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ...encoders.base import Encoder, TextTower
+from ...encoders.engines import Engine
 from ...encoders.split import freeze, weights_digest
-from ...objectives.gist import GIST as Contrast
+from ...objectives.gist import GIST
 from ...objectives.gpt4image import recall
 from ...progress import Progress
-from ...training.batches import Batch, TrainingData
+from ...training.batches import TrainingData
+from ...training.contrast import Contrast
 from ...training.loop import Trained, Training, train
-from ...training.task import Task
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,12 @@ class Turns(nn.Module):
     def grown(self, on: Encoder) -> Encoder:
         """The encoder with both layers behind it; it looks by the same engine."""
         head = Turned(on.head, on.text, self.image).eval()
-        return Encoder(
-            name=on.name,
-            transform=on.transform,
-            trunk=lambda: on.trunk,
-            head=head,
-            layout=on.layout,
-            fingerprint=weights_digest(self.state_delta(on), on.fingerprint),
-            text=lambda: TurnedText(on.text, self.text),
-            module=lambda: nn.Sequential(on.trunk, head),
-            engine=lambda: on.engine,
+        digest = weights_digest(self.delta(on), on.fingerprint)
+        return grown_among_texts(
+            on, lambda: on.trunk, head, lambda: PlacedText(on.text, self.text), digest, lambda: on.engine
         )
 
-    def state_delta(self, on: Encoder) -> dict[str, Tensor]:
+    def delta(self, on: Encoder) -> dict[str, Tensor]:
         """Both layers' weights."""
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}
 
@@ -103,24 +97,50 @@ class Turned(nn.Module):
         return turned
 
 
-class TurnedText:
-    """The words half of the grown encoder; pictures come out of its head in the space of the sentences.
+def grown_among_texts(
+    on: Encoder,
+    trunk: Callable[[], nn.Module],
+    head: nn.Module,
+    text: Callable[[], TextTower],
+    fingerprint: str,
+    engine: str | Callable[[], Engine],
+) -> Encoder:
+    """An encoder as ``on``, whose head ends in the space of the texts: the linear classifier stands there."""
+    return Encoder(
+        name=on.name,
+        transform=on.transform,
+        trunk=trunk,
+        head=head,
+        layout=on.layout,
+        fingerprint=fingerprint,
+        text=text,
+        module=lambda: nn.Sequential(trunk(), head),
+        engine=engine,
+    )
+
+
+class PlacedText:
+    """The words half of a grown encoder; pictures come out of its head in the space of the sentences.
 
     Args:
         tower: the encoder's own.
-        turn: the trained layer.
+        turn: the layer trained behind it, if one was.
     """
 
-    def __init__(self, tower: TextTower, turn: nn.Linear) -> None:
+    def __init__(self, tower: TextTower, turn: nn.Linear | None = None) -> None:
         self.tower = tower
         self.turn = turn
         self.logit_scale = tower.logit_scale
         self.templates = tower.templates
-        self.fingerprint = weights_digest({"turn": turn.weight}, tower.fingerprint)
+        own = tower.fingerprint
+        self.fingerprint = own if turn is None else weights_digest({"turn": turn.weight}, own)
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        vectors = self.tower.encode_text(texts)
+        if self.turn is None:
+            return vectors
         with torch.no_grad():
-            return normalize(self.turn(self.tower.encode_text(texts)), dim=1)
+            return normalize(self.turn(vectors), dim=1)
 
     def project(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         return pooled
@@ -129,7 +149,7 @@ class TurnedText:
 def tune(
     turns: Turns,
     pairs: Pairs,
-    contrast: Contrast,
+    objective: GIST,
     how: Training,
     checkpoint: tuple[Path, str] | None = None,
     progress: Progress | None = None,
@@ -143,23 +163,9 @@ def tune(
 
     columns = {"image": drawn, "text": lambda index, _: pairs.vectors[text[index]], "labels": pairs.labels[of]}
     data = TrainingData(len(pairs.pairs), columns)
-    return train(_Tuning(turns, contrast), data, how, checkpoint=checkpoint, progress=progress)
-
-
-class _Tuning(Task):
-    """Both layers, and the objective between them."""
-
-    needs: ClassVar[tuple[str, ...]] = ("image", "text", "labels")
-
-    def __init__(self, turns: Turns, contrast: Contrast) -> None:
-        super().__init__()
-        self.turns, self.contrast = turns.requires_grad_(True), contrast
-
-    def features(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
-        return self.turns.image(batch["image"]), self.turns.text(batch["text"])
-
-    def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        return {"loss": self.contrast(*features, batch["labels"])}
+    turns.requires_grad_(True)
+    task = Contrast(turns.image, turns.text, objective, column="image", labels=True)
+    return train(task, data, how, checkpoint=checkpoint, progress=progress)
 
 
 def measure(turns: Turns, pairs: Pairs) -> float:

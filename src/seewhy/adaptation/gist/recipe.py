@@ -24,6 +24,7 @@ from ...descriptions.captions import Caption, of_pictures
 from ...descriptions.matching import Match, Matcher, say, specificity
 from ...encoders.base import Encoder
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
+from ...encoders.tuned_towers import TunedTowers, trainable
 from ...errors import InputError
 from ...objectives.gist import GIST as Contrast
 from ...objectives.gist import SameClass
@@ -36,7 +37,7 @@ from ...training.loop import Schedule, Trained, Training
 from ...types import Crop
 from .layers import Pairs, Turns, first_texts, measure, tune
 from .network import GISTNetwork
-from .towers import Halves, PicturePairs, Towers, trainable, tune_towers
+from .towers import Form, PicturePairs, tune_towers
 
 Train = Literal["layers", "image", "towers"]
 """One layer behind each frozen tower, the pictures' tower alone, or both towers."""
@@ -167,7 +168,7 @@ class GIST(PictureRecipe):
                 "expected. Write some, for example with: seewhy describe classes"
             )
         if self.train != "layers":
-            trainable(encoder)  # refused before anything is looked at
+            trainable(encoder, "layers")  # refused before anything is looked at
         pictures = fitting.look(views=self._views) if self.train == "layers" else fitting.look()
         chosen = pictures.trained
         found = self._captions(fitting, pictures, chosen)
@@ -233,10 +234,10 @@ class GIST(PictureRecipe):
         network = GISTNetwork(lesson.encoder, turns)
         return Tuned(network, network.encoder(), replace(lesson.pictures, seen=seen), figures)
 
-    def _tune_towers(self, lesson: TrainingSet, train: Halves) -> Tuned:
+    def _tune_towers(self, lesson: TrainingSet, train: Form) -> Tuned:
         """Copies of the towers, on pictures that are read anew; then all pictures are looked at through them."""
         base, pictures = lesson.encoder, lesson.pictures
-        tower, towers = trainable(base), Towers.copied(base, train)
+        tower, towers = trainable(base), TunedTowers.before(base, train)
         first = first_texts(lesson.pairs)
         before = round(recall(torch.cat(lesson.joint), lesson.vectors[first]), 4)
         of = [lesson.chosen[place] for place in lesson.pairs[:, 0].tolist()]
