@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 from seewhy.adaptation.gist.towers import Form, PicturePairs, grown, tune_towers
 from seewhy.encoders.base import Encoder, Tokenised
@@ -44,6 +45,21 @@ class MeanOfWords(nn.Module):
         return TokenVectors(vectors, embeddings.words, (vectors * weight).sum(1) / weight.sum(1))
 
 
+class Opened(MeanOfWords):
+    """The mean of its words' vectors, bent, then one layer; words can be put in."""
+
+    def embed(self, ids: Tensor, mask: Tensor) -> TokenEmbeddings:
+        return TokenEmbeddings.of(self.words(ids), ids, mask.sum(1), Sentence(9, opening=0, closing=0))
+
+    def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
+        weight = embeddings.mask[..., None].float()
+        pooled = self.out(gelu((embeddings.vectors * weight).sum(1) / weight.sum(1)))
+        return TokenVectors(embeddings.vectors, embeddings.words, pooled)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self.read(self.embed(ids, mask)).pooled
+
+
 def hashed(texts: Sequence[str]) -> Tokenised:
     """Words → numbers, the same on every run."""
     rows = [[zlib.crc32(word.encode()) % N_WORDS for word in text.split()] for text in texts]
@@ -58,6 +74,14 @@ def bag_of_words(width: int = 8, seed: int = 3) -> ClipText:
         torch.manual_seed(seed)
         module, projection = freeze(MeanOfWords(width)), freeze(nn.Linear(width, width))
     return ClipText(f"bag of words {seed}", 10.0, module, hashed, projection)
+
+
+def opened(seed: int = 0) -> Encoder:
+    """:func:`tiny.tiny_cnn` with a words half that takes prefixes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        words = freeze(Opened(8))
+    return tiny_cnn(seed, text=ClipText("opened", 10.0, words, hashed, templates=("{}",)))
 
 
 def tiny_pair(seed: int = 0, **options: Any) -> Encoder:

@@ -72,11 +72,16 @@ def test_every_objective_over_pairs_trains(name: str, form: str, items: tuple[Sa
 
 @pytest.mark.parametrize("name", [name for name, able in PAIRS.items() if not able])
 def test_who_needs_more_than_pairs_is_refused_with_what_it_needs(name: str) -> None:
+    options = {
+        "focallens": '--instruction COLUMN=WORDS, once or more, for example --instruction colour="the colour"',
+        "prefix": "--label-column COLUMN and --text-column COLUMN",
+    }
+    instead = f", or give seewhy adapt {options[name]}" if name in options else ""
     with pytest.raises(InputError) as caught:
         Adapt(name)
     assert str(caught.value) == (
         f"The objective {name!r} needs {objectives[name].needs}. One over pairs of pictures and texts was expected: "
-        f"{', '.join(EACH)}. Take one of those."
+        f"{', '.join(EACH)}. Take one of those{instead}."
     )
 
 

@@ -18,38 +18,15 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.prefixed import PrefixedWords
 from seewhy.encoders.split import freeze
-from seewhy.encoders.text_tokens import Sentence, TokenEmbeddings, TokenVectors
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.objectives.prefix import Prefix
 from seewhy.training.batches import TrainingData
 from seewhy.training.prefixed import Prefixing, two_kinds
 from tiny import noise, tiny_cnn
-from tiny_words import MeanOfWords, hashed
+from tiny_words import Opened, hashed, opened
 
 WORDS = ("wren", "oak", "rain", "sand")
 HOW = Prefixing(Prefix(0.1, n_tokens=1), epochs=20, batch_size=16, lr=2e-2, prefix_lr=2.0)
-
-
-class Opened(MeanOfWords):
-    """The mean of its words' vectors, bent, then one layer; words can be put in."""
-
-    def embed(self, ids: Tensor, mask: Tensor) -> TokenEmbeddings:
-        return TokenEmbeddings.of(self.words(ids), ids, mask.sum(1), Sentence(9, opening=0, closing=0))
-
-    def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
-        weight = embeddings.mask[..., None].float()
-        pooled = self.out(gelu((embeddings.vectors * weight).sum(1) / weight.sum(1)))
-        return TokenVectors(embeddings.vectors, embeddings.words, pooled)
-
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        return self.read(self.embed(ids, mask)).pooled
-
-
-def opened(seed: int = 0) -> Encoder:
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        words = freeze(Opened(8))
-    return tiny_cnn(seed, text=ClipText("opened", 10.0, words, hashed, templates=("{}",)))
 
 
 def random_words(on: Encoder) -> PrefixedWords:

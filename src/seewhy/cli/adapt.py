@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from .from_columns import Instructions, form_of, given_among, refuse, teach_and_save
 from .options import EncoderName, EngineName, Group, Json, Quiet, Store, output, seed
-from .pairs import ImageColumn, TextColumn
+from .pairs import ImageColumn, LabelColumn, TextColumn
 from .training_runs import (
     BatchSize,
     DryRun,
@@ -28,11 +29,14 @@ Examples:\n
   seewhy adapt captions.jsonl -o enc --keep 0.3 --validation-pairs dev.jsonl\n
   seewhy adapt products.csv -o enc --text-column title --objective siglip\n
   seewhy adapt captions.jsonl -o enc --train towers --epochs 2 --dry-run\n
+  seewhy adapt products.csv -o enc --objective focallens --instruction colour="the colour"\n
+  seewhy adapt products.csv -o enc --objective prefix --text-column title --label-column kind\n
   seewhy explain photo.jpg --encoder enc --labels "a dog,a cat"
 """
 
 
 def adapt(
+    context: typer.Context,
     pairs: PairsArgument,
     output: Annotated[Path, output("The adapted encoder's folder.")],
     encoder: EncoderName = "lite0",
@@ -67,6 +71,8 @@ def adapt(
     validation_pairs: ValidationPairs = None,
     image_column: ImageColumn = None,
     text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    instruction: Instructions = None,
     group: Group = None,
     tensorboard: Tensorboard = None,
     dry_run: DryRun = False,
@@ -78,6 +84,11 @@ def adapt(
     """Teach an encoder your own pictures and words. Run again, it goes on where it was stopped."""
     from ..training.adapt import Adapt
 
+    watched = Watched(quiet, tensorboard)
+    if form := form_of(objective, context):
+        columns = {"image": image_column, "group": group}
+        teach_and_save(form, pairs, columns, (encoder, engine), output, keep, store, watched, as_json)
+    refuse(objective, given_among(context, ("instruction",)))
     how = Adapt(
         objective=objective,
         train=train,
@@ -92,11 +103,11 @@ def adapt(
         how,
         pairs,
         validation_pairs,
-        {"image": image_column, "text": text_column, "group": group},
+        {"image": image_column, "text": text_column, "label": label_column, "group": group},
         (encoder, engine),
         output,
         store=store,
-        terminal=Watched(quiet, tensorboard),
+        terminal=watched,
         as_json=as_json,
         dry_run=dry_run,
     )

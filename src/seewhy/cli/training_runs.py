@@ -18,6 +18,7 @@ from .terminal import Terminal, say
 if TYPE_CHECKING:
     from ..training.adapt import Adapt, Adapted
     from ..training.cost import Cost
+    from ..training.loop import Trained
 
 PairsArgument = Annotated[
     str,
@@ -152,13 +153,17 @@ def run_of(done: Adapted) -> dict[str, Any]:
 
 def files_of(done: Adapted, report: Any) -> dict[str, str]:
     """The page, its JSON, and the log of all steps as CSV."""
-    text = io.StringIO()
-    names = ["step", *done.done.history[0]]
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(names)
-    rows.writerows([i, *step.values()] for i, step in enumerate(done.done.history, 1))
     document = json.dumps(report.data, indent=1, ensure_ascii=False)
-    return {"run.html": report.to_html(), "run.json": document, "log.csv": text.getvalue()}
+    return {"run.html": report.to_html(), "run.json": document, "log.csv": log_of(done.done)}
+
+
+def log_of(done: Trained) -> str:
+    """Every step as CSV."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["step", *done.history[0]])
+    rows.writerows([i, *step.values()] for i, step in enumerate(done.history, 1))
+    return text.getvalue()
 
 
 def say_measures(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -21,6 +21,7 @@ class Objective(ABC):
         spans: what is drawn of its texts, as :func:`seewhy.objectives.spans.spans` takes it.
         uses_labels: whether it uses classes, or what is found in pictures, where samples have them.
         plain_pairs: whether pictures with texts are enough; who needs more of them has a training of its own.
+        options: of ``seewhy adapt``, which give what it needs beside pairs.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
 
@@ -32,4 +33,5 @@ class Objective(ABC):
     spans: str = "text"
     uses_labels: ClassVar[bool] = False
     plain_pairs: ClassVar[bool] = True
+    options: ClassVar[str] = ""
     small: ClassVar[Mapping[str, Any]] = {}

@@ -96,11 +96,11 @@ def measure_retrieval(
     told = [_measure(e, encoders[0], pairs.items, store, p) for e, p in zip(encoders, (progress, quiet), strict=False)]
     seen = told[-1].seen
     _say_known(seen, set(trained_on), progress)
-    rows = [_row(name, [t.hits[name] for t in told], _groups(seen.items), seed) for name in told[-1].hits]
+    rows = [measure_row(name, [t.hits[name] for t in told], groups_of(seen.items), seed) for name in told[-1].hits]
     for name, samples in (also or {}).items():
         each = zip(encoders, (progress, quiet), strict=False)
         others = [_by_name(e, look_at_pairs(e, _silent(samples), store, p)) for e, p in each]
-        rows.append(_row(f"{name} by name", others, None, seed))
+        rows.append(measure_row(f"{name} by name", others, None, seed))
     data = {
         "encoder": encoder.describe(),
         "before": None if before is None else before.describe(),
@@ -166,14 +166,15 @@ def _by_name(encoder: Encoder, seen: SeenPairs) -> Float[Tensor, "n 2"]:
     return torch.stack([right, torch.ones(len(right))], 1)
 
 
-def _groups(items: Sequence[Sample]) -> Tensor | None:
+def groups_of(items: Sequence[Sample]) -> Tensor | None:
+    """The number of each picture's group, if any has one."""
     if not any(item.group for item in items):
         return None
     number: dict[str, int] = {}
     return torch.tensor([number.setdefault(item.group or f"\0{i}", len(number)) for i, item in enumerate(items)])
 
 
-def _row(name: str, hits: Sequence[Float[Tensor, "n 2"]], groups: Tensor | None, seed: int) -> dict[str, Any]:
+def measure_row(name: str, hits: Sequence[Float[Tensor, "n 2"]], groups: Tensor | None, seed: int) -> dict[str, Any]:
     """A measure before and after, with intervals."""
     sums = torch.stack(list(hits), 1)
     n = len(sums)

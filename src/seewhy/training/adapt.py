@@ -167,7 +167,7 @@ class Adapt:
             able = ", ".join(n for n, one in each if issubclass(one, Contrastive) and one.plain_pairs)
             raise InputError(
                 f"The objective {self.objective!r} needs {found.needs}. One over pairs of pictures and texts was "
-                f"expected: {able}. Take one of those."
+                f"expected: {able}. Take one of those{found.options and f', or give seewhy adapt {found.options}'}."
             )
         return found()
 

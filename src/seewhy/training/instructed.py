@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -23,7 +24,7 @@ from ..seeded import seeded
 from .batches import Batch, TrainingData
 from .contrast import Drawn
 from .distributed import gathered
-from .loop import Training, train
+from .loop import Trained, Training, train
 from .task import Task
 
 
@@ -115,6 +116,18 @@ class Instruct:
             ModelError: the encoder has no words.
         """
         data = triplets(on, pooled, asked)
+        head, done = self.trained(on, pooled, data, progress)
+        return Adaptation(on, head, 1.0, self.provenance(data, asked, done))
+
+    def trained(
+        self,
+        on: Encoder,
+        pooled: Float[Tensor, "n p"],
+        data: TrainingData,
+        progress: Progress | None = None,
+        checkpoint: tuple[Path, str] | None = None,
+    ) -> tuple[InstructedHead, Trained]:
+        """The head after training on what :func:`triplets` gives, and its steps; see :func:`.loop.train`."""
         with seeded(self.seed):
             head = InstructedHead.before(on, pooled, self.rank)
         size = min(self.batch_size, data.n_samples)
@@ -128,18 +141,22 @@ class Instruct:
             warmup=min(20, steps // 5),
             seed=self.seed,
         )
-        done = train(InstructedTask(on, head, self.objective), data, how, progress=progress)
-        told = {
+        task = InstructedTask(on, head, self.objective)
+        done = train(task, data, how, checkpoint=checkpoint, progress=progress)
+        freeze(head)
+        return head, done
+
+    def provenance(self, data: TrainingData, asked: Sequence[Asked], done: Trained) -> dict[str, Any]:
+        """What a card says of a training on what :func:`triplets` gave."""
+        return {
             "objective": self.objective.name,
             "instructions": [list(one.instructions) for one in asked],
-            "n_pictures": len(pooled),
+            "n_pictures": len(asked[0].answers),
             "n_triplets": data.n_samples,
-            "n_steps": steps,
+            "n_steps": len(done.history),
             "seed": self.seed,
             "loss": round(done.history[-1]["loss"], 4),
         }
-        freeze(head)
-        return Adaptation(on, head, 1.0, told)
 
 
 def triplets(on: Encoder, pooled: Float[Tensor, "n p"], asked: Sequence[Asked]) -> TrainingData:

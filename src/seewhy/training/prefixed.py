@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -21,7 +22,7 @@ from ..progress import Progress
 from ..seeded import seeded
 from .batches import TrainingData
 from .contrast import Contrast, Drawn
-from .loop import Training, train
+from .loop import Trained, Training, train
 
 
 @dataclass(frozen=True)
@@ -73,20 +74,29 @@ class Prefixing:
             InputError: the loss is not finite.
         """
         data = two_kinds(on, pooled, classes, captions, self.objective)
-        words, last = self.trained(on, data, progress)
+        words, done = self.trained(on, data, progress)
+        return Adaptation(on, words, 1.0, self.provenance(data, classes, done))
+
+    def provenance(self, data: TrainingData, classes: Sequence[str], done: Trained) -> dict[str, Any]:
+        """What a card says of a training on what :func:`two_kinds` gave."""
         n_named = sum(bool(name.strip()) for name in classes)
-        told = {
+        return {
             "objective": self.objective.name,
-            "n_pictures": len(pooled),
+            "n_pictures": len(classes),
             "n_named": n_named,
             "n_captioned": data.n_samples - n_named,
             "seed": self.seed,
-            "loss": round(last, 4),
+            "loss": round(done.history[-1]["loss"], 4),
         }
-        return Adaptation(on, words, 1.0, told)
 
-    def trained(self, on: Encoder, data: TrainingData, progress: Progress | None = None) -> tuple[PrefixedWords, float]:
-        """The words half after training on what :func:`two_kinds` gives, and the last step's loss."""
+    def trained(
+        self,
+        on: Encoder,
+        data: TrainingData,
+        progress: Progress | None = None,
+        checkpoint: tuple[Path, str] | None = None,
+    ) -> tuple[PrefixedWords, Trained]:
+        """The words half after training on what :func:`two_kinds` gives, and its steps; see :func:`.loop.train`."""
         with seeded(self.seed):
             words = PrefixedWords.before(on, self.objective.n_tokens)
         words.prefix.requires_grad_(True)
@@ -105,9 +115,9 @@ class Prefixing:
             part_decay=(("text.prefix", 0.0),),
         )
         task = Contrast(nn.Identity(), words, self.objective, column="image", labels=True)
-        done = train(task, data, how, progress=progress)
+        done = train(task, data, how, checkpoint=checkpoint, progress=progress)
         freeze(words)
-        return words, done.history[-1]["loss"]
+        return words, done
 
 
 def two_kinds(

@@ -86,25 +86,31 @@ class SeenPairs:
         Raises:
             DataError: there are too few pictures to hold any out.
         """
-        whole = [item.group or digest for item, digest in zip(self.items, self.digests, strict=True)]
-        distinct = sorted(set(whole))
-        if len(distinct) < 4:
-            raise DataError(
-                f"{len(distinct)} different picture(s) with texts were given. Four or more were expected, as some are "
-                "held out to choose by. Give more pairs."
-            )
-        random.Random(f"{seed}|pairs").shuffle(distinct)
-        held = set(distinct[: max(2, round(held_out * len(distinct)))])
-        rows: tuple[list[int], list[int]] = ([], [])
-        for i, one in enumerate(whole):
-            rows[one in held].append(i)
-        return self.only(rows[0]), self.only(rows[1])
+        own, held = parted(self.items, self.digests, held_out, seed)
+        return self.only(own), self.only(held)
 
 
-def look_at_pairs(
+def parted(items: Sequence[Sample], digests: Sequence[str], held_out: float, seed: int) -> tuple[list[int], list[int]]:
+    """Rows to train on and rows held out; see :meth:`SeenPairs.split`."""
+    whole = [item.group or digest for item, digest in zip(items, digests, strict=True)]
+    distinct = sorted(set(whole))
+    if len(distinct) < 4:
+        raise DataError(
+            f"{len(distinct)} different picture(s) with texts were given. Four or more were expected, as some are "
+            "held out to choose by. Give more pairs."
+        )
+    random.Random(f"{seed}|pairs").shuffle(distinct)
+    held = set(distinct[: max(2, round(held_out * len(distinct)))])
+    rows: tuple[list[int], list[int]] = ([], [])
+    for i, one in enumerate(whole):
+        rows[one in held].append(i)
+    return rows
+
+
+def look_at_pictures(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
-) -> SeenPairs:
-    """See every picture and read every text, each once; what cannot be read is named and left out.
+) -> tuple[tuple[Sample, ...], tuple[str, ...], Float[Tensor, "p d"]]:
+    """Those that can be read, the digests of their files, and what is pooled of each; the others are named.
 
     Raises:
         DataError: no picture can be read.
@@ -124,11 +130,23 @@ def look_at_pairs(
             f"None of the {len(items)} pictures can be read{reason}. Files of pictures were expected, relative to "
             "their table. Check the column of images."
         )
+    return tuple(kept), tuple(digests), torch.stack(pooled)
+
+
+def look_at_pairs(
+    encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
+) -> SeenPairs:
+    """See every picture and read every text, each once; what cannot be read is named and left out.
+
+    Raises:
+        DataError: no picture can be read.
+    """
+    kept, digests, pooled = look_at_pictures(encoder, items, store, progress)
     _say_long(encoder.text, kept, progress)
     numbers: dict[str, int] = {}
     pairs = [(i, numbers.setdefault(t, len(numbers))) for i, item in enumerate(kept) for t in item.texts]
     sentences = read_texts(encoder.text, list(numbers), store, progress)
-    return SeenPairs(tuple(kept), tuple(digests), torch.stack(pooled), tuple(numbers), sentences, torch.tensor(pairs))
+    return SeenPairs(kept, digests, pooled, tuple(numbers), sentences, torch.tensor(pairs))
 
 
 def _say_long(tower: TextTower, items: Sequence[Sample], progress: Progress) -> None:
