@@ -180,7 +180,7 @@ def test_shared_pictures_are_named(samples: Samples) -> None:
     said = [note for note in progress.notes if "flatters" in note]
     assert len(said) == 1
     assert said[0].startswith("3 picture(s) are trained on and chosen on")
-    assert Path(samples.items[0].image).name in said[0]
+    assert said[0].endswith(f": {samples.items[0].image} is {samples.items[0].image}")
 
 
 def test_a_stopped_run_ends_where_a_whole_one_does(samples: Samples, tmp_path: Path) -> None:

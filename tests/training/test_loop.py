@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from seewhy.training.augmentation import TrainingPictures
 from seewhy.training.batches import Batch, TrainingData, batch_at
 from seewhy.training.loop import Training, train
 from seewhy.training.optimiser import rates
-from seewhy.training.task import Task
+from seewhy.training.task import Task, classified
 from tiny import tiny_cnn
 
 X = torch.randn(40, 5, generator=torch.Generator().manual_seed(1))
@@ -383,3 +384,11 @@ def test_a_rate_rises_evenly_while_it_warms_up() -> None:
         train(Plain({"w": weight}, lambda parts: {"loss": parts["w"].weight.sum()}), ONE, how)
         moved.append(float(start - weight.weight))
     assert moved[1] == pytest.approx(moved[0] / 4)
+
+
+def test_scores_of_classes_are_judged_row_by_row() -> None:
+    scores = torch.tensor([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 2.0, 0.0], [2.0, 0.0, 0.0]])
+    found = classified(scores, torch.tensor([0, 1, 2, 0]))
+    assert found["right"] == 0.75
+    right, wrong = math.log(1 + 2 * math.exp(-2)), math.log(math.exp(2) + 2)
+    assert found["loss"].item() == pytest.approx((3 * right + wrong) / 4, rel=1e-6)
