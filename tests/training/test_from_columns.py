@@ -65,8 +65,9 @@ def test_the_verb_trains_measures_and_saves(words: tuple[str, ...], table: Path)
     assert len((table.parent / "enc" / "log.csv").read_text("utf-8").splitlines()) == 1 + len(history)
     kept = open_adaptation(table.parent / "enc", base=opened())
     assert (kept.keep, len(kept.trained_on)) == (0.5, n - 2)
-    (wording,) = kept.provenance.get("instructions", [["class"]])
-    assert kept.encoder().under(wording[0]).name.endswith(wording[0])
+    assert kept.provenance.get("instructions") == ([["the kind", "what?"]] if words == ASKED else None)
+    focus = "the kind" if words == ASKED else "class"
+    assert kept.encoder().under(focus).name.endswith(focus)
 
 
 def test_what_is_held_out_is_named_by_the_nearest_value(table: Path) -> None:
