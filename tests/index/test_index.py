@@ -6,6 +6,7 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from seewhy.errors import DataError, ImageError, InputError, ModelError
 from seewhy.index import Entry, Index, Query
 from seewhy.index.adding import Change
 from seewhy.index.columns import exact_top
+from seewhy.index.results import Results
+from seewhy.index.searching import Searching
 from seewhy.index.settings import Settings
 from seewhy.pictures.listing import list_pictures
 from seewhy.progress import Progress
@@ -306,3 +309,21 @@ def test_threads_search_while_one_writes(index: Index, folders: Path, tmp_path: 
         assert written.result() == 4
     assert found == [[h["image"] for h in expected]] * 20
     assert len(index.names()) == 16
+
+
+def test_a_search_is_exact_only_where_that_is_asked_for(
+    index: Index, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is approximate needs many pictures: here, what the search is told."""
+    told: list[bool] = []
+    real = Searching.search
+
+    def listening(self: Searching, *given: Any, exact: bool, **options: Any) -> Results:
+        told.append(exact)
+        return real(self, *given, exact=exact, **options)
+
+    monkeypatch.setattr(Searching, "search", listening)
+    picture_of = str(next(folders.rglob("*.png")))
+    index.search(picture_of)
+    index.search(picture_of, exact=True)
+    assert told == [False, True]

@@ -3,18 +3,52 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from .base import Encoder
+from .base import Encoder, TextTower
 from .split import freeze
 
 
 def halves_of(encoder: Encoder) -> tuple[nn.Module, nn.Module]:
     """Copies of an encoder's trunk and pooling."""
     return freeze(copy.deepcopy(encoder.trunk)).cpu(), freeze(copy.deepcopy(encoder.head)).cpu()
+
+
+def seeing_the_same(
+    on: Encoder,
+    name: str,
+    fingerprint: str,
+    text: Callable[[], TextTower],
+    conditioned: Callable[[str], Encoder] | None,
+) -> Encoder:
+    """An encoder that sees what another sees, by the same engine and with its classes, and has words of its own.
+
+    Args:
+        on: the other.
+        name: of the new one.
+        fingerprint: of the new one.
+        text: its words half.
+        conditioned: instruction → the encoder under it, where it takes any.
+    """
+    return Encoder(
+        name=name,
+        transform=on.transform,
+        trunk=lambda: on.trunk,
+        head=on.head,
+        layout=on.layout,
+        fingerprint=fingerprint,
+        classifier=on.classifier,
+        classes=on.classes,
+        text=text,
+        module=lambda: on.module,
+        engine=lambda: on.engine,
+        conditioned=conditioned,
+        looks=on.looks,
+        base=on,
+    )
 
 
 def state_delta(parts: Mapping[str, nn.Module], before: Mapping[str, nn.Module], *, whole: bool) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .base import Encoder
+from .delta import seeing_the_same
 from .paired_heads import SENTENCE_SCALE, own_vectors
 from .split import freeze, weights_digest
 
@@ -89,22 +90,7 @@ class InstructedHead(nn.Module):
                 repooled=under_it,
             )
 
-        return Encoder(
-            name=name,
-            transform=on.transform,
-            trunk=lambda: on.trunk,
-            head=on.head,
-            layout=on.layout,
-            fingerprint=digest,
-            classifier=on.classifier,
-            classes=on.classes,
-            text=lambda: on.text,
-            module=lambda: on.module,
-            engine=lambda: on.engine,
-            conditioned=under,
-            looks=on.looks,
-            base=on,
-        )
+        return seeing_the_same(on, name, digest, lambda: on.text, under)
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
         """All weights."""

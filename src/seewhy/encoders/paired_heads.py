@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from .base import Encoder, RefittedText, SentenceText, TextTower
+from .delta import seeing_the_same
 from .split import freeze, weights_digest
 
 WIDTH = 256
@@ -103,21 +104,12 @@ class PairedHeads(nn.Module):
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
         """The encoder with other words; it sees what it saw, its own classes among that."""
         fingerprint = weights_digest(self.delta(on), f"{on.fingerprint}|{keep!r}")
-        return Encoder(
-            name=name,
-            transform=on.transform,
-            trunk=lambda: on.trunk,
-            head=on.head,
-            layout=on.layout,
-            fingerprint=fingerprint,
-            classifier=on.classifier,
-            classes=on.classes,
-            text=lambda: AdaptedText(on.text, self, keep, fingerprint),
-            module=lambda: on.module,
-            engine=lambda: on.engine,
-            conditioned=(lambda words: self.grown(on.under(words), name, keep)) if on.takes_condition else None,
-            looks=on.looks,
-            base=on,
+        return seeing_the_same(
+            on,
+            name,
+            fingerprint,
+            lambda: AdaptedText(on.text, self, keep, fingerprint),
+            (lambda words: self.grown(on.under(words), name, keep)) if on.takes_condition else None,
         )
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:

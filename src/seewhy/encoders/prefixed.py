@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from ..errors import InputError
 from .base import Encoder, TrainableText
-from .delta import load_delta, state_delta
+from .delta import load_delta, seeing_the_same, state_delta
 from .split import freeze, weights_digest
 from .text_tokens import embed, encode_tokens
 from .tuned_towers import BATCH, trainable
@@ -61,21 +61,12 @@ class PrefixedWords(nn.Module):
 
         def reading(source: str, own_name: str, other: bool) -> Encoder:
             fingerprint = weights_digest({}, f"{digest}|{source}")
-            return Encoder(
-                name=own_name,
-                transform=on.transform,
-                trunk=lambda: on.trunk,
-                head=on.head,
-                layout=on.layout,
-                fingerprint=fingerprint,
-                classifier=on.classifier,
-                classes=on.classes,
-                text=lambda: PrefixedText(trainable(on), self, source, keep, fingerprint),
-                module=lambda: on.module,
-                engine=lambda: on.engine,
-                conditioned=under if other else None,
-                looks=on.looks,
-                base=on,
+            return seeing_the_same(
+                on,
+                own_name,
+                fingerprint,
+                lambda: PrefixedText(trainable(on), self, source, keep, fingerprint),
+                under if other else None,
             )
 
         def under(source: str) -> Encoder:

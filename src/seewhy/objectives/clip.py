@@ -43,7 +43,7 @@ class CLIP(Contrastive):
     max_scale: float = 100.0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_scale < float("inf") or not 1 / self.max_scale <= self.temperature <= 1:
+        if not Learnt.takes(self.temperature, self.max_scale):
             raise InputError(
                 f"The objective clip was given temperature={self.temperature:g}, max_scale={self.max_scale:g}. A scale "
                 "from 1, and a temperature between its inverse and 1, were expected. Change them."

@@ -64,6 +64,11 @@ class Learnt(Temperature):
         self.most = math.log(most)
         self.bias = None if bias is None else nn.Parameter(torch.tensor(float(bias)))
 
+    @staticmethod
+    def takes(temperature: float, max_scale: float) -> bool:
+        """Whether a temperature, the inverse of the first scale, and the largest scale go together."""
+        return 1 <= max_scale < float("inf") and 1 / max_scale <= temperature <= 1
+
     def forward(self, cosine: Float[Tensor, "*a n"]) -> Float[Tensor, "*a n"]:
         scores = self.log_scale.exp() * cosine
         return scores if self.bias is None else scores + self.bias

@@ -107,7 +107,7 @@ class DreamLIP(Regional):
     spans: Span = "both"
 
     def __post_init__(self) -> None:
-        fits = 1 <= self.max_scale < float("inf") and 1 / self.max_scale <= self.temperature <= 1
+        fits = Learnt.takes(self.temperature, self.max_scale)
         grouped = 0 <= self.sigma <= 1 and 0 <= self.local_weight < float("inf") and self.n_texts >= 1
         if not fits or not grouped or self.spans not in ("text", "sentence", "both"):
             raise InputError(

@@ -53,7 +53,7 @@ class FocalLens(Contrastive):
     same_answer: SameAnswer = "masked"
 
     def __post_init__(self) -> None:
-        scales = 1 <= self.max_scale < float("inf") and 1 / self.max_scale <= self.temperature <= 1
+        scales = Learnt.takes(self.temperature, self.max_scale)
         if not scales or self.same_answer not in get_args(SameAnswer):
             raise InputError(
                 f"The objective focallens was given temperature={self.temperature:g}, max_scale={self.max_scale:g}, "

@@ -56,7 +56,7 @@ class Prefix(Contrastive):
     same_label: bool = True
 
     def __post_init__(self) -> None:
-        scales = 1 <= self.max_scale < float("inf") and 1 / self.max_scale <= self.temperature <= 1
+        scales = Learnt.takes(self.temperature, self.max_scale)
         if not scales or self.n_tokens < 1:
             raise InputError(
                 f"The objective prefix was given temperature={self.temperature:g}, max_scale={self.max_scale:g}, "
