@@ -3,6 +3,7 @@ schema."""
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -64,6 +65,16 @@ def outputs_as_their_schemas_say() -> Iterator[None]:
         patch.setattr(subprocess, "run", ran)
         patch.setattr(CliRunner, "invoke", invoked)
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """A command run in the tests' own process sets what is logged: for itself, not for the tests after it."""
+    log = logging.getLogger("seewhy")
+    level, handlers = log.level, [*log.handlers]
+    yield
+    log.setLevel(level)
+    log.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session", autouse=True)
