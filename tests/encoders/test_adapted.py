@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -81,6 +82,17 @@ def test_a_side_that_is_not_trained_stays() -> None:
     image = Adaptation(tiny_pair(), random_towers(tiny_pair(), "image")).encoder()
     torch.testing.assert_close(image.encode_text(TEXTS), tiny_pair().encode_text(TEXTS))
     assert (words.classes, image.classes) == (on.classes, ())
+
+
+def test_towers_of_which_nothing_is_kept_have_the_classes_and_looks_of_their_own(tmp_path: Path) -> None:
+    on = tiny_pair()
+    for form in get_args(Halves):
+        folder = Adaptation(on, random_towers(on, form), 0.0).save(tmp_path / form)
+        again = open_adaptation(folder, base=tiny_pair()).encoder()
+        assert (again.classes, again.looks) == (on.classes, on.looks)
+        assert again.classifier is not None
+        some = Adaptation(on, random_towers(on, form), 0.1).encoder()
+        assert (some.classes, some.looks == on.looks) == ((on.classes, True) if form == "text" else ((), False))
 
 
 class Regression(HashedWords):

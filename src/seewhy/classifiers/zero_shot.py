@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_texts
+from ..encoders.templates import filled
 from ..errors import InputError
 from ..heads.head import Head, Projected
 from ..storage.features import FeatureStore
@@ -54,7 +55,7 @@ class ZeroShot(Recipe):
         for template in templates:
             if "{}" not in template:
                 raise InputError(f"The template {template!r} has no {{}} where the class's name goes. Add it.")
-        sentences = [t.replace("{}", c) for c in classes for t in templates]
+        sentences = [filled(t, c) for c in classes for t in templates]
         vectors = encode_texts(encoder, sentences, store)
         weight = normalize(vectors.unflatten(0, (len(classes), len(templates))).mean(1), dim=1)
         owner = torch.arange(len(classes)).repeat_interleave(len(templates))

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from ..errors import ModelError
 from .base import Encoder, Tokenised, TrainableText
-from .delta import halves_of, load_delta, state_delta
+from .delta import halves_of, load_delta, seeing_the_same, state_delta
 from .split import freeze, weights_digest
 from .text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
 
@@ -94,8 +94,10 @@ class TunedTowers(nn.Module):
         """An encoder of the copies, as far from the encoder's own weights towards the trained ones as ``keep`` says.
 
         In between, averages of weights keep much of what both can do (WiSE-FT, Wortsman et al. 2022,
-        arXiv:2109.01903).
+        arXiv:2109.01903). Where nothing is kept, it sees, reads and has classes as its own.
         """
+        if not keep:
+            return seeing_the_same(on, name, on.fingerprint, lambda: on.text, on.under if on.takes_condition else None)
         tensors = self.delta(on)
         own = self if keep == 1.0 else self._between(on, tensors, keep)
         fingerprint = weights_digest(tensors, f"{on.fingerprint}|{keep!r}")

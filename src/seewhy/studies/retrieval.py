@@ -16,6 +16,7 @@ from ..card.paging import Page
 from ..encoders.adapted import DIGITS
 from ..encoders.base import Encoder
 from ..encoders.paired_heads import place
+from ..encoders.templates import filled
 from ..errors import DataError
 from ..evaluation.confusions import small_copies
 from ..pictures.samples import Sample, Samples
@@ -158,7 +159,7 @@ def _by_name(encoder: Encoder, seen: SeenPairs) -> Float[Tensor, "n 2"]:
     """Whether each picture is nearest to its own class's name, in every template."""
     classes = sorted({item.label for item in seen.items})
     image, _ = joint_vectors(encoder, seen)
-    said = [[t.format(c.replace("_", " ")) for t in encoder.text.templates] for c in classes]
+    said = [[filled(t, c.replace("_", " ")) for t in encoder.text.templates] for c in classes]
     text = encoder.encode_text([one for several in said for one in several]).unflatten(0, (len(classes), -1)).mean(1)
     text = normalize(text, dim=1)
     labels = torch.tensor([classes.index(item.label) for item in seen.items])

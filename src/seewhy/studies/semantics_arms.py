@@ -26,6 +26,7 @@ from ..descriptions.discriminative import (
 )
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_texts
+from ..encoders.templates import filled
 from ..storage.features import FeatureStore
 
 PROBE_C = 100.0
@@ -83,7 +84,7 @@ class Arms:
 
     def templates(self) -> Right:
         """Each class by the encoder's own templates, an ensemble without descriptions."""
-        sentences = [t.replace("{}", c) for c in self.classes for t in self.encoder.text.templates]
+        sentences = [filled(t, c) for c in self.classes for t in self.encoder.text.templates]
         n = len(self.encoder.text.templates)
         return Right(self._chosen(self.cosines(sentences).unflatten(1, (-1, n)).mean(2)))
 

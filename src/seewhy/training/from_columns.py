@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder
 from ..encoders.prefixed import SOURCES
+from ..encoders.templates import filled
 from ..encoders.tuned_towers import trainable
 from ..errors import DataError, InputError
 from ..objectives.contrastive import Contrastive
@@ -326,7 +327,7 @@ def named_right(
     """Whether the nearest of all words is the right one, for rows with the number of the right one; and 1 beside it."""
     seen = pooled[[i for i, _ in asked]]
     image = normalize(encoder.text.project(seen if encoder.repooled is None else encoder.repooled(seen)), dim=1)
-    text = encoder.encode_text([t.format(word) for word in words for t in templates])
+    text = encoder.encode_text([filled(t, word) for word in words for t in templates])
     text = normalize(text.unflatten(0, (len(words), -1)).mean(1), dim=1)
     right = ((image @ text.T).argmax(1) == torch.tensor([n for _, n in asked])).float()
     return torch.stack([right, torch.ones_like(right)], 1)

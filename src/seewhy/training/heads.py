@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder, TextTower
 from ..encoders.paired_heads import PairedHeads, own_vectors, sentence_fingerprint
+from ..encoders.templates import filled
 from ..objectives.contrastive import Contrastive, Temperature
 from ..storage.tensors import cached_tensors
 from .batches import Batch, TrainingData
@@ -55,7 +56,7 @@ class OwnClasses:
 
 def names_of(on: Encoder) -> list[str]:
     """Its own classes as sentences."""
-    return [on.text.templates[0].format(name) for name in on.classes]
+    return [filled(on.text.templates[0], name) for name in on.classes]
 
 
 def own_sentences(tower: TextTower, names: Sequence[str]) -> Float[Tensor, "k e"]:

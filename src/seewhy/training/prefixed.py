@@ -15,6 +15,7 @@ from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder, Tokenised
 from ..encoders.prefixed import PrefixedWords
 from ..encoders.split import freeze
+from ..encoders.templates import filled
 from ..encoders.tuned_towers import trainable
 from ..errors import DataError
 from ..objectives.prefix import Prefix
@@ -143,7 +144,7 @@ def two_kinds(
             f"{len(captions)} lists of captions, {len(told)} of them with one. As many of each, and two named and two "
             "captioned or more, were expected. Give those."
         )
-    choices = [[(0, t.format(classes[i])) for t in tower.templates] for i in named]
+    choices = [[(0, filled(t, classes[i])) for t in tower.templates] for i in named]
     choices += [[(1, caption) for caption in captions[i]] for i in told]
     keys: list[tuple[str, ...]] = [("class", classes[i]) for i in named] + [("caption", *captions[i]) for i in told]
     number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
