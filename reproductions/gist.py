@@ -37,12 +37,12 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import Encoded, encode_stream, encode_texts
 from seewhy.encoders.tuned_towers import TunedTowers, trainable
 from seewhy.objectives.gist import GIST
-from seewhy.objectives.gpt4image import recall
 from seewhy.progress import Progress
 from seewhy.storage.output import write_atomic
 from seewhy.training.augmentation import TrainingPictures
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
+from seewhy.training.retrieval import recall
 from seewhy.training.task import Supervised
 
 SIDE, NOISE = 112, 60.0

@@ -23,12 +23,13 @@ from drawn_shapes import CLASSES, anything, draw
 from torch import Tensor
 
 from seewhy.adaptation.backbone import new_predictor
-from seewhy.adaptation.gpt4image.training import Student
+from seewhy.adaptation.gpt4image.recipe import joint_task
 from seewhy.encoders.minilm import load_minilm
 from seewhy.objectives.gpt4image import GPT4Image, projection
 from seewhy.storage.output import write_atomic
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
+from seewhy.training.task import Supervised, Task
 
 SIDE, NOISE, N_TEST = 32, 15.0, 480
 ARMS = ("classes only", "lam 0", "label smoothing", "class text", "same-class texts", "any texts", "own texts")
@@ -82,11 +83,13 @@ def run(arm: str, n: int, seed: int, steps: int, encode: Any) -> dict[str, Any]:
 
     smoothing = 0.1 if arm == "label smoothing" else 0.0
     how = Training(steps, 32, lr=2e-3, weight_decay=0.05, schedule="cosine", seed=seed, warmup=10)
-    student = Student(predictor, beside, False, GPT4Image(lam=0.0 if arm == "lam 0" else 0.3), smoothing)
-    columns = {"pixels": flipped, "labels": labels} | ({} if vectors is None else {"texts": vectors})
-    done = train(student, TrainingData(len(x), columns), how)
+    task: Task = Supervised(predictor, smoothing)
+    if vectors is not None:
+        task = joint_task(predictor, beside, GPT4Image(lam=0.0 if arm == "lam 0" else 0.3), smoothing)
+    columns = {"pixels": flipped, "labels": labels} | ({} if vectors is None else {"text": vectors})
+    done = train(task, TrainingData(len(x), columns), how)
     with torch.no_grad():
-        right = (student.predictor.eval()(x_test).argmax(1) == y_test).float().tolist()
+        right = (predictor.eval()(x_test).argmax(1) == y_test).float().tolist()
     first, last = (
         float(np.mean([s.get("recall", 0.0) for s in part])) for part in (done.history[:20], done.history[-20:])
     )

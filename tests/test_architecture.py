@@ -145,7 +145,7 @@ MAY_WRITE = {
     ("encoders/engines.py", "save_model"): "OpenVINO writes itself, into a new folder of the storage's",
     ("encoders/engines.py", "torch.onnx.export"): "ONNX as well",
     ("index/approximate.py", "write_index"): "faiss writes itself, a file of the storage's",
-    ("adaptation/gpt4image/training.py", "open_memmap"): "mapped while it is made, a file of the storage's",
+    ("adaptation/gpt4image/texts.py", "open_memmap"): "mapped while it is made, a file of the storage's",
     ("prototypes/cells.py", "np.memmap"): "mapped, in the cache, under a name that nobody has",
 }
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from seewhy.adaptation.backbone import new_predictor
-from seewhy.adaptation.gpt4image.recipe import GPT4Image
-from seewhy.adaptation.gpt4image.training import Student, TextVectors
+from seewhy.adaptation.backbone import Predictor, new_predictor
+from seewhy.adaptation.gpt4image.recipe import GPT4Image, joint_task
+from seewhy.adaptation.gpt4image.texts import TextVectors
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saving import load
 from seewhy.descriptions.captions import Caption
@@ -19,35 +19,37 @@ from seewhy.errors import DataError, InputError
 from seewhy.objectives.gpt4image import GPT4Image as Alignment
 from seewhy.objectives.gpt4image import projection
 from seewhy.pictures.samples import Samples, load_samples, split
-from seewhy.training.batches import Batch, TrainingData
+from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
+from seewhy.training.multitask import Multitask
+from seewhy.training.retrieval import recall
+from seewhy.training.task import Supervised
 from tiny import class_folders, noise, tiny_cnn, tiny_tokens
 
 PIXELS, LABELS = noise(8), torch.arange(8) % 2
 TEXTS = torch.randn(8, 5, generator=torch.Generator().manual_seed(3))
+DATA = TrainingData(8, {"pixels": PIXELS, "labels": LABELS, "text": TEXTS})
 
 
-def student(alignment: Alignment | None = None, pretrained: bool = False) -> Student:
+def student(alignment: Alignment | None = None, still: bool = False) -> tuple[Predictor, Multitask]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         predictor = new_predictor(2)
         beside = projection("mlp", predictor.weight.shape[1], 5)
-        return Student(predictor, beside, pretrained, alignment or Alignment())
+        return predictor, joint_task(predictor, beside, alignment or Alignment(), still=still)
 
 
-def taught(
-    lam: float, texts: bool = True, steps: int = 3, form: str = "clip"
-) -> tuple[Student, list[dict[str, float]]]:
-    made = student(Alignment(form, lam=lam))  # type: ignore[arg-type]
-    data = TrainingData(8, {"pixels": PIXELS, "labels": LABELS} | ({"texts": TEXTS} if texts else {}))
-    done = train(made, data, Training(steps, 8, lr=0.01, weight_decay=0.0))
-    return made, list(done.history)
+def taught(lam: float, steps: int = 3) -> tuple[Predictor, list[dict[str, float]]]:
+    predictor, task = student(Alignment(lam=lam))
+    done = train(task, DATA, Training(steps, 8, lr=0.01, weight_decay=0.0))
+    return predictor, list(done.history)
 
 
 def test_the_first_loss_is_cross_entropy_and_a_part_of_the_alignment() -> None:
-    made = student().train()
+    predictor, task = student()
     with torch.no_grad():
-        logits, projected = made.features(Batch([*range(8)], {"pixels": PIXELS}))
+        logits = predictor.train()(PIXELS)
+        projected = task.train().tasks["text"].image(predictor.pool(predictor.trunk(PIXELS)))  # type: ignore[operator,union-attr]
     _, history = taught(0.3)
     order = history[0]
     by_class = float(torch.nn.functional.cross_entropy(logits, LABELS))
@@ -55,15 +57,15 @@ def test_the_first_loss_is_cross_entropy_and_a_part_of_the_alignment() -> None:
     assert order["ce"] == pytest.approx(by_class, abs=1e-4)
     assert order["text"] == pytest.approx(by_text, abs=1e-4)
     assert order["loss"] == pytest.approx(by_class + 0.3 * by_text, abs=1e-4)
+    assert order["recall"] == pytest.approx(recall(projected, TEXTS))
 
 
 def test_a_weight_of_0_is_training_without_texts() -> None:
-    without, with_texts = taught(0.0, texts=False)[0], taught(0.0)[0]
-    for (name, a), (_, b) in zip(
-        without.predictor.state_dict().items(), with_texts.predictor.state_dict().items(), strict=True
-    ):
+    without, with_texts = student()[0], taught(0.0)[0]
+    train(Supervised(without), DATA, Training(3, 8, lr=0.01, weight_decay=0.0))
+    for (name, a), (_, b) in zip(without.state_dict().items(), with_texts.state_dict().items(), strict=True):
         assert torch.equal(a, b), name
-    assert not torch.equal(taught(0.3)[0].predictor.weight, without.predictor.weight)
+    assert not torch.equal(taught(0.3)[0].weight, without.weight)
 
 
 def test_texts_are_found_again_after_training() -> None:
@@ -96,7 +98,7 @@ def test_from_nothing_and_saved(tmp_path: Path) -> None:
     assert made.encoder.name == "small ResNet, 32 px"
     assert not made.encoder.has_text
     assert made.measures["texts_by"] == ["people"]
-    assert set(made.measures["last_steps"]) == {"loss", "ce", "text", "recall"}
+    assert set(made.measures["last_steps"]) == {"loss", "ce", "right", "text", "recall"}
     again = load(made.save(tmp_path / "m"), encoder=tiny_cnn())
     assert torch.equal(again.probabilities(noise(3)), made.probabilities(noise(3)))
 
@@ -151,11 +153,11 @@ def test_transformers_have_a_temperature_of_their_own() -> None:
 
 @pytest.mark.parametrize("pretrained", [True, False])
 def test_batch_normalisation_stays_as_it_was_trained(pretrained: bool) -> None:
-    made = student(pretrained=pretrained)
-    before = {n: b.clone() for n, b in made.predictor.named_buffers() if "running" in n}
-    weights = made.predictor.weight.clone()
-    train(made, TrainingData(8, {"pixels": PIXELS, "labels": LABELS}), Training(2, 8))
-    after = dict(made.predictor.named_buffers())
+    predictor, task = student(still=pretrained)
+    before = {n: b.clone() for n, b in predictor.named_buffers() if "running" in n}
+    weights = predictor.weight.clone()
+    train(task, DATA, Training(2, 8))
+    after = dict(predictor.named_buffers())
     assert before
     assert {torch.equal(b, after[n]) for n, b in before.items()} == {pretrained}
-    assert not torch.equal(made.predictor.weight, weights)
+    assert not torch.equal(predictor.weight, weights)

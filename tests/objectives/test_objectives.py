@@ -11,7 +11,7 @@ import torch
 
 from seewhy.errors import InputError
 from seewhy.objectives.gist import GIST
-from seewhy.objectives.gpt4image import DEIT_STD, RESNET_STD, GPT4Image, projection, recall
+from seewhy.objectives.gpt4image import DEIT_STD, RESNET_STD, GPT4Image, projection
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "gpt4image.json").read_text("utf-8"))
 IMAGE = torch.tensor([[2.0, 0.0], [0.0, 0.5]])
@@ -96,12 +96,6 @@ def test_projections_are_those_of_the_authors() -> None:
     assert resnet[0].weight.shape == (768, 256)
     assert float(resnet[0].weight.detach().std()) == pytest.approx(RESNET_STD, rel=0.02)
     assert float(deit[0].weight.detach().std()) == pytest.approx(DEIT_STD, rel=0.02)
-
-
-def test_recall_counts_those_who_find_their_own() -> None:
-    assert recall(IMAGE, TEXT) == 1.0
-    assert recall(IMAGE, TEXT.flip(0)) == 0.0
-    assert recall(torch.ones(4, 2), torch.ones(4, 2)) == 1.0, "one text for all is everyone's own"
 
 
 def test_what_is_no_batch_of_pairs_is_refused() -> None:

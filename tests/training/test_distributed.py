@@ -21,12 +21,14 @@ from killing import CONTEXT
 from seewhy.errors import DataError, InputError
 from seewhy.objectives.clip import CLIP
 from seewhy.objectives.gloria import GLoRIA
+from seewhy.objectives.gpt4image import GPT4Image
 from seewhy.objectives.siglip import SigLIP
 from seewhy.seeded import seeded
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.contrast import Contrast, Drawn
 from seewhy.training.distributed import Processes
 from seewhy.training.loop import Training, train
+from seewhy.training.multitask import POOLED, Multitask
 from seewhy.training.regions import RegionalContrast
 from seewhy.training.task import Supervised
 
@@ -51,6 +53,13 @@ def contrast(objective: Any = None, drop: float = 0.0, seed: int = 0) -> Contras
 def classes(seed: int = 0) -> Supervised:
     with seeded(seed):
         return Supervised(nn.Linear(6, 3))
+
+
+def both(seed: int) -> Multitask:
+    with seeded(seed):
+        texts = Contrast(nn.Linear(8, 4), nn.Identity(), GPT4Image(), column=POOLED, watch=True)
+        tasks = {"ce": (1.0, Supervised(nn.Linear(8, 3), column=POOLED)), "text": (0.3, texts)}
+        return Multitask(nn.Linear(6, 8), tasks)
 
 
 class Cells(nn.Module):
@@ -91,6 +100,8 @@ CASES: dict[str, Callable[[int], tuple[Any, Training]]] = {
     "clipped": lambda seed: (contrast(CLIP(), seed=seed), Training(**asdict(HOW) | {"clip": 0.05, "ema": 0.5})),
     "words": lambda seed: (regional(GLoRIA(), seed), replace(HOW, lr=0.01)),
     "classes": lambda seed: (classes(seed), HOW),
+    "classes and texts": lambda seed: (both(seed), HOW),
+    "both in parts": lambda seed: (both(seed), replace(HOW, micro_batch=2)),
 }
 
 

@@ -73,9 +73,30 @@ class Predictor(nn.Module):
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         return linear(self.feature(self.pool(self.trunk(pixels))), self.weight, self.bias)
 
+    def parts(self) -> tuple[nn.Sequential, LastLayer]:
+        """Pixels → pooled vector → logits, of the same weights."""
+        return nn.Sequential(self.trunk, self.pool), LastLayer(self.feature, self.weight, self.bias)
+
     def head(self) -> Head:
         """The last layer, as every classifier has it."""
         return Head(self.feature, self.weight, self.bias)
+
+
+class LastLayer(nn.Module):
+    """Pooled vector → logits.
+
+    Args:
+        feature: what is done before.
+        weight: taken as it is.
+        bias: taken as it is.
+    """
+
+    def __init__(self, feature: Feature, weight: nn.Parameter, bias: nn.Parameter) -> None:
+        super().__init__()
+        self.feature, self.weight, self.bias = feature, weight, bias
+
+    def forward(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
+        return linear(self.feature(pooled), self.weight, self.bias)
 
 
 def new_predictor(n_classes: int) -> Predictor:

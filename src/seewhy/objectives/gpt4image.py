@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy
 
 from ..errors import InputError
 from . import objectives
@@ -99,14 +99,3 @@ def projection(kind: Projection, width: int, text_width: int, *, convolutional: 
         if isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=RESNET_STD if convolutional else DEIT_STD)
     return layers
-
-
-def recall(image: Float[Tensor, "n d"], text: Float[Tensor, "n d"]) -> float:
-    """Part of the pictures whose nearest text is as near as their own; 1 is best, ``1 / n`` by chance.
-
-    Example:
-        >>> recall(torch.eye(2), torch.eye(2)), recall(torch.eye(2), torch.eye(2).flip(0))
-        (1.0, 0.0)
-    """
-    scores = normalize(image, dim=1) @ normalize(text, dim=1).T
-    return float((scores.diagonal() >= scores.amax(1) - 1e-6).float().mean())

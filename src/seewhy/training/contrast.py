@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..objectives.contrastive import Contrastive
 from .batches import Batch
 from .distributed import gathered
+from .retrieval import recall
 from .task import Task
 
 One = TypeVar("One")
@@ -33,6 +34,7 @@ class Contrast(Task):
         column: which column the pictures are: ``"pixels"``, or that of kept features.
         labels: whether pairs have labels that the objective uses.
         hold: whether batch normalisations stay as in evaluation, as they must in micro-batches and over processes.
+        watch: whether ``"recall"``, how many pictures find their own text among all, is watched.
     """
 
     def __init__(
@@ -44,10 +46,11 @@ class Contrast(Task):
         column: str = "pixels",
         labels: bool = False,
         hold: bool = False,
+        watch: bool = False,
     ) -> None:
         super().__init__()
         self.needs = (column, "text", *(("labels",) if labels else ()))  # type: ignore[misc]
-        self.image, self.text, self.objective, self.hold = image, text, objective, hold
+        self.image, self.text, self.objective, self.hold, self.watch = image, text, objective, hold, watch
         self.state = objective.state()
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b *k d"]]:
@@ -60,8 +63,10 @@ class Contrast(Task):
         image, text = features
         x, y, share = gathered_pairs(image, text)
         labels = gathered_labels(batch["labels"]) if "labels" in self.needs else None
-        learnt = {name: p.detach().clone() for name, p in self.state.named_parameters()}
-        return {"loss": self.objective(x, y, labels, self.state, share=share), **learnt}
+        told = {name: p.detach().clone() for name, p in self.state.named_parameters()}
+        if self.watch:
+            told["recall"] = torch.tensor(recall(x.detach(), y.detach()))
+        return {"loss": self.objective(x, y, labels, self.state, share=share), **told}
 
     def after_step(self) -> None:
         self.state.hold()

@@ -69,3 +69,14 @@ def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Te
         scores = (x[rows] @ y.T).masked_fill(owner[None] == rows[:, None], -torch.inf)
         to_text.append((scores >= best[rows, None] - 1e-6).sum(1))
     return Ranks(torch.cat(to_text), torch.cat(to_image), owner)
+
+
+def recall(image: Float[Tensor, "n d"], text: Float[Tensor, "n d"]) -> float:
+    """Part of the pictures whose nearest text is as near as their own; 1 is best, ``1 / n`` by chance.
+
+    Example:
+        >>> recall(torch.eye(2), torch.eye(2)), recall(torch.eye(2), torch.eye(2).flip(0))
+        (1.0, 0.0)
+    """
+    scores = normalize(image, dim=1) @ normalize(text, dim=1).T
+    return float((scores.diagonal() >= scores.amax(1) - 1e-6).float().mean())

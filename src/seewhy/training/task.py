@@ -53,16 +53,16 @@ class Supervised(Task):
     Args:
         network: pixels → ``(b, k)``.
         label_smoothing: of the cross entropy.
+        column: what the network is given.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("pixels", "labels")
-
-    def __init__(self, network: nn.Module, label_smoothing: float = 0.0) -> None:
+    def __init__(self, network: nn.Module, label_smoothing: float = 0.0, *, column: str = "pixels") -> None:
         super().__init__()
+        self.needs = (column, "labels")  # type: ignore[misc]
         self.network, self.label_smoothing = network.requires_grad_(True), label_smoothing
 
     def features(self, batch: Batch) -> Tensor:
-        scores: Tensor = self.network(batch["pixels"])
+        scores: Tensor = self.network(batch[self.needs[0]])
         return scores
 
     def loss(self, features: Tensor, batch: Batch) -> Mapping[str, Tensor]:

@@ -16,11 +16,11 @@ from ...encoders.base import Encoder, TextTower
 from ...encoders.engines import Engine
 from ...encoders.split import freeze, weights_digest
 from ...objectives.gist import GIST
-from ...objectives.gpt4image import recall
 from ...progress import Progress
 from ...training.batches import TrainingData
 from ...training.contrast import Contrast
 from ...training.loop import Trained, Training, train
+from ...training.retrieval import recall
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,12 @@ from ...encoders.tuned_towers import TunedTowers, trainable
 from ...errors import InputError
 from ...objectives.gist import GIST as Contrast
 from ...objectives.gist import SameClass
-from ...objectives.gpt4image import recall
 from ...pictures.samples import Sample
 from ...progress import Progress
 from ...storage.features import FeatureStore
 from ...training.augmentation import TrainingPictures
 from ...training.loop import Schedule, Trained, Training
+from ...training.retrieval import recall
 from ...types import Crop
 from .layers import Pairs, Turns, first_texts, measure, tune
 from .network import GISTNetwork

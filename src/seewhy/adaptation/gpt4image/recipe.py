@@ -26,10 +26,14 @@ from ...objectives.gpt4image import GPT4Image as Alignment
 from ...seeded import seeded
 from ...training.augmentation import TrainingPictures
 from ...training.batches import TrainingData
+from ...training.contrast import Contrast
 from ...training.loop import Schedule, Trained, Training, train
+from ...training.multitask import POOLED, Multitask
+from ...training.regions import Still
+from ...training.task import Supervised, Task
 from ..backbone import Backbone, Predictor, new_predictor, predictor_of, reader_of, sized
 from .network import TunedNetwork
-from .training import Student, TextVectors
+from .texts import TextVectors
 
 
 @classifiers.register
@@ -119,17 +123,18 @@ class GPT4Image(PictureRecipe):
         digests = [pictures.seen[i].digest for i in chosen]
         own = of_pictures(fitting.captions, digests, [str(pictures.items[i].image) for i in chosen])
         texts = TextVectors(encoder, [c.texts[0] for c in own])
-        student = self._student(base, pictures, texts.width)
+        predictor, beside = self._student(base, pictures, texts.width)
+        task = joint_task(predictor, beside, self._alignment(base), self.label_smoothing, still=not scratch)
         read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, progress)
-        columns = {"pixels": read, "labels": pictures.labels[torch.tensor(chosen)], "texts": texts}
+        columns = {"pixels": read, "labels": pictures.labels[torch.tensor(chosen)], "text": texts}
         seal = json.dumps([self.parameters(), base.fingerprint, digests, [c.texts[0] for c in own]])
         kept = fitting.sealed(seal)
-        done = train(student, TrainingData(len(chosen), columns), self._training, checkpoint=kept, progress=progress)
+        done = train(task, TrainingData(len(chosen), columns), self._training, checkpoint=kept, progress=progress)
         layout = Layout() if scratch else base.layout
         settings = {"backbone": self.backbone, "size": self.size}
-        parts = freeze(student.predictor.trunk), freeze(student.predictor.pool)
+        parts = freeze(predictor.trunk), freeze(predictor.pool)
         network = TunedNetwork(encoder, *parts, layout, settings)
-        return Outcome(self._classifier(network, student.predictor, pictures), pictures, told(done, own), keep=False)
+        return Outcome(self._classifier(network, predictor, pictures), pictures, told(done, own), keep=False)
 
     def _alignment(self, base: Encoder) -> Alignment:
         tokens = self.backbone == "encoder" and base.layout.kind == "tokens"
@@ -138,7 +143,7 @@ class GPT4Image(PictureRecipe):
 
     @property
     def _training(self) -> Training:
-        slow = (("predictor.trunk.", self.encoder_lr), ("predictor.pool.", self.encoder_lr))
+        slow = (("network.", self.encoder_lr),)
         return Training(
             self.n_steps,
             self.batch_size,
@@ -150,15 +155,14 @@ class GPT4Image(PictureRecipe):
             part_lr=slow if self.backbone == "encoder" else (),
         )
 
-    def _student(self, base: Encoder, pictures: Pictures, text_width: int) -> Student:
-        """The classifier at its start; the projection's random numbers come after its own."""
+    def _student(self, base: Encoder, pictures: Pictures, text_width: int) -> tuple[Predictor, nn.Module]:
+        """The classifier and the projection at their start; its random numbers come after the classifier's."""
         scratch = self.backbone == "scratch"
         with seeded(self.seed):
             predictor = new_predictor(len(pictures.classes)) if scratch else self._fitted(base, pictures)
             width = predictor.weight.shape[1]
             convolutional = scratch or base.layout.kind != "tokens"
-            beside: nn.Module = projection(self.projection, width, text_width, convolutional=convolutional)
-        return Student(predictor, beside, not scratch, self._alignment(base), self.label_smoothing)
+            return predictor, projection(self.projection, width, text_width, convolutional=convolutional)
 
     def _fitted(self, base: Encoder, pictures: Pictures) -> Predictor:
         """The encoder under a linear layer that was fitted on what is trained on."""
@@ -190,6 +194,27 @@ def _held_out(looks: Encoder, pictures: Pictures) -> HeldOut | None:
         return None
     places = torch.tensor([i for _, i in found])
     return HeldOut(torch.stack([p for p, _ in found]), pictures.labels[places], groups=pictures.groups[places])
+
+
+def joint_task(
+    predictor: Predictor, beside: nn.Module, alignment: Alignment, label_smoothing: float = 0.0, *, still: bool = False
+) -> Multitask:
+    """``CE + lam alignment`` on the same pooled vectors; which features find their own text in the batch is watched.
+
+    Args:
+        predictor: which alone is used when predicting.
+        beside: pooled vectors → the space of the texts.
+        alignment: of the two.
+        label_smoothing: of the cross entropy.
+        still: whether the predictor's normalisation stays as it was trained before.
+    """
+    seen, last = predictor.requires_grad_(True).parts()
+    aligned = Contrast(beside.requires_grad_(True), nn.Identity(), alignment, column=POOLED, watch=True)
+    tasks: dict[str, tuple[float, Task]] = {
+        "ce": (1.0, Supervised(last, label_smoothing, column=POOLED)),
+        "text": (alignment.lam, aligned),
+    }
+    return Multitask(Still(seen, learns=True) if still else seen, tasks)
 
 
 def told(done: Trained, captions: Sequence[Caption]) -> dict[str, Any]:
