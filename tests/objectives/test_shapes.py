@@ -37,7 +37,14 @@ class Classes(Supervised):
 class Spots(Dense):
     name = "spots"
 
-    def loss(self, first: Tensor, second: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
+    def state(self, width: int) -> nn.Module:
+        return nn.Linear(width, 1)
+
+    def loss(self, first: Tensor, second: Tensor, boxes: Tensor, flipped: Tensor, state: nn.Module) -> Tensor:
+        assert isinstance(state, nn.Linear)
+        return first.mean() * state.in_features + 0 * state.weight.sum()
+
+    def whole(self, first: Tensor, second: Tensor) -> Tensor:
         return first.mean()
 
 
@@ -68,7 +75,8 @@ def test_batches_that_do_not_fit_are_refused() -> None:
         "alike, and a box of four numbers for each were expected. Give a batch of two views."
     )
     assert Classes()(torch.ones(1, 2, 3), torch.tensor([0])).item() == 1.0
-    assert Spots()(*[torch.ones(2, 3, 4, 4)] * 2, torch.ones(2, 2, 4), torch.ones(2, 2).bool()).item() == 1.0
+    found = Spots()(*[torch.ones(2, 3, 4, 4)] * 2, torch.ones(2, 2, 4), torch.ones(2, 2).bool())
+    assert (found.item(), found.requires_grad) == (3.0, False), "a new state is not learnt"
 
 
 def test_the_same_spot_of_two_views_has_the_same_place() -> None:

@@ -17,6 +17,7 @@ objectives: Registry[Objective] = Registry(
         "gloria",
         "gpt4image",
         "medclip",
+        "pixpro",
         "prefix",
         "siglip",
     ),

@@ -6,14 +6,26 @@ from abc import abstractmethod
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
 from .base import Objective
 
 
 class Dense(Objective):
-    """Cells of two views that show the same spot must agree."""
+    """Cells of two views that show the same spot must agree.
+
+    Class attributes:
+        form: what is made of cells.
+        instance_weight: of whole pictures beside cells.
+    """
+
+    form: str
+    instance_weight: float
+
+    @abstractmethod
+    def state(self, width: int) -> nn.Module:
+        """What is learnt of the objective itself, for cells of so many numbers, new."""
 
     def __call__(
         self,
@@ -21,14 +33,16 @@ class Dense(Objective):
         second: Float[Tensor, "b d h w"],
         boxes: Float[Tensor, "2 b 4"],
         flipped: Bool[Tensor, "2 b"],
+        state: nn.Module | None = None,
     ) -> Float[Tensor, ""]:
-        """The number to make small, checked.
+        """The number to make small, checked; what views learn of one another is two of them, one each way.
 
         Args:
-            first: the map of each picture's first view.
-            second: of its second.
+            first: the map of each picture's first view, which learns.
+            second: of its second, from the branch that follows.
             boxes: which part of the picture each view shows, as a batch of the training has it.
             flipped: whether it is mirrored.
+            state: what :meth:`state` made; left out, as it is at first.
 
         Raises:
             InputError: the maps are not alike, there are none, or boxes are missing.
@@ -40,7 +54,10 @@ class Dense(Objective):
                 f"{tuple(boxes.shape)}. Two maps of each picture, alike, and a box of four numbers for each were "
                 "expected. Give a batch of two views."
             )
-        return self.loss(first, second, boxes, flipped)
+        new = self.state(first.shape[1]).to(first.device).requires_grad_(False) if state is None else state
+        with torch.autocast(first.device.type, enabled=False):
+            x, y = (side if side.dtype == torch.float64 else side.float() for side in (first, second))
+            return self.loss(x, y, boxes.to(x), flipped, new)
 
     @abstractmethod
     def loss(
@@ -49,8 +66,13 @@ class Dense(Objective):
         second: Float[Tensor, "b d h w"],
         boxes: Float[Tensor, "2 b 4"],
         flipped: Bool[Tensor, "2 b"],
+        state: nn.Module,
     ) -> Float[Tensor, ""]:
         """The number to make small."""
+
+    @abstractmethod
+    def whole(self, first: Float[Tensor, "b d"], second: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+        """The number to make small of whole views: the one that learns, and the one that is followed."""
 
 
 def centres(
@@ -70,3 +92,21 @@ def centres(
     x = (left + (right - left) * share)[:, :, None, :].expand(-1, -1, height, -1)
     y = (top + (bottom - top) * down)[:, :, :, None].expand(-1, -1, -1, width)
     return torch.stack([x, y], -1).flatten(2, 3)
+
+
+def apart(
+    boxes: Float[Tensor, "2 b 4"], flipped: Bool[Tensor, "2 b"], height: int, width: int
+) -> Float[Tensor, "b cells cells"]:
+    """How far the cells of a first view lie from those of a second, in diagonals of the larger cell of the two.
+
+    Places are fractions of the picture's sides, so that a cell is as wide as it is high in a picture of any shape.
+
+    Example:
+        >>> boxes, flipped = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]] * 2), torch.tensor([[False], [True]])
+        >>> [[round(v, 2) for v in row] for row in apart(boxes, flipped, 1, 2)[0].tolist()]
+        [[0.45, 0.0], [0.0, 0.45]]
+    """
+    first, second = centres(boxes, flipped, height, width)
+    cells = (boxes[..., 2:] - boxes[..., :2]) / boxes.new_tensor([width, height])
+    diagonal = cells.norm(dim=-1).amax(0)
+    return (first[:, :, None] - second[:, None]).norm(dim=-1) / diagonal[:, None, None]
