@@ -8,8 +8,11 @@ from typing import Any
 from seewhy.registry import Registry
 from tiny import tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_vit
+from tiny_words import tiny_pair
 
 ENCODERS: dict[str, Callable[[], Any]] = {"cnn": tiny_cnn, "tokens": tiny_tokens, "vit": tiny_vit}
+SHOWS_WORDS = "words"
+MAKE = {**ENCODERS, SHOWS_WORDS: tiny_pair}
 
 
 def small(registry: Registry[Any], name: str, **settings: Any) -> Any:
@@ -21,7 +24,14 @@ def small(registry: Registry[Any], name: str, **settings: Any) -> Any:
 def pairs(registry: Registry[Any], names: list[str], encoders: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Methods with encoders that they work on: those that read attention with a transformer alone."""
     for name in names:
-        yield from ((name, e) for e in (("vit",) if registry[name].needs_attention else encoders))
+        yield from ((name, e) for e in only_on(registry[name]) or encoders)
+
+
+def only_on(cls: Any) -> tuple[str, ...]:
+    """The encoders that a class is bound to; none where any will do."""
+    if getattr(cls, "needs_words", False):
+        return (SHOWS_WORDS,)
+    return ("vit",) if cls.needs_attention else ()
 
 
 def check_class(registry: Registry[Any], name: str, *attributes: str) -> None:

@@ -45,12 +45,14 @@ LEAST = {
     "rise": 0.06,
     "score_cam": 0.4,
 }
-# Two need attention; the gradient of a linear model is the same whatever the picture.
-NOT_HERE = {"attention_rollout", "chefer", "smooth_grad"}
+# The gradient of a linear model is the same whatever the picture.
+NOT_HERE = {"smooth_grad"}
 
 
 READY = [
-    n for n in attributions if not (attributions[n].needs_training or attributions[n].recipe) and n not in NOT_HERE
+    n
+    for n, cls in ((n, attributions[n]) for n in attributions)
+    if not (cls.needs_training or cls.needs_attention or cls.needs_words or cls.recipe) and n not in NOT_HERE
 ]
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from registered import ENCODERS, check_class, pairs, small
+from registered import ENCODERS, MAKE, check_class, only_on, pairs, small
 from seewhy.attributions import Attribution, attributions
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
@@ -21,7 +21,7 @@ from seewhy.errors import InputError
 from seewhy.heads.head import Head, Target
 from tiny import noise
 
-BUILT = {name: make() for name, make in ENCODERS.items()}
+BUILT = {name: make() for name, make in MAKE.items()}
 READY = [name for name in attributions if not attributions[name].needs_training and not attributions[name].recipe]
 """Those that must be trained first, or explain one recipe alone, are held to the same in their own tests."""
 TARGET = Target(torch.tensor([0, 3, 1]))
@@ -128,7 +128,7 @@ def same(a: object, b: object) -> bool:
 def test_the_model_is_left_as_found(
     method: Attribution, pair: tuple[str, str], around: Callable[[], torch.no_grad]
 ) -> None:
-    encoder = ENCODERS[pair[1]]()
+    encoder = MAKE[pair[1]]()
     encoder.module.requires_grad_(True)
     next(encoder.module.parameters()).grad = torch.ones_like(next(encoder.module.parameters()))
     model = Pretrained().build(encoder)
@@ -165,7 +165,7 @@ def test_wrong_targets_are_refused(method: Attribution, model: Classifier, targe
 @pytest.mark.parametrize("name", READY)
 def test_numbers_that_are_not_finite_are_refused(name: str) -> None:
     method: Attribution = small(attributions, name)
-    encoder = ENCODERS["vit" if method.needs_attention else "cnn"]()
+    encoder = MAKE[(only_on(method) or ("cnn",))[0]]()
     pixels = noise(1)
     pixels[0, 0, 0, 0] = torch.nan
     model = Pretrained().build(encoder)

@@ -15,6 +15,7 @@ attributions: Registry[Attribution] = Registry(
         "eigen_grad_cam",
         "finer_cam",
         "full_grad",
+        "gloria_attention",
         "grad_cam",
         "grad_cam_elementwise",
         "grad_cam_plus_plus",

@@ -45,6 +45,7 @@ class Attribution(ABC):
         needs_pixels: whether the look must carry its pixels.
         needs_training: whether it works only with an explainer that was trained for the classifier.
         needs_attention: whether it reads attention, and so explains transformers alone.
+        needs_words: whether it reads classes' names word by word, and so explains by encoders that show single words.
         recipe: the recipe whose classifiers alone it explains, being their own; any where empty.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
@@ -58,6 +59,7 @@ class Attribution(ABC):
     needs_pixels: ClassVar[bool] = False
     needs_training: ClassVar[bool] = False
     needs_attention: ClassVar[bool] = False
+    needs_words: ClassVar[bool] = False
     recipe: ClassVar[str] = ""
     small: ClassVar[Mapping[str, Any]] = {}
 

@@ -50,12 +50,18 @@ class Attending(Local):
         self, regions: Float[Tensor, "b r d"], words: Float[Tensor, "c t d"], said: Bool[Tensor, "c t"]
     ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c t r"]]:
         """``Z`` of each picture and text, and how much each word attends to each region; 1 over all regions."""
+        near, attention = self.near(regions, words, said)
+        return near.masked_fill(~said, float("-inf")).logsumexp(2), attention
+
+    def near(
+        self, regions: Float[Tensor, "b r d"], words: Float[Tensor, "c t d"], said: Bool[Tensor, "c t"]
+    ) -> tuple[Float[Tensor, "b c t"], Float[Tensor, "b c t r"]]:
+        """``word_scale cos(c_t, w_t)`` of each word with what it gathers, and its attention."""
         products = torch.einsum("brd,ctd->bctr", regions, words)
         among = products.masked_fill(~said[:, :, None], float("-inf")).softmax(2)
         attention = (self.attention_scale * among).softmax(3)
         context = torch.einsum("bctr,brd->bctd", attention, regions)
-        near = self.word_scale * cosine_similarity(context, words[None], dim=3)
-        return near.masked_fill(~said, float("-inf")).logsumexp(2), attention
+        return self.word_scale * cosine_similarity(context, words[None], dim=3), attention
 
     def loss(
         self,

@@ -84,11 +84,11 @@ def chosen_methods(names: Sequence[str] | None = None) -> dict[str, Explain]:
     """Attributions by name.
 
     Args:
-        names: left out, those that need no forward pass of their own; ``all`` stands for every one that needs no
-            training, the slow ones in their quick forms.
+        names: left out, those that need neither a forward pass of their own nor single words; ``all`` stands for
+            every one that needs no training, the slow ones in their quick forms.
     """
     if names is None:
-        names = [n for n in attributions if attributions[n].cost.startswith("0")]
+        names = [n for n in attributions if attributions[n].cost.startswith("0") and not attributions[n].needs_words]
     found: dict[str, Explain] = {}
     for name in names:
         for one in _every_method() if name == "all" else [name]:
