@@ -22,9 +22,10 @@ import seewhy
 from seewhy.encoders.base import Encoder
 from seewhy.pictures.samples import Sample
 from seewhy.progress import Progress
-from seewhy.training.adapt import KEEPS, N_CHOSEN_ON, Adapt
+from seewhy.training.adapt import KEEPS, Adapt
 from seewhy.training.loop import train
 from seewhy.training.seen_pairs import SeenPairs
+from seewhy.training.way import N_CHOSEN_ON
 
 TEXTS = 5
 
@@ -56,7 +57,7 @@ def measured(how: Adapt, n: int) -> dict[str, Any]:
     on = seewhy.encoder("lite0")
     own, held = looked_at(on, n, 0), looked_at(on, N_CHOSEN_ON, 1)
     heads, task, data = how.prepared(on, own, Progress())
-    training = how.training(n, on)
+    training = how.training(data, on)
     steps = timed(lambda: train(task, data, training))
     choice = how._measure(on, heads, own, held, Progress())
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from .descriptions.base import Descriptions, Words
 from .encoders.base import Encoder
 from .encoders.find import encoder as find
 from .encoders.module import from_module
-from .keywords import AdaptKeywords, DescribedKeywords, ExplainKeywords, LinearKeywords, ZeroShotKeywords
+from .keywords import DescribedKeywords, ExplainKeywords, LinearKeywords, TeachKeywords, ZeroShotKeywords
 from .pictures.datasets import pictures_of, samples_of
 from .pictures.sources import Many, One
 from .progress import Progress
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .explanation.base import Explanation
     from .studies.findings import Findings
     from .training.adapt import Adapted
+    from .training.from_columns import Taught
 
 __all__ = ["adapt", "described", "explain", "fit", "from_module", "pretrain", "pretrained", "study", "zero_shot"]
 
@@ -144,36 +145,46 @@ def adapt(
     pairs: Any,
     encoder: Encoder | str = "lite0",
     *,
+    image: str | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    group: str | None = None,
     validation: Any = None,
     store: FeatureStore | None = None,
     progress: Progress | None = None,
-    **parameters: Unpack[AdaptKeywords],
-) -> Adapted:
-    """Teach an encoder pictures with texts (:class:`seewhy.training.adapt.Adapt`).
+    **parameters: Unpack[TeachKeywords],
+) -> Adapted | Taught:
+    """Teach an encoder pictures with texts (:class:`seewhy.training.adapt.Adapt`), or a table's columns.
+
+    Columns are learnt from with ``objective="focallens"`` and ``instructions``
+    (:class:`seewhy.training.from_columns.ByInstructions`), and with ``objective="prefix"`` and ``label``
+    (:class:`seewhy.training.from_columns.ByClassesAndCaptions`).
 
     Args:
         pairs: a table, JSONL, a folder, shards, a data frame, a Hugging Face data set or ``[(picture, texts), …]``, as
-            :func:`seewhy.load_pairs` takes them.
+            :func:`seewhy.load_pairs` takes them; to learn from columns, something that has them.
         encoder: an encoder with words, or its name.
-        validation: pairs that ``keep`` is chosen on; left out, a tenth of ``pairs``.
+        image: the column of pictures; left out, the one called image, picture, file or alike.
+        text: the columns of texts; left out, those called text, caption, title or alike.
+        label: the column of classes, for an objective that uses them.
+        group: the column that says which pictures belong together.
+        validation: the same as ``pairs``, to choose ``keep`` and to measure on; left out, a tenth of ``pairs``.
         store: where looks are kept between runs; left out, nothing is kept.
         progress: hears of progress and failures.
-        **parameters: those of the method, for example ``train="towers"`` or ``keep=0.3``.
+        **parameters: those of the method, for example ``train="towers"``, ``keep=0.3``, or
+            ``instructions={"colour": "the colour"}``.
 
     Returns:
         Its ``encoder`` is one like any other; ``save(folder)`` keeps it, and ``seewhy.encoder(folder)`` brings it back.
+        :func:`seewhy.studies.adapting.run_report` makes the page of the run.
 
     Raises:
-        DataError: there are no pairs that can be used, or too few.
+        DataError: there is nothing that can be used, too little, or no such column.
         ModelError: the encoder has no words, or none that can be trained.
+        InputError: the objective needs columns that were not named, or has no use for a parameter.
     """
-    from .pictures.pairs import load_pairs
-    from .training.adapt import Adapt
-
-    found = load_pairs(pairs)
-    chosen_on = None if validation is None else load_pairs(validation).items
-    how = Adapt(**parameters)
-    return how.fit(_encoder(encoder), found.items, validation=chosen_on, store=store, progress=progress)
+    columns = {"image": image, "text": text, "label": label, "group": group}
+    return _teach(pairs, encoder, columns, validation, store, progress, parameters)
 
 
 @checked
@@ -181,23 +192,57 @@ def pretrain(
     pairs: Any,
     encoder: Encoder | str = "new:resnet",
     *,
+    image: str | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    group: str | None = None,
     validation: Any = None,
     store: FeatureStore | None = None,
     progress: Progress | None = None,
-    **parameters: Unpack[AdaptKeywords],
-) -> Adapted:
+    **parameters: Unpack[TeachKeywords],
+) -> Adapted | Taught:
     """Train both towers, all of it kept; arguments as for :func:`adapt`.
+
+    An objective that learns from columns trains what it trains there, the words half or a head: pictures stay as the
+    encoder sees them, which is said.
 
     Args:
         pairs: pictures with texts.
         encoder: where it begins; ``"new:resnet"`` and ``"new:vit"`` have learnt nothing yet.
+        image: the column of pictures.
+        text: the columns of texts.
+        label: the column of classes.
+        group: the column that says which pictures belong together.
         validation: pairs to measure on; left out, a tenth of ``pairs``.
         store: where looks are kept between runs.
         progress: hears of progress and failures.
         **parameters: those of the method.
     """
-    settings: AdaptKeywords = {"train": "towers", "keep": 1.0, **parameters}
-    return adapt(pairs, encoder, validation=validation, store=store, progress=progress, **settings)
+    columns = {"image": image, "text": text, "label": label, "group": group}
+    return _teach(pairs, encoder, columns, validation, store, progress, parameters, all_of_it=True)
+
+
+def _teach(
+    pairs: Any,
+    encoder: Encoder | str,
+    columns: Mapping[str, Any],
+    validation: Any,
+    store: FeatureStore | None,
+    progress: Progress | None,
+    parameters: TeachKeywords,
+    *,
+    all_of_it: bool = False,
+) -> Any:
+    from .training.ways import way_of
+
+    progress, named = progress or Progress(), {name: column for name, column in columns.items() if column is not None}
+    settings: dict[str, Any] = {**parameters}
+    way = way_of(settings.pop("objective", "clip"), settings, named, all_of_it=all_of_it)
+    if all_of_it and way.stays:
+        progress.note(way.stays)
+    read = way.read(pairs, named, progress)
+    held = None if validation is None else way.read(validation, named, progress)
+    return way.fit(_encoder(encoder), read, validation=held, store=store, progress=progress)
 
 
 @cache

@@ -69,6 +69,16 @@ class AdaptKeywords(TypedDict, total=False):
     seed: int
 
 
+class TeachKeywords(AdaptKeywords, total=False):
+    """Of :func:`seewhy.adapt`: also of :class:`seewhy.training.instructed.Instruct` and
+    :class:`seewhy.training.prefixed.Prefixing`."""
+
+    instructions: Mapping[str, str | Sequence[str]]
+    rank: Count
+    learn: Literal["words", "prefixes"]
+    prefix_lr: float
+
+
 class LinearKeywords(TypedDict, total=False):
     """Of :class:`seewhy.classifiers.linear.recipe.Linear`."""
 

@@ -17,12 +17,13 @@ from seewhy.pictures.pairs import load_pairs
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
-from seewhy.training.adapt import KEEPS, Adapt, Kept, choose
+from seewhy.training.adapt import KEEPS, Adapt, Kept
 from seewhy.training.cost import estimate
 from seewhy.training.heads import OwnClasses
 from seewhy.training.loop import Trained
 from seewhy.training.retrieval import ranks
 from seewhy.training.seen_pairs import look_at_pairs
+from seewhy.training.way import choose
 from tiny import picture, tiny_cnn
 from tiny_words import tiny_pair
 
@@ -107,7 +108,7 @@ def test_what_is_chosen_on_is_not_measured_on(samples: Samples, monkeypatch: pyt
     alike = quick().fit(tiny_pair(), samples.items, progress=progress)
     assert alike.held.digests == alike.chosen_on.digests
     assert any(note.startswith(f"keep is chosen and measured on the same {few} held-out") for note in progress.notes)
-    monkeypatch.setattr("seewhy.training.adapt.N_APART", few)
+    monkeypatch.setattr("seewhy.training.way.N_APART", few)
     apart = quick().fit(tiny_pair(), samples.items, progress=(told := Progress()))
     assert sorted({*apart.held.digests, *apart.chosen_on.digests}) == sorted(alike.held.digests)
     assert not {*apart.held.digests} & {*apart.chosen_on.digests}
@@ -278,7 +279,7 @@ def test_settings_that_cannot_be_are_told(wrong: dict[str, object], says: str) -
 
 def test_the_cost_counts_steps_and_weights(samples: Samples) -> None:
     cost = estimate(quick(keep=1.0), tiny_pair(), samples.items)
-    assert (cost.n_pictures, cost.n_texts, cost.n_steps) == (24, 48, 80)
+    assert (cost.n_pictures, cost.n_texts, cost.n_steps) == (24, 48, 40)  # a fifth is held out
     assert cost.n_weights == 2 * (8 * 8 + 8)
     assert cost.seconds > 0
 
@@ -288,7 +289,7 @@ def test_a_step_costs_by_the_size_of_its_batch(samples: Samples, monkeypatch: py
     monkeypatch.setattr("seewhy.training.cost.train", lambda *_: Trained((), 1.0, 0))
     cost = estimate(quick(keep=1.0), tiny_pair(), samples.items)
     assert cost.seconds_per_step == 3.0
-    assert cost.seconds == pytest.approx(cost.seconds_looking + 3 * 80, abs=0.1)
+    assert cost.seconds == pytest.approx(cost.seconds_looking + 3 * 40, abs=0.1)
 
 
 def test_memory_of_pictures_in_arrays(tmp_path: Path) -> None:

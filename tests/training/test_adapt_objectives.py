@@ -72,11 +72,8 @@ def test_every_objective_over_pairs_trains(name: str, form: str, items: tuple[Sa
 
 @pytest.mark.parametrize("name", [name for name, able in PAIRS.items() if not able])
 def test_who_needs_more_than_pairs_is_refused_with_what_it_needs(name: str) -> None:
-    options = {
-        "focallens": '--instruction COLUMN=WORDS, once or more, for example --instruction colour="the colour"',
-        "prefix": "--label-column COLUMN and --text-column COLUMN",
-    }
-    instead = f", or give seewhy adapt {options[name]}" if name in options else ""
+    options = objectives[name].options
+    instead = f", or give seewhy adapt {options}" if options else ""
     with pytest.raises(InputError) as caught:
         Adapt(name)
     assert str(caught.value) == (
@@ -148,5 +145,5 @@ def test_a_half_that_is_not_trained_stays_still(items: tuple[Sample, ...]) -> No
     assert all(name.startswith("text.") for name, p in task.named_parameters() if p.requires_grad)
     own = on.trunk.state_dict()
     before = {name: value.clone() for name, value in own.items()}
-    train(task, data, Adapt("gloria", "text", epochs=1).training(len(items), on))
+    train(task, data, Adapt("gloria", "text", epochs=1).training(data, on))
     assert all(torch.equal(value, before[name]) for name, value in own.items())

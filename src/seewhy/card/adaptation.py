@@ -12,6 +12,7 @@ from .page import photo_uri, render
 
 WIDTH, HEIGHT = 640.0, 160.0
 """Of the curve, in its own units."""
+HEADINGS = {"image_to_text": "picture to text R@5", "text_to_image": "text to picture R@5"}
 N_POINTS = 200
 """Points of a curve; a longer training is averaged."""
 
@@ -31,6 +32,8 @@ def render_adaptation(data: dict[str, Any], pictures: Mapping[str, np.ndarray] =
         **{**data, "run": run},
         headline=_headline(data["measures"]),
         bars=[_bar(row) for row in data["measures"]],
+        finds=any("R@" in row["measure"] for row in data["measures"]),
+        kept=None if run is None else _kept(run),
         curves=[] if run is None else _curves(run["history"]),
         uris=uris,
     )
@@ -42,9 +45,28 @@ def _headline(rows: Sequence[Mapping[str, Any]]) -> str:
     >>> _headline([{"measure": "text to picture R@5", "after": 0.44, "before": 0.24, "difference": 0.2, "real": True}])
     'Texts find their picture among the first five in 44 of 100 cases; before, in 24.'
     """
-    row = next(r for r in rows if r["measure"] == "text to picture R@5")
+    row = next((r for r in rows if r["measure"] == "text to picture R@5"), None)
+    if row is None:
+        first = rows[0]
+        return f"{first['measure']}: right for {100 * first['after']:.0f} of 100 pictures; before, {_before(first)}."
     said = f"Texts find their picture among the first five in {100 * row['after']:.0f} of 100 cases"
     return said + (f"; before, in {100 * row['before']:.0f}." if "before" in row else ".")
+
+
+def _before(row: Mapping[str, Any]) -> str:
+    return f"for {100 * row['before']:.0f}"
+
+
+def _kept(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns and rows of the table of what each ``keep`` gives.
+
+    >>> _kept({"tried": [{"keep": 0.5, "right": {"kind": 0.2}, "named": None}]})
+    {'columns': ['kind', 'own classes by name'], 'rows': [(0.5, [0.2, None])]}
+    """
+    flat = [{**{k: v for k, v in one.items() if k != "right"}, **one.get("right", {})} for one in run["tried"]]
+    names = [name for name in flat[0] if name not in ("keep", "named")]
+    values = [(one["keep"], [one[name] for name in (*names, "named")]) for one in flat]
+    return {"columns": [*(HEADINGS.get(name, name) for name in names), "own classes by name"], "rows": values}
 
 
 def _bar(row: Mapping[str, Any]) -> dict[str, Any]:

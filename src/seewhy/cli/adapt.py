@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from .from_columns import Instructions, form_of, given_among, refuse, teach_and_save
 from .options import EncoderName, EngineName, Group, Json, Quiet, Store, output, seed
 from .pairs import ImageColumn, LabelColumn, TextColumn
 from .training_runs import (
     BatchSize,
     DryRun,
     Epochs,
+    Instructions,
     Objective,
     PairsArgument,
     Rate,
@@ -21,6 +21,7 @@ from .training_runs import (
     ValidationPairs,
     Watched,
     train_and_save,
+    way_given,
 )
 
 EXAMPLES = """
@@ -82,32 +83,16 @@ def adapt(
     quiet: Quiet = False,
 ) -> None:
     """Teach an encoder your own pictures and words. Run again, it goes on where it was stopped."""
-    from ..training.adapt import Adapt
-
-    watched = Watched(quiet, tensorboard)
-    if form := form_of(objective, context):
-        columns = {"image": image_column, "group": group}
-        teach_and_save(form, pairs, columns, (encoder, engine), output, keep, store, watched, as_json)
-    refuse(objective, given_among(context, ("instruction",)))
-    how = Adapt(
-        objective=objective,
-        train=train,
-        keep=keep,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        may_forget=may_forget,
-        seed=seed,
-    )
+    way, columns = way_given(context)
     train_and_save(
-        how,
+        way,
         pairs,
         validation_pairs,
-        {"image": image_column, "text": text_column, "label": label_column, "group": group},
+        columns,
         (encoder, engine),
         output,
         store=store,
-        terminal=watched,
+        terminal=Watched(quiet, tensorboard),
         as_json=as_json,
         dry_run=dry_run,
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import typer
+
 from .options import EncoderName, EngineName, Group, Json, Quiet, Store, output, seed
-from .pairs import ImageColumn, TextColumn
+from .pairs import ImageColumn, LabelColumn, TextColumn
 from .training_runs import (
     BatchSize,
     DryRun,
     Epochs,
+    Instructions,
     Objective,
     PairsArgument,
     Rate,
@@ -18,17 +21,20 @@ from .training_runs import (
     ValidationPairs,
     Watched,
     train_and_save,
+    way_given,
 )
 
 EXAMPLES = """
 Examples:\n
   seewhy pretrain captions.jsonl -o enc --encoder new:resnet\n
   seewhy pretrain captions.jsonl -o enc --encoder lite0 --objective siglip\n
+  seewhy pretrain products.csv -o enc --objective prefix --text-column title --label-column kind\n
   seewhy pretrain shards/ -o enc --encoder new:vit --epochs 30 --dry-run
 """
 
 
 def pretrain(
+    context: typer.Context,
     pairs: PairsArgument,
     output: Annotated[Path, output("The encoder's folder.")],
     encoder: EncoderName = "lite0",
@@ -40,6 +46,8 @@ def pretrain(
     validation_pairs: ValidationPairs = None,
     image_column: ImageColumn = None,
     text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    instruction: Instructions = None,
     group: Group = None,
     tensorboard: Tensorboard = None,
     dry_run: DryRun = False,
@@ -49,18 +57,19 @@ def pretrain(
     quiet: Quiet = False,
 ) -> None:
     """Train both towers, all of it kept; new:resnet and new:vit begin from nothing."""
-    from ..training.adapt import Adapt
-
-    how = Adapt(objective=objective, train="towers", keep=1.0, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed)
+    way, columns = way_given(context, all_of_it=True)
+    watched = Watched(quiet, tensorboard)
+    if way.stays:
+        watched.note(way.stays)
     train_and_save(
-        how,
+        way,
         pairs,
         validation_pairs,
-        {"image": image_column, "text": text_column, "group": group},
+        columns,
         (encoder, engine),
         output,
         store=store,
-        terminal=Watched(quiet, tensorboard),
+        terminal=watched,
         as_json=as_json,
         dry_run=dry_run,
     )

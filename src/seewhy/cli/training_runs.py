@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,9 +14,8 @@ from .options import open_store
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
-    from ..training.adapt import Adapt, Adapted
     from ..training.cost import Cost
-    from ..training.loop import Trained
+    from ..training.way import Way
 
 PairsArgument = Annotated[
     str,
@@ -47,6 +44,19 @@ Tensorboard = Annotated[
     Path | None,
     typer.Option(help="A folder for TensorBoard. It needs the extra tensorboard.", show_default=False),
 ]
+Instructions = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=WORDS",
+        help="An instruction, and the table's column that answers it, as colour='the colour'; again for another, or "
+        "for another wording of the same.",
+        show_default=False,
+    ),
+]
+NAMES = {"image_column": "image", "text_column": "text", "label_column": "label", "instruction": "instructions"}
+"""Options, by what a training calls them, where that is something else."""
+COLUMNS = ("image", "text", "label", "group")
+SETTINGS = ("instructions", "train", "keep", "may_forget", "epochs", "batch_size", "lr", "seed")
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop. A few steps are measured.")]
 
 
@@ -81,8 +91,58 @@ class Watched(Terminal):
             self.writer.close()
 
 
+def way_given(context: typer.Context, *, all_of_it: bool = False) -> tuple[Way, dict[str, str]]:
+    """The training, and the columns of the table, that a person's options name; what is left out is the training's own.
+
+    Raises:
+        InputError: an option is missing, or the objective has no use for it.
+    """
+    from ..training.ways import way_of
+
+    options = context.params
+    given = {
+        name: options[option]
+        for option in options
+        if (source := context.get_parameter_source(option)) is not None and source.name == "COMMANDLINE"
+        for name in [NAMES.get(option, option)]
+    }
+    columns = {name: value for name, value in given.items() if name in COLUMNS}
+    settings = {name: value for name, value in given.items() if name in SETTINGS}
+    if "instructions" in settings:
+        settings["instructions"] = by_column(settings["instructions"])
+    way = way_of(options["objective"], settings, columns, all_of_it=all_of_it, spelt=_option)
+    return way, columns
+
+
+def _option(name: str) -> str:
+    written = {name: option for option, name in NAMES.items()}.get(name, name)
+    return f"--{written.replace('_', '-')}"
+
+
+def by_column(given: Sequence[str]) -> dict[str, list[str]]:
+    """Column → wordings.
+
+    >>> by_column(["colour=the colour", "kind=its kind", "colour=what colour is it?"])
+    {'colour': ['the colour', 'what colour is it?'], 'kind': ['its kind']}
+
+    Raises:
+        InputError: one is not of the form.
+    """
+    from ..errors import InputError
+
+    found: dict[str, list[str]] = {}
+    for one in given:
+        column, _, words = (part.strip() for part in one.partition("="))
+        if not (column and words):
+            raise InputError(
+                f"--instruction was given {one!r}. COLUMN=WORDS was expected. For example: colour='the colour'"
+            )
+        found.setdefault(column, []).append(words)
+    return found
+
+
 def train_and_save(
-    how: Adapt,
+    how: Way,
     pairs: str,
     validation: str | None,
     columns: Mapping[str, Any],
@@ -97,37 +157,25 @@ def train_and_save(
     """The whole verb: read, train, choose, measure, save, say."""
     from ..encoders.adapted import check_place
     from ..encoders.find import encoder as find
-    from ..pictures.pairs import load_pairs
     from ..storage.marks import CHECKPOINT
     from ..storage.output import check_checkpoint, make_folder, remove
-    from ..studies.retrieval import measure_retrieval
+    from ..studies.adapting import files_of, run_report, title_of
 
     check_place(output)
-    samples = load_pairs(pairs, **columns)
-    chosen_on = None if validation is None else load_pairs(validation, **columns)
-    for note in (*samples.notes, *(() if chosen_on is None else chosen_on.notes)):
-        terminal.note(note)
+    read = how.read(pairs, columns, terminal)
+    chosen_on = None if validation is None else how.read(validation, columns, terminal)
     on = find(looks[0], engine=looks[1])
     if dry_run:
         from ..training.cost import estimate
 
-        _say_cost(estimate(how, on, samples.items), as_json)
+        _say_cost(estimate(how, on, read, validation=chosen_on is not None), as_json)
         return
     make_folder(output.parent)
     checkpoint = check_checkpoint(output.parent / f".{output.name}.checkpoint")
     kept = open_store(store)
-    done = how.fit(
-        on,
-        samples.items,
-        validation=None if chosen_on is None else chosen_on.items,
-        store=kept,
-        progress=terminal,
-        checkpoint=checkpoint,
-    )
-    measured_on = type(samples)(done.held.items, samples.classes)
-    report = measure_retrieval(done.adaptation.encoder(str(output)), measured_on, before=on, store=kept)
-    report.data["run"] = run_of(done)
-    report.data["notes"] = terminal.notes
+    done = how.fit(on, read, validation=chosen_on, store=kept, progress=terminal, checkpoint=checkpoint)
+    report = run_report(done, str(output), store=kept, notes=terminal.notes)
+    report.data["failures"] = [failure.to_json() for failure in terminal.failures]
     done.adaptation.save(output, files_of(done, report))
     remove(checkpoint, CHECKPOINT)
     terminal.close()
@@ -135,35 +183,10 @@ def train_and_save(
         run = {**report.data["run"], "history": None}
         say(json.dumps({**report.data, "run": run, "encoder_folder": str(output)}, ensure_ascii=False))
     else:
-        say(f"{output}: {how.objective}, {how.train}, {len(done.done.history)} steps, keep {done.adaptation.keep:g}")
+        say(f"{output}: {title_of(done.adaptation.provenance)}")
         say_measures(report.rows)
         say(f"page: {output / 'run.html'}")
-    raise typer.Exit(terminal.exit_code(len(samples)))
-
-
-def run_of(done: Adapted) -> dict[str, Any]:
-    """What a page says of the training."""
-    return {
-        "provenance": dict(done.adaptation.provenance),
-        "history": list(done.done.history),
-        "seconds_per_step": round(done.done.seconds_per_step, 4),
-        "tried": [asdict(kept) for kept in done.tried],
-    }
-
-
-def files_of(done: Adapted, report: Any) -> dict[str, str]:
-    """The page, its JSON, and the log of all steps as CSV."""
-    document = json.dumps(report.data, indent=1, ensure_ascii=False)
-    return {"run.html": report.to_html(), "run.json": document, "log.csv": log_of(done.done)}
-
-
-def log_of(done: Trained) -> str:
-    """Every step as CSV."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["step", *done.history[0]])
-    rows.writerows([i, *step.values()] for i, step in enumerate(done.history, 1))
-    return text.getvalue()
+    raise typer.Exit(terminal.exit_code(len(read)))
 
 
 def say_measures(rows: Sequence[Mapping[str, Any]]) -> None:

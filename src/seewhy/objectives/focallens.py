@@ -46,7 +46,10 @@ class FocalLens(Contrastive):
     paper: ClassVar[str] = "Zhang et al. 2025, arXiv:2504.08368"
     needs: ClassVar[str] = "pictures with instructions and their answers"
     plain_pairs: ClassVar[bool] = False
-    options: ClassVar[str] = '--instruction COLUMN=WORDS, once or more, for example --instruction colour="the colour"'
+    options: ClassVar[str] = (
+        '--instruction COLUMN=WORDS, once or more, for example --instruction colour="the colour"; in Python, '
+        'instructions={"colour": "the colour"}'
+    )
 
     temperature: float = 0.07
     max_scale: float = 100.0

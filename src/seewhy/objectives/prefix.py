@@ -47,7 +47,7 @@ class Prefix(Contrastive):
     paper: ClassVar[str] = "Saito et al. 2023, arXiv:2206.01125"
     needs: ClassVar[str] = "pictures with class names, pictures with captions, and which are which"
     plain_pairs: ClassVar[bool] = False
-    options: ClassVar[str] = "--label-column COLUMN and --text-column COLUMN"
+    options: ClassVar[str] = "--label-column COLUMN and --text-column COLUMN; in Python, label= and text="
 
     temperature: float = 0.07
     max_scale: float = 100.0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from jaxtyping import Bool
@@ -20,6 +20,7 @@ from ..errors import DataError, InputError
 from ..objectives import objectives
 from ..objectives.contrastive import Contrastive
 from ..objectives.local import Regional
+from ..pictures.pairs import load_pairs
 from ..pictures.samples import Sample
 from ..progress import Progress
 from ..seeded import seeded
@@ -31,16 +32,13 @@ from .retrieval import Ranks, ranks
 from .seen_pairs import SeenPairs, findings, joint_vectors, look_at_pairs, spanned
 from .task import Task
 from .towers import towers_data, towers_task
+from .way import Way, apart, check_part, choose_keep, say_shared
 
 Form = Literal["heads", "image", "text", "towers"]
 KEEPS = (0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
 """Tried where none was given."""
 TOWER_KEEPS = (0.25, 0.5, 0.75, 1.0)
 """The same for towers, where each costs a look at what is held out."""
-N_CHOSEN_ON = 1000
-"""Held-out pictures that ``keep`` is chosen on, at most."""
-N_APART = 40
-"""Held-out pictures from which half are chosen on and the other half measured on; fewer are too few for either."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +101,8 @@ class Adapted:
 
 
 @dataclass(frozen=True)
-class Adapt:
-    """How an encoder is adapted.
+class Adapt(Way):
+    """How an encoder is adapted to pictures with texts.
 
     Args:
         objective: registered name of one that compares all pairs.
@@ -122,6 +120,9 @@ class Adapt:
         held_out: part of the pictures that ``keep`` is chosen on.
         seed: of weights, order and texts drawn.
     """
+
+    columns: ClassVar[tuple[str, ...]] = ("image", "text", "label", "group")
+    all_of_it: ClassVar[Mapping[str, Any]] = {"train": "towers", "keep": 1.0, "epochs": 20, "batch_size": 256}
 
     objective: str = "clip"
     train: Form = "heads"
@@ -142,18 +143,37 @@ class Adapt:
             raise InputError(
                 f"adapt was given train={self.train!r}. 'heads', 'image', 'text' or 'towers' was expected. Change it."
             )
-        if self.keep is not None and not 0 <= self.keep <= 1:
-            raise InputError(
-                f"adapt was given keep={self.keep:g}. A part from 0, the encoder as it was, to 1, all that was learnt, "
-                "was expected. Change it, or leave it out to have it chosen."
-            )
         if self.epochs < 1 or self.batch_size < 2 or not 0 < self.held_out < 1 or self.width < 1:
             raise InputError(
                 f"adapt was given epochs={self.epochs}, batch_size={self.batch_size}, held_out={self.held_out:g}, "
                 f"width={self.width}. An epoch or more, batches of two or more pairs, a part between 0 and 1 and a "
                 "width of one or more were expected. Change them."
             )
+        check_part(self.keep, self.may_forget, self.held_out)
         self.contrastive()
+
+    @classmethod
+    def takes(cls) -> set[str]:
+        return {field.name for field in fields(cls)} - {"objective"}
+
+    @classmethod
+    def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
+        return cls(objective, **settings)
+
+    def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> tuple[Sample, ...]:
+        found = load_pairs(source, **columns)
+        for note in found.notes:
+            progress.note(note)
+        return found.items
+
+    def n_texts(self, read: Sequence[Sample]) -> int:
+        return len({text for item in read for text in item.texts})
+
+    def some(self, read: Sequence[Sample], n: int) -> Sequence[Sample]:
+        return read[:: max(1, len(read) // n)][:n]
+
+    def look(self, on: Encoder, read: Sequence[Sample], store: FeatureStore | None, progress: Progress) -> SeenPairs:
+        return look_at_pairs(on, read, store, progress)
 
     def contrastive(self) -> Contrastive:
         """The objective.
@@ -171,10 +191,9 @@ class Adapt:
             )
         return found()
 
-    def training(self, n_pictures: int, on: Encoder) -> Training:
-        """Steps, batch and rate for so many pictures."""
-        size = min(self.batch_size, n_pictures)
-        steps = self.epochs * max(1, n_pictures // size)
+    def training(self, data: TrainingData, on: Encoder) -> Training:
+        size = min(self.batch_size, data.n_samples)
+        steps = self.epochs * data.steps_per_epoch(size)
         heads = self.train == "heads"
         return Training(
             steps,
@@ -227,20 +246,16 @@ class Adapt:
                 f"One pair can be trained on, of {own.items[0].image}. Two or more were expected, as a picture learns "
                 "by being told from others. Give more pairs."
             )
-        chosen_on, held = self.apart(held.only(range(min(len(held), 2 * N_CHOSEN_ON))), progress)
+        chosen_on, held = apart(held, self.keep, self.seed, progress)
         own = spanned(on, own, self.contrastive().spans, store, progress)
         part, task, data = self.prepared(on, own, progress)
         labels = [item.label for item in own.items] if self.contrastive().uses_labels else []
         seal = json.dumps([asdict(self), labels, on.fingerprint, own.digests, own.texts, own.pairs.tolist()])
         kept = None if checkpoint is None else (checkpoint, seal)
-        done = train(task, data, self.training(len(own), on), checkpoint=kept, history=history, progress=progress)
+        done = train(task, data, self.training(data, on), checkpoint=kept, history=history, progress=progress)
         measured = self._measure(on, part, own, chosen_on, progress)
         every = KEEPS if self.train == "heads" else TOWER_KEEPS
-        asked = every if self.keep is None else (self.keep,)
-        tried = [measured(keep) for keep in progress.track((0.0, *asked), "Choosing how much is kept", 1 + len(asked))]
-        best = tried[-1] if self.keep is not None else choose(tried, self.may_forget)
-        if self.keep is None:
-            progress.note(f"keep = {best.keep:g}, chosen on {len(chosen_on)} held-out pictures")
+        best, tried = choose_keep(measured, every, self, len(chosen_on), progress)
         digests = tuple(dict.fromkeys(own.digests))
         adaptation = Adaptation(on, part, best.keep, self._provenance(best, own, chosen_on, held, done), digests)
         return Adapted(adaptation, done, tuple(tried), own, chosen_on, held)
@@ -248,7 +263,6 @@ class Adapt:
     def prepared(
         self, on: Encoder, own: SeenPairs, progress: Progress
     ) -> tuple[PairedHeads | TunedTowers, Task, TrainingData]:
-        """What is trained, as it is at first; the task; and what it learns from."""
         objective = self.contrastive()
         labels = findings(own) if objective.uses_labels else None
         if objective.uses_labels and labels is None:
@@ -292,18 +306,6 @@ class Adapt:
 
         return through
 
-    def apart(self, held: SeenPairs, progress: Progress) -> tuple[SeenPairs, SeenPairs]:
-        """Held-out pictures that ``keep`` is chosen on, and others that what it gives is measured on."""
-        if self.keep is not None:
-            return held, held
-        if len(held) < N_APART:
-            progress.note(
-                f"keep is chosen and measured on the same {len(held)} held-out pictures, which flatters it a little; "
-                f"from {N_APART} on they are parted"
-            )
-            return held, held
-        return held.split(0.5, self.seed)
-
     def _provenance(
         self, best: Kept, own: SeenPairs, chosen_on: SeenPairs, held: SeenPairs, done: Trained
     ) -> dict[str, Any]:
@@ -324,29 +326,3 @@ class Adapt:
 def labelled(data: TrainingData, labels: Tensor | None) -> TrainingData:
     """With a column of labels, where there are any."""
     return data if labels is None else TrainingData(data.n_samples, {**data.columns, "labels": labels})
-
-
-def choose(tried: Sequence[Kept], may_forget: float) -> Kept:
-    """The highest mean R@5 among those that cost little of the agreement with own classes.
-
-    Args:
-        tried: the encoder as it was first.
-        may_forget: what they may cost.
-
-    Example:
-        >>> before, little, much = Kept(0.0, 0.2, 0.2, 0.8), Kept(0.3, 0.4, 0.4, 0.77), Kept(1.0, 0.6, 0.6, 0.5)
-        >>> choose([before, little, much], 0.05).keep, choose([before, little, much], 1.0).keep
-        (0.3, 1.0)
-    """
-    before = tried[0].named
-    allowed = [k for k in tried if before is None or k.named is None or k.named >= before - may_forget - 1e-9]
-    return max(allowed, key=lambda k: k.gain)
-
-
-def say_shared(own: SeenPairs, held: SeenPairs, progress: Progress) -> None:
-    """A note that names pictures on both sides."""
-    known = dict(zip(own.digests, own.items, strict=True))
-    both = [(known[d], item) for d, item in zip(held.digests, held.items, strict=True) if d in known]
-    if both:
-        first = f"{both[0][1].image} is {both[0][0].image}"
-        progress.note(f"{len(both)} picture(s) are trained on and chosen on, which flatters what is chosen: {first}")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
 
 from ..encoders.base import Encoder
-from ..pictures.samples import Sample
 from ..progress import Progress
-from .adapt import Adapt
+from .batches import TrainingData
 from .loop import train
-from .seen_pairs import look_at_pairs
+from .way import Way
 
 N_LOOKED_AT = 32
 N_STEPS = 3
@@ -40,24 +41,39 @@ class Cost:
     seconds: float
 
 
-def estimate(how: Adapt, on: Encoder, items: Sequence[Sample]) -> Cost:
+def estimate(how: Way, on: Encoder, read: Any, *, validation: bool = False) -> Cost:
     """Look at some pictures, train a few steps on copies, and count.
+
+    Args:
+        how: the training.
+        on: the encoder.
+        read: what :meth:`Way.read` gave.
+        validation: whether none of them will be held out.
 
     Raises:
         DataError: none of the pictures can be read.
     """
-    some = items[:: max(1, len(items) // N_LOOKED_AT)][:N_LOOKED_AT]
-    look_at_pairs(on, some[:1], None, Progress())  # the engine starts, and is not counted
+    some = how.some(read, N_LOOKED_AT)
+    how.look(on, how.some(read, 1), None, Progress())  # the engine starts, and is not counted
     begun = time.perf_counter()
-    seen = look_at_pairs(on, some, None, Progress())
-    texts = {text for item in items for text in item.texts}
-    looking = (time.perf_counter() - begun) / len(seen) * len(items)
+    seen = how.look(on, some, None, Progress())
+    looking = (time.perf_counter() - begun) / len(seen) * len(read)
     part, task, data = how.prepared(on, seen, Progress())
-    n_trained = len(items) if how.keep is not None else round((1 - how.held_out) * len(items))
-    whole = how.training(max(2, n_trained), on)
-    few = replace(how.training(len(seen), on), n_steps=N_STEPS, warmup=0)
+    weights = sum(p.numel() for p in part.parameters() if p.requires_grad)
+    n_trained = len(read) if validation else round((1 - how.held_out) * len(read))
+    whole = how.training(_grown(data, n_trained / len(seen)), on)
+    few = replace(how.training(data, on), n_steps=N_STEPS, warmup=0)
     done = train(task, data, few)
-    step = done.seconds_per_step * whole.batch_size / few.batch_size
-    weights = sum(p.numel() for p in part.parameters())
+    step = done.seconds_per_step * whole.batch_size / min(few.batch_size, data.n_samples)
     total = looking + step * whole.n_steps
-    return Cost(len(items), len(texts), whole.n_steps, weights, round(looking, 1), round(step, 3), round(total, 1))
+    seconds = (round(looking, 1), round(step, 3), round(total, 1))
+    return Cost(len(read), how.n_texts(read), whole.n_steps, weights, *seconds)
+
+
+def _grown(data: TrainingData, times: float) -> TrainingData:
+    """As many more samples, of each kind that batches keep apart; without columns."""
+    if data.apart is None:
+        return TrainingData(max(2, round(times * data.n_samples)), {})
+    counts = [max(2, round(times * n)) for n in data.apart.unique(return_counts=True)[1].tolist()]
+    apart = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    return TrainingData(len(apart), {}, apart)

@@ -3,68 +3,64 @@
 from __future__ import annotations
 
 import json
-import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..encoders.adapted import Adaptation
+from ..encoders.adapted import Trained as TrainedPart
 from ..encoders.base import Encoder
-from ..encoders.prefixed import SOURCES
-from ..encoders.templates import filled
+from ..encoders.instructed import InstructedHead
+from ..encoders.paired_heads import place
+from ..encoders.prefixed import SOURCES, PrefixedWords
+from ..encoders.split import freeze
 from ..encoders.tuned_towers import trainable
-from ..errors import DataError, InputError
+from ..errors import InputError
 from ..objectives.contrastive import Contrastive
 from ..objectives.focallens import FocalLens
 from ..objectives.prefix import Prefix
-from ..pictures.pairs import load_pairs
-from ..pictures.samples import Sample, Samples
-from ..pictures.shards import shards_of
 from ..progress import Progress
 from ..storage.features import FeatureStore
+from .batches import TrainingData
+from .columns import Judged, ReadColumns, SeenColumns, check_values, cosines, read_columns
+from .heads import names_of, own_sentences
 from .instructed import Asked, Instruct, triplets
-from .loop import Trained
+from .loop import Trained, Training, train
 from .prefixed import Prefixing, two_kinds
-from .seen_pairs import look_at_pictures, parted
+from .task import Task
+from .way import Way, apart, check_part, choose_keep, say_shared
 
-HELD_OUT = 0.1
-"""Part of the pictures that what was learnt is measured on."""
-Texts = tuple[str, ...]
-Named = tuple[tuple[Sample, ...], Float[Tensor, "n 2"], Float[Tensor, "n 2"]]
+KEEPS = (0.25, 0.5, 0.75, 1.0)
+"""Tried where none was given."""
+AGREES = "agrees with its own classes by name"
+Measures = Mapping[str, tuple[str, Encoder, Sequence[str]]]
 
 
-@dataclass(frozen=True, eq=False)
-class SeenColumns:
-    """Pictures as an encoder pools them, and what columns say of each.
+@dataclass(frozen=True)
+class Right:
+    """What one ``keep`` gives on held-out pictures.
 
     Attributes:
-        items: the pictures that can be read.
-        digests: of their files.
-        pooled: of each.
-        said: by what a column is for, the texts of each picture; none where its cell is empty.
+        keep: how much.
+        right: measure → part of the pictures whose nearest value is their own.
+        named: part of the pictures whose nearest class by name is the one that the encoder's own last layer says;
+            ``None`` for an encoder without classes of its own.
     """
 
-    items: tuple[Sample, ...]
-    digests: Texts
-    pooled: Float[Tensor, "n p"]
-    said: Mapping[str, tuple[Texts, ...]]
+    keep: float
+    right: Mapping[str, float]
+    named: float | None
 
-    def only(self, rows: Sequence[int]) -> SeenColumns:
-        """Some of the pictures."""
-        said = {name: tuple(texts[i] for i in rows) for name, texts in self.said.items()}
-        items, digests = tuple(self.items[i] for i in rows), tuple(self.digests[i] for i in rows)
-        return SeenColumns(items, digests, self.pooled[list(rows)], said)
-
-    def first(self, name: str) -> list[str]:
-        """The first text of each picture, or an empty one."""
-        return [texts[0] if texts else "" for texts in self.said[name]]
+    @property
+    def gain(self) -> float:
+        """Mean of all measures."""
+        return sum(self.right.values()) / max(1, len(self.right))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,99 +68,155 @@ class Taught:
     """A finished training.
 
     Attributes:
-        adaptation: the encoder and what was trained.
+        adaptation: the encoder, what was trained and how much of it is kept.
         done: its steps.
-        named: measure → held-out pictures with an answer, and for each whether the nearest of all answers is its own,
-            and 1; before and after.
-        n_held: pictures held out.
+        tried: what each ``keep`` gives on held-out pictures, 0 first.
+        train: pictures trained on.
+        chosen_on: pictures that ``keep`` was chosen on.
+        held: pictures to measure on: others, where there are enough.
+        judged: measure → what was found on them, before and after.
     """
 
     adaptation: Adaptation
     done: Trained
-    named: Mapping[str, Named]
-    n_held: int
+    tried: tuple[Right, ...]
+    train: SeenColumns
+    chosen_on: SeenColumns
+    held: SeenColumns
+    judged: Mapping[str, Judged]
+
+    @property
+    def encoder(self) -> Encoder:
+        """The adapted encoder."""
+        return self.adaptation.encoder()
+
+    def save(self, folder: str | Path) -> Path:
+        """Keep it in a folder; see :meth:`seewhy.encoders.adapted.Adaptation.save`."""
+        return self.adaptation.save(folder)
 
 
-class FromColumns(ABC):
-    """How an encoder is taught by a table; the method says which columns, and trains."""
+class FromColumns(Way):
+    """How an encoder is taught by a table; the method says which columns, and what of them it learns."""
 
     objective: ClassVar[type[Contrastive]]
+    form: ClassVar[str]
+    all_of_it: ClassVar[Mapping[str, Any]] = {"keep": 1.0}
+    stays: ClassVar[str] = "pictures stay as the encoder sees them: their tower is not trained by this objective"
+    how: Instruct | Prefixing
 
     @abstractmethod
-    def columns(self) -> Mapping[str, str | Sequence[str] | None]:
+    def asked(self) -> Mapping[str, str | Sequence[str] | None]:
         """What is read, by what it is for: a column, several, or those that texts usually have."""
 
     @abstractmethod
-    def answers(self) -> Sequence[str]:
-        """Those of them that must have two different values."""
+    def names(self) -> Sequence[str]:
+        """Those of them that hold answers or names, not captions."""
 
     @abstractmethod
     def check(self, on: Encoder) -> None:
         """Refuse an encoder that cannot be taught so, before anything is looked at."""
 
     @abstractmethod
-    def train(
-        self, on: Encoder, own: SeenColumns, progress: Progress, checkpoint: tuple[Path, str] | None
-    ) -> tuple[Adaptation, Trained]:
-        """Train on what was seen."""
-
-    @abstractmethod
-    def measures(self, after: Encoder) -> Mapping[str, tuple[str, Encoder, Sequence[str]]]:
+    def measures(self, after: Encoder) -> Measures:
         """Measure → the column it asks for, the encoder that answers, and the templates of an answer."""
 
-    def settings(self) -> dict[str, Any]:
-        """All of it, as JSON."""
-        return asdict(self)  # type: ignore[call-overload]
+    @abstractmethod
+    def told(self, own: SeenColumns, data: TrainingData, done: Trained) -> dict[str, Any]:
+        """What a card says of the training."""
+
+    def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> ReadColumns:
+        return read_columns(source, self.asked(), columns.get("image"), columns.get("group"), progress)
+
+    def n_texts(self, read: ReadColumns) -> int:
+        return len({text for several in read.said.values() for texts in several for text in texts})
+
+    def some(self, read: ReadColumns, n: int) -> ReadColumns:
+        rows: set[int] = set()
+        for several in read.said.values():  # each column says something of some
+            known = [i for i, texts in enumerate(several) if texts]
+            part = max(2, n // len(read.said))
+            rows |= set(known[:: max(1, len(known) // part)][:part])
+        return read.only(sorted(rows))
+
+    def look(self, on: Encoder, read: ReadColumns, store: FeatureStore | None, progress: Progress) -> SeenColumns:
+        return read.look(on, store, progress)
 
     def fit(
         self,
         on: Encoder,
-        source: Any,
+        items: ReadColumns,
         *,
-        image: str | None = None,
-        group: str | None = None,
-        keep: float = 1.0,
-        seed: int = 0,
+        validation: ReadColumns | None = None,
         store: FeatureStore | None = None,
         progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Taught:
-        """Read the table, look, train, and measure on a tenth that was held out.
+        """Look, train, choose how much is kept, and measure on what was held out.
 
         Args:
             on: the encoder, with words; it stays as it is.
-            source: a table, JSONL, shards, a data frame or a Hugging Face data set.
-            image: the column of pictures; left out, the one called image, picture, file or alike.
-            group: the column that says which pictures belong together.
-            keep: how much of what was learnt is kept, 0 to 1.
-            seed: of what is held out.
+            items: what :meth:`read` gave of a table.
+            validation: the same of pictures that are chosen and measured on; left out, a part of ``items`` is held out.
             store: where looks are kept.
             progress: hears of progress, notes and failures.
             checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
 
         Raises:
-            DataError: there is no such column, one has a single value, or too few pictures can be read.
+            DataError: a column has a single value, or too few pictures can be read.
             ModelError: the encoder has no words, or none that can be trained.
             InputError: the loss is not finite.
         """
         progress = progress or Progress()
         self.check(on)
-        seen = look_at_columns(on, read_columns(source, self.columns(), image, group, progress), store, progress)
-        own, held = map(seen.only, parted(seen.items, seen.digests, HELD_OUT, seed))
-        for name in self.answers():
-            check_differs(name, own.first(name))
-        seal = json.dumps([self.settings(), on.fingerprint, own.digests, dict(own.said)])
-        adaptation, done = self.train(on, own, progress, None if checkpoint is None else (checkpoint, seal))
-        adaptation = replace(adaptation, keep=keep, trained_on=tuple(dict.fromkeys(own.digests)))
-        named: dict[str, Named] = {}
-        for measure, (column, after, templates) in self.measures(adaptation.encoder()).items():
-            words = sorted({*seen.first(column)} - {""})
-            asked = [(i, words.index(answer)) for i, answer in enumerate(held.first(column)) if answer]
-            if asked:
-                before = named_right(on, held.pooled, asked, words, on.text.templates)
-                right = named_right(after, held.pooled, asked, words, templates)
-                named[measure] = tuple(held.items[i] for i, _ in asked), before, right
-        return Taught(adaptation, done, named, len(held.items))
+        seen = self.look(on, items, store, progress)
+        if validation is None:
+            own, held = seen.split(self.held_out, self.how.seed)
+        else:
+            own, held = seen, self.look(on, validation, store, progress)
+            say_shared(own, held, progress)
+        for name in own.said:
+            check_values(name, own, name in self.names(), progress)
+        chosen_on, held = apart(held, self.keep, self.how.seed, progress)
+        part, task, data = self.prepared(on, own, progress)
+        seal = json.dumps([asdict(self.how), dict(self.asked()), on.fingerprint, own.digests, dict(own.said)])
+        kept = None if checkpoint is None else (checkpoint, seal)
+        done = train(task, data, self.training(data, on), checkpoint=kept, progress=progress)
+        freeze(part)
+        told = self.told(own, data, done)
+        values = {
+            name: sorted({*own.first(name), *held.first(name), *chosen_on.first(name)} - {""}) for name in own.said
+        }
+
+        def measured(keep: float) -> Right:
+            judged = self.judged(on, part, keep, chosen_on, values)
+            right = {name: round(float(j.right(j.after)[:, 0].mean()), 4) for name, j in judged.items()}
+            return Right(keep, right, right.pop(AGREES, None))
+
+        best, tried = choose_keep(measured, KEEPS, self, len(chosen_on), progress)
+        told |= {"train": self.form, "keep": best.keep, "keep_chosen": self.keep is None}
+        told |= {"n_texts": len({text for several in own.said.values() for texts in several for text in texts})}
+        told |= {"n_chosen_on": len(chosen_on), "n_measured_on": len(held), "n_steps": len(done.history)}
+        adaptation = Adaptation(on, part, best.keep, told, tuple(dict.fromkeys(own.digests)))
+        judged = self.judged(on, part, best.keep, held, values)
+        return Taught(adaptation, done, tuple(tried), own, chosen_on, held, judged)
+
+    def judged(
+        self, on: Encoder, part: TrainedPart, keep: float, held: SeenColumns, values: Mapping[str, Sequence[str]]
+    ) -> dict[str, Judged]:
+        """What is found on held-out pictures with so much kept, beside what the encoder itself finds."""
+        after = Adaptation(on, part, keep).encoder()
+        found = {}
+        for measure, (column, encoder, templates) in self.measures(after).items():
+            words, given = values[column], held.first(column)
+            rows = [i for i, answer in enumerate(given) if answer]
+            if rows:
+                pooled, own = held.pooled[rows], torch.tensor([words.index(given[i]) for i in rows])
+                before = cosines(on, pooled, words, on.text.templates)
+                now = cosines(encoder, pooled, words, templates) if keep else before
+                found[measure] = Judged(tuple(held.items[i] for i in rows), tuple(words), own, before, now)
+        if (own_classes := agreement(on, after, held)) is not None:
+            found[AGREES] = own_classes
+        return found
 
 
 @dataclass(frozen=True)
@@ -174,36 +226,60 @@ class ByInstructions(FromColumns):
     Args:
         instructions: column → the instruction, in one wording or several.
         how: the training.
+        keep: how much of what was learnt is kept, 0 to 1; left out, chosen on held-out pictures: where their own
+            values are the nearest most often, among what costs no more than ``may_forget``.
+        may_forget: most of the agreement with the encoder's own classes that a ``keep`` that is chosen may cost.
+        held_out: part of the pictures that is chosen and measured on.
     """
 
     objective: ClassVar[type[Contrastive]] = FocalLens
+    form: ClassVar[str] = InstructedHead.form
+    columns: ClassVar[tuple[str, ...]] = ("image", "group")
 
     instructions: Mapping[str, Sequence[str]]
     how: Instruct = field(default_factory=Instruct)
+    keep: float | None = None
+    may_forget: float = 0.1
+    held_out: float = 0.1
 
     def __post_init__(self) -> None:
         if not self.instructions:
             raise InputError(needs(self.objective))
+        check_part(self.keep, self.may_forget, self.held_out)
 
-    def columns(self) -> Mapping[str, str]:
+    @classmethod
+    def takes(cls) -> set[str]:
+        return {"instructions", *PARTS, *settings_of(Instruct)}
+
+    @classmethod
+    def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
+        own, inner = parted_settings(settings)
+        said = own.pop("instructions", None) or {}
+        return cls({c: (s,) if isinstance(s, str) else tuple(s) for c, s in said.items()}, Instruct(**inner), **own)
+
+    def asked(self) -> Mapping[str, str]:
         return {column: column for column in self.instructions}
 
-    def answers(self) -> Sequence[str]:
+    def names(self) -> Sequence[str]:
         return list(self.instructions)
 
     def check(self, on: Encoder) -> None:
         _ = on.text
 
-    def train(
-        self, on: Encoder, own: SeenColumns, progress: Progress, checkpoint: tuple[Path, str] | None
-    ) -> tuple[Adaptation, Trained]:
-        asked = [Asked(list(said), own.first(column)) for column, said in self.instructions.items()]
-        data = triplets(on, own.pooled, asked)
-        head, done = self.how.trained(on, own.pooled, data, progress, checkpoint)
-        told = {**self.how.provenance(data, asked, done), "columns": list(self.instructions)}
-        return Adaptation(on, head, 1.0, told), done
+    def prepared(self, on: Encoder, own: SeenColumns, progress: Progress) -> tuple[InstructedHead, Task, TrainingData]:
+        return *self.how.task(on, own.pooled), triplets(on, own.pooled, self._asked(own))
 
-    def measures(self, after: Encoder) -> Mapping[str, tuple[str, Encoder, Sequence[str]]]:
+    def training(self, data: TrainingData, on: Encoder) -> Training:
+        return self.how.training(data)
+
+    def told(self, own: SeenColumns, data: TrainingData, done: Trained) -> dict[str, Any]:
+        told = self.how.provenance(data, self._asked(own), done)
+        return {**asdict(self.how), **told, "columns": list(self.instructions)}
+
+    def _asked(self, own: SeenColumns) -> list[Asked]:
+        return [Asked(list(said), own.first(column)) for column, said in self.instructions.items()]
+
+    def measures(self, after: Encoder) -> Measures:
         said = {column: several[0] for column, several in self.instructions.items()}
         return {f"{column} under '{words}'": (column, after.under(words), ("{}",)) for column, words in said.items()}
 
@@ -216,42 +292,77 @@ class ByClassesAndCaptions(FromColumns):
         label: the column of classes.
         text: the columns of captions; left out, those called text, caption, title or alike.
         how: the training.
+        keep: how much of what was learnt is kept, as for :class:`ByInstructions`.
+        may_forget: most that a ``keep`` that is chosen may cost.
+        held_out: part of the pictures that is chosen and measured on.
     """
 
     objective: ClassVar[type[Contrastive]] = Prefix
+    form: ClassVar[str] = PrefixedWords.form
+    columns: ClassVar[tuple[str, ...]] = ("image", "text", "label", "group")
 
     label: str | None
-    text: Sequence[str] | None = None
+    text: str | Sequence[str] | None = None
     how: Prefixing = field(default_factory=Prefixing)
+    keep: float | None = None
+    may_forget: float = 0.1
+    held_out: float = 0.1
 
     def __post_init__(self) -> None:
         if not self.label:
             raise InputError(needs(self.objective))
+        check_part(self.keep, self.may_forget, self.held_out)
 
-    def columns(self) -> Mapping[str, str | Sequence[str] | None]:
+    @classmethod
+    def takes(cls) -> set[str]:
+        return {*PARTS, *settings_of(Prefixing)}
+
+    @classmethod
+    def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
+        own, inner = parted_settings(settings)
+        return cls(columns.get("label"), columns.get("text"), Prefixing(**inner), **own)
+
+    def asked(self) -> Mapping[str, str | Sequence[str] | None]:
         return {"class": self.label, "caption": self.text}
 
-    def answers(self) -> Sequence[str]:
-        return SOURCES
+    def names(self) -> Sequence[str]:
+        return SOURCES[:1]
 
     def check(self, on: Encoder) -> None:
         trainable(on)
 
-    def train(
-        self, on: Encoder, own: SeenColumns, progress: Progress, checkpoint: tuple[Path, str] | None
-    ) -> tuple[Adaptation, Trained]:
-        classes = own.first("class")
-        data = two_kinds(on, own.pooled, classes, own.said["caption"], self.how.objective)
-        words, done = self.how.trained(on, data, progress, checkpoint)
-        told = {**self.how.provenance(data, classes, done), "columns": [self.label, *(self.text or ())]}
-        return Adaptation(on, words, 1.0, told), done
+    def prepared(self, on: Encoder, own: SeenColumns, progress: Progress) -> tuple[PrefixedWords, Task, TrainingData]:
+        data = two_kinds(on, own.pooled, own.first("class"), own.said["caption"], self.how.objective)
+        return *self.how.task(on), data
 
-    def measures(self, after: Encoder) -> Mapping[str, tuple[str, Encoder, Sequence[str]]]:
+    def training(self, data: TrainingData, on: Encoder) -> Training:
+        return self.how.training(data, on)
+
+    def told(self, own: SeenColumns, data: TrainingData, done: Trained) -> dict[str, Any]:
+        captions = [self.text] if isinstance(self.text, str) else list(self.text or ())
+        told = self.how.provenance(data, own.first("class"), done)
+        return {**asdict(self.how), **told, "columns": [self.label, *captions]}
+
+    def measures(self, after: Encoder) -> Measures:
         read = {source: after if source == SOURCES[-1] else after.under(source) for source in SOURCES}
         return {
             f"{self.label}, read as {source}": ("class", encoder, encoder.text.templates)
             for source, encoder in read.items()
         }
+
+
+PARTS = ("keep", "may_forget", "held_out")
+
+
+def settings_of(how: type[Instruct] | type[Prefixing]) -> set[str]:
+    """Names of its fields, but for the objective."""
+    return {one.name for one in fields(how)} - {"objective"}
+
+
+def parted_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of the way, and those of the training within it."""
+    own = {name: value for name, value in settings.items() if name in (*PARTS, "instructions")}
+    return own, {name: value for name, value in settings.items() if name not in own}
 
 
 def needs(objective: type[Contrastive]) -> str:
@@ -262,72 +373,20 @@ def needs(objective: type[Contrastive]) -> str:
     )
 
 
-def read_columns(
-    source: Any,
-    columns: Mapping[str, str | Sequence[str] | None],
-    image: str | None,
-    group: str | None,
-    progress: Progress,
-) -> dict[str, dict[str, Sample]]:
-    """What each column says of which picture.
-
-    Raises:
-        DataError: there is no such column, or nothing has columns.
-    """
-    path = Path(source) if isinstance(source, str | os.PathLike) else None
-    if isinstance(source, list | tuple | Samples) or (path is not None and path.is_dir() and not shards_of(path)):
-        given = "A list of pictures" if path is None else str(path)
-        raise DataError(
-            f"{given} has no columns. A table, or shards with JSON, was expected, with a row per picture and the "
-            f"columns {', '.join(str(c) for c in columns.values() if c)}. Give one."
-        )
-    found = {}
-    for name, column in columns.items():
-        samples = load_pairs(source, image=image, text=column, group=group)
-        for note in samples.notes:
-            progress.note(f"{name}: {note}")
-        found[name] = {item.image: item for item in samples.items}
-    return found
-
-
-def look_at_columns(
-    on: Encoder, read: Mapping[str, Mapping[str, Sample]], store: FeatureStore | None, progress: Progress
-) -> SeenColumns:
-    """See each picture of which some column says something, once."""
-    items = {image: item for several in read.values() for image, item in several.items()}
-    kept, digests, pooled = look_at_pictures(on, list(items.values()), store, progress)
-    said = {
-        name: tuple(several[item.image].texts if item.image in several else () for item in kept)
-        for name, several in read.items()
-    }
-    return SeenColumns(kept, digests, pooled, said)
-
-
-def check_differs(name: str, values: Sequence[str]) -> None:
-    """Raises:
-    DataError: all values that are there are the same.
-    """
-    different = sorted({*values} - {""})
-    if len(different) < 2:
-        raise DataError(
-            f"The column for {name!r} has {len(different)} value{'s' * (len(different) != 1)} in the pictures to train "
-            f"on{''.join(f': {value!r}' for value in different)}. Two or more were expected, as one is learnt by being "
-            "told from others. Name another column, or give more pictures."
-        )
-
-
 @torch.no_grad()
-def named_right(
-    encoder: Encoder,
-    pooled: Float[Tensor, "n p"],
-    asked: Sequence[tuple[int, int]],
-    words: Sequence[str],
-    templates: Sequence[str],
-) -> Float[Tensor, "m 2"]:
-    """Whether the nearest of all words is the right one, for rows with the number of the right one; and 1 beside it."""
-    seen = pooled[[i for i, _ in asked]]
-    image = normalize(encoder.text.project(seen if encoder.repooled is None else encoder.repooled(seen)), dim=1)
-    text = encoder.encode_text([filled(t, word) for word in words for t in templates])
-    text = normalize(text.unflatten(0, (len(words), -1)).mean(1), dim=1)
-    right = ((image @ text.T).argmax(1) == torch.tensor([n for _, n in asked])).float()
-    return torch.stack([right, torch.ones_like(right)], 1)
+def agreement(on: Encoder, after: Encoder, held: SeenColumns) -> Judged | None:
+    """Whether the class whose name is nearest is the one that the encoder's own last layer says.
+
+    ``None`` for an encoder without classes that have names.
+    """
+    if on.classifier is None or len(on.classes) != on.classifier.out_features:
+        return None
+    own, names = on.classifier(held.pooled).argmax(1), names_of(on)
+
+    def scores(encoder: Encoder) -> Tensor:
+        tower = encoder.text
+        text = place(on.text, own_sentences(on.text, names)) if tower is on.text else tower.encode_text(names)
+        return normalize(tower.project(held.pooled), dim=1) @ text.T
+
+    before = scores(on)
+    return Judged(held.items, tuple(names), own, before, before if after.text is on.text else scores(after))

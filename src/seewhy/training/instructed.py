@@ -128,11 +128,22 @@ class Instruct:
         checkpoint: tuple[Path, str] | None = None,
     ) -> tuple[InstructedHead, Trained]:
         """The head after training on what :func:`triplets` gives, and its steps; see :func:`.loop.train`."""
+        head, task = self.task(on, pooled)
+        done = train(task, data, self.training(data), checkpoint=checkpoint, progress=progress)
+        freeze(head)
+        return head, done
+
+    def task(self, on: Encoder, pooled: Float[Tensor, "n p"]) -> tuple[InstructedHead, InstructedTask]:
+        """The head, as it is at first, and what it learns."""
         with seeded(self.seed):
             head = InstructedHead.before(on, pooled, self.rank)
+        return head, InstructedTask(on, head, self.objective)
+
+    def training(self, data: TrainingData) -> Training:
+        """Steps, batch and rate."""
         size = min(self.batch_size, data.n_samples)
-        steps = self.epochs * max(1, data.n_samples // size)
-        how = Training(
+        steps = self.epochs * data.steps_per_epoch(size)
+        return Training(
             steps,
             size,
             lr=self.lr,
@@ -141,10 +152,6 @@ class Instruct:
             warmup=min(20, steps // 5),
             seed=self.seed,
         )
-        task = InstructedTask(on, head, self.objective)
-        done = train(task, data, how, checkpoint=checkpoint, progress=progress)
-        freeze(head)
-        return head, done
 
     def provenance(self, data: TrainingData, asked: Sequence[Asked], done: Trained) -> dict[str, Any]:
         """What a card says of a training on what :func:`triplets` gave."""

@@ -98,12 +98,23 @@ class Prefixing:
         checkpoint: tuple[Path, str] | None = None,
     ) -> tuple[PrefixedWords, Trained]:
         """The words half after training on what :func:`two_kinds` gives, and its steps; see :func:`.loop.train`."""
+        words, task = self.task(on)
+        done = train(task, data, self.training(data, on), checkpoint=checkpoint, progress=progress)
+        freeze(words)
+        return words, done
+
+    def task(self, on: Encoder) -> tuple[PrefixedWords, Contrast]:
+        """The words half with prefixes, as it is at first, and what it learns."""
         with seeded(self.seed):
             words = PrefixedWords.before(on, self.objective.n_tokens)
         words.prefix.requires_grad_(True)
         words.words.requires_grad_(self.learn == "words")
+        return words, Contrast(nn.Identity(), words, self.objective, column="image", labels=True)
+
+    def training(self, data: TrainingData, on: Encoder) -> Training:
+        """Steps, batch and rate."""
         n_steps = self.epochs * data.steps_per_epoch(self.batch_size)
-        how = Training(
+        return Training(
             n_steps,
             self.batch_size,
             lr=self.lr or trainable(on).tuning_lr,
@@ -115,10 +126,6 @@ class Prefixing:
             part_lr=(("text.prefix", self.prefix_lr),),
             part_decay=(("text.prefix", 0.0),),
         )
-        task = Contrast(nn.Identity(), words, self.objective, column="image", labels=True)
-        done = train(task, data, how, checkpoint=checkpoint, progress=progress)
-        freeze(words)
-        return words, done
 
 
 def two_kinds(

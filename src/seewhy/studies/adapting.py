@@ -1,0 +1,128 @@
+"""What adapting an encoder gained and forgot on held-out pictures: the page of a run, and the files beside it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import singledispatch
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..pictures.samples import Samples
+from ..storage.features import FeatureStore
+from ..training.adapt import Adapted
+from ..training.columns import Judged
+from ..training.from_columns import AGREES, Taught
+from ..training.loop import Trained
+from ..training.way import Finished
+from .retrieval import N_EXAMPLES, RetrievalReport, groups_of, measure_retrieval, measure_row
+
+
+def run_report(
+    done: Finished, name: str = "adapted", *, store: FeatureStore | None = None, notes: Sequence[str] = ()
+) -> RetrievalReport:
+    """The page of a training that :func:`seewhy.adapt` or :func:`seewhy.pretrain` gave; ``save("run.html")`` writes it.
+
+    Args:
+        done: the training.
+        name: of the adapted encoder.
+        store: where looks are kept.
+        notes: what was said meanwhile.
+    """
+    report = measured(done, name, store)
+    report.data["run"] = {
+        "provenance": dict(done.adaptation.provenance),
+        "history": list(done.done.history),
+        "seconds_per_step": round(done.done.seconds_per_step, 4),
+        "tried": [asdict(kept) for kept in done.tried],
+    }
+    report.data["notes"] = [*notes]
+    return report
+
+
+@singledispatch
+def measured(done: Finished, name: str, store: FeatureStore | None) -> RetrievalReport:
+    """What a finished training gives on the pictures held out to measure on, and what was before."""
+    raise TypeError(f"a training that ended as {type(done).__name__} has no page")
+
+
+@measured.register
+def _(done: Adapted, name: str, store: FeatureStore | None) -> RetrievalReport:
+    classes = tuple(sorted({item.label for item in done.held.items} - {""}))
+    held = Samples(done.held.items, classes)
+    return measure_retrieval(done.adaptation.encoder(name), held, before=done.adaptation.base, store=store)
+
+
+@measured.register
+def _(done: Taught, name: str, store: FeatureStore | None) -> RetrievalReport:
+    rows = [
+        measure_row(measure, (j.right(j.before), j.right(j.after)), groups_of(j.items), 0)
+        for measure, j in done.judged.items()
+    ]
+    said = {measure: j for measure, j in done.judged.items() if measure != AGREES}
+    n = len(done.held)
+    return RetrievalReport(
+        {
+            "encoder": done.adaptation.encoder(name).describe(),
+            "before": done.adaptation.base.describe(),
+            "n_pictures": n,
+            "n_texts": len({text for texts in done.held.said.values() for several in texts for text in several}),
+            "measures": rows,
+            "examples": [e for m, j in said.items() for e in _examples(m, j, max(2, N_EXAMPLES // len(said)))],
+            "notes": [],
+            "failures": [],
+        }
+    )
+
+
+def _examples(measure: str, judged: Judged, n: int) -> list[dict[str, Any]]:
+    """Values, drawn at random, each with the three pictures nearest to it, before and after."""
+    drawn = torch.randperm(len(judged.own), generator=torch.Generator().manual_seed(0)).tolist()
+    found: dict[int, dict[str, Any]] = {}
+    for row in drawn:
+        value = int(judged.own[row])
+        if value in found or len(found) == n:
+            continue
+        own = [judged.items[i].image for i in (judged.own == value).nonzero()[:, 0].tolist()]
+        one: dict[str, Any] = {"text": f"{judged.words[value]} ({measure})", "picture": judged.items[row].image}
+        one["own"] = own
+        for when, scores in (("before", judged.before), ("after", judged.after)):
+            one[when] = _nearest(judged, scores[:, value], value)
+        found[value] = one
+    return list(found.values())
+
+
+def _nearest(judged: Judged, scores: Float[Tensor, " m"], value: int) -> dict[str, Any]:
+    """The three nearest pictures, and the place of the first that has the value; a tie counts against."""
+    is_own = judged.own == value
+    place = 1 + int((scores[~is_own] >= scores[is_own].max()).sum())
+    near = scores.topk(min(3, len(scores))).indices.tolist()
+    return {"place": place, "nearest": [judged.items[i].image for i in near]}
+
+
+def files_of(done: Finished, report: RetrievalReport) -> dict[str, str]:
+    """The page, its JSON, and the log of all steps as CSV."""
+    document = json.dumps(report.data, indent=1, ensure_ascii=False)
+    return {"run.html": report.to_html(), "run.json": document, "log.csv": log_of(done.done)}
+
+
+def log_of(done: Trained) -> str:
+    """Every step as CSV."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["step", *done.history[0]])
+    rows.writerows([i, *step.values()] for i, step in enumerate(done.history, 1))
+    return text.getvalue()
+
+
+def title_of(provenance: Mapping[str, Any]) -> str:
+    """What was trained, in a line."""
+    return (
+        f"{provenance['objective']}, {provenance['train']}, {provenance['n_steps']} steps, keep {provenance['keep']:g}"
+    )

@@ -1,0 +1,43 @@
+"""From an objective's name to the way in which it teaches: most learn from pairs, some from further columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .adapt import Adapt
+from .from_columns import ByClassesAndCaptions, ByInstructions, FromColumns
+from .way import Way, refuse
+
+FROM_COLUMNS: tuple[type[FromColumns], ...] = (ByInstructions, ByClassesAndCaptions)
+
+
+def way_of(
+    objective: str,
+    settings: Mapping[str, Any],
+    columns: Mapping[str, Any],
+    *,
+    all_of_it: bool = False,
+    spelt: Callable[[str], str] = str,
+) -> Way:
+    """How an encoder is taught by an objective.
+
+    Args:
+        objective: registered name.
+        settings: of the training, those that were given.
+        columns: what for → the table's column, those that were named.
+        all_of_it: whether as much as can be is trained and kept, but for what the settings say.
+        spelt: how a user writes a setting or a column, for messages.
+
+    Raises:
+        UnknownNameError: there is no such objective.
+        InputError: it has no use for one of the settings or columns, or needs another.
+
+    Example:
+        >>> way_of("siglip", {"keep": 0.3}, {}).keep, type(way_of("prefix", {}, {"label": "kind"})).__name__
+        (0.3, 'ByClassesAndCaptions')
+    """
+    found: type[Way] = {one.objective.name: one for one in FROM_COLUMNS}.get(objective, Adapt)
+    refuse(objective, [name for name in settings if name not in found.takes()], spelt)
+    refuse(objective, [name for name in columns if name not in found.columns], spelt)
+    return found.of(objective, {**(found.all_of_it if all_of_it else {}), **settings}, columns)
