@@ -244,11 +244,22 @@ def flags(page: Path) -> str:
     """Every option over all verbs: what it takes, what it means, and its default in each verb that has it."""
     rows = []
     for name, verbs in sorted(options().items(), key=lambda item: item[0].lstrip("-").lower()):
-        (kind,) = {takes(option) for option in verbs.values()}
-        (said,) = {meaning(option) for option in verbs.values()}
+        kind, said = (_alike(name, [of(option) for option in verbs.values()]) for of in (takes, meaning))
         where = ", ".join(f"{verb}{_default_in(option)}" for verb, option in verbs.items())
         rows.append((", ".join(f"`{one}`" for one in name.split("/")), kind, said, where))
     return table(("option", "takes", "meaning", "in"), rows)
+
+
+TWO_MEANINGS = {"--target"}
+"""Of a class, and of an accuracy: each is what people call its target."""
+
+
+def _alike(name: str, said: list[str]) -> str:
+    """What all verbs say of an option; those that may differ are told in the verbs' order."""
+    distinct = list(dict.fromkeys(said))
+    if len(distinct) > 1 and name not in TWO_MEANINGS:
+        raise ValueError(f"{name} means {len(distinct)} things: {distinct}. One was expected.")
+    return " Or: ".join(distinct)
 
 
 def options() -> dict[str, dict[str, Any]]:

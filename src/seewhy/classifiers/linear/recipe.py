@@ -108,6 +108,17 @@ class Linear(PictureRecipe):
             looked_by=encoder,
         )
 
+    def fit_at(self, pictures: Pictures, c: float) -> Head:
+        """What these pictures give with a ``C`` (of a picture) that was chosen elsewhere, fitted once, uncalibrated.
+
+        Args:
+            pictures: all are fitted on.
+            c: as :meth:`learn` reports it.
+        """
+        rows = Rows.of(pictures, self._feature)
+        fit = self._solve(rows, torch.ones_like(rows.own), len(pictures.classes), c / (self.n_crops + 1), None)
+        return Head(self._feature, fit.weight, fit.bias)
+
     def _views(self, sample: Sample) -> Sequence[Crop | None]:
         return crops_by_name(sample.image, self.n_crops, self.seed)
 

@@ -1,0 +1,166 @@
+"""``seewhy study scaling``: how many more pictures are needed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .options import (
+    EncoderName,
+    EngineName,
+    Force,
+    Group,
+    ImageColumn,
+    Json,
+    LabelColumn,
+    Model,
+    Quiet,
+    Store,
+    encoder_given,
+    held_out,
+    open_store,
+    seed,
+)
+from .outputs import StudyFolder, check_both, report_line, save_both
+from .terminal import Terminal, say
+
+if TYPE_CHECKING:
+    from ..classifiers.linear.recipe import Linear
+    from ..encoders.base import Encoder
+
+SCALING_EXAMPLES = """
+Examples:\n\n
+  seewhy study scaling photos/ --target 0.95\n\n
+  seewhy study scaling train/ --test test/ -m birds --target 0.95 -o study\n\n
+  seewhy study scaling photos/ --also-encoder lite2 --noise 0.2 --json\n\n
+  seewhy study scaling photos.csv --group visit --target 0.99 --beyond 16
+"""
+
+
+def scaling(
+    data: Annotated[
+        Path,
+        typer.Argument(help="Labelled pictures: a folder with one folder per class, or a table.", show_default=False),
+    ],
+    model: Model = None,
+    encoder: EncoderName = "lite0",
+    engine: EngineName = "auto",
+    target: Annotated[
+        float | None,
+        typer.Option(help="The accuracy wanted, like 0.95; left out, what a doubling brings.", show_default=False),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labelled pictures of the same classes to test on; left out, --held-out of the pictures.",
+            show_default=False,
+        ),
+    ] = None,
+    held_out: Annotated[float | None, held_out("0.2", "--test takes its place.", least=0.05)] = None,
+    beyond: Annotated[
+        float, typer.Option(min=1, help="Foretell up to so many times as many pictures as were learnt from.")
+    ] = 4.0,
+    n_sizes: Annotated[int, typer.Option(min=3, help="Sizes of subsets, up to all pictures.")] = 7,
+    n_seeds: Annotated[int, typer.Option(min=2, help="Subsets of each size.")] = 5,
+    draws: Annotated[
+        Literal["nested", "independent"],
+        typer.Option(help="nested: small subsets lie in larger ones; independent: each is drawn anew."),
+    ] = "nested",
+    noise: Annotated[
+        list[float] | None,
+        typer.Option(help="A part of the labels that is made wrong, for a curve of its own.", show_default=False),
+    ] = None,
+    of_classes: Annotated[
+        list[int] | None, typer.Option(help="So many of the classes, for a curve of its own.", show_default=False)
+    ] = None,
+    also_encoder: Annotated[
+        list[str] | None, typer.Option(help="Another encoder, for a curve of its own.", show_default=False)
+    ] = None,
+    n_crops: Annotated[
+        int, typer.Option(min=0, help="Random crops and flips a picture, beside the picture itself.")
+    ] = 0,
+    output: StudyFolder = None,
+    group: Group = None,
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
+    seed: Annotated[int, seed("Test pictures, subsets and resampling.")] = 0,
+    force: Force = False,
+    as_json: Json = False,
+    store: Store = None,
+    quiet: Quiet = False,
+) -> None:
+    """How many more pictures are needed for an accuracy? Stopped, it goes on where it was."""
+    from ..pictures.samples import load_samples
+    from ..studies.scaling import ScalingStudy
+
+    terminal = Terminal(quiet)
+    check_both(output, "scaling", force)
+    encoders, recipe = _asked(model, encoder, also_encoder or [], engine)
+    study = ScalingStudy(
+        target=target,
+        n_sizes=n_sizes,
+        n_seeds=n_seeds,
+        draws=draws,
+        recipe=replace(recipe, n_crops=n_crops, seed=seed),
+        held_out=0.2 if held_out is None else held_out,
+        beyond=beyond,
+        noise=tuple(noise or ()),
+        n_classes=tuple(of_classes or ()),
+        seed=seed,
+    )
+    named: dict[str, Any] = {"image": image_column, "label": label_column, "group": group}
+    samples = load_samples(data, **named).labelled()
+    tested = None if test is None else load_samples(test, **named).labelled()
+    found = study.run(encoders, samples, output, test=tested, store=open_store(store), progress=terminal)
+    page = save_both(found, output, "scaling", force)
+    if as_json:
+        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
+    else:
+        _print(found.data)
+        say(found.sentence, *report_line(page))
+    raise typer.Exit(terminal.exit_code(found.data["n"]))
+
+
+def _asked(model: str | None, name: str, others: list[str], engine: str) -> tuple[dict[str, Encoder], Linear]:
+    """Encoders by name, the model's first, and what is fitted on their features.
+
+    Raises:
+        DataError: the model has no encoder that is frozen.
+    """
+    from ..classifiers.linear.recipe import Linear
+    from ..encoders.find import encoder as find
+
+    recipe: Any = Linear()
+    if model is not None:
+        from ..classifiers.saving import load
+        from ..errors import DataError
+
+        saved = load(model, engine=engine, encoder=encoder_given(name))
+        if saved.recipe != recipe.name:
+            raise DataError(
+                f"{model} is a classifier by {saved.recipe}. One by linear was expected, which is what is fitted on "
+                "more and more pictures. Give its encoder with --encoder instead."
+            )
+        recipe, found = Linear(**saved.parameters), {saved.encoder.name: saved.encoder}
+    else:
+        found = {name: find(name, engine=engine)}
+    return {**found, **{other: find(other, engine=engine) for other in others}}, recipe
+
+
+def _print(data: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    for arm in data["arms"]:
+        shown = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), title=arm["name"], title_justify="left")
+        for column in ("pictures", "right", "90 %", ""):
+            shown.add_column(column, justify="left" if column == "" else "right")
+        for kind, rows in (("measured", arm["points"]), ("foretold", arm["predictions"])):
+            for row in rows:
+                low, high = row["interval_90"]
+                shown.add_row(f"{row['n']:,}", f"{row['accuracy']:.1%}", f"{low:.1%} to {high:.1%}", kind)
+        Console(soft_wrap=True).print(shown)

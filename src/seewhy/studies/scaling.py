@@ -1,0 +1,211 @@
+"""How many more pictures are needed? A classifier fitted on ever more, and the curve of what it gets right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..card.paging import Page
+from ..classifiers.holdout import HoldOut, look_at
+from ..classifiers.linear.jitter import crops_by_name
+from ..classifiers.linear.recipe import Linear
+from ..encoders.base import Encoder
+from ..encoders.stream import Encoded, EncodeRequest, encode_stream
+from ..errors import DataError, InputError
+from ..pictures.apart import check_apart
+from ..pictures.samples import Samples
+from ..progress import Progress
+from ..storage.features import FeatureStore
+from .records import PROGRESS, StudyRecords
+from .scaling_cells import Arm, Draws, Material, as_text, check_settings, from_text
+from .scaling_findings import Measured, findings
+
+FEWEST_SEEDS = 2
+
+
+@dataclass(frozen=True, repr=False)
+class ScalingFindings(Page):
+    """What the study found; ``data`` is the documented JSON (docs/json.md)."""
+
+    @property
+    def sentence(self) -> str:
+        return str(self.data["sentence"])
+
+    def to_html(self) -> str:
+        from ..card.scaling import render_scaling
+
+        return render_scaling(self.data)
+
+
+@dataclass(frozen=True)
+class ScalingStudy:
+    """Fit on growing parts of the pictures, test always on the same others, and foretell what more would bring.
+
+    Every picture is looked at once; what is fitted is the linear classifier of ``seewhy fit``, its regularisation
+    chosen at every size on parts of the first subset. The form of the curve is chosen by how well it
+    foretells larger sizes that it was not fitted on (:mod:`.learning_curve`); intervals are of seeds, subsets and test
+    pictures, and of forms that foretell about as well.
+
+    Args:
+        target: the accuracy wanted; left out, what a doubling brings is told.
+        n_sizes: of subsets, up to all pictures learnt from.
+        n_seeds: subsets of each size.
+        draws: ``"nested"``, small subsets within larger ones; ``"independent"``, each drawn anew.
+        recipe: what is fitted.
+        held_out: part of the pictures that is tested on, those of the same thing together, where none are given.
+        beyond: how many times what was seen is the most that is foretold.
+        noise: parts of the labels that are wrong, a curve for each.
+        n_classes: numbers of classes, a curve for each.
+        n_draws: resampled sets.
+        seed: of the split, the subsets and the resampling.
+    """
+
+    target: float | None = None
+    n_sizes: int = 7
+    n_seeds: int = 5
+    draws: Draws = "nested"
+    recipe: Linear = field(default_factory=lambda: Linear(n_crops=0))
+    held_out: float = 0.2
+    beyond: float = 4.0
+    noise: tuple[float, ...] = ()
+    n_classes: tuple[int, ...] = ()
+    n_draws: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("n_sizes", 3), ("n_seeds", FEWEST_SEEDS), ("beyond", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}. At least {least} was expected. Give more.")
+
+    def run(
+        self,
+        encoders: Mapping[str, Encoder],
+        samples: Samples,
+        folder: Path | None = None,
+        *,
+        test: Samples | None = None,
+        store: FeatureStore | None = None,
+        progress: Progress | None = None,
+    ) -> ScalingFindings:
+        """Look, fit every cell that is not in the journal yet, and conclude.
+
+        Args:
+            encoders: by name; the first answers the question, the others are curves beside it.
+            samples: pictures with classes.
+            folder: where each cell is kept, so that a stopped run goes on.
+            test: pictures to test on; left out, a part of ``samples``.
+            store: where looks are kept.
+            progress: hears of progress, notes and failures.
+
+        Raises:
+            DataError: too few pictures or classes, a class without test pictures, the same pictures on both sides, or a
+                target that is reached already.
+        """
+        progress = progress or Progress()
+        check_settings(self.target, self.noise, self.n_classes, len(samples.classes))
+        materials = self.look(encoders, samples, test, store, progress)
+        first = next(iter(encoders))
+        arms = [Arm(name) for name in encoders]
+        arms += [Arm(first, noise=part) for part in self.noise]
+        arms += [Arm(first, n_classes=count) for count in self.n_classes]
+        measured = self._measure(arms, materials, folder, progress)
+        pictures = materials[first].pictures
+        have = len(pictures.labels) if test is None else int((~pictures.held).sum())
+        return ScalingFindings(findings(self, measured, materials[first], have, progress))
+
+    def look(
+        self,
+        encoders: Mapping[str, Encoder],
+        samples: Samples,
+        test: Samples | None = None,
+        store: FeatureStore | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, Material]:
+        """All pictures once by each encoder, the same held out for all; arguments and errors as for :meth:`run`."""
+        progress = progress or Progress()
+        if test is not None:
+            check_apart(samples, test)
+        found: dict[str, Material] = {}
+        for name, encoder in encoders.items():
+            if not found:
+                how = HoldOut(self.held_out, self.seed, test, self.recipe.split)
+                pictures = look_at(
+                    encoder, samples, how, store=store, progress=progress,
+                    views=lambda s: crops_by_name(s.image, self.recipe.n_crops, self.recipe.seed),
+                )  # fmt: skip
+                pictures = replace(pictures, validation=False)
+            else:
+                seen = self._again(encoder, pictures.items, store, progress)
+                pictures = replace(pictures, seen=seen)
+            found[name] = Material(encoder, pictures, self.recipe)
+            found[name].check()
+        return found
+
+    def _again(
+        self, encoder: Encoder, items: Sequence, store: FeatureStore | None, progress: Progress
+    ) -> list[Encoded]:
+        """The same pictures by another encoder."""
+        request = EncodeRequest(views=lambda i: crops_by_name(items[i].image, self.recipe.n_crops, self.recipe.seed))
+        stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
+        seen = []
+        for item, one in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
+            if not isinstance(one, Encoded):
+                raise DataError(f"{item.image} was read by one encoder and not by another: {one.error}. Remove it.")
+            seen.append(one)
+        return seen
+
+    def _measure(
+        self, arms: Sequence[Arm], materials: Mapping[str, Material], folder: Path | None, progress: Progress
+    ) -> list[Measured]:
+        """Every cell, from the journal or anew."""
+        digests = {name: material.digest() for name, material in materials.items()}
+        planned = [
+            (arm, size, seed)
+            for arm in arms
+            for size in materials[arm.encoder].sizes(arm, self.n_sizes)
+            for seed in range(self.seed, self.seed + self.n_seeds)
+        ]
+        found: dict[tuple[Arm, int], list[list[int]]] = {}
+        chosen: dict[tuple[Arm, int], float] = {}
+        with _Journal(folder) as journal:
+            for arm, size, seed in progress.track(iter(planned), "Fitting", len(planned)):
+                key = f"{digests[arm.encoder]} {arm.noise} {arm.n_classes} {size} {seed} {self.draws}"
+                row = journal.known(key)
+                if row is None:
+                    material = materials[arm.encoder]
+                    right, c = material.cell(arm, size, seed, self.draws, chosen.get((arm, size)))
+                    row = {"key": key, "right": as_text(right), "curve": {"arm": arm.name, "n": size, "C": c}}
+                    journal.add(row)
+                chosen.setdefault((arm, size), row["curve"]["C"])
+                found.setdefault((arm, size), []).append(from_text(row["right"]))
+        return [
+            Measured(
+                arm, [s for a, s in found if a == arm], torch.tensor([r for (a, _), r in found.items() if a == arm])
+            )
+            for arm in arms
+        ]
+
+
+class _Journal:
+    """Cells that were measured, in a file where there is a folder."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._records = None if folder is None else StudyRecords(folder / PROGRESS)
+
+    def known(self, key: str) -> dict[str, Any] | None:
+        return None if self._records is None else self._records.done.get(key)
+
+    def add(self, row: dict[str, Any]) -> None:
+        if self._records is not None:
+            self._records.add(row)
+
+    def __enter__(self) -> _Journal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._records is not None:
+            self._records.__exit__(None, None, None)
