@@ -216,8 +216,8 @@ def test_keep_is_chosen_and_all_that_was_tried_stands_on_the_page(words: tuple[s
     assert [row["before"] for row in told["measures"] if row["measure"] != AGREES] == list(tried[0]["right"].values())
     assert [row["after"] for row in told["measures"] if row["measure"] != AGREES] == list(best["right"].values())
     for example in told["examples"]:
-        value = example["text"].partition(" (")[0]
-        assert all(value in name for name in example["own"])
+        assert all(example["text"] in name for name in example["own"])
+        assert example["measure"] in tried[0]["right"]
         assert example["picture"] in example["own"]
         right = [name in example["own"] for name in example["after"]["nearest"]]
         assert right.index(True) + 1 == example["after"]["place"]

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 from ..arguments import article
@@ -140,7 +140,7 @@ def _of_dataset(source: Any) -> Samples:
     if isinstance(source, Mapping) or isinstance(columns, Mapping):
         return _of_mapping(source)
     if columns is not None and hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        return _of_columns(source, list(columns))
+        return _of_columns(source)
     if hasattr(source, "dataset") and hasattr(source, "batch_size"):
         raise InputError("A DataLoader was given. Its pictures one by one were expected. Give loader.dataset.")
     is_map = hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, str | bytes)
@@ -169,14 +169,61 @@ def _of_mapping(source: Any) -> Samples:
     return _samples(known.__getitem__, [label for _, label in pairs], known=known)
 
 
-def _of_columns(source: Any, columns: list[str]) -> Samples:
+def opened(source: Any) -> tuple[Any, dict[str, Any]]:
+    """A table in memory that gives plain values, and its columns by their names as texts.
+
+    A Hugging Face data set in the format of torch, numpy or pandas gives no plain ones; a transform of the user's own
+    is left as it is.
+
+    Raises:
+        DataError: two columns have one name.
+    """
+    form = getattr(source, "format", None)
+    if isinstance(form, Mapping) and form.get("type") not in (None, "custom"):
+        source = source.with_format(None)
+    names = getattr(source, "column_names", None)
+    names = list(getattr(source, "columns", ()) if names is None else names)
+    found = {str(name): name for name in names}
+    if len(found) < len(names):
+        twice = next(name for name in found if sum(str(one) == name for one in names) > 1)
+        raise DataError(
+            f"What was given has two columns called {twice!r}. Every name once was expected. Rename or drop one."
+        )
+    return source, found
+
+
+def column_of(source: Any, name: Any) -> list[Any]:
+    """The values of a column, classes by their names; ``None`` where one is missing, whatever stands for that there."""
+    names = getattr((getattr(source, "features", None) or {}).get(name), "names", None)
+    return [None if is_missing(value) else _class_named(value, names) for value in source[name]]
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell is empty: ``None``, NaN, or what pandas has for it.
+
+    >>> is_missing(None), is_missing(float("nan")), is_missing(0), is_missing("")
+    (True, True, False, False)
+    """
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, Real) and value != value  # NaN is not itself
+
+
+def _class_named(label: Any, names: Any) -> Any:
+    """A whole number by the name that a data set's features have for it; -1 stands for none there."""
+    if names is None or not isinstance(label, Integral):
+        return label
+    return names[int(label)] if 0 <= int(label) < len(names) else None
+
+
+def _of_columns(source: Any) -> Samples:
     """A table in memory: Hugging Face's, whose features say what each column is, or a data frame."""
+    source, columns = opened(source)
     features = getattr(source, "features", None) or {}
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
-    image = _column(columns, kinds, "Image", IMAGE_COLUMNS, "pictures")
-    label = _column(columns, kinds, "ClassLabel", LABEL_COLUMNS, "labels")
-    names = getattr(features.get(label), "names", None)
-    labels = _named(_listed(source[label]) or [], names)
+    image = columns[_column(list(columns), kinds, "Image", IMAGE_COLUMNS, "pictures")]
+    label = columns[_column(list(columns), kinds, "ClassLabel", LABEL_COLUMNS, "labels")]
+    labels = column_of(source, label)
     if hasattr(source, "iloc"):
         pictures = list(source[image])
         return _samples(pictures.__getitem__, labels, known=pictures)

@@ -205,7 +205,7 @@ def read_views(
     source, digest = plain(given), ""
     name = given.name if isinstance(given, InMemory) else _name(source)
     if isinstance(source, (str, Path, bytes)):
-        data = source if isinstance(source, bytes) else _read_bytes(name)
+        data = source if isinstance(source, bytes) else _read_bytes(os.fspath(source))
         digest = hashlib.sha256(data).hexdigest()
     with _HUSH:
         if isinstance(source, np.ndarray):

@@ -13,7 +13,7 @@ from ..arguments import article
 from ..errors import DataError, InputError
 from ..storage.reading import read_file, reason
 from .columns import TEXT_COLUMNS, Columns, choose, texts_in
-from .datasets import one_at_a_time
+from .datasets import column_of, one_at_a_time, opened
 from .listing import list_pictures
 from .samples import Sample, Samples, gathered, some
 from .shards import Record, in_shard, records_of, shards_of
@@ -96,7 +96,12 @@ def read_pairs(
     elif isinstance(source, list | tuple):
         _from_list(source, parts)
     else:
-        raise InputError(f"Pictures with texts cannot be {article(type(source).__name__)}. {FORMS}. Give one of them.")
+        streamed = hasattr(source, "take") and not hasattr(source, "__len__")
+        cure = "Load all of it, or make one of its first rows: Dataset.from_list(list(data.take(1000)))"
+        raise InputError(
+            f"Pictures with texts cannot be {article(type(source).__name__)}. {FORMS}. "
+            f"{cure if streamed else 'Give one of them'}."
+        )
     return parts.samples()
 
 
@@ -281,22 +286,21 @@ def _column_names(source: Any) -> list[str] | None:
 
 def _from_columns(source: Any, names: list[str], columns: Columns, parts: Parts) -> None:
     """A data frame, or a Hugging Face data set, whose pictures are fetched when they are looked at."""
+    source, own_names = opened(source)
     if not len(source):
         raise DataError("What was given has no rows. One row per picture and text was expected. Fill it in.")
     kinds = {name: type(kind).__name__ for name, kind in (getattr(source, "features", None) or {}).items()}
     pictures = [name for name, kind in kinds.items() if kind == "Image"]
     wanted = replace(columns, image=pictures[0]) if columns.image is None and pictures else columns
     light = [name for name in names if name not in pictures]
-    values = {name: list(source[name]) for name in light}
+    values = {name: column_of(source, own_names[name]) for name in light}
     rows = [{**dict.fromkeys(pictures), **{name: values[name][i] for name in light}} for i in range(len(source))]
     chosen = choose(wanted, rows, parts.where)
     kept = values.get(chosen.image or "")
     fetch = one_at_a_time(lambda i: source[i][chosen.image])
-    named = getattr((getattr(source, "features", None) or {}).get(chosen.label), "names", None)
     for i, row in enumerate(rows):
         said = [t for c in chosen.texts for t in texts_in(row.get(c), f"{parts.where}, row {i + 1}, column {c!r},")]
         label, group = chosen.belonging(row, parts.where, i + 1)
-        label = named[int(label)] if named and label.isdecimal() else label
         image, pixels = _given(kept[i], i) if kept is not None else _fetched(partial(fetch, i), i)
         parts.add(image, said, label, group, pixels)
 

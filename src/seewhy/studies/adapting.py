@@ -90,8 +90,8 @@ def _examples(measure: str, judged: Judged, n: int) -> list[dict[str, Any]]:
         if value in found or len(found) == n:
             continue
         own = [judged.items[i].image for i in (judged.own == value).nonzero()[:, 0].tolist()]
-        one: dict[str, Any] = {"text": f"{judged.words[value]} ({measure})", "picture": judged.items[row].image}
-        one["own"] = own
+        one: dict[str, Any] = {"text": judged.words[value], "measure": measure, "own": own}
+        one["picture"] = judged.items[row].image
         for when, scores in (("before", judged.before), ("after", judged.after)):
             one[when] = _nearest(judged, scores[:, value], value)
         found[value] = one
@@ -123,6 +123,5 @@ def log_of(done: Trained) -> str:
 
 def title_of(provenance: Mapping[str, Any]) -> str:
     """What was trained, in a line."""
-    return (
-        f"{provenance['objective']}, {provenance['train']}, {provenance['n_steps']} steps, keep {provenance['keep']:g}"
-    )
+    learns = dict.fromkeys((provenance["objective"], provenance["train"]))
+    return f"{', '.join(learns)}, {provenance['n_steps']} steps, keep {provenance['keep']:g}"
