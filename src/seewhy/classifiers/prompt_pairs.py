@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -46,6 +47,14 @@ class Findings:
 
     picture: str
     found: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``predict --finding --json`` says of the picture."""
+        found = [
+            {"finding": one.name, "probability": round(one.probability, 6), "margin": round(one.margin, 6)}
+            for one in self.found
+        ]
+        return {"image": self.picture, "findings": found}
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,9 +17,11 @@ from typer.core import TyperCommand
 from ..errors import ForeignFileError, InputError, SeeWhyError
 from .options import output
 from .renamed import with_new_names
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..card.paging import Page
+    from ..storage.marks import Mark
 
 OUTPUTS = ("output", "export", "save", "cards")
 """Options that name what is written; ``--store`` is read and written."""
@@ -166,3 +171,49 @@ def save_both(found: Page, folder: Path | None, name: str, force: bool) -> str |
 def report_line(page: str | None) -> tuple[str, ...]:
     """What is said of a page that was written."""
     return () if page is None else (f"report: {page}",)
+
+
+def refuse_beside(context: Any, option: str, names: Sequence[str]) -> None:
+    """Refuse options that were given beside one that has no use for them.
+
+    Raises:
+        InputError: one was.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(
+                f"--{option} and --{name.replace('_', '-')} were both given. One of them was expected, since they "
+                "decide in different ways. Drop one."
+            )
+
+
+def csv_row(values: list[Any]) -> str:
+    """A row of a table, with its end."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(values)
+    return buffer.getvalue()
+
+
+def write_lines(lines: Iterator[str], form: str, output: Path | None, mark: Mark | None, force: bool) -> None:
+    """Lines as they come, on standard output; or a file, whole or not at all.
+
+    Args:
+        lines: each with its end.
+        form: ``"csv"`` goes out as it is, for a quoted cell may go over lines.
+        output: the file.
+        mark: by which it is known as SeeWhy's.
+        force: write over one that is not.
+    """
+    if output is None or mark is None:
+        raw = form == "csv" and not sys.stdout.isatty()
+        for line in lines:
+            if raw:
+                sys.stdout.write(line)
+                sys.stdout.flush()
+            else:
+                say(line.removesuffix("\n"))
+        return
+    from ..storage.output import write
+
+    write(output, "".join(lines), mark, force=force)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +12,7 @@ import typer
 
 from ..printable import printable, spreadsheet_safe
 from ..storage.marks import Columns, Lines, Mark, Record
+from .findings import WITHOUT, Absent, Finding, predict_findings
 from .options import (
     Crops,
     EncoderName,
@@ -37,7 +35,7 @@ from .options import (
     resolve,
     top,
 )
-from .terminal import say
+from .outputs import csv_row, refuse_beside, write_lines
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -51,6 +49,7 @@ Examples:\n
   seewhy predict photo.jpg --labels "wren, house sparrow, blue tit"\n
   find . -name "*.jpg" | seewhy predict - -m birds --csv\n
   seewhy predict new/ -m birds --reject --level 0.95\n
+  seewhy predict xrays/ --finding "pleural effusion" --finding pneumonia --encoder enc\n
   seewhy predict photo.jpg --labels "red, blue" --encoder enc --focus "the colour"
 """
 
@@ -62,10 +61,13 @@ MARKS: dict[str, Mark] = {
 
 
 def predict(
+    context: typer.Context,
     pictures: Pictures,
     model: Model = None,
     labels: Labels = None,
     follow_up: FollowUpFile = None,
+    finding: Finding = None,
+    absent: Absent = None,
     encoder: EncoderName = "lite0",
     focus: Focus = None,
     engine: EngineName = "auto",
@@ -95,11 +97,15 @@ def predict(
     from ..types import Failure
     from .terminal import Terminal
 
-    terminal = Terminal(quiet)
-    check_level(level)
     form = "json" if as_json else "csv" if as_csv else "text"
     if output is not None and form == "text":
         form = "csv" if output.suffix.lower() == ".csv" else "json"
+    if finding or absent:
+        refuse_beside(context, "finding", WITHOUT)
+        looks = focused(encoder, focus), engine
+        predict_findings(pictures, finding or (), absent, looks, form, output, store=store, force=force, quiet=quiet)
+    terminal = Terminal(quiet)
+    check_level(level)
     if output is not None:
         check_file(output, MARKS[form], force=force)
     kept = open_store(store)
@@ -123,7 +129,7 @@ def predict(
                     result = replace(result, rejected=True)
             yield result
 
-    _write(results(), form, output, force)
+    write_lines(_LINES[form](results()), form, output, MARKS.get(form), force)
     raise typer.Exit(terminal.exit_code(done))
 
 
@@ -140,42 +146,20 @@ def _check_rejects(classifier: Classifier) -> None:
         raise InputError(f"--reject was given, and what is unknown cannot be told: {why_unmeasured(classifier)}")
 
 
-def _write(results: Iterator[Prediction | Failure], form: str, output: Path | None, force: bool) -> None:
-    lines = _LINES[form](results)
-    if output is None:
-        raw = form == "csv" and not sys.stdout.isatty()  # a quoted cell may go over lines
-        for line in lines:
-            if raw:
-                sys.stdout.write(line)
-                sys.stdout.flush()
-            else:
-                say(line.removesuffix("\n"))
-        return
-    from ..storage.output import write
-
-    write(output, "".join(lines), MARKS[form], force=force)
-
-
 def _json_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
     for result in results:
         yield printable(json.dumps(result.to_json(), ensure_ascii=False)) + "\n"
 
 
 def _csv_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
-    yield _row(list(COLUMNS))
+    yield csv_row(list(COLUMNS))
     for result in results:
         data: dict[str, Any] = result.to_json()
         image, label, error = (spreadsheet_safe(data.get(key, "")) for key in ("image", "label", "error"))
         decision = data.get("decision", {})
         right = decision.get("probability")
         judged = [decision.get("verdict", ""), "" if right is None else right, "; ".join(decision.get("set", ()))]
-        yield _row([image, label, data.get("score", ""), error, *judged[:2], spreadsheet_safe(judged[2])])
-
-
-def _row(values: list[Any]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(values)
-    return buffer.getvalue()
+        yield csv_row([image, label, data.get("score", ""), error, *judged[:2], spreadsheet_safe(judged[2])])
 
 
 def _text_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:

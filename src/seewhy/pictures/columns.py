@@ -61,7 +61,8 @@ def choose(wanted: Columns, rows: Sequence[Mapping[str, Any]], where: str) -> Co
     image = wanted.image or _usual(names, IMAGE_COLUMNS, "pictures", "--image-column", where)
     texts = wanted.texts or _text_columns([n for n in names if n not in (image, wanted.group)], where)
     label = wanted.label or ("label" if "label" in names and "label" not in texts else None)
-    _check_contents(image, texts, rows[:LOOKED_AT], names, where)
+    cure = "Name another column" if wanted.texts else "Name their column with --text-column"
+    _check_contents(image, texts, rows[:LOOKED_AT], names, where, cure)
     return Columns(image, texts, label, wanted.group)
 
 
@@ -87,7 +88,7 @@ def _text_columns(names: Sequence[str], where: str) -> tuple[str, ...]:
 
 
 def _check_contents(
-    image: str, texts: Sequence[str], rows: Sequence[Mapping[str, Any]], names: Sequence[str], where: str
+    image: str, texts: Sequence[str], rows: Sequence[Mapping[str, Any]], names: Sequence[str], where: str, cure: str
 ) -> None:
     """See that pictures and texts have not changed places."""
     for name in texts:
@@ -97,8 +98,7 @@ def _check_contents(
             hint = f" Did you mean {meant!r}?" if meant else ""
             raise DataError(
                 f"{where}, column {name!r}, holds file names, such as {rows[0].get(name)!r}.{hint} Texts were "
-                f"expected. "
-                "Name their column with --text-column."
+                f"expected. {cure}."
             )
     values = [row.get(image) for row in rows]
     if _are_sentences(values):

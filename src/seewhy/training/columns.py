@@ -174,7 +174,7 @@ def check_values(name: str, own: SeenColumns, are_names: bool, progress: Progres
                 f"{value[:30]!r}. Names of at most {LONGEST} signs were expected. Shorten it, or name another column."
             )
     n = sum(map(bool, values))
-    if n >= FEW and len(different) > n / 2:
+    if n >= FEW and len(different) > 0.8 * n:
         progress.note(
             f"the column for {name!r} has {len(different)} different values in {n} pictures, such as "
             f"{different[0]!r}: where these are captions, name another column"
