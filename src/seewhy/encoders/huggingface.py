@@ -108,7 +108,7 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     folder = Path(name).expanduser()
     if not (name.startswith(("/", "./", "../", "~")) or folder.is_dir()):
         folder = fetch(f"hf:{name}", name, WEIGHT_FILES, BESIDE, f"hf:/path/to/{name.split('/')[-1]}")
-    _check_folder(name, folder)
+    check_saved(f"hf:{name}", folder)
     with loading(
         lambda why: ModelError(
             f"'hf:{name}' cannot be loaded: {why} A family that transformers itself knows was expected; code from a "
@@ -116,7 +116,7 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
         )
     ):
         model = _model(folder, options)
-        transform = transform_of(_processor(folder, name), f"hf:{name}")
+        transform = transform_of(processor_of(folder, f"hf:{name}"), f"hf:{name}")
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **OWN) if hasattr(model, "text_model") else None
     return _encoder(model, transform, tokenizer, f"hf:{name}", engine)
 
@@ -132,41 +132,51 @@ def _model(folder: Path, options: dict[str, Any]) -> Any:
     return in_single(freeze(found))
 
 
-def _check_folder(name: str, folder: Path) -> None:
-    check_folder(f"hf:{name}", folder)
+def check_saved(name: str, folder: Path) -> None:
+    """Refuse a folder in which no whole model lies, or one whose weights are a pickle alone.
+
+    Args:
+        name: the encoder as the user wrote it.
+        folder: where it lies.
+
+    Raises:
+        WeightsError: there are no weights in safetensors, or a file would be waited on.
+        ModelError: it only adapts another model.
+    """
+    check_folder(name, folder)
     if not (folder / "config.json").is_file():
         raise WeightsError(
-            f"'hf:{name}' has no config.json. A folder written by save_pretrained was expected. "
+            f"{name!r} has no config.json. A folder written by save_pretrained was expected. "
             "Write it with model.save_pretrained(folder) and processor.save_pretrained(folder)."
         )
     if (folder / "adapter_config.json").exists():
         raise ModelError(
-            f"'hf:{name}' has an adapter_config.json, which names another model to be loaded. A whole model was "
+            f"{name!r} has an adapter_config.json, which names another model to be loaded. A whole model was "
             "expected. Merge the adapter into its model, and save that."
         )
     if any((folder / file).is_file() for file in WEIGHT_FILES):
         return
     if (folder / "pytorch_model.bin").is_file():
         raise WeightsError(
-            f"'hf:{name}' has its weights only as pytorch_model.bin. model.safetensors was expected, because a pickle "
+            f"{name!r} has its weights only as pytorch_model.bin. model.safetensors was expected, because a pickle "
             "can run code. Convert it where you trust it: "
             "AutoModel.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)."
         )
     raise WeightsError(
-        f"'hf:{name}' has no weights. model.safetensors beside config.json was expected. "
+        f"{name!r} has no weights. model.safetensors beside config.json was expected. "
         "Write it with model.save_pretrained(folder)."
     )
 
 
-def _processor(folder: Path, name: str) -> dict[str, Any]:
-    """The picture half of the saved processor."""
+def processor_of(folder: Path, name: str) -> dict[str, Any]:
+    """The picture half of the saved processor; to be called behind the fence."""
     import transformers
 
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(folder, **OWN)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"'hf:{name}' does not say its preprocessing: there is no preprocessor_config.json. SeeWhy never guesses "
+            f"{name!r} does not say its preprocessing: there is no preprocessor_config.json. SeeWhy never guesses "
             "it. Write it with processor.save_pretrained(folder), or copy the file from the hub."
         ) from error
     return json.loads(processor.to_json_string())
