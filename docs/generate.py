@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+AGAIN = "; again for more"
 LIMITS = re.compile(r"^\*\*Limits\.?\*\*\.? (.+?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"(<!-- generated: (\w+)((?: [\w-]+)*) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
@@ -244,8 +245,12 @@ def flags(page: Path) -> str:
     """Every option over all verbs: what it takes, what it means, and its default in each verb that has it."""
     rows = []
     for name, verbs in sorted(options().items(), key=lambda item: item[0].lstrip("-").lower()):
-        kind, said = (_alike(name, [of(option) for option in verbs.values()]) for of in (takes, meaning))
-        where = ", ".join(f"{verb}{_default_in(option)}" for verb, option in verbs.items())
+        # Some verbs take several of what others take one of.
+        kinds = {takes(option) for option in verbs.values()}
+        plain = {one.removesuffix(AGAIN) for one in kinds} if len(kinds) > 1 else kinds
+        kind, said = _alike(name, sorted(plain)), _alike(name, [meaning(option) for option in verbs.values()])
+        several = {verb for verb, option in verbs.items() if option.multiple and len(kinds) > 1}
+        where = ", ".join(f"{v}{_default_in(o)}{' (again for more)' if v in several else ''}" for v, o in verbs.items())
         rows.append((", ".join(f"`{one}`" for one in name.split("/")), kind, said, where))
     return table(("option", "takes", "meaning", "in"), rows)
 
@@ -292,7 +297,7 @@ def takes(option: Any) -> str:
     choices = typing.get_args(kind)
     words = {str: "text", int: "a whole number", float: "a number", Path: "a place"}
     named = ", ".join(map(str, choices)) if choices else words[kind]
-    return f"{named}; again for more" if option.multiple else named
+    return named + AGAIN if option.multiple else named
 
 
 def meaning(option: Any) -> str:

@@ -59,6 +59,16 @@ EncoderName = Annotated[
         "of an adapted encoder. A saved classifier or index may name an embedded one; any other is named here.",
     ),
 ]
+EncoderNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoder",
+        "-e",
+        help="lite0, timm:NAME, torchvision:NAME, open_clip:MODEL/PRETRAINED, hf:ORG/NAME, file:PATH, or the folder "
+        "of an adapted encoder. Again for another; left out, lite0.",
+        show_default=False,
+    ),
+]
 Focus = Annotated[
     str | None,
     typer.Option(

@@ -28,6 +28,7 @@ from .options import (
     seed,
 )
 from .outputs import Guarded, StudyFolder, check_both, report_line, save_both
+from .study_interpretability import INTERPRETABILITY_EXAMPLES, interpretability
 from .study_scaling import SCALING_EXAMPLES, scaling
 from .study_words import EDIT_EXAMPLES, SEMANTICS_EXAMPLES, description_semantics, edit_words
 from .terminal import Terminal, say
@@ -46,6 +47,7 @@ app = typer.Typer(help="Questions about a model, answered on many pictures.", no
 app.command("description-semantics", cls=Guarded, epilog=SEMANTICS_EXAMPLES)(description_semantics)
 app.command("scaling", cls=Guarded, epilog=SCALING_EXAMPLES)(scaling)
 app.command("edit-words", cls=Guarded, epilog=EDIT_EXAMPLES)(edit_words)
+app.command("interpretability", cls=Guarded, epilog=INTERPRETABILITY_EXAMPLES)(interpretability)
 T = TypeVar("T")
 NAME_WIDTH, CELL_WIDTH = 30, 18
 """Characters of a method's name and of a number with its interval."""

@@ -56,7 +56,7 @@ def scaling(
     test: Annotated[
         Path | None,
         typer.Option(
-            help="Labelled pictures of the same classes to test on; left out, --held-out of the pictures.",
+            help="Labelled pictures of the same classes to test on. Left out, --held-out of the pictures.",
             show_default=False,
         ),
     ] = None,

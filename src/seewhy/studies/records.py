@@ -11,7 +11,13 @@ from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
 
 PROGRESS = "progress.jsonl"
-NUMBERS = Lines((Record(("key", "image", "digest", "class", "method"), None), Record(("key", "right", "curve"))))
+NUMBERS = Lines(
+    (
+        Record(("key", "image", "digest", "class", "method"), None),
+        Record(("key", "right", "curve")),
+        Record(("key", "right", "kept"), None),
+    )
+)
 ANY = Lines((Record(("key",), None),))
 """Records of a study of one's own: what is behind the key is free."""
 

@@ -1,0 +1,263 @@
+"""Concept libraries: directions in an encoder's features, from pieces of pictures, from words, or from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..encoders.base import Encoder
+from ..encoders.stream import EncodeRequest, encode_stream, encode_texts
+from ..errors import DataError
+from ..heads.head import Projected
+from ..objectives.sparse_concepts import concept_scores
+from ..storage.features import FeatureStore
+from ..types import Crop, Failure
+from .interpretability_score import Parts, standardised
+
+PICTURES = 10
+"""Pictures of each class that pieces are cut from, as in the authors' scripts."""
+ALIGNED = 0.45
+"""A concept that a judge sees stays where its projection agrees with the judge so well on other pictures: theirs."""
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+ROUNDS = 50
+
+
+@dataclass(frozen=True)
+class Looked:
+    """All that a library may be made of.
+
+    Attributes:
+        encoder: whose features.
+        pooled: of every picture.
+        labels: index of each one's class.
+        sources: what each can be read from again.
+        parts: concepts come from the rows trained on alone.
+        n_concepts: how many are wanted.
+        grid: pieces are the cells of so many rows and columns; 1 takes whole pictures.
+        n_pieces: at most, drawn at random.
+        texts: what concepts in words say.
+        judge: an encoder with words, and its pooled features of the same pictures, for encoders without words.
+        layer_norm: whether values are normalised over the concepts of each picture; else each concept over pictures.
+        seed: of every draw.
+        store: where looks and sentences are kept.
+    """
+
+    encoder: Encoder
+    pooled: Float[Tensor, "n d"]
+    labels: Int[Tensor, " n"]
+    sources: Sequence[Any]
+    parts: Parts
+    n_concepts: int = 200
+    grid: int = 4
+    n_pieces: int = 2000
+    texts: tuple[str, ...] = ()
+    judge: tuple[Encoder, Float[Tensor, "n _"]] | None = None
+    layer_norm: bool = True
+    seed: int = 0
+    store: FeatureStore | None = field(default=None, repr=False)
+
+    def along(self, directions: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+        """Every picture's values along these directions."""
+        values = concept_scores(self.pooled, directions, over_concepts=self.layer_norm)
+        return values if self.layer_norm else standardised(values, self.parts.train)
+
+    def draws(self, seed: int = 0) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 1000 + seed)
+
+    @cached_property
+    def pieces(self) -> Float[Tensor, "p d"]:
+        """Cells of training pictures, drawn evenly over the classes, as the encoder sees each by itself, unit vectors.
+
+        Raises:
+            DataError: there are fewer than concepts are wanted.
+        """
+        rows = _by_class(self.labels, self.parts.train, self.draws(), PICTURES)
+        boxes = [(r, b) for r in rows for b in _cells(self.grid)]
+        if len(boxes) > self.n_pieces:  # spread over all pictures, not the first ones
+            chosen = torch.randperm(len(boxes), generator=self.draws(1))[: self.n_pieces].sort().values
+            boxes = [boxes[i] for i in chosen.tolist()]
+        views: dict[int, list[Crop | None]] = {}
+        for row, box in boxes:
+            views.setdefault(row, []).append(box)
+        of = list(views)
+        request = EncodeRequest(views=lambda i: views[of[i]])
+        stream = encode_stream(self.encoder, [self.sources[r] for r in of], store=self.store, request=request)
+        seen = [one.pooled for one in stream if not isinstance(one, Failure)]
+        found = torch.cat(seen) if seen else torch.empty(0, self.pooled.shape[1])
+        if len(found) < self.n_concepts:
+            raise DataError(
+                f"The pictures give {len(found)} pieces to take concepts from, and {self.n_concepts} concepts were "
+                f"asked for. As many were expected. Give more pictures, or --n-concepts {max(2, len(found))} or fewer."
+            )
+        return normalize(found, dim=1)
+
+
+def _cells(grid: int) -> list[Crop | None]:
+    """The cells of a grid; the whole picture, as it is always seen, where there is one cell."""
+    if grid == 1:
+        return [None]
+    edges = [i / grid for i in range(grid + 1)]
+    return [Crop((edges[x], edges[y], edges[x + 1], edges[y + 1])) for y in range(grid) for x in range(grid)]
+
+
+def _by_class(labels: Int[Tensor, " n"], among: Tensor, draws: torch.Generator, most: int) -> list[int]:
+    """Rows in turn from every class, drawn at random; at most so many of each."""
+    order = torch.randperm(len(labels), generator=draws)
+    order = order[among[order]]
+    by: dict[int, list[int]] = {}
+    for row in order.tolist():
+        by.setdefault(int(labels[row]), []).append(row)
+    return [rows[i] for i in range(most) for _, rows in sorted(by.items()) if i < len(rows)]
+
+
+@dataclass(frozen=True)
+class Concepts:
+    """A library's concepts on all pictures.
+
+    Attributes:
+        scores: of each concept on each picture, normalised.
+        names: of each, where it has one.
+        words_of: whose words they are, where they are words.
+        notes: what should be known of them.
+    """
+
+    scores: Float[Tensor, "n m"]
+    names: tuple[str, ...] = ()
+    words_of: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Library(Protocol):
+    """Makes concepts of what was looked at; ``seed`` tells draws apart."""
+
+    def __call__(self, looked: Looked, seed: int) -> Concepts: ...
+
+
+def prototype(looked: Looked, seed: int) -> Concepts:
+    """Pieces of training pictures as they are, drawn at random.
+
+    The authors' code takes the first ``M`` rows of its elements, which are those of the first class or two.
+    """
+    order = torch.randperm(len(looked.pieces), generator=looked.draws(2 + seed))
+    return Concepts(looked.along(looked.pieces[order[: looked.n_concepts]]))
+
+
+def cluster(looked: Looked, seed: int) -> Concepts:
+    """Centres of k-means over the pieces."""
+    return Concepts(looked.along(k_means(looked.pieces, looked.n_concepts, looked.draws(3 + seed))))
+
+
+def text(looked: Looked, seed: int) -> Concepts:
+    """What sentences say, by the encoder's own words half or, where it has none, as a judge with words sees it.
+
+    Own words: the cosine of picture and sentence, each sentence over the training pictures in standard units. A judge:
+    a linear map from the features to the judge's cosines, by ridge regression, its strength chosen on the rows to
+    choose on; sentences on which it agrees with the judge there no better than 0.45 are left out. The authors train
+    this map by Adam on a loss whose sign makes it disagree with the judge; the area under the ROC curve would not show
+    it, but the sign of every concept would be wrong.
+
+    Raises:
+        DataError: there are no sentences, or fewer than two are left.
+    """
+    order = torch.randperm(len(looked.texts), generator=looked.draws(4 + seed))[: looked.n_concepts].tolist()
+    texts = [looked.texts[i] for i in order]
+    if len(texts) < 2:
+        raise DataError(
+            f"{len(texts)} sentence was given for concepts in words. Two or more were expected. Add some "
+            "with --concepts."
+        )
+    own = looked.encoder.has_text and looked.judge is None
+    if own:
+        joint = Projected(looked.encoder.text)(looked.pooled).detach()
+        values = joint @ encode_texts(looked.encoder, texts, looked.store).T
+        return Concepts(standardised(values, looked.parts.train), tuple(texts), looked.encoder.name)
+    if looked.judge is None:
+        raise DataError(
+            f"The encoder {looked.encoder.name} has no words, and no judge was given. One with words was expected. Add "
+            "--judge lite0."
+        )
+    judge, seen = looked.judge
+    target = Projected(judge.text)(seen).detach() @ encode_texts(judge, texts, looked.store).T
+    values, agree = _projected(looked, standardised(target, looked.parts.train))
+    keep = (agree > ALIGNED).nonzero()[:, 0]
+    if len(keep) < 2:
+        raise DataError(
+            f"Of {len(texts)} sentences the features of {looked.encoder.name} follow {len(keep)} as {judge.name} sees "
+            "them. Two or more were expected. Give other concepts or another judge."
+        )
+    left = len(texts) - len(keep)
+    notes = (
+        (
+            f"{left} of {len(texts)} sentences were left out for {looked.encoder.name}: its features do not follow "
+            f"them as {judge.name} sees them.",
+        )
+        if left
+        else ()
+    )
+    return Concepts(values[:, keep], tuple(texts[i] for i in keep.tolist()), judge.name, notes)
+
+
+def _projected(looked: Looked, target: Float[Tensor, "n m"]) -> tuple[Float[Tensor, "n m"], Float[Tensor, " m"]]:
+    """Ridge regression to the judge's numbers, and how well it agrees on the rows to choose on (correlation)."""
+    train, choose = looked.parts.train, looked.parts.selection
+    x = standardised(looked.pooled, train).double()
+    values, axes = torch.linalg.eigh(x[train].T @ x[train] / int(train.sum()))
+    along, wanted = x @ axes, (x[train] @ axes).T @ target[train].double() / int(train.sum())
+    best: tuple[float, Tensor, Tensor] | None = None
+    for ridge in RIDGES:
+        found = standardised((along @ (wanted / (values.clamp(min=0) + ridge)[:, None])).float(), train)
+        agree = _correlation(found[choose], target[choose])
+        if best is None or float(agree.mean()) > best[0]:
+            best = float(agree.mean()), found, agree
+    assert best is not None  # there are ridges
+    return best[1], best[2]
+
+
+def _correlation(a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, " m"]:
+    a, b = a - a.mean(0), b - b.mean(0)
+    return (a * b).sum(0) / (a.norm(dim=0) * b.norm(dim=0)).clamp(min=1e-12)
+
+
+def random(looked: Looked, seed: int) -> Concepts:
+    """Directions drawn at random: what any directions would keep, so the control."""
+    return Concepts(
+        looked.along(torch.randn(looked.n_concepts, looked.pooled.shape[1], generator=looked.draws(5 + seed)))
+    )
+
+
+LIBRARIES: Mapping[str, Library] = {f.__name__: f for f in (prototype, cluster, text, random)}
+CONTROL = random.__name__
+
+
+def k_means(x: Float[Tensor, "n d"], k: int, draws: torch.Generator) -> Float[Tensor, "k d"]:
+    """Centres by Lloyd's rounds from a k-means++ start; a centre that loses all its rows stays where it was.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [0.2], [1.0], [1.2]])
+        >>> [round(v, 3) for v in k_means(x, 2, torch.Generator().manual_seed(0)).flatten().sort().values.tolist()]
+        [0.1, 1.1]
+    """
+    first = int(torch.randint(len(x), (1,), generator=draws))
+    chosen, gap = [first], (x - x[first]).square().sum(1)
+    while len(chosen) < k:
+        weight = gap if float(gap.sum()) > 0 else torch.ones_like(gap)
+        chosen.append(int(torch.multinomial(weight, 1, generator=draws)))
+        gap = torch.minimum(gap, (x - x[chosen[-1]]).square().sum(1))
+    centres = x[chosen].clone()
+    owner = torch.full((len(x),), -1)
+    for _ in range(ROUNDS):
+        nearest = (x @ centres.T - centres.square().sum(1) / 2).argmax(1)
+        if torch.equal(nearest, owner):
+            break
+        owner = nearest
+        n = torch.bincount(owner, minlength=k)
+        means = torch.zeros_like(centres).index_add_(0, owner, x) / n.clamp(min=1)[:, None]
+        centres = torch.where(n[:, None] > 0, means, centres)
+    return centres
