@@ -291,3 +291,15 @@ def test_two_more_run_in_small_and_learn_what_was_planted(
     found = medical.main(["--n-planted", "200", "--steps", "20", "--seeds", "1"]).numbers["all"]
     assert found["medclip"]["pairs"][0] > found["medclip, findings of others"]["pairs"][0] + 0.1
     assert found["clip"]["pairs"][0] > found["clip, texts of others"]["pairs"][0] + 0.1
+
+
+def test_each_of_two_drawn_things_has_its_own_pixels(captioned: ModuleType) -> None:
+    script = importlib.import_module("gloria_attention")
+    pixels, masks, names, ground = script.picture(np.random.default_rng(3))
+    assert len({*names[0].split(), *names[1].split()}) == 4, "neither the colour nor the shape is the other's"
+    assert not (masks[0] & masks[1]).any()
+    for mask, name in zip(masks, names, strict=True):
+        near = np.abs(pixels[mask].mean(0) - script.COLOURS[name.split()[0]]).max()
+        assert near < np.abs(pixels[mask].mean(0) - script.GROUNDS[ground]).max()
+    outside = pixels[~(masks[0] | masks[1])].mean(0)
+    np.testing.assert_allclose(outside, script.GROUNDS[ground], atol=12)
