@@ -303,7 +303,12 @@ def _word_row(word: Word, low: float, span: float) -> dict[str, Any]:
     start, end = sorted((0.0, word.score))
     return {
         "word": word,
-        "origin": "" if word.origin is None else str(word.origin),
+        "origin": ", ".join(
+            [
+                *([] if word.origin is None else [str(word.origin)]),
+                *([] if word.adds is None else [f"adds {word.adds:.2f}"]),
+            ]
+        ),
         "holds": word.score > word.score_other,
         "idle": word.separates is not None and word.separates <= 0.5,
         "left": (start - low) / span,

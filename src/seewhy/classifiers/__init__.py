@@ -16,6 +16,7 @@ classifiers: Registry[Recipe] = Registry(
         "seewhy.adaptation.gist.recipe",
         "seewhy.adaptation.gpt4image.recipe",
         "neighbours",
+        "sparse_concepts",
         "seewhy.self_explaining.comet.recipe",
         "seewhy.self_explaining.prompt_cam.recipe",
         "seewhy.self_explaining.protopnet.recipe",

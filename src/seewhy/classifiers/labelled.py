@@ -14,7 +14,7 @@ from ..descriptions.controls import without_names
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, encode_stream, encode_texts
 from ..errors import DataError
-from ..heads.reranking import Reranking
+from ..heads.word_decision import WordDecision
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
@@ -111,7 +111,7 @@ def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | Non
     if classifier.words is None:
         return changed
     votes = classifier.head.votes
-    if isinstance(votes, Reranking):
+    if isinstance(votes, WordDecision):
         right = votes.by_words(classifier.head.feature(held.pooled) @ classifier.head.weight.T) == held.labels
         return replace(changed, words_accuracy=round(float(right.float().mean()), 4), words_accuracy_on=on)
     if recipe_of(classifier.recipe).words_are != "names":

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any, ClassVar, Literal
 
 from ..errors import UnknownNameError
-from ..heads.reranking import Reranking
+from ..heads.word_decision import WordDecision
 from .network import Network
 
 
@@ -21,7 +21,7 @@ class Recipe(ABC):
         needs: what it is made from.
         cost: in forward passes a picture, when predicting.
         network: what it trains inside the network, for recipes that do.
-        reranking: how it looks a second time, for recipes that do.
+        reranking: how its sentences decide, for recipes in which they do other than by their mean.
         needs_attention: whether it is made of transformers alone.
         words_are: what its words are: ``"names"`` of the classes and nothing more, ``"the encoder's"``, which came with
             it, or ``"given"`` ones that describe.
@@ -34,7 +34,7 @@ class Recipe(ABC):
     cost: ClassVar[str] = "1"
     stochastic: ClassVar[bool] = False
     network: ClassVar[type[Network] | None] = None
-    reranking: ClassVar[type[Reranking] | None] = None
+    reranking: ClassVar[type[WordDecision] | None] = None
     needs_attention: ClassVar[bool] = False
     words_are: ClassVar[Literal["given", "names", "the encoder's"]] = "given"
     small: ClassVar[Mapping[str, Any]] = {}

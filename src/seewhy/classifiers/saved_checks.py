@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ..heads.normalise import Normalise
-from ..heads.reranking import Reranking
+from ..heads.word_decision import WordDecision
 from ..prototypes.bank import check_index, check_patches
 from .base import Classifier
 
@@ -96,8 +96,8 @@ def _check_head(c: Classifier) -> None:
     if head.votes is not None and head.votes.n_classes != k:
         raise ValueError(f"{k} classes for a vote over {head.votes.n_classes}")
     n_rows = k
-    if isinstance(head.votes, Reranking):  # the classes' own rows, and as many others as there are
-        n_rows = max(k, len(head.weight))
+    if isinstance(head.votes, WordDecision):
+        n_rows = max(head.votes.least_rows, len(head.weight))
     elif head.votes is not None:
         n_rows = len(head.votes.owner)
         check_index("the rows' classes", head.votes.owner, k)

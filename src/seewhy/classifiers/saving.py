@@ -20,8 +20,8 @@ from ..encoders.precision import PRECISIONS
 from ..encoders.provenance import saved_encoder
 from ..heads.head import Feature, Head, Projected
 from ..heads.normalise import Normalise
-from ..heads.reranking import Reranking
 from ..heads.votes import Votes
+from ..heads.word_decision import WordDecision
 from ..prototypes.bank import PatchBank, check_finite, joined_thumbnails, listed, pictures_of
 from ..prototypes.measure import LikenessMeasure
 from ..storage.archive import FolderArchive
@@ -83,7 +83,7 @@ def _card(c: Classifier) -> dict[str, Any]:
         "feature": kind,
         "scale": c.head.scale,
         "votes": {"k": c.head.votes.k, "names": list(c.head.votes.names)} if isinstance(c.head.votes, Votes) else None,
-        "reranking": c.head.votes.facts() if isinstance(c.head.votes, Reranking) else None,
+        "reranking": c.head.votes.facts() if isinstance(c.head.votes, WordDecision) else None,
         "words": None if c.words is None else {"texts": list(c.words.texts)},
         "decided_by_words": c.decided_by_words,
         "words_accuracy": c.words_accuracy,
@@ -251,7 +251,7 @@ def _words(classes: tuple[str, ...], words: dict[str, Any], tensors: dict[str, T
     )
 
 
-def _votes(card: dict[str, Any], tensors: dict[str, Tensor]) -> Votes | Reranking | None:
+def _votes(card: dict[str, Any], tensors: dict[str, Tensor]) -> Votes | WordDecision | None:
     """What stands between the rows' scores and the logits, if anything does."""
     if (votes := card.get("votes")) is not None:
         return Votes(tensors["head.owner"], len(card["classes"]), int(votes["k"]), tuple(votes["names"]))

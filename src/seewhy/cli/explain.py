@@ -239,7 +239,8 @@ def _lines(e: Explanation) -> Iterator[str]:
             yield from (f"             {line}" for line in _neurons(getattr(evidence, "neurons", ())))
     if not isinstance(e.words, Missing):
         for word in e.words.words[:3]:
-            yield f"             {word.label}: {word.text} ({word.score:+.2f}, other class {word.score_other:+.2f})"
+            beside = f"other class {word.score_other:+.2f}" if word.adds is None else f"adds {word.adds:.2f}"
+            yield f"             {word.label}: {word.text} ({word.score:+.2f}, {beside})"
     if e.agreement.score is not None:
         yield f"  {'agreement':<10} {e.agreement.sentence}"
 

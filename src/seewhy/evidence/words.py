@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +15,7 @@ from ..explanation.base import Word, Words
 from ..explanation.measures import WordOrigin
 from ..explanation.verdict import Missing, Verdict
 from ..heads.head import Projected
+from ..heads.kept_concepts import KeptConcepts
 from ..heads.reranking import Reason, Reranking
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ RULE = (
     "one of the two holds, the area being at least 0.60. Without pictures of both classes, by the accuracy of the "
     "words alone: believable from one half, partly from one quarter, each when it is more than chance and they choose "
     "the same class. Otherwise do not rely on them. Words that alone are right no more often than by chance: partly "
-    "at best."
+    "at best. So are concepts that decide and were not written for these classes."
 )
 N_SHOWN = 12
 """Sentences a class on a card where many decided together; those written against the other class come first."""
@@ -75,6 +76,8 @@ def show_words(
     scored: WordScores | None = None,
 ) -> Words | Missing:
     """Scores of the descriptions of two classes, and the verdict on them; ``scored`` where that was done before."""
+    if classifier.decided_by_words and isinstance(classifier.head.votes, KeptConcepts):
+        return _kept(classifier, classifier.head.votes, pooled, predicted, runner_up)
     words = classifier.words
     if words is None:
         if not classifier.encoder.has_text:
@@ -143,6 +146,77 @@ def _second_look(
         classifier.words_accuracy_on,
         f"In question were {', '.join(names[i] for i in among[0].tolist())}." + _left_out(used),
         _judge(classifier, areas, decision, predicted, runner_up),
+    )
+
+
+def _kept(
+    classifier: Classifier, decides: KeptConcepts, pooled: Float[Tensor, " d"], predicted: int, runner_up: int
+) -> Words:
+    """The concepts that a picture keeps, each with what it adds to the lead of one class over the other."""
+    head, names = classifier.head, classifier.classes
+    scores = head.feature(pooled[None]) @ head.weight.T
+    kept = decides.which(scores)[0].nonzero()[:, 0]
+    adds = decides.values(scores)[0] * (decides.layer[predicted] - decides.layer[runner_up])
+    held = classifier.held_out
+    said = None if held is None else head.feature(held.pooled) @ head.weight.T
+    shown: list[Word] = []
+    areas: list[float] = []
+    for c, other, sign in ((predicted, runner_up, 1.0), (runner_up, predicted, -1.0))[: 1 + (runner_up != predicted)]:
+        for row in kept[(-sign * adds[kept]).argsort(stable=True)].tolist():
+            if sign * float(adds[row]) <= 0 and predicted != runner_up:
+                continue
+            area = None
+            if said is not None and held is not None and c != other:
+                both = (held.labels == c) | (held.labels == other)
+                mine = held.labels[both] == c
+                if mine.any() and not mine.all():
+                    # A concept may speak for a class by being less there than usual.
+                    towards = torch.sign(decides.layer[c, row] - decides.layer[other, row])
+                    area = area_under_roc(said[both, row] * towards, mine)
+                    areas += [area] if c == predicted else []
+            value = abs(float(adds[row]))
+            shown.append(
+                Word(decides.texts[row], names[c], float(scores[0, row]), float(decides.mean[row]), area, adds=value)
+            )
+    return Words(
+        decides.name,
+        tuple(shown),
+        names[int(decides.by_words(scores)[0])],
+        classifier.words_accuracy,
+        classifier.words_accuracy_on,
+        _taken_out(classifier, decides, scores, said),
+        _foreign(classifier, _judge(classifier, areas, int(decides.by_words(scores)[0]), predicted, runner_up)),
+    )
+
+
+def _foreign(classifier: Classifier, verdict: Verdict) -> Verdict:
+    """Partly at best, where nobody wrote the concepts for these classes: a number that separates need not be true."""
+    if classifier.words is not None:
+        return verdict
+    level = "partly" if verdict.level == "believable" else verdict.level
+    return replace(
+        verdict, level=level, sentence=f"{verdict.sentence} The concepts were not written for these classes."
+    )
+
+
+def _taken_out(
+    classifier: Classifier, decides: KeptConcepts, scores: Float[Tensor, "1 m"], held: Float[Tensor, "n m"] | None
+) -> str:
+    """What becomes of the decision without the concepts that speak for it most; on held-out pictures, as a control."""
+    logits, without = decides.without(scores)
+    label = classifier.classes[int(without[0].argmax())]
+    stays = "it would be the same" if int(without[0].argmax()) == int(logits[0].argmax()) else f"it would be {label}"
+    text = (
+        f"{decides.kept} of {len(decides.texts)} concepts are kept and make the decision; without the {decides.n_out} "
+        f"that add most {stays}."
+    )
+    if held is None:
+        return text
+    whole, most = (found.argmax(1) for found in decides.without(held))
+    other = decides.without(held, at_random=True)[1].argmax(1)
+    return (
+        f"{text} On held-out pictures that changes {float((whole != most).float().mean()):.0%} of the decisions; as "
+        f"many of the kept ones at random change {float((whole != other).float().mean()):.0%}."
     )
 
 

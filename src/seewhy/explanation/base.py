@@ -152,6 +152,7 @@ class Word:
         score_other: mean cosine of the picture with the descriptions of the class it is weighed against.
         separates: area under the ROC curve of this sentence between the two classes on held-out pictures.
         origin: what it was written for, where that is not simply its class.
+        adds: what it adds to the lead of its class over the other, where the decision is a sum.
     """
 
     text: str
@@ -160,6 +161,7 @@ class Word:
     score_other: float
     separates: float | None = None
     origin: WordOrigin | None = None
+    adds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {
@@ -170,6 +172,8 @@ class Word:
         }
         if self.separates is not None:
             data["separates"] = round(self.separates, 4)
+        if self.adds is not None:
+            data["adds"] = round(self.adds, 4)
         return data if self.origin is None else {**data, **self.origin.to_json()}
 
 

@@ -12,8 +12,8 @@ from torch.nn.functional import normalize
 
 from ..encoders.base import TextTower
 from ..errors import ModelError
-from .reranking import Reranking
 from .votes import Votes
+from .word_decision import WordDecision
 
 
 class Feature(Protocol):
@@ -66,7 +66,7 @@ class Head(nn.Module):
         weight: Float[Tensor, "r d"],
         bias: Float[Tensor, " k"] | None = None,
         scale: float = 1.0,
-        votes: Votes | Reranking | None = None,
+        votes: Votes | WordDecision | None = None,
     ) -> None:
         super().__init__()
         self.feature = feature
@@ -130,7 +130,7 @@ class Target:
         return mine if self.against is None else mine - logits.gather(1, self.against[:, None])[:, 0]
 
     @torch.enable_grad()
-    def over(self, votes: Votes | Reranking, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+    def over(self, votes: Votes | WordDecision, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
         """What each row counts: the slope of the target's logit, less the mean over classes or the other class's."""
         leaf = scores.detach().requires_grad_()
         logits = votes(leaf)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from .word_decision import WordDecision
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Reason:
     written_for: int | None = None
 
 
-class Reranking(ABC):
+class Reranking(WordDecision):
     """Decides between the ``k`` classes that the first scores put on top.
 
     The head's first ``n_classes`` rows are the classes' own sentences, the others are what the second look uses. A row
@@ -43,18 +43,12 @@ class Reranking(ABC):
     them together, and the decision is that of the largest ``t_a``: the best of ``k`` has at least their mean, which no
     class outside exceeds. It is differentiable wherever the ``k`` classes stay the same.
 
-    Class attributes:
-        name: of the recipe that makes it.
-
     Attributes:
-        n_classes: how many there are.
         k: classes in question, at most; all of them where there are fewer.
         gate: where the first look's two largest probabilities are at least so far apart, its decision stands;
             ``None`` always looks again.
     """
 
-    name: ClassVar[str]
-    n_classes: int
     k: int
     gate: float | None
 
@@ -71,22 +65,9 @@ class Reranking(ABC):
     def reasons(self, ambiguous: Int[Tensor, " k"], label: int) -> tuple[Reason, ...]:
         """The sentences used for one of the classes in question."""
 
-    @abstractmethod
-    def facts(self) -> dict[str, Any]:
-        """What beside tensors is needed to build it again, as JSON."""
-
-    @abstractmethod
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors beside the head's rows that are needed to build it again."""
-
-    @classmethod
-    @abstractmethod
-    def restore(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], weight: Float[Tensor, "r d"]) -> Self:
-        """Build it again.
-
-        Raises:
-            KeyError, TypeError, ValueError: they do not fit together.
-        """
+    @property
+    def least_rows(self) -> int:
+        return self.n_classes
 
     def ambiguous(self, scores: Float[Tensor, "b r"]) -> Int[Tensor, "b k"]:
         """The classes in question, the likeliest first."""
@@ -98,7 +79,6 @@ class Reranking(ABC):
         return (mix.to(scores) * scores[:, None]).sum(2)
 
     def __call__(self, scores: Float[Tensor, "b r"]) -> Float[Tensor, "b c"]:
-        """Logits of the classes."""
         first, at = scores[:, : self.n_classes], self.ambiguous(scores)
         again = self.second(scores)
         mass = first.gather(1, at).logsumexp(1, keepdim=True)
@@ -109,6 +89,5 @@ class Reranking(ABC):
         return torch.where((top[:, :1] - top[:, 1:]) < self.gate, logits, first)
 
     def by_words(self, scores: Float[Tensor, "b r"]) -> Int[Tensor, " b"]:
-        """The class that the second look's sentences choose without the classes' own, where it has any others."""
         best = self.second(scores, words_only=True).argmax(1, keepdim=True)
         return self.ambiguous(scores).gather(1, best)[:, 0]
