@@ -12,7 +12,7 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -38,10 +38,13 @@ from seewhy.keywords import (
     EvaluateKeywords,
     ExplainKeywords,
     LinearKeywords,
+    PretrainKeywords,
     ZeroShotKeywords,
 )
 from seewhy.pictures.sources import InMemory
 from seewhy.training.adapt import Adapt
+from seewhy.training.pretrain import Pretrain
+from seewhy.training.ways import FROM_COLUMNS
 from seewhy.types import Failure
 
 LABELS = [label for label in tiny.CLASSES[:3] for _ in range(6)]
@@ -460,6 +463,11 @@ def test_typed_options_are_the_fields(keywords: Any, of: Any) -> None:
     assert list(keywords.__annotations__) == [f.name for f in fields(of)] or set(keywords.__annotations__) == {
         f.name for f in fields(of)
     }
+
+
+def test_what_pretrain_passes_on_is_what_its_ways_take() -> None:
+    taken = {name for way in (Adapt, Pretrain, *FROM_COLUMNS) for name in way.takes()} | {"objective"}
+    assert set(get_type_hints(PretrainKeywords)) == taken
 
 
 @pytest.mark.parametrize(

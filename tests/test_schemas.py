@@ -63,6 +63,7 @@ def test_every_verb_with_json_has_a_schema() -> None:
     assert len(with_json) >= 19
     assert sorted(with_json - set(list_schemas())) == []
     others = {"failure", "prediction", "explanation", "dry-run", "annotation", "retrieval", "training-cost", "findings"}
+    others |= {"pretrain-pictures"}
     rest = set(list_schemas()) - with_json - others
     assert {name.partition("-")[0] for name in rest} == {"app", "annotate"}, "pages"
 

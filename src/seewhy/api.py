@@ -17,7 +17,14 @@ from .descriptions.base import Descriptions, Words
 from .encoders.base import Encoder
 from .encoders.find import encoder as find
 from .encoders.module import from_module
-from .keywords import DescribedKeywords, ExplainKeywords, LinearKeywords, TeachKeywords, ZeroShotKeywords
+from .keywords import (
+    DescribedKeywords,
+    ExplainKeywords,
+    LinearKeywords,
+    PretrainKeywords,
+    TeachKeywords,
+    ZeroShotKeywords,
+)
 from .pictures.datasets import pictures_of, samples_of
 from .pictures.sources import Many, One
 from .progress import Progress
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     from .studies.findings import Findings
     from .training.adapt import Adapted
     from .training.from_columns import Taught
+    from .training.pretrain import Pretrained
 
 __all__ = ["adapt", "described", "explain", "fit", "from_module", "pretrain", "pretrained", "study", "zero_shot"]
 
@@ -199,15 +207,17 @@ def pretrain(
     validation: Any = None,
     store: FeatureStore | None = None,
     progress: Progress | None = None,
-    **parameters: Unpack[TeachKeywords],
-) -> Adapted | Taught:
-    """Train both towers, all of it kept; arguments as for :func:`adapt`.
+    **parameters: Unpack[PretrainKeywords],
+) -> Adapted | Pretrained | Taught:
+    """Train an encoder, all of it kept, on pictures with texts or, by objectives without words, on pictures alone.
 
     An objective that learns from columns trains what it trains there, the words half or a head: pictures stay as the
     encoder sees them, which is said.
 
     Args:
-        pairs: pictures with texts.
+        pairs: pictures with texts, as for :func:`adapt`; by an objective that needs no words
+            (:class:`seewhy.training.pretrain.Pretrain`) class folders, a table, a folder of pictures, pictures, or
+            what :func:`fit` takes.
         encoder: where it begins; ``"new:resnet"`` and ``"new:vit"`` have learnt nothing yet.
         image: the column of pictures.
         text: the columns of texts.
@@ -229,7 +239,7 @@ def _teach(
     validation: Any,
     store: FeatureStore | None,
     progress: Progress | None,
-    parameters: TeachKeywords,
+    parameters: TeachKeywords | PretrainKeywords,
     *,
     all_of_it: bool = False,
 ) -> Any:

@@ -14,6 +14,7 @@ from .attributions.base import Attribution
 from .pictures.samples import Samples
 from .progress import Progress
 from .storage.features import FeatureStore
+from .training.distortions import Augmentation
 from .types import Crop
 
 
@@ -77,6 +78,18 @@ class TeachKeywords(AdaptKeywords, total=False):
     rank: Count
     learn: Literal["words", "prefixes"]
     prefix_lr: float
+
+
+class PretrainKeywords(TeachKeywords, total=False):
+    """Of :func:`seewhy.pretrain`: also of :class:`seewhy.training.pretrain.Pretrain`."""
+
+    settings: Mapping[str, Any]
+    projection: Literal["none", "linear", "mlp", "fixed"]
+    projection_width: Count
+    kappa: float | None
+    effective: float | None
+    keep_head: bool
+    augmentation: str | Augmentation
 
 
 class LinearKeywords(TypedDict, total=False):

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from seewhy.errors import InputError
 from seewhy.objectives.dense import Dense, centres
 from seewhy.objectives.local import Local
-from seewhy.objectives.supervised import Supervised
 
 
 @dataclass(frozen=True)
@@ -23,14 +22,6 @@ class Words(Local):
 
     def loss(self, regions: Tensor, words: Tensor, said: Tensor, state: nn.Module) -> Tensor:
         return said.float().mean() + 0 * sum(p.sum() for p in state.parameters())
-
-
-@dataclass(frozen=True)
-class Classes(Supervised):
-    name = "classes"
-
-    def loss(self, vectors: Tensor, labels: Tensor) -> Tensor:
-        return vectors.mean()
 
 
 @dataclass(frozen=True)
@@ -63,18 +54,11 @@ def test_batches_that_do_not_fit_are_refused() -> None:
         "none of them empty."
     )
     with pytest.raises(InputError) as caught:
-        Classes()(torch.ones(1, 1, 3), torch.tensor([0]))
-    assert str(caught.value) == (
-        "classes was given vectors of the shape (1, 1, 3) and 1 labels. At least two views in all, and a label for "
-        "each picture, were expected. Give a larger batch."
-    )
-    with pytest.raises(InputError) as caught:
         Spots()(torch.ones(0, 3, 4, 4), torch.ones(0, 3, 4, 4), torch.ones(2, 0, 4), torch.ones(2, 0).bool())
     assert str(caught.value) == (
         "spots was given maps and boxes of the shapes (0, 3, 4, 4), (0, 3, 4, 4), (2, 0, 4). Two maps of each picture, "
         "alike, and a box of four numbers for each were expected. Give a batch of two views."
     )
-    assert Classes()(torch.ones(1, 2, 3), torch.tensor([0])).item() == 1.0
     found = Spots()(*[torch.ones(2, 3, 4, 4)] * 2, torch.ones(2, 2, 4), torch.ones(2, 2).bool())
     assert (found.item(), found.requires_grad) == (3.0, False), "a new state is not learnt"
 

@@ -1,4 +1,4 @@
-"""What adapting an encoder gained and what it forgot, as one page: measures, the training, and examples."""
+"""What training an encoder gained and what it forgot, as one page: measures, the training, and examples."""
 
 from __future__ import annotations
 
@@ -37,6 +37,38 @@ def render_adaptation(data: dict[str, Any], pictures: Mapping[str, np.ndarray] =
         curves=[] if run is None else _curves(run["history"]),
         uris=uris,
     )
+
+
+def render_pretraining(data: dict[str, Any]) -> str:
+    """The page of a training on pictures alone.
+
+    Args:
+        data: the document of ``seewhy pretrain --json``.
+    """
+    return render(
+        "pretraining.html",
+        None,
+        **data,
+        headline=_lesson(data),
+        bars=[_bar(row) for row in data["measures"]],
+        curves=_curves(data["run"]["history"]),
+    )
+
+
+def _lesson(data: Mapping[str, Any]) -> str:
+    """What changed, in one sentence.
+
+    >>> row = {"measure": "class by 20 neighbours", "after": 0.9, "before": 0.6}
+    >>> _lesson({"measures": [row], "n_pictures": 50})
+    'Neighbours tell 90 of 100 held-out pictures right; before, 60.'
+    >>> _lesson({"measures": [], "n_pictures": 50})
+    'Trained on 50 pictures; how good it is was not measured, as they have no classes.'
+    """
+    if not data["measures"]:
+        return f"Trained on {data['n_pictures']} pictures; how good it is was not measured, as they have no classes."
+    row = data["measures"][0]
+    said = f"Neighbours tell {100 * row['after']:.0f} of 100 held-out pictures right"
+    return f"{said}; before, {100 * row['before']:.0f}."
 
 
 def _headline(rows: Sequence[Mapping[str, Any]]) -> str:

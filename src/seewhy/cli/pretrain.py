@@ -1,12 +1,13 @@
-"""``seewhy pretrain``: both towers of an encoder learn from pictures with texts, from a start or from nothing."""
+"""``seewhy pretrain``: an encoder learns from pictures with texts or alone, from a start or from nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from .method_options import Set
 from .options import EncoderName, EngineName, Group, Json, Quiet, Store, output, seed
 from .pairs import ImageColumn, LabelColumn, TextColumn
 from .training_runs import (
@@ -15,10 +16,8 @@ from .training_runs import (
     Epochs,
     Instructions,
     Objective,
-    PairsArgument,
     Rate,
     Tensorboard,
-    ValidationPairs,
     Watched,
     train_and_save,
     way_given,
@@ -29,21 +28,62 @@ Examples:\n
   seewhy pretrain captions.jsonl -o enc --encoder new:resnet\n
   seewhy pretrain captions.jsonl -o enc --encoder lite0 --objective siglip\n
   seewhy pretrain products.csv -o enc --objective prefix --text-column title --label-column kind\n
-  seewhy pretrain shards/ -o enc --encoder new:vit --epochs 30 --dry-run
+  seewhy pretrain shards/ -o enc --encoder new:vit --epochs 30 --dry-run\n
+  seewhy pretrain photos/ -o enc --objective simclr\n
+  seewhy pretrain photos/ -o enc --objective supcon --projection fixed\n
+  seewhy pretrain digits/ -o enc --objective look --set k=10 --encoder new:resnet/32 --augmentation whole
 """
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="Pictures with texts: a table (image, text), JSONL, a folder of pictures with .txt files, or .tar shards. "
+        "For objectives without words: class folders, a table (image, label), or just pictures.",
+        show_default=False,
+    ),
+]
+Held = Annotated[
+    str | None,
+    typer.Option(
+        "--validation",
+        "--validation-pairs",
+        help="The same, never trained on, to measure on. Left out, a tenth is held out.",
+        show_default=False,
+    ),
+]
 
 
 def pretrain(
     context: typer.Context,
-    pairs: PairsArgument,
+    pairs: Data,
     output: Annotated[Path, output("The encoder's folder.")],
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     objective: Objective = "clip",
+    setting: Set = None,
+    projection: Annotated[
+        Literal["none", "linear", "mlp", "fixed"],
+        typer.Option(help="What stands behind the encoder meanwhile. Without words; fixed learns nothing."),
+    ] = "mlp",
+    projection_width: Annotated[int, typer.Option(min=1, help="Of what a linear one or an mlp gives.")] = 128,
+    kappa: Annotated[
+        float | None,
+        typer.Option(min=1, help="Of a fixed one, how fast weights fall.", show_default="by --effective"),
+    ] = None,
+    effective: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Of a fixed one, coordinates that count.", show_default="half of them"),
+    ] = None,
+    keep_head: Annotated[
+        bool, typer.Option("--keep-head", help="The encoder ends behind the projection. Otherwise before it.")
+    ] = False,
+    augmentation: Annotated[
+        Literal["simclr", "byol", "crops", "whole"],
+        typer.Option(help="What is done to views. Crops with colours, crops alone, or small cuts for digits."),
+    ] = "simclr",
     epochs: Epochs = 20,
     batch_size: BatchSize = 256,
     lr: Rate = None,
-    validation_pairs: ValidationPairs = None,
+    validation_pairs: Held = None,
     image_column: ImageColumn = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
@@ -51,12 +91,12 @@ def pretrain(
     group: Group = None,
     tensorboard: Tensorboard = None,
     dry_run: DryRun = False,
-    seed: Annotated[int, seed("Order, and which texts are drawn.")] = 0,
+    seed: Annotated[int, seed("Weights, order, and which texts and views are drawn.")] = 0,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train both towers, all of it kept; new:resnet and new:vit begin from nothing."""
+    """Train an encoder, all of it kept; new:resnet and new:vit begin from nothing."""
     way, columns = way_given(context, all_of_it=True)
     watched = Watched(quiet, tensorboard)
     if way.stays:

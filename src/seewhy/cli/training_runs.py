@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -24,9 +24,7 @@ PairsArgument = Annotated[
         show_default=False,
     ),
 ]
-Objective = Annotated[
-    str, typer.Option(help="What is made small, by its name. One that compares all pairs; see: seewhy methods.")
-]
+Objective = Annotated[str, typer.Option(help="What is made small, by its name. See: seewhy methods.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Times every picture is seen. Each time with one of its texts.")]
 BatchSize = Annotated[int, typer.Option(min=2, help="Pictures at once. Pairs are compared with one another.")]
 Rate = Annotated[
@@ -53,10 +51,19 @@ Instructions = Annotated[
         show_default=False,
     ),
 ]
-NAMES = {"image_column": "image", "text_column": "text", "label_column": "label", "instruction": "instructions"}
+NAMES = {
+    "image_column": "image",
+    "text_column": "text",
+    "label_column": "label",
+    "instruction": "instructions",
+    "setting": "settings",
+}
 """Options, by what a training calls them, where that is something else."""
 COLUMNS = ("image", "text", "label", "group")
-SETTINGS = ("instructions", "train", "keep", "may_forget", "epochs", "batch_size", "lr", "seed")
+SETTINGS = (
+    *("instructions", "train", "keep", "may_forget", "epochs", "batch_size", "lr", "seed", "settings"),
+    *("projection", "projection_width", "kappa", "effective", "keep_head", "augmentation"),
+)
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop. A few steps are measured.")]
 
 
@@ -110,12 +117,30 @@ def way_given(context: typer.Context, *, all_of_it: bool = False) -> tuple[Way, 
     settings = {name: value for name, value in given.items() if name in SETTINGS}
     if "instructions" in settings:
         settings["instructions"] = by_column(settings["instructions"])
+    if "settings" in settings:
+        settings["settings"] = objective_settings(options["objective"], settings["settings"])
     way = way_of(options["objective"], settings, columns, all_of_it=all_of_it, spelt=_option)
     return way, columns
 
 
+def objective_settings(objective: str, given: list[str]) -> dict[str, Any]:
+    """An objective's fields, read from text.
+
+    Raises:
+        UnknownNameError: there is no such objective, or no such field of it.
+        InputError: a value is none of the field's.
+    """
+    from ..attributions.settings import configured
+    from ..objectives import objectives
+    from .method_options import settings
+
+    named = settings(given)
+    made: Any = configured(cast(Any, objectives[objective]), named)
+    return {name: getattr(made, name) for name in named}
+
+
 def _option(name: str) -> str:
-    written = {name: option for option, name in NAMES.items()}.get(name, name)
+    written = {name: option for option, name in NAMES.items()}.get(name, name).replace("setting", "set")
     return f"--{written.replace('_', '-')}"
 
 
@@ -207,7 +232,8 @@ def _say_cost(cost: Cost, as_json: bool) -> None:
     if as_json:
         say(json.dumps({"dry_run": True, **asdict(cost)}))
         return
-    say(f"{cost.n_pictures} pictures with {cost.n_texts} texts, {cost.n_weights:,} weights to train")
+    texts = f" with {cost.n_texts} texts" if cost.n_texts else ""
+    say(f"{cost.n_pictures} pictures{texts}, {cost.n_weights:,} weights to train")
     say(f"looking and reading, if nothing is known yet: {_duration(cost.seconds_looking)}")
     say(f"training: {cost.n_steps} steps of {cost.seconds_per_step:.2f} s on this machine")
     say(f"in all: {_duration(cost.seconds)}")

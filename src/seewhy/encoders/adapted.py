@@ -31,6 +31,7 @@ from .instructed import InstructedHead
 from .paired_heads import PairedHeads
 from .prefixed import PrefixedWords
 from .provenance import saved_encoder
+from .tuned_pictures import TunedPictures
 from .tuned_towers import Halves, TunedTowers
 
 CARD = ADAPTED
@@ -203,6 +204,8 @@ def _restored(on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tenso
         return InstructedHead.restored(on, facts, tensors)
     if form == PrefixedWords.form:
         return PrefixedWords.restored(on, facts, tensors)
+    if form == TunedPictures.form:
+        return TunedPictures.restored(on, facts, tensors)
     if form in get_args(Halves):
         return TunedTowers.restored(on, facts, tensors)
     raise ValueError(f"its form is {form!r}")

@@ -1,5 +1,7 @@
 """Small encoders without any training, to be trained from nothing: ``new:resnet`` and ``new:vit``, with words.
 
+``new:resnet/32`` sees pictures of 32 pixels; without a side it is 96.
+
 Their first weights follow from a seed and this machine's torch; what is trained of them is kept whole.
 """
 
@@ -14,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import UnknownNameError
+from ..errors import InputError, UnknownNameError
 from ..seeded import seeded
 from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout
@@ -29,6 +31,10 @@ WIDTH = 256
 TUNING_LR = 5e-4
 """CLIP's, for its smaller networks (Radford et al. 2021)."""
 SMALL = "resnet"
+SMALL_SIDE = 64
+"""Pictures below it are made coarser by half as much."""
+SIDES = range(16, 513, 16)
+"""That pictures may have."""
 
 
 class Residual(nn.Module):
@@ -53,12 +59,16 @@ class Residual(nn.Module):
 
 
 class Patches(nn.Module):
-    """A small transformer on patches of 8 pixels (Dosovitskiy et al. 2021, arXiv:2010.11929); its map is their grid."""
+    """A small transformer on patches of 8 pixels (Dosovitskiy et al. 2021, arXiv:2010.11929); its map is their grid.
 
-    def __init__(self, depth: int = 6, n_heads: int = 4, patch: int = 8) -> None:
+    Patches are of 4 pixels where pictures are small.
+    """
+
+    def __init__(self, side: int = SIDE, depth: int = 6, n_heads: int = 4) -> None:
         super().__init__()
+        patch = 4 if side < SMALL_SIDE else 8
         self.patches = nn.Conv2d(3, WIDTH, patch, patch)
-        self.places = nn.Parameter(torch.randn(1, (SIDE // patch) ** 2, WIDTH) * 0.02)
+        self.places = nn.Parameter(torch.randn(1, (side // patch) ** 2, WIDTH) * 0.02)
         layer = nn.TransformerEncoderLayer(
             WIDTH, n_heads, 4 * WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -71,14 +81,16 @@ class Patches(nn.Module):
         return tokens.transpose(1, 2).unflatten(2, grid.shape[2:])
 
 
-def _resnet() -> nn.Module:
-    start = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.GroupNorm(8, 32), nn.ReLU())
+def _resnet(side: int) -> nn.Module:
+    """A sixteenth of the side remains, of small pictures an eighth."""
+    stride = 1 if side < SMALL_SIDE else 2
+    start = nn.Sequential(nn.Conv2d(3, 32, 3, stride, 1, bias=False), nn.GroupNorm(8, 32), nn.ReLU())
     widths = (32, 64, 128, WIDTH)
     blocks = [Residual(a, b, 2) for a, b in pairwise(widths)]
     return nn.Sequential(start, *blocks)
 
 
-TRUNKS: dict[str, Callable[[], nn.Module]] = {"resnet": _resnet, "vit": Patches}
+TRUNKS: dict[str, Callable[[int], nn.Module]] = {"resnet": _resnet, "vit": Patches}
 
 
 def names() -> list[str]:
@@ -91,19 +103,29 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
 
     Args:
         name: ``"resnet"`` (1.2 million weights) or ``"vit"`` (4.8 million); its words are a transformer of two layers.
+            A side of pictures may follow: ``"resnet/32"``.
         engine: what runs the trunk.
 
     Raises:
         UnknownNameError: another name.
+        InputError: a side that is none, or too small, too large or not divisible by 16.
     """
-    if name not in TRUNKS:
-        raise UnknownNameError("new encoder", name, TRUNKS)
+    kind, slash, said = name.partition("/")
+    if kind not in TRUNKS:
+        raise UnknownNameError("new encoder", kind, TRUNKS)
+    side = int(said) if said.isascii() and said.isdecimal() and len(said) < 4 else SIDE * (not slash)
+    if side not in SIDES:
+        raise InputError(
+            f"The encoder new:{name} was given the side {said!r}. A multiple of 16 from {SIDES[0]} to {SIDES[-1]} "
+            f"pixels was expected. For example: new:{kind}/32"
+        )
+    name = kind if side == SIDE else f"{kind}/{side}"
     half = (0.5, 0.5, 0.5)
-    trunk = cache(lambda: _made(TRUNKS[name], 0))
+    trunk = cache(lambda: _made(lambda: TRUNKS[kind](side), 0))
     pool = GlobalAverage()
     return Encoder(
         name=f"new:{name}",
-        transform=Transform((SIDE, SIDE), SIDE, "bicubic", half, half),
+        transform=Transform((side, side), side, "bicubic", half, half),
         trunk=trunk,
         head=pool,
         layout=Layout(),

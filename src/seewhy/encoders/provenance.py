@@ -46,7 +46,7 @@ def saved_encoder(
     if not isinstance(name, str) or not isinstance(fingerprint, str):
         raise TypeError(f"its encoder is {name!r} of {fingerprint!r}")
     if given is None:
-        if name not in EMBEDDED and name not in BEGINNINGS:
+        if name not in EMBEDDED and name.partition("/")[0] not in BEGINNINGS:
             raise _unnamed(name, place, command, argument)
         given = name
     if isinstance(given, str):

@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .base import Objective
+from .pictures import PictureObjective
 
 
-class Dense(Objective):
+class Dense(PictureObjective):
     """Cells of two views that show the same spot must agree.
 
     Class attributes:

@@ -20,13 +20,15 @@ from ..training.adapt import Adapted
 from ..training.columns import Judged
 from ..training.from_columns import AGREES, Taught
 from ..training.loop import Trained
+from ..training.pretrain import Pretrained
 from ..training.way import Finished
+from .pretraining import PretrainingReport, measure_pretraining
 from .retrieval import N_EXAMPLES, RetrievalReport, groups_of, measure_retrieval, measure_row
 
 
 def run_report(
     done: Finished, name: str = "adapted", *, store: FeatureStore | None = None, notes: Sequence[str] = ()
-) -> RetrievalReport:
+) -> RetrievalReport | PretrainingReport:
     """The page of a training that :func:`seewhy.adapt` or :func:`seewhy.pretrain` gave; ``save("run.html")`` writes it.
 
     Args:
@@ -47,7 +49,7 @@ def run_report(
 
 
 @singledispatch
-def measured(done: Finished, name: str, store: FeatureStore | None) -> RetrievalReport:
+def measured(done: Finished, name: str, store: FeatureStore | None) -> RetrievalReport | PretrainingReport:
     """What a finished training gives on the pictures held out to measure on, and what was before."""
     raise TypeError(f"a training that ended as {type(done).__name__} has no page")
 
@@ -57,6 +59,11 @@ def _(done: Adapted, name: str, store: FeatureStore | None) -> RetrievalReport:
     classes = tuple(sorted({item.label for item in done.held.items} - {""}))
     held = Samples(done.held.items, classes)
     return measure_retrieval(done.adaptation.encoder(name), held, before=done.adaptation.base, store=store)
+
+
+@measured.register
+def _(done: Pretrained, name: str, store: FeatureStore | None) -> PretrainingReport:
+    return measure_pretraining(done, done.adaptation.encoder(name), store=store)
 
 
 @measured.register
@@ -106,7 +113,7 @@ def _nearest(judged: Judged, scores: Float[Tensor, " m"], value: int) -> dict[st
     return {"place": place, "nearest": [judged.items[i].image for i in near]}
 
 
-def files_of(done: Finished, report: RetrievalReport) -> dict[str, str]:
+def files_of(done: Finished, report: RetrievalReport | PretrainingReport) -> dict[str, str]:
     """The page, its JSON, and the log of all steps as CSV."""
     document = json.dumps(report.data, indent=1, ensure_ascii=False)
     return {"run.html": report.to_html(), "run.json": document, "log.csv": log_of(done.done)}

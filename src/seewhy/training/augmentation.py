@@ -1,4 +1,4 @@
-"""Pictures as training sees them: random crops, each mirrored half of the time."""
+"""Pictures as training sees them: random crops, each mirrored half of the time, with other colours where asked for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import torch
 
 from ..encoders.base import Encoder
 from ..errors import DataError, ImageError
-from ..pictures.images import Picture, read_picture
+from ..pictures.images import Picture, read_picture, read_views
 from ..pictures.sources import name_of
 from ..progress import Progress
 from ..types import Failure, FractionBox, Transform
+from .distortions import Augmentation
 
 BORDER = 256 / 224
 """Pictures are read this much larger than the network's input, as is usual for ImageNet, and cropped at random."""
@@ -36,6 +37,7 @@ class TrainingPictures:
         border: how much larger pictures are read than they are cropped.
         stretch: whether they are then stretched to the crop's shape instead of cut to it.
         n_views: crops a picture.
+        augmentation: crops of which sizes, and what is done to their colours; left out, crops of one size alone.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class TrainingPictures:
         border: float = BORDER,
         stretch: bool = False,
         n_views: int = 1,
+        augmentation: Augmentation | None = None,
     ) -> None:
         own = encoder.transform
         height, width = own.input_size if size is None else (size, size)
@@ -59,6 +62,7 @@ class TrainingPictures:
         self.pictures = pictures
         self.progress = progress
         self.n_views = n_views
+        self.augmentation = augmentation
         self.failed: set[int] = set()
 
     def batch(
@@ -88,12 +92,23 @@ class TrainingPictures:
         if i in self.failed:
             return None
         try:
+            if self.augmentation is not None:
+                return self._distorted(self.augmentation, i, draw)
             picture = read_picture(self.pictures[i], self.large)
         except ImageError as error:
             self.failed.add(i)
             self.progress.failed(Failure(name_of(self.pictures[i], i + 1), error.reason))
             return None
         return [self._cut(picture, draw) for _ in range(self.n_views)]
+
+    def _distorted(self, how: Augmentation, i: int, draw: np.random.Generator) -> list[View]:
+        crops = [how.crop(draw) for _ in range(self.n_views)]
+        found = []
+        for n, view in enumerate(read_views(self.pictures[i], self.transform, crops)):
+            (x, y, right, bottom), (wide, high) = view.window, view.original_size
+            box = (x / wide, y / high, right / wide, bottom / high)
+            found.append((how.distort(view.pixels, draw, n), box, view.flipped))
+        return found
 
     def _cut(self, picture: Picture, draw: np.random.Generator) -> View:
         (height, width), (high, wide) = self.transform.input_size, picture.pixels.shape[:2]

@@ -1,4 +1,4 @@
-"""From an objective's name to the way in which it teaches: most learn from pairs, some from further columns."""
+"""From an objective's name to the way in which it teaches: from pairs, columns or pictures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from .adapt import Adapt
 from .from_columns import ByClassesAndCaptions, ByInstructions, FromColumns
+from .pretrain import Pretrain, is_of_pictures
 from .way import Way, refuse
 
 FROM_COLUMNS: tuple[type[FromColumns], ...] = (ByInstructions, ByClassesAndCaptions)
@@ -37,7 +38,8 @@ def way_of(
         >>> way_of("siglip", {"keep": 0.3}, {}).keep, type(way_of("prefix", {}, {"label": "kind"})).__name__
         (0.3, 'ByClassesAndCaptions')
     """
-    found: type[Way] = {one.objective.name: one for one in FROM_COLUMNS}.get(objective, Adapt)
+    usual: type[Way] = Pretrain if all_of_it and is_of_pictures(objective) else Adapt
+    found = {one.objective.name: one for one in FROM_COLUMNS}.get(objective, usual)
     refuse(objective, [name for name in settings if name not in found.takes()], spelt)
     refuse(objective, [name for name in columns if name not in found.columns], spelt)
     return found.of(objective, {**(found.all_of_it if all_of_it else {}), **settings}, columns)

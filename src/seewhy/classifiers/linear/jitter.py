@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from seewhy.errors import InputError
+from seewhy.pictures.crops import random_crop
 from seewhy.types import Crop, FractionBox
 
 View = Crop | None
@@ -58,18 +59,7 @@ def random_crops(
         )
     if not 0 < aspect[0] <= aspect[1] < math.inf:
         raise InputError(f"The crop aspect is {aspect}. Expected 0 < smallest <= largest. Pass aspect=(3/4, 4/3), say.")
-    return [_random_crop(np.random.default_rng([seed, picture, i]), scale, aspect, flip) for i in range(n)]
-
-
-def _random_crop(rng: np.random.Generator, scale: tuple[float, float], aspect: tuple[float, float], flip: bool) -> Crop:
-    area = rng.uniform(*scale)
-    ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
-    # A side longer than the picture is cut back and the other grows, which keeps the area.
-    ratio = min(max(ratio, area), 1 / area)
-    width, height = min(math.sqrt(area * ratio), 1.0), min(math.sqrt(area / ratio), 1.0)
-    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
-    mirrored = bool(rng.random() < 0.5)
-    return Crop((left, top, min(left + width, 1.0), min(top + height, 1.0)), flip and mirrored)
+    return [random_crop(np.random.default_rng([seed, picture, i]), scale, aspect, flip) for i in range(n)]
 
 
 def crops_by_name(name: str, n: int, seed: int = 0) -> list[View]:

@@ -1,0 +1,143 @@
+"""What stands between an encoder and the objective that trains it, and is left out of the result unless asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..progress import Progress
+
+Form = Literal["none", "linear", "mlp", "fixed"]
+TOLERANCE = 1e-3
+"""Weight, beside that of the first coordinate, from which on a coordinate counts."""
+FADED = 1e-6
+"""Weight below which a coordinate gets next to no gradient."""
+
+
+MOST = 65536
+"""Coordinates of a head that is read from a file."""
+
+
+class Reweighted(nn.Module):
+    """``z_i = h_i / kappa^(i-1)``: nothing is learnt (Xue et al. 2024, arXiv 2403.11391)."""
+
+    weight: Tensor
+
+    def __init__(self, width: int, kappa: float) -> None:
+        super().__init__()
+        self.register_buffer("weight", kappa ** -torch.arange(width, dtype=torch.float64).float(), persistent=True)
+
+    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        return x * self.weight
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A projection head.
+
+    Args:
+        form: ``"none"``; ``"linear"``; ``"mlp"``, a layer as wide as the encoder, ReLU and a layer (SimCLR's and
+            SupCon's); ``"fixed"``, which weighs coordinates down one after another and learns nothing.
+        width: of what it gives; ``"none"`` and ``"fixed"`` keep that of the encoder.
+        kappa: of ``"fixed"``; left out, by ``effective``.
+        effective: coordinates that weigh at least a thousandth of the first, ``ln 1000 / ln kappa``; left out, half.
+
+    Raises:
+        InputError: no such form, or a number that is out of its range.
+
+    Example:
+        >>> head = Projection("fixed", effective=4).build(8)
+        >>> [round(w, 4) for w in head.weight.tolist()[:5]]  # a thousandth behind four
+        [1.0, 0.1778, 0.0316, 0.0056, 0.001]
+    """
+
+    form: Form = "mlp"
+    width: int = 128
+    kappa: float | None = None
+    effective: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.form not in get_args(Form) or self.width < 1:
+            raise InputError(
+                f"The projection was given form={self.form!r}, width={self.width}. 'none', 'linear', 'mlp' or 'fixed' "
+                "and a width of one or more were expected. Change them."
+            )
+        if (self.kappa is not None and self.kappa < 1) or (self.effective is not None and self.effective <= 0):
+            raise InputError(
+                f"The projection was given kappa={self.kappa}, effective={self.effective}. A kappa of 1 or more, or a "
+                "number of coordinates above 0, was expected. Change them."
+            )
+
+    def kappa_for(self, width: int) -> float:
+        """By how much each coordinate weighs less than the one before it.
+
+        Raises:
+            InputError: the last ones would weigh nothing at all.
+        """
+        effective = self.effective or max(1.0, width / 2)
+        kappa = self.kappa or (1 / TOLERANCE) ** (1 / effective)
+        if (width - 1) * math.log(kappa) > -math.log(torch.finfo(torch.float32).tiny):
+            most = math.floor(1e4 * math.exp(-math.log(torch.finfo(torch.float32).tiny) / (width - 1))) / 1e4
+            raise InputError(
+                f"A fixed projection of {width} coordinates was given kappa={kappa:.4g}, by which the last ones weigh "
+                f"nothing in single precision. At most {most:.4f} was expected. Give a smaller kappa, or more "
+                "effective coordinates."
+            )
+        return kappa
+
+    def build(self, width: int, progress: Progress | None = None) -> nn.Module:
+        """The head behind an encoder whose vectors are so wide; its weights are drawn by torch.
+
+        Args:
+            width: of the encoder's vectors.
+            progress: hears where many coordinates would get next to no gradient.
+        """
+        makes = {"none": self._none, "linear": self._linear, "mlp": self._mlp, "fixed": self._fixed}
+        if self.form == "fixed" and progress is not None:
+            log_kappa = math.log(self.kappa_for(width))
+            n = width if log_kappa == 0 else min(width, math.floor(-math.log(FADED) / log_kappa) + 1)
+            if n < width:
+                progress.note(
+                    f"the fixed projection weighs {width - n} of {width} coordinates below a millionth of the first, "
+                    "so that they get next to no gradient; a smaller kappa, or more effective coordinates, spares them"
+                )
+        return makes[self.form](width)
+
+    def _none(self, width: int) -> nn.Module:
+        return nn.Identity()
+
+    def _linear(self, width: int) -> nn.Module:
+        return nn.Linear(width, self.width)
+
+    def _mlp(self, width: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, self.width))
+
+    def _fixed(self, width: int) -> nn.Module:
+        return Reweighted(width, self.kappa_for(width))
+
+    def facts(self, width: int) -> dict[str, Any]:
+        """By which :func:`restored` builds it again, as JSON."""
+        kappa = self.kappa_for(width) if self.form == "fixed" else None
+        return {"form": self.form, "width": self.width, "kappa": kappa, "behind": width}
+
+    def out_width(self, width: int) -> int:
+        """Of what it gives."""
+        return width if self.form in ("none", "fixed") else self.width
+
+
+def restored(facts: Any) -> nn.Module:
+    """A head by its facts, without its weights.
+
+    Raises:
+        ValueError: they are none.
+    """
+    behind, width = facts["behind"], facts["width"]
+    if not all(type(n) is int and 0 < n <= MOST for n in (behind, width)):
+        raise ValueError(f"its head is {width} wide behind {behind}")
+    return Projection(facts["form"], width, facts["kappa"]).build(behind)

@@ -1,0 +1,78 @@
+"""Projection heads: weights by the formula, underflow refused or said, and a head that comes back from its facts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from seewhy.encoders.projection import Form, Projection, Reweighted, restored
+from seewhy.errors import InputError
+from seewhy.progress import Progress
+
+
+def test_the_fixed_one_weighs_each_coordinate_less() -> None:
+    head = Projection("fixed", kappa=2.0).build(4)
+    assert isinstance(head, Reweighted)
+    assert head(torch.ones(1, 4)).tolist() == [[1.0, 0.5, 0.25, 0.125]]
+    assert [*head.parameters()] == []
+    assert Projection("fixed", kappa=1.0).build(3).weight.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_kappa_follows_from_how_many_count() -> None:
+    assert Projection("fixed").kappa_for(64) == pytest.approx(1000 ** (1 / 32))
+    assert Projection("fixed", effective=10).kappa_for(64) == pytest.approx(1000**0.1)
+    assert Projection("fixed", kappa=1.05, effective=10).kappa_for(64) == 1.05
+    head = Projection("fixed", effective=10).build(16)
+    assert isinstance(head, Reweighted)
+    assert head.weight[10].item() == pytest.approx(1e-3)
+
+
+def test_weights_that_vanish_are_refused_and_those_that_nearly_do_are_said() -> None:
+    with pytest.raises(InputError) as caught:
+        Projection("fixed", kappa=1.05).build(2048)
+    assert str(caught.value) == (
+        "A fixed projection of 2048 coordinates was given kappa=1.05, by which the last ones weigh nothing in single "
+        "precision. At most 1.0435 was expected. Give a smaller kappa, or more effective coordinates."
+    )
+    assert math.isfinite(Projection("fixed", kappa=1.0435).build(2048).weight[-1].item())
+    progress = Progress()
+    Projection("fixed", kappa=1.5).build(64, progress)
+    assert progress.notes == [
+        "the fixed projection weighs 29 of 64 coordinates below a millionth of the first, so that they get next to no "
+        "gradient; a smaller kappa, or more effective coordinates, spares them"
+    ]
+    quiet = Progress()
+    Projection("fixed").build(64, quiet)
+    Projection("fixed", kappa=1.0).build(64, quiet)
+    Projection("mlp").build(64, quiet)
+    assert quiet.notes == []
+
+
+@pytest.mark.parametrize(
+    ("form", "width", "n"),
+    [("none", 6, 0), ("linear", 3, 6 * 3 + 3), ("mlp", 3, 6 * 6 + 6 + 6 * 3 + 3), ("fixed", 6, 0)],
+)
+def test_widths_weights_and_back_from_facts(form: Form, width: int, n: int) -> None:
+    how = Projection(form, width=3)
+    head = how.build(6)
+    assert how.out_width(6) == width == head(torch.ones(2, 6)).shape[1]
+    assert sum(p.numel() for p in head.parameters()) == n
+    again = restored(how.facts(6))
+    again.load_state_dict(head.state_dict())
+    torch.testing.assert_close(again(torch.ones(1, 6)), head(torch.ones(1, 6)))
+    assert type(again) is type(head)
+
+
+@pytest.mark.parametrize("wrong", [{"behind": 10**9}, {"width": 0}, {"width": "3"}, {"form": "wide"}, {"kappa": 0.5}])
+def test_facts_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"its head is|The projection was given"):
+        restored({**Projection("fixed").facts(6), **wrong})
+
+
+@pytest.mark.parametrize("wrong", [{"form": "wide"}, {"width": 0}, {"kappa": 0.9}, {"effective": 0.0}])
+def test_what_is_no_setting_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"^The projection was given .* expected\. Change them\.$"):
+        Projection(**wrong)

@@ -1,0 +1,256 @@
+"""Training on pictures alone: every objective learns, what is kept is what was trained, bad data is told by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import seewhy
+from schemas import check
+from seewhy.cli import app
+from seewhy.encoders.base import GlobalAverage
+from seewhy.encoders.find import encoder as find
+from seewhy.errors import DataError, InputError
+from seewhy.objectives import objectives
+from seewhy.objectives.look import LOOK
+from seewhy.objectives.queue import Queue
+from seewhy.objectives.supcon import SupCon
+from seewhy.objectives.vectors import Vectors
+from seewhy.pictures.samples import Sample, Samples
+from seewhy.pictures.unlabelled import load_pictures, pictures_of
+from seewhy.progress import Progress
+from seewhy.studies.adapting import run_report
+from seewhy.studies.pretraining import probe
+from seewhy.training.loop import train
+from seewhy.training.pretrain import Pretrain
+from seewhy.training.views import Views
+from tiny import CLASSES, class_folders, noise, picture, tiny_cnn
+
+VECTORS = [name for name in objectives if issubclass(objectives[name], Vectors)]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return class_folders(tmp_path_factory.mktemp("textures") / "all", 8)
+
+
+@pytest.fixture(scope="module")
+def samples(folders: Path) -> Samples:
+    return load_pictures(folders)
+
+
+def quick(objective: Any = "supcon", **settings: Any) -> Pretrain:
+    given = {"epochs": 12, "batch_size": 8, "lr": 3e-3, "projection_width": 8, "augmentation": "crops", **settings}
+    return Pretrain(objective=objective, **given)
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_each_learns_and_the_start_stays_as_it_was(name: str, samples: Samples) -> None:
+    on = tiny_cnn()
+    before = {n: t.clone() for n, t in on.trunk.state_dict().items()}
+    done = quick(name, epochs=25).fit(on, samples.items)
+    loss = [step["loss"] for step in done.done.history]
+    assert np.mean(loss[-5:]) < 0.9 * np.mean(loss[:5])
+    assert all(torch.equal(t, before[n]) for n, t in on.trunk.state_dict().items())
+    encoder = done.encoder
+    assert not encoder.has_text
+    assert (encoder.classifier, encoder.classes, encoder.base) == (None, (), on)
+    assert (encoder.encode(noise(2)).pooled - on.encode(noise(2)).pooled).abs().max() > 1e-3
+    assert (len(done.train), len(done.held)) == (21, 3)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("projection", ["none", "linear", "mlp", "fixed"])
+def test_what_is_kept_comes_back_from_its_folder(projection: Any, keep: bool, samples: Samples, tmp_path: Path) -> None:
+    on = find("new:resnet/16", engine="torch")
+    done = quick(projection=projection, keep_head=keep, epochs=1).fit(on, samples.items)
+    done.save(tmp_path / "enc")
+    again = seewhy.encoder(str(tmp_path / "enc"), engine="torch")
+    pixels = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = again.encode(pixels).pooled
+    torch.testing.assert_close(found, done.encoder.encode(pixels).pooled)
+    assert found.shape[1] == (8 if keep and projection in ("linear", "mlp") else 256)
+    assert isinstance(again.head, GlobalAverage) is not keep
+    assert again.fingerprint == done.encoder.fingerprint
+
+
+def test_the_fixed_head_that_is_kept_weighs(samples: Samples) -> None:
+    on = tiny_cnn()
+    kept, plain = (quick(projection="fixed", kappa=2.0, keep_head=k, epochs=1).fit(on, samples.items) for k in (1, 0))
+    ratio = kept.encoder.encode(noise(2)).pooled / plain.encoder.encode(noise(2)).pooled
+    torch.testing.assert_close(ratio, 2.0 ** -torch.arange(8).float().expand(2, 8))
+
+
+def test_a_stopped_training_goes_on_with_its_slow_copy_and_its_queue(samples: Samples, tmp_path: Path) -> None:
+    how = quick(LOOK(k=3, n_store=16, momentum=0.9), epochs=6)
+
+    def run(checkpoint: Path | None, n: int | None = None) -> Views:
+        on, progress = tiny_cnn(), Progress()
+        own, _ = how.look(on, samples.items, None, progress).split(how.held_out, how.seed)
+        _, task, data = how.prepared(on, own, progress)
+        training = how.training(data, on)
+        object.__setattr__(training, "checkpoint_every", 1)
+        if n is not None:
+            beside, steps = data.batches, range(n)
+            object.__setattr__(data, "batches", lambda _, *args: beside(steps, *args))
+            with pytest.raises((StopIteration, RuntimeError)):
+                train(task, data, training, checkpoint=(checkpoint, "x"))  # type: ignore[arg-type]
+            return task  # type: ignore[return-value]
+        train(task, data, training, checkpoint=None if checkpoint is None else (checkpoint, "x"))
+        assert isinstance(task, Views)
+        return task
+
+    whole = run(None)
+    run(tmp_path / "cut", 5)
+    cut = run(tmp_path / "cut")
+    assert whole.slow is not None
+    assert isinstance(whole.beside, Queue)
+    assert len(whole.beside) == 16
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, cut.state_dict()[name]), name
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(samples: Samples) -> None:
+    for objective in (SupCon(n_store=16), LOOK(k=3, n_store=16)):
+        ends = [quick(objective, epochs=2, micro_batch=m).fit(tiny_cnn(), samples.items) for m in (None, 3)]
+        one, two = (done.encoder.encode(noise(2)).pooled for done in ends)
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_held_out_figures_are_counted_right(samples: Samples) -> None:
+    done = quick(held_out=0.5).fit(tiny_cnn(), samples.items)
+    report = run_report(done)
+    assert [row["measure"] for row in report.rows] == ["class by 12 neighbours", "class by a linear probe"]
+    assert all(row["n"] == 12 for row in report.rows)
+    assert all(row["before"] > 0.6 for row in report.rows), "colours are seen by any network"
+    assert "Neighbours tell" in report.to_html()
+    x = torch.tensor([[0.0], [0.1], [5.0], [5.1]])
+    assert probe(x, torch.tensor([0, 0, 1, 1]), torch.tensor([[-1.0], [9.0]]), 2, torch.zeros(4).bool()).tolist() == [
+        0,
+        1,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("items", "said"),
+    [
+        (
+            [Sample("a.png", "x"), Sample("b.png", "x")],
+            "All 2 pictures are of one class, 'x'. Two or more were expected, as the objective supcon learns what "
+            "parts them. Add another class, or take an objective without.",
+        ),
+        (
+            [Sample("a.png", "x"), Sample("b.png", "y")],
+            "Each of the 2 classes has one picture, as 'x' has. Two or more of some class were expected, as the "
+            "objective supcon learns what those have in common. Add pictures, or take an objective without classes.",
+        ),
+        (
+            [Sample("a.png", "x"), Sample("b.png")],
+            "1 of 2 pictures have no class: b.png. The objective supcon needs one of each. Name the column of "
+            "classes, or take an objective without.",
+        ),
+    ],
+)
+def test_classes_that_teach_nothing_are_told(items: list[Sample], said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        quick().fit(tiny_cnn(), items)
+    assert str(caught.value) == said
+
+
+def test_pictures_on_both_sides_and_under_two_classes_are_named(folders: Path, tmp_path: Path) -> None:
+    items = [*load_pictures(folders).items]
+    twin = tmp_path / "twin.png"
+    twin.write_bytes(Path(items[0].image).read_bytes())
+    held = [Sample(str(twin), "moss")]
+    progress = Progress()
+    quick(epochs=1).fit(tiny_cnn(), [*items, Sample(str(twin), "rust")], validation=held, progress=progress)
+    assert progress.notes == [
+        f"1 picture(s) are trained on and chosen on, which flatters what is chosen: {twin} is {twin}",
+        f"the same picture lies under two classes, which no objective can learn: {items[0].image}, {twin}",
+    ]
+
+
+def test_one_picture_is_too_few_and_a_loss_that_is_none_is_told(samples: Samples) -> None:
+    alike = [Sample(samples.items[0].image) for _ in range(5)]
+    with pytest.raises(DataError, match=r"^1 different picture\(s\) .* were given\. Four or more were expected"):
+        quick("simclr").fit(tiny_cnn(), alike)
+    with pytest.raises(InputError, match=r"^pretrain was given epochs=12, batch_size=1, .* told from one another"):
+        quick(batch_size=1)
+    with pytest.raises(InputError, match=r"^The loss is not finite at step"):
+        quick(lr=1e30).fit(tiny_cnn(), samples.items)
+    with pytest.raises(
+        InputError, match=r"^The objective 'clip' needs .* One that needs pictures alone was expected: "
+    ):
+        quick("clip")
+
+
+def test_from_python_in_any_form(samples: Samples, folders: Path, tmp_path: Path) -> None:
+    arrays = [picture(label, i) for label in CLASSES[:2] for i in range(6)]
+    labels = [label for label in CLASSES[:2] for _ in range(6)]
+    how: dict[str, Any] = {"epochs": 1, "batch_size": 4, "augmentation": "crops"}
+    assert len(seewhy.pretrain(arrays, tiny_cnn(), objective="simclr", **how).train) == 10
+    assert seewhy.pretrain((arrays, labels), tiny_cnn(), objective="supcon", **how).train.classes == ("moss", "rust")
+    assert len(pictures_of(np.stack(arrays))) == 12
+    assert pictures_of(samples) is samples
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i in range(4):
+        Image.fromarray(picture("moss", i)).save(flat / f"{i}.png")
+    assert [Path(s.image).name for s in pictures_of(flat).items] == ["0.png", "1.png", "2.png", "3.png"]
+    assert {s.label for s in load_pictures(flat).items} == {""}
+    (flat / "t.csv").write_text("image,kind\n0.png,a\n1.png,b\n,c\n")
+    table = load_pictures(flat / "t.csv")
+    assert ([s.label for s in table.items], table.notes) == (["", ""], ("1 row(s) without picture left out: 3",))
+    assert [s.label for s in load_pictures(flat / "t.csv", label="kind").items] == ["a", "b"]
+    assert [s.group for s in load_pictures(flat / "t.csv", group="kind").items] == ["a", "b"]
+    with pytest.raises(InputError, match=r"^keep was given with the objective 'simclr', which has no use for it"):
+        seewhy.pretrain(flat, tiny_cnn(), objective="simclr", keep=0.5)
+
+
+@pytest.fixture
+def cli(folders: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.setattr("seewhy.encoders.find.encoder", lambda name, engine: tiny_cnn())
+
+    def call(*options: object) -> Any:
+        quickly = ["--epochs", "2", "--batch-size", "8", "--store", "none", "--augmentation", "crops"]
+        return CliRunner().invoke(app, ["pretrain", str(folders), *map(str, options), *quickly])
+
+    return call
+
+
+def test_the_verb_writes_what_it_says(cli: Callable[..., Any], tmp_path: Path) -> None:
+    done = cli("-o", tmp_path / "enc", "--objective", "look", "--set", "k=3", "--json", "--quiet")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    check("pretrain-pictures", [told])
+    check("pretrain", [told])
+    assert told["run"]["provenance"]["settings"]["k"] == 3
+    assert told["n_pictures"] + told["n_held_out"] == 24
+    files = {p.name.partition("-")[0] for p in (tmp_path / "enc").iterdir()}
+    assert files == {"encoder.json", "tensors", "run.html", "run.json", "log.csv"}
+    kept = json.loads((tmp_path / "enc" / "run.json").read_text("utf-8"))
+    assert len(kept["run"]["history"]) == told["run"]["provenance"]["n_steps"] == 4
+    assert (tmp_path / "enc" / "log.csv").read_text().startswith("step,loss,spread,own_class,neighbours\n1,")
+    assert [p.name for p in tmp_path.iterdir()] == ["enc"]
+
+
+def test_what_it_would_cost_and_options_that_do_not_fit(cli: Callable[..., Any], tmp_path: Path) -> None:
+    done = cli("-o", tmp_path / "enc", "--objective", "simclr", "--dry-run", "--json")
+    told = json.loads(done.stdout)
+    check("pretrain", [told])
+    assert (told["n_pictures"], told["n_texts"], told["n_steps"], (tmp_path / "enc").exists()) == (24, 0, 4, False)
+    wrong = cli("-o", tmp_path / "enc", "--objective", "simclr", "--text-column", "words")
+    assert str(wrong.exception) == (
+        "--text-column was given with the objective 'simclr', which has no use for it. An objective that has, or none "
+        "of it, was expected. Drop it, or take another objective."
+    )
+    wrong = cli("-o", tmp_path / "enc", "--objective", "siglip", "--projection", "none")
+    assert str(wrong.exception).startswith("--projection was given with the objective 'siglip', which has no use")
