@@ -89,6 +89,7 @@ class PretrainKeywords(TeachKeywords, total=False):
     kappa: float | None
     effective: float | None
     keep_head: bool
+    pyramid: bool
     augmentation: str | Augmentation
 
 

@@ -182,16 +182,24 @@ def test_half_precision_counts_in_single() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"form": "x"}, {"threshold": 0}, {"temperature": 0}, {"gamma": -1}, {"instance_weight": float("nan")}],
+    [
+        {"form": "x"},
+        {"threshold": 0},
+        {"temperature": 0},
+        {"gamma": -1},
+        {"instance_weight": float("nan")},
+        {"cell_weight": 0.0},
+        {"momentum": 1.5},
+    ],
     ids=str,
 )
 def test_what_is_no_setting_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
         PixPro(**wrong)
-    said = {"form": "propagation", "threshold": 0.7, "gamma": 2, "temperature": 0.3, "instance_weight": 0} | wrong
+    said = {"form": "propagation", "threshold": 0.7, "gamma": 2.0, "temperature": 0.3}
+    said |= {"cell_weight": 1.0, "instance_weight": 0.0, "momentum": 0.99} | wrong
     assert str(caught.value) == (
-        f"The objective pixpro was given form={said['form']!r}, threshold={said['threshold']:g}, "
-        f"gamma={said['gamma']:g}, temperature={said['temperature']:g}, "
-        f"instance_weight={said['instance_weight']:g}. 'propagation', 'plain' or 'contrast', a threshold and a "
-        "temperature above zero, and a gamma and a weight from 0, were expected. Change them."
+        f"The objective pixpro was given PixPro({', '.join(f'{n}={v!r}' for n, v in said.items())}). The form "
+        "'propagation', 'plain' or 'contrast', a threshold and a temperature above zero, a gamma and two weights from "
+        "0, one of them above, and a momentum from 0 to 1 were expected. Change them."
     )

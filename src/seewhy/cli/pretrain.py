@@ -31,6 +31,7 @@ Examples:\n
   seewhy pretrain shards/ -o enc --encoder new:vit --epochs 30 --dry-run\n
   seewhy pretrain photos/ -o enc --objective simclr\n
   seewhy pretrain photos/ -o enc --objective supcon --projection fixed\n
+  seewhy pretrain streets/ -o enc --objective pixpro --set instance_weight=1 --pyramid --encoder new:resnet\n
   seewhy pretrain digits/ -o enc --objective look --set k=10 --encoder new:resnet/32 --augmentation whole
 """
 Data = Annotated[
@@ -75,6 +76,12 @@ def pretrain(
     ] = None,
     keep_head: Annotated[
         bool, typer.Option("--keep-head", help="The encoder ends behind the projection. Otherwise before it.")
+    ] = False,
+    pyramid: Annotated[
+        bool,
+        typer.Option(
+            "--pyramid", help="Train a feature pyramid on the stages too, and keep it. For objectives of cells."
+        ),
     ] = False,
     augmentation: Annotated[
         Literal["simclr", "byol", "crops", "whole"],

@@ -62,7 +62,7 @@ NAMES = {
 COLUMNS = ("image", "text", "label", "group")
 SETTINGS = (
     *("instructions", "train", "keep", "may_forget", "epochs", "batch_size", "lr", "seed", "settings"),
-    *("projection", "projection_width", "kappa", "effective", "keep_head", "augmentation"),
+    *("projection", "projection_width", "kappa", "effective", "keep_head", "pyramid", "augmentation"),
 )
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and stop. A few steps are measured.")]
 

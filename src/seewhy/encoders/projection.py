@@ -47,6 +47,8 @@ class Projection:
         width: of what it gives; ``"none"`` and ``"fixed"`` keep that of the encoder.
         kappa: of ``"fixed"``; left out, by ``effective``.
         effective: coordinates that weigh at least a thousandth of the first, ``ln 1000 / ln kappa``; left out, half.
+        normalised: whether an ``"mlp"`` is twice as wide inside and normalises there over the batch, as PixPro's and
+            BYOL's do.
 
     Raises:
         InputError: no such form, or a number that is out of its range.
@@ -61,6 +63,7 @@ class Projection:
     width: int = 128
     kappa: float | None = None
     effective: float | None = None
+    normalised: bool = False
 
     def __post_init__(self) -> None:
         if self.form not in get_args(Form) or self.width < 1:
@@ -116,6 +119,9 @@ class Projection:
         return nn.Linear(width, self.width)
 
     def _mlp(self, width: int) -> nn.Module:
+        if self.normalised:
+            inner = nn.BatchNorm1d(2 * width)
+            return nn.Sequential(nn.Linear(width, 2 * width), inner, nn.ReLU(), nn.Linear(2 * width, self.width))
         return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, self.width))
 
     def _fixed(self, width: int) -> nn.Module:

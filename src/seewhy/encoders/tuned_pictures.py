@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from .base import Encoder
+from .base import Encoder, GlobalAverage, Layout
 from .delta import halves_of, load_delta, state_delta
 from .projection import restored
+from .pyramid import Pyramid
 from .split import freeze, weights_digest
 
 
@@ -36,9 +37,22 @@ class TunedPictures(nn.Module):
         self.head = dict(head or {})
 
     @classmethod
-    def before(cls, on: Encoder) -> Self:
-        """What an encoder's halves are before any training, frozen; the encoder stays as it is."""
-        return cls(*halves_of(on))
+    def before(cls, on: Encoder, pyramid: Mapping[str, Any] | None = None) -> Self:
+        """What an encoder's halves are before any training, frozen; the encoder stays as it is.
+
+        Args:
+            on: the encoder.
+            pyramid: what stands on the trunk and is pooled instead, by its facts; its layers are zero.
+        """
+        trunk, pool = halves_of(on)
+        return (
+            cls(trunk, pool) if pyramid is None else cls(Pyramid.restored(trunk, on.layout, pyramid), GlobalAverage())
+        )
+
+    @property
+    def pyramid(self) -> Mapping[str, Any] | None:
+        """The facts of what stands on the trunk, if anything does."""
+        return self.trunk.facts() if isinstance(self.trunk, Pyramid) else None
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
         """An encoder of the copies, as far from the encoder's own weights towards the trained ones as ``keep`` says."""
@@ -51,7 +65,7 @@ class TunedPictures(nn.Module):
             transform=on.transform,
             trunk=lambda: trunk,
             head=head,
-            layout=on.layout,
+            layout=on.layout if self.pyramid is None else Layout(),
             fingerprint=weights_digest(tensors, f"{on.fingerprint}|{keep!r}|pictures"),
             module=lambda: nn.Sequential(trunk, head),
             engine=on.engine_asked,
@@ -59,7 +73,7 @@ class TunedPictures(nn.Module):
         )
 
     def _between(self, on: Encoder, tensors: Mapping[str, Tensor], keep: float) -> Self:
-        found = type(self).before(on)
+        found = type(self).before(on, self.pyramid)
         found.behind = self.behind
         state = found.state_dict()
         with torch.no_grad():
@@ -70,17 +84,18 @@ class TunedPictures(nn.Module):
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
         """The tensors that are not as they are in the encoder, and all of what stands behind."""
-        before = type(self).before(on)
+        before = type(self).before(on, self.pyramid)
         parts: dict[str, nn.Module] = {"trunk": self.trunk, "pool": self.pool}
         found = state_delta(parts, dict(before.named_children()), whole=False)
         return found | ({} if self.behind is None else state_delta({"behind": self.behind}, {}, whole=True))
 
     def facts(self) -> dict[str, Any]:
-        return {"form": self.form} | ({} if self.behind is None else {"head": self.head})
+        own = {} if self.behind is None else {"head": self.head}
+        return {"form": self.form} | own | ({} if self.pyramid is None else {"pyramid": self.pyramid})
 
     @classmethod
     def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        towers = cls.before(on)
+        towers = cls.before(on, facts.get("pyramid"))
         if "head" in facts:
             towers.head = dict(facts["head"])
             towers.behind = freeze(restored(towers.head))

@@ -16,12 +16,14 @@ class Dense(PictureObjective):
     """Cells of two views that show the same spot must agree.
 
     Class attributes:
-        form: what is made of cells.
-        instance_weight: of whole pictures beside cells.
+        cell_weight: of cells.
+        instance_weight: of whole views beside cells.
+        momentum: how slowly the branch that is followed moves, at first.
     """
 
-    form: str
-    instance_weight: float
+    cell_weight: float = 1.0
+    instance_weight: float = 0.0
+    momentum: float = 0.99
 
     @abstractmethod
     def state(self, width: int) -> nn.Module:

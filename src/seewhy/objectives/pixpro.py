@@ -78,8 +78,10 @@ class PixPro(Dense):
         threshold: of the distance; the paper's 0.7.
         gamma: exponent of the likeness; the paper's 2. At 0 every cell becomes the whole crop.
         temperature: of PixContrast; the paper's 0.3.
+        cell_weight: of cells; 0 leaves whole views alone, the control.
         instance_weight: of whole views beside cells: ``-2 cos`` of a predicted pooled vector and the slow branch's,
             both ways; the published runs' 0, the paper's combination 1.
+        momentum: of the slow branch at first, which rises to 1; the authors' 0.99.
 
     Example:
         >>> maps = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])  # two cells that have nothing in common
@@ -99,17 +101,19 @@ class PixPro(Dense):
     threshold: float = 0.7
     gamma: float = 2.0
     temperature: float = 0.3
+    cell_weight: float = 1.0
     instance_weight: float = 0.0
+    momentum: float = 0.99
 
     def __post_init__(self) -> None:
         above = all(0 < one < float("inf") for one in (self.threshold, self.temperature))
-        least = all(0 <= one < float("inf") for one in (self.gamma, self.instance_weight))
-        if self.form not in get_args(Form) or not above or not least:
+        least = all(0 <= one < float("inf") for one in (self.gamma, self.cell_weight, self.instance_weight))
+        weighs = self.cell_weight + self.instance_weight > 0 and 0 <= self.momentum <= 1
+        if self.form not in get_args(Form) or not above or not least or not weighs:
             raise InputError(
-                f"The objective pixpro was given form={self.form!r}, threshold={self.threshold:g}, "
-                f"gamma={self.gamma:g}, temperature={self.temperature:g}, instance_weight={self.instance_weight:g}. "
-                "'propagation', 'plain' or 'contrast', a threshold and a temperature above zero, and a gamma and a "
-                "weight from 0, were expected. Change them."
+                f"The objective pixpro was given {self}. The form 'propagation', 'plain' or 'contrast', a threshold "
+                "and a temperature above zero, a gamma and two weights from 0, one of them above, and a momentum from "
+                "0 to 1 were expected. Change them."
             )
 
     def state(self, width: int) -> nn.Module:

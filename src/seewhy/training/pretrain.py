@@ -18,6 +18,7 @@ from ..encoders.projection import Form, Projection
 from ..encoders.tuned_pictures import TunedPictures
 from ..errors import DataError, InputError, UnknownNameError
 from ..objectives import objectives
+from ..objectives.dense import Dense
 from ..objectives.pictures import PictureObjective
 from ..objectives.vectors import Vectors
 from ..pictures.samples import Sample, some, split, under_two_classes
@@ -27,6 +28,7 @@ from ..seeded import seeded
 from ..storage.features import FeatureStore
 from .augmentation import TrainingPictures
 from .batches import TrainingData
+from .dense import check_cells, dense_views
 from .distortions import Augmentation, augmentation
 from .loop import Trained, Training, train
 from .seen_pairs import look_at_pictures, parted
@@ -131,10 +133,11 @@ class Pretrain(Way):
         kappa: of a fixed one; left out, by ``effective``.
         effective: coordinates of a fixed one that count; left out, half.
         keep_head: whether the encoder that is saved ends behind the projection instead of before it.
+        pyramid: whether one on the trunk's stages is trained too, by its cells, and kept in the trunk's place.
         augmentation: what is done to views, or its name.
         epochs: times that each picture is seen.
         batch_size: pictures compared with one another.
-        micro_batch: pictures whose networks are computed at once; left out, by their size.
+        micro_batch: pictures whose networks are computed at once; left out, by their size; for cells all.
         lr: highest learning rate; left out, the encoder's own.
         weight_decay: of everything but biases and scales.
         held_out: part of the pictures that is never trained on and measured on.
@@ -153,6 +156,7 @@ class Pretrain(Way):
     kappa: float | None = None
     effective: float | None = None
     keep_head: bool = False
+    pyramid: bool = False
     augmentation: Augmentation | str = "simclr"
     epochs: int = 20
     batch_size: int = 256
@@ -169,7 +173,8 @@ class Pretrain(Way):
                 "An epoch or more, batches of two or more pictures, which are told from one another, and a part "
                 "between 0 and 1 were expected. Change them."
             )
-        _ = self.made(), self.head(), self.views()
+        check_cells(self.made(), pyramid=self.pyramid, keep_head=self.keep_head)
+        _ = self.head(), self.views()
 
     @classmethod
     def takes(cls) -> set[str]:
@@ -219,7 +224,8 @@ class Pretrain(Way):
 
     def head(self) -> Projection:
         """The projection."""
-        return Projection(self.projection, self.projection_width, self.kappa, self.effective)
+        normalised = isinstance(self.made(), Dense)
+        return Projection(self.projection, self.projection_width, self.kappa, self.effective, normalised)
 
     def views(self) -> Augmentation:
         """What is done to views."""
@@ -239,7 +245,7 @@ class Pretrain(Way):
             schedule="cosine",
             warmup=min(20, steps // 5),
             seed=self.seed,
-            micro_batch=self.micro_batch or (whole if whole < size else None),
+            micro_batch=self.micro_batch or (whole if whole < size and not isinstance(self.made(), Dense) else None),
         )
 
     def fit(
@@ -295,6 +301,9 @@ class Pretrain(Way):
         if classes:
             columns["labels"] = torch.tensor([classes.index(item.label) for item in own.items])
         data, width = TrainingData(len(own), columns), own.pooled.shape[1]
+        n_steps = self.training(data, on).n_steps
+        if isinstance(objective, Dense):
+            return *dense_views(on, objective, self.head(), self.pyramid, n_steps=n_steps, seed=self.seed), data
         tower = TunedPictures.before(on)
         with seeded(self.seed):
             head = self.head().build(width, progress)
@@ -305,7 +314,7 @@ class Pretrain(Way):
                 width=self.head().out_width(width),
                 n_classes=len(classes),
                 n_pictures=len(own),
-                n_steps=self.training(data, on).n_steps,
+                n_steps=n_steps,
             )
         if self.keep_head:
             tower.behind, tower.head = head, self.head().facts(width)
@@ -315,7 +324,7 @@ class Pretrain(Way):
         """The settings, as JSON."""
         objective = self.made()
         plain = asdict(replace(self, objective=objective.name, settings={}, augmentation=self.views()))
-        return {**plain, "settings": asdict(cast(Any, objective))}
+        return {**plain, "settings": {"n_views": objective.n_views, **asdict(cast(Any, objective))}}
 
 
 def is_of_pictures(objective: PictureObjective | str) -> bool:

@@ -1,0 +1,150 @@
+"""A feature pyramid on the stages of a trunk: a finer map that knows what the coarsest one does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.utils.hooks import RemovableHandle
+
+from ..errors import ModelError
+from .arrangement import Arrangements, watch
+from .base import Encoder, Layout
+from .delta import halves_of
+from .split import example_pixels, freeze
+
+N_LEVELS = 3
+"""Maps at most, the trunk's own among them."""
+WIDTH = 128
+"""Channels of every level."""
+MOST = 65536
+"""Channels of a map, and eight levels, at most, in a card that is read from a file."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A map inside a trunk.
+
+    Attributes:
+        layer: that gives it; empty for the trunk's own output.
+        kind: how it is arranged, ``"nchw"`` or ``"nhwc"``; the trunk's own is as the encoder says.
+        width: its channels.
+        grid: its height and width.
+    """
+
+    layer: str
+    kind: str
+    width: int
+    grid: tuple[int, int]
+
+
+def stages_of(trunk: nn.Module, layout: Layout, size: tuple[int, int], n_levels: int = N_LEVELS) -> list[Stage]:
+    """The last map of every size that a trunk makes, finest first; the last one is its output.
+
+    Args:
+        trunk: pixels → features.
+        layout: of its output.
+        size: height and width of the pictures.
+        n_levels: the coarsest so many.
+
+    Raises:
+        ModelError: all its maps have one size.
+    """
+    trace = watch(trunk, example_pixels(size))
+    arranged, own = Arrangements(trunk, trace), layout.to_grid(trace.output)
+    last = (int(own.shape[2]), int(own.shape[3]))
+    found: dict[tuple[int, int], Stage] = {}
+    for layer, out in trace.outputs.items():
+        grid, kind = arranged.grid(layer), arranged.kind(layer)
+        if grid is not None and kind is not None and grid[0] > last[0] and grid[1] > last[1]:
+            found[grid] = Stage(layer, kind, out.shape[1 if kind == "nchw" else 3], grid)
+    if not found:
+        raise ModelError(
+            f"A pyramid was asked for on a trunk whose maps are all {last[0]} x {last[1]} cells. One with stages, as "
+            "convolutional networks have them, was expected. Leave the pyramid out, or take another encoder."
+        )
+    finer = sorted(found.values(), key=lambda stage: stage.grid, reverse=True)
+    return [*finer, Stage("", "nchw", own.shape[1], last)][-n_levels:]
+
+
+class Pyramid(nn.Module):
+    """Maps of all stages in one width, each with what the coarser ones know (FPN, Lin et al. 2017, arXiv:1612.03144).
+
+    ``p_i = conv3x3(m_i)``, ``m_i = conv1x1(c_i) + up(m_{i+1})``, ``up`` to the nearest cell.
+
+    Args:
+        trunk: pixels → features.
+        layout: of its output.
+        stages: finest first, the trunk's own last.
+        width: channels of every level.
+    """
+
+    def __init__(self, trunk: nn.Module, layout: Layout, stages: Sequence[Stage], width: int = WIDTH) -> None:
+        super().__init__()
+        self.trunk, self.layout, self.stages, self.width = trunk, layout, tuple(stages), width
+        self.across = nn.ModuleList(nn.Conv2d(stage.width, width, 1) for stage in stages)
+        self.out = nn.ModuleList(nn.Conv2d(width, width, 3, 1, 1) for _ in stages)
+
+    @classmethod
+    def on(cls, encoder: Encoder, width: int = WIDTH, n_levels: int = N_LEVELS) -> Self:
+        """One on a copy of an encoder's trunk; its own layers are drawn by torch."""
+        stages = stages_of(encoder.trunk, encoder.layout, encoder.transform.input_size, n_levels)
+        return cls(halves_of(encoder)[0], encoder.layout, stages, width)
+
+    @classmethod
+    def restored(cls, trunk: nn.Module, layout: Layout, facts: Any) -> Self:
+        """One by what :meth:`facts` gave, on a trunk; its own layers are zero until their tensors are loaded.
+
+        Raises:
+            ValueError: they are none.
+            AttributeError: the trunk has no such layer.
+        """
+        stages = [Stage(s["layer"], s["kind"], s["width"], tuple(s["grid"])) for s in facts["stages"]]
+        widths = [facts["width"], *(stage.width for stage in stages)]
+        if not 1 < len(stages) <= 8 or not all(type(n) is int and 0 < n <= MOST for n in widths) or stages[-1].layer:
+            raise ValueError(f"its pyramid is {widths[0]} wide on {len(stages)} stages of {widths[1:]}")
+        for stage in stages[:-1]:
+            trunk.get_submodule(stage.layer)
+        made = cls(trunk, layout, stages, facts["width"])
+        for p in (*made.across.parameters(), *made.out.parameters()):
+            nn.init.zeros_(p)
+        freeze(made)
+        return made
+
+    def levels(self, pixels: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b d _h _w"], ...]:
+        """The maps, finest first."""
+        found: dict[str, Tensor] = {}
+        handles = [_listen(self.trunk, stage.layer, found) for stage in self.stages if stage.layer]
+        try:
+            last = self.trunk(pixels)
+        finally:
+            for handle in handles:
+                handle.remove()
+        maps = [Layout(stage.kind).to_grid(found[stage.layer]) for stage in self.stages[:-1]]  # type: ignore[arg-type]
+        level, made = None, []
+        for x, across, out in reversed(
+            list(zip([*maps, self.layout.to_grid(last)], self.across, self.out, strict=True))
+        ):
+            own = across(x)
+            level = own if level is None else own + interpolate(level, size=own.shape[2:], mode="nearest")
+            made.append(out(level))
+        return tuple(reversed(made))
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
+        """The finest map."""
+        return self.levels(pixels)[0]
+
+    def facts(self) -> dict[str, Any]:
+        """What beside tensors is needed to build its layers again, as JSON."""
+        return {"width": self.width, "stages": [asdict(stage) for stage in self.stages]}
+
+
+def _listen(trunk: nn.Module, layer: str, found: dict[str, Tensor]) -> RemovableHandle:
+    def look(_: nn.Module, _given: Any, out: Tensor) -> None:
+        found[layer] = out
+
+    return trunk.get_submodule(layer).register_forward_hook(look)
