@@ -71,7 +71,9 @@ def test_a_pyramid_that_is_kept_is_trained_in_all_its_layers(samples: Samples) -
     on = find("new:resnet/32", engine="torch")
     tensors = quick(pyramid=True).fit(on, samples.items).adaptation.trained.delta(on)
     own = {name for name in tensors if not name.startswith("trunk.trunk.")}
-    assert own == {f"trunk.{part}.{i}.{n}" for part in ("across", "out") for i in range(3) for n in ("weight", "bias")}
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    layers = ["out.{}.0.weight", "across.{}.weight", "across.{}.bias", *(f"out.{{}}.1.{name}" for name in norm)]
+    assert own == {f"trunk.{layer.format(i)}" for layer in layers for i in range(3)}
 
 
 @pytest.mark.parametrize(

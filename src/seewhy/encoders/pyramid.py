@@ -74,7 +74,8 @@ def stages_of(trunk: nn.Module, layout: Layout, size: tuple[int, int], n_levels:
 class Pyramid(nn.Module):
     """Maps of all stages in one width, each with what the coarser ones know (FPN, Lin et al. 2017, arXiv:1612.03144).
 
-    ``p_i = conv3x3(m_i)``, ``m_i = conv1x1(c_i) + up(m_{i+1})``, ``up`` to the nearest cell.
+    ``p_i = norm(conv3x3(m_i))``, ``m_i = conv1x1(c_i) + up(m_{i+1})``, ``up`` to the nearest cell; ``norm`` is over the
+    batch, without which what all pictures have in common drowns what parts them: objectives do not see it.
 
     Args:
         trunk: pixels → features.
@@ -87,7 +88,9 @@ class Pyramid(nn.Module):
         super().__init__()
         self.trunk, self.layout, self.stages, self.width = trunk, layout, tuple(stages), width
         self.across = nn.ModuleList(nn.Conv2d(stage.width, width, 1) for stage in stages)
-        self.out = nn.ModuleList(nn.Conv2d(width, width, 3, 1, 1) for _ in stages)
+        self.out = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)) for _ in stages
+        )
 
     @classmethod
     def on(cls, encoder: Encoder, width: int = WIDTH, n_levels: int = N_LEVELS) -> Self:

@@ -81,7 +81,7 @@ class DenseViews(Task):
     """Views look for one another's cells: each learns from the slow copy's look at the other.
 
     Levels share heads and count alike. Watched are ``"cells"`` and ``"whole"``, and ``"spread"`` of the cells'
-    directions: 1 where they point everywhere, 0 where all have become one. Batch normalisations of the maps stay as in
+    directions: 1 where they point everywhere, 0 where all have become one. Batch normalisations of the trunk stay as in
     evaluation; those of the heads take the statistics of each view, without which small batches may collapse.
 
     Args:
@@ -113,7 +113,7 @@ class DenseViews(Task):
         self.beside = objective.state(width)
 
     def features(self, batch: Batch) -> tuple[dict[str, Any], ...]:
-        for part in ("branch.maps", "slow.network.maps"):
+        for part in ("branch.maps.trunk", "slow.network.maps.trunk"):
             hold_norms(self.get_submodule(part))
         return tuple({"own": self._own(view), "slow": self.slow(view)} for view in batch["views"][:2])
 
