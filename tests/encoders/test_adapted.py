@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -106,11 +106,11 @@ class Regression(HashedWords):
     def place(self, vectors: Tensor) -> Tensor:
         return vectors
 
-    def refit(self) -> Tensor:
-        return torch.eye(8).flip(0) / 3  # of which half precision rounds
+    def refit(self) -> dict[str, Tensor]:
+        return {"coefficients": torch.eye(8).flip(0) / 3}  # of which half precision rounds
 
-    def place_by(self, vectors: Tensor, coefficients: Tensor) -> Tensor:
-        return normalize(vectors @ coefficients, dim=1)
+    def place_by(self, vectors: Tensor, refit: Mapping[str, Tensor]) -> Tensor:
+        return normalize(vectors @ refit["coefficients"], dim=1)
 
 
 def test_the_place_of_sentences_is_fitted_anew_where_anything_is_kept(tmp_path: Path) -> None:
@@ -125,6 +125,30 @@ def test_the_place_of_sentences_is_fitted_anew_where_anything_is_kept(tmp_path: 
     again = open_adaptation(folder, base=on).encoder()
     assert torch.equal(again.encode_text(TEXTS), Adaptation(on, heads, 0.5).encoder().encode_text(TEXTS))
     assert load_file(next(folder.glob("*.safetensors")))["trained.coefficients"].dtype == torch.float16
+
+
+def test_what_more_centres_add_is_saved_in_few_digits(tmp_path: Path) -> None:
+    more = {"centres": torch.tensor([[127.0, -3.0]]), "left": torch.ones(2, 1) / 3, "right": torch.ones(1, 8) / 7}
+    words = Regression()
+    words.refit = lambda: {"coefficients": torch.eye(8), **more}  # type: ignore[method-assign]
+    on = tiny_cnn(text=words)
+    heads = PairedHeads.before(on, 3)
+    folder = Adaptation(on, heads, 0.5).save(tmp_path / "enc")
+    kinds = {n: t.dtype for n, t in load_file(next(folder.glob("*.safetensors"))).items()}
+    assert kinds["trained.centres"] == torch.int8
+    assert kinds["trained.left"] == kinds["trained.right"] == torch.float16
+    again = open_adaptation(folder, base=on).trained
+    assert isinstance(again, PairedHeads)
+    assert {n: t.dtype for n, t in again.refit.items()} == dict.fromkeys(("coefficients", *more), torch.float32)
+    assert all(torch.equal(again.refit[n], t) for n, t in heads.refit.items())
+
+
+def test_levelled_weights_are_saved_in_half_the_digits_as_they_are() -> None:
+    on = tiny_cnn()
+    heads = random_heads(on).level(torch.randn(4, 8))
+    found = heads.delta(on)
+    assert all(found[n].dtype == torch.float16 for n, _ in heads.named_parameters())
+    assert all(torch.equal(found[n].float(), t) for n, t in heads.state_dict().items())
 
 
 def test_what_is_kept_is_part_of_the_fingerprint() -> None:

@@ -10,7 +10,7 @@ from seewhy.encoders.base import TrainableText
 from seewhy.encoders.embedded import EmbeddedText
 from seewhy.encoders.imagenet_words import imagenet_classes, imagenet_texts
 from seewhy.encoders.minilm import load_minilm
-from seewhy.encoders.text_space import KernelRegression, TextSpace, kernel
+from seewhy.encoders.text_space import KernelRegression, TextSpace, kernel, regress
 from seewhy.errors import DataError
 
 WORDS = ["red", "green", "blue", "round", "square", "long"]
@@ -115,7 +115,7 @@ def test_coefficients_by_every_text_are_the_best_ones(weight):
     seeded = torch.Generator().manual_seed(0)
     others = [found + 0.01 * torch.randn(found.shape, generator=seeded, dtype=torch.double) for _ in range(20)]
     assert cost(found) < min(map(cost, [*others, space.coefficients.double(), 0 * found]))
-    placed = space.place_by(vectors, space.coefficients)
+    placed = space.place_by(vectors, {"coefficients": space.coefficients})
     torch.testing.assert_close(placed, space.place(vectors))
 
 
@@ -151,3 +151,25 @@ def test_an_unseen_class_is_found_among_its_kin():
     cat, truck = space.encode_text(["a photo of a cat", "a photo of a truck"])
     assert (rows[cats] @ cat).mean() > (rows[trucks] @ cat).mean() + 0.1
     assert (rows[trucks] @ truck).mean() > (rows[cats] @ truck).mean() + 0.1
+
+
+def test_more_centres_add_to_the_coefficients(weight):
+    space, vectors = TextSpace.fit(weight, TEXTS, embed), embed(["red long", "blue"])
+    more = {"centres": 3 * embed(["long", "blue square"]), "left": torch.ones(6, 2), "right": weight[:2]}
+    plain = space.place_by(vectors, {"coefficients": weight})
+    torch.testing.assert_close(plain, F.normalize(kernel(vectors, space.centres, 0.5) @ weight, dim=1))
+    near = kernel(vectors, torch.cat([space.centres, embed(["long", "blue square"])]), 0.5)
+    expected = F.normalize(near[:, :4] @ weight + near @ more["left"] @ more["right"], dim=1)
+    torch.testing.assert_close(space.place_by(vectors, {"coefficients": weight, **more}), expected)
+
+
+def test_a_weight_counts_as_so_many_rows():
+    seen, among, rows = torch.rand(5, 3), torch.eye(3), torch.rand(5, 2)
+    often = torch.cat([seen, seen[:2]]), torch.cat([rows, rows[:2]])
+    twice = torch.tensor([2.0, 2.0, 1.0, 1.0, 1.0])
+    expected = regress(often[0], among, often[1], None, 0.3)
+    torch.testing.assert_close(regress(seen, among, rows, twice, 0.3), expected)
+    torch.testing.assert_close(
+        regress(torch.eye(3), 0 * among, rows[:3], None, 0.3), rows[:3].double(), atol=1e-5, rtol=0
+    )
+    assert regress(seen, among, rows, None, 9.0).norm() < expected.norm()

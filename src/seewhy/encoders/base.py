@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -89,12 +89,12 @@ class SentenceText(TextTower, Protocol):
 class RefittedText(SentenceText, Protocol):
     """One whose second step is a regression on classes' texts, which can be fitted anew."""
 
-    def refit(self) -> Float[Tensor, "c d"]:
-        """Other coefficients, for :meth:`place_by`."""
+    def refit(self) -> Mapping[str, Tensor]:
+        """Other ``coefficients`` for :meth:`place_by`; ``centres``, ``left``, ``right`` where something is added."""
         ...
 
-    def place_by(self, vectors: Float[Tensor, "n e"], coefficients: Float[Tensor, "c d"]) -> Float[Tensor, "n d"]:
-        """Sentence vectors → unit vectors among the pictures, by these coefficients."""
+    def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
+        """Sentence vectors → unit vectors among the pictures, by these."""
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from ..errors import MissingExtraError, UnknownNameError, WeightsError
 from ..storage.tensors import cached_tensors
 from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout, TextTower, Tokenised
+from .emoji_words import emoji_term
 from .imagenet_sentences import sentences
 from .imagenet_words import imagenet_classes, imagenet_texts
 from .minilm import MINILM_SHA256, load_minilm
@@ -195,10 +196,11 @@ class EmbeddedText:
     sentence_fingerprint = MINILM_SHA256[:16]
     tuning_lr = 1e-4  # of 1e-6, 1e-5, 1e-4, 3e-4 the best on held-out groceries: docs/methods/gist.md
 
-    def __init__(self, space: TextSpace, fingerprint: str, weight: Float[Tensor, "k d"]) -> None:
+    def __init__(self, space: TextSpace, fingerprint: str, weight: Float[Tensor, "k d"], encoder: str = "") -> None:
         self.space = space
         self.fingerprint = fingerprint
         self.weight = weight
+        self.encoder = encoder
 
     @cached_property
     def module(self) -> nn.Module:
@@ -230,19 +232,26 @@ class EmbeddedText:
     def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
         return self.space.place(vectors)
 
-    def refit(self) -> Float[Tensor, "k d"]:
-        """Coefficients by every text of the 1,000 classes; fitted once, in up to a minute, and kept in the cache."""
+    def refit(self) -> dict[str, Tensor]:
+        """Coefficients by every text of the 1,000 classes, and what emoji add to them.
+
+        Fitted once, in up to a minute, and kept in the cache; what emoji add is shipped (:mod:`.emoji_words`).
+        """
 
         def fit() -> dict[str, Tensor]:
-            texts = imagenet_texts()
-            owner = torch.tensor([i for i, several in enumerate(texts) for _ in several])
-            rows = (self.weight - self.weight.mean(0))[owner]
-            return {"refit": self.space.fit_texts(rows, self.sentences([t for several in texts for t in several]))}
+            vectors = self.sentences([text for several in imagenet_texts() for text in several])
+            return {"refit": self.space.fit_texts(self.class_rows(), vectors)}
 
-        return cached_tensors("text", f"{self.fingerprint[:16]}-refit", fit)["refit"]
+        found = cached_tensors("text", f"{self.fingerprint[:16]}-refit", fit)["refit"]
+        return {"coefficients": found, **(emoji_term(self.encoder) or {})}
 
-    def place_by(self, vectors: Float[Tensor, "n e"], coefficients: Float[Tensor, "k d"]) -> Float[Tensor, "n d"]:
-        return self.space.place_by(vectors, coefficients)
+    def class_rows(self) -> Float[Tensor, "t d"]:
+        """For each text of the 1,000 classes, the row of its class less the mean of all."""
+        owner = torch.tensor([i for i, several in enumerate(imagenet_texts()) for _ in several])
+        return (self.weight - self.weight.mean(0))[owner]
+
+    def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
+        return self.space.place_by(vectors, refit)
 
     def gloss_sentences(self) -> Float[Tensor, "n e"]:
         """The ImageNet classes' glosses by their own vectors, which are shipped."""
@@ -263,4 +272,4 @@ def _text_tower(tensors: dict[str, Tensor], encoder: str) -> TextTower:
         return TextSpace.fit_centres(tensors["classifier.weight"], sentences()["centres"], embed).to_tensors()
 
     space = TextSpace.from_tensors(cached_tensors("text", fingerprint[:16], fit), embed)
-    return EmbeddedText(space, fingerprint, tensors["classifier.weight"])
+    return EmbeddedText(space, fingerprint, tensors["classifier.weight"], encoder)

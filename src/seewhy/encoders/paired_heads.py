@@ -19,6 +19,8 @@ WIDTH = 256
 """Of the space that is learnt beside the encoder's own."""
 SENTENCE_SCALE = 8.0
 """Unit vectors of some hundred numbers are made larger by this, so that one rate of learning suits all weights."""
+REFIT = ("coefficients", "centres", "left", "right")
+"""What the encoder's own place of sentences is fitted anew with; see :class:`RefittedText`."""
 
 
 class PairedHeads(nn.Module):
@@ -32,8 +34,8 @@ class PairedHeads(nn.Module):
     average.
 
     Where the encoder's own place of a sentence is a regression on its classes' texts (:class:`RefittedText`), ``t`` is
-    fitted on each of them by itself, which gives back much of what the new space costs the classes' names: lite0 on 500
-    ImageNet photographs 80.4 by name instead of 78.6, before anything is learnt.
+    fitted on each of them by itself, and on emoji where some are shipped for the encoder (:mod:`.emoji_words`), which
+    gives back much of what the new space costs the classes' names.
 
     Args:
         own_width: of the encoder's own space of pictures and texts.
@@ -45,7 +47,6 @@ class PairedHeads(nn.Module):
     mean: Tensor
     spread: Tensor
     size: Tensor
-    coefficients: Tensor | None
 
     def __init__(self, own_width: int, sentence_width: int, width: int = WIDTH) -> None:
         super().__init__()
@@ -54,7 +55,8 @@ class PairedHeads(nn.Module):
         self.sentences = nn.Linear(sentence_width, width)
         for name, value in (("mean", torch.zeros(own_width)), ("spread", torch.ones(())), ("size", torch.ones(()))):
             self.register_buffer(name, value)
-        self.register_buffer("coefficients", None)
+        for name in REFIT:
+            self.register_buffer(name, None)
 
     @classmethod
     def before(cls, on: Encoder, width: int = WIDTH, *, refit: bool = True) -> Self:
@@ -68,14 +70,21 @@ class PairedHeads(nn.Module):
         one = own_vectors(on.text, ["a"])
         heads = cls(place(on.text, one).shape[1], one.shape[1], width)
         if refit and isinstance(on.text, RefittedText):
-            heads.coefficients = on.text.refit().half().float()  # as they are saved
+            for name, tensor in on.text.refit().items():
+                setattr(heads, name, tensor.half().float())  # as they are saved
         return heads
+
+    @property
+    def refit(self) -> dict[str, Tensor]:
+        """What the place of sentences is fitted anew with; nothing where it stays."""
+        return {name: tensor for name in REFIT if (tensor := getattr(self, name)) is not None}
 
     def placed(self, tower: TextTower, vectors: Float[Tensor, "n e"], keep: float) -> Float[Tensor, "n d"]:
         """``t``: where the encoder's own words half places sentences; as it was where nothing is kept."""
-        if self.coefficients is None or not keep or not isinstance(tower, RefittedText):
+        refit = self.refit
+        if not refit or not keep or not isinstance(tower, RefittedText):
             return place(tower, vectors)
-        return tower.place_by(vectors, self.coefficients)
+        return tower.place_by(vectors, refit)
 
     @torch.no_grad()
     def measure(self, projected: Float[Tensor, "n d"]) -> Self:
@@ -86,7 +95,9 @@ class PairedHeads(nn.Module):
 
     @torch.no_grad()
     def level(self, projected: Float[Tensor, "n d"]) -> Self:
-        """Make both parts of a picture as long as one another on average."""
+        """Round the weights as they are saved, and make both parts of a picture as long as one another on average."""
+        for weight in self.parameters():
+            weight.copy_(weight.half())
         new = self.pictures((projected - self.mean) / self.spread).norm(dim=1)
         self.size = (projected.norm(dim=1) / new.clamp(min=1e-6)).median()
         return self
@@ -113,9 +124,8 @@ class PairedHeads(nn.Module):
         )
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """All weights; what is fitted and not learnt at half the digits."""
-        found = {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
-        return {name: tensor.half() if name == "coefficients" else tensor for name, tensor in found.items()}
+        """All weights, each in the fewest digits that hold it."""
+        return {name: fewest_digits(tensor.detach().cpu()) for name, tensor in self.state_dict().items()}
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -132,8 +142,8 @@ class PairedHeads(nn.Module):
             raise ValueError(f"its heads have the sizes {sizes}")
         with torch.device("meta"):
             heads = cls(*sizes)
-            if "coefficients" in tensors:
-                heads.coefficients = torch.empty(tensors["coefficients"].shape)
+            for name in {*REFIT} & {*tensors}:
+                setattr(heads, name, torch.empty(tensors[name].shape))
         heads.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
         freeze(heads)
         return heads
@@ -168,6 +178,15 @@ class AdaptedText:
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         return self.heads.image(self.tower.project(pooled), self.keep)
+
+
+def fewest_digits(tensor: Tensor) -> Tensor:
+    """In eight or sixteen bits where these hold every number as it is.
+
+    >>> [fewest_digits(torch.tensor([number])).dtype for number in (-127.0, 0.5, 0.1)]
+    [torch.int8, torch.float16, torch.float32]
+    """
+    return next((t for t in (tensor.to(torch.int8), tensor.half()) if torch.equal(t.to(tensor.dtype), tensor)), tensor)
 
 
 def sentence_fingerprint(tower: TextTower) -> str:

@@ -8,7 +8,7 @@ needed, so none can leak into an evaluation).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -119,10 +119,8 @@ class TextSpace:
             vectors: ``T``, of the texts.
             ridge: how far rows may be missed; chosen on ImageNet photographs beside Flickr8k's captions.
         """
-        targets = F.normalize(rows, dim=1).double()
-        seen, among = (kernel(v, self.centres, self.width).double() for v in (vectors, self.centres))
-        gram = seen.T @ seen + ridge * among + 1e-6 * torch.eye(len(among), dtype=torch.float64)
-        return torch.linalg.solve(gram, seen.T @ targets).float()
+        seen, among = (kernel(v, self.centres, self.width) for v in (vectors, self.centres))
+        return regress(seen, among, F.normalize(rows, dim=1), None, ridge).float()
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Sentences → unit vectors among the pictures."""
@@ -132,9 +130,20 @@ class TextSpace:
         """Sentence vectors → unit vectors among the pictures."""
         return F.normalize(self.regression(vectors), dim=1)
 
-    def place_by(self, vectors: Float[Tensor, "n e"], coefficients: Float[Tensor, "k d"]) -> Float[Tensor, "n d"]:
-        """The same as :meth:`place` by other coefficients."""
-        return F.normalize(kernel(vectors, self.centres, self.width) @ coefficients, dim=1)
+    def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
+        """The same as :meth:`place` by other coefficients, and by what more centres add to them where there are some.
+
+        Args:
+            vectors: of sentences.
+            refit: ``coefficients`` ``(k, d)``; beside them ``centres`` ``(m, e)``, whose length does not count, and
+                ``left`` ``(k + m, r)``, ``right`` ``(r, d)``.
+        """
+        near = kernel(vectors, self.centres, self.width)
+        found = near @ refit["coefficients"]
+        if "centres" in refit:
+            more = kernel(vectors, F.normalize(refit["centres"], dim=1), self.width)
+            found = found + torch.cat([near, more], 1) @ refit["left"] @ refit["right"]
+        return F.normalize(found, dim=1)
 
     def project(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         """Pooled picture features → the space of the sentences, not yet of unit length; differentiable."""
@@ -210,3 +219,25 @@ def class_centres(texts_per_class: Sequence[Sequence[str]], embed: Embed) -> Flo
 def kernel(a: Float[Tensor, "n e"], b: Float[Tensor, "m e"], width: float) -> Float[Tensor, "n m"]:
     """``exp(-‖a - b‖² / (2 width²))`` for unit vectors."""
     return torch.exp((a @ b.T - 1) / width**2)
+
+
+def regress(
+    seen: Float[Tensor, "n m"],
+    among: Float[Tensor, "m m"],
+    rows: Float[Tensor, "n d"],
+    weights: Float[Tensor, " n"] | None,
+    ridge: float,
+) -> Float[Tensor, "m d"]:
+    """``argmin_A Σ_i w_i |K(t_i, C) A - y_i|² + ridge · tr(Aᵀ K(C, C) A)``, in double precision.
+
+    Args:
+        seen: ``K(T, C)``.
+        among: ``K(C, C)``.
+        rows: ``Y``.
+        weights: ``w``; left out, 1.
+        ridge: how far rows may be missed.
+    """
+    seen, among = seen.double(), among.double()
+    weighted = seen.T if weights is None else seen.T * weights.double()
+    gram = weighted @ seen + ridge * among + 1e-6 * torch.eye(len(among), dtype=torch.float64)
+    return torch.linalg.solve(gram, weighted @ rows.double())

@@ -272,6 +272,10 @@ class Adapt(Way):
                 progress.note(f"heads see whole pictures and texts: what {self.objective} makes of parts is left out")
             with seeded(self.seed), torch.no_grad():
                 heads = PairedHeads.before(on, self.width, refit=self.refit).measure(on.text.project(own.pooled))
+            if "coefficients" in heads.refit and "left" not in heads.refit:
+                progress.note(
+                    f"no emoji were made for {on.name}: the place of sentences is fitted on its classes alone"
+                )
             task: Task = HeadsTask(heads, objective, labels=labels is not None)
             return heads, task, labelled(heads_data(heads, on, own, objective.n_texts), labels)
         towers = TunedTowers.before(on, self.train)
