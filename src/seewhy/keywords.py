@@ -65,6 +65,7 @@ class AdaptKeywords(TypedDict, total=False):
     weight_decay: float
     width: Count
     refit: bool
+    guard: bool
     may_forget: float
     held_out: float
     seed: int

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from seewhy.encoders.base import Encoder
+from seewhy.encoders.own_names import names_of
 from seewhy.encoders.paired_heads import PairedHeads
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.pictures.pairs import load_pairs
@@ -19,7 +20,7 @@ from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
 from seewhy.training.adapt import KEEPS, Adapt, Kept
 from seewhy.training.cost import estimate
-from seewhy.training.heads import OwnClasses
+from seewhy.training.heads import agrees
 from seewhy.training.loop import Trained
 from seewhy.training.retrieval import ranks
 from seewhy.training.seen_pairs import look_at_pairs
@@ -149,12 +150,26 @@ def test_the_first_weights_follow_from_the_seed(samples: Samples) -> None:
 
 def test_agreement_is_with_the_last_layer() -> None:
     on = tiny_cnn()
-    classes, pooled = OwnClasses.of(on), torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
-    assert classes is not None
+    pooled = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
     heads = PairedHeads.before(on, 2)
     by_name = (on.text.project(pooled) @ on.encode_text([f"a photo of a {c}." for c in on.classes]).T).argmax(1)
     own = on.classifier(pooled).argmax(1)  # type: ignore[misc]
-    assert torch.equal(classes.named(heads, 0.0, on, pooled), by_name == own)
+    assert torch.equal(agrees(heads, 0.0, on, pooled), by_name == own)  # type: ignore[arg-type]
+
+
+def test_own_names_keep_their_place_and_what_is_chosen_by_is_other_names(samples: Samples) -> None:
+    guarded, plain = (quick(keep=0.5, guard=guard).fit(tiny_pair(), samples.items) for guard in (True, False))
+    on, heads = tiny_pair(), [done.adaptation.trained for done in (guarded, plain)]
+    names = on.encode_text(names_of(on))
+    kept, moved = (done.encoder.encode_text(names_of(on)) for done in (guarded, plain))
+    assert all(isinstance(one, PairedHeads) for one in heads)
+    assert kept[:, 8:].norm(dim=1).max() < moved[:, 8:].norm(dim=1).min()
+    torch.testing.assert_close(moved[:, :8] * 2**0.5, names)
+    assert (kept[:, :8] * names).sum(1).min() > (moved[:, :8] * names).sum(1).max()
+    anew = heads[0].named_anew(on.text, 0.5)  # type: ignore[union-attr]
+    assert (anew[:, 8:].norm(dim=1) >= kept[:, 8:].norm(dim=1) - 1e-6).all()
+    assert not torch.allclose(anew, kept)
+    assert ("heard" in heads[0].delta(on), "heard" in heads[1].delta(on)) == (True, False)  # type: ignore[union-attr]
 
 
 def test_copies_are_held_out_together(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from ..storage.output import write_atomic
 from ..storage.reading import read_tensors
 from .imagenet_words import imagenet_texts
 from .minilm import MINILM_SHA256, load_minilm
+from .own_names import whole_numbers
 from .text_space import kernel, regress
 
 if TYPE_CHECKING:
@@ -73,11 +74,6 @@ def emoji_term(fingerprint: str) -> dict[str, Tensor] | None:
         "left": (MIX * found[f"{key}.left"].float()).half().float(),
         "right": found[f"{key}.right"].float(),
     }
-
-
-def whole_numbers(vectors: Float[Tensor, "m e"]) -> Float[Tensor, "m e"]:
-    """Much the same directions in numbers from -127 to 127."""
-    return (vectors / vectors.abs().amax(1, keepdim=True) * 127).round()
 
 
 def fit_emoji(

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from .base import Encoder
 from .delta import seeing_the_same
-from .paired_heads import SENTENCE_SCALE, own_vectors
+from .own_names import own_vectors
+from .paired_heads import SENTENCE_SCALE
 from .split import freeze, weights_digest
 
 RANK = 64

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Self
 
 import torch
@@ -13,6 +14,18 @@ from torch.nn.functional import normalize
 
 from .base import Encoder, RefittedText, SentenceText, TextTower
 from .delta import seeing_the_same
+from .own_names import (
+    centres_of,
+    likest,
+    likest_other,
+    named,
+    names_of,
+    openness,
+    own_sentences,
+    own_vectors,
+    sentence_fingerprint,
+    whole_numbers,
+)
 from .split import freeze, weights_digest
 
 WIDTH = 256
@@ -37,6 +50,11 @@ class PairedHeads(nn.Module):
     fitted on each of them by itself, and on emoji where some are shipped for the encoder (:mod:`.emoji_words`), which
     gives back much of what the new space costs the classes' names.
 
+    Where the encoder has classes of its own, a sentence that is nearer to one of their names than to any it was adapted
+    to keeps its old place: ``√keep`` is multiplied by ``γ(s)`` (:func:`.own_names.openness`), and the text brought back
+    to unit length. Prefix conditioning (Saito et al. 2022, arXiv 2206.01125) tells names from captions too, by a prefix
+    that is learnt and given; this is told by the sentence itself.
+
     Args:
         own_width: of the encoder's own space of pictures and texts.
         sentence_width: of the sentences' own vectors.
@@ -47,6 +65,7 @@ class PairedHeads(nn.Module):
     mean: Tensor
     spread: Tensor
     size: Tensor
+    heard: Tensor | None
 
     def __init__(self, own_width: int, sentence_width: int, width: int = WIDTH) -> None:
         super().__init__()
@@ -55,8 +74,9 @@ class PairedHeads(nn.Module):
         self.sentences = nn.Linear(sentence_width, width)
         for name, value in (("mean", torch.zeros(own_width)), ("spread", torch.ones(())), ("size", torch.ones(()))):
             self.register_buffer(name, value)
-        for name in REFIT:
+        for name in (*REFIT, "heard"):
             self.register_buffer(name, None)
+        self.names: Callable[[], Tensor] | None = None
 
     @classmethod
     def before(cls, on: Encoder, width: int = WIDTH, *, refit: bool = True) -> Self:
@@ -72,7 +92,20 @@ class PairedHeads(nn.Module):
         if refit and isinstance(on.text, RefittedText):
             for name, tensor in on.text.refit().items():
                 setattr(heads, name, tensor.half().float())  # as they are saved
-        return heads
+        return heads.beside(on)
+
+    def beside(self, on: Encoder) -> Self:
+        """With the names of the encoder's own classes, which are read when they are first asked for."""
+        if named(on):
+            self.names = cache(lambda: own_sentences(on.text, names_of(on)))
+        return self
+
+    @torch.no_grad()
+    def hear(self, sentences: Float[Tensor, "n e"]) -> Self:
+        """Take what tells names from them, from the sentences that are trained on."""
+        if self.names is not None:
+            self.heard = whole_numbers(centres_of(sentences))
+        return self
 
     @property
     def refit(self) -> dict[str, Tensor]:
@@ -112,6 +145,29 @@ class PairedHeads(nn.Module):
         new = normalize(self.sentences(SENTENCE_SCALE * sentences), dim=1)
         return torch.cat([math.sqrt(1 - keep) * placed, math.sqrt(keep) * new], 1)
 
+    def guarded(
+        self, tower: TextTower, sentences: Float[Tensor, "b s"], keep: float, near_names: Tensor | None = None
+    ) -> Float[Tensor, "b e"]:
+        """The same from the encoder's own words half, where sentences like own classes' names keep their old place.
+
+        Args:
+            tower: the encoder's own words half.
+            sentences: by their own vectors.
+            keep: how much the second space counts.
+            near_names: how near each is to an own class's name; left out, measured.
+        """
+        text = self.text(sentences, self.placed(tower, sentences, keep), keep)
+        if self.heard is None or self.names is None or not keep:
+            return text
+        near = likest(sentences, self.names()) if near_names is None else near_names
+        old, new = text.split([text.shape[1] - self.width, self.width], 1)
+        return normalize(torch.cat([old, openness(sentences, normalize(self.heard, dim=1), near) * new], 1), dim=1)
+
+    def named_anew(self, tower: TextTower, keep: float) -> Float[Tensor, "k e"]:
+        """Own classes' names, each as if it were none of them: what becomes of other names."""
+        assert self.names is not None
+        return self.guarded(tower, self.names(), keep, likest_other(self.names()))
+
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
         """The encoder with other words; it sees what it saw, its own classes among that."""
         fingerprint = weights_digest(self.delta(on), f"{on.fingerprint}|{keep!r}")
@@ -142,11 +198,11 @@ class PairedHeads(nn.Module):
             raise ValueError(f"its heads have the sizes {sizes}")
         with torch.device("meta"):
             heads = cls(*sizes)
-            for name in {*REFIT} & {*tensors}:
+            for name in {*REFIT, "heard"} & {*tensors}:
                 setattr(heads, name, torch.empty(tensors[name].shape))
         heads.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
         freeze(heads)
-        return heads
+        return heads.beside(on)
 
 
 class AdaptedText:
@@ -174,7 +230,7 @@ class AdaptedText:
         return own_vectors(self.tower, texts)
 
     def place(self, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
-        return self.heads.text(vectors, self.heads.placed(self.tower, vectors, self.keep), self.keep)
+        return self.heads.guarded(self.tower, vectors, self.keep)
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         return self.heads.image(self.tower.project(pooled), self.keep)
@@ -187,16 +243,6 @@ def fewest_digits(tensor: Tensor) -> Tensor:
     [torch.int8, torch.float16, torch.float32]
     """
     return next((t for t in (tensor.to(torch.int8), tensor.half()) if torch.equal(t.to(tensor.dtype), tensor)), tensor)
-
-
-def sentence_fingerprint(tower: TextTower) -> str:
-    """Of what :func:`own_vectors` asks."""
-    return tower.sentence_fingerprint if isinstance(tower, SentenceText) else tower.fingerprint
-
-
-def own_vectors(tower: TextTower, texts: Sequence[str]) -> Float[Tensor, "n e"]:
-    """Sentences → vectors of their own, or among the pictures where a words half has no others."""
-    return tower.sentences(texts) if isinstance(tower, SentenceText) else tower.encode_text(texts)
 
 
 def place(tower: TextTower, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:

@@ -15,6 +15,7 @@ from ..card.adaptation import render_adaptation
 from ..card.paging import Page
 from ..encoders.adapted import DIGITS
 from ..encoders.base import Encoder
+from ..encoders.own_names import names_of, own_sentences
 from ..encoders.paired_heads import place
 from ..encoders.templates import filled
 from ..errors import DataError
@@ -22,7 +23,6 @@ from ..evaluation.confusions import small_copies
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
-from ..training.heads import names_of, own_sentences
 from ..training.retrieval import DEPTHS, Ranks, ranks
 from ..training.seen_pairs import SeenPairs, joint_vectors, look_at_pairs
 from .bootstrap import paired

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder
+from ..encoders.own_names import names_of
 from ..encoders.paired_heads import WIDTH, PairedHeads
 from ..encoders.tuned_towers import TunedTowers, trainable
 from ..errors import DataError, InputError
@@ -26,7 +27,7 @@ from ..progress import Progress
 from ..seeded import seeded
 from ..storage.features import FeatureStore
 from .batches import TrainingData
-from .heads import HeadsTask, OwnClasses, heads_data, heads_vectors, names_of
+from .heads import HeadsTask, agrees, heads_data, heads_vectors
 from .loop import Trained, Training, train
 from .retrieval import Ranks, ranks
 from .seen_pairs import SeenPairs, findings, joint_vectors, look_at_pairs, spanned
@@ -116,7 +117,10 @@ class Adapt(Way):
         weight_decay: of everything but biases and the temperature.
         width: of the space that heads learn.
         refit: whether heads fit the place of sentences anew, where it is a regression on classes' texts.
-        may_forget: most of the agreement with the encoder's own classes that a ``keep`` that is chosen may cost.
+        guard: whether with heads a sentence that is nearer to the name of an own class than to all that is trained on
+            keeps its old place.
+        may_forget: most of the agreement with the encoder's own classes that a ``keep`` that is chosen may cost; with
+            heads, each name is read as if it were none of them, as others are.
         held_out: part of the pictures that ``keep`` is chosen on.
         seed: of weights, order and texts drawn.
     """
@@ -134,6 +138,7 @@ class Adapt(Way):
     weight_decay: float = 0.1
     width: int = WIDTH
     refit: bool = True
+    guard: bool = True
     may_forget: float = 0.1
     held_out: float = 0.1
     seed: int = 0
@@ -272,6 +277,8 @@ class Adapt(Way):
                 progress.note(f"heads see whole pictures and texts: what {self.objective} makes of parts is left out")
             with seeded(self.seed), torch.no_grad():
                 heads = PairedHeads.before(on, self.width, refit=self.refit).measure(on.text.project(own.pooled))
+                if self.guard:
+                    heads.hear(own.sentences)
             if "coefficients" in heads.refit and "left" not in heads.refit:
                 progress.note(
                     f"no emoji were made for {on.name}: the place of sentences is fitted on its classes alone"
@@ -289,12 +296,11 @@ class Adapt(Way):
     ) -> Callable[[float], Kept]:
         """What a ``keep`` gives on held-out pictures."""
         if isinstance(part, PairedHeads):
-            classes, heads = OwnClasses.of(on), part.level(on.text.project(own.pooled))
+            heads = part.level(on.text.project(own.pooled))
 
             def behind(keep: float) -> Kept:
                 image, text = heads_vectors(heads, on, held, keep)
-                named = None if classes is None else classes.named(heads, keep, on, held.pooled)
-                return Kept.of(keep, ranks(image, text, held.owner), named)
+                return Kept.of(keep, ranks(image, text, held.owner), agrees(heads, keep, on, held.pooled))
 
             return behind
 

@@ -17,6 +17,7 @@ from ..encoders.adapted import Adaptation
 from ..encoders.adapted import Trained as TrainedPart
 from ..encoders.base import Encoder
 from ..encoders.instructed import InstructedHead
+from ..encoders.own_names import names_of, own_sentences
 from ..encoders.paired_heads import place
 from ..encoders.prefixed import SOURCES, PrefixedWords
 from ..encoders.split import freeze
@@ -29,7 +30,6 @@ from ..progress import Progress
 from ..storage.features import FeatureStore
 from .batches import TrainingData
 from .columns import Judged, ReadColumns, SeenColumns, check_values, cosines, read_columns
-from .heads import names_of, own_sentences
 from .instructed import Asked, Instruct, triplets
 from .loop import Trained, Training, train
 from .prefixed import Prefixing, two_kinds

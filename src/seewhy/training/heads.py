@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..encoders.base import Encoder, TextTower
-from ..encoders.paired_heads import PairedHeads, own_vectors, sentence_fingerprint
-from ..encoders.templates import filled
+from ..encoders.base import Encoder
+from ..encoders.own_names import named
+from ..encoders.paired_heads import PairedHeads
 from ..objectives.contrastive import Contrastive, Temperature
-from ..storage.tensors import cached_tensors
 from .batches import Batch, TrainingData
 from .contrast import Drawn, gathered_labels, gathered_pairs, read_texts
 from .seen_pairs import SeenPairs
@@ -26,43 +23,17 @@ TRAINED_AT = 0.5
 """How much the new space counts while it is learnt."""
 
 
-@dataclass(frozen=True, eq=False)
-class OwnClasses:
-    """The classes that an encoder was trained to tell, by their names: what may be forgotten, without any picture more.
+@torch.no_grad()
+def agrees(heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "n p"]) -> Bool[Tensor, " n"] | None:
+    """Whether each picture's nearest class by name is the one that the encoder's own last layer says.
 
-    Attributes:
-        sentences: of the names, their own vectors.
-        layer: pooled vector → the classes' scores.
+    What may be forgotten, without any picture more. Each name is read as if it were none of the encoder's own, so that
+    what is measured holds for others; ``None`` for an encoder that has no classes with names.
     """
-
-    sentences: Float[Tensor, "k e"]
-    layer: nn.Linear
-
-    @classmethod
-    def of(cls, on: Encoder) -> OwnClasses | None:
-        """Those of an encoder; ``None`` where it has none, or none with names."""
-        layer = on.classifier
-        if layer is None or not on.has_text or len(on.classes) != layer.out_features:
-            return None
-        return cls(own_sentences(on.text, names_of(on)), layer)
-
-    @torch.no_grad()
-    def named(self, heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "n p"]) -> Bool[Tensor, " n"]:
-        """Whether each picture's nearest class by name is the one that the encoder's own last layer says."""
-        image = heads.image(on.text.project(pooled), keep)
-        text = heads.text(self.sentences, heads.placed(on.text, self.sentences, keep), keep)
-        return (image @ text.T).argmax(1) == self.layer(pooled).argmax(1)
-
-
-def names_of(on: Encoder) -> list[str]:
-    """Its own classes as sentences."""
-    return [filled(on.text.templates[0], name) for name in on.classes]
-
-
-def own_sentences(tower: TextTower, names: Sequence[str]) -> Float[Tensor, "k e"]:
-    """Classes' names → vectors of their own, kept in the cache: they are many, and asked in every run."""
-    key = hashlib.sha256(repr((sentence_fingerprint(tower), names)).encode()).hexdigest()[:16]
-    return cached_tensors("names", key, lambda: {"sentences": own_vectors(tower, names).clone()})["sentences"]
+    if on.classifier is None or not named(on):
+        return None
+    image = heads.image(on.text.project(pooled), keep)
+    return (image @ heads.named_anew(on.text, keep).T).argmax(1) == on.classifier(pooled).argmax(1)
 
 
 class HeadsTask(Task):
@@ -108,5 +79,5 @@ def heads_vectors(
     """Pictures, and the text of each pair, where heads put them, from what the encoder itself has seen."""
     with torch.no_grad():
         image = normalize(heads.image(on.text.project(seen.pooled), keep), dim=1)
-        parts = [heads.text(s, heads.placed(on.text, s, keep), keep) for s in seen.sentences.split(4096)]
+        parts = [heads.guarded(on.text, s, keep) for s in seen.sentences.split(4096)]
         return image, torch.cat(parts)[seen.pairs[:, 1]]

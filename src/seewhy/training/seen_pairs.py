@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder, TextTower, TrainableText
-from ..encoders.paired_heads import own_vectors, place, sentence_fingerprint
+from ..encoders.own_names import own_vectors, sentence_fingerprint
+from ..encoders.paired_heads import place
 from ..encoders.stream import encode_stream
 from ..errors import DataError
 from ..objectives.spans import spans
