@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Float
@@ -119,8 +119,8 @@ def draw(font: Path, characters: Sequence[str]) -> dict[str, Image]:
 
 
 def main(font: str, keywords: str) -> None:
-    from .embedded import SOURCES, load
-    from .stream import encode_stream
+    from .embedded import SOURCES, EmbeddedText, load
+    from .stream import Encoded, encode_stream
 
     said = {one: [w.replace("_", " ") for w in words] for one, words in json.loads(Path(keywords).read_text()).items()}
     drawn = draw(Path(font), list(said))
@@ -131,9 +131,14 @@ def main(font: str, keywords: str) -> None:
     found: dict[str, Tensor] = {}
     for name in SOURCES:
         on = load(name)
-        pictures = torch.stack([seen.pooled[0] for seen in encode_stream(on, list(drawn.values()))])
-        rows = normalize(on.text.class_rows(), dim=1)
-        own = fit_emoji(on.text, (rows, of_classes), pictures, vectors)
+        seen = [one for one in encode_stream(on, list(drawn.values())) if isinstance(one, Encoded)]
+        text = cast(EmbeddedText, on.text)
+        own = fit_emoji(
+            text,
+            (normalize(text.class_rows(), dim=1), of_classes),
+            torch.stack([one.pooled[0] for one in seen]),
+            vectors,
+        )
         found["centres"] = own["centres"].to(torch.int8)
         found |= {f"{on.fingerprint[:16]}.{side}": own[side].half().contiguous() for side in ("left", "right")}
     write_atomic(Path(str(files(__package__).joinpath(FILE))), save(found, {"made_from": made_from()}))
