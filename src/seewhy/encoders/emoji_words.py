@@ -8,7 +8,6 @@ the classes' texts and the encoder are those it was made from.
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
@@ -23,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..storage.output import write_atomic
-from ..storage.reading import read_tensors
+from ..storage.reading import read_json, read_tensors
 from .imagenet_words import imagenet_texts
 from .minilm import MINILM_SHA256, load_minilm
 from .own_names import whole_numbers
@@ -122,7 +121,7 @@ def main(font: str, keywords: str) -> None:
     from .embedded import SOURCES, EmbeddedText, load
     from .stream import Encoded, encode_stream
 
-    said = {one: [w.replace("_", " ") for w in words] for one, words in json.loads(Path(keywords).read_text()).items()}
+    said = {one: [w.replace("_", " ") for w in words] for one, words in read_json(Path(keywords)).items()}
     drawn = draw(Path(font), list(said))
     texts = [text for one in drawn for text in (said[one][0], ", ".join(said[one][:N_KEYWORDS]))]
     embed = load_minilm().encode
