@@ -76,7 +76,20 @@ def test_every_arm_runs_and_a_second_run_learns_nothing(script: ModuleType, tmp_
             Image.fromarray(picture).save(tmp_path / "streets" / part / "images" / f"{i}.png")
             labels = np.repeat(np.repeat(drawn.integers(0, 3, (4, 4)), 16, 0), 16, 1).astype(np.uint8)
             Image.fromarray(labels).save(tmp_path / "streets" / part / "labels" / f"{i}.png")
-    small = ["--seeds", "1", "--steps", "2", "--street-steps", "2", "--pictures", "32", "--labelled", "30"]
+    small = [
+        "--seeds",
+        "1",
+        "--street-seeds",
+        "1",
+        "--steps",
+        "2",
+        "--street-steps",
+        "2",
+        "--pictures",
+        "32",
+        "--labelled",
+        "30",
+    ]
     given = [*small, "--camvid", str(tmp_path / "streets"), "--out", str(tmp_path / "pixpro.json")]
     report = script.main(given)
     assert [c.section for c in report.claims] == [script.SCENES] * 6 + [script.CAMVID] * 2

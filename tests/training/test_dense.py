@@ -17,7 +17,7 @@ from seewhy.encoders.pyramid import Pyramid, stages_of
 from seewhy.errors import InputError
 from seewhy.objectives.pixpro import PixPro
 from seewhy.training.batches import Batch, TrainingData
-from seewhy.training.dense import DenseViews, OneMap, spread
+from seewhy.training.dense import Cells, DenseViews, OneMap, spread
 from seewhy.training.loop import Training, train
 
 N = 8
@@ -82,6 +82,21 @@ def test_whole_views_are_predicted_then_pooled_and_have_their_weight() -> None:
     torch.testing.assert_close(terms["whole"], whole.detach())
     torch.testing.assert_close(terms["loss"], 2.0 * terms["cells"] + 0.5 * whole)
     assert -4 <= float(terms["whole"]) <= 4
+
+
+def test_a_head_on_cells_is_a_convolution_of_one_cell() -> None:
+    cells, layer = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(2)), nn.Linear(4, 6)
+    wanted = torch.nn.functional.conv2d(cells, layer.weight[:, :, None, None], layer.bias)
+    torch.testing.assert_close(Cells(layer)(cells), wanted)
+
+
+def test_the_whole_is_of_the_coarsest_level() -> None:
+    def maps() -> nn.Module:
+        made = trunk()
+        return Pyramid(made, Layout(), stages_of(made, Layout(), (16, 16)), 4)
+
+    found = task(PixPro(instance_weight=1.0), maps).branch(views()[0])
+    assert tuple(found["whole"].shape) == (N, 5, 2, 2)
 
 
 def test_levels_count_alike() -> None:
