@@ -8,11 +8,11 @@ from typing import Any
 from seewhy.registry import Registry
 from tiny import tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_vit
-from tiny_words import tiny_pair
+from tiny_words import opened, tiny_pair
 
 ENCODERS: dict[str, Callable[[], Any]] = {"cnn": tiny_cnn, "tokens": tiny_tokens, "vit": tiny_vit}
 SHOWS_WORDS = "words"
-MAKE = {**ENCODERS, SHOWS_WORDS: tiny_pair}
+MAKE = {**ENCODERS, SHOWS_WORDS: tiny_pair, "prompts": opened}
 
 
 def small(registry: Registry[Any], name: str, **settings: Any) -> Any:
@@ -31,6 +31,8 @@ def only_on(cls: Any) -> tuple[str, ...]:
     """The encoders that a class is bound to; none where any will do."""
     if getattr(cls, "needs_words", False):
         return (SHOWS_WORDS,)
+    if getattr(cls, "needs_tokens", False):
+        return ("prompts",)
     return ("vit",) if cls.needs_attention else ()
 
 

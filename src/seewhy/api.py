@@ -13,6 +13,7 @@ from torch import nn
 
 from .arguments import Count, checked
 from .classifiers.base import Classifier
+from .classifiers.fitting import PictureRecipe
 from .descriptions.base import Descriptions, Words
 from .encoders.base import Encoder
 from .encoders.find import encoder as find
@@ -148,11 +149,12 @@ def fit(
     return replace(fitted, trust=fitted.measured_trust)
 
 
-@checked
+@overload
 def adapt(
     pairs: Any,
     encoder: Encoder | str = "lite0",
     *,
+    method: None = None,
     image: str | None = None,
     text: str | Sequence[str] | None = None,
     label: str | None = None,
@@ -161,8 +163,44 @@ def adapt(
     store: FeatureStore | None = None,
     progress: Progress | None = None,
     **parameters: Unpack[TeachKeywords],
-) -> Adapted | Taught:
-    """Teach an encoder pictures with texts (:class:`seewhy.training.adapt.Adapt`), or a table's columns.
+) -> Adapted | Taught: ...
+@overload
+def adapt(
+    pairs: Any,
+    encoder: Encoder | str = "lite0",
+    *,
+    method: str | PictureRecipe,
+    group: str | None = None,
+    validation: Any = None,
+    base_to_new: bool = False,
+    new_names: Sequence[str] = (),
+    also: Mapping[str, Any] | None = None,
+    store: FeatureStore | None = None,
+    progress: Progress | None = None,
+    **parameters: Unpack[TeachKeywords],
+) -> Classifier: ...
+@checked
+def adapt(
+    pairs: Any,
+    encoder: Encoder | str = "lite0",
+    *,
+    method: str | PictureRecipe | None = None,
+    image: str | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    validation: Any = None,
+    base_to_new: bool = False,
+    new_names: Sequence[str] = (),
+    also: Mapping[str, Any] | None = None,
+    store: FeatureStore | None = None,
+    progress: Progress | None = None,
+    **parameters: Unpack[TeachKeywords],
+) -> Adapted | Taught | Classifier:
+    """Teach an encoder pictures with texts (:class:`seewhy.training.adapt.Adapt`), a table's columns, or a few classes.
+
+    With a method, classes are learnt by their names from labelled pictures, for example by
+    :class:`seewhy.adaptation.prompt_learning.coop.CoOp`.
 
     Columns are learnt from with ``objective="focallens"`` and ``instructions``
     (:class:`seewhy.training.from_columns.ByInstructions`), and with ``objective="prefix"`` and ``label``
@@ -172,11 +210,15 @@ def adapt(
         pairs: a table, JSONL, a folder, shards, a data frame, a Hugging Face data set or ``[(picture, texts), …]``, as
             :func:`seewhy.load_pairs` takes them; to learn from columns, something that has them.
         encoder: an encoder with words, or its name.
+        method: what learns classes by their names: ``"coop"``, or ``CoOp(shots=4)``; of what ``fit`` takes.
         image: the column of pictures; left out, the one called image, picture, file or alike.
         text: the columns of texts; left out, those called text, caption, title or alike.
         label: the column of classes, for an objective that uses them.
         group: the column that says which pictures belong together.
         validation: the same as ``pairs``, to choose ``keep`` and to measure on; left out, a tenth of ``pairs``.
+        base_to_new: with a method: learn the first half of the classes, and measure the rest by name.
+        new_names: with a method: names to learn for without pictures; none is read unless given.
+        also: with a method: pictures of other classes by a name for each set, told by name before and after.
         store: where looks are kept between runs; left out, nothing is kept.
         progress: hears of progress and failures.
         **parameters: those of the method, for example ``train="towers"``, ``keep=0.3``, or
@@ -185,14 +227,25 @@ def adapt(
     Returns:
         Its ``encoder`` is one like any other; ``save(folder)`` keeps it, and ``seewhy.encoder(folder)`` brings it back.
         :func:`seewhy.studies.adapting.run_report` makes the page of the run.
+        With a method, a classifier like any other; ``measures["forgetting"]`` is what was gained and lost.
 
     Raises:
         DataError: there is nothing that can be used, too little, or no such column.
         ModelError: the encoder has no words, or none that can be trained.
         InputError: the objective needs columns that were not named, or has no use for a parameter.
     """
+    if method is not None:
+        from .studies.learning_names import AdaptingData, adapt_names, recipe_named
+
+        chosen = None if validation is None else samples_of(validation)
+        others = {name: samples_of(one) for name, one in (also or {}).items()}
+        data = AdaptingData(samples_of(pairs, group=group), chosen, base_to_new, tuple(new_names), others)
+        recipe = recipe_named(method, **parameters)
+        made = adapt_names(recipe, _encoder(encoder), data, store=store, progress=progress)
+        return replace(made, trust=made.measured_trust)
     columns = {"image": image, "text": text, "label": label, "group": group}
-    return _teach(pairs, encoder, columns, validation, store, progress, parameters)
+    taught: Adapted | Taught = _teach(pairs, encoder, columns, validation, store, progress, parameters)
+    return taught
 
 
 @checked

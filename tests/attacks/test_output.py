@@ -238,7 +238,7 @@ def test_a_foreign_file_in_the_folder_is_refused(verb: str, here: Path, refused:
 
 def test_the_files_of_another_fit_stay(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``fit -o 'NAME*'`` took its own name for a pattern, and deleted other fits' checkpoints."""
-    from seewhy.cli.fit import _remove
+    from seewhy.cli.fit import remove_checkpoints
     from seewhy.storage.marks import CHECKPOINT, marked_tensors
 
     facts = {"seal": "", "history": "[]"}
@@ -247,7 +247,7 @@ def test_the_files_of_another_fit_stay(here: Path, monkeypatch: pytest.MonkeyPat
     for name in (*own, *others):
         Path(name).write_bytes(marked_tensors({}, facts))
     Path(".b*.checkpoint.1").write_text("mine")
-    _remove(Path(".b*.checkpoint"))
+    remove_checkpoints(Path(".b*.checkpoint"))
     assert not any(Path(name).exists() for name in own)
     assert all(Path(name).exists() for name in others)
     assert Path(".b*.checkpoint.1").read_text() == "mine"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from registered import ENCODERS, check_class, pairs, small
+from registered import MAKE, check_class, only_on, pairs, small
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.holdout_measures import held_out_lines
@@ -73,7 +73,7 @@ def make(name: str, encoder: Encoder, folders: Path) -> Classifier:
 @pytest.fixture(params=[*pairs(classifiers, [*classifiers], ("cnn", "tokens"))], ids="-".join, scope="module")
 def made(request: pytest.FixtureRequest, folders: Path) -> Classifier:
     recipe, encoder = request.param
-    return make(recipe, ENCODERS[encoder](), folders)
+    return make(recipe, MAKE[encoder](), folders)
 
 
 @pytest.mark.parametrize("name", [*classifiers])
@@ -118,7 +118,7 @@ def test_pictures_in_memory_do_as_well_as_files(recipe: str, tmp_path: Path, mon
     shutil.rmtree(folders)
     monkeypatch.setitem(globals(), "load_samples", lambda _: replace(samples, items=items))
     monkeypatch.setitem(globals(), "captions_of", lambda _: captions)
-    made = make(recipe, ENCODERS["vit" if classifiers[recipe].needs_attention else "cnn"](), folders)
+    made = make(recipe, MAKE[(only_on(classifiers[recipe]) or ("cnn",))[0]](), folders)
     assert made.classes == CLASSES[:3]
     assert isinstance(made.explain(picture("moss", 0), measure=False).prediction, Prediction)
     made.save(tmp_path / "model")

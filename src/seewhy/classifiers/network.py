@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from ..encoders.base import Encoder
+
+if TYPE_CHECKING:
+    from ..heads.head import Feature
+    from .base import Classifier
 
 
 class Network(ABC):
@@ -84,4 +88,31 @@ class Perceiver(Protocol):
 
     def perceived(self, pixels: Float[Tensor, "3 h w"]) -> Perception | None:
         """What is seen of a picture given as normalised pixels; ``None`` where it is classified as it is."""
+        ...
+
+
+@runtime_checkable
+class ReadsPooled(Protocol):
+    """A network between pooling and the head: the encoder looks as it did, and the head reads what this makes of it."""
+
+    def feature(self) -> Feature:
+        """Pooled features → what the head's rows are compared with."""
+        ...
+
+
+@runtime_checkable
+class NamesClasses(Protocol):
+    """A network that tells classes by their names, whichever they are: those that it learnt, and any others."""
+
+    @property
+    def base(self) -> Encoder:
+        """The encoder as it was."""
+        ...
+
+    def classifier(self, classes: Sequence[str]) -> Classifier:
+        """A classifier for classes by their names."""
+        ...
+
+    def untrained(self) -> Self:
+        """The same with nothing kept of what was learnt."""
         ...

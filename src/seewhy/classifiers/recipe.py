@@ -23,6 +23,7 @@ class Recipe(ABC):
         network: what it trains inside the network, for recipes that do.
         reranking: how its sentences decide, for recipes in which they do other than by their mean.
         needs_attention: whether it is made of transformers alone.
+        needs_tokens: whether the encoder's words half must show its single tokens.
         words_are: what its words are: ``"names"`` of the classes and nothing more, ``"the encoder's"``, which came with
             it, or ``"given"`` ones that describe.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
@@ -36,6 +37,7 @@ class Recipe(ABC):
     network: ClassVar[type[Network] | None] = None
     reranking: ClassVar[type[WordDecision] | None] = None
     needs_attention: ClassVar[bool] = False
+    needs_tokens: ClassVar[bool] = False
     words_are: ClassVar[Literal["given", "names", "the encoder's"]] = "given"
     small: ClassVar[Mapping[str, Any]] = {}
 

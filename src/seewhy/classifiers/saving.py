@@ -32,7 +32,7 @@ from ..trust.base import Trust
 from . import classifiers
 from .base import Classifier, HeldOut
 from .known_pictures import KnownPictures
-from .network import Network
+from .network import Network, ReadsPooled
 from .saved_checks import KINDS, check
 
 FORMAT = 2
@@ -71,7 +71,9 @@ def digest(classifier: Classifier) -> str:
 
 def _card(c: Classifier) -> dict[str, Any]:
     feature = c.head.feature
-    kind = {"kind": "normalise", **feature.to_json()} if isinstance(feature, Normalise) else {"kind": "projected"}
+    kind: dict[str, Any] = {"kind": "network" if isinstance(c.network, ReadsPooled) else "projected"}
+    if isinstance(feature, Normalise):
+        kind = {"kind": "normalise", **feature.to_json()}
     return {
         "format": FORMAT,
         "seewhy": version("seewhy"),
@@ -183,7 +185,8 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
         network = _network(card, tensors, found)
         looks = found if network is None else network.encoder()
         # An absolute folder, since the user may go to another one before its explainers are looked for.
-        classifier = replace(_assemble(card, tensors, looks), folder=folder.absolute(), network=network)
+        made = _assemble(card, tensors, looks, network)
+        classifier = replace(made, folder=folder.absolute(), network=network)
         check(classifier)
     except (LookupError, AttributeError, TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
         raise ARCHIVE.damaged(folder, error) from error
@@ -201,9 +204,19 @@ def _network(card: dict[str, Any], tensors: dict[str, Tensor], base: Encoder) ->
     return kind.restore(base, card["network"], own)
 
 
-def _assemble(card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder) -> Classifier:
-    kind = dict(card["feature"])
-    feature: Feature = Normalise.from_json(kind) if kind.pop("kind") == "normalise" else Projected(encoder.text)
+def _feature(kind: dict[str, Any], encoder: Encoder, network: Network | None) -> Feature:
+    name = kind.pop("kind")
+    if name == "network":
+        if not isinstance(network, ReadsPooled):
+            raise ValueError("no network reads its features")
+        return network.feature()
+    return Normalise.from_json(kind) if name == "normalise" else Projected(encoder.text)
+
+
+def _assemble(
+    card: dict[str, Any], tensors: dict[str, Tensor], encoder: Encoder, network: Network | None
+) -> Classifier:
+    feature = _feature(dict(card["feature"]), encoder, network)
     classes = tuple(card["classes"])
     words = card["words"]
     return Classifier(

@@ -1,4 +1,4 @@
-"""``seewhy adapt``: an encoder learns from pictures with texts."""
+"""``seewhy adapt``: an encoder learns from pictures with texts, or a few classes by their names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from .options import EncoderName, EngineName, Group, Json, Quiet, Store, output, seed
+from .adapt_names import Also, BaseToNew, Method, NewNames, Shots, adapt_and_save, refuse_without_method
+from .method_options import Set
+from .options import EncoderName, EngineName, Group, Json, Model, Quiet, Store, Validation, output, seed
 from .pairs import ImageColumn, LabelColumn, TextColumn
 from .training_runs import (
     BatchSize,
@@ -32,14 +34,20 @@ Examples:\n
   seewhy adapt captions.jsonl -o enc --train towers --epochs 2 --dry-run\n
   seewhy adapt products.csv -o enc --objective focallens --instruction colour="the colour"\n
   seewhy adapt products.csv -o enc --objective prefix --text-column title --label-column kind\n
-  seewhy explain photo.jpg --encoder enc --labels "a dog,a cat"
+  seewhy explain photo.jpg --encoder enc --labels "a dog,a cat"\n
+  seewhy adapt photos/ -o birds --method coop --shots 4\n
+  seewhy adapt photos/ -o birds --method ogen --base-to-new --also others/\n
+  seewhy predict new/ -m birds --labels "a wren,a robin"
 """
 
 
 def adapt(
     context: typer.Context,
     pairs: PairsArgument,
-    output: Annotated[Path, output("The adapted encoder's folder.")],
+    output: Annotated[Path, output("The adapted encoder's folder; with --method, the classifier's.")],
+    method: Method = None,
+    setting: Set = None,
+    model: Model = None,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     objective: Objective = "clip",
@@ -69,6 +77,11 @@ def adapt(
     epochs: Epochs = 12,
     batch_size: BatchSize = 512,
     lr: Rate = None,
+    shots: Shots = None,
+    base_to_new: BaseToNew = False,
+    new_names: NewNames = None,
+    also: Also = None,
+    validation: Validation = None,
     validation_pairs: ValidationPairs = None,
     image_column: ImageColumn = None,
     text_column: TextColumn = None,
@@ -83,6 +96,9 @@ def adapt(
     quiet: Quiet = False,
 ) -> None:
     """Teach an encoder your own pictures and words. Run again, it goes on where it was stopped."""
+    if method is not None:
+        adapt_and_save(context, method, Watched(quiet, tensorboard))
+    refuse_without_method(context)
     way, columns = way_given(context)
     train_and_save(
         way,

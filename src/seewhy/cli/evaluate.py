@@ -27,6 +27,7 @@ from .options import (
     Model,
     Quiet,
     Store,
+    also,
     open_store,
     output,
     resolve,
@@ -86,7 +87,7 @@ def evaluate(
     ] = False,
     also: Annotated[
         list[Path] | None,
-        typer.Option(help="Labelled pictures of other things: are they still told by name?", show_default=False),
+        also("With --retrieval."),
     ] = None,
     text_column: TextColumn = None,
     seed: Annotated[int, seed("The pictures explained.")] = 0,

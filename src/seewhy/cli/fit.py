@@ -110,7 +110,7 @@ def fit(
     named: dict[str, Any] = {"solver": solver, "n_crops": n_crops, "held_out": held_out, "seed": seed}
     named |= {"split": split}
     named |= {"class_weight": "balanced" if balanced else None}
-    recipe = _recipe(method, {name: v for name, v in named.items() if v is not None}, settings(setting))
+    recipe = recipe_from(method, {name: v for name, v in named.items() if v is not None}, settings(setting))
     words = read_descriptions(descriptions)
     samples = load_samples(data, image=image_column, label=label_column, group=group)
     chosen_on = None if validation is None else load_samples(validation, image=image_column, label=label_column)
@@ -135,7 +135,7 @@ def fit(
     classifier = replace(classifier, trust=classifier.measured_trust)
     classifier.save(output)
     if keeps:
-        _remove(checkpoint)
+        remove_checkpoints(checkpoint)
     measures = classifier.measures
     if as_json:
         say(json.dumps({"model": str(output), **measures}, ensure_ascii=False))
@@ -146,7 +146,7 @@ def fit(
     raise typer.Exit(terminal.exit_code(measures.get("n_pictures", len(samples))))
 
 
-def _remove(checkpoint: Path) -> None:
+def remove_checkpoints(checkpoint: Path) -> None:
     """What this fit would have gone on from: the file itself, and those of its parts, named by a rate or ``plain``."""
     import os
 
@@ -158,7 +158,7 @@ def _remove(checkpoint: Path) -> None:
             remove(checkpoint.parent / name, CHECKPOINT)
 
 
-def _recipe(name: str, named: dict[str, Any], given: dict[str, str]) -> Any:
+def recipe_from(name: str, named: dict[str, Any], given: dict[str, str]) -> Any:
     """The recipe with its fields, from options of their own and from ``--set``.
 
     Raises:

@@ -159,6 +159,13 @@ def method(what: str) -> Any:
     return typer.Option("--method", "-M", help=f"How it is made, by its name. {what}")
 
 
+def also(what: str) -> Any:
+    """``--also`` of the verbs that measure an adaptation."""
+    return typer.Option(
+        help=f"Labelled pictures of other things: are they still told by name? {what}", show_default=False
+    )
+
+
 def because(what: str) -> Any:
     """``--because`` of the verbs that have likenesses."""
     return typer.Option("--because", help=f"Also what likenesses rest on: hue, texture, shape and more. {what}")
@@ -324,11 +331,11 @@ def resolve(
         return FollowUp().after(resolve(model, labels, encoder, engine, None, store), pairs, store)
     words = read_descriptions(descriptions)
     if model is not None:
-        if labels is not None:
-            raise InputError("--model and --labels were both given. A saved classifier has its own classes: drop one.")
         from ..classifiers.saving import load
 
         found = load(model, engine=engine, encoder=encoder_given(encoder))
+        if labels is not None:
+            found = named_by(found, labels)
         return found if words is None else found.with_descriptions(words, store)
     from ..encoders.find import encoder as find
 
@@ -339,6 +346,21 @@ def resolve(
         return Pretrained().build(looked, words, store)
     named = from_labels(labels, looked, store)
     return named if words is None else named.with_descriptions(words, store)
+
+
+def named_by(model: Classifier, labels: str) -> Classifier:
+    """Other classes by their names, where a saved classifier tells any.
+
+    Raises:
+        InputError: it has its own classes alone.
+    """
+    from ..classifiers.network import NamesClasses
+    from ..errors import InputError
+    from .adapt_names import names_in
+
+    if not isinstance(model.network, NamesClasses):
+        raise InputError("--model and --labels were both given. A saved classifier has its own classes: drop one.")
+    return model.network.classifier(names_in(labels))
 
 
 def from_labels(labels: str, encoder: object, store: FeatureStore | None) -> Classifier:

@@ -193,7 +193,7 @@ def train_and_save(
     if dry_run:
         from ..training.cost import estimate
 
-        _say_cost(estimate(how, on, read, validation=chosen_on is not None), as_json)
+        say_cost(estimate(how, on, read, validation=chosen_on is not None), as_json)
         return
     make_folder(output.parent)
     checkpoint = check_checkpoint(output.parent / f".{output.name}.checkpoint")
@@ -228,7 +228,8 @@ def say_measures(rows: Sequence[Mapping[str, Any]]) -> None:
         say(f"{row['measure']:<36} {100 * row['before']:5.1f} -> {after}  {change}")
 
 
-def _say_cost(cost: Cost, as_json: bool) -> None:
+def say_cost(cost: Cost, as_json: bool) -> None:
+    """What a training would cost."""
     if as_json:
         say(json.dumps({"dry_run": True, **asdict(cost)}))
         return

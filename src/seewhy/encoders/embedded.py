@@ -195,6 +195,7 @@ class EmbeddedText:
     templates: tuple[str, ...] = ("{}",)
     sentence_fingerprint = MINILM_SHA256[:16]
     tuning_lr = 1e-4  # of 1e-6, 1e-5, 1e-4, 3e-4 the best on held-out groceries: docs/methods/gist.md
+    prompt_lr = 0.1  # of 0.002, 0.02, 0.1 the one at which the loss on groceries fell most: docs/methods/coop.md
 
     def __init__(self, space: TextSpace, fingerprint: str, weight: Float[Tensor, "k d"], encoder: str = "") -> None:
         self.space = space

@@ -22,8 +22,9 @@ from ..training.from_columns import AGREES, Taught
 from ..training.loop import Trained
 from ..training.pretrain import Pretrained
 from ..training.way import Finished
+from .before_after import groups_of, measure_row
 from .pretraining import PretrainingReport, measure_pretraining
-from .retrieval import N_EXAMPLES, RetrievalReport, groups_of, measure_retrieval, measure_row
+from .retrieval import N_EXAMPLES, RetrievalReport, measure_retrieval
 
 
 def run_report(

@@ -25,7 +25,7 @@ from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.retrieval import DEPTHS, Ranks, ranks
 from ..training.seen_pairs import SeenPairs, joint_vectors, look_at_pairs
-from .bootstrap import paired
+from .before_after import accuracy_sums, calibration_sums, gap, groups_of, measure_row
 
 N_EXAMPLES = 12
 
@@ -53,6 +53,7 @@ class _Measured:
     image: Float[Tensor, "p d"]
     text: Float[Tensor, "n d"]
     seen: SeenPairs
+    named: Float[Tensor, "p 2"] | None = None
 
 
 def _pictures_in(example: Mapping[str, Any]) -> list[str]:
@@ -97,11 +98,14 @@ def measure_retrieval(
     told = [_measure(e, encoders[0], pairs.items, store, p) for e, p in zip(encoders, (progress, quiet), strict=False)]
     seen = told[-1].seen
     _say_known(seen, set(trained_on), progress)
-    rows = [measure_row(name, [t.hits[name] for t in told], groups_of(seen.items), seed) for name in told[-1].hits]
+    groups = groups_of(seen.items)
+    rows = [measure_row(name, [t.hits[name] for t in told], groups, seed) for name in told[-1].hits]
+    if told[-1].named is not None:
+        rows += _named_rows("these classes by name", [t.named for t in told if t.named is not None], groups, seed)
     for name, samples in (also or {}).items():
         each = zip(encoders, (progress, quiet), strict=False)
         others = [_by_name(e, look_at_pairs(e, _silent(samples), store, p)) for e, p in each]
-        rows.append(measure_row(f"{name} by name", others, None, seed))
+        rows += _named_rows(f"{name} by name", others, None, seed)
     data = {
         "encoder": encoder.describe(),
         "before": None if before is None else before.describe(),
@@ -127,6 +131,7 @@ def _measure(
     image, text = joint_vectors(encoder, seen)
     found = ranks(image, text, seen.owner)
     hits: dict[str, Tensor] = {}
+    told: Float[Tensor, "p 2"] | None = None
     one, count = torch.ones(len(seen)), torch.bincount(seen.owner, minlength=len(seen)).float()
     for depth in DEPTHS:
         hits[f"picture to text R@{depth}"] = torch.stack([(found.image_to_text < depth).float(), one], 1)
@@ -134,13 +139,13 @@ def _measure(
         own = torch.zeros(len(seen)).index_add_(0, seen.owner, (found.text_to_image < depth).float())
         hits[f"text to picture R@{depth}"] = torch.stack([own, count], 1)
     if all(item.label for item in seen.items) and len({item.label for item in seen.items}) > 1:
-        hits["these classes by name"] = _by_name(encoder, seen)
+        told = _by_name(encoder, seen)
     if first.classifier is not None and len(first.classes) == first.classifier.out_features:
         own_class = first.classifier(look_at_pairs(first, seen.items, store, Progress()).pooled).argmax(1)
         names = place(encoder.text, own_sentences(encoder.text, names_of(first)))
         named = (image @ names.T).argmax(1) == own_class
         hits["agrees with its own classes by name"] = torch.stack([named.float(), one], 1)
-    return _Measured(hits, found, image, text, seen)
+    return _Measured(hits, found, image, text, seen, told)
 
 
 def _say_known(seen: SeenPairs, trained_on: Collection[str], progress: Progress) -> None:
@@ -155,46 +160,28 @@ def _silent(samples: Samples) -> list[Sample]:
     return [Sample(s.image, s.label, (s.label.replace("_", " "),), s.group, s.pixels) for s in samples.items]
 
 
+def _named_rows(
+    name: str, named: Sequence[Float[Tensor, "n 2"]], groups: Tensor | None, seed: int
+) -> list[dict[str, Any]]:
+    """How often the nearest name is the right one, and how well its probability says so."""
+    right = [accuracy_sums(one[:, 0] > 0) for one in named]
+    gaps = [calibration_sums(one[:, 1], one[:, 0] > 0) for one in named]
+    return [
+        measure_row(name, right, groups, seed),
+        measure_row(f"calibration error, {name}", gaps, groups, seed, gap),
+    ]
+
+
 def _by_name(encoder: Encoder, seen: SeenPairs) -> Float[Tensor, "n 2"]:
-    """Whether each picture is nearest to its own class's name, in every template."""
+    """Whether each picture is nearest to its own class's name, in every template; and the name's probability."""
     classes = sorted({item.label for item in seen.items})
     image, _ = joint_vectors(encoder, seen)
     said = [[filled(t, c.replace("_", " ")) for t in encoder.text.templates] for c in classes]
     text = encoder.encode_text([one for several in said for one in several]).unflatten(0, (len(classes), -1)).mean(1)
     text = normalize(text, dim=1)
     labels = torch.tensor([classes.index(item.label) for item in seen.items])
-    right = ((image @ text.T).argmax(1) == labels).float()
-    return torch.stack([right, torch.ones(len(right))], 1)
-
-
-def groups_of(items: Sequence[Sample]) -> Tensor | None:
-    """The number of each picture's group, if any has one."""
-    if not any(item.group for item in items):
-        return None
-    number: dict[str, int] = {}
-    return torch.tensor([number.setdefault(item.group or f"\0{i}", len(number)) for i, item in enumerate(items)])
-
-
-def measure_row(name: str, hits: Sequence[Float[Tensor, "n 2"]], groups: Tensor | None, seed: int) -> dict[str, Any]:
-    """A measure before and after, with intervals."""
-    sums = torch.stack(list(hits), 1)
-    n = len(sums)
-    if groups is not None:
-        sums = torch.zeros(int(groups.max()) + 1, *sums.shape[1:]).index_add_(0, groups, sums)
-    found = paired(sums, lambda means: means[..., 0] / means[..., 1].clamp(min=1e-12), seed=seed)
-    *_, last = range(len(hits))
-    row: dict[str, Any] = {"measure": name, "n": n, "after": _rounded(float(found.values[last]))}
-    row["after_interval"] = [_rounded(x) for x in found.interval(last)]
-    if last:
-        difference, interval, real = found.difference(1, 0)
-        row |= {"before": _rounded(float(found.values[0])), "before_interval": [_rounded(x) for x in found.interval(0)]}
-        row |= {"difference": _rounded(difference), "difference_interval": [_rounded(x) for x in interval]}
-        row["real"] = real
-    return row
-
-
-def _rounded(value: float) -> float:
-    return round(value, 4)
+    confidence, nearest = (encoder.text.logit_scale * image @ text.T).softmax(1).max(1)
+    return torch.stack([(nearest == labels).float(), confidence], 1)
 
 
 def _examples(told: Sequence[_Measured], seed: int) -> list[dict[str, Any]]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ..encoders.base import Encoder
+from ..pictures.samples import Sample
 from ..progress import Progress
 from .batches import TrainingData
-from .loop import train
+from .loop import Training, train
+from .seen_pairs import look_at_pictures
+from .task import Task
 from .way import Way
 
 N_LOOKED_AT = 32
@@ -39,6 +45,38 @@ class Cost:
     seconds_looking: float
     seconds_per_step: float
     seconds: float
+
+
+def count(
+    on: Encoder,
+    items: Sequence[Sample],
+    n_texts: int,
+    begun: Callable[[Float[Tensor, "n p"]], tuple[Task, TrainingData]],
+    whole: Training,
+) -> Cost:
+    """Look at some pictures, train a few steps of what learns from pooled ones, and count.
+
+    Args:
+        on: the encoder.
+        items: pictures.
+        n_texts: that are read.
+        begun: pooled pictures → what learns, and from what.
+        whole: the training that is asked about.
+
+    Raises:
+        DataError: none of the pictures can be read.
+    """
+    some = items[:: max(1, len(items) // N_LOOKED_AT)][:N_LOOKED_AT]
+    look_at_pictures(on, some[:1], None, Progress())  # the engine starts, and is not counted
+    start = time.perf_counter()
+    pooled = look_at_pictures(on, some, None, Progress())[2]
+    looking = (time.perf_counter() - start) / len(pooled) * len(items)
+    task, data = begun(pooled)
+    weights = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    few = replace(whole, n_steps=N_STEPS, warmup=0, batch_size=min(whole.batch_size, len(pooled)))
+    step = train(task, data, few).seconds_per_step
+    total = looking + step * whole.n_steps
+    return Cost(len(items), n_texts, whole.n_steps, weights, round(looking, 1), round(step, 3), round(total, 1))
 
 
 def estimate(how: Way, on: Encoder, read: Any, *, validation: bool = False) -> Cost:

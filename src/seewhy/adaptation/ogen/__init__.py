@@ -1,0 +1,1 @@
+"""OGEN: a prompt that also learns from features made for classes without pictures."""
