@@ -65,7 +65,8 @@ def test_order_changes_nothing_and_a_step_down_makes_it_smaller(name: str) -> No
     assert slope.isfinite().all()
     fixed = vectors.detach()
     again = state if not isinstance(state, Queue) else objective.state(5, 3, 6)
-    assert float(objective(fixed[order], LABELS[order], state=again)) == pytest.approx(loss.item(), rel=1e-5)
+    permuted = objective(fixed[order], LABELS[order], state=again, index=order)
+    assert float(permuted) == pytest.approx(loss.item(), rel=1e-5)
     again = state if not isinstance(state, Queue) else objective.state(5, 3, 6)
     slow = fixed[:, -1:] if objective.slow_views else None
     nearer = objective(fixed - 1e-2 * slope / slope.norm(), LABELS, state=again, slow=slow)

@@ -17,6 +17,7 @@ objectives: Registry[Objective] = Registry(
         "gist",
         "gloria",
         "gpt4image",
+        "iis",
         "look",
         "medclip",
         "pixpro",
