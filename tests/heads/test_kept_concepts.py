@@ -54,6 +54,10 @@ def test_by_hand() -> None:
     # Second ahead of first by 4: the first adds -1.5 to that, the second 6, which is taken out.
     assert without.tolist() == [[2.0, 0.0]]
     assert MADE.without(scores, at_random=True)[1].tolist() in ([[2.0, 0.0]], [[-3.5, 2.0]])
+    # What each adds is weighed against the second class: 2 and 2.7, and not 2 and 1.8.
+    assert MADE.without(torch.tensor([[2.0, 0.45, 1.0]]))[1].tolist() == [[2.5, 0.0]]
+    # Only what is kept can be taken out, though it speaks against the class and what is not kept says nothing.
+    torch.testing.assert_close(MADE.without(torch.tensor([[-0.1, -0.025, 1.01]]))[1], torch.tensor([[0.4, 0.05]]))
 
 
 def test_planted_words_are_chosen_and_decide(fitted: Classifier, samples: Samples) -> None:

@@ -61,13 +61,13 @@ def test_layers_separate_what_can_be_and_only_that() -> None:
 def test_a_step_is_adams() -> None:
     x, labels = torch.randn(30, 4, generator=torch.Generator().manual_seed(1)), torch.arange(30) % 3
     every = torch.ones(30, dtype=torch.bool)
-    mine = HeadTraining((0.05,), n_epochs=7, least_steps=7, seed=2)
+    mine = HeadTraining((0.3,), n_epochs=7, least_steps=7, decay=0.3, seed=2)
     draws = torch.Generator().manual_seed(2)
     layer = torch.nn.Linear(4, 3)
     layer.weight.data = torch.nn.init.trunc_normal_(torch.empty(3, 4), std=0.02, a=-2, b=2, generator=draws)
     layer.bias.data.zero_()
-    adam = torch.optim.Adam(layer.parameters(), lr=0.05)
-    falling = torch.optim.lr_scheduler.ExponentialLR(adam, 0.99)
+    adam = torch.optim.Adam(layer.parameters(), lr=0.3)
+    falling = torch.optim.lr_scheduler.ExponentialLR(adam, 0.3)
     for _ in range(7):
         adam.zero_grad()
         torch.nn.functional.cross_entropy(layer(x), labels).backward()
@@ -91,6 +91,12 @@ def test_planted_concepts_beat_random_directions_when_few_are_kept() -> None:
     assert ours.kept == (2,)
     assert ours.used[0] <= 16
     assert float(ours.right.float().mean()) > float(theirs.right.float().mean()) + 0.2
+
+
+def test_what_is_used_is_counted_on_test_pictures() -> None:
+    scores = torch.eye(6)[torch.tensor([0, 1, 5, 2, 3, 5])]  # rows 2 and 5 are tested
+    found = measure(scores, torch.arange(6) % 2, thirds(6), sparsities=(0.9,), training=QUICK)
+    assert (found.kept, found.used) == ((1,), (1,))
 
 
 def test_a_study_is_as_its_schema_says_and_goes_on_where_it_was(samples: Samples, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from .interpretability_run import EncoderRow
 from .interpretability_score import iis
 from .rank_correlation import LEAST, rank_correlation
 
+SCORE_WITH_ACCURACY = ("iis", "accuracy")
 CAVEAT = "It measures how much of the accuracy a few numbers carry, not whether people understand them."
 
 
@@ -176,7 +177,7 @@ def _control(rows: Sequence[dict[str, Any]]) -> list[str]:
 def _over_encoders(data: dict[str, Any]) -> list[str]:
     found = []
     for line in data["correlations"]:
-        if (line["of"], line["with"]) == ("iis", "accuracy") and line["rho"] is not None and line["library"] != CONTROL:
+        if (line["of"], line["with"]) == SCORE_WITH_ACCURACY and line["rho"] is not None and line["library"] != CONTROL:
             held = " once the score of random directions is held" if line["given"] else ""
             low, high = line["interval"] or (-1.0, 1.0)
             sure = "" if low > 0 or high < 0 else ", which is not shown to differ from 0"
