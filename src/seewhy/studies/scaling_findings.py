@@ -194,8 +194,8 @@ def sentence(data: dict[str, Any]) -> str:
         "enough": f"For {target}: the {data['n_have']:,} pictures there are should be enough (90 %)",
         "open": f"For {target}: at least {first or 0:,} more pictures (95 %); {most} in all, the most that is foretold,"
         f" may not be enough (they are in {answer['reached_within']:.0%} of the draws)",
-        "far": f"For {target}: more than {most} pictures in all (95 %), which is beyond what is foretold; --beyond "
-        "foretells further",
+        "far": f"For {target}: more than {most} pictures in all (95 %), beyond what is foretold (--beyond "
+        "foretells further)",
         "unreachable": f"{target} is not reachable with this encoder, however many pictures (95 %)",
     }[answer["kind"]]
     return f"{said}; {points}; {tested}."
