@@ -21,6 +21,7 @@ from .options import (
     Model,
     Quiet,
     Store,
+    lines_of,
     n_texts,
     open_store,
     output,
@@ -149,17 +150,13 @@ def _names(given: str) -> list[str]:
         DataError: the file cannot be read, or fewer than two names.
     """
     from ..classifiers.base import check_names
-    from ..errors import DataError
     from ..pictures.samples import load_samples
 
     path = Path(given)
     if path.is_dir():
         return list(load_samples(path).classes)
     if given.lower().endswith(".txt"):
-        try:
-            return list(check_names(path.read_text("utf-8-sig").splitlines()))
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{given} cannot be read: {error}. Write one class a line, in UTF-8.") from error
+        return list(check_names(lines_of(path, "class")))
     return list(check_names(given.split(",")))
 
 

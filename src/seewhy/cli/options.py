@@ -369,15 +369,24 @@ def from_labels(labels: str, encoder: object, store: FeatureStore | None) -> Cla
     from ..classifiers.zero_shot import ZeroShot
     from ..descriptions.base import Descriptions
     from ..encoders.base import Encoder
-    from ..errors import DataError
 
     assert isinstance(encoder, Encoder)
     if labels.lower().endswith(".json"):
         return Described().build(encoder, Descriptions.read(labels), store)
     if labels.lower().endswith(".txt"):
-        try:
-            names = Path(labels).read_text("utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{labels} cannot be read: {error}. Write one class a line, in UTF-8.") from error
-        return ZeroShot().build(encoder, names, store)
+        return ZeroShot().build(encoder, lines_of(Path(labels), "class"), store)
     return ZeroShot().build(encoder, labels.split(","), store)
+
+
+def lines_of(path: Path, what: str) -> list[str]:
+    """The lines of a text file of the person's; each is one of ``what``.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    from ..errors import DataError
+
+    try:
+        return path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}. Write one {what} a line, in UTF-8.") from error

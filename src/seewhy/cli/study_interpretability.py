@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .options import EncoderNames, EngineName, Force, ImageColumn, Json, LabelColumn, Quiet, Store, open_store, seed
+from .options import (
+    EncoderNames,
+    EngineName,
+    Force,
+    ImageColumn,
+    Json,
+    LabelColumn,
+    Quiet,
+    Store,
+    lines_of,
+    open_store,
+    seed,
+)
 from .outputs import StudyFolder, check_both, report_line, save_both
 from .study_words import Labelled
 from .terminal import Terminal, say
@@ -141,17 +153,12 @@ def _texts(path: Path | None) -> tuple[str, ...]:
     """What concepts say, each once."""
     from ..descriptions.base import Descriptions
     from ..encoders.imagenet_words import imagenet_descriptions
-    from ..errors import DataError
 
     if path is None:
         return tuple(dict.fromkeys(t for texts in imagenet_descriptions().values() for t in texts))
     if path.suffix == ".json":
         return tuple(dict.fromkeys(t for texts in Descriptions.read(path).texts.values() for t in texts))
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}. A text with one concept per line was expected.") from error
-    return tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    return tuple(dict.fromkeys(line.strip() for line in lines_of(path, "concept") if line.strip()))
 
 
 def _print(data: dict[str, Any]) -> None:
