@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from .options import also, encoder_given, method, open_store
+from .options import also, encoder_given, lines_of, method, open_store
 from .terminal import say
 from .training_runs import Watched, say_cost, say_measures
 
@@ -155,15 +155,8 @@ def names_in(text: str) -> list[str]:
     Raises:
         DataError: the file cannot be read.
     """
-    from ..errors import DataError
-
-    if not text.lower().endswith(".txt"):
-        return [name.strip() for name in text.split(",") if name.strip()]
-    try:
-        lines = Path(text).read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{text} cannot be read: {error}. Write one class a line, in UTF-8.") from error
-    return [line.strip() for line in lines if line.strip()]
+    names = lines_of(Path(text), "class") if text.lower().endswith(".txt") else text.split(",")
+    return [name.strip() for name in names if name.strip()]
 
 
 def document(made: Classifier, output: Path, terminal: Watched) -> dict[str, Any]:
