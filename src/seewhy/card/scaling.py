@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .axes import steps, ticks
 from .page import percent, render
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640.0, 320.0, 52.0, 12.0, 12.0, 40.0
@@ -46,28 +47,6 @@ def _chart(arm: dict[str, Any], study: dict[str, Any]) -> dict[str, Any]:
         "means": [(x(p["n"]), y(p["accuracy"]), p) for p in arm["points"]],
         "seen": x(arm["points"][-1]["n"]),
         "target": None if study["target"] is None else y(study["target"]),
-        "across": [(x(n), f"{n:,}") for n in _ticks(sizes[0], sizes[-1])],
-        "up": [(y(v), percent(v)) for v in _steps(low, high)],
+        "across": [(x(n), f"{n:,}") for n in ticks(sizes[0], sizes[-1])],
+        "up": [(y(v), percent(v)) for v in steps(low, high)],
     }
-
-
-def _ticks(low: float, high: float) -> list[int]:
-    """Round numbers on a logarithmic axis.
-
-    >>> _ticks(90, 2500)
-    [100, 200, 500, 1000, 2000]
-    """
-    every = [m * 10**e for e in range(10) for m in (1, 2, 5)]
-    found = [n for n in every if low <= n <= high]
-    return found if len(found) < 9 else [n for n in found if str(n)[0] == "1"]
-
-
-def _steps(low: float, high: float) -> list[float]:
-    """Four to six values of an axis.
-
-    >>> _steps(0.4, 1.0)
-    [0.4, 0.6, 0.8, 1.0]
-    """
-    step = next(s for s in (0.05, 0.1, 0.2, 0.25) if (high - low) / s <= 5.01)
-    first = math.ceil(round(low / step, 6))
-    return [round(k * step, 4) for k in range(first, math.floor(round(high / step, 6)) + 1)]

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-import sys
-import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,8 +27,9 @@ from .options import (
 from .outputs import Guarded, StudyFolder, check_both, report_line, save_both
 from .study_interpretability import INTERPRETABILITY_EXAMPLES, interpretability
 from .study_scaling import SCALING_EXAMPLES, scaling
+from .study_transfer import TRANSFER_EXAMPLES, transfer
 from .study_words import EDIT_EXAMPLES, SEMANTICS_EXAMPLES, description_semantics, edit_words
-from .terminal import Terminal, say
+from .terminal import LineTerminal, say
 
 if TYPE_CHECKING:
     from ..studies.findings import Findings
@@ -46,13 +44,11 @@ Examples:\n\n
 app = typer.Typer(help="Questions about a model, answered on many pictures.", no_args_is_help=True)
 app.command("description-semantics", cls=Guarded, epilog=SEMANTICS_EXAMPLES)(description_semantics)
 app.command("scaling", cls=Guarded, epilog=SCALING_EXAMPLES)(scaling)
+app.command("transfer", cls=Guarded, epilog=TRANSFER_EXAMPLES)(transfer)
 app.command("edit-words", cls=Guarded, epilog=EDIT_EXAMPLES)(edit_words)
 app.command("interpretability", cls=Guarded, epilog=INTERPRETABILITY_EXAMPLES)(interpretability)
-T = TypeVar("T")
 NAME_WIDTH, CELL_WIDTH = 30, 18
 """Characters of a method's name and of a number with its interval."""
-SECONDS = 30
-"""Between two lines of progress where there is no terminal to draw a bar on."""
 
 
 @app.command("faithfulness", cls=Guarded, epilog=EXAMPLES)
@@ -98,7 +94,7 @@ def faithfulness(
     from ..storage.output import working_folder
     from ..studies.faithfulness import FaithfulnessStudy
 
-    terminal = _Lines(quiet)
+    terminal = LineTerminal(quiet)
     check_both(output, "study", force)
     study = FaithfulnessStudy.of(methods, metrics, masks=masks, seed=seed)
     classifier = resolve(model, labels, encoder, engine, None, open_store(store))
@@ -113,26 +109,6 @@ def faithfulness(
     else:
         _print(found, page)
     raise typer.Exit(terminal.exit_code(found.data["n"]))
-
-
-class _Lines(Terminal):
-    """A bar on a terminal; where there is none, a line now and then, so that a log tells how long it will take."""
-
-    def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        if self.quiet or sys.stderr.isatty():
-            yield from super().track(items, what, total)
-            return
-        start = said = time.monotonic()
-        for done, item in enumerate(items, 1):
-            yield item
-            if time.monotonic() - said >= SECONDS:
-                said = time.monotonic()
-                left = f" of {total}, about {_minutes((said - start) * (total - done) / done)} left" if total else ""
-                say(f"{what}: {done} numbers{left}", file=sys.stderr, flush=True)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def _print(found: Findings, page: str | None) -> None:

@@ -23,7 +23,7 @@ from .options import (
     seed,
 )
 from .outputs import StudyFolder, check_both, report_line, save_both
-from .study_words import Labelled
+from .study_options import Labelled
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -26,7 +25,8 @@ from .options import (
     seed,
 )
 from .outputs import StudyFolder, check_both, report_line, save_both
-from .terminal import Terminal, say
+from .study_options import Labelled, NSeeds, TestPictures
+from .terminal import LineTerminal, say
 
 if TYPE_CHECKING:
     from ..classifiers.linear.recipe import Linear
@@ -42,10 +42,7 @@ Examples:\n\n
 
 
 def scaling(
-    data: Annotated[
-        Path,
-        typer.Argument(help="Labelled pictures: a folder with one folder per class, or a table.", show_default=False),
-    ],
+    data: Labelled,
     model: Model = None,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
@@ -53,19 +50,13 @@ def scaling(
         float | None,
         typer.Option(help="The accuracy wanted, like 0.95; left out, what a doubling brings.", show_default=False),
     ] = None,
-    test: Annotated[
-        Path | None,
-        typer.Option(
-            help="Labelled pictures of the same classes to test on. Left out, --held-out of the pictures.",
-            show_default=False,
-        ),
-    ] = None,
+    test: TestPictures = None,
     held_out: Annotated[float | None, held_out("0.2", "--test takes its place.", least=0.05)] = None,
     beyond: Annotated[
         float, typer.Option(min=1, help="Foretell up to so many times as many pictures as were learnt from.")
     ] = 4.0,
     n_sizes: Annotated[int, typer.Option(min=3, help="Sizes of subsets, up to all pictures.")] = 7,
-    n_seeds: Annotated[int, typer.Option(min=2, help="Subsets of each size.")] = 5,
+    n_seeds: NSeeds = 5,
     draws: Annotated[
         Literal["nested", "independent"],
         typer.Option(help="nested: small subsets lie in larger ones; independent: each is drawn anew."),
@@ -97,7 +88,7 @@ def scaling(
     from ..pictures.samples import load_samples
     from ..studies.scaling import ScalingStudy
 
-    terminal = Terminal(quiet)
+    terminal = LineTerminal(quiet)
     check_both(output, "scaling", force)
     encoders, recipe = _asked(model, encoder, also_encoder or [], engine)
     study = ScalingStudy(

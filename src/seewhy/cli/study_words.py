@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +26,7 @@ from .options import (
     seed,
 )
 from .outputs import StudyFolder, check_both, report_line, save_both
+from .study_options import Labelled
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
@@ -45,9 +45,6 @@ Examples:\n\n
   seewhy study edit-words photos.csv -m birds --replace "red=orange" --by country\n\n
   seewhy study edit-words photos/ --labels birds.json --remove "on a branch" --class robin -o edited
 """
-Labelled = Annotated[
-    Path, typer.Argument(help="Labelled pictures: a folder with one folder per class, or a table.", show_default=False)
-]
 
 
 def description_semantics(

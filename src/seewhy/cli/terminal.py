@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import TextIO, TypeVar
 
@@ -12,6 +13,8 @@ from ..progress import Progress, draw
 from ..types import Failure
 
 T = TypeVar("T")
+SECONDS = 30
+"""Between two lines of progress where there is no terminal to draw a bar on."""
 
 
 def say(*lines: str, file: TextIO | None = None, flush: bool = True) -> None:
@@ -57,3 +60,23 @@ class Terminal(Progress):
             return 0
         say(f"seewhy: {done} done, {len(self.failures)} could not be read (named above)", file=sys.stderr)
         return 1
+
+
+class LineTerminal(Terminal):
+    """A bar on a terminal; where there is none, a line now and then, so that a log tells how long it will take."""
+
+    def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        if self.quiet or sys.stderr.isatty():
+            yield from super().track(items, what, total)
+            return
+        start = said = time.monotonic()
+        for done, item in enumerate(items, 1):
+            yield item
+            if time.monotonic() - said >= SECONDS:
+                said = time.monotonic()
+                left = f" of {total}, about {_minutes((said - start) * (total - done) / done)} left" if total else ""
+                say(f"{what}: {done} numbers{left}", file=sys.stderr, flush=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"

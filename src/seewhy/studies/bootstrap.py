@@ -65,10 +65,39 @@ def paired(
     for size in torch.ones(n_draws).split(250):
         own = [rows[torch.randint(len(rows), (len(size), len(rows)), generator=generator)] for rows in among]
         drawn = torch.cat(own, 1)
-        weights = torch.zeros(len(size), n, dtype=torch.double)
-        weights.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.double))
+        weights = counts(drawn, n)
         parts.append(combine((weights @ flat / n).reshape(len(size), m, v)))
     return Paired(combine(flat.mean(0).reshape(m, v)), torch.cat(parts), level)
+
+
+def counts(drawn: Int[Tensor, "*d k"], n: int) -> Float[Tensor, "*d n"]:
+    """How often each of ``n`` was drawn.
+
+    >>> counts(torch.tensor([[0, 2, 2]]), 3).tolist()
+    [[1.0, 0.0, 2.0]]
+    """
+    zeros = torch.zeros(*drawn.shape[:-1], n, dtype=torch.double)
+    return zeros.scatter_add_(-1, drawn, torch.ones_like(drawn, dtype=torch.double))
+
+
+def group_weights(groups: Int[Tensor, " n"], n_draws: int, generator: torch.Generator) -> Float[Tensor, "d n"]:
+    """How often each picture is in each resampled set, those of one group together."""
+    names = groups.unique(return_inverse=True)[1]
+    n_groups = int(names.max()) + 1
+    return counts(torch.randint(n_groups, (n_draws, n_groups), generator=generator), n_groups)[:, names]
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p values that hold for all comparisons together (Holm 1979): the smallest times their number, and so on.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    found, highest = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
+        found[i] = highest
+    return found
 
 
 def _percentiles(draws: Float[Tensor, " d"], level: float) -> tuple[float, float]:

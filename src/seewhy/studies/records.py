@@ -16,6 +16,7 @@ NUMBERS = Lines(
         Record(("key", "image", "digest", "class", "method"), None),
         Record(("key", "right", "curve")),
         Record(("key", "right", "kept"), None),
+        Record(("key", "values", "cell")),
     )
 )
 ANY = Lines((Record(("key",), None),))
@@ -60,3 +61,24 @@ class StudyRecords:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._journal.close()
+
+
+class _Forgotten:
+    """Records of a study without a folder: they end with it."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, dict[str, Any]] = {}
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.done[row["key"]] = row
+
+    def __enter__(self) -> _Forgotten:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def cell_records(folder: Path | None) -> StudyRecords | _Forgotten:
+    """Numbers that were measured: in a file where there is a folder, else only as long as the study runs."""
+    return _Forgotten() if folder is None else StudyRecords(folder / PROGRESS)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..card.paging import Page
-from ..classifiers.holdout import HoldOut, look_at
-from ..classifiers.linear.jitter import crops_by_name
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
-from ..encoders.stream import Encoded, EncodeRequest, encode_stream
-from ..errors import DataError, InputError
-from ..pictures.apart import check_apart
+from ..errors import InputError
 from ..pictures.samples import Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
-from .records import PROGRESS, StudyRecords
-from .scaling_cells import Arm, Draws, Material, as_text, check_settings, from_text
+from .material import Material, look_with_each
+from .records import cell_records
+from .scaling_cells import Arm, Draws, as_text, cell, check_settings, check_sizes, from_text, sizes
 from .scaling_findings import Measured, findings
 
 FEWEST_SEEDS = 2
@@ -126,37 +122,13 @@ class ScalingStudy:
         progress: Progress | None = None,
     ) -> dict[str, Material]:
         """All pictures once by each encoder, the same held out for all; arguments and errors as for :meth:`run`."""
-        progress = progress or Progress()
-        if test is not None:
-            check_apart(samples, test)
-        found: dict[str, Material] = {}
-        for name, encoder in encoders.items():
-            if not found:
-                how = HoldOut(self.held_out, self.seed, test, self.recipe.split)
-                pictures = look_at(
-                    encoder, samples, how, store=store, progress=progress,
-                    views=lambda s: crops_by_name(s.image, self.recipe.n_crops, self.recipe.seed),
-                )  # fmt: skip
-                pictures = replace(pictures, validation=False)
-            else:
-                seen = self._again(encoder, pictures.items, store, progress)
-                pictures = replace(pictures, seen=seen)
-            found[name] = Material(encoder, pictures, self.recipe)
-            found[name].check()
+        found = look_with_each(
+            encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, store=store,
+            progress=progress,
+        )  # fmt: skip
+        for material in found.values():
+            check_sizes(material)
         return found
-
-    def _again(
-        self, encoder: Encoder, items: Sequence, store: FeatureStore | None, progress: Progress
-    ) -> list[Encoded]:
-        """The same pictures by another encoder."""
-        request = EncodeRequest(views=lambda i: crops_by_name(items[i].image, self.recipe.n_crops, self.recipe.seed))
-        stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
-        seen = []
-        for item, one in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
-            if not isinstance(one, Encoded):
-                raise DataError(f"{item.image} was read by one encoder and not by another: {one.error}. Remove it.")
-            seen.append(one)
-        return seen
 
     def _measure(
         self, arms: Sequence[Arm], materials: Mapping[str, Material], folder: Path | None, progress: Progress
@@ -166,18 +138,17 @@ class ScalingStudy:
         planned = [
             (arm, size, seed)
             for arm in arms
-            for size in materials[arm.encoder].sizes(arm, self.n_sizes)
+            for size in sizes(materials[arm.encoder], arm, self.n_sizes)
             for seed in range(self.seed, self.seed + self.n_seeds)
         ]
         found: dict[tuple[Arm, int], list[list[int]]] = {}
         chosen: dict[tuple[Arm, int], float] = {}
-        with _Journal(folder) as journal:
+        with cell_records(folder) as journal:
             for arm, size, seed in progress.track(iter(planned), "Fitting", len(planned)):
                 key = f"{digests[arm.encoder]} {arm.noise} {arm.n_classes} {size} {seed} {self.draws}"
-                row = journal.known(key)
+                row = journal.done.get(key)
                 if row is None:
-                    material = materials[arm.encoder]
-                    right, c = material.cell(arm, size, seed, self.draws, chosen.get((arm, size)))
+                    right, c = cell(materials[arm.encoder], arm, size, seed, self.draws, chosen.get((arm, size)))
                     row = {"key": key, "right": as_text(right), "curve": {"arm": arm.name, "n": size, "C": c}}
                     journal.add(row)
                 chosen.setdefault((arm, size), row["curve"]["C"])
@@ -188,24 +159,3 @@ class ScalingStudy:
             )
             for arm in arms
         ]
-
-
-class _Journal:
-    """Cells that were measured, in a file where there is a folder."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._records = None if folder is None else StudyRecords(folder / PROGRESS)
-
-    def known(self, key: str) -> dict[str, Any] | None:
-        return None if self._records is None else self._records.done.get(key)
-
-    def add(self, row: dict[str, Any]) -> None:
-        if self._records is not None:
-            self._records.add(row)
-
-    def __enter__(self) -> _Journal:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._records is not None:
-            self._records.__exit__(None, None, None)

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .bootstrap import counts, group_weights
+
 
 @dataclass(frozen=True)
 class Resampled:
@@ -45,17 +47,11 @@ def resample(
     """
     n_sizes, n_seeds, n_test = right.shape
     generator = torch.Generator().manual_seed(seed)
-    names = groups.unique(return_inverse=True)[1]
-    n_groups = int(names.max()) + 1
-    drawn = torch.randint(n_groups, (n_draws, n_groups), generator=generator)
-    of_group = torch.zeros(n_draws, n_groups, dtype=torch.double)
-    of_group.scatter_add_(1, drawn, torch.ones_like(drawn, dtype=torch.double))
-    weight = of_group[:, names]
+    weight = group_weights(groups, n_draws, generator)
     asked = (right >= 0).double()
     wrong = asked * (1 - right.clamp(min=0).double())
     seeds = torch.randint(n_seeds, (n_draws, 1 if nested else n_sizes, n_seeds), generator=generator)
-    share = torch.zeros(n_draws, seeds.shape[1], n_seeds, dtype=torch.double)
-    share.scatter_add_(2, seeds, torch.ones_like(seeds, dtype=torch.double))
+    share = counts(seeds, n_seeds)
 
     def errors(of: Tensor, by: Tensor) -> Tensor:
         """Parts that are wrong ``(d, s)`` under weights of pictures and of seeds."""

@@ -14,7 +14,8 @@ from torch import Tensor
 from ..errors import DataError
 from ..progress import Progress
 from .learning_curve import FormFit, LearningCurve, learning_curve
-from .scaling_cells import Arm, Material
+from .material import Material, classifier_text
+from .scaling_cells import Arm
 from .scaling_draws import Resampled, resample
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def findings(
         "n_have": have,
         "n_test": len(groups),
         "n_classes": len(material.pictures.classes),
-        "classifier": classifier_text(study),
+        "classifier": classifier_text(study.recipe),
         "arms": [_arm(curve, base, study) for curve in curves],
         "settings": {
             "n_sizes": study.n_sizes,
@@ -99,11 +100,6 @@ def findings(
         "failures": [f.to_json() for f in progress.failures],
     }
     return {**data, "sentence": sentence(data)}
-
-
-def classifier_text(study: ScalingStudy) -> str:
-    crops = f"{study.recipe.n_crops} crops" if study.recipe.n_crops else "no crops"
-    return f"the linear classifier of seewhy fit ({study.recipe.solver}, {crops}) on frozen features"
 
 
 def _curve(one: Measured, groups: Tensor, study: ScalingStudy, n_classes: int) -> Curve:

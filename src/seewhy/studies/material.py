@@ -1,0 +1,186 @@
+"""Pictures as several encoders saw them, once each, and classifiers fitted on parts of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..classifiers.holdout import HoldOut, Pictures, look_at
+from ..classifiers.linear.jitter import crops_by_name
+from ..classifiers.linear.recipe import Linear
+from ..encoders.base import Encoder
+from ..encoders.stream import Encoded, EncodeRequest, encode_stream
+from ..errors import DataError
+from ..heads.head import Head
+from ..pictures.apart import check_apart
+from ..pictures.samples import Sample, Samples, some
+from ..progress import Progress
+from ..storage.features import FeatureStore
+from ..trust.groups import group_folds
+
+LEAST_PER_CLASS = 2
+
+
+@dataclass(frozen=True)
+class Material:
+    """Pictures to learn from and pictures to test on, as one encoder saw them.
+
+    Attributes:
+        encoder: what looked.
+        pictures: all of them; those ``held`` are tested on.
+        recipe: what is fitted.
+    """
+
+    encoder: Encoder
+    pictures: Pictures
+    recipe: Linear
+
+    @property
+    def pool(self) -> Int[Tensor, " p"]:
+        """Places of those to learn from."""
+        return (~self.pictures.held).nonzero()[:, 0]
+
+    @property
+    def test(self) -> Int[Tensor, " t"]:
+        """Places of those to test on."""
+        return self.pictures.held.nonzero()[:, 0]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.pictures.classes
+
+    @property
+    def labels(self) -> Int[Tensor, " n"]:
+        return self.pictures.labels
+
+    @cached_property
+    def tested(self) -> Float[Tensor, "t d"]:
+        """What the encoder saw of the test pictures, each by its own crop."""
+        return torch.stack([self.pictures.seen[i].pooled[0] for i in self.test.tolist()])
+
+    @cached_property
+    def learnt(self) -> Float[Tensor, "p d"]:
+        """The same of those to learn from."""
+        return torch.stack([self.pictures.seen[i].pooled[0] for i in self.pool.tolist()])
+
+    def digest(self) -> str:
+        """Of all that a number depends on beside what is asked of it."""
+        told = hashlib.sha256(f"{self.encoder.fingerprint}|{self.recipe!r}".encode())
+        for seen, label, held in zip(
+            self.pictures.seen, self.labels.tolist(), self.pictures.held.tolist(), strict=True
+        ):
+            told.update(f"|{seen.digest} {label} {held}".encode())
+        return told.hexdigest()[:20]
+
+    def check(self) -> None:
+        """See that every class can be learnt and tested on.
+
+        Raises:
+            DataError: a class has no test picture, or fewer than two to learn from.
+        """
+        learn, tests = (self.labels[of].bincount(minlength=len(self.classes)) for of in (self.pool, self.test))
+        single = [self.classes[k] for k in (learn < LEAST_PER_CLASS).nonzero()[:, 0].tolist()]
+        if single:
+            raise DataError(
+                f"{len(single)} class(es) have fewer than {LEAST_PER_CLASS} pictures to learn from: {some(single, 3)}. "
+                f"At least {LEAST_PER_CLASS} of each, and as many that can be tested on, were expected. Add pictures, "
+                "or leave these classes out."
+            )
+        absent = [self.classes[k] for k in (tests == 0).nonzero()[:, 0].tolist()]
+        if absent:
+            raise DataError(
+                f"{len(absent)} class(es) have no test picture: {some(absent, 3)}. At least one of each was expected. "
+                "Add some to the test pictures, or leave these classes out."
+            )
+
+    def part(self, chosen: Int[Tensor, " m"], labels: Int[Tensor, " m"], classes: Sequence[str], seed: int) -> Pictures:
+        """Some of the pictures, with folds of their own to choose on, pictures of the same thing in one.
+
+        Args:
+            chosen: their places.
+            labels: of these, among ``classes``.
+            classes: told apart.
+            seed: of the folds.
+        """
+        part = self.pictures.only(chosen.tolist())
+        n_folds = max(2, round(1 / self.recipe.held_out))
+        folds = group_folds(labels, part.groups.unique(return_inverse=True)[1], n_folds, seed)
+        return replace(part, classes=tuple(classes), labels=labels, folds=folds, held=folds == 0)
+
+    def fitted(self, part: Pictures, c: float | None) -> tuple[Head, float]:
+        """A classifier on these, and its regularisation: one that was chosen elsewhere, or by the part's own folds."""
+        if c is not None:
+            return self.recipe.fit_at(part, c), c
+        outcome = self.recipe.learn_seen(self.encoder, part)
+        return outcome.classifier.head, float(outcome.figures["C"])
+
+
+def look_with_each(
+    encoders: Mapping[str, Encoder],
+    samples: Samples,
+    recipe: Linear,
+    *,
+    held_out: float,
+    seed: int,
+    test: Samples | None = None,
+    store: FeatureStore | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Material]:
+    """All pictures once by each encoder, the same held out for all.
+
+    Args:
+        encoders: by name; pictures that look alike to the first are held out together.
+        samples: pictures with classes.
+        recipe: what will be fitted.
+        held_out: part of the pictures that is tested on where no others are given.
+        seed: of the split.
+        test: pictures to test on; left out, a part of ``samples``.
+        store: where looks are kept.
+        progress: hears of progress, notes and failures.
+
+    Raises:
+        DataError: too few pictures or classes, a class without test pictures, the same pictures on both sides, or a
+            picture that one encoder read and another did not.
+    """
+    progress = progress or Progress()
+    if test is not None:
+        check_apart(samples, test)
+    found: dict[str, Material] = {}
+    for name, encoder in encoders.items():
+        if not found:
+            pictures = look_at(
+                encoder, samples, HoldOut(held_out, seed, test, recipe.split), store=store, progress=progress,
+                views=lambda s: crops_by_name(s.image, recipe.n_crops, recipe.seed),
+            )  # fmt: skip
+            pictures = replace(pictures, validation=False)
+        else:
+            pictures = replace(pictures, seen=_again(encoder, pictures.items, recipe, store, progress))
+        found[name] = Material(encoder, pictures, recipe)
+        found[name].check()
+    return found
+
+
+def _again(
+    encoder: Encoder, items: Sequence[Sample], recipe: Linear, store: FeatureStore | None, progress: Progress
+) -> list[Encoded]:
+    """The same pictures by another encoder."""
+    request = EncodeRequest(views=lambda i: crops_by_name(items[i].image, recipe.n_crops, recipe.seed))
+    stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
+    seen = []
+    for item, one in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
+        if not isinstance(one, Encoded):
+            raise DataError(f"{item.image} was read by one encoder and not by another: {one.error}. Remove it.")
+        seen.append(one)
+    return seen
+
+
+def classifier_text(recipe: Linear) -> str:
+    """What is fitted, in words."""
+    crops = f"{recipe.n_crops} crops" if recipe.n_crops else "no crops"
+    return f"the linear classifier of seewhy fit ({recipe.solver}, {crops}) on frozen features"
