@@ -27,6 +27,7 @@ from seewhy.arguments import _hints
 from seewhy.classifiers.described import Described
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.dense.maskclip import MaskCLIP
 from seewhy.encoders.transforms import as_transform
 from seewhy.errors import DataError, ImageError, InputError, SeeWhyError, UnknownNameError
 from seewhy.evaluation import evaluate
@@ -39,6 +40,7 @@ from seewhy.keywords import (
     ExplainKeywords,
     LinearKeywords,
     PretrainKeywords,
+    SegmentKeywords,
     ZeroShotKeywords,
 )
 from seewhy.pictures.sources import InMemory
@@ -457,6 +459,7 @@ def test_lists() -> None:
         (LinearKeywords, Linear),
         (ZeroShotKeywords, ZeroShot),
         (DescribedKeywords, Described),
+        (SegmentKeywords, MaskCLIP),
     ],
 )
 def test_typed_options_are_the_fields(keywords: Any, of: Any) -> None:
@@ -477,6 +480,7 @@ def test_what_pretrain_passes_on_is_what_its_ways_take() -> None:
         (seewhy.explain, "where"),
         (seewhy.Classifier.explain, "n_regions"),
         (seewhy.zero_shot, "scale"),
+        (seewhy.segment, "zoom"),
     ],
 )
 def test_a_prompt_completes_the_options(function: Any, option: str) -> None:

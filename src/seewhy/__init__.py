@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .catalogue import list_methods
     from .classifiers.base import Classifier
     from .classifiers.saving import load
+    from .dense.by_words import segment
+    from .dense.segmentation import Segmentation
     from .descriptions import Descriptions
     from .encoders import Encoder
     from .encoders.find import encoder, list_encoders
@@ -49,6 +51,7 @@ _WHERE = {
     "Report": "evaluation",
     "Samples": "pictures.samples",
     "SeeWhyError": "errors",
+    "Segmentation": "dense",
     "Transform": "types",
     "adapt": "api",
     "described": "api",
@@ -64,6 +67,7 @@ _WHERE = {
     "pretrain": "api",
     "pretrained": "api",
     "schema": "schemas",
+    "segment": "dense.by_words",
     "study": "api",
     "zero_shot": "api",
 }
@@ -81,6 +85,7 @@ __all__ = [
     "Report",
     "Samples",
     "SeeWhyError",
+    "Segmentation",
     "Transform",
     "adapt",
     "described",
@@ -96,6 +101,7 @@ __all__ = [
     "pretrain",
     "pretrained",
     "schema",
+    "segment",
     "study",
     "zero_shot",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from colorsys import hls_to_rgb
 
 from .heat import COLOURS
 
@@ -98,3 +99,17 @@ def coloured(style: str) -> str:
     for name, colours in (("light", {**LIGHT, **OVER_PHOTO}), ("dark", DARK), ("print", PRINT)):
         style = style.replace(f"/* {name} */", custom_properties(colours))
     return style.replace("/* heat */", heat_gradient())
+
+
+def class_colours(n: int) -> list[Colour]:
+    """Colours for so many classes, each far from those before it: hues by the golden angle, two depths in turn.
+
+    >>> class_colours(2)
+    [(205, 81, 81), (93, 162, 113)]
+    """
+    found = []
+    for i in range(n):
+        light, strong = ((0.56, 0.55), (0.50, 0.27), (0.42, 0.62))[i % 3]
+        red, green, blue = hls_to_rgb(0.381966 * i % 1.0, light, strong)
+        found.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return found

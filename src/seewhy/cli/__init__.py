@@ -28,6 +28,7 @@ from . import (
     pretrain,
     schema,
     search,
+    segment,
     study,
 )
 from . import app as page
@@ -59,7 +60,7 @@ MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
     "What there is",
 )
 VERBS = {
-    LOOK: (explain, predict, evaluate, dialogue),
+    LOOK: (explain, predict, segment, evaluate, dialogue),
     MAKE: (fit, fit_prototypes, fit_explainer),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),

@@ -1,0 +1,127 @@
+"""``seewhy segment``: what is where, by words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..printable import printable
+from .options import (
+    EncoderName,
+    EngineName,
+    Focus,
+    Force,
+    Json,
+    Labels,
+    Pictures,
+    Quiet,
+    Store,
+    focused,
+    open_store,
+    output,
+    picture_names,
+)
+from .terminal import Terminal, say
+
+if TYPE_CHECKING:
+    from ..dense import Segmentation
+
+EXAMPLES = """
+Examples:\n
+  seewhy segment street.jpg --labels "road, car, tree" -o seg/\n
+  seewhy segment photos/ --labels "leaf, lesion, background" --json > segments.jsonl\n
+  seewhy segment aerial.tif --labels "roof, road, water" --zoom 8 -o seg/\n
+  seewhy segment photo.jpg --labels "cat, grass" --denoise 0.5 --smooth 0.9 -o seg/
+"""
+
+
+def segment(
+    pictures: Pictures,
+    labels: Labels = None,
+    encoder: EncoderName = "lite0",
+    focus: Focus = None,
+    engine: EngineName = "auto",
+    zoom: Annotated[
+        float, typer.Option(help="The short side of a picture, in inputs of the encoder; above 2 it is cut into tiles.")
+    ] = 2.0,
+    template: Annotated[
+        list[str] | None,
+        typer.Option(help="A sentence with {} for the class's name; again for more.", show_default=False),
+    ] = None,
+    centred: Annotated[
+        float, typer.Option("--centre", help="Part of a class's mean over the picture that is taken off its scores.")
+    ] = 0.5,
+    denoise: Annotated[
+        float, typer.Option(help="Least probability that some place must give a class; below, it is not there.")
+    ] = 0.0,
+    smooth: Annotated[
+        float, typer.Option(help="Places less sure than this take the answers of places like them.")
+    ] = 0.0,
+    normalised: Annotated[
+        str, typer.Option(help="What likeness of places is: channels (cosines, the paper) or positions (its code).")
+    ] = "channels",
+    least: Annotated[float, typer.Option(help="Probability below which a pixel is given no name.")] = 0.0,
+    output: Annotated[Path | None, output("A folder for masks (.png), segments.json (COCO) and a page.")] = None,
+    force: Force = False,
+    as_json: Json = False,
+    store: Store = None,
+    quiet: Quiet = False,
+) -> None:
+    """Say of every pixel which of the names fits it best; nothing is trained."""
+    from ..dense.folder import SegmentFolder
+    from ..dense.maskclip import TEMPLATES, MaskCLIP
+    from ..encoders.find import encoder as find
+    from ..errors import InputError
+    from ..types import Failure
+
+    if labels is None:
+        raise InputError(
+            'No names were given. What may be in the pictures was expected. Add --labels "road, car, tree".'
+        )
+    terminal = Terminal(quiet)
+    chosen: Any = normalised
+    how = MaskCLIP(tuple(template or TEMPLATES), centred, denoise, smooth, chosen, None, zoom, least)
+    segmenter = how.build(find(focused(encoder, focus), engine=engine), label_names(labels), open_store(store))
+    folder = None if output is None else SegmentFolder(output, segmenter.classes, force=force)
+    done = 0
+    for found in terminal.track(segmenter.segment_all(picture_names(pictures, output)), "Segmenting"):
+        if isinstance(found, Failure):
+            terminal.failed(found)
+            if as_json:
+                say(json.dumps(found.to_json(), ensure_ascii=False))
+            continue
+        done += 1
+        mask = None if folder is None else folder.add(found)
+        if as_json:
+            say(json.dumps({**found.to_json(), "mask": None if mask is None else str(mask)}, ensure_ascii=False))
+        else:
+            _print(found)
+    if folder is not None and done:
+        page = folder.finish()
+        if not as_json:
+            say(f"page: {page}")
+    raise typer.Exit(terminal.exit_code(done))
+
+
+def label_names(labels: str) -> list[str]:
+    """Names separated by commas, or one per line of a .txt.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    from ..errors import DataError
+
+    if not labels.lower().endswith(".txt"):
+        return labels.split(",")
+    try:
+        return Path(labels).read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{labels} cannot be read: {error}. Write one class a line, in UTF-8.") from error
+
+
+def _print(found: Segmentation) -> None:
+    shares = ", ".join(f"{s.label} {s.share:.0%}" for s in found.segments)
+    say(f"{printable(found.image)}\t{printable(shares) or 'nothing named'}")

@@ -1,0 +1,75 @@
+"""What each cell of an encoder's map is, in the space that pictures share with words."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..encoders.base import Encoder
+from ..errors import ModelError
+
+PLACES = "positional_embedding"
+"""What a pooling by attention adds to its cells, as CLIP's residual networks do."""
+
+
+@torch.no_grad()
+def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
+    """Each cell as the encoder's head makes it of that cell alone, then among the words; not of unit length.
+
+    MaskCLIP (Zhou et al. 2022, arXiv:2112.01071, section 3.2) takes the last attention's value path, so that a cell
+    says what itself shows. Attention over nothing but copies of one token is that token's value path, whatever its
+    queries and keys are. So a head that is fed one cell alone gives MaskCLIP's form wherever it pools by attention: for
+    a vision transformer ``y = x + out(v(norm(x)))``, then ``y + mlp(norm(y))``, norm and projection; for CLIP's
+    residual network ``c_proj(v_proj(x))``. Where it pools by the mean it is the linear head, cell by cell.
+
+    Cost: no pass of the trunk; one of the head for each cell.
+
+    Args:
+        encoder: with words.
+        features: as its trunk arranges them.
+
+    Raises:
+        ModelError: it has no words, or its head cannot take a cell alone.
+    """
+    grid = encoder.layout.to_grid(features)
+    b, _, h, w = grid.shape
+    flat = grid.permute(0, 2, 3, 1).flatten(0, 2)
+    vectors = encoder.text.project(flat if encoder.is_average else _alone(encoder, flat))
+    return vectors.unflatten(0, (b, h, w)).permute(0, 3, 1, 2)
+
+
+def _alone(encoder: Encoder, cells: Float[Tensor, "n c"]) -> Float[Tensor, "n p"]:
+    """Every cell through the head, with no other beside it."""
+    kind, prefix = encoder.layout.kind, encoder.layout.prefix
+    try:
+        if kind == "nchw":
+            pooled = _without_places(encoder.head, cells[:, :, None, None])
+        elif kind == "nhwc":
+            pooled = encoder.head(cells[:, None, None, :])
+        else:
+            # A token for each mark that the head looks for before the patches, and one patch.
+            pooled = encoder.head(cells[:, None].expand(-1, prefix + 1, -1))
+    except (RuntimeError, IndexError, AssertionError, ValueError) as error:
+        raise ModelError(
+            f"The head of {encoder.name!r} cannot take one cell alone ({' '.join(str(error).split())[:120]}). One "
+            "whose pooling knows no places was expected. Choose another encoder."
+        ) from error
+    if pooled.shape[:1] != cells.shape[:1] or not bool(pooled.isfinite().all()):
+        raise ModelError(
+            f"The head of {encoder.name!r} makes no finite vector of one cell alone. One whose pooling works for any "
+            "number of cells was expected. Choose another encoder."
+        )
+    return pooled
+
+
+def _without_places(head: nn.Module, cells: Float[Tensor, "n c 1 1"]) -> Tensor:
+    """The head without the positions that it adds: a mean and one cell have none."""
+    places = {
+        name: value.new_zeros(2, value.shape[1])
+        for name, value in head.named_parameters()
+        if name.rpartition(".")[2] == PLACES and value.ndim == 2
+    }
+    found: Tensor = functional_call(head, places, (cells,)) if places else head(cells)
+    return found

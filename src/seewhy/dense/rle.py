@@ -1,0 +1,92 @@
+"""Masks as COCO writes them: lengths of runs down the columns, packed into a text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+
+
+def runs(mask: np.ndarray) -> np.ndarray:
+    """Lengths of the runs of 0 and 1 in turn, column by column, beginning with 0.
+
+    Example:
+        >>> runs(np.array([[0, 1], [1, 1]])).tolist()
+        [1, 3]
+    """
+    flat = np.asarray(mask, bool).ravel(order="F")
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    ends = np.concatenate([[0], changes, [flat.size]])
+    lengths = np.diff(ends)
+    return np.concatenate([[0], lengths]) if flat.size and flat[0] else lengths
+
+
+def encode(mask: np.ndarray) -> dict[str, Any]:
+    """``{"size": [h, w], "counts": text}``, as pycocotools' ``mask.encode`` writes it.
+
+    Each run is given as its difference from the one two before it, in groups of five bits, lowest first, a sixth that
+    says whether more follow, and 48 added to be a letter.
+
+    Example:
+        >>> encode(np.array([[0, 1], [1, 1]]))
+        {'size': [2, 2], 'counts': '13'}
+    """
+    lengths = runs(mask).tolist()
+    letters = []
+    for i, length in enumerate(lengths):
+        x, more = length - (lengths[i - 2] if i > 2 else 0), True
+        while more:
+            group = x & 0x1F
+            x >>= 5
+            more = x != -1 if group & 0x10 else x != 0
+            letters.append(chr((group | 0x20 if more else group) + 48))
+    return {"size": [int(n) for n in np.shape(mask)], "counts": "".join(letters)}
+
+
+def decode(coded: Any, name: str = "a mask") -> np.ndarray:
+    """The mask ``(h, w)`` of booleans; counts are a text or a list of lengths.
+
+    Raises:
+        DataError: it is no such mask, or its runs do not fill it.
+
+    Example:
+        >>> decode({"size": [2, 2], "counts": [1, 3]}).tolist()
+        [[False, True], [True, True]]
+    """
+    try:
+        (height, width), counts = (int(n) for n in coded["size"]), coded["counts"]
+        lengths = _lengths(counts) if isinstance(counts, str) else [int(n) for n in counts]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{name} is no run-length mask ({type(error).__name__}: {error}). "
+            '{"size": [height, width], "counts": …} as COCO writes it was expected. Export it again.'
+        ) from error
+    if min(lengths, default=0) < 0 or sum(lengths) != height * width or height < 1 or width < 1:
+        raise DataError(
+            f"{name} has runs of {sum(lengths)} pixels for {height} rows of {width}. As many as the picture has were "
+            "expected. Export it again."
+        )
+    flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return flat.reshape((height, width), order="F")
+
+
+def _lengths(text: str) -> list[int]:
+    found: list[int] = []
+    place = 0
+    while place < len(text):
+        x = shift = 0
+        more = True
+        while more:
+            group = ord(text[place]) - 48
+            if not 0 <= group < 64:
+                raise ValueError(f"{text[place]!r} is none of its letters")
+            x |= (group & 0x1F) << shift
+            more, shift, place = bool(group & 0x20), shift + 5, place + 1
+            if more and place == len(text):
+                raise ValueError("its counts are cut off")
+            if not more and group & 0x10:
+                x |= -1 << shift
+        found.append(x + (found[-2] if len(found) > 2 else 0))
+    return found

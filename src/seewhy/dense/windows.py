@@ -1,0 +1,130 @@
+"""A picture cut into windows that overlap, and what was found in them put together again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ..types import Crop
+
+OVERLAP = 0.25
+"""Part of a window that the next one shows as well."""
+STRETCH = 1.5
+"""How far a window may be from the shape of the network's input before another is taken: photographs are 3 to 2."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows of a picture lie, in cells of the whole.
+
+    Attributes:
+        cells: ``(h, w)`` of a window.
+        n: windows down and across.
+    """
+
+    cells: tuple[int, int]
+    n: tuple[int, int]
+
+    @classmethod
+    def over(cls, size: tuple[int, int], cells: tuple[int, int], along: int) -> Windows:
+        """Those of a picture.
+
+        Args:
+            size: ``(width, height)`` in pixels.
+            cells: ``(h, w)`` of a window.
+            along: windows on the short side.
+
+        Example:
+            >>> Windows.over((640, 480), (14, 14), 1).n, Windows.over((1920, 1080), (14, 14), 1).n
+            ((1, 1), (1, 2))
+            >>> Windows.over((480, 640), (7, 7), 2).n
+            (2, 2)
+        """
+        width, height = size
+        short = 1 + (along - 1) * (1 - OVERLAP)
+        needed = short * max(size) / min(size) / STRETCH
+        longer = max(along, 1 + math.ceil((needed - 1) / (1 - OVERLAP) - 1e-9))
+        return cls(cells, (longer, along) if height > width else (along, longer))
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Cells from one window to the next."""
+        down, across = (max(1, round(c * (1 - OVERLAP))) for c in self.cells)
+        return down, across
+
+    @property
+    def whole(self) -> tuple[int, int]:
+        """``(h, w)`` of the whole picture in cells."""
+        h, w = (c + (n - 1) * s for c, n, s in zip(self.cells, self.n, self.strides, strict=True))
+        return h, w
+
+    def corners(self) -> list[tuple[int, int]]:
+        """Top and left of each window in cells, row by row."""
+        down, across = self.strides
+        return [(i * down, j * across) for i in range(self.n[0]) for j in range(self.n[1])]
+
+    def crops(self) -> list[Crop]:
+        """The windows as parts of the picture."""
+        (high, wide), (h, w) = self.whole, self.cells
+        return [Crop((x / wide, y / high, (x + w) / wide, (y + h) / high)) for y, x in self.corners()]
+
+    def merged(self, maps: Float[Tensor, "n k h w"]) -> Float[Tensor, "k H W"]:
+        """The maps of the windows as one of the picture: where they overlap, their mean."""
+        if len(maps) == 1:
+            return maps[0]
+        high, wide = self.whole
+        h, w = self.cells
+        total, count = maps.new_zeros(maps.shape[1], high, wide), maps.new_zeros(1, high, wide)
+        for one, (y, x) in zip(maps, self.corners(), strict=True):
+            total[:, y : y + h, x : x + w] += one
+            count[:, y : y + h, x : x + w] += 1
+        return total / count
+
+
+def bilinear(n: int, m: int) -> Float[Tensor, "m n"]:
+    """What takes ``n`` values to ``m`` places between them, as ``interpolate(align_corners=False)`` does.
+
+    Example:
+        >>> bilinear(2, 4).tolist()
+        [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
+    """
+    place = ((torch.arange(m, dtype=torch.float64) + 0.5) * n / m - 0.5).clamp(0, n - 1)
+    below = place.floor().long()
+    share = place - below
+    matrix = torch.zeros(m, n, dtype=torch.float64)
+    rows = torch.arange(m)
+    matrix[rows, below] += 1 - share
+    matrix[rows, (below + 1).clamp(max=n - 1)] += share
+    return matrix.float()
+
+
+def best_classes(
+    scores: Float[Tensor, "k h w"], size: tuple[int, int], scale: float | None = None, strip: int = 64
+) -> tuple[UInt8[Tensor, "y x"], Float[Tensor, "y x"] | None]:
+    """The best class at every pixel, its score bilinear between cells; a strip of rows at a time.
+
+    Args:
+        scores: of each class on the grid.
+        size: ``(height, width)`` of the result.
+        scale: what a score is multiplied with before the softmax; left out, no probability is computed.
+        strip: rows that are held in memory for all classes at once.
+
+    Returns:
+        Its place among the classes, and its probability among them.
+    """
+    height, width = size
+    across = torch.einsum("khw,xw->khx", scores, bilinear(scores.shape[2], width).to(scores))
+    down = bilinear(scores.shape[1], height).to(scores)
+    best = torch.empty(height, width, dtype=torch.uint8)
+    likely = None if scale is None else torch.empty(height, width)
+    for rows in torch.arange(height).split(strip):
+        between = torch.einsum("khx,yh->kyx", across, down[rows])
+        top, index = between.max(0)
+        best[rows] = index.to(torch.uint8)
+        if likely is not None and scale is not None:
+            likely[rows] = 1 / (scale * (between - top)).exp().sum(0)
+    return best, likely

@@ -1,0 +1,233 @@
+"""Segments by words, from files to files: a picture whose classes are known is found again."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import normalize
+from typer.testing import CliRunner
+
+import seewhy
+from schemas import check
+from seewhy.cli import app
+from seewhy.dense import Segmentation, Segmenter, segmenters
+from seewhy.dense.maskclip import MaskCLIP
+from seewhy.dense.rle import decode
+from seewhy.encoders.base import Encoder, GlobalAverage, Layout
+from seewhy.errors import DataError, ForeignFileError, ImageError, InputError, UnknownNameError
+from seewhy.types import Failure
+from tiny import Channels, HashedWords, build
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
+
+
+def colours(words: str = "red green blue") -> Encoder:
+    """Cells are their mean colour, and each word is one."""
+    text: Any = HashedWords(3, {word: torch.eye(3)[i] for i, word in enumerate(words.split())})
+    text.project = lambda pooled: pooled + 0.5
+    return build(Channels(), GlobalAverage(), Layout(), 3, text=text)
+
+
+def picture(width: int = 96, height: int = 64) -> np.ndarray:
+    """Red on the left, green on the right, blue below."""
+    pixels = np.empty((height, width, 3), np.uint8)
+    pixels[:, : width // 2], pixels[:, width // 2 :] = COLOURS["red"], COLOURS["green"]
+    pixels[height * 3 // 4 :] = COLOURS["blue"]
+    return pixels
+
+
+def truth(pixels: np.ndarray) -> np.ndarray:
+    return pixels.argmax(2)
+
+
+def agreement(found: Segmentation, pixels: np.ndarray) -> float:
+    return float((found.mask == truth(pixels)).mean())
+
+
+@pytest.mark.parametrize("size", [(96, 64), (64, 96), (400, 60), (64, 64), (31, 200)])
+@pytest.mark.parametrize("times", [1.0, 2.0, 6.0])
+def test_what_is_planted_is_found_at_any_shape_and_size(size: tuple[int, int], times: float) -> None:
+    pixels = picture(*size)
+    found = MaskCLIP(zoom=times).build(colours(), list(COLOURS)).segment(pixels)
+    assert found.size == size
+    assert agreement(found, pixels) > 0.9
+    assert [s.label for s in found.segments] == ["red", "green", "blue"] or times < 2 or min(size) < 60
+    assert sum(s.share for s in found.segments) == pytest.approx(1)
+    assert (found.about["n_windows"] == 1) == (times <= 2 and max(size) / min(size) <= 1.5)
+
+
+def test_the_control_names_shuffled_is_wrong() -> None:
+    pixels = picture()
+    found = MaskCLIP().build(colours("green blue red"), list(COLOURS)).segment(pixels)
+    assert agreement(found, pixels) < 0.05
+
+
+def test_a_result_says_what_it_holds(tmp_path: Path) -> None:
+    pixels = picture()
+    found = seewhy.segment(pixels, ["red", "green", "blue"], colours())
+    assert isinstance(found, Segmentation)
+    red = found.segments[0]
+    assert red.label == "red"
+    assert red.box[:2] == (0, 0)
+    assert abs(red.box[2] - 48) <= 4
+    assert red.area == found.mask_of("red").sum()
+    with pytest.raises(UnknownNameError, match="Did you mean 'green'"):
+        found.mask_of("gren")
+    data = found.to_json()
+    check("segmentation", [data])
+    assert all(np.array_equal(decode(s["rle"]), found.mask_of(s["label"])) for s in data["segments"])
+    indexed = Image.open(io.BytesIO(found.to_png()))
+    assert indexed.mode == "P"
+    assert np.array_equal(np.asarray(indexed), found.mask)
+    page = found.to_html()
+    assert page.count("<img") == 2
+    assert "aspect-ratio: 96 / 64" in page
+    assert "<iframe" in found._repr_html_()
+    assert repr(found).startswith("Segmentation('picture 1', red 3")
+    for name in ("seg.png", "seg.json", "seg.html"):
+        assert found.save(tmp_path / name).stat().st_size > 100
+        found.save(tmp_path / name)  # its own it writes over
+    (tmp_path / "mine.png").write_bytes(b"not ours")
+    with pytest.raises(ForeignFileError, match=r"mine\.png exists"):
+        found.save(tmp_path / "mine.png")
+    with pytest.raises(DataError) as caught:
+        found.save(tmp_path / "seg.tif")
+    assert str(caught.value).startswith("A segmentation is written as .png, .json or .html, not as '.tif'. Change the")
+
+
+def test_options_change_what_they_say() -> None:
+    pixels = picture()
+    how: dict[str, Any] = {"encoder": colours(), "labels": ["red", "green", "blue", "red blue"]}
+    plain = seewhy.segment(pixels, **how)
+    unsure = seewhy.segment(pixels, least=0.9, scale=1.0, **how)
+    assert (unsure.mask == 255).all()
+    assert unsure.segments == ()
+    assert "nothing named" in repr(unsure)
+    assert "nothing named" in unsure.to_html()
+    gone = seewhy.segment(pixels, denoised=0.99, scale=3.0, **how)
+    assert len(gone.segments) <= len(plain.segments)
+    centred, bare = seewhy.segment(pixels, centred=1.0, **how), seewhy.segment(pixels, centred=0.0, **how)
+    assert centred.scores.mean((1, 2)) == pytest.approx(0, abs=1e-6)
+    cells = normalize(torch.tensor([COLOURS["red"]]) / 255 * 4 - 2 + 0.5)  # what the transform makes of red, projected
+    assert bare.scores[0, 0, 0] == pytest.approx(float(cells[0, 0]), abs=1e-3)
+    for form in ("channels", "positions"):
+        smoothed = seewhy.segment(pixels, smoothed=0.999, normalised=form, scale=3.0, **how)
+        assert not np.allclose(smoothed.scores, plain.scores)
+        assert agreement(smoothed, pixels) > 0.8
+
+
+def test_pictures_that_cannot_be_read_stop_no_other(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+    segmenter = MaskCLIP().build(colours(), list(COLOURS))
+    nothing, drawn = np.zeros((0, 3, 3), np.uint8), [picture(40 + i, 40) for i in range(9)]
+    many = [picture(), str(tmp_path / "bad.jpg"), nothing, *drawn]
+    found = list(segmenter.segment_all(many, batch_size=2))
+    assert [type(one) for one in found] == [Segmentation, Failure, Failure, *[Segmentation] * 9]
+    assert [one.size[0] for one in found[3:] if isinstance(one, Segmentation)] == [*range(40, 49)]
+    alone = segmenter.segment(picture(44, 40))
+    again = found[7]
+    assert isinstance(again, Segmentation)
+    assert np.array_equal(alone.mask, again.mask)
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
+        segmenter.segment(tmp_path / "bad.jpg")
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ([], "A segmenter was given 0 classes. From 2 to 255 different names were expected."),
+        ("road", "A segmenter was given 1 class."),
+        (["a", " a "], "A segmenter was given 'a' twice."),
+        (map(str, range(256)), "A segmenter was given 256 classes."),
+    ],
+)
+def test_names_that_make_no_classes(labels: Any, says: str) -> None:
+    with pytest.raises(DataError) as caught:
+        MaskCLIP().build(colours(), labels)
+    assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"denoised": 1.5}, "maskclip was given denoised=1.5. Numbers from 0 to 1"),
+        ({"normalised": "cells"}, "maskclip was given normalised='cells'"),
+        ({"templates": ("a photo",)}, "The template 'a photo' has no {} where"),
+        ({"templates": ()}, "The template '' has no {} where"),
+    ],
+)
+def test_parameters_out_of_range(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        MaskCLIP(**given)
+    assert str(caught.value).startswith(says)
+
+
+def test_sizes_out_of_range() -> None:
+    for given in ({"zoom": 0.1}, {"zoom": 64.0}, {"least": 1.0}):
+        with pytest.raises(InputError, match="A segmenter was given zoom="):
+            MaskCLIP(**given).build(colours(), list(COLOURS))
+
+
+def test_the_registered_name_is_that_of_its_file() -> None:
+    assert "maskclip" in list(segmenters)
+    for name in segmenters:
+        assert segmenters[name].name == name
+        assert segmenters[name].paper
+        assert segmenters[name].__module__.rpartition(".")[2] in (name, "recipe")
+
+
+def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import seewhy.encoders.find
+
+    monkeypatch.setattr(seewhy.encoders.find, "encoder", lambda name, engine: colours())
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        Image.fromarray(picture()).save(tmp_path / place / "street.png")
+    (tmp_path / "b" / "bad.png").write_bytes(b"\x89PNG")
+    words = ["segment", str(tmp_path / "a"), str(tmp_path / "b"), "--labels", "red, green,blue", "--store", "none"]
+    out = tmp_path / "seg"
+    done = CliRunner().invoke(app, [*words, "-o", str(out), "--json", "--quiet"])
+    assert done.exit_code == 1, done.output
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(row["mask"]).name for row in rows if "mask" in row] == ["street.png", "street-2.png"]
+    assert [row["error"] for row in rows if "error" in row]
+    assert (np.asarray(Image.open(out / "street-2.png")) == truth(picture())).mean() > 0.9
+    coco = json.loads((out / "segments.json").read_text("utf-8"))
+    assert [c["name"] for c in coco["categories"]] == ["red", "green", "blue"]
+    assert len(coco["images"]) == 2
+    assert [a["id"] for a in coco["annotations"]] == [1, 2, 3, 4, 5, 6]
+    assert {a["image_id"] for a in coco["annotations"]} == {1, 2}
+    one = coco["annotations"][0]
+    assert decode(one["segmentation"]).sum() == one["area"]
+    assert (out / "index.html").read_text("utf-8").count("<figure>") == 2
+    again = CliRunner().invoke(app, [*words, "-o", str(out)])
+    assert again.exit_code == 1, again.output
+    assert f"page: {out / 'index.html'}" in again.stdout
+    assert "street.png\tred 3" in again.stdout
+    (out / "index.html").write_text("mine")
+    refused = CliRunner().invoke(app, [*words, "-o", str(out)])
+    assert isinstance(refused.exception, ForeignFileError)
+    nothing = CliRunner().invoke(app, words[:3])
+    assert str(nothing.exception).startswith("No names were given. What may be in the pictures was expected.")
+    (tmp_path / "names.txt").write_text("red\ngreen\n\nblue\n")
+    listed = CliRunner().invoke(app, [*words[:4], str(tmp_path / "names.txt"), "--quiet"])
+    assert "green" in listed.stdout
+    absent = CliRunner().invoke(app, [*words[:4], str(tmp_path / "absent.txt")])
+    assert "absent.txt cannot be read" in str(absent.exception)
+
+
+def test_one_look_for_each_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    segmenter = MaskCLIP(zoom=2.0).build(colours(), list(COLOURS))
+    seen: list[int] = []
+    run = segmenter.encoder.forward_features
+    monkeypatch.setattr(segmenter.encoder, "forward_features", lambda x: (seen.append(len(x)), run(x))[1])
+    list(segmenter.segment_all([picture()] * 5))
+    assert sum(seen) == 5
+    assert isinstance(segmenter, Segmenter)
