@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .evaluation import Report
     from .explanation.base import Explanation
     from .explanation.prediction import Prediction
+    from .pictures.boxes import BoxData, load_boxes, save_boxes
     from .pictures.pairs import load_pairs
     from .pictures.samples import Samples, load_samples
     from .progress import Bars, Progress
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "Bars": "progress",
+    "BoxData": "pictures.boxes",
     "Classifier": "classifiers.base",
     "Descriptions": "descriptions",
     "Encoder": "encoders",
@@ -62,10 +64,12 @@ _WHERE = {
     "list_encoders": "encoders.find",
     "list_methods": "catalogue",
     "load": "classifiers.saving",
+    "load_boxes": "pictures.boxes",
     "load_pairs": "pictures.pairs",
     "load_samples": "pictures.samples",
     "pretrain": "api",
     "pretrained": "api",
+    "save_boxes": "pictures.boxes",
     "schema": "schemas",
     "segment": "dense.by_words",
     "study": "api",
@@ -74,6 +78,7 @@ _WHERE = {
 
 __all__ = [
     "Bars",
+    "BoxData",
     "Classifier",
     "Descriptions",
     "Encoder",
@@ -96,10 +101,12 @@ __all__ = [
     "list_encoders",
     "list_methods",
     "load",
+    "load_boxes",
     "load_pairs",
     "load_samples",
     "pretrain",
     "pretrained",
+    "save_boxes",
     "schema",
     "segment",
     "study",

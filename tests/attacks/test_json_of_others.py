@@ -15,6 +15,7 @@ from seewhy.descriptions.captions import read_captions
 from seewhy.descriptions.pairs import read_pairs
 from seewhy.descriptions.textualize_run import read_drafts
 from seewhy.errors import SeeWhyError
+from seewhy.pictures.boxes import load_boxes
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "descriptions.json": Descriptions.read,
@@ -23,6 +24,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "drafts.jsonl": read_drafts,
     "annotations.jsonl": _read,
     "studio.json": _read,
+    "boxes.json": load_boxes,
 }
 TEXTS = {
     "nested lists": "[" * 100_000,

@@ -81,6 +81,24 @@ class SealedText:
 
 
 @dataclass(frozen=True)
+class SealedComment:
+    """YAML, in which a tab may not begin a line: a last line of comment with a digest of all before it."""
+
+    def put(self, data: bytes) -> bytes:
+        body = data if data.endswith(b"\n") else data + b"\n"
+        return body + self._line(body)
+
+    def _line(self, body: bytes) -> bytes:
+        return b"# SeeWhy " + hashlib.sha256(_SALT + body).hexdigest().encode() + b"\n"
+
+    def is_on(self, path: Path) -> bool:
+        with open(path, "rb") as file:
+            data = file.read(LONGEST)
+        body, last = data[: -len(self._line(b""))], data[-len(self._line(b"")) :]
+        return last == self._line(body)
+
+
+@dataclass(frozen=True)
 class SealedPicture:
     """PNG: a text chunk with a digest of all other chunks."""
 

@@ -1,0 +1,264 @@
+"""What every format of boxes says: pictures, their size, and boxes in pixels."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from ...errors import DataError
+from ..listing import natural_key
+from ..regions import Box
+from ..samples import Sample, Samples, gathered, some
+
+Corners = tuple[float, float, float, float]
+"""``(left, top, right, bottom)`` in pixels of the upright picture, not rounded."""
+
+
+@dataclass(frozen=True)
+class BoxRecord:
+    """One box.
+
+    Attributes:
+        box: its corners in pixels, as the file has them.
+        label: what is in it.
+        score: how sure a detector was; ``None`` for what a person drew.
+        ignored: ``iscrowd`` of COCO, ``difficult`` of VOC: neither missed nor found, whatever a detector says there.
+    """
+
+    box: Corners
+    label: str
+    score: float | None = None
+    ignored: bool = False
+
+    @property
+    def area(self) -> float:
+        left, top, right, bottom = self.box
+        return (right - left) * (bottom - top)
+
+
+@dataclass(frozen=True)
+class BoxedPicture:
+    """A picture and its boxes.
+
+    Attributes:
+        image: its file.
+        size: width and height of the upright picture; ``None`` where neither the file of boxes nor the picture says.
+        boxes: in the file's order; none where nothing is on the picture.
+    """
+
+    image: str
+    size: tuple[int, int] | None
+    boxes: tuple[BoxRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A box that cannot be used, as it stood in the file.
+
+    Attributes:
+        where: file and place in it.
+        image: of which picture it was; empty where that cannot be told.
+        label: what was to be in it.
+        values: its numbers.
+        why: in a few words.
+    """
+
+    where: str
+    image: str
+    label: str
+    values: tuple[float, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class BoxData:
+    """Pictures with boxes.
+
+    Attributes:
+        pictures: in the file's order.
+        classes: all that the file names, in its order, also those without any box.
+        left_out: boxes that cannot be used.
+        missing: pictures whose file is not there; they are among the others.
+        notes: what the user should know.
+    """
+
+    pictures: tuple[BoxedPicture, ...]
+    classes: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def n_boxes(self) -> int:
+        return sum(len(p.boxes) for p in self.pictures)
+
+    def __repr__(self) -> str:
+        return f"BoxData({len(self)} pictures, {self.n_boxes} boxes, {len(self.classes)} classes)"
+
+    def present(self) -> BoxData:
+        """Those whose picture is there.
+
+        Raises:
+            DataError: none is.
+        """
+        gone = set(self.missing)
+        kept = tuple(p for p in self.pictures if p.image not in gone)
+        if not kept:
+            raise DataError(
+                f"None of the {len(self)} pictures is there, such as {self.pictures[0].image if self else 'any'}. "
+                "Their files were expected. Name the folder that they are in with --pictures."
+            )
+        return BoxData(kept, self.classes, self.left_out, (), self.notes)
+
+    def samples(self) -> Samples:
+        """The same as samples, whose boxes are fractions of the picture.
+
+        Raises:
+            DataError: the size of a picture is not known.
+        """
+        items = []
+        for one in self.pictures:
+            width, height = size_of(one)
+            boxes = tuple(
+                Box((b.box[0] / width, b.box[1] / height, b.box[2] / width, b.box[3] / height), b.label)
+                for b in one.boxes
+            )
+            items.append(Sample(one.image, boxes=boxes))
+        return gathered(items, self.notes)
+
+
+class BoxFormat(Protocol):
+    """One way of writing boxes down.
+
+    Attributes:
+        name: registered name.
+    """
+
+    name: ClassVar[str]
+
+    def knows(self, path: Path) -> bool:
+        """Whether a file or folder looks like this format; nothing large is read."""
+        ...
+
+    def read(self, path: Path, pictures: Path | None) -> BoxData:
+        """All of it."""
+        ...
+
+    def files(self, data: BoxData, folder: Path) -> Mapping[str, str]:
+        """What is to be written into a folder: file name → text."""
+        ...
+
+
+def size_of(picture: BoxedPicture) -> tuple[int, int]:
+    """Width and height.
+
+    Raises:
+        DataError: they are not known.
+    """
+    if picture.size is None:
+        raise DataError(
+            f"The size of {picture.image} is not known, as the file is not there. Width and height were expected, "
+            "since boxes are parts of them. Name the folder of the pictures with --pictures."
+        )
+    return picture.size
+
+
+@dataclass
+class Gathering:
+    """Boxes as they are read: what is not right is named, and the rest goes on.
+
+    Attributes:
+        source: the file or folder.
+    """
+
+    source: Path
+    classes: list[str] = field(default_factory=list)
+    _boxes: dict[str, list[BoxRecord]] = field(default_factory=dict)
+    _sizes: dict[str, tuple[int, int] | None] = field(default_factory=dict)
+    _left_out: list[LeftOut] = field(default_factory=list)
+    _cut: list[str] = field(default_factory=list)
+    _notes: list[str] = field(default_factory=list)
+
+    def picture(self, image: str, size: tuple[int, int] | None) -> None:
+        """A picture, with or without boxes to come."""
+        self._boxes.setdefault(image, [])
+        self._sizes[image] = self._sizes.get(image) or size
+
+    def has(self, image: str) -> bool:
+        return image in self._boxes
+
+    def note(self, text: str) -> None:
+        self._notes.append(text)
+
+    def leave_out(self, where: str, image: str, label: str, values: Sequence[float], why: str) -> None:
+        self._left_out.append(LeftOut(where, image, label, tuple(values), why))
+
+    def box(self, where: str, image: str, record: BoxRecord) -> None:
+        """A box of a picture that was named before; cut where it reaches beyond it."""
+        why, cut = _placed(record.box, self._sizes.get(image))
+        if why is None and record.score is not None and not math.isfinite(record.score):
+            why = "has no number for its score"
+        if why is None and not record.label.strip():
+            why = "has no class"
+        if why is not None:
+            self.leave_out(where, image, record.label, record.box, why)
+            return
+        if cut != record.box:
+            self._cut.append(where)
+            record = BoxRecord(cut, record.label, record.score, record.ignored)
+        self._boxes[image].append(record)
+
+    def done(self) -> BoxData:
+        """All that was read.
+
+        Raises:
+            DataError: there is no picture.
+        """
+        if not self._boxes:
+            raise DataError(
+                f"{self.source} names no picture. At least one was expected, be it without boxes. Give another file."
+            )
+        pictures = tuple(BoxedPicture(i, self._sizes[i], tuple(b)) for i, b in self._boxes.items())
+        used = Counter(b.label for p in pictures for b in p.boxes)
+        classes = (*self.classes, *sorted(set(used) - set(self.classes), key=natural_key))
+        missing = tuple(p.image for p in pictures if not os.path.exists(p.image))
+        return BoxData(pictures, classes, tuple(self._left_out), missing, self._said(classes, used, missing))
+
+    def _said(self, classes: Sequence[str], used: Counter[str], missing: Sequence[str]) -> tuple[str, ...]:
+        notes = list(self._notes)
+        reasons: dict[str, list[LeftOut]] = {}
+        for one in self._left_out:
+            reasons.setdefault(one.why, []).append(one)
+        for why, those in reasons.items():
+            places = [f"{o.where} ({o.label}: {', '.join(f'{v:g}' for v in o.values)})" for o in those]
+            notes.append(f"{len(those)} box(es) left out, each of which {why}: {some(places, 3)}")
+        if self._cut:
+            notes.append(f"{len(self._cut)} box(es) cut at the edge of the picture: {some(self._cut, 3)}")
+        if missing:
+            notes.append(f"{len(missing)} picture(s) are not there: {some(missing, 3)}")
+        if without := [c for c in classes if c not in used]:
+            notes.append(f"{len(without)} class(es) have no box: {some(without)}")
+        return tuple(notes)
+
+
+def _placed(box: Corners, size: tuple[int, int] | None) -> tuple[str | None, Corners]:
+    """What is wrong with a box, if it cannot be used; and the box within the picture."""
+    left, top, right, bottom = box
+    if not all(map(math.isfinite, box)):
+        return "has a number that is none", box
+    if right <= left or bottom <= top:
+        return "has no area", box
+    if size is None:
+        return None, box
+    width, height = size
+    if right <= 0 or bottom <= 0 or left >= width or top >= height:
+        return "lies outside the picture", box
+    return None, (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))

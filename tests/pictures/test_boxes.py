@@ -1,0 +1,278 @@
+"""Boxes: every format there and back, what is wrong in a file named, and nothing lost with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from seewhy.errors import DataError, ForeignFileError, UnknownNameError
+from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, box_formats, load_boxes, save_boxes
+from seewhy.pictures.boxes.xml_tree import parse_xml
+
+SIZE = (40, 30)
+FORMATS = list(box_formats)
+
+
+def picture(path: Path, size: tuple[int, int] = SIZE) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size).save(path)
+    return str(path)
+
+
+def coco(path: Path, boxes: list[dict[str, object]], **more: object) -> Path:
+    whole = {
+        "images": [{"id": 7, "file_name": "a.png", "width": 40, "height": 30}],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 9, "name": "dog"}],
+        "annotations": [{"id": i, "image_id": 7, "category_id": 3, **b} for i, b in enumerate(boxes)],
+    }
+    path.write_text(json.dumps({**whole, **more}))
+    return path
+
+
+numbers = st.floats(0, 1, width=32)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> BoxRecord:
+    left, right = sorted((draw(numbers) * SIZE[0], draw(numbers) * SIZE[0]))
+    top, bottom = sorted((draw(numbers) * SIZE[1], draw(numbers) * SIZE[1]))
+    left, top = min(left, 39.0), min(top, 29.0)
+    box = (left, top, max(right, left + 0.5), max(bottom, top + 0.5))
+    label = draw(st.sampled_from(["cat", "=dog", "a <b> & c, d", "Käfer"]))
+    return BoxRecord(box, label, draw(st.none() | st.floats(0, 1)))
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@pytest.mark.parametrize("name", FORMATS)
+@given(boxes=st.lists(records(), max_size=4), data=st.data())
+def test_there_and_back(name: str, boxes: list[BoxRecord], data: st.DataObject, tmp_path: Path) -> None:
+    images = [picture(tmp_path / "images" / part) for part in ("x/1.png", "x/2.png", "y/1.png")]
+    cut = data.draw(st.integers(0, len(boxes)))
+    shared = (boxes[:cut], [], boxes[cut:])
+    pictures = tuple(BoxedPicture(i, SIZE, tuple(b)) for i, b in zip(images, shared, strict=True))
+    classes = tuple(dict.fromkeys(b.label for b in boxes)) or ("cat",)
+    save_boxes(BoxData(pictures, classes), tmp_path / name, format=name, force=True)
+    found = load_boxes(tmp_path / name, format=name, pictures=tmp_path / "images" if name == "yolo" else None)
+    by_file = {Path(p.image).resolve(): p for p in found.pictures}
+    assert len(by_file) == 3
+    assert found.left_out == ()
+    assert found.missing == ()
+    for one in pictures:
+        back = by_file[Path(one.image).resolve()]
+        assert back.size == SIZE
+        assert [(b.label, b.score, b.ignored) for b in back.boxes] == [(b.label, b.score, False) for b in one.boxes]
+        assert [b.box for b in back.boxes] == [pytest.approx(b.box, abs=1e-9) for b in one.boxes]
+    if name != "csv":
+        assert found.classes == classes
+
+
+def test_what_is_wrong_with_a_box_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    wrong: list[dict[str, object]] = [
+        {"bbox": [1, 2, 3, 4]},
+        {"bbox": [5, 5, 0, 4]},
+        {"bbox": [50, 5, 3, 4]},
+        {"bbox": [35, -2, 10, 10]},
+        {"bbox": [1, 2, 3]},
+        {"bbox": [1, 2, 3, "x"]},
+        {"bbox": [1, 2, 3, 4], "image_id": 8},
+        {"bbox": [1, 2, 3, 4], "category_id": 4},
+        {"bbox": [1, 1, 9, 9], "iscrowd": 1, "score": 0.5},
+    ]
+    found = load_boxes(coco(tmp_path / "boxes.json", wrong))
+    assert [b.box for b in found.pictures[0].boxes] == [(1, 2, 4, 6), (35, 0, 40, 8), (1, 1, 10, 10)]
+    assert found.pictures[0].boxes[2] == BoxRecord((1, 1, 10, 10), "cat", 0.5, True)
+    assert [(o.where.rpartition(" ")[2], o.why) for o in found.left_out] == [
+        ("1", "has no area"),
+        ("2", "lies outside the picture"),
+        ("4", "has no bbox of four numbers"),
+        ("5", "has a number that is none"),
+        ("6", "is of an image that is not listed (8)"),
+        ("7", "is of a category that is not listed (4)"),
+    ]
+    assert found.notes[0] == "1 box(es) left out, each of which has no area: boxes.json, annotation 1 (cat: 5, 5, 5, 9)"
+    assert "1 box(es) cut at the edge of the picture: boxes.json, annotation 3" in found.notes
+    assert "1 class(es) have no box: dog" in found.notes
+    assert found.classes == ("cat", "dog")
+
+
+def test_missing_pictures_stay_and_are_named(tmp_path: Path) -> None:
+    path = coco(tmp_path / "boxes.json", [{"bbox": [1, 2, 3, 4]}])
+    found = load_boxes(path)
+    assert found.missing == (str(tmp_path / "a.png"),)
+    assert found.n_boxes == 1
+    assert found.notes[0] == f"1 picture(s) are not there: {tmp_path / 'a.png'}"
+    with pytest.raises(DataError) as caught:
+        found.present()
+    assert str(caught.value) == (
+        f"None of the 1 pictures is there, such as {tmp_path / 'a.png'}. Their files were expected. Name the folder "
+        "that they are in with --pictures."
+    )
+    picture(tmp_path / "elsewhere" / "a.png")
+    assert load_boxes(path, pictures=tmp_path / "elsewhere").missing == ()
+
+
+def test_no_object_and_ten_thousand(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    assert load_boxes(coco(tmp_path / "boxes.json", [])).n_boxes == 0
+    many = BoxData((BoxedPicture(str(tmp_path / "a.png"), SIZE, (BoxRecord((1, 1, 2, 2), "cat"),) * 10_000),), ("cat",))
+    save_boxes(many, tmp_path / "many")
+    assert load_boxes(tmp_path / "many").n_boxes == 10_000
+
+
+def test_yolo_as_others_lay_it_out(tmp_path: Path) -> None:
+    for part, text in (("train", "0 0.5 0.5 0.5 0.5\n2 .5 .5 .1 .1\nx\n"), ("val", "1 0 0 1 0 1 1 0 1\n")):
+        picture(tmp_path / part / "images" / f"{part}.jpg")
+        (tmp_path / part / "labels").mkdir()
+        (tmp_path / part / "labels" / f"{part}.txt").write_text(text)
+    picture(tmp_path / "val" / "images" / "empty.jpg")
+    (tmp_path / "val" / "labels" / "lost.txt").write_text("0 .5 .5 .1 .1\n")
+    (tmp_path / "data.yaml").write_text("nc: 2\nnames: [cat, dog]\n")
+    found = load_boxes(tmp_path)
+    assert {Path(p.image).name: [b.box for b in p.boxes] for p in found.pictures} == {
+        "train.jpg": [(10, 7.5, 30, 22.5)], "val.jpg": [(0, 0, 40, 30)], "empty.jpg": [], "lost": [],
+    }  # fmt: skip
+    assert [o.why for o in found.left_out] == [
+        "is of a class without a name (2)",
+        "is of a class without a name (x)",
+        "has no picture, whose size it needs",
+    ]
+    assert "1 outline(s) were given, of which the boxes are taken" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("names: {0: a, 1: a}", "names the class 'a' twice"),
+        ("nc: 2", "has no names of classes"),
+        ("names: " + "[" * 2000, "cannot be read"),
+        ("names: !!python/object/apply:os.system ['true']", "cannot be read"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]", "has no names of classes"),
+    ],
+)
+def test_names_that_are_none(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text(text)
+    with pytest.raises(DataError, match=says):
+        load_boxes(tmp_path, format="yolo")
+
+
+def test_tables_of_others(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png")
+    (tmp_path / "t.csv").write_text(
+        "filename,class,xmin,ymin,xmax,ymax\na.png,cat,1,2,3,4\na.png,,1,2,3,4\na.png,cat,3,2,3,4\nb.png,,,,,\n"
+    )
+    found = load_boxes(tmp_path / "t.csv")
+    assert [(Path(p.image).name, p.size, len(p.boxes)) for p in found.pictures] == [
+        ("a.png", SIZE, 1),
+        ("b.png", None, 0),
+    ]
+    assert [o.why for o in found.left_out] == ["has no class", "has no area"]
+    (tmp_path / "t.csv").write_text("image,left,top\n")
+    (tmp_path / "u.csv").write_text("image,left,top\na.png,1,2\n")
+    with pytest.raises(DataError) as caught:
+        load_boxes(tmp_path / "u.csv")
+    assert str(caught.value) == (
+        f"{tmp_path / 'u.csv'} has no column 'right'; it has 'image', 'left', 'top'. Those expected are image, left, "
+        "top, right, bottom and label. Name them so."
+    )
+
+
+BOMB = b'<!DOCTYPE a [<!ENTITY x "xxxx"><!ENTITY y "&x;&x;&x;">]><annotation><filename>&y;</filename></annotation>'
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (BOMB, "declares a document type"),
+        (BOMB.decode().encode("utf-16"), "declares a document type"),
+        (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "declares a document type"),
+        (b"<a>" * 100 + b"</a>" * 100, "nested too deeply"),
+        (b"<a>", "it is no XML"),
+        (b"<a>&x;</a>", "it is no XML"),
+        (b"", "it is no XML"),
+    ],
+)
+def test_xml_that_would_grow_or_reach_out(data: bytes, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        parse_xml(data)
+
+
+def test_one_bad_file_of_voc_is_named(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "a.xml").write_text(
+        "<annotation><filename>a.png</filename><size><width>0</width></size><object><name>cat</name>"
+        "<difficult>1</difficult><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox></object>"
+        "<object><name>cat</name><bndbox><xmin>9</xmin></bndbox></object></annotation>"
+    )
+    (tmp_path / "b.xml").write_bytes(BOMB)
+    found = load_boxes(tmp_path)
+    assert [p.boxes for p in found.pictures] == [(BoxRecord((1, 2, 3, 4), "cat", None, True),)]
+    assert found.pictures[0].size == SIZE
+    assert [o.why for o in found.left_out] == ["has a number that is none"]
+    assert found.notes[0].startswith("1 file(s) cannot be read: b.xml (it declares a document type")
+    (tmp_path / "a.xml").unlink()
+    with pytest.raises(DataError, match=r"cannot be read: b\.xml"):
+        load_boxes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"images": [{"id": 1, "file_name": "a.png"}] * 2}, "the image 1 is there twice. One image for every id was"),
+        ({"images": [{"id": 1}]}, "the image 1 has no file_name"),
+        ({"images": []}, "names no picture. At least one was expected"),
+        ({"images": {}}, "'images' is no list of objects"),
+        ({"categories": [{"id": "x"}]}, "a category has the id 'x'. A whole number was expected"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "two categories that are called 'a'"),
+    ],
+)
+def test_coco_files_that_cannot_be_used(change: dict[str, object], says: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=says):
+        load_boxes(coco(tmp_path / "boxes.json", [], **change))
+
+
+def test_what_is_no_file_of_boxes(tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text("[]")
+    for path, says in (
+        ("list.json", "is a list of detections without pictures"),
+        ("", "holds no boxes in any of coco"),
+    ):
+        with pytest.raises(DataError, match=says):
+            load_boxes(tmp_path / path)
+    with pytest.raises(DataError, match="is not there"):
+        load_boxes(tmp_path / "none")
+    with pytest.raises(UnknownNameError, match="coco"):
+        load_boxes(tmp_path, format="cocoo")
+
+
+def test_writing_is_over_nothing_of_others(tmp_path: Path) -> None:
+    data = BoxData((BoxedPicture(picture(tmp_path / "a.png"), SIZE, (BoxRecord((1, 2, 3, 4), "cat"),)),), ("cat",))
+    for name in FORMATS:
+        made = save_boxes(data, tmp_path / name, format=name)
+        assert save_boxes(data, tmp_path / name, format=name) == made
+        made[0].write_text("mine")
+        with pytest.raises(ForeignFileError):
+            save_boxes(data, tmp_path / name, format=name)
+        assert made[0].read_text() == "mine"
+
+
+def test_what_a_format_has_no_place_for(tmp_path: Path) -> None:
+    crowd = BoxedPicture("a.png", SIZE, (BoxRecord((1, 2, 3, 4), "cat", None, True),))
+    for pictures, name, says in (
+        ((crowd,), "yolo", "marked as a crowd or as difficult"),
+        ((BoxedPicture("a.png", None),), "yolo", "The size of a.png is not known"),
+        ((BoxedPicture("a.png", SIZE), BoxedPicture("a.jpg", SIZE)), "voc", "called alike but for their endings"),
+    ):
+        with pytest.raises(DataError, match=says):
+            save_boxes(BoxData(pictures, ("cat",)), tmp_path / "out", format=name)
+        assert not (tmp_path / "out").exists()
+
+
+def test_as_samples(tmp_path: Path) -> None:
+    found = load_boxes(coco(tmp_path / "boxes.json", [{"bbox": [10, 15, 10, 15]}])).samples()
+    assert [(b.corners, b.label) for b in found.items[0].boxes] == [((0.25, 0.5, 0.5, 1.0), "cat")]
