@@ -21,6 +21,7 @@ classifiers: Registry[Recipe] = Registry(
         "seewhy.adaptation.ogen.recipe",
         "neighbours",
         "sparse_concepts",
+        "seewhy.classifiers.small_cnn.recipe",
         "seewhy.self_explaining.comet.recipe",
         "seewhy.self_explaining.prompt_cam.recipe",
         "seewhy.self_explaining.protopnet.recipe",

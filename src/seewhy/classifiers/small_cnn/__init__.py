@@ -1,0 +1,1 @@
+"""A small convolutional network for small pictures, trained from nothing."""
