@@ -8,15 +8,17 @@ first half of these is learnt from a few pictures each, the second half is only 
 After every few epochs the accuracy on learnt classes among their names, and on new classes among theirs. Arms: the
 prompt alone (CoOp); with the generator, no name beyond the classes' own; with the new classes' names, as the authors'
 code has it; with as many wrong names; with the names and noise in place of made features; and the prompt alone beside
-an average of its past. About twenty minutes on two cores.
+an average of its past. About twenty minutes on two cores. With `--out`, a run that was stopped goes on from
+`.part.json` beside it, after the last whole arm.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
 from seewhy.seeded import seeded
 from seewhy.storage.features import FeatureStore
+from seewhy.storage.output import write_atomic
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import train
 
@@ -120,6 +123,32 @@ def right_of(world: World, text: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {part: ((x @ text[part].T).argmax(1) == y).double() for part, (x, y) in world.test.items()}
 
 
+class Kept:
+    """Arms that are finished, beside the report, each a curve with its seconds."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.path: Path | None = args.out and args.out.with_suffix(".part.json")
+        self.settings = " ".join(map(str, (args.train, args.test, args.classes, args.shots, args.epochs)))
+        there = self.path is not None and self.path.exists()
+        self.done: dict[str, Any] = json.loads(self.path.read_text("utf-8")) if self.path and there else {}
+        self.seconds = 0.0
+
+    def get(self, seed: int, arm: str, learn: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """The curve of an arm, learnt now or before."""
+        key = f"{self.settings} {seed} {arm}"
+        if key not in self.done:
+            begun = time.perf_counter()
+            curve = [
+                {name: v.int().tolist() if isinstance(v, Tensor) else v for name, v in at.items()} for at in learn()
+            ]
+            self.done[key] = [curve, round(time.perf_counter() - begun, 2)]
+            if self.path is not None:
+                write_atomic(self.path, json.dumps(self.done))
+        curve, seconds = self.done[key]
+        self.seconds += seconds
+        return [{n: torch.tensor(v).double() if isinstance(v, list) else v for n, v in at.items()} for at in curve]
+
+
 def main(given: Sequence[str] | None = None) -> Report:
     options = parser(__doc__, NAME)
     options.add_argument("--train", type=Path, required=True, help="class folders to learn from")
@@ -132,15 +161,15 @@ def main(given: Sequence[str] | None = None) -> Report:
 
 
 def run(args: argparse.Namespace, given: Sequence[str] | None) -> Report:
-    begun, on = time.perf_counter(), find("lite0")
+    on, kept = find("lite0"), Kept(args)
     found: dict[str, list[list[dict[str, Any]]]] = {arm: [] for arm in ARMS}
     for seed in range(args.seed, args.seed + args.seeds):
         world = looked_at(on, args, seed)
         for arm in ARMS:
-            found[arm].append(learnt(world, arm, args, seed))
+            found[arm].append(kept.get(seed, arm, lambda w=world, a=arm, s=seed: learnt(w, a, args, s)))
             last = found[arm][-1][-1]
             shares = ", ".join(f"{part} {float(last[part].mean()):.3f}" for part in world.test)
-            print(f"seed {seed}, {arm}: {shares} after {time.perf_counter() - begun:.0f} s", flush=True)
+            print(f"seed {seed}, {arm}: {shares} after {kept.seconds:.0f} s", flush=True)
     tower = opened(on)
     zero = right_of(world, {"learnt": as_it_was(tower, world.base), "new": as_it_was(tower, world.new)})
     curves = {arm: means(several) for arm, several in found.items()}
@@ -154,7 +183,7 @@ def run(args: argparse.Namespace, given: Sequence[str] | None) -> Report:
         f"lite0 with MiniLM, both frozen, a prompt of 4 vectors, {args.epochs} epochs; {args.seeds} seeds",
         command(NAME, given),
         machine(),
-        round(time.perf_counter() - begun, 1),
+        round(kept.seconds, 1),
         args.seed,
         tuple(claims(curves, zero)),
         (
@@ -203,8 +232,6 @@ def learnt(world: World, arm: str, args: argparse.Namespace, seed: int) -> list[
         if arm == TEACHER:
             task = TaughtCoOp(task, per_epoch)
     watch = Watch(world, task, EVERY * per_epoch)
-    from dataclasses import replace
-
     train(task, data, replace(how.training(world.on, per_epoch), part_lr=task.rates), progress=watch)
     return watch.curve
 

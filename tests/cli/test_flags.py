@@ -13,7 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from seewhy.cli import app
+from seewhy.cli.pretrain import held
 from seewhy.cli.renamed import GOES, RENAMED, with_new_names
+from seewhy.errors import InputError
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -105,3 +107,9 @@ def test_what_reports_writes_nothing_unasked(tmp_path: Path, monkeypatch: pytest
     done = CliRunner().invoke(app, ["explain", str(picture), "--no-measure", "--png", "-o", "why.html", *described])
     assert str(done.exception) == "--png was given, and why.html is one file. A folder was expected. Name one with -o."
     assert list(place.iterdir()) == []
+
+
+def test_pictures_to_measure_on_are_given_once() -> None:
+    assert (held(None, None), held(None, "a.jsonl"), held(Path("dev"), None)) == (None, "a.jsonl", "dev")
+    with pytest.raises(InputError, match=r"^Both --validation and --validation-pairs were given\. One of them was exp"):
+        held(Path("dev"), "a.jsonl")

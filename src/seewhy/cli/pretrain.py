@@ -18,6 +18,7 @@ from .training_runs import (
     Objective,
     Rate,
     Tensorboard,
+    ValidationPairs,
     Watched,
     train_and_save,
     way_given,
@@ -43,11 +44,11 @@ Data = Annotated[
     ),
 ]
 Held = Annotated[
-    str | None,
+    Path | None,
     typer.Option(
         "--validation",
-        "--validation-pairs",
-        help="The same, never trained on, to measure on. Left out, a tenth is held out.",
+        help="Labelled pictures of the same classes, never trained on, to choose and to measure on: a folder or a "
+        "table. Without labels where none are learnt from. Left out, a tenth is held out.",
         show_default=False,
     ),
 ]
@@ -90,7 +91,8 @@ def pretrain(
     epochs: Epochs = 20,
     batch_size: BatchSize = 256,
     lr: Rate = None,
-    validation_pairs: Held = None,
+    validation: Held = None,
+    validation_pairs: ValidationPairs = None,
     image_column: ImageColumn = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
@@ -111,7 +113,7 @@ def pretrain(
     train_and_save(
         way,
         pairs,
-        validation_pairs,
+        held(validation, validation_pairs),
         columns,
         (encoder, engine),
         output,
@@ -119,4 +121,20 @@ def pretrain(
         terminal=watched,
         as_json=as_json,
         dry_run=dry_run,
+    )
+
+
+def held(validation: Path | None, validation_pairs: str | None) -> str | None:
+    """What is measured on, by whichever of the two options was given.
+
+    Raises:
+        InputError: both were.
+    """
+    if validation is None or validation_pairs is None:
+        return validation_pairs if validation is None else str(validation)
+    from ..errors import InputError
+
+    raise InputError(
+        "Both --validation and --validation-pairs were given. One of them was expected: pictures with texts are given "
+        "to --validation-pairs, all others to --validation. Drop one."
     )
