@@ -11,6 +11,7 @@ from .method_options import Set
 from .options import EncoderName, EngineName, Group, Json, Quiet, Store, output, seed
 from .pairs import ImageColumn, LabelColumn, TextColumn
 from .training_runs import (
+    Augment,
     BatchSize,
     DryRun,
     Epochs,
@@ -84,10 +85,7 @@ def pretrain(
             "--pyramid", help="Train a feature pyramid on the stages too, and keep it. For objectives of cells."
         ),
     ] = False,
-    augmentation: Annotated[
-        Literal["simclr", "byol", "crops", "whole"],
-        typer.Option(help="What is done to views. Crops with colours, crops alone, or small cuts for digits."),
-    ] = "simclr",
+    augmentation: Augment = "simclr",
     epochs: Epochs = 20,
     batch_size: BatchSize = 256,
     lr: Rate = None,

@@ -26,6 +26,7 @@ from .options import (
 )
 from .outputs import Guarded, StudyFolder, check_both, report_line, save_both
 from .study_interpretability import INTERPRETABILITY_EXAMPLES, interpretability
+from .study_projection import PROJECTION_EXAMPLES, projection_head
 from .study_scaling import SCALING_EXAMPLES, scaling
 from .study_transfer import TRANSFER_EXAMPLES, transfer
 from .study_words import EDIT_EXAMPLES, SEMANTICS_EXAMPLES, description_semantics, edit_words
@@ -44,6 +45,7 @@ Examples:\n\n
 app = typer.Typer(help="Questions about a model, answered on many pictures.", no_args_is_help=True)
 app.command("description-semantics", cls=Guarded, epilog=SEMANTICS_EXAMPLES)(description_semantics)
 app.command("scaling", cls=Guarded, epilog=SCALING_EXAMPLES)(scaling)
+app.command("projection-head", cls=Guarded, epilog=PROJECTION_EXAMPLES)(projection_head)
 app.command("transfer", cls=Guarded, epilog=TRANSFER_EXAMPLES)(transfer)
 app.command("edit-words", cls=Guarded, epilog=EDIT_EXAMPLES)(edit_words)
 app.command("interpretability", cls=Guarded, epilog=INTERPRETABILITY_EXAMPLES)(interpretability)

@@ -30,6 +30,8 @@ from .terminal import LineTerminal, say
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
 
+PER_CLASS = "Learn from so many pictures of each class."
+N_CORRUPTED = "Test pictures that are also corrupted, at most; 0 for none."
 TRANSFER_EXAMPLES = """
 Examples:\n\n
   seewhy study transfer photos/ -e lite0 -e lite2\n\n
@@ -47,9 +49,7 @@ def transfer(
     held_out: Annotated[float | None, held_out("0.2", "--test takes its place.", least=0.05)] = None,
     per_class: Annotated[
         list[int] | None,
-        typer.Option(
-            min=1, help="Learn from so many pictures of each class. Left out, 1, 2, 4, 8 and 16.", show_default=False
-        ),
+        typer.Option(min=1, help=f"{PER_CLASS} Left out, 1, 2, 4, 8 and 16.", show_default=False),
     ] = None,
     label_part: Annotated[
         list[float] | None,
@@ -58,9 +58,7 @@ def transfer(
         ),
     ] = None,
     n_seeds: NSeeds = 5,
-    n_corrupted: Annotated[
-        int, typer.Option(min=0, help="Test pictures that are also corrupted, at most; 0 for none.")
-    ] = 300,
+    n_corrupted: Annotated[int, typer.Option(min=0, help=N_CORRUPTED)] = 300,
     output: StudyFolder = None,
     group: Group = None,
     image_column: ImageColumn = "image",
@@ -101,7 +99,7 @@ def transfer(
     if as_json:
         say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
     else:
-        _print(found.data)
+        print_comparison(found.data)
         say(found.sentence, *report_line(page))
     raise typer.Exit(terminal.exit_code(found.data["n"]))
 
@@ -122,7 +120,7 @@ def encoders_named(names: Sequence[str], engine: str) -> dict[str, Encoder]:
     return {name: find(name, engine=engine) for name in names}
 
 
-def _print(data: dict[str, Any]) -> None:
+def print_comparison(data: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 

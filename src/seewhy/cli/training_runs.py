@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -27,6 +27,10 @@ PairsArgument = Annotated[
 Objective = Annotated[str, typer.Option(help="What is made small, by its name. See: seewhy methods.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Times every picture is seen. Each time with one of its texts.")]
 BatchSize = Annotated[int, typer.Option(min=2, help="Pictures at once. Pairs are compared with one another.")]
+Augment = Annotated[
+    Literal["simclr", "byol", "crops", "whole"],
+    typer.Option(help="What is done to views. Crops with colours, crops alone, or small cuts for digits."),
+]
 Rate = Annotated[
     float | None, typer.Option("--lr", min=1e-8, help="Highest learning rate.", show_default="by what is trained")
 ]

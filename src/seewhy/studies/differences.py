@@ -74,7 +74,11 @@ def mean_of(values: Float[Tensor, "r t"], groups: Int[Tensor, " t"]) -> Mean:
 
 
 def compared(
-    measures: Sequence[Measure], names: Sequence[str], groups: Int[Tensor, " t"], level: float = 0.95
+    measures: Sequence[Measure],
+    names: Sequence[str],
+    groups: Int[Tensor, " t"],
+    level: float = 0.95,
+    between: Sequence[tuple[str, str]] | None = None,
 ) -> list[dict[str, Any]]:
     """Each measure's table: every encoder's number with its interval, every pair's difference, and which are real.
 
@@ -87,8 +91,10 @@ def compared(
         names: of the encoders.
         groups: of the test pictures; those of one are one thing.
         level: of intervals, and 1 less what p must be below.
+        between: pairs of names that are compared; left out, all.
     """
-    pairs = list(itertools.combinations(range(len(names)), 2))
+    chosen = itertools.combinations(names, 2) if between is None else between
+    pairs = [(names.index(a), names.index(b)) for a, b in chosen]
     apart = [[mean_of(m.values[i] - m.values[j], groups) for i, j in pairs] for m in measures]
     corrected = iter(holm([one.p for found in apart for one in found]))
     return [

@@ -90,6 +90,7 @@ class TransferStudy:
         test: Samples | None = None,
         store: FeatureStore | None = None,
         progress: Progress | None = None,
+        pairs: Sequence[tuple[str, str]] | None = None,
     ) -> TransferFindings:
         """Look, measure every cell that is not in the journal yet, and compare.
 
@@ -100,6 +101,7 @@ class TransferStudy:
             test: pictures to test on; left out, a part of ``samples``.
             store: where looks are kept.
             progress: hears of progress, notes and failures.
+            pairs: encoders that are compared with one another; left out, each with each.
 
         Raises:
             InputError: there is no encoder.
@@ -115,7 +117,7 @@ class TransferStudy:
         first = next(iter(materials.values()))
         tasks = self._tasks(first, store, progress)
         measures = self._measure(tasks, materials, folder, progress)
-        return TransferFindings(self._findings(measures, materials, progress))
+        return TransferFindings(self._findings(measures, materials, progress, pairs))
 
     def _tasks(self, material: Material, store: FeatureStore | None, progress: Progress) -> list[Task]:
         """Those that can be asked of these pictures; of the others it is noted why not."""
@@ -159,12 +161,16 @@ class TransferStudy:
         ]
 
     def _findings(
-        self, measures: Sequence[Measure], materials: Mapping[str, Material], progress: Progress
+        self,
+        measures: Sequence[Measure],
+        materials: Mapping[str, Material],
+        progress: Progress,
+        pairs: Sequence[tuple[str, str]] | None,
     ) -> dict[str, Any]:
         material = next(iter(materials.values()))
         names = list(materials)
         groups = material.pictures.groups[material.test]
-        tables = compared(measures, names, groups, self.level)
+        tables = compared(measures, names, groups, self.level, pairs)
         n_compared = sum(len(t["differences"]) for t in tables)
         sentence = f"{said_of(tables, names)} ({self.level:.0%}, corrected for {n_compared} comparisons)."
         return {
