@@ -27,6 +27,7 @@ from .options import (
 from .outputs import Guarded, StudyFolder, check_both, report_line, save_both
 from .study_interpretability import INTERPRETABILITY_EXAMPLES, interpretability
 from .study_projection import PROJECTION_EXAMPLES, projection_head
+from .study_real_or_generated import REAL_EXAMPLES, real_or_generated
 from .study_scaling import SCALING_EXAMPLES, scaling
 from .study_transfer import TRANSFER_EXAMPLES, transfer
 from .study_words import EDIT_EXAMPLES, SEMANTICS_EXAMPLES, description_semantics, edit_words
@@ -49,6 +50,7 @@ app.command("projection-head", cls=Guarded, epilog=PROJECTION_EXAMPLES)(projecti
 app.command("transfer", cls=Guarded, epilog=TRANSFER_EXAMPLES)(transfer)
 app.command("edit-words", cls=Guarded, epilog=EDIT_EXAMPLES)(edit_words)
 app.command("interpretability", cls=Guarded, epilog=INTERPRETABILITY_EXAMPLES)(interpretability)
+app.command("real-or-generated", cls=Guarded, epilog=REAL_EXAMPLES)(real_or_generated)
 NAME_WIDTH, CELL_WIDTH = 30, 18
 """Characters of a method's name and of a number with its interval."""
 
@@ -82,7 +84,7 @@ def faithfulness(
     masks: Annotated[
         Path | None,
         typer.Option(
-            help="A folder of masks named like the pictures, for metrics of localisation.", show_default=False
+            help="A folder of masks named like the pictures. For metrics of localisation.", show_default=False
         ),
     ] = None,
     output: StudyFolder = None,

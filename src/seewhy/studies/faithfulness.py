@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import itertools
 from collections import Counter
@@ -24,7 +23,7 @@ from ..heads.head import Target
 from ..metrics import Metric
 from ..metrics.base import Case, Explain, upsampled
 from ..metrics.controls import controls
-from ..pictures.images import read_views
+from ..pictures.masks import mask_beside
 from ..progress import Progress
 from ..types import Failure
 from .choices import chosen_limits, chosen_methods, chosen_metrics, named, passes
@@ -275,12 +274,7 @@ class _Runner:
         """The picture's mask, cut and resized like it."""
         if self.study.masks is None or not isinstance(picture, str | Path):
             return None
-        found = sorted(self.study.masks.glob(f"{glob.escape(Path(picture).stem)}.*"))
-        if not found:
-            return None
-        view = read_views(found[0], self.classifier.encoder.transform, [None])[0].pixels
-        mask = torch.from_numpy(view.max(2) > view.max() / 2)
-        return mask if bool(mask.any()) and not bool(mask.all()) else None
+        return mask_beside(self.study.masks, picture, self.classifier.encoder.transform)
 
     def notes(self) -> list[str]:
         """What was not measured, and why."""

@@ -1,0 +1,150 @@
+"""``seewhy study real-or-generated``: photographs and made pictures told apart, and what that rests on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import EncoderName, EngineName, Force, ImageColumn, Json, LabelColumn, Quiet, held_out, seed
+from .outputs import StudyFolder, check_both, report_line, save_both
+from .terminal import Terminal, say
+
+REAL_EXAMPLES = """
+Examples:\n\n
+  seewhy study real-or-generated cifake/train --test cifake/test -o study --classifier real-or-made\n\n
+  seewhy study real-or-generated pictures/ --generated dalle --unseen other=others/ --json\n\n
+  seewhy study real-or-generated pictures/ --masks masks/ -o study
+"""
+
+
+def real_or_generated(
+    data: Annotated[
+        Path,
+        typer.Argument(help="Two classes, photographs and made pictures: two folders, or a table.", show_default=False),
+    ],
+    generated: Annotated[
+        str | None,
+        typer.Option(help="The class of made pictures; left out, the one whose name says so.", show_default=False),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labelled pictures of the same classes to test on. Left out, --held-out of the pictures.",
+            show_default=False,
+        ),
+    ] = None,
+    unseen: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FOLDER of another generator's pictures; may be given again.", show_default=False),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of masks named like the pictures. Asks whether it looks at the background.",
+            show_default=False,
+        ),
+    ] = None,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(help="A folder for the chosen network, a classifier like any other.", show_default=False),
+    ] = None,
+    n_epochs: Annotated[int, typer.Option(min=1, help="Times the chosen network is shown all pictures.")] = 20,
+    search_epochs: Annotated[int, typer.Option(min=1, help="The same for each of the 36 that are tried.")] = 4,
+    n_networks: Annotated[int, typer.Option(min=1, help="Chosen networks that are told; the first is kept.")] = 3,
+    side: Annotated[int, typer.Option(min=8, help="Pixels at which small networks see pictures.")] = 32,
+    encoder: EncoderName = "lite0",
+    engine: EngineName = "auto",
+    held_out: Annotated[float | None, held_out("0.2", "--test takes its place.", least=0.05)] = None,
+    output: StudyFolder = None,
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
+    seed: Annotated[int, seed("Divisions, first weights and resampling.")] = 0,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Can photographs and made pictures be told apart, and does it last? Stopped, it goes on where it was."""
+    from ..classifiers.saving import ARCHIVE
+    from ..encoders.find import encoder as find
+    from ..pictures.samples import load_samples
+    from ..studies.real_or_generated import RealOrGeneratedStudy
+
+    terminal = Terminal(quiet)
+    check_both(output, "real-or-generated", force)
+    if classifier is not None:
+        ARCHIVE.check(classifier)
+    plain = RealOrGeneratedStudy()
+    tried = replace(plain.search.recipe, n_epochs=search_epochs, side=side, seed=seed)
+    study = replace(
+        plain,
+        generated=generated,
+        search=replace(plain.search, recipe=tried),
+        n_epochs=n_epochs,
+        n_seeds=n_networks,
+        held_out=plain.held_out if held_out is None else held_out,
+        seed=seed,
+    )
+    named: dict[str, Any] = {"image": image_column, "label": label_column}
+    found = study.run(
+        find(encoder, engine=engine),
+        load_samples(data, **named).labelled(),
+        output,
+        test=None if test is None else load_samples(test, **named).labelled(),
+        unseen=dict(_named(one) for one in unseen or ()),
+        masks=masks,
+        progress=terminal,
+    )
+    if classifier is not None and found.classifier is not None:
+        found.classifier.save(classifier)
+    page = save_both(found, output, "real-or-generated", force)
+    if as_json:
+        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
+    else:
+        _print(found.data)
+        say(found.sentence, *report_line(page))
+    raise typer.Exit(terminal.exit_code(found.data["n"]))
+
+
+def _named(given: str) -> tuple[str, Any]:
+    """``NAME=FOLDER`` → its name and its pictures.
+
+    Raises:
+        InputError: it is not that.
+    """
+    from ..errors import InputError
+    from ..pictures.listing import list_pictures
+    from ..pictures.samples import Sample, gathered
+
+    name, equals, folder = given.partition("=")
+    if not equals or not name or not folder:
+        raise InputError(
+            f"--unseen was given {given!r}. NAME=FOLDER was expected. For example: --unseen upscaled=upscaled/"
+        )
+    return name, gathered([Sample(str(path), name) for path in list_pictures(folder)])
+
+
+def _print(data: dict[str, Any]) -> None:
+    """Judges down, versions across: the accuracy and both errors."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    shown.add_column("version", no_wrap=True)
+    for row in data["judges"]:
+        shown.add_column(row["judge"], justify="right")
+    for k, first in enumerate(data["judges"][0]["cells"]):
+        shown.add_row(first["version"], *(_cell(row["cells"][k]) for row in data["judges"]))
+    console = Console(soft_wrap=True)
+    console.print(shown)
+    console.print("right, and in brackets photographs called made / made ones missed", highlight=False)
+    for one in data["unseen"]:
+        told = ", ".join(f"{judge} {part:.1%}" for judge, part in one["called_generated"].items())
+        say(f"of {one['n']} pictures of {one['name']} are called made: {told}")
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    return f"{cell['right']['value']:.1%} ({cell['false_alarms']:.0%} / {cell['missed']:.0%})"
