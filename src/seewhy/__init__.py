@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from .catalogue import list_methods
     from .classifiers.base import Classifier
     from .classifiers.saving import load
+    from .dense.boxes_by_words import detect
     from .dense.by_words import segment
+    from .dense.detections import Detections
     from .dense.segmentation import Segmentation
     from .descriptions import Descriptions
     from .encoders import Encoder
@@ -44,6 +46,7 @@ _WHERE = {
     "BoxData": "pictures.boxes",
     "Classifier": "classifiers.base",
     "Descriptions": "descriptions",
+    "Detections": "dense",
     "Encoder": "encoders",
     "Explanation": "explanation",
     "Failure": "types",
@@ -57,6 +60,7 @@ _WHERE = {
     "Transform": "types",
     "adapt": "api",
     "described": "api",
+    "detect": "dense.boxes_by_words",
     "encoder": "encoders.find",
     "explain": "api",
     "fit": "api",
@@ -81,6 +85,7 @@ __all__ = [
     "BoxData",
     "Classifier",
     "Descriptions",
+    "Detections",
     "Encoder",
     "Explanation",
     "Failure",
@@ -94,6 +99,7 @@ __all__ = [
     "Transform",
     "adapt",
     "described",
+    "detect",
     "encoder",
     "explain",
     "fit",

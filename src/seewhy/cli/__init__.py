@@ -14,6 +14,7 @@ from . import (
     adapt,
     annotate,
     describe,
+    detect,
     dialogue,
     doctor,
     evaluate,
@@ -60,7 +61,7 @@ MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
     "What there is",
 )
 VERBS = {
-    LOOK: (explain, predict, segment, evaluate, dialogue),
+    LOOK: (explain, predict, segment, detect, evaluate, dialogue),
     MAKE: (fit, fit_prototypes, fit_explainer),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),

@@ -5,8 +5,11 @@ from typing import Any
 from ..registry import Registry
 
 segmenters: Registry[Any] = Registry("segmenter", __name__, ("maskclip",))
+detectors: Registry[Any] = Registry("detector", __name__, ("word_regions", "owlv2", "grounding_dino"))
 
+from .detections import Detection, Detections  # noqa: E402
+from .detector import Detector  # noqa: E402
 from .segmentation import Segment, Segmentation  # noqa: E402
 from .segmenter import Segmenter  # noqa: E402
 
-__all__ = ["Segment", "Segmentation", "Segmenter", "segmenters"]
+__all__ = ["Detection", "Detections", "Detector", "Segment", "Segmentation", "Segmenter", "detectors", "segmenters"]

@@ -1,0 +1,156 @@
+"""What a detector found in one picture: a result, with its boxes, its files and its page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from ..arguments import checked
+from ..card.boxes import render_boxes
+from ..card.paging import framed
+from ..errors import DataError
+from ..pictures.boxes import BoxedPicture, BoxRecord
+from ..pictures.boxes.base import Corners
+from ..storage.marks import PAGE
+from ..storage.output import check_file, write
+
+ENDINGS = (".html", ".json")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One thing that was found.
+
+    Attributes:
+        label: what it is.
+        score: how sure the detector is, as it has it: not calibrated unless its ``about`` says so.
+        box: left, top, right, bottom in pixels of the upright picture.
+    """
+
+    label: str
+    score: float
+    box: Corners
+
+    def to_json(self) -> dict[str, Any]:
+        return {"label": self.label, "score": round(self.score, 6), "box": [round(v, 2) for v in self.box]}
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """One picture and what was found in it; displays itself in a notebook.
+
+    Attributes:
+        image: file name as given.
+        size: width and height of the upright picture.
+        classes: what was looked for.
+        found: surest first.
+        about: method and its parameters, as JSON.
+        pixels: the picture, small and stretched to a square, for the page.
+    """
+
+    image: str
+    size: tuple[int, int]
+    classes: tuple[str, ...]
+    found: tuple[Detection, ...]
+    about: dict[str, Any] = field(repr=False)
+    pixels: np.ndarray = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def record(self) -> BoxedPicture:
+        """The same as boxes of a file."""
+        return BoxedPicture(self.image, self.size, tuple(BoxRecord(d.box, d.label, d.score) for d in self.found))
+
+    def to_json(self) -> dict[str, Any]:
+        width, height = self.size
+        return {
+            "image": self.image,
+            "width": width,
+            "height": height,
+            "classes": list(self.classes),
+            "detections": [d.to_json() for d in self.found],
+            **self.about,
+        }
+
+    def to_html(self) -> str:
+        """One self-contained page: the picture with its boxes."""
+        return render_boxes([self])
+
+    @checked
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write as ``.json`` or ``.html``, by the ending; :func:`seewhy.save_boxes` writes COCO, YOLO, VOC and CSV.
+
+        Args:
+            path: where; over an earlier file of SeeWhy's, not over another.
+            force: over another file too.
+
+        Raises:
+            ForeignFileError: there is a file that SeeWhy did not make.
+            DataError: another ending, or a place that no file can be written to.
+        """
+        path = Path(path)
+        if path.suffix not in ENDINGS:
+            raise DataError(
+                f"Detections are written as .json or .html, not as {path.suffix!r}. Change the ending of {path}."
+            )
+        check_file(path, PAGE, force=force)
+        as_json = json.dumps(self.to_json(), indent=1, ensure_ascii=False) if path.suffix == ".json" else ""
+        return write(path, as_json or self.to_html(), PAGE, force=force)
+
+    def _repr_html_(self) -> str:
+        return framed(self.to_html(), "SeeWhy detections")
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{d.label} {d.score:.2f}" for d in self.found[:4])
+        return f"Detections({self.image!r}, {len(self)} found{': ' + said if said else ''})"
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which of a detector's boxes are kept.
+
+    Attributes:
+        least: score below which a box is not kept.
+        overlap: of two boxes of one class that overlap more (intersection over union), the surer is kept.
+        most: boxes kept in one picture.
+    """
+
+    least: float = 0.0
+    overlap: float = 0.5
+    most: int = 100
+
+    def choose(
+        self, boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], labels: Int[Tensor, " n"]
+    ) -> Int[Tensor, " m"]:
+        """The places of the boxes to keep, surest first."""
+        sure = torch.nonzero(scores >= self.least).flatten()
+        kept = sure[batched_nms(boxes[sure].float(), scores[sure].float(), labels[sure], self.overlap)]
+        return kept[: self.most]
+
+    def detections(
+        self,
+        boxes: Float[Tensor, "n 4"],
+        scores: Float[Tensor, " n"],
+        labels: Int[Tensor, " n"],
+        classes: tuple[str, ...],
+        size: tuple[int, int],
+    ) -> tuple[Detection, ...]:
+        """The boxes to keep, cut at the picture's edge; what has no area there is not kept."""
+        limit = torch.tensor([*size, *size], dtype=torch.float64)
+        cut = torch.minimum(boxes.double().clamp(min=0), limit)
+        real = torch.nonzero((cut[:, 2:] > cut[:, :2]).all(1) & torch.isfinite(scores)).flatten()
+        cut, scores, labels = cut[real], scores[real], labels[real]
+        chosen = self.choose(cut, scores, labels)
+        return tuple(
+            Detection(classes[int(labels[i])], float(scores[i]), tuple(map(float, cut[i])))  # type: ignore[arg-type]
+            for i in chosen
+        )

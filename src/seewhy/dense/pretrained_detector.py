@@ -1,0 +1,149 @@
+"""Ready detectors of transformers, from a folder: read safely, looked at in tiles where asked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from ..encoders.fence import loading
+from ..encoders.huggingface import OWN, check_saved
+from ..encoders.split import freeze
+from ..errors import ImageError, InputError, MissingExtraError, ModelError
+from ..pictures.images import read_views
+from ..pictures.sizes import upright_size
+from ..pictures.sources import name_of
+from ..storage.reading import file_sha256
+from ..types import Crop, Failure, Transform
+from .detections import Detections, Keep
+from .detector import Detector
+from .windows import Windows
+
+WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
+SHOWN = 448
+"""Pixels of a picture's side on the page."""
+FINE = 64
+"""Parts of a tile's side by which tiles are laid."""
+
+Found = tuple[Float[Tensor, "n 4"], Float[Tensor, "n k"]]
+"""Boxes in pixels of what was looked at, and the score of each name for each."""
+Look = Callable[[UInt8[np.ndarray, "h w 3"]], Found]
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainedDetector(Detector):
+    """A network that was trained to find what words name.
+
+    Attributes:
+        classes: what it looks for.
+        about: method, its parameters and the weights' digest, as JSON.
+        look: pixels → boxes and scores.
+        keep: which boxes are kept.
+        tiles: windows on the short side of a picture; 1 looks at the whole of it at once.
+    """
+
+    classes: tuple[str, ...]
+    about: dict[str, Any] = field(repr=False)
+    look: Look = field(repr=False)
+    keep: Keep
+    tiles: int = 1
+
+    def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
+        for number, source in enumerate(pictures, 1):
+            name = name_of(source, number)
+            try:
+                yield self._found(name, source)
+            except ImageError as error:
+                yield Failure(name, error.reason)
+
+    @torch.no_grad()
+    def _found(self, name: str, source: Any) -> Detections:
+        width, height = upright_size(source)
+        crops = self._crops((width, height))
+        small = read_views(source, stretched(SHOWN, SHOWN), [WHOLE])[0].pixels
+        boxes, scores, labels = [], [], []
+        for crop in crops:
+            left, top, right, bottom = crop.box
+            own = (max(1, round((bottom - top) * height)), max(1, round((right - left) * width)))
+            pixels = read_views(source, stretched(*own), [crop])[0].pixels
+            found, likely = self.look(pixels)
+            best, which = likely.max(1)
+            place = torch.tensor([left * width, top * height] * 2)
+            real = torch.tensor([(right - left) * width / own[1], (bottom - top) * height / own[0]] * 2)
+            boxes.append(found * real + place)
+            scores.append(best)
+            labels.append(which)
+        kept = self.keep.detections(
+            torch.cat(boxes), torch.cat(scores), torch.cat(labels), self.classes, (width, height)
+        )
+        return Detections(name, (width, height), self.classes, kept, self.about, small)
+
+    def _crops(self, size: tuple[int, int]) -> list[Crop]:
+        if self.tiles == 1:
+            return [WHOLE]
+        return Windows((FINE, FINE), Windows.over(size, (1, 1), self.tiles).n).crops()
+
+
+def stretched(height: int, width: int) -> Transform:
+    """A picture at this size, whatever its shape."""
+    return Transform((height, width), (height, width), "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def open_network(method: str, folder: str | None) -> tuple[Any, Any, str]:
+    """The network, its processor, and a digest of its weights.
+
+    Args:
+        method: registered name, which is also what transformers calls the architecture.
+        folder: written by ``save_pretrained`` of model and processor.
+
+    Raises:
+        InputError: there is no folder.
+        WeightsError: weights are missing, or lie there only as a pickle.
+        ModelError: it is of another architecture, or cannot be loaded.
+        MissingExtraError: transformers is not installed.
+    """
+    if folder is None:
+        raise InputError(
+            f"The detector {method} was named without its weights. A folder written by save_pretrained was expected. "
+            f"Write --detector {method}:/path/to/folder."
+        )
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingExtraError("huggingface", "transformers") from error
+    name, place = f"{method}:{folder}", Path(folder).expanduser()
+    check_saved(name, place)
+    with loading(lambda why: ModelError(f"{name!r} cannot be loaded: {why} Save it again with this transformers.")):
+        config = transformers.AutoConfig.from_pretrained(place, **OWN)
+        if config.model_type.replace("-", "_") != method:
+            raise ModelError(
+                f"{name!r} holds a {config.model_type!r} network. One of {method!r} was expected. Name another "
+                "detector, or another folder."
+            )
+        auto = transformers.AutoModelForZeroShotObjectDetection
+        model = auto.from_pretrained(place, **OWN, use_safetensors=True, dtype=torch.float32)
+        processor = transformers.AutoProcessor.from_pretrained(place, **OWN)
+    digest = hashlib.sha256()
+    for file in sorted(place.glob("*.safetensors")):
+        digest.update(file_sha256(file).encode())
+    return freeze(model), processor, digest.hexdigest()
+
+
+def as_image(pixels: UInt8[np.ndarray, "h w 3"]) -> Image.Image:
+    """Pixels as the processors of transformers take them."""
+    return Image.fromarray(pixels)
+
+
+def corners(centres: Float[Tensor, "n 4"], width: float, height: float) -> Float[Tensor, "n 4"]:
+    """Centre and size as fractions → corners in pixels."""
+    middle, half = centres[:, :2], centres[:, 2:] / 2
+    scale = torch.tensor([width, height] * 2, dtype=centres.dtype)
+    return torch.cat([middle - half, middle + half], 1) * scale

@@ -1,0 +1,190 @@
+"""Boxes by words, without training: where the cells say a name, in one look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..encoders.base import Encoder
+from ..encoders.stream import encode_texts
+from ..encoders.templates import filled
+from ..errors import InputError
+from ..metrics.boxes import pieces
+from ..storage.features import FeatureStore
+from ..types import Failure
+from . import detectors
+from .cells import joint_cells
+from .detections import Detections, Keep
+from .detector import Detector
+from .maskclip import TEMPLATES, MaskCLIP, Words
+from .names import names_to_find
+from .pooling import box_means
+from .segmenter import LARGEST, Looked, Segmenter
+from .windows import bilinear
+
+FINER = 8
+"""Places for each cell, between which a map is bilinear, on which its regions are cut out."""
+
+
+@detectors.register
+@dataclass(frozen=True)
+class WordRegions:
+    """Connected regions where a name fits better than it does elsewhere; each scored by what is in its box.
+
+    With ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k`` the mean of a name's sentences, the lead of a
+    name is ``l_k(i) = cos(z_i, t_k) - max_b cos(z_i, t_b)`` over the words for the rest, less its mean over the
+    picture.
+    Boxes lie around the connected pieces of ``l_k > level * max l_k``, for each level, as boxes are drawn around heat
+    maps (Zhou et al. 2016, arXiv:1512.04150, there at .2). The score of a box is ``p (1 + p - q) / 2`` with ``p =
+    softmax_k(scale * cos(mean of z in the box, t))``, names and the rest together, as DITO scores regions by the text
+    (arXiv:2310.00161), and ``q`` the same in the ring around the box. Then non-maximum suppression within a class.
+
+    Cost: one pass of the trunk for each window, one of the head for each cell; that of ``segment``.
+
+    Args:
+        templates: sentences with ``{}`` for the name.
+        rest: words for what is no object; the detector never reports them.
+        levels: parts of the map's maximum at which it is cut.
+        around: part of a box's own width and height by which its ring is wider.
+        size: of the picture's short side, in inputs of the encoder; above 2 it is looked at in tiles.
+        least: score below which a box is not kept.
+        overlap: intersection over union above which the less sure of two boxes of a class goes.
+        most: boxes kept in one picture.
+
+    Raises:
+        DataError: no name, or one twice.
+        InputError: a parameter is out of its range.
+        ModelError: the encoder has no words, or its head cannot take a cell alone.
+    """
+
+    name: ClassVar[str] = "word_regions"
+    spelt: ClassVar[str] = "regions by words"
+    paper: ClassVar[str] = "after Zhou et al. 2016, arXiv:1512.04150, and DITO, arXiv:2310.00161"
+    needs: ClassVar[str] = "names and an image-text encoder"
+    takes_folder: ClassVar[bool] = False
+
+    templates: tuple[str, ...] = TEMPLATES
+    rest: tuple[str, ...] = ("background",)
+    levels: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)
+    around: float = 0.25
+    size: float = LARGEST
+    least: float = 0.0
+    overlap: float = 0.5
+    most: int = 100
+
+    def __post_init__(self) -> None:
+        if not all(0 < level < 1 for level in self.levels) or not self.levels:
+            raise InputError(
+                f"The levels {self.levels} were given. Numbers between 0 and 1 were expected. Change them."
+            )
+        if not 0 <= self.overlap <= 1 or self.around <= 0 or self.most < 1 or not self.rest:
+            raise InputError(
+                f"word_regions was given overlap={self.overlap:g}, around={self.around:g}, most={self.most} and "
+                f"{len(self.rest)} words for the rest. An overlap from 0 to 1, more than 0 around, one box or more and "
+                "one word or more were expected. Change them."
+            )
+
+    @staticmethod
+    def tiled(n: int) -> dict[str, Any]:
+        """The parameters with which pictures are looked at in so many tiles on the short side."""
+        return {"size": n * LARGEST}
+
+    def build(
+        self,
+        labels: Iterable[str],
+        encoder: Encoder,
+        folder: str | None = None,
+        store: FeatureStore | None = None,
+    ) -> RegionDetector:
+        """A detector for these names; nothing is trained.
+
+        Args:
+            labels: what may be in the picture, at least one name.
+            encoder: with words.
+            folder: not taken.
+            store: where sentences are found and kept.
+        """
+        classes = names_to_find(labels)
+        sentences = [filled(t, c) for c in (*classes, *self.rest) for t in self.templates]
+        vectors = encode_texts(encoder, sentences, store).unflatten(0, (-1, len(self.templates)))
+        words = Words(normalize(vectors.mean(1), dim=1), encoder.text.logit_scale, MaskCLIP(self.templates))
+        looks = Segmenter(self.name, {}, encoder, (*classes, *self.rest), words, self.size)
+        return RegionDetector(classes, self, looks, words)
+
+
+@dataclass(frozen=True, eq=False)
+class RegionDetector(Detector):
+    """What :class:`WordRegions` builds.
+
+    Attributes:
+        classes: what it looks for.
+        how: its parameters.
+        looks: what reads pictures in windows.
+        words: texts of the names, then those of the rest.
+    """
+
+    classes: tuple[str, ...]
+    how: WordRegions
+    looks: Segmenter = field(repr=False)
+    words: Words = field(repr=False)
+
+    def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
+        for looked in self.looks.cells_of(pictures):
+            yield looked if isinstance(looked, Failure) else self._found(looked)
+
+    @torch.no_grad()
+    def _found(self, looked: Looked) -> Detections:
+        cells = looked.windows.merged(joint_cells(self.looks.encoder, looked.features))
+        boxes, labels = self.regions(cells)
+        scores = self.scores(cells, boxes, labels)
+        h, w = cells.shape[1:]
+        width, height = looked.size
+        scale = torch.tensor([width / w, height / h] * 2)
+        keep = Keep(self.how.least, self.how.overlap, self.how.most)
+        found = keep.detections(boxes * scale, scores, labels, self.classes, looked.size)
+        about = {
+            "method": self.how.name,
+            "encoder": self.looks.base.name,
+            "fingerprint": self.looks.base.fingerprint,
+            "parameters": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.how).items()},
+        }
+        return Detections(looked.name, looked.size, self.classes, found, about, looked.pixels)
+
+    def regions(self, cells: Float[Tensor, "d h w"]) -> tuple[Float[Tensor, "n 4"], Int[Tensor, " n"]]:
+        """Boxes around the pieces of each name's map, in cells, and the places of the names."""
+        n, (h, w) = len(self.classes), cells.shape[1:]
+        cosines = torch.einsum("dhw,kd->khw", normalize(cells, dim=0), self.words.texts)
+        lead = cosines[:n] - cosines[n:].amax(0)
+        lead = lead - lead.mean((1, 2), keepdim=True)
+        fine = torch.einsum("yh,khw,xw->kyx", bilinear(h, h * FINER), lead, bilinear(w, w * FINER))
+        top = fine.amax((1, 2), keepdim=True).clamp(min=1e-9)
+        # Level by level: a piece of one level is none of another.
+        masks = torch.cat([fine > level * top for level in self.how.levels])
+        which, boxes = pieces(masks)
+        return boxes / FINER, which % n
+
+    def scores(
+        self, cells: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"], labels: Int[Tensor, " n"]
+    ) -> Float[Tensor, " n"]:
+        """How sure the name is in each box, and how much surer than in the ring around it."""
+        if not len(boxes):
+            return boxes.new_zeros(0)
+        h, w = cells.shape[1:]
+        margin = self.how.around * (boxes[:, 2:] - boxes[:, :2])
+        wide = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], 1).clamp(min=0)
+        wide = torch.minimum(wide, torch.tensor([w, h, w, h], dtype=wide.dtype))
+        inside, both = box_means(cells, boxes), box_means(cells, wide)
+        areas = [((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]))[:, None] for b in (boxes, wide)]
+        beside = areas[1] - areas[0]
+        ring = torch.where(beside > 1e-6, (both * areas[1] - inside * areas[0]) / beside.clamp(min=1e-6), both)
+        within, without = (self._sure(v).gather(1, labels[:, None])[:, 0] for v in (inside, ring))
+        return ((1 + within - without) / 2 * within).clamp(0, 1)
+
+    def _sure(self, vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
+        return (self.words.scale * normalize(vectors, dim=1) @ self.words.texts.T).softmax(1)

@@ -1,0 +1,241 @@
+"""Average precision of boxes as COCO has it (Lin et al. 2014, arXiv:1405.0312), by pictures that can be drawn anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+OVERLAPS = np.linspace(0.5, 0.95, 10)
+"""Intersections over union from which a box is right; AP is the mean over them."""
+RECALLS = np.linspace(0, 1, 101)
+"""Where precision is read off."""
+MOST = 100
+"""Boxes of one class in one picture that count, the surest."""
+
+
+@dataclass(frozen=True, eq=False)
+class PictureBoxes:
+    """What is in one picture, or what was found in it.
+
+    Attributes:
+        boxes: left, top, right, bottom.
+        labels: places among the classes.
+        scores: of what was found; of no use for what is there.
+        ignored: of what is there: neither missed nor found.
+    """
+
+    boxes: Float[np.ndarray, "n 4"]
+    labels: Int[np.ndarray, " n"]
+    scores: Float[np.ndarray, " n"]
+    ignored: Bool[np.ndarray, " n"]
+
+    @classmethod
+    def of(
+        cls,
+        boxes: Sequence[Sequence[float]],
+        labels: Sequence[int],
+        scores: Sequence[float] | None = None,
+        ignored: Sequence[bool] | None = None,
+    ) -> PictureBoxes:
+        """The same from lists."""
+        n = len(boxes)
+        return cls(
+            np.array(boxes, np.float64).reshape(n, 4),
+            np.array(labels, np.int64).reshape(n),
+            np.ones(n) if scores is None else np.array(scores, np.float64).reshape(n),
+            np.zeros(n, bool) if ignored is None else np.array(ignored, bool).reshape(n),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """The boxes found of one class in all pictures, surest first.
+
+    Attributes:
+        picture: of which each is.
+        score: how sure.
+        right: whether it is right, at each overlap.
+        counts: whether it counts, at each overlap; one on an ignored place does not.
+        n_there: how many are there in each picture.
+    """
+
+    picture: Int[np.ndarray, " d"]
+    score: Float[np.ndarray, " d"]
+    right: Bool[np.ndarray, "t d"]
+    counts: Bool[np.ndarray, "t d"]
+    n_there: Int[np.ndarray, " p"]
+
+    def precision(self, weights: Float[np.ndarray, "r p"] | None = None) -> Float[np.ndarray, "r t 101"]:
+        """Precision at each recall, overlap by overlap, in so many drawings of the pictures; NaN where none is there.
+
+        Args:
+            weights: how often each picture is drawn; left out, each once.
+        """
+        weights = np.ones((1, len(self.n_there))) if weights is None else weights
+        there = weights @ self.n_there
+        found = np.zeros((len(weights), len(self.right), len(RECALLS)))
+        drawn = weights[:, self.picture]
+        for t, (right, counts) in enumerate(zip(self.right, self.counts, strict=True)):
+            if not len(right):
+                continue
+            hits, all_ = (drawn * right).cumsum(1), (drawn * counts).cumsum(1)
+            precise = hits / np.maximum(all_, np.spacing(1))
+            precise = np.maximum.accumulate(precise[:, ::-1], axis=1)[:, ::-1]
+            recall = hits / np.maximum(there, np.spacing(1))[:, None]
+            for r in range(len(weights)):
+                place = np.searchsorted(recall[r], RECALLS, "left")
+                inside = place < recall.shape[1]
+                found[r, t, inside] = precise[r, place[inside]]
+        found[there == 0] = np.nan
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class AveragePrecision:
+    """How good the boxes found are.
+
+    Attributes:
+        classes: their names.
+        matched: of each class.
+        n_pictures: how many.
+    """
+
+    classes: tuple[str, ...]
+    matched: tuple[Matched, ...] = field(repr=False)
+    n_pictures: int
+
+    def per_class(self, weights: Float[np.ndarray, "r p"] | None = None) -> Float[np.ndarray, "r k t"]:
+        """AP of each class at each overlap; NaN for a class that is on no picture."""
+        return np.stack([m.precision(weights).mean(2) for m in self.matched], 1)
+
+    @property
+    def ap(self) -> float:
+        """Over classes and overlaps."""
+        return mean(self.per_class()[0])
+
+    @property
+    def ap50(self) -> float:
+        """Over classes, where half is overlap enough."""
+        return mean(self.per_class()[0, :, 0])
+
+    def curve(self, label: str, overlap: int = 0) -> Float[np.ndarray, " 101"]:
+        """Precision at recalls 0, .01, …, 1 of one class."""
+        return self.matched[self.classes.index(label)].precision()[0, overlap]
+
+    def resampled(self, n: int, seed: int) -> Float[np.ndarray, "r k t"]:
+        """AP of each class at each overlap, in so many drawings of as many pictures with replacement."""
+        drawn = np.random.default_rng(seed).multinomial(self.n_pictures, np.ones(self.n_pictures) / self.n_pictures, n)
+        return self.per_class(drawn.astype(np.float64))
+
+
+def mean(values: Float[np.ndarray, " ..."]) -> float:
+    """The mean of those that are numbers; NaN where none is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def average_precision(
+    there: Sequence[PictureBoxes], found: Sequence[PictureBoxes], classes: Sequence[str]
+) -> AveragePrecision:
+    """Match what was found with what is there, picture by picture, and count.
+
+    Greedy, the surest first, to the best place that is free and overlaps enough, as in ``COCOeval.evaluateImg``; a
+    place that is ignored is taken only where no other is, by any number, and its overlap is the part of the found box
+    in it.
+    Interpolated at 101 recalls as in ``COCOeval.accumulate`` (pycocotools), area range "all", 100 boxes.
+
+    Cost: no pass; one step for each box found.
+
+    Args:
+        there: of each picture.
+        found: of the same pictures in the same order.
+        classes: names of the labels.
+    """
+    matched = []
+    for k in range(len(classes)):
+        parts = [_match(_of(a, k), _of(b, k)) for a, b in zip(there, found, strict=True)]
+        scores = np.concatenate([p[0] for p in parts]) if parts else np.zeros(0)
+        order = np.argsort(-scores, kind="stable")
+        picture = np.repeat(np.arange(len(parts)), [len(p[0]) for p in parts])
+        right, counts = (np.concatenate([p[i] for p in parts], 1)[:, order] for i in (1, 2))
+        n_there = np.array([(~_of(a, k).ignored).sum() for a in there])
+        matched.append(Matched(picture[order], scores[order], right, counts, n_there))
+    return AveragePrecision(tuple(classes), tuple(matched), len(there))
+
+
+def _of(boxes: PictureBoxes, k: int) -> PictureBoxes:
+    own = boxes.labels == k
+    return PictureBoxes(boxes.boxes[own], boxes.labels[own], boxes.scores[own], boxes.ignored[own])
+
+
+def _match(
+    there: PictureBoxes, found: PictureBoxes
+) -> tuple[Float[np.ndarray, " d"], Bool[np.ndarray, "t d"], Bool[np.ndarray, "t d"]]:
+    """Scores, surest first; whether each is right, and whether it counts, at each overlap."""
+    order = np.argsort(-found.scores, kind="stable")[:MOST]
+    scores, n, n_there = found.scores[order], len(order), len(there.boxes)
+    right, counts = np.zeros((len(OVERLAPS), n), bool), np.ones((len(OVERLAPS), n), bool)
+    if not n or not n_there:
+        return scores, right, counts
+    overlaps = overlap_of(found.boxes[order], there.boxes, there.ignored)
+    needed = np.minimum(OVERLAPS, 1 - 1e-10)[:, None]
+    free, rows = np.ones((len(OVERLAPS), n_there), bool), np.arange(len(OVERLAPS))
+    real = ~there.ignored
+    for d in np.flatnonzero((overlaps >= OVERLAPS[0]).any(1)):
+        enough = (overlaps[d] >= needed) & free
+        own = np.where(enough & real, overlaps[d], -1.0)
+        # Of equal overlaps the last one is taken, as there.
+        best = n_there - 1 - own[:, ::-1].argmax(1)
+        right[:, d] = own[rows, best] >= 0
+        free[rows[right[:, d]], best[right[:, d]]] = False
+        if not real.all():
+            counts[:, d] = right[:, d] | ~((overlaps[d] >= needed) & there.ignored).any(1)
+    return scores, right, counts
+
+
+def overlap_of(
+    found: Float[np.ndarray, "d 4"], there: Float[np.ndarray, "g 4"], ignored: Bool[np.ndarray, " g"] | None = None
+) -> Float[np.ndarray, "d g"]:
+    """Intersection over union; over the found box's own area where a place is ignored."""
+    corner = np.minimum(found[:, None, 2:], there[None, :, 2:]) - np.maximum(found[:, None, :2], there[None, :, :2])
+    shared = corner.clip(0).prod(2)
+    own = (found[:, 2:] - found[:, :2]).prod(1)[:, None]
+    whole = own + (there[:, 2:] - there[:, :2]).prod(1)[None] - shared
+    whole = whole if ignored is None else np.where(ignored[None], own, whole)
+    return shared / np.maximum(whole, 1e-12)
+
+
+def confusion(
+    there: Sequence[PictureBoxes], found: Sequence[PictureBoxes], n_classes: int, least: float, overlap: float = 0.5
+) -> Int[np.ndarray, "rows columns"]:
+    """What is taken for what: rows are what is there, columns what was found; the last of each is nothing.
+
+    Boxes of whatever class are matched, those that overlap most first; each is taken once.
+
+    Args:
+        there: of each picture.
+        found: of the same.
+        n_classes: how many.
+        least: score from which a found box counts.
+        overlap: intersection over union from which two boxes are of one thing.
+    """
+    table = np.zeros((n_classes + 1, n_classes + 1), np.int64)
+    for given, all_ in zip(there, found, strict=True):
+        sure = all_.scores >= least
+        labels, boxes = all_.labels[sure], all_.boxes[sure]
+        overlaps = overlap_of(boxes, given.boxes)
+        free_found, free_there = np.ones(len(boxes), bool), ~given.ignored
+        for place in np.argsort(-overlaps, axis=None, kind="stable"):
+            d, g = np.unravel_index(place, overlaps.shape)
+            if overlaps[d, g] < overlap:
+                break
+            if free_found[d] and free_there[g]:
+                table[given.labels[g], labels[d]] += 1
+                free_found[d] = free_there[g] = False
+        on_ignored = (overlap_of(boxes, given.boxes[given.ignored]) >= overlap).any(1)
+        np.add.at(table[n_classes], labels[free_found & ~on_ignored], 1)
+        np.add.at(table[:, n_classes], given.labels[free_there], 1)
+    return table
