@@ -97,7 +97,7 @@ def brute(query: Tensor, labels: Tensor, index: Tensor, store: Tensor, classes: 
 @pytest.mark.parametrize("k", [1, 2, 15, 120])
 def test_votes_are_those_of_brute_force(k: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "BLOCK", block)
-    monkeypatch.setattr(queue, "PART", 8)
+    monkeypatch.setattr(queue, "PART", 4)  # other than the number of parts of any block
     query, labels, index, store, classes, of = world()
     one, two = query.clone().requires_grad_(), query.clone().requires_grad_()
     ours, n = votes(one, labels, store, classes, k, 0.1, own_places(index, of))
@@ -198,6 +198,8 @@ def test_what_helps_at_the_start() -> None:
 
 def test_one_class_of_near_vectors_costs_nothing_and_no_neighbour_of_ones_class_costs_eps() -> None:
     assert LOOK(k=2, eps=0.0)(torch.ones(4, 1, 3), torch.zeros(4, dtype=torch.long)).item() == pytest.approx(0.0)
+    halves = LOOK(k=2, eps=0.5)(torch.ones(3, 1, 3), torch.tensor([0, 0, 1]))  # half, half and none
+    assert halves.item() == pytest.approx(-math.log(0.5) / 3, rel=1e-4)
     alone = LOOK(k=2, eps=1e-3)(torch.ones(3, 1, 3), torch.tensor([0, 1, 2]))
     assert alone.item() == pytest.approx(-math.log(1e-3), rel=1e-5)
 

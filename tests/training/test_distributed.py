@@ -22,7 +22,9 @@ from seewhy.errors import DataError, InputError
 from seewhy.objectives.clip import CLIP
 from seewhy.objectives.gloria import GLoRIA
 from seewhy.objectives.gpt4image import GPT4Image
+from seewhy.objectives.look import LOOK
 from seewhy.objectives.siglip import SigLIP
+from seewhy.objectives.supcon import SupCon
 from seewhy.seeded import seeded
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.contrast import Contrast, Drawn
@@ -31,12 +33,16 @@ from seewhy.training.loop import Training, train
 from seewhy.training.multitask import POOLED, Multitask
 from seewhy.training.regions import RegionalContrast
 from seewhy.training.task import Supervised
+from seewhy.training.views import Views
 
 N = 22
 DRAW = torch.Generator().manual_seed(5)
 IMAGE, TEXT = torch.randn(N, 6, generator=DRAW), torch.randn(3 * N, 4, generator=DRAW)
 TEXTS = Drawn([[3 * i, 3 * i + 1, 3 * i + 2][: 1 + i % 3] for i in range(N)], lambda rows: TEXT[rows])
-DATA = TrainingData(N, {"image": IMAGE, "text": TEXTS, "labels": torch.arange(N) % 3, "pixels": IMAGE})
+VIEWS = Drawn([[i, (i + 3) % N] for i in range(N)], lambda rows: (IMAGE[rows], 1.1 * IMAGE[rows].roll(1, 1)))
+DATA = TrainingData(
+    N, {"image": IMAGE, "text": TEXTS, "labels": torch.arange(N) % 3, "pixels": IMAGE, "views": VIEWS}
+)
 HOW = Training(4, 11, "sgd", lr=0.1, schedule="constant", weight_decay=0.0)
 """Eleven samples: six for one process and five for the other."""
 
@@ -93,6 +99,12 @@ def regional(objective: Any, seed: int) -> RegionalContrast:
         return RegionalContrast(Cells(), Words(), objective, column="image")
 
 
+def of_views(objective: Any, seed: int) -> Views:
+    with seeded(seed):
+        head = nn.Sequential(nn.ReLU(), nn.Linear(8, 5))
+        return Views(nn.Linear(6, 8), head, objective, width=5, n_classes=3, n_pictures=N, n_steps=4)
+
+
 CASES: dict[str, Callable[[int], tuple[Any, Training]]] = {
     "clip": lambda seed: (contrast(CLIP(), seed=seed), HOW),
     "siglip": lambda seed: (contrast(SigLIP(), seed=seed), HOW),
@@ -101,6 +113,10 @@ CASES: dict[str, Callable[[int], tuple[Any, Training]]] = {
     "words": lambda seed: (regional(GLoRIA(), seed), replace(HOW, lr=0.01)),
     "classes": lambda seed: (classes(seed), HOW),
     "classes and texts": lambda seed: (both(seed), HOW),
+    "supcon": lambda seed: (of_views(SupCon(), seed), HOW),
+    "supcon's queue": lambda seed: (of_views(SupCon(n_store=16, momentum=0.5), seed), HOW),
+    "look": lambda seed: (of_views(LOOK(k=3, n_views=2, momentum=0.5), seed), HOW),
+    "look in parts": lambda seed: (of_views(LOOK(k=3, cold="warm_up", cold_steps=2), seed), replace(HOW, micro_batch=2)),
     "both in parts": lambda seed: (both(seed), replace(HOW, micro_batch=2)),
 }
 
