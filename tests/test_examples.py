@@ -15,6 +15,7 @@ SAYS = {
     "demo": ["cat", "Where: ", "Like what: ", "In words: ", "card.html", "card.png"],
     "fit_and_explain": ["24 of your pictures", "test pictures"],
     "own_module": ["map of 7 × 7 cells"],
+    "pretrain_pictures": ["87 pictures, 24 steps", "before: right on", "after: right on"],
     "small_vit": ["held-out crops:", "same class as teacher", "--encoder timm:"],
     "zero_shot": ["espresso", "By description: espresso"],
 }

@@ -66,6 +66,20 @@ def test_widths_weights_and_back_from_facts(form: Form, width: int, n: int) -> N
     assert type(again) is type(head)
 
 
+def test_an_mlp_bends_and_a_normalised_one_is_wider_and_has_the_batchs_scale() -> None:
+    head, x = Projection("mlp", 3).build(6), torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    middle = head(torch.zeros(1, 6))
+    assert not torch.allclose(head(x) + head(-x), 2 * middle, atol=1e-3)
+    wide = Projection("mlp", 3, normalised=True).build(6).train()
+    assert [p.shape[0] for p in wide.parameters()] == [12, 12, 12, 12, 3, 3]
+    torch.testing.assert_close(wide(100 * x), wide(x), atol=0.05, rtol=0.05)
+
+
+def test_a_fixed_head_is_in_its_facts() -> None:
+    how = Projection("fixed", effective=2)
+    assert torch.equal(restored(how.facts(6)).weight, how.build(6).weight)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("wrong", [{"behind": 10**9}, {"width": 0}, {"width": "3"}, {"form": "wide"}, {"kappa": 0.5}])
 def test_facts_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"its head is|The projection was given"):

@@ -176,22 +176,30 @@ def test_what_helps_at_the_start() -> None:
     close = normalize(vectors + 0.5 * vectors.roll(1, 0), dim=2)
     chance = {}
     for cold in ("none", "own_class", "wide"):
-        objective = LOOK(k=1, cold=cold, cold_steps=4, temperature=1.0)  # type: ignore[arg-type]
-        state = objective.state(6, 3, 6)
+        objective = LOOK(k=1, cold=cold, temperature=1.0)  # type: ignore[arg-type]
+        state = objective.state(6, 3, 6, n_steps=10)
         objective(close, labels, state=state)
         chance[cold] = state.watched["own_class"].item()
     assert chance["none"] < chance["own_class"]
-    objective = LOOK(k=2, cold="wide", cold_steps=4)
-    assert [objective._k(step, 32) for step in range(6)] == [32, 16, 8, 4, 2, 2]
-    warm = LOOK(k=1, cold="warm_up", cold_steps=1)
-    state = warm.state(6, 3, 6)
+    objective = LOOK(k=2, cold="wide")
+    assert [objective._k(step, 4, 32) for step in range(6)] == [32, 16, 8, 4, 2, 2]
+    assert [LOOK(cold=c).state(6, 3, 6, n_steps=50).cold_steps for c in ("wide", "none")] == [20, 0]  # type: ignore[arg-type, attr-defined]
+    state, told = objective.state(6, 3, 6, n_steps=5), []
+    for _ in range(3):
+        objective(close, labels, state=state)
+        told.append(state.watched["neighbours"].item())  # of all of the store at first, as at every step
+        state.after_step()
+    assert told[0] == 6.0
+    assert told[2] <= 2.0
+    warm = LOOK(k=1, cold="warm_up", cold_part=0.1)
+    state = warm.state(6, 3, 6, n_steps=10)
     assert isinstance(state, Neighbours)
     assert state.layer is not None
     expected = cross_entropy(state.layer(close[:, 0]), labels)
     assert warm(close, labels, state=state).item() == pytest.approx(expected.item(), rel=1e-5)
     state.after_step()
     after = LOOK(k=1, cold="none")(close, labels, state=LOOK(cold="none").state(6, 3, 6))
-    again = warm.state(6, 3, 6)
+    again = warm.state(6, 3, 6, n_steps=10)
     again.after_step()
     assert warm(close, labels, state=again).item() == pytest.approx(after.item(), rel=1e-5)
 
@@ -215,6 +223,18 @@ def test_supcon_over_a_queue_finds_its_other_view_and_waits_for_no_class() -> No
     assert (objective.slow_views, SupCon().slow_views) == (1, 0)
 
 
+def test_half_of_the_digits_are_counted_in_single_precision() -> None:
+    vectors = views()
+    plain = SupCon()(vectors, LABELS)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(SupCon()(vectors, LABELS), plain)
+    halved = SupCon()(vectors.bfloat16(), LABELS)
+    assert halved.dtype == torch.float32
+    assert torch.equal(halved, SupCon()(vectors.bfloat16().float(), LABELS))
+    queued = SupCon(n_store=8)
+    assert torch.equal(queued(vectors, LABELS), queued(vectors, LABELS, slow=vectors[:, 1:]))
+
+
 def test_cross_entropy_is_torchs() -> None:
     with torch.random.fork_rng():
         layer = Layer(5, 3)
@@ -231,7 +251,7 @@ def test_cross_entropy_is_torchs() -> None:
         (SimCLR, {"temperature": 0}), (SimCLR, {"n_views": 1}), (SupCon, {"temperature": -1}),
         (SupCon, {"base_temperature": 0}), (SupCon, {"n_store": 5, "n_views": 1}), (SupCon, {"momentum": 2}),
         (LOOK, {"k": -1}), (LOOK, {"temperature": 0}), (LOOK, {"eps": -1}), (LOOK, {"n_store": 1}),
-        (LOOK, {"cold": "hot"}), (LOOK, {"cold_steps": 0}), (CrossEntropy, {"label_smoothing": 1.0}),
+        (LOOK, {"cold": "hot"}), (LOOK, {"cold_part": 0.0}), (CrossEntropy, {"label_smoothing": 1.0}),
     ],
 )  # fmt: skip
 def test_what_is_no_setting_is_refused(made: Any, wrong: dict[str, Any]) -> None:

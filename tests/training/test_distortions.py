@@ -53,6 +53,56 @@ def test_of_the_jitter_each_alone(which: str) -> None:
         assert changed.max(2).mean() == pytest.approx(pixels.max(2).mean(), abs=2)
 
 
+def test_by_as_much_as_asked_for() -> None:
+    still = replace(PLAIN, jitter=1.0, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
+    flat = np.full((8, 8, 3), 100, np.uint8)
+    light = [replace(still, brightness=0.4).distort(flat, drawn(i), 0).mean() / 100 for i in range(200)]
+    assert 0.59 < min(light) < 0.65
+    assert 1.35 < max(light) < 1.41
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 200
+    turned = [replace(still, hue=0.1).distort(red, drawn(i), 0)[0, 0].astype(int) for i in range(200)]
+    # A turn of a tenth of the circle is 36 of 60 degrees from red to yellow: 0.6 of the red.
+    for channel in (1, 2):
+        assert 100 < max(one[channel] for one in turned) < 126
+    assert all(one[0] == 200 for one in turned)
+
+
+def test_blur_is_of_its_view_and_as_wide_as_the_picture_asks_for() -> None:
+    def width(side: int, seed: int, how: Augmentation, view: int = 0) -> float:
+        edge = np.zeros((side, side, 3), np.uint8)
+        edge[:, side // 2 :] = 255
+        slope = np.diff(how.distort(edge, drawn(seed), view)[side // 2, :, 0].astype(float))
+        place = np.arange(len(slope))
+        middle = (slope * place).sum() / slope.sum()
+        return float(np.sqrt((slope * (place - middle) ** 2).sum() / slope.sum()))
+
+    how = replace(PLAIN, blur=(1.0, 0.0))
+    assert [width(224, 1, how, view) > 0 for view in range(3)] == [True, False, True]
+    small, large = (np.mean([width(side, i, how) for i in range(5)]) for side in (224, 448))
+    assert large / small == pytest.approx(2, rel=0.15)
+
+
+def test_the_order_of_colours_is_drawn_and_what_is_drawn_is_drawn_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    first: list[int] = []
+    jittered = Augmentation._jittered
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Augmentation,
+            "_jittered",
+            lambda self, image, which, by: first.append(which) or jittered(self, image, which, by),
+        )
+        for i in range(40):
+            replace(PLAIN, jitter=1.0).distort(picture("rust", 2), drawn(i), 0)
+    assert {*first[::4]} == {0, 1, 2, 3}
+    how = replace(PLAIN, jitter=0.5, grey=0.5, contrast=0.0, saturation=0.0, hue=0.0)
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[..., 0] = 150
+    seen = [how.distort(red, drawn(i), 0)[0, 0] for i in range(300)]
+    both = np.mean([one[0] == one[1] and one[0] != round(150 * 0.299) for one in seen])
+    assert 0.17 < both < 0.33
+
+
 def test_as_often_as_asked_for_and_the_same_for_the_same_place() -> None:
     pixels, how = picture("sky", 1), replace(PLAIN, grey=0.2)
     changed = [not np.array_equal(how.distort(pixels, drawn(i), 0), pixels) for i in range(400)]
@@ -86,6 +136,12 @@ def test_a_crop_has_the_size_asked_for() -> None:
     areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (PLAIN.crop(drawn(i)).box for i in range(200))]
     assert 0.2 <= min(areas) < 0.25
     assert 0.95 < max(areas) <= 1.0
+    crops = [replace(PLAIN, scale=(0.2, 0.5)).crop(drawn(i)) for i in range(200)]
+    shapes = [(b[2] - b[0]) / (b[3] - b[1]) for b in (crop.box for crop in crops)]
+    assert 0.74 < min(shapes) < 0.8
+    assert 1.25 < max(shapes) < 1.35
+    assert 70 < sum(crop.flip for crop in crops) < 130
+    assert not any(AUGMENTATIONS["whole"].crop(drawn(i)).flip for i in range(20))
 
 
 @pytest.mark.parametrize("wrong", [{"scale": (0.0, 1.0)}, {"scale": (0.5, 0.2)}, {"aspect": (2.0, 1.0)}])

@@ -40,9 +40,7 @@ DRAW = torch.Generator().manual_seed(5)
 IMAGE, TEXT = torch.randn(N, 6, generator=DRAW), torch.randn(3 * N, 4, generator=DRAW)
 TEXTS = Drawn([[3 * i, 3 * i + 1, 3 * i + 2][: 1 + i % 3] for i in range(N)], lambda rows: TEXT[rows])
 VIEWS = Drawn([[i, (i + 3) % N] for i in range(N)], lambda rows: (IMAGE[rows], 1.1 * IMAGE[rows].roll(1, 1)))
-DATA = TrainingData(
-    N, {"image": IMAGE, "text": TEXTS, "labels": torch.arange(N) % 3, "pixels": IMAGE, "views": VIEWS}
-)
+DATA = TrainingData(N, {"image": IMAGE, "text": TEXTS, "labels": torch.arange(N) % 3, "pixels": IMAGE, "views": VIEWS})
 HOW = Training(4, 11, "sgd", lr=0.1, schedule="constant", weight_decay=0.0)
 """Eleven samples: six for one process and five for the other."""
 
@@ -116,7 +114,7 @@ CASES: dict[str, Callable[[int], tuple[Any, Training]]] = {
     "supcon": lambda seed: (of_views(SupCon(), seed), HOW),
     "supcon's queue": lambda seed: (of_views(SupCon(n_store=16, momentum=0.5), seed), HOW),
     "look": lambda seed: (of_views(LOOK(k=3, n_views=2, momentum=0.5), seed), HOW),
-    "look in parts": lambda seed: (of_views(LOOK(k=3, cold="warm_up", cold_steps=2), seed), replace(HOW, micro_batch=2)),
+    "look in parts": lambda seed: (of_views(LOOK(k=3, cold="warm_up"), seed), replace(HOW, micro_batch=2)),
     "both in parts": lambda seed: (both(seed), replace(HOW, micro_batch=2)),
 }
 

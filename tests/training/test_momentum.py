@@ -40,7 +40,7 @@ def test_it_is_buffers_alone_and_gives_no_gradient() -> None:
     slow = Slow(network, 0.9, n_steps=10)
     assert [*slow.parameters()] == []
     assert {name.removeprefix("network.") for name in slow.state_dict()} == {*network.state_dict(), "step"}
-    x = torch.ones(1, 2)
+    x = torch.ones(1, 2, requires_grad=True)
     torch.testing.assert_close(slow(x), network(x))
     assert not slow(x).requires_grad
     assert network[0].weight.requires_grad

@@ -29,8 +29,9 @@ from seewhy.pictures.unlabelled import load_pictures, pictures_of
 from seewhy.progress import Progress
 from seewhy.studies.adapting import run_report
 from seewhy.studies.pretraining import probe
+from seewhy.training.batches import TrainingData
 from seewhy.training.loop import train
-from seewhy.training.pretrain import Pretrain
+from seewhy.training.pretrain import TUNING_LR, Pretrain
 from seewhy.training.views import Views
 from tiny import CLASSES, class_folders, noise, picture, tiny_cnn
 
@@ -123,6 +124,35 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(samples: Samples) -> No
         ends = [quick(objective, epochs=2, micro_batch=m).fit(tiny_cnn(), samples.items) for m in (None, 3)]
         one, two = (done.encoder.encode(noise(2)).pooled for done in ends)
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+def test_how_it_is_trained_follows_from_what_is_asked_for(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, on = TrainingData(100, {}), tiny_cnn()
+    how = quick(epochs=4, batch_size=30, lr=0.01, weight_decay=0.2).training(data, on)
+    assert (how.n_steps, how.batch_size, how.lr, how.weight_decay) == (12, 30, 0.01, 0.2)
+    assert (how.schedule, how.warmup, how.micro_batch) == ("cosine", 2, None)
+    assert quick(lr=None).training(data, on).lr == TUNING_LR
+    with monkeypatch.context() as patch:
+        patch.setattr("seewhy.training.pretrain.MICRO_PIXELS", 32 * 32 * 2 * 7)
+        assert quick(batch_size=30).training(data, on).micro_batch == 7
+        assert quick(batch_size=6).training(data, on).micro_batch is None
+        assert quick(batch_size=30, micro_batch=5).training(data, on).micro_batch == 5
+    asked = quick()
+    own, held = asked.look(on, samples.items, None, Progress()).split(0.25, 0)
+    _, _, read = asked.prepared(on, own, Progress())
+    assert [own.classes[i] for i in read.columns["labels"].tolist()] == [s.label for s in own.items]
+    assert read.pictures is not None
+    assert (read.pictures.augmentation, read.pictures.n_views) == (asked.views(), 2)
+    done = asked.fit(on, own.items, validation=held.items)
+    assert [*done.adaptation.trained_on] == [*dict.fromkeys(own.digests)]
+    assert [s.image for s in done.held.items] == [s.image for s in held.items]
+    last = [step["loss"] for step in done.done.history][-20:]
+    assert done.adaptation.provenance["loss"] == pytest.approx(np.mean(last), abs=1e-4)
+    grouped = [Sample(s.image, s.label, group=str(i % 5)) for i, s in enumerate(samples.items)]
+    sides = asked.look(on, grouped, None, Progress()).split(0.3, 0)
+    assert {s.group for s in sides[0].items}.isdisjoint({s.group for s in sides[1].items})
+    mixed = asked.look(on, [*samples.items[:3], Sample(samples.items[3].image)], None, Progress())
+    assert mixed.classes == ()
 
 
 def test_held_out_figures_are_counted_right(samples: Samples) -> None:

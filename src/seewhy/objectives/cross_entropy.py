@@ -62,7 +62,7 @@ class CrossEntropy(Vectors):
                 f"n_views={self.n_views}. A part from 0 to below 1 and one view or more were expected. Change them."
             )
 
-    def state(self, width: int, n_classes: int, n_pictures: int) -> Beside:
+    def state(self, width: int, n_classes: int, n_pictures: int, n_steps: int = 0) -> Beside:
         return Layer(width, n_classes)
 
     def loss(

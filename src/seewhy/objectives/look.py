@@ -20,12 +20,13 @@ Cold = Literal["none", "own_class", "wide", "warm_up"]
 
 
 class Neighbours(Queue):
-    """The pictures that can be neighbours, how many steps went by, and the layer of a warm-up."""
+    """The pictures that can be neighbours, how many steps went by, how many are cold, and the layer of a warm-up."""
 
     steps: Tensor
 
-    def __init__(self, size: int, width: int, n_classes: int | None) -> None:
+    def __init__(self, size: int, width: int, n_classes: int | None, cold_steps: int = 0) -> None:
         super().__init__(size, width)
+        self.cold_steps = cold_steps
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.layer = None if n_classes is None else nn.Linear(width, n_classes)
 
@@ -44,7 +45,9 @@ class LOOK(Vectors):
     class that is not among the k nearest gets no pull, so that a class may stay in several places.
 
     There is no public code, and the body of the paper was not at hand: the loss is rebuilt from its abstract and from
-    what this family of methods does. How it starts, the store, k, temperature and momentum are ours.
+    what this family of methods does. How it starts, the store, k, temperature and momentum are ours. Networks that had
+    learnt nothing, whose vectors all lie near one place, came to one place altogether with ``"none"`` and
+    ``"own_class"`` on drawn shapes; those keep what an encoder that has learnt something knows.
 
     Cost: one pass of the slow copy a view that it sees, and one product with the store; memory does not grow with the
     store. Slow vectors of the batch itself go into the store before it is compared with.
@@ -53,10 +56,10 @@ class LOOK(Vectors):
         k: neighbours; 0 takes all, which is SupCon's inner form.
         temperature: of the cosines.
         eps: added to the probability, so that a picture without a neighbour of its class has no endless loss.
-        cold: what helps while neighbours are still of any class. ``"none"``: nothing; a picture without one of its
-            class among the k has then no gradient. ``"own_class"``: the best of its class is added to the k.
-            ``"wide"``: k falls from the whole store to its value. ``"warm_up"``: the cross entropy of a layer.
-        cold_steps: of ``"wide"`` and ``"warm_up"``.
+        cold: what helps while neighbours are still of any class. ``"wide"``: k falls from the whole store to its value.
+            ``"warm_up"``: the cross entropy of a layer. ``"own_class"``: the best of its class is added to the k.
+            ``"none"``: nothing; a picture without one of its class among the k has then no gradient.
+        cold_part: of the training's steps, for ``"wide"`` and ``"warm_up"``.
         n_store: pictures in the store, at most all that are trained on.
         momentum: of the slow copy at first; it rises to 1. With 0 it is the network itself.
         n_views: of each picture; the last goes through the slow copy.
@@ -80,8 +83,8 @@ class LOOK(Vectors):
     k: int = 20
     temperature: float = 0.1
     eps: float = 1e-4
-    cold: Cold = "own_class"
-    cold_steps: int = 200
+    cold: Cold = "wide"
+    cold_part: float = 0.4
     n_store: int = 65536
     momentum: float = 0.99
     n_views: int = 1
@@ -93,19 +96,21 @@ class LOOK(Vectors):
                 f"n_store={self.n_store}, momentum={self.momentum:g}. Neighbours or 0 for all, a temperature above "
                 "zero, no negative eps, a store of two or more and a part from 0 to 1 were expected. Change them."
             )
-        if self.cold not in ("none", "own_class", "wide", "warm_up") or self.cold_steps < 1 or self.n_views < 1:
+        if self.cold not in ("none", "own_class", "wide", "warm_up") or not (0 < self.cold_part <= 1 <= self.n_views):
             raise InputError(
-                f"The objective look was given cold={self.cold!r}, cold_steps={self.cold_steps}, "
-                f"n_views={self.n_views}. 'none', 'own_class', 'wide' or 'warm_up', a step or more and a view or more "
-                "were expected. Change them."
+                f"The objective look was given cold={self.cold!r}, cold_part={self.cold_part:g}, "
+                f"n_views={self.n_views}. 'wide', 'warm_up', 'own_class' or 'none', a part above 0 to 1 of the steps "
+                "and a view or more were expected. Change them."
             )
 
     @property
     def slow_views(self) -> int:
         return 1
 
-    def state(self, width: int, n_classes: int, n_pictures: int) -> Beside:
-        return Neighbours(min(self.n_store, n_pictures), width, n_classes if self.cold == "warm_up" else None)
+    def state(self, width: int, n_classes: int, n_pictures: int, n_steps: int = 0) -> Beside:
+        cold = round(self.cold_part * n_steps) if self.cold in ("wide", "warm_up") else 0
+        layer_of = n_classes if self.cold == "warm_up" else None
+        return Neighbours(min(self.n_store, n_pictures), width, layer_of, cold)
 
     def loss(
         self,
@@ -122,12 +127,14 @@ class LOOK(Vectors):
         store, classes, numbers = state.held()
         v = vectors.shape[1]
         query, each = normalize(vectors, dim=2).flatten(0, 1).to(store), labels.repeat_interleave(v)
-        begun = int(state.steps) < self.cold_steps
+        begun = int(state.steps) < state.cold_steps
         without = own_places(index.repeat_interleave(v), numbers)
-        k = self._k(int(state.steps), len(store))
+        k = self._k(int(state.steps), state.cold_steps, len(store))
         if k >= len(store):
             chance = soft_votes(query, each, store, classes, self.temperature, without)
             state.watched = {"own_class": chance.detach().mean()}
+            if self.k:
+                state.watched["neighbours"] = chance.new_tensor(float(len(store)))
         else:
             own = self.cold == "own_class"
             chance, n = votes(query, each, store, classes, k, self.temperature, without, own_class=own)
@@ -137,12 +144,12 @@ class LOOK(Vectors):
             loss = 0.0 * loss + cross_entropy(state.layer(vectors.flatten(0, 1).to(state.layer.weight)), each)
         return loss
 
-    def _k(self, step: int, n: int) -> int:
+    def _k(self, step: int, cold_steps: int, n: int) -> int:
         """Neighbours at a step, of a store that holds so many."""
         k = min(self.k or n, n)
-        if self.cold != "wide" or step >= self.cold_steps:
+        if self.cold != "wide" or step >= cold_steps:
             return k
-        return round(n * (k / n) ** (step / self.cold_steps))
+        return round(n * (k / n) ** (step / cold_steps))
 
 
 def votes(

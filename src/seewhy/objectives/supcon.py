@@ -76,7 +76,7 @@ class SupCon(Vectors):
     def slow_views(self) -> int:
         return 1 if self.n_store else 0
 
-    def state(self, width: int, n_classes: int, n_pictures: int) -> Beside:
+    def state(self, width: int, n_classes: int, n_pictures: int, n_steps: int = 0) -> Beside:
         return Queue(min(self.n_store, n_pictures), width) if self.n_store else Beside()
 
     def loss(

@@ -16,13 +16,14 @@ from .pictures import Beside, PictureObjective
 class Vectors(PictureObjective):
     """Sees each view of a picture as one vector; of any length, unless the objective says otherwise."""
 
-    def state(self, width: int, n_classes: int, n_pictures: int) -> Beside:
+    def state(self, width: int, n_classes: int, n_pictures: int, n_steps: int = 0) -> Beside:
         """What is learnt or kept beside the networks, new.
 
         Args:
             width: of the vectors.
             n_classes: of the pictures; 0 where they have none.
             n_pictures: that are trained on.
+            n_steps: of the training; 0 where it is not known.
         """
         return Beside()
 

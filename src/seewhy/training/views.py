@@ -50,7 +50,7 @@ class Views(Task):
         self.needs = ("views", *(("labels",) if n_classes else ()))  # type: ignore[misc]
         self.network = nn.Sequential(tower, projection).requires_grad_(True)
         self.objective, self.hold = objective, hold
-        self.beside = objective.state(width, n_classes, n_pictures)
+        self.beside = objective.state(width, n_classes, n_pictures, n_steps)
         self.slow = Slow(self.network, objective.momentum, n_steps) if objective.slow_views else None
 
     def features(self, batch: Batch) -> dict[str, Float[Tensor, "b v d"]]:
