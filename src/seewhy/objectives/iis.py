@@ -107,7 +107,7 @@ class IIS(Vectors):
                 "pictures or random, and one view or more were expected. Change them."
             )
 
-    def state(self, width: int, n_classes: int, n_pictures: int) -> Beside:
+    def state(self, width: int, n_classes: int, n_pictures: int, n_steps: int = 0) -> Beside:
         return Layers(width, n_classes, n_pictures, self.n_concepts, self.concepts == "pictures")
 
     def loss(
