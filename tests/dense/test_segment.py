@@ -19,9 +19,9 @@ from schemas import check
 from seewhy.cli import app
 from seewhy.dense import Segmentation, Segmenter, segmenters
 from seewhy.dense.maskclip import MaskCLIP
-from seewhy.dense.rle import decode
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import DataError, ForeignFileError, ImageError, InputError, UnknownNameError
+from seewhy.pictures.runs import decode
 from seewhy.types import Failure
 from tiny import Channels, HashedWords, build
 
@@ -32,7 +32,9 @@ def colours(words: str = "red green blue") -> Encoder:
     """Cells are their mean colour, and each word is one."""
     text: Any = HashedWords(3, {word: torch.eye(3)[i] for i, word in enumerate(words.split())})
     text.project = lambda pooled: pooled + 0.5
-    return build(Channels(), GlobalAverage(), Layout(), 3, text=text)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build(Channels(), GlobalAverage(), Layout(), 3, text=text)
 
 
 def picture(width: int = 96, height: int = 64) -> np.ndarray:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from seewhy.dense.rle import decode, encode, runs
 from seewhy.dense.windows import Windows, best_classes, bilinear
 from seewhy.errors import DataError
+from seewhy.pictures.runs import decode, encode, runs
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.integers(1, 9), st.integers(1, 40))
 def test_between_cells_as_torch_does(n: int, m: int) -> None:
     values = torch.sin(torch.arange(float(n)) * 1.7)
@@ -31,6 +32,7 @@ def test_the_best_class_of_every_pixel_strip_by_strip() -> None:
     assert best_classes(scores, (3, 2))[1] is None
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(1, 3))
 def test_windows_cover_a_picture_and_are_hardly_stretched(width: int, height: int, along: int) -> None:
     found = Windows.over((width, height), (14, 10), along)

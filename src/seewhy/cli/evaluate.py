@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..printable import printable
+from .masks import run_masks
 from .options import (
     Crops,
     DescriptionFile,
@@ -47,12 +48,19 @@ Examples:\n
   seewhy evaluate test/ --labels classes.json -o report.html\n
   seewhy evaluate test/ -m birds --cards why/\n
   seewhy evaluate test/ -m birds --unknown holidays/ --level 0.95\n
-  seewhy evaluate captions.jsonl --retrieval -m enc -o found.html
+  seewhy evaluate captions.jsonl --retrieval -m enc -o found.html\n
+  seewhy evaluate streets/ --labels "sky, road, car" --probe more-streets/ -o masks.html
 """
 
 
 def evaluate(
-    data: Annotated[Path, typer.Argument(help="Labelled pictures: class folders or a table.", show_default=False)],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Labelled pictures: class folders or a table; or masks: images/ and labels/, or COCO's JSON.",
+            show_default=False,
+        ),
+    ],
     model: Model = None,
     labels: Labels = None,
     encoder: EncoderName = "lite0",
@@ -90,6 +98,14 @@ def evaluate(
         also("With --retrieval."),
     ] = None,
     text_column: TextColumn = None,
+    probe: Annotated[
+        Path | None,
+        typer.Option(help="Masks of other pictures: what a linear probe trained on them reaches.", show_default=False),
+    ] = None,
+    ignore: Annotated[
+        list[int] | None,
+        typer.Option(help="A value of masks that counts for nothing. Left out, 255.", show_default=False),
+    ] = None,
     seed: Annotated[int, seed("The pictures explained.")] = 0,
     force: Force = False,
     as_json: Json = False,
@@ -103,6 +119,7 @@ def evaluate(
     from ..evaluation import evaluate as run
     from ..evaluation.confusions import address, write_cards
     from ..evidence.batch import check_output
+    from ..pictures.pixel_classes import is_masked
     from ..pictures.samples import load_samples
     from .terminal import Terminal
 
@@ -111,6 +128,9 @@ def evaluate(
         columns: dict[str, Any] = {"image": _own(image_column, "image"), "label": _own(label_column, "label")}
         columns |= {"text": text_column, "group": group}
         run_retrieval(str(data), model or encoder, engine, columns, also, path, seed, force, as_json, store, quiet)
+        return
+    if is_masked(data):
+        run_masks(data, model, labels, encoder, engine, probe, ignore, path, seed, force, as_json, store, quiet)
         return
     if cards is not None and check_output(cards):
         raise DataError(f"{cards} would be one file. A folder for several cards was expected. Leave the ending out.")

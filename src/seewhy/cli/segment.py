@@ -16,10 +16,13 @@ from .options import (
     Force,
     Json,
     Labels,
+    Model,
     Pictures,
     Quiet,
     Store,
+    encoder_given,
     focused,
+    lines_of,
     open_store,
     output,
     picture_names,
@@ -33,6 +36,7 @@ EXAMPLES = """
 Examples:\n
   seewhy segment street.jpg --labels "road, car, tree" -o seg/\n
   seewhy segment photos/ --labels "leaf, lesion, background" --json > segments.jsonl\n
+  seewhy segment new/ -m seg -o found/\n
   seewhy segment aerial.tif --labels "roof, road, water" --zoom 8 -o seg/\n
   seewhy segment photo.jpg --labels "cat, grass" --denoise 0.5 --smooth 0.9 -o seg/
 """
@@ -40,6 +44,7 @@ Examples:\n
 
 def segment(
     pictures: Pictures,
+    model: Model = None,
     labels: Labels = None,
     encoder: EncoderName = "lite0",
     focus: Focus = None,
@@ -73,18 +78,24 @@ def segment(
     """Say of every pixel which of the names fits it best; nothing is trained."""
     from ..dense.folder import SegmentFolder
     from ..dense.maskclip import TEMPLATES, MaskCLIP
+    from ..dense.saving import load_segmenter
     from ..encoders.find import encoder as find
     from ..errors import InputError
     from ..types import Failure
 
-    if labels is None:
+    terminal = Terminal(quiet)
+    if model is not None:
+        if labels is not None:
+            raise InputError("--model and --labels were both given. A saved segmenter has its own classes: drop one.")
+        segmenter = load_segmenter(model, encoder=encoder_given(encoder), engine=engine)
+    elif labels is None:
         raise InputError(
             'No names were given. What may be in the pictures was expected. Add --labels "road, car, tree".'
         )
-    terminal = Terminal(quiet)
-    chosen: Any = normalised
-    how = MaskCLIP(tuple(template or TEMPLATES), centred, denoise, smooth, chosen, None, zoom, least)
-    segmenter = how.build(find(focused(encoder, focus), engine=engine), label_names(labels), open_store(store))
+    else:
+        chosen: Any = normalised
+        how = MaskCLIP(tuple(template or TEMPLATES), centred, denoise, smooth, chosen, None, zoom, least)
+        segmenter = how.build(find(focused(encoder, focus), engine=engine), label_names(labels), open_store(store))
     folder = None if output is None else SegmentFolder(output, segmenter.classes, force=force)
     done = 0
     for found in terminal.track(segmenter.segment_all(picture_names(pictures, output)), "Segmenting"):
@@ -112,14 +123,7 @@ def label_names(labels: str) -> list[str]:
     Raises:
         DataError: the file cannot be read.
     """
-    from ..errors import DataError
-
-    if not labels.lower().endswith(".txt"):
-        return labels.split(",")
-    try:
-        return Path(labels).read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{labels} cannot be read: {error}. Write one class a line, in UTF-8.") from error
+    return lines_of(Path(labels), "class") if labels.lower().endswith(".txt") else labels.split(",")
 
 
 def _print(found: Segmentation) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -110,6 +110,14 @@ class MaskCLIP:
         if self.centred:
             texts = normalize(texts - texts.mean(0), dim=1)
         scorer = Words(texts, self.scale or encoder.text.logit_scale, self)
+        return self.segmenter(encoder, classes, scorer)
+
+    def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
+        """The segmenter that was saved."""
+        return self.segmenter(encoder, classes, Words(tensors["texts"], self.scale or encoder.text.logit_scale, self))
+
+    def segmenter(self, encoder: Encoder, classes: tuple[str, ...], scorer: Words) -> Segmenter:
+        """With these scores."""
         given: dict[str, Any] = {**asdict(self), "templates": list(self.templates)}
         return Segmenter(self.name, given, encoder, classes, scorer, self.zoom, self.least)
 
@@ -131,6 +139,15 @@ class Words:
     @property
     def compares(self) -> bool:
         return self.how.smoothed > 0
+
+    def random(self, seed: int) -> Words:
+        texts = torch.randn(self.texts.shape, generator=torch.Generator().manual_seed(seed))
+        if self.how.centred:
+            texts = texts - texts.mean(0)
+        return replace(self, texts=normalize(texts, dim=1))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"texts": self.texts}
 
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:
         return torch.einsum("bdhw,kd->bkhw", normalize(joint_cells(encoder, features), dim=1), self.texts)

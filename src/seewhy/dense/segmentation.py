@@ -17,10 +17,10 @@ from ..card.paging import framed
 from ..card.palette import class_colours
 from ..card.segments import render_segments
 from ..errors import DataError, UnknownNameError
+from ..pictures.runs import encode
 from ..storage.marks import PAGE, PICTURE, Mark
 from ..storage.output import check_file, write
 from ..types import PixelBox
-from .rle import encode
 
 NOTHING = 255
 """Value of a mask where nothing is named."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, Protocol
@@ -48,6 +48,14 @@ class Scorer(Protocol):
         """Of each window by itself."""
         ...
 
+    def random(self, seed: int) -> Scorer | None:
+        """The same with other texts, drawn at random; ``None`` where no texts score."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What its method needs to make it again."""
+        ...
+
     def finish(self, scores: Float[Tensor, "k h w"], keys: Float[Tensor, "c h w"] | None) -> Float[Tensor, "k h w"]:
         """Of the whole picture, when its windows are put together."""
         ...
@@ -66,6 +74,7 @@ class Segmenter:
         zoom: the picture's short side, in inputs of the encoder: twice its own where it takes larger inputs; what is
             larger than that, or larger than the encoder takes, is looked at in tiles.
         least: probability below which a pixel is given no name; 0 names all.
+        trained_on: one line for who asks.
     """
 
     method: str
@@ -75,6 +84,7 @@ class Segmenter:
     scorer: Scorer = field(repr=False)
     zoom: float = LARGEST
     least: float = 0.0
+    trained_on: str = "nothing but the names of the classes"
 
     def __post_init__(self) -> None:
         if not 0.25 <= self.zoom <= 32 or not 0 <= self.least < 1:
@@ -92,6 +102,23 @@ class Segmenter:
     def along(self) -> int:
         """Windows on the short side of a picture."""
         return max(1, round(self.zoom / (min(self.zoom, LARGEST) if can_grow(self.base) else 1.0)))
+
+    def with_trained_on(self, what: str) -> Segmenter:
+        """The same, with what it was trained on."""
+        return replace(self, trained_on=what)
+
+    def check(self) -> None:
+        """See that it can score what its encoder gives, with as many classes as it has.
+
+        Raises:
+            ValueError: it cannot, or its numbers are not finite.
+        """
+        features = self.encoder.forward_features(torch.zeros(1, 3, *self.encoder.transform.input_size))
+        scores = self.scorer.scores(self.encoder, features)
+        if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all()):
+            raise ValueError(
+                f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or none that are finite"
+            )
 
     @cached_property
     def cells(self) -> tuple[int, int]:
@@ -187,7 +214,7 @@ class Segmenter:
 
     def _named(self, looked: Looked) -> Segmentation:
         scores = self.scores(looked)
-        mask, probability = self._pixels(scores, looked)
+        mask, probability = self.pixels(scores, looked)
         if self.least:
             mask = np.where(probability < self.least, np.uint8(NOTHING), mask)
         about = {
@@ -201,12 +228,16 @@ class Segmenter:
         found = segments_of(self.classes, mask, probability)
         return Segmentation(looked.name, self.classes, mask, scores.numpy(), found, about, looked.pixels)
 
-    def _pixels(self, scores: Float[Tensor, "k h w"], looked: Looked) -> tuple[np.ndarray, np.ndarray]:
-        """Class and probability of each pixel; no finer than the network's input was, then repeated."""
-        size = looked.size[::-1]
+    def resolution(self, looked: Looked) -> tuple[int, int]:
+        """``(height, width)`` at which pixels are named: the picture's, or the network's input where that is less."""
         inputs, windows = self.encoder.transform.input_size, looked.windows
-        most = tuple(i * g // c for i, g, c in zip(inputs, windows.whole, windows.cells, strict=True))
-        height, width = (min(n, m) for n, m in zip(size, most, strict=True))
+        most = (i * g // c for i, g, c in zip(inputs, windows.whole, windows.cells, strict=True))
+        height, width = (min(n, m) for n, m in zip(looked.size[::-1], most, strict=True))
+        return height, width
+
+    def pixels(self, scores: Float[Tensor, "k h w"], looked: Looked) -> tuple[np.ndarray, np.ndarray]:
+        """Class and probability of each pixel; no finer than the network's input was, then repeated."""
+        size, (height, width) = looked.size[::-1], self.resolution(looked)
         best, likely = best_classes(scores, (height, width), self.scorer.scale)
         assert likely is not None
         rows, columns = (np.arange(n) * m // n for n, m in zip(size, (height, width), strict=True))

@@ -8,6 +8,9 @@ import numpy as np
 
 from ..errors import DataError
 
+LARGEST = 2**28
+"""Pixels of a mask; no picture that is read has more."""
+
 
 def runs(mask: np.ndarray) -> np.ndarray:
     """Lengths of the runs of 0 and 1 in turn, column by column, beginning with 0.
@@ -63,7 +66,8 @@ def decode(coded: Any, name: str = "a mask") -> np.ndarray:
             f"{name} is no run-length mask ({type(error).__name__}: {error}). "
             '{"size": [height, width], "counts": …} as COCO writes it was expected. Export it again.'
         ) from error
-    if min(lengths, default=0) < 0 or sum(lengths) != height * width or height < 1 or width < 1:
+    right = min(lengths, default=0) >= 0 and sum(lengths) == height * width
+    if not right or height < 1 or width < 1 or height * width > LARGEST:
         raise DataError(
             f"{name} has runs of {sum(lengths)} pixels for {height} rows of {width}. As many as the picture has were "
             "expected. Export it again."

@@ -1,0 +1,187 @@
+"""A linear probe of cells: what the encoder's map knows of classes, without any word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..classifiers.linear.solvers import LinearFit, fit_logistic
+from ..encoders.base import Encoder
+from ..errors import DataError, InputError
+from ..pictures.pixel_classes import MaskedPictures
+from ..progress import Progress
+from . import segmenters
+from .segmenter import LARGEST, Segmenter
+from .truths import with_truth
+
+CS = (3e-5, 3e-4, 3e-3, 3e-2)
+"""Weights of the losses that are tried on held-out pictures; features are brought to a spread of 1."""
+MOST_CELLS = 60_000
+"""Cells that are fitted on; of more, so many are drawn."""
+LEAST = 0.05
+"""Part of a cell's pixels below which a class is not learnt from it."""
+
+
+@segmenters.register
+@dataclass(frozen=True)
+class Linear:
+    """Multinomial logistic regression from a cell's features to the classes of its pixels.
+
+    Each cell counts for a class by the part of its pixels that have it, ``1/2 |W|² + C Σ_i Σ_k s_ik loss(k, W x_i +
+    b)``, on features less their mean and over their spread. ``C`` is chosen on held-out pictures by the mean over
+    classes of the accuracy by cell. It is the baseline of trained segmenters: what one adds to it is not the encoder's.
+
+    Cost: one pass of the trunk for each window of a picture, to train as to segment.
+
+    Args:
+        held_out: part of the pictures on which ``C`` is chosen.
+        zoom: the picture's short side, in inputs of the encoder.
+        least: probability below which a pixel is given no name.
+        seed: of the pictures held out and the cells drawn.
+
+    Raises:
+        InputError: a parameter is out of its range.
+        DataError: fewer than two pictures can be used, or fewer than two classes have a pixel.
+    """
+
+    name: ClassVar[str] = "linear"
+    paper: ClassVar[str] = "Alain & Bengio 2016, arXiv:1610.01644"
+    needs: ClassVar[str] = "pictures with masks"
+
+    held_out: float = 0.2
+    zoom: float = LARGEST
+    least: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1:
+            raise InputError(
+                f"linear was given held_out={self.held_out:g}. A part above 0 and below 1 was expected. Change it."
+            )
+
+    def fit(self, encoder: Encoder, data: MaskedPictures, *, progress: Progress | None = None) -> Segmenter:
+        """Train the probe.
+
+        Args:
+            encoder: what looks; it stays as it is.
+            data: pictures with masks.
+            progress: hears of progress and failures.
+        """
+        progress = progress or Progress()
+        bare = self.segmenter(encoder, data.classes, Affine.empty(len(data.classes)))
+        cells = gathered(bare, data, self.seed, progress)
+        mean, spread = cells.features.mean(0), cells.features.std(0).clamp(min=1e-6)
+        x, k = (cells.features - mean) / spread, len(data.classes)
+        pictures = cells.picture.unique()
+        order = pictures[torch.randperm(len(pictures), generator=torch.Generator().manual_seed(self.seed))]
+        held = torch.isin(cells.picture, order[: max(1, round(self.held_out * len(order)))])
+        judged = [_right(_fitted(x[~held], cells.shares[~held], c), x[held], cells.shares[held]) for c in CS]
+        fitted = _fitted(x, cells.shares, CS[int(np.argmax(judged))])
+        weight = fitted.weight / spread
+        affine = Affine(weight.reshape(k, -1), fitted.bias - weight @ mean)
+        made = self.segmenter(encoder, data.classes, affine)
+        return made.with_trained_on(f"{len(x)} cells of {len(pictures)} pictures with masks")
+
+    def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
+        """The segmenter that was saved."""
+        return self.segmenter(encoder, classes, Affine(tensors["weight"], tensors["bias"]))
+
+    def segmenter(self, encoder: Encoder, classes: tuple[str, ...], scorer: Affine) -> Segmenter:
+        """With these scores."""
+        return Segmenter(self.name, asdict(self), encoder, classes, scorer, self.zoom, self.least)
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """Scores of cells by a layer.
+
+    Attributes:
+        weight: one row per class.
+        bias: one number per class.
+    """
+
+    weight: Float[Tensor, "k c"]
+    bias: Float[Tensor, " k"]
+
+    scale: ClassVar[float] = 1.0
+    compares: ClassVar[bool] = False
+
+    @classmethod
+    def empty(cls, k: int) -> Affine:
+        """Before anything was learnt."""
+        return cls(torch.zeros(k, 1), torch.zeros(k))
+
+    def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:
+        grid = encoder.layout.to_grid(features)
+        return torch.einsum("bchw,kc->bkhw", grid, self.weight) + self.bias[:, None, None]
+
+    def random(self, seed: int) -> None:
+        return None
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"weight": self.weight, "bias": self.bias}
+
+    def finish(self, scores: Float[Tensor, "k h w"], keys: Float[Tensor, "c h w"] | None) -> Float[Tensor, "k h w"]:
+        return scores
+
+
+class Cells(NamedTuple):
+    """Cells to learn from: features, the part of its pixels that each class has, and of which picture each is."""
+
+    features: Float[Tensor, "n c"]
+    shares: Float[Tensor, "n k"]
+    picture: Int[Tensor, " n"]
+
+
+def shares_of(truth: np.ndarray, k: int, grid: tuple[int, int]) -> Float[Tensor, "h w k"]:
+    """Part of each cell's pixels that every class has; what counts for nothing is in none."""
+    (high, wide), (h, w) = truth.shape, grid
+    cell = (np.arange(high) * h // high)[:, None] * w + np.arange(wide) * w // wide
+    counts = truth < k
+    flat = np.bincount(cell[counts] * k + truth[counts], minlength=h * w * k).reshape(h, w, k)
+    total = np.bincount(cell.ravel(), minlength=h * w).reshape(h, w, 1)
+    return torch.from_numpy(flat / np.maximum(total, 1)).float()
+
+
+def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Progress) -> Cells:
+    """The cells of all pictures that can be used.
+
+    Raises:
+        DataError: fewer than two pictures, or fewer than two classes with a pixel.
+    """
+    k, most = len(data.classes), max(1, MOST_CELLS // max(len(data), 1))
+    generator = torch.Generator().manual_seed(seed)
+    found: list[Cells] = []
+    for one, truth, _ in with_truth(segmenter, data, progress, "Looking"):
+        grid = one.windows.merged(segmenter.encoder.layout.to_grid(one.features)).permute(1, 2, 0)
+        shares = shares_of(truth, k, (grid.shape[0], grid.shape[1])).flatten(0, 1)
+        use = (shares.sum(1) > LEAST).nonzero()[:, 0]
+        use = use[torch.randperm(len(use), generator=generator)[:most]]
+        found.append(Cells(grid.flatten(0, 1)[use], shares[use], torch.full((len(use),), len(found))))
+    seen = sum(bool((one.shares.sum(0)).any()) for one in found)
+    classes = int((torch.stack([one.shares.sum(0) for one in found]).sum(0) > 0).sum()) if found else 0
+    if seen < 2 or classes < 2:
+        raise DataError(
+            f"{seen} picture(s) with {classes} class(es) can be learnt from. Two or more of each were expected. Give "
+            "more pictures with masks."
+        )
+    return Cells(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def _fitted(x: Float[Tensor, "n c"], shares: Float[Tensor, "n k"], c: float) -> LinearFit:
+    """A row for each class of a cell, weighed by its part."""
+    row, label = (shares > LEAST).nonzero().unbind(1)
+    return fit_logistic(x[row], label, shares.shape[1], c, sample_weight=shares[row, label], tol=1e-4)
+
+
+def _right(fitted: LinearFit, x: Float[Tensor, "n c"], shares: Float[Tensor, "n k"]) -> float:
+    """The mean over classes of the accuracy by cell."""
+    best, true = fitted.logits(x).argmax(1), shares.argmax(1)
+    right = (best == true).float()
+    return float(np.mean([float(right[true == label].mean()) for label in true.unique()]))

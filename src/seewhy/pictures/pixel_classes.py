@@ -1,0 +1,301 @@
+"""Pictures whose every pixel has a class: folders of masks, and COCO's JSON.
+
+A folder holds ``images/`` and ``labels/`` (or ``masks/``, ``annotations/``), a mask for each picture under the same
+stem: one channel, whose values are numbers of classes. Their names stand in ``classes.txt``, one a line from 0 on, or
+``classes.json``, ``["sky", …]`` or ``{"0": "sky", …}``, in the folder or the one above it. COCO's JSON names its
+pictures relative to itself, to ``images/`` beside it, or to the folder of pictures that is given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ..arguments import checked
+from ..errors import DataError, ImageError
+from ..storage.reading import read_file, read_json, reason
+from .images import _HUSH, _identify, _read_bytes, _why_not_decoded
+from .listing import list_pictures
+from .runs import decode
+from .samples import some
+
+LEFT_OUT = 255
+"""Value of a pixel that counts for nothing, after reading: no class, or one without a name."""
+FOLDERS = ("labels", "masks", "annotations")
+NAMES = ("classes.txt", "classes.json")
+ELSE = "background"
+"""A class of this name has what COCO's annotations leave over."""
+MOST = 255
+CLASSES = 2**20
+"""Bytes of the largest file of names."""
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedPicture:
+    """A picture with its mask, which is read when it is asked for.
+
+    Attributes:
+        image: file of the picture.
+        mask: file of the mask; or size and annotations, of COCO's.
+    """
+
+    image: str
+    mask: str | tuple[tuple[int, int], tuple[tuple[int, Any], ...]] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedPictures:
+    """Pictures with masks.
+
+    Attributes:
+        items: in the order found.
+        classes: their names, in the order of the masks' values after reading.
+        values: value in the files → place among the classes.
+        ignored: values that count for nothing, without a word.
+        notes: what the user should know.
+    """
+
+    items: tuple[MaskedPicture, ...]
+    classes: tuple[str, ...]
+    values: Mapping[int, int]
+    ignored: tuple[int, ...] = (255,)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def truth(self, item: MaskedPicture, size: tuple[int, int]) -> tuple[np.ndarray, dict[int, int]]:
+        """Places among the classes ``(height, width)``, 255 where nothing counts; and values without a name.
+
+        Args:
+            item: one of these.
+            size: ``(width, height)`` of the upright picture.
+
+        Raises:
+            ImageError: the mask cannot be read, or is of another size.
+        """
+        if not isinstance(item.mask, str):
+            return self._drawn(item, size)
+        found = read_values(item.mask)
+        if found.shape[::-1] != size:
+            raise ImageError(
+                item.mask,
+                f"has {found.shape[1]} by {found.shape[0]} pixels, and its picture {item.image} {size[0]} by "
+                f"{size[1]}; save the mask in the size of the picture",
+            )
+        table = np.full(int(found.max(initial=0)) + 1, LEFT_OUT, np.uint8)
+        for value, place in self.values.items():
+            if value < len(table):
+                table[value] = place
+        counts = np.bincount(found.ravel())
+        unnamed = {
+            int(v): int(counts[v]) for v in np.flatnonzero(counts) if v not in self.values and v not in self.ignored
+        }
+        return table[found], unnamed
+
+    def _drawn(self, item: MaskedPicture, size: tuple[int, int]) -> tuple[np.ndarray, dict[int, int]]:
+        """COCO's annotations, the largest first, so that what is small is not hidden."""
+        assert not isinstance(item.mask, str)
+        said, annotations = item.mask
+        if said != size:
+            raise ImageError(
+                item.image,
+                f"has {size[0]} by {size[1]} pixels, and its annotations are of {said[0]} by {said[1]}; export them "
+                "anew, or use the picture that was annotated",
+            )
+        rest = self.classes.index(ELSE) if ELSE in self.classes else LEFT_OUT
+        canvas = np.full(size[::-1], rest, np.uint8)
+        masks = [(_mask_of(shape, size, item.image), value) for value, shape in annotations]
+        for mask, value in sorted(masks, key=lambda one: -int(one[0].sum())):
+            canvas[mask] = self.values[value]
+        return canvas, {}
+
+
+def _mask_of(shape: Any, size: tuple[int, int], image: str) -> np.ndarray:
+    if isinstance(shape, Mapping):
+        try:
+            mask = decode(shape, f"a mask of {image}")
+        except DataError as error:
+            raise ImageError(image, str(error)) from error
+        if mask.shape != size[::-1]:
+            raise ImageError(image, f"has a mask of {mask.shape[1]} by {mask.shape[0]} pixels; export it anew")
+        return mask
+    drawn = Image.new("1", size)
+    try:
+        for polygon in shape:
+            ImageDraw.Draw(drawn).polygon([float(v) for v in polygon], fill=1)
+    except (TypeError, ValueError) as error:
+        raise ImageError(image, f"has a polygon that is none ({error}); export it anew") from error
+    return np.asarray(drawn)
+
+
+def read_values(path: str) -> np.ndarray:
+    """The numbers in a mask's file, ``(h, w)``: a palette's places, a grey's levels; colours are no numbers.
+
+    Raises:
+        ImageError: it cannot be read, or has colours.
+    """
+    with _HUSH:
+        try:
+            opened = _identify(path, _read_bytes(path))
+            if opened.mode not in ("1", "L", "P") and not opened.mode.startswith("I"):
+                raise ImageError(
+                    path,
+                    f"has colours ({opened.mode}); one channel with the numbers of classes was expected; convert it",
+                )
+            found = np.asarray(opened)
+        except ImageError:
+            raise
+        except Exception as error:  # a decoder fed hostile bytes raises anything
+            raise ImageError(path, _why_not_decoded(error)) from error
+    if found.size and (found.min() < 0 or found.max() > 65535):
+        raise ImageError(path, f"has values from {found.min()} to {found.max()}; 0 to 65535 were expected; convert it")
+    return found.astype(np.int64)
+
+
+@checked
+def load_masks(
+    source: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    ignore: Sequence[int] = (255,),
+    pictures: str | Path | None = None,
+) -> MaskedPictures:
+    """Read a folder of masks, or COCO's JSON.
+
+    Args:
+        source: the folder, or the JSON.
+        classes: names of the values 0, 1, …; left out, as ``classes.txt`` or ``classes.json`` has them.
+        ignore: values that count for nothing.
+        pictures: folder of COCO's pictures; left out, beside the JSON.
+
+    Raises:
+        DataError: nothing usable is there; the message says what was looked for.
+    """
+    path = Path(source)
+    if path.suffix.lower() == ".json":
+        return _from_coco(path, None if pictures is None else Path(pictures))
+    return _from_folder(path, classes, tuple(ignore))
+
+
+def is_masked(source: str | Path) -> bool:
+    """Whether a folder has pictures and masks, or a file is COCO's, rather than classes of whole pictures."""
+    path = Path(source)
+    if path.suffix.lower() == ".json":
+        return path.is_file()
+    return (path / "images").is_dir() and any((path / name).is_dir() for name in FOLDERS)
+
+
+def _from_folder(root: Path, classes: Sequence[str] | None, ignored: tuple[int, ...]) -> MaskedPictures:
+    place = next((root / name for name in FOLDERS if (root / name).is_dir()), None)
+    if place is None or not (root / "images").is_dir():
+        raise DataError(
+            f"{root} has no folder of masks beside images/. images/ and labels/, with a mask under the stem of each "
+            "picture, were expected. Make them, or give COCO's JSON."
+        )
+    names = dict(enumerate(classes)) if classes is not None else _names(root)
+    if LEFT_OUT in names or len(names) > MOST:
+        raise DataError(f"{root} has {len(names)} classes. At most {MOST} were expected. Merge some.")
+    masks = {_stem(f, place): f for f in list_pictures([place])}
+    items, without = [], []
+    for image in list_pictures([root / "images"]):
+        mask = masks.pop(_stem(image, root / "images"), None)
+        if mask is None:
+            without.append(os.path.basename(image))
+        else:
+            items.append(MaskedPicture(image, mask))
+    if not items:
+        raise DataError(
+            f"No picture in {root / 'images'} has a mask of the same stem in {place}. Name them alike: a.jpg and a.png."
+        )
+    notes = [f"{len(without)} picture(s) without a mask left out: {some(without)}"] if without else []
+    if masks:
+        notes.append(f"{len(masks)} mask(s) without a picture left out: {some([Path(m).name for m in masks.values()])}")
+    named = {v: n for v, n in names.items() if v not in ignored}
+    return MaskedPictures(
+        tuple(items), tuple(named.values()), {v: i for i, v in enumerate(named)}, ignored, tuple(notes)
+    )
+
+
+def _stem(file: str, root: Path) -> str:
+    return os.path.splitext(os.path.relpath(file, root))[0]
+
+
+def _names(root: Path) -> dict[int, str]:
+    """Value → name."""
+    place = next((f / n for f in (root, root.parent) for n in NAMES if (f / n).is_file()), None)
+    if place is None:
+        raise DataError(
+            f"{root} does not say what its masks' values are called. classes.txt with one name a line, from value 0 "
+            'on, or classes.json was expected. Write one, or give the names: --labels "sky, road, car".'
+        )
+    try:
+        if place.suffix == ".json":
+            said = read_json(place, CLASSES)
+            pairs: Iterable[tuple[Any, Any]] = said.items() if isinstance(said, dict) else enumerate(said)
+            found = {int(value): str(name).strip() for value, name in pairs}
+        else:
+            lines = read_file(place, CLASSES).decode("utf-8-sig").splitlines()
+            found = {i: line.strip() for i, line in enumerate(lines)}
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{place} cannot be used ({reason(error)}). One name a line, or JSON of values with names, was expected. "
+            "Correct it."
+        ) from error
+    found = {value: name for value, name in sorted(found.items()) if name}
+    twice = [name for i, name in enumerate(found.values()) if name in list(found.values())[:i]]
+    if len(found) < 2 or twice or min(found) < 0:
+        given = f"{twice[0]!r} twice" if twice else f"{len(found)} class(es)"
+        raise DataError(
+            f"{place} names {given}. Two or more different names of values from 0 on were expected. Mend it."
+        )
+    return found
+
+
+def _from_coco(path: Path, pictures: Path | None) -> MaskedPictures:
+    try:
+        said = read_json(path)
+        names = {int(c["id"]): str(c["name"]) for c in said["categories"]}
+        shapes: dict[Any, list[tuple[int, Any]]] = defaultdict(list)
+        n_boxes = 0
+        for one in said["annotations"]:
+            if not one.get("segmentation"):
+                n_boxes += 1
+            else:
+                shapes[one["image_id"]].append((int(one["category_id"]), one["segmentation"]))
+        images = [(i["id"], str(i["file_name"]), int(i["width"]), int(i["height"])) for i in said["images"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
+        raise DataError(
+            f"{path} cannot be used ({why}). COCO's images, categories and annotations with segmentations were "
+            "expected. Export it again."
+        ) from error
+    if not 2 <= len(names) <= MOST:
+        raise DataError(f"{path} has {len(names)} categories. From 2 to {MOST} were expected. Merge some, or add one.")
+    roots = [pictures] if pictures is not None else [path.parent, path.parent / "images"]
+    items, absent, bare = [], [], []
+    for number, name, width, height in images:
+        file = next((r / name for r in roots if (r / name).is_file()), None)
+        known = tuple((c, shape) for c, shape in shapes[number] if c in names)
+        if file is None:
+            absent.append(name)
+        elif not known and ELSE not in names.values():
+            bare.append(name)
+        else:
+            items.append(MaskedPicture(str(file), ((width, height), known)))
+    if not items:
+        raise DataError(
+            f"None of the {len(images)} pictures of {path} is there with a mask. Pictures beside it, or in images/, "
+            "were expected. Give their folder."
+        )
+    notes = [f"{len(absent)} picture(s) of {path.name} are not there: {some(absent)}"] if absent else []
+    notes += [f"{len(bare)} picture(s) without a mask left out: {some(bare)}"] if bare else []
+    notes += [f"{n_boxes} annotation(s) without a mask left out"] if n_boxes else []
+    return MaskedPictures(tuple(items), tuple(names.values()), {v: i for i, v in enumerate(names)}, (), tuple(notes))
