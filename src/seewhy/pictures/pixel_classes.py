@@ -82,7 +82,7 @@ class MaskedPictures:
             ImageError: the mask cannot be read, or is of another size.
         """
         if not isinstance(item.mask, str):
-            return self._drawn(item, size)
+            return self._drawn(item.image, *item.mask, size), {}
         found = read_values(item.mask)
         if found.shape[::-1] != size:
             raise ImageError(
@@ -100,22 +100,22 @@ class MaskedPictures:
         }
         return table[found], unnamed
 
-    def _drawn(self, item: MaskedPicture, size: tuple[int, int]) -> tuple[np.ndarray, dict[int, int]]:
+    def _drawn(
+        self, image: str, said: tuple[int, int], annotations: tuple[tuple[int, Any], ...], size: tuple[int, int]
+    ) -> np.ndarray:
         """COCO's annotations, the largest first, so that what is small is not hidden."""
-        assert not isinstance(item.mask, str)
-        said, annotations = item.mask
         if said != size:
             raise ImageError(
-                item.image,
+                image,
                 f"has {size[0]} by {size[1]} pixels, and its annotations are of {said[0]} by {said[1]}; export them "
                 "anew, or use the picture that was annotated",
             )
         rest = self.classes.index(ELSE) if ELSE in self.classes else LEFT_OUT
         canvas = np.full(size[::-1], rest, np.uint8)
-        masks = [(_mask_of(shape, size, item.image), value) for value, shape in annotations]
+        masks = [(_mask_of(shape, size, image), value) for value, shape in annotations]
         for mask, value in sorted(masks, key=lambda one: -int(one[0].sum())):
             canvas[mask] = self.values[value]
-        return canvas, {}
+        return canvas
 
 
 def _mask_of(shape: Any, size: tuple[int, int], image: str) -> np.ndarray:
