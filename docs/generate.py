@@ -255,8 +255,8 @@ def flags(page: Path) -> str:
     return table(("option", "takes", "meaning", "in"), rows)
 
 
-TWO_MEANINGS = {"--target"}
-"""Of a class, and of an accuracy: each is what people call its target."""
+TWO_MEANINGS = {"--target", "--class", "--like", "--mask", "--judge"}
+"""Of a class and of an accuracy, of a method and of a picture, and so on: each is what people call it."""
 
 
 def _alike(name: str, said: list[str]) -> str:

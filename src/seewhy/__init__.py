@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .evaluation import Report
     from .explanation.base import Explanation
     from .explanation.prediction import Prediction
+    from .generation.generate import generate
     from .pictures.boxes import BoxData, load_boxes, save_boxes
     from .pictures.pairs import load_pairs
     from .pictures.samples import Samples, load_samples
@@ -65,6 +66,7 @@ _WHERE = {
     "explain": "api",
     "fit": "api",
     "from_module": "api",
+    "generate": "generation.generate",
     "list_encoders": "encoders.find",
     "list_methods": "catalogue",
     "load": "classifiers.saving",
@@ -104,6 +106,7 @@ __all__ = [
     "explain",
     "fit",
     "from_module",
+    "generate",
     "list_encoders",
     "list_methods",
     "load",

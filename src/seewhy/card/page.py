@@ -76,10 +76,19 @@ def layer_uri(pixels: np.ndarray) -> str:
     return _uri(pixels, "image/png", format="PNG")
 
 
+def png_of(pixels: np.ndarray) -> bytes:
+    """A picture as a PNG file."""
+    return _encoded(pixels, format="PNG")
+
+
 def _uri(pixels: np.ndarray, kind: str, **options: Any) -> str:
+    return f"data:{kind};base64,{base64.b64encode(_encoded(pixels, **options)).decode('ascii')}"
+
+
+def _encoded(pixels: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, **options)
-    return f"data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return buffer.getvalue()
 
 
 @cache

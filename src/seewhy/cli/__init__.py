@@ -21,7 +21,9 @@ from . import (
     explain,
     fit,
     fit_explainer,
+    fit_generator,
     fit_prototypes,
+    generate,
     index,
     methods,
     pairs,
@@ -61,8 +63,8 @@ MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
     "What there is",
 )
 VERBS = {
-    LOOK: (explain, predict, segment, detect, evaluate, dialogue),
-    MAKE: (fit, fit_prototypes, fit_explainer),
+    LOOK: (explain, predict, segment, detect, evaluate, generate, dialogue),
+    MAKE: (fit, fit_prototypes, fit_explainer, fit_generator),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),
     FIND: (index, search),

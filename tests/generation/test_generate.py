@@ -1,0 +1,308 @@
+"""The verbs: a generator is trained, goes on where it was stopped, is saved, refused; pictures are made and judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import seewhy
+from seewhy.cli import app
+from seewhy.encoders.find import encoder as find
+from seewhy.errors import DataError, ForeignFileError, InputError, ModelError, WeightsError
+from seewhy.generation.asking import Question
+from seewhy.generation.generator import load_generator
+from seewhy.generation.network import GeneratorNetwork, discriminator
+from seewhy.generation.reader import Reader, unit
+from seewhy.generation.sampler import PPGN
+from seewhy.generation.training import FitGenerator, Reconstruct
+from seewhy.pictures.samples import Samples
+from seewhy.pictures.unlabelled import load_pictures
+from seewhy.progress import Progress
+from seewhy.training.batches import Batch
+from tiny import class_folders, picture, tiny_cnn
+
+SHORT = PPGN(n_steps=4)
+QUICK = FitGenerator(side=16, reads=16, width=4, hidden=16, n_steps=12, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return class_folders(tmp_path_factory.mktemp("generate") / "all", 8)
+
+
+@pytest.fixture(scope="module")
+def samples(folders: Path) -> Samples:
+    return load_pictures(folders)
+
+
+@pytest.fixture(scope="module")
+def kept(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generator for ``new:resnet/16``, as a command makes it."""
+    folder = tmp_path_factory.mktemp("kept") / "gen"
+    given = ["fit-generator", str(folders), "-o", str(folder), "-e", "new:resnet/16", "--engine", "torch"]
+    done = CliRunner().invoke(app, [*given, "--pixels", "16", "--steps", "5", "--json"], catch_exceptions=False)
+    assert done.exit_code == 0
+    said = json.loads(done.stdout)
+    assert (said["encoder"], said["n_steps"], said["n_pictures"] + said["n_held_out"]) == ("new:resnet/16", 5, 24)
+    assert not list(folder.glob(".*"))
+    return folder
+
+
+def test_a_generator_learns_and_says_how_far_it_is(samples: Samples) -> None:
+    on = tiny_cnn()
+    before = {n: t.clone() for n, t in on.trunk.state_dict().items()}
+    found = replace(QUICK, n_steps=80, lr=5e-3).fit(on, samples.items)
+    assert found.facts["held_out_error"] < 0.6 * found.facts["mean_picture_error"]
+    assert 0 < found.facts["code_error"] < 0.6
+    assert all(torch.equal(t, before[n]) for n, t in on.trunk.state_dict().items())
+    made = found.network(found.codes)
+    assert found.facts["n_pictures"] == len(found.codes)
+    assert (float(made.min()) >= 0, float(made.max()) <= 1, made.requires_grad) == (True, True, False)
+    low, high = found.bounds
+    assert found.codes.min() - 0.01 < low < high < found.codes.max() + 0.01
+
+
+class Killed(Progress):
+    """Stops a training after so many steps."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def measured(self, step: int, terms: Mapping[str, float]) -> None:
+        if step == self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("gan", [0.0, 0.1])
+def test_what_was_stopped_goes_on_to_the_same_weights(gan: float, samples: Samples, tmp_path: Path) -> None:
+    fit, where = (
+        replace(
+            QUICK,
+            gan=gan,
+            n_steps=54,
+        ),
+        tmp_path / "checkpoint",
+    )
+    whole = fit.fit(tiny_cnn(), samples.items)
+    with pytest.raises(KeyboardInterrupt):
+        fit.fit(tiny_cnn(), samples.items, checkpoint=where, progress=Killed(52))
+    assert where.exists()
+    again = fit.fit(tiny_cnn(), samples.items, checkpoint=where)
+    for (name, a), b in zip(whole.network.state_dict().items(), again.network.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_the_loss_is_pixels_and_features() -> None:
+    on, network = tiny_cnn(), GeneratorNetwork(8, 16, 4, 16)
+    read = Reader(on, 16)
+    pictures = torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8)
+    codes = torch.randn(4, 8)
+    task = Reconstruct(network, read, 0.5, 0.0)
+    terms = task.loss(network(codes), Batch([0, 1, 2, 3], {"pictures": pictures, "codes": codes}))
+    made, real = network(codes), unit(pictures)
+    pixel = (made - real).square().mean()
+    feature = (read.features(made) - read.features(real)).square().mean() / read.features(real).var()
+    torch.testing.assert_close(terms["loss"], pixel + 0.5 * feature)
+    torch.testing.assert_close(terms["h1"], feature.detach())
+
+
+@pytest.mark.parametrize(("bias", "plays", "judges"), [(0.0, True, True), (30.0, False, True), (-9.0, True, True)])
+def test_who_is_far_ahead_waits(bias: float, plays: bool, judges: bool) -> None:
+    """A discriminator that calls all real is fooled: its loss is large beside the generator's, which then waits."""
+    network = GeneratorNetwork(8, 16, 4, 16)
+    task = Reconstruct(network, Reader(tiny_cnn(), 16), 0.0, 1.0)
+    judge: Any = discriminator(16, 4)
+    torch.nn.init.zeros_(judge[-2].weight)
+    torch.nn.init.constant_(judge[-2].bias, bias)
+    task.judge = judge
+    codes, pictures = torch.randn(2, 8), torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
+    terms = task.loss(network(codes), Batch([0, 1], {"pictures": pictures, "codes": codes}))
+    assert (float((terms["loss"] - terms["pixels"]).detach()) > 1e-9) is plays
+    assert (float(terms["discriminator"].detach()) > 0) is judges
+
+
+def test_a_discriminator_far_ahead_waits() -> None:
+    task = Reconstruct(GeneratorNetwork(8, 16, 4, 16), Reader(tiny_cnn(), 16), 0.0, 1.0)
+
+    class Sure(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 40 * (x.mean((1, 2, 3)) < 0.1).float() - 20 + 0 * x.sum()
+
+    task.judge = Sure()
+    codes, pictures = torch.randn(2, 8), torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
+    terms = task.loss(task.network(codes), Batch([0, 1], {"pictures": pictures, "codes": codes}))
+    assert float(terms["discriminator"].detach()) == 0
+    assert float(terms["loss"].detach()) > 15
+
+
+def test_what_is_kept_comes_back(kept: Path) -> None:
+    found = load_generator(kept)
+    same = load_generator(kept / "generator.safetensors", find("new:resnet/16", engine="torch"))
+    codes = found.codes[:3]
+    assert torch.equal(found.network(codes), same.network(codes))
+    assert (found.side, found.read.encoder.name, found.bounds) == (16, "new:resnet/16", same.bounds)
+
+
+def test_another_encoder_is_refused(kept: Path) -> None:
+    with pytest.raises(InputError) as told:
+        load_generator(kept, tiny_cnn())
+    assert str(told.value) == (
+        f"{kept / 'generator.safetensors'} was made for the encoder 'new:resnet/16' with other weights than those of "
+        "'tiny'. The very encoder was expected, since another's codes mean something else. Name it with --encoder, or "
+        "train a generator for this one with: seewhy fit-generator"
+    )
+
+
+def test_what_is_no_generator_is_told(kept: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"There is no generator .* Make one with: seewhy fit-generator PICTURES -o"):
+        load_generator(tmp_path)
+    data = bytearray((kept / "generator.safetensors").read_bytes())
+    for damaged in (data[:-50], b"\x00" * 64):
+        (tmp_path / "generator.safetensors").write_bytes(damaged)
+        with pytest.raises(WeightsError, match="is damaged or no generator"):
+            load_generator(tmp_path)
+
+
+def test_few_pictures_and_broken_ones_are_named(samples: Samples, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"10 different picture\(s\) can be read. A generator needs 16 or more"):
+        QUICK.fit(tiny_cnn(), samples.items[:10])
+    (tmp_path / "x.png").write_bytes(b"\x89PNG")
+    heard = Progress()
+    broken = replace(samples.items[0], image=str(tmp_path / "x.png"))
+    found = replace(QUICK, n_steps=1).fit(tiny_cnn(), [*samples.items, broken], progress=heard)
+    assert [f.image for f in heard.failures] == [str(tmp_path / "x.png")]
+    assert found.facts["n_pictures"] + found.facts["n_held_out"] == 24
+    with pytest.raises(InputError, match=r"side=20, .* A side of 16, 32, 64, 128 pixels"):
+        FitGenerator(side=20)
+
+
+def run(*given: object) -> tuple[int, dict[str, Any], str]:
+    done = CliRunner().invoke(app, ["generate", *map(str, given), "--json", "-q"])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        return 2, {}, str(done.exception)
+    return done.exit_code, json.loads(done.stdout), ""
+
+
+LOOK = ("-e", "new:resnet/16", "--engine", "torch", "--n-steps", "4")
+
+
+@pytest.fixture(scope="module")
+def model(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> seewhy.Classifier:
+    return seewhy.fit(str(folders), find("new:resnet/16", engine="torch"), n_crops=0)
+
+
+def test_a_class_is_made_judged_and_beside_its_controls(kept: Path, model: seewhy.Classifier, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    given = ("-m", tmp_path / "model", *LOOK, "--generator", kept, "--class", model.classes[0], "-n", 3)
+    code, said, _ = run(*given, "--judge", "new:vit/16", "-o", tmp_path / "made")
+    assert code == 0
+    assert [row["way"] for row in said["ways"]] == ["ppgn", "no_prior", "pixels"]
+    assert [c["file"] for c in said["chains"]][:3] == ["ppgn-1.png", "ppgn-2.png", "ppgn-3.png"]
+    assert said["judge"]["name"] == "zero_shot on new:vit/16"
+    own = [c for c in said["chains"] if c["way"] == "ppgn"]
+    assert said["ways"][0]["judged"] == sum(c["judged"]["agrees"] for c in own) / 3
+    assert said["ways"][0]["value"] == pytest.approx(np.mean([c["values"][-1] for c in own]), abs=1e-4)
+    page = (tmp_path / "made" / "generate.html").read_text()
+    assert page.count("<img") == 9 * len(own[0]["steps"])
+    assert "A second network sees" in page
+    assert json.loads((tmp_path / "made" / "generate.json").read_text()) == said
+    with Image.open(tmp_path / "made" / "ppgn-1.png") as image:
+        assert image.size == (16, 16)
+    assert len(list((tmp_path / "made").glob("*.png"))) == 9
+    code, again, _ = run(*given, "--judge", "new:vit/16", "-o", tmp_path / "made")
+    assert again == said
+
+
+def test_not_judged_is_said(kept: Path, model: seewhy.Classifier) -> None:
+    made = seewhy.generate(kept, model, target=model.classes[1], n=2, controls=False, sampler=SHORT)
+    assert made.data["sentence"].endswith("Not judged: no second network was named.")
+    assert (made.data["judge"], made.data["ways"][0]["judged"], made.data["ways"][0]["diversity"]) == (None, None, None)
+    assert "Not judged: whatever is climbed agrees" in made.to_html()
+    assert [p.shape for p in made.pictures] == [(16, 16, 3)] * 2
+
+
+def test_every_question_has_an_answer(kept: Path, folders: Path, model: seewhy.Classifier, tmp_path: Path) -> None:
+    photo = next(folders.rglob("*.png"))
+    with Image.open(photo) as image:
+        size = image.size
+    hole = np.zeros((size[1], size[0]), np.uint8)
+    hole[size[1] // 4 : size[1] // 2, size[0] // 4 : size[0] // 2] = 255
+    Image.fromarray(hole).save(tmp_path / "hole.png")
+    asked: list[dict[str, Any]] = [
+        {"neuron": 17},
+        {"text": "a photo of moss"},
+        {"like": str(photo)},
+        {"target": 0, "like": str(photo)},
+        {"inpaint": str(photo), "mask": str(tmp_path / "hole.png")},
+        {"target": 0, "inpaint": str(photo), "mask": str(tmp_path / "hole.png")},
+    ]
+    kinds = []
+    for one in asked:
+        made = seewhy.generate(kept, model, n=2, sampler=PPGN(n_steps=2), **one)
+        kinds.append((made.data["kind"], made.data["start"].split()[1], made.data["filled"]))
+        assert made.to_html()
+    assert [k[0] for k in kinds] == ["neuron", "text", "like", "class", "hole", "class"]
+    assert [k[1] for k in kinds] == ["means", "means", "means", "picture", "picture", "picture"]
+    assert [k[2] for k in kinds] == [False] * 4 + [True] * 2
+
+
+def test_what_is_outside_the_hole_is_the_photograph(kept: Path, folders: Path, model: seewhy.Classifier) -> None:
+    photo = next(folders.rglob("*.png"))
+    with Image.open(photo) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    hole = np.zeros(pixels.shape, np.uint8)
+    hole[: len(hole) // 2] = 255
+    made = seewhy.generate(kept, model, target=0, inpaint=pixels, mask=hole, n=2, sampler=SHORT)
+    below = [p[8:] for strips in made.strips.values() for strip in strips for p in (strip[0], strip[-1])]
+    assert all(np.array_equal(below[0], one) for one in below)
+    top = [p[:8] for p in made.pictures]
+    assert not np.array_equal(top[0], top[1])
+
+
+def test_what_does_not_fit_is_told(kept: Path, folders: Path, model: seewhy.Classifier) -> None:
+    code, _, told = run(*LOOK, "--labels", "wren,owl", "--generator", kept, "--class", "wran")
+    assert (code, told.splitlines()) == (
+        2,
+        ["There is no class called 'wran' among the 2 of this classifier. Did you mean 'wren'?"],
+    )
+    big, small = picture("moss", 0), np.zeros((5, 7, 3), np.uint8)
+    with pytest.raises(DataError) as wrong:
+        seewhy.generate(kept, model, target=0, inpaint=big, mask=small)
+    assert "is 7 by 5 pixels and" in str(wrong.value)
+    assert "A mask of the picture's own size, white where the hole is, was expected." in str(wrong.value)
+    for flat in (0, 255):
+        with pytest.raises(DataError, match=r"marks (0|100)% of the picture as hole. A part of it"):
+            seewhy.generate(kept, model, target=0, inpaint=big, mask=np.full_like(big, flat))
+    with pytest.raises(InputError, match=r"The neuron 256 was given. One from 0 to 255 was expected"):
+        seewhy.generate(kept, model, neuron=256)
+    with pytest.raises(InputError, match=r"2 things were asked for at once: label, text."):
+        Question("a", "b")
+    with pytest.raises(InputError, match="Nothing was asked for"):
+        Question()
+    with pytest.raises(InputError, match="the mask of its hole were expected together"):
+        Question(inpaint="a.png")
+    with pytest.raises(InputError, match="--like and --inpaint were both given"):
+        Question(like="a.png", inpaint="a.png", mask="b.png")
+    with pytest.raises(InputError, match="was asked of the encoder 'tiny'"):
+        Question("moss").condition(tiny_cnn())
+    with pytest.raises(ModelError, match=r"cannot read pictures of 2 pixels"):
+        Reader(tiny_cnn(), 2)
+
+
+def test_files_of_others_are_left_alone(kept: Path, folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "generator.safetensors").write_text("mine")
+    (tmp_path / "generate.html").write_text("mine")
+    done = CliRunner().invoke(app, ["fit-generator", str(folders), "-o", str(tmp_path), "-e", "new:resnet/16"])
+    assert isinstance(done.exception, ForeignFileError)
+    code, _, told = run(*LOOK, "--labels", "a,b", "--generator", kept, "--class", "a", "-o", tmp_path)
+    assert (code, "exists and is not" in told) == (2, True)
