@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from seewhy.cli.options import picture_names
-from seewhy.errors import DataError
+from seewhy.classifiers.zero_shot import ZeroShot
+from seewhy.cli.options import named_by, picture_names
+from seewhy.errors import DataError, InputError
+from tiny_words import tiny_pair
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
@@ -70,3 +72,11 @@ def test_the_stores_own_trouble_stops_no_run_that_did_not_ask_for_it(
     )
     with pytest.raises(DataError):
         open_store(str(tmp_path / "file" / "mine.sqlite"))
+
+
+def test_a_classifier_without_a_learnt_prompt_has_its_own_classes() -> None:
+    with pytest.raises(InputError) as caught:
+        named_by(ZeroShot().build(tiny_pair(), ["a", "b"]), "c, d")
+    assert str(caught.value) == (
+        "--model and --labels were both given. A saved classifier has its own classes: drop one."
+    )

@@ -128,10 +128,6 @@ MISTAKES: list[tuple[Sequence[object], str]] = [
         "Make one with: seewhy fit PHOTOS -o nowhere\n",
     ),
     (
-        ["predict", "x.png", "-m", "nowhere", "--labels", "a,b"],
-        "seewhy: --model and --labels were both given. A saved classifier has its own classes: drop one.\n",
-    ),
-    (
         ["explain", "x.png", "-m", "nowhere", "--encoder", "nonsense"],
         "seewhy: nowhere is not a saved SeeWhy classifier (seewhy.json: No such file or directory). "
         "Make one with: seewhy fit PHOTOS -o nowhere\n",
@@ -157,7 +153,7 @@ MISTAKES: list[tuple[Sequence[object], str]] = [
 @pytest.mark.parametrize(
     ("arguments", "message"),
     MISTAKES,
-    ids=["model", "both", "own encoder", "encoder", "data", "file", "report", "folder"],
+    ids=["model", "own encoder", "encoder", "data", "file", "report", "folder"],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
     run_here: Run, cwd: Path, arguments: Sequence[object], message: str

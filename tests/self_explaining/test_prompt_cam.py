@@ -326,7 +326,7 @@ def test_what_cannot_be_done_is_said(samples: Samples) -> None:
     words = Descriptions({c: (f"{c} one",) for c in CLASSES[:3]})
     assert refused(InputError, lambda: PromptCAM().fit(tiny_vit(), samples, descriptions=words)) == (
         "prompt_cam was given descriptions. Pictures alone were expected. Leave descriptions out, or use one of comet, "
-        "discriminative, gist, linear, neighbours."
+        "discriminative, gist, linear, neighbours, sparse_concepts."
     )
     assert refused(InputError, lambda: PromptCAM(variant="deep", first=3).fit(tiny_vit(), samples)) == (
         "first is 3. A layer from 0 to 2, the last one, was expected. Give one."
