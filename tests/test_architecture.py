@@ -214,6 +214,7 @@ SAME_WORD = {
     ("adaptation/gpt4image/recipe.py", "linear"): "a projection's form",
     ("objectives/gpt4image.py", "linear"): "a projection's form",
     ("objectives/gpt4image.py", "clip"): "a form of its own loss",
+    ("encoders/diffusion.py", "linear"): "a schedule's form",
     ("encoders/huggingface_text.py", "siglip"): "an architecture of transformers'",
     ("index/facts.py", "look"): "a key of what an index says of itself",
 }

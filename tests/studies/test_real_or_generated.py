@@ -127,6 +127,11 @@ def test_topologies_are_chosen_on_pictures_of_training_alone(found: Any) -> None
     assert told == pytest.approx([round(n) for n in told], abs=2e-3)
 
 
+def test_the_best_is_right_most_often_and_of_equals_the_smallest() -> None:
+    rows = [{"right": r, "n_weights": n} for r, n in ((0.7, 1), (0.9, 7), (0.9, 5))]
+    assert best_of(rows) == rows[2]
+
+
 def test_the_papers_search_has_36_networks() -> None:
     search = Search(FAST)
     assert len(search.first()) + len(search.second(Topology(2, 32, 0, 1))) == 36

@@ -26,7 +26,7 @@ from .hub import offline
 
 LIBRARIES = (
     "seewhy", "torch", "torchvision", "timm", "open_clip", "transformers", "huggingface_hub", "tokenizers",
-    "safetensors", "gguf", "accelerate", "numpy", "PIL",
+    "safetensors", "gguf", "accelerate", "diffusers", "numpy", "PIL",
 )  # fmt: skip
 """Those that load; one that is installed from its sources lies outside of the places for packages."""
 

@@ -1,0 +1,302 @@
+"""Diffusion models as encoders: ``diffusion:/folder`` with a pixel U-Net of diffusers, one block of it at one step.
+
+Block, step, pooling, noise and draws may follow: ``diffusion:/folder@block=12,t=90,pool=2,noise=0,draws=4``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from math import cos, pi
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import InputError, MissingExtraError, ModelError, WeightsError
+from ..storage.reading import read_json, reason
+from ..types import Transform
+from .base import Encoder, GlobalAverage, Layout
+from .cut import UntilLayer
+from .fence import check_folder, loading
+from .sidecar import WeightsFile
+from .split import fingerprint, freeze, in_single, weights_digest
+
+CONFIG, WEIGHTS, KIND = "config.json", "diffusion_pytorch_model.safetensors", "UNet2DModel"
+SCHEDULES = ("scheduler/scheduler_config.json", "scheduler_config.json")
+MOST_STEPS, MOST_DRAWS = 100_000, 64
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which features are read.
+
+    Attributes:
+        block: as counted by the paper's code, from 1: what goes in, each residual block with its attention, each
+            halving; the middle; each residual block of the way up, the last of a level with its doubling. 0 is
+            :func:`usual_block`.
+        t: step of the noise. The paper's 90 of a linear schedule of 1,000; the follow-up's 150.
+        pool: cells of the pooled vector on a side; with 1 maps are closed forms of the decision.
+        noise: seed of the noise.
+        draws: noises whose features are averaged; each is a pass.
+    """
+
+    block: int = 0
+    t: int = 90
+    pool: int = 1
+    noise: int = 0
+    draws: int = 1
+
+    @classmethod
+    def said(cls, text: str, name: str) -> Reading:
+        """What stands behind ``@``.
+
+        Raises:
+            InputError: it is not made of known settings and whole numbers.
+        """
+        known, found = [f.name for f in fields(cls)], {}
+        for part in filter(None, text.split(",")):
+            key, _, value = part.partition("=")
+            if key not in known or not (value.isascii() and value.isdecimal() and len(value) < 10):
+                raise InputError(
+                    f"The encoder {name!r} was given {part!r}. {', '.join(f'{k}=NUMBER' for k in known)} were expected."
+                    " For example: diffusion:/folder@block=12,t=90"
+                )
+            found[key] = int(value)
+        return cls(**found)
+
+
+def load(name: str, *, engine: str = "auto") -> Encoder:
+    """Features of a diffusion model that was trained on pictures without labels (2307.08702; ECCV 2024: 2311.17921).
+
+    ``x_t = sqrt(a_t) x + sqrt(1 - a_t) e`` is shown to the U-Net at step ``t``, and the output of one block is the map.
+    ``a_t`` is of the model's own schedule; where none is saved, of the linear one from 1e-4 to 0.02 in 1,000 steps.
+    Follows ``get_multiple_features`` of the authors' code in which block is meant, equal to rounding. Difference: there
+    the noise is drawn anew at every pass, at evaluation too; here it is one and the same for every picture, so that
+    a picture is seen alike alone, in a batch and after a change of a few pixels, and what a heat map or a deletion
+    measures is the picture and not the noise. ``draws`` averages several. Without words.
+
+    Args:
+        name: a folder written by ``save_pretrained`` of a ``UNet2DModel``, or of a pipeline with one, in safetensors;
+            the hub is not asked. Behind ``@`` what is read, see :class:`Reading`.
+        engine: what runs the trunk; ``"auto"`` is torch.
+
+    Raises:
+        MissingExtraError: diffusers is not installed.
+        WeightsError: there is no such folder, or no weights in safetensors in it, or they do not fit.
+        ModelError: it is no U-Net of pixels in colour without classes, or of a schedule that is not known.
+        InputError: a setting is none, or there is no such block or step.
+    """
+    whole = f"diffusion:{name}"
+    place, _, said = name.rpartition("@") if "@" in name and not Path(name).exists() else (name, "", "")
+    reading, folder = Reading.said(said, whole), Path(place).expanduser()
+    if not folder.is_dir():
+        raise WeightsError(
+            f"{whole!r} was given, and there is no such folder. A folder written by save_pretrained was expected; the "
+            "hub is not asked. Bring the model there first."
+        )
+    try:
+        import diffusers
+    except ImportError as error:
+        raise MissingExtraError("diffusion", "diffusers") from error
+    check_folder(whole, folder)
+    own = folder / "unet" if (folder / "unet" / CONFIG).is_file() else folder
+    config = _config(own, whole)
+    with loading(lambda why: ModelError(f"{whole!r} cannot be built: {why} Another one was expected. Save it again.")):
+        network = diffusers.UNet2DModel.from_config(config)
+    file = own / WEIGHTS
+    if not file.is_file():
+        raise WeightsError(
+            f"{whole!r} has no {WEIGHTS}. Weights in safetensors were expected, because a pickle can run code. Save "
+            "the model again with save_pretrained."
+        )
+    WeightsFile(file, {}).load_into(network, KIND)
+    return encoder_of(network, alphas_of(folder, whole), reading, whole, engine=engine)
+
+
+def encoder_of(
+    network: nn.Module, alphas: Float[Tensor, " steps"], reading: Reading, name: str, *, engine: str = "auto"
+) -> Encoder:
+    """An encoder from a U-Net in memory, which is frozen and owned from here on.
+
+    Args:
+        network: a ``UNet2DModel``.
+        alphas: how much of the picture's power is left at each step.
+        reading: what is read of it.
+        name: what to call the encoder.
+        engine: what runs the trunk; ``"auto"`` is torch.
+    """
+    config: Any = network.config
+    side = config.sample_size
+    height, width = (side, side) if isinstance(side, int) else side
+    half = (0.5, 0.5, 0.5)
+    transform = Transform((int(height), int(width)), min(int(height), int(width)), "bicubic", half, half)
+    points = blocks_of(network)
+    block = reading.block or usual_block(network)
+    for what, value, most in (("block", block, len(points)), ("t", reading.t, len(alphas) - 1)):
+        if not (what == "t") <= value + (what == "t") or value > most:
+            raise InputError(f"{name!r} was given {what}={value}. A number up to {most} was expected. Choose one.")
+    if not 1 <= reading.draws <= MOST_DRAWS or reading.pool < 1:
+        raise InputError(
+            f"{name!r} was given draws={reading.draws}, pool={reading.pool}. 1 to {MOST_DRAWS} draws and one cell or "
+            "more were expected. Change them."
+        )
+    noised = Noised(in_single(freeze(network)), float(alphas[reading.t]), reading, transform.input_size)
+    trunk = freeze(Averaged(noised, f"network.{points[block - 1]}", reading.draws))
+    head: nn.Module = GlobalAverage()
+    if reading.pool > 1:
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(reading.pool), nn.Flatten())
+    key = f"{fingerprint(network, transform)}|{block}|{reading}|{float(alphas[reading.t])!r}"
+    return Encoder(
+        name=name,
+        transform=transform,
+        trunk=lambda: trunk,
+        head=freeze(head),
+        layout=Layout(),
+        fingerprint=weights_digest({}, key),
+        module=lambda: nn.Sequential(trunk, head),
+        engine="torch" if engine == "auto" else engine,
+    )
+
+
+class Noised(nn.Module):
+    """A U-Net on pictures under a fixed noise.
+
+    Args:
+        network: noisy pixels, step → anything.
+        alpha: how much of the picture's power is left.
+        reading: step, noise, draws.
+        size: of the pictures.
+    """
+
+    noises: Tensor
+
+    def __init__(self, network: nn.Module, alpha: float, reading: Reading, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.network, self.alpha, self.t, self.draw = network, alpha, reading.t, 0
+        draws = torch.Generator().manual_seed(reading.noise)
+        self.register_buffer("noises", torch.randn(reading.draws, 3, *size, generator=draws), persistent=False)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Any:
+        noisy = self.alpha**0.5 * pixels + (1 - self.alpha) ** 0.5 * self.noises[self.draw]
+        return self.network(noisy, self.t)
+
+
+class Averaged(nn.Module):
+    """The output of one block, its mean over the draws of noise.
+
+    Args:
+        noised: the network.
+        point: name of the block in it.
+        draws: of noise.
+    """
+
+    def __init__(self, noised: Noised, point: str, draws: int) -> None:
+        super().__init__()
+        self.noised, self.draws = noised, draws
+        self.until = UntilLayer(noised, point)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c gh gw"]:
+        found = []
+        for draw in range(self.draws):
+            self.noised.draw = draw
+            found.append(self.until(pixels))
+        return found[0] if self.draws == 1 else torch.stack(found).mean(0)
+
+
+def blocks_of(network: Any) -> list[str]:
+    """Names of the layers whose outputs are the blocks, as the paper's code counts them; see :class:`Reading`."""
+    found = ["conv_in"]
+    for side, blocks in (("down_blocks", network.down_blocks), ("up_blocks", network.up_blocks)):
+        if side == "up_blocks":
+            found.append("mid_block")
+        for i, block in enumerate(blocks):
+            place = f"{side}.{i}"
+            attentions = [*(getattr(block, "attentions", None) or ())]
+            kind = "attentions" if len(attentions) == len(block.resnets) else "resnets"
+            inner = [f"{place}.{kind}.{j}" for j in range(len(block.resnets))]
+            if side == "down_blocks":
+                inner += [f"{place}.downsamplers.0"] * bool(getattr(block, "downsamplers", None))
+            elif getattr(block, "upsamplers", None):
+                inner[-1] = f"{place}.upsamplers.0"
+            found += inner
+    return found
+
+
+def usual_block(network: Any) -> int:
+    """The last one before the second doubling after the bottleneck: the paper's 24 of 37."""
+    per_level = len(network.up_blocks[0].resnets)
+    middle = blocks_of(network).index("mid_block") + 1
+    return middle + min(2 * per_level - 1, len(blocks_of(network)) - middle)
+
+
+def alphas_of(folder: Path, name: str) -> Float[Tensor, " steps"]:
+    """How much of the picture's power is left at each step, by the schedule that was saved with the model.
+
+    Raises:
+        ModelError: the schedule is not known.
+    """
+    file = next((folder / one for one in SCHEDULES if (folder / one).is_file()), None)
+    try:
+        said = {} if file is None else read_json(file)
+        return schedule(said)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"The schedule of {name!r} cannot be used ({reason(error)}). The linear, scaled_linear or "
+            "squaredcos_cap_v2 one of diffusers was expected. Save the model's own scheduler beside it."
+        ) from error
+
+
+def schedule(said: Mapping[str, Any]) -> Float[Tensor, " steps"]:
+    """From a scheduler's settings, by the names that diffusers gives them.
+
+    Raises:
+        ValueError: there is no such schedule.
+
+    Example:
+        >>> [round(float(schedule({})[t]), 3) for t in (10, 90, 150, 300)]
+        [0.998, 0.913, 0.786, 0.394]
+    """
+    n, kind = int(said.get("num_train_timesteps", 1000)), said.get("beta_schedule", "linear")
+    low, high = float(said.get("beta_start", 1e-4)), float(said.get("beta_end", 0.02))
+    if not 1 <= n <= MOST_STEPS:
+        raise ValueError(f"it has {n} steps")
+    if said.get("trained_betas") is not None:
+        betas = torch.tensor(said["trained_betas"], dtype=torch.double)
+    elif kind == "linear":
+        betas = torch.linspace(low, high, n, dtype=torch.double)
+    elif kind == "scaled_linear":
+        betas = torch.linspace(low**0.5, high**0.5, n, dtype=torch.double) ** 2
+    elif kind == "squaredcos_cap_v2":
+        left = [cos((i / n + 0.008) / 1.008 * pi / 2) ** 2 for i in range(n + 1)]
+        betas = torch.tensor([min(1 - b / a, 0.999) for a, b in pairwise(left)], dtype=torch.double)
+    else:
+        raise ValueError(f"its beta_schedule is {kind!r}")
+    return (1 - betas).cumprod(0)
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
+    """Of a U-Net that can be read: pixels in colour, without classes.
+
+    Raises:
+        ModelError: it is another.
+    """
+    try:
+        config = read_json(folder / CONFIG)
+        kind = config["_class_name"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            f"{name!r} has no {CONFIG} that says what it is ({reason(error)}). A folder written by save_pretrained of "
+            f"a {KIND} was expected. Save the model again."
+        ) from error
+    classes = config.get("num_class_embeds") or config.get("class_embed_type")
+    if kind != KIND or config.get("in_channels") != 3 or classes or not config.get("sample_size"):
+        told = f"{config.get('in_channels')} channels" + ("" if not classes else ", with classes")
+        raise ModelError(
+            f"{name!r} is a {kind} of {told}. A {KIND} of pictures in 3 channels, of a known size and without classes, "
+            "was expected: models of latent pictures and of texts are other ones. Choose another model."
+        )
+    return {k: v for k, v in config.items() if not k.startswith("_")}
