@@ -205,6 +205,15 @@ def test_c_path_chooses_by_accuracy_then_log_loss(solver) -> None:
     assert path.best == min(near, key=lambda p: p.log_loss)
 
 
+def test_c_path_goes_on_where_features_hardly_differ() -> None:
+    """A thousandth of a difference beside a length of one: the first penalties all say the same."""
+    y = torch.arange(60) % 3
+    x = 1 + 1e-3 * torch.eye(3)[y] + 1e-5 * torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    path = c_path(x, y, 3, torch.arange(60) // 3 % 5, grid=[10.0**e for e in range(-2, 7)])
+    assert path.best.accuracy == 1.0
+    assert path.best.c > 1e3
+
+
 def test_c_path_scores_the_mean_over_versions() -> None:
     x, y = _blobs(n=90, k=3)
     groups = torch.arange(90)
