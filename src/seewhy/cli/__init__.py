@@ -23,6 +23,7 @@ from . import (
     fit_explainer,
     fit_generator,
     fit_prototypes,
+    fit_segmenter,
     generate,
     index,
     methods,
@@ -64,7 +65,7 @@ MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
 )
 VERBS = {
     LOOK: (explain, predict, segment, detect, evaluate, generate, dialogue),
-    MAKE: (fit, fit_prototypes, fit_explainer, fit_generator),
+    MAKE: (fit, fit_prototypes, fit_explainer, fit_generator, fit_segmenter),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),
     FIND: (index, search),
