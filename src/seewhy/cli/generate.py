@@ -69,7 +69,7 @@ def generate(
     eps2: Annotated[float, typer.Option(min=0, help="Weight of what is asked for.")] = 1.0,
     eps3: Annotated[float, typer.Option(min=0, help="Deviation of the noise.")] = 0.0,
     raw_steps: Annotated[
-        bool, typer.Option("--raw-steps", help="Steps as the equation has them, not of equal length.")
+        bool, typer.Option("--raw-steps", help="Steps as the equation has them, not brought to one length.")
     ] = False,
     gradient: Annotated[
         Literal["log_softmax", "own_logit"], typer.Option(help="Of the logarithm of p, exact; or as released.")

@@ -203,15 +203,15 @@ def sentence(data: dict[str, Any]) -> str:
         return "The hole was filled by the prior alone. Not judged."
     by = {row["way"]: row for row in data["ways"]}
     own = by["ppgn"]
-    said = f"{data['climbed']} gives its pictures a {data['measure']} of {own['value']:.2f} on average"
+    said = f"{data['climbed']}, which was climbed, gives them a {data['measure']} of {own['value']:.2f} on average"
     if data["judge"] is None:
-        return f"{said}. Not judged: no second network was named."
+        return f"Not judged: no second network was named. {said}."
     if own["judged"] is None:
         seen = sorted({c["judged"]["label"] for c in data["chains"] if c["way"] == "ppgn"})
-        return f"{said}. The judge has no such class; it sees {', '.join(seen)}."
+        return f"The judge has no such class; on the pictures it sees {', '.join(seen)}. {said}."
     others = [f"{by[way]['judged']:.0%} {WAYS[way]}" for way in ("no_prior", "pixels") if way in by]
-    beside = f"; of the controls, {' and '.join(others)}" if others else ""
-    return f"{said}. A second network sees {data['asked']} on {own['judged']:.0%} of them{beside}."
+    beside = f"; of the controls, on {' and '.join(others)}" if others else ""
+    return f"A second network sees {data['asked']} on {own['judged']:.0%} of the pictures{beside}. {said}."
 
 
 def check_place(folder: Path) -> None:

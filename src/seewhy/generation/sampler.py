@@ -88,11 +88,12 @@ class PPGN:
         eps2: of the condition.
         eps3: of the noise.
         eps4: of the pixels outside a hole.
-        lr: length of a step, as a part of the codes' range.
-        lr_end: the same at the end; left out, the same.
+        lr: length of the first step, as a part of the codes' range.
+        lr_end: of the last, evenly shorter between, so that chains come to rest; ``None``, all alike, as the authors
+            have it for classes.
         n_steps: of a chain.
         gradient: of ``log p``, exact or as released.
-        normalise: steps of equal length.
+        normalise: steps brought to one length.
         calibrate: ``ε1`` in the units above.
         clip: codes to their bounds.
         n_shown: pictures that are kept of a chain, beside the start.
@@ -103,7 +104,7 @@ class PPGN:
     eps3: float = 0.0
     eps4: float = 1.0
     lr: float = 1 / 30
-    lr_end: float | None = None
+    lr_end: float | None = 0.0
     n_steps: int = 200
     gradient: Gradient = "log_softmax"
     normalise: bool = True
@@ -220,7 +221,7 @@ class PixelAscent:
 
     Args:
         like: the sampler whose steps, gradient and shown pictures it takes.
-        lr: length of a step, black to white being 1.
+        lr: length of the first step, black to white being 1; later ones shorten as the sampler's do.
     """
 
     like: PPGN = PPGN()
@@ -239,7 +240,8 @@ class PixelAscent:
             told.see(step, shown.detach())
             size = move.abs().mean((1, 2, 3), keepdim=True)
             sizes.append((0.0, float(size.mean())))
-            pictures = (pictures + self.lr * move / size.clamp_min(1e-30)).clamp(0, 1)
+            length = self.lr * self.like.rate(step) / self.like.lr
+            pictures = (pictures + length * move / size.clamp_min(1e-30)).clamp(0, 1)
         shown = pictures if hole is None else hole.filled(pictures)
         told.see(self.like.n_steps, shown)
         with torch.no_grad():
