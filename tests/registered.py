@@ -8,11 +8,12 @@ from typing import Any
 from seewhy.registry import Registry
 from tiny import tiny_cnn, tiny_tokens
 from tiny_transformer import tiny_vit
-from tiny_words import opened, tiny_pair
+from tiny_words import opened, opened_vit, tiny_pair
 
 ENCODERS: dict[str, Callable[[], Any]] = {"cnn": tiny_cnn, "tokens": tiny_tokens, "vit": tiny_vit}
 SHOWS_WORDS = "words"
-MAKE = {**ENCODERS, SHOWS_WORDS: tiny_pair, "prompts": opened}
+PROMPTS_INSIDE = "prompts inside"
+MAKE = {**ENCODERS, SHOWS_WORDS: tiny_pair, "prompts": opened, PROMPTS_INSIDE: opened_vit}
 
 
 def small(registry: Registry[Any], name: str, **settings: Any) -> Any:
@@ -32,7 +33,7 @@ def only_on(cls: Any) -> tuple[str, ...]:
     if getattr(cls, "needs_words", False):
         return (SHOWS_WORDS,)
     if getattr(cls, "needs_tokens", False):
-        return ("prompts",)
+        return (PROMPTS_INSIDE,) if cls.needs_attention else ("prompts",)
     return ("vit",) if cls.needs_attention else ()
 
 

@@ -24,12 +24,12 @@ def tiny_network(**options: Any) -> VisionTransformer:
     return network.eval()
 
 
-def tiny_vit(network: VisionTransformer | None = None, **options: Any) -> Encoder:
+def tiny_vit(network: VisionTransformer | None = None, text: Any = None, **options: Any) -> Encoder:
     """An encoder of it, as ``timm:`` names make one."""
     network = network or tiny_network(**options)
     split, classifier = split_timm(network, (SIDE, SIDE), "tiny vit")
     assert isinstance(classifier, nn.Linear)
-    return build(split.trunk, split.head, split.layout, 16, classifier=classifier, name="tiny vit")
+    return build(split.trunk, split.head, split.layout, 16, classifier=classifier, name="tiny vit", text=text)
 
 
 def waves(n: int = 2) -> Tensor:

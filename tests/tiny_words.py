@@ -19,6 +19,7 @@ from seewhy.encoders.tuned_towers import TunedTowers, trainable
 from seewhy.objectives.gist import GIST as Contrast
 from seewhy.training.loop import Trained, Training
 from tiny import tiny_cnn
+from tiny_transformer import tiny_vit
 
 N_WORDS = 97
 
@@ -82,6 +83,14 @@ def opened(seed: int = 0) -> Encoder:
         torch.manual_seed(7)
         words = freeze(Opened(8))
     return tiny_cnn(seed, text=ClipText("opened", 10.0, words, hashed, templates=("{}",)))
+
+
+def opened_vit() -> Encoder:
+    """:func:`tiny_transformer.tiny_vit` with a words half that takes prefixes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        words, projection = freeze(Opened(16)), freeze(nn.Linear(16, 16))
+    return tiny_vit(text=ClipText("opened", 10.0, words, hashed, projection, templates=("{}",)))
 
 
 def tiny_pair(seed: int = 0, **options: Any) -> Encoder:

@@ -282,3 +282,19 @@ def test_openvino_sees_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with torch.no_grad():
         golden = encoder._trunk()(pixels)
     assert torch.allclose(encoder.forward_features(pixels), golden, atol=2e-2 * float(golden.abs().max()))
+
+
+def test_vectors_inside_both_halves_have_a_gradient(tmp_path: Path) -> None:
+    from seewhy.adaptation.prompts import Names
+    from seewhy.adaptation.tower_prompts import TowerPrompt, Towers
+    from seewhy.adaptation.tower_recipe import TowerTask
+    from seewhy.training.batches import Batch
+
+    pair(tmp_path, "clip")
+    towers = Towers.of(load(str(tmp_path), engine="torch"))
+    assert (towers.n_layers, towers.n_text, towers.width) == (2, 2, 32)
+    prompt = TowerPrompt.begun(towers, "a photo of", 3, 2, None)
+    task = TowerTask(towers, prompt, Names(towers.text, ["cat", "two dogs"]))
+    batch = Batch([0, 1], {"pixels": example_pixels((32, 32), 2), "labels": torch.tensor([0, 1])})
+    task.loss(task.features(batch), batch)["loss"].backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in prompt.parameters())

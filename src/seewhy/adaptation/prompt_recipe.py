@@ -118,7 +118,7 @@ class PromptLearning(PictureRecipe):
                 f"{self.name} chooses on held-out pictures how much is kept, and no class has pictures of two things. "
                 "Two or more of a class were expected. Give more pictures, other ones as validation, or keep=1."
             )
-        _say_absent(pictures, measured, progress)
+        say_absent(pictures, measured, progress)
         index = torch.tensor(pictures.trained)
         pooled = torch.stack([pictures.seen[i].pooled[0] for i in index.tolist()])
         labels, names = pictures.labels[index], Names(tower, pictures.classes)
@@ -241,7 +241,7 @@ def apart(pictures: Pictures, seed: int) -> tuple[Int[Tensor, " m"], Int[Tensor,
     return torch.tensor(parts[0], dtype=torch.long), torch.tensor(parts[1], dtype=torch.long)
 
 
-def _say_absent(pictures: Pictures, measured: Int[Tensor, " m"], progress: Progress) -> None:
+def say_absent(pictures: Pictures, measured: Int[Tensor, " m"], progress: Progress) -> None:
     """A note of classes that no picture is measured of, where others are."""
     there = set(pictures.labels[measured].tolist())
     absent = [name for k, name in enumerate(pictures.classes) if k not in there]

@@ -17,7 +17,7 @@ from ..classifiers.zero_shot import ZeroShot
 from ..encoders.base import Encoder, TrainableText
 from ..encoders.delta import seeing_the_same
 from ..encoders.split import freeze, weights_digest
-from .prompts import Names, SharedPrompt, as_it_was, mixed, opened
+from .prompts import CommonPrompt, Names, SharedPrompt, as_it_was, mixed, opened
 
 BATCH = 64
 """Names read at once."""
@@ -35,7 +35,7 @@ class PromptedText:
 
     templates: tuple[str, ...] = ("{}",)
 
-    def __init__(self, tower: TrainableText, prompt: SharedPrompt, keep: float, fingerprint: str) -> None:
+    def __init__(self, tower: TrainableText, prompt: CommonPrompt, keep: float, fingerprint: str) -> None:
         self.tower, self.prompt, self.keep = tower, prompt, keep
         self.fingerprint = fingerprint
         self.logit_scale = tower.logit_scale
@@ -48,7 +48,7 @@ class PromptedText:
         if not self.keep and before is not None:
             return before
         parts = [Names(self.tower, texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
-        now = torch.cat([names.read(self.prompt.vectors) for names in parts])
+        now = torch.cat([self.prompt.read(names) for names in parts])
         return now if before is None else mixed(now, before, self.keep)
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
@@ -90,9 +90,7 @@ class PromptedNetwork(Network):
         Raises:
             DataError: fewer than two, or one of them twice.
         """
-        made = ZeroShot().build(self.encoder(), classes)
-        told = "nothing but the names of the classes, read behind a learnt prompt"
-        return replace(made, recipe=self.recipe, parameters=dict(self.parameters), network=self, trained_on=told)
+        return named(self, classes, "nothing but the names of the classes, read behind a learnt prompt")
 
     def untrained(self) -> Self:
         return replace(self, keep=0.0)
@@ -114,6 +112,19 @@ class PromptedNetwork(Network):
             raise ValueError(f"its prompt has the shape {tuple(prompt.vectors.shape)}")
         freeze(prompt)
         return cls(base, prompt, keep, str(facts["recipe"]), dict(facts["parameters"]))
+
+
+def named(network: Any, classes: Sequence[str], told: str) -> Classifier:
+    """A classifier of these names, by the encoder of a network.
+
+    Args:
+        network: which it is of.
+        classes: their names.
+        told: what it was made of, in words.
+    """
+    made = ZeroShot().build(network.encoder(), classes)
+    own = dict(network.parameters)
+    return replace(made, recipe=network.recipe, parameters=own, network=network, trained_on=told)
 
 
 @torch.no_grad()

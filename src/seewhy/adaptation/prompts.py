@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder, TextTower, TrainableText
-from ..encoders.text_tokens import ReadsTokens, TokenEmbeddings
+from ..encoders.text_tokens import ReadsTokens, TokenEmbeddings, encode_tokens
 from ..errors import InputError, ModelError
 from ..training.batches import Batch
 from ..training.task import Task, classified
@@ -74,10 +74,15 @@ class Names:
             self.parts = [tower.embed(tower.tokens([said[i] for i in order[a:b]])) for a, b in pairwise(cuts)]
         self.places = torch.tensor(order).argsort()
 
-    def read(self, context: Float[Tensor, "*b p w"]) -> Float[Tensor, "*b k d"]:
-        """Unit vectors of all names behind these vectors; behind each of several where there are several."""
+    def read(self, context: Float[Tensor, "*b p w"], words: nn.Module | None = None) -> Float[Tensor, "*b k d"]:
+        """Unit vectors of all names behind these vectors; behind each of several where there are several.
+
+        Args:
+            context: the vectors.
+            words: a view of the tower's network that reads them, where it is not the network itself.
+        """
         if context.ndim == 2:
-            read = [_read(self.tower, part, context) for part in self.parts]
+            read = [_read(self.tower, part, context, words) for part in self.parts]
             return torch.cat(read)[self.places]
         b, found = len(context), []
         for e in self.parts:
@@ -85,12 +90,16 @@ class Names:
             several = TokenEmbeddings(
                 e.vectors.repeat(b, 1, 1), e.ids.repeat(b, 1), e.lengths.repeat(b), e.words.repeat(b, 1), e.sentence
             )
-            found.append(_read(self.tower, several, context.repeat_interleave(k, 0)).unflatten(0, (b, k)))
+            found.append(_read(self.tower, several, context.repeat_interleave(k, 0), words).unflatten(0, (b, k)))
         return torch.cat(found, 1)[:, self.places]
 
 
-def _read(tower: TrainableText, embeddings: TokenEmbeddings, context: Tensor) -> Float[Tensor, "n d"]:
-    return normalize(tower.encode_tokens(embeddings.with_prefix(context)).pooled.float(), dim=1)
+def _read(
+    tower: TrainableText, embeddings: TokenEmbeddings, context: Tensor, words: nn.Module | None
+) -> Float[Tensor, "n d"]:
+    given = embeddings.with_prefix(context)
+    read = tower.encode_tokens(given) if words is None else encode_tokens(words, given)
+    return normalize(read.pooled.float(), dim=1)
 
 
 class Prompt(nn.Module, ABC):
@@ -117,7 +126,18 @@ class Prompt(nn.Module, ABC):
         """From its ``state_dict``."""
 
 
-class SharedPrompt(Prompt):
+class CommonPrompt(Prompt):
+    """A prompt behind which names are read once, whatever the picture."""
+
+    @abstractmethod
+    def read(self, names: Names) -> Float[Tensor, "k d"]:
+        """Unit vectors of all names."""
+
+    def texts(self, names: Names, image: Float[Tensor, "b d"]) -> Float[Tensor, "k d"]:
+        return self.read(names)
+
+
+class SharedPrompt(CommonPrompt):
     """The same vectors for every class and every picture (CoOp's unified context)."""
 
     @classmethod
@@ -130,7 +150,7 @@ class SharedPrompt(Prompt):
         found = begun(tower, words, n_tokens)
         return cls(found)
 
-    def texts(self, names: Names, image: Float[Tensor, "b d"]) -> Float[Tensor, "*b k d"]:
+    def read(self, names: Names) -> Float[Tensor, "k d"]:
         return names.read(self.vectors)
 
     @classmethod

@@ -23,9 +23,12 @@ class HeldOut:
             ``softmax`` of them is calibrated as predictions are. ``None`` in archives of earlier versions, and where no
             classifier was fitted.
         groups: pictures with the same number show the same thing, as far as is known. ``None`` where it was not asked.
+        before: the same pictures as the encoder saw them before it was adapted, where it sees them otherwise now; not
+            saved.
     """
 
     pooled: Float[Tensor, "n d"]
     labels: Int[Tensor, " n"]
     logits: Float[Tensor, "n k"] | None = None
     groups: Int[Tensor, " n"] | None = None
+    before: Float[Tensor, "n e"] | None = None

@@ -87,9 +87,13 @@ def forgetting(
         )
     both: tuple[NamesClasses, NamesClasses] = (against or network.untrained(), network)
     looks = (both[0].classifier(after.classes).encoder, after.encoder)
-    tasks = [] if after.held_out is None else [_learnt(after, looks)]
+    tasks = [] if after.held_out is None else [_learnt(after)]
     tasks += [_other(name, s, looks, store, progress) for name, s in (also or {}).items()]
-    tasks += [] if old is None or old.held_out is None else [_old(old, looks)]
+    if old is not None and old.held_out is not None:
+        if looks[0].looks == looks[1].looks:
+            tasks.append(_old(old))
+        else:
+            progress.note("pictures are seen otherwise now: the model's own classes are measured where --also has them")
     rows = [row for task in tasks for row in _rows(task, task.logits(both), seed)]
     known = next((t for t in tasks if t.name == LEARNT), None)
     new = next((t for t in tasks if t.name == NEW), None)
@@ -109,13 +113,19 @@ def is_calibration(row: Row) -> bool:
     return str(row["measure"]).startswith(CALIBRATION)
 
 
-def _learnt(after: Classifier, looks: Sequence[Any]) -> Told:
+def _learnt(after: Classifier) -> Told:
     held = after.held_out
     assert held is not None
-    return Told(LEARNT, (held.pooled, held.pooled), held.labels, after.classes, held.groups)
+    return Told(
+        LEARNT,
+        (held.pooled if held.before is None else held.before, held.pooled),
+        held.labels,
+        after.classes,
+        held.groups,
+    )
 
 
-def _old(old: Classifier, looks: Sequence[Any]) -> Told:
+def _old(old: Classifier) -> Told:
     held = old.held_out
     assert held is not None
     return Told("the model's own classes", (held.pooled, held.pooled), held.labels, old.classes, held.groups)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from collections.abc import Mapping
@@ -17,18 +16,8 @@ from torch import Tensor, nn
 from ...classifiers.network import Network
 from ...encoders.base import Encoder, Layout
 from ...encoders.split import LastBlock, example_pixels, freeze, replaced, weights_digest
+from ...encoders.token_blocks import image_stack, inside, with_more_prefix
 from ...errors import ModelError
-
-STACKS = (
-    "module.blocks",
-    "visual.transformer.resblocks",
-    "tower.encoder.layer",
-    "tower.encoder.layers",
-    "tower.model.layer",
-    "tower.layers",
-    "tower.layer",
-)
-"""Where timm, open_clip and transformers keep their blocks, in the trunks that SeeWhy cuts."""
 
 NORMS = ("model.norm", "model.fc_norm", "visual.ln_post", "norm")
 """Where they keep the norm behind the last one; the first that does something is it."""
@@ -182,10 +171,9 @@ def parts_of(encoder: Encoder) -> Parts:
     """
     last, grid = encoder.head, encoder.layout.grid
     if isinstance(last, LastBlock) and grid is not None:
-        norms = [n for n in (_inside(last.tail, path) for path in NORMS) if getattr(n, "weight", None) is not None]
-        stack = next((path for path in STACKS if _inside(encoder.trunk, path) is not None), "")
-        around = _inside(encoder.trunk, stack.rpartition(".")[0])
-        if norms and stack and getattr(around, "batch_first", True):
+        norms = [n for n in (inside(last.tail, path) for path in NORMS) if getattr(n, "weight", None) is not None]
+        stack = image_stack(encoder)
+        if norms and stack:
             height, width = encoder.transform.input_size
             blocks: Any = encoder.trunk.get_submodule(stack)
             norm: Any = norms[0]
@@ -195,24 +183,6 @@ def parts_of(encoder: Encoder) -> Parts:
         f"Prompt-CAM puts prompts before the blocks of a vision transformer, and {encoder.name!r} has none that SeeWhy "
         "knows. A ViT under timm:, open_clip: or hf: was expected. Choose one with --encoder."
     )
-
-
-def _inside(module: nn.Module, path: str) -> nn.Module | None:
-    try:
-        return module.get_submodule(path)
-    except AttributeError:
-        return None
-
-
-def with_more_prefix(block: nn.Module, n: int) -> nn.Module:
-    """A second view of a block with ``n`` more leading tokens that get no rotary position."""
-    changes = {}
-    for name, part in block.named_modules():
-        if name and isinstance(count := getattr(part, "num_prefix_tokens", None), int):
-            twin = copy.copy(part)
-            twin.num_prefix_tokens = count + n
-            changes[name] = twin
-    return replaced(block, changes) if changes else block
 
 
 class PromptCAMNetwork(Network):
