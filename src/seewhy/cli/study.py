@@ -25,6 +25,7 @@ from .options import (
     seed,
 )
 from .outputs import Guarded, StudyFolder, check_both, report_line, save_both
+from .study_base_to_new import BASE_TO_NEW_EXAMPLES, base_to_new
 from .study_interpretability import INTERPRETABILITY_EXAMPLES, interpretability
 from .study_projection import PROJECTION_EXAMPLES, projection_head
 from .study_real_or_generated import REAL_EXAMPLES, real_or_generated
@@ -48,6 +49,7 @@ app.command("description-semantics", cls=Guarded, epilog=SEMANTICS_EXAMPLES)(des
 app.command("scaling", cls=Guarded, epilog=SCALING_EXAMPLES)(scaling)
 app.command("projection-head", cls=Guarded, epilog=PROJECTION_EXAMPLES)(projection_head)
 app.command("transfer", cls=Guarded, epilog=TRANSFER_EXAMPLES)(transfer)
+app.command("base-to-new", cls=Guarded, epilog=BASE_TO_NEW_EXAMPLES)(base_to_new)
 app.command("edit-words", cls=Guarded, epilog=EDIT_EXAMPLES)(edit_words)
 app.command("interpretability", cls=Guarded, epilog=INTERPRETABILITY_EXAMPLES)(interpretability)
 app.command("real-or-generated", cls=Guarded, epilog=REAL_EXAMPLES)(real_or_generated)

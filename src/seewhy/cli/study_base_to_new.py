@@ -1,0 +1,84 @@
+"""``seewhy study base-to-new``: what learning some classes by their names brings these, and costs all others."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from .options import (
+    EncoderName,
+    EngineName,
+    Force,
+    Group,
+    ImageColumn,
+    Json,
+    LabelColumn,
+    Quiet,
+    Store,
+    held_out,
+    method,
+    open_store,
+    seed,
+)
+from .outputs import StudyFolder, check_both, report_line, save_both
+from .study_options import Labelled, NSeeds, TestPictures
+from .study_transfer import PER_CLASS, print_comparison
+from .terminal import LineTerminal, say
+
+BASE_TO_NEW_EXAMPLES = """
+Examples:\n\n
+  seewhy study base-to-new photos/ --method coop,ogen\n\n
+  seewhy study base-to-new train/ --test test/ --method coop --per-class 1 --per-class 4 -o study\n\n
+  seewhy study base-to-new photos/ --method coop,promptsrc,ogen --n-seeds 5 --json
+"""
+
+
+def base_to_new(
+    data: Labelled,
+    method: Annotated[str, method("Several of those of adapt, separated by commas.")] = "coop",
+    encoder: EncoderName = "lite0",
+    engine: EngineName = "auto",
+    test: TestPictures = None,
+    held_out: Annotated[float | None, held_out("0.2", "--test takes its place.", least=0.05)] = None,
+    per_class: Annotated[
+        list[int] | None, typer.Option(min=1, help=f"{PER_CLASS} Left out, 1, 4 and 16.", show_default=False)
+    ] = None,
+    n_seeds: NSeeds = 3,
+    output: StudyFolder = None,
+    group: Group = None,
+    image_column: ImageColumn = "image",
+    label_column: LabelColumn = "label",
+    seed: Annotated[int, seed("Test pictures, subsets and resampling.")] = 0,
+    force: Force = False,
+    as_json: Json = False,
+    store: Store = None,
+    quiet: Quiet = False,
+) -> None:
+    """What does learning half of the classes by name bring these, and cost the others? Goes on where it was stopped."""
+    from ..encoders.find import encoder as find
+    from ..pictures.samples import load_samples
+    from ..studies.base_to_new import BaseToNewStudy
+
+    terminal = LineTerminal(quiet)
+    check_both(output, "base-to-new", force)
+    study = BaseToNewStudy(
+        tuple(name.strip() for name in method.split(",") if name.strip()),
+        tuple(sorted(set(per_class or (1, 4, 16)))),
+        n_seeds,
+        0.2 if held_out is None else held_out,
+        seed=seed,
+    )
+    named: dict[str, Any] = {"image": image_column, "label": label_column, "group": group}
+    samples = load_samples(data, **named).labelled()
+    tested = None if test is None else load_samples(test, **named).labelled()
+    looked = find(encoder, engine=engine)
+    found = study.run(looked, samples, output, test=tested, store=open_store(store), progress=terminal)
+    page = save_both(found, output, "base-to-new", force)
+    if as_json:
+        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
+    else:
+        print_comparison({**found.data, "encoders": [{"name": name} for name in found.data["methods"]]})
+        say(found.sentence, *report_line(page))
+    raise typer.Exit(terminal.exit_code(found.data["n"]))

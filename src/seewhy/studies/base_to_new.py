@@ -1,0 +1,326 @@
+"""What does learning some classes by their names bring these, and cost all others? Methods, by pictures and seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..adaptation.prompts import as_it_was
+from ..card.paging import Page
+from ..classifiers.fitting import PictureRecipe
+from ..classifiers.holdout import HoldOut, look_at
+from ..classifiers.labelled import Labelled, look_at_labelled
+from ..classifiers.network import NamesClasses
+from ..encoders.base import Encoder
+from ..errors import DataError, InputError
+from ..pictures.samples import Samples
+from ..progress import Progress
+from ..storage.features import FeatureStore
+from ..trust.groups import group_by_looks
+from .before_after import groups_of
+from .differences import Measure, compared, standings
+from .forgetting import base_and_new
+from .learning_names import recipe_named
+from .records import cell_records
+from .transfer import read, written
+
+BEFORE = "before"
+"""The encoder as it was, told the names alone."""
+LEARNT, NEW, ALL, HARMONIC = "learnt classes", "new classes", "all classes together", "harmonic mean"
+Right = Mapping[str, Bool[Tensor, " n"]]
+
+
+@dataclass(frozen=True, repr=False)
+class BaseToNewFindings(Page):
+    """What the study found; ``data`` is the documented JSON (docs/json.md)."""
+
+    @property
+    def sentence(self) -> str:
+        return str(self.data["sentence"])
+
+    def to_html(self) -> str:
+        from ..card.base_to_new import render_base_to_new
+
+        return render_base_to_new(self.data)
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Test pictures, looked at once.
+
+    Attributes:
+        on: what looked.
+        base: classes that are learnt.
+        new: classes that are only named.
+        seen: the pictures, their labels among both in a row.
+        groups: of the same thing.
+        samples: the pictures themselves, to be looked at by encoders that see otherwise.
+    """
+
+    on: Encoder
+    base: tuple[str, ...]
+    new: tuple[str, ...]
+    seen: Labelled
+    groups: Int[Tensor, " n"]
+    samples: Samples
+
+    @property
+    def is_new(self) -> Bool[Tensor, " n"]:
+        return self.seen.labels >= len(self.base)
+
+    def right(self, scores: Mapping[tuple[str, ...], Float[Tensor, "n k"]]) -> Right:
+        """Learnt classes among themselves, new ones among themselves, and all among all."""
+        labels, all_of_them = self.seen.labels, (*self.base, *self.new)
+        learnt, new = scores[self.base].argmax(1) == labels, scores[self.new].argmax(1) == labels - len(self.base)
+        return {LEARNT: learnt, NEW: new, ALL: scores[all_of_them].argmax(1) == labels}
+
+
+@dataclass(frozen=True)
+class BaseToNewStudy:
+    """Learn the first half of the classes, name the rest, and measure both.
+
+    The protocol of CoCoOp (Zhou et al. 2022, arXiv:2203.05557): a few pictures of each class of the first half are
+    learnt from; the learnt classes are told among themselves, the new ones among themselves, with the harmonic mean of
+    both. Beside it all classes are told together, which that protocol leaves out and which is harder. All that is
+    learnt is kept. See :func:`.differences.compared` for how differences are judged.
+
+    Args:
+        methods: that learn classes by their names, by their registered names.
+        shots: pictures of each class.
+        n_seeds: draws of these, and of all else that is drawn.
+        held_out: part of the pictures that is tested on, those of the same thing together, where none are given.
+        level: of intervals, and 1 less what corrected p values must be below.
+        seed: of the split, and the first of the draws.
+        settings: of all methods, where they are not their own.
+    """
+
+    methods: tuple[str, ...] = ("coop",)
+    shots: tuple[int, ...] = (1, 4, 16)
+    n_seeds: int = 3
+    held_out: float = 0.2
+    level: float = 0.95
+    seed: int = 0
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.methods or len(set(self.methods)) < len(self.methods) or BEFORE in self.methods:
+            raise InputError(
+                f"The methods {', '.join(self.methods) or 'none'} were given. One or more, each once, were expected. "
+                "Give coop, say."
+            )
+        if self.n_seeds < 2 or not self.shots or min(self.shots) < 1:
+            raise InputError(
+                f"n_seeds={self.n_seeds} and shots={self.shots} were given. Two seeds or more, and at least one "
+                "picture of each class, were expected. Give more."
+            )
+
+    def run(
+        self,
+        on: Encoder,
+        samples: Samples,
+        folder: Path | None = None,
+        *,
+        test: Samples | None = None,
+        store: FeatureStore | None = None,
+        progress: Progress | None = None,
+    ) -> BaseToNewFindings:
+        """Look, learn every cell that is not in the journal yet, and compare.
+
+        Args:
+            on: the encoder; it stays as it is.
+            samples: pictures with classes.
+            folder: where each cell is kept, so that a stopped run goes on.
+            test: pictures to test on; left out, a part of ``samples``.
+            store: where looks are kept.
+            progress: hears of progress, notes and failures.
+
+        Raises:
+            DataError: fewer than four classes, or one of both halves is not tested on.
+            ModelError: the encoder is not of the kind that a method needs.
+            InputError: a method learns no classes by their names.
+        """
+        progress = progress or Progress()
+        recipes = {name: self._recipe(name) for name in self.methods}
+        learn, tested = self._parted(on, samples, test, store, progress)
+        before = self._before(tested)
+        found = self._learn(recipes, learn, tested, folder, store, progress)
+        measures = [
+            Measure(measure, family_of(k), torch.stack([torch.stack([values_of(r, measure, tested) for r in arm])
+                                                        for arm in arms]))
+            for k in self.shots
+            for arms in [[[before] * self.n_seeds, *(found[name, k] for name in self.methods)]]
+            for measure in (LEARNT, NEW, HARMONIC, ALL)
+        ]  # fmt: skip
+        return BaseToNewFindings(self._findings(measures, learn, tested, progress))
+
+    def _recipe(self, name: str) -> PictureRecipe:
+        recipe = recipe_named(name)
+        own = {field.name for field in fields(recipe)}
+        if not {"shots", "keep"} <= own:
+            raise InputError(
+                f"The method {name!r} learns no classes by their names from a few pictures. One that seewhy adapt "
+                "--method takes was expected. Give coop, say."
+            )
+        return recipe_named(name, **dict(self.settings))
+
+    def _parted(
+        self, on: Encoder, samples: Samples, test: Samples | None, store: FeatureStore | None, progress: Progress
+    ) -> tuple[Samples, Asked]:
+        """What is learnt from, and what is tested on."""
+        learn = samples
+        if test is None:
+            seen = look_at(on, samples, HoldOut(self.held_out, self.seed), store=store, progress=progress)
+            held = seen.held.tolist()
+            learn = replace(samples, items=tuple(s for s, out in zip(seen.items, held, strict=True) if not out))
+            test = replace(samples, items=tuple(s for s, out in zip(seen.items, held, strict=True) if out))
+        base, new = base_and_new(replace(learn, classes=samples.classes))
+        looked = look_at_labelled(on, (*base.classes, *new.classes), test, store, progress)
+        is_new = looked.labels >= len(base.classes)
+        if bool(is_new.all()) or not bool(is_new.any()):
+            raise DataError(
+                f"Of the {len(base.classes)} classes to learn and the {len(new.classes)} that are only named, one half "
+                "has no test picture. Pictures of both were expected. Give more, with --test say."
+            )
+        groups = groups_of(looked.items)
+        if groups is None:
+            groups = group_by_looks(looked.pooled, looked.labels, looked.digests).groups
+        return base, Asked(on, base.classes, new.classes, looked, groups, test)
+
+    def _before(self, tested: Asked) -> Right:
+        text, every = tested.on.text, (*tested.base, *tested.new)
+        with torch.no_grad():
+            image = normalize(text.project(tested.seen.pooled), dim=1)
+        return tested.right({names: image @ as_it_was(text, names).T for names in (tested.base, tested.new, every)})
+
+    def _learn(
+        self,
+        recipes: Mapping[str, PictureRecipe],
+        learn: Samples,
+        tested: Asked,
+        folder: Path | None,
+        store: FeatureStore | None,
+        progress: Progress,
+    ) -> dict[tuple[str, int], list[Right]]:
+        """Every cell, from the journal or anew."""
+        cells = [(name, k, self.seed + i) for name in recipes for k in self.shots for i in range(self.n_seeds)]
+        digest = _digest(tested.on, learn, tested)
+        found: dict[tuple[str, int], list[Right]] = {(name, k): [] for name in recipes for k in self.shots}
+        with cell_records(folder) as records:
+            for name, k, seed in progress.track(iter(cells), "Learning", len(cells)):
+                changes = {"shots": k, "seed": seed, "keep": 1.0, "held_out": 0.0, "n_bank": 0}
+                how = replace(recipes[name], **changes)  # type: ignore[arg-type]
+                key = json.dumps([digest, name, how.parameters()])
+                row = records.done.get(key)
+                if row is None:
+                    told = Progress()
+                    right = _cell(how, learn, tested, store, told)
+                    for note in told.notes:
+                        if "fewer than" in note and note not in progress.notes:
+                            progress.note(note)
+                    row = {"key": key, "values": written({n: v.double() for n, v in right.items()})}
+                    row["cell"] = {"method": name, "shots": k, "seed": seed}
+                    records.add(row)
+                found[name, k].append({n: read(values).bool() for n, values in row["values"].items()})
+        return found
+
+    def _findings(
+        self, measures: Sequence[Measure], learn: Samples, tested: Asked, progress: Progress
+    ) -> dict[str, Any]:
+        names = [BEFORE, *self.methods]
+        tables = compared(measures, names, tested.groups, self.level)
+        won = standings(tables, names)
+        for row in (*won, *(row for table in tables for row in table["rows"])):
+            row["method"] = row.pop("encoder")
+        return {
+            "study": "base-to-new",
+            "sentence": sentence_of(tables, self.methods, max(self.shots), self.level),
+            "n": len(learn.items) + len(tested.seen.labels),
+            "n_learn": len(learn.items),
+            "n_test": len(tested.seen.labels),
+            "n_groups": len(tested.groups.unique()),
+            "encoder": {"name": tested.on.name, "fingerprint": tested.on.fingerprint[:12]},
+            "classes": {"learnt": list(tested.base), "new": list(tested.new)},
+            "methods": names,
+            "standings": won,
+            "measures": tables,
+            "settings": {
+                "n_seeds": self.n_seeds, "shots": list(self.shots), "level": self.level, "seed": self.seed,
+                "n_compared": sum(len(t["differences"]) for t in tables),
+            },
+            "notes": list(progress.notes),
+            "failures": [f.to_json() for f in progress.failures],
+        }  # fmt: skip
+
+
+def _cell(how: PictureRecipe, learn: Samples, tested: Asked, store: FeatureStore | None, told: Progress) -> Right:
+    """Learn once, and tell every test picture."""
+    made = how.fit(tested.on, learn, store=store, progress=told)
+    network, pooled = made.network, tested.seen.pooled
+    if not isinstance(network, NamesClasses):
+        raise InputError(
+            f"What {how.name!r} learnt tells no other classes by name. A method that seewhy adapt --method takes was "
+            "expected. Give coop, say."
+        )
+    every = (*tested.base, *tested.new)
+    if made.encoder.looks != tested.on.looks:
+        pooled = look_at_labelled(made.encoder, every, tested.samples).pooled
+    with torch.no_grad():
+        return tested.right(
+            {names: network.classifier(names).head(pooled) for names in (tested.base, tested.new, every)}
+        )
+
+
+def _digest(on: Encoder, learn: Samples, tested: Asked) -> str:
+    """Of what is learnt from and tested on, as far as a name tells it."""
+    told = [on.fingerprint, [str(s.image) for s in learn.items], tested.base, tested.new, tested.seen.digests]
+    return hashlib.sha256(json.dumps(told).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def family_of(shots: int) -> str:
+    """As it is shown."""
+    return f"{shots} per class"
+
+
+def values_of(right: Right, measure: str, tested: Asked) -> Float[Tensor, " n"]:
+    """A number of each test picture whose mean is the measure; NaN where the picture was not asked.
+
+    The harmonic mean is no mean over pictures. Its numbers are ``h + N / N_b dh/db (x_i - b)`` of a picture of a learnt
+    class, and likewise of a new one: their mean is ``h``, and their spread that of ``h`` to first order.
+    """
+    is_new = tested.is_new
+    if measure != HARMONIC:
+        asked = torch.ones_like(is_new) if measure == ALL else is_new if measure == NEW else ~is_new
+        return right[measure].double().masked_fill(~asked, torch.nan)
+    one, other = right[LEARNT].double(), right[NEW].double()
+    b, n = one[~is_new].mean(), other[is_new].mean()
+    both = (b + n).clamp(min=1e-12)
+    by_b, by_n = 2 * n.square() / both.square(), 2 * b.square() / both.square()
+    share = is_new.double().mean()
+    own = torch.where(is_new, by_n * (other - n) / share, by_b * (one - b) / (1 - share))
+    return 2 * b * n / both + own
+
+
+def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], shots: int, level: float) -> str:
+    """What each method brings and costs at most pictures per class."""
+    told = []
+    for name in methods:
+        parts = []
+        for measure, called in ((LEARNT, "the learnt classes"), (NEW, "new ones"), (HARMONIC, "the harmonic mean")):
+            table = next(t for t in tables if t["family"] == family_of(shots) and t["measure"] == measure)
+            d = next(d for d in table["differences"] if (d["a"], d["b"]) == (BEFORE, name))
+            parts.append(f"{called} {-100 * d['difference']:+.1f}{'' if d['real'] else ' (not real)'}")
+        told.append(f"{name}: {', '.join(parts)}")
+    n = sum(len(t["differences"]) for t in tables)
+    return (
+        f"Points against the names alone, {shots} per class: {'; '.join(told)} ({level:.0%}, corrected for {n} "
+        "comparisons)."
+    )
