@@ -163,7 +163,7 @@ class BaseToNewStudy:
         return BaseToNewFindings(self._findings(measures, learn, tested, progress))
 
     def _recipe(self, name: str) -> PictureRecipe:
-        recipe = recipe_named(name)
+        recipe: Any = recipe_named(name)
         own = {field.name for field in fields(recipe)}
         if not {"shots", "keep"} <= own:
             raise InputError(
@@ -217,7 +217,8 @@ class BaseToNewStudy:
         with cell_records(folder) as records:
             for name, k, seed in progress.track(iter(cells), "Learning", len(cells)):
                 changes = {"shots": k, "seed": seed, "keep": 1.0, "held_out": 0.0, "n_bank": 0}
-                how = replace(recipes[name], **changes)  # type: ignore[arg-type]
+                recipe: Any = recipes[name]
+                how: PictureRecipe = replace(recipe, **changes)
                 key = json.dumps([digest, name, how.parameters()])
                 row = records.done.get(key)
                 if row is None:
