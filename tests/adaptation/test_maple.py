@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.adaptation.prompt_learning.maple import MaPLe
+from seewhy.adaptation.prompt_learning.promptsrc import epoch_weights
 from seewhy.adaptation.prompt_learning.promptsrc_towers import ConsistentTowers, PromptSRCTowers
 from seewhy.adaptation.prompt_recipe import Lesson
-from seewhy.adaptation.prompts import Names, as_it_was
+from seewhy.adaptation.prompts import Names, as_it_was, begun
 from seewhy.adaptation.tower_prompts import TowerPrompt, TowerPromptedNetwork, Towers
 from seewhy.adaptation.tower_recipe import TowerTask
 from seewhy.classifiers.saving import load
@@ -167,6 +168,19 @@ def test_maps_of_deeper_layers_begin_alike_and_another_than_the_first(authors: E
     assert isinstance(maps[2], nn.Linear)
     assert torch.equal(maps[1].weight, maps[2].weight)
     assert not torch.equal(maps[0].weight, maps[1].weight)
+
+
+def test_what_each_begins_with(authors: Encoder) -> None:
+    towers, classes = Towers.of(authors), tuple(GOLDEN["classes"])
+    lesson = Lesson(authors, classes, Names(towers.text, classes), torch.zeros(4, 16), torch.arange(4), 4, 1, 0.1)
+    prompt: Any = MaPLe(depth=2).task(towers, lesson).prompt
+    assert (prompt.depth, len(prompt.maps), len(prompt.own)) == (2, 2, 0)
+    torch.testing.assert_close(prompt.vectors.detach(), begun(towers.text, "a photo", 2))
+    task: Any = PromptSRCTowers(depth=3, n_image=5, text_weight=2.0, image_weight=3.0, epoch_std=0.5).task(
+        towers, lesson
+    )
+    assert (task.prompt.depth, task.prompt.n_image, task.text_weight, task.image_weight) == (3, 5, 2.0, 3.0)
+    assert task.weights == epoch_weights(4, 3.0, 2.0)
 
 
 def test_it_learns_and_ends_at_the_average_of_its_epochs() -> None:
