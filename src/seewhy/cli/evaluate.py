@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..printable import printable
+from .evaluate_boxes import DetectorName, Novel, PicturesFolder, is_of_boxes, run_boxes
 from .masks import run_masks
 from .options import (
     Crops,
@@ -48,8 +49,10 @@ Examples:\n
   seewhy evaluate test/ --labels classes.json -o report.html\n
   seewhy evaluate test/ -m birds --cards why/\n
   seewhy evaluate test/ -m birds --unknown holidays/ --level 0.95\n
-  seewhy evaluate captions.jsonl --retrieval -m enc -o found.html\n
-  seewhy evaluate streets/ --labels "sky, road, car" --probe more-streets/ -o masks.html
+  seewhy evaluate streets/ --labels "sky, road, car" --probe more-streets/ -o masks.html\n
+  seewhy evaluate boxes.json -m det -o boxes.html\n
+  seewhy evaluate boxes.json --detector word_regions --pictures photos/\n
+  seewhy evaluate captions.jsonl --retrieval -m enc -o found.html
 """
 
 
@@ -57,7 +60,7 @@ def evaluate(
     data: Annotated[
         Path,
         typer.Argument(
-            help="Labelled pictures: class folders or a table; or masks: images/ and labels/, or COCO's JSON.",
+            help="Labelled pictures: class folders or a table; or masks: images/ and labels/, COCO's JSON; or boxes.",
             show_default=False,
         ),
     ],
@@ -106,6 +109,9 @@ def evaluate(
         list[int] | None,
         typer.Option(help="A value of masks that counts for nothing. Left out, 255.", show_default=False),
     ] = None,
+    detector: DetectorName = None,
+    pictures: PicturesFolder = None,
+    novel: Novel = None,
     seed: Annotated[int, seed("The pictures explained.")] = 0,
     force: Force = False,
     as_json: Json = False,
@@ -129,6 +135,9 @@ def evaluate(
         columns |= {"text": text_column, "group": group}
         run_retrieval(str(data), model or encoder, engine, columns, also, path, seed, force, as_json, store, quiet)
         return
+    if is_of_boxes(model, detector):
+        boxes = (data, model, detector, labels, encoder, engine, pictures, novel)
+        run_boxes(*boxes, path, seed, force, as_json, store, quiet)
     if is_masked(data):
         run_masks(data, model, labels, encoder, engine, probe, ignore, path, seed, force, as_json, store, quiet)
         return

@@ -158,16 +158,11 @@ class RegionDetector(Detector):
 
     def regions(self, cells: Float[Tensor, "d h w"]) -> tuple[Float[Tensor, "n 4"], Int[Tensor, " n"]]:
         """Boxes around the pieces of each name's map, in cells, and the places of the names."""
-        n, (h, w) = len(self.classes), cells.shape[1:]
+        n = len(self.classes)
         cosines = torch.einsum("dhw,kd->khw", normalize(cells, dim=0), self.words.texts)
         lead = cosines[:n] - cosines[n:].amax(0)
-        lead = lead - lead.mean((1, 2), keepdim=True)
-        fine = torch.einsum("yh,khw,xw->kyx", bilinear(h, h * FINER), lead, bilinear(w, w * FINER))
-        top = fine.amax((1, 2), keepdim=True).clamp(min=1e-9)
-        # Level by level: a piece of one level is none of another.
-        masks = torch.cat([fine > level * top for level in self.how.levels])
-        which, boxes = pieces(masks)
-        return boxes / FINER, which % n
+        which, boxes = cut_regions(lead, self.how.levels)
+        return boxes, which
 
     def scores(
         self, cells: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"], labels: Int[Tensor, " n"]
@@ -188,3 +183,21 @@ class RegionDetector(Detector):
 
     def _sure(self, vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         return (self.words.scale * normalize(vectors, dim=1) @ self.words.texts.T).softmax(1)
+
+
+def cut_regions(
+    maps: Float[Tensor, "k h w"], levels: tuple[float, ...]
+) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 4"]]:
+    """Boxes around what stands out in each map: which map each is of, and its corners in cells.
+
+    Args:
+        maps: their mean over the picture is taken off.
+        levels: parts of the maximum at which each is cut.
+    """
+    lead = maps - maps.mean((1, 2), keepdim=True)
+    h, w = lead.shape[1:]
+    fine = torch.einsum("yh,khw,xw->kyx", bilinear(h, h * FINER), lead, bilinear(w, w * FINER))
+    top = fine.amax((1, 2), keepdim=True).clamp(min=1e-9)
+    # Level by level: a piece of one level is none of another.
+    which, boxes = pieces(torch.cat([fine > level * top for level in levels]))
+    return which % len(maps), boxes / FINER

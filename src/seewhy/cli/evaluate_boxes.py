@@ -1,0 +1,128 @@
+"""What ``seewhy evaluate`` does with boxes: average precision, beside boxes that know less."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from .options import open_store
+from .terminal import Terminal, say
+
+if TYPE_CHECKING:
+    from ..pictures.boxes import BoxData
+
+DetectorName = Annotated[
+    str | None,
+    typer.Option(
+        "--detector",
+        help="word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH.",
+        show_default=False,
+    ),
+]
+Novel = Annotated[
+    str | None,
+    typer.Option(help="Classes, separated by commas, that a detector was not trained on.", show_default=False),
+]
+PicturesFolder = Annotated[
+    Path | None,
+    typer.Option("--pictures", help="Where the pictures of a file of boxes are.", show_default=False),
+]
+
+
+def is_of_boxes(model: str | None, detector: str | None) -> bool:
+    """Whether boxes are to be judged: by a detector, or those in a folder."""
+    from ..pictures.boxes import box_formats
+
+    if detector is not None:
+        return True
+    return model is not None and Path(model).exists() and any(box_formats[f]().knows(Path(model)) for f in box_formats)
+
+
+def run_boxes(
+    data: Path,
+    found: str | None,
+    detector: str | None,
+    labels: str | None,
+    encoder: str,
+    engine: str,
+    pictures: Path | None,
+    novel: str | None,
+    path: Path | None,
+    seed: int,
+    force: bool,
+    as_json: bool,
+    store: str | None,
+    quiet: bool,
+) -> NoReturn:
+    """Measure, write and say."""
+    from ..dense.box_evaluation import evaluate_boxes
+    from ..encoders.find import encoder as find
+    from ..pictures.boxes import load_boxes
+    from .segment import label_names
+
+    terminal = Terminal(quiet)
+    there = load_boxes(data, pictures=pictures).present()
+    looks = find(encoder, engine=engine)
+    if detector is None:
+        boxes = load_boxes(found or "", pictures=pictures)
+    else:
+        names = there.classes if labels is None else label_names(labels)
+        boxes = _detected(there, detector, names, looks, store, terminal)
+    chosen = [] if novel is None else [n.strip() for n in novel.split(",")]
+    report = evaluate_boxes(there, boxes, encoder=looks, novel=chosen, seed=seed)
+    if path is not None:
+        report.save(path, force=force)
+    if as_json:
+        say(json.dumps({**report.data, "report": None if path is None else str(path)}, ensure_ascii=False))
+    else:
+        _print(report.data, path)
+    raise typer.Exit(terminal.exit_code(len(there)))
+
+
+def _detected(there: BoxData, detector: str, names: Any, looks: Any, store: str | None, terminal: Terminal) -> BoxData:
+    """What a detector finds on the pictures of the data."""
+    from ..dense.boxes_by_words import detector_for
+    from ..pictures.boxes import BoxData
+    from ..types import Failure
+
+    built = detector_for(detector, names, looks, store=open_store(store))
+    records = []
+    for found in terminal.track(built.detect_all([p.image for p in there.pictures]), "Detecting"):
+        if isinstance(found, Failure):
+            terminal.failed(found)
+        else:
+            records.append(found.record())
+    return BoxData(tuple(records), built.classes)
+
+
+def _print(d: dict[str, Any], path: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..printable import printable
+
+    shown = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("", "AP", "AP50", "interval"):
+        shown.add_column(column, justify="right" if column else "left")
+    lines = [("all classes", d), ("whatever the name", d["any_name"])]
+    lines += [(g["name"], g) for g in d["groups"]] + [(c["label"], c) for c in d["per_class"]]
+    for name, row in lines:
+        between = " to ".join(_hundred(v) for v in row["ap50_interval"] or ())
+        shown.add_row(printable(name), _hundred(row["ap"]), _hundred(row["ap50"]), between)
+    for c in d["controls"]:
+        best = "" if c["n_draws"] == 1 else f", the best of {c['n_draws']} {_hundred(c['ap50_best'])}"
+        shown.add_row(f"control: {c['name']}{best}", _hundred(c["ap"]), _hundred(c["ap50"]), "" if c["real"] else "*")
+    Console(soft_wrap=True).print(shown)
+    if any(not c["real"] for c in d["controls"]):
+        say("* the detector is not shown to be better: the interval of the difference reaches 0")
+    for note in d["notes"]:
+        say(f"note: {printable(note)}")
+    if path is not None:
+        say(f"report: {path}")
+
+
+def _hundred(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
