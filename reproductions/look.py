@@ -1,11 +1,11 @@
 """LOOK: does an encoder that is taught coarse classes by its nearest neighbours keep more of the fine ones?
 
-    python reproductions/look.py --out look.json
+    python reproductions/look.py --seeds 3 --out look.json
     python reproductions/look.py --seeds 2 --steps 10 --pictures 240 --out look.json
 
 Feng et al. 2021 (arXiv 2110.06014). A small network learns even and odd from digits, or the shape from drawn shapes,
 with as many steps in every arm; a linear layer on its frozen vectors is then asked for the digit, or for colour and
-texture. Twenty minutes of one idle core; a run that was stopped goes on after its last whole part.
+texture. Three draws take nine minutes of one idle core; a run that was stopped goes on after its last whole part.
 """
 
 from __future__ import annotations
