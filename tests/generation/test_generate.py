@@ -154,13 +154,23 @@ def test_what_is_kept_comes_back(kept: Path) -> None:
 
 
 def test_another_encoder_is_refused(kept: Path) -> None:
-    with pytest.raises(InputError) as told:
+    own = load_generator(kept).read.encoder
+    with pytest.raises(ModelError) as told:
         load_generator(kept, tiny_cnn())
     assert str(told.value) == (
-        f"{kept / 'generator.safetensors'} was made for the encoder 'new:resnet/16' with other weights than those of "
-        "'tiny'. The very encoder was expected, since another's codes mean something else. Name it with --encoder, or "
-        "train a generator for this one with: seewhy fit-generator"
+        f"{kept / 'generator.safetensors'} was made with 'new:resnet/16' of fingerprint {own.fingerprint[:12]}; "
+        f"this is 'tiny' of {tiny_cnn().fingerprint[:12]}, and what they see cannot be compared. Bring the same "
+        "weights, or train a generator for this one with: seewhy fit-generator."
     )
+
+
+def test_a_file_never_chooses_the_encoder(kept: Path, tmp_path: Path) -> None:
+    found = load_generator(kept)
+    other = replace(found, read=Reader(tiny_cnn(), found.read.side))
+    other.save(tmp_path)
+    with pytest.raises(ModelError, match="what is read from a file never chooses what is loaded"):
+        load_generator(tmp_path)
+    assert load_generator(tmp_path, own=tiny_cnn()).read.encoder.name == "tiny"
 
 
 def test_what_is_no_generator_is_told(kept: Path, tmp_path: Path) -> None:
@@ -203,7 +213,7 @@ def model(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> seewhy.Cla
 
 def test_a_class_is_made_judged_and_beside_its_controls(kept: Path, model: seewhy.Classifier, tmp_path: Path) -> None:
     model.save(tmp_path / "model")
-    given = ("-m", tmp_path / "model", *LOOK, "--generator", kept, "--class", model.classes[0], "-n", 3)
+    given = ("-m", tmp_path / "model", *LOOK, "--generator", kept, "--class", model.classes[0], "--count", 3)
     code, said, _ = run(*given, "--judge", "new:vit/16", "-o", tmp_path / "made")
     assert code == 0
     assert [row["way"] for row in said["ways"]] == ["ppgn", "no_prior", "pixels"]

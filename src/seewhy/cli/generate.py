@@ -15,7 +15,7 @@ EXAMPLES = """
 Examples:\n
   seewhy generate -m birds --generator gen --class wren -o made/\n
   seewhy generate -m birds --generator gen --class wren --judge timm:resnet18 -o made/\n
-  seewhy generate --generator gen --text "a photo of a wren" -n 6 -o made/\n
+  seewhy generate --generator gen --text "a photo of a wren" --count 6 -o made/\n
   seewhy generate --generator gen --neuron 17 --json\n
   seewhy generate -m birds --generator gen --class wren --like photo.jpg -o made/\n
   seewhy generate -m birds --generator gen --class wren --inpaint photo.jpg --mask hole.png -o made/
@@ -59,7 +59,7 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    n_pictures: Annotated[int, typer.Option("--n-pictures", "-n", min=1, help="So many different ones.")] = 4,
+    n_pictures: Annotated[int, typer.Option("--count", min=1, help="So many different ones.")] = 4,
     start: Annotated[
         Literal["facets", "noise"],
         typer.Option(help="Where chains start: near training pictures that fit, or anywhere."),

@@ -284,10 +284,9 @@ def generate(
         progress: hears of progress.
 
     Raises:
-        InputError: nothing was asked for or several things at once; the judge is what is climbed; the generator was
-            made for another encoder.
+        InputError: nothing was asked for or several things at once; the judge is what is climbed.
         DataError: there is no such class, or the mask does not fit.
-        ModelError: there is no generator, or the model has no words.
+        ModelError: there is no generator, it was made for another encoder, or the model has no words.
     """
     question = Question(target, text, neuron, like, inpaint, mask)
     climbed = find(model) if isinstance(model, str) else model

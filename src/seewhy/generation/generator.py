@@ -12,8 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..encoders.base import Encoder
-from ..encoders.find import encoder as find
-from ..errors import InputError
+from ..encoders.provenance import saved_encoder
 from ..storage.archive import TensorArchive
 from ..storage.output import make_folder
 from .network import GeneratorNetwork
@@ -88,14 +87,14 @@ def load_generator(
 
     Args:
         folder: where it lies, or its file.
-        encoder: whose code it turns round; left out, found by the name that it was saved with.
+        encoder: whose code it turns round; left out, an embedded one, or one that begins from nothing, by the name that
+            it was saved with. Any other has to be named: what is read from a file never chooses what is loaded.
         own: an encoder at hand, taken where it is that one.
         engine: of an encoder that is found.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is none; it was made for another encoder, or for one that has to be named.
         WeightsError: it is damaged.
-        InputError: it was made for another encoder.
     """
     path = Path(folder)
     path = path / FILE if path.is_dir() else path
@@ -109,29 +108,21 @@ def load_generator(
             raise ValueError("its numbers are not finite")
         network.load_state_dict(weights, assign=True)
         low, high = map(float, card["bounds"])
-        used = _used(card, encoder, own, engine)
-        if used.fingerprint != card["fingerprint"]:
-            raise _Other(str(card["encoder"]), used.name)
+        used = _used(path, card, encoder, own, engine)
         network.eval().requires_grad_(False)
         return Generator(network, Reader(used, trained["reads"]), (low, high), codes, dict(trained))
 
-    try:
-        return ARCHIVE.load(path, assemble)
-    except _Other as other:
-        raise InputError(
-            f"{path} was made for the encoder {other.args[0]!r} with other weights than those of {other.args[1]!r}. "
-            "The very encoder was expected, since another's codes mean something else. Name it with --encoder, or "
-            "train a generator for this one with: seewhy fit-generator"
-        ) from other
+    return ARCHIVE.load(path, assemble)
 
 
-def _used(card: dict[str, Any], encoder: Encoder | str | None, own: Encoder | None, engine: str) -> Encoder:
-    if isinstance(encoder, Encoder):
-        return encoder
+def _used(path: Path, card: dict[str, Any], encoder: Encoder | str | None, own: Encoder | None, engine: str) -> Encoder:
     if encoder is None and own is not None and own.fingerprint == card["fingerprint"]:
         return own
-    return find(encoder or card["encoder"], engine=engine)
-
-
-class _Other(Exception):
-    """Another encoder than the one it was made for."""
+    return saved_encoder(
+        card,
+        encoder,
+        engine=engine,
+        place=str(path),
+        again="train a generator for this one with: seewhy fit-generator",
+        command=f"seewhy generate --generator {path.parent} --generator-encoder {{}}",
+    )
