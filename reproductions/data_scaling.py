@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims import JUDGED, Claim, Interval, Report, command, deliver, judged, machine, parser, verdict
+from claims import JUDGED, Claim, Interval, Report, Verdict, command, deliver, judged, machine, parser, verdict
 
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.encoders.find import encoder
@@ -48,13 +48,23 @@ def interval(summary: dict[str, Any]) -> Interval:
     return Interval(summary["value"], *summary["interval_95"])
 
 
+def straightness(line: float | None, floors: list[float | None]) -> tuple[str, Verdict]:
+    """What was measured of the straight line and of the forms with a floor, and the verdict."""
+    known = [off for off in floors if off is not None]
+    if line is None or not known:
+        return "too few sizes to hold any out", "undecided"
+    bent = min(known)
+    said = f"straight {line:.3f}, best with a floor {bent:.3f}"
+    return said, verdict(line <= bent, line <= NEAR * bent)
+
+
 def claims_of(data: dict[str, Any], n_classes: int) -> tuple[Claim, ...]:
     """The paper's claims on a study's numbers; arms in the order: base, larger encoder, noise, classes."""
     base, larger, *noisy, fewer = data["arms"]
     n = data["n_test"]
     low, high = data["tested_range"]
     off = {f["name"]: f["held_out_error"] for f in base["forms"]}
-    straight, bent = off["log-linear"], min(v for name, v in off.items() if name != "log-linear")
+    line, *floors = (off[name] for name in sorted(off, key=lambda name: name != "log-linear"))
     slope = interval(base["slope"])
     found = [
         Claim("Accuracy grows with the logarithm of the number of pictures", f"slope a doubling; {JUDGED}",
@@ -62,8 +72,7 @@ def claims_of(data: dict[str, Any], n_classes: int) -> tuple[Claim, ...]:
         Claim("It goes on as a straight line: no plateau within what was tested",
               "relative error at larger sizes that were not fitted on; shown: the straight line's is not above that of "
               f"either form with a floor; partly: up to {NEAR} times it",
-              f"straight {straight:.3f}, best with a floor {bent:.3f}",
-              verdict(straight <= bent, straight <= NEAR * bent), n),
+              *straightness(line, floors), n),
     ]  # fmt: skip
     for arm in noisy:
         slope, worth = interval(arm["slope"]), arm["against"]["worth"]

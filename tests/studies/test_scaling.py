@@ -218,4 +218,4 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     again = RUNNER.invoke(app, words)
     assert "tested range" in again.stdout
     refused = RUNNER.invoke(app, [*words, "--target", "1.2"])
-    assert "The target 1.2 was given." in refused.output
+    assert "The target 1.2 was given." in str(refused.exception)
