@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_mask_evaluation import masked
 from test_refine import wave
 from test_segment import colours
 from typer.testing import CliRunner
@@ -19,7 +20,6 @@ from seewhy.dense.denseclip import Decoder, DenseCLIP
 from seewhy.dense.saving import load_segmenter, save_segmenter
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.pixel_classes import load_masks
-from test_mask_evaluation import masked
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "denseclip.json").read_text("utf-8"))
 SMALL: dict[str, Any] = {"n_steps": 60, "batch_size": 4, "width": 16, "lr": 5e-3}
