@@ -12,7 +12,7 @@ from seewhy.pictures.samples import Sample
 from seewhy.pictures.unlabelled import load_pictures
 from seewhy.studies import pretraining
 from seewhy.studies.pretraining import measure_pretraining, neighbours, probe
-from seewhy.training.pretrain import Pretrain
+from seewhy.training.pretrain import Pretrain, SeenPictures
 from tiny import class_folders, tiny_cnn
 
 
@@ -58,3 +58,19 @@ def test_after_is_of_the_encoder_that_is_given_and_before_of_the_start(
     assert report.data["encoder"] == blind.describe()
     monkeypatch.setattr(pretraining, "MOST", 10)
     assert measure_pretraining(done, blind).rows[0]["measure"] == f"class by {len(own[::2])} neighbours"
+
+
+def test_nothing_is_fitted_on_held_out_pictures() -> None:
+    """What is learnt says the opposite of what is held out, so whoever learns from that is right."""
+
+    def seen(n: int, begin: float) -> SeenPictures:
+        kinds = [i % 2 for i in range(n)]
+        items = tuple(Sample(f"{begin} {i}.png", "ab"[kind]) for i, kind in enumerate(kinds))
+        places = torch.tensor([[begin + (1 - 2 * begin) * kind, 1.0 + i / 100] for i, kind in enumerate(kinds)])
+        return SeenPictures(items, tuple(item.image for item in items), places)
+
+    told = pretraining._right(seen(30, 0.0), seen(10, 1.0), ["a", "b"], 0)
+    assert len(told) == 2
+    for name, right in told.items():
+        assert right[:, 0].sum() == 0, name
+        assert right[:, 1].sum() == 10
