@@ -13,6 +13,7 @@ objectives: Registry[Objective] = Registry(
         "convirt",
         "cross_entropy",
         "dreamlip",
+        "focal_contrastive",
         "focallens",
         "gist",
         "gloria",

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import logsigmoid, normalize
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
@@ -181,6 +181,20 @@ class Contrastive(Objective):
         own = torch.arange(first, last, device=rows.device)
         of = None if labels is None else (labels[0][first:last], labels[1])
         return self.rows(state(rows[first:last] @ columns.T), own, of).sum()
+
+
+def focal_costs(
+    scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], alpha: float, gamma: float
+) -> Float[Tensor, " a"]:
+    """Every picture beside every text as a question of its own, of which those that are answered well count little.
+
+    ``2 sum_j w_j (1 - p_j)^gamma (-log p_j)``, ``p = sigmoid(s)`` for the own one and ``sigmoid(-s)`` for all others;
+    ``w`` is ``alpha`` and ``1 - alpha``.
+    """
+    pairs = torch.zeros_like(scores, dtype=torch.bool).scatter(1, own[:, None], True)
+    right = torch.where(pairs, scores, -scores)
+    cost = -(gamma * logsigmoid(-right)).exp() * logsigmoid(right)
+    return 2 * torch.where(pairs, alpha * cost, (1 - alpha) * cost).sum(1)
 
 
 def _unit(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
