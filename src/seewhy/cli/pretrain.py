@@ -31,6 +31,7 @@ Examples:\n
   seewhy pretrain captions.jsonl -o enc --encoder lite0 --objective siglip\n
   seewhy pretrain products.csv -o enc --objective prefix --text-column title --label-column kind\n
   seewhy pretrain shards/ -o enc --encoder new:vit --epochs 30 --dry-run\n
+  seewhy pretrain captions.jsonl -o enc --objective dito --encoder new:vit_swl\n
   seewhy pretrain photos/ -o enc --objective simclr\n
   seewhy pretrain photos/ -o enc --objective supcon --projection fixed\n
   seewhy pretrain streets/ -o enc --objective pixpro --set instance_weight=1 --pyramid --encoder new:resnet\n
@@ -103,7 +104,7 @@ def pretrain(
     store: Store = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train an encoder, all of it kept; new:resnet and new:vit begin from nothing."""
+    """Train an encoder, all of it kept; new:resnet, new:vit and new:vit_swl begin from nothing."""
     way, columns = way_given(context, all_of_it=True)
     watched = Watched(quiet, tensorboard)
     if way.stays:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from ..errors import InputError, ModelError
 from ..types import Transform
 from .engines import Engine, make_engine
 from .text_tokens import TokenEmbeddings, TokenVectors
+
+if TYPE_CHECKING:
+    from .region_heads import RegionHeads
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,7 @@ class Encoder:
         base: the encoder that this one was adapted from.
         repooled: the base's pooled vectors → those of this encoder, where it is the base but for that: what was looked
             at by the base is found in a store.
+        region_heads: of a detector, that were trained with it on pictures with texts.
     """
 
     def __init__(
@@ -203,6 +207,7 @@ class Encoder:
         looks: str | None = None,
         base: Encoder | None = None,
         repooled: nn.Module | None = None,
+        region_heads: RegionHeads | None = None,
     ) -> None:
         self.name = name
         self.transform = transform
@@ -212,6 +217,7 @@ class Encoder:
         self.looks = looks or fingerprint
         self.base = base
         self.repooled = repooled
+        self.region_heads = region_heads
         self.classifier = classifier
         self.classes = tuple(classes)
         self._trunk = trunk

@@ -16,7 +16,7 @@ from .base import Encoder
 ADAPTED = "encoder.json"
 """By which a folder is known that ``seewhy adapt`` made."""
 EMBEDDED = ("lite0", "lite1", "lite2")
-BEGINNINGS = ("new:resnet", "new:vit")
+BEGINNINGS = ("new:resnet", "new:vit", "new:vit_swl")
 """Made of random numbers: nothing is read, and no address is asked. A side may follow, as in ``new:resnet/32``."""
 SCHEMES = {
     "timm": "timm",

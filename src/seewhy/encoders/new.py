@@ -1,6 +1,6 @@
-"""Small encoders without any training, to be trained from nothing: ``new:resnet`` and ``new:vit``, with words.
+"""Small encoders without any training, to be trained from nothing: ``new:resnet``, ``new:vit``, ``new:vit_swl``.
 
-``new:resnet/32`` sees pictures of 32 pixels; without a side it is 96.
+All have words. ``new:resnet/32`` sees pictures of 32 pixels; without a side it is 96.
 
 Their first weights follow from a seed and this machine's torch; what is trained of them is kept whole.
 """
@@ -35,6 +35,10 @@ SMALL_SIDE = 64
 """Pictures below it are made coarser by half as much."""
 SIDES = range(16, 513, 16)
 """That pictures may have."""
+WINDOWS = 2
+"""Windows along the map of ``new:vit_swl``, either way; the authors have 4 on maps of 64 cells."""
+GLOBAL_EVERY = 3
+"""Of this many layers one sees the whole map, as in the authors' smallest network."""
 
 
 class Residual(nn.Module):
@@ -61,24 +65,86 @@ class Residual(nn.Module):
 class Patches(nn.Module):
     """A small transformer on patches of 8 pixels (Dosovitskiy et al. 2021, arXiv:2010.11929); its map is their grid.
 
-    Patches are of 4 pixels where pictures are small.
+    Patches are of 4 pixels where pictures are small. With windows, two of three layers attend within a window, which
+    makes a map hang on where the windows' edges are; shifted-window learning takes that out (DITO, Kim et al. 2023,
+    arXiv:2310.00161): ``norm((f_0(x) + f_s(x)) / 2)``, where ``f_s`` rolls the patches by ``-s`` down and ``s`` across
+    before places are added, and back after the layers. Patches that were rolled over the edge are not masked, as in
+    the authors' code. Costs twice the layers.
+
+    Args:
+        side: of the pictures, in pixels.
+        depth: layers.
+        n_heads: of each.
+        width: of the map.
+        windows: along the map, either way; 1 for none.
+        shifts: cells by which patches are rolled, each a pass of the layers; ``(0, s)`` with ``s`` half a window.
+
+    Raises:
+        InputError: the map cannot be cut into so many windows.
     """
 
-    def __init__(self, side: int = SIDE, depth: int = 6, n_heads: int = 4) -> None:
+    def __init__(
+        self,
+        side: int = SIDE,
+        depth: int = 6,
+        n_heads: int = 4,
+        *,
+        width: int = WIDTH,
+        windows: int = 1,
+        shifts: tuple[int, ...] = (0,),
+    ) -> None:
         super().__init__()
         patch = 4 if side < SMALL_SIDE else 8
-        self.patches = nn.Conv2d(3, WIDTH, patch, patch)
-        self.places = nn.Parameter(torch.randn(1, (side // patch) ** 2, WIDTH) * 0.02)
+        if (side // patch) % windows:
+            raise InputError(
+                f"A map of {side // patch} x {side // patch} cells was to be cut into {windows} x {windows} windows. A "
+                f"side that is a multiple of {patch * windows} pixels was expected. Give another side."
+            )
+        self.windows, self.shifts = windows, shifts
+        self.patches = nn.Conv2d(3, width, patch, patch)
+        self.places = nn.Parameter(torch.randn(1, (side // patch) ** 2, width) * 0.02)
         layer = nn.TransformerEncoderLayer(
-            WIDTH, n_heads, 4 * WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            width, n_heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
         self.layers = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
-        self.norm = nn.LayerNorm(WIDTH)
+        self.norm = nn.LayerNorm(width)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c gh gw"]:
         grid = self.patches(pixels)
-        tokens = self.norm(self.layers(grid.flatten(2).transpose(1, 2) + self.places))
-        return tokens.transpose(1, 2).unflatten(2, grid.shape[2:])
+        first, *others = (self._pass(grid, shift) for shift in self.shifts)
+        for other in others:
+            first = first + other
+        return self.norm(first / len(self.shifts)).permute(0, 3, 1, 2)
+
+    def _pass(self, grid: Float[Tensor, "b c gh gw"], shift: int) -> Float[Tensor, "b gh gw c"]:
+        size = (grid.shape[2], grid.shape[3])
+        rolled = grid.roll((-shift, shift), (2, 3)) if shift else grid
+        tokens = rolled.flatten(2).transpose(1, 2) + self.places
+        for i, layer in enumerate(self.layers.layers, 1):
+            n = self.windows if i % GLOBAL_EVERY else 1
+            tokens = layer(tokens) if n == 1 else _merged(layer(_cut(tokens, size, n)), size, n)
+        out = tokens.unflatten(1, size)
+        return out.roll((shift, -shift), (1, 2)) if shift else out
+
+
+def _cut(tokens: Float[Tensor, "b t c"], size: tuple[int, int], n: int) -> Float[Tensor, "_bn _t c"]:
+    """``n x n`` windows of each map, as if they were maps of their own."""
+    high, wide = size[0] // n, size[1] // n
+    return (
+        tokens.reshape(-1, n, high, n, wide, tokens.shape[2]).transpose(2, 3).reshape(-1, high * wide, tokens.shape[2])
+    )
+
+
+def _merged(windows: Float[Tensor, "bn t c"], size: tuple[int, int], n: int) -> Float[Tensor, "_b _t c"]:
+    """The maps that :func:`_cut` cut."""
+    high, wide, c = size[0] // n, size[1] // n, windows.shape[2]
+    return windows.reshape(-1, n, n, high, wide, c).transpose(2, 3).reshape(-1, size[0] * size[1], c)
+
+
+def _shifted(side: int) -> nn.Module:
+    """Windows, and a second pass that is shifted by half of one."""
+    cells = side // (4 if side < SMALL_SIDE else 8)
+    return Patches(side, windows=WINDOWS, shifts=(0, cells // WINDOWS // 2))
 
 
 def _resnet(side: int) -> nn.Module:
@@ -90,7 +156,7 @@ def _resnet(side: int) -> nn.Module:
     return nn.Sequential(start, *blocks)
 
 
-TRUNKS: dict[str, Callable[[int], nn.Module]] = {"resnet": _resnet, "vit": Patches}
+TRUNKS: dict[str, Callable[[int], nn.Module]] = {"resnet": _resnet, "vit": Patches, "vit_swl": _shifted}
 
 
 def names() -> list[str]:
@@ -102,8 +168,8 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     """An encoder that has learnt nothing yet.
 
     Args:
-        name: ``"resnet"`` (1.2 million weights) or ``"vit"`` (4.8 million); its words are a transformer of two layers.
-            A side of pictures may follow: ``"resnet/32"``.
+        name: ``"resnet"`` (1.2 million weights), ``"vit"`` (4.8 million) or ``"vit_swl"``, the same with shifted
+            windows; its words are a transformer of two layers. A side of pictures may follow: ``"resnet/32"``.
         engine: what runs the trunk.
 
     Raises:

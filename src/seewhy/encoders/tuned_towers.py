@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from ..errors import ModelError
 from .base import Encoder, Tokenised, TrainableText
 from .delta import halves_of, load_delta, seeing_the_same, state_delta
+from .region_heads import RegionHeads
 from .split import freeze, weights_digest
 from .text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
 
@@ -54,6 +55,7 @@ class TunedTowers(nn.Module):
         pool: features → pooled vector.
         projection: pooled vector → the space of the texts, not of unit length.
         words: tokens → the same space.
+        heads: of a detector, on the trunk's map; trained with it and saved, not used by the encoder itself.
     """
 
     def __init__(
@@ -63,10 +65,11 @@ class TunedTowers(nn.Module):
         pool: nn.Module | None,
         projection: nn.Module | None,
         words: nn.Module | None,
+        heads: RegionHeads | None = None,
     ) -> None:
         super().__init__()
         self.form: Halves = form
-        self.trunk, self.pool, self.projection, self.words = trunk, pool, projection, words
+        self.trunk, self.pool, self.projection, self.words, self.heads = trunk, pool, projection, words, heads
 
     @classmethod
     def before(cls, on: Encoder, form: Halves) -> Self:
@@ -117,30 +120,36 @@ class TunedTowers(nn.Module):
             engine=(lambda: on.engine) if trunk is None else on.engine_asked,
             looks=on.looks if seen else None,
             base=on,
+            region_heads=own.heads,
         )
 
     def _between(self, on: Encoder, tensors: Mapping[str, Tensor], keep: float) -> Self:
         found = type(self).before(on, self.form)
+        found.heads = self.heads
         state = found.state_dict()
         with torch.no_grad():
             for name, after in tensors.items():
-                if after.is_floating_point():
+                if after.is_floating_point() and not name.startswith("heads."):
                     state[name].lerp_(after, keep)
         return found
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
         """The tensors that are not as they are in the encoder."""
-        before = type(self).before(on, self.form)
-        return state_delta(dict(self.named_children()), dict(before.named_children()), whole=False)
+        before = dict(type(self).before(on, self.form).named_children())
+        parts = {name: part for name, part in self.named_children() if name in before}
+        found = state_delta(parts, before, whole=False)
+        return found | ({} if self.heads is None else state_delta({"heads": self.heads}, {}, whole=True))
 
     def facts(self) -> dict[str, Any]:
-        return {"form": self.form}
+        return {"form": self.form} | ({} if self.heads is None else {"heads": self.heads.facts()})
 
     @classmethod
     def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         if facts["form"] not in get_args(Halves):
             raise ValueError(f"its form is {facts['form']!r}")
         towers = cls.before(on, facts["form"])
+        if "heads" in facts:
+            towers.heads = RegionHeads.restored(facts["heads"])
         load_delta(dict(towers.named_children()), tensors, whole=False)
         return towers
 

@@ -12,6 +12,7 @@ objectives: Registry[Objective] = Registry(
         "clip",
         "convirt",
         "cross_entropy",
+        "dito",
         "dreamlip",
         "focal_contrastive",
         "focallens",

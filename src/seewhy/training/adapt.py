@@ -21,6 +21,7 @@ from ..errors import DataError, InputError
 from ..objectives import objectives
 from ..objectives.contrastive import Contrastive
 from ..objectives.local import Regional
+from ..objectives.random_boxes import RandomBoxes
 from ..pictures.pairs import load_pairs
 from ..pictures.samples import Sample
 from ..progress import Progress
@@ -269,6 +270,8 @@ class Adapt(Way):
         self, on: Encoder, own: SeenPairs, progress: Progress
     ) -> tuple[PairedHeads | TunedTowers, Task, TrainingData]:
         objective = self.contrastive()
+        if isinstance(objective, RandomBoxes) and self.train in ("heads", "text"):
+            progress.note(f"{self.objective} trains a detector's heads with the picture tower alone: they are left out")
         labels = findings(own) if objective.uses_labels else None
         if objective.uses_labels and labels is None:
             progress.note(f"{self.objective} learns from pairs alone: not every picture has a class, or findings")
@@ -288,7 +291,8 @@ class Adapt(Way):
         towers = TunedTowers.before(on, self.train)
         n = sum(p.numel() for p in towers.parameters())
         progress.note(f"training {n:,} weights: {16 * n / 1e9:.1f} GB, and what a micro-batch leaves in the towers")
-        task = towers_task(on, towers, objective, labels=labels is not None)
+        with seeded(self.seed):
+            task = towers_task(on, towers, objective, labels=labels is not None)
         return towers, task, labelled(towers_data(on, towers, own, progress, objective), labels)
 
     def _measure(

@@ -10,13 +10,17 @@ from torch import Tensor, nn
 
 from ..encoders.base import Encoder, Tokenised
 from ..encoders.delta import halves_of
+from ..encoders.region_heads import HeadSizes, RegionHeads
+from ..encoders.split import example_pixels
 from ..encoders.tuned_towers import TunedTowers, trainable
 from ..objectives.contrastive import Contrastive
 from ..objectives.local import Regional
+from ..objectives.random_boxes import RandomBoxes
 from ..progress import Progress
 from .augmentation import TrainingPictures
 from .batches import TrainingData
 from .contrast import Contrast, Drawn
+from .random_boxes import BoxContrast
 from .regions import ImageRegions, RegionalContrast, Still, TextWords
 from .seen_pairs import SeenPairs, placed
 from .task import Task
@@ -33,6 +37,8 @@ def towers_task(on: Encoder, towers: TunedTowers, objective: Contrastive, *, lab
     """
     if isinstance(objective, Regional):
         return _regional(on, towers, objective)
+    if isinstance(objective, RandomBoxes) and towers.trunk is not None:
+        return _boxed(on, towers, objective)
     image: nn.Module = nn.Identity()
     if towers.trunk is not None:
         image = nn.Sequential(*towers.image_parts()).requires_grad_(True)
@@ -51,6 +57,20 @@ def _regional(on: Encoder, towers: TunedTowers, objective: Regional) -> Regional
         image = ImageRegions(trunk, pool, projection, on.layout).requires_grad_(True)
     words = Still(copy.deepcopy(trainable(on).module)) if towers.words is None else towers.words.requires_grad_(True)
     return RegionalContrast(image, TextWords(words), objective, hold=True)
+
+
+def _boxed(on: Encoder, towers: TunedTowers, objective: RandomBoxes) -> BoxContrast:
+    """With a detector's heads, which are drawn by torch or, where the encoder has some already, go on from there."""
+    trunk, pool, projection = towers.image_parts()
+    with torch.no_grad():
+        features = trunk(example_pixels(on.transform.input_size))
+        sizes = HeadSizes(on.layout.to_grid(features).shape[1], projection(pool(features)).shape[1])
+    before = on.region_heads
+    towers.heads = RegionHeads(sizes) if before is None else copy.deepcopy(before)
+    text: nn.Module = nn.Identity() if towers.words is None else towers.words.requires_grad_(True)
+    image, whole = trunk.requires_grad_(True), nn.Sequential(pool, projection).requires_grad_(True)
+    heads = towers.heads.requires_grad_(True)
+    return BoxContrast(image, whole, heads, text, objective, layout=on.layout, hold=True)
 
 
 def towers_data(

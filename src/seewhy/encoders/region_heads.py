@@ -1,0 +1,137 @@
+"""A detector's heads on a trunk's last map: a simple feature pyramid, and what makes a vector of each box."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torchvision.ops import roi_align
+
+from .split import freeze
+
+SCALES = (2.0, 1.0, 0.5)
+"""Of the levels, finest first, in cells of the trunk's map."""
+LARGE = (0.22, 0.44)
+"""Root of a box's part of the picture from which it is read off the next coarser level (FPN's 224 pixels of 1024)."""
+GROUPS = 8
+MOST = 65536
+"""Channels at most, in a card that is read from a file."""
+
+
+@dataclass(frozen=True)
+class HeadSizes:
+    """How large the heads are.
+
+    Attributes:
+        channels: of the trunk's map.
+        width: of every level.
+        side: cells along a box, either way; the authors' 7.
+        n_convolutions: on a box; the authors' 4.
+        hidden: numbers of a box before its vector.
+        out: of its vector.
+    """
+
+    channels: int
+    out: int
+    width: int = 64
+    side: int = 4
+    n_convolutions: int = 1
+    hidden: int = 256
+
+    def __post_init__(self) -> None:
+        each = (self.channels, self.out, self.width, self.side, self.hidden)
+        whole = all(type(n) is int and 0 < n <= MOST for n in (*each, 1 + self.n_convolutions))
+        if not whole or self.width % GROUPS or self.side > 14 or self.n_convolutions > 8:
+            raise ValueError(f"its heads are {asdict(self)}")
+
+
+class RegionHeads(nn.Module):
+    """Maps of three scales from one (ViTDet, Li et al. 2022, arXiv:2203.16527), and boxes cut out of them.
+
+    Each level is resampled, brought to one width and smoothed; a box becomes ``side x side`` cells by bilinear
+    sampling (RoIAlign), goes through convolutions and one hidden layer, and ends as a vector among the texts.
+    """
+
+    def __init__(self, sizes: HeadSizes) -> None:
+        super().__init__()
+        self.sizes, width = sizes, sizes.width
+        self.across = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(sizes.channels, width, 1, bias=False), nn.GroupNorm(GROUPS, width),
+                nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.GroupNorm(GROUPS, width),
+            )
+            for _ in SCALES
+        )  # fmt: skip
+        self.box = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.GroupNorm(GROUPS, width), nn.ReLU())
+                for _ in range(sizes.n_convolutions)
+            )
+        )
+        self.hidden = nn.Linear(width * sizes.side**2, sizes.hidden)
+        self.embed = nn.Linear(sizes.hidden, sizes.out)
+
+    @classmethod
+    def restored(cls, facts: Mapping[str, Any]) -> Self:
+        """By what :meth:`facts` gave, before its tensors are loaded.
+
+        Raises:
+            ValueError: they are none.
+        """
+        made = cls(HeadSizes(**facts))
+        freeze(made)
+        return made
+
+    def facts(self) -> dict[str, Any]:
+        """What beside tensors is needed to build it again, as JSON."""
+        return asdict(self.sizes)
+
+    def levels(self, grid: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b d _h _w"], ...]:
+        """The maps, finest first."""
+        high, wide = grid.shape[2:]
+        return tuple(
+            across(_resized(grid, (max(1, round(high * scale)), max(1, round(wide * scale)))))
+            for across, scale in zip(self.across, SCALES, strict=True)
+        )
+
+    def on_level(
+        self, level: Float[Tensor, "b d h w"], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n _hidden"]:
+        """What boxes of one level become before they are vectors.
+
+        Args:
+            level: of :meth:`levels`.
+            boxes: left, top, right, bottom as parts of the picture.
+            owner: of which picture of the batch each is.
+        """
+        high, wide = level.shape[2:]
+        cells = boxes * boxes.new_tensor([wide, high, wide, high])
+        cut = roi_align(level, torch.cat([owner[:, None].to(cells), cells], 1), self.sizes.side, aligned=True)
+        hidden: Tensor = self.hidden(self.box(cut).flatten(1)).relu()
+        return hidden
+
+    def read(
+        self, levels: tuple[Tensor, ...], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n _hidden"]:
+        """The same, each box from the level that fits its size."""
+        side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1).sqrt()
+        which = torch.bucketize(side, side.new_tensor(LARGE), right=True)
+        found = boxes.new_zeros(len(boxes), self.sizes.hidden)
+        for i, level in enumerate(levels):
+            own = (which == i).nonzero()[:, 0]
+            if len(own):
+                found = found.index_copy(0, own, self.on_level(level, boxes[own], owner[own]))
+        return found
+
+
+def _resized(grid: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c _h _w"]:
+    if size == tuple(grid.shape[2:]):
+        return grid
+    if size[0] < grid.shape[2]:
+        return nn.functional.adaptive_avg_pool2d(grid, size)
+    return interpolate(grid, size=size, mode="bilinear", align_corners=False)
