@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from ..encoders.base import Encoder
 from ..encoders.fence import loading
 from ..encoders.huggingface import OWN, check_saved
 from ..encoders.split import freeze
@@ -21,10 +23,12 @@ from ..errors import ImageError, InputError, MissingExtraError, ModelError
 from ..pictures.images import read_views
 from ..pictures.sizes import upright_size
 from ..pictures.sources import name_of
+from ..storage.features import FeatureStore
 from ..storage.reading import file_sha256
 from ..types import Crop, Failure, Transform
 from .detections import Detections, Keep
 from .detector import Detector
+from .names import names_to_find
 from .windows import Windows
 
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
@@ -36,6 +40,64 @@ FINE = 64
 Found = tuple[Float[Tensor, "n 4"], Float[Tensor, "n k"]]
 """Boxes in pixels of what was looked at, and the score of each name for each."""
 Look = Callable[[UInt8[np.ndarray, "h w 3"]], Found]
+
+
+@dataclass(frozen=True)
+class PretrainedMethod(ABC):
+    """A ready detector of transformers, without its weights; each method writes only how it is asked.
+
+    Args:
+        tiles: windows on the picture's short side; 1 looks at the whole of it.
+        least: score below which a box is not kept.
+        overlap: intersection over union above which the less sure of two boxes of a class goes.
+        most: boxes kept in one picture.
+    """
+
+    name: ClassVar[str]
+    spelt: ClassVar[str]
+    paper: ClassVar[str]
+    needs: ClassVar[str] = "names and a folder of its weights"
+    takes_folder: ClassVar[bool] = True
+
+    tiles: int = 1
+    least: float = 0.1
+    overlap: float = 0.5
+    most: int = 100
+
+    @staticmethod
+    def tiled(n: int) -> dict[str, Any]:
+        """The parameters with which pictures are looked at in so many tiles on the short side."""
+        return {"tiles": n}
+
+    def build(
+        self,
+        labels: Iterable[str],
+        encoder: Encoder | None = None,
+        folder: str | None = None,
+        store: FeatureStore | None = None,
+    ) -> PretrainedDetector:
+        """A detector for these names.
+
+        Args:
+            labels: what may be in the picture.
+            encoder: not used.
+            folder: of the weights.
+            store: not used.
+
+        Raises:
+            DataError: no name, or one twice.
+            InputError: all names together are longer than it reads.
+            ModelError: as :func:`open_network`.
+        """
+        classes = names_to_find(labels)
+        model, processor, digest = open_network(self.name, folder)
+        look = self.look(classes, model, processor)
+        about = {"method": self.name, "encoder": str(folder), "fingerprint": digest, "parameters": asdict(self)}
+        return PretrainedDetector(classes, about, look, Keep(self.least, self.overlap, self.most), self.tiles)
+
+    @abstractmethod
+    def look(self, classes: tuple[str, ...], model: Any, processor: Any) -> Look:
+        """How a picture is shown to the network, and its answer read."""
 
 
 @dataclass(frozen=True, eq=False)
