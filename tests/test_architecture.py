@@ -18,7 +18,7 @@ ROOMS = (
     "errors", "printable", "seeded", "registry", "arguments", "schemas", "types", "explanation", "progress", "storage",
     "objectives", "pictures", "card", "encoders", "pairs", "heads", "training", "attributions", "trust", "metrics",
     "descriptions", "prototypes", "keywords", "classifiers", "compat", "adaptation", "self_explaining", "planted",
-    "index", "evidence", "evaluation", "studies", "dense", "generation", "api", "catalogue", "sklearn", "annotation",
+    "index", "generation", "evidence", "evaluation", "studies", "dense", "api", "catalogue", "sklearn", "annotation",
     "app", "cli",
 )  # fmt: skip
 """From the ground up, each on a floor of its own: it may use those before it, in whatever place an import stands."""

@@ -37,6 +37,8 @@ class ExplainKeywords(TypedDict, total=False):
     prototypes: str | Path | None
     because: str | None
     level: float
+    typical: Annotated[Any, "checked where it is read"]
+    judge: Annotated[Any, "checked where it is read"]
 
 
 class EvaluateKeywords(TypedDict, total=False):

@@ -15,9 +15,10 @@ from schemas import check
 from seewhy.cli import app
 from seewhy.encoders.base import Encoder
 from seewhy.errors import DataError, InputError, UnknownNameError
+from seewhy.metrics.clusters import k_means
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.progress import Progress
-from seewhy.studies.concepts import Looked, k_means, prototype, random, text
+from seewhy.studies.concepts import Looked, prototype, random, text
 from seewhy.studies.interpretability import InterpretabilityFindings, InterpretabilityStudy
 from seewhy.studies.interpretability_answer import answer, correlations
 from seewhy.studies.interpretability_run import neighbours

@@ -19,6 +19,7 @@ from .glossary import TERMS
 from .heat import overlay
 from .page import figure, layer_uri, percent, photo_uri, render
 from .perceived import SMALL, seen_page, seen_terms
+from .typical import typical_page
 
 N_TOP = 5
 QUESTIONS = (
@@ -69,6 +70,7 @@ def card_context(e: Explanation) -> dict[str, Any]:
         "terms": TERMS + seen_terms(e.seen),
         "alt": picture_alt(e),
         "seen": seen_page(e.seen),
+        "typical": typical_page(e.typical),
         "is_small": e.view.shape[1] < SMALL,
     }
 

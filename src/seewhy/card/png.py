@@ -47,6 +47,7 @@ from .html import (
 )
 from .page import LEVELS, figure, method_name, percent
 from .perceived import TITLE, draw_seen
+from .typical import draw_typical, typical_title
 
 WIDTH = 1400
 MARGIN = 64
@@ -65,6 +66,9 @@ def render_png(explanation: Explanation) -> bytes:
     right = _where(canvas, explanation, _seen(canvas, explanation, top))
     right = _like(canvas, explanation, _divide(canvas, right))
     right = _words(canvas, explanation, _divide(canvas, right))
+    if (made := explanation.typical) is not None:
+        right = _heading(canvas, typical_title(made), _divide(canvas, right))
+        right = _verdict(canvas, made.verdict, draw_typical(canvas, made, RIGHT_X, right, RIGHT))
     end = _model(canvas, explanation, max(left, right) + 34)
     buffer = io.BytesIO()
     canvas.cut(end).save(buffer, "PNG", compress_level=1)  # a third of the time of level 4

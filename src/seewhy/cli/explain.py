@@ -54,6 +54,7 @@ Examples:\n
   seewhy explain photo.jpg --target-text "a red beak" --contrast-text "a yellow beak"\n
   seewhy explain photo.jpg --labels "wren, robin" --follow-up pairs.json\n
   seewhy explain photo.jpg --labels birds.json --validation photos/\n
+  seewhy explain photo.jpg -m birds --typical gen --judge timm:resnet18 -o why/\n
   seewhy explain photo.jpg --where layer_cam --layer blocks.4\n
   seewhy explain photo.jpg --where rise --set n_masks=1000 --set masks=stratified
 """
@@ -114,6 +115,20 @@ def explain(
     strengths: Strengths = "calibrated",
     validation: Validation = None,
     measure: Measure = True,
+    typical: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also typical pictures of the class, made once for each: the folder of fit-generator.",
+            show_default=False,
+        ),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="A saved classifier or an encoder with words that says what is on the pictures; not the one climbed.",
+            show_default=False,
+        ),
+    ] = None,
     png: Annotated[bool, typer.Option("--png", help="Also a still picture of each card.")] = False,
     seed: Annotated[int, seed("The shuffled maps.")] = 0,
     force: Force = False,
@@ -128,6 +143,7 @@ def explain(
     from ..evidence.explain import ExplainOptions
     from ..prototypes.perturbations import find_changes
     from ..types import Failure
+    from .generate import judge_named
     from .method_options import settings
     from .terminal import Terminal
 
@@ -152,6 +168,8 @@ def explain(
         prototypes=prototypes,
         because=find_changes(strengths).name if because else None,
         level=level,
+        typical=typical,
+        judge=None if judge is None else judge_named(judge, engine),
     )
     _note_layer(classifier, options, terminal)
     batch = Batch(classifier, options, output, png=png, store=kept, force=force)
@@ -241,6 +259,8 @@ def _lines(e: Explanation) -> Iterator[str]:
         for word in e.words.words[:3]:
             beside = f"other class {word.score_other:+.2f}" if word.adds is None else f"adds {word.adds:.2f}"
             yield f"             {word.label}: {word.text} ({word.score:+.2f}, {beside})"
+    if e.typical is not None:
+        yield f"  {'typical':<10} {e.typical.verdict.level}: {e.typical.verdict.sentence}"
     if e.agreement.score is not None:
         yield f"  {'agreement':<10} {e.agreement.sentence}"
 

@@ -92,7 +92,7 @@ class Batch:
         force: bool = False,
     ) -> None:
         self.classifier = classifier
-        self.options = options
+        self.options = options.opened(classifier)
         self.output = output
         self.endings = tuple(FORMS) if png else (".html",)
         self.store = store

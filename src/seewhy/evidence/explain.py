@@ -35,6 +35,8 @@ from .words import WordScores, show_words, word_scores, words_heat
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
+    from ..encoders.base import Encoder
+    from ..generation.typical import Typicals
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class ExplainOptions:
         n_regions: lettered regions.
         top: classes listed.
         level: how often the true class is to be among those named by the decision.
+        typical: the folder of a generator (``seewhy fit-generator``) that makes typical pictures of the class, once for
+            each class; left out, none are made.
+        judge: a second network that says what is on them: a classifier, or an encoder with words.
         seed: of shuffled maps and ties.
     """
 
@@ -79,10 +84,30 @@ class ExplainOptions:
     prototypes: str | Path | None = None
     because: str | None = None
     level: float = LEVEL
+    typical: str | Path | Typicals | None = None
+    judge: Classifier | Encoder | None = None
 
     def __post_init__(self) -> None:
         check_level(self.level)
         object.__setattr__(self, "settings", tuple(sorted(dict(self.settings).items())))
+        if self.judge is not None and self.typical is None:
+            raise InputError(
+                "A judge was given, and no generator. It judges typical pictures of the class, which a generator "
+                "makes. Give typical=FOLDER, or --typical FOLDER, or leave the judge out."
+            )
+
+    def opened(self, classifier: Classifier) -> ExplainOptions:
+        """The same, with the generator read, so that all that follows makes each class once.
+
+        Raises:
+            ModelError: there is no generator, or it was made for another encoder.
+            InputError: the judge is the network that is climbed.
+        """
+        if not isinstance(self.typical, str | Path):
+            return self
+        from ..generation.typical import Typicals
+
+        return replace(self, typical=Typicals.open(self.typical, classifier, self.judge), judge=None)
 
     def method(self, own: str = "grad_cam") -> Attribution:
         """What *where* names, with the settings and at the layer asked for; ``own`` where it names nothing.
@@ -136,7 +161,7 @@ def explain_all(
     batch_size: int = 16,
 ) -> Iterator[Explanation | Failure]:
     """Explain pictures as a stream, in order."""
-    asked = _ask(classifier, options)
+    asked, options = _ask(classifier, options), options.opened(classifier)
     request = EncodeRequest(features=lambda _index: True, pictures=True)
     stream = encode_stream(classifier.encoder, sources, store=store, request=request, batch_size=batch_size)
     while batch := list(itertools.islice(stream, batch_size)):
@@ -152,7 +177,7 @@ def explain_seen(classifier: Classifier, seen: Sequence[Encoded], options: Expla
     Raises:
         DataError: ``target`` or ``contrast`` is not one of the classes.
     """
-    return _explain_batch(classifier, seen, options, *_ask(classifier, options))
+    return _explain_batch(classifier, seen, options.opened(classifier), *_ask(classifier, options))
 
 
 def _ask(
@@ -211,7 +236,7 @@ def _explain_batch(
     scored = word_scores(classifier, look.pooled)
     spoken = words_heat(classifier, grids, look.pooled, index.tolist(), rivals)
     for i, one in enumerate(seen):
-        yield _assemble(
+        found = _assemble(
             classifier,
             one,
             options,
@@ -227,6 +252,8 @@ def _explain_batch(
             method=method,
             sentences=sentences,
         )
+        typicals: Any = options.typical
+        yield found if typicals is None else replace(found, typical=typicals.of(int(index[i])))
 
 
 def _assemble(

@@ -22,6 +22,7 @@ from .verdict import Missing, Verdict
 
 if TYPE_CHECKING:
     from .perceived import Perceived
+    from .typical import Typical
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,7 @@ class Explanation:
         model: provenance, for example ``{"classifier": "linear", "encoder": "lite0", "trained_on": "970 pictures"}``.
         seen: what a perceiver classified in place of the picture.
         subject: what the evidence is about; ``None`` where that was not recorded, and is the decision.
+        typical: what would be a typical picture of the class, if that was asked.
     """
 
     prediction: Prediction
@@ -240,6 +242,7 @@ class Explanation:
     model: dict[str, str] = field(default_factory=dict)
     seen: Perceived | None = None
     subject: Subject | None = None
+    typical: Typical | None = None
 
     def __repr__(self) -> str:
         kinds = {"where": self.where, "like": self.like, "words": self.words}
@@ -276,6 +279,8 @@ class Explanation:
         data["agreement_about"] = self.agreement.about or self.prediction.label
         if self.subject is not None:
             data["subject"] = self.subject.to_json()
+        if self.typical is not None:
+            data["typical"] = self.typical.to_json()
         return data if self.seen is None else data | {"seen": self.seen.to_json()}
 
     def to_html(self) -> str:

@@ -191,7 +191,7 @@ def _chain(way: str, i: int, walk: Chains, verdicts: list[Verdict]) -> dict[str,
 def _judge(judge: Judge, generator: Generator) -> dict[str, Any]:
     encoder = judge.classifier.encoder
     return {
-        "name": f"{judge.classifier.recipe} on {encoder.name}",
+        "name": judge.name,
         "n_classes": len(judge.classifier.classes),
         "is_the_prior": encoder.looks == generator.read.encoder.looks,
     }

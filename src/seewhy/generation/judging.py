@@ -43,6 +43,11 @@ class Judge:
     classifier: Classifier
     asked: str
 
+    @property
+    def name(self) -> str:
+        """As people are told it."""
+        return f"{self.classifier.recipe} on {self.classifier.encoder.name}"
+
     @classmethod
     def of(cls, given: Classifier | Encoder, condition: Condition, classes: tuple[str, ...]) -> Judge:
         """A judge of what was climbed.

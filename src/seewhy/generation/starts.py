@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..studies.concepts import k_means
+from ..metrics.clusters import k_means
 from .conditions import Condition
 from .generator import Generator
 from .sampler import Hole
@@ -31,8 +31,13 @@ def facets(generator: Generator, condition: Condition, n: int, seed: int) -> Flo
     codes = generator.codes
     with torch.no_grad():
         found = [condition.objective(generator.network(part), "log_softmax") for part in codes.split(32)]
+    return facets_among(codes, torch.cat(found), n, seed)
+
+
+def facets_among(codes: Float[Tensor, "m d"], fits: Float[Tensor, " m"], n: int, seed: int) -> Float[Tensor, "n d"]:
+    """The means of ``n`` clusters among the codes that fit best."""
     most = max(n, min(len(codes), max(4 * n, len(codes) // PART)))
-    best = codes[torch.cat(found).topk(min(most, len(codes))).indices]
+    best = codes[fits.topk(min(most, len(codes))).indices]
     if len(best) <= n:
         return best[torch.arange(n) % len(best)]
     return k_means(best, n, torch.Generator().manual_seed(seed))

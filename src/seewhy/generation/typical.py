@@ -1,0 +1,156 @@
+"""What would be a typical picture of a class: made once for a class, judged by a second network, kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..classifiers.base import Classifier
+from ..encoders.base import Encoder
+from ..explanation.typical import MadePicture, Typical
+from ..explanation.verdict import Level
+from ..explanation.verdict import Verdict as Believed
+from ..storage.reading import file_sha256
+from ..storage.tensors import cached_tensors
+from .conditions import OfClass
+from .generator import FILE, Generator, load_generator
+from .judging import Judge
+from .reader import Reader, batched, bytes_of
+from .sampler import PPGN
+from .starts import facets_among
+from .training import recipe_of
+
+FOLDER = "typical"
+"""Under the cache's root."""
+FORMAT = 1
+WALK = PPGN(n_steps=60, n_shown=1)
+"""Shorter than the walks of ``seewhy generate``: it is walked for every class that is shown."""
+POOR = 0.9
+"""Part of the mean picture's error from which a generator does not draw."""
+RULE = (
+    "Believable when a second network, which was not climbed, sees the class on every picture made; partly when on "
+    "some; otherwise do not rely on it, nor where the generator's error on pictures held out is more than nine tenths "
+    "of the mean picture's. Not measured without a second network, or where it has no such class: the network that was "
+    "climbed agrees with whatever is made for it."
+)
+
+
+class Typicals:
+    """Typical pictures of each class of a classifier, each class made once.
+
+    Args:
+        classifier: what is climbed.
+        generator: what makes them.
+        judge: a second network: a classifier, or an encoder with words; left out, nothing is judged.
+        digest: of the generator's weights.
+        n: pictures of a class, that start at different facets of it.
+        walk: the sampler.
+        seed: of starts.
+
+    Raises:
+        InputError: the judge is the network that is climbed.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        generator: Generator,
+        judge: Classifier | Encoder | None,
+        digest: str,
+        *,
+        n: int = 3,
+        walk: PPGN = WALK,
+        seed: int = 0,
+    ) -> None:
+        self.classifier, self.generator, self.n, self.walk, self.seed = classifier, generator, n, walk, seed
+        self.judge = None if judge is None else Judge.of(judge, OfClass(classifier, 0), classifier.classes)
+        by = None if self.judge is None else self.judge.classifier.digest
+        told = json.dumps([FORMAT, digest, classifier.digest, by, repr(walk), n, seed])
+        self.digest = hashlib.sha256(told.encode()).hexdigest()
+        self._known: dict[int, Typical] = {}
+
+    @classmethod
+    def open(cls, folder: str | Path, classifier: Classifier, judge: Classifier | Encoder | None = None) -> Typicals:
+        """With the generator of a folder that ``seewhy fit-generator`` wrote.
+
+        Raises:
+            ModelError: there is none, or it was made for another encoder.
+            InputError: the judge is the network that is climbed.
+        """
+        generator = load_generator(folder, own=classifier.encoder)
+        path = Path(folder)
+        return cls(classifier, generator, judge, file_sha256(path / FILE if path.is_dir() else path))
+
+    def __repr__(self) -> str:
+        return f"Typicals({self.digest})"
+
+    def of(self, label: int) -> Typical:
+        """Those of a class; kept, so that a thousand cards make each class once."""
+        if label not in self._known:
+            found = cached_tensors(FOLDER, f"{self.digest[:40]}-{label}", lambda: self._made(label))
+            self._known[label] = self._told(label, found)
+        return self._known[label]
+
+    @cached_property
+    def _fits(self) -> Float[Tensor, "n k"]:
+        """``log p`` of every class for the generator's kept codes: looked at once for all classes."""
+        read, network = Reader(self.classifier.encoder), self.generator.network
+        with torch.no_grad():
+            parts = [network(part) for part in self.generator.codes.split(32)]
+            return torch.cat([self.classifier.head(read(part)).log_softmax(1) for part in parts])
+
+    def _made(self, label: int) -> dict[str, Tensor]:
+        condition = OfClass(self.classifier, label)
+        starts = facets_among(self.generator.codes, self._fits[:, label], self.n, self.seed)
+        walk = self.walk.sample(self.generator, condition, starts, seed=self.seed)
+        made = {"pictures": bytes_of(walk.pictures[-1]), "values": walk.values[-1]}
+        if self.judge is not None:
+            looks = batched(Reader(self.judge.classifier.encoder), walk.pictures[-1].clamp(0, 1))
+            made["seen"] = self.judge.classifier.head.probabilities(looks).argmax(1)
+        return made
+
+    def _told(self, label: int, made: dict[str, Tensor]) -> Typical:
+        name, judge = self.classifier.classes[label], self.judge
+        known = () if judge is None else judge.classifier.classes
+        seen = [known[i] for i in made["seen"].tolist()] if judge is not None else [None] * self.n
+        agrees = [one == name if name in known else None for one in seen]
+        values = made["values"].tolist()
+        pictures = tuple(
+            MadePicture(p.numpy(), v, s, a) for p, v, s, a in zip(made["pictures"], values, seen, agrees, strict=True)
+        )
+        climbed = self.classifier.encoder.name
+        by = None if judge is None else judge.name
+        facts = self.generator.facts
+        poor = facts["held_out_error"] > POOR * facts["mean_picture_error"]
+        return Typical(name, climbed, pictures, by, recipe_of(facts), believed(name, climbed, by, pictures, poor))
+
+
+def believed(label: str, climbed: str, judge: str | None, pictures: tuple[MadePicture, ...], poor: bool) -> Believed:
+    """What the pictures are worth.
+
+    Args:
+        label: the class.
+        climbed: network.
+        judge: the second network, if there is one.
+        pictures: what was made.
+        poor: whether the generator draws hardly better than the mean picture.
+    """
+    told, level = [one.agrees for one in pictures if one.agrees is not None], "not measured"
+    if judge is None:
+        said = f"No second network was named, and {climbed} agrees with whatever is made for it."
+    elif not told:
+        seen = ", ".join(sorted({str(one.seen) for one in pictures}))
+        said = f"{judge} has no class {label}; it sees {seen}."
+    else:
+        level = "believable" if all(told) else "partly" if any(told) else "do not rely"
+        said = f"{judge}, a second network, sees {label} on {sum(told)} of {len(told)} of them."
+    if poor:
+        level, said = "do not rely", f"{said} The generator draws hardly better than the mean picture."
+    found: Level = level  # type: ignore[assignment]
+    return Believed(found, said, RULE)

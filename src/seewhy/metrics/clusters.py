@@ -1,0 +1,36 @@
+"""Clusters of rows: k-means."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+ROUNDS = 50
+
+
+def k_means(x: Float[Tensor, "n d"], k: int, draws: torch.Generator) -> Float[Tensor, "k d"]:
+    """Centres by Lloyd's rounds from a k-means++ start; a centre that loses all its rows stays where it was.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [0.2], [1.0], [1.2]])
+        >>> [round(v, 3) for v in k_means(x, 2, torch.Generator().manual_seed(0)).flatten().sort().values.tolist()]
+        [0.1, 1.1]
+    """
+    first = int(torch.randint(len(x), (1,), generator=draws))
+    chosen, gap = [first], (x - x[first]).square().sum(1)
+    while len(chosen) < k:
+        weight = gap if float(gap.sum()) > 0 else torch.ones_like(gap)
+        chosen.append(int(torch.multinomial(weight, 1, generator=draws)))
+        gap = torch.minimum(gap, (x - x[chosen[-1]]).square().sum(1))
+    centres = x[chosen].clone()
+    owner = torch.full((len(x),), -1)
+    for _ in range(ROUNDS):
+        nearest = (x @ centres.T - centres.square().sum(1) / 2).argmax(1)
+        if torch.equal(nearest, owner):
+            break
+        owner = nearest
+        n = torch.bincount(owner, minlength=k)
+        means = torch.zeros_like(centres).index_add_(0, owner, x) / n.clamp(min=1)[:, None]
+        centres = torch.where(n[:, None] > 0, means, centres)
+    return centres
