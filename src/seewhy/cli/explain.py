@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +39,7 @@ from .terminal import say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..evidence.batch import Done
+    from ..evidence.batch import Batch, Done
     from ..evidence.explain import ExplainOptions
     from ..explanation.base import Explanation, Neuron
     from ..storage.features import FeatureStore
@@ -142,7 +142,6 @@ def explain(
     from ..evidence.batch import Batch
     from ..evidence.explain import ExplainOptions
     from ..prototypes.perturbations import find_changes
-    from ..types import Failure
     from .generate import judge_named
     from .method_options import settings
     from .terminal import Terminal
@@ -173,8 +172,15 @@ def explain(
     )
     _note_layer(classifier, options, terminal)
     batch = Batch(classifier, options, output, png=png, store=kept, force=force)
+    _run(batch, picture_names(pictures, output), terminal, as_json)
+
+
+def _run(batch: Batch, names: Iterable[str], terminal: Terminal, as_json: bool) -> None:
+    """Explain them, one line or a few for each, and end with what could not be done."""
+    from ..types import Failure
+
     done = 0
-    for result in terminal.track(batch.run(picture_names(pictures, output)), "Explaining"):
+    for result in terminal.track(batch.run(names), "Explaining"):
         if isinstance(result, Failure):
             terminal.failed(result)
             if as_json:
@@ -187,7 +193,7 @@ def explain(
             _tell(result)
     if batch.index is not None and done and not as_json:
         say(f"index: {batch.index}")
-    if output is None and done:
+    if batch.output is None and done:
         terminal.note("no card was made; -o why makes one for each picture, in a folder why")
     raise typer.Exit(terminal.exit_code(done))
 
