@@ -37,7 +37,7 @@ class ExplainKeywords(TypedDict, total=False):
     prototypes: str | Path | None
     because: str | None
     level: float
-    typical: Annotated[Any, "checked where it is read"]
+    typical: str | Path | None
     judge: Annotated[Any, "checked where it is read"]
 
 

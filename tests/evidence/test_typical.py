@@ -165,6 +165,12 @@ def test_what_does_not_fit_is_said(kept: Path, tmp_path: Path) -> None:
         "A judge was given, and no generator. It judges typical pictures of the class, which a generator makes. "
         "Give typical=FOLDER, or --typical FOLDER, or leave the judge out."
     )
+    with pytest.raises(InputError) as told:
+        model.explain(picture("moss", 0), typical=kept, judge="lite1")
+    assert str(told.value) == (
+        "The judge is 'str'. A classifier, or an encoder with words, was expected. Load one with seewhy.load or "
+        "seewhy.encoder."
+    )
     with pytest.raises(InputError, match="the network that was climbed"):
         model.explain(picture("moss", 0), typical=kept, judge=model)
     with pytest.raises(ModelError, match="There is no generator"):

@@ -105,8 +105,15 @@ class ExplainOptions:
         """
         if not isinstance(self.typical, str | Path):
             return self
+        from ..classifiers.base import Classifier
+        from ..encoders.base import Encoder
         from ..generation.typical import Typicals
 
+        if self.judge is not None and not isinstance(self.judge, Classifier | Encoder):
+            raise InputError(
+                f"The judge is {type(self.judge).__name__!r}. A classifier, or an encoder with words, was expected. "
+                "Load one with seewhy.load or seewhy.encoder."
+            )
         return replace(self, typical=Typicals.open(self.typical, classifier, self.judge), judge=None)
 
     def method(self, own: str = "grad_cam") -> Attribution:
