@@ -5,8 +5,8 @@
 
 Nguyen et al. 2017 (arXiv 1612.00005). Digits of 16 pixels, tinted. In each world anew: a network whose code is turned
 round by a generator and whose ten classes are climbed; a judge of another architecture; a network of colours for the
-same generator, and a judge of colours. The first world only chooses the weight of the prior. Two minutes of one idle
-core; a run that was stopped goes on after its last whole world.
+same generator, and a judge of colours. The first world only chooses the weight of the prior, and the length of steps
+with it and without it. Four minutes of one idle core; a run that was stopped goes on after its last whole world.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ SIDE, CODE = 16, 64
 HALF = (0.5, 0.5, 0.5)
 SEEN = Transform((SIDE, SIDE), (SIDE, SIDE), "bilinear", HALF, HALF)
 EPS1 = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+RATES = (1 / 60, 1 / 30, 1 / 15, 2 / 15)
+"""Lengths of the first step, as parts of the codes' range."""
 EPS3 = (0.0, 0.03, 0.1, 0.3, 1.0)
 """Of noise, in spreads of a unit of the code, where steps stand as the equation has them."""
 RAW = PPGN(eps1=0.1, eps2=0.3, normalise=False)
@@ -181,8 +183,8 @@ def told(chains: Chains, condition: EachItsOwn, judge: Classifier) -> dict[str, 
     return {"own": own, "judged": verdicts, "spread": spread, "off": off}
 
 
-def arms(args: argparse.Namespace, one: World, seed: int) -> dict[str, Any]:
-    """Every way of making pictures in one world, from the same starts."""
+def arms(args: argparse.Namespace, one: World, seed: int, best: tuple[float, float, float]) -> dict[str, Any]:
+    """Every way of making pictures in one world, from the same starts; the first world has all weights and rates."""
     how, found = PPGN(n_steps=args.walk, n_shown=1), {}
 
     def of(model: Classifier) -> EachItsOwn:
@@ -193,8 +195,15 @@ def arms(args: argparse.Namespace, one: World, seed: int) -> dict[str, Any]:
 
     shapes, colours = of(one.climbed), of(one.colours)
     starts = noise(one.generator, len(shapes.order), seed)
-    for eps1 in EPS1:
-        found[f"eps1 {eps1:g}"] = walked(replace(how, eps1=eps1), shapes, starts, one.judge)
+    chosen_eps1, with_prior, without = best
+    plan = {"eps1 0": (0.0, without), f"eps1 {chosen_eps1:g}": (chosen_eps1, with_prior)}
+    plan |= {f"eps1 {EPS1[-1]:g}": (EPS1[-1], with_prior)}
+    if seed == 0:
+        plan = {f"eps1 {e:g} lr {r:.4f}": (e, r) for e in EPS1 for r in RATES}
+    for name, (eps1, rate) in plan.items():
+        found[name] = walked(replace(how, eps1=eps1, lr=rate), shapes, starts, one.judge)
+    if seed == 0:
+        return found
     pixel = PixelAscent(how).sample(one.generator, shapes, one.generator.network(starts))
     found["pixels"] = told(pixel, shapes, one.judge)
     near = torch.cat([facets(one.generator, OfClass(one.climbed, c), args.each, seed) for c in DIGITS])
@@ -218,10 +227,11 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(place.read_text()) if place is not None and place.exists() else {}
     for seed in range(args.seeds + 1):
         key = json.dumps([args.seed, args.steps, args.walk, args.each, seed])
+        best = chosen(found[json.dumps([args.seed, args.steps, args.walk, args.each, 0])]) if seed else (0.0, 0.0, 0.0)
         if key not in found:
             begun, cpu = time.perf_counter(), time.process_time()
             one = world(args, seed)
-            facts = {"right": one.right, "generator": one.generator.facts, "arms": arms(args, one, seed)}
+            facts = {"right": one.right, "generator": one.generator.facts, "arms": arms(args, one, seed, best)}
             spent = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
             found[key] = facts | spent
             if place is not None:
@@ -230,15 +240,20 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     return {str(i): found[key] for i, key in enumerate(keys)}
 
 
-def chosen(first: dict[str, Any]) -> float:
-    """The weight of the prior, by the judge's right answers in the world that is not reported."""
-    return max(EPS1[1:], key=lambda eps1: float(np.mean(first["arms"][f"eps1 {eps1:g}"]["judged"])))
+def chosen(first: dict[str, Any]) -> tuple[float, float, float]:
+    """Weight of the prior, its rate, and the rate without it, by the judge's right answers in the first world."""
+
+    def right(eps1: float, rate: float) -> float:
+        return float(np.mean(first["arms"][f"eps1 {eps1:g} lr {rate:.4f}"]["judged"]))
+
+    pairs = [(eps1, rate) for eps1 in EPS1[1:] for rate in RATES]
+    return *max(pairs, key=lambda pair: right(*pair)), max(RATES, key=lambda rate: right(0.0, rate))
 
 
 def run(args: argparse.Namespace) -> Report:
     found = measured(args)
     worlds = [found[str(i)] for i in range(1, args.seeds + 1)]
-    best = chosen(found["0"])
+    best, rate, plain_rate = chosen(found["0"])
 
     def every(arm: str, of: str) -> list[float]:
         return [v for one in worlds for v in one["arms"][arm][of]]
@@ -289,7 +304,8 @@ def run(args: argparse.Namespace) -> Report:
         "Does a prior make pictures that a second network recognises, where climbing alone does not?",
         "Nguyen et al. 2017, arXiv:1612.00005",
         f"scikit-learn's digits at {SIDE} px, tinted, {N_TEST} held out, in {args.seeds} worlds of other splits and "
-        f"weights; {args.each} chains for each of {len(DIGITS)} classes; one more world in which ε1 was chosen",
+        f"weights; {args.each} chains for each of {len(DIGITS)} classes; one more world in which ε1 and the length of "
+        "steps were chosen",
         f"small networks from nothing: climbed right on {_range(worlds, 'climbed')} of them, judge "
         f"{_range(worlds, 'judge')}, colours {_range(worlds, 'colours')}, their judge "
         f"{_range(worlds, 'colour_judge')}; "
@@ -311,16 +327,14 @@ def run(args: argparse.Namespace) -> Report:
             "Captions, inpainting and neurons were not measured",
         ),
         {
-            "chosen eps1": best,
+            "chosen": {"eps1": best, "first step": rate, "first step without the prior": plain_rate},
             "judged": {a: mean_of(every(a, "judged")).rounded() for a in worlds[0]["arms"] if a != "released noise"},
             "own": {a: mean_of(every(a, "own")).rounded() for a in worlds[0]["arms"] if a != "released noise"},
             "differ by": {a: mean_of(every(a, "spread")).rounded() for a in worlds[0]["arms"] if a != "released noise"},
             "off the prior": {
                 a: [w["arms"][a]["off"] for w in worlds] for a in worlds[0]["arms"] if a != "released noise"
             },
-            "first world, judged": {
-                a: round(float(np.mean(v["judged"])), 4) for a, v in found["0"]["arms"].items() if a != "released noise"
-            },
+            "first world, judged": {a: round(float(np.mean(v["judged"])), 4) for a, v in found["0"]["arms"].items()},
             "generators": errors,
             "cpu_seconds": round(sum(one["cpu"] for one in found.values()), 1),
         },
@@ -338,7 +352,7 @@ def _range(worlds: Sequence[dict[str, Any]], of: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> Report:
     options = parser(__doc__ or "", "ppgn")
-    options.add_argument("--seeds", type=int, default=2, help="worlds that are reported")
+    options.add_argument("--seeds", type=int, default=8, help="worlds that are reported")
     options.add_argument(
         "--steps", type=int, default=200, help="batches of 32 for each network; four times as many for the generator"
     )

@@ -34,10 +34,12 @@ def test_classes_side_by_side_climb_as_each_alone(script: ModuleType, gradient: 
         torch.testing.assert_close(values[i], alone.value(pictures)[i])
 
 
-def test_the_weight_is_chosen_by_the_judge(script: ModuleType) -> None:
-    right = {0.03: [1.0, 0.0], 0.1: [1.0, 1.0], 0.0: [1.0, 1.0]}
-    found = {"arms": {f"eps1 {e:g}": {"judged": right.get(e, [0.0, 0.0])} for e in script.EPS1}}
-    assert script.chosen(found) == 0.1
+def test_weight_and_steps_are_chosen_by_the_judge(script: ModuleType) -> None:
+    right = {(0.1, 1 / 15): [1.0, 1.0], (0.03, 1 / 30): [1.0, 0.0], (0.0, 1 / 60): [1.0, 1.0]}
+    arms = {
+        f"eps1 {e:g} lr {r:.4f}": {"judged": right.get((e, r), [0.0, 0.0])} for e in script.EPS1 for r in script.RATES
+    }
+    assert script.chosen({"arms": arms}) == (0.1, 1 / 15, 1 / 60)
 
 
 @pytest.mark.slow
@@ -45,6 +47,6 @@ def test_every_arm_runs_and_a_second_run_learns_nothing(script: ModuleType, tmp_
     small = ["--seeds", "1", "--steps", "2", "--walk", "2", "--each", "2"]
     report = script.main([*small, "--out", str(tmp_path / "ppgn.json")])
     assert [c.section for c in report.claims].count("judge") == 4
-    assert len(report.numbers["judged"]) == len(script.EPS1) + len(script.EPS3) + 5
+    assert len(report.numbers["judged"]) == 3 + len(script.EPS3) + 5
     again = script.main([*small, "--out", str(tmp_path / "ppgn.json")])
     assert (again.seconds, again.numbers) == (report.seconds, report.numbers)

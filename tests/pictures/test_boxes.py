@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 from seewhy.errors import DataError, ForeignFileError, UnknownNameError
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, box_formats, load_boxes, save_boxes
+from seewhy.pictures.boxes.base import Gathering
 from seewhy.pictures.boxes.xml_tree import parse_xml
 
 SIZE = (40, 30)
@@ -83,10 +85,16 @@ def test_what_is_wrong_with_a_box_is_named_and_the_rest_is_read(tmp_path: Path) 
         {"bbox": [1, 2, 3, 4], "image_id": 8},
         {"bbox": [1, 2, 3, 4], "category_id": 4},
         {"bbox": [1, 1, 9, 9], "iscrowd": 1, "score": 0.5},
+        {"bbox": [5, 30, 3, 4]},
+        {"bbox": [1, 2, 3, 4], "score": "sure"},
+        {"bbox": [True, 2, 3, 4]},
+        {"bbox": [35, 0, 10, 8], "iscrowd": 1},
     ]
     found = load_boxes(coco(tmp_path / "boxes.json", wrong))
-    assert [b.box for b in found.pictures[0].boxes] == [(1, 2, 4, 6), (35, 0, 40, 8), (1, 1, 10, 10)]
+    edge = (35, 0, 40, 8)
+    assert [b.box for b in found.pictures[0].boxes] == [(1, 2, 4, 6), edge, (1, 1, 10, 10), edge]
     assert found.pictures[0].boxes[2] == BoxRecord((1, 1, 10, 10), "cat", 0.5, True)
+    assert [b.ignored for b in found.pictures[0].boxes] == [False, False, True, True]
     assert [(o.where.rpartition(" ")[2], o.why) for o in found.left_out] == [
         ("1", "has no area"),
         ("2", "lies outside the picture"),
@@ -94,9 +102,14 @@ def test_what_is_wrong_with_a_box_is_named_and_the_rest_is_read(tmp_path: Path) 
         ("5", "has a number that is none"),
         ("6", "is of an image that is not listed (8)"),
         ("7", "is of a category that is not listed (4)"),
+        ("9", "lies outside the picture"),
+        ("10", "has no number for its score"),
+        ("11", "has a number that is none"),
     ]
     assert found.notes[0] == "1 box(es) left out, each of which has no area: boxes.json, annotation 1 (cat: 5, 5, 5, 9)"
-    assert "1 box(es) cut at the edge of the picture: boxes.json, annotation 3" in found.notes
+    assert (
+        "2 box(es) cut at the edge of the picture: boxes.json, annotation 3, boxes.json, annotation 12" in found.notes
+    )
     assert "1 class(es) have no box: dog" in found.notes
     assert found.classes == ("cat", "dog")
 
@@ -115,6 +128,60 @@ def test_missing_pictures_stay_and_are_named(tmp_path: Path) -> None:
     )
     picture(tmp_path / "elsewhere" / "a.png")
     assert load_boxes(path, pictures=tmp_path / "elsewhere").missing == ()
+    picture(tmp_path / "b.png")
+    both = [{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "b.png"}]
+    there = load_boxes(coco(path, [{"bbox": [1, 1, 0, 0]}], images=both)).present()
+    assert ([Path(p.image).name for p in there.pictures], len(there.left_out), there.missing) == (["b.png"], 1, ())
+
+
+@pytest.mark.parametrize("name", [n for n in FORMATS if n != "yolo"])
+def test_what_does_not_count_and_scores_of_nothing_are_kept(name: str, tmp_path: Path) -> None:
+    boxes = (BoxRecord((1, 2, 4, 8), "=cat", 0.0, True), BoxRecord((2, 2, 4, 4.5), "dog", None, False))
+    image = picture(tmp_path / "real" / "deep" / "a & b.png")
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "deep")
+    data = BoxData((BoxedPicture(image, SIZE, boxes), BoxedPicture("gone/c.png", SIZE, boxes[:1])), ("=cat", "dog"))
+    made = save_boxes(data, tmp_path / "link" / name, format=name)
+    found = load_boxes(tmp_path / "link" / name, format=name)
+    assert [p.boxes for p in found.pictures] == [boxes, boxes[:1]]
+    assert os.path.samefile(found.pictures[0].image, image)
+    assert [Path(m).parts[-2:] for m in found.missing] == [("gone", "c.png")]
+    text = made[0].read_text()
+    assert name != "coco" or [a["area"] for a in json.loads(text)["annotations"]] == [18, 5, 18]
+    assert ",=cat" not in text
+
+
+def test_a_size_that_is_stated_counts_and_what_is_none_is_looked_up(tmp_path: Path) -> None:
+    picture(tmp_path / "a.PNG")
+    image = {"id": 7, "file_name": "a.PNG"}
+    for width, height, size in ((80, 60, (80, 60)), (0, 0, SIZE), (40.5, 60, SIZE), (None, 60, SIZE)):
+        stated = {**image, "width": width, "height": height}
+        assert load_boxes(coco(tmp_path / "boxes.json", [], images=[stated])).pictures[0].size == size
+    row = "a.PNG,80,60,70,1,79,4,cat"
+    (tmp_path / "t.csv").write_text(f"image,width,height,left,top,right,bottom,label\n{row}\n")
+    assert [(p.size, len(p.boxes)) for p in load_boxes(tmp_path / "t.csv").pictures] == [((80, 60), 1)]
+    reading = Gathering(tmp_path)
+    for size in (None, (4, 3), None, (8, 6)):
+        reading.picture("x.png", size)
+    assert reading.done().pictures[0].size == (4, 3)
+
+
+def test_where_pictures_and_files_are_looked_for(tmp_path: Path) -> None:
+    picture(tmp_path / "val2017" / "a.png")
+    assert load_boxes(coco(tmp_path / "instances_val2017.json", [])).missing == ()
+    coco(tmp_path / "boxes.json", [], categories=[{"id": 1, "name": "own"}])
+    coco(tmp_path / "annotations.json", [], categories=[{"id": 1, "name": "other"}])
+    assert load_boxes(tmp_path).classes == ("own",)
+    (tmp_path / "classes.txt").write_text("cat\n\ndog\n")
+    picture(tmp_path / "b.PNG")
+    (tmp_path / "b.txt").write_text("2 .5 .5 .5 .5\n0 .5 .5 .5 .5 .5 .5 .5\n")
+    flat = load_boxes(tmp_path, format="yolo")
+    assert [(Path(p.image).name, [b.label for b in p.boxes]) for p in flat.pictures] == [("b.PNG", ["dog"])]
+    assert [o.why for o in flat.left_out] == ["is no class and four numbers"]
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "b.txt").write_text("0 .85 .7 .3 .6\n")
+    inside = load_boxes(tmp_path, format="yolo")
+    assert [(Path(p.image).name, len(p.boxes)) for p in inside.pictures] == [("b.PNG", 1)]
+    assert not [n for n in inside.notes if "cut" in n]
 
 
 def test_no_object_and_ten_thousand(tmp_path: Path) -> None:
@@ -172,6 +239,15 @@ def test_tables_of_others(tmp_path: Path) -> None:
         ("b.png", None, 0),
     ]
     assert [o.why for o in found.left_out] == ["has no class", "has no area"]
+    (tmp_path / "v.csv").write_text(
+        "filename,image,left,top,right,bottom,label,score,ignored\n"
+        "x.png,a.png,1,2,3,4,z,0.5, TRUE \n ,  ,1,2,3,4,cat,,\nx.png,a.png,1,2,3,4,c10, ,no\nx.png,a.png,1,2,3,4,c9,,\n"
+    )
+    found = load_boxes(tmp_path / "v.csv")
+    assert [(b.label, b.score, b.ignored) for b in found.pictures[0].boxes] == [
+        ("z", 0.5, True), ("c10", None, False), ("c9", None, False),
+    ]  # fmt: skip
+    assert ([o.why for o in found.left_out], found.classes) == (["has no picture"], ("c9", "c10", "z"))
     (tmp_path / "t.csv").write_text("image,left,top\n")
     (tmp_path / "u.csv").write_text("image,left,top\na.png,1,2\n")
     with pytest.raises(DataError) as caught:
@@ -215,6 +291,13 @@ def test_one_bad_file_of_voc_is_named(tmp_path: Path) -> None:
     assert found.pictures[0].size == SIZE
     assert [o.why for o in found.left_out] == ["has a number that is none"]
     assert found.notes[0].startswith("1 file(s) cannot be read: b.xml (it declares a document type")
+    (tmp_path / "a.xml").write_text(
+        "<annotation><object><name> c<!-- x -->at </name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax>"
+        "<ymax>4</ymax></bndbox></object></annotation>"
+    )
+    assert [(Path(p.image).stem, p.boxes) for p in load_boxes(tmp_path).pictures] == [
+        ("a", (BoxRecord((1, 2, 3, 4), "cat"),)),
+    ]
     (tmp_path / "a.xml").unlink()
     with pytest.raises(DataError, match=r"cannot be read: b\.xml"):
         load_boxes(tmp_path)
@@ -259,6 +342,14 @@ def test_writing_is_over_nothing_of_others(tmp_path: Path) -> None:
         with pytest.raises(ForeignFileError):
             save_boxes(data, tmp_path / name, format=name)
         assert made[0].read_text() == "mine"
+    for name in ("yolo", "voc"):
+        last = save_boxes(data, tmp_path / name, format=name, force=True)[-1]
+        last.write_text("mine")
+        first = next(p for p in (tmp_path / name).iterdir() if p.is_file())
+        first.unlink()
+        with pytest.raises(ForeignFileError):
+            save_boxes(data, tmp_path / name, format=name)
+        assert not first.exists()
 
 
 def test_what_a_format_has_no_place_for(tmp_path: Path) -> None:
@@ -267,6 +358,7 @@ def test_what_a_format_has_no_place_for(tmp_path: Path) -> None:
         ((crowd,), "yolo", "marked as a crowd or as difficult"),
         ((BoxedPicture("a.png", None),), "yolo", "The size of a.png is not known"),
         ((BoxedPicture("a.png", SIZE), BoxedPicture("a.jpg", SIZE)), "voc", "called alike but for their endings"),
+        ((BoxedPicture("a.png", SIZE), BoxedPicture("A.jpg", SIZE)), "voc", "called alike but for their endings"),
     ):
         with pytest.raises(DataError, match=says):
             save_boxes(BoxData(pictures, ("cat",)), tmp_path / "out", format=name)

@@ -18,8 +18,8 @@ def typical_title(typical: Typical) -> str:
 def typical_lead(typical: Typical) -> str:
     """What the pictures are, before anything is said of them."""
     return (
-        f"Made by a generator: no photographs, and not of this picture. So a {typical.label} looks to "
-        f"{typical.climbed}, as far as the generator can draw it."
+        f"Made by a generator: no photographs, and not of this picture. They show what {typical.climbed} takes for "
+        f"{typical.label}, as far as the generator can draw it."
     )
 
 

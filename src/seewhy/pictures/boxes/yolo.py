@@ -92,7 +92,7 @@ def _names(file: Path) -> dict[int, str]:
         raise DataError(f"{file} cannot be read: {reason(error)}. Give the names of the classes.") from error
     names = given.get("names") if isinstance(given, dict) else given
     if isinstance(names, list):
-        names = dict(enumerate(n for n in names if n is not None and str(n).strip()))
+        names = {i: n for i, n in enumerate(names) if n is not None and str(n).strip()}
     plain = isinstance(names, dict) and all(type(k) is int and type(v) in (str, int) for k, v in names.items())
     if not names or not plain:
         raise DataError(f"{file} has no names of classes. 'names:' with a list or with numbers was expected. Add it.")
