@@ -8,8 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from seewhy.classifiers.small_cnn.recipe import SmallCNN
 
 
 def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -74,6 +78,49 @@ def test_drawings_have_their_masks_and_an_autoencoder_gives_pictures_back(monkey
     assert module.through(pictures, pictures[:2], 2, 0).shape == (2, 32, 32, 3)
 
 
+def test_verdicts_on_all_of_cifake_follow_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    claims_of = script("cifake_full", monkeypatch).claims_of
+
+    def verdicts(seeds: list[float], changed: float, numbers: float, lead: tuple[float, float]) -> list[str]:
+        full = {
+            version: {
+                "right": [value, value - 0.002, value + 0.002], "by_seed": seeds, "false_alarms": 0.1, "missed": 0.04
+            }
+            for version, value in (("as it is", seeds[0]), ("blur 1", changed))
+        }  # fmt: skip
+        table = study(seeds[0], changed, numbers, lead, (0, 0.7), 0.9)
+        return [claim.verdict for claim in claims_of(full, table, 1000, 100)]
+
+    assert verdicts([0.926, 0.925], 0.9, 0.8, (0.05, 0.0)) == ["shown"] * 4
+    assert verdicts([0.926, 0.924], 0.87, 0.95, (0.0, -0.1)) == ["not shown"] * 4
+    assert verdicts([0.9299, 0.92], 0.9, 0.91, (0.05, -0.1)) == ["shown", "shown", "shown", "partly"]
+
+
+def test_a_network_judges_as_it_was_trained_and_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module = script("cifake_full", monkeypatch)
+    made = torch.arange(40) % 2 == 0
+    pixels = (90 + 80 * made.numpy()[:, None, None, None] + np.zeros((40, 8, 8, 3))).astype(np.uint8)
+    recipe = SmallCNN(n_filters=4, n_units=8, side=8, n_epochs=60, batch_size=40, lr=1e-2, n_bank=1, seed=3)
+    one = module.trained(recipe, pixels, made, tmp_path / "kept")(pixels)
+    assert bool(((one > 0.5) == made).all())
+    told = module.told(one[None], made)
+    assert (told["right"], told["false_alarms"], told["missed"], told["by_seed"]) == ([1, 1, 1], 0, 0, [1])
+    wrong = module.told(torch.stack([torch.ones(40), one]), made)
+    assert (wrong["right"][0], wrong["false_alarms"], wrong["missed"], wrong["by_seed"]) == (0.5, 1, 0, [0.5, 1])
+    assert (tmp_path / "kept" / "seed3").is_file()
+    assert torch.equal(module.trained(recipe, pixels, made, tmp_path / "kept")(pixels), one)
+
+
+def test_classes_are_read_off_both_ways_of_naming_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "REAL").mkdir()
+    (tmp_path / "FAKE").mkdir()
+    for name in ("0.jpg", "0 (10).jpg", "1_2.jpg", "12 (3).jpg"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "REAL" / name)
+        Image.new("RGB", (8, 8)).save(tmp_path / "FAKE" / name)
+    pixels, labels = script("diffusion_features", monkeypatch).photographs(str(tmp_path), 4, 8)
+    assert (tuple(pixels.shape), sorted(labels.tolist())) == ((4, 3, 8, 8), [0, 1, 2, 9])
+
+
 def test_verdicts_on_diffusion_features_follow_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     claims_of = script("diffusion_features", monkeypatch).claims_of
 
@@ -84,12 +131,13 @@ def test_verdicts_on_diffusion_features_follow_the_numbers(monkeypatch: pytest.M
             return [float(i < 100 * part) for i in range(100)]
 
         others_right = {name: of(others) for name in ("random weights", "autoencoder", "pixels 8 x 8")}
-        right = {"diffusion": of(own), **others_right, "attention head": of(head)}
+        right = {"diffusion": of(own), **others_right, "diffusion, attention head": of(head)}
+        right["random weights, attention head"] = of(others)
         return [claim.verdict for claim in claims_of(table, right)]
 
-    assert verdicts(9, 90, 0.6, 0.3, 0.8) == ["shown"] * 6
-    assert verdicts(1, 300, 0.3, 0.6, 0.1) == ["not shown"] * 6
-    assert verdicts(4, 10, 0.5, 0.5, 0.5) == ["partly", "not shown", *["undecided"] * 4]
+    assert verdicts(9, 90, 0.6, 0.3, 0.8) == ["shown"] * 7
+    assert verdicts(1, 300, 0.3, 0.6, 0.1) == ["not shown"] * 7
+    assert verdicts(4, 10, 0.5, 0.5, 0.5) == ["partly", "not shown", *["undecided"] * 5]
 
 
 def test_cka_is_of_what_is_alike_up_to_a_rotation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -276,7 +276,16 @@ def test_the_command_prints_the_table_and_keeps_the_classifier(
     asked: list[Any] = []
     monkeypatch.setattr(RealOrGeneratedStudy, "run", lambda self, *a, **k: asked.append((self, k)) or found)
     words = ["study", "real-or-generated", str(tmp_path / "data"), "--side", "16", "-q", "--seed", "3"]
-    more = ["--unseen", f"other={tmp_path / 'data'}", "--search-epochs", "7", "--classifier", str(tmp_path / "model")]
+    more = [
+        "--unseen",
+        f"other={tmp_path / 'data'}",
+        "--search-epochs",
+        "7",
+        "--search-networks",
+        "2",
+        "--classifier",
+        str(tmp_path / "model"),
+    ]
     ran = CliRunner().invoke(app, [*words, *more, "-o", str(tmp_path / "out")])
     assert ran.exit_code == 0, ran.output
     assert all(name in ran.stdout for name in PERTURBATIONS)
@@ -285,6 +294,7 @@ def test_the_command_prints_the_table_and_keeps_the_classifier(
     assert (tmp_path / "out" / "real-or-generated.html").exists()
     study, given = asked[0]
     assert (study.seed, study.search.recipe.side, study.search.recipe.n_epochs) == (3, 16, 7)
+    assert study.search.n_seeds == 2
     assert len(given["unseen"]["other"]) == 2
     told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     check("study-real-or-generated", [told])

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import EncoderName, EngineName, Force, ImageColumn, Json, LabelColumn, Quiet, held_out, seed
+from .make_pictures import (
+    ClassNames,
+    Denoising,
+    GeneratorFolder,
+    Guidance,
+    MakeFolder,
+    PerClass,
+    Prompt,
+    make_pictures,
+)
+from .options import EncoderName, EngineName, Force, ImageColumn, Json, LabelColumn, Model, Quiet, held_out, seed
 from .outputs import StudyFolder, check_both, report_line, save_both
 from .terminal import Terminal, say
 
@@ -17,15 +27,16 @@ REAL_EXAMPLES = """
 Examples:\n\n
   seewhy study real-or-generated cifake/train --test cifake/test -o study --classifier real-or-made\n\n
   seewhy study real-or-generated pictures/ --generated dalle --unseen other=others/ --json\n\n
-  seewhy study real-or-generated pictures/ --masks masks/ -o study
+  seewhy study real-or-generated pictures/ --masks masks/ -o study\n\n
+  seewhy study real-or-generated --make data/GENERATED --generator sd/ --classes "cat, ship" --count 500
 """
 
 
 def real_or_generated(
     data: Annotated[
-        Path,
+        Path | None,
         typer.Argument(help="Two classes, photographs and made pictures: two folders, or a table.", show_default=False),
-    ],
+    ] = None,
     generated: Annotated[
         str | None,
         typer.Option(help="The class of made pictures; left out, the one whose name says so.", show_default=False),
@@ -55,6 +66,15 @@ def real_or_generated(
     n_epochs: Annotated[int, typer.Option(min=1, help="Times the chosen network is shown all pictures.")] = 20,
     search_epochs: Annotated[int, typer.Option(min=1, help="The same for each of the 36 that are tried.")] = 4,
     n_networks: Annotated[int, typer.Option(min=1, help="Chosen networks that are told; the first is kept.")] = 3,
+    n_search: Annotated[int, typer.Option("--search-networks", min=1, help="Networks of each of the 36.")] = 1,
+    make: MakeFolder = None,
+    generator: GeneratorFolder = None,
+    classes: ClassNames = None,
+    count: PerClass = 10,
+    prompt: Prompt = "a photograph of a {}",
+    denoising_steps: Denoising = None,
+    guidance: Guidance = None,
+    model: Model = None,
     side: Annotated[int, typer.Option(min=8, help="Pixels at which small networks see pictures.")] = 32,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
@@ -68,12 +88,18 @@ def real_or_generated(
     quiet: Quiet = False,
 ) -> None:
     """Can photographs and made pictures be told apart, and does it last? Stopped, it goes on where it was."""
+    terminal = Terminal(quiet)
+    if make is not None or data is None:
+        _check_one(data, make)
+        through = (model, encoder, engine)
+        making = (generator, classes, count, prompt, denoising_steps, guidance, seed, through, as_json, terminal)
+        make_pictures(make, *making)  # type: ignore[arg-type]
+        return
     from ..classifiers.saving import ARCHIVE
     from ..encoders.find import encoder as find
     from ..pictures.samples import load_samples
     from ..studies.real_or_generated import RealOrGeneratedStudy
 
-    terminal = Terminal(quiet)
     check_both(output, "real-or-generated", force)
     if classifier is not None:
         ARCHIVE.check(classifier)
@@ -82,7 +108,7 @@ def real_or_generated(
     study = replace(
         plain,
         generated=generated,
-        search=replace(plain.search, recipe=tried),
+        search=replace(plain.search, recipe=tried, n_seeds=n_search),
         n_epochs=n_epochs,
         n_seeds=n_networks,
         held_out=plain.held_out if held_out is None else held_out,
@@ -107,6 +133,26 @@ def real_or_generated(
         _print(found.data)
         say(found.sentence, *report_line(page))
     raise typer.Exit(terminal.exit_code(found.data["n"]))
+
+
+def _check_one(data: Path | None, make: Path | None) -> None:
+    """Either a study or the making of a set.
+
+    Raises:
+        InputError: both or neither.
+    """
+    from ..errors import InputError
+
+    if data is not None and make is not None:
+        raise InputError(
+            f"{data} and --make {make} were both given. Pictures to study, or a folder for pictures to be made, was "
+            "expected. Make them first, and study them then."
+        )
+    if data is None and make is None:
+        raise InputError(
+            "No pictures were given. Two folders of photographs and made pictures, or --make with a folder, were "
+            "expected. Name one of them."
+        )
 
 
 def _named(given: str) -> tuple[str, Any]:
