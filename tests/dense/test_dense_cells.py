@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from test_refine import wave
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from seewhy.dense.cells import joint_cells
+from seewhy.dense.cells import attended_cells, joint_cells
 from seewhy.encoders.base import Encoder, Layout
 from seewhy.encoders.larger import can_grow, larger
 from seewhy.encoders.split import example_pixels
@@ -17,6 +20,23 @@ from seewhy.errors import InputError, ModelError
 from tiny import TRANSFORM, HashedWords, build, tiny_cnn, tiny_tokens
 
 open_clip = pytest.importorskip("open_clip")
+
+
+def fill(net: nn.Module) -> list[str]:
+    """Numbers that the golden ones were made with; the names of what was filled."""
+    named = sorted(net.named_parameters())
+    with torch.no_grad():
+        for i, (name, p) in enumerate(named):
+            norm = ("norm" in name or "ln_" in name) and name.endswith("weight")
+            p.copy_(0.4 * wave(*p.shape, k=1.1 + 0.01 * i, i=i) + norm)
+    return [name for name, _ in named]
+
+
+def bare(width: int) -> Any:
+    """Words into whose space pictures already come."""
+    text: Any = HashedWords(width)
+    text.project = lambda pooled: pooled
+    return text
 
 
 def clip(kind: str) -> Encoder:
@@ -63,6 +83,24 @@ def test_a_residual_network_has_maskclips_two_projections() -> None:
     expected = pool.c_proj(pool.v_proj(features.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
     assert features.shape[2:] == (2, 2)
     torch.testing.assert_close(joint_cells(encoder, features), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_cells_that_attend_are_denseclips() -> None:
+    golden = json.loads((Path(__file__).parents[1] / "golden" / "denseclip.json").read_text("utf-8"))["pool"]
+    pool = open_clip.modified_resnet.AttentionPool2d(3, 16, 2, 12)
+    assert fill(pool) == golden["keys"]
+    encoder = build(nn.Identity(), pool, Layout(), 16, text=bare(12))
+    whole, cells = attended_cells(encoder, wave(2, 16, 2, 4, k=0.7, i=1))
+    assert cells.shape == (2, 12, 2, 4)
+    torch.testing.assert_close(whole.flatten(), torch.tensor(golden["whole"]), atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(cells.flatten(), torch.tensor(golden["cells"]), atol=2e-5, rtol=1e-4)
+    tiny = tiny_cnn()
+    features = tiny.forward_features(example_pixels((32, 32), batch=2))
+    whole, cells = attended_cells(tiny, features)
+    assert torch.equal(cells, joint_cells(tiny, features))
+    torch.testing.assert_close(whole, tiny.text.project(tiny.head(features)))
+    with pytest.raises(ModelError, match="The head of 'tiny' pools neither by the mean nor as CLIP's"):
+        attended_cells(tiny_tokens(), tiny_tokens().forward_features(example_pixels((32, 32))))
 
 
 def test_a_mean_is_linear_in_its_cells() -> None:

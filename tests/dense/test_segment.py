@@ -186,9 +186,9 @@ def test_the_registered_name_is_that_of_its_file() -> None:
 
 
 def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import seewhy.encoders.find
+    import seewhy.dense.by_words
 
-    monkeypatch.setattr(seewhy.encoders.find, "encoder", lambda name, engine: colours())
+    monkeypatch.setattr(seewhy.dense.by_words, "find", lambda name, engine: colours())
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
         Image.fromarray(picture()).save(tmp_path / place / "street.png")

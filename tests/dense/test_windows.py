@@ -56,6 +56,13 @@ def test_windows_are_put_together_where_they_lie() -> None:
     assert found.merged(torch.stack([first, second]))[0, 0].tolist() == [0, 0, 0, 0.5, 1, 1, 1]
 
 
+def test_finer_maps_are_put_together_where_their_windows_lie() -> None:
+    found = Windows((4, 4), (1, 2))
+    across = torch.arange(14.0).expand(8, 14)
+    parts = torch.stack([across[None, :, :8], across[None, :, 6:]])
+    assert torch.equal(found.merged(parts), across[None])
+
+
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.5, 1.0])
 def test_runs_go_both_ways(density: float) -> None:
     mask = np.random.default_rng(3).random((61, 97)) < density

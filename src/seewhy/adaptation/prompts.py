@@ -74,6 +74,11 @@ class Names:
             self.parts = [tower.embed(tower.tokens([said[i] for i in order[a:b]])) for a, b in pairwise(cuts)]
         self.places = torch.tensor(order).argsort()
 
+    @property
+    def width(self) -> int:
+        """Numbers of a vector before a name."""
+        return self.parts[0].vectors.shape[2]
+
     def read(self, context: Float[Tensor, "*b p w"], words: nn.Module | None = None) -> Float[Tensor, "*b k d"]:
         """Unit vectors of all names behind these vectors; behind each of several where there are several.
 

@@ -38,7 +38,8 @@ Examples:\n
   seewhy segment photos/ --labels "leaf, lesion, background" --json > segments.jsonl\n
   seewhy segment new/ -m seg -o found/\n
   seewhy segment aerial.tif --labels "roof, road, water" --zoom 8 -o seg/\n
-  seewhy segment photo.jpg --labels "cat, grass" --denoise 0.5 --smooth 0.9 -o seg/
+  seewhy segment photo.jpg --labels "cat, grass" --denoise 0.5 --smooth 0.9 -o seg/\n
+  seewhy segment photo.jpg --labels "cat, grass" --segmenter clipseg:/models/clipseg -o seg/
 """
 
 
@@ -46,12 +47,19 @@ def segment(
     pictures: Pictures,
     model: Model = None,
     labels: Labels = None,
+    segmenter: Annotated[
+        str, typer.Option("--segmenter", help="maskclip; with a folder of weights clipseg:PATH.")
+    ] = "maskclip",
     encoder: EncoderName = "lite0",
     focus: Focus = None,
     engine: EngineName = "auto",
     zoom: Annotated[
-        float, typer.Option(help="The short side of a picture, in inputs of the encoder; above 2 it is cut into tiles.")
-    ] = 2.0,
+        float | None,
+        typer.Option(
+            help="The short side of a picture, in inputs of the encoder; above 2 it is cut into tiles. Left out, 2.",
+            show_default=False,
+        ),
+    ] = None,
     template: Annotated[
         list[str] | None,
         typer.Option(help="A sentence with {} for the class's name; again for more.", show_default=False),
@@ -76,10 +84,9 @@ def segment(
     quiet: Quiet = False,
 ) -> None:
     """Say of every pixel which of the names fits it best; nothing is trained."""
+    from ..dense.by_words import segmenter_for
     from ..dense.folder import SegmentFolder
-    from ..dense.maskclip import TEMPLATES, MaskCLIP
     from ..dense.saving import load_segmenter
-    from ..encoders.find import encoder as find
     from ..errors import InputError
     from ..types import Failure
 
@@ -87,18 +94,22 @@ def segment(
     if model is not None:
         if labels is not None:
             raise InputError("--model and --labels were both given. A saved segmenter has its own classes: drop one.")
-        segmenter = load_segmenter(model, encoder=encoder_given(encoder), engine=engine)
+        built: Any = load_segmenter(model, encoder=encoder_given(encoder), engine=engine)
     elif labels is None:
         raise InputError(
             'No names were given. What may be in the pictures was expected. Add --labels "road, car, tree".'
         )
     else:
-        chosen: Any = normalised
-        how = MaskCLIP(tuple(template or TEMPLATES), centred, denoise, smooth, chosen, None, zoom, least)
-        segmenter = how.build(find(focused(encoder, focus), engine=engine), label_names(labels), open_store(store))
-    folder = None if output is None else SegmentFolder(output, segmenter.classes, force=force)
+        said: dict[str, Any] = {"zoom": zoom, "templates": tuple(template or ()) or None, "least": least or None}
+        said |= {"centred": None if centred == 0.5 else centred, "denoised": denoise or None}
+        said |= {"smoothed": smooth or None, "normalised": None if normalised == "channels" else normalised}
+        given = {name: value for name, value in said.items() if value is not None}
+        looks = focused(encoder, focus)
+        names = label_names(labels)
+        built = segmenter_for(segmenter, names, looks, engine=engine, store=open_store(store), **given)
+    folder = None if output is None else SegmentFolder(output, built.classes, force=force)
     done = 0
-    for found in terminal.track(segmenter.segment_all(picture_names(pictures, output)), "Segmenting"):
+    for found in terminal.track(built.segment_all(picture_names(pictures, output)), "Segmenting"):
         if isinstance(found, Failure):
             terminal.failed(found)
             if as_json:

@@ -4,7 +4,7 @@ from typing import Any
 
 from ..registry import Registry
 
-segmenters: Registry[Any] = Registry("segmenter", __name__, ("denseclip", "linear", "maskclip"))
+segmenters: Registry[Any] = Registry("segmenter", __name__, ("clipseg", "denseclip", "linear", "maskclip"))
 detectors: Registry[Any] = Registry("detector", __name__, ("word_regions", "owlv2", "grounding_dino"))
 
 from .detections import Detection, Detections  # noqa: E402

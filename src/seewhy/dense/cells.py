@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from ..encoders.base import Encoder
 from ..errors import ModelError
@@ -38,6 +41,46 @@ def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
     flat = grid.permute(0, 2, 3, 1).flatten(0, 2)
     vectors = encoder.text.project(flat if encoder.is_average else _alone(encoder, flat))
     return vectors.unflatten(0, (b, h, w)).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d h w"]]:
+    """The whole and each cell among the words, as a pooling by attention makes them when every cell asks.
+
+    DenseCLIP (Rao et al. 2022, arXiv:2112.01518, section 3.2) keeps all that CLIP's pooling by attention gives and not
+    the first alone; its positions are stretched to the map. Equal to the authors' ``AttentionPool2d``. Where the
+    encoder pools by the mean, cells are those of :func:`joint_cells`, and the whole is their mean.
+
+    Cost: no pass of the trunk; one attention of every cell to all.
+
+    Args:
+        encoder: with words.
+        features: as its trunk arranges them.
+
+    Raises:
+        ModelError: it has no words, or pools in another way.
+    """
+    grid = encoder.layout.to_grid(features)
+    if encoder.is_average:
+        cells = joint_cells(encoder, features)
+        return cells.mean((2, 3)), cells
+    pool: Any = encoder.head
+    if not all(hasattr(pool, name) for name in (PLACES, "q_proj", "k_proj", "v_proj", "c_proj", "num_heads")):
+        raise ModelError(
+            f"The head of {encoder.name!r} pools neither by the mean nor as CLIP's residual networks do. One of these "
+            "was expected for cells that attend to one another. Leave attended out."
+        )
+    x = grid.flatten(2).transpose(1, 2)
+    places = getattr(pool, PLACES)
+    side = round((len(places) - 1) ** 0.5)
+    own = places[1:].T.unflatten(1, (side, side))[None]
+    stretched = interpolate(own, size=grid.shape[2:], mode="bilinear", align_corners=False)
+    x = torch.cat([x.mean(1, keepdim=True), x], 1) + torch.cat([places[:1], stretched[0].flatten(1).T])
+    q, k, v = (
+        layer(x).unflatten(2, (pool.num_heads, -1)).transpose(1, 2) for layer in (pool.q_proj, pool.k_proj, pool.v_proj)
+    )
+    made = encoder.text.project(pool.c_proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)))
+    return made[:, 0], made[:, 1:].transpose(1, 2).unflatten(2, tuple(grid.shape[2:]))
 
 
 def _alone(encoder: Encoder, cells: Float[Tensor, "n c"]) -> Float[Tensor, "n p"]:

@@ -55,16 +55,24 @@ class ContextDecoder(nn.Module):
         heads: of each.
         layers: how many.
         dropout: while it is trained.
+        out: numbers of what is added; left out, as many as a text has.
     """
 
     def __init__(
-        self, visual_dim: int, width: int = 256, heads: int = 4, layers: int = 3, dropout: float = 0.1
+        self,
+        visual_dim: int,
+        width: int = 256,
+        heads: int = 4,
+        layers: int = 3,
+        dropout: float = 0.1,
+        *,
+        out: int | None = None,
     ) -> None:
         super().__init__()
         self.memory_proj = nn.Sequential(nn.LayerNorm(visual_dim), nn.Linear(visual_dim, width), nn.LayerNorm(width))
         self.text_proj = nn.Sequential(nn.LayerNorm(visual_dim), nn.Linear(visual_dim, width))
         self.decoder = nn.ModuleList([Layer(width, heads, dropout) for _ in range(layers)])
-        self.out_proj = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, visual_dim))
+        self.out_proj = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out or visual_dim))
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -79,7 +87,6 @@ class ContextDecoder(nn.Module):
         return out
 
 
-def visual_context(cells: Float[Tensor, "b d h w"]) -> Float[Tensor, "b m d"]:
-    """The whole picture, then its cells; the whole is their mean."""
-    each = cells.flatten(2).transpose(1, 2)
-    return torch.cat([each.mean(1, keepdim=True), each], 1)
+def visual_context(cells: Float[Tensor, "b d h w"], whole: Float[Tensor, "b d"]) -> Float[Tensor, "b m d"]:
+    """The whole picture, then its cells."""
+    return torch.cat([whole[:, None], cells.flatten(2).transpose(1, 2)], 1)

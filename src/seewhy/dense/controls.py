@@ -26,11 +26,17 @@ def shuffled(confusions: Int[Tensor, "n k k1"], seed: int, n: int = N_SHUFFLES) 
     generator, k = torch.Generator().manual_seed(seed), confusions.shape[1]
     found = []
     for _ in range(n):
-        order = torch.randperm(k, generator=generator)
-        while bool((order == torch.arange(k)).any()):
-            order = torch.randperm(k, generator=generator)
+        order = exchanged(k, generator)
         found.append(confusions[:, :, torch.cat([order, torch.tensor([k])])])
     return found
+
+
+def exchanged(k: int, generator: torch.Generator) -> Int[Tensor, " k"]:
+    """An order in which none of ``k`` keeps its place."""
+    order = torch.randperm(k, generator=generator)
+    while bool((order == torch.arange(k)).any()):
+        order = torch.randperm(k, generator=generator)
+    return order
 
 
 def commonest(confusions: Int[Tensor, "n k k1"]) -> Int[Tensor, "n k k1"]:

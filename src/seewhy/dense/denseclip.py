@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate, normalize
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn.functional import cross_entropy, interpolate
 
-from ..encoders.base import Encoder
+from ..adaptation.prompts import Names, opened
+from ..encoders.base import Encoder, Layout
 from ..errors import DataError, InputError
 from ..pictures.pixel_classes import LEFT_OUT, MaskedPictures
 from ..progress import Progress
@@ -23,49 +24,83 @@ from ..training.batches import Batch, TrainingData
 from ..training.loop import Training, train
 from ..training.task import Task
 from . import segmenters
-from .cells import joint_cells
-from .context_decoder import ContextDecoder, visual_context
+from .cells import attended_cells, joint_cells
+from .controls import exchanged
+from .levels import MOST, unpacked
+from .linear import Affine
 from .maskclip import MaskCLIP, Words
-from .segmenter import LARGEST, Segmenter
+from .segmenter import LARGEST, Scorer, Segmenter
+from .text_decoder import GROUPS, Prompting, TextDecoder, centred
 from .truths import with_truth
+from .windows import Windows
 
 FINER = 4
 """Pixels of a mask that is learnt from, along a cell."""
-GROUPS = 8
+Texts = Literal["names", "shuffled", "random", "none"]
+"""What stands for the classes: their names; another class's name, or a direction drawn, as controls; or nothing."""
+
+
+class Maps(NamedTuple):
+    """Windows that are learnt from: looked at once, whatever is then trained on them.
+
+    Attributes:
+        maps: of the trunk, finer ones packed behind the last.
+        joint: cells among the words.
+        whole: each window among the words.
+        labels: their masks.
+        layout: of the maps.
+        n_pictures: of which they are windows.
+    """
+
+    maps: Float[Tensor, "n c h w"]
+    joint: Float[Tensor, "n d h w"]
+    whole: Float[Tensor, "n d"]
+    labels: UInt8[Tensor, "n _y _x"]
+    layout: Layout
+    n_pictures: int
 
 
 @segmenters.register
 @dataclass(frozen=True)
 class DenseCLIP:
-    """A small decoder on the encoder's frozen map, beside it the scores of texts that have looked at the picture.
+    """A small decoder on the encoder's frozen maps, beside them the scores of texts that have looked at the picture.
 
     ``t' = t + γ · decoder(t, [z̄; z])``, ``s = cos(z, t')`` (post-model prompting, section 3.3), the map ``[features;
-    s]`` into the decoder, loss ``CE(decoder) + .4 CE(s / τ)`` on pixels with a class (the authors' identity head).
+    s]`` into the decoder, loss ``CE(decoder) + .4 CE(s / τ)`` on pixels with a class (the authors' identity head). With
+    ``n_contexts``, ``t`` are names behind learnt vectors, one set for all classes (section 3.2), read by the frozen
+    text network at every step. Pre-model prompting draws these vectors from the picture instead, ``decoder(q, [z̄; z])``
+    with learnt queries ``q``, and texts are read for each picture.
 
-    Differs: the encoder is frozen and shows its last map alone, so that the decoder is three convolutions at that grid
-    and no pyramid; texts are those of :class:`~seewhy.dense.maskclip.MaskCLIP`, without learnt contexts; cells are each
-    by itself, as there. The context decoder equals the authors'.
+    Differs: the encoder is frozen; the decoder is a pyramid of one convolution a level and one 3 by 3 on the finest
+    map; texts are taken less their mean, as :class:`~seewhy.dense.maskclip.MaskCLIP` has them, and without contexts are
+    its sentences; cells are each by itself, as there, unless ``attended``. The context decoder, the pooling that
+    attends and texts behind contexts equal the authors'.
 
-    Cost: one pass of the trunk for each window; training, 3 convolutions and a small transformer a step. Memory: the
-    maps of all windows at half precision, .5 MB each for the embedded encoder.
+    Cost: one pass of the trunk for each window; training, the decoder and a small transformer a step, and with contexts
+    the text network on as many sentences as classes (pre-model: times windows). Memory: the maps of all windows at half
+    precision, for the embedded encoder .5 MB each, 1.6 with two levels, 3 with three.
 
     Args:
         n_steps: of training.
         batch_size: windows a step.
         lr: learning rate, at its highest.
         width: channels of the decoder.
+        levels: maps of the trunk that it reads, the last and finer ones, where the trunk is convolutional.
+        prompting: where the picture changes texts: ``"post"`` behind their network, ``"pre"`` before it, ``"none"``.
+        n_contexts: vectors before each name, the authors' 8; 0 for sentences in their place.
+        texts: ``"names"``; ``"shuffled"`` and ``"random"`` are controls; ``"none"`` is the decoder alone.
+        attended: cells as a pooling by attention makes them when all ask, which is DenseCLIP's own form.
         gamma: at first, the authors' 1e-4.
         tau: temperature of the auxiliary loss; the authors' .07.
         auxiliary: its weight; the authors' .4.
-        scores: whether the decoder is shown the map of scores; without it, and auxiliary=0, it is a decoder alone.
         zoom: the picture's short side, in inputs of the encoder.
         least: probability below which a pixel is given no name.
-        seed: of weights, order and mirroring.
+        seed: of weights, order and mirroring, and of texts that are drawn.
 
     Raises:
         InputError: a parameter is out of its range.
         DataError: fewer than two pictures can be used.
-        ModelError: the encoder has no words, or its head cannot take a cell alone.
+        ModelError: the encoder has no words, or lacks what a parameter asks of it.
     """
 
     name: ClassVar[str] = "denseclip"
@@ -77,10 +112,14 @@ class DenseCLIP:
     batch_size: int = 8
     lr: float = 1e-3
     width: int = 128
+    levels: int = 1
+    prompting: Prompting = "post"
+    n_contexts: int = 0
+    texts: Texts = "names"
+    attended: bool = False
     gamma: float = 1e-4
     tau: float = 0.07
     auxiliary: float = 0.4
-    scores: bool = True
     zoom: float = LARGEST
     least: float = 0.0
     seed: int = 0
@@ -90,6 +129,23 @@ class DenseCLIP:
             raise InputError(
                 f"denseclip was given width={self.width}, tau={self.tau:g}, auxiliary={self.auxiliary:g}. A multiple "
                 f"of {GROUPS}, a number above 0 and one from 0 on were expected. Change them."
+            )
+        if not 1 <= self.levels <= MOST or not 0 <= self.n_contexts <= 64:
+            raise InputError(
+                f"denseclip was given levels={self.levels}, n_contexts={self.n_contexts}. 1 to {MOST} levels and 0 to "
+                "64 vectors were expected. Change them."
+            )
+        if self.prompting not in ("post", "pre", "none") or self.texts not in ("names", "shuffled", "random", "none"):
+            raise InputError(
+                f"denseclip was given prompting={self.prompting!r}, texts={self.texts!r}. 'post', 'pre' or 'none', and "
+                "'names', 'shuffled', 'random' or 'none', were expected. Change them."
+            )
+        read = self.n_contexts > 0
+        if (self.prompting == "pre" and not read) or (read and self.texts in ("random", "none")):
+            raise InputError(
+                f"denseclip was given prompting={self.prompting!r}, n_contexts={self.n_contexts}, "
+                f"texts={self.texts!r}. Vectors before names were expected to have names behind them, and pre-model "
+                "prompting to have vectors. Change one of them."
             )
 
     def fit(
@@ -109,87 +165,114 @@ class DenseCLIP:
             checkpoint: a file from which a stopped training goes on.
         """
         progress = progress or Progress()
-        words = MaskCLIP(zoom=self.zoom).build(encoder, data.classes)
-        assert isinstance(words.scorer, Words)
-        maps, joint, labels, n = _gathered(words, data, progress)
+        maps = self.look(encoder, data, progress)
+        what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [i.image for i in data.items]])
+        kept = None if checkpoint is None else (checkpoint, what)
+        return self.learn(encoder, data.classes, maps, checkpoint=kept, progress=progress)
+
+    def look(self, encoder: Encoder, data: MaskedPictures, progress: Progress | None = None) -> Maps:
+        """The windows of all pictures, looked at once; what is trained with other weights can be trained on them too.
+
+        Raises:
+            DataError: fewer than two pictures can be used.
+            ModelError: as for the method.
+        """
+        empty = self.segmenter(encoder, data.classes, Affine.empty(len(data.classes)))
+        return _gathered(empty, self, data, progress or Progress())
+
+    def learn(
+        self,
+        encoder: Encoder,
+        classes: tuple[str, ...],
+        maps: Maps,
+        *,
+        checkpoint: tuple[Path, str] | None = None,
+        progress: Progress | None = None,
+    ) -> Segmenter:
+        """Train the decoder on what was looked at.
+
+        Args:
+            encoder: that looked.
+            classes: of the labels.
+            maps: from :meth:`look` with the same levels, zoom and cells.
+            checkpoint: a file, and what is trained on what; see :func:`seewhy.training.loop.train`.
+            progress: hears of progress.
+        """
+        said, texts = self._texts(encoder, classes)
+        names = Names(opened(encoder), said) if self.n_contexts else None
+        channels = _channels(maps.maps.shape[1], maps.layout)
         with seeded(self.seed):
-            network = Decoder(maps.shape[1], words.scorer.texts, self)
-        network.mean.copy_(maps.float().mean((0, 2, 3)))
-        network.spread.copy_(maps.float().std((0, 2, 3)).clamp(min=1e-6))
+            network = TextDecoder(channels, texts, self, names)
+        mean, spread = _moments(maps.maps, maps.layout)
+        network.mean.copy_(mean)
+        network.spread.copy_(spread.clamp(min=1e-6))
         how = Training(
             self.n_steps, self.batch_size, lr=self.lr, weight_decay=1e-4, schedule="cosine",
             warmup=min(20, self.n_steps), seed=self.seed,
         )  # fmt: skip
-        columns = {"maps": maps, "joint": joint, "labels": labels}
-        what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [i.image for i in data.items]])
-        kept = None if checkpoint is None else (checkpoint, what)
-        train(_Learning(network, self), TrainingData(len(maps), columns), how, checkpoint=kept, progress=progress)
-        made = self.segmenter(encoder, data.classes, network)
-        return made.with_trained_on(f"{len(maps)} windows of {n} pictures with masks")
+        columns = {"maps": maps.maps, "joint": maps.joint, "whole": maps.whole, "labels": maps.labels}
+        task = _Learning(network, self, maps.layout)
+        train(task, TrainingData(len(maps.maps), columns), how, checkpoint=checkpoint, progress=progress)
+        network.settle()
+        made = self.segmenter(encoder, classes, self._decoded(network))
+        return made.with_trained_on(f"{len(maps.maps)} windows of {maps.n_pictures} pictures with masks")
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
         """The segmenter that was saved."""
-        network = Decoder(len(tensors["mean"]), tensors["texts"], self)
-        network.load_state_dict(dict(tensors))
-        return self.segmenter(encoder, classes, network)
+        layout = self.segmenter(encoder, classes, Affine.empty(len(classes))).encoder.layout
+        names = Names(opened(encoder), self._texts(encoder, classes)[0]) if self.prompting == "pre" else None
+        behind = sum(c for c, _ in layout.finer)
+        channels = [len(tensors["mean"]) - behind, *(c for c, _ in layout.finer)]
+        network = TextDecoder(channels, tensors["fixed"], self, names)
+        unread = {"contexts"} - set(network.state_dict())  # read for the last time when training ended
+        network.load_state_dict({name: t for name, t in tensors.items() if name not in unread})
+        return self.segmenter(encoder, classes, self._decoded(network))
 
-    def segmenter(self, encoder: Encoder, classes: tuple[str, ...], network: Decoder) -> Segmenter:
+    def _texts(self, encoder: Encoder, classes: tuple[str, ...]) -> tuple[tuple[str, ...], Float[Tensor, "k d"]]:
+        """What each class is called, and the vectors that stand for it before anything is learnt."""
+        generator, k = torch.Generator().manual_seed(self.seed), len(classes)
+        if self.texts == "none":
+            return classes, torch.zeros(k, 1)
+        said = tuple(classes[i] for i in exchanged(k, generator)) if self.texts == "shuffled" else classes
+        scorer = MaskCLIP(zoom=self.zoom).build(encoder, said).scorer
+        assert isinstance(scorer, Words)
+        random = centred(torch.randn(scorer.texts.shape, generator=generator))
+        return said, random if self.texts == "random" else scorer.texts
+
+    def _decoded(self, network: TextDecoder) -> Decoded:
+        return Decoded(network.eval().requires_grad_(False), self)
+
+    def segmenter(self, encoder: Encoder, classes: tuple[str, ...], scorer: Scorer) -> Segmenter:
         """With these scores."""
-        scorer = Decoded(network.eval().requires_grad_(False))
-        return Segmenter(self.name, asdict(self), encoder, classes, scorer, self.zoom, self.least)
+        return Segmenter(self.name, asdict(self), encoder, classes, scorer, self.zoom, self.least, levels=self.levels)
 
-
-class Decoder(nn.Module):
-    """The encoder's map, and its cells among the words → scores of classes, and cosines with texts.
-
-    Args:
-        channels: of the map.
-        texts: of the classes.
-        how: its sizes.
-    """
-
-    texts: Tensor
-    mean: Tensor
-    spread: Tensor
-
-    def __init__(self, channels: int, texts: Float[Tensor, "k d"], how: DenseCLIP) -> None:
-        super().__init__()
-        (k, d), width = texts.shape, how.width
-        self.register_buffer("texts", texts.clone())
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("spread", torch.ones(channels))
-        self.shows = how.scores
-        self.context = ContextDecoder(d)
-        self.gamma = nn.Parameter(torch.full((d,), how.gamma))
-        self.decode = nn.Sequential(
-            nn.Conv2d(channels + (k if self.shows else 0), width, 1), nn.GroupNorm(GROUPS, width), nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(GROUPS, width), nn.ReLU(), nn.Conv2d(width, k, 1),
-        )  # fmt: skip
-
-    def forward(
-        self, maps: Float[Tensor, "b c h w"], joint: Float[Tensor, "b d h w"]
-    ) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]]:
-        text = self.texts.expand(len(maps), -1, -1)
-        text = text + self.gamma * self.context(text, visual_context(joint))
-        cosine = torch.einsum("bdhw,bkd->bkhw", normalize(joint, dim=1), normalize(text, dim=2))
-        seen = (maps - self.mean[:, None, None]) / self.spread[:, None, None]
-        return self.decode(torch.cat([seen, cosine], 1) if self.shows else seen), cosine
+    def cells(self, encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d"]]:
+        """Cells among the words, and the whole."""
+        if self.texts == "none":
+            return features.new_zeros(len(features), 1, 1, 1), features.new_zeros(len(features), 1)
+        if self.attended:
+            whole, cells = attended_cells(encoder, features)
+            return cells, whole
+        cells = joint_cells(encoder, features)
+        return cells, cells.mean((2, 3))
 
 
 class _Learning(Task):
     """The decoder's loss and, beside it, that of the map of scores."""
 
-    needs: ClassVar = ("maps", "joint", "labels")
+    needs: ClassVar = ("maps", "joint", "whole", "labels")
 
-    def __init__(self, network: Decoder, how: DenseCLIP) -> None:
+    def __init__(self, network: TextDecoder, how: DenseCLIP, layout: Layout) -> None:
         super().__init__()
-        self.network, self.how = network, how
+        self.network, self.how, self.layout = network, how, layout
+        self.moves = network.names is None  # type: ignore[misc]  # the text network stays where it is
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        maps, joint, labels = batch["maps"].float(), batch["joint"].float(), batch["labels"].long()
+        maps = unpacked(self.layout, batch["maps"].float())
+        joint, labels = batch["joint"].float(), batch["labels"].long()
         if self.training and bool(torch.rand(()) < 0.5):
-            maps, joint, labels = maps.flip(3), joint.flip(3), labels.flip(2)
-        return (*self.network(maps, joint), labels)
+            maps, joint, labels = [one.flip(3) for one in maps], joint.flip(3), labels.flip(2)
+        return (*self.network(maps, joint, batch["whole"].float()), labels)
 
     def loss(self, features: tuple[Tensor, Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
         scores, cosine, labels = features
@@ -208,14 +291,15 @@ def _pixel_loss(scores: Float[Tensor, "b k h w"], labels: Tensor) -> Float[Tenso
 class Decoded:
     """Scores of cells by a trained decoder."""
 
-    network: Decoder
+    network: TextDecoder
+    how: DenseCLIP
 
     scale: ClassVar[float] = 1.0
     compares: ClassVar[bool] = False
 
     @torch.no_grad()
-    def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:
-        found: Tensor = self.network(encoder.layout.to_grid(features), joint_cells(encoder, features))[0]
+    def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k _h _w"]:
+        found: Tensor = self.network(unpacked(encoder.layout, features), *self.how.cells(encoder, features))[0]
         return found
 
     def random(self, seed: int) -> None:
@@ -228,29 +312,55 @@ class Decoded:
         return scores
 
 
-def _gathered(segmenter: Segmenter, data: MaskedPictures, progress: Progress) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Maps, cells among the words and masks of all windows, and of how many pictures.
+def _channels(packed: int, layout: Layout) -> list[int]:
+    """Of each map, the coarsest first."""
+    return [packed - sum(c * t * t for c, t in layout.finer), *(c for c, _ in layout.finer)]
+
+
+def _moments(maps: Float[Tensor, "n c h w"], layout: Layout) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
+    """Mean and spread of every channel of every level, a few windows at a time."""
+    total = square = torch.zeros(())
+    parts = maps.split(16)
+    for part in parts:
+        levels = unpacked(layout, part.double())
+        total = total + torch.cat([x.mean((2, 3)).sum(0) for x in levels])
+        square = square + torch.cat([(x * x).mean((2, 3)).sum(0) for x in levels])
+    mean = total / len(maps)
+    return mean.float(), (square / len(maps) - mean**2).clamp(min=0).sqrt().float()
+
+
+def _gathered(segmenter: Segmenter, how: DenseCLIP, data: MaskedPictures, progress: Progress) -> Maps:
+    """Of all windows of the pictures that can be used.
 
     Raises:
         DataError: fewer than two pictures can be used.
     """
-    maps, joint, labels, n = [], [], [], 0
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    labels: list[Tensor] = []
+    layout = segmenter.encoder.layout
     for one, truth, _ in with_truth(segmenter, data, progress, "Looking"):
         if (truth == LEFT_OUT).all():
             continue
-        n += 1
-        grid = segmenter.encoder.layout.to_grid(one.features)
-        maps.append(grid.half())
-        joint.append(joint_cells(segmenter.encoder, one.features).half())
-        height, width = truth.shape
-        for crop in one.windows.crops():
-            left, top, right, bottom = crop.box
-            down, across = (FINER * c for c in one.windows.cells)
-            rows = ((top + (np.arange(down) + 0.5) / down * (bottom - top)) * height).astype(int).clip(0, height - 1)
-            columns = ((left + (np.arange(across) + 0.5) / across * (right - left)) * width).astype(int)
-            labels.append(torch.from_numpy(truth[rows][:, columns.clip(0, width - 1)]))
-    if n < 2:
+        joint, whole = how.cells(segmenter.encoder, one.features)
+        maps = one.features if layout.finer else layout.to_grid(one.features)
+        found.append((maps.half(), joint.half(), whole.half()))
+        labels += _labels(one.windows, truth)
+    if len(found) < 2:
         raise DataError(
-            f"{n} picture(s) with masks can be learnt from. Two or more were expected. Give more pictures with masks."
+            f"{len(found)} picture(s) with masks can be learnt from. Two or more were expected. Give more pictures "
+            "with masks."
         )
-    return torch.cat(maps), torch.cat(joint), torch.stack(labels), n
+    maps, joint, whole = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return Maps(maps, joint, whole, torch.stack(labels), Layout(finer=layout.finer), len(found))
+
+
+def _labels(windows: Windows, truth: np.ndarray) -> list[UInt8[Tensor, "y x"]]:
+    """The mask in each window, so many pixels along a cell."""
+    (height, width), found = truth.shape, []
+    down, across = (FINER * c for c in windows.cells)
+    for crop in windows.crops():
+        left, top, right, bottom = crop.box
+        rows = ((top + (np.arange(down) + 0.5) / down * (bottom - top)) * height).astype(int).clip(0, height - 1)
+        columns = ((left + (np.arange(across) + 0.5) / across * (right - left)) * width).astype(int)
+        found.append(torch.from_numpy(truth[rows][:, columns.clip(0, width - 1)]))
+    return found

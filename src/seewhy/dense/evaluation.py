@@ -127,7 +127,8 @@ def _scored(segmenter: Segmenter, train: MaskedPictures | None, seed: int, progr
             arms[f"{RANDOM} {i}"] = replace(segmenter, scorer=other)
     if train is not None:
         how = Linear(zoom=segmenter.zoom, seed=seed)
-        arms[PROBE] = how.fit(segmenter.base, in_order(train, segmenter.classes), progress=progress)
+        probe = how.fit(segmenter.base, in_order(train, segmenter.classes), progress=progress)
+        arms[PROBE] = replace(probe, levels=segmenter.levels)
     return arms
 
 

@@ -159,12 +159,16 @@ def stretched(height: int, width: int) -> Transform:
     return Transform((height, width), (height, width), "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
-def open_network(method: str, folder: str | None) -> tuple[Any, Any, str]:
+def open_network(
+    method: str, folder: str | None, network: str = "AutoModelForZeroShotObjectDetection", kind: str = "detector"
+) -> tuple[Any, Any, str]:
     """The network, its processor, and a digest of its weights.
 
     Args:
         method: registered name, which is also what transformers calls the architecture.
         folder: written by ``save_pretrained`` of model and processor.
+        network: the class of transformers that reads it.
+        kind: what it is for the user: also the option's name.
 
     Raises:
         InputError: there is no folder.
@@ -174,8 +178,8 @@ def open_network(method: str, folder: str | None) -> tuple[Any, Any, str]:
     """
     if folder is None:
         raise InputError(
-            f"The detector {method} was named without its weights. A folder written by save_pretrained was expected. "
-            f"Write --detector {method}:/path/to/folder."
+            f"The {kind} {method} was named without its weights. A folder written by save_pretrained was expected. "
+            f"Write --{kind} {method}:/path/to/folder."
         )
     try:
         import transformers
@@ -188,10 +192,9 @@ def open_network(method: str, folder: str | None) -> tuple[Any, Any, str]:
         if config.model_type.replace("-", "_") != method:
             raise ModelError(
                 f"{name!r} holds a {config.model_type!r} network. One of {method!r} was expected. Name another "
-                "detector, or another folder."
+                f"{kind}, or another folder."
             )
-        auto = transformers.AutoModelForZeroShotObjectDetection
-        model = auto.from_pretrained(place, **OWN, use_safetensors=True, dtype=torch.float32)
+        model = getattr(transformers, network).from_pretrained(place, **OWN, use_safetensors=True, dtype=torch.float32)
         processor = transformers.AutoProcessor.from_pretrained(place, **OWN)
     digest = hashlib.sha256()
     for file in sorted(place.glob("*.safetensors")):

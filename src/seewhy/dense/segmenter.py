@@ -23,6 +23,7 @@ from ..pictures.images import Picture, read_views
 from ..pictures.sizes import upright_size
 from ..pictures.sources import One, name_of
 from ..types import Crop, Failure
+from .levels import with_levels
 from .segmentation import NOTHING, Segmentation, segments_of
 from .windows import Windows, best_classes
 
@@ -75,6 +76,7 @@ class Segmenter:
             larger than that, or larger than the encoder takes, is looked at in tiles.
         least: probability below which a pixel is given no name; 0 names all.
         trained_on: one line for who asks.
+        levels: maps of the trunk that are looked at, the last and finer ones.
     """
 
     method: str
@@ -85,6 +87,7 @@ class Segmenter:
     zoom: float = LARGEST
     least: float = 0.0
     trained_on: str = "nothing but the names of the classes"
+    levels: int = 1
 
     def __post_init__(self) -> None:
         if not 0.25 <= self.zoom <= 32 or not 0 <= self.least < 1:
@@ -96,7 +99,8 @@ class Segmenter:
     @cached_property
     def encoder(self) -> Encoder:
         """What looks, at the size of a window."""
-        return larger(self.base, min(self.zoom, LARGEST)) if can_grow(self.base) else self.base
+        grown = larger(self.base, min(self.zoom, LARGEST)) if can_grow(self.base) else self.base
+        return with_levels(grown, self.levels)
 
     @property
     def along(self) -> int:

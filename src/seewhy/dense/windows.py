@@ -73,13 +73,18 @@ class Windows:
         return [Crop((x / wide, y / high, (x + w) / wide, (y + h) / high)) for y, x in self.corners()]
 
     def merged(self, maps: Float[Tensor, "n k h w"]) -> Float[Tensor, "k H W"]:
-        """The maps of the windows as one of the picture: where they overlap, their mean."""
+        """The maps of the windows as one of the picture: where they overlap, their mean.
+
+        Args:
+            maps: a value at each cell, or a whole number of times as many along each side.
+        """
         if len(maps) == 1:
             return maps[0]
-        high, wide = self.whole
-        h, w = self.cells
+        times = maps.shape[2] // self.cells[0]
+        (high, wide), (h, w) = ([times * n for n in size] for size in (self.whole, self.cells))
         total, count = maps.new_zeros(maps.shape[1], high, wide), maps.new_zeros(1, high, wide)
-        for one, (y, x) in zip(maps, self.corners(), strict=True):
+        for one, corner in zip(maps, self.corners(), strict=True):
+            y, x = (times * n for n in corner)
             total[:, y : y + h, x : x + w] += one
             count[:, y : y + h, x : x + w] += 1
         return total / count
@@ -103,7 +108,12 @@ def bilinear(n: int, m: int) -> Float[Tensor, "m n"]:
 
 
 def best_classes(
-    scores: Float[Tensor, "k h w"], size: tuple[int, int], scale: float | None = None, strip: int = 64
+    scores: Float[Tensor, "k h w"],
+    size: tuple[int, int],
+    scale: float | None = None,
+    strip: int = 64,
+    *,
+    alone: bool = False,
 ) -> tuple[UInt8[Tensor, "y x"], Float[Tensor, "y x"] | None]:
     """The best class at every pixel, its score bilinear between cells; a strip of rows at a time.
 
@@ -112,6 +122,7 @@ def best_classes(
         size: ``(height, width)`` of the result.
         scale: what a score is multiplied with before the softmax; left out, no probability is computed.
         strip: rows that are held in memory for all classes at once.
+        alone: probabilities are each score's own, by the sigmoid, and not among the classes.
 
     Returns:
         Its place among the classes, and its probability among them.
@@ -126,5 +137,6 @@ def best_classes(
         top, index = between.max(0)
         best[rows] = index.to(torch.uint8)
         if likely is not None and scale is not None:
-            likely[rows] = 1 / (scale * (between - top)).exp().sum(0)
+            own = (scale * top).sigmoid() if alone else 1 / (scale * (between - top)).exp().sum(0)
+            likely[rows] = own
     return best, likely

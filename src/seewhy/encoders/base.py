@@ -30,16 +30,20 @@ class Layout:
         kind: ``"nchw"`` ``(b, c, h, w)``, ``"nhwc"`` ``(b, h, w, c)`` or ``"tokens"`` ``(b, t, d)``.
         grid: ``(h, w)`` of the patch tokens; only for tokens.
         prefix: class and register tokens before the patch tokens; only for tokens.
+        finer: channels of finer maps that are packed behind the map's own, and how many times as fine each is; only
+            for maps with channels second.
     """
 
     kind: Literal["nchw", "nhwc", "tokens"] = "nchw"
     grid: tuple[int, int] | None = None
     prefix: int = 0
+    finer: tuple[tuple[int, int], ...] = ()
 
     def to_grid(self, features: Tensor) -> Float[Tensor, "b c h w"]:
         """The spatial part of the features, channels second."""
         if self.kind == "nchw":
-            return features
+            behind = sum(c * t * t for c, t in self.finer)
+            return features[:, :-behind] if behind else features
         if self.kind == "nhwc":
             return features.permute(0, 3, 1, 2)
         if self.grid is None:

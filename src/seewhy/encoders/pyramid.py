@@ -121,7 +121,7 @@ class Pyramid(nn.Module):
     def levels(self, pixels: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b d _h _w"], ...]:
         """The maps, finest first."""
         found: dict[str, Tensor] = {}
-        handles = [_listen(self.trunk, stage.layer, found) for stage in self.stages if stage.layer]
+        handles = [listen(self.trunk, stage.layer, found) for stage in self.stages if stage.layer]
         try:
             last = self.trunk(pixels)
         finally:
@@ -146,7 +146,9 @@ class Pyramid(nn.Module):
         return {"width": self.width, "stages": [asdict(stage) for stage in self.stages]}
 
 
-def _listen(trunk: nn.Module, layer: str, found: dict[str, Tensor]) -> RemovableHandle:
+def listen(trunk: nn.Module, layer: str, found: dict[str, Tensor]) -> RemovableHandle:
+    """Keep what a layer of the trunk gives, under its name, until the handle is removed."""
+
     def look(_: nn.Module, _given: Any, out: Tensor) -> None:
         found[layer] = out
 

@@ -1,0 +1,162 @@
+"""CLIPSeg (Lüddecke & Ecker 2022, CVPR): a ready segmenter that finds what words name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..arguments import checked
+from ..encoders.templates import filled
+from ..errors import ImageError, InputError
+from ..pictures.images import read_views
+from ..pictures.sizes import upright_size
+from ..pictures.sources import One, name_of
+from ..types import Failure
+from . import segmenters
+from .maskclip import class_names
+from .pretrained_detector import FINE, SHOWN, WHOLE, as_image, open_network, stretched
+from .segmentation import NOTHING, Segmentation, segments_of
+from .windows import Windows, best_classes
+
+
+@segmenters.register
+@dataclass(frozen=True)
+class CLIPSeg:
+    """A decoder on CLIP's picture network that is told by a name, one map for each: the largest takes the pixel.
+
+    ``s_k = decoder(activations(x), mean_p g(template_p(k)))`` and ``p_k = sigmoid(s_k)``, each name by itself (section
+    3). Weights and processor are transformers' own, from a folder in safetensors; no code of the repository runs. The
+    maps equal transformers' on the same pixels; here the picture network runs once for all names, and maps are bilinear
+    between their pixels. A picture is stretched to a square, as its processor does.
+
+    Cost: one pass of the picture network for each tile, and one of the small decoder for each name.
+
+    Args:
+        templates: sentences with ``{}`` for the name, whose vectors are averaged; the paper's "a photo of a {}.".
+        zoom: the picture's short side, in inputs of the network; from 1.5 on it is looked at in tiles.
+        least: probability below which a pixel is given no name; names do not share it, so .5 asks each by itself.
+
+    Raises:
+        InputError: a parameter is out of its range.
+        DataError: fewer than two names, more than 255, or one of them twice.
+        ModelError: the folder's weights cannot be used.
+    """
+
+    name: ClassVar[str] = "clipseg"
+    spelt: ClassVar[str] = "CLIPSeg"
+    paper: ClassVar[str] = "Lüddecke & Ecker 2022, arXiv:2112.10003"
+    needs: ClassVar[str] = "class names and a folder of its weights"
+    takes_folder: ClassVar[bool] = True
+
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+    zoom: float = 1.0
+    least: float = 0.0
+
+    def __post_init__(self) -> None:
+        named = bool(self.templates) and all("{}" in one for one in self.templates)
+        if not named or not 0.25 <= self.zoom <= 32 or not 0 <= self.least < 1:
+            raise InputError(
+                f"clipseg was given templates={self.templates!r}, zoom={self.zoom:g}, least={self.least:g}. Sentences "
+                "with {}, a zoom from 0.25 to 32, and a probability from 0 to below 1, were expected. Change them."
+            )
+
+    @property
+    def tiles(self) -> int:
+        """Windows on the short side of a picture."""
+        return max(1, round(self.zoom))
+
+    @torch.no_grad()
+    def build(self, labels: Iterable[str], folder: str | None) -> PretrainedSegmenter:
+        """A segmenter for these classes; names are read once.
+
+        Args:
+            labels: what may be in the picture.
+            folder: of the weights.
+        """
+        classes = class_names(labels)
+        network, processor, digest = open_network(self.name, folder, "CLIPSegForImageSegmentation", "segmenter")
+        sentences = [filled(t, c) for c in classes for t in self.templates]
+        said = processor.tokenizer(sentences, padding=True, truncation=True, return_tensors="pt")
+        vectors = network.get_conditional_embeddings(len(sentences), said["input_ids"], said["attention_mask"])
+        texts = vectors.unflatten(0, (len(classes), len(self.templates))).mean(1)
+        about = {"method": self.name, "encoder": str(folder), "fingerprint": digest}
+        return PretrainedSegmenter(classes, about, network, processor, texts, self)
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainedSegmenter:
+    """A network that was trained to find what words name, with the names that it looks for.
+
+    Attributes:
+        classes: the names.
+        about: method, folder and the weights' digest, as JSON.
+        network: transformers' own.
+        processor: pixels → what it reads.
+        texts: one vector per name.
+        how: its parameters.
+    """
+
+    classes: tuple[str, ...]
+    about: dict[str, Any] = field(repr=False)
+    network: Any = field(repr=False)
+    processor: Any = field(repr=False)
+    texts: Float[Tensor, "k d"] = field(repr=False)
+    how: CLIPSeg
+
+    @checked
+    def segment(self, picture: One) -> Segmentation:
+        """Name every pixel of a picture.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        found = next(iter(self.segment_all([picture])))
+        if isinstance(found, Failure):
+            raise ImageError(found.image, found.error)
+        return found
+
+    def segment_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
+        """The same of many, in order; one that cannot be read never stops the others."""
+        for number, source in enumerate(pictures, 1):
+            name = name_of(source, number)
+            try:
+                yield self._named(name, source)
+            except ImageError as error:
+                yield Failure(name, error.reason)
+
+    @torch.no_grad()
+    def logits(self, pixels: np.ndarray) -> Float[Tensor, "k h w"]:
+        """Of every name at every place, as transformers gives them."""
+        given = self.processor.image_processor(as_image(pixels), return_tensors="pt")
+        states = self.network.clip.vision_model(
+            given["pixel_values"], output_hidden_states=True, interpolate_pos_encoding=True
+        ).hidden_states
+        k = len(self.classes)
+        activations = [states[i + 1].expand(k, -1, -1) for i in self.network.extract_layers]
+        found: Tensor = self.network.decoder(activations, self.texts).logits
+        return found.reshape(k, *found.shape[-2:])
+
+    def _named(self, name: str, source: Any) -> Segmentation:
+        width, height = upright_size(source)
+        n = Windows.over((width, height), (1, 1), self.how.tiles).n if self.how.tiles > 1 else (1, 1)
+        maps = []
+        for crop in [WHOLE] if n == (1, 1) else Windows((FINE, FINE), n).crops():
+            left, top, right, bottom = crop.box
+            own = (max(1, round((bottom - top) * height)), max(1, round((right - left) * width)))
+            maps.append(self.logits(read_views(source, stretched(*own), [crop])[0].pixels))
+        windows = Windows((maps[0].shape[1], maps[0].shape[2]), n)
+        scores = windows.merged(torch.stack(maps))
+        best, likely = best_classes(scores, (height, width), 1.0, alone=True)
+        assert likely is not None
+        mask, probability = best.numpy(), likely.numpy()
+        mask = np.where(probability < self.how.least, np.uint8(NOTHING), mask)
+        about = {**self.about, "input": list(windows.cells), "n_windows": len(maps), "grid": list(scores.shape[1:])}
+        small = read_views(source, stretched(SHOWN, SHOWN), [WHOLE])[0].pixels
+        found = segments_of(self.classes, mask, probability)
+        return Segmentation(name, self.classes, mask, scores.numpy(), found, about, small)

@@ -1,0 +1,43 @@
+"""Masks in a folder beside pictures: which is a picture's, what of it is the object, and what is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seewhy.errors import DataError, ImageError
+from seewhy.pictures.masks import mask_beside
+from seewhy.types import Transform
+
+VIEW = Transform((8, 8), (8, 8), "bilinear", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+def test_the_object_is_what_is_brighter_than_half_of_the_brightest(tmp_path: Path) -> None:
+    pixels = np.full((8, 8, 3), 30, np.uint8)  # a ground that is not black
+    pixels[2:5, 1:4] = (0, 0, 200)  # one channel is enough
+    Image.fromarray(pixels).save(tmp_path / "a[1].png")
+    found = mask_beside(tmp_path, "somewhere/a[1].jpg", VIEW)
+    assert found is not None
+    assert found.nonzero().tolist() == [[y, x] for y in range(2, 5) for x in range(1, 4)]
+    Image.fromarray(pixels // 100).save(tmp_path / "dark.png")  # values 0 and 2, as label files have them
+    dark = mask_beside(tmp_path, "dark.jpg", VIEW)
+    assert dark is not None
+    assert dark.equal(found)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_mask_of_nothing_or_of_all_is_none(tmp_path: Path, value: int) -> None:
+    Image.new("L", (8, 8), value).save(tmp_path / "a.png")
+    assert mask_beside(tmp_path, "a.jpg", VIEW) is None
+    assert mask_beside(tmp_path, "b.jpg", VIEW) is None
+
+
+def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"The masks .*none are no folder\. A folder with a mask per picture"):
+        mask_beside(tmp_path / "none", "a.jpg", VIEW)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ImageError, match=r"a\.png"):
+        mask_beside(tmp_path, "a.jpg", VIEW)
