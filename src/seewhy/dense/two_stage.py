@@ -1,0 +1,236 @@
+"""A detector of two stages on one map: where a thing may be, then what it is, by the cosine with texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, huber_loss, normalize
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.ops import batched_nms, box_iou
+
+from ..encoders.region_heads import GROUPS, LARGE, RegionHeads
+from ..training.batches import Batch
+from ..training.task import Task
+
+CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
+"""What moves a box, and its weights in the loss (Faster R-CNN)."""
+IOU_WEIGHT = 8.0
+BACKGROUND_WEIGHT = 0.9
+"""Both the authors'."""
+CENTRAL = 0.6
+"""Part of a box's sides within which cells propose it."""
+REACH = 2.0
+"""Cells from a place to each side of its box, before anything was learnt."""
+N_TAUGHT, N_RIGHT = 32, 12
+"""Boxes of a picture that a step learns from, and those of things among them at most."""
+SUPPRESSED = 0.7
+"""Overlap above which a proposal goes while training; when detecting, none does, as the authors have it."""
+
+
+class Proposed(NamedTuple):
+    """Places of one batch of pictures: boxes as parts of the picture, and how sure each is to be of some thing."""
+
+    boxes: Float[Tensor, "b n 4"]
+    objectness: Float[Tensor, "b n"]
+
+
+class TwoStage(nn.Module):
+    """Proposals by one box per cell, whose objectness is its centredness (OLN, Kim et al. 2021); then heads on them.
+
+    Args:
+        heads: as they begin.
+        texts: of the background, then of the names; unit length.
+        temperature: of the cosines, times a number that is learnt.
+    """
+
+    texts: Tensor
+
+    def __init__(self, heads: RegionHeads, texts: Float[Tensor, "k d"], temperature: float) -> None:
+        super().__init__()
+        width = heads.sizes.width
+        self.heads, self.temperature = heads, temperature
+        self.register_buffer("texts", texts.clone())
+        self.near = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1), nn.GroupNorm(GROUPS, width), nn.ReLU())
+        self.place = nn.Conv2d(width, 5, 1)
+        self.move = nn.Linear(heads.sizes.hidden, 4)
+        self.scalar = nn.Parameter(torch.ones(()))
+        for name, p in (*self.place.named_parameters(), *self.move.named_parameters()):
+            nn.init.zeros_(p) if name == "bias" else nn.init.normal_(p, std=0.01)
+
+    def proposals(self, levels: tuple[Tensor, ...]) -> tuple[Float[Tensor, "b n 4"], Float[Tensor, "b n"]]:
+        """The box of every cell of every level, and the logit of its objectness."""
+        boxes, centred = [], []
+        for level in levels:
+            out = self.place(self.near(level)).flatten(2).transpose(1, 2)
+            high, wide = level.shape[2:]
+            cell = out.new_tensor([1 / wide, 1 / high])
+            far = REACH * out[..., 1:].clamp(-4, 4).exp() * cell.repeat(2)
+            middle = centres(high, wide).to(out)
+            boxes.append(torch.cat([middle - far[..., :2], middle + far[..., 2:]], 2))
+            centred.append(out[..., 0])
+        return torch.cat(boxes, 1), torch.cat(centred, 1)
+
+    def proposed(self, levels: tuple[Tensor, ...], n: int, overlap: float | None = None) -> Proposed:
+        """The likeliest within the picture; fewer than ``n`` are filled up with the whole picture of no objectness.
+
+        Args:
+            levels: of the heads.
+            n: how many.
+            overlap: above which the less sure goes; left out, none does.
+        """
+        boxes, logits = self.proposals(levels)
+        boxes, sure = boxes.detach().clamp(0, 1), logits.detach().sigmoid()
+        found = Proposed(boxes.new_tensor([0.0, 0, 1, 1]).repeat(len(boxes), n, 1), sure.new_zeros(len(sure), n))
+        for i, (own, s) in enumerate(zip(boxes, sure, strict=True)):
+            real = ((own[:, 2:] - own[:, :2]) > 1e-3).all(1).nonzero()[:, 0]
+            order = real[s[real].argsort(descending=True)]
+            if overlap is not None:
+                order = order[: 10 * n]
+                order = order[batched_nms(own[order], s[order], torch.zeros_like(order), overlap)]
+            order = order[:n]
+            found.boxes[i, : len(order)], found.objectness[i, : len(order)] = own[order], s[order]
+        return found
+
+    def read(
+        self, levels: tuple[Tensor, ...], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]
+    ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n 4"]]:
+        """Logits of the background and the names, and what moves each box."""
+        hidden = self.heads.read(levels, boxes, owner)
+        cosine = normalize(self.heads.embed(hidden), dim=1) @ self.texts.T
+        return cosine / (self.temperature * self.scalar.clamp(0.1, 10)), self.move(hidden)
+
+    @torch.no_grad()
+    def found(self, grid: Float[Tensor, "b c h w"], n: int) -> tuple[Proposed, Float[Tensor, "b n k"]]:
+        """Boxes where they were moved to, and their logits."""
+        levels = self.heads.levels(grid)
+        places = self.proposed(levels, n)
+        b = len(grid)
+        owner = torch.arange(b, device=grid.device).repeat_interleave(n)
+        logits, by = self.read(levels, places.boxes.flatten(0, 1), owner)
+        boxes = CODER.decode_single(by, places.boxes.flatten(0, 1)).clamp(0, 1)
+        return Proposed(boxes.unflatten(0, (b, n)), places.objectness), logits.unflatten(0, (b, n))
+
+
+def centres(high: int, wide: int) -> Float[Tensor, "n 2"]:
+    """Middles of cells, row by row, as parts of the picture: across, down."""
+    y, x = torch.meshgrid((torch.arange(high) + 0.5) / high, (torch.arange(wide) + 0.5) / wide, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], 1)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What cells of one picture are to propose.
+
+    Attributes:
+        own: places of cells that propose a box.
+        boxes: those.
+        centred: how near its middle each is, 0 to 1.
+        empty: places of all other cells.
+    """
+
+    own: Int[Tensor, " m"]
+    boxes: Float[Tensor, "m 4"]
+    centred: Float[Tensor, " m"]
+    empty: Int[Tensor, " e"]
+
+    @classmethod
+    def of(cls, sizes: list[tuple[int, int]], boxes: Float[Tensor, "g 4"]) -> Targets:
+        """Each box is proposed by cells of the level that fits its size; by the smallest where several would be."""
+        middle = torch.cat([centres(*size) for size in sizes]).to(boxes)
+        of_level = torch.cat([torch.full((h * w,), i) for i, (h, w) in enumerate(sizes)]).to(boxes.device)
+        if not len(boxes):
+            none = torch.zeros(0, dtype=torch.long, device=boxes.device)
+            return cls(none, boxes, boxes.new_zeros(0), torch.arange(len(middle), device=boxes.device))
+        sides = boxes[:, 2:] - boxes[:, :2]
+        fits = torch.bucketize(sides.prod(1).sqrt(), sides.new_tensor(LARGE), right=True)
+        to = torch.cat([middle[:, None] - boxes[:, :2], boxes[:, 2:] - middle[:, None]], 2)
+        off = (middle[:, None] - (boxes[:, :2] + boxes[:, 2:]) / 2).abs() / sides
+        proposes = (off <= CENTRAL / 2).all(2) & (of_level[:, None] == fits)
+        area = torch.where(proposes, sides.prod(1), torch.inf)
+        least, which = area.min(1)
+        own = least.isfinite().nonzero()[:, 0]
+        near = to[own, which[own]]
+        ratio = torch.stack([near[:, [0, 2]], near[:, [1, 3]]], 1)
+        centred = (ratio.amin(2) / ratio.amax(2)).prod(1).sqrt()
+        return cls(own, boxes[which[own]], centred, least.isinf().nonzero()[:, 0])
+
+
+class TwoStageLearning(Task):
+    """Both stages, from maps that were looked at once; watched are the four terms.
+
+    Args:
+        network: what learns.
+    """
+
+    needs: ClassVar = ("maps", "boxes", "labels")
+
+    def __init__(self, network: TwoStage) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(True)
+
+    def features(self, batch: Batch) -> Mapping[str, Tensor]:
+        net, maps = self.network, batch["maps"].float()
+        there = [boxes[labels >= 0] for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)]
+        named = [labels[labels >= 0] for labels in batch["labels"]]
+        levels = net.heads.levels(maps)
+        first = self._first(levels, there)
+        places = net.proposed(levels, 2 * N_TAUGHT, SUPPRESSED)
+        taught = [_taught(*one) for one in zip(places.boxes, there, named, strict=True)]
+        boxes, labels, wanted = (torch.cat(one) for one in zip(*taught, strict=True))
+        owner = torch.cat([torch.full((len(one[0]),), i) for i, one in enumerate(taught)]).to(maps.device)
+        logits, by = net.read(levels, boxes, owner)
+        weight = torch.where(labels == 0, BACKGROUND_WEIGHT, 1.0)
+        named_loss = (weight * cross_entropy(logits, labels, reduction="none")).sum() / len(labels)
+        real = labels > 0
+        move = huber_loss(by[real], wanted[real], reduction="sum") / max(len(labels), 1)
+        return {**first, "name": named_loss, "move": move}
+
+    def loss(self, features: Mapping[str, Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        return {"loss": torch.stack(list(features.values())).sum(), **{n: v.detach() for n, v in features.items()}}
+
+    def _first(self, levels: tuple[Tensor, ...], there: list[Tensor]) -> dict[str, Tensor]:
+        """Centredness by its distance, boxes by their overlap."""
+        boxes, logits = self.network.proposals(levels)
+        sizes = [(level.shape[2], level.shape[3]) for level in levels]
+        centred, empty, overlap = [], [], []
+        for i, own in enumerate(there):
+            targets = Targets.of(sizes, own)
+            sure = logits[i].sigmoid()
+            centred.append((sure[targets.own] - targets.centred).abs())
+            empty.append(sure[targets.empty])
+            overlap.append(1 - _iou(boxes[i, targets.own], targets.boxes))
+        mean = [torch.cat(one).sum() / max(sum(map(len, one)), 1) for one in (centred, empty, overlap)]
+        return {"centred": mean[0] + mean[1], "overlap": IOU_WEIGHT * mean[2]}
+
+
+def _iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
+    """Pair by pair."""
+    both = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(1)
+    areas = [(x[:, 2:] - x[:, :2]).prod(1) for x in (a, b)]
+    return both / (areas[0] + areas[1] - both).clamp(min=1e-9)
+
+
+def _taught(
+    proposed: Float[Tensor, "n 4"], there: Float[Tensor, "g 4"], named: Int[Tensor, " g"]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes to learn from: what is there, and proposals of things and of nothing; labels, 0 for nothing; offsets."""
+    boxes = torch.cat([there, proposed])
+    if len(there):
+        overlap, which = box_iou(boxes, there).max(1)
+    else:
+        overlap, which = boxes.new_zeros(len(boxes)), torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
+    right, wrong = ((overlap >= 0.5).nonzero()[:, 0], (overlap < 0.5).nonzero()[:, 0])
+    right = right[torch.randperm(len(right))[:N_RIGHT]]
+    wrong = wrong[torch.randperm(len(wrong))[: N_TAUGHT - len(right)]]
+    use = torch.cat([right, wrong])
+    labels = torch.zeros(len(use), dtype=torch.long, device=boxes.device)
+    wanted = boxes.new_zeros(len(use), 4)
+    if len(right):
+        labels[: len(right)] = named[which[right]] + 1
+        wanted[: len(right)] = CODER.encode_single(there[which[right]], boxes[right])
+    return boxes[use], labels, wanted
