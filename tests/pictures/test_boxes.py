@@ -250,6 +250,7 @@ def test_tables_of_others(tmp_path: Path) -> None:
         ("z", 0.5, True), ("c10", None, False), ("c9", None, False),
     ]  # fmt: skip
     assert ([o.why for o in found.left_out], found.classes) == (["has no picture"], ("c9", "c10", "z"))
+    assert [Path(p.image).name for p in found.pictures] == ["a.png"]
     (tmp_path / "t.csv").write_text("image,left,top\n")
     (tmp_path / "u.csv").write_text("image,left,top\na.png,1,2\n")
     with pytest.raises(DataError) as caught:
