@@ -60,6 +60,22 @@ why.to_png()
 print(json.dumps([why.like.method, why.to_html(), drawn]))
 """
 
+PLACES = """
+import pathlib, numpy as np
+from PIL import Image
+rows = ["image,label,left,top,right,bottom"]
+for part in ("images", "labels"):
+    pathlib.Path("masked", part).mkdir(parents=True)
+pathlib.Path("masked/classes.txt").write_text("rest\\nsquare\\n")
+for i in range(4):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[8 * i : 8 * i + 32, 8 * i : 8 * i + 32] = 1
+    Image.fromarray(mask).save(f"masked/labels/{i}.png")
+    Image.fromarray(np.where(mask, 220, 30 + 10 * i).astype(np.uint8)).convert("RGB").save(f"masked/images/{i}.png")
+    rows.append(f"masked/images/{i}.png,square,{8 * i},{8 * i},{8 * i + 32},{8 * i + 32}")
+pathlib.Path("boxes.csv").write_text("\\n".join(rows))
+"""
+
 Run = Callable[..., str]
 pytestmark = pytest.mark.slow
 
@@ -130,6 +146,22 @@ def test_they_are_on_the_command_line(run: Run) -> None:
     assert predicted["label"] == "moss"
     assert explained["where"]["method"].startswith("top_channels")
     assert like["like_measured"]["method"] == "own_class"
+
+
+def test_a_segmenter_and_a_detector_are_fitted_saved_and_used(run: Run) -> None:
+    run("-c", PLACES)
+    how, one = ["--encoder", "blocks:32", "--quiet", "--json"], "masked/images/0.png"
+    asked = [
+        ["fit-segmenter", "masked", "-o", "seg", "--method", "cell_means", *how],
+        ["segment", one, "-m", "seg", *how],
+        ["fit-detector", "boxes.csv", "-o", "det", "--method", "mean_box", *how],
+        ["detect", one, "-m", "det", *how],
+        ["evaluate", "boxes.csv", "-m", "det", *how],
+    ]
+    told = [json.loads(text) for text in json.loads(run("-c", TYPE, json.dumps(asked)))]
+    assert {part["label"] for part in told[1]["segments"]} == {"rest", "square"}
+    assert [(box["label"], box["score"]) for box in told[3]["detections"]] == [("square", 1.0)]
+    assert told[4]["n_found"] == 4
 
 
 def test_fitted_prototypes_are_made_found_and_shown_under_their_own_title(run: Run) -> None:

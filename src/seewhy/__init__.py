@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from .classifiers.saving import load
     from .dense.boxes_by_words import detect
     from .dense.by_words import segment
+    from .dense.detection.fit import fit_detector
     from .dense.detections import Detections
+    from .dense.saving import load_detector
     from .dense.segmentation import Segmentation
     from .descriptions import Descriptions
     from .encoders import Encoder
@@ -65,12 +67,14 @@ _WHERE = {
     "encoder": "encoders.find",
     "explain": "api",
     "fit": "api",
+    "fit_detector": "dense.detection.fit",
     "from_module": "api",
     "generate": "generation.generate",
     "list_encoders": "encoders.find",
     "list_methods": "catalogue",
     "load": "classifiers.saving",
     "load_boxes": "pictures.boxes",
+    "load_detector": "dense.saving",
     "load_pairs": "pictures.pairs",
     "load_samples": "pictures.samples",
     "pretrain": "api",
@@ -105,12 +109,14 @@ __all__ = [
     "encoder",
     "explain",
     "fit",
+    "fit_detector",
     "from_module",
     "generate",
     "list_encoders",
     "list_methods",
     "load",
     "load_boxes",
+    "load_detector",
     "load_pairs",
     "load_samples",
     "pretrain",

@@ -13,6 +13,7 @@ def families() -> dict[str, Registry[Any]]:
     """The registries, by what their methods answer."""
     from .attributions import attributions
     from .classifiers import classifiers
+    from .dense import detectors, segmenters
     from .metrics import metrics
     from .objectives import objectives
     from .prototypes import prototypes, reasons
@@ -24,6 +25,8 @@ def families() -> dict[str, Registry[Any]]:
         "because": reasons,
         "metric": metrics,
         "objective": objectives,
+        "segmenter": segmenters,
+        "detector": detectors,
     }
 
 
@@ -55,8 +58,9 @@ def list_methods(kind: str | None = None) -> list[str]:
     """Names of the registered methods; ``seewhy methods NAME`` says what each is and takes.
 
     Args:
-        kind: ``"where"``, ``"like"``, ``"because"``, ``"classifier"``, ``"metric"`` or ``"objective"``; the names of
-            the registries, ``"attribution"`` and ``"prototype"``, do as well. Left out, all.
+        kind: ``"where"``, ``"like"``, ``"because"``, ``"classifier"``, ``"metric"``, ``"objective"``,
+            ``"segmenter"`` or ``"detector"``; the names of the registries, ``"attribution"`` and ``"prototype"``, do as
+            well. Left out, all.
 
     Raises:
         UnknownNameError: there is no such kind.

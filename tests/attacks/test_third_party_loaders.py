@@ -191,6 +191,7 @@ def test_only_a_person_chooses_an_encoder() -> None:
         "api.py",
         "dense/boxes_by_words.py",
         "dense/by_words.py",
+        "dense/detection/fit.py",
         "encoders/provenance.py",
         "generation/generate.py",
     }

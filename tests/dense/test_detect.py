@@ -142,7 +142,7 @@ def test_every_detector_says_what_it_is() -> None:
     for name in detectors:
         method = detectors[name]
         assert method.name == name == method.__module__.rpartition(".")[2]
-        assert all((method.paper, method.needs, method.spelt, method.__doc__))
+        assert all((method.paper, method.needs, method.cost, method.__doc__))
         assert hash(method()) == hash(method())
 
 

@@ -22,17 +22,17 @@ def render_box_report(data: dict[str, Any]) -> str:
         {"label": row["label"], "colour": colour, "points": " ".join(_curve(row["precision"]))}
         for row, colour in zip(data["per_class"], colours, strict=True)
     ]
-    return render("box_report.html", None, **data, headline=_headline(data), curves=curves)
+    return render("box_report.html", None, **data, headline=headline(data), curves=curves)
 
 
 def _curve(precision: list[float | None]) -> list[str]:
     return points(RECALLS, [0.0 if p is None else p for p in precision], 1.0)
 
 
-def _headline(data: dict[str, Any]) -> str:
+def headline(data: dict[str, Any]) -> str:
     """Whether words do anything here, in one sentence.
 
-    >>> _headline({"ap50": 0.3, "controls": [{"name": "a", "real": True}, {"name": "b", "real": False}]})
+    >>> headline({"ap50": 0.3, "controls": [{"name": "a", "real": True}, {"name": "b", "real": False}]})
     'AP50 is 30.0, which is not shown to be more than what b reaches.'
     """
     if data["ap50"] is None:

@@ -20,6 +20,7 @@ from . import (
     evaluate,
     explain,
     fit,
+    fit_detector,
     fit_explainer,
     fit_generator,
     fit_prototypes,
@@ -65,7 +66,7 @@ MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
 )
 VERBS = {
     LOOK: (explain, predict, segment, detect, evaluate, generate, dialogue),
-    MAKE: (fit, fit_prototypes, fit_explainer, fit_generator, fit_segmenter),
+    MAKE: (fit, fit_prototypes, fit_explainer, fit_generator, fit_segmenter, fit_detector),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),
     FIND: (index, search),

@@ -1,4 +1,4 @@
-"""``seewhy detect``: what is in a picture, and where, by words."""
+"""``seewhy detect``: what is in a picture, and where, by words or by a detector that was trained."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from .options import (
     Force,
     Json,
     Labels,
+    Model,
     Pictures,
     Quiet,
     Store,
+    encoder_given,
     focused,
     open_store,
     output,
@@ -28,19 +30,22 @@ from .segment import label_names
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
-    from ..dense import Detections
+    from ..dense import Detections, Detector
 
 EXAMPLES = """
 Examples:\n
   seewhy detect photo.jpg --labels "stamp, platelet" -o det/\n
   seewhy detect photos/ --labels "wren, nest" --least-score 0.3 --json > found.jsonl\n
   seewhy detect aerial.tif --labels "car, boat" --tiles 4 -o det/ --format yolo\n
+  seewhy detect new/ -m det -o found/
+
   seewhy detect photo.jpg --labels "cat, remote control" --detector owlv2:/models/owlv2 -o det/
 """
 
 
 def detect(
     pictures: Pictures,
+    model: Model = None,
     labels: Labels = None,
     encoder: EncoderName = "lite0",
     focus: Focus = None,
@@ -55,12 +60,27 @@ def detect(
     ] = None,
     least_score: Annotated[
         float | None,
-        typer.Option("--least-score", min=0, max=1, help="Score below which a box is not kept.", show_default=False),
+        typer.Option(
+            "--least-score",
+            min=0,
+            max=1,
+            help="Score below which a box is not kept. Left out, the detector's own.",
+            show_default=False,
+        ),
     ] = None,
     overlap: Annotated[
-        float, typer.Option(min=0, max=1, help="Of two boxes of a class that overlap more, the surer is kept.")
-    ] = 0.5,
-    most_boxes: Annotated[int, typer.Option("--most-boxes", min=1, help="Boxes kept in one picture.")] = 100,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Of two boxes of a class that overlap more, the surer is kept. Left out, 0.5.",
+            show_default=False,
+        ),
+    ] = None,
+    most_boxes: Annotated[
+        int | None,
+        typer.Option("--most-boxes", min=1, help="Boxes kept in one picture. Left out, 100.", show_default=False),
+    ] = None,
     output: Annotated[Path | None, output("A folder for the boxes and a page.")] = None,
     format: Annotated[str, typer.Option("--format", help="Of the boxes: coco, yolo, voc or csv.")] = "coco",
     force: Force = False,
@@ -68,22 +88,17 @@ def detect(
     store: Store = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find what the names say, and draw a box around each; nothing is trained."""
-    from ..dense import detectors
+    """Find what the names say, or what a detector was trained on, and draw a box around each."""
     from ..dense.box_folder import BoxFolder
-    from ..dense.boxes_by_words import detector_for
-    from ..errors import InputError
     from ..types import Failure
 
-    if labels is None:
-        raise InputError('No names were given. What to look for was expected. Add --labels "stamp, platelet".')
     terminal = Terminal(quiet)
-    given: dict[str, Any] = {"overlap": overlap, "most": most_boxes}
-    given |= {} if least_score is None else {"least": least_score}
-    if tiles is not None:
-        given |= detectors[detector.partition(":")[0]].tiled(tiles)
-    looks = focused(encoder, focus)
-    built = detector_for(detector, label_names(labels), looks, engine=engine, store=open_store(store), **given)
+    given: dict[str, Any] = {"least": least_score, "overlap": overlap, "most": most_boxes}
+    given = {name: value for name, value in given.items() if value is not None}
+    if model is None:
+        built = _by_words(detector, labels, focused(encoder, focus), engine, tiles, store, given)
+    else:
+        built = _saved(model, labels, encoder, engine, tiles, given)
     folder = None if output is None else BoxFolder(output, built.classes, format, force=force)
     done = 0
     for found in terminal.track(built.detect_all(picture_names(pictures, output)), "Detecting"):
@@ -104,6 +119,41 @@ def detect(
         if not as_json:
             say(f"boxes: {boxes}", f"page: {page}")
     raise typer.Exit(terminal.exit_code(done))
+
+
+def _by_words(
+    detector: str,
+    labels: str | None,
+    encoder: str,
+    engine: str,
+    tiles: int | None,
+    store: str | None,
+    given: dict[str, Any],
+) -> Detector:
+    from ..dense import detectors
+    from ..dense.boxes_by_words import detector_for
+    from ..errors import InputError
+
+    if labels is None:
+        raise InputError('No names were given. What to look for was expected. Add --labels "stamp, platelet".')
+    if tiles is not None:
+        given |= detectors[detector.partition(":")[0]].tiled(tiles)
+    return detector_for(detector, label_names(labels), encoder, engine=engine, store=open_store(store), **given)
+
+
+def _saved(
+    model: str, labels: str | None, encoder: str, engine: str, tiles: int | None, given: dict[str, Any]
+) -> Detector:
+    from ..dense.saving import load_detector
+    from ..errors import InputError
+
+    if tiles is not None:
+        raise InputError(
+            "--model and --tiles were both given. A saved detector looks as it did when it was fitted: drop one, or "
+            "fit it with another --set zoom=…."
+        )
+    made = load_detector(model, encoder=encoder_given(encoder), engine=engine)
+    return (made if labels is None else made.for_classes(label_names(labels))).keeping(**given)
 
 
 def _print(found: Detections) -> None:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from .options import open_store
+from .options import encoder_given, open_store
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
+    from ..dense import Detector
+    from ..encoders.base import Encoder
     from ..pictures.boxes import BoxData
 
 DetectorName = Annotated[
@@ -33,10 +35,11 @@ PicturesFolder = Annotated[
 
 
 def is_of_boxes(model: str | None, detector: str | None) -> bool:
-    """Whether boxes are to be judged: by a detector, or those in a folder."""
+    """Whether boxes are to be judged: of a detector, saved or named, or those in a folder."""
+    from ..dense.saving import is_detector
     from ..pictures.boxes import box_formats
 
-    if detector is not None:
+    if detector is not None or (model is not None and is_detector(model)):
         return True
     return model is not None and Path(model).exists() and any(box_formats[f]().knows(Path(model)) for f in box_formats)
 
@@ -59,18 +62,27 @@ def run_boxes(
 ) -> NoReturn:
     """Measure, write and say."""
     from ..dense.box_evaluation import evaluate_boxes
+    from ..dense.boxes_by_words import detector_for
+    from ..dense.saving import is_detector, load_detector
     from ..encoders.find import encoder as find
     from ..pictures.boxes import load_boxes
     from .segment import label_names
 
     terminal = Terminal(quiet)
     there = load_boxes(data, pictures=pictures).present()
-    looks = find(encoder, engine=engine)
-    if detector is None:
-        boxes = load_boxes(found or "", pictures=pictures)
-    else:
+    looks: Encoder = find(encoder, engine=engine)
+    if detector is not None:
         names = there.classes if labels is None else label_names(labels)
-        boxes = _detected(there, detector, names, looks, store, terminal)
+        boxes = _detected(there, detector_for(detector, names, looks, store=open_store(store)), terminal)
+    elif is_detector(found or ""):
+        saved = load_detector(found or "", encoder=encoder_given(encoder), engine=engine).keeping(least=0.0)
+        looks = saved.base
+        names = saved.classes if labels is None else label_names(labels)
+        if labels is None and saved.reads_words:
+            names = there.classes
+        boxes = _detected(there, saved.for_classes(names), terminal)
+    else:
+        boxes = load_boxes(found or "", pictures=pictures)
     chosen = [] if novel is None else [n.strip() for n in novel.split(",")]
     report = evaluate_boxes(there, boxes, encoder=looks, novel=chosen, seed=seed)
     if path is not None:
@@ -82,13 +94,11 @@ def run_boxes(
     raise typer.Exit(terminal.exit_code(len(there)))
 
 
-def _detected(there: BoxData, detector: str, names: Any, looks: Any, store: str | None, terminal: Terminal) -> BoxData:
+def _detected(there: BoxData, built: Detector, terminal: Terminal) -> BoxData:
     """What a detector finds on the pictures of the data."""
-    from ..dense.boxes_by_words import detector_for
     from ..pictures.boxes import BoxData
     from ..types import Failure
 
-    built = detector_for(detector, names, looks, store=open_store(store))
     records = []
     for found in terminal.track(built.detect_all([p.image for p in there.pictures]), "Detecting"):
         if isinstance(found, Failure):

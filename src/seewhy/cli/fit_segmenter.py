@@ -41,7 +41,7 @@ def fit_segmenter(
     """Train a segmenter on pictures with masks. Run again, it goes on where it was stopped."""
     from ..attributions.settings import configured
     from ..dense import segmenters
-    from ..dense.saving import ARCHIVE, save_segmenter
+    from ..dense.saving import SEGMENTERS, save_segmenter
     from ..encoders.find import encoder as find
     from ..errors import InputError
     from ..pictures.pixel_classes import load_masks
@@ -50,7 +50,7 @@ def fit_segmenter(
     from .method_options import settings
 
     terminal = Terminal(quiet)
-    ARCHIVE.check(output)
+    SEGMENTERS.archive.check(output)
     found: Any = segmenters[method]
     if not hasattr(found, "fit"):
         able = ", ".join(n for n in segmenters if hasattr(segmenters[n], "fit"))

@@ -5,7 +5,9 @@ from typing import Any
 from ..registry import Registry
 
 segmenters: Registry[Any] = Registry("segmenter", __name__, ("clipseg", "denseclip", "linear", "maskclip"))
-detectors: Registry[Any] = Registry("detector", __name__, ("word_regions", "owlv2", "grounding_dino"))
+detectors: Registry[Any] = Registry(
+    "detector", __name__, ("detection.linear", "word_regions", "owlv2", "grounding_dino")
+)
 
 from .detections import Detection, Detections  # noqa: E402
 from .detector import Detector  # noqa: E402

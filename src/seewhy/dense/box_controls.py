@@ -14,9 +14,8 @@ from ..metrics.average_precision import PictureBoxes
 from ..pictures.boxes import BoxedPicture
 from ..types import Failure
 from .detections import Keep
-from .maskclip import MaskCLIP, Words
 from .pooling import box_means
-from .segmenter import Segmenter
+from .reader import Reader
 from .word_regions import WordRegions, cut_regions
 
 N_SHUFFLED = 20
@@ -82,10 +81,8 @@ def _middle(picture: BoxedPicture, label: int) -> PictureBoxes:
 
 def _norms(encoder: Encoder, pictures: Sequence[BoxedPicture], label: int) -> Iterator[PictureBoxes]:
     """Regions of large features, cut out as those of words are, each with its mean norm for a score."""
-    nothing = Words(torch.zeros(1, 1), 1.0, MaskCLIP())
-    looks = Segmenter("feature_norm", {}, encoder, ("", ""), nothing)
     keep, levels = Keep(), WordRegions().levels
-    for looked in looks.cells_of([p.image for p in pictures]):
+    for looked in Reader(encoder).looked([p.image for p in pictures]):
         if isinstance(looked, Failure):
             yield PictureBoxes.of([], [])
             continue

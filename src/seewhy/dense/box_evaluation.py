@@ -13,7 +13,7 @@ from ..card.box_report import render_box_report
 from ..card.paging import Page
 from ..encoders.base import Encoder
 from ..errors import DataError
-from ..metrics.average_precision import AveragePrecision, PictureBoxes, average_precision, confusion, mean
+from ..metrics.average_precision import AveragePrecision, PictureBoxes, average_precision, boxes_of, confusion, mean
 from ..pictures.boxes import BoxData, BoxedPicture
 from ..pictures.samples import some
 from .box_controls import controls
@@ -65,7 +65,7 @@ def evaluate_boxes(
         raise DataError(
             f"{unknown[0]!r} is no class of the data. One of {', '.join(classes)} was expected. Correct it."
         )
-    there = [_boxes(p, classes) for p in data.pictures]
+    there = [boxes_of(p, classes) for p in data.pictures]
     matched, notes = _found(data, found, classes)
     own = average_precision(there, matched, classes)
     draws = own.resampled(n_draws, seed)
@@ -99,17 +99,6 @@ def evaluate_boxes(
     )
 
 
-def _boxes(picture: BoxedPicture, classes: Sequence[str]) -> PictureBoxes:
-    place = {c: k for k, c in enumerate(classes)}
-    boxes = [b for b in picture.boxes if b.label in place]
-    return PictureBoxes.of(
-        [b.box for b in boxes],
-        [place[b.label] for b in boxes],
-        [1.0 if b.score is None else b.score for b in boxes],
-        [b.ignored for b in boxes],
-    )
-
-
 def _found(data: BoxData, found: BoxData, classes: Sequence[str]) -> tuple[list[PictureBoxes], list[str]]:
     """What was found in each picture of the data, and what the user should know of it."""
     if not set(classes) & set(found.classes):
@@ -131,7 +120,7 @@ def _found(data: BoxData, found: BoxData, classes: Sequence[str]) -> tuple[list[
         other = other or (named.get(os.path.basename(picture.image)) if same else None)
         if other is None:
             without.append(picture.image)
-        matched.append(_boxes(other or BoxedPicture(picture.image, None), classes))
+        matched.append(boxes_of(other or BoxedPicture(picture.image, None), classes))
     notes = [f"{len(without)} picture(s) were not looked at, and count as without boxes: {some(without, 3)}"]
     notes = notes if without else []
     strange = [c for c in found.classes if c not in classes]

@@ -89,6 +89,11 @@ def detector_for(
     """
     name, _, folder = detector.partition(":")
     method = detectors[name]
+    if not hasattr(method, "build"):
+        raise InputError(
+            f"The detector {name} finds what it was shown, and was given names alone. One that reads words was "
+            f"expected. Fit it first: seewhy fit-detector DATA -o det --method {name}."
+        )
     names = [f.name for f in fields(method)]
     if unknown := [p for p in parameters if p not in names]:
         raise InputError(

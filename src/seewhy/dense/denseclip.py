@@ -29,7 +29,8 @@ from .controls import exchanged
 from .levels import MOST, unpacked
 from .linear import Affine
 from .maskclip import MaskCLIP, Words
-from .segmenter import LARGEST, Scorer, Segmenter
+from .reader import LARGEST
+from .segmenter import Scorer, Segmenter
 from .text_decoder import GROUPS, Prompting, TextDecoder, centred
 from .truths import with_truth
 from .windows import Windows
@@ -107,6 +108,7 @@ class DenseCLIP:
     spelt: ClassVar[str] = "DenseCLIP"
     paper: ClassVar[str] = "Rao et al. 2022, arXiv:2112.01518"
     needs: ClassVar[str] = "pictures with masks and an image-text encoder"
+    cost: ClassVar[str] = "one per window, and its decoder's"
 
     n_steps: int = 400
     batch_size: int = 8

@@ -20,7 +20,8 @@ from ..progress import Progress
 from .controls import N_RANDOM, Norms, ceiling, commonest, shuffled
 from .linear import Linear
 from .miou import accuracy, compared, confusion, per_class
-from .segmenter import Looked, Segmenter
+from .reader import Looked
+from .segmenter import Segmenter
 from .truths import said_unnamed, with_truth
 
 OWN, SHUFFLED, RANDOM = "the model", "names shuffled", "random texts"
@@ -167,7 +168,7 @@ class _Table:
             scores = arm.scores(one)
             mask, _ = arm.pixels(scores, one)
             if name == OWN:
-                grid, size = (scores.shape[1], scores.shape[2]), arm.resolution(one)
+                grid, size = (scores.shape[1], scores.shape[2]), arm.reader.resolution(one)
             self.arms[name].append(confusion(truth, mask, k))
         self.arms[GRID].append(confusion(truth, ceiling(truth, k, grid, size), k))
         encoder = self.segmenter.encoder

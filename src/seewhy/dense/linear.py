@@ -18,7 +18,8 @@ from ..pictures.pixel_classes import MaskedPictures
 from ..progress import Progress
 from . import segmenters
 from .miou import confusion, mean_iou, sums
-from .segmenter import LARGEST, Segmenter
+from .reader import LARGEST
+from .segmenter import Segmenter
 from .truths import with_truth
 
 CS = (1e-3, 1e-2, 1e-1)
@@ -55,6 +56,7 @@ class Linear:
     name: ClassVar[str] = "linear"
     paper: ClassVar[str] = "Alain & Bengio 2016, arXiv:1610.01644"
     needs: ClassVar[str] = "pictures with masks"
+    cost: ClassVar[str] = "one per window"
 
     held_out: float = 0.2
     zoom: float = LARGEST

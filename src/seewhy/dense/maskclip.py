@@ -18,8 +18,9 @@ from ..errors import DataError, InputError
 from ..storage.features import FeatureStore
 from . import segmenters
 from .cells import joint_cells
+from .reader import LARGEST
 from .refine import Normalised, denoise, smooth
-from .segmenter import LARGEST, Segmenter
+from .segmenter import Segmenter
 
 TEMPLATES = (
     "a photo of a {}.",
@@ -73,6 +74,7 @@ class MaskCLIP:
     spelt: ClassVar[str] = "MaskCLIP"
     paper: ClassVar[str] = "Zhou et al. 2022, arXiv:2112.01071"
     needs: ClassVar[str] = "class names and an image-text encoder"
+    cost: ClassVar[str] = "one per window, and the head for each cell"
 
     templates: tuple[str, ...] = TEMPLATES
     centred: float = 0.5

@@ -36,3 +36,27 @@ def _at(table: Float[Tensor, "d y x"], x: Float[Tensor, " n"], y: Float[Tensor, 
     upper = table[:, row, col] * (1 - a) + table[:, row, col + 1] * a
     lower = table[:, row + 1, col] * (1 - a) + table[:, row + 1, col + 1] * a
     return upper * (1 - b) + lower * b
+
+
+def shares(spans: Float[Tensor, "*i 2"], n: int) -> Float[Tensor, "*i n"]:
+    """What part of each span lies in each of ``n`` cells, so that means over boxes are two products.
+
+    Example:
+        >>> shares(torch.tensor([[0.5, 2.5]]), 3).tolist()
+        [[0.25, 0.5, 0.25]]
+    """
+    first = torch.arange(n)
+    inside = torch.minimum(spans[..., 1:], first + 1.0) - torch.maximum(spans[..., :1], first.float())
+    return inside.clamp(min=0) / (spans[..., 1:] - spans[..., :1])
+
+
+def span_means(grid: Float[Tensor, "d h w"], x: Float[Tensor, "n 2"], y: Float[Tensor, "n 2"]) -> Float[Tensor, "n d"]:
+    """As :func:`box_means`, of boxes from where to where across and down: two products, cheaper on small maps.
+
+    Example:
+        >>> grid = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+        >>> span_means(grid, torch.tensor([[0.5, 1.5]]), torch.tensor([[0.0, 1.0]])).tolist()
+        [[1.5]]
+    """
+    rows = torch.tensordot(shares(y, grid.shape[1]), grid, ([1], [1]))
+    return torch.einsum("ndw,nw->nd", rows, shares(x, grid.shape[2]))

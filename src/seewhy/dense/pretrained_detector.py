@@ -57,7 +57,9 @@ class PretrainedMethod(ABC):
     spelt: ClassVar[str]
     paper: ClassVar[str]
     needs: ClassVar[str] = "names and a folder of its weights"
+    cost: ClassVar[str] = "one per tile, of its own"
     takes_folder: ClassVar[bool] = True
+    measured: ClassVar[str] = "Not measured here. On pictures like these: seewhy evaluate BOXES --detector NAME:FOLDER."
 
     tiles: int = 1
     least: float = 0.1
@@ -92,7 +94,8 @@ class PretrainedMethod(ABC):
         classes = names_to_find(labels)
         model, processor, digest = open_network(self.name, folder)
         look = self.look(classes, model, processor)
-        about = {"method": self.name, "encoder": str(folder), "fingerprint": digest, "parameters": asdict(self)}
+        about: dict[str, Any] = {"method": self.name, "encoder": str(folder), "fingerprint": digest}
+        about |= {"measured": self.measured, "parameters": asdict(self)}
         return PretrainedDetector(classes, about, look, Keep(self.least, self.overlap, self.most), self.tiles)
 
     @abstractmethod

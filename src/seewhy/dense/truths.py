@@ -12,7 +12,8 @@ from ..errors import ImageError
 from ..pictures.pixel_classes import MaskedPictures
 from ..progress import Progress
 from ..types import Failure
-from .segmenter import Looked, Segmenter
+from .reader import Looked
+from .segmenter import Segmenter
 
 
 class Truth(NamedTuple):
@@ -33,7 +34,7 @@ def with_truth(segmenter: Segmenter, data: MaskedPictures, progress: Progress, w
         what: is being done.
     """
     items = data.items
-    looked = segmenter.cells_of([item.image for item in items])
+    looked = segmenter.reader.looked([item.image for item in items])
     for item, one in zip(items, progress.track(looked, what, len(items)), strict=True):
         if isinstance(one, Failure):
             progress.failed(one)

@@ -25,7 +25,7 @@ from .detector import Detector
 from .maskclip import TEMPLATES, MaskCLIP, Words
 from .names import names_to_find
 from .pooling import box_means
-from .segmenter import LARGEST, Looked, Segmenter
+from .reader import LARGEST, Looked, Reader
 from .windows import bilinear
 
 FINER = 8
@@ -67,7 +67,12 @@ class WordRegions:
     spelt: ClassVar[str] = "regions by words"
     paper: ClassVar[str] = "after Zhou et al. 2016, arXiv:1512.04150, and DITO, arXiv:2310.00161"
     needs: ClassVar[str] = "names and an image-text encoder"
+    cost: ClassVar[str] = "one per window, and the head for each cell"
     takes_folder: ClassVar[bool] = False
+    measured: ClassVar[str] = (
+        "On composites of groceries AP50 was 44.7 (37.9 to 57.1), above every control; on blood smears it is not shown "
+        "to be more than names shuffled reach. On pictures like these: seewhy evaluate BOXES --detector word_regions."
+    )
 
     templates: tuple[str, ...] = TEMPLATES
     rest: tuple[str, ...] = ("background",)
@@ -114,8 +119,7 @@ class WordRegions:
         sentences = [filled(t, c) for c in (*classes, *self.rest) for t in self.templates]
         vectors = encode_texts(encoder, sentences, store).unflatten(0, (-1, len(self.templates)))
         words = Words(normalize(vectors.mean(1), dim=1), encoder.text.logit_scale, MaskCLIP(self.templates))
-        looks = Segmenter(self.name, {}, encoder, (*classes, *self.rest), words, self.size)
-        return RegionDetector(classes, self, looks, words)
+        return RegionDetector(classes, self, Reader(encoder, self.size), words)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,22 +129,22 @@ class RegionDetector(Detector):
     Attributes:
         classes: what it looks for.
         how: its parameters.
-        looks: what reads pictures in windows.
+        reader: what reads pictures in windows.
         words: texts of the names, then those of the rest.
     """
 
     classes: tuple[str, ...]
     how: WordRegions
-    looks: Segmenter = field(repr=False)
+    reader: Reader = field(repr=False)
     words: Words = field(repr=False)
 
     def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
-        for looked in self.looks.cells_of(pictures):
+        for looked in self.reader.looked(pictures):
             yield looked if isinstance(looked, Failure) else self._found(looked)
 
     @torch.no_grad()
     def _found(self, looked: Looked) -> Detections:
-        cells = looked.windows.merged(joint_cells(self.looks.encoder, looked.features))
+        cells = looked.windows.merged(joint_cells(self.reader.encoder, looked.features))
         boxes, labels = self.regions(cells)
         scores = self.scores(cells, boxes, labels)
         h, w = cells.shape[1:]
@@ -150,8 +154,9 @@ class RegionDetector(Detector):
         found = keep.detections(boxes * scale, scores, labels, self.classes, looked.size)
         about = {
             "method": self.how.name,
-            "encoder": self.looks.base.name,
-            "fingerprint": self.looks.base.fingerprint,
+            "encoder": self.reader.base.name,
+            "fingerprint": self.reader.base.fingerprint,
+            "measured": self.how.measured,
             "parameters": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.how).items()},
         }
         return Detections(looked.name, looked.size, self.classes, found, about, looked.pixels)

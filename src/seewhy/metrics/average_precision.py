@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ..pictures.boxes import BoxedPicture
+
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 """Intersections over union from which a box is right; AP is the mean over them."""
 RECALLS = np.linspace(0, 1, 101)
@@ -48,6 +50,18 @@ class PictureBoxes:
             np.ones(n) if scores is None else np.array(scores, np.float64).reshape(n),
             np.zeros(n, bool) if ignored is None else np.array(ignored, bool).reshape(n),
         )
+
+
+def boxes_of(picture: BoxedPicture, classes: Sequence[str]) -> PictureBoxes:
+    """The boxes of a picture that are of these classes."""
+    place = {c: k for k, c in enumerate(classes)}
+    boxes = [b for b in picture.boxes if b.label in place]
+    return PictureBoxes.of(
+        [b.box for b in boxes],
+        [place[b.label] for b in boxes],
+        [1.0 if b.score is None else b.score for b in boxes],
+        [b.ignored for b in boxes],
+    )
 
 
 @dataclass(frozen=True, eq=False)

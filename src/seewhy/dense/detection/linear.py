@@ -1,0 +1,394 @@
+"""A linear probe of regions: what the encoder's map knows of things and their places, with nothing else learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ...classifiers.linear.solvers import LinearFit, fit_logistic
+from ...encoders.base import Encoder
+from ...errors import DataError, InputError
+from ...pictures.boxes import BoxData, BoxedPicture
+from ...progress import Progress
+from ...types import Failure
+from .. import detectors
+from ..pooling import shares, span_means
+from ..reader import LARGEST, Looked, Reader
+from .places import best_overlaps, common_shapes, lattices, moved, offsets, parts_of, pieces_of, wider, windows_of
+from .trained import Regions
+
+RIGHT, WRONG = 0.5, 0.4
+"""Overlap from which a window is of a thing, and below which it is of none; between them it teaches nothing."""
+FIRST = 64
+"""Pictures of which the directions of features are taken."""
+RIDGE = 1.0
+"""Penalty on what moves boxes, features having a spread of 1."""
+
+
+@detectors.register
+@dataclass(frozen=True)
+class Linear:
+    """Multinomial logistic regression from a region's features to its class or to nothing.
+
+    A region is seen as the means of the map in its ``parts x parts`` equal parts and in the box with its surroundings,
+    with the logarithms of its width and height; the map is first brought to its ``width`` largest principal
+    components, each of spread 1. Scores are ``softmax(W x + b)`` over the classes and nothing (Girshick et al. 2013,
+    R-CNN, with a softmax as Fast R-CNN has it; parts as in R-FCN, Dai et al. 2016). Since the mean of a linear map is
+    linear, scores of *all* windows of the shapes that the boxes have are read off one table of sums: there are no
+    proposals to miss a thing. Windows that are surely wrong are learnt from in rounds (hard negatives, Felzenszwalb et
+    al. 2010). Boxes are moved by a ridge regression on the same features, then scored once more.
+    It is the baseline of trained detectors: what one adds to it is not the encoder's.
+
+    Cost: one pass of the trunk for each window of a picture, to train as to detect.
+
+    Args:
+        width: principal components of the map.
+        parts: of a region, along each side.
+        around: part of its width and height by which its surroundings are wider.
+        n_shapes: widths and heights of windows, by k-means of those of the boxes.
+        c: weight of the losses.
+        rounds: of learning from what was wrong.
+        zoom: the picture's short side, in inputs of the encoder.
+        seed: of shapes and windows drawn.
+
+    Raises:
+        InputError: a parameter is out of its range.
+        DataError: no picture can be used.
+    """
+
+    name: ClassVar[str] = "linear"
+    paper: ClassVar[str] = "after Girshick et al. 2013, arXiv:1311.2524, and Dai et al. 2016, arXiv:1605.06409"
+    needs: ClassVar[str] = "pictures with boxes"
+    cost: ClassVar[str] = "one per window"
+    takes_folder: ClassVar[bool] = False
+
+    width: int = 128
+    parts: int = 3
+    around: float = 0.25
+    n_shapes: int = 9
+    c: float = 0.01
+    rounds: int = 2
+    zoom: float = LARGEST
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.parts, self.n_shapes) < 1 or self.around <= 0 or self.c <= 0 or self.rounds < 0:
+            raise InputError(
+                f"linear was given width={self.width}, parts={self.parts}, around={self.around:g}, "
+                f"n_shapes={self.n_shapes}, c={self.c:g} and rounds={self.rounds}. Numbers above 0, and 0 rounds or "
+                "more, were expected. Change them."
+            )
+
+    def fit(self, encoder: Encoder, data: BoxData, *, progress: Progress | None = None) -> RegionProbe:
+        """Train the probe.
+
+        Args:
+            encoder: what looks; it stays as it is.
+            data: pictures with boxes.
+            progress: hears of progress and failures.
+        """
+        progress = progress or Progress()
+        reader = Reader(encoder, self.zoom)
+        maps, axes = self._maps(reader, data, progress)
+        sizes = torch.cat([m.boxes[:, 2:] - m.boxes[:, :2] for m in maps])
+        shapes = common_shapes(sizes, self.n_shapes, self.seed)
+        empty = RegionProbe(axes, shapes, torch.zeros(0, 0), torch.zeros(0), self.parts, self.around)
+        generator = torch.Generator().manual_seed(self.seed)
+        n = max(FEWEST, MOST_ROWS // len(maps) // (3 + self.rounds))
+        taught = [_examples(empty, one, n, generator) for one in maps]
+        probe, fit = self._fitted(empty, taught, len(data.classes))
+        for _ in progress.track(range(self.rounds), "Learning from what was wrong", self.rounds):
+            taught += [_mistakes(probe, one, n) for one in maps]
+            probe, fit = self._fitted(empty, taught, len(data.classes), fit)
+        return probe
+
+    def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> RegionProbe:
+        """The probe that was saved."""
+        axes = Axes(tensors["mean"], tensors["components"])
+        made = RegionProbe(axes, tensors["shapes"], tensors["weight"], tensors["bias"], self.parts, self.around)
+        made.check(len(classes))
+        return made
+
+    def _maps(self, reader: Reader, data: BoxData, progress: Progress) -> tuple[list[Taught], Axes]:
+        """Every picture's map in few directions, which those of the first pictures have."""
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        pictures = [data.pictures[i] for i in order]
+        looked = reader.looked([p.image for p in pictures])
+        place = {c: k for k, c in enumerate(data.classes)}
+        waiting: list[tuple[BoxedPicture, Tensor]] = []
+        found: list[Taught] = []
+        axes: Axes | None = None
+        for picture, one in zip(pictures, progress.track(looked, "Looking", len(pictures)), strict=True):
+            if isinstance(one, Failure):
+                progress.failed(one)
+                continue
+            grid = one.windows.merged(reader.encoder.layout.to_grid(one.features))
+            waiting.append((BoxedPicture(picture.image, one.size, picture.boxes), grid))
+            if axes is None and len(waiting) < FIRST:
+                continue
+            axes = axes or Axes.of([g for _, g in waiting], self.width)
+            found += [Taught.of(p, axes.of_map(g), place) for p, g in waiting]
+            waiting = []
+        axes = axes or (Axes.of([g for _, g in waiting], self.width) if waiting else None)
+        if axes is not None:
+            found += [Taught.of(p, axes.of_map(g), place) for p, g in waiting]
+        if axes is None or not any(len(one.boxes) for one in found):
+            raise DataError(
+                f"None of {len(data)} picture(s) could be used with its boxes. At least one that can be read, with a "
+                "box, was expected. Give others."
+            )
+        return found, axes
+
+    def _fitted(
+        self, empty: RegionProbe, taught: list[Examples], k: int, before: Fit | None = None
+    ) -> tuple[RegionProbe, Fit]:
+        """The probe of these examples, begun where it ended before there were as many."""
+        x, y = torch.cat([t.x for t in taught]), torch.cat([t.label for t in taught])
+        spread = x.std(0).clamp(min=1e-4) if before is None else before.spread
+        y = torch.where(y < 0, k, y)
+        fit = fit_logistic(x / spread, y, k + 1, self.c, warm_start=before and before.classes, tol=1e-3)
+        near = y < k
+        own, targets = x[near] / spread, torch.cat([t.offsets for t in taught])[near]
+        mean, middle = own.mean(0), targets.mean(0)
+        centred = own - mean
+        gram = centred.T @ centred / len(own) + RIDGE / len(own) * torch.eye(own.shape[1])
+        move = torch.linalg.solve(gram, centred.T @ (targets - middle) / len(own)).T
+        weight = torch.cat([fit.weight, move]) / spread
+        bias = torch.cat([fit.bias, middle - move @ mean])
+        return RegionProbe(empty.axes, empty.shapes, weight, bias, self.parts, self.around), Fit(fit, spread)
+
+
+class Fit(NamedTuple):
+    """Classes of features over their spread."""
+
+    classes: LinearFit
+    spread: Float[Tensor, " d"]
+
+
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """Principal components of an encoder's cells.
+
+    Attributes:
+        mean: of the cells.
+        components: directions, over the spread along them.
+    """
+
+    mean: Float[Tensor, " c"]
+    components: Float[Tensor, "m c"]
+
+    @classmethod
+    def of(cls, maps: list[Tensor], width: int) -> Axes:
+        """Those of some maps."""
+        cells = torch.cat([m.flatten(1).T for m in maps]).double()
+        mean = cells.mean(0)
+        centred = cells - mean
+        values, vectors = torch.linalg.eigh(centred.T @ centred / len(cells))
+        n = max(1, min(width, int((values > 1e-9 * values[-1]).sum())))
+        spread = values[-n:].flip(0).clamp(min=1e-12).sqrt()
+        return cls(mean.float(), (vectors[:, -n:].flip(1).T / spread[:, None]).float())
+
+    def of_map(self, grid: Float[Tensor, "c h w"]) -> Float[Tensor, "m h w"]:
+        return torch.einsum("mc,chw->mhw", self.components, grid - self.mean[:, None, None])
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """A picture to learn from: its map, and what is in it as parts of the picture."""
+
+    grid: Float[Tensor, "m h w"]
+    boxes: Float[Tensor, "g 4"]
+    labels: Int[Tensor, " g"]
+    ignored: Float[Tensor, "i 4"]
+
+    @classmethod
+    def of(cls, picture: BoxedPicture, grid: Float[Tensor, "m h w"], place: Mapping[str, int]) -> Taught:
+        width, height = picture.size or (1, 1)
+        scale = torch.tensor([width, height, width, height])
+        real = [b for b in picture.boxes if not b.ignored and b.label in place]
+        boxes = torch.tensor([b.box for b in real]).reshape(-1, 4) / scale
+        ignored = torch.tensor([b.box for b in picture.boxes if b.ignored]).reshape(-1, 4) / scale
+        return cls(grid.half(), boxes, torch.tensor([place[b.label] for b in real], dtype=torch.long), ignored)
+
+    @property
+    def cells(self) -> Float[Tensor, "g 4"]:
+        """What is in it, in cells."""
+        return self.boxes * corners_of(self.grid)
+
+
+def _size(grid: Tensor) -> tuple[int, int]:
+    return grid.shape[1], grid.shape[2]
+
+
+def corners_of(grid: Tensor) -> Float[Tensor, " 4"]:
+    """Width, height, width, height in cells."""
+    h, w = grid.shape[1:]
+    return torch.tensor([w, h, w, h], dtype=torch.float32)
+
+
+class Examples(NamedTuple):
+    """Regions to learn from: features, class (the last is nothing), and what would bring each to its place."""
+
+    x: Float[Tensor, "n d"]
+    label: Int[Tensor, " n"]
+    offsets: Float[Tensor, "n 4"]
+
+
+class Scan(NamedTuple):
+    """All windows of a picture, what each gives, and the map under the weights of each part."""
+
+    boxes: Float[Tensor, "n 4"]
+    outputs: Float[Tensor, "n o"]
+    weighed: Float[Tensor, "p o h w"]
+
+
+@dataclass(frozen=True, eq=False)
+class RegionProbe:
+    """What :class:`Linear` learns.
+
+    Attributes:
+        axes: directions of the map.
+        shapes: of windows, as parts of the picture.
+        weight: rows for the classes, for nothing, and for the four numbers that move a box.
+        bias: of each.
+        parts: of a region, along each side.
+        around: how much wider its surroundings are.
+    """
+
+    axes: Axes
+    shapes: Float[Tensor, "s 2"]
+    weight: Float[Tensor, "o d"]
+    bias: Float[Tensor, " o"]
+    parts: int
+    around: float
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            "mean": self.axes.mean, "components": self.axes.components, "shapes": self.shapes,
+            "weight": self.weight, "bias": self.bias,
+        }  # fmt: skip
+
+    def check(self, k: int) -> None:
+        """See that its numbers are as many as its classes ask for.
+
+        Raises:
+            ValueError: they are not.
+        """
+        wanted = (k + 5, (self.parts**2 + 1) * len(self.axes.components) + 2)
+        if tuple(self.weight.shape) != wanted or self.bias.shape != wanted[:1]:
+            raise ValueError(f"its weights are {tuple(self.weight.shape)}, not {wanted}")
+
+    def features(self, grid: Float[Tensor, "m h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
+        """What is learnt from: one row per box, in cells."""
+        means = [span_means(grid.float(), x, y) for x, y in parts_of(boxes, self.parts, self.around, _size(grid))]
+        return torch.cat([*means, self._sizes(grid, boxes)], 1)
+
+    def weighed(self, grid: Float[Tensor, "m h w"]) -> Float[Tensor, "p o h w"]:
+        """The map under the weights of each part, before any mean is taken."""
+        m, (h, w) = len(grid), _size(grid)
+        found = self.weight[:, :-2].reshape(-1, m) @ grid.float().flatten(1)
+        return found.reshape(len(self.weight), -1, h, w).transpose(0, 1)
+
+    def outputs(
+        self, grid: Float[Tensor, "m h w"], boxes: Float[Tensor, "n 4"], weighed: Tensor | None = None
+    ) -> Float[Tensor, "n o"]:
+        """``features @ weight.T + bias``, in which the map is weighed before its means are taken."""
+        weighed = self.weighed(grid) if weighed is None else weighed
+        parts = parts_of(boxes, self.parts, self.around, _size(grid))
+        means = [span_means(one, x, y) for one, (x, y) in zip(weighed, parts, strict=True)]
+        return torch.stack(means).sum(0) + self._sizes(grid, boxes) @ self.weight[:, -2:].T + self.bias
+
+    def scan(self, grid: Float[Tensor, "m h w"]) -> Scan:
+        """All windows with their outputs: of each shape, means over its places are two products with the map."""
+        (h, w), n = _size(grid), self.parts
+        weighed = self.weighed(grid)
+        inside, around = weighed[:-1].unflatten(0, (n, n)), weighed[-1]
+        found = []
+        for one in lattices(self.shapes, (h, w)):
+            x, y = shares(pieces_of(one.x, n), w), shares(pieces_of(one.y, n), h)
+            total = torch.einsum("rjh,rcohw,ciw->oji", y, inside, x)
+            x, y = shares(wider(one.x, self.around, w), w), shares(wider(one.y, self.around, h), h)
+            found.append((total + torch.einsum("jh,ohw,iw->oji", y, around, x)).flatten(1).T)
+        windows = windows_of(self.shapes, (h, w))
+        outputs = torch.cat(found) + self._sizes(grid, windows) @ self.weight[:, -2:].T + self.bias
+        return Scan(windows, outputs, weighed)
+
+    def regions(self, encoder: Encoder, looked: Looked) -> Regions:
+        grid = self.axes.of_map(looked.windows.merged(encoder.layout.to_grid(looked.features)))
+        boxes, scores = self.moved(grid)
+        return Regions(boxes / corners_of(grid), scores)
+
+    def moved(self, grid: Float[Tensor, "m h w"]) -> Regions:
+        """The likeliest windows, moved to where things are, in cells, with the scores that they have there."""
+        windows, first, weighed = self.scan(grid)
+        top = self.likely(first).amax(1).topk(min(MOST, len(windows))).indices
+        limit = corners_of(grid)
+        boxes = moved(windows[top], first[top, -4:]).clamp(min=0)
+        boxes = torch.minimum(boxes, limit)
+        boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).amin(1) > 1e-3]
+        return Regions(boxes, self.likely(self.outputs(grid, boxes, weighed)))
+
+    def likely(self, outputs: Float[Tensor, "n o"]) -> Float[Tensor, "n k"]:
+        """Probability of each class, nothing being one more."""
+        return outputs[:, :-4].softmax(1)[:, :-1]
+
+    def _sizes(self, grid: Tensor, boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n 2"]:
+        return ((boxes[:, 2:] - boxes[:, :2]) / corners_of(grid)[:2]).log()
+
+
+MOST = 300
+"""Windows that are moved and scored once more."""
+MOST_ROWS, FEWEST = 15_000, 8
+"""Windows to learn from in all, and of each kind in a picture: of things, of nothing, a little beside things, and in
+each round those that were wrong."""
+CLOSER = 4
+"""Boxes around each thing that are a little beside it."""
+
+
+def _examples(probe: RegionProbe, one: Taught, n: int, generator: torch.Generator) -> Examples:
+    """Windows of a picture, drawn; each thing's own box, and boxes a little beside it."""
+    windows = windows_of(probe.shapes, _size(one.grid))
+    own = one.cells
+    few = own[torch.randperm(len(own), generator=generator)[:n]]
+    many = few.repeat(CLOSER, 1)
+    beside = moved(many, torch.randn(many.shape, generator=generator) * 0.15)
+    beside = torch.minimum(beside.clamp(min=0), corners_of(one.grid))
+    beside = torch.cat([few, beside])
+    beside = beside[(beside[:, 2:] - beside[:, :2]).amin(1) > 1e-3]
+    overlap, _ = best_overlaps(windows, own)
+    near = (overlap >= RIGHT).nonzero()[:, 0]
+    far = (overlap < WRONG).nonzero()[:, 0]
+    near = near[torch.randperm(len(near), generator=generator)[:n]]
+    far = far[torch.randperm(len(far), generator=generator)[:n]]
+    beside = beside[torch.randperm(len(beside), generator=generator)[:n]]
+    return _labelled(probe, one, torch.cat([windows[near], windows[far], beside]))
+
+
+def _mistakes(probe: RegionProbe, one: Taught, n: int) -> Examples:
+    """The surest boxes that are of nothing."""
+    boxes, scores = probe.moved(one.grid)
+    overlap, _ = best_overlaps(boxes, one.cells)
+    wrong = overlap < WRONG
+    top = scores.amax(1).masked_fill(~wrong, -1).topk(min(n, len(boxes))).indices
+    return _labelled(probe, one, boxes[top[wrong[top]]])
+
+
+def _labelled(probe: RegionProbe, one: Taught, boxes: Float[Tensor, "n 4"]) -> Examples:
+    """Boxes with features and what they are; those between right and wrong, and on ignored places, are left out."""
+    own = one.cells
+    overlap, which = best_overlaps(boxes, own)
+    on_ignored, _ = best_overlaps(boxes, one.ignored * corners_of(one.grid))
+    use = (overlap >= RIGHT) | ((overlap < WRONG) & (on_ignored < 0.3))
+    boxes, overlap, which = boxes[use], overlap[use], which[use]
+    label = torch.full((len(boxes),), -1, dtype=torch.long)
+    by = torch.zeros(len(boxes), 4)
+    near = overlap >= RIGHT
+    if near.any():
+        label[near] = one.labels[which[near]]
+        by[near] = offsets(boxes[near], own[which[near]])
+    return Examples(probe.features(one.grid, boxes), label, by)

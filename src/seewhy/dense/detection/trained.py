@@ -1,0 +1,182 @@
+"""A detector that was trained: an encoder, what finds regions in what it sees, and thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...card.box_report import headline
+from ...encoders.base import Encoder
+from ...errors import InputError
+from ...types import Failure
+from ..detections import Detections, Keep
+from ..detector import Detector
+from ..names import names_to_find
+from ..reader import LARGEST, Looked, Reader
+
+CANDIDATES = 1000
+"""Pairs of a region and a class, the surest, among which overlapping ones are suppressed."""
+
+
+class Regions(NamedTuple):
+    """Places in one picture: corners as parts of its width and height, and the score of each class, 0 to 1."""
+
+    boxes: Float[Tensor, "n 4"]
+    scores: Float[Tensor, "n k"]
+
+
+class Finder(Protocol):
+    """What finds regions in one picture after the trunk.
+
+    One that reads words has ``named(encoder, classes)`` as well, which gives the same for other names.
+    """
+
+    def regions(self, encoder: Encoder, looked: Looked) -> Regions:
+        """Where something may be, before any suppression; ``encoder`` is the one that looked."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What its method needs to make it again."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedDetector(Detector):
+    """Finds what it was shown boxes of.
+
+    Attributes:
+        method: registered name of what made it.
+        parameters: the method's fields.
+        base: what looks, at its own size.
+        classes: what it finds.
+        finder: picture after the trunk → regions with scores.
+        thresholds: score from which a box of each class is kept.
+        zoom: the picture's short side, in inputs of the encoder.
+        overlap: intersection over union above which the less sure of two boxes of a class goes.
+        most: boxes kept in one picture.
+        calibration: how the thresholds were found, as JSON.
+        trained_on: one line for who asks.
+    """
+
+    method: str
+    parameters: dict[str, Any] = field(repr=False)
+    base: Encoder
+    classes: tuple[str, ...]
+    finder: Finder = field(repr=False)
+    thresholds: tuple[float, ...]
+    zoom: float = LARGEST
+    overlap: float = 0.5
+    most: int = 100
+    calibration: dict[str, Any] = field(default_factory=dict, repr=False)
+    trained_on: str = "boxes"
+
+    def __post_init__(self) -> None:
+        if len(self.thresholds) != len(self.classes) or not all(0 <= t <= 1 for t in self.thresholds):
+            raise InputError(
+                f"A detector of {len(self.classes)} classes was given the thresholds {self.thresholds}. A number from "
+                "0 to 1 for each was expected. Change them."
+            )
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What looks at pictures."""
+        return Reader(self.base, self.zoom)
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether it can be given other names."""
+        return hasattr(self.finder, "named")
+
+    def keeping(
+        self, *, least: float | None = None, overlap: float | None = None, most: int | None = None
+    ) -> TrainedDetector:
+        """The same with other boxes kept.
+
+        Args:
+            least: one threshold for all classes; 0 keeps whatever is found.
+            overlap: above which the less sure of two boxes of a class goes.
+            most: in one picture.
+        """
+        return replace(
+            self,
+            thresholds=self.thresholds if least is None else (least,) * len(self.classes),
+            overlap=self.overlap if overlap is None else overlap,
+            most=self.most if most is None else most,
+        )
+
+    def for_classes(self, labels: Iterable[str]) -> TrainedDetector:
+        """The same for other names, whose thresholds are those of known names, or their mean.
+
+        Raises:
+            InputError: it finds only what it was shown.
+            DataError: no name, or one twice.
+        """
+        names = names_to_find(labels)
+        if names == self.classes:
+            return self
+        if not self.reads_words:
+            raise InputError(
+                f"The detector {self.method} was given other names, and it finds only what it was shown: "
+                f"{', '.join(self.classes)}. Leave the names out, or fit one that reads words."
+            )
+        known = dict(zip(self.classes, self.thresholds, strict=True))
+        mean = sum(self.thresholds) / len(self.thresholds)
+        finder = cast(Any, self.finder).named(self.reader.encoder, names)
+        return replace(self, classes=names, finder=finder, thresholds=tuple(known.get(n, mean) for n in names))
+
+    def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
+        for looked in self.reader.looked(pictures):
+            yield looked if isinstance(looked, Failure) else self.found(looked)
+
+    @torch.no_grad()
+    def found(self, looked: Looked) -> Detections:
+        """What is in a picture that was looked at."""
+        boxes, scores = self.finder.regions(self.reader.encoder, looked)
+        least = torch.tensor(self.thresholds, dtype=scores.dtype)
+        pairs = torch.nonzero(scores >= least)
+        sure = scores[pairs[:, 0], pairs[:, 1]]
+        top = sure.topk(min(CANDIDATES, len(sure))).indices
+        pairs = pairs[top]
+        scale = torch.tensor([*looked.size, *looked.size], dtype=boxes.dtype)
+        keep = Keep(0.0, self.overlap, self.most)
+        kept = keep.detections(boxes[pairs[:, 0]] * scale, sure[top], pairs[:, 1], self.classes, looked.size)
+        return Detections(looked.name, looked.size, self.classes, kept, self.about(), looked.pixels)
+
+    @property
+    def measured(self) -> str:
+        """What it reached on pictures held out, in words."""
+        if "ap50" not in self.calibration:
+            return "Not measured."
+        return f"On {self.calibration['n_pictures']} pictures held out: {headline(self.calibration)}"
+
+    def about(self) -> dict[str, Any]:
+        """Method, parameters and what looked, as JSON."""
+        thresholds = dict(zip(self.classes, self.thresholds, strict=True))
+        return {
+            "method": self.method,
+            "encoder": self.base.name,
+            "fingerprint": self.base.fingerprint,
+            "measured": self.measured,
+            "parameters": {**self.parameters, "thresholds": thresholds, "overlap": self.overlap, "most": self.most},
+        }
+
+    def check(self) -> None:
+        """See that it finds something of as many classes as it has.
+
+        Raises:
+            ValueError: it does not, or its numbers are not finite.
+        """
+        import numpy as np
+
+        seen = next(self.reader.looked([np.zeros((64, 64, 3), np.uint8)]))
+        if isinstance(seen, Failure):
+            raise ValueError(seen.error)
+        boxes, scores = self.finder.regions(self.reader.encoder, seen)
+        if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all() and boxes.isfinite().all()):
+            raise ValueError(f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or none are finite")

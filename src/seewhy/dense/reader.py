@@ -1,0 +1,157 @@
+"""What pictures are read and looked at by: an encoder at a larger input, in windows where that is not enough."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..encoders.base import Encoder
+from ..encoders.larger import can_grow, larger
+from ..errors import ImageError
+from ..pictures.images import Picture, read_views
+from ..pictures.sizes import upright_size
+from ..pictures.sources import name_of
+from ..types import Crop, Failure
+from .levels import with_levels
+from .windows import Windows
+
+LARGEST = 2.0
+"""Inputs larger than this many of the encoder's own are cut into tiles."""
+WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Looks at pictures once, at whatever size.
+
+    Attributes:
+        base: what looks, at its own size.
+        zoom: the picture's short side, in inputs of the encoder: twice its own where it takes larger inputs; what is
+            larger than that, or larger than the encoder takes, is looked at in tiles.
+        levels: maps of the trunk that are looked at, the last and finer ones.
+    """
+
+    base: Encoder
+    zoom: float = LARGEST
+    levels: int = 1
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """What looks, at the size of a window."""
+        grown = larger(self.base, min(self.zoom, LARGEST)) if can_grow(self.base) else self.base
+        return with_levels(grown, self.levels)
+
+    @property
+    def along(self) -> int:
+        """Windows on the short side of a picture."""
+        return max(1, round(self.zoom / (min(self.zoom, LARGEST) if can_grow(self.base) else 1.0)))
+
+    @cached_property
+    def cells(self) -> tuple[int, int]:
+        """``(h, w)`` of a window's map, from one pass over nothing."""
+        if self.encoder.layout.grid is not None:
+            return self.encoder.layout.grid
+        empty = torch.zeros(1, 3, *self.encoder.transform.input_size)
+        h, w = self.encoder.layout.to_grid(self.encoder.forward_features(empty)).shape[2:]
+        return h, w
+
+    def windows(self, size: tuple[int, int]) -> Windows:
+        """Those of a picture of this width and height."""
+        one = Windows.over(size, (1, 1), self.along)
+        return one if one.n == (1, 1) else Windows(self.cells, one.n)
+
+    def looked(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Looked | Failure]:
+        """Many pictures, in order, each looked at once; decoding runs ahead in threads."""
+        numbered = enumerate(pictures, 1)
+        # At least as many pictures as threads wait decoded, so that the engine never does.
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            ahead: list[Future[_Read | Failure]] = []
+
+            def submit(n: int) -> None:
+                ahead.extend(pool.submit(self._read, i, one) for i, one in islice(numbered, n))
+
+            _ = self.encoder.engine
+            submit(2 * batch_size)
+            while ahead:
+                reads = [future.result() for future in ahead[:batch_size]]
+                del ahead[:batch_size]
+                submit(batch_size)
+                yield from self._looked(reads, batch_size)
+
+    def _read(self, number: int, source: Any) -> _Read | Failure:
+        name = name_of(source, number)
+        try:
+            size = upright_size(source)
+            windows = self.windows(size)
+            crops = [WHOLE] if windows.n == (1, 1) else [*windows.crops(), WHOLE]
+            return _Read(name, size, windows, read_views(source, self.encoder.transform, crops))
+        except ImageError as error:
+            return Failure(name, error.reason)
+
+    def _looked(self, reads: list[_Read | Failure], batch_size: int) -> Iterator[Looked | Failure]:
+        pixels = [p.pixels for r in reads if isinstance(r, _Read) for p in r.seen]
+        split = [pixels[i : i + batch_size] for i in range(0, len(pixels), batch_size)]
+        parts = [self.encoder.forward_features(self.encoder.pixels(part)) for part in split]
+        features = torch.cat(parts) if parts else torch.empty(0)
+        first = 0
+        for read in reads:
+            if isinstance(read, Failure):
+                yield read
+                continue
+            own = features[first : first + len(read.seen)]
+            first += len(read.seen)
+            if not bool(own.isfinite().all()):
+                yield Failure(read.name, "the encoder's numbers for this picture are not finite; try --engine torch")
+                continue
+            windows = Windows(tuple(self.encoder.layout.to_grid(own).shape[2:]), read.windows.n)  # type: ignore[arg-type]
+            yield Looked(read.name, read.size, windows, own, read.views[-1].pixels)
+
+    def resolution(self, looked: Looked) -> tuple[int, int]:
+        """``(height, width)`` at which pixels are named: the picture's, or the network's input where that is less."""
+        inputs, windows = self.encoder.transform.input_size, looked.windows
+        most = (i * g // c for i, g, c in zip(inputs, windows.whole, windows.cells, strict=True))
+        height, width = (min(n, m) for n, m in zip(looked.size[::-1], most, strict=True))
+        return height, width
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A picture before the trunk: its windows, and last the whole of it."""
+
+    name: str
+    size: tuple[int, int]
+    windows: Windows
+    views: list[Picture]
+
+    @property
+    def seen(self) -> list[Picture]:
+        """What the trunk looks at."""
+        return self.views[: self.windows.n[0] * self.windows.n[1]]
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """A picture after the trunk.
+
+    Attributes:
+        name: as given.
+        size: ``(width, height)``.
+        windows: where they lie.
+        features: of each window, as the trunk arranges them.
+        pixels: the whole picture, stretched to the input.
+    """
+
+    name: str
+    size: tuple[int, int]
+    windows: Windows
+    features: Tensor
+    pixels: np.ndarray

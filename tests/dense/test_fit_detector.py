@@ -1,0 +1,254 @@
+"""Detectors that are trained: planted things are learnt and found, thresholds are right, what is wrong is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+import seewhy
+from schemas import check
+from seewhy.cli import app
+from seewhy.dense.detection.fit import fit_detector, split_boxes, usable
+from seewhy.dense.detection.linear import Linear, RegionProbe
+from seewhy.dense.detection.places import best_overlaps, common_shapes, windows_of
+from seewhy.dense.detection.thresholds import best_point, calibrated
+from seewhy.dense.detection.trained import TrainedDetector
+from seewhy.dense.saving import is_detector, load_detector, save_detector
+from seewhy.encoders.base import Encoder, Layout
+from seewhy.errors import DataError, InputError, ModelError, UnknownNameError
+from seewhy.metrics.average_precision import Matched
+from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, save_boxes
+from seewhy.progress import Progress
+from seewhy.types import Transform
+
+COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
+SMALL: dict[str, Any] = {"n_shapes": 3, "parts": 2, "rounds": 1}
+
+
+class Colours(nn.Module):
+    """Each cell is the mean colour of its pixels, and their products."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        cells = nn.functional.avg_pool2d(pixels, 4)
+        return torch.cat([cells, cells.relu(), (-cells).relu(), cells[:, :1] * cells[:, 2:]], 1)
+
+
+def colours() -> Encoder:
+    trunk = Colours()
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Encoder(
+        name="colours", trunk=lambda: trunk, head=head, layout=Layout("nchw"), engine="torch",
+        transform=Transform((32, 32), (32, 32), "bilinear", (0.5,) * 3, (0.5,) * 3), fingerprint="colours",
+    )  # fmt: skip
+
+
+def world(folder: Path, n: int = 12, seed: int = 0) -> BoxData:
+    """Squares of two colours on grey noise."""
+    rng, pictures = np.random.default_rng(seed), []
+    folder.mkdir(exist_ok=True)
+    for i in range(n):
+        pixels = rng.integers(90, 150, (64, 64, 3), np.uint8)
+        boxes = []
+        for half, label in enumerate(rng.permutation(list(COLOURS))):
+            side = int(rng.integers(14, 24))
+            left, top = 32 * half + int(rng.integers(0, 32 - side)), int(rng.integers(0, 64 - side))
+            pixels[top : top + side, left : left + side] = COLOURS[label]
+            boxes.append(BoxRecord((left, top, left + side, top + side), str(label)))
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        pictures.append(BoxedPicture(str(folder / f"{i}.png"), (64, 64), tuple(boxes)))
+    return BoxData(tuple(pictures), tuple(COLOURS))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> BoxData:
+    return world(tmp_path_factory.mktemp("squares"), 24)
+
+
+@pytest.fixture(scope="module")
+def fitted(data: BoxData) -> TrainedDetector:
+    return fit_detector(data, colours(), **SMALL)
+
+
+def test_planted_squares_are_found_and_come_back(fitted: TrainedDetector, tmp_path: Path) -> None:
+    new = world(tmp_path / "new", 6, seed=9)
+    right = n_found = 0
+    for picture, found in zip(new.pictures, fitted.detect_all([p.image for p in new.pictures]), strict=True):
+        assert not isinstance(found, seewhy.Failure)
+        for record in picture.boxes:
+            same = torch.tensor([d.box for d in found.found if d.label == record.label]).reshape(-1, 4)
+            right += bool(best_overlaps(torch.tensor([record.box]).float(), same)[0] > 0.5)
+        n_found += len(found)
+    assert right >= 10
+    assert n_found <= 22, "thresholds leave little else than the twelve"
+    again = load_detector(save_detector(fitted, tmp_path / "det"), encoder=colours())
+    assert is_detector(tmp_path / "det")
+    assert again.thresholds == fitted.thresholds
+    assert again.calibration == fitted.calibration
+    first = new.pictures[0].image
+    assert again.detect(first).to_json() == fitted.detect(first).to_json()
+    assert again.keeping(least=1.0).detect(first).found == ()
+    assert len(again.keeping(least=0.0, most=7).detect(first)) == 7
+
+
+def test_scores_of_all_windows_are_those_of_each(fitted: TrainedDetector) -> None:
+    probe = fitted.finder
+    assert isinstance(probe, RegionProbe)
+    grid = torch.randn(len(probe.axes.components), 6, 7, generator=torch.Generator().manual_seed(0))
+    boxes = torch.tensor([[0.0, 0.0, 7.0, 6.0], [1.2, 0.3, 2.9, 5.5]])
+    one_by_one = probe.features(grid, boxes) @ probe.weight.T + probe.bias
+    torch.testing.assert_close(probe.outputs(grid, boxes), one_by_one, atol=1e-4, rtol=1e-4)
+    windows, scores, _ = probe.scan(grid)
+    torch.testing.assert_close(scores, probe.outputs(grid, windows), atol=1e-4, rtol=1e-4)
+
+
+def test_windows_lie_in_the_picture_and_shapes_are_those_of_boxes() -> None:
+    sizes = torch.tensor([[0.1, 0.2]] * 5 + [[0.5, 0.5]] * 5)
+    shapes = common_shapes(sizes, 2, 0)
+    assert sorted(round(v, 3) for v in shapes[:, 0].tolist()) == [0.1, 0.5]
+    assert len(common_shapes(sizes, 9, 0)) == 2
+    windows = windows_of(shapes, (10, 20))
+    assert windows.min() >= 0
+    assert (windows[:, 2] <= 20.001).all()
+    assert (windows[:, 3] <= 10.001).all()
+    # Wherever a box of a shape lies, a window overlaps with it.
+    there = torch.tensor([[3.3, 4.1, 5.3, 6.1], [7.7, 2.2, 17.7, 7.2]])
+    assert best_overlaps(there, windows)[0].min() > 0.6
+
+
+def matched(scores: Sequence[float], right: Sequence[bool], n: int) -> Matched:
+    place = np.zeros(len(scores), int)
+    return Matched(place, np.array(scores), np.array([right]), np.ones((1, len(right)), bool), np.array([n]))
+
+
+def test_a_threshold_is_the_best_there_is() -> None:
+    one = matched([0.9, 0.8, 0.7, 0.6, 0.1], [True, True, False, True, False], 4)
+    found = best_point([one], None)
+    assert found is not None
+    assert (found.least, found.precision, found.recall) == (0.35, 0.75, 0.75)
+    exact = best_point([one], 0.9)
+    assert exact is not None
+    assert (exact.least, exact.precision, exact.recall) == (0.75, 1.0, 0.5)
+    # Nothing reaches it: the most precise place, and that with the most found.
+    half = best_point([matched([0.9, 0.8, 0.2], [False, True, False], 1)], 0.99)
+    assert half is not None
+    assert (half.least, half.precision) == (0.5, 0.5)
+    ties = best_point([matched([0.5, 0.5], [True, False], 1)], 0.9)
+    assert ties is not None
+    assert ties.least == 0.25
+    assert ties.precision == 0.5
+    assert best_point([matched([0.5], [False], 3)], None) is None
+
+
+def test_a_rare_class_has_the_threshold_of_all() -> None:
+    boxes = tuple(BoxRecord((20.0 * i, 0.0, 20.0 * i + 10, 10.0), "often") for i in range(6))
+    there = [BoxedPicture("a", (200, 200), (*boxes, BoxRecord((0.0, 50.0, 10.0, 60.0), "rare")))]
+    found = [BoxedPicture("a", (200, 200), tuple(BoxRecord(b.box, b.label, 0.8) for b in there[0].boxes))]
+    often, rare = calibrated(there, found, ("often", "rare"))
+    assert (often["own"], often["n"], often["threshold"], often["recall"]) == (True, 6, 0.4, 1.0)
+    assert (rare["own"], rare["n"], rare["threshold"]) == (False, 1, 0.4)
+
+
+def test_no_class_is_held_out_whole(data: BoxData) -> None:
+    only = BoxedPicture(data.pictures[0].image, (64, 64), (BoxRecord((0, 0, 9, 9), "green"),))
+    more = BoxData((only, *data.pictures[1:]), ("red", "blue", "green", "never"))
+    for seed in range(8):
+        train, held = split_boxes(usable(more), 0.5, seed)
+        assert train.classes == ("red", "blue", "green")
+        assert only in train.pictures
+        assert len(held) >= 1
+        assert not {p.image for p in train.pictures} & {p.image for p in held.pictures}
+
+
+def test_what_cannot_be_learnt_from_is_told(data: BoxData, tmp_path: Path) -> None:
+    empty = BoxData(tuple(BoxedPicture(p.image, p.size) for p in data.pictures), ("red",))
+    with pytest.raises(DataError, match=r"There is no box on the 24 picture\(s\) that are there\."):
+        fit_detector(empty, colours())
+    with pytest.raises(DataError, match=r"1 picture with boxes was given\. Two or more"):
+        fit_detector(BoxData(data.pictures[:1], data.classes), colours())
+    with pytest.raises(InputError, match="precision=2"):
+        fit_detector(data, colours(), precision=2)
+    with pytest.raises(InputError, match=r"The detector owlv2 is not trained\. One of linear"):
+        fit_detector(data, colours(), method="owlv2")
+    with pytest.raises(UnknownNameError, match="zooom"):
+        fit_detector(data, colours(), zooom=2)
+    with pytest.raises(InputError, match="rounds=-1"):
+        Linear(rounds=-1)
+    with pytest.raises(InputError, match=r"finds what it was shown, and was given names alone\..*--method linear"):
+        seewhy.detect(np.zeros((9, 9, 3), np.uint8), ["cat"], colours(), detector="linear")
+
+
+def test_missing_and_broken_pictures_are_named_and_the_rest_is_learnt(data: BoxData, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    boxes = (BoxRecord((1, 1, 20, 20), "red"),)
+    odd = (BoxedPicture(str(tmp_path / "broken.png"), (64, 64), boxes), BoxedPicture("/none.png", (64, 64), boxes))
+    mixed = BoxData((*data.pictures[:8], *odd), (*data.classes, "never"), missing=("/none.png",), notes=("of old",))
+    heard = Progress()
+    made = fit_detector(mixed, colours(), progress=heard, **SMALL)
+    assert made.classes == data.classes
+    assert [Path(f.image).name for f in heard.failures] == ["broken.png"]
+    assert heard.notes[0] == "of old"
+    assert any("have too few boxes held out" in note for note in heard.notes)
+
+
+def test_many_objects_in_one_picture(data: BoxData) -> None:
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 60, (10_000, 2))
+    crowd = tuple(BoxRecord((x, y, x + 3, y + 3), "red") for x, y in corner.tolist())
+    full = BoxData((*data.pictures[:4], BoxedPicture(data.pictures[4].image, (64, 64), crowd)), data.classes)
+    train, _ = split_boxes(usable(full), 0.3, 1)
+    assert Linear(**SMALL).fit(colours(), train).weight.isfinite().all()
+
+
+def test_a_saved_one_is_read_with_care(fitted: TrainedDetector, tmp_path: Path) -> None:
+    folder = save_detector(fitted, tmp_path / "det")
+    with pytest.raises(ModelError, match="what is read from a file never chooses what is loaded"):
+        load_detector(folder)
+    card = json.loads((folder / "detector.json").read_text())
+    for change in ({"thresholds": [0.5]}, {"thresholds": [0.5, 7]}, {"classes": ["a", "b", "c"]}, {"method": "owlv3"}):
+        (folder / "detector.json").write_text(json.dumps({**card, **change}))
+        with pytest.raises(ModelError, match="is damaged"):
+            load_detector(folder, encoder=colours())
+    with pytest.raises(ModelError, match="Make one with: seewhy fit-detector DATA -o"):
+        load_detector(tmp_path, encoder=colours())
+    with pytest.raises(InputError, match="it finds only what it was shown: red, blue"):
+        fitted.for_classes(["green"])
+    assert fitted.for_classes(["red", "blue"]) is fitted
+
+
+def test_from_the_command_line(data: BoxData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import seewhy.encoders.find
+    import seewhy.encoders.provenance
+
+    monkeypatch.setattr(seewhy.encoders.find, "encoder", lambda name, engine="auto": colours())
+    monkeypatch.setattr(seewhy.encoders.provenance, "encoder", lambda name, engine="auto": colours())
+    boxes = save_boxes(BoxData(data.pictures[:10], data.classes), tmp_path / "data")[0]
+
+    def run(*words: str) -> Any:
+        done = CliRunner().invoke(app, [*words, "--quiet"])
+        assert done.exit_code == 0, (done.output, done.exception)
+        return done.stdout
+
+    sets = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+    fit = ["fit-detector", str(boxes), "-o", str(tmp_path / "det"), *sets]
+    about = json.loads(run(*fit, "--json"))
+    check("fit-detector", [about])
+    assert about["classes"] == ["red", "blue"]
+    assert run(*fit, "--precision", "0.9").startswith(f"{tmp_path / 'det'}: 2 class(es), ")
+    saved = ["-m", str(tmp_path / "det"), "-e", "colours"]
+    found = json.loads(run("detect", data.pictures[0].image, *saved, "--json"))
+    check("detect", [found])
+    assert set(found["parameters"]["thresholds"]) == {"red", "blue"}
+    report = json.loads(run("evaluate", str(boxes), *saved, "--novel", "blue", "--json"))
+    check("evaluate-boxes", [report])
+    assert report["ap50"] > 0.6
+    wrong = CliRunner().invoke(app, ["detect", data.pictures[0].image, *saved, "--tiles", "2"])
+    assert "--model and --tiles were both given." in str(wrong.exception)
