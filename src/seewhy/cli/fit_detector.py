@@ -30,7 +30,7 @@ def fit_detector(
     data: Annotated[Path, typer.Argument(help="Boxes: COCO's JSON, YOLO, VOC or a table.", show_default=False)],
     output: Annotated[Path, output("The detector's folder.")],
     pictures: PicturesFolder = None,
-    method: Annotated[str, method("linear: a probe of regions.")] = "linear",
+    method: Annotated[str, method("linear: a probe of regions. dito: by words.")] = "linear",
     setting: Set = None,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",

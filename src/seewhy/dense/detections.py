@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,14 +34,17 @@ class Detection:
         label: what it is.
         score: how sure the detector is, as it has it: not calibrated unless its ``about`` says so.
         box: left, top, right, bottom in pixels of the upright picture.
+        made_of: numbers that the score was made of, each with its name, where the detector says them.
     """
 
     label: str
     score: float
     box: Corners
+    made_of: tuple[tuple[str, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"label": self.label, "score": round(self.score, 6), "box": [round(v, 2) for v in self.box]}
+        own = {"label": self.label, "score": round(self.score, 6), "box": [round(v, 2) for v in self.box]}
+        return own | ({"made_of": {name: round(v, 6) for name, v in self.made_of}} if self.made_of else {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,14 +147,20 @@ class Keep:
         labels: Int[Tensor, " n"],
         classes: tuple[str, ...],
         size: tuple[int, int],
+        made_of: Mapping[str, Float[Tensor, " n"]] | None = None,
     ) -> tuple[Detection, ...]:
         """The boxes to keep, cut at the picture's edge; what has no area there is not kept."""
         limit = torch.tensor([*size, *size], dtype=torch.float64)
         cut = torch.minimum(boxes.double().clamp(min=0), limit)
         real = torch.nonzero((cut[:, 2:] > cut[:, :2]).all(1) & torch.isfinite(scores)).flatten()
         cut, scores, labels = cut[real], scores[real], labels[real]
-        chosen = self.choose(cut, scores, labels)
+        parts = {name: value[real] for name, value in (made_of or {}).items()}
         return tuple(
-            Detection(classes[int(labels[i])], float(scores[i]), tuple(map(float, cut[i])))  # type: ignore[arg-type]
-            for i in chosen
+            Detection(
+                classes[int(labels[i])],
+                float(scores[i]),
+                tuple(map(float, cut[i])),  # type: ignore[arg-type]
+                tuple((name, float(value[i])) for name, value in parts.items()),
+            )
+            for i in self.choose(cut, scores, labels)
         )

@@ -320,7 +320,7 @@ class RegionProbe:
 
     def regions(self, encoder: Encoder, looked: Looked) -> Regions:
         grid = self.axes.of_map(looked.windows.merged(encoder.layout.to_grid(looked.features)))
-        boxes, scores = self.moved(grid)
+        boxes, scores, _ = self.moved(grid)
         return Regions(boxes / corners_of(grid), scores)
 
     def moved(self, grid: Float[Tensor, "m h w"]) -> Regions:
@@ -371,7 +371,7 @@ def _examples(probe: RegionProbe, one: Taught, n: int, generator: torch.Generato
 
 def _mistakes(probe: RegionProbe, one: Taught, n: int) -> Examples:
     """The surest boxes that are of nothing."""
-    boxes, scores = probe.moved(one.grid)
+    boxes, scores, _ = probe.moved(one.grid)
     overlap, _ = best_overlaps(boxes, one.cells)
     wrong = overlap < WRONG
     top = scores.amax(1).masked_fill(~wrong, -1).topk(min(n, len(boxes))).indices

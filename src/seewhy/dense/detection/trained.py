@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, cast
@@ -25,10 +25,14 @@ CANDIDATES = 1000
 
 
 class Regions(NamedTuple):
-    """Places in one picture: corners as parts of its width and height, and the score of each class, 0 to 1."""
+    """Places in one picture: corners as parts of its width and height, and the score of each class, 0 to 1.
+
+    ``made_of`` has the numbers that scores were made of, by name, where the method says them.
+    """
 
     boxes: Float[Tensor, "n 4"]
     scores: Float[Tensor, "n k"]
+    made_of: Mapping[str, Float[Tensor, "n k"]] = {}
 
 
 class Finder(Protocol):
@@ -137,7 +141,7 @@ class TrainedDetector(Detector):
     @torch.no_grad()
     def found(self, looked: Looked) -> Detections:
         """What is in a picture that was looked at."""
-        boxes, scores = self.finder.regions(self.reader.encoder, looked)
+        boxes, scores, made_of = self.finder.regions(self.reader.encoder, looked)
         least = torch.tensor(self.thresholds, dtype=scores.dtype)
         pairs = torch.nonzero(scores >= least)
         sure = scores[pairs[:, 0], pairs[:, 1]]
@@ -145,7 +149,8 @@ class TrainedDetector(Detector):
         pairs = pairs[top]
         scale = torch.tensor([*looked.size, *looked.size], dtype=boxes.dtype)
         keep = Keep(0.0, self.overlap, self.most)
-        kept = keep.detections(boxes[pairs[:, 0]] * scale, sure[top], pairs[:, 1], self.classes, looked.size)
+        parts = {name: one[pairs[:, 0], pairs[:, 1]] for name, one in made_of.items()}
+        kept = keep.detections(boxes[pairs[:, 0]] * scale, sure[top], pairs[:, 1], self.classes, looked.size, parts)
         return Detections(looked.name, looked.size, self.classes, kept, self.about(), looked.pixels)
 
     @property
@@ -177,6 +182,6 @@ class TrainedDetector(Detector):
         seen = next(self.reader.looked([np.zeros((64, 64, 3), np.uint8)]))
         if isinstance(seen, Failure):
             raise ValueError(seen.error)
-        boxes, scores = self.finder.regions(self.reader.encoder, seen)
+        boxes, scores, _ = self.finder.regions(self.reader.encoder, seen)
         if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all() and boxes.isfinite().all()):
             raise ValueError(f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or none are finite")

@@ -1,0 +1,269 @@
+"""DITO (Kim et al. 2023, arXiv 2310.00161): a detector by words, whose scores are blended with the frozen encoder's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize
+
+from ...encoders.base import Encoder
+from ...encoders.region_heads import HeadSizes, RegionHeads
+from ...encoders.stream import encode_texts
+from ...encoders.templates import filled
+from ...errors import DataError, InputError
+from ...pictures.boxes import BoxData
+from ...progress import Progress
+from ...seeded import seeded
+from ...training.batches import TrainingData
+from ...training.loop import Training, train
+from ...types import Failure
+from .. import detectors
+from ..cells import joint_cells
+from ..maskclip import TEMPLATES
+from ..pooling import box_means
+from ..reader import LARGEST, Looked, Reader
+from ..region_scores import Blend, shrunk
+from ..two_stage import TwoStage, TwoStageLearning
+from .trained import Regions
+
+BACKGROUND = "background"
+LEAST = 1e-3
+"""Part of the picture below which a box has no area."""
+
+
+@detectors.register
+@dataclass(frozen=True)
+class DITO:
+    """Places, then names by the cosine with texts, then a geometric mean with what the frozen encoder says of the box.
+
+    ``p = softmax(cos(head(box), t) / temperature)``; ``z`` the same of the mean of the encoder's own cells in the box,
+    made smaller by ``shrink``; names that were trained on score ``p^(1-alpha) z^alpha``, all others ``p^(1-beta)
+    z^beta``, times the objectness to its power (:class:`~seewhy.dense.region_scores.Blend`). Other names can be given
+    when detecting: those that no box was drawn of are the others. Heads go on from where ``seewhy pretrain --objective
+    dito`` left them, where the encoder has some.
+
+    Differs: the trunk is frozen, as F-VLM's is, so that one look gives both sides; DITO trains it too, at .6 of the
+    rate. Three levels on the last map; heads are smaller than the authors', and the background is a word. How ``p``
+    and ``z`` are blended is theirs to five digits.
+
+    Cost: one pass of the trunk for each window; the heads of ``n_proposed`` boxes. Training: the maps of all pictures
+    at half precision in memory.
+
+    Args:
+        alpha: exponent of the frozen words for names that were trained on; the paper's .35.
+        beta: for all others; the paper's .65.
+        objectness: its power; the authors' 3.
+        shrink: of a box's sides for the frozen words; the authors' .7.
+        temperature: of the detector's cosines, at first; the authors' .01.
+        words_temperature: of the frozen words; left out, the encoder's own, which for CLIP is the authors' .01.
+        template: a sentence with ``{}`` for a name; left out, the mean over several.
+        n_proposed: boxes of a picture that are named.
+        n_steps: of training.
+        batch_size: pictures a step.
+        lr: learning rate, at its highest.
+        zoom: the picture's short side, in inputs of the encoder.
+        seed: of weights, order and boxes drawn.
+
+    Raises:
+        InputError: a parameter is out of its range.
+        DataError: no picture can be used.
+        ModelError: the encoder has no words, or its head cannot take a cell alone.
+    """
+
+    name: ClassVar[str] = "dito"
+    spelt: ClassVar[str] = "DITO"
+    paper: ClassVar[str] = "Kim et al. 2023, arXiv:2310.00161"
+    needs: ClassVar[str] = "pictures with boxes and an image-text encoder"
+    cost: ClassVar[str] = "one per window"
+    takes_folder: ClassVar[bool] = False
+
+    alpha: float = 0.35
+    beta: float = 0.65
+    objectness: float = 3.0
+    shrink: float = 0.7
+    temperature: float = 0.01
+    words_temperature: float | None = None
+    template: str | None = None
+    n_proposed: int = 100
+    n_steps: int = 600
+    batch_size: int = 8
+    lr: float = 1e-3
+    zoom: float = LARGEST
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _ = self.blend
+        if (
+            not 0 < self.shrink <= 1
+            or self.temperature <= 0
+            or self.n_proposed < 1
+            or (self.words_temperature or 1) <= 0
+        ):
+            raise InputError(
+                f"dito was given shrink={self.shrink:g}, temperature={self.temperature:g}, "
+                f"words_temperature={self.words_temperature}, n_proposed={self.n_proposed}. A part above 0 and up to "
+                "1, temperatures above 0 and one box or more were expected. Change them."
+            )
+
+    @property
+    def blend(self) -> Blend:
+        """How both probabilities become a score."""
+        return Blend(self.alpha, self.beta, self.objectness)
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Sentences of a name."""
+        return TEMPLATES if self.template is None else (self.template,)
+
+    def fit(
+        self, encoder: Encoder, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
+    ) -> WordedBoxes:
+        """Train both stages on a frozen trunk.
+
+        Args:
+            encoder: with words; it stays as it is.
+            data: pictures with boxes.
+            progress: hears of progress and failures.
+            checkpoint: a file from which a stopped training goes on.
+        """
+        progress = progress or Progress()
+        texts = texts_of(encoder, data.classes, self.templates)
+        maps, boxes, labels = _gathered(Reader(encoder, self.zoom), data, progress)
+        with seeded(self.seed):
+            heads = RegionHeads(HeadSizes(maps.shape[1], texts.shape[1]))
+            if encoder.region_heads is not None and encoder.region_heads.sizes == heads.sizes:
+                heads.load_state_dict(encoder.region_heads.state_dict())
+            elif encoder.region_heads is not None:
+                progress.note(f"{encoder.name} has heads of other sizes: these begin from nothing")
+            network = TwoStage(heads, texts, self.temperature)
+        size = min(self.batch_size, len(maps))
+        how = Training(
+            self.n_steps, size, lr=self.lr, weight_decay=1e-4, schedule="cosine", warmup=min(20, self.n_steps // 5),
+            seed=self.seed,
+        )  # fmt: skip
+        what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [p.image for p in data.pictures]])
+        columns = {"maps": maps, "boxes": boxes, "labels": labels}
+        kept = None if checkpoint is None else (checkpoint, what)
+        train(TwoStageLearning(network), TrainingData(len(maps), columns), how, checkpoint=kept, progress=progress)
+        return WordedBoxes(self, network, data.classes, data.classes)
+
+    def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> WordedBoxes:
+        """The detector that was saved."""
+        across, hidden = tensors["heads.across.0.0.weight"], tensors["heads.hidden.weight"]
+        width = across.shape[0]
+        n = sum(name.startswith("heads.box.") and name.endswith(".0.weight") for name in tensors)
+        sizes = HeadSizes(
+            across.shape[1], tensors["heads.embed.weight"].shape[0], width, round((hidden.shape[1] / width) ** 0.5), n,
+            hidden.shape[0],
+        )  # fmt: skip
+        network = TwoStage(RegionHeads(sizes), tensors["texts"], self.temperature)
+        network.load_state_dict(dict(tensors))
+        return WordedBoxes(self, network.eval().requires_grad_(False), classes, classes)
+
+
+@dataclass(frozen=True, eq=False)
+class WordedBoxes:
+    """What :class:`DITO` learns.
+
+    Attributes:
+        how: its parameters.
+        network: both stages, with the texts of the names.
+        classes: the names.
+        trained: those that boxes were drawn of.
+    """
+
+    how: DITO
+    network: TwoStage = field(repr=False)
+    classes: tuple[str, ...]
+    trained: tuple[str, ...]
+
+    @property
+    def is_base(self) -> Bool[Tensor, " k"]:
+        """Which names boxes were drawn of."""
+        return torch.tensor([name in self.trained for name in self.classes])
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(self.network.state_dict())
+
+    def named(self, encoder: Encoder, classes: tuple[str, ...]) -> WordedBoxes:
+        """The same for other names; those that were trained on keep their weight."""
+        network = TwoStage(self.network.heads, texts_of(encoder, classes, self.how.templates), self.how.temperature)
+        own = {name: value for name, value in self.network.state_dict().items() if name != "texts"}
+        network.load_state_dict(own, strict=False)
+        return replace(self, network=network.eval().requires_grad_(False), classes=classes)
+
+    @torch.no_grad()
+    def regions(self, encoder: Encoder, looked: Looked) -> Regions:
+        """Boxes, scores, and what these are made of: both probabilities, the words' exponent and the objectness."""
+        grid = looked.windows.merged(encoder.layout.to_grid(looked.features)).float()
+        places, logits = self.network.found(grid[None], self.how.n_proposed)
+        boxes, objectness, own = places.boxes[0], places.objectness[0], logits[0]
+        real = ((boxes[:, 2:] - boxes[:, :2]) > LEAST).all(1) & (objectness > 0)
+        boxes, objectness, own = boxes[real], objectness[real], own[real]
+        words = self._words(encoder, looked, boxes)
+        is_base, blend = self.is_base, self.how.blend
+        scores = blend(own, words, is_base, objectness)[:, 1:]
+        made_of = {
+            "detector": own.softmax(1)[:, 1:],
+            "words": words.softmax(1)[:, 1:],
+            "weight": torch.where(is_base, blend.alpha, blend.beta).expand_as(scores),
+            "objectness": objectness[:, None].expand_as(scores),
+        }
+        return Regions(boxes, scores, made_of)
+
+    def _words(self, encoder: Encoder, looked: Looked, boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n k"]:
+        """What the frozen encoder's texts say of the boxes, as logits."""
+        cells = looked.windows.merged(joint_cells(encoder, looked.features)).float()
+        high, wide = cells.shape[1:]
+        smaller = shrunk(boxes, self.how.shrink) * torch.tensor([wide, high, wide, high])
+        vectors = normalize(box_means(cells, smaller), dim=1)
+        scale = encoder.text.logit_scale if self.how.words_temperature is None else 1 / self.how.words_temperature
+        return scale * vectors @ self.network.texts.T
+
+
+def texts_of(encoder: Encoder, names: tuple[str, ...], templates: tuple[str, ...]) -> Float[Tensor, "k d"]:
+    """Of the background, then of the names: each the mean of its sentences, at unit length."""
+    sentences = [filled(t, name) for name in (BACKGROUND, *names) for t in templates]
+    return normalize(encode_texts(encoder, sentences, None).unflatten(0, (-1, len(templates))).mean(1), dim=1)
+
+
+def _gathered(reader: Reader, data: BoxData, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:
+    """Maps of all pictures at one size, boxes as parts of the picture, and labels; -1 where there is none.
+
+    Raises:
+        DataError: none can be used.
+    """
+    place = {name: k for k, name in enumerate(data.classes)}
+    most = max((len(p.boxes) for p in data.pictures), default=0)
+    maps: list[Tensor] = []
+    boxes: list[Tensor] = []
+    labels: list[Tensor] = []
+    looked = reader.looked([p.image for p in data.pictures])
+    for picture, one in zip(data.pictures, progress.track(looked, "Looking", len(data)), strict=True):
+        if isinstance(one, Failure):
+            progress.failed(one)
+            continue
+        grid = one.windows.merged(reader.encoder.layout.to_grid(one.features))
+        if maps and grid.shape != maps[0].shape:
+            grid = interpolate(grid[None].float(), size=maps[0].shape[1:], mode="bilinear", align_corners=False)[0]
+        maps.append(grid.half())
+        real = [b for b in picture.boxes if not b.ignored and b.label in place]
+        own, named = torch.zeros(most, 4), torch.full((most,), -1)
+        if real:
+            own[: len(real)] = torch.tensor([b.box for b in real]) / torch.tensor([*one.size, *one.size])
+            named[: len(real)] = torch.tensor([place[b.label] for b in real])
+        boxes.append(own)
+        labels.append(named)
+    if not maps or not any(bool((one >= 0).any()) for one in labels):
+        raise DataError(
+            f"None of {len(data)} picture(s) could be used with its boxes. At least one that can be read, with a box, "
+            "was expected. Give others."
+        )
+    return torch.stack(maps), torch.stack(boxes), torch.stack(labels)
