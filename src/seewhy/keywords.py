@@ -39,6 +39,7 @@ class ExplainKeywords(TypedDict, total=False):
     level: float
     typical: str | Path | None
     judge: Annotated[Any, "checked where it is read"]
+    objects: Annotated[Any, "checked where it is read"]
 
 
 class EvaluateKeywords(TypedDict, total=False):

@@ -53,6 +53,13 @@ TERMS: tuple[Term, ...] = (
         "100 %, so what the lettered regions do not cover lies elsewhere.",
     ),
     Term(
+        "outside",
+        "Outside the object",
+        "The part of the heat that lies outside the object, as a mask says where that is, beside the part of the "
+        "picture that does: a map that knows nothing has as much there. More says that the surroundings speak for the "
+        "class; whether they decide is what seewhy study background measures.",
+    ),
+    Term(
         "deletion",
         "Deletion",
         "The hottest pixels are replaced by the network's mean colour, hottest first, and the probability is followed "

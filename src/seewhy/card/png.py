@@ -233,6 +233,8 @@ def _where(c: Canvas, e: Explanation, y: float) -> float:
         end = c.text(c.badge(x, y, region.letter) + 10, y, percent(region.share, " "), 22)
         x = c.text(end + 10, y, place_of(region), 19, QUIET) + 28
     y += 42 if regions_of(e) else 0
+    if e.where.outside is not None:
+        y = c.paragraph(RIGHT_X, y, e.where.outside.sentence, 20, RIGHT, 2, QUIET) + 8
     return _verdict(c, e.where.verdict, _curves(c, e.where, y))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .method_options import Set
+from .object_options import ObjectWords, SegmenterFolder, loaded_segmenter, with_objects
 from .options import (
     DescriptionFile,
     EncoderName,
@@ -55,6 +56,8 @@ Examples:\n
   seewhy explain photo.jpg --labels "wren, robin" --follow-up pairs.json\n
   seewhy explain photo.jpg --labels birds.json --validation photos/\n
   seewhy explain photo.jpg -m birds --typical gen --judge timm:resnet18 -o why/\n
+  seewhy explain photo.jpg --object bird -o why/\n
+  seewhy explain photos/ -m birds --object-mask masks/ -o why/\n
   seewhy explain photo.jpg --where layer_cam --layer blocks.4\n
   seewhy explain photo.jpg --where rise --set n_masks=1000 --set masks=stratified
 """
@@ -112,6 +115,15 @@ def explain(
         typer.Option(help="What fit-prototypes wrote; left out, the classifier's own.", show_default=False),
     ] = None,
     because: Annotated[bool, because("7 forward passes more.")] = False,
+    object_mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="The object's mask, or a folder of masks named like the pictures: how much of the heat lies outside.",
+            show_default=False,
+        ),
+    ] = None,
+    segmenter: SegmenterFolder = None,
+    object_words: ObjectWords = None,
     strengths: Strengths = "calibrated",
     validation: Validation = None,
     measure: Measure = True,
@@ -150,8 +162,9 @@ def explain(
     _check(output, png, force)
     kept = open_store(store)
     classifier = resolve(model, labels, focused(encoder, focus), engine, descriptions, kept, follow_up)
-    if validation is not None:
-        classifier = _measured(classifier, validation, kept, terminal)
+    classifier = _measured(classifier, validation, kept, terminal)
+    told = (object_mask, loaded_segmenter(segmenter, encoder, engine), object_words)
+    names, objects = with_objects(classifier, picture_names(pictures, output), *told, kept)
     options = ExplainOptions(
         where=where if explainer is None else trained(where or classifier.where, explainer),
         target=target,
@@ -169,10 +182,11 @@ def explain(
         level=level,
         typical=typical,
         judge=None if judge is None else judge_named(judge, engine),
+        objects=objects,
     )
     _note_layer(classifier, options, terminal)
     batch = Batch(classifier, options, output, png=png, store=kept, force=force)
-    _run(batch, picture_names(pictures, output), terminal, as_json)
+    _run(batch, names, terminal, as_json)
 
 
 def _run(batch: Batch, names: Iterable[str], terminal: Terminal, as_json: bool) -> None:
@@ -187,10 +201,7 @@ def _run(batch: Batch, names: Iterable[str], terminal: Terminal, as_json: bool) 
                 say(json.dumps(result.to_json(), ensure_ascii=False), flush=True)
             continue
         done += 1
-        if as_json:
-            say(json.dumps(result.record, ensure_ascii=False), flush=True)
-        else:
-            _tell(result)
+        _tell(result, as_json)
     if batch.index is not None and done and not as_json:
         say(f"index: {batch.index}")
     if batch.output is None and done:
@@ -220,15 +231,20 @@ def _note_layer(classifier: Classifier, options: ExplainOptions, terminal: Termi
         terminal.note(f"{method.name} reads {seen}; --layer NAME reads an inner one.")
 
 
-def _measured(classifier: Classifier, validation: Path, store: FeatureStore | None, terminal: Terminal) -> Classifier:
+def _measured(
+    classifier: Classifier, validation: Path | None, store: FeatureStore | None, terminal: Terminal
+) -> Classifier:
     """The classifier with its decisions and words measured on labelled pictures."""
     from ..classifiers.labelled import measured_on
     from ..pictures.samples import load_samples
 
-    return measured_on(classifier, load_samples(validation), store, terminal)
+    return classifier if validation is None else measured_on(classifier, load_samples(validation), store, terminal)
 
 
-def _tell(done: Done) -> None:
+def _tell(done: Done, as_json: bool) -> None:
+    if as_json:
+        say(json.dumps(done.record, ensure_ascii=False), flush=True)
+        return
     image, label, card = (done.record[key] for key in ("image", "label", "card"))
     if done.explanation is None:
         say(f"{image}: {label}", f"  card: {card} (kept)", "")
@@ -260,6 +276,8 @@ def _lines(e: Explanation) -> Iterator[str]:
             yield f"  {name:<10} {evidence.reason} {evidence.cure}"
         else:
             yield f"  {name:<10} {evidence.verdict.level}: {evidence.verdict.sentence}"
+            outside = getattr(evidence, "outside", None)
+            yield from () if outside is None else (f"             {outside.sentence}",)
             yield from (f"             {line}" for line in _neurons(getattr(evidence, "neurons", ())))
     if not isinstance(e.words, Missing):
         for word in e.words.words[:3]:

@@ -25,6 +25,7 @@ from .options import (
     seed,
 )
 from .outputs import Guarded, StudyFolder, check_both, report_line, save_both
+from .study_background import BACKGROUND_EXAMPLES, background
 from .study_base_to_new import BASE_TO_NEW_EXAMPLES, base_to_new
 from .study_interpretability import INTERPRETABILITY_EXAMPLES, interpretability
 from .study_projection import PROJECTION_EXAMPLES, projection_head
@@ -52,6 +53,7 @@ app.command("transfer", cls=Guarded, epilog=TRANSFER_EXAMPLES)(transfer)
 app.command("base-to-new", cls=Guarded, epilog=BASE_TO_NEW_EXAMPLES)(base_to_new)
 app.command("edit-words", cls=Guarded, epilog=EDIT_EXAMPLES)(edit_words)
 app.command("interpretability", cls=Guarded, epilog=INTERPRETABILITY_EXAMPLES)(interpretability)
+app.command("background", cls=Guarded, epilog=BACKGROUND_EXAMPLES)(background)
 app.command("real-or-generated", cls=Guarded, epilog=REAL_EXAMPLES)(real_or_generated)
 NAME_WIDTH, CELL_WIDTH = 30, 18
 """Characters of a method's name and of a number with its interval."""

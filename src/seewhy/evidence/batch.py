@@ -183,6 +183,8 @@ class Batch:
         c = self.classifier
         digest = hashlib.sha256(f"{c.digest}|{c.encoder.engine.name}|{self.options}|{self.endings}".encode())
         digest.update(trained_digest(self.options.method(c.where), c))
+        if self.options.objects is not None:
+            digest.update(self.options.objects.seal.encode())
         fitted = files_of(c, self.options.like, self.options.prototypes)
         influences = [] if self.options.because is None else influence_files(c, self.options.prototypes)
         for path in (*influences, *fitted):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from ..explanation.base import Explanation, Neuron
 from ..explanation.similar import Like
 from ..explanation.subject import Subject
 from ..heads.head import Target, TargetFunction
+from ..pictures.object_masks import MaskSource
 from ..storage.features import FeatureStore
 from ..trust.base import LEVEL
 from ..types import Failure
@@ -28,6 +29,7 @@ from .agreement import agree
 from .complement import Complement
 from .like import LikeQuery, show_like
 from .neurons import show_neurons
+from .outside import show_outside
 from .perceived import show_perceived
 from .sentences import Sentences
 from .where import regions, show_where
@@ -66,6 +68,7 @@ class ExplainOptions:
             each class; left out, none are made.
         judge: a second network that says what is on them: a classifier, or an encoder with words.
         seed: of shuffled maps and ties.
+        objects: who says where the object is, for the part of the heat outside it; left out, this is not measured.
     """
 
     where: str | Attribution | None = None
@@ -86,10 +89,16 @@ class ExplainOptions:
     level: float = LEVEL
     typical: str | Path | Typicals | None = None
     judge: Classifier | Encoder | None = None
+    objects: MaskSource | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_level(self.level)
         object.__setattr__(self, "settings", tuple(sorted(dict(self.settings).items())))
+        if self.objects is not None and not callable(getattr(self.objects, "mask", None)):
+            raise InputError(
+                f"objects={self.objects!r} was given. Who says where the object is, such as MaskFiles of "
+                "seewhy.pictures.object_masks, was expected. Give one, or leave it out."
+            )
         if self.judge is not None and self.typical is None:
             raise InputError(
                 "A judge was given, and no generator. It judges typical pictures of the class, which a generator "
@@ -305,11 +314,12 @@ def _assemble(
         like = replace(like, target=classifier.classes[target])
     words = show_words(classifier, one.pooled[0], target, rival, scored)
     label = classifier.classes[target]
+    outside = None if options.objects is None else show_outside(heat, one.picture, label, options.objects)
     prediction = classifier.prediction(one.name, probabilities, options.top, one.pooled[0], options.level)
     return Explanation(
         prediction,
         one.picture.pixels,
-        replace(where, neurons=neurons),
+        replace(where, neurons=neurons, outside=outside),
         like,
         words,
         agree(

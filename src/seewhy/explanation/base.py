@@ -15,6 +15,7 @@ import numpy as np
 from ..arguments import checked
 from ..types import FractionBox, PixelBox
 from .measures import WordOrigin
+from .outside import Outside
 from .prediction import Prediction
 from .similar import Like
 from .subject import Subject
@@ -88,6 +89,7 @@ class Where:
         match: how well the heat goes with what hiding halves of the picture does, −1…1.
         match_centre: the same of a bump in the middle.
         neurons: the channels that add most to the target and those that take most from it, if they were asked for.
+        outside: what of the heat lies outside the object, where somebody says where that is.
     """
 
     method: str
@@ -108,6 +110,7 @@ class Where:
     match: float | None = None
     match_centre: float | None = None
     neurons: tuple[Neuron, ...] = ()
+    outside: Outside | None = None
 
     @property
     def is_zero(self) -> bool:
@@ -132,6 +135,7 @@ class Where:
             ],
             "verdict": self.verdict.level,
             **({"neurons": [n.to_json() for n in self.neurons]} if self.neurons else {}),
+            **({} if self.outside is None else {"outside": self.outside.to_json()}),
         }
 
 

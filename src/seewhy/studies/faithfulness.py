@@ -28,7 +28,7 @@ from ..progress import Progress
 from ..types import Failure
 from .choices import chosen_limits, chosen_methods, chosen_metrics, named, passes
 from .findings import Findings, findings
-from .records import PROGRESS, StudyRecords
+from .records import PROGRESS, StudyRecords, model_digest
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -149,7 +149,7 @@ class _Runner:
         self.methods = methods
         self.unfit: set[str | tuple[str, str]] = set()
         self.n_given = 0
-        self._model = _fingerprint(classifier)
+        self._model = model_digest(classifier)
         self._masks = _masks_seal(study.masks)
         self._said = {name: _said(method, classifier) for name, method in methods.items()}
         self._unmasked: Counter[str] = Counter()
@@ -329,12 +329,3 @@ def _masks_seal(folder: Path | None) -> str:
         raise DataError(f"The masks {folder} are no folder. A folder with a mask per picture was expected. Name one.")
     found = [] if folder is None else sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir())
     return "" if folder is None else hashlib.sha256(repr(found).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _fingerprint(classifier: Classifier) -> str:
-    """What decides a number beside the picture, the method and the metric."""
-    encoder, head = classifier.encoder, classifier.head
-    digest = hashlib.sha256(f"{encoder.fingerprint}|{encoder.engine.precision}|{classifier.classes}".encode())
-    for tensor in (head.weight, head.bias):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
+
+if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
 
 PROGRESS = "progress.jsonl"
 NUMBERS = Lines(
@@ -82,3 +86,12 @@ class _Forgotten:
 def cell_records(folder: Path | None) -> StudyRecords | _Forgotten:
     """Numbers that were measured: in a file where there is a folder, else only as long as the study runs."""
     return _Forgotten() if folder is None else StudyRecords(folder / PROGRESS)
+
+
+def model_digest(classifier: Classifier) -> str:
+    """What decides a number beside the picture and what is asked of it."""
+    encoder, head = classifier.encoder, classifier.head
+    digest = hashlib.sha256(f"{encoder.fingerprint}|{encoder.engine.precision}|{classifier.classes}".encode())
+    for tensor in (head.weight, head.bias):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,100 @@
+"""Options that say where the object is, for whatever asks about what lies around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import encoder_given
+
+if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
+    from ..dense.segmenter import Segmenter
+    from ..pictures.boxes.base import BoxData
+    from ..pictures.object_masks import MaskSource
+    from ..storage.features import FeatureStore
+
+SegmenterFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--segmenter",
+        help="A saved segmenter, which draws the masks: of each class by its name, or of --object.",
+        show_default=False,
+    ),
+]
+ObjectWords = Annotated[
+    str | None,
+    typer.Option(
+        "--object", help="Words for the object, separated by commas, by which it is found.", show_default=False
+    ),
+]
+
+
+def loaded_segmenter(folder: Path | None, encoder: str, engine: str) -> Segmenter | None:
+    """The segmenter named, if one is."""
+    from ..dense.saving import load_segmenter
+
+    return None if folder is None else load_segmenter(folder, encoder=encoder_given(encoder), engine=engine)
+
+
+def mask_source(
+    classifier: Classifier,
+    pictures: Iterable[str],
+    masks: tuple[str, Path | None],
+    segmenter: Segmenter | None,
+    words: str | None,
+    *,
+    boxes: BoxData | None = None,
+    store: FeatureStore | None = None,
+) -> MaskSource | None:
+    """Who says where the objects are: masks, else a segmenter, else words, else boxes; ``None`` where nobody does.
+
+    Args:
+        classifier: whose views are masked, and whose encoder reads the words.
+        pictures: their names.
+        masks: name of the option, and what it names.
+        segmenter: given by the person.
+        words: for the object, separated by commas.
+        boxes: of the objects.
+        store: where sentences are kept.
+
+    Raises:
+        InputError: masks were given, and who else should draw some.
+    """
+    from ..dense.object_masks import SegmenterMasks, WordMasks
+    from ..errors import InputError
+    from ..pictures.object_masks import BoxMasks, MaskFiles
+
+    names = tuple(w for w in map(str.strip, (words or "").split(",")) if w)
+    if masks[1] is not None:
+        if segmenter is not None or names:
+            other = "--segmenter" if segmenter is not None else "--object"
+            raise InputError(
+                f"{masks[0]} and {other} were both given. One of them was expected, as one says where the object is. "
+                "Drop one."
+            )
+        return MaskFiles.of(masks[1], classifier.encoder.transform, pictures)
+    if segmenter is not None:
+        return SegmenterMasks(segmenter, names)
+    if names:
+        return WordMasks(classifier.encoder, names, store=store)
+    return None if boxes is None else BoxMasks(boxes)
+
+
+def with_objects(
+    classifier: Classifier,
+    pictures: Iterator[str],
+    mask: Path | None,
+    segmenter: Segmenter | None,
+    words: str | None,
+    store: FeatureStore | None,
+) -> tuple[Iterable[str], MaskSource | None]:
+    """The pictures to be explained, and who says where their objects are, if anybody does.
+
+    Names may come one by one for as long as somebody types them; only masks in files want all of them first.
+    """
+    names = pictures if mask is None else list(pictures)
+    return names, mask_source(classifier, names, ("--object-mask", mask), segmenter, words, store=store)

@@ -1,0 +1,192 @@
+"""Where the object is on a view of a picture: by masks or boxes that people drew, or by whatever else names pixels."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from ..errors import DataError, ImageError
+from ..types import Transform
+from .boxes.base import BoxData, BoxRecord
+from .images import Picture, read_views
+from .samples import Sample
+from .sizes import upright_size
+
+FULL = 0.95
+"""A mask of more than this part of a view leaves no background to ask about."""
+
+
+class MaskSource(Protocol):
+    """Who says where the object is.
+
+    Attributes:
+        told: in a few words, for pages.
+        by_hand: whether people drew it, so that it need not be doubted.
+        seal: what tells two of them apart that may draw other masks.
+    """
+
+    @property
+    def told(self) -> str: ...
+    @property
+    def by_hand(self) -> bool: ...
+    @property
+    def seal(self) -> str: ...
+
+    def mask(self, sample: Sample, picture: Picture) -> Bool[Tensor, "h w"]:
+        """True on the object, on the view.
+
+        Raises:
+            ImageError: there is none, or it cannot be used; the reason says why.
+        """
+        ...
+
+
+def in_view(mask: Bool[np.ndarray, "oh ow"], picture: Picture) -> Bool[Tensor, "h w"]:
+    """A mask of the upright picture on one view of it, each pixel by its middle; nothing beyond the picture's edge."""
+    (x0, y0, x1, y1), (height, width) = picture.window, picture.pixels.shape[:2]
+    rows = np.floor(y0 + (np.arange(height) + 0.5) / height * (y1 - y0)).astype(int)
+    columns = np.floor(x0 + (np.arange(width) + 0.5) / width * (x1 - x0)).astype(int)
+    down, across = (rows >= 0) & (rows < mask.shape[0]), (columns >= 0) & (columns < mask.shape[1])
+    seen = mask[rows.clip(0, mask.shape[0] - 1)][:, columns.clip(0, mask.shape[1] - 1)]
+    seen = seen & down[:, None] & across[None]
+    return torch.from_numpy(np.ascontiguousarray(seen[:, ::-1] if picture.flipped else seen))
+
+
+def usable(mask: Bool[Tensor, "h w"], name: str, what: str = "the mask") -> Bool[Tensor, "h w"]:
+    """The mask, if there is an object and a background.
+
+    Raises:
+        ImageError: it is empty where the model looks, or covers all of it.
+    """
+    part = float(mask.float().mean())
+    if part == 0:
+        raise ImageError(name, f"{what} is empty where the model looks; draw the object, or leave the picture out")
+    if part > FULL:
+        raise ImageError(name, f"{what} covers {part:.0%} of what the model sees, so there is no background")
+    return mask
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """Masks as images whose object is not black: in a folder, or one for one picture.
+
+    ``FOLDER/CLASS/NAME.png`` where that is there, else ``FOLDER/NAME.png``.
+
+    Attributes:
+        place: the folder, or the one mask.
+        transform: of the views.
+        shared: names that several pictures have, which one mask cannot serve.
+    """
+
+    place: Path
+    transform: Transform
+    shared: frozenset[str] = frozenset()
+    by_hand = True
+
+    @classmethod
+    def of(cls, place: Path, transform: Transform, pictures: Iterable[str]) -> MaskFiles:
+        """For these pictures.
+
+        Raises:
+            DataError: nothing is there, or one mask was given for several pictures.
+        """
+        if not place.exists():
+            raise DataError(f"The masks {place} are not there. A folder of masks, or one, was expected. Name it.")
+        counts = Counter(Path(name).stem for name in pictures)
+        if place.is_file() and counts.total() > 1:
+            raise DataError(
+                f"One mask, {place}, was given for {counts.total()} pictures. A folder with a mask of each was "
+                "expected. Name the folder."
+            )
+        return cls(place, transform, frozenset(name for name, n in counts.items() if n > 1))
+
+    @property
+    def told(self) -> str:
+        return f"given, in {self.place.name}"
+
+    @property
+    def seal(self) -> str:
+        files = sorted(self.place.rglob("*")) if self.place.is_dir() else [self.place]
+        facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+        return hashlib.sha256(repr(facts).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def mask(self, sample: Sample, picture: Picture) -> Bool[Tensor, "h w"]:
+        name = Path(sample.image)
+        pattern = f"{glob.escape(name.stem)}.*"
+        if self.place.is_file():
+            return self._read(self.place, sample.image, picture)
+        folders = [self.place / part for part in (sample.label, name.parent.name) if part]
+        found = [file for folder in folders for file in sorted(folder.glob(pattern))]
+        if not found:
+            found = sorted(self.place.glob(pattern))
+            if found and name.stem in self.shared:
+                raise ImageError(
+                    sample.image,
+                    f"is one of several pictures called {name.stem}, and {found[0].name} cannot be the mask of all; "
+                    "put masks into a folder for each class",
+                )
+        if not found:
+            raise ImageError(sample.image, f"has no mask in {self.place.name}; add one of the same name")
+        return self._read(found[0], sample.image, picture)
+
+    def _read(self, file: Path, name: str, picture: Picture) -> Bool[Tensor, "h w"]:
+        size = upright_size(str(file))
+        if size != picture.original_size:
+            raise ImageError(
+                name,
+                f"has {picture.original_size[0]} by {picture.original_size[1]} pixels, and its mask {file.name} "
+                f"{size[0]} by {size[1]}; save the mask in the size of the picture",
+            )
+        view = read_views(str(file), self.transform, [None])[0].pixels
+        return usable(torch.from_numpy(view.max(2) > view.max() / 2), name, f"the mask {file.name}")
+
+
+@dataclass(frozen=True, eq=False)
+class BoxMasks:
+    """Boxes as masks: those with the name of the picture's class, or all where none has.
+
+    Attributes:
+        data: pictures with boxes.
+    """
+
+    data: BoxData
+    told = "boxes, which hold some background too"
+    by_hand = True
+
+    @property
+    def seal(self) -> str:
+        return hashlib.sha256(repr(self.data.pictures).encode("utf-8", "surrogatepass")).hexdigest()
+
+    @cached_property
+    def _boxes(self) -> tuple[Mapping[str, Sequence[BoxRecord]], Mapping[str, Sequence[BoxRecord]]]:
+        """By the file itself, and by names that only one file has."""
+        counts = Counter(os.path.basename(p.image) for p in self.data.pictures)
+        files = {os.path.realpath(p.image): p.boxes for p in self.data.pictures}
+        names = {os.path.basename(p.image): p.boxes for p in self.data.pictures}
+        names = {name: boxes for name, boxes in names.items() if counts[name] == 1}
+        return files, names
+
+    def mask(self, sample: Sample, picture: Picture) -> Bool[Tensor, "h w"]:
+        files, names = self._boxes
+        found = files.get(os.path.realpath(sample.image), names.get(os.path.basename(sample.image), ()))
+        boxes = [b for b in found if b.label == sample.label] or list(found)
+        if not boxes:
+            raise ImageError(sample.image, "has no box; draw one, or leave the picture out")
+        width, height = picture.original_size
+        drawn = np.zeros((height, width), bool)
+        for one in boxes:
+            left, top, right, bottom = (round(v) for v in one.box)
+            drawn[top : max(bottom, top + 1), left : max(right, left + 1)] = True
+        return usable(in_view(drawn, picture), sample.image, "the box")

@@ -1,0 +1,112 @@
+"""How much of the heat lies outside the object: known maps, the card's line, and pictures without a mask."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from schemas import check
+from seewhy.cli import app
+from seewhy.errors import InputError
+from seewhy.evidence.explain import ExplainOptions
+from seewhy.evidence.outside import show_outside
+from seewhy.explanation.base import Where
+from seewhy.pictures.images import Picture
+from seewhy.pictures.object_masks import MaskFiles
+from seewhy.planted import SIDE, TRANSFORM, plant, reader
+
+VIEW = Picture("a.png", np.zeros((SIDE, SIDE, 3), np.uint8), (SIDE, SIDE), (0.0, 0.0, float(SIDE), float(SIDE)), "")
+
+
+def left_half(tmp_path: Path, name: str = "a.png") -> MaskFiles:
+    drawn = np.zeros((SIDE, SIDE), np.uint8)
+    drawn[:, : SIDE // 4] = 255
+    (tmp_path / "masks").mkdir(exist_ok=True)
+    Image.fromarray(drawn).save(tmp_path / "masks" / name)
+    return MaskFiles.of(tmp_path / "masks", TRANSFORM, [name])
+
+
+def test_shares_of_known_maps(tmp_path: Path) -> None:
+    masks = left_half(tmp_path)
+    even = show_outside(torch.ones(8, 8), VIEW, "red", masks)
+    assert (even.share, even.area) == (pytest.approx(0.75), 0.75)
+    inside = torch.full((8, 8), -5.0)  # what speaks against is no part of it
+    inside[:, 0] = 1.0
+    assert show_outside(inside, VIEW, "red", masks).share == 0
+    right = torch.zeros(8, 8)
+    right[:, 6:] = 1.0
+    assert show_outside(right, VIEW, "red", masks).share == 1
+    assert show_outside(right, VIEW, "red", masks).sentence == (
+        "100 % of the heat lies outside the object; by chance it would be 75 %."
+    )
+
+
+def test_what_cannot_be_measured_says_why(tmp_path: Path) -> None:
+    masks = left_half(tmp_path)
+    other = show_outside(torch.ones(8, 8), replace(VIEW, name="b.png"), "red", masks)
+    assert other.to_json() == {
+        "masks": "given, in masks", "share": None, "area": None,
+        "why": "the picture has no mask in masks; add one of the same name",
+    }  # fmt: skip
+    assert show_outside(torch.zeros(8, 8), VIEW, "red", masks).why == "there is no heat"
+
+
+def test_a_planted_watermark_lies_outside_and_the_card_says_so(tmp_path: Path) -> None:
+    planted = plant("shortcut", 3)
+    Image.fromarray(planted.pixels).save(tmp_path / "a.png")
+    (tmp_path / "masks").mkdir()
+    wide = np.zeros((SIDE, SIDE), bool)
+    rows, columns = (slice(0, 16) if at.min() == 0 else slice(48, 64) for at in np.nonzero(planted.mask))
+    wide[rows, columns] = True  # the watermark's cells, as enlarged maps reach beyond it
+    Image.fromarray(np.roll(wide, (24, 24), (0, 1))).save(tmp_path / "masks" / "a.png")
+    Image.fromarray(wide).save(tmp_path / "mark.png")
+    share = {}
+    for name in ("masks", "mark.png"):
+        source = MaskFiles.of(tmp_path / name, TRANSFORM, ["a.png"])
+        why = reader("cnn", False).explain(str(tmp_path / "a.png"), objects=source, measure=False)
+        assert isinstance(why.where, Where)
+        assert why.where.outside is not None
+        share[name] = why.where.outside.share
+        check("explanation", [why.to_json()])
+        page = why.to_html()
+        assert why.where.outside.sentence in page
+        assert 'id="def-outside"' in page
+        assert len(why.to_png()) > 1000
+    assert share["masks"] is not None
+    assert share["mark.png"] is not None
+    assert share["masks"] > 0.8 > 0.2 > share["mark.png"]
+    plain = reader("cnn", False).explain(str(tmp_path / "a.png"), measure=False)
+    assert "outside" not in plain.to_json()["where"]
+    assert "outside the object" not in plain.to_html().partition('id="definitions"')[0]
+
+
+def test_the_command_says_it_and_makes_cards_anew_for_other_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seewhy.cli.explain.resolve", lambda *_: reader("cnn", False))
+    Image.fromarray(plant("shortcut", 3).pixels).save(tmp_path / "a.png")
+    left_half(tmp_path)
+    argued = ["explain", str(tmp_path / "a.png"), "--store", "none", "-q", "-o", str(tmp_path / "why")]
+    argued += ["--object-mask", str(tmp_path / "masks")]
+    done = CliRunner().invoke(app, argued)
+    assert "of the heat lies outside the object; by chance it would be 75 %." in done.stdout, done.output
+    assert "(kept)" in CliRunner().invoke(app, argued).stdout
+    drawn = np.zeros((SIDE, SIDE), np.uint8)
+    drawn[:, : SIDE // 2] = 255
+    Image.fromarray(drawn).save(tmp_path / "masks" / "a.png")
+    line = json.loads(CliRunner().invoke(app, [*argued, "--json"]).stdout)
+    assert line["where"]["outside"]["area"] == 0.5
+    done = CliRunner().invoke(app, [*argued, "--object", "bird"])
+    assert isinstance(done.exception, InputError)
+    assert str(done.exception).startswith("--object-mask and --object were both given. One of them was expected")
+
+
+def test_masks_are_no_part_of_what_options_look_like(tmp_path: Path) -> None:
+    assert "objects" not in repr(ExplainOptions(objects=left_half(tmp_path)))
