@@ -246,13 +246,16 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow  # diffusers takes its time to be imported
-def test_any_pipeline_makes_the_picture_of_a_prompt_and_a_seed(pipelines: Path, tmp_path: Path) -> None:
+def test_any_pipeline_makes_the_picture_of_a_prompt_and_a_seed(
+    pipelines: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     words = ["study", "real-or-generated", "--make", str(tmp_path / "out"), "--generator", str(pipelines / "sd")]
     words += ["--classes", "cat, sea gull", "--count", "2", "--denoising-steps", "2", "--json", "-q"]
     told = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
     check("study-real-or-generated", [told])
     assert (told["generator"], told["n_new"]) == ("StableDiffusionPipeline", 4)
     loaded = load_pipeline(pipelines / "sd", steps=2)
+    assert capfd.readouterr().err == ""
     for row in told["pictures"]:
         again = loaded.picture(row["label"], row["prompt"], row["seed"])
         assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / row["image"])), again)

@@ -298,6 +298,8 @@ def test_the_command_prints_the_table_and_keeps_the_classifier(
     assert len(given["unseen"]["other"]) == 2
     told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     check("study-real-or-generated", [told])
+    assert CliRunner().invoke(app, [*words, "-o", str(tmp_path / "whole")]).exit_code == 0
+    assert (tmp_path / "whole" / "model" / "seewhy.json").exists()
     wrong = CliRunner().invoke(app, [*words, "--unseen", "folder"])
     assert str(wrong.exception) == (
         "--unseen was given 'folder'. NAME=FOLDER was expected. For example: --unseen upscaled=upscaled/"

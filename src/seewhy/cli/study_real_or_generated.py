@@ -30,6 +30,8 @@ Examples:\n\n
   seewhy study real-or-generated pictures/ --masks masks/ -o study\n\n
   seewhy study real-or-generated --make data/GENERATED --generator sd/ --classes "cat, ship" --count 500
 """
+MODEL = "model"
+"""Where the chosen network lies in the study's folder, unless another place is named."""
 
 
 def real_or_generated(
@@ -61,7 +63,10 @@ def real_or_generated(
     ] = None,
     classifier: Annotated[
         Path | None,
-        typer.Option(help="A folder for the chosen network, a classifier like any other.", show_default=False),
+        typer.Option(
+            help="A folder for the chosen network, a classifier like any other. Left out, 'model' in that of -o.",
+            show_default=False,
+        ),
     ] = None,
     n_epochs: Annotated[int, typer.Option(min=1, help="Times the chosen network is shown all pictures.")] = 20,
     search_epochs: Annotated[int, typer.Option(min=1, help="The same for each of the 36 that are tried.")] = 4,
@@ -101,8 +106,9 @@ def real_or_generated(
     from ..studies.real_or_generated import RealOrGeneratedStudy
 
     check_both(output, "real-or-generated", force)
-    if classifier is not None:
-        ARCHIVE.check(classifier)
+    place = output / MODEL if classifier is None and output is not None else classifier
+    if place is not None:
+        ARCHIVE.check(place)
     plain = RealOrGeneratedStudy()
     tried = replace(plain.search.recipe, n_epochs=search_epochs, side=side, seed=seed)
     study = replace(
@@ -124,9 +130,9 @@ def real_or_generated(
         masks=masks,
         progress=terminal,
     )
-    if classifier is not None and found.classifier is not None:
-        found.classifier.save(classifier)
     page = save_both(found, output, "real-or-generated", force)
+    if place is not None and found.classifier is not None:
+        found.classifier.save(place)
     if as_json:
         say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
     else:

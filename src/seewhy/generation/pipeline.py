@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +97,10 @@ def load_pipeline(folder: Path, *, steps: int | None = None, guidance: float | N
     except ImportError as error:
         raise MissingExtraError("diffusion", "diffusers") from error
     kind = _checked(folder, diffusers)
-    with loading(lambda why: ModelError(f"{folder} cannot be built: {why} Another one was expected. Save it again.")):
+    with (
+        _silent(),
+        loading(lambda why: ModelError(f"{folder} cannot be built: {why} Another one was expected. Save it again.")),
+    ):
         pipe = kind.from_pretrained(str(folder), use_safetensors=True, **OWN)
     pipe.set_progress_bar_config(disable=True)
     takes = inspect.signature(type(pipe).__call__).parameters
@@ -112,6 +118,21 @@ def load_pipeline(folder: Path, *, steps: int | None = None, guidance: float | N
     for file in sorted(one for one in folder.rglob("*") if one.is_file()):
         key.update(f"{file.relative_to(folder)} {file_sha256(file)}".encode())
     return Pipeline(pipe, kind.__name__, key.hexdigest()[:32], "prompt" in takes, steps, guidance)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without the libraries' own bars; SeeWhy shows what it does itself."""
+    found = [import_module("diffusers.utils.logging")]
+    with suppress(ImportError):  # pipelines without words do without it
+        found.append(import_module("transformers.utils.logging"))
+    for log in found:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in found:
+            log.enable_progress_bar()
 
 
 def _checked(folder: Path, diffusers: Any) -> Any:
