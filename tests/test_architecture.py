@@ -15,11 +15,11 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 ROOMS = (
-    "errors", "printable", "seeded", "registry", "arguments", "schemas", "types", "explanation", "progress", "storage",
-    "objectives", "pictures", "card", "encoders", "pairs", "heads", "training", "attributions", "trust", "metrics",
-    "descriptions", "prototypes", "keywords", "classifiers", "compat", "adaptation", "self_explaining", "planted",
-    "index", "generation", "evidence", "evaluation", "studies", "dense", "api", "catalogue", "sklearn", "annotation",
-    "app", "cli",
+    "errors", "threads", "printable", "seeded", "registry", "arguments", "schemas", "types", "explanation", "progress",
+    "storage", "objectives", "pictures", "card", "encoders", "pairs", "heads", "training", "attributions", "trust",
+    "metrics", "descriptions", "prototypes", "keywords", "classifiers", "compat", "adaptation", "self_explaining",
+    "planted", "index", "generation", "evidence", "evaluation", "studies", "dense", "api", "catalogue", "sklearn",
+    "annotation", "app", "scale", "cli",
 )  # fmt: skip
 """From the ground up, each on a floor of its own: it may use those before it, in whatever place an import stands."""
 

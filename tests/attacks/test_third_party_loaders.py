@@ -194,4 +194,5 @@ def test_only_a_person_chooses_an_encoder() -> None:
         "dense/detection/fit.py",
         "encoders/provenance.py",
         "generation/generate.py",
+        "scale/work.py",
     }

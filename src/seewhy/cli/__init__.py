@@ -17,6 +17,7 @@ from . import (
     detect,
     dialogue,
     doctor,
+    embed,
     evaluate,
     explain,
     fit,
@@ -69,7 +70,7 @@ VERBS = {
     MAKE: (fit, fit_prototypes, fit_explainer, fit_generator, fit_segmenter, fit_detector),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),
-    FIND: (index, search),
+    FIND: (embed, index, search),
     ABOUT: (methods, schema, doctor),
 }
 for panel, modules in VERBS.items():

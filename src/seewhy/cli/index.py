@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 Examples:\n
   seewhy index photos/ -o library\n
+  seewhy index vectors/ -o library\n
   seewhy index more/ -o library --add\n
   seewhy index -o library --forget photos/old --forget-missing\n
   seewhy index photos/ -o library --encoder open_clip:ViT-B-32/openai --whiten 256\n
@@ -45,7 +46,10 @@ def index(
     output: Annotated[Path, output("The index's folder.")],
     data: Annotated[
         list[Path] | None,
-        typer.Argument(help="Pictures, folders, class folders, or tables with classes.", show_default=False),
+        typer.Argument(
+            help="Pictures, folders, class folders, tables with classes, or what seewhy embed wrote.",
+            show_default=False,
+        ),
     ] = None,
     encoder: EncoderName = "lite0",
     focus: Focus = None,
@@ -77,8 +81,10 @@ def index(
 ) -> None:
     """Make pictures searchable, or change what is. Pictures that are there are not looked at again."""
     from ..errors import InputError
+    from ..index.adding import Change
     from ..index.base import check_place
     from ..index.settings import Settings
+    from ..scale.indexing import add_run, is_run
     from .terminal import Terminal
 
     if not (data or forget or forget_missing or rebuild):
@@ -88,12 +94,16 @@ def index(
     terminal = Terminal(quiet)
     check_place(output)
     settings = Settings(parts=parts, levels=levels, whiten=whiten, words=words, approximate_from=approximate_from)
-    entries = list(_entries(data or [], image_column, label_column))  # a wrong name is told before the work begins
+    runs = [folder for folder in data or [] if is_run(folder)]
+    others = [one for one in data or [] if one not in runs]
+    entries = list(_entries(others, image_column, label_column))  # a wrong name is told before the work begins
     opened = _opened(output, focused(encoder, focus), model, engine, settings, only_there=add or not data)
     removed = opened.remove(forget, progress=terminal) if forget else 0
     if forget_missing:
         removed += opened.remove_missing(progress=terminal)
     change = opened.add(entries, store=open_store(store), progress=terminal, total=len(entries)) if entries else None
+    for folder in runs:
+        change = (change or Change()) + add_run(opened, folder, terminal)
     if rebuild:
         opened.rebuild(progress=terminal)
     told = {"index": str(output), **(vars(change) if change else {}), "removed": removed, **opened.describe()}

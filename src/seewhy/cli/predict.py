@@ -20,6 +20,7 @@ from .options import (
     Focus,
     FollowUpFile,
     Force,
+    ImageColumn,
     Json,
     Labels,
     Level,
@@ -36,6 +37,7 @@ from .options import (
     top,
 )
 from .outputs import csv_row, refuse_beside, write_lines
+from .scale_options import Parquet, PartOption, PerShard, Spread, Threads, WorkersOption
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -50,6 +52,7 @@ Examples:\n
   find . -name "*.jpg" | seewhy predict - -m birds --csv\n
   seewhy predict new/ -m birds --reject --level 0.95\n
   seewhy predict xrays/ --finding "pleural effusion" --finding pneumonia --encoder enc\n
+  seewhy predict photos/ -m birds --parquet -o decisions/ --shard 3/16\n
   seewhy predict photo.jpg --labels "red, blue" --encoder enc --focus "the colour"
 """
 
@@ -83,6 +86,12 @@ def predict(
     output: Annotated[Path | None, output("This file instead of standard output, whole or not at all.")] = None,
     top: Annotated[int, top("The JSON lists them.", 1)] = 5,
     crops: Crops = "center",
+    parquet: Parquet = False,
+    shard: PartOption = "1/1",
+    per_shard: PerShard = 2048,
+    workers: WorkersOption = 1,
+    threads: Threads = None,
+    image_column: ImageColumn = "image",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 32,
     force: Force = False,
     store: Store = None,
@@ -95,8 +104,14 @@ def predict(
     from ..pictures.samples import load_samples
     from ..storage.output import check_file
     from ..types import Failure
+    from .scaled import Asked, Predict, into_parquet
     from .terminal import Terminal
 
+    if parquet:
+        asked = Asked(model, labels, focused(encoder, focus), engine, None, follow_up, validation)
+        spread = Spread(shard, per_shard, image_column, workers, threads)
+        work = Predict(asked, top, level, crops, reject, batch_size)
+        into_parquet(work, pictures, output, spread, Terminal(quiet), as_json)
     form = "json" if as_json else "csv" if as_csv else "text"
     if output is not None and form == "text":
         form = "csv" if output.suffix.lower() == ".csv" else "json"

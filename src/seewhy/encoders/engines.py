@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import platform
 import sys
 import threading
@@ -36,6 +35,7 @@ from torch import Tensor, nn
 
 from ..errors import EngineError, MissingExtraError, UnknownNameError
 from ..storage.folders import write_inside
+from ..threads import bound_torch, n_cores, n_threads
 from .engine_cache import kept_folder
 from .precision import PRECISIONS, differs, is_rough, named, on_torch, to_try
 
@@ -167,6 +167,7 @@ def make_engine(name: str, trunk: Callable[[], nn.Module], input_size: tuple[int
         EngineError: the name or precision is unknown, or the engine asked for cannot run this trunk.
         MissingExtraError: the engine asked for is not installed.
     """
+    bound_torch()
     engine, _, precision = name.partition(":")
     if engine not in ("auto", *ENGINES):
         raise EngineError(UnknownNameError("engine", engine, ("auto", *ENGINES)).message)
@@ -306,11 +307,13 @@ def _load_openvino(folder: Path, precision: str) -> PictureEngine:
     def make_run(wide: bool) -> Run:
         compiled = narrow
         if wide:
-            compiled = core.compile_model(folder / "trunk.xml", "CPU", _openvino_config("LATENCY", precision))
+            config = {**_openvino_config("LATENCY", precision), "INFERENCE_NUM_THREADS": str(n_threads())}
+            compiled = core.compile_model(folder / "trunk.xml", "CPU", config)
         request = compiled.create_infer_request()
         return lambda row: request.infer([row], share_inputs=True, share_outputs=True)[0]
 
     streams = narrow.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+    streams = max(1, streams * min(n_threads(), n_cores()) // n_cores())
     return PictureEngine("openvino", precision, tuple(narrow.output(0).shape)[1:], streams, make_run)
 
 
@@ -334,7 +337,7 @@ def _to_onnx(module: nn.Module, example: Tensor, folder: Path, precision: str) -
 def _load_onnxruntime(folder: Path, precision: str) -> PictureEngine:
     import onnxruntime
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = n_threads()
 
     def session(threads: int) -> Any:
         options = onnxruntime.SessionOptions()

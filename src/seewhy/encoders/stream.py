@@ -21,6 +21,7 @@ from ..errors import ImageError, InputError
 from ..pictures.images import Picture, read_views
 from ..pictures.sources import name_of
 from ..storage.features import FeatureStore, look_key, text_key
+from ..threads import n_threads
 from ..types import Crop, Failure
 from .base import Encoder
 
@@ -115,7 +116,7 @@ def encode_stream(
         given = f"{article(type(first).__name__)} was given as the views of a picture"
         raise InputError(f"{given}. A list of crops, or of None, was expected. Correct the function.")
     chunk = max(1, batch_size // len(first))
-    pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(workers or min(8, n_threads()))
     ahead: list[list[Future[_Read | Failure]]] = []
 
     def submit() -> None:

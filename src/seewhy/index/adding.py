@@ -130,6 +130,13 @@ class Adding:
             done += self._step(chunk)
         return done
 
+    def add_seen(self, seen: Iterable[Encoded]) -> Change:
+        """Add what was looked at already, a step at a time, without thumbnails."""
+        stream, done = iter(seen), Change()
+        while chunk := list(islice(stream, CHUNK)):
+            done += self._write([_Fresh(one.name, one.digest, "", self.vectors(one), None) for one in chunk])
+        return done
+
     def _step(self, chunk: Sequence[Entry]) -> Change:
         odd = [e for e in chunk if not is_unicode(e.key)]
         for entry in odd:

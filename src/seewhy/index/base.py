@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder
 from ..encoders.provenance import saved_encoder
+from ..encoders.stream import Encoded
 from ..errors import DataError, ForeignFileError, InputError, ModelError
 from ..progress import Progress
 from ..storage.database import check
@@ -195,6 +196,21 @@ class Index:
         progress = progress or Progress()
         adding = Adding(self._catalogue, self.encoder, self.settings, store, progress)
         done = adding.add((e if isinstance(e, Entry) else Entry(e) for e in entries), total)
+        tidy(self._catalogue, self.settings, progress)
+        return done
+
+    def add_seen(self, seen: Iterable[Encoded], *, progress: Progress | None = None) -> Change:
+        """Add pictures that were looked at already, with this index's encoder; those there already stay.
+
+        Args:
+            seen: with the names and digests under which they are kept; without pictures of them.
+            progress: hears of progress.
+
+        Raises:
+            DataError: another process writes and does not finish, or the disk is full; what was added stays.
+        """
+        progress = progress or Progress()
+        done = Adding(self._catalogue, self.encoder, self.settings, None, progress).add_seen(seen)
         tidy(self._catalogue, self.settings, progress)
         return done
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import DataError, ForeignFileError
 from .output import write_atomic
+
+T = TypeVar("T")
 
 
 def inside(folder: Path, name: object, pattern: str) -> Path:
@@ -155,6 +159,60 @@ def write_by(path: Path, make: Callable[[Path], object]) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def write_first(path: Path, data: bytes) -> bool:
+    """Write a file of a folder of SeeWhy's own where none of that name is there yet, whole or not at all.
+
+    Of several that try at once, on one machine or on several that share the folder, one does.
+
+    Returns:
+        Whether it did.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    part = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
+    try:
+        part.write_bytes(data)
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):  # file systems without hard links
+            raise
+        if path.exists():
+            return False
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return True
+
+
+def write_shard(path: Path, make: Callable[[Path], T]) -> T:
+    """Have ``make`` write a file beside ``path``, which takes that name when it is whole and on the disk.
+
+    Another process may do the same at the same time: whoever is first has it, and what the others began, or what a kill
+    left of an earlier try, goes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    part = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
+    try:
+        made = make(part)
+        try:
+            with open(part, "r+b") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except FileNotFoundError:
+            if not path.exists():
+                raise
+    finally:
+        part.unlink(missing_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.part"):
+        left.unlink(missing_ok=True)
+    return made
 
 
 def remove_inside(path: Path) -> None:

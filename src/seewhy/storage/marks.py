@@ -275,7 +275,7 @@ class Parquet:
 
 
 PICTURE, TENSORS = SealedPicture(), TensorFile()
-CARD, PAGE, DESCRIPTIONS, PAIRS = map(SealedText, ("card", "page", "descriptions", "pairs"))
+CARD, PAGE, DESCRIPTIONS, PAIRS, JOB = map(SealedText, ("card", "page", "descriptions", "pairs", "job"))
 _FACTS = SealedText("facts")
 CHECKPOINT = TensorFile(tuple(map(frozenset, (("seal", "history"), ("seal", "n"), ("stage", "step", "how")))))
 """What a stopped run goes on from."""

@@ -1,0 +1,91 @@
+"""Options of the verbs that write a folder of Parquet files, and what they say at the end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from .terminal import say
+
+if TYPE_CHECKING:
+    from ..scale.inputs import Input
+    from ..scale.run import Report
+    from ..scale.work import Work
+    from .terminal import Terminal
+
+PartOption = Annotated[
+    str,
+    typer.Option(
+        "--shard",
+        help="Which part of the input, of how many: 3/16. Always the same pictures, whoever else runs; for Slurm "
+        "arrays and xargs.",
+        show_default=False,
+    ),
+]
+WorkersOption = Annotated[
+    int, typer.Option("--workers", min=1, help="Processes on this machine, which share its cores.", show_default=False)
+]
+Parquet = Annotated[
+    bool,
+    typer.Option(
+        "--parquet",
+        help="Many pictures: -o is a folder of Parquet files, one for each shard of the one input, as embed's.",
+    ),
+]
+PerShard = Annotated[
+    int,
+    typer.Option(help="Pictures of a file, where the input has no shards of its own; a kill costs at most one.", min=1),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Threads that engine, decoders and torch together keep busy; left out, all cores.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the work is cut and spread; fields are the options above."""
+
+    part: str
+    per_shard: int
+    column: str
+    workers: int
+    threads: int | None
+
+    def given(self, source: str) -> Input:
+        """What was named."""
+        from ..scale.inputs import find_input
+
+        return find_input(source, per_shard=self.per_shard, column=None if self.column == "image" else self.column)
+
+
+def run_on(work: Work, source: str, output: Path, spread: Spread, terminal: Terminal, as_json: bool) -> NoReturn:
+    """Do the work on the input, say what was done, and end with the exit code."""
+    from ..scale.run import Part, run
+
+    spreading: dict[str, Any] = {"workers": spread.workers, "threads": spread.threads}
+    report = run(work, spread.given(source), output, part=Part.read(spread.part), **spreading, progress=terminal)
+    if as_json:
+        say(json.dumps(report.to_json(), ensure_ascii=False))
+    else:
+        say(*_lines(report))
+    raise typer.Exit(1 if report.failed or report.unread else 0)
+
+
+def _lines(report: Report) -> list[str]:
+    there = f", {report.there:,} were there" if report.there else ""
+    of = f" of the {report.n_part:,} of this part" if report.n_part < report.n_shards else f" of {report.n_shards:,}"
+    lines = [f"{report.output}: {report.done:,} shards done{of}{there}; {report.rows:,} rows"]
+    if report.failed:
+        lines.append(f"  not readable: {report.failed:,}; the column error says why")
+    if report.unread:
+        lines.append(f"  shards left out: {len(report.unread):,}; they are tried again when this is run again")
+    return lines

@@ -1,0 +1,129 @@
+"""``predict --parquet``: decisions on many pictures, as Parquet.
+
+A row for each picture, a file for each shard; what is asked travels to every process by its options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..errors import InputError
+from ..scale.work import Opened, Row, Work, arrow
+from ..types import Failure
+from .options import resolve
+from .scale_options import Spread, run_on
+
+if TYPE_CHECKING:
+    from ..classifiers.base import Classifier
+    from ..explanation.prediction import Prediction
+    from .terminal import Terminal
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The classifier that the options name."""
+
+    model: str | None
+    labels: str | None
+    encoder: str
+    engine: str
+    descriptions: Path | None = None
+    follow_up: Path | None = None
+    validation: Path | None = None
+
+    def classifier(self) -> Classifier:
+        found = resolve(self.model, self.labels, self.encoder, self.engine, self.descriptions, None, self.follow_up)
+        if self.validation is not None:
+            from ..classifiers.labelled import measured_on
+            from ..pictures.samples import load_samples
+            from ..progress import Progress
+
+            found = measured_on(found, load_samples(self.validation), None, Progress())
+        return found
+
+
+class _Deciding(Opened):
+    """A classifier at work; ``rows`` makes results of pictures, ``row`` what is kept of one."""
+
+    def __init__(self, classifier: Classifier, options: dict[str, Any], made: Any, row: Any, kinds: Any) -> None:
+        about = classifier.encoder
+        self.identity = {
+            "model": classifier.digest,
+            "encoder": about.name,
+            "fingerprint": about.fingerprint,
+            "precision": about.engine.precision,
+            **options,
+        }
+        self._made, self._row, self._kinds = made, row, kinds
+
+    def columns(self) -> list[tuple[str, Any]]:
+        return self._kinds()
+
+    def results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:
+        for result in self._made(sources):
+            yield result if isinstance(result, Failure) else self._row(result)
+
+
+@dataclass(frozen=True)
+class Predict(Work):
+    """Decisions; fields are those of ``seewhy predict``."""
+
+    asked: Asked
+    top: int = 5
+    level: float = 0.9
+    crops: str = "center"
+    reject: bool = False
+    batch_size: int = 32
+
+    verb = "predict"
+
+    def open(self) -> Opened:
+        from ..classifiers.views import predict_views
+
+        classifier = self.asked.classifier()
+        how: dict[str, Any] = {"top": self.top, "level": self.level, "batch_size": self.batch_size}
+        made = partial(classifier.predict_all, views=predict_views(self.crops), **how)
+        options = {"top": self.top, "level": self.level, "crops": self.crops, "reject": self.reject}
+        return _Deciding(classifier, options, made, self._row, _predict_columns)
+
+    def _row(self, result: Prediction) -> Row:
+        from ..explanation.decision import UNKNOWN
+
+        decision = result.decision
+        unknown = self.reject and decision is not None and decision.is_unknown
+        row = {**result.to_json(), **({"label": UNKNOWN} if unknown else {})}
+        judged = row.pop("decision", {})
+        row |= {"verdict": judged.get("verdict"), "right": judged.get("probability"), "set": None}
+        if row["right"] is not None:
+            row["set"] = judged["set"]
+        del row["image"]
+        return row
+
+
+def _predict_columns() -> list[tuple[str, Any]]:
+    pa = arrow()
+    ranked = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
+    kinds = [("label", pa.string()), ("score", pa.float64()), ("top", ranked), ("verdict", pa.string())]
+    return [*kinds, ("right", pa.float64()), ("set", pa.list_(pa.string()))]
+
+
+def into_parquet(
+    work: Work, pictures: list[str], output: Path | None, spread: Spread, terminal: Terminal, as_json: bool
+) -> NoReturn:
+    """Run the work on the one input that was named.
+
+    Raises:
+        InputError: several were, or no place for the rows.
+    """
+    if len(pictures) != 1 or pictures[0] == "-":
+        raise InputError(
+            "--parquet was given with several inputs, or with names on standard input. One folder, table or place of "
+            "shards was expected, which can be read again. Name it."
+        )
+    if output is None:
+        raise InputError("--parquet was given, and no place for its files. A folder was expected. Name one with -o.")
+    run_on(work, pictures[0], output, spread, terminal, as_json)

@@ -1,0 +1,91 @@
+"""From a run of ``seewhy embed`` to an index: its vectors are taken as they are, no picture is looked at again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DataError, ModelError
+from ..types import Failure
+from .job import MANIFEST, Job, read_job
+from .work import arrow
+
+if TYPE_CHECKING:
+    from ..encoders.stream import Encoded
+    from ..index import Index
+    from ..index.adding import Change
+    from ..progress import Progress
+
+AT_ONCE = 1024
+"""Rows that are added in one step: what a kill can cost."""
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / MANIFEST).is_file()
+
+
+def add_run(index: Index, folder: Path, progress: Progress) -> Change:
+    """Add what a run has; what is there already stays, so that it may be added again when more is done.
+
+    Args:
+        index: made with the run's encoder.
+        folder: of the run.
+        progress: hears of progress, of pictures that failed, of shards that are missing.
+
+    Raises:
+        ModelError: the run's encoder is another.
+        DataError: the run has no pooled vectors, or the index keeps parts, which a run has not.
+    """
+    job = _fitting(index, folder)
+    missing = sum(job.written(i) is None for i in range(job.n_shards))
+    if missing:
+        progress.note(f"{missing} of {job.n_shards} shards of {folder} are missing; add it again when they are there.")
+    return index.add_seen(progress.track(_rows(job, progress), "Indexing"))
+
+
+def _fitting(index: Index, folder: Path) -> Job:
+    job = read_job(folder)
+    made = job.facts["model"]
+    if made.get("space") != "features":
+        raise DataError(
+            f"{folder} has no pooled vectors. A run of seewhy embed --space features was expected. Make one from the "
+            "pictures."
+        )
+    if made.get("fingerprint") != index.encoder.fingerprint:
+        raise ModelError(
+            f"{folder} was made with {made.get('encoder')}, and the index with {index.encoder.name}, whose weights "
+            "differ. The same were expected. Name the encoder of the run with --encoder, for an index of its own."
+        )
+    if index.settings.parts != "none":
+        raise DataError(
+            f"The index keeps parts of pictures, and {folder} has whole ones. An index without parts was expected. Add "
+            "the pictures themselves."
+        )
+    return job
+
+
+def _rows(job: Job, progress: Progress) -> Iterator[Encoded]:
+    import torch
+
+    from ..encoders.stream import Encoded
+
+    arrow()
+    from pyarrow.parquet import ParquetFile
+
+    place = str(job.facts["input"]["place"])
+    root = os.path.abspath(place) if job.facts["input"]["kind"] == "folder" else os.path.abspath(os.path.dirname(place))
+    named = job.facts["input"]["kind"] in ("folder", "table")
+    for number in range(job.n_shards):
+        if job.written(number) is None:
+            continue
+        with ParquetFile(job.path(number)) as file:
+            for batch in file.iter_batches(AT_ONCE):
+                for row in batch.to_pylist():
+                    name = os.path.join(root, row["image"]) if named else row["image"]
+                    if row["error"] is not None:
+                        progress.failed(Failure(name, row["error"]))
+                    else:
+                        yield Encoded(name, row["digest"], torch.tensor([row["embedding"]], dtype=torch.float32))

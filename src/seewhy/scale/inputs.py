@@ -1,0 +1,328 @@
+"""What a long run reads, cut into shards: the same shards in whatever process, machine or order they are done.
+
+======================  ============================================================================
+given                   shards
+======================  ============================================================================
+a folder of pictures    so many pictures each, in natural order
+a table of file names   so many rows each
+a tar, a folder of      a WebDataset shard each
+them, ``a-{0..9}.tar``
+a Parquet file, or a    a file each; a column of pictures (bytes, or as Hugging Face has them), or of
+folder of them          file names
+``s3://bucket/…``       the same, on object storage (:mod:`.remote`)
+======================  ============================================================================
+
+Names are relative to what was given, so that a job goes on where the same pictures lie elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+from ..errors import DataError, InputError, MissingExtraError, SeeWhyError
+from ..pictures.datasets import IMAGE_COLUMNS
+from ..pictures.listing import list_pictures, natural_key
+from ..pictures.samples import no_column
+from ..pictures.shards import records_of, shards_of
+from ..pictures.sources import InMemory
+from ..pictures.tables import TABLES, cell_text, rows_of
+from ..storage.reading import reason
+
+PER_SHARD = 2048
+"""Pictures of a shard where the input has none of its own: what a kill may cost is a minute's work of a CPU."""
+IN_HAND = 64
+"""Rows of a Parquet file that are in memory at once."""
+
+
+class ShardError(DataError):
+    """A shard of the input cannot be read to its end; the others can."""
+
+
+class Item(NamedTuple):
+    """A picture of a shard: its name, and where it is read from."""
+
+    name: str
+    source: Any
+
+
+@dataclass(frozen=True)
+class Shard(ABC):
+    """A part of the input; it travels to whatever process does it.
+
+    Attributes:
+        index: its place among all.
+        name: for messages.
+    """
+
+    index: int
+    name: str
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """Of what says which pictures it has."""
+
+    @abstractmethod
+    def _items(self) -> Iterator[Item]: ...
+
+    def items(self) -> Iterator[Item]:
+        """Its pictures, one by one, in order.
+
+        Raises:
+            ShardError: it cannot be read to its end.
+        """
+        try:
+            yield from self._items()
+        except (OSError, SeeWhyError) as error:
+            raise ShardError(reason(error)) from error
+
+
+def digest_of(names: Iterable[str]) -> str:
+    """Of names in their order."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Named(Shard):
+    """Pictures by their names.
+
+    Attributes:
+        place: the folder that the names are relative to.
+        names: of its pictures.
+    """
+
+    place: str
+    names: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.names)
+
+    def _items(self) -> Iterator[Item]:
+        for name in self.names:
+            yield Item(name, os.path.join(self.place, name))
+        if not os.path.isdir(self.place):
+            raise DataError(f"{self.place} is gone. The folder of the pictures was expected. Bring it back.")
+
+
+@dataclass(frozen=True)
+class Packed(Shard):
+    """A file that holds pictures.
+
+    Attributes:
+        place: the folder that its name is relative to.
+        column: of pictures, in Parquet; ``None`` takes the usual names.
+    """
+
+    place: str
+    column: str | None = None
+
+    @property
+    def digest(self) -> str:
+        return digest_of([self.name])
+
+    def _items(self) -> Iterator[Item]:
+        path = Path(self.place, self.name)
+        yield from rows_in_parquet(path, path, self) if path.suffix.lower() == ".parquet" else rows_in_tar(path, self)
+
+
+def rows_in_tar(path: Path, shard: Packed) -> Iterator[Item]:
+    """The pictures of a WebDataset shard."""
+    for _, record in records_of(path, []):
+        if record.picture is not None:
+            inside = record.picture.name.removeprefix(f"{path}/")
+            yield Item(f"{shard.name}/{inside}", record.picture)
+
+
+def rows_in_parquet(opened: Any, path: PurePath, shard: Packed) -> Iterator[Item]:
+    """The pictures of a Parquet file; those that are names of files lie beside it.
+
+    Args:
+        opened: the file, or its name.
+        path: its name.
+        shard: that it is.
+    """
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise MissingExtraError("parquet", "Reading Parquet") from error
+    try:
+        with ParquetFile(opened) as file:
+            column = _picture_column(path, file.schema_arrow.names, shard.column)
+            number = 0
+            for batch in file.iter_batches(IN_HAND, columns=[column]):
+                for value in batch.column(0).to_pylist():
+                    yield _row(path, shard, number, value)
+                    number += 1
+    except ArrowException as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}. Copy it again.") from error
+
+
+def _picture_column(path: PurePath, names: list[str], wanted: str | None) -> str:
+    if wanted is not None and wanted not in names:
+        raise no_column(path, wanted, names)
+    found = wanted or next((name for name in IMAGE_COLUMNS if name in names), None)
+    if found is None:
+        raise DataError(
+            f"{path} has no column of pictures among {', '.join(map(repr, names))}. One called {IMAGE_COLUMNS[0]!r} "
+            "was expected. Name it with --image-column."
+        )
+    return found
+
+
+def _row(path: PurePath, shard: Packed, number: int, value: Any) -> Item:
+    """A cell as a picture: its bytes, or the file that it names."""
+    place = value.get("path") if isinstance(value, Mapping) else value
+    data = value.get("bytes") if isinstance(value, Mapping) else value
+    if isinstance(data, bytes):
+        name = f"{shard.name}/{number}"
+        return Item(name, InMemory(name, partial(_given, data)))
+    if isinstance(place, str) and place.strip():
+        return Item(os.path.join(os.path.dirname(shard.name), place), str(path.parent / place))
+    name = f"{shard.name}/{number}"
+    return Item(name, InMemory(name, partial(_given, b"")))
+
+
+def _given(data: bytes) -> bytes:
+    return data
+
+
+@dataclass(frozen=True)
+class Input(ABC):
+    """What was given, which can be walked through again and again.
+
+    Attributes:
+        place: as it was given.
+        per_shard: pictures of a shard, where the input has no shards of its own.
+        column: of pictures, in a table; ``None`` takes the usual names.
+    """
+
+    place: str
+    per_shard: int = PER_SHARD
+    column: str | None = None
+
+    kind = ""
+
+    @abstractmethod
+    def shards(self) -> Iterator[Shard]:
+        """Its shards in order; only one is in memory at once.
+
+        Raises:
+            DataError: nothing usable is there.
+        """
+
+    def _of_names(self, place: str, names: Iterator[str]) -> Iterator[Named]:
+        first = 1
+        for index, part in enumerate(iter(lambda: tuple(islice(names, self.per_shard)), ())):
+            yield Named(index, f"pictures {first} to {first + len(part) - 1}", place, part)
+            first += len(part)
+
+    def _of_files(self, place: Path, files: Iterable[Path]) -> Iterator[Shard]:
+        for index, path in enumerate(files):
+            yield Packed(index, os.path.relpath(path, place), str(place), self.column)
+
+
+class Folder(Input):
+    """A folder of pictures, and of folders of them."""
+
+    kind = "folder"
+
+    def shards(self) -> Iterator[Shard]:
+        cut = len(self.place.rstrip("/")) + 1 if self.place.strip("/") else 1
+        yield from self._of_names(self.place, (name[cut:] for name in list_pictures([self.place])))
+
+
+class Table(Input):
+    """A table with a column of file names, which are relative to it."""
+
+    kind = "table"
+
+    def shards(self) -> Iterator[Shard]:
+        path = Path(self.place)
+        names = names_in_table(path, self.column)
+        first = next(names, None)
+        if first is None:
+            raise DataError(f"{path} names no pictures. A row for each was expected. Fill it in.")
+        yield from self._of_names(str(path.parent), iter_after(first, names))
+
+
+def names_in_table(path: Path, wanted: str | None) -> Iterator[str]:
+    """The file names of a table; rows without one are passed over."""
+    column = None
+    for number, row in enumerate(rows_of(path), start=1):
+        column = column or _picture_column(path, list(map(str, row)), wanted)
+        if (name := cell_text(row.get(column), f"{path}, row {number}, column {column!r},")).strip():
+            yield name
+
+
+def iter_after(first: str, names: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from names
+
+
+class Tars(Input):
+    """WebDataset shards."""
+
+    kind = "tars"
+
+    def shards(self) -> Iterator[Shard]:
+        files = shards_of(self.place)
+        place = Path(self.place) if os.path.isdir(self.place) else Path(self.place).parent
+        yield from self._of_files(place, files)
+
+
+class ParquetFiles(Input):
+    """Parquet files with a column of pictures."""
+
+    kind = "parquet"
+
+    def shards(self) -> Iterator[Shard]:
+        path = Path(self.place)
+        yield from self._of_files(path, _parquets(path)) if path.is_dir() else self._of_files(path.parent, [path])
+
+
+def _parquets(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet"), key=lambda p: natural_key(p.name))
+
+
+def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | None = None) -> Input:
+    """What was given, by what lies there.
+
+    Raises:
+        DataError: it is neither a folder nor a table nor shards.
+        InputError: shards of no picture were asked for.
+    """
+    text = os.fspath(place)
+    if per_shard < 1:
+        raise InputError(f"Shards of {per_shard} pictures were asked for. A number above 0 was expected. Give one.")
+    if "://" in text:
+        from .remote import RemoteInput  # which is made of what is here
+
+        return RemoteInput(text, per_shard, column)
+    path, suffix = Path(text), Path(text).suffix.lower()
+    found: type[Input] | None = None
+    if shards_of(text):
+        found = Tars
+    elif path.is_dir():
+        found = ParquetFiles if _parquets(path) else Folder
+    elif suffix in TABLES:
+        found = ParquetFiles if suffix == ".parquet" else Table
+    if found is None or not (path.exists() or found is Tars):
+        is_there = "is neither a folder, a table nor a shard" if path.exists() else "does not exist"
+        raise DataError(
+            f"{text} {is_there}. A folder of pictures, a table ending in {', '.join(TABLES)}, or .tar shards were "
+            "expected. Give one of them."
+        )
+    return found(text, per_shard, column)

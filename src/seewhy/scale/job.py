@@ -1,0 +1,255 @@
+"""The folder that a long run writes: a manifest that says what it is, and a Parquet file for each shard."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, ForeignFileError
+from ..storage.folders import write_first, write_shard
+from ..storage.marks import JOB, MADE_BY
+from ..storage.output import check_folder, make_folder
+from ..storage.reading import read_json, reason
+from .inputs import Input, Item, Shard
+from .work import Model, Opened
+
+MANIFEST = "_manifest.json"
+"""Readers of a folder of Parquet pass over names that begin so."""
+FORMAT = 1
+IN_HAND = 512
+"""Rows that are in memory before they are written."""
+FIRST = 5
+"""Pictures that failed, of a shard, that are named on the way; all are in the column ``error``."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """An input, walked through once.
+
+    Attributes:
+        kind: of the input.
+        place: as it was given.
+        digests: of each shard: which pictures it has.
+        n_pictures: in all, where that is known without opening shards.
+        per_shard: of a shard, where the input has none of its own.
+    """
+
+    kind: str
+    place: str
+    digests: tuple[str, ...]
+    n_pictures: int | None
+    per_shard: int | None = None
+
+    @classmethod
+    def of(cls, given: Input) -> Survey:
+        digests, n, known = [], 0, True
+        for shard in given.shards():
+            digests.append(shard.digest)
+            names = getattr(shard, "names", None)
+            known, n = known and names is not None, n + len(names or ())
+        counted = (n, given.per_shard) if known else (None, None)
+        return cls(given.kind, os.fspath(given.place), tuple(digests), *counted)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256("".join(self.digests).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Written:
+    """A shard that is there.
+
+    Attributes:
+        index: which.
+        n: its rows.
+        n_failed: those among them that could not be read.
+        first: a few of these, with why.
+    """
+
+    index: int
+    n: int
+    n_failed: int
+    first: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run's folder.
+
+    Attributes:
+        folder: where.
+        facts: what its manifest says.
+    """
+
+    folder: Path
+    facts: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Of all that the rows hang on; every shard carries it."""
+        return self.facts["digest"]
+
+    @property
+    def n_shards(self) -> int:
+        return self.facts["n_shards"]
+
+    def path(self, index: int) -> Path:
+        """Of a shard; the name hangs on nothing but its place and the number of all."""
+        digits = max(5, len(str(self.n_shards)))
+        return self.folder / f"shard-{index:0{digits}}-of-{self.n_shards:0{digits}}.parquet"
+
+    def written(self, index: int) -> Written | None:
+        """A shard, if it is there, whole and of this job."""
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_metadata
+
+        try:
+            found = read_metadata(self.path(index))
+        except (OSError, ArrowException):
+            return None
+        facts = found.metadata or {}
+        if facts.get(b"job") != self.digest.encode() or facts.get(b"shard") != str(index).encode():
+            return None
+        return Written(index, found.num_rows, int(facts.get(b"n_failed", 0)))
+
+    def write(self, shard: Shard, opened: Opened) -> Written:
+        """Do a shard.
+
+        Raises:
+            ShardError: the shard cannot be read; nothing is written.
+            DataError: it cannot be written.
+        """
+        try:
+            return write_shard(self.path(shard.index), lambda part: _write(part, shard, opened, self.digest))
+        except OSError as error:
+            raise DataError(
+                f"{self.path(shard.index)} could not be written: {reason(error).lower()}. What is there is whole. Free "
+                "some space or allow writing there, and run the same command again."
+            ) from error
+
+
+def claim(folder: Path, verb: str, survey: Survey, model: Model) -> Job:
+    """The folder for this run: a new one, or that of the same run, begun before or elsewhere.
+
+    Raises:
+        ForeignFileError: it holds other things, or the run of another model, version or input.
+        DataError: it cannot be made.
+    """
+    columns = [name for name, _ in model.fields]
+    facts: dict[str, Any] = {
+        "format": FORMAT,
+        "seewhy": version("seewhy"),
+        "verb": verb,
+        "model": dict(model.identity),
+        "columns": columns,
+        "input": {"kind": survey.kind, "digest": survey.digest, "per_shard": survey.per_shard},
+        "n_shards": len(survey.digests),
+    }
+    facts["digest"] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    facts["input"] |= {"place": survey.place, "n_pictures": survey.n_pictures}
+    make_folder(check_folder(folder))
+    manifest = folder / MANIFEST
+    if not manifest.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
+        raise ForeignFileError(
+            f"{folder} holds files that are not of such a run. A new folder, or that of a run, was expected. "
+            "Choose another name."
+        )
+    text = json.dumps(facts, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    try:
+        write_first(manifest, JOB.put(text))
+    except OSError as error:
+        raise DataError(f"{manifest} could not be written: {reason(error).lower()}. Choose another place.") from error
+    job = read_job(folder)
+    if job.digest != facts["digest"]:
+        raise ForeignFileError(
+            f"{folder} was begun with {'; '.join(_differences(job.facts, facts))}. The same was expected, so that rows "
+            "are not mixed. Choose another folder, or run what it was begun with."
+        )
+    return job
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
+    """What the folder was begun with, and what there is now, where they differ."""
+    for key in ("verb", "seewhy", "columns"):
+        if there[key] != here[key]:
+            yield f"{key} {there[key]}, not {here[key]}"
+    for key in sorted({*there["model"], *here["model"]}):
+        if there["model"].get(key) != here["model"].get(key):
+            yield f"the {key} {there['model'].get(key)}, not {here['model'].get(key)}"
+    per_shard = there["input"]["per_shard"], here["input"]["per_shard"]
+    if None not in per_shard and per_shard[0] != per_shard[1]:
+        yield "{} pictures per shard, not {}".format(*per_shard)
+    elif there["input"]["digest"] != here["input"]["digest"]:
+        yield f"other pictures ({there['input']['place']}), not those of {here['input']['place']}"
+
+
+def read_job(folder: Path) -> Job:
+    """A run's folder.
+
+    Raises:
+        DataError: it is none, or its manifest is damaged.
+    """
+    manifest = folder / MANIFEST
+    try:
+        facts = read_json(manifest)
+        whole = isinstance(facts, dict) and isinstance(facts["digest"], str) and facts["format"] == FORMAT
+        whole = whole and isinstance(facts["n_shards"], int) and JOB.is_on(manifest)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} has no {MANIFEST}. The folder of a run was expected, as seewhy embed -o makes it. Look for "
+            "another name."
+        ) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{manifest} cannot be read: {reason(error)}. Choose another folder for the run.") from error
+    if not whole:
+        raise ForeignFileError(
+            f"{manifest} is not as SeeWhy wrote it. The manifest of a run of this version was expected. Choose another "
+            "folder for the run."
+        )
+    return Job(folder, facts)
+
+
+def _write(part: Path, shard: Shard, opened: Opened, digest: str) -> Written:
+    """Rows as they come; at no time are more than a few in memory."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    facts = {MADE_BY: version("seewhy"), "job": digest, "shard": str(shard.index), "input": shard.digest}
+    schema = pa.schema(opened.model().fields, metadata=facts)
+    n, failed, first, rows = 0, 0, [], []
+    with ParquetWriter(part, schema, compression="zstd", use_dictionary=False) as writer:
+        for row in _rows(shard, opened):
+            n += 1
+            if row.get("error") is not None:
+                failed += 1
+                first += [(row["image"], row["error"])] if failed <= FIRST else []
+            rows.append(row)
+            if len(rows) == IN_HAND:
+                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
+                rows = []
+        if rows:
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
+        writer.add_key_value_metadata({**facts, "n_failed": str(failed)})
+    return Written(shard.index, n, failed, tuple(first))
+
+
+def _rows(shard: Shard, opened: Opened) -> Iterator[dict[str, Any]]:
+    from ..types import Failure
+
+    names: list[str] = []
+
+    def sources() -> Iterator[Any]:
+        item: Item
+        for item in shard.items():
+            names.append(item.name)
+            yield item.source
+
+    for result in opened.results(sources()):
+        name = names.pop(0).encode("utf-8", "backslashreplace").decode()
+        yield {"image": name, "error": result.error} if isinstance(result, Failure) else {"image": name, **result}

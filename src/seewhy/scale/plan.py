@@ -1,0 +1,204 @@
+"""What a long run will take: measured on a sample of the very pictures, with the very model, on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from ..storage.output import working_folder
+from ..threads import bound_threads
+from .inputs import Input, Item, Shard, ShardError
+from .job import Job, Survey
+from .work import Opened, Work
+
+SAMPLE = 512
+"""Pictures that are measured, taken from several places of the input."""
+PLACES = 8
+SECONDS = 60.0
+"""After which measuring ends, however few pictures were done."""
+WARM = 32
+"""Pictures before the clock starts, in which engines and files grow warm."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes:
+        n_pictures: of the input; for shards that were not opened, as many as those that were opened let expect.
+        counted: whether they were counted.
+        n_sample: pictures that were measured.
+        per_second: of them, on this machine as it was meanwhile, by one process with all its threads.
+        load_seconds: to load the model, once for each process.
+        machines: that share the work.
+        hours: until the last is done.
+        machine_hours: of all machines.
+        price: of a machine's hour, as given; ``None`` where none was.
+        money: at that price.
+        bytes_read: by all pictures.
+        bytes_written: by their rows.
+        failed: part of the sample that could not be read.
+    """
+
+    n_pictures: int
+    counted: bool
+    n_sample: int
+    per_second: float
+    load_seconds: float
+    machines: int
+    hours: float
+    machine_hours: float
+    price: float | None
+    money: float | None
+    bytes_read: int | None
+    bytes_written: int
+    failed: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """As a person would read it."""
+        about = "" if self.counted else "about "
+        yield f"{about}{self.n_pictures:,} pictures, {self.per_second:.1f} a second (measured on {self.n_sample:,})"
+        each = f" on each of {self.machines:,} machines" if self.machines > 1 else ""
+        yield f"  time     {_duration(self.hours)}{each}, {self.machine_hours:,.2f} machine hours"
+        if self.money is not None:
+            yield f"  money    {self.money:,.2f} at {self.price:g} per machine and hour"
+        read = "" if self.bytes_read is None else f"{_size(self.bytes_read)} read, "
+        yield f"  bytes    {read}{_size(self.bytes_written)} written"
+        if self.failed:
+            yield f"  failed   {self.failed:.1%} of the sample could not be read"
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:,.1f} h" if hours >= 1 else f"{hours * 60:.1f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"
+
+
+def _size(n: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if n < 1000 or unit == "TB":
+            return f"{n:,.0f} {unit}" if unit == "bytes" else f"{n:,.1f} {unit}"
+        n /= 1000
+    raise AssertionError
+
+
+def plan(
+    work: Work, given: Input, *, machines: int = 1, price: float | None = None, threads: int | None = None
+) -> Plan:
+    """Measure a sample and reckon with it.
+
+    Args:
+        work: what is to be done.
+        given: the pictures.
+        machines: like this one, that will share them.
+        price: of a machine for an hour, in any currency.
+        threads: each keeps busy.
+
+    Raises:
+        DataError: there are no pictures, or none of the sample can be read.
+    """
+    survey = Survey.of(given)
+    if threads is not None:
+        bound_threads(threads)
+    start = time.perf_counter()
+    opened = work.open()
+    load = time.perf_counter() - start
+    sample = list(_sample(given, len(survey.digests)))
+    if not sample:
+        raise DataError(f"{given.place} names no pictures. At least one was expected. Look at what lies there.")
+    n_pictures = survey.n_pictures or round(_mean_size(given) * len(survey.digests))
+    seconds, done, failed, size = _measured(opened, sample)
+    busiest = -(-len(survey.digests) // machines) / len(survey.digests)
+    hours = (load + n_pictures * busiest * seconds / done) / 3600
+    whole = (load * machines + n_pictures * seconds / done) / 3600
+    read = [n for n in map(_bytes, sample) if n is not None]
+    return Plan(
+        n_pictures=n_pictures,
+        counted=survey.n_pictures is not None,
+        n_sample=done,
+        per_second=round(done / seconds, 2),
+        load_seconds=round(load, 2),
+        machines=machines,
+        hours=hours,
+        machine_hours=whole,
+        price=price,
+        money=None if price is None else round(whole * price, 2),
+        bytes_read=round(sum(read) / len(read) * n_pictures) if read else None,
+        bytes_written=round(size / done * n_pictures),
+        failed=failed / done,
+    )
+
+
+def _places(n_shards: int) -> list[int]:
+    """Shards that the sample is taken from, spread over all."""
+    return sorted({round(i * (n_shards - 1) / max(1, PLACES - 1)) for i in range(PLACES)})
+
+
+def _sample(given: Input, n_shards: int) -> Iterator[Item]:
+    """A few pictures from each of several shards; one that cannot be read gives none."""
+    places = _places(n_shards)
+    each = -(-(SAMPLE + WARM) // len(places))
+    for shard in given.shards():
+        if shard.index in places:
+            try:
+                yield from islice(shard.items(), each)
+            except ShardError:
+                continue
+
+
+def _mean_size(given: Input) -> float:
+    """Pictures of a shard, of those that the sample is taken from."""
+    counts = []
+    for shard in islice(given.shards(), PLACES):
+        try:
+            counts.append(sum(1 for _ in shard.items()))
+        except ShardError:
+            continue
+    return sum(counts) / max(1, len(counts))
+
+
+def _bytes(item: Item) -> int | None:
+    try:
+        return Path(item.source).stat().st_size if isinstance(item.source, str) else len(item.source.load())
+    except Exception:  # it is counted among those that failed
+        return None
+
+
+@dataclass(frozen=True)
+class _Sample(Shard):
+    """The sample as a shard, so that it is written as all are."""
+
+    sample: tuple[Item, ...]
+
+    @property
+    def digest(self) -> str:
+        return ""
+
+    def _items(self) -> Iterator[Item]:
+        yield from self.sample
+
+
+def _measured(opened: Opened, sample: list[Item]) -> tuple[float, int, int, int]:
+    """Seconds, pictures, those that failed, bytes written; warm, and written to a disk as a run does."""
+    deque(opened.results(item.source for item in sample[:WARM]), maxlen=0)
+    rest = sample[WARM:] or sample
+    seconds, done, failed, size = 0.0, 0, 0, 0
+    with working_folder(None) as folder:
+        for number, first in enumerate(range(0, len(rest), SAMPLE // 2)):
+            part = rest[first : first + SAMPLE // 2]
+            job = Job(folder, {"digest": "", "n_shards": len(rest)})
+            start = time.perf_counter()
+            written = job.write(_Sample(number, "the sample", tuple(part)), opened)
+            seconds += time.perf_counter() - start
+            done, failed = done + written.n, failed + written.n_failed
+            size += job.path(number).stat().st_size
+            if seconds > SECONDS:
+                break
+    return seconds, done, failed, size

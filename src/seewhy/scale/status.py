@@ -1,0 +1,78 @@
+"""What is there of a long run, and what is missing; read off its folder alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from .job import read_job
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run is.
+
+    Attributes:
+        output: its folder.
+        facts: of its manifest: verb, version, model, input.
+        n_shards: in all.
+        missing: those that are not there, or are not whole, by their places from 0.
+        rows: of those that are there.
+        failed: pictures among these that could not be read.
+    """
+
+    output: str
+    facts: dict[str, Any]
+    n_shards: int
+    missing: tuple[int, ...]
+    rows: int
+    failed: int
+
+    def to_json(self) -> dict[str, Any]:
+        facts = {key: self.facts[key] for key in ("verb", "seewhy", "model", "columns", "input")}
+        numbers = {"n_shards": self.n_shards, "n_missing": len(self.missing), "missing": spans(self.missing)}
+        return {"output": self.output, **numbers, "rows": self.rows, "failed": self.failed, **facts}
+
+    def lines(self) -> Iterator[str]:
+        """As a person would read it."""
+        there = self.n_shards - len(self.missing)
+        yield f"{self.output}: {there:,} of {self.n_shards:,} shards, {self.rows:,} rows, {self.failed:,} not readable"
+        if self.missing:
+            yield f"  missing: {', '.join(spans(self.missing))}"
+
+
+def spans(numbers: Sequence[int]) -> list[str]:
+    """Runs of numbers, as texts.
+
+    Example:
+        >>> spans([0, 1, 2, 7, 9, 10])
+        ['0-2', '7', '9-10']
+    """
+    found = []
+    for _, pairs in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        run = [number for _, number in pairs]
+        found.append(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}")
+    return found
+
+
+def status(folder: Path) -> Status:
+    """How far a run is.
+
+    Raises:
+        DataError: the folder is no run's.
+        MissingExtraError: Parquet cannot be read.
+    """
+    from .work import arrow
+
+    arrow()
+    job = read_job(folder)
+    missing, rows, failed = [], 0, 0
+    for index in range(job.n_shards):
+        if (written := job.written(index)) is None:
+            missing.append(index)
+        else:
+            rows, failed = rows + written.n, failed + written.n_failed
+    return Status(str(folder), dict(job.facts), job.n_shards, tuple(missing), rows, failed)

@@ -1,0 +1,153 @@
+"""What is done with each picture of a long run: a recipe that travels to a process, and what it opens there."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from ..errors import InputError, MissingExtraError
+from ..types import Failure
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..encoders.base import Encoder
+
+Row = dict[str, Any]
+DTYPES = ("float32", "float16")
+SPACES = ("features", "words")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What rows hang on, as it travels between processes.
+
+    Attributes:
+        identity: the model's digest, its precision, options, by name.
+        columns: names and kinds of what a row has beside ``image`` and ``error``.
+    """
+
+    identity: Mapping[str, Any]
+    columns: tuple[tuple[str, Any], ...]
+
+    @property
+    def fields(self) -> list[tuple[str, Any]]:
+        """All that a row has."""
+        text = arrow().string()
+        return [("image", text), *self.columns, ("error", text)]
+
+
+class Opened(ABC):
+    """A recipe with its model, in the process that runs it.
+
+    Attributes:
+        identity: what the rows hang on, by name: the model's digest, its precision, options.
+    """
+
+    identity: Mapping[str, Any]
+
+    def model(self) -> Model:
+        return Model(dict(self.identity), tuple(self.columns()))
+
+    @abstractmethod
+    def columns(self) -> list[tuple[str, pa.DataType]]:
+        """Names and kinds of what a row has beside ``image`` and ``error``."""
+
+    @abstractmethod
+    def results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:
+        """A row for each picture, in order."""
+
+
+class Work(ABC):
+    """A recipe; its fields are plain values."""
+
+    verb: ClassVar[str]
+
+    @abstractmethod
+    def open(self) -> Opened:
+        """Load the model."""
+
+
+def arrow() -> Any:
+    """pyarrow.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise MissingExtraError("parquet", "Writing Parquet") from error
+    return pyarrow
+
+
+@dataclass(frozen=True)
+class Embed(Work):
+    """Pooled vectors.
+
+    Attributes:
+        encoder: its name; see :func:`seewhy.encoder`.
+        engine: what runs it.
+        space: ``"features"``, the pooled vectors, or ``"words"``, unit vectors in the space of the encoder's sentences.
+        dtype: of the numbers that are kept.
+        batch_size: pictures the engine sees at once.
+    """
+
+    encoder: str = "lite0"
+    engine: str = "auto"
+    space: Literal["features", "words"] = "features"
+    dtype: Literal["float32", "float16"] = "float32"
+    batch_size: int = 32
+
+    verb = "embed"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("space", self.space, SPACES), ("dtype", self.dtype, DTYPES)):
+            if value not in known:
+                raise InputError(f"The {name} is {value!r}. Expected {' or '.join(known)}. Choose one.")
+
+    def open(self) -> Opened:
+        from ..encoders.find import encoder
+
+        return _Embedding(encoder(self.encoder, engine=self.engine), self)
+
+
+class _Embedding(Opened):
+    def __init__(self, encoder: Encoder, work: Embed) -> None:
+        self.encoder, self.work = encoder, work
+        self.identity = {
+            "encoder": encoder.name,
+            "fingerprint": encoder.fingerprint,
+            "precision": encoder.engine.precision,
+            "space": work.space,
+            "dtype": work.dtype,
+        }
+        blank = np.zeros((8, 8, 3), np.uint8)
+        self._width = len(next(row for row in self.results(iter([blank])) if not isinstance(row, Failure))["embedding"])
+
+    def columns(self) -> list[tuple[str, pa.DataType]]:
+        pa = arrow()
+        number = pa.float16() if self.work.dtype == "float16" else pa.float32()
+        return [("digest", pa.string()), ("embedding", pa.list_(number, self._width))]
+
+    def results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:
+        from ..encoders.stream import encode_stream
+
+        for seen in encode_stream(self.encoder, sources, batch_size=self.work.batch_size):
+            if isinstance(seen, Failure):
+                yield seen
+            else:
+                yield {"digest": seen.digest, "embedding": self._vector(seen.pooled)}
+
+    def _vector(self, pooled: Any) -> np.ndarray:
+        if self.work.space == "words":
+            import torch
+            from torch.nn.functional import normalize
+
+            with torch.no_grad():
+                pooled = normalize(self.encoder.text.project(pooled), dim=1)
+        return pooled[0].numpy().astype(self.work.dtype)

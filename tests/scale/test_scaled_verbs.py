@@ -1,0 +1,81 @@
+"""``predict`` into Parquet says what it says one by one; an index takes what ``embed`` wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from seewhy.cli import app
+from seewhy.index import Index
+from simulated_work import rows
+
+
+def invoke(*arguments: str, code: int = 0) -> str:
+    done = CliRunner().invoke(app, [*arguments, "--quiet"], catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scaled") / "photos"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for i in range(5):
+        Image.fromarray(draw.integers(0, 255, (60, 80, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    (folder / "5.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+@pytest.mark.slow
+def test_rows_say_what_the_commands_say(photos: Path, tmp_path: Path) -> None:
+    asked = [str(photos), "--labels", "stripes,dots,noise"]
+    told = [json.loads(line) for line in invoke("predict", *asked, "--json", code=1).splitlines()]
+    many = ["--parquet", "--per-shard", "4", "-o"]
+    invoke("predict", *asked, *many, str(tmp_path / "decisions"), code=1)
+    for row, one in zip(rows(tmp_path / "decisions"), told, strict=True):
+        assert row["image"] == Path(one["image"]).name
+        assert (row["label"], row["error"]) == (one.get("label"), one.get("error"))
+        assert row["top"] == one.get("top")
+        assert (row["right"], row["set"]) == (None, None)
+    assert json.loads(invoke("embed", "--status", str(tmp_path / "decisions"), "--json"))["verb"] == "predict"
+    done = CliRunner().invoke(app, ["predict", *asked, "--top", "2", *many, str(tmp_path / "decisions")])
+    assert "decisions was begun with the top 5, not 2. The same was expected" in str(done.exception)
+
+
+@pytest.mark.slow
+def test_an_index_takes_the_vectors_of_a_run(photos: Path, tmp_path: Path) -> None:
+    run, whole = tmp_path / "vectors", ["embed", str(photos), "--per-shard", "2", "-o", str(tmp_path / "vectors")]
+    invoke(*whole, "--shard", "1/2", code=1)
+    done = CliRunner().invoke(app, ["index", str(run), "-o", str(tmp_path / "library"), "--json"])
+    told = json.loads(done.stdout)
+    assert (told["added"], told["notes"]) == (
+        3,
+        [f"1 of 3 shards of {run} are missing; add it again when they are there."],
+    )
+    invoke(*whole)
+    told = json.loads(invoke("index", str(run), "-o", str(tmp_path / "library"), "--json", code=1))
+    assert (told["added"], told["unchanged"], told["n"]) == (2, 3, 5)
+    invoke("index", str(photos), "-o", str(tmp_path / "looked"), code=1)
+    taken, looked = Index.open(tmp_path / "library"), Index.open(tmp_path / "looked")
+    assert sorted(taken.names()) == sorted(looked.names())
+    order = [taken.names().index(name) for name in looked.names()]
+    np.testing.assert_allclose(taken.vectors().numpy()[order], looked.vectors().numpy(), atol=1e-6)
+    invoke("embed", str(photos), "--space", "words", "-o", str(tmp_path / "words"), code=1)
+    done = CliRunner().invoke(app, ["index", str(tmp_path / "words"), "-o", str(tmp_path / "library")])
+    assert str(done.exception).startswith(f"{tmp_path / 'words'} has no pooled vectors. A run of seewhy embed --space")
+
+
+def test_parquet_takes_one_input_and_a_place(tmp_path: Path) -> None:
+    for arguments, says in (
+        (["a", "b", "-o", "out"], "--parquet was given with several inputs, or with names on standard input."),
+        (["-", "-o", "out"], "--parquet was given with several inputs, or with names on standard input."),
+        (["a"], "--parquet was given, and no place for its files. A folder was expected. Name one with -o."),
+    ):
+        done = CliRunner().invoke(app, ["predict", "--parquet", *arguments])
+        assert str(done.exception).startswith(says)
