@@ -160,8 +160,8 @@ def linear_cka(x: Float[Tensor, "n d"], y: Float[Tensor, "n e"]) -> float:
 def photographs(folder: str, n: int, side: int) -> tuple[Tensor, Tensor]:
     """Pixels of -1 to 1, CIFAR classes by the ends of the names."""
     samples = [s for s in load_samples(folder).items if s.label == "REAL"]
-    step = max(1, len(samples) // n)
-    samples = samples[::step][:n]
+    draws = torch.Generator().manual_seed(len(samples))  # not every so many: classes take turns in the whole set
+    samples = [samples[i] for i in torch.randperm(len(samples), generator=draws)[:n].tolist()]
     marks = [re.search(r"(?:_| \()(\d+)\)?$", Path(s.image).stem) for s in samples]
     labels = torch.tensor([int(m[1]) - 1 if m else 0 for m in marks])
     pixels = torch.from_numpy(read(gathered(samples), side, Progress())).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -117,8 +117,13 @@ def test_classes_are_read_off_both_ways_of_naming_files(monkeypatch: pytest.Monk
     for name in ("0.jpg", "0 (10).jpg", "1_2.jpg", "12 (3).jpg"):
         Image.new("RGB", (8, 8)).save(tmp_path / "REAL" / name)
         Image.new("RGB", (8, 8)).save(tmp_path / "FAKE" / name)
-    pixels, labels = script("diffusion_features", monkeypatch).photographs(str(tmp_path), 4, 8)
+    photographs = script("diffusion_features", monkeypatch).photographs
+    pixels, labels = photographs(str(tmp_path), 4, 8)
     assert (tuple(pixels.shape), sorted(labels.tolist())) == ((4, 3, 8, 8), [0, 1, 2, 9])
+    for i in range(20, 40):  # classes take turns, as in the whole set: every so many would be one class
+        for k in range(10):
+            Image.new("RGB", (8, 8)).save(tmp_path / "REAL" / (f"{i} ({k + 1}).jpg" if k else f"{i}.jpg"))
+    assert len(set(photographs(str(tmp_path), 20, 8)[1].tolist())) > 5
 
 
 def test_verdicts_on_diffusion_features_follow_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
