@@ -139,9 +139,10 @@ def decision(page: Path) -> str:
 
 def terms(page: Path) -> str:
     """The definitions every number on a card links to."""
-    from seewhy.card.glossary import REPORT_TERMS, SEEN_TERMS, TERMS
+    from seewhy.card.glossary import PART_TERMS, REPORT_TERMS, SEEN_TERMS, TERMS
 
-    return table(("number", "definition"), [(t.name, t.text) for t in (*TERMS, *SEEN_TERMS, *REPORT_TERMS)])
+    terms = (*TERMS, *SEEN_TERMS, *PART_TERMS, *REPORT_TERMS)
+    return table(("number", "definition"), [(t.name, t.text) for t in terms])
 
 
 def tolerances(page: Path) -> str:
@@ -255,7 +256,7 @@ def flags(page: Path) -> str:
     return table(("option", "takes", "meaning", "in"), rows)
 
 
-TWO_MEANINGS = {"--target", "--class", "--like", "--mask", "--judge", "--segmenter", "--generator"}
+TWO_MEANINGS = {"--target", "--class", "--like", "--mask", "--judge", "--generator"}
 """Of a class and of an accuracy, of a method and of a picture, and so on: each is what people call it."""
 
 

@@ -240,3 +240,18 @@ SEEN_TERMS: tuple[Term, ...] = (
     ),
 )
 """On the card of a perceiver alone."""
+
+PART_TERMS: tuple[Term, ...] = (
+    Term(
+        "inside",
+        "Done inside",
+        "Of what the picture does to the odds of the name, how much the pixels inside do: the part is hidden, then all "
+        "else, then both, and each half gets its Shapley value. 100 % is a score that nothing outside moves.",
+    ),
+    Term(
+        "odds-fall",
+        "Log-odds fall",
+        "How much the logarithm of the odds of the name falls when pixels become the mean colour: those inside, all "
+        "others, or those under the same shape in other places of the picture.",
+    ),
+)

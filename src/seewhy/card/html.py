@@ -18,6 +18,7 @@ from .curve import Chart, ceiling, points
 from .glossary import TERMS
 from .heat import overlay
 from .page import figure, layer_uri, percent, photo_uri, render
+from .part import part_page, part_terms
 from .perceived import SMALL, seen_page, seen_terms
 from .typical import typical_page
 
@@ -67,10 +68,11 @@ def card_context(e: Explanation) -> dict[str, Any]:
         "heat_of": e.subject.of_goal if e.subject else heat_title(e.where),
         "of_curves": f"{_quantity(e)} {heat_title(e.where)}",
         "model": e.model,
-        "terms": TERMS + seen_terms(e.seen),
+        "terms": TERMS + seen_terms(e.seen) + part_terms(e.part),
         "alt": picture_alt(e),
         "seen": seen_page(e.seen),
         "typical": typical_page(e.typical),
+        "part": part_page(e),
         "is_small": e.view.shape[1] < SMALL,
     }
 
@@ -104,6 +106,8 @@ def heat_title(where: Where | Missing) -> str:
 def picture_alt(e: Explanation) -> str:
     """The picture in a sentence, for who cannot see it."""
     text = f"The picture {e.prediction.image} as the network saw it"
+    if e.part is not None:
+        text = f"The {e.part.kind} {e.part.number} of {e.part.n} in {e.prediction.image}"
     if isinstance(e.where, Missing):
         return f"{text}."
     if e.where.is_zero:

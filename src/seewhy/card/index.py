@@ -16,6 +16,7 @@ from .certainty import SIGNS
 from .heat import blend
 from .html import QUESTIONS, runner_up
 from .page import photo_uri, render
+from .part import TITLE as PART_TITLE
 
 THUMBNAIL_SIDE = 256
 DOUBT: tuple[Level, ...] = ("do not rely", "partly", "not measured", "believable")
@@ -32,7 +33,7 @@ class IndexEntry:
         label: the decision.
         score: its probability, 0…1.
         second: what it was nearly, and its probability; None when there is one class only.
-        levels: the verdicts on where, like and words.
+        levels: the verdicts on where, like and words; of a part, first on what is done inside it.
         thumbnail: the picture with its heat, as a data URI.
         aside: what the evidence is about, where that is not the decision.
         verdict: how far to trust the decision.
@@ -45,7 +46,7 @@ class IndexEntry:
     label: str
     score: float
     second: tuple[str, float] | None
-    levels: tuple[Level, Level, Level]
+    levels: tuple[Level, ...]
     thumbnail: str
     aside: str = ""
     verdict: Certainty = "not measured"
@@ -76,9 +77,9 @@ def index_entry(explanation: Explanation, href: str) -> IndexEntry:
         label=e.prediction.label,
         score=e.prediction.score,
         second=(second.label, second.score) if second else None,
-        levels=(_level(e, "where"), _level(e, "like"), _level(e, "words")),
+        levels=(*_inside(e), _level(e, "where"), _level(e, "like"), _level(e, "words")),
         thumbnail=photo_uri(_thumbnail(e), quality=82),
-        aside=e.aside,
+        aside=". ".join(said for said in (e.part.name if e.part else "", e.aside) if said),
         verdict="not measured" if decision is None else decision.verdict,
         right=None if decision is None else decision.probability,
         trouble=None if decision is None else decision.doubt,
@@ -90,6 +91,13 @@ def _level(e: Explanation, key: str) -> Level:
     return "not measured" if isinstance(evidence, Missing) else evidence.verdict.level
 
 
+def _inside(e: Explanation) -> tuple[Level, ...]:
+    """The verdict on what of a part's score is done inside it."""
+    if e.part is None:
+        return ()
+    return ("not measured" if e.part.outside is None else e.part.outside.verdict.level,)
+
+
 def _thumbnail(e: Explanation) -> np.ndarray:
     shown = e.view if isinstance(e.where, Missing) else blend(e.view, e.where.heat, 0.7)
     picture = Image.fromarray(shown)
@@ -97,7 +105,12 @@ def _thumbnail(e: Explanation) -> np.ndarray:
     return np.asarray(picture)
 
 
-def render_index(entries: Sequence[IndexEntry], failures: Sequence[Failure] = (), title: str = "Explanations") -> str:
+def render_index(
+    entries: Sequence[IndexEntry],
+    failures: Sequence[Failure] = (),
+    title: str = "Explanations",
+    nouns: tuple[str, str] = ("picture", "pictures"),
+) -> str:
     """The index page of a batch.
 
     It is complete without a script, sorted by doubt; the script only sorts and filters anew.
@@ -106,7 +119,9 @@ def render_index(entries: Sequence[IndexEntry], failures: Sequence[Failure] = ()
         entries: one for each picture that was explained.
         failures: pictures that could not be read.
         title: heading of the page.
+        nouns: what one card is of, and several are.
     """
+    of_parts = any(len(entry.levels) > len(QUESTIONS) for entry in entries)
     ordered = sorted(entries, key=lambda entry: (*entry.doubt, entry.image))
     by_name = sorted(ordered, key=lambda entry: entry.image.casefold())
     by_score = sorted(ordered, key=lambda entry: entry.score)
@@ -117,10 +132,12 @@ def render_index(entries: Sequence[IndexEntry], failures: Sequence[Failure] = ()
         "index.html",
         "index.js",
         title=title,
+        nouns=nouns,
         cards=[(entry, rank, names[id(entry)], scores[id(entry)]) for rank, entry in enumerate(ordered)],
         classes=[(label, sum(entry.label == label for entry in entries)) for label in labels],
         failures=failures,
-        questions=[name.split(",")[0] for _, name in QUESTIONS],
+        questions=[*([PART_TITLE] if of_parts else []), *(name for _, name in QUESTIONS)],
+        of_parts=of_parts,
         n_unknown=sum(entry.verdict == "unlike anything it knows" for entry in entries),
         n_unreliable=sum("do not rely" in entry.levels for entry in entries),
     )

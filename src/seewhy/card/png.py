@@ -11,7 +11,6 @@ from PIL import Image, ImageDraw
 from ..explanation.base import Explanation, Where, Words
 from ..explanation.similar import Like
 from ..explanation.verdict import Level, Missing, Verdict
-from ..types import FractionBox
 from .because import bars_of, draw_bars, scale_of
 from .canvas import (
     BAD,
@@ -23,7 +22,6 @@ from .canvas import (
     LEVEL_COLOURS,
     LINE,
     MARK,
-    PAPER,
     QUIET,
     SHEET,
     SMOOTH,
@@ -46,6 +44,9 @@ from .html import (
     word_groups,
 )
 from .page import LEVELS, figure, method_name, percent
+from .part import TITLE as PART_TITLE
+from .part import draw_whole
+from .patches import faded, framed
 from .perceived import TITLE, draw_seen
 from .typical import draw_typical, typical_title
 
@@ -77,7 +78,8 @@ def render_png(explanation: Explanation) -> bytes:
 
 def _decision(c: Canvas, e: Explanation) -> float:
     room = WIDTH - 2 * MARGIN
-    c.text(MARGIN, 70, c.clipped(e.prediction.image, room, 21), 21, QUIET)
+    file = e.prediction.image if e.part is None else f"{e.prediction.image}: {e.part.said}"
+    c.text(MARGIN, 70, c.clipped(file, room, 21), 21, QUIET)
     only = e.prediction.n_classes == 1
     odds, title = odds_of(e).replace("\u202f", " "), heading(e)
     top = draw_certainty(c, e, MARGIN, 116, room) - (46 if e.prediction.decision is None else 30)
@@ -101,10 +103,11 @@ def _decision(c: Canvas, e: Explanation) -> float:
 def _summary(c: Canvas, e: Explanation, y: float) -> float:
     c.rule(MARGIN, y, WIDTH - 2 * MARGIN)
     asked = questions_of(e) if e.seen is None else (("seen", TITLE), *questions_of(e))
-    step = 262 if e.seen is None else 250
+    asked = asked if e.part is None or e.part.outside is None else (("part", PART_TITLE), *asked)
+    step = 262 if len(asked) == 3 else 250
     for number, (key, title) in enumerate(asked):
         x = MARGIN + number * step
-        evidence = getattr(e, key)
+        evidence: Any = e.part.outside if key == "part" and e.part else getattr(e, key)
         missing = isinstance(evidence, Missing)
         level: Level = "not measured" if missing else evidence.verdict.level
         c.glyph(x, y + 28, level, 26)
@@ -141,7 +144,7 @@ def _picture(c: Canvas, e: Explanation, y: float) -> float:
         label = c.clipped(heat_title(e.where), LEFT - 314, 21, True)
         c.text(c.text(MARGIN, y, "Heat for ", 21, QUIET), y, label, 21, INK, True)
         y += 16
-    y += 36
+    y = draw_whole(c, e.part, MARGIN, y + 36, LEFT)
     for number, (label, score) in enumerate(e.prediction.top[:N_TOP]):
         first = number == 0
         c.text(MARGIN, y, c.clipped(label, 226, 23, first), 23, INK if first else QUIET, first)
@@ -213,10 +216,12 @@ def _verdict(c: Canvas, verdict: Verdict, y: float) -> float:
 
 
 def _seen(c: Canvas, e: Explanation, y: float) -> float:
-    if e.seen is None:
-        return y
-    end = draw_seen(c, e.seen, RIGHT_X, _heading(c, TITLE, y), RIGHT)
-    return _divide(c, _verdict(c, e.seen.verdict, end))
+    if e.seen is not None:
+        end = draw_seen(c, e.seen, RIGHT_X, _heading(c, TITLE, y), RIGHT)
+        y = _divide(c, _verdict(c, e.seen.verdict, end))
+    if e.part is not None and e.part.outside is not None:
+        y = _divide(c, _verdict(c, e.part.outside.verdict, _heading(c, PART_TITLE, y)))
+    return y
 
 
 def _where(c: Canvas, e: Explanation, y: float) -> float:
@@ -308,7 +313,7 @@ def _patches(c: Canvas, e: Explanation, like: Like, letter: str, y: float) -> fl
         c.panel(RIGHT_X - 5, y - 5, side + 10, side + 10, 16, INK)
         c.panel(RIGHT_X - 2, y - 2, side + 4, side + 4, 13, SHEET)
         cut = crop(e.view, known[letter]) if place is None else e.view
-        c.photo(RIGHT_X, y, _framed(Image.fromarray(cut), side, place), side, side, 12)
+        c.photo(RIGHT_X, y, framed(Image.fromarray(cut), side, place), side, side, 12)
     end = c.badge(RIGHT_X, y + side + 30, letter)
     c.text(end + 9, y + side + 30, percent(row_share(like, letter), " "), 20)
     c.text(RIGHT_X + side + 24, y + side / 2 + 6, "looks like", 19, QUIET)
@@ -318,7 +323,7 @@ def _patches(c: Canvas, e: Explanation, like: Like, letter: str, y: float) -> fl
         x = start + number * step
         same = patch.label == (like.target or e.prediction.label)
         if patch.patch is not None:
-            c.photo(x, y, _framed(_faded(patch.patch, same), side, patch.frame), side, side, 12)
+            c.photo(x, y, framed(faded(patch.patch, same), side, patch.frame), side, side, 12)
         label = c.clipped(patch.label, side, 18, same)
         end = c.text(x, y + side + 25, label, 18, INK if same else QUIET, same)
         if not same:
@@ -330,28 +335,6 @@ def _patches(c: Canvas, e: Explanation, like: Like, letter: str, y: float) -> fl
         if why is not None and (patch.channel is None or number == 0):
             below = max(below, draw_bars(c, x, y + side + 68, side, why) + 22)
     return below
-
-
-def _framed(picture: Image.Image, side: int, box: FractionBox | None) -> Image.Image:
-    """The picture at its size on the card, with a box drawn on it."""
-    if box is None:
-        return picture
-    large = picture.resize((side * SMOOTH, side * SMOOTH), Image.Resampling.BICUBIC)
-    edges = tuple(v * side * SMOOTH for v in box)
-    draw = ImageDraw.Draw(large)
-    draw.rectangle(edges, outline=EDGE, width=4 * SMOOTH)
-    inner = (edges[0] + SMOOTH, edges[1] + SMOOTH, edges[2] - SMOOTH, edges[3] - SMOOTH)
-    draw.rectangle(inner, outline=MARK, width=2 * SMOOTH)
-    return large
-
-
-def _faded(patch: np.ndarray, same: bool) -> Image.Image:
-    """Patches of another class are shown, but step back."""
-    picture = Image.fromarray(patch)
-    if same:
-        return picture
-    grey = Image.blend(picture, picture.convert("L").convert("RGB"), 0.55)
-    return Image.blend(grey, Image.new("RGB", grey.size, PAPER), 0.5)
 
 
 def _words(c: Canvas, e: Explanation, y: float) -> float:

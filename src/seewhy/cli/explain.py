@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .explain_parts import DetectorName, Known, Most, PartsAsked, SegmenterName, run_parts
 from .method_options import Set
 from .object_options import ObjectWords, SegmenterFolder, loaded_segmenter, with_objects
 from .options import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from ..evidence.explain import ExplainOptions
     from ..explanation.base import Explanation, Neuron
     from ..storage.features import FeatureStore
+    from ..types import Failure
     from .terminal import Terminal
 
 EXAMPLES = """
@@ -59,6 +61,8 @@ Examples:\n
   seewhy explain photo.jpg --object bird -o why/\n
   seewhy explain photos/ -m birds --object-mask masks/ -o why/\n
   seewhy explain photo.jpg --where layer_cam --layer blocks.4\n
+  seewhy explain photo.jpg -m seg -o why/\n
+  seewhy explain photo.jpg --labels "stamp, platelet" --detector word_regions -o why/\n
   seewhy explain photo.jpg --where rise --set n_masks=1000 --set masks=stratified
 """
 
@@ -122,7 +126,7 @@ def explain(
             show_default=False,
         ),
     ] = None,
-    segmenter: SegmenterFolder = None,
+    object_segmenter: SegmenterFolder = None,
     object_words: ObjectWords = None,
     strengths: Strengths = "calibrated",
     validation: Validation = None,
@@ -145,11 +149,20 @@ def explain(
     seed: Annotated[int, seed("The shuffled maps.")] = 0,
     force: Force = False,
     level: Level = 0.9,
+    detector: DetectorName = None,
+    segmenter: SegmenterName = None,
+    known: Known = None,
+    most_cards: Most = 20,
     as_json: Json = False,
     store: Store = None,
     quiet: Quiet = False,
 ) -> None:
-    """Explain pictures: print the answer; with -o, write a card each and an index. Stopped, it goes on where it was."""
+    """Explain pictures: print the answer; with -o, write a card each and an index. Stopped, it goes on where it was.
+
+    With a saved segmenter, or --detector or --segmenter and --labels, what is found in each picture gets a card.
+    """
+    from dataclasses import replace
+
     from ..attributions.explainers import trained
     from ..evidence.batch import Batch
     from ..evidence.explain import ExplainOptions
@@ -158,15 +171,9 @@ def explain(
     from .method_options import settings
     from .terminal import Terminal
 
-    terminal = Terminal(quiet)
-    _check(output, png, force)
-    kept = open_store(store)
-    classifier = resolve(model, labels, focused(encoder, focus), engine, descriptions, kept, follow_up)
-    classifier = _measured(classifier, validation, kept, terminal)
-    told = (object_mask, loaded_segmenter(segmenter, encoder, engine), object_words)
-    names, objects = with_objects(classifier, picture_names(pictures, output), *told, kept)
+    parts = PartsAsked(model, labels, detector, segmenter, encoder, focus, engine, descriptions, known, most_cards)
     options = ExplainOptions(
-        where=where if explainer is None else trained(where or classifier.where, explainer),
+        where=where,
         target=target,
         contrast=contrast,
         measure=measure,
@@ -182,8 +189,24 @@ def explain(
         level=level,
         typical=typical,
         judge=None if judge is None else judge_named(judge, engine),
-        objects=objects,
     )
+    if parts.wanted:
+        others = {
+            "--follow-up": follow_up, "--explainer": explainer, "--validation": validation, "--typical": typical,
+            "--object-mask": object_mask, "--object-segmenter": object_segmenter, "--object": object_words,
+        }  # fmt: skip
+        run_parts(
+            parts, options, pictures, output, others, png=png, force=force, as_json=as_json, store=store, quiet=quiet
+        )
+    terminal = Terminal(quiet)
+    _check(output, png, force)
+    kept = open_store(store)
+    classifier = resolve(model, labels, focused(encoder, focus), engine, descriptions, kept, follow_up)
+    classifier = _measured(classifier, validation, kept, terminal)
+    told_objects = (object_mask, loaded_segmenter(object_segmenter, encoder, engine), object_words)
+    names, objects = with_objects(classifier, picture_names(pictures, output), *told_objects, kept)
+    method = where if explainer is None else trained(where or classifier.where, explainer)
+    options = replace(options, where=method, objects=objects)
     _note_layer(classifier, options, terminal)
     batch = Batch(classifier, options, output, png=png, store=kept, force=force)
     _run(batch, names, terminal, as_json)
@@ -191,22 +214,33 @@ def explain(
 
 def _run(batch: Batch, names: Iterable[str], terminal: Terminal, as_json: bool) -> None:
     """Explain them, one line or a few for each, and end with what could not be done."""
+    done = say_results(batch.run(names), terminal, told, as_json)
+    if batch.index is not None and done and not as_json:
+        say(f"index: {batch.index}")
+    if batch.output is None and done:
+        terminal.note("no card was made; -o why makes one for each picture, in a folder why")
+    raise typer.Exit(terminal.exit_code(done))
+
+
+def say_results(
+    results: Iterator[Done | Failure], terminal: Terminal, tell: Callable[[Done], None], as_json: bool
+) -> int:
+    """Print each result as it comes; how many there were beside failures."""
     from ..types import Failure
 
     done = 0
-    for result in terminal.track(batch.run(names), "Explaining"):
+    for result in terminal.track(results, "Explaining"):
         if isinstance(result, Failure):
             terminal.failed(result)
             if as_json:
                 say(json.dumps(result.to_json(), ensure_ascii=False), flush=True)
             continue
         done += 1
-        _tell(result, as_json)
-    if batch.index is not None and done and not as_json:
-        say(f"index: {batch.index}")
-    if batch.output is None and done:
-        terminal.note("no card was made; -o why makes one for each picture, in a folder why")
-    raise typer.Exit(terminal.exit_code(done))
+        if as_json:
+            say(json.dumps(result.record, ensure_ascii=False), flush=True)
+        else:
+            tell(result)
+    return done
 
 
 def _check(output: Path | None, png: bool, force: bool) -> None:
@@ -241,10 +275,8 @@ def _measured(
     return classifier if validation is None else measured_on(classifier, load_samples(validation), store, terminal)
 
 
-def _tell(done: Done, as_json: bool) -> None:
-    if as_json:
-        say(json.dumps(done.record, ensure_ascii=False), flush=True)
-        return
+def told(done: Done) -> None:
+    """Print the answer."""
     image, label, card = (done.record[key] for key in ("image", "label", "card"))
     if done.explanation is None:
         say(f"{image}: {label}", f"  card: {card} (kept)", "")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SegmenterFolder = Annotated[
     Path | None,
     typer.Option(
-        "--segmenter",
+        "--object-segmenter",
         help="A saved segmenter, which draws the masks: of each class by its name, or of --object.",
         show_default=False,
     ),
@@ -71,7 +71,7 @@ def mask_source(
     names = tuple(w for w in map(str.strip, (words or "").split(",")) if w)
     if masks[1] is not None:
         if segmenter is not None or names:
-            other = "--segmenter" if segmenter is not None else "--object"
+            other = "--object-segmenter" if segmenter is not None else "--object"
             raise InputError(
                 f"{masks[0]} and {other} were both given. One of them was expected, as one says where the object is. "
                 "Drop one."

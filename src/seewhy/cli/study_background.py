@@ -33,7 +33,7 @@ BACKGROUND_EXAMPLES = """
 Examples:\n\n
   seewhy study background photos/ -m birds --masks masks/ -o study\n\n
   seewhy study background photos/ -m birds --object bird --boxes boxes.json -o study\n\n
-  seewhy study background photos/ -m birds --segmenter seg --json\n\n
+  seewhy study background photos/ -m birds --object-segmenter seg --json\n\n
   seewhy study background photos.csv -m birds --boxes voc/
 """
 

@@ -17,6 +17,8 @@ from torch.nn.functional import cross_entropy, interpolate
 from ..adaptation.prompts import Names, opened
 from ..encoders.base import Encoder, Layout
 from ..errors import DataError, InputError
+from ..heads.head import Head
+from ..heads.normalise import Normalise
 from ..pictures.pixel_classes import LEFT_OUT, MaskedPictures
 from ..progress import Progress
 from ..seeded import seeded
@@ -29,6 +31,7 @@ from .controls import exchanged
 from .levels import MOST, unpacked
 from .linear import Affine
 from .maskclip import MaskCLIP, Words
+from .pooled_score import PooledScore
 from .reader import LARGEST
 from .segmenter import Scorer, Segmenter
 from .text_decoder import GROUPS, Prompting, TextDecoder, centred
@@ -303,6 +306,9 @@ class Decoded:
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k _h _w"]:
         found: Tensor = self.network(unpacked(encoder.layout, features), *self.how.cells(encoder, features))[0]
         return found
+
+    def pooled(self, looks: Segmenter) -> PooledScore:
+        return looks.score(self.scores, Head(Normalise(), torch.eye(len(looks.classes))))
 
     def random(self, seed: int) -> None:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -14,10 +14,13 @@ from torch import Tensor
 from ..classifiers.linear.solvers import LinearFit, fit_logistic
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError
+from ..heads.head import Head
+from ..heads.normalise import Normalise
 from ..pictures.pixel_classes import MaskedPictures
 from ..progress import Progress
 from . import segmenters
 from .miou import confusion, mean_iou, sums
+from .pooled_score import PooledScore
 from .reader import LARGEST
 from .segmenter import Segmenter
 from .truths import with_truth
@@ -124,6 +127,10 @@ class Affine:
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:
         grid = encoder.layout.to_grid(features)
         return torch.einsum("bchw,kc->bkhw", grid, self.weight) + self.bias[:, None, None]
+
+    def pooled(self, looks: Segmenter) -> PooledScore:
+        head = Head(Normalise(), self.weight, self.bias)
+        return replace(looks.score(lambda encoder, found: encoder.layout.to_grid(found), head), words="own")
 
     def random(self, seed: int) -> None:
         return None

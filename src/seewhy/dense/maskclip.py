@@ -15,9 +15,12 @@ from ..encoders.base import Encoder
 from ..encoders.stream import encode_texts
 from ..encoders.templates import filled
 from ..errors import DataError, InputError
+from ..heads.head import Head
+from ..heads.normalise import Normalise
 from ..storage.features import FeatureStore
 from . import segmenters
 from .cells import joint_cells
+from .pooled_score import PooledScore
 from .reader import LARGEST
 from .refine import Normalised, denoise, smooth
 from .segmenter import Segmenter
@@ -151,8 +154,16 @@ class Words:
     def tensors(self) -> dict[str, Tensor]:
         return {"texts": self.texts}
 
+    def cells(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
+        """Each cell among the words, at unit length."""
+        return normalize(joint_cells(encoder, features), dim=1)
+
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:
-        return torch.einsum("bdhw,kd->bkhw", normalize(joint_cells(encoder, features), dim=1), self.texts)
+        return torch.einsum("bdhw,kd->bkhw", self.cells(encoder, features), self.texts)
+
+    def pooled(self, looks: Segmenter) -> PooledScore:
+        head = Head(Normalise(), self.texts, scale=self.scale)
+        return replace(looks.score(self.cells, head), words="joint", centred=self.how.centred)
 
     def finish(self, scores: Float[Tensor, "k h w"], keys: Float[Tensor, "c h w"] | None) -> Float[Tensor, "k h w"]:
         scores = scores - self.how.centred * scores.mean((1, 2), keepdim=True)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..arguments import checked
+from ..arguments import Count, checked
+from ..descriptions.base import Words
 from ..encoders.base import Encoder
 from ..errors import ImageError, InputError
+from ..explanation.base import Explanation
+from ..heads.head import Head
+from ..keywords import ExplainKeywords
 from ..pictures.sources import One
+from ..storage.features import FeatureStore
 from ..types import Failure
+from .pooled_score import PooledScore
 from .reader import LARGEST, Looked, Reader
 from .segmentation import NOTHING, Segmentation, segments_of
 from .windows import best_classes
@@ -45,6 +52,10 @@ class Scorer(Protocol):
 
     def tensors(self) -> dict[str, Tensor]:
         """What its method needs to make it again."""
+        ...
+
+    def pooled(self, looks: Segmenter) -> PooledScore:
+        """The same as a layer on the mean of cells, so that a segment's score can be explained."""
         ...
 
     def finish(self, scores: Float[Tensor, "k h w"], keys: Float[Tensor, "c h w"] | None) -> Float[Tensor, "k h w"]:
@@ -96,6 +107,12 @@ class Segmenter:
         """What looks, at the size of a window."""
         return self.reader.encoder
 
+    def score(self, cells: Callable[[Encoder, Tensor], Tensor], head: Head) -> PooledScore:
+        """A layer on the mean of cells, by which its scorer names a segment."""
+        return PooledScore(
+            self.reader, self.method, self.classes, cells, head, parameters=self.parameters, trained_on=self.trained_on
+        )
+
     def with_trained_on(self, what: str) -> Segmenter:
         """The same, with what it was trained on."""
         return replace(self, trained_on=what)
@@ -127,6 +144,38 @@ class Segmenter:
         if isinstance(found, Failure):
             raise ImageError(found.image, found.error)
         return found
+
+    @checked
+    def explain(
+        self,
+        picture: One,
+        *,
+        most: Count = 20,
+        descriptions: Words | None = None,
+        known: str | Path | None = None,
+        store: FeatureStore | None = None,
+        **options: Unpack[ExplainKeywords],
+    ) -> list[Explanation]:
+        """The segments of a picture explained: where, like what, in words, and what comes from outside; each measured.
+
+        Args:
+            picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
+            most: how many are explained: the largest.
+            descriptions: sentences about the classes.
+            known: pictures with boxes, masks or folders of one class each, to liken to.
+            store: where sentences are kept between runs.
+            **options: of :class:`seewhy.evidence.explain.ExplainOptions`.
+
+        Returns:
+            An explanation each, with its ``box`` and ``mask``, which display themselves in a notebook.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            InputError: an option is not for parts of pictures.
+        """
+        from .part_examples import explain_parts
+
+        return explain_parts(self, picture, most, descriptions, known, store, **options)
 
     def segment_all(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Segmentation | Failure]:
         """The same of many, in order; one that cannot be read never stops the others.

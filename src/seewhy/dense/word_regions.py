@@ -15,6 +15,7 @@ from ..encoders.base import Encoder
 from ..encoders.stream import encode_texts
 from ..encoders.templates import filled
 from ..errors import InputError
+from ..heads.head import Head, Projected
 from ..metrics.boxes import pieces
 from ..storage.features import FeatureStore
 from ..types import Failure
@@ -24,6 +25,7 @@ from .detections import Detections, Keep
 from .detector import Detector
 from .maskclip import TEMPLATES, MaskCLIP, Words
 from .names import names_to_find
+from .pooled_score import AmongWords, PooledScore, rest_names
 from .pooling import box_means
 from .reader import LARGEST, Looked, Reader
 from .windows import bilinear
@@ -141,6 +143,13 @@ class RegionDetector(Detector):
     def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
         for looked in self.reader.looked(pictures):
             yield looked if isinstance(looked, Failure) else self._found(looked)
+
+    def pooled(self) -> PooledScore:
+        """How sure a name is in a box, before the ring around it is weighed."""
+        names = (*self.classes, *rest_names(self.classes, self.how.rest))
+        among = AmongWords(self.reader.base.text)
+        head = Head(Projected(among), self.words.texts, scale=self.words.scale)
+        return PooledScore(self.reader, self.how.name, names, joint_cells, head, words="joint")
 
     @torch.no_grad()
     def _found(self, looked: Looked) -> Detections:

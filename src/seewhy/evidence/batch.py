@@ -124,7 +124,7 @@ class Batch:
                     continue
                 done, entry = result
                 records.append(done.record)
-                entries.append(_entry(entry))
+                entries.append(entry_of(entry))
                 yield done
             lines = [*records, *(f.to_json() for f in failures)]
             if not lines:
@@ -214,7 +214,8 @@ def check_output(output: Path, *, force: bool = False) -> bool:
     return False
 
 
-def _entry(data: dict[str, Any]) -> IndexEntry:
+def entry_of(data: dict[str, Any]) -> IndexEntry:
+    """The entry that was noted as JSON."""
     second = data["second"]
     return IndexEntry(
         **{**data, "second": tuple(second) if second else None, "levels": tuple(data["levels"])},

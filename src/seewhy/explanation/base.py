@@ -16,6 +16,7 @@ from ..arguments import checked
 from ..types import FractionBox, PixelBox
 from .measures import WordOrigin
 from .outside import Outside
+from .part import Part, PartBox
 from .prediction import Prediction
 from .similar import Like
 from .subject import Subject
@@ -235,6 +236,7 @@ class Explanation:
         seen: what a perceiver classified in place of the picture.
         subject: what the evidence is about; ``None`` where that was not recorded, and is the decision.
         typical: what would be a typical picture of the class, if that was asked.
+        part: the box or segment that is explained; ``None`` where it is the whole picture.
     """
 
     prediction: Prediction
@@ -247,6 +249,17 @@ class Explanation:
     seen: Perceived | None = None
     subject: Subject | None = None
     typical: Typical | None = None
+    part: Part | None = None
+
+    @property
+    def box(self) -> PartBox | None:
+        """Left, top, right, bottom of what is explained, in pixels of the picture; ``None`` of a whole picture."""
+        return None if self.part is None else self.part.box
+
+    @property
+    def mask(self) -> np.ndarray | None:
+        """The pixels of an explained segment, ``(height, width)`` of booleans; else ``None``."""
+        return None if self.part is None else self.part.mask
 
     def __repr__(self) -> str:
         kinds = {"where": self.where, "like": self.like, "words": self.words}
@@ -285,6 +298,8 @@ class Explanation:
             data["subject"] = self.subject.to_json()
         if self.typical is not None:
             data["typical"] = self.typical.to_json()
+        if self.part is not None:
+            data["part"] = self.part.to_json()
         return data if self.seen is None else data | {"seen": self.seen.to_json()}
 
     def to_html(self) -> str:

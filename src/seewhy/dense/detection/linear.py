@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ...classifiers.linear.solvers import LinearFit, fit_logistic
 from ...encoders.base import Encoder
 from ...errors import DataError, InputError
+from ...heads.head import Head
+from ...heads.normalise import Normalise
 from ...pictures.boxes import BoxData, BoxedPicture
 from ...progress import Progress
 from ...types import Failure
 from .. import detectors
+from ..pooled_score import PooledScore, rest_names
 from ..pooling import shares, span_means
 from ..reader import LARGEST, Looked, Reader
 from .places import best_overlaps, common_shapes, lattices, moved, offsets, parts_of, pieces_of, wider, windows_of
+from .taught import Axes, Examples, Taught, corners_of
 from .trained import Regions
 
 RIGHT, WRONG = 0.5, 0.4
@@ -170,73 +174,8 @@ class Fit(NamedTuple):
     spread: Float[Tensor, " d"]
 
 
-@dataclass(frozen=True, eq=False)
-class Axes:
-    """Principal components of an encoder's cells.
-
-    Attributes:
-        mean: of the cells.
-        components: directions, over the spread along them.
-    """
-
-    mean: Float[Tensor, " c"]
-    components: Float[Tensor, "m c"]
-
-    @classmethod
-    def of(cls, maps: list[Tensor], width: int) -> Axes:
-        """Those of some maps."""
-        cells = torch.cat([m.flatten(1).T for m in maps]).double()
-        mean = cells.mean(0)
-        centred = cells - mean
-        values, vectors = torch.linalg.eigh(centred.T @ centred / len(cells))
-        n = max(1, min(width, int((values > 1e-9 * values[-1]).sum())))
-        spread = values[-n:].flip(0).clamp(min=1e-12).sqrt()
-        return cls(mean.float(), (vectors[:, -n:].flip(1).T / spread[:, None]).float())
-
-    def of_map(self, grid: Float[Tensor, "c h w"]) -> Float[Tensor, "m h w"]:
-        return torch.einsum("mc,chw->mhw", self.components, grid - self.mean[:, None, None])
-
-
-@dataclass(frozen=True, eq=False)
-class Taught:
-    """A picture to learn from: its map, and what is in it as parts of the picture."""
-
-    grid: Float[Tensor, "m h w"]
-    boxes: Float[Tensor, "g 4"]
-    labels: Int[Tensor, " g"]
-    ignored: Float[Tensor, "i 4"]
-
-    @classmethod
-    def of(cls, picture: BoxedPicture, grid: Float[Tensor, "m h w"], place: Mapping[str, int]) -> Taught:
-        width, height = picture.size or (1, 1)
-        scale = torch.tensor([width, height, width, height])
-        real = [b for b in picture.boxes if not b.ignored and b.label in place]
-        boxes = torch.tensor([b.box for b in real]).reshape(-1, 4) / scale
-        ignored = torch.tensor([b.box for b in picture.boxes if b.ignored]).reshape(-1, 4) / scale
-        return cls(grid.half(), boxes, torch.tensor([place[b.label] for b in real], dtype=torch.long), ignored)
-
-    @property
-    def cells(self) -> Float[Tensor, "g 4"]:
-        """What is in it, in cells."""
-        return self.boxes * corners_of(self.grid)
-
-
 def _size(grid: Tensor) -> tuple[int, int]:
     return grid.shape[1], grid.shape[2]
-
-
-def corners_of(grid: Tensor) -> Float[Tensor, " 4"]:
-    """Width, height, width, height in cells."""
-    h, w = grid.shape[1:]
-    return torch.tensor([w, h, w, h], dtype=torch.float32)
-
-
-class Examples(NamedTuple):
-    """Regions to learn from: features, class (the last is nothing), and what would bring each to its place."""
-
-    x: Float[Tensor, "n d"]
-    label: Int[Tensor, " n"]
-    offsets: Float[Tensor, "n 4"]
 
 
 class Scan(NamedTuple):
@@ -323,6 +262,25 @@ class RegionProbe:
         boxes, scores, _ = self.moved(grid)
         return Regions(boxes / corners_of(grid), scores)
 
+    def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
+        """How likely each class is in a box, as a layer on the means of its parts and of its surroundings."""
+        n = len(classes) + 1
+
+        def cells(encoder: Encoder, features: Tensor) -> Tensor:
+            return torch.stack([self.axes.of_map(one) for one in encoder.layout.to_grid(features)])
+
+        def head_of(box: Float[Tensor, "1 4"], grid: tuple[int, int]) -> Head:
+            sizes = self._sizes(torch.empty(1, *grid), box)[0]
+            return Head(Normalise(), self.weight[:n, :-2], self.bias[:n] + self.weight[:n, -2:] @ sizes)
+
+        def pieces(box: Float[Tensor, "1 4"], grid: tuple[int, int]) -> list[Tensor]:
+            spans = parts_of(box, self.parts, self.around, grid)
+            return [torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1) for x, y in spans]
+
+        names = (*classes, *rest_names(classes, (NOTHING,)))
+        head = Head(Normalise(), self.weight[:n, :-2], self.bias[:n])
+        return PooledScore(reader, Linear.name, names, cells, head, pieces=pieces, head_of=head_of)
+
     def moved(self, grid: Float[Tensor, "m h w"]) -> Regions:
         """The likeliest windows, moved to where things are, in cells, with the scores that they have there."""
         windows, first, weighed = self.scan(grid)
@@ -341,6 +299,8 @@ class RegionProbe:
         return ((boxes[:, 2:] - boxes[:, :2]) / corners_of(grid)[:2]).log()
 
 
+NOTHING = "nothing"
+"""What a region is called that is of no class."""
 MOST = 300
 """Windows that are moved and scored once more."""
 MOST_ROWS, FEWEST = 15_000, 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from ...types import Failure
 from ..detections import Detections, Keep
 from ..detector import Detector
 from ..names import names_to_find
+from ..pooled_score import PooledScore, cannot_pool
 from ..reader import LARGEST, Looked, Reader
 
 CANDIDATES = 1000
@@ -47,6 +48,15 @@ class Finder(Protocol):
 
     def tensors(self) -> dict[str, Tensor]:
         """What its method needs to make it again."""
+        ...
+
+
+@runtime_checkable
+class PoolingFinder(Protocol):
+    """One whose score of a box is a layer on means of cells."""
+
+    def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
+        """That layer, and what it reads."""
         ...
 
 
@@ -159,6 +169,17 @@ class TrainedDetector(Detector):
         if "ap50" not in self.calibration:
             return "Not measured."
         return f"On {self.calibration['n_pictures']} pictures held out: {headline(self.calibration)}"
+
+    def pooled(self) -> PooledScore:
+        """How its score of a box comes from the cells under it.
+
+        Raises:
+            InputError: what it learnt does not pool cells.
+        """
+        if not isinstance(self.finder, PoolingFinder):
+            raise cannot_pool(f"a {self.method} detector")
+        score = self.finder.pooled(self.reader, self.classes)
+        return replace(score, parameters=self.parameters, trained_on=self.trained_on)
 
     def about(self) -> dict[str, Any]:
         """Method, parameters and what looked, as JSON."""

@@ -1,0 +1,146 @@
+"""Cards for the boxes or segments of many pictures: a folder of them with an index and JSON lines, resumable."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..card import IndexEntry, index_entry, render_index
+from ..encoders.stream import file_digest
+from ..errors import ImageError, InputError
+from ..evidence.batch import FORMS, Done, check_output, entry_of
+from ..evidence.card_folder import INDEX, CardFolder
+from ..evidence.explain import ExplainOptions
+from ..explanation.base import Explanation
+from ..explanation.part import Part
+from ..progress import Progress
+from ..types import Failure
+from .part_evidence import MOST, PartExplainer, check_options, parts_of
+
+
+class PartBatch:
+    """Explains what is found in pictures, and writes a card each.
+
+    Every picture is looked at anew to find what is in it; a card that was written before, of the same part by the same
+    model and options, is kept.
+
+    Args:
+        explainer: finds and explains.
+        options: what and how.
+        output: a folder; ``None`` writes none.
+        most: parts of one picture that are explained.
+        png: also write a still picture of each card.
+        force: write over an index that SeeWhy did not make.
+        progress: hears of what was left out.
+
+    Raises:
+        InputError: the output is one file, or the options are not for parts.
+        ForeignFileError, DataError: it cannot be written to.
+    """
+
+    def __init__(
+        self,
+        explainer: PartExplainer,
+        options: ExplainOptions,
+        output: Path | None,
+        *,
+        most: int = MOST,
+        png: bool = False,
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        if output is not None and check_output(output, force=force):
+            raise InputError(
+                f"Cards of boxes or segments were to go to {output}, which is one file. A folder was expected, since a "
+                "picture may have many. Give one with -o."
+            )
+        check_options(options, explainer.model)
+        self.explainer, self.options, self.output, self.most = explainer, options, output, most
+        self.endings = tuple(FORMS) if png else (".html",)
+        self.force, self.progress = force, progress or Progress()
+        self.index = None if output is None else output / INDEX
+        self.n_pictures = 0
+
+    def run(self, names: Iterable[str]) -> Iterator[Done | Failure]:
+        """Explain as a stream, in order; cards are written as they are made, the index at the end."""
+        if self.output is None:
+            yield from (one if isinstance(one, Failure) else one[0] for one in self._explained(names, None))
+            return
+        with closing(CardFolder(self.output, force=self.force)) as folder:
+            lines: list[dict[str, Any]] = []
+            entries: list[IndexEntry] = []
+            failures: list[Failure] = []
+            own = (name for name in names if not folder.is_own(name))
+            for one in self._explained(own, folder):
+                if isinstance(one, Failure):
+                    failures.append(one)
+                    yield one
+                    continue
+                lines.append(one[0].record)
+                entries.append(entry_of(one[1]))
+                yield one[0]
+            folder.finish([*lines, *(f.to_json() for f in failures)], self._page(lines, entries, failures))
+
+    def _page(self, lines: list[dict[str, Any]], entries: list[IndexEntry], failures: list[Failure]) -> str:
+        nouns = ("box", "boxes") if lines and lines[0]["part"]["kind"] == "box" else ("segment", "segments")
+        return render_index(entries, failures, nouns[1].capitalize(), nouns)
+
+    def _explained(
+        self, names: Iterable[str], folder: CardFolder | None
+    ) -> Iterator[tuple[Done, dict[str, Any]] | Failure]:
+        fingerprint = self._fingerprint()
+        for name in names:
+            try:
+                found = self.explainer.find(name)
+            except ImageError as error:
+                yield Failure(name, error.reason)
+                continue
+            self.n_pictures += 1
+            parts = parts_of(found)
+            if len(parts) > self.most or not parts:
+                left = f"{len(parts) - self.most} of {len(parts)} are left out; --most-cards explains more"
+                self.progress.note(f"{name}: {left if parts else 'nothing was found'}")
+            keys = {part.number: self._key(name, part, fingerprint) for part in parts[: self.most]}
+            earlier = {} if folder is None else {number: folder.earlier(key) for number, key in keys.items()}
+            new = [number for number in keys if earlier.get(number) is None]
+            made = self.explainer.explain(name, found, self.options, new)
+            for part in parts[: self.most]:
+                line = earlier.get(part.number)
+                if line is not None and folder is not None:
+                    card = str(folder.path / line["entry"]["href"])
+                    yield Done({**line["record"], "card": card}, None), line["entry"]
+                else:
+                    yield self._write(keys[part.number], folder, next(made))
+
+    def _write(self, key: str, folder: CardFolder | None, result: Explanation) -> tuple[Done, dict[str, Any]]:
+        if folder is None:
+            return Done({**result.to_json(), "card": None}, result), {}
+        part = result.part
+        assert part is not None
+        # What follows the last dot would be taken for the ending of a picture's name.
+        name = f"{Path(result.prediction.image).with_suffix('')} {part.kind} {part.number} {part.label}."
+        place = folder.place(name, self.endings)
+        record = {**result.to_json(), "card": str(folder.path / f"{place}.html")}
+        entry = asdict(index_entry(result, f"{place}.html"))
+        folder.keep(key, record, entry, {place + e: FORMS[e](result) for e in self.endings})
+        return Done(record, result), entry
+
+    def _key(self, name: str, part: Part, fingerprint: str) -> str:
+        told = f"{name}|{file_digest(name)}|{part.to_json()}|{fingerprint}"
+        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _fingerprint(self) -> str:
+        """What decides an explanation beside the picture and the part."""
+        model, engine = self.explainer.model, self.explainer.score.reader.encoder.engine
+        told = (version("seewhy"), model.provenance(), model.parameters, engine.name, self.options, self.endings)
+        digest = hashlib.sha256(repr(told).encode())
+        more = [] if model.words is None else [model.words.vectors]
+        more += [model.bank.vectors] if model.bank is not None else []
+        for tensor in (model.head.weight, model.head.bias, *more):
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
