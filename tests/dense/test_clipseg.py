@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 from test_detect import WORDS, save_tokenizer
-from test_segment import colours
 from torch.nn.functional import interpolate
 from typer.testing import CliRunner
 
+from coloured import colours
 from schemas import check
 from seewhy.cli import app
 from seewhy.dense.by_words import segmenter_for

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_mask_evaluation import masked
 from test_refine import wave
-from test_segment import colours
 from typer.testing import CliRunner
 
+from coloured import colours, masked
 from seewhy.adaptation.prompts import Names
 from seewhy.cli import app
 from seewhy.dense.context_decoder import ContextDecoder, visual_context

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
 import seewhy
+from coloured import squares as world
 from schemas import check
 from seewhy.cli import app
 from seewhy.dense.detection.fit import fit_detector, split_boxes, usable
@@ -30,7 +30,6 @@ from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, save_boxes
 from seewhy.progress import Progress
 from seewhy.types import Transform
 
-COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
 SMALL: dict[str, Any] = {"n_shapes": 3, "parts": 2, "rounds": 1}
 
 
@@ -49,23 +48,6 @@ def colours() -> Encoder:
         name="colours", trunk=lambda: trunk, head=head, layout=Layout("nchw"), engine="torch",
         transform=Transform((32, 32), (32, 32), "bilinear", (0.5,) * 3, (0.5,) * 3), fingerprint="colours",
     )  # fmt: skip
-
-
-def world(folder: Path, n: int = 12, seed: int = 0) -> BoxData:
-    """Squares of two colours on grey noise."""
-    rng, pictures = np.random.default_rng(seed), []
-    folder.mkdir(exist_ok=True)
-    for i in range(n):
-        pixels = rng.integers(90, 150, (64, 64, 3), np.uint8)
-        boxes = []
-        for half, label in enumerate(rng.permutation(list(COLOURS))):
-            side = int(rng.integers(14, 24))
-            left, top = 32 * half + int(rng.integers(0, 32 - side)), int(rng.integers(0, 64 - side))
-            pixels[top : top + side, left : left + side] = COLOURS[label]
-            boxes.append(BoxRecord((left, top, left + side, top + side), str(label)))
-        Image.fromarray(pixels).save(folder / f"{i}.png")
-        pictures.append(BoxedPicture(str(folder / f"{i}.png"), (64, 64), tuple(boxes)))
-    return BoxData(tuple(pictures), tuple(COLOURS))
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_mask_evaluation import NAMES, masked
 from torch import Tensor, nn
 
+from coloured import NAMES, masked
 from seewhy.dense.denseclip import DenseCLIP, _Learning, _moments
 from seewhy.dense.evaluation import PROBE, evaluate_segmenter
 from seewhy.dense.levels import unpacked, with_levels

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_segment import COLOURS, colours
 from typer.testing import CliRunner
 
+from coloured import NAMES, colours, masked
 from schemas import check
 from seewhy.cli import app
 from seewhy.dense.controls import Norms, ceiling, commonest, shuffled
@@ -25,8 +25,6 @@ from seewhy.dense.segmenter import Segmenter
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.pictures.pixel_classes import load_masks
 from seewhy.progress import Progress
-
-NAMES = tuple(COLOURS)
 
 
 def test_intersections_and_unions_by_hand() -> None:
@@ -72,22 +70,6 @@ def test_lengths_without_words_are_matched_by_who_knows() -> None:
     cells[:, :, :4] = 5.0  # the longer ones are class 0
     norms.add(cells, truth)
     assert norms.confusions()[0].tolist() == [[16, 0, 0], [0, 16, 0]]
-
-
-def masked(root: Path, n: int = 6, *, noise: int = 0) -> Path:
-    """Pictures of three colours in stripes of random widths, and their masks."""
-    rng = np.random.default_rng(7)
-    for place in ("images", "labels"):
-        (root / place).mkdir(parents=True)
-    for i in range(n):
-        order, cut = rng.permutation(3), sorted(rng.choice(np.arange(8, 56, 8), 2, replace=False))
-        mask = np.full((48, 64), order[2], np.uint8)
-        mask[:, : cut[0]], mask[:, cut[0] : cut[1]] = order[0], order[1]
-        pixels = np.array(list(COLOURS.values()), np.int16)[mask] + rng.integers(-noise, noise + 1, (48, 64, 3))
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / "images" / f"{i}.png")
-        Image.fromarray(mask).save(root / "labels" / f"{i}.png")
-    (root / "classes.txt").write_text("\n".join(NAMES))
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -15,34 +15,14 @@ from torch.nn.functional import normalize
 from typer.testing import CliRunner
 
 import seewhy
+from coloured import COLOURS, colours, picture
 from schemas import check
 from seewhy.cli import app
 from seewhy.dense import Segmentation, Segmenter, segmenters
 from seewhy.dense.maskclip import MaskCLIP
-from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import DataError, ForeignFileError, ImageError, InputError, UnknownNameError
 from seewhy.pictures.runs import decode
 from seewhy.types import Failure
-from tiny import Channels, HashedWords, build
-
-COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
-
-
-def colours(words: str = "red green blue") -> Encoder:
-    """Cells are their mean colour, and each word is one."""
-    text: Any = HashedWords(3, {word: torch.eye(3)[i] for i, word in enumerate(words.split())})
-    text.project = lambda pooled: pooled + 0.5
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return build(Channels(), GlobalAverage(), Layout(), 3, text=text)
-
-
-def picture(width: int = 96, height: int = 64) -> np.ndarray:
-    """Red on the left, green on the right, blue below."""
-    pixels = np.empty((height, width, 3), np.uint8)
-    pixels[:, : width // 2], pixels[:, width // 2 :] = COLOURS["red"], COLOURS["green"]
-    pixels[height * 3 // 4 :] = COLOURS["blue"]
-    return pixels
 
 
 def truth(pixels: np.ndarray) -> np.ndarray:

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_mask_evaluation import NAMES, masked, rows_of
-from test_segment import colours, picture
+from test_mask_evaluation import rows_of
 
 import seewhy
 import seewhy.dense.by_words
@@ -21,6 +20,7 @@ import seewhy.dense.evaluation
 import seewhy.dense.folder
 import seewhy.dense.linear
 import seewhy.dense.saving
+from coloured import NAMES, colours, masked, picture
 from seewhy.card.palette import class_colours
 from seewhy.dense.context_decoder import ContextDecoder
 from seewhy.dense.controls import Norms, ceiling, commonest, shuffled
