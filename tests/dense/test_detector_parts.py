@@ -248,7 +248,7 @@ def test_parameters_of_regions_reach_what_they_rule() -> None:
     }
     assert len(found[0.0]) < len(found[1.0])
     assert max(d.box[2] for d in found[1.0].found) > 60
-    small, large = (detector_for("word_regions", ["a"], tiny_pair(), size=s).looks for s in (1.0, 2.0))  # type: ignore[attr-defined]
+    small, large = (detector_for("word_regions", ["a"], tiny_pair(), size=s).reader for s in (1.0, 2.0))  # type: ignore[attr-defined]
     assert (small.zoom, large.zoom) == (1.0, 2.0)
     cells = torch.zeros(8, 8, 8)
     narrow, wide = (detector_for("word_regions", ["a"], tiny_pair(), size=1, around=a) for a in (0.1, 1.0))
