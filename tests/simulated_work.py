@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from seewhy.errors import ImageError, ModelError
-from seewhy.pictures.images import read_picture
+from seewhy.pictures.images import Picture, read_picture
 from seewhy.scale.work import Opened, Row, Work, arrow
 from seewhy.types import Failure, Transform
 
@@ -54,6 +54,7 @@ class _Opened(Opened):
     def __init__(self, work: Simulated) -> None:
         self.work = work
         self.identity = {"encoder": work.name}
+        self.transform = TRANSFORM
 
     def columns(self) -> list[tuple[str, Any]]:
         pa = arrow()
@@ -65,7 +66,7 @@ class _Opened(Opened):
                 self._die()
             time.sleep(self.work.seconds)
             try:
-                seen = read_picture(source, TRANSFORM)
+                seen = source if isinstance(source, Picture) else read_picture(source, TRANSFORM)
             except ImageError as error:
                 yield Failure(str(source), error.reason)
             else:

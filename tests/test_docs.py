@@ -270,6 +270,7 @@ def test_json_is_as_documented(verb: str, outputs: dict[str, list[dict[str, Any]
     of_many = (
         named("embed") - named("embed-status") - named("embed-plan") - found
     )  # with --parquet, which tests/scale looks at
+    rare["explain"] |= of_many
     rare["predict"] = of_many | (named("findings") - found)  # with --finding, which tests/cli/test_findings.py looks at
     assert named(verb) - found == rare.get(verb, set())
 

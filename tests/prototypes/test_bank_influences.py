@@ -289,8 +289,8 @@ def test_voters_have_influences_too(folder: Path, names: list[str], tmp_path: Pa
 def test_cards_are_made_again_once_there_are_influences(model: Classifier, names: list[str], tmp_path: Path) -> None:
     method, bank = find("nearest", model)
     options = ExplainOptions(like="nearest", because="calibrated", measure=False)
-    before = Batch(model, options, tmp_path)._fingerprint()
+    before = Batch(model, options, tmp_path).fingerprint()
     assert model.folder is not None
     measure_bank(model, method, bank, names[:1], model.folder / "prototypes")
-    assert Batch(model, options, tmp_path)._fingerprint() != before
+    assert Batch(model, options, tmp_path).fingerprint() != before
     assert isinstance(bank_influences.view_of(bank.pictures[0]), Picture)

@@ -1,4 +1,4 @@
-"""``predict`` into Parquet says what it says one by one; an index takes what ``embed`` wrote."""
+"""``predict`` and ``explain`` into Parquet say what they say one by one; an index takes what ``embed`` wrote."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ def test_rows_say_what_the_commands_say(photos: Path, tmp_path: Path) -> None:
         assert row["top"] == one.get("top")
         assert (row["right"], row["set"]) == (None, None)
     assert json.loads(invoke("embed", "--status", str(tmp_path / "decisions"), "--json"))["verb"] == "predict"
+    told = [json.loads(line) for line in invoke("explain", *asked, "--no-measure", "--json", code=1).splitlines()]
+    invoke("explain", *asked, "--no-measure", *many, str(tmp_path / "why"), code=1)
+    for row, one in zip(rows(tmp_path / "why"), told, strict=True):
+        if row["error"] is None:
+            shown = json.loads(row["explanation"])
+            assert shown["where"]["heat"] == one["where"]["heat"]
+            assert (row["label"], row["where"]) == (one["label"], one["where"]["verdict"])
     done = CliRunner().invoke(app, ["predict", *asked, "--top", "2", *many, str(tmp_path / "decisions")])
     assert "decisions was begun with the top 5, not 2. The same was expected" in str(done.exception)
 
@@ -79,3 +86,5 @@ def test_parquet_takes_one_input_and_a_place(tmp_path: Path) -> None:
     ):
         done = CliRunner().invoke(app, ["predict", "--parquet", *arguments])
         assert str(done.exception).startswith(says)
+    done = CliRunner().invoke(app, ["explain", "a", "--parquet", "-o", "out", "--object-mask", "m.png"])
+    assert str(done.exception).startswith("--parquet and --object-mask were both given. What is shown beside single")

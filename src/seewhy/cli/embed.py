@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from .options import EncoderName, EngineName, Focus, ImageColumn, Json, Quiet, focused, output
-from .scale_options import PartOption, PerShard, Spread, Threads, WorkersOption, run_on
+from .scale_options import ClusterOption, Decoders, Gpus, PartOption, PerShard, Spread, Threads, WorkersOption, run_on
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ EXAMPLES = """
 Examples:\n
   seewhy embed photos/ -o vectors/\n
   seewhy embed "shards/{000..099}.tar" -o vectors/ --shard 3/16\n
+  seewhy embed s3://bucket/shards -o /mnt/vectors --cluster ray://head:10001 --workers 8 --gpus 1\n
   seewhy embed --plan photos/ --machines 16 --price 0.35\n
   seewhy embed --status vectors/\n
   seewhy embed photos/ -o words/ --encoder open_clip:ViT-B-32/openai --space words
@@ -60,6 +61,9 @@ def embed(
     per_shard: PerShard = 2048,
     workers: WorkersOption = 1,
     threads: Threads = None,
+    cluster: ClusterOption = None,
+    gpus: Gpus = 0.0,
+    decoders: Decoders = 0,
     image_column: ImageColumn = "image",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -74,7 +78,7 @@ def embed(
             raise InputError("--status and pictures were both given. The folder of a run alone was expected. Drop one.")
         _tell(status, as_json)
     work = Embed(focused(encoder, focus), engine, space, dtype)
-    spread = Spread(shard, per_shard, image_column, workers, threads)
+    spread = Spread(shard, per_shard, image_column, workers, threads, cluster, gpus, decoders)
     if plan and data is not None:
         _foretell(work, spread.given(data), machines, price, threads, as_json)
     if data is None or output is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from .options import (
     Focus,
     FollowUpFile,
     Force,
+    ImageColumn,
     Json,
     Labels,
     Level,
@@ -37,6 +39,17 @@ from .options import (
     resolve,
     seed,
 )
+from .scale_options import (
+    ClusterOption,
+    Decoders,
+    Gpus,
+    Parquet,
+    PartOption,
+    PerShard,
+    Threads,
+    WorkersOption,
+)
+from .scaled import explain_many
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -60,6 +73,7 @@ Examples:\n
   seewhy explain photo.jpg -m birds --typical gen --judge timm:resnet18 -o why/\n
   seewhy explain photo.jpg --object bird -o why/\n
   seewhy explain photos/ -m birds --object-mask masks/ -o why/\n
+  seewhy explain photos/ -m birds --parquet -o why/ --shard 3/16\n
   seewhy explain photo.jpg --where layer_cam --layer blocks.4\n
   seewhy explain photo.jpg -m seg -o why/\n
   seewhy explain photo.jpg --labels "stamp, platelet" --detector word_regions -o why/\n
@@ -68,6 +82,7 @@ Examples:\n
 
 
 def explain(
+    context: typer.Context,
     pictures: Pictures,
     model: Model = None,
     labels: Labels = None,
@@ -147,6 +162,15 @@ def explain(
     ] = None,
     png: Annotated[bool, typer.Option("--png", help="Also a still picture of each card.")] = False,
     seed: Annotated[int, seed("The shuffled maps.")] = 0,
+    parquet: Parquet = False,
+    shard: PartOption = "1/1",
+    per_shard: PerShard = 2048,
+    workers: WorkersOption = 1,
+    threads: Threads = None,
+    cluster: ClusterOption = None,
+    gpus: Gpus = 0.0,
+    decoders: Decoders = 0,
+    image_column: ImageColumn = "image",
     force: Force = False,
     level: Level = 0.9,
     detector: DetectorName = None,
@@ -161,8 +185,6 @@ def explain(
 
     With a saved segmenter, or --detector or --segmenter and --labels, what is found in each picture gets a card.
     """
-    from dataclasses import replace
-
     from ..attributions.explainers import trained
     from ..evidence.batch import Batch
     from ..evidence.explain import ExplainOptions
@@ -171,6 +193,8 @@ def explain(
     from .method_options import settings
     from .terminal import Terminal
 
+    if parquet:
+        explain_many(context.params)
     parts = PartsAsked(model, labels, detector, segmenter, encoder, focus, engine, descriptions, known, most_cards)
     options = ExplainOptions(
         where=where,

@@ -37,7 +37,17 @@ from .options import (
     top,
 )
 from .outputs import csv_row, refuse_beside, write_lines
-from .scale_options import Parquet, PartOption, PerShard, Spread, Threads, WorkersOption
+from .scale_options import (
+    ClusterOption,
+    Decoders,
+    Gpus,
+    Parquet,
+    PartOption,
+    PerShard,
+    Spread,
+    Threads,
+    WorkersOption,
+)
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
@@ -91,6 +101,9 @@ def predict(
     per_shard: PerShard = 2048,
     workers: WorkersOption = 1,
     threads: Threads = None,
+    cluster: ClusterOption = None,
+    gpus: Gpus = 0.0,
+    decoders: Decoders = 0,
     image_column: ImageColumn = "image",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 32,
     force: Force = False,
@@ -109,7 +122,7 @@ def predict(
 
     if parquet:
         asked = Asked(model, labels, focused(encoder, focus), engine, None, follow_up, validation)
-        spread = Spread(shard, per_shard, image_column, workers, threads)
+        spread = Spread(shard, per_shard, image_column, workers, threads, cluster, gpus, decoders)
         work = Predict(asked, top, level, crops, reject, batch_size)
         into_parquet(work, pictures, output, spread, Terminal(quiet), as_json)
     form = "json" if as_json else "csv" if as_csv else "text"

@@ -13,6 +13,7 @@ from .terminal import say
 
 if TYPE_CHECKING:
     from ..scale.inputs import Input
+    from ..scale.on_ray import Cluster
     from ..scale.run import Report
     from ..scale.work import Work
     from .terminal import Terminal
@@ -28,6 +29,19 @@ PartOption = Annotated[
 ]
 WorkersOption = Annotated[
     int, typer.Option("--workers", min=1, help="Processes on this machine, which share its cores.", show_default=False)
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="On Ray: local, this machine; ray://HOST:10001, or auto where this machine is of a cluster. --workers are "
+        "then actors there, each with --threads.",
+        show_default=False,
+    ),
+]
+Gpus = Annotated[float, typer.Option(min=0, help="With --cluster: GPUs that each worker has; 0.5 is shared by two.")]
+Decoders = Annotated[
+    int, typer.Option(min=0, help="With --cluster: tasks that decode apart from the workers; 0 decodes in them.")
 ]
 Parquet = Annotated[
     bool,
@@ -59,6 +73,19 @@ class Spread:
     column: str
     workers: int
     threads: int | None
+    cluster: str | None = None
+    gpus: float = 0.0
+    decoders: int = 0
+
+    def on(self) -> Cluster | None:
+        """Where on Ray, if it is."""
+        if self.cluster is None:
+            return None
+        from ..scale.on_ray import Cluster
+        from ..threads import n_cores
+
+        here = self.threads or n_cores() if self.cluster == "local" else (self.threads or 1) * self.workers
+        return Cluster(self.cluster, self.workers, max(1, here // self.workers), self.gpus, self.decoders)
 
     def given(self, source: str) -> Input:
         """What was named."""
@@ -71,7 +98,7 @@ def run_on(work: Work, source: str, output: Path, spread: Spread, terminal: Term
     """Do the work on the input, say what was done, and end with the exit code."""
     from ..scale.run import Part, run
 
-    spreading: dict[str, Any] = {"workers": spread.workers, "threads": spread.threads}
+    spreading: dict[str, Any] = {"workers": spread.workers, "threads": spread.threads, "cluster": spread.on()}
     report = run(work, spread.given(source), output, part=Part.read(spread.part), **spreading, progress=terminal)
     if as_json:
         say(json.dumps(report.to_json(), ensure_ascii=False))

@@ -1,12 +1,13 @@
-"""``predict --parquet``: decisions on many pictures, as Parquet.
+"""``predict --parquet`` and ``explain --parquet``: decisions and explanations of many pictures, as Parquet.
 
 A row for each picture, a file for each shard; what is asked travels to every process by its options.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,11 +17,13 @@ from ..scale.work import Opened, Row, Work, arrow
 from ..types import Failure
 from .options import resolve
 from .scale_options import Spread, run_on
+from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
+    from ..evidence.explain import ExplainOptions
+    from ..explanation.base import Explanation
     from ..explanation.prediction import Prediction
-    from .terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,11 @@ class Asked:
 class _Deciding(Opened):
     """A classifier at work; ``rows`` makes results of pictures, ``row`` what is kept of one."""
 
-    def __init__(self, classifier: Classifier, options: dict[str, Any], made: Any, row: Any, kinds: Any) -> None:
+    def __init__(
+        self, classifier: Classifier, options: dict[str, Any], made: Any, row: Any, kinds: Any, *, once: bool = True
+    ) -> None:
         about = classifier.encoder
+        self.transform = about.transform if once else None
         self.identity = {
             "model": classifier.digest,
             "encoder": about.name,
@@ -88,7 +94,7 @@ class Predict(Work):
         how: dict[str, Any] = {"top": self.top, "level": self.level, "batch_size": self.batch_size}
         made = partial(classifier.predict_all, views=predict_views(self.crops), **how)
         options = {"top": self.top, "level": self.level, "crops": self.crops, "reject": self.reject}
-        return _Deciding(classifier, options, made, self._row, _predict_columns)
+        return _Deciding(classifier, options, made, self._row, _predict_columns, once=self.crops == "center")
 
     def _row(self, result: Prediction) -> Row:
         from ..explanation.decision import UNKNOWN
@@ -109,6 +115,103 @@ def _predict_columns() -> list[tuple[str, Any]]:
     ranked = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
     kinds = [("label", pa.string()), ("score", pa.float64()), ("top", ranked), ("verdict", pa.string())]
     return [*kinds, ("right", pa.float64()), ("set", pa.list_(pa.string()))]
+
+
+@dataclass(frozen=True)
+class Explain(Work):
+    """Explanations; the column ``explanation`` is the JSON that ``seewhy explain --json`` prints."""
+
+    asked: Asked
+    options: ExplainOptions
+    explainer: Path | None = None
+
+    verb = "explain"
+
+    def open(self) -> Opened:
+        from ..evidence.batch import Batch
+        from ..evidence.explain import explain_all
+
+        classifier, options = self.asked.classifier(), self.options
+        if self.explainer is not None:
+            from ..attributions.explainers import trained
+
+            where = options.where if isinstance(options.where, str) else classifier.where
+            options = replace(options, where=trained(where, self.explainer))
+        decides = {"options": Batch(classifier, options, None).fingerprint()}
+
+        def made(sources: Iterator[Any]) -> Iterator[Explanation | Failure]:
+            return explain_all(classifier, sources, options)
+
+        return _Deciding(classifier, decides, made, _explain_row, _explain_columns)
+
+
+EVIDENCE = ("where", "like", "words")
+
+
+def _explain_columns() -> list[tuple[str, Any]]:
+    text, number = arrow().string(), arrow().float64()
+    return [("label", text), ("score", number), *((name, text) for name in EVIDENCE), ("explanation", text)]
+
+
+def _explain_row(shown: Explanation) -> Row:
+    from ..explanation.verdict import Missing
+
+    record = shown.to_json()
+    del record["image"]
+    found = ((name, getattr(shown, name)) for name in EVIDENCE)
+    levels = {name: None if isinstance(one, Missing) else one.verdict.level for name, one in found}
+    whole = json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+    return {"label": record["label"], "score": record["score"], **levels, "explanation": whole}
+
+
+ONE_BY_ONE = {
+    **{name: f"--{name}" for name in ("typical", "judge", "segmenter", "detector", "known")},
+    "object_mask": "--object-mask",
+    "object_segmenter": "--object-segmenter",
+    "object_words": "--object",
+}
+"""Options of ``explain`` for what is shown beside single pictures, by their parameters."""
+
+
+def explain_many(asked: dict[str, Any]) -> NoReturn:
+    """``seewhy explain --parquet``, by its options.
+
+    Raises:
+        InputError: one has no place in Parquet.
+    """
+    from ..evidence.explain import ExplainOptions
+    from ..prototypes.perturbations import find_changes
+    from .method_options import settings
+    from .options import focused
+
+    if beside := next((option for name, option in ONE_BY_ONE.items() if asked.get(name)), None):
+        raise InputError(
+            f"--parquet and {beside} were both given. What is shown beside single pictures has no "
+            "place there. Drop one."
+        )
+    own = {f.name for f in fields(ExplainOptions)} & set(asked) - {"because", *ONE_BY_ONE}
+    options = ExplainOptions(
+        **{name: asked[name] for name in own},
+        settings=settings(asked["setting"]),
+    )
+    if asked["because"]:
+        options = replace(options, because=find_changes(asked["strengths"]).name)
+    model = Asked(
+        asked["model"],
+        asked["labels"],
+        focused(asked["encoder"], asked["focus"]),
+        asked["engine"],
+        asked["descriptions"],
+        asked["follow_up"],
+        asked["validation"],
+    )
+    spread = Spread(
+        part=asked["shard"],
+        column=asked["image_column"],
+        **{name: asked[name] for name in ("per_shard", "workers", "threads", "cluster", "gpus", "decoders")},
+    )
+    work = Explain(model, options, asked["explainer"])
+    into_parquet(work, asked["pictures"], asked["output"], spread, Terminal(asked["quiet"]), asked["as_json"])
 
 
 def into_parquet(

@@ -150,7 +150,7 @@ class Batch:
 
     def _explained(self, names: Iterable[str], folder: CardFolder) -> Iterator[tuple[Done, dict[str, Any]] | Failure]:
         """Earlier results and new ones with their index entries, in order; what is new is looked at in groups."""
-        fingerprint = self._fingerprint()
+        fingerprint = self.fingerprint()
         plans = (self._plan(name, folder, fingerprint) for name in names if not folder.is_own(name))
         while group := list(islice(plans, GROUP)):
             todo = [plan.name for plan in group if plan.earlier is None]
@@ -178,7 +178,7 @@ class Batch:
         folder.keep(plan.key, record, entry, {plan.place + e: FORMS[e](result) for e in self.endings})
         return Done(record, result), entry
 
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
         """What decides an explanation beside the picture."""
         c = self.classifier
         digest = hashlib.sha256(f"{c.digest}|{c.encoder.engine.name}|{self.options}|{self.endings}".encode())

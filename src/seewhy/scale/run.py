@@ -13,6 +13,7 @@ from ..progress import Progress
 from ..threads import bound_threads, n_cores
 from .inputs import Input, Shard, ShardError
 from .job import Job, Survey, Written, claim
+from .on_ray import Cluster, OnRay
 from .work import Model, Work
 from .workers import Result, Workers
 
@@ -102,6 +103,7 @@ def run(
     part: Part = WHOLE,
     workers: int = 1,
     threads: int | None = None,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Do what is missing of a part of the input; whatever stopped an earlier run, each picture has one row at the end.
@@ -113,6 +115,7 @@ def run(
         part: which shards are meant.
         workers: processes on this machine.
         threads: kept busy by engine, decoders and torch together, in all processes; left out, one per core.
+        cluster: on Ray instead, spread as it says.
         progress: hears of shards and of pictures that failed.
 
     Raises:
@@ -121,13 +124,12 @@ def run(
     """
     progress = progress or Progress()
     survey = Survey.of(given)
-    n = _fitting(workers, threads or n_cores(), progress)
     report = Report(str(output), len(survey.digests), sum(map(part.has, range(len(survey.digests)))))
 
     def left(job: Job) -> Iterator[Shard]:
         return missing(given, survey, job, part, report)
 
-    with Alone(work, threads) if n == 1 else Workers(work, n, (threads or n_cores()) // n) as doing:
+    with _doing(work, cluster, workers, threads, progress) as doing:
         job = claim(output, work.verb, survey, doing.model())
         for shard, result in progress.track(doing.results(job, lambda: left(job)), "Shards", report.n_part):
             if isinstance(result, ShardError):
@@ -135,6 +137,16 @@ def run(
             else:
                 told(result, report, progress)
     return report
+
+
+def _doing(
+    work: Work, cluster: Cluster | None, workers: int, threads: int | None, progress: Progress
+) -> Alone | Workers | OnRay:
+    """Who does the work."""
+    if cluster is not None:
+        return OnRay(work, cluster)
+    n = _fitting(workers, threads or n_cores(), progress)
+    return Alone(work, threads) if n == 1 else Workers(work, n, (threads or n_cores()) // n)
 
 
 def _fitting(workers: int, threads: int, progress: Progress) -> int:

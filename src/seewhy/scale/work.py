@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-
 from ..errors import InputError, MissingExtraError
 from ..types import Failure
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
     from ..encoders.base import Encoder
+    from ..types import Transform
 
 Row = dict[str, Any]
 DTYPES = ("float32", "float16")
@@ -46,9 +46,11 @@ class Opened(ABC):
 
     Attributes:
         identity: what the rows hang on, by name: the model's digest, its precision, options.
+        transform: by which pictures may be decoded elsewhere; ``None`` where each is looked at in several views.
     """
 
     identity: Mapping[str, Any]
+    transform: Transform | None = None
 
     def model(self) -> Model:
         return Model(dict(self.identity), tuple(self.columns()))
@@ -118,7 +120,7 @@ class Embed(Work):
 
 class _Embedding(Opened):
     def __init__(self, encoder: Encoder, work: Embed) -> None:
-        self.encoder, self.work = encoder, work
+        self.encoder, self.work, self.transform = encoder, work, encoder.transform
         self.identity = {
             "encoder": encoder.name,
             "fingerprint": encoder.fingerprint,
@@ -126,6 +128,8 @@ class _Embedding(Opened):
             "space": work.space,
             "dtype": work.dtype,
         }
+        import numpy as np
+
         blank = np.zeros((8, 8, 3), np.uint8)
         self._width = len(next(row for row in self.results(iter([blank])) if not isinstance(row, Failure))["embedding"])
 
