@@ -19,8 +19,8 @@ from seewhy.schemas import list_schemas
 
 PICTURE = {"image": "a.png", "label": "wren", "score": 1.0, "top": [{"label": "wren", "score": 1.0}]}
 FAILED = {"image": "b.png", "error": "It is empty."}
-FREE = {"settings", "objects"}
-"""Keys that hold what no schema says: a method's or a study's own settings, and what annotators wrote."""
+FREE = {"settings", "objects", "explanation"}
+"""Keys that hold what no schema says: a method's or a study's own settings, what annotators wrote, and chosen parts."""
 
 
 def parts(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -67,7 +67,7 @@ def test_every_verb_with_json_has_a_schema() -> None:
     others |= {"made-set", "real-or-generated", "embed-status", "embed-plan"}
     others |= {"segmentation", "detections", "masks", "evaluate-boxes"}
     rest = set(list_schemas()) - with_json - others
-    assert {name.partition("-")[0] for name in rest} == {"app", "annotate"}, "pages"
+    assert {name.partition("-")[0] for name in rest} == {"app", "annotate", "serve"}, "pages"
 
 
 def test_users_may_find_more_keys_and_tests_may_not() -> None:

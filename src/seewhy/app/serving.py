@@ -30,20 +30,23 @@ def run(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:
 
 def make_server(app: Any, settings: Settings) -> uvicorn.Server:
     """A server with all limits set."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws="none",
-            http=connection(settings),
-            h11_max_incomplete_event_size=MOST_HEAD_BYTES,
-            limit_concurrency=MOST_CONNECTIONS,
-            timeout_keep_alive=10,
-            timeout_graceful_shutdown=5,
-        )
+    return uvicorn.Server(limited(app, settings))
+
+
+def limited(app: Any, settings: Settings) -> uvicorn.Config:
+    """A server's configuration with all limits set."""
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        http=connection(settings),
+        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=5,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +124,7 @@ class State:
         classifier, author = self.of(reader), self.author(reader)
 
         def make() -> Explanation:
-            return _without_folders(next(explain_seen(classifier, [shown.seen], options)))
+            return next(explain_seen(classifier, [shown.seen], options)).without_folders()
 
         version = (self.measured, (author.id, author.version) if author.edited is not None else None)
         urgency = LATER if options.measure else 0
@@ -240,14 +239,6 @@ class State:
         edited = self.author(reader).edited is not None
         about = {"id": shown.id, "card": f"/card/{shown.id}", "measured": measured, "edited": edited}
         return {**about, "labelled": shown.label, **e.to_json()}
-
-
-def _without_folders(e: Explanation) -> Explanation:
-    """The same with the names of the user's pictures alone, not the folders they lie in on this machine."""
-    if isinstance(e.like, Missing):
-        return e
-    near = tuple(replace(one, image=Path(one.image).name) for one in e.like.neighbours)
-    return replace(e, like=replace(e.like, neighbours=near))
 
 
 def _classes(

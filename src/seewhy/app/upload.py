@@ -42,22 +42,38 @@ async def read_upload(request: Request, most: int) -> tuple[bytes, str]:
     Raises:
         InputError: the body is no such form, or holds no picture.
     """
-    expected = f"Expected a form of the type multipart/form-data with one file in the field {FIELD!r}."
+    (found,) = await read_uploads(request, most, 1)
+    return found
+
+
+async def read_uploads(request: Request, most: int, n_most: int) -> list[tuple[bytes, str]]:
+    """The pictures of a form in their order, and what to call each; of an empty one no bytes, where there are several.
+
+    Args:
+        request: ``multipart/form-data`` with files in the field ``picture``.
+        most: bytes that may come; more was refused already, so this only keeps the files in memory.
+        n_most: files that may come.
+
+    Raises:
+        InputError: the body is no such form, or holds no picture or too many.
+    """
+    files = "one file" if n_most == 1 else f"1 to {n_most} files"
+    expected = f"Expected a form of the type multipart/form-data with {files} in the field {FIELD!r}."
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise InputError(f"The request holds no form with a file. {expected} Send one, as the page does.")
-    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=8, max_part_size=10_000)
+    parser = MultiPartParser(request.headers, request.stream(), max_files=n_most, max_fields=8, max_part_size=10_000)
     parser.spool_max_size = most + 1
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
         reason = error.message if isinstance(error, MultiPartException) else "It is damaged"
         raise InputError(f"The form cannot be read: {reason.rstrip('.')}. {expected}") from error
-    file = form.get(FIELD)
-    data = await file.read() if isinstance(file, UploadFile) else b""
+    sent = [file for file in form.getlist(FIELD) if isinstance(file, UploadFile)]
+    found = [(await file.read(), shown_name(file.filename or "")) for file in sent]
     await form.close()
-    if not isinstance(file, UploadFile) or not data:
+    if not any(data for data, _ in found):
         raise InputError(f"No picture came with the form. {expected} Choose a picture first.")
-    return data, shown_name(file.filename or "")
+    return found
 
 
 def shown_name(name: str) -> str:

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 SOON, LATER, IDLE = 0, 1, 2
 """A reader waits; a reader reads meanwhile; nobody waits."""
+MOST_IN_ROW = 4
+"""Batches of looks after which a job that somebody waits for has its turn."""
 
 _logger = logging.getLogger(__name__)
 
@@ -38,11 +40,16 @@ class Worker:
     Args:
         encoder: what looks.
         settings: sizes of batch and queue.
+        on_batch: told how many pictures were looked at together, and how many seconds it took.
     """
 
-    def __init__(self, encoder: Encoder, settings: Settings) -> None:
+    def __init__(
+        self, encoder: Encoder, settings: Settings, on_batch: Callable[[int, float], None] | None = None
+    ) -> None:
         self.encoder = encoder
         self.settings = settings
+        self._on_batch = on_batch
+        self._in_row = 0
         self.batches: deque[int] = deque(maxlen=1000)
         self._looks: deque[tuple[Picture, str, Future[Encoded | Failure]]] = deque()
         self._jobs: list[tuple[int, int, Callable[[], Any], Future[Any]]] = []
@@ -82,6 +89,16 @@ class Worker:
             self._wake.notify()
         return future
 
+    @property
+    def n_waiting(self) -> int:
+        """Looks and jobs that wait."""
+        return len(self._looks) + len(self._jobs)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether anything will still be computed."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Finish what runs, drop what waits."""
         with self._wake:
@@ -107,8 +124,10 @@ class Worker:
                     self._wake.wait()
                 if not self._open:
                     return
-                batch = self._gather() if self._looks else []
+                turn = bool(self._jobs) and self._jobs[0][0] == SOON and self._in_row >= MOST_IN_ROW
+                batch = self._gather() if self._looks and not turn else []
                 job = None if batch or not self._jobs else heapq.heappop(self._jobs)
+                self._in_row = self._in_row + 1 if batch else 0
             if batch:
                 self._look(batch)
             elif job is not None:
@@ -119,10 +138,16 @@ class Worker:
         until = time.monotonic() + self.settings.gather_seconds
         while self._open and len(self._looks) < self.settings.batch and (left := until - time.monotonic()) > 0:
             self._wake.wait(left)
-        return [self._looks.popleft() for _ in range(min(len(self._looks), self.settings.batch))]
+        batch: list[tuple[Picture, str, Future[Encoded | Failure]]] = []
+        while self._looks and len(batch) < self.settings.batch:
+            look = self._looks.popleft()
+            if not look[2].cancelled():
+                batch.append(look)
+        return batch
 
     def _look(self, batch: Sequence[tuple[Picture, str, Future[Encoded | Failure]]]) -> None:
         self.batches.append(len(batch))
+        start = time.monotonic()
         request = EncodeRequest(features=lambda _index: True, pictures=True)
         sources = [picture for picture, _, _ in batch]
         try:
@@ -134,6 +159,8 @@ class Worker:
         for (_, name, future), result in zip(batch, results, strict=True):
             named = Failure(name, result.error) if isinstance(result, Failure) else replace(result, name=name)
             _settle(future, lambda named=named: named)  # type: ignore[misc]
+        if self._on_batch is not None:
+            self._on_batch(len(batch), time.monotonic() - start)
 
 
 def _raiser(error: Exception) -> Callable[[], Any]:

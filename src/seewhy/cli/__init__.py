@@ -35,6 +35,7 @@ from . import (
     schema,
     search,
     segment,
+    serve,
     study,
 )
 from . import app as page
@@ -66,7 +67,7 @@ MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
     "What there is",
 )
 VERBS = {
-    LOOK: (explain, predict, segment, detect, evaluate, generate, dialogue),
+    LOOK: (explain, predict, segment, detect, evaluate, generate, dialogue, serve),
     MAKE: (fit, fit_prototypes, fit_explainer, fit_generator, fit_segmenter, fit_detector),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),

@@ -10,6 +10,7 @@ import typer
 
 from .options import (
     By,
+    DecodeSeconds,
     DescriptionFile,
     EncoderName,
     EngineName,
@@ -20,6 +21,7 @@ from .options import (
     ImageColumn,
     LabelColumn,
     Labels,
+    MaxUpload,
     Measure,
     Model,
     Port,
@@ -71,10 +73,8 @@ def app(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     name: HostNames = None,
-    max_upload: Annotated[float, typer.Option(min=0.001, help="Largest request, in megabytes.")] = 20.0,
-    decode_seconds: Annotated[
-        int, typer.Option(min=1, help="Computing that one picture may take to be decoded; then it is refused.")
-    ] = 10,
+    max_upload: MaxUpload = 20.0,
+    decode_seconds: DecodeSeconds = 10,
     measure: Measure = True,
     force: Force = False,
     store: Store = None,

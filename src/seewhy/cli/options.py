@@ -131,6 +131,10 @@ HostNames = Annotated[
     list[str] | None,
     typer.Option("--name", help="A host name to answer under, beside localhost and addresses.", show_default=False),
 ]
+MaxUpload = Annotated[float, typer.Option(min=0.001, help="Largest request, in megabytes.")]
+DecodeSeconds = Annotated[
+    int, typer.Option(min=1, help="Computing that one picture may take to be decoded; then it is refused.")
+]
 
 
 def output(what: str) -> Any:

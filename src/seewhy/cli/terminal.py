@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -27,7 +28,8 @@ class Notes(logging.Handler):
     """What the library logs as a warning, as a note on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(f"note: {record.getMessage()}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a full disk under standard error stops nothing
+            say(f"note: {record.getMessage()}", file=sys.stderr)
 
 
 class Terminal(Progress):

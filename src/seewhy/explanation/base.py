@@ -6,7 +6,7 @@ Every evidence is either present or replaced by :class:`Missing`, which says wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -301,6 +301,13 @@ class Explanation:
         if self.part is not None:
             data["part"] = self.part.to_json()
         return data if self.seen is None else data | {"seen": self.seen.to_json()}
+
+    def without_folders(self) -> Explanation:
+        """The same with the names of the user's pictures alone, not the folders they lie in on this machine."""
+        if isinstance(self.like, Missing):
+            return self
+        near = tuple(replace(one, image=Path(one.image).name) for one in self.like.neighbours)
+        return replace(self, like=replace(self.like, neighbours=near))
 
     def to_html(self) -> str:
         """The card: one self-contained page."""

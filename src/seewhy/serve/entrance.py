@@ -1,0 +1,206 @@
+"""What every request passes: an id and a line in the log first, then, inside the guard, drain, rate and token."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import math
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..app.memory import Bounded
+from .service import Service
+
+VISIT = "seewhy.visit"
+WITHOUT_TOKEN = frozenset(("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"))
+WHILE_DRAINING = WITHOUT_TOKEN | {"/metrics", "/version"}
+LONGEST_ID = 128
+N_CLIENTS = 10_000
+"""Addresses whose rate is remembered; the least lately seen goes first."""
+GONE = 499
+"""Status, in the log alone, of a client that left before its answer."""
+
+
+@dataclass
+class Visit:
+    """What the log says of one request.
+
+    Attributes:
+        id: the client's own ``X-Request-ID`` where that is printable, else a new one.
+        model: that was asked, once it is known.
+        pictures, failed: how many came, and how many of them could not be read.
+        bytes_in, bytes_out: of the bodies.
+        status: of the answer.
+    """
+
+    id: str
+    model: str | None = None
+    pictures: int = 0
+    failed: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    status: int = GONE
+    start: float = field(default_factory=time.monotonic)
+
+
+def request_id(headers: Headers) -> str:
+    """The client's, if it is one line of printable ASCII; else a new one."""
+    given = headers.get("x-request-id", "")
+    fits = 0 < len(given) <= LONGEST_ID and all("!" <= sign <= "~" for sign in given)
+    return given if fits else uuid.uuid4().hex
+
+
+def refuse(request: Request, status: int, text: str) -> JSONResponse:
+    """An error."""
+    return JSONResponse({"error": text}, status)
+
+
+class Entrance:
+    """ASGI middleware, the outermost: ids, counts, the log."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self.app = app
+        self.service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        visit = Visit(request_id(Headers(scope=scope)))
+        scope[VISIT] = visit
+
+        async def take() -> Message:
+            message = await receive()
+            visit.bytes_in += len(message.get("body", b""))
+            return message
+
+        async def give(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                visit.status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = visit.id
+                if self.service.draining:
+                    headers["connection"] = "close"
+            visit.bytes_out += len(message.get("body", b""))
+            await send(message)
+
+        self.service.n_running += 1
+        self.service.metrics.running.inc()
+        try:
+            await self.app(scope, take, give)
+        finally:
+            self.service.n_running -= 1
+            self.service.metrics.running.dec()
+            self._note(scope, visit)
+
+    def _note(self, scope: Scope, visit: Visit) -> None:
+        seconds, metrics = time.monotonic() - visit.start, self.service.metrics
+        route = getattr(scope.get("route"), "path", "other")
+        method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "OPTIONS") else "other"
+        metrics.requests.labels(route, method, str(visit.status)).inc()
+        metrics.seconds.labels(route).observe(seconds)
+        self.service.log.write(
+            {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "id": visit.id,
+                "client": _address(scope),
+                "method": scope["method"],
+                "path": scope["path"][:500],
+                "status": visit.status,
+                "seconds": round(seconds, 4),
+                "bytes_in": visit.bytes_in,
+                "bytes_out": visit.bytes_out,
+                "model": visit.model,
+                "pictures": visit.pictures,
+                "failed": visit.failed,
+            }
+        )
+
+
+def _address(scope: Scope) -> str:
+    client: Any = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+class Door:
+    """ASGI middleware, inside the guard: who may come in, how often, and whether anybody still may."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self.app = app
+        self.service = service
+        self.rates = Rates(service.settings.rate)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            answer = self._refusal(Request(scope))
+            if answer is not None:
+                await answer(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _refusal(self, request: Request) -> JSONResponse | None:
+        path, settings = request.scope["path"], self.service.settings
+        if self.service.draining and path not in WHILE_DRAINING:
+            return _with(refuse(request, 503, "The service is being stopped. Ask another, or try again."), "5")
+        if path in WITHOUT_TOKEN:
+            return None
+        wait = self.rates.wait(_address(request.scope))
+        if wait > 0:
+            text = f"More than {settings.rate:g} requests a minute came from this address. Try again later."
+            return _with(refuse(request, 429, text), str(math.ceil(wait)))
+        if settings.token is None or _is_token(request.headers.get("authorization", ""), settings.token):
+            return None
+        answer = refuse(request, 401, "No token, or a wrong one, came. Send the header Authorization: Bearer TOKEN.")
+        answer.headers["www-authenticate"] = "Bearer"
+        return answer
+
+
+def _with(answer: JSONResponse, retry_after: str) -> JSONResponse:
+    answer.headers["retry-after"] = retry_after
+    return answer
+
+
+def _is_token(header: str, token: str) -> bool:
+    kind, _, given = header.partition(" ")
+    return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), token.encode("ascii"))
+
+
+class Rates:
+    """Requests a minute of each address, as buckets that fill evenly and hold a minute's requests at most.
+
+    Args:
+        rate: requests a minute; ``None`` for any number.
+    """
+
+    def __init__(self, rate: float | None) -> None:
+        self.rate = rate
+        self._buckets: Bounded[tuple[float, float]] = Bounded(N_CLIENTS)
+
+    def wait(self, address: str) -> float:
+        """Seconds until the next request may come; 0 takes this one."""
+        if self.rate is None:
+            return 0.0
+        now, most = time.monotonic(), max(1.0, self.rate)
+        key = _network(address)
+        left, seen = self._buckets.get(key) or (most, now)
+        left = min(most, left + (now - seen) * self.rate / 60)
+        taken = left >= 1
+        self._buckets.put(key, (left - taken, now))
+        return 0.0 if taken else (1 - left) * 60 / self.rate
+
+
+def _network(address: str) -> str:
+    """One household has 2^64 addresses of version 6: they count as one."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(found) if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))

@@ -1,0 +1,85 @@
+"""A service from models: addresses, middleware, and what happens when it starts and stops."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..app.guard import Guard
+from ..app.worker import BusyError
+from ..classifiers.base import Classifier
+from ..classifiers.saving import load as load_saved
+from ..errors import SeeWhyError, UnknownNameError
+from .access_log import AccessLog
+from .answers import ERRORS, Answers, ClientGone, gone
+from .entrance import Door, Entrance, refuse
+from .metrics import Metrics
+from .models import Models
+from .service import Service
+from .settings import ServiceSettings
+
+RETRY_AFTER = "2"
+
+
+def make(
+    models: Mapping[str, Classifier | Path],
+    settings: ServiceSettings,
+    load: Callable[[Path], Classifier] | None,
+    log_to: int | None,
+) -> FastAPI:
+    """See :func:`seewhy.serve.make_service`; the extra is installed."""
+    metrics = Metrics()
+    loaded = Models(models, settings.web, load or load_saved, metrics)
+    service = Service(settings, loaded, metrics, AccessLog(log_to, metrics.lines_dropped.inc))
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        service.reloader.start()
+        yield
+        service.close()
+
+    options: dict[str, Any] = {"docs_url": None, "redoc_url": None, "responses": ERRORS, "lifespan": life}
+    if settings.token is not None:
+        options["dependencies"] = [Security(HTTPBearer(auto_error=False))]  # says so in the document; the door checks
+    app = FastAPI(title="SeeWhy", version=version("seewhy"), **options)
+    app.add_middleware(Door, service=service)
+    app.add_middleware(Guard, settings=settings.web, refuse=refuse)
+    app.add_middleware(Entrance, service=service)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(SeeWhyError, _ours)
+    app.add_exception_handler(ClientGone, gone)
+    Answers(service).mount(app)
+    app.state.service = service
+    return app
+
+
+def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = refuse(request, error.status_code, error.detail)
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return refuse(request, 422, f"{first['loc'][-1]}: {first['msg']}.")
+
+
+def _ours(request: Request, error: Exception) -> Response:
+    status = 503 if isinstance(error, BusyError) else 404 if isinstance(error, UnknownNameError) else 422
+    response = refuse(request, status, str(error))
+    if status == 503:
+        response.headers["retry-after"] = RETRY_AFTER
+    return response
