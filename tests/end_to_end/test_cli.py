@@ -103,7 +103,9 @@ def test_methods(run: Run, run_here: Run) -> None:
     names = {(row["family"], row["name"]) for row in found}
     assert {("where", "grad_cam"), ("classifier", "linear"), ("like what", "nearest"), ("metric", "deletion")} <= names
     assert "grad_cam" in run_here("methods").stdout
-    (linear,) = rows(run_here("methods", "linear", "--json"))
+    named = {row["family"]: row for row in rows(run_here("methods", "linear", "--json"))}
+    assert named.keys() == {"classifier", "segmenter", "detector"}
+    linear = named["classifier"]
     assert {"name": "n_crops", "kind": "a whole number", "default": "8"} in linear["settings"]
 
 

@@ -12,7 +12,12 @@ HEADS = {
     "The model": ("model", "labels", "encoder", "focus", "engine"),
     "Where it looked": (
         "where", "target", "contrast", "layer", "setting", "neurons", "explainer", "target_text", "contrast_text",
-        "measure", "seed",
+        "measure", "seed", "object_mask", "object_segmenter", "object_words",
+    ),
+    "Boxes and segments": ("detector", "segmenter", "known", "most_cards"),
+    "A typical picture": ("typical", "judge"),
+    "Many pictures": (
+        "parquet", "shard", "per_shard", "workers", "threads", "cluster", "gpus", "decoders", "image_column",
     ),
     "Like what": ("like", "prototypes", "because", "strengths"),
     "In words": ("descriptions", "follow_up", "validation"),

@@ -33,6 +33,10 @@ T = TypeVar("T", Where | Missing, Like | Missing)
 MOST = 20
 """Parts of one picture that are explained unless more are asked for."""
 Found = Detections | Segmentation
+NO_WORDS = Missing(
+    "What this method reads of the part does not stand among words.",
+    "Find it by words, with --labels: maskclip and word_regions score it by sentences.",
+)
 NO_PICTURES = Missing(
     "No pictures of yours were given, so there is nothing to compare with.",
     "Give some with --known: folders of one class each, or pictures with boxes or masks.",
@@ -134,8 +138,10 @@ class PartExplainer:
             decided = _named(model, decided, EncoderOutput(features, pooled), part.label)
         subject = made.subject and replace(made.subject, decision=decided.label)
         like = NO_PICTURES if isinstance(made.like, Missing) and model.bank is None else _of_parts(made.like, part)
+        words = made.words if model.encoder.has_text else NO_WORDS
         where = _of_parts(made.where, part)
-        return replace(made, prediction=decided, view=view, where=where, like=like, subject=subject, part=part)
+        made = replace(made, where=where, like=like, words=words)
+        return replace(made, prediction=decided, view=view, subject=subject, part=part)
 
     def _outside(
         self, model: Classifier, engine: PartEngine, place: PartPlace, part: Part, target: str | int, seed: int
