@@ -256,7 +256,7 @@ def flags(page: Path) -> str:
     return table(("option", "takes", "meaning", "in"), rows)
 
 
-TWO_MEANINGS = {"--target", "--class", "--like", "--mask", "--judge", "--generator"}
+TWO_MEANINGS = {"--target", "--class", "--like", "--mask", "--judge", "--generator", "--by", "--against"}
 """Of a class and of an accuracy, of a method and of a picture, and so on: each is what people call it."""
 
 

@@ -13,6 +13,7 @@ import typer
 from . import (
     adapt,
     annotate,
+    check,
     describe,
     detect,
     dialogue,
@@ -71,7 +72,7 @@ VERBS = {
     MAKE: (fit, fit_prototypes, fit_explainer, fit_generator, fit_segmenter, fit_detector),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),
-    FIND: (embed, index, search),
+    FIND: (embed, index, search, check),
     ABOUT: (methods, schema, doctor),
 }
 for panel, modules in VERBS.items():

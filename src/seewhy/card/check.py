@@ -1,0 +1,45 @@
+"""Pictures that are wrong, as one page: each with its reason and with the pictures that it is like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .page import photo_uri, render
+
+SHOWN = 200
+"""Findings of a kind that are on the page; the others are in the JSON and the table."""
+SIDE = 128
+
+
+def render_check(
+    check: dict[str, Any], kinds: Mapping[str, str], read: Callable[[str], np.ndarray | None], **more: Any
+) -> str:
+    """The check as one self-contained page.
+
+    Args:
+        check: the document of ``seewhy check --json``.
+        kinds: what is looked for, and how it is said.
+        read: gives a picture by its name.
+        more: what a page that is served has beside it.
+    """
+
+    @cache
+    def uri(name: str) -> str | None:
+        pixels = read(name)
+        if pixels is None:
+            return None
+        small = Image.fromarray(pixels)
+        small.thumbnail((SIDE, SIDE))
+        return photo_uri(np.asarray(small), 75)
+
+    parts = []
+    for kind, name in kinds.items():
+        found = [f for f in check["findings"] if f["kind"] == kind]
+        if found:
+            parts.append({"kind": kind, "name": name, "n": len(found), "findings": found[:SHOWN]})
+    return render("check.html", None, **{**check, "parts": parts, "uri": uri, "served": None, **more})

@@ -1,0 +1,1 @@
+"""Pictures that are wrong: labels, copies, strangers, faults of the picture itself, each with its reason."""

@@ -1,0 +1,236 @@
+"""Pictures in which something is wrong on purpose are found, each with its reason; others are not."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFilter
+from typer.testing import CliRunner
+
+from schemas import check as as_documented
+from seewhy.cli import app
+from seewhy.errors import DataError, InputError, MissingExtraError
+from seewhy.inspection.check import Check, digest_of
+from seewhy.inspection.copies import Copy, find_copies, joined
+from seewhy.inspection.label_errors import HeldOutScores, Neighbours, ranker
+from seewhy.inspection.outliers import FAR, strangeness
+from seewhy.inspection.pixels import pixel_facts, pixel_faults
+from seewhy.pictures.samples import Sample, Samples, load_samples
+from seewhy.progress import Progress
+from tiny import COLOURS, tiny_cnn
+
+SIDE = 64
+
+
+def scene(seed: int) -> np.ndarray:
+    """Sharp blocks with no colour of their own."""
+    draw = np.random.default_rng(seed)
+    return np.kron(draw.integers(30, 220, (16, 16, 1)), np.ones((4, 4, 3), int)).astype(np.uint8)
+
+
+def tinted(seed: int, label: str) -> np.ndarray:
+    return (0.3 * scene(seed) + 0.7 * np.array(COLOURS[label])).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three classes of ten, and one picture of each fault."""
+    root = tmp_path / "photos"
+    for k, label in enumerate(("moss", "rust", "sky")):
+        (root / label).mkdir(parents=True)
+        for i in range(10):
+            Image.fromarray(tinted(100 * k + i, label)).save(root / label / f"{i}.png")
+    Image.fromarray(tinted(950, "rust")).save(root / "moss" / "wrong.png")
+    Image.fromarray(tinted(100, "rust")[:, ::-1]).resize((60, 60)).save(root / "rust" / "mirrored.jpg", quality=80)
+    shutil.copy(root / "sky" / "3.png", root / "moss" / "twice.png")
+    Image.fromarray(np.full((SIDE, SIDE, 3), 90, np.uint8)).save(root / "sky" / "blank.png")
+    (root / "rust" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf")
+    return root
+
+
+def kinds(data: dict[str, Any]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for one in data["findings"]:
+        found.setdefault(one["kind"], set()).add(Path(one["image"]).name)
+    return found
+
+
+def test_everything_planted_is_found_with_its_reason(folder: Path) -> None:
+    progress = Progress()
+    found = Check().run(tiny_cnn(), load_samples(folder), progress=progress).data
+    by = kinds(found)
+    assert by["label"] == {"wrong.png"}
+    assert by["contradiction"] == {"3.png", "twice.png"}
+    assert by["copy"] == {"mirrored.jpg"}
+    assert by["broken"] == {"broken.png"} == {Path(f.image).name for f in progress.failures}
+    assert by["blank"] == {"blank.png"}
+    assert sum(found["counts"].values()) == len(found["findings"])
+    (wrong,) = [f for f in found["findings"] if f["kind"] == "label"]
+    assert (wrong["label"], wrong["proposed"]) == ("moss", "rust")
+    assert "for its label 'moss' and " in wrong["why"]
+    assert {one["label"] for one in wrong["like"]["own"]} == {"moss"}
+    assert {one["label"] for one in wrong["like"]["other"]} == {"rust"}
+    assert "it is nearer to its likest picture there" in wrong["why"]
+    twice = next(f for f in found["findings"] if f["image"].endswith("twice.png"))
+    assert (twice["proposed"], len(twice["key"])) == ("sky", 16)
+    assert twice["why"].endswith("the same picture byte for byte, is labelled 'sky'.")
+    assert found["n"] == 34
+
+
+def test_copies_of_another_split_and_labels_of_no_class(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "test"
+    other.mkdir()
+    shutil.copy(folder / "sky" / "5.png", other / "new.png")
+    against = Samples((Sample(str(other / "new.png")),), ())
+    known = ("moss", "rust", "skye")
+    found = Check().run(tiny_cnn(), load_samples(folder), known=known, against=against).data
+    (split,) = [f for f in found["findings"] if f["kind"] == "split"]
+    assert split["with"] == [str(other / "new.png")]
+    strange = [f for f in found["findings"] if f["kind"] == "class"]
+    assert {(f["label"], f["proposed"]) for f in strange} == {("sky", "skye")}
+    assert len(strange) == 11
+    assert strange[0]["why"].startswith("Its label 'sky' is none of the model's 3 classes")
+
+
+def test_nothing_that_can_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no")
+    with pytest.raises(DataError, match=r"^None of the 1 pictures can be read\. At least one was expected\."):
+        Check().run(tiny_cnn(), Samples((Sample(str(tmp_path / "a.png"), "moss"),), ("moss",)))
+    with pytest.raises(InputError, match=r"^--by 'guess' was given\. One of confident, cleanlab, neighbours"):
+        Check(by="guess")
+
+
+def test_one_class_is_not_judged_and_the_rest_is_looked_for(folder: Path) -> None:
+    items = tuple(s for s in load_samples(folder).items if s.label == "sky")
+    found = Check().run(tiny_cnn(), Samples(items, ("sky",))).data
+    assert (found["accuracy"], found["judged"]) == (None, 0)
+    assert kinds(found) == {"blank": {"blank.png"}}
+
+
+def scores(p: list[list[float]], labels: list[int], judged: list[bool] | None = None) -> HeldOutScores:
+    given = torch.tensor(p)
+    of = torch.tensor(judged or [True] * len(labels))
+    return HeldOutScores(given, torch.tensor(labels), given / given.norm(dim=1, keepdim=True), torch.arange(len(p)), of)
+
+
+def test_the_confident_joint_is_the_papers() -> None:
+    p = [[0.9, 0.1], [0.7, 0.3], [0.55, 0.45], [0.2, 0.8], [0.4, 0.6], [0.45, 0.55]]
+    # Class 0 gets (.9 + .7 + .45) / 3 = .683 of its own, class 1 (.45 + .8 + .6) / 3 = .617, with one more .5125.
+    found = ranker("confident")(scores(p, [0, 0, 1, 1, 1, 0]))
+    assert found.flagged.tolist() == [False] * 6
+    found = ranker("confident")(scores([*p, [0.8, 0.2]], [0, 0, 1, 1, 1, 0, 1]))
+    assert found.flagged.tolist() == [False] * 5 + [True, True]
+    assert found.proposed.tolist() == [1, 1, 0, 0, 0, 1, 0]
+    assert found.doubt[-1].item() == pytest.approx(0.8)
+    found = ranker("confident")(scores([*p, [0.8, 0.2]], [0, 0, 1, 1, 1, 0, 1], [True] * 6 + [False]))
+    assert not found.flagged.any()  # and without it the mean is .617 again
+
+
+def test_neighbours_vote_and_copies_do_not() -> None:
+    x = [[1.0, 0.0], [1.0, 0.1], [1.0, 0.2], [0.0, 1.0], [0.1, 1.0], [1.0, 0.05]]
+    given = scores(x, [0, 0, 0, 1, 1, 1])
+    found = Neighbours(k=3)(given)
+    assert found.flagged.tolist() == [False, False, False, False, False, True]
+    alone = HeldOutScores(
+        given.probabilities, given.labels, given.features, torch.tensor([5, 5, 5, 3, 4, 5]), given.judged
+    )
+    assert not Neighbours(k=2)(alone).flagged[5]
+
+
+def test_cleanlab_ranks_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = scores([[0.9, 0.1], [0.2, 0.8], [0.8, 0.2]], [0, 1, 1], [True, True, False])
+    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'seewhy\[cleanlab\]'"):
+        ranker("cleanlab")(given)
+    for name, function in (
+        ("filter", {"find_label_issues": lambda labels, p, n_jobs: np.array([True, False])}),
+        ("rank", {"get_label_quality_scores": lambda labels, p: p[np.arange(len(p)), labels]}),
+    ):
+        module = ModuleType(name)
+        vars(module).update(function)
+        monkeypatch.setitem(sys.modules, f"cleanlab.{name}", module)
+    monkeypatch.setitem(sys.modules, "cleanlab", ModuleType("cleanlab"))
+    found = ranker("cleanlab")(given)
+    assert found.flagged.tolist() == [True, False, False]
+    assert found.doubt.tolist() == pytest.approx([0.1, 0.2, 0.0])
+
+
+def faults(pixels: np.ndarray, size: tuple[int, int] = (64, 64)) -> list[str]:
+    usual = [pixel_facts(scene(i), (64, 64)) for i in range(3)]
+    found = list(pixel_faults([*usual, pixel_facts(pixels, size)]))
+    assert all(i == 3 and 0 <= bad <= 1 and why.endswith(".") for i, _, bad, why in found)
+    return [kind for _, kind, _, _ in found]
+
+
+def test_faults_of_the_picture_itself() -> None:
+    plain = scene(9)
+    assert faults(plain) == []
+    assert faults(np.full_like(plain, 128)) == ["blank"]
+    assert faults((plain * 0.2).astype(np.uint8)) == ["dark"]
+    assert faults((250 + plain // 50).astype(np.uint8)) == ["blank"]
+    white = np.full_like(plain, 255)
+    white[:2, :30] = 0
+    assert faults(white) == ["overexposed"]
+    smooth = np.asarray(Image.fromarray(scene(9)).resize((224, 224)).filter(ImageFilter.GaussianBlur(6)))
+    assert faults(smooth) == ["blurred"]
+    assert faults(plain, (128, 127)) == []
+    assert faults(plain, (128, 128)) == faults(plain, (32, 32)) == ["size"]
+    assert faults(plain, (128, 32)) == faults(plain, (32, 128)) == ["shape"]
+
+
+def test_copies_need_both_looks_and_points_alike() -> None:
+    small = [pixel_facts(scene(i), (64, 64)).small for i in range(3)]
+    pooled = torch.eye(3, 16).repeat(2, 1)
+    grey = [small[0], small[1], small[2], small[0][:, ::-1].copy(), small[2], small[2]]
+    found = find_copies(pooled, grey, list("abcdec"))
+    assert found == (Copy(0, 3, 1.0, False), Copy(2, 5, 1.0, True))
+    assert [c.second for c in find_copies(pooled, grey, list("abcdec"), n_own=2)] == [3]
+    groups = joined(6, found, [None, "x", None, "x", None, None]).tolist()
+    assert groups[0] == groups[1] == groups[3]
+    assert groups[2] == groups[5]
+    assert len(set(groups)) == 3
+
+
+def test_strangers_lie_far_from_every_class() -> None:
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 3
+    pooled = torch.eye(3, 12)[labels] * 4 + 0.3 * torch.rand(60, 12, generator=draw)
+    pooled[7] = torch.tensor([0.0] * 6 + [5.0] * 6)
+    far = strangeness(pooled, labels, torch.arange(60) % 5, 3)
+    assert (far > FAR).nonzero().flatten().tolist() == [7]
+    assert not strangeness(pooled[:20], labels[:20], torch.arange(20) % 5, 3).any()
+
+
+def test_the_command_writes_what_it_says(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seewhy.encoders.find.encoder", lambda _name, engine: tiny_cnn())
+    out = tmp_path / "check"
+    done = CliRunner().invoke(app, ["check", str(folder), "-o", str(out), "--store", "none", "--json", "-q"])
+    assert done.exit_code == 1, done.stderr
+    (line,) = done.stdout.splitlines()
+    as_documented("check", [json.loads(line)])
+    found = json.loads((out / "check.json").read_text())
+    assert found["digest"] == digest_of(load_samples(folder).items)
+    page = (out / "check.html").read_text()
+    assert "Copies under two labels" in page
+    assert page.count("data:image/jpeg") >= 6
+    rows = list(csv.DictReader((out / "findings.csv").read_text().splitlines()))
+    assert [(r["kind"], r["why"]) for r in rows] == [(f["kind"], f["why"]) for f in found["findings"]]
+    (out / "findings.csv").write_text("mine\n")
+    done = CliRunner().invoke(app, ["check", str(folder), "-o", str(out)])
+    assert "findings.csv exists and is not such a file that SeeWhy wrote" in str(done.exception)
+
+
+def test_an_empty_folder_is_told_in_a_sentence(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["check", str(tmp_path)])
+    assert str(done.exception) == (
+        f"{tmp_path} has no folders in it. Put the pictures of each class into a folder of its own."
+    )
