@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from seewhy.dense.detection.dito import DITO, WordedBoxes, texts_of
+from seewhy.dense.detection.dito import DITO, WordedBoxes, _gathered, texts_of
 from seewhy.dense.detection.fit import fit_detector
 from seewhy.dense.detection.trained import TrainedDetector
+from seewhy.dense.reader import Reader
 from seewhy.dense.saving import load_detector, save_detector
 from seewhy.encoders.region_heads import HeadSizes, RegionHeads
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
 from seewhy.progress import Progress
 from seewhy.seeded import seeded
+from seewhy.training.loop import train
 from seewhy.types import Failure
 from tiny_words import tiny_pair
 
@@ -74,6 +77,72 @@ def test_scores_are_the_formula(fitted: TrainedDetector, data: BoxData) -> None:
     torch.testing.assert_close(regions.scores, wanted, rtol=1e-3, atol=1e-6)
 
 
+def test_frozen_words_are_read_of_the_smaller_box_at_their_own_temperature(
+    fitted: TrainedDetector, data: BoxData
+) -> None:
+    finder = fitted.finder
+    assert isinstance(finder, WordedBoxes)
+    encoder, looked = fitted.reader.encoder, next(fitted.reader.looked([data.pictures[0].image]))
+    assert not isinstance(looked, Failure)
+
+    def words(box: list[float], **how: float) -> torch.Tensor:
+        return replace(finder, how=replace(finder.how, **how))._words(encoder, looked, torch.tensor([box]))
+
+    smaller = words([0.15, 0.15, 0.85, 0.85])
+    whole = words([0.0, 0.0, 1.0, 1.0])
+    torch.testing.assert_close(words([0.15, 0.15, 0.85, 0.85], shrink=1.0), whole, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(smaller, whole, atol=1e-3)
+    torch.testing.assert_close(whole / encoder.text.logit_scale, words([0.0, 0.0, 1.0, 1.0], words_temperature=1.0))
+    torch.testing.assert_close(
+        words([0.0, 0.0, 1.0, 1.0], words_temperature=0.1), 10 * whole / encoder.text.logit_scale
+    )
+    regions = finder.regions(encoder, looked)
+    z = finder._words(encoder, looked, regions.boxes).softmax(1)[:, 1:]
+    torch.testing.assert_close(regions.made_of["words"], z)
+    assert float((regions.boxes[:, 2:] - regions.boxes[:, :2]).min()) > 1e-3
+
+
+def test_what_is_learnt_from_is_parts_of_pictures_at_one_size(data: BoxData, tmp_path: Path) -> None:
+    """Wide after narrow, with a box that is ignored, one of no class, and a picture that cannot be read."""
+    Image.fromarray(np.full((40, 120, 3), 90, np.uint8)).save(tmp_path / "wide.png")
+    boxes = (
+        BoxRecord((0, 0, 9, 9), "red", ignored=True), BoxRecord((0, 0, 9, 9), "other"),
+        BoxRecord((30, 10, 60, 40), "blue"),
+    )  # fmt: skip
+    given = (
+        data.pictures[0], BoxedPicture("/none.png", (9, 9), boxes),
+        BoxedPicture(str(tmp_path / "wide.png"), (120, 40), boxes),
+    )  # fmt: skip
+    heard = Progress()
+    maps, found, labels = _gathered(Reader(tiny_pair(), 1.0), BoxData(given, ("red", "blue")), heard)
+    assert [Path(f.image).name for f in heard.failures] == ["none.png"]
+    assert (len(maps), maps.dtype, found.shape) == (2, torch.float16, (2, 3, 4))
+    assert labels.tolist() == [[0, -1, -1], [1, -1, -1]]
+    torch.testing.assert_close(found[1, 0], torch.tensor([0.25, 0.25, 0.5, 1.0]))
+    assert float(found[1, 1:].abs().sum()) == 0
+
+
+def test_all_of_the_heads_learn_and_are_kept_on_the_way(
+    data: BoxData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Any] = []
+
+    def trained(*given: Any, **how: Any) -> Any:
+        kept.append(how["checkpoint"])
+        return train(*given, **{**how, "checkpoint": None})
+
+    monkeypatch.setattr("seewhy.dense.detection.dito.train", trained)
+    how = DITO(**SMALL)
+    learnt = how.fit(tiny_pair(), data, checkpoint=tmp_path / "kept").network
+    still = replace(how, n_steps=1, lr=1e-9).fit(tiny_pair(), data).network
+    for (name, a), b in zip(learnt.named_parameters(), still.parameters(), strict=True):
+        assert not torch.allclose(a, b, rtol=0, atol=1e-5), name
+    replace(how, seed=4).fit(tiny_pair(), data, checkpoint=tmp_path / "kept")
+    first, none, other = kept
+    assert (first[0], none) == (tmp_path / "kept", None)
+    assert first[1] != other[1], "of other settings, which are not gone on with"
+
+
 def test_names_that_no_box_was_drawn_of_have_more_of_the_words(fitted: TrainedDetector, data: BoxData) -> None:
     other = fitted.for_classes(["blue", "green"])
     finder = other.finder
@@ -81,6 +150,8 @@ def test_names_that_no_box_was_drawn_of_have_more_of_the_words(fitted: TrainedDe
     assert finder.is_base.tolist() == [True, False]
     torch.testing.assert_close(finder.network.texts, texts_of(tiny_pair(), ("blue", "green"), ("a {}",)))
     found = other.keeping(least=0).detect(data.pictures[0].image)
+    first, second = fitted.thresholds
+    assert other.thresholds == pytest.approx((second, (first + second) / 2))
     weights = {d.label: round(dict(d.made_of)["weight"], 2) for d in found.found}
     assert weights == {"blue": 0.35, "green": 0.65}
     same = fitted.for_classes(["blue", "red"]).keeping(least=0).detect(data.pictures[0].image)

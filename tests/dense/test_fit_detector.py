@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from coloured import squares as world
 from schemas import check
 from seewhy.cli import app
 from seewhy.dense.detection.fit import fit_detector, split_boxes, usable
-from seewhy.dense.detection.linear import Linear, RegionProbe
-from seewhy.dense.detection.places import best_overlaps, common_shapes, windows_of
+from seewhy.dense.detection.linear import Linear, RegionProbe, _examples, _labelled, _mistakes
+from seewhy.dense.detection.places import best_overlaps, common_shapes, moved, parts_of, windows_of
+from seewhy.dense.detection.taught import Axes, Taught
 from seewhy.dense.detection.thresholds import best_point, calibrated
 from seewhy.dense.detection.trained import TrainedDetector
 from seewhy.dense.saving import is_detector, load_detector, save_detector
@@ -106,6 +108,61 @@ def test_windows_lie_in_the_picture_and_shapes_are_those_of_boxes() -> None:
     assert best_overlaps(there, windows)[0].min() > 0.6
 
 
+def test_parts_and_surroundings_of_a_box_by_hand() -> None:
+    found = parts_of(torch.tensor([[2.0, 0.0, 6.0, 8.0]]), 2, 0.25, (9, 20))
+    spans = [(*x[0].tolist(), *y[0].tolist()) for x, y in found]
+    assert spans == [(2, 4, 0, 4), (4, 6, 0, 4), (2, 4, 4, 8), (4, 6, 4, 8), (1, 7, 0, 9)], "within the nine rows"
+    assert len(windows_of(torch.tensor([[0.5, 0.2]]), (10, 20))) == 5 * 17, "a quarter of a side, or half a cell"
+    far = moved(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[9.0, 0.0, 0.0, 0.0]]))
+    assert far.tolist() == [[2.0, 0.0, 4.0, 2.0]], "none counts for more than 1"
+
+
+def blank(grid: torch.Tensor, classes: int = 2) -> RegionProbe:
+    """Gives the first number of the map in a box to the first class, and moves every box far to the right."""
+    m = len(grid)
+    weight, bias = torch.zeros(classes + 5, 5 * m + 2), torch.zeros(classes + 5)
+    weight[0, : 4 * m : m] = 1.0
+    bias[-4] = 0.9
+    return RegionProbe(Axes(torch.zeros(m), torch.eye(m)), torch.tensor([[0.25, 0.25]]), weight, bias, 2, 0.25)
+
+
+def taught(grid: torch.Tensor) -> Taught:
+    """A thing at the upper left, and an ignored place at the lower right."""
+    own, ignored = torch.tensor([[0.0, 0.0, 0.25, 0.25]]), torch.tensor([[0.5, 0.5, 1.0, 1.0]])
+    return Taught(grid, own, torch.tensor([1]), ignored)
+
+
+def test_what_a_region_teaches() -> None:
+    grid = torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(0))
+    boxes = torch.tensor(
+        [[0, 0, 2, 2], [0, 0, 2, 1.2], [0, 0, 2, 4.4], [0, 4, 2, 6], [4.5, 4.5, 8, 8], [1.5, 0, 3.5, 2]],
+        dtype=torch.float32,
+    )
+    found = _labelled(blank(grid), taught(grid), boxes)
+    assert found.label.tolist() == [1, 1, -1, -1], "neither right nor wrong, and what is ignored, teach nothing"
+    torch.testing.assert_close(found.x, blank(grid).features(grid, boxes[[0, 1, 3, 5]]))
+    back = moved(boxes[:2], found.offsets[:2])
+    torch.testing.assert_close(back, torch.tensor([[0.0, 0, 2, 2]] * 2))
+    assert float(found.offsets[2:].abs().sum()) == 0
+
+
+def test_the_surest_of_what_is_wrong_is_learnt_from_and_boxes_stay_in_the_picture() -> None:
+    grid = torch.zeros(2, 8, 8)
+    grid[0, 0:2, 4:] = 9.0
+    grid[0, :2, :2] = 20.0
+    probe = blank(grid)
+    wrong = _mistakes(probe, taught(grid), 3)
+    assert wrong.label.tolist() == [-1] * 3
+    assert float(wrong.x[:, 0].min()) == pytest.approx(9.0, abs=1e-3), "the second brightest place, not the thing"
+    boxes, _, _ = probe.moved(grid)
+    assert boxes.min() >= 0
+    assert boxes.max() <= 8
+    drawn = _examples(probe, taught(grid), 4, torch.Generator().manual_seed(0))
+    assert (drawn.label == 1).sum() >= 4
+    assert (drawn.label == -1).sum() >= 4
+    assert len(drawn.label) <= 12
+
+
 def matched(scores: Sequence[float], right: Sequence[bool], n: int) -> Matched:
     place = np.zeros(len(scores), int)
     return Matched(place, np.array(scores), np.array([right]), np.ones((1, len(right)), bool), np.array([n]))
@@ -128,6 +185,9 @@ def test_a_threshold_is_the_best_there_is() -> None:
     assert ties.least == 0.25
     assert ties.precision == 0.5
     assert best_point([matched([0.5], [False], 3)], None) is None
+    # What lies on an ignored place is no mistake.
+    ignored = replace(matched([0.9, 0.8], [False, True], 1), counts=np.array([[False, True]]))
+    assert best_point([ignored], None) == (0.4, 1.0, 1.0)
 
 
 def test_a_rare_class_has_the_threshold_of_all() -> None:

@@ -58,7 +58,17 @@ def test_a_box_is_made_smaller_about_its_middle() -> None:
     assert found[0].tolist() == pytest.approx([13, 26, 27, 54])
 
 
-@pytest.mark.parametrize("wrong", [{"alpha": -0.1}, {"beta": 1.5}, {"objectness": -1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"alpha": -0.1},
+        {"alpha": 1.1},
+        {"beta": -0.1},
+        {"beta": 1.5},
+        {"objectness": -1.0},
+        {"objectness": float("inf")},
+    ],
+)
 def test_what_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match="Two weights from 0 to 1, and a power from 0 on, were expected"):
         Blend(**wrong)

@@ -47,6 +47,29 @@ def test_best_worst_and_between() -> None:
     assert average_precision([ONE], [twice], "ab").per_class()[0, 0].tolist() == [1.0] * 3 + [0.5] * 7
 
 
+def test_pictures_and_classes_do_not_mix_and_the_hundred_surest_count() -> None:
+    """What is one picture's or one class's takes no other's place, whatever order boxes come in."""
+    there = [PictureBoxes.of([(0, 0, 10, 10)], [1]), PictureBoxes.of([(0, 0, 10, 10), (0, 0, 10, 10)], [0, 1])]
+    boxes = [found(((0, 0, 10, 10), 0, 0.7)), found(((0, 0, 10, 10), 1, 0.1), ((0, 0, 10, 10), 0, 0.3))]
+    rare, often = average_precision(there, boxes, "ab").matched
+    assert (rare.picture.tolist(), rare.score.tolist(), rare.n_there.tolist()) == ([0, 1], [0.7, 0.3], [0, 1])
+    assert rare.right[0].tolist() == [False, True]
+    assert (often.picture.tolist(), often.right[0].tolist(), often.n_there.tolist()) == ([1], [True], [1, 1])
+    crowd = [((50.0, 50.0, 60.0, 60.0), 0, 0.5)] * 100
+    assert average_precision([ONE], [found(*crowd, ((0, 0, 10, 10), 0, 0.9))], "a").ap50 == 1
+    assert average_precision([ONE], [found(*crowd, ((0, 0, 10, 10), 0, 0.1))], "a").ap50 == 0
+
+
+def test_a_box_takes_the_place_that_it_fits_best_and_of_equal_ones_the_last() -> None:
+    there = PictureBoxes.of([(0, 0, 10, 10), (0, 0, 10, 8), (0, 2, 10, 10)], [0, 0, 0])
+    first = average_precision([there], [found(((0, 0, 10, 10), 0, 0.9), ((0, 0, 10, 8), 0, 0.8))], "a").matched[0]
+    assert first.right[[0, 9]].tolist() == [[True, True], [True, True]]
+    # Between two equal ones: the last is gone, so that which fits the next box best.
+    equal = found(((0, 1, 10, 9), 0, 0.9), ((0, 2, 10, 10), 0, 0.8))
+    matched = average_precision([PictureBoxes.of([(0, 0, 10, 8), (0, 2, 10, 10)], [0, 0])], [equal], "a").matched[0]
+    assert matched.right[[0, 5]].tolist() == [[True, True], [True, False]]
+
+
 def test_a_class_that_is_nowhere_is_no_number() -> None:
     measured = average_precision([ONE], [EMPTY], ("a", "b", "c"))
     assert np.isnan(measured.per_class()[0, 2]).all()

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from seewhy.errors import InputError
+from seewhy.objectives.clip import CLIP
 from seewhy.objectives.contrastive import focal_costs
+from seewhy.objectives.dito import DITO
 from seewhy.objectives.focal_contrastive import FocalContrastive
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "dito.json").read_text("utf-8"))
@@ -41,7 +43,25 @@ def test_far_scores_are_finite_and_learn() -> None:
     assert float(slope[0].abs().sum()) < 1e-6, "what is answered well does not"
 
 
-@pytest.mark.parametrize("wrong", [{"alpha": 1.1}, {"gamma": -1.0}, {"temperature": 2.0}])
+def test_dito_takes_the_same_loss_over() -> None:
+    draw = torch.Generator().manual_seed(0)
+    image, text = torch.randn(5, 4, generator=draw), torch.randn(5, 4, generator=draw)
+    assert float(DITO(loss="focal")(image, text)) == pytest.approx(float(FocalContrastive()(image, text)), rel=1e-6)
+    assert float(DITO()(image, text)) == pytest.approx(float(CLIP(temperature=0.07)(image, text)), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [FocalContrastive, DITO])
+def test_the_scale_begins_and_ends_where_it_is_said(kind: type[FocalContrastive | DITO]) -> None:
+    state, one = kind(temperature=0.5, max_scale=4.0).state(), torch.ones(1)
+    with torch.no_grad():
+        assert float(state(one)) == pytest.approx(2.0)
+        for parameter in state.parameters():
+            parameter += 10.0
+        state.hold()
+        assert float(state(one)) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": 1.1}, {"gamma": -1.0}, {"gamma": math.inf}, {"temperature": 2.0}])
 def test_what_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match="an alpha from 0 to 1 and a gamma from 0 on were expected"):
         FocalContrastive(**wrong)

@@ -88,6 +88,29 @@ def test_the_loss_is_the_whole_and_the_mean_of_levels() -> None:
     assert float(terms["loss"]) == pytest.approx(each[0] + 0.5 * sum(each[1:]) / 3, rel=1e-5)
 
 
+def test_the_temperature_learns_is_told_and_is_held_and_norms_may_stay() -> None:
+    torch.manual_seed(0)
+    norm = torch.nn.BatchNorm2d(8)
+    pool = torch.nn.Sequential(norm, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 6))
+    still = torch.nn.Identity()
+    batch = Batch([0, 1, 2], {"pixels": torch.randn(3, 8, 6, 6), "text": torch.randn(3, 6)})
+    for hold in (True, False):
+        task = BoxContrast(still, pool, heads(), still, DITO(max_scale=50.0), layout=Layout(), hold=hold).train()
+        terms = task.loss(task.features(batch), batch)
+        assert norm.training is not hold
+        terms["loss"].backward()
+        (theta,) = task.state.parameters()
+        assert theta.grad is not None
+        assert float(theta.grad.abs()) > 1e-4
+        assert not terms["whole"].requires_grad
+        (told,) = (value for name, value in terms.items() if name not in {"loss", "whole", "levels"})
+        assert float(told) == pytest.approx(theta.item())
+        with torch.no_grad():
+            theta.fill_(9.0)
+        task.after_step()
+        assert theta.exp().item() == pytest.approx(50.0, rel=1e-4)
+
+
 @pytest.mark.slow
 def test_the_heads_are_trained_saved_and_found_again(tmp_path: Path) -> None:
     rng, items = np.random.default_rng(0), []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -161,64 +162,106 @@ def average_precision(
     in it.
     Interpolated at 101 recalls as in ``COCOeval.accumulate`` (pycocotools), area range "all", 100 boxes.
 
-    Cost: no pass; one step for each box found.
+    Cost: no pass; a step for each of the boxes found in the picture that has most of them.
 
     Args:
         there: of each picture.
         found: of the same pictures in the same order.
         classes: names of the labels.
     """
+    own, given = _joined(found, len(classes), MOST), _joined(there, len(classes))
+    right, counts = _match(own, given)
+    real = given.group[~given.ignored]
+    n_there = np.bincount(real, minlength=len(classes) * len(there)).reshape(len(classes), len(there))
     matched = []
     for k in range(len(classes)):
-        parts = [_match(_of(a, k), _of(b, k)) for a, b in zip(there, found, strict=True)]
-        scores = np.concatenate([p[0] for p in parts]) if parts else np.zeros(0)
-        order = np.argsort(-scores, kind="stable")
-        picture = np.repeat(np.arange(len(parts)), [len(p[0]) for p in parts])
-        right, counts = (np.concatenate([p[i] for p in parts], 1)[:, order] for i in (1, 2))
-        n_there = np.array([(~_of(a, k).ignored).sum() for a in there])
-        matched.append(Matched(picture[order], scores[order], right, counts, n_there))
+        part = slice(*np.searchsorted(own.group, [k * len(there), (k + 1) * len(there)]))
+        order = np.argsort(-own.scores[part], kind="stable")
+        picture, scores = own.group[part] - k * len(there), own.scores[part]
+        matched.append(
+            Matched(picture[order], scores[order], right[:, part][:, order], counts[:, part][:, order], n_there[k])
+        )
     return AveragePrecision(tuple(classes), tuple(matched), len(there))
 
 
-def _of(boxes: PictureBoxes, k: int) -> PictureBoxes:
-    own = boxes.labels == k
-    return PictureBoxes(boxes.boxes[own], boxes.labels[own], boxes.scores[own], boxes.ignored[own])
+class _Joined(NamedTuple):
+    """The boxes of all pictures, class by class, picture by picture, and of one picture the surest first."""
+
+    group: Int[np.ndarray, " n"]
+    boxes: Float[np.ndarray, "n 4"]
+    scores: Float[np.ndarray, " n"]
+    ignored: Bool[np.ndarray, " n"]
 
 
-def _match(
-    there: PictureBoxes, found: PictureBoxes
-) -> tuple[Float[np.ndarray, " d"], Bool[np.ndarray, "t d"], Bool[np.ndarray, "t d"]]:
-    """Scores, surest first; whether each is right, and whether it counts, at each overlap."""
-    order = np.argsort(-found.scores, kind="stable")[:MOST]
-    scores, n, n_there = found.scores[order], len(order), len(there.boxes)
-    right, counts = np.zeros((len(OVERLAPS), n), bool), np.ones((len(OVERLAPS), n), bool)
-    if not n or not n_there:
-        return scores, right, counts
-    overlaps = overlap_of(found.boxes[order], there.boxes, there.ignored)
-    needed = np.minimum(OVERLAPS, 1 - 1e-10)[:, None]
-    free, rows = np.ones((len(OVERLAPS), n_there), bool), np.arange(len(OVERLAPS))
-    real = ~there.ignored
-    for d in np.flatnonzero((overlaps >= OVERLAPS[0]).any(1)):
-        enough = (overlaps[d] >= needed) & free
-        own = np.where(enough & real, overlaps[d], -1.0)
-        # Of equal overlaps the last one is taken, as there.
-        best = n_there - 1 - own[:, ::-1].argmax(1)
-        right[:, d] = own[rows, best] >= 0
-        free[rows[right[:, d]], best[right[:, d]]] = False
-        if not real.all():
-            counts[:, d] = right[:, d] | ~((overlaps[d] >= needed) & there.ignored).any(1)
-    return scores, right, counts
+def _joined(pictures: Sequence[PictureBoxes], n_classes: int, most: int | None = None) -> _Joined:
+    """``group`` is the class times the number of pictures, plus the picture's place; ``most`` are kept of each."""
+    labels = np.concatenate([np.zeros(0, np.int64), *(p.labels for p in pictures)])
+    group = labels * len(pictures) + np.repeat(np.arange(len(pictures)), [len(p.labels) for p in pictures])
+    scores = np.concatenate([np.zeros(0), *(p.scores for p in pictures)])
+    order = np.lexsort((-scores, group))
+    order = order[(labels[order] >= 0) & (labels[order] < n_classes)]
+    order = order if most is None else order[_turns(group[order]) < most]
+    boxes = np.concatenate([np.zeros((0, 4)), *(p.boxes for p in pictures)])
+    ignored = np.concatenate([np.zeros(0, bool), *(p.ignored for p in pictures)])
+    return _Joined(group[order], boxes[order], scores[order], ignored[order])
+
+
+def _turns(group: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """The how manieth of its group each is, from 0; groups lie together."""
+    return np.arange(len(group)) - np.searchsorted(group, group)
+
+
+def _heads(of: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Where another begins."""
+    return np.diff(of, prepend=-1) > 0
+
+
+def _match(own: _Joined, given: _Joined) -> tuple[Bool[np.ndarray, "t d"], Bool[np.ndarray, "t d"]]:
+    """Whether each found box is right, and whether it counts, at each overlap; all pictures and classes at once."""
+    right, spared = (np.zeros((len(OVERLAPS), len(own.group)), bool) for _ in range(2))
+    free = np.ones((len(OVERLAPS), len(given.group)), bool)
+    first, last = (np.searchsorted(given.group, own.group, side) for side in ("left", "right"))
+    n = last - first
+    d = np.repeat(np.arange(len(n)), n)
+    g = np.arange(len(d)) + np.repeat(first - n.cumsum() + n, n)
+    overlaps = _overlap(own.boxes[d], given.boxes[g], given.ignored[g])
+    # Of equal overlaps the last one is taken, as there.
+    order = np.lexsort((g, overlaps, d))
+    order = order[overlaps[order] >= OVERLAPS[0]]
+    d, g = d[order], g[order]
+    enough = overlaps[order] >= np.minimum(OVERLAPS, 1 - 1e-10)[:, None]
+    t, p = np.nonzero(enough & given.ignored[g])
+    spared[t, d[p]] = True
+    real = ~given.ignored[g]
+    d, g, enough = d[real], g[real], enough[:, real]
+    head = _heads(d)
+    turn = _turns(own.group[d[head]])[head.cumsum() - 1]
+    order = np.argsort(turn, kind="stable")
+    # In each turn one box of each picture and class chooses.
+    for part in np.split(order, np.flatnonzero(np.diff(turn[order])) + 1) if len(order) else ():
+        choice = np.where(enough[:, part] & free[:, g[part]], np.arange(len(part)), -1)
+        best = np.maximum.reduceat(choice, np.flatnonzero(_heads(d[part])), axis=1)
+        t, s = np.nonzero(best >= 0)
+        chosen = part[best[t, s]]
+        right[t, d[chosen]], free[t, g[chosen]] = True, False
+    return right, right | ~spared
 
 
 def overlap_of(
     found: Float[np.ndarray, "d 4"], there: Float[np.ndarray, "g 4"], ignored: Bool[np.ndarray, " g"] | None = None
 ) -> Float[np.ndarray, "d g"]:
     """Intersection over union; over the found box's own area where a place is ignored."""
-    corner = np.minimum(found[:, None, 2:], there[None, :, 2:]) - np.maximum(found[:, None, :2], there[None, :, :2])
-    shared = corner.clip(0).prod(2)
-    own = (found[:, 2:] - found[:, :2]).prod(1)[:, None]
-    whole = own + (there[:, 2:] - there[:, :2]).prod(1)[None] - shared
-    whole = whole if ignored is None else np.where(ignored[None], own, whole)
+    nowhere = np.zeros(len(there), bool) if ignored is None else ignored
+    return _overlap(found[:, None], there[None], nowhere[None])
+
+
+def _overlap(
+    found: Float[np.ndarray, "*n 4"], there: Float[np.ndarray, "*n 4"], ignored: Bool[np.ndarray, "*n"]
+) -> Float[np.ndarray, "*n"]:
+    """Of each with its own."""
+    shared = (np.minimum(found[..., 2:], there[..., 2:]) - np.maximum(found[..., :2], there[..., :2])).clip(0).prod(-1)
+    own = (found[..., 2:] - found[..., :2]).prod(-1)
+    whole = np.where(ignored, own, own + (there[..., 2:] - there[..., :2]).prod(-1) - shared)
     return shared / np.maximum(whole, 1e-12)
 
 
