@@ -18,8 +18,8 @@ ROOMS = (
     "errors", "threads", "printable", "seeded", "registry", "arguments", "schemas", "types", "explanation", "progress",
     "storage", "objectives", "pictures", "card", "encoders", "pairs", "heads", "training", "attributions", "trust",
     "metrics", "descriptions", "prototypes", "keywords", "classifiers", "compat", "adaptation", "self_explaining",
-    "planted", "index", "generation", "evidence", "evaluation", "inspection", "studies", "dense", "api", "catalogue",
-    "sklearn", "annotation", "app", "serve", "scale", "cli",
+    "planted", "index", "generation", "evidence", "evaluation", "inspection", "studies", "dense", "graphs", "api",
+    "catalogue", "sklearn", "annotation", "app", "serve", "scale", "cli",
 )  # fmt: skip
 """From the ground up, each on a floor of its own: it may use those before it, in whatever place an import stands."""
 
@@ -143,8 +143,8 @@ WRITES_BY_NAME = re.compile(
     r"torch\.(save|onnx\.export)|joblib\.dump|pickle\.dump"
 )
 MAY_WRITE = {
-    ("encoders/engines.py", "save_model"): "OpenVINO writes itself, into a new folder of the storage's",
-    ("encoders/engines.py", "torch.onnx.export"): "ONNX as well",
+    ("encoders/convert.py", "save_model"): "OpenVINO writes itself, into a new folder of the storage's",
+    ("encoders/convert.py", "torch.onnx.export"): "ONNX as well",
     ("index/approximate.py", "write_index"): "faiss writes itself, a file of the storage's",
     ("adaptation/gpt4image/texts.py", "open_memmap"): "mapped while it is made, a file of the storage's",
     ("prototypes/cells.py", "np.memmap"): "mapped, in the cache, under a name that nobody has",

@@ -34,7 +34,7 @@ class Tokens(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         grid = self.patches(x).flatten(2).transpose(1, 2)
-        return torch.cat([self.start.expand(len(x), -1, -1), grid], 1)
+        return torch.cat([self.start.expand(x.shape[0], -1, -1), grid], 1)
 
 
 class Mixing(nn.Module):

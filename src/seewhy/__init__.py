@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .explanation.base import Explanation
     from .explanation.prediction import Prediction
     from .generation.generate import generate
+    from .graphs.export import export
     from .pictures.boxes import BoxData, load_boxes, save_boxes
     from .pictures.pairs import load_pairs
     from .pictures.samples import Samples, load_samples
@@ -66,6 +67,7 @@ _WHERE = {
     "detect": "dense.boxes_by_words",
     "encoder": "encoders.find",
     "explain": "api",
+    "export": "graphs.export",
     "fit": "api",
     "fit_detector": "dense.detection.fit",
     "from_module": "api",
@@ -108,6 +110,7 @@ __all__ = [
     "detect",
     "encoder",
     "explain",
+    "export",
     "fit",
     "fit_detector",
     "from_module",

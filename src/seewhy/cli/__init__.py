@@ -21,6 +21,7 @@ from . import (
     embed,
     evaluate,
     explain,
+    export,
     fit,
     fit_detector,
     fit_explainer,
@@ -69,7 +70,7 @@ MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
 )
 VERBS = {
     LOOK: (explain, predict, segment, detect, evaluate, generate, dialogue, serve),
-    MAKE: (fit, fit_prototypes, fit_explainer, fit_generator, fit_segmenter, fit_detector),
+    MAKE: (fit, fit_prototypes, fit_explainer, fit_generator, fit_segmenter, fit_detector, export),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),
     FIND: (embed, index, search, check),

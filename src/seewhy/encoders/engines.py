@@ -15,17 +15,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import platform
-import sys
 import threading
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +32,7 @@ from torch import Tensor, nn
 from ..errors import EngineError, MissingExtraError, UnknownNameError
 from ..storage.folders import write_inside
 from ..threads import bound_torch, n_cores, n_threads
+from .convert import openvino, to_openvino, write_onnx, write_openvino
 from .engine_cache import kept_folder
 from .precision import PRECISIONS, differs, is_rough, named, on_torch, to_try
 
@@ -240,58 +237,26 @@ def _build(
         raise EngineError(f"The engine {engine!r} cannot run this trunk: {reason}. Use engine='torch'.") from error
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters warn about torch's own internals; nothing there is for our user."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-        yield
-
-
 # OpenVINO
-
-
-@cache
-def _openvino() -> ModuleType:
-    """OpenVINO, which by itself reports every import and conversion to a web service; here it does not."""
-    telemetry = sys.modules.get("openvino_telemetry")
-    if telemetry is None:
-        # OpenVINO takes a failed import as "not installed" and puts a stub in its place.
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    else:
-        with suppress(Exception):
-            telemetry.Telemetry().consent = False
-            telemetry.Telemetry.init = lambda *args, **kwargs: None
-    import openvino
-
-    return openvino
 
 
 @cache
 def _is_native(engine: str) -> bool:
     """Whether bfloat16 is the processor's own; emulated, as on older ones, it is no faster and only coarser."""
-    return engine == "openvino" and "BF16" in _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return engine == "openvino" and "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _processor(engine: str) -> tuple[str, ...]:
     """What a compiled trunk is tied to beside its version."""
-    return (_openvino().Core().get_property("CPU", "FULL_DEVICE_NAME"),) if engine == "openvino" else ()
+    return (openvino().Core().get_property("CPU", "FULL_DEVICE_NAME"),) if engine == "openvino" else ()
 
 
 def _to_openvino(module: nn.Module, example: Tensor, folder: Path, precision: str) -> None:
-    ov = _openvino()
-    with _quiet(), torch.no_grad():
-        try:
-            model = ov.convert_model(torch.export.export(module, (example,)))
-        except Exception as error:
-            _log.info("torch.export failed (%s); tracing instead.", error)
-            model = ov.convert_model(module, example_input=example, input=[tuple(example.shape)])
+    model = to_openvino(module, example)
     model.reshape(list(example.shape))
-    ov.save_model(model, folder / "trunk.xml", compress_to_fp16=False)
+    write_openvino(model, folder / "trunk.xml")
     # Importing what was compiled is four times as fast as compiling.
-    compiled = ov.Core().compile_model(model, "CPU", _openvino_config("THROUGHPUT", precision))
+    compiled = openvino().Core().compile_model(model, "CPU", _openvino_config("THROUGHPUT", precision))
     write_inside(folder / "trunk.blob", compiled.export_model().getvalue())
 
 
@@ -301,7 +266,7 @@ def _openvino_config(hint: str, precision: str) -> dict[str, str]:
 
 
 def _load_openvino(folder: Path, precision: str) -> PictureEngine:
-    core = _openvino().Core()
+    core = openvino().Core()
     narrow = core.import_model((folder / "trunk.blob").read_bytes(), "CPU", _openvino_config("THROUGHPUT", precision))
 
     def make_run(wide: bool) -> Run:
@@ -321,17 +286,7 @@ def _load_openvino(folder: Path, precision: str) -> PictureEngine:
 
 
 def _to_onnx(module: nn.Module, example: Tensor, folder: Path, precision: str) -> None:
-    with _quiet(), torch.no_grad():
-        torch.onnx.export(
-            module,
-            (example,),
-            folder / "trunk.onnx",
-            input_names=["pixels"],
-            output_names=["features"],
-            dynamo=True,
-            external_data=True,
-            verbose=False,
-        )
+    write_onnx(module, (example,), folder / "trunk.onnx", inputs=["pixels"], outputs=["features"], beside=True)
 
 
 def _load_onnxruntime(folder: Path, precision: str) -> PictureEngine:

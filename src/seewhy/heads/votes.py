@@ -90,7 +90,7 @@ def nearest_scores(
 ) -> tuple[Float[Tensor, "b m"], Int[Tensor, "b m"], Float[Tensor, "b c"]]:
     """The ``k`` largest similarities, falling, whose they are, and each class's largest."""
     top, at = scores.topk(min(k, scores.shape[1]), dim=1)
-    lowest = torch.full((len(scores), n_classes), -torch.inf, dtype=scores.dtype)
+    lowest = torch.full((scores.shape[0], n_classes), -torch.inf, dtype=scores.dtype)
     return top, owner[at], lowest.scatter_reduce(1, owner.expand_as(scores), scores, "amax")
 
 

@@ -53,6 +53,31 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def exchanged_folder(folder: Path, is_own: Callable[[Path], bool]) -> Iterator[Path]:
+    """As :func:`new_folder`, and in place of an earlier one that is SeeWhy's own; that one stays whole until then.
+
+    Raises:
+        OSError: it cannot be made, or what has its name by now is not SeeWhy's.
+    """
+    fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
+    old = fresh.with_suffix(".old")
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        if folder.exists() and is_own(folder):
+            os.rename(folder, old)
+        try:
+            os.rename(fresh, folder)
+        except BaseException:
+            if old.exists():
+                os.rename(old, folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
 def write_inside(path: Path, data: bytes | str) -> Path:
     """Write a file of a folder of SeeWhy's own, whole or not at all; a link there is replaced and never followed.
 

@@ -1,0 +1,92 @@
+"""torch networks written as ONNX or OpenVINO, quietly and without a word to any web service."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+_log = logging.getLogger("seewhy")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Exporters warn about torch's own internals; nothing there is for our user."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        yield
+
+
+@cache
+def openvino() -> ModuleType:
+    """OpenVINO, which by itself reports every import and conversion to a web service; here it does not."""
+    telemetry = sys.modules.get("openvino_telemetry")
+    if telemetry is None:
+        # OpenVINO takes a failed import as "not installed" and puts a stub in its place.
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    else:
+        with suppress(Exception):
+            telemetry.Telemetry().consent = False
+            telemetry.Telemetry.init = lambda *args, **kwargs: None
+    import openvino
+
+    return openvino
+
+
+def to_openvino(network: nn.Module, example: Tensor) -> Any:
+    """A network of one input as an OpenVINO model; traced where torch cannot export it."""
+    with quiet(), torch.no_grad():
+        try:
+            return openvino().convert_model(torch.export.export(network, (example,)))
+        except Exception as error:
+            _log.info("torch.export failed (%s); tracing instead.", error)
+            return openvino().convert_model(network, example_input=example, input=[tuple(example.shape)])
+
+
+def write_openvino(model: Any, file: Path) -> None:
+    """``file`` and, beside it, ``.bin``, with float32 kept."""
+    openvino().save_model(model, file, compress_to_fp16=False)
+
+
+def write_onnx(
+    network: nn.Module | ExportedProgram,
+    example: tuple[Tensor, ...],
+    file: Path,
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    beside: bool,
+) -> None:
+    """A network as ONNX.
+
+    Args:
+        network: it, or what torch exported of it.
+        example: its inputs; empty for what torch exported.
+        file: where to; a new file in a folder of SeeWhy's own.
+        inputs: names.
+        outputs: names.
+        beside: weights lie in a file of their own, which ONNX wants from 2 GB on.
+    """
+    with quiet(), torch.no_grad():
+        torch.onnx.export(
+            network,
+            example,
+            file,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamo=True,
+            external_data=beside,
+            verbose=False,
+        )
