@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from seewhy.encoders import engines
 from seewhy.encoders import precision as precisions
+from seewhy.encoders.convert import openvino
 from seewhy.encoders.engine_cache import kept_folder
 from seewhy.encoders.engines import ENGINES, Engine, available_engines, make_engine
 from seewhy.encoders.precision import TOLERANCE, UNASKED, differs
@@ -390,7 +391,7 @@ def test_available_engines() -> None:
 def test_openvino_reports_to_nobody() -> None:
     if find_spec("openvino") is None:
         pytest.skip("openvino is not installed")
-    engines._openvino()
+    openvino()
     from openvino.tools.ovc import telemetry_utils
 
     assert sys.modules["openvino_telemetry"] is None
