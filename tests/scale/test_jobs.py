@@ -16,6 +16,7 @@ import pytest
 from pyarrow import ArrowException
 
 from seewhy.errors import DataError, EmptyFolderError, ForeignFileError, InputError
+from seewhy.progress import Progress
 from seewhy.scale import job as jobs
 from seewhy.scale.inputs import find_input
 from seewhy.scale.run import Part, run
@@ -40,7 +41,9 @@ def files(output: Path) -> dict[str, str]:
 
 
 def test_every_picture_has_one_row_in_order(photos: Path, tmp_path: Path) -> None:
-    report = do(photos, tmp_path / "out")
+    progress = Progress()
+    report = run(PLAIN, find_input(photos, per_shard=5), tmp_path / "out", progress=progress)
+    assert [failure.image for failure in progress.failures] == ["0/4.png"]
     found = rows(tmp_path / "out")
     assert [row["image"] for row in found] == [f"{i * 3 // 23}/{i}.png" for i in range(23)]
     assert (report.done, report.there, report.rows, report.failed) == (5, 0, 23, 1)
@@ -192,10 +195,15 @@ def test_files_that_change_while_they_are_read_are_told(photos: Path, tmp_path: 
             make_pictures(photos / "0" / "late", 1)
             return super().open()
 
-    with pytest.raises(
-        InputError, match=r"^The files of .*photos have changed while they were read\. The same ones wer"
-    ):
-        run(Copying(), given, tmp_path / "out")
+    class Clearing(Simulated):
+        def open(self) -> Any:
+            for i in (20, 21, 22):
+                (photos / "2" / f"{i}.png").unlink()
+            return super().open()
+
+    for n, work in enumerate((Clearing(), Copying())):
+        with pytest.raises(InputError, match=r"^The files of .*photos have changed while they were read\. The same"):
+            run(work, given, tmp_path / f"out-{n}")
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "2", "1/0", "a/b", "-1/4", ""])

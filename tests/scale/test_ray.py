@@ -30,7 +30,7 @@ from seewhy.scale.run import run
 from simulated_work import Simulated
 if __name__ == "__main__":
     report = run({work}, find_input(sys.argv[1], per_shard=4), Path(sys.argv[2]), cluster=Cluster(**{cluster}))
-    print(report.done, report.rows, report.failed, [name for name, _ in report.unread])
+    print("told", report.done, report.rows, report.failed, [name for name, _ in report.unread])
 """
 
 
@@ -58,7 +58,7 @@ def on_its_own(work: str, cluster: dict[str, object], photos: Path, output: Path
         timeout=500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.strip().splitlines()[-1]
+    return next(line.removeprefix("told ") for line in done.stdout.splitlines() if line.startswith("told "))
 
 
 @pytest.fixture

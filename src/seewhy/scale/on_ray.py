@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -158,19 +159,13 @@ class OnRay:
             return
         how = self._cluster
         pool = self._ray.data.ActorPoolStrategy(size=min(how.workers, len(waiting)), max_tasks_in_flight_per_actor=1)
-        told = self._ray.data.from_items(
-            [{"shard": shard} for shard in waiting.values()], override_num_blocks=len(waiting)
-        ).map_batches(
-            _Actor,
-            fn_constructor_args=(self._work, job, how, proxies()),
-            batch_size=1,
-            compute=pool,
-            num_cpus=how.threads,
-            num_gpus=how.gpus,
-            ray_remote_args_fn=_lives,
-        )
-        for row in told.iter_rows():
-            shard = waiting.pop(int(row["index"]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names that change from one version to the next
+            told = self._done(list(waiting.values()), job, pool)
+        for row in self._rows(told):
+            shard = waiting.pop(int(row["index"]), None)
+            if shard is None:  # an actor died when its shard was whole, and another found it so
+                continue
             if row["error"]:
                 yield shard, ShardError(row["error"])
             else:
@@ -184,6 +179,30 @@ class OnRay:
                     "expected. Look at Ray's logs for memory, and run the same command again."
                 ),
             )
+
+    def _rows(self, told: Any) -> Iterator[dict[str, Any]]:
+        try:
+            yield from told.iter_rows()
+        except self._ray.exceptions.RayError as error:
+            said = next((line for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__)
+            raise ModelError(
+                f"The cluster cannot go on ({said.strip()}). Machines that open the same model were expected. Look at "
+                "Ray's logs, and run the same command again."
+            ) from error
+
+    def _done(self, shards: list[Shard], job: Job, pool: Any) -> Any:
+        """A data set of what was done, which is done as it is read."""
+        return self._ray.data.from_items(
+            [{"shard": shard} for shard in shards], override_num_blocks=len(shards)
+        ).map_batches(
+            _Actor,
+            fn_constructor_args=(self._work, job, self._cluster, proxies()),
+            batch_size=1,
+            compute=pool,
+            num_cpus=self._cluster.threads,
+            num_gpus=self._cluster.gpus,
+            ray_remote_args_fn=_lives,
+        )
 
 
 def _lives() -> dict[str, Any]:
