@@ -23,6 +23,7 @@ from ..errors import SeeWhyError, UnknownNameError
 from .access_log import AccessLog
 from .answers import ERRORS, Answers, ClientGone, gone
 from .entrance import Door, Entrance, refuse
+from .kserve import KServe
 from .metrics import Metrics
 from .models import Models
 from .service import Service
@@ -60,6 +61,7 @@ def make(
     app.add_exception_handler(SeeWhyError, _ours)
     app.add_exception_handler(ClientGone, gone)
     Answers(service).mount(app)
+    KServe(service).mount(app)
     app.state.service = service
     return app
 
