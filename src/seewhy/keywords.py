@@ -52,6 +52,7 @@ class EvaluateKeywords(TypedDict, total=False):
     faithfulness: bool
     level: float
     unknown: Annotated[Samples | str | Path | Iterable[Any] | None, "checked where it is read"]
+    objects: Annotated[Any, "checked where it is read"]
     progress: Progress | None
 
 

@@ -108,5 +108,41 @@ def test_the_command_says_it_and_makes_cards_anew_for_other_masks(
     assert str(done.exception).startswith("--object-mask and --object were both given. One of them was expected")
 
 
+def test_an_evaluation_says_it_of_all_explained_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seewhy.cli.evaluate.resolve", lambda *_: reader("cnn", False))
+    for i, label in enumerate(("red", "red", "blue", "blue")):
+        (tmp_path / "photos" / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(plant("shortcut", i).pixels).save(tmp_path / "photos" / label / f"{i}.png")
+    for name in ("0.png", "1.png", "2.png"):
+        left_half(tmp_path, name)
+    argued = ["evaluate", str(tmp_path / "photos"), "--store", "none", "-q", "--object-mask", str(tmp_path / "masks")]
+    done = CliRunner().invoke(app, [*argued, "--json"])
+    data = json.loads(done.stdout)
+    check("evaluate", [data])
+    found, model = data["faithfulness"]["outside"], reader("cnn", False)
+    source = MaskFiles.of(tmp_path / "masks", TRANSFORM, ["0.png", "1.png", "2.png"])
+    shares = []
+    for name in ("red/0", "red/1", "blue/2"):
+        where = model.explain(str(tmp_path / "photos" / f"{name}.png"), objects=source, measure=False).where
+        assert isinstance(where, Where)
+        assert where.outside is not None
+        shares.append(where.outside.share)
+    assert (found["n"], found["area"]) == (3, 0.75)
+    assert found["share"] == pytest.approx(np.mean(shares), abs=2e-4)
+    assert found["beyond"] == pytest.approx(found["share"] - 0.75, abs=2e-4)
+    assert min(shares) - 0.75 - 1e-3 <= found["interval"][0] < found["beyond"] < found["interval"][1]
+    assert any("not measured on 1 picture(s), such as" in note and "has no mask" in note for note in data["notes"])
+    assert found["sentence"] in " ".join(CliRunner().invoke(app, argued).stdout.split())
+    page = tmp_path / "report.html"
+    CliRunner().invoke(app, [*argued, "-o", str(page)])
+    assert found["sentence"] in page.read_text("utf-8")
+    assert 'id="def-outside"' in page.read_text("utf-8")
+    for more in (["--n-explained", "0"], ["--retrieval"]):
+        wrong = CliRunner().invoke(app, [*argued, *more])
+        assert str(wrong.exception).startswith("Where the objects are was told, and no map of a classifier is measured")
+    plain = CliRunner().invoke(app, [*argued[:2], "--store", "none", "-q", "--json"])
+    assert "outside" not in json.loads(plain.stdout)["faithfulness"]
+
+
 def test_masks_are_no_part_of_what_options_look_like(tmp_path: Path) -> None:
     assert "objects" not in repr(ExplainOptions(objects=left_half(tmp_path)))

@@ -26,6 +26,7 @@ USED = (
     "calibration",
     "sure",
     "unknown",
+    "outside",
 )
 KEYS = (
     "model",

@@ -13,6 +13,7 @@ import typer
 from ..printable import printable
 from .evaluate_boxes import DetectorName, Novel, PicturesFolder, is_of_boxes, run_boxes
 from .masks import run_masks
+from .object_options import ObjectWords, SegmenterFolder, masks_of
 from .options import (
     Crops,
     DescriptionFile,
@@ -40,6 +41,7 @@ from .retrieval import run_retrieval
 from .terminal import say
 
 if TYPE_CHECKING:
+    from ..errors import InputError
     from ..evaluation import Report
 
 EXAMPLES = """
@@ -112,6 +114,15 @@ def evaluate(
     detector: DetectorName = None,
     pictures: PicturesFolder = None,
     novel: Novel = None,
+    object_mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="The object's mask, or a folder of masks named like the pictures: how much of the heat lies outside.",
+            show_default=False,
+        ),
+    ] = None,
+    object_segmenter: SegmenterFolder = None,
+    object_words: ObjectWords = None,
     seed: Annotated[int, seed("The pictures explained.")] = 0,
     force: Force = False,
     as_json: Json = False,
@@ -130,25 +141,29 @@ def evaluate(
     from .terminal import Terminal
 
     path = None if output is None else check_ending(output, force=force)
+    drawn = (object_mask, object_segmenter, object_words)
+    boxed, masked = is_of_boxes(model, detector), not retrieval and is_masked(data)
+    if any(drawn) and (retrieval or boxed or masked or not n_explained):
+        raise _no_maps()
     if retrieval:
         columns: dict[str, Any] = {"image": _own(image_column, "image"), "label": _own(label_column, "label")}
         columns |= {"text": text_column, "group": group}
         run_retrieval(str(data), model or encoder, engine, columns, also, path, seed, force, as_json, store, quiet)
         return
-    if is_of_boxes(model, detector):
+    if boxed:
         boxes = (data, model, detector, labels, encoder, engine, pictures, novel)
         run_boxes(*boxes, path, seed, force, as_json, store, quiet)
-    if is_masked(data):
+    if masked:
         run_masks(data, model, labels, encoder, engine, probe, ignore, path, seed, force, as_json, store, quiet)
         return
     if cards is not None and check_output(cards):
         raise DataError(f"{cards} would be one file. A folder for several cards was expected. Leave the ending out.")
-    terminal = Terminal(quiet)
-    kept = open_store(store)
+    terminal, kept = Terminal(quiet), open_store(store)
     classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
+    samples = load_samples(data, image=image_column, label=label_column, group=group)
     report = run(
         classifier,
-        load_samples(data, image=image_column, label=label_column, group=group),
+        samples,
         n_explained=n_explained,
         store=kept,
         views=predict_views(crops),
@@ -156,18 +171,33 @@ def evaluate(
         faithfulness=faithfulness,
         level=level,
         unknown=unknown,
+        objects=masks_of(classifier, samples, drawn, encoder, engine, kept),
         progress=terminal,
     )
     if cards is not None:
         made = write_cards(report, classifier, cards, store=kept, progress=terminal)
         report = replace(report, cards={name: address(card, path or card) for name, card in made.items()})
+    _deliver(report, path, force, as_json)
+    raise typer.Exit(terminal.exit_code(report.data["n"]))
+
+
+def _deliver(report: Report, path: Path | None, force: bool, as_json: bool) -> None:
+    """Written, where a file is named, and printed."""
     if path is not None:
         report.save(path, force=force)
     if as_json:
         say(json.dumps({**report.data, "report": None if path is None else str(path)}, ensure_ascii=False))
     else:
         _print(report, path)
-    raise typer.Exit(terminal.exit_code(report.data["n"]))
+
+
+def _no_maps() -> InputError:
+    from ..errors import InputError
+
+    return InputError(
+        "Where the objects are was told, and no map of a classifier is measured here. Pictures with classes, and one "
+        "explained picture or more, were expected. Leave --object-mask, --object-segmenter and --object out."
+    )
 
 
 def _own(column: str, preset: str) -> str | None:
@@ -180,8 +210,6 @@ def _print(report: Report, path: Path | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from ..evaluation.report import FURTHER
-
     d = report.data
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     low, high = d["accuracy_interval"]
@@ -193,22 +221,8 @@ def _print(report: Report, path: Path | None) -> None:
     table.add_row("calibration error", f"{d['calibration_error']:.3f} (0 is perfect)")
     for name, said in _trust_rows(d["trust"]):
         table.add_row(name, said)
-    if where := d["faithfulness"]:
-        zero = f"; nothing speaks for the class on {where['n_zero']} of {where['n']}" if where["n_zero"] else ""
-        figures = "no map has a place to hide first"
-        if where["deletion"] is not None:
-            figures = (
-                f"deletion {where['deletion']:.2f}, at shuffled places {where['deletion_random']:.2f} (low is good); "
-                f"insertion {where['insertion']:.2f}, {where['insertion_random']:.2f} (high is good); n = {where['n']}"
-            )
-        table.add_row("where it looked", figures + zero)
-        if where["match"] is not None:
-            levels = ", ".join(f"{level} {n}" for level, n in where["verdicts"].items() if n)
-            middle = where["match_centre"]
-            table.add_row("its match", f"{where['match']:.2f}, of a bump in the middle {middle:.2f}; {levels}")
-        for name in (k for k in FURTHER if k in where):
-            figures = f"{where[name]:.3g}, at shuffled places {where[f'{name}_random']:.3g}"
-            table.add_row(name.replace("_", " "), figures)
+    for name, said in _where_rows(d["faithfulness"]):
+        table.add_row(name, said)
     if like := d["like"]:
         table.add_row("like what", f"{like['held_out_precision']:.0%} of neighbours carry the predicted class")
     if words := d["words"]:
@@ -224,6 +238,31 @@ def _print(report: Report, path: Path | None) -> None:
     console.print(table)
     if path is not None:
         say(f"report: {path}")
+
+
+def _where_rows(where: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """How faithful the maps are."""
+    from ..evaluation.report import FURTHER
+
+    if not where:
+        return
+    zero = f"; nothing speaks for the class on {where['n_zero']} of {where['n']}" if where["n_zero"] else ""
+    figures = "no map has a place to hide first"
+    if where["deletion"] is not None:
+        figures = (
+            f"deletion {where['deletion']:.2f}, at shuffled places {where['deletion_random']:.2f} (low is good); "
+            f"insertion {where['insertion']:.2f}, {where['insertion_random']:.2f} (high is good); n = {where['n']}"
+        )
+    yield ("where it looked", figures + zero)
+    if where["match"] is not None:
+        levels = ", ".join(f"{level} {n}" for level, n in where["verdicts"].items() if n)
+        middle = where["match_centre"]
+        yield ("its match", f"{where['match']:.2f}, of a bump in the middle {middle:.2f}; {levels}")
+    for name in (k for k in FURTHER if k in where):
+        figures = f"{where[name]:.3g}, at shuffled places {where[f'{name}_random']:.3g}"
+        yield (name.replace("_", " "), figures)
+    if "outside" in where:
+        yield ("on the background", where["outside"]["sentence"])
 
 
 def _trust_rows(t: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..dense.segmenter import Segmenter
     from ..pictures.boxes.base import BoxData
     from ..pictures.object_masks import MaskSource
+    from ..pictures.samples import Samples
     from ..storage.features import FeatureStore
 
 SegmenterFolder = Annotated[
@@ -82,6 +83,20 @@ def mask_source(
     if names:
         return WordMasks(classifier.encoder, names, store=store)
     return None if boxes is None else BoxMasks(boxes)
+
+
+def masks_of(
+    classifier: Classifier,
+    samples: Samples,
+    drawn: tuple[Path | None, Path | None, str | None],
+    encoder: str,
+    engine: str,
+    store: FeatureStore | None,
+) -> MaskSource | None:
+    """Who says where the objects of these pictures are: masks, a folder of a segmenter, or words."""
+    mask, folder, words = drawn
+    segmenter, names = loaded_segmenter(folder, encoder, engine), [s.image for s in samples.items]
+    return mask_source(classifier, names, ("--object-mask", mask), segmenter, words, store=store)
 
 
 def with_objects(

@@ -23,12 +23,14 @@ from ..explanation.base import Explanation, Where
 from ..explanation.similar import Like
 from ..explanation.verdict import Level
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
+from ..pictures.object_masks import MaskSource
 from ..pictures.samples import Sample, Samples, load_samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..trust.base import LEVEL
 from ..types import Failure
 from .copies import find_copies, say
+from .outside import outside_figures
 from .trust import Unknown, look_at_unknown, trust_figures
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ def evaluate(
     faithfulness: bool = False,
     level: float = LEVEL,
     unknown: Unknown | None = None,
+    objects: MaskSource | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Accuracy, per class, calibration, confusions, and how faithful the explanations are.
@@ -86,6 +89,7 @@ def evaluate(
         faithfulness: measure the explained pictures' maps with further metrics, beside a random map.
         level: how often the true class is to be among those that a decision names.
         unknown: pictures of no class, or their folder: how well are they told?
+        objects: who says where the objects are, for the part of the heat outside them.
         progress: hears of progress and failures.
 
     Raises:
@@ -109,8 +113,10 @@ def evaluate(
     bins = reliability(confidence, right)
     low, high = accuracy_interval(right, groups_of(kept))
     chosen = random.Random(seed).sample(range(len(kept)), min(n_explained, len(kept)))
-    explained = _explained(classifier, [kept[i] for i in sorted(chosen)], store, progress, seed)
+    explained = _explained(classifier, [kept[i] for i in sorted(chosen)], store, progress, seed, objects)
     faithful = _faithfulness(explained)
+    if faithful is not None and (outside := outside_figures(explained, seed, progress)) is not None:
+        faithful["outside"] = outside
     if faithfulness and faithful is not None and faithful["n"] > faithful["n_zero"]:
         faithful |= _further(classifier, explained, progress)
     return Report(
@@ -181,9 +187,14 @@ def _look(
 
 
 def _explained(
-    classifier: Classifier, samples: Sequence[Sample], store: FeatureStore | None, progress: Progress, seed: int
+    classifier: Classifier,
+    samples: Sequence[Sample],
+    store: FeatureStore | None,
+    progress: Progress,
+    seed: int,
+    objects: MaskSource | None,
 ) -> list[Explanation]:
-    stream = classifier.explain_all([s.source for s in samples], store=store, seed=seed)
+    stream = classifier.explain_all([s.source for s in samples], store=store, seed=seed, objects=objects)
     made = progress.track(stream, "Measuring explanations", len(samples))
     return [e for e in made if isinstance(e, Explanation)]
 
