@@ -245,6 +245,18 @@ def test_the_class_chosen_must_be_the_likeliest_and_the_one_asked_for() -> None:
             check.compare(classifier, always(index), views)
 
 
+def test_what_a_format_cannot_write_is_named(
+    made: tuple[Classifier, Exported], tmp_path: Path, monkeypatch: Any
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no operation aten.bucketize")
+
+    monkeypatch.setattr(formats.Onnx, "write", fail)
+    with pytest.raises(ModelError, match=r"onnx has no such graph \(RuntimeError: no operation aten.bucketize\)"):
+        export(made[0], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 class Branching:
     """Reads its numbers to decide what to do."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..arguments import checked
 from ..classifiers.base import Classifier
 from ..classifiers.saving import digest
-from ..errors import DataError, ForeignFileError, ImageError, UnknownNameError
+from ..errors import DataError, ForeignFileError, ImageError, ModelError, SeeWhyError, UnknownNameError
 from ..pictures.images import REDUCING_GAP, read_picture
 from ..pictures.sources import Many, several
 from ..storage.folders import exchanged_folder, write_inside
@@ -24,7 +24,7 @@ from ..storage.reading import file_sha256, read_json
 from ..types import Failure
 from .check import TOLERANCE, Differences, compare, drawn
 from .formats import Format, format_of
-from .graph import Graph
+from .graph import Graph, said
 from .layouts import LAYOUTS, Layout, Signature, model_name
 
 CARD = "export.json"
@@ -118,8 +118,17 @@ def _write(
     """Everything into a folder that is not seen yet, the card last."""
     size = model.encoder.transform.input_size
     home = make_folder(fresh / place.graph_folder(named))
-    opset = form.write(graph.program(size), size, home)
-    run = form.open(home)
+    program = graph.program(size)
+    try:
+        opset = form.write(program, size, home)
+        run = form.open(home)
+    except (SeeWhyError, OSError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{form.name} has no such graph ({said(error)}). A classifier all of whose operations it knows was "
+            "expected. Export to another format, or serve it with SeeWhy."
+        ) from error
     found = compare(model, run, views)
     heat = run(views[:1], np.full((1, 1), -1))["heat"].shape[1:]
     inputs, outputs = signatures(len(model.classes), size, (heat[0], heat[1]))

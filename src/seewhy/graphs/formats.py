@@ -7,13 +7,14 @@ from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch.export import ExportedProgram
 
 from ..encoders.convert import openvino, quiet, write_onnx, write_openvino
 from ..errors import InputError, MissingExtraError, UnknownNameError
+from ..storage.output import working_folder
 from .graph import INPUTS, OUTPUTS
 
 Run = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
@@ -66,11 +67,16 @@ class Onnx(Format):
     def write(self, program: ExportedProgram, size: tuple[int, int], folder: Path) -> int | None:
         import onnx
 
-        tensors = (*program.state_dict.values(), *program.constants.values())
-        big = sum(t.nbytes for t in tensors if hasattr(t, "nbytes")) > TWO_GIGABYTES
-        write_onnx(program, (), folder / self.file, inputs=INPUTS, outputs=OUTPUTS, beside=big)
+        self.write_graph(program, folder / self.file)
         made = onnx.load(folder / self.file, load_external_data=False)
         return next(int(one.version) for one in made.opset_import if one.domain == "")
+
+    @staticmethod
+    def write_graph(program: ExportedProgram, file: Path) -> None:
+        """The graph, in one file where ONNX can."""
+        tensors = (*program.state_dict.values(), *program.constants.values())
+        big = sum(t.nbytes for t in tensors if hasattr(t, "nbytes")) > TWO_GIGABYTES
+        write_onnx(program, (), file, inputs=INPUTS, outputs=OUTPUTS, beside=big)
 
     def open(self, folder: Path) -> Run:
         import onnxruntime
@@ -94,13 +100,24 @@ class OpenVino(Format):
     made_with = ("openvino",)
 
     def write(self, program: ExportedProgram, size: tuple[int, int], folder: Path) -> int | None:
-        with quiet():
-            model = openvino().convert_model(program)
+        model = self._converted(program)
         for port, name in zip((*model.inputs, *model.outputs), (*INPUTS, *OUTPUTS), strict=True):
             port.get_tensor().set_names({name})
         model.reshape({"picture": [-1, *size, 3], "class_index": [-1, 1]})
         write_openvino(model, folder / self.file)
         return None
+
+    def _converted(self, program: ExportedProgram) -> Any:
+        """Straight from torch, or by way of ONNX, of which OpenVINO knows operations that it does not know of torch."""
+        try:
+            with quiet():
+                return openvino().convert_model(program)
+        except Exception as error:
+            if any(find_spec(module) is None for module in Onnx.needs):
+                raise MissingExtraError(Onnx.extra, "Export of this classifier to openvino, by way of ONNX,") from error
+        with working_folder(None) as there:
+            Onnx.write_graph(program, there / Onnx.file)
+            return openvino().convert_model(there / Onnx.file)
 
     def open(self, folder: Path) -> Run:
         compiled = openvino().Core().compile_model(folder / self.file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
