@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -17,8 +18,12 @@ from starlette.testclient import TestClient
 
 from forms import files, png
 from schemas import check
+from seewhy.app import Settings
+from seewhy.app.worker import MOST_IN_ROW, Worker
 from seewhy.classifiers.base import Classifier
+from seewhy.encoders.stream import Encoded
 from seewhy.errors import InputError
+from seewhy.pictures.images import read_picture
 from seewhy.planted import reader
 from seewhy.serve import ServiceSettings
 from seewhy.serve.entrance import Rates
@@ -177,8 +182,6 @@ def test_only_the_token_lets_in(client: Client, fitted: Classifier, pictures: li
 
 
 def test_other_machines_need_a_token_unless_that_is_said() -> None:
-    from seewhy.app import Settings
-
     with pytest.raises(InputError) as caught:
         ServiceSettings(Settings(host="0.0.0.0"))
     assert str(caught.value) == (
@@ -256,6 +259,35 @@ def test_a_full_disk_under_the_log_stops_nothing(client: Client, fitted: Classif
     service.app.state.service.log.close()  # type: ignore[attr-defined]
     os.close(full)
     assert "seewhy_log_lines_dropped_total 3.0" in service.app.state.service.metrics.text().decode()  # type: ignore[attr-defined]
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up(client: Client, fitted: Classifier, pictures: list[bytes]) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, bytes(1000))
+    os.set_blocking(write, True)
+    service = client(fitted, log_to=write)
+    for _ in range(3):
+        assert service.post("/predict", files=files(pictures[0])).status_code == 200
+    os.close(read)
+    service.app.state.service.log.close()  # type: ignore[attr-defined]
+    os.close(write)
+
+
+def test_who_waits_for_evidence_has_a_turn_between_batches(fitted: Classifier, pictures: list[bytes]) -> None:
+    worker = Worker(fitted.encoder, Settings(batch=1, gather_seconds=0))
+    gate, begun = threading.Event(), threading.Event()
+    worker.do(lambda: begun.set() or gate.wait(20))
+    begun.wait(20)
+    view = read_picture(pictures[0], fitted.encoder.transform)
+    looks = [worker.look(view, "a.png") for _ in range(10)]
+    job = worker.do(lambda: len(worker.batches))
+    gate.set()
+    assert job.result(20) == MOST_IN_ROW
+    assert all(isinstance(look.result(20), Encoded) for look in looks)
+    worker.close()
 
 
 def test_metrics_count_by_route_and_not_by_address(client: Client, fitted: Classifier, pictures: list[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ..app.decoder import decoder_with
 from ..encoders.stream import Encoded
-from ..errors import ImageError
+from ..errors import ImageError, SeeWhyError
 from ..evidence.explain import ExplainOptions, explain_seen
 from ..explanation.base import Explanation
 from ..types import Failure
@@ -66,7 +67,8 @@ class Service:
         """Make one card, so that no client waits until all that draws one is loaded."""
         for model in self.models.all():
             shape = (*model.classifier.encoder.transform.input_size, 3)
-            model.classifier.explain(np.zeros(shape, np.uint8), measure=False).to_html()
+            with contextlib.suppress(SeeWhyError):  # what cannot be explained may still decide
+                model.classifier.explain(np.zeros(shape, np.uint8), measure=False).to_html()
 
     def close(self) -> None:
         self.reloader.close()
