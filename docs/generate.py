@@ -256,7 +256,9 @@ def flags(page: Path) -> str:
     return table(("option", "takes", "meaning", "in"), rows)
 
 
-TWO_MEANINGS = {"--target", "--class", "--like", "--mask", "--judge", "--generator", "--by", "--against"}
+TWO_MEANINGS = {
+    "--target", "--class", "--like", "--mask", "--judge", "--generator", "--by", "--against", "--group", "--train",
+}  # fmt: skip
 """Of a class and of an accuracy, of a method and of a picture, and so on: each is what people call it."""
 
 
@@ -332,9 +334,17 @@ def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     return "".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
+def contract(page: Path) -> str:
+    """Every figure of an audit with the limit that is written for it."""
+    from seewhy.auditing.contract import CHECKS
+
+    rows = [(f"`{c.name}`", c.told, c.limit.told, "yes" if c.required else "no") for c in CHECKS.values()]
+    return table(("figure", "what", "limit that is written", "required"), rows)
+
+
 BLOCKS: dict[str, Callable[..., str]] = {f.__name__: f for f in (families, methods, attributions, method_limits)}
 BLOCKS |= {f.__name__: f for f in (facts, docstring, rules, decision, terms, tolerances)}
-BLOCKS |= {f.__name__: f for f in (reproductions, reproduction, commands, flags, json)}
+BLOCKS |= {f.__name__: f for f in (reproductions, reproduction, commands, flags, json, contract)}
 
 
 def rendered(page: Path) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import adapt, described, explain, fit, from_module, pretrain, pretrained, study, zero_shot
+    from .auditing import audit
     from .catalogue import list_methods
     from .classifiers.base import Classifier
     from .classifiers.saving import load
@@ -63,6 +64,7 @@ _WHERE = {
     "Segmentation": "dense",
     "Transform": "types",
     "adapt": "api",
+    "audit": "auditing",
     "described": "api",
     "detect": "dense.boxes_by_words",
     "encoder": "encoders.find",
@@ -106,6 +108,7 @@ __all__ = [
     "Segmentation",
     "Transform",
     "adapt",
+    "audit",
     "described",
     "detect",
     "encoder",

@@ -13,6 +13,7 @@ import typer
 from . import (
     adapt,
     annotate,
+    audit,
     check,
     describe,
     detect,
@@ -69,7 +70,7 @@ MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
     "What there is",
 )
 VERBS = {
-    LOOK: (explain, predict, segment, detect, evaluate, generate, dialogue, serve),
+    LOOK: (explain, predict, segment, detect, evaluate, audit, generate, dialogue, serve),
     MAKE: (fit, fit_prototypes, fit_explainer, fit_generator, fit_segmenter, fit_detector, export),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),

@@ -38,4 +38,5 @@ class Headed(Guarded):
         for option in self.params:
             if isinstance(option, TyperOption):
                 option.rich_help_panel = own.get(option.name or "")
-        self.params.sort(key=lambda p: heads.index(own[p.name]) if p.name in own else -1)
+        listed = {name: heads.index(head) for name, head in own.items()}
+        self.params.sort(key=lambda p: listed.get(p.name or "", -1) if isinstance(p, TyperOption) else -1)

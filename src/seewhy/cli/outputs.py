@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..card.paging import Page
     from ..storage.marks import Mark
 
-OUTPUTS = ("output", "export", "save", "cards")
+OUTPUTS = ("output", "export", "save", "cards", "junit", "write_contract")
 """Options that name what is written; ``--store`` is read and written."""
 MODEL_FILES = (".safetensors", ".sqlite", ".f32", ".faiss", "seewhy.json", "encoder.json")
 """What SeeWhy reads of a folder of its own, by the end of the name."""
@@ -34,7 +34,7 @@ class Guarded(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         args = with_new_names(self.name or "", args)
-        names = {"-o", *(f"--{name}" for name in OUTPUTS)}
+        names = {"-o", *(f"--{name.replace('_', '-')}" for name in OUTPUTS)}
         for name, value in pairwise([*args, None]):
             if (name in names and value == "") or name in {f"{option}=" for option in names}:
                 raise InputError(

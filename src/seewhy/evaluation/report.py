@@ -101,7 +101,7 @@ def evaluate(
     items, strange = data.of(classifier.classes)
     for note in (*data.notes, *strange):
         progress.note(note)
-    kept, logits, pooled, digests = _look(classifier, items, store, views, progress)
+    kept, logits, pooled, digests = look_at(classifier, items, store, views, progress)
     labels = torch.tensor([classifier.index_of(s.label) for s in kept])
     strangers = None if unknown is None else look_at_unknown(classifier, unknown, store, views, progress)
     probabilities = logits.softmax(1)
@@ -159,7 +159,7 @@ def _expected(classifier: Classifier) -> dict[str, Any] | None:
     return None if found["held_out_accuracy"] is None else found
 
 
-def _look(
+def look_at(
     classifier: Classifier,
     items: Sequence[Sample],
     store: FeatureStore | None,

@@ -82,7 +82,7 @@ class SealedText:
 
 @dataclass(frozen=True)
 class SealedComment:
-    """YAML, in which a tab may not begin a line: a last line of comment with a digest of all before it."""
+    """YAML, in which a tab may not begin a line, and TOML: a last line of comment with a digest of all before it."""
 
     def put(self, data: bytes) -> bytes:
         body = data if data.endswith(b"\n") else data + b"\n"
@@ -275,7 +275,8 @@ class Parquet:
 
 
 PICTURE, TENSORS = SealedPicture(), TensorFile()
-CARD, PAGE, DESCRIPTIONS, PAIRS, JOB = map(SealedText, ("card", "page", "descriptions", "pairs", "job"))
+CARD, PAGE, DESCRIPTIONS, PAIRS, JOB, AUDIT = map(SealedText, ("card", "page", "descriptions", "pairs", "job", "audit"))
+CONTRACT = SealedComment()
 _FACTS = SealedText("facts")
 CHECKPOINT = TensorFile(tuple(map(frozenset, (("seal", "history"), ("seal", "n"), ("stage", "step", "how")))))
 """What a stopped run goes on from."""

@@ -1,0 +1,174 @@
+"""``seewhy.audit``: does a classifier keep what a contract asks of it?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+
+from ..arguments import CountOrNone, checked
+from ..card.paging import Page
+from ..classifiers.base import Classifier
+from ..classifiers.known_pictures import KnownPictures
+from ..errors import DataError
+from ..evaluation.report import look_at
+from ..pictures.samples import Sample, Samples, load_samples, some
+from ..progress import Progress
+from ..storage.features import FeatureStore
+from .check import Material
+from .contract import CHECKS, Contract
+from .junit import junit
+from .limit import Figure, Limit
+
+
+@dataclass(frozen=True, repr=False)
+class Audit(Page):
+    """What an audit found; ``data`` is the documented JSON (docs/json.md)."""
+
+    @property
+    def passed(self) -> bool:
+        return self.data["audit"] == "pass"
+
+    @property
+    def sentence(self) -> str:
+        return str(self.data["sentence"])
+
+    def to_html(self) -> str:
+        from ..card.audit import render_audit
+
+        return render_audit(self.data)
+
+    def to_junit(self) -> str:
+        """As JUnit XML, one test case a figure."""
+        return junit(self.data)
+
+
+@checked
+def audit(
+    classifier: Classifier,
+    samples: Annotated[Samples | str | Path, "checked where it is read"],
+    *,
+    contract: Contract | str | Path | None = None,
+    group: str | None = None,
+    train: Annotated[Samples | str | Path | None, "checked where it is read"] = None,
+    n_explained: CountOrNone = 32,
+    store: FeatureStore | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Audit:
+    """Does a classifier keep what a contract asks of it, on pictures that it was not fitted on?
+
+    Args:
+        classifier: what is audited.
+        samples: labelled pictures, or where they are.
+        contract: what it must keep, or the TOML file that says so; left out, :meth:`Contract.preset`.
+        group: a table's column that names a part of the pictures; for class folders ``"folder"``.
+        train: the pictures that it was fitted on, where it does not know them itself.
+        n_explained: pictures drawn at random whose explanations are measured.
+        store: where looks are kept.
+        seed: of every draw.
+        progress: hears of progress and failures.
+
+    Raises:
+        DataError: a label is none of its classes, no picture can be read, or the contract makes no sense.
+    """
+    progress = progress or Progress()
+    if not isinstance(contract, Contract):
+        contract = Contract.preset() if contract is None else Contract.load(contract)
+    data = samples if isinstance(samples, Samples) else load_samples(samples, group=group)
+    items = of_classes(data.labelled(), classifier)
+    for note in data.notes:
+        progress.note(note)
+    if train is not None:
+        classifier = replace(classifier, known=_known(classifier, train, store, progress))
+    kept, logits, pooled, digests = look_at(classifier, items, store, None, progress)
+    labels = torch.tensor([classifier.index_of(s.label) for s in kept])
+    grouped = group is not None or any(s.group is not None for s in kept)
+    material = Material(
+        classifier, tuple(kept), logits, pooled, labels, tuple(digests), grouped, len(items) - len(kept), n_explained,
+        store, seed, progress,
+    )  # fmt: skip
+    found = {name: CHECKS[name].measure(material, limit) for name, limit in contract.limits.items()}
+    return Audit(_told(material, contract, found))
+
+
+def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
+    """The pictures, if every label is one of the classes: an audit leaves nothing out.
+
+    Raises:
+        DataError: one is not.
+    """
+    items, _ = samples.of(classifier.classes)
+    strange = [s for s in samples.items if s.label not in classifier.classes]
+    if strange:
+        names = list(dict.fromkeys(s.label for s in strange))
+        raise DataError(
+            f"{len(strange)} of {len(samples)} pictures have labels that are none of its {len(classifier.classes)} "
+            f"classes: {some(list(map(repr, names)), 3)}. Its classes were expected, such as "
+            f"{some(list(map(repr, classifier.classes)), 3)}. Name them alike, or leave these pictures out."
+        )
+    return items
+
+
+def _known(classifier: Classifier, train: Any, store: FeatureStore | None, progress: Progress) -> KnownPictures:
+    """What is kept of pictures that it was fitted on, where somebody says which those are."""
+    data = train if isinstance(train, Samples) else load_samples(train)
+    kept, _, pooled, digests = look_at(classifier, data.items, store, None, progress)
+    return KnownPictures.of([s.image for s in kept], digests, pooled, classifier.encoder.fingerprint)
+
+
+def _told(material: Material, contract: Contract, found: Mapping[str, Figure]) -> dict[str, Any]:
+    rows = [_row(name, contract.limits[name], figure) for name, figure in found.items()]
+    details = {name: None if name not in found else found[name].detail for name in ("group_gap", "copies")}
+    broken = [row for row in rows if row["broken"]]
+    progress = material.progress
+    return {
+        "audit": "fail" if broken else "pass",
+        "sentence": _sentence(rows, len(material.items)),
+        "n": len(material.items),
+        "figures": rows,
+        "groups": details["group_gap"],
+        "copies": details["copies"],
+        "contract": contract.source,
+        "settings": {"n_explained": material.n_explained, "seed": material.seed},
+        "model": material.classifier.provenance(),
+        "notes": list(dict.fromkeys(progress.notes)),
+        "failures": [f.to_json() for f in progress.failures],
+    }
+
+
+def _row(name: str, limit: Limit, figure: Figure) -> dict[str, Any]:
+    state = limit.state(figure)
+    return {
+        "name": name,
+        "title": CHECKS[name].title,
+        "state": state,
+        "broken": state == "fail" or (state == "not measured" and limit.required),
+        "value": None if figure.value is None else round(figure.value, 4),
+        "interval": None if figure.interval is None else [round(end, 4) for end in figure.interval],
+        "n": figure.n,
+        "limit": limit.to_json(),
+        "asked": limit.told,
+        "meaning": figure.meaning,
+    }
+
+
+def _sentence(rows: list[dict[str, Any]], n: int) -> str:
+    """Whether it passes, and what is broken."""
+    on = f"on {n} picture{'s' * (n != 1)}"
+    if broken := [row for row in rows if row["broken"]]:
+        named = ", ".join(f"{row['name']} ({_why(row)})" for row in broken)
+        return f"The contract is broken {on}, in {len(broken)} of {len(rows)} figures: {named}."
+    skipped = [row["name"] for row in rows if row["state"] == "not measured"]
+    rest = f"; not measured, and not required: {', '.join(skipped)}" if skipped else ""
+    return f"The contract is kept {on}, in all of {len(rows) - len(skipped)} figures{rest}."
+
+
+def _why(row: dict[str, Any]) -> str:
+    if row["state"] == "not measured":
+        return "not measured, and required"
+    between = "" if row["interval"] is None else f", {row['interval'][0]:.3g} to {row['interval'][1]:.3g}"
+    return f"{row['value']:.3g}{between}, {row['asked']}"
