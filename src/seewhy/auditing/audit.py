@@ -15,6 +15,7 @@ from ..classifiers.base import Classifier
 from ..classifiers.known_pictures import KnownPictures
 from ..errors import DataError
 from ..evaluation.report import look_at
+from ..pictures.object_masks import MaskSource
 from ..pictures.samples import Sample, Samples, load_samples, some
 from ..progress import Progress
 from ..storage.features import FeatureStore
@@ -54,6 +55,7 @@ def audit(
     contract: Contract | str | Path | None = None,
     group: str | None = None,
     train: Annotated[Samples | str | Path | None, "checked where it is read"] = None,
+    masks: Annotated[MaskSource | None, "whoever draws them"] = None,
     n_explained: CountOrNone = 32,
     store: FeatureStore | None = None,
     seed: int = 0,
@@ -67,6 +69,7 @@ def audit(
         contract: what it must keep, or the TOML file that says so; left out, :meth:`Contract.preset`.
         group: a table's column that names a part of the pictures; for class folders ``"folder"``.
         train: the pictures that it was fitted on, where it does not know them itself.
+        masks: where the objects are (:mod:`seewhy.pictures.object_masks`), to ask about the background.
         n_explained: pictures drawn at random whose explanations are measured.
         store: where looks are kept.
         seed: of every draw.
@@ -83,13 +86,13 @@ def audit(
     for note in data.notes:
         progress.note(note)
     if train is not None:
-        classifier = replace(classifier, known=_known(classifier, train, store, progress))
+        classifier = with_known(classifier, train, store, progress)
     kept, logits, pooled, digests = look_at(classifier, items, store, None, progress)
     labels = torch.tensor([classifier.index_of(s.label) for s in kept])
     grouped = group is not None or any(s.group is not None for s in kept)
     material = Material(
         classifier, tuple(kept), logits, pooled, labels, tuple(digests), grouped, len(items) - len(kept), n_explained,
-        store, seed, progress,
+        masks, store, seed, progress,
     )  # fmt: skip
     found = {name: CHECKS[name].measure(material, limit) for name, limit in contract.limits.items()}
     return Audit(_told(material, contract, found))
@@ -113,16 +116,17 @@ def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
     return items
 
 
-def _known(classifier: Classifier, train: Any, store: FeatureStore | None, progress: Progress) -> KnownPictures:
-    """What is kept of pictures that it was fitted on, where somebody says which those are."""
+def with_known(classifier: Classifier, train: Any, store: FeatureStore | None, progress: Progress) -> Classifier:
+    """It with what is kept of pictures that it was fitted on, where somebody says which those are."""
     data = train if isinstance(train, Samples) else load_samples(train)
     kept, _, pooled, digests = look_at(classifier, data.items, store, None, progress)
-    return KnownPictures.of([s.image for s in kept], digests, pooled, classifier.encoder.fingerprint)
+    known = KnownPictures.of([s.image for s in kept], digests, pooled, classifier.encoder.fingerprint)
+    return replace(classifier, known=known)
 
 
 def _told(material: Material, contract: Contract, found: Mapping[str, Figure]) -> dict[str, Any]:
     rows = [_row(name, contract.limits[name], figure) for name, figure in found.items()]
-    details = {name: None if name not in found else found[name].detail for name in ("group_gap", "copies")}
+    details = {name: None if name not in found else found[name].detail for name in ("group_gap", "copies", "one_place")}
     broken = [row for row in rows if row["broken"]]
     progress = material.progress
     return {
@@ -132,6 +136,7 @@ def _told(material: Material, contract: Contract, found: Mapping[str, Figure]) -
         "figures": rows,
         "groups": details["group_gap"],
         "copies": details["copies"],
+        "place": details["one_place"],
         "contract": contract.source,
         "settings": {"n_explained": material.n_explained, "seed": material.seed},
         "model": material.classifier.provenance(),

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..classifiers.base import Classifier
 from ..explanation.base import Explanation
 from ..metrics.calibration import accuracy_interval
+from ..pictures.object_masks import MaskSource
 from ..pictures.samples import Sample
 from ..progress import Progress
 from ..storage.features import FeatureStore
@@ -34,6 +35,7 @@ class Material:
         grouped: whether a column of groups was named.
         n_unreadable: pictures that cannot be read.
         n_explained: pictures drawn at random whose explanations are measured.
+        masks: who says where the objects are, if anybody does.
         store: where looks are kept.
         seed: of every draw.
         progress: hears of progress and failures.
@@ -48,6 +50,7 @@ class Material:
     grouped: bool
     n_unreadable: int
     n_explained: int
+    masks: MaskSource | None
     store: FeatureStore | None
     seed: int
     progress: Progress

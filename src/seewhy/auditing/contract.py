@@ -11,7 +11,9 @@ from typing import Any
 
 from ..errors import DataError
 from ..storage.reading import UnreadableError, read_file, reason
+from .around import Background, OnePlace
 from .cards import RANK, Agreement, LikeVerdict, WhereVerdict, WordsMeaning, WordsVerdict
+from .changes import DriftP, FarPictures
 from .check import Check
 from .decisions import Accuracy, CalibrationError, Coverage, Unreadable
 from .fitted_on import Copies
@@ -22,7 +24,7 @@ CHECKS: Mapping[str, Check] = {
     check.name: check
     for check in (
         Accuracy(), CalibrationError(), Coverage(), GroupGap(), Copies(), WhereVerdict(), LikeVerdict(), WordsVerdict(),
-        WordsMeaning(), Agreement(), Unreadable(),
+        WordsMeaning(), Agreement(), Background(), OnePlace(), DriftP(), FarPictures(), Unreadable(),
     )
 }  # fmt: skip
 """Every figure that a contract can name, in the order of reports."""

@@ -7,6 +7,16 @@ from typing import Any
 from .page import render
 
 
+def render_drift(data: dict[str, Any]) -> str:
+    """A comparison with the training pictures as one self-contained page.
+
+    Args:
+        data: the document of ``seewhy drift --json``.
+    """
+    headline, _, rest = data["sentence"].partition(": ")
+    return render("drift.html", None, **data, headline=f"{headline}.", rest=rest)
+
+
 def render_audit(data: dict[str, Any]) -> str:
     """The audit as one self-contained page.
 

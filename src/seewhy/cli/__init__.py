@@ -19,6 +19,7 @@ from . import (
     detect,
     dialogue,
     doctor,
+    drift,
     embed,
     evaluate,
     explain,
@@ -70,7 +71,7 @@ MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
     "What there is",
 )
 VERBS = {
-    LOOK: (explain, predict, segment, detect, evaluate, audit, generate, dialogue, serve),
+    LOOK: (explain, predict, segment, detect, evaluate, audit, drift, generate, dialogue, serve),
     MAKE: (fit, fit_prototypes, fit_explainer, fit_generator, fit_segmenter, fit_detector, export),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
+from .object_options import MasksFolder, ObjectBoxes, ObjectWords, SegmenterFolder, loaded_segmenter, mask_source
 from .options import (
     EncoderName,
     EngineName,
@@ -28,12 +29,21 @@ from .terminal import Terminal, say
 if TYPE_CHECKING:
     from ..auditing import Audit
 
+TrainPictures = Annotated[
+    Path | None,
+    typer.Option(
+        "--train",
+        help="The pictures that it was fitted on, where the classifier does not know them itself.",
+        show_default=False,
+    ),
+]
 EXAMPLES = """
 Examples:\n
   seewhy audit --write-contract audit.toml\n
   seewhy audit birds test/ --contract audit.toml -o report --junit audit.xml\n
   seewhy audit birds test.csv --group site --json\n
-  seewhy audit birds test/ --train photos/ -o report\n\n
+  seewhy audit birds test/ --train photos/ -o report\n
+  seewhy audit birds test/ --masks masks/ -o report\n\n
 Exit codes: 0 the contract is kept, 1 it is broken, 2 wrong use.
 """
 
@@ -65,13 +75,11 @@ def audit(
             show_default=False,
         ),
     ] = None,
-    train: Annotated[
-        Path | None,
-        typer.Option(
-            help="The pictures that it was fitted on, where the classifier does not know them itself.",
-            show_default=False,
-        ),
-    ] = None,
+    train: TrainPictures = None,
+    masks: MasksFolder = None,
+    boxes: ObjectBoxes = None,
+    segmenter: SegmenterFolder = None,
+    object_words: ObjectWords = None,
     write_contract: Annotated[
         Path | None,
         typer.Option(help="Write a contract with a comment on every figure, and do nothing else.", show_default=False),
@@ -90,6 +98,7 @@ def audit(
     """Does it keep a contract? Figure by figure, each with its interval, its limit and what it means."""
     from ..auditing import audit as run
     from ..auditing.contract import Contract
+    from ..pictures.boxes.files import load_boxes
     from ..pictures.samples import load_samples
     from ..storage.marks import AUDIT, CONTRACT
     from ..storage.output import check_file, write
@@ -113,9 +122,13 @@ def audit(
     samples = load_samples(data, image=image_column, label=label_column, group=group)
     known = None if train is None else load_samples(train, image=image_column, label=label_column)
     classifier = resolve(model, None, encoder, engine, None, kept)
+    drawn = loaded_segmenter(segmenter, encoder, engine)
+    known_boxes = None if boxes is None else load_boxes(boxes)
+    names = [s.image for s in samples.items]
+    source = mask_source(classifier, names, ("--masks", masks), drawn, object_words, boxes=known_boxes, store=kept)
     found = run(
-        classifier, samples, contract=asked, group=group, train=known, n_explained=n_explained, store=kept, seed=seed,
-        progress=terminal,
+        classifier, samples, contract=asked, group=group, train=known, masks=source, n_explained=n_explained,
+        store=kept, seed=seed, progress=terminal,
     )  # fmt: skip
     page = save_both(found, output, "audit", force)
     if junit is not None:

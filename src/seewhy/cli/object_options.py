@@ -26,6 +26,21 @@ SegmenterFolder = Annotated[
         show_default=False,
     ),
 ]
+MasksFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--masks", help="A folder of masks named like the pictures. The object is not black.", show_default=False
+    ),
+]
+ObjectBoxes = Annotated[
+    Path | None,
+    typer.Option(
+        "--boxes",
+        help="Boxes of the objects: COCO, YOLO, VOC or a table. Without masks, they are the masks; with masks, "
+        "they say how much of the object those cover.",
+        show_default=False,
+    ),
+]
 ObjectWords = Annotated[
     str | None,
     typer.Option(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .object_options import ObjectWords, SegmenterFolder, loaded_segmenter, mask_source
+from .object_options import MasksFolder, ObjectBoxes, ObjectWords, SegmenterFolder, loaded_segmenter, mask_source
 from .options import (
     EncoderName,
     EngineName,
@@ -44,20 +43,10 @@ def background(
     labels: Labels = None,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
-    masks: Annotated[
-        Path | None,
-        typer.Option(help="A folder of masks named like the pictures. The object is not black.", show_default=False),
-    ] = None,
+    masks: MasksFolder = None,
     segmenter: SegmenterFolder = None,
     object_words: ObjectWords = None,
-    boxes: Annotated[
-        Path | None,
-        typer.Option(
-            help="Boxes of the objects: COCO, YOLO, VOC or a table. Without masks, they are the masks; with masks, "
-            "they say how much of the object those cover.",
-            show_default=False,
-        ),
-    ] = None,
+    boxes: ObjectBoxes = None,
     n_rounds: Annotated[int, typer.Option(min=1, help="Backgrounds of each kind that an object is laid on.")] = 3,
     n_per_class: Annotated[
         int | None, typer.Option(min=2, help="Pictures of a class at most; left out, all.", show_default=False)

@@ -1,0 +1,176 @@
+"""Audits that fail for a planted mark at one place of the frame, for a background, and for drift."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from schemas import check
+from seewhy.auditing.audit import Audit, audit
+from seewhy.auditing.contract import CHECKS, Contract
+from seewhy.auditing.drift import DriftTest
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.known_pictures import KnownPictures
+from seewhy.classifiers.linear.recipe import Linear
+from seewhy.cli import app
+from seewhy.errors import DataError, InputError
+from seewhy.pictures.samples import Sample, Samples, gathered
+from seewhy.planted import CLASSES, SIDE, reader
+from tiny import colours, picture
+
+LABELS = ("moss", "rust", "sky")
+
+
+def asked(name: str, **changes: Any) -> Contract:
+    return Contract({name: replace(CHECKS[name].limit, **changes)})
+
+
+def figure(found: Audit, name: str) -> dict[str, Any]:
+    return next(dict(row) for row in found.data["figures"] if row["name"] == name)
+
+
+@cache
+def marked(place: tuple[int, int] | None) -> Samples:
+    """Texture with a bright square of the class's colour, always at this place, or anywhere."""
+    items = []
+    for i in range(32):
+        rng = np.random.default_rng(i)
+        pixels = rng.uniform(0.1, 0.6, (SIDE, SIDE, 3))
+        top, left = place or (8 * int(rng.integers(8)), 8 * int(rng.integers(8)))
+        pixels[top : top + 8, left : left + 8, i % 3] = 0.95
+        items.append(Sample(f"m{i}", CLASSES[i % 3], pixels=(pixels * 255).round().astype(np.uint8)))
+    return gathered(items)
+
+
+def test_a_mark_at_one_place_fails_it_and_one_that_moves_does_not() -> None:
+    found = audit(reader("cnn", False), marked((0, 56)), contract=asked("one_place"))
+    row = figure(found, "one_place")
+    assert (row["state"], row["value"]) == ("fail", 1.0)
+    assert row["meaning"].startswith("When the upper right is exchanged, 100.0% of decisions change, and 0.0% when")
+    assert found.data["place"] == {
+        "boxes": [[0.75, 0.0, 1.0, 0.25]] * 2, "share": 1.0, "changed": 1.0, "changed_elsewhere": 0.0
+    }  # fmt: skip
+    check("audit", [{**found.data, "report": None}])
+    moving = audit(reader("cnn", False), marked(None), contract=asked("one_place"))
+    assert moving.passed
+    assert abs(figure(moving, "one_place")["value"]) < 0.3
+
+
+def test_a_mark_in_the_middle_is_taken_for_the_object() -> None:
+    assert audit(reader("cnn", False), marked((32, 32)), contract=asked("one_place")).passed
+
+
+def test_what_the_place_needs_is_told() -> None:
+    one = gathered([s for s in marked(None).items if s.label == "red"])
+    for samples, says in ((one, "All cards decide for one class"), (gathered(list(marked(None).items[:6])), "6 cards")):
+        found = audit(reader("cnn", False), samples, contract=asked("one_place", required=True))
+        assert figure(found, "one_place")["meaning"].startswith(says)
+        assert not found.passed
+
+
+class Known:
+    """Where a symbol is, or is not."""
+
+    told, by_hand, seal = "planted", True, ""
+
+    def __init__(self, inside: bool) -> None:
+        self.inside = inside
+
+    def mask(self, sample: Sample, view: Any) -> torch.Tensor:
+        bright = torch.from_numpy((np.asarray(sample.pixels) > 200).any(2))
+        return bright if self.inside else ~bright
+
+
+def test_a_model_that_reads_what_is_around_the_object_fails_it() -> None:
+    around = audit(reader("cnn", False), marked(None), contract=asked("background"), masks=Known(False))
+    assert figure(around, "background")["state"] == "fail"
+    inside = audit(reader("cnn", False), marked(None), contract=asked("background"), masks=Known(True))
+    assert figure(inside, "background")["state"] == "pass"
+    nobody = audit(reader("cnn", False), marked(None), contract=asked("background", required=True))
+    assert not nobody.passed
+    assert figure(nobody, "background")["meaning"] == (
+        "Nobody says where the objects are. Give --masks, --boxes, --segmenter or --object."
+    )
+
+
+@cache
+def fitted() -> Classifier:
+    items = [Sample(f"fit {c} {i}", c, pixels=picture(c, i)) for c in LABELS for i in range(30)]
+    return Linear(n_crops=0).fit(colours(), gathered(items))
+
+
+def seen(change: float = 0.0, start: int = 200, n: int = 20) -> Samples:
+    return gathered([
+        Sample(f"{c} {i}", c, pixels=(picture(c, start + i) * (1 - change)).astype(np.uint8)) for c in LABELS
+        for i in range(n)
+    ])  # fmt: skip
+
+
+def test_darker_pictures_are_drift_and_new_ones_of_the_same_kind_are_not() -> None:
+    test = DriftTest(n_permutations=199)
+    same, dark = (test.run(fitted(), seen(change).items) for change in (0.0, 0.4))
+    check("drift", [{**same.data, "report": None}, {**dark.data, "report": None}])
+    assert (same.data["drift"], dark.data["drift"], dark.data["p"]) == ("no", "yes", 0.005)
+    assert dark.data["far"]["value"] > 0.5 > same.data["far"]["value"]
+    assert dark.data["energy"] > 10 * abs(same.data["energy"])
+    assert "do not show to differ from" in same.sentence
+    assert "The farthest pictures" in dark.to_html()
+    assert [p["cosine"] for p in dark.data["pictures"]] == sorted(p["cosine"] for p in dark.data["pictures"])
+    for name in ("drift_p", "far_pictures"):
+        assert audit(fitted(), seen(), contract=asked(name), n_explained=0).passed
+        assert not audit(fitted(), seen(0.4), contract=asked(name), n_explained=0).passed
+
+
+def test_one_class_more_often_than_before_is_named() -> None:
+    found = DriftTest(n_permutations=199).run(fitted(), [s for s in seen().items if s.label == "sky"])
+    top = found.data["classes"][0]
+    assert (top["label"], top["share"]) == ("sky", 1.0)
+    assert top["p"] is None or top["p"] < 0.01
+
+
+def test_false_alarms_are_as_rare_as_the_level() -> None:
+    """Features drawn from one source, 40 times, at a level of a tenth."""
+    alarms = 0
+    for seed in range(40):
+        features = torch.randn(80, 32, generator=torch.Generator().manual_seed(seed))
+        known = KnownPictures.of([f"{i}" for i in range(40)], ["00" * 32] * 40, features[:40], "e")
+        alarms += DriftTest(n_permutations=99, seed=seed).compare(known, features[40:]).p < 0.1
+        moved = DriftTest(n_permutations=99, seed=seed).compare(known, features[40:] + 1.0).p
+        assert moved == 0.01
+    assert alarms <= 9
+
+
+def test_what_drift_needs_is_told() -> None:
+    with pytest.raises(DataError, match=r"^The classifier keeps nothing of pictures .* with --train\.$"):
+        DriftTest().run(reader("cnn", False), marked(None).items)
+    with pytest.raises(DataError, match=r"^4 pictures were given, and the classifier was fitted on \d+\. Ten of each"):
+        DriftTest().run(fitted(), seen().items[:4])
+    with pytest.raises(InputError, match=r"^The test was given alpha=0\.0001, n_permutations=999"):
+        DriftTest(alpha=0.0001)
+    known = fitted().known
+    assert known is not None
+    other = replace(fitted(), known=replace(known, encoder="another"))
+    found = audit(other, seen(), contract=asked("drift_p", required=True), n_explained=0)
+    assert figure(found, "drift_p")["meaning"].startswith(
+        "The pictures that the classifier was fitted on were looked at"
+    )
+
+
+def test_exit_codes_of_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seewhy.cli.drift.resolve", lambda *_: fitted())
+    for change, code in ((0.0, 0), (0.4, 1)):
+        folder = tmp_path / f"{code}"
+        folder.mkdir()
+        for s in seen(change, n=8).items:
+            Image.fromarray(np.asarray(s.pixels)).save(folder / f"{s.image}.png")
+        done = CliRunner().invoke(app, ["drift", str(folder), "-o", str(tmp_path / "out"), "--quiet"])
+        assert done.exit_code == code, done.output
+    assert (tmp_path / "out" / "drift.html").exists()
