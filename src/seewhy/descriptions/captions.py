@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,13 +75,18 @@ def _caption(line: str, where: str) -> Caption:
         raise DataError(f"{where}, holds no texts. A list of texts was expected: {FORM}. Write some, or drop the line.")
     if not (row.get("digest") or row.get("image")):
         raise DataError(f"{where}, names no picture. A digest or an image was expected: {FORM}. Add one.")
-    texts_of_it, scores = tuple(t.strip() for t in texts), row.get("scores", ())
+    texts_of_it, scores = tuple(t.strip() for t in texts), row.get("scores", [])
+    if not isinstance(scores, list) or not all(type(s) in (int, float) and math.isfinite(s) for s in scores):
+        raise DataError(f"{where}, has scores that are no numbers. A list of one a text was expected. Correct it.")
     if scores and len(scores) != len(texts):
         raise DataError(
             f"{where}, has {len(scores)} scores for {len(texts)} texts. One a text was expected. Correct it."
         )
+    label = row.get("label")
+    if not isinstance(label, str | None):
+        raise DataError(f"{where}, has a label that is no text. The name of a class was expected. Correct it.")
     names = {name: str(row.get(name) or "") for name in ("image", "digest", "model", "prompt")}
-    return Caption(texts=texts_of_it, label=row.get("label"), scores=tuple(map(float, scores)), **names)
+    return Caption(texts=texts_of_it, label=label, scores=tuple(map(float, scores)), **names)
 
 
 def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequence[str]) -> tuple[Caption, ...]:

@@ -301,7 +301,7 @@ def _identify(name: str, data: bytes) -> Image.Image:
 
 
 def _why_not_decoded(error: Exception) -> str:
-    detail = str(error) or type(error).__name__
+    detail = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, TooCostlyError):
         return detail
     if isinstance(error, Image.DecompressionBombError):

@@ -15,8 +15,9 @@ from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import DataError, ImageError
+from ..errors import DataError, ImageError, SeeWhyError
 from ..storage.files import json_value
+from ..storage.reading import reason
 from .images import MAX_BYTES
 from .listing import SUFFIXES, natural_key
 from .sources import InMemory
@@ -102,17 +103,20 @@ def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
                 if member.isdir():
                     continue
                 key, _, ending = _key(member.name)
-                if reason := _refused(member):
-                    odd.append(f"{member.name} ({reason})")
+                if why := _refused(member):
+                    odd.append(f"{member.name} ({why})")
                 elif f".{ending.rpartition('.')[2]}".lower() in SUFFIXES:
                     load = partial(_bytes, shard, member.name, member.offset_data, member.size)
                     records.setdefault(key, Record()).picture = InMemory(f"{shard}/{member.name}", load)
                 elif ending.lower() in TEXTS:
                     fact = _fact(shard, member.name, _bytes(shard, member.name, member.offset_data, member.size))
                     records.setdefault(key, Record()).facts[ending.lower()] = fact
-    except (OSError, tarfile.TarError, EOFError) as error:
+    except SeeWhyError:
+        raise
+    except (OSError, tarfile.TarError, EOFError, ArithmeticError, LookupError, ValueError) as error:
+        # What tarfile makes of a damaged header is of many kinds.
         raise DataError(
-            f"{shard} cannot be read: {error}. An uncompressed tar of pictures and texts was expected. Copy it "
+            f"{shard} cannot be read: {reason(error)}. An uncompressed tar of pictures and texts was expected. Copy it "
             f"again, or "
             "unpack a compressed one and pack it without."
         ) from error

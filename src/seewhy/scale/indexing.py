@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, ModelError
+from ..errors import DataError, ModelError, SeeWhyError
+from ..storage.reading import reason
 from ..types import Failure
 from .job import MANIFEST, Job, read_job
 from .work import arrow
@@ -43,7 +44,7 @@ def add_run(index: Index, folder: Path, progress: Progress) -> Change:
     missing = sum(job.written(i) is None for i in range(job.n_shards))
     if missing:
         progress.note(f"{missing} of {job.n_shards} shards of {folder} are missing; add it again when they are there.")
-    return index.add_seen(progress.track(_rows(job, progress), "Indexing"))
+    return index.add_seen(progress.track(_rows(job, progress, index.describe()["columns"]["look"]), "Indexing"))
 
 
 def _fitting(index: Index, folder: Path) -> Job:
@@ -67,12 +68,9 @@ def _fitting(index: Index, folder: Path) -> Job:
     return job
 
 
-def _rows(job: Job, progress: Progress) -> Iterator[Encoded]:
-    import torch
-
-    from ..encoders.stream import Encoded
-
+def _rows(job: Job, progress: Progress, width: int) -> Iterator[Encoded]:
     arrow()
+    from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
     place = str(job.facts["input"]["place"])
@@ -81,11 +79,37 @@ def _rows(job: Job, progress: Progress) -> Iterator[Encoded]:
     for number in range(job.n_shards):
         if job.written(number) is None:
             continue
-        with ParquetFile(job.path(number)) as file:
-            for batch in file.iter_batches(AT_ONCE):
-                for row in batch.to_pylist():
-                    name = os.path.join(root, row["image"]) if named else row["image"]
-                    if row["error"] is not None:
-                        progress.failed(Failure(name, row["error"]))
-                    else:
-                        yield Encoded(name, row["digest"], torch.tensor([row["embedding"]], dtype=torch.float32))
+        try:
+            with ParquetFile(job.path(number)) as file:
+                for batch in file.iter_batches(AT_ONCE):
+                    for row in batch.to_pylist():
+                        seen = _seen(row, root if named else "", width)
+                        if isinstance(seen, Failure):
+                            progress.failed(seen)
+                        else:
+                            yield seen
+        except (ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, SeeWhyError):
+                raise
+            why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
+            raise DataError(
+                f"{job.path(number)} is damaged ({why}). A shard as the run wrote it was expected. Delete it, and run "
+                "the same command again."
+            ) from error
+
+
+def _seen(row: dict[str, Any], root: str, width: int) -> Encoded | Failure:
+    import torch
+
+    from ..encoders.stream import Encoded
+
+    image, digest, error = row["image"], row["digest"], row["error"]
+    if not isinstance(image, str) or not isinstance(error, str | None):
+        raise ValueError("a picture's name or error is no text")
+    name = os.path.join(root, image)
+    if error is not None:
+        return Failure(name, error)
+    pooled = torch.tensor([row["embedding"]], dtype=torch.float32)
+    if not isinstance(digest, str) or pooled.shape != (1, width) or not bool(pooled.isfinite().all()):
+        raise ValueError(f"{image!r:.80} has no digest, or not {width} numbers")
+    return Encoded(name, digest, pooled)

@@ -24,6 +24,7 @@ MANIFEST = "_manifest.json"
 FORMAT = 1
 IN_HAND = 512
 """Rows that are in memory before they are written."""
+MOST_SHARDS = 1_000_000
 FIRST = 5
 """Pictures that failed, of a shard, that are named on the way; all are in the column ``error``."""
 
@@ -199,7 +200,7 @@ def read_job(folder: Path) -> Job:
     try:
         facts = read_json(manifest)
         whole = isinstance(facts, dict) and isinstance(facts["digest"], str) and facts["format"] == FORMAT
-        whole = whole and isinstance(facts["n_shards"], int) and JOB.is_on(manifest)
+        whole = whole and _is_told(facts) and JOB.is_on(manifest)
     except FileNotFoundError as error:
         raise DataError(
             f"{folder} has no {MANIFEST}. The folder of a run was expected, as seewhy embed -o makes it. Look for "
@@ -213,6 +214,18 @@ def read_job(folder: Path) -> Job:
             "folder for the run."
         )
     return Job(folder, facts)
+
+
+def _is_told(facts: Mapping[str, Any]) -> bool:
+    """Whether a manifest says all that is asked of it, each of its kind."""
+    kinds = {"verb": str, "seewhy": str, "model": dict, "columns": list, "input": dict, "n_shards": int}
+    given = {"kind": str, "place": str}
+    return (
+        all(isinstance(facts.get(name), kind) for name, kind in kinds.items())
+        and all(isinstance(facts["input"].get(name), kind) for name, kind in given.items())
+        and type(facts["n_shards"]) is int
+        and 0 <= facts["n_shards"] <= MOST_SHARDS
+    )
 
 
 def _write(part: Path, shard: Shard, opened: Opened, digest: str) -> Written:

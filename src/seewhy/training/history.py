@@ -82,14 +82,15 @@ class HistoryFile:
         self.journal, self.path, self.told = Journal(path, LINES, force=None), path, time.monotonic()
         name = hashlib.sha256(training.encode()).hexdigest()[:16]
         rows = self.journal.rows
-        if rows and rows[0].get("training") != name:
+        steps = [row["step"] for row in rows if "step" in row]
+        if rows and (rows[0].get("training") != name or not all(type(step) is int for step in steps)):
             raise ForeignFileError(
                 f"{path} is the history of another training. A new name, or what this very training left, was "
                 "expected. Choose another name, or move it away."
             )
         if not rows:
             self._add({"training": name})
-        self.written = max((row["step"] for row in rows if "step" in row), default=0)
+        self.written = max(steps, default=0)
 
     def begin(self, step: int, progress: Progress) -> None:
         """See that nothing is missing before the step that the training goes on from."""
