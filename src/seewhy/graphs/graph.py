@@ -74,8 +74,8 @@ class Graph(nn.Module):
                 return torch.export.export(self.eval(), (example, index), dynamic_shapes=({0: batch}, {0: batch}))
         except Exception as error:
             raise ModelError(
-                f"The trunk cannot be exported for batches of any length ({said(error)}). A network without branches "
-                "that read the pictures was expected. Take an encoder of timm, or serve the classifier with SeeWhy."
+                f"The trunk cannot be exported for batches of any length ({said(error)}). A trunk of one piece, "
+                "without branches that read the pictures, was expected. Take lite0, or serve it with SeeWhy."
             ) from error
 
 
