@@ -164,3 +164,16 @@ class Browser:
     def picture(self) -> bytes:
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         return base64.b64decode(shot["data"])
+
+
+def until(tab: Browser, what: str, seconds: float = 60) -> None:
+    """Wait for something on a page to be so."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if tab.run(what):
+                return
+        except RuntimeError:  # between two pages
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s: {what}")

@@ -6,13 +6,12 @@ import base64
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from browser import BROWSER, Browser
+from browser import BROWSER, Browser, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -55,18 +54,6 @@ def address(tmp_path_factory: pytest.TempPathFactory, photo: Path, command: list
     server.send_signal(signal.SIGINT)
     server.stdout.close()
     assert server.wait(timeout=30) == 0, "Ctrl-C stops it cleanly"
-
-
-def until(tab: Browser, what: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if tab.run(what):
-                return
-        except RuntimeError:  # between two pages
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {what}")
 
 
 @pytest.fixture(scope="module")

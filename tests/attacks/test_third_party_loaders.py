@@ -34,7 +34,7 @@ ONLY: dict[str, set[str]] = {
     "read_text": {  # files of the person's, and of the packages
         "annotation/formats.py", "classifiers/pretrained.py", "planted.py", "descriptions/textualize_run.py",
         "descriptions/base.py", "descriptions/captions.py", "descriptions/pairs.py", "cli/annotate.py",
-        "cli/options.py", "encoders/engines.py", "encoders/imagenet_words.py",
+        "cli/options.py", "encoders/engines.py", "encoders/imagenet_words.py", "inspection/earlier.py",
         "schemas/__init__.py",
     },
 }  # fmt: skip

@@ -66,7 +66,7 @@ def kinds(data: dict[str, Any]) -> dict[str, set[str]]:
 
 def test_everything_planted_is_found_with_its_reason(folder: Path) -> None:
     progress = Progress()
-    found = Check().run(tiny_cnn(), load_samples(folder), progress=progress).data
+    found = Check(by="confident").run(tiny_cnn(), load_samples(folder), progress=progress).data
     by = kinds(found)
     assert by["label"] == {"wrong.png"}
     assert by["contradiction"] == {"3.png", "twice.png"}
@@ -105,7 +105,7 @@ def test_nothing_that_can_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no")
     with pytest.raises(DataError, match=r"^None of the 1 pictures can be read\. At least one was expected\."):
         Check().run(tiny_cnn(), Samples((Sample(str(tmp_path / "a.png"), "moss"),), ("moss",)))
-    with pytest.raises(InputError, match=r"^--by 'guess' was given\. One of confident, cleanlab, neighbours"):
+    with pytest.raises(InputError, match=r"^--by 'guess' was given\. One of odds, confident, cleanlab, neighbours"):
         Check(by="guess")
 
 
@@ -133,6 +133,16 @@ def test_the_confident_joint_is_the_papers() -> None:
     assert found.doubt[-1].item() == pytest.approx(0.8)
     found = ranker("confident")(scores([*p, [0.8, 0.2]], [0, 0, 1, 1, 1, 0, 1], [True] * 6 + [False]))
     assert not found.flagged.any()  # and without it the mean is .617 again
+
+
+def test_odds_are_of_the_likeliest_class_and_the_label() -> None:
+    p = [[0.02, 0.35, 0.63], [0.02, 0.49, 0.49], [0.63, 0.35, 0.02], [0.03, 0.34, 0.63]]
+    found = ranker("odds")(scores(p, [0, 0, 0, 0]))
+    assert found.flagged.tolist() == [True, True, False, True]
+    assert found.proposed.tolist() == [2, 1, 1, 2]
+    assert found.doubt.tolist() == pytest.approx([0.98, 0.98, 0.37, 0.97])
+    assert ranker("odds")(scores([[0.048, 0.952], [0.0472, 0.9528]], [0, 0])).flagged.tolist() == [False, True]
+    assert not ranker("odds")(scores(p, [0, 0, 0, 0], [False] * 4)).flagged.any()
 
 
 def test_neighbours_vote_and_copies_do_not() -> None:

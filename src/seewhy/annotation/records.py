@@ -15,6 +15,11 @@ from ..errors import InputError
 from ..types import FractionBox
 
 TASKS = ("objects", "caption")
+LABEL = "label"
+"""A task of its own, of ``seewhy check``; the annotation pages have those of :data:`TASKS`."""
+OPEN = "open"
+DECISIONS = ("corrected", "confirmed", "later", "dropped")
+"""What can be decided on a label; undone, it is :data:`OPEN` again."""
 ATTRIBUTES: dict[str, str] = {
     "shape": "What form does it have?",
     "size": "How large is it, beside the other things?",
@@ -129,7 +134,7 @@ def check_task(task: str) -> str:
     Raises:
         InputError: there is not.
     """
-    if task not in TASKS:
+    if task not in (*TASKS, LABEL):
         raise InputError(f"The task {task!r} was given. One of {', '.join(TASKS)} was expected.")
     return task
 
@@ -154,7 +159,9 @@ def check_content(task: str, content: object) -> Content:
     """
     if not isinstance(content, dict):
         raise InputError(f"The content of {task} is a {type(content).__name__}. A JSON object was expected.")
-    if check_task(task) == "caption":
+    if check_task(task) == LABEL:
+        return _decision(content)
+    if task == "caption":
         return {"text": _text(content.get("text", ""), "The text", MAX_TEXT)}
     given = content.get("objects", [])
     if not isinstance(given, list) or len(given) > MAX_OBJECTS:
@@ -163,6 +170,15 @@ def check_content(task: str, content: object) -> Content:
     if len({o.id for o in found}) < len(found):
         raise InputError("Two objects have the same id. Each id once was expected.")
     return {"objects": [o.to_json() for o in found]}
+
+
+def _decision(content: Content) -> Content:
+    """What was decided on a label: the label it is to have, the one it had, and the version an undoing restores."""
+    decision, restores = content.get("decision"), content.get("restores")
+    if decision not in (*DECISIONS, OPEN) or not (restores is None or _is_count(restores)):
+        raise InputError(f"The decision {decision!r:.40} was given. One of {', '.join(DECISIONS)} was expected.")
+    kept = {"decision": decision, **{k: _text(content.get(k), "A label", MAX_LABEL) for k in ("label", "given")}}
+    return kept if restores is None else {**kept, "restores": restores}
 
 
 def _object(given: object) -> BoxedObject:

@@ -141,7 +141,7 @@ class AnnotationStore:
         """Picture → task → its versions, of all pictures that have some."""
         found: dict[str, dict[str, list[Version]]] = {}
         for key, *row in self._rows(f"SELECT picture, {_VERSION} FROM versions ORDER BY picture, task, number"):
-            found.setdefault(key, {task: [] for task in TASKS})[row[0]].append(_version(row))
+            found.setdefault(key, {task: [] for task in TASKS}).setdefault(row[0], []).append(_version(row))
         return found
 
     def drafted(self, author: str) -> set[tuple[str, str]]:

@@ -16,16 +16,20 @@ SHOWN = 200
 SIDE = 128
 
 
-def render_check(
-    check: dict[str, Any], kinds: Mapping[str, str], read: Callable[[str], np.ndarray | None], **more: Any
-) -> str:
-    """The check as one self-contained page.
+def render_check(check: dict[str, Any], kinds: Mapping[str, str], read: Callable[[str], np.ndarray | None]) -> str:
+    """The check as one self-contained page; what is given is as for :func:`check_context`."""
+    return render("check.html", None, **check_context(check, kinds, read))
+
+
+def check_context(
+    check: dict[str, Any], kinds: Mapping[str, str], read: Callable[[str], np.ndarray | None]
+) -> dict[str, Any]:
+    """What the page shows.
 
     Args:
         check: the document of ``seewhy check --json``.
         kinds: what is looked for, and how it is said.
         read: gives a picture by its name.
-        more: what a page that is served has beside it.
     """
 
     @cache
@@ -42,4 +46,4 @@ def render_check(
         found = [f for f in check["findings"] if f["kind"] == kind]
         if found:
             parts.append({"kind": kind, "name": name, "n": len(found), "findings": found[:SHOWN]})
-    return render("check.html", None, **{**check, "parts": parts, "uri": uri, "served": None, **more})
+    return {**check, "parts": parts, "uri": uri}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +14,13 @@ from .options import (
     EngineName,
     Force,
     Group,
+    Host,
+    HostNames,
     ImageColumn,
     Json,
     LabelColumn,
     Model,
+    Port,
     Quiet,
     Store,
     encoder_given,
@@ -32,6 +36,8 @@ Examples:\n
   seewhy check photos/ -o check/\n
   seewhy check photos.csv -m birds --against test/ -o check/\n
   seewhy check photos/ --by cleanlab --json\n
+  seewhy check photos/ --from check/ --serve\n
+  seewhy check photos/ --from check/ --export corrected.csv\n
 """
 
 
@@ -41,13 +47,31 @@ def check(
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     by: Annotated[
-        str, typer.Option(help="How labels are doubted: confident, cleanlab (its extra is needed) or neighbours.")
-    ] = "confident",
+        str, typer.Option(help="How labels are doubted: odds, confident, cleanlab (its extra is needed) or neighbours.")
+    ] = "odds",
     against: Annotated[
         Path | None,
         typer.Option(help="Pictures of another split: which are copies of those?", show_default=False),
     ] = None,
     output: StudyFolder = None,
+    checked: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="The folder of an earlier check, with what was decided: for --serve and --export.",
+            show_default=False,
+        ),
+    ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve the page on which labels are corrected, confirmed or put off.")
+    ] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Write the data with the decisions on their labels as .csv and stop.", show_default=False),
+    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    name: HostNames = None,
     image_column: ImageColumn = "image",
     label_column: LabelColumn = "label",
     group: Group = None,
@@ -65,6 +89,10 @@ def check(
     from ..storage.output import check_file, write
 
     terminal = Terminal(quiet)
+    if checked is not None or serve or export is not None:
+        columns = (image_column, label_column, group)
+        _go_on(data, checked, serve, export, columns, (host, port, tuple(name or ())), force, as_json)
+        return
     how = Check(by=by, seed=seed)
     check_both(output, "check", force)
     table = None if output is None else output / "findings.csv"
@@ -109,3 +137,69 @@ def _print(data: dict[str, Any], most: int = 5) -> None:
             say(f"  {one['image']}: {one['why']}")
         if n > most:
             say(f"  and {n - most} more")
+
+
+def _go_on(
+    data: Path,
+    folder: Path | None,
+    serve: bool,
+    export: Path | None,
+    columns: tuple[str, str, str | None],
+    where: tuple[str, int, tuple[str, ...]],
+    force: bool,
+    as_json: bool,
+) -> None:
+    """From a check that was made: the corrected table, or the page on which people decide.
+
+    Raises:
+        InputError: no check was named, or nothing to do with it.
+        DataError: it cannot be read, or the data have changed since.
+    """
+    from ..annotation.corrected import check_corrected, write_corrected
+    from ..annotation.labels import LabelDecisions
+    from ..annotation.store import AnnotationStore
+    from ..errors import InputError
+    from ..inspection.earlier import read_check
+    from ..pictures.samples import load_samples
+
+    if folder is None or serve == (export is not None):
+        raise InputError(
+            "--from goes with --serve or --export, one of them. The folder of a check and what to do with it were "
+            "expected. Give --from check/ --serve, say."
+        )
+    image, label, group = columns
+    if export is not None:
+        check_corrected(export, force)
+    samples = load_samples(data, image=image, label=label, group=group)
+    check = read_check(folder, data, samples.items)
+    decisions = LabelDecisions(AnnotationStore(folder / "decisions.sqlite"), check["classes"])
+    if export is None:
+        _serve(check, decisions, where)
+        return
+    done = write_corrected(export, data, samples.items, decisions.standing(), image, label, force=force)
+    decisions.store.close()
+    said = ", ".join(f"{n} {what}" for what, n in done.items() if what != "n")
+    line = f"{export}: {done['n']} pictures ({said})"
+    say(json.dumps({"file": str(export), **done}, ensure_ascii=False) if as_json else line)
+
+
+def _serve(check: dict[str, Any], decisions: Any, where: tuple[str, int, tuple[str, ...]]) -> None:
+    from ..app import Settings
+    from ..app import serve as run
+    from ..errors import MissingExtraError
+    from ..inspection.earlier import small_picture
+
+    try:
+        from ..app.check_page import make_check_app
+    except ImportError as error:
+        raise MissingExtraError("app", "The page") from error
+    settings = Settings(host=where[0], port=where[1], names=where[2])
+    served = make_check_app(check, decisions, small_picture, settings)
+
+    def ready(address: str) -> None:
+        say(f"{len(check['findings'])} findings at {address} (stop with Ctrl-C)", flush=True)
+        if settings.is_open:
+            say("seewhy: others on this network can read and decide here; there is no password", file=sys.stderr)
+
+    run(served, settings, ready)
+    decisions.store.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -50,8 +51,8 @@ class Seen:
 class Check:
     """Look at pictures once, and find what is wrong with labels, copies, strangers and the pictures themselves.
 
-    Costs one look at each picture and six linear fits on features. With ``by`` the labels are doubted by confident
-    learning, by the cleanlab library, or by neighbours; the figures of each on planted noise are in docs/check.md.
+    Costs one look at each picture and six linear fits on features. With ``by`` the labels are doubted by odds, by
+    confident learning, by the cleanlab library, or by neighbours; docs/check.md has the figures of each.
 
     Args:
         by: how labels are doubted; a name of :data:`~seewhy.inspection.label_errors.RANKERS`.
@@ -61,7 +62,7 @@ class Check:
         InputError: no ranker is called so.
     """
 
-    by: str = "confident"
+    by: str = "odds"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -150,12 +151,14 @@ class Check:
 
 
 def digest_of(items: Sequence[Sample]) -> str:
-    """By which a check knows its data again: the pictures' names and labels, in their order.
+    """By which a check knows its data again: the pictures' names, from where all lie, and labels, in their order.
 
     >>> digest_of([Sample("a.png", "moss")]) == digest_of([Sample("a.png", "rust")])
     False
     """
-    rows = json.dumps([[s.image, s.label] for s in items])
+    names = [os.path.abspath(s.image) for s in items]
+    root = os.path.commonpath(names) if names else ""
+    rows = json.dumps([[os.path.relpath(name, root), s.label] for name, s in zip(names, items, strict=True)])
     return hashlib.sha256(rows.encode("ascii", "backslashreplace")).hexdigest()
 
 

@@ -1,0 +1,220 @@
+"""What people decide on labels: on the disk at once, undone step by step, nobody's overwritten, exported as a table."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so there is no page")
+
+from starlette.testclient import TestClient
+
+from browser import BROWSER, Browser, until
+from seewhy.annotation.labels import LabelDecisions, known_picture
+from seewhy.annotation.store import AnnotationStore, Conflict, Saved
+from seewhy.app.check_page import make_check_app
+from seewhy.cli import app
+from seewhy.errors import DataError, InputError
+from seewhy.inspection.check import Check
+from seewhy.inspection.earlier import read_check, small_picture
+from seewhy.pictures.samples import load_samples
+from tiny import COLOURS, tiny_cnn
+
+ORIGINAL = "id,file,kind,note\n"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Twelve pictures, one of them labelled wrongly, one of them twice."""
+    (tmp_path / "pictures").mkdir()
+    draw, rows = np.random.default_rng(0), [ORIGINAL]
+    for i in range(12):
+        label = ("moss", "sky")[i % 2]
+        blocks = np.kron(draw.integers(0, 120, (8, 8, 1)), np.ones((8, 8, 3)))
+        pixels = (0.5 * blocks + 0.5 * np.array(COLOURS[label])).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{i}.png")
+        rows.append(f'{i},pictures/{i}.png,{"moss" if i == 3 else label},"a, b"\n')
+    rows.append("12,pictures/3.png,sky,'=1\n")
+    (tmp_path / "data.csv").write_text("".join(rows))
+    (tmp_path / "check").mkdir()
+    samples = load_samples(tmp_path / "data.csv", image="file", label="kind")
+    Check().run(tiny_cnn(), samples).save(tmp_path / "check" / "check.json")
+    return tmp_path / "data.csv"
+
+
+@pytest.fixture
+def decisions(table: Path) -> Iterator[LabelDecisions]:
+    store = AnnotationStore(table.parent / "check" / "decisions.sqlite")
+    yield LabelDecisions(store, ("moss", "sky"))
+    store.close()
+
+
+def exported(table: Path, *more: str) -> list[dict[str, str]]:
+    out = table.parent / "corrected.csv"
+    how = ["--image-column", "file", "--label-column", "kind", "--from", str(table.parent / "check"), *more]
+    done = CliRunner().invoke(app, ["check", str(table), *how, "--export", str(out)], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return list(csv.DictReader(out.read_text().splitlines()))
+
+
+def test_undo_goes_back_step_by_step_and_forgets_nothing(table: Path, decisions: LabelDecisions) -> None:
+    picture = known_picture(str(table.parent / "pictures" / "3.png"))
+    first = decisions.decide(picture, "Ann", "confirmed", "", "moss", 0)
+    second = decisions.decide(picture, "Bo", "corrected", "sky", "moss", 1)
+    assert isinstance(first, Saved)
+    assert isinstance(second, Saved)
+    now = decisions.standing()[picture.key]
+    assert (now["decision"], now["label"], now["author"], now["undone"]) == ("corrected", "sky", "Bo", False)
+    decisions.undo(picture.key, "Bo", 2)
+    now = decisions.standing()[picture.key]
+    assert (now["decision"], now["label"], now["undone"], now["number"]) == ("confirmed", "moss", True, 3)
+    decisions.decide(picture, "Ann", "later", "", "moss", 3)
+    decisions.undo(picture.key, "Ann", 4)
+    assert decisions.standing()[picture.key]["decision"] == "confirmed"
+    decisions.undo(picture.key, "Ann", 5)
+    assert decisions.standing()[picture.key]["decision"] == "open"
+    with pytest.raises(InputError, match=r"^Nothing is decided on the picture"):
+        decisions.undo(picture.key, "Ann", 6)
+    said = [(v["author"], v["decision"]) for v in decisions.history(picture.key)]
+    assert said[:3] == [("Ann", "confirmed"), ("Bo", "corrected"), ("Bo", "confirmed")]
+    assert len(said) == 6
+
+
+def test_who_was_slower_changes_nothing(table: Path, decisions: LabelDecisions) -> None:
+    picture = known_picture(str(table.parent / "pictures" / "3.png"))
+    decisions.decide(picture, "Ann", "corrected", "sky", "moss", 0)
+    slower = decisions.decide(picture, "Bo", "confirmed", "", "moss", 0)
+    assert isinstance(slower, Conflict)
+    assert slower.latest.author == "Ann"
+    assert decisions.standing()[picture.key]["label"] == "sky"
+
+
+def test_labels_of_no_class_and_changed_pictures_are_refused(table: Path, decisions: LabelDecisions) -> None:
+    name = str(table.parent / "pictures" / "3.png")
+    picture = known_picture(name)
+    with pytest.raises(InputError) as wrong:
+        decisions.decide(picture, "Ann", "corrected", "mos", "moss", 0)
+    assert str(wrong.value) == (
+        "The label 'mos' is of none of the 2 classes. One of them was expected. Did you mean 'moss'?"
+    )
+    with pytest.raises(InputError, match=r"^The decision 'wrong' was given\. One of corrected, confirmed, later"):
+        decisions.decide(picture, "Ann", "wrong", "", "moss", 0)
+    Image.new("RGB", (9, 9)).save(name)
+    with pytest.raises(DataError, match=r"3\.png has changed since it was checked\. The same picture was expected\."):
+        known_picture(name, picture.key)
+    assert decisions.standing() == {}
+
+
+def test_the_corrected_table_has_all_columns_and_the_original_is_left(table: Path, decisions: LabelDecisions) -> None:
+    original, folder = table.read_bytes(), table.parent / "pictures"
+    decisions.decide(known_picture(str(folder / "3.png")), "Ann", "corrected", "sky", "moss", 0)
+    decisions.decide(known_picture(str(folder / "5.png")), "Bo", "dropped", "", "sky", 0)
+    decisions.decide(known_picture(str(folder / "6.png")), "Bo", "later", "", "moss", 0)
+    rows = exported(table)
+    assert table.read_bytes() == original
+    by = {row["id"]: row for row in rows}
+    assert "5" not in by
+    assert len(rows) == 12
+    assert {k: by["3"][k] for k in ("kind", "label_before", "decision", "decided_by", "note", "file")} == {
+        "kind": "sky", "label_before": "moss", "decision": "corrected", "decided_by": "Ann", "note": "a, b",
+        "file": "pictures/3.png",
+    }  # fmt: skip
+    assert (by["12"]["kind"], by["12"]["note"]) == ("sky", "'=1")
+    assert (by["6"]["kind"], by["6"]["decision"]) == ("moss", "later")
+    assert (by["0"]["kind"], by["0"]["decision"], by["0"]["label_before"]) == ("moss", "", "")
+    assert len(exported(table)) == 12  # over its own
+
+
+def test_a_table_that_changed_is_told_and_decisions_stay(table: Path, decisions: LabelDecisions) -> None:
+    decisions.decide(known_picture(str(table.parent / "pictures" / "3.png")), "Ann", "corrected", "sky", "moss", 0)
+    table.write_text(table.read_text().replace("0.png,moss", "0.png,sky"))
+    with pytest.raises(DataError) as told:
+        exported(table)
+    folder = table.parent / "check"
+    assert str(told.value) == (
+        f"{table} is not as it was at the check in {folder}: pictures or labels have changed. The same names and "
+        f"labels were expected. Check it again with -o {folder}; what was decided there is kept."
+    )
+    assert not (table.parent / "corrected.csv").exists()
+    assert len(decisions.standing()) == 1
+    (folder / "check.json").write_text("{}")
+    with pytest.raises(DataError, match=r"check\.json cannot be read: KeyError\('findings'\)\. What seewhy check -o"):
+        exported(table)
+    done = CliRunner().invoke(app, ["check", str(table), "--export", "x.csv"])
+    assert str(done.exception).startswith("--from goes with --serve or --export, one of them.")
+
+
+def test_two_people_on_the_page(table: Path, decisions: LabelDecisions) -> None:
+    samples = load_samples(table, image="file", label="kind")
+    check = read_check(table.parent / "check", table, samples.items)
+    assert any(f["image"].endswith("3.png") for f in check["findings"])
+    with TestClient(
+        make_check_app(check, decisions, small_picture), base_url="http://localhost:8000", raise_server_exceptions=False
+    ) as page:
+        shown = page.get("/").text
+        key = known_picture(str(table.parent / "pictures" / "3.png")).key
+        assert f'data-key="{key}" data-given="moss"' in shown
+        assert "data:image/jpeg" in shown
+        body = {"author": "Ann", "decision": "corrected", "label": "sky", "given": "moss", "base": 0}
+        assert page.post(f"/decide/{key}", json=body).json()["number"] == 1
+        slower = page.post(f"/decide/{key}", json={**body, "author": "Bo", "decision": "confirmed"})
+        assert slower.status_code == 409
+        assert slower.json()["error"].startswith("Ann decided in between: corrected, sky.")
+        assert page.get("/decisions").json()[key]["author"] == "Ann"
+        wrong = page.post(f"/decide/{key}?format=json", json={**body, "label": "sand", "base": 1})
+        assert "is of none of the 2 classes" in wrong.json()["error"]
+        undone = page.post(f"/undo/{key}", json={"author": "Bo", "base": 1}).json()
+        assert (undone["decision"], undone["author"]) == ("open", "Bo")
+        assert [v["decision"] for v in page.get(f"/history/{key}").json()] == ["corrected", "open"]
+        assert page.post("/decide/0123456789abcdef", json=body).status_code >= 400
+        assert page.get("/?format=json").json()["digest"] == check["digest"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH, so no page can be opened")
+def test_two_people_in_a_browser_a_kill_an_undo_and_the_table(table: Path, command: list[str]) -> None:
+    """What the page says is kept is there after the server was killed."""
+    pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")
+    how = [*command, "check", str(table), "--image-column", "file", "--label-column", "kind"]
+    how += ["--from", str(table.parent / "check")]
+    key = known_picture(str(table.parent / "pictures" / "3.png")).key
+    row = f"document.querySelector('[data-key=\"{key}\"][data-given=moss]')"
+
+    def served() -> tuple[subprocess.Popen[str], str]:
+        server = subprocess.Popen([*how, "--serve", "--port", "0"], stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        return server, server.stdout.readline().split(" at ")[1].split()[0]
+
+    def named(tab: Browser, address: str, name: str) -> None:
+        tab.open(address, 1200)
+        tab.run(f"document.getElementById('who').value = '{name}'")
+
+    server, address = served()
+    with Browser() as ann, Browser() as bo:
+        named(ann, address, "Ann")
+        named(bo, address, "Bo")
+        ann.run(f"{row}.querySelector('[value=corrected]').click()")
+        until(ann, f"{row}.querySelector('output').value === 'Corrected to sky by Ann.'")
+        server.send_signal(signal.SIGKILL)
+        server.communicate()
+        bo.run(f"{row}.querySelector('[value=later]').click()")
+        until(bo, f"{row}.querySelector('output').value.startsWith('Not kept: ')")
+        server, address = served()
+        named(bo, address, "Bo")
+        until(bo, f"{row}.querySelector('output').value === 'Corrected to sky by Ann.'")
+        assert [r["kind"] for r in exported(table) if r["id"] == "3"] == ["sky"]
+        bo.run(f"{row}.querySelector('[value=undo]').click()")
+        until(bo, f"{row}.querySelector('output').value === 'Undone by Bo.'")
+        assert [r["kind"] for r in exported(table) if r["id"] == "3"] == ["moss"]
+        bo.run(f"{row}.querySelector('.label').value = 'sand'; {row}.querySelector('[value=corrected]').click()")
+        until(bo, f"{row}.querySelector('output').value.includes('is of none of the 2 classes')")
+    server.terminate()
+    server.communicate()
