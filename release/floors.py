@@ -103,7 +103,19 @@ def tests(python: Path, folder: Path) -> list[str]:
     """Some of the repository's tests, on the installed package."""
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(ROOT / "pyproject.toml", folder / "pyproject.toml")
-    command = [python, "-m", "pytest", "-m", "not slow", "--durations=3", "-p", "no:cacheprovider", *TESTS]
+    command = [
+        python,
+        "-m",
+        "pytest",
+        "-W",
+        "ignore::DeprecationWarning",
+        "-m",
+        "not slow",
+        "--durations=3",
+        "-p",
+        "no:cacheprovider",
+        *TESTS,
+    ]
     return [] if subprocess.run(command, cwd=folder, env=alone(folder)).returncode == 0 else ["tests"]
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -282,7 +282,7 @@ CHECKPOINT = TensorFile(tuple(map(frozenset, (("seal", "history"), ("seal", "n")
 """What a stopped run goes on from."""
 
 
-def _seal(digest: hashlib._Hash) -> bytes:
+def _seal(digest: Any) -> bytes:
     bits = int.from_bytes(digest.digest()[: _BITS // 8], "big")
     return f"{bits:0{_BITS}b}".encode().translate(_BLANKS)
 
