@@ -212,6 +212,8 @@ def test_too_large_too_often_and_too_many_are_told_apart(
     answer = full.post("/predict", files=files(*pictures))
     gate.set()
     running.result(20)
+    worker.do(lambda: None).result(20)
+    assert sum(worker.batches) == 0, "what came with the one that was refused is not looked at"
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
 
 
@@ -243,6 +245,7 @@ def test_the_log_has_a_line_per_request_with_its_id(client: Client, fitted: Clas
     assert text.isascii()
     assert TOKEN not in text.decode()
     assert [line["id"] for line in lines[:2]] == ["abc-1", odd.headers["x-request-id"]]
+    assert len(lines[2]["id"]) == 32
     assert [line["status"] for line in lines] == [200, 200, 401]
     assert [lines[0][key] for key in ("method", "path", "model", "pictures", "failed")] == [
         "POST", "/predict", "tiny", 2, 1,
