@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = (
     "tests/pictures/test_images.py", "tests/pictures/test_boxes.py", "tests/classifiers/test_saving.py",
     "tests/encoders/test_embedded.py", "tests/encoders/test_timm.py", "tests/encoders/test_minilm.py",
-    "tests/encoders/test_file.py", "tests/attacks/test_tampered.py", "tests/cli/test_flags.py",
+    "tests/encoders/test_file.py", "tests/cli/test_flags.py",
 )  # fmt: skip
 """Those that lean on torch, timm, Pillow, safetensors, tokenizers and typer, and take seconds."""
 SMOKE = """
