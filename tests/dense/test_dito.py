@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import normalize
 
+from seewhy.dense.cells import joint_cells
 from seewhy.dense.detection.dito import DITO, WordedBoxes, _gathered, texts_of
 from seewhy.dense.detection.fit import fit_detector
 from seewhy.dense.detection.trained import TrainedDetector
@@ -100,6 +102,18 @@ def test_frozen_words_are_read_of_the_smaller_box_at_their_own_temperature(
     z = finder._words(encoder, looked, regions.boxes).softmax(1)[:, 1:]
     torch.testing.assert_close(regions.made_of["words"], z)
     assert float((regions.boxes[:, 2:] - regions.boxes[:, :2]).min()) > 1e-3
+
+
+def test_frozen_words_of_a_whole_wide_picture_are_of_all_its_cells(fitted: TrainedDetector) -> None:
+    finder, encoder = fitted.finder, fitted.reader.encoder
+    assert isinstance(finder, WordedBoxes)
+    looked = next(fitted.reader.looked([np.random.default_rng(0).integers(0, 256, (40, 120, 3), np.uint8)]))
+    assert not isinstance(looked, Failure)
+    cells = looked.windows.merged(joint_cells(encoder, looked.features)).float()
+    assert cells.shape[2] > cells.shape[1]
+    whole = replace(finder, how=replace(finder.how, shrink=1.0))._words(encoder, looked, torch.tensor([[0.0, 0, 1, 1]]))
+    wanted = encoder.text.logit_scale * normalize(cells.mean((1, 2)), dim=0) @ finder.network.texts.T
+    torch.testing.assert_close(whole[0], wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_learnt_from_is_parts_of_pictures_at_one_size(data: BoxData, tmp_path: Path) -> None:
