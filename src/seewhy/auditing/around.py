@@ -36,7 +36,7 @@ class Background(Check):
 
     def measure(self, material: Material, limit: Limit) -> Figure:
         if material.masks is None:
-            return missing("Nobody says where the objects are. Give --masks, --boxes, --segmenter or --object.")
+            return missing("Nobody says where the objects are. Give --masks, --boxes, --object-segmenter or --object.")
         study = BackgroundStudy(n_draws=200, seed=material.seed)
         try:
             found = study.run(

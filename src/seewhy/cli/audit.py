@@ -154,7 +154,7 @@ def _print(found: Audit) -> None:
 
     shown = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("figure", "state", "measured", "asked for"):
-        shown.add_column(name, no_wrap=True, justify="right" if name == "measured" else "left")
+        shown.add_column(name, no_wrap=name != "asked for", justify="right" if name == "measured" else "left")
     for row in found.data["figures"]:
         between = "" if row["interval"] is None else f" ({row['interval'][0]:.3f} to {row['interval'][1]:.3f})"
         measured = "" if row["value"] is None else f"{row['value']:.3f}{between}"
