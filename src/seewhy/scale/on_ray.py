@@ -192,11 +192,12 @@ class OnRay:
 
     def _done(self, shards: list[Shard], job: Job, pool: Any) -> Any:
         """A data set of what was done, which is done as it is read."""
+        begun = self._ray.remote(num_cpus=0, max_restarts=-1)(Begun).remote()
         return self._ray.data.from_items(
             [{"shard": shard} for shard in shards], override_num_blocks=len(shards)
         ).map_batches(
             _Actor,
-            fn_constructor_args=(self._work, job, self._cluster, proxies()),
+            fn_constructor_args=(self._work, job, self._cluster, proxies(), begun),
             batch_size=1,
             compute=pool,
             num_cpus=self._cluster.threads,
@@ -206,7 +207,19 @@ class OnRay:
 
 
 def _lives() -> dict[str, Any]:
-    return {"max_restarts": -1, "max_task_retries": LIVES}
+    # Without end: how often a shard is begun is counted here, as Ray's own count does not end with every death.
+    return {"max_restarts": -1, "max_task_retries": -1}
+
+
+class Begun:
+    """An actor of the cluster that counts how often each shard was begun."""
+
+    def __init__(self) -> None:
+        self._times: dict[int, int] = {}
+
+    def begin(self, index: int) -> int:
+        self._times[index] = self._times.get(index, 0) + 1
+        return self._times[index]
 
 
 def _model(work: Work, threads: int) -> Model:
@@ -217,7 +230,8 @@ def _model(work: Work, threads: int) -> Model:
 class _Actor:
     """A process of the cluster that holds the model and does whole shards."""
 
-    def __init__(self, work: Work, job: Job, cluster: Cluster, reached: dict[str, str | None]) -> None:
+    def __init__(self, work: Work, job: Job, cluster: Cluster, reached: dict[str, str | None], begun: Any) -> None:
+        self._begun = begun
         if cluster.address == "local":
             put_back(reached)
         bound_threads(cluster.threads)
@@ -231,9 +245,20 @@ class _Actor:
         self._ahead = 0 if transform is None else -(-cluster.decoders // cluster.workers)
         self._transform = transform
 
+    def _times(self, shard: Shard) -> int:
+        import ray
+
+        return int(ray.get(self._begun.begin.remote(shard.index)))
+
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         (shard,) = batch["shard"]
         found: dict[str, Any] = {"n": 0, "n_failed": 0, "first": [], "error": ""}
+        if self._times(shard) > 1 + LIVES:
+            found["error"] = (
+                f"Every one of {1 + LIVES} actors that did {shard.name} died. One that lives was expected. Look at "
+                "Ray's logs for memory, and run the same command again."
+            )
+            return {"index": [shard.index], **{key: [value] for key, value in found.items()}}
         if self._ahead and self._transform is not None:
             doing: Shard = Decoded(shard.index, shard.name, shard, self._transform, self._ahead)
         else:
