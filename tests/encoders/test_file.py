@@ -93,6 +93,10 @@ def test_what_is_not_said_is_refused(tmp_path: Path, golden: torch.nn.Module, ke
         ({"transform": TRANSFORM.to_json() | {"input_size": [64]}}, r"input_size is \(64,\). Two whole numbers"),
         ({"transform": TRANSFORM.to_json() | {"resize": "256"}}, "resize is '256'. One whole number of pixels above 0"),
         ({"transform": TRANSFORM.to_json() | {"interpolation": ["bicubic"]}}, "interpolates by"),
+        (
+            {"transform": TRANSFORM.to_json() | {"input_size": [2**40, 64]}},
+            "take .more than 4096 pixels.. The size",
+        ),
     ],
 )
 def test_what_is_said_badly_is_refused(
@@ -103,6 +107,18 @@ def test_what_is_said_badly_is_refused(
     sidecar(path, SAID | change)
     with pytest.raises(ModelError, match=message):
         load(str(path))
+
+
+def test_a_size_that_the_network_does_not_take_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vit.safetensors"
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=2, depth=1)
+    save_file(model.state_dict(), path)
+    said = SAID | {"architecture": "vit_tiny_patch16_224", "transform": TRANSFORM.to_json() | {"input_size": [64, 64]}}
+    sidecar(path, said)
+    with pytest.raises(
+        ModelError, match=r"input_size of 64 × 64, which its vit_tiny_patch16_224 does not take \(Input"
+    ):
+        load(str(path), depth=1)
 
 
 @pytest.mark.parametrize("text", ["[1]", '[["classes", 2]]', "3", "{oops", '"text"', "[" * 100_000])
