@@ -57,7 +57,7 @@ def sealed(card: str, files: dict[str, bytes]) -> dict[str, bytes]:
         facts["tensors"] = digest
         found[card] = json.dumps(facts).encode()
         found[str(Path(name).with_name(f"tensors-{digest[:16]}.safetensors"))] = found.pop(name)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         pass
     return found
 
