@@ -89,6 +89,7 @@ def unlistable(folder: str | Path, error: OSError) -> DataError:
     return DataError(f"The folder {folder} cannot be listed ({error.strerror}). {expected}")
 
 
-def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Sorts "2" before "10"."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", name))], name
+def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
+    """Sorts "2" before "10"; numbers by length and digits, as Python turns no more than 4,300 digits into one."""
+    digits = (part.lstrip("0") if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", name)))
+    return [(len(part), part) if i % 2 else part for i, part in enumerate(digits)], name

@@ -88,7 +88,7 @@ def _names(file: Path) -> dict[int, str]:
     try:
         text = read_file(file, LARGEST).decode("utf-8-sig")
         given: Any = text.splitlines() if file.suffix not in (".yaml", ".yml") else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{file} cannot be read: {reason(error)}. Give the names of the classes.") from error
     names = given.get("names") if isinstance(given, dict) else given
     if isinstance(names, list):
