@@ -25,13 +25,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 LONGEST_WORD = 1000
+LONGEST = 1900
 MOST_NAMES = 40
 
 
 class SeeWhyError(Exception):
     """Root of the tree; the command line prints it without a traceback and exits with 2.
 
-    What a file says may be of any length; of a word without end, a message has the beginning.
+    What a file says may be of any length; of a word without end, a message has the beginning, and of one that is
+    made of many words the beginning and the end, where the cure stands.
     """
 
     def __init__(self, *said: object) -> None:
@@ -39,7 +41,8 @@ class SeeWhyError(Exception):
 
 
 def _bounded(text: str) -> str:
-    return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: word[0][:100] + "…", text)
+    short = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: word[0][:100] + "…", text)
+    return short if len(short) <= LONGEST else f"{short[: LONGEST // 2]} … {short[-LONGEST // 3 :]}"
 
 
 class InputError(SeeWhyError, ValueError):

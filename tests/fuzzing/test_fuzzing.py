@@ -139,6 +139,10 @@ def test_captions_with_scores_that_are_none(tmp_path: Path) -> None:
 def test_messages_do_not_repeat_what_has_no_end() -> None:
     assert str(DataError("a " + "x" * 5000 + " b")) == "a " + "x" * 100 + "… b"
     assert str(DataError("/long" * 60)) == "/long" * 60, "a path is told whole"
+    many = str(DataError(f"The id is {[0] * 3000}. Give one number."))
+    assert len(many) < 2000
+    assert many.startswith("The id is [0, 0")
+    assert many.endswith("0]. Give one number.")
     said = str(UnknownNameError("network", "q" * 10**6, [f"net_{i:04}" for i in range(1500)]))
     assert len(said) < 800
     assert said.endswith("net_0039 and 1460 more.")
