@@ -101,6 +101,85 @@ def test_copies_of_another_split_and_labels_of_no_class(folder: Path, tmp_path: 
     assert strange[0]["why"].startswith("Its label 'sky' is none of the model's 3 classes")
 
 
+@pytest.fixture
+def table(folder: Path) -> Path:
+    """The pictures in one table of three splits, with copies across them."""
+    rust = folder / "rust"
+    shutil.copy(rust / "1.png", rust / "again.png")
+    shutil.copy(rust / "2.png", rust / "unsplit.png")
+    splits = {
+        "rust/unsplit.png": "",
+        "rust/mirrored.jpg": "test",
+        "rust/again.png": "val",
+        "moss/twice.png": "test",
+        "sky/blank.png": "",
+    }
+    names = [
+        Path(s.image).relative_to(folder) for s in load_samples(folder).items if not s.image.endswith("broken.png")
+    ]
+    rows = [f"{name},{name.parent},{splits.get(str(name), 'train')}" for name in names]
+    path = folder / "all.csv"
+    path.write_text("\n".join(["image,label,part", *rows]) + "\n")
+    return path
+
+
+def test_copies_across_the_splits_of_one_table(table: Path) -> None:
+    samples = load_samples(table, split="part")
+    assert [s.split for s in samples.items if s.image.endswith("blank.png")] == [None]
+    found = Check(by="confident").run(tiny_cnn(), samples).data
+    by = {Path(f["image"]).name: f for f in found["findings"] if f["kind"] == "split"}
+    assert {name: tuple(f["splits"]) for name, f in by.items()} == {
+        "again.png": ("val", "train"), "mirrored.jpg": ("test", "train"), "3.png": ("train", "test")
+    }  # fmt: skip
+    assert [Path(name).name for name in by["again.png"]["with"]] == ["1.png"]
+    assert by["again.png"]["why"] == (
+        f"It is of the split 'val', and {table.parent / 'rust' / '1.png'} of 'train', the same picture byte for byte: "
+        "what is measured on one flatters the other."
+    )
+    assert "by its looks (cosine " in by["mirrored.jpg"]["why"]
+    assert found["copies_across"] == [{"splits": ["test", "train"], "n": 2}, {"splits": ["train", "val"], "n": 1}]
+    assert kinds(found)["contradiction"] == {"3.png", "twice.png"}  # another label than its copy in another split
+    assert (found["counts"]["split"], kinds(found)["copy"]) == (3, {"unsplit.png"})
+    assert found["notes"] == [
+        "2 picture(s) are of no split, and copies of them count as within the data: "
+        f"{table.parent / 'rust' / 'unsplit.png'}, {table.parent / 'sky' / 'blank.png'}"
+    ]
+    plain = Check(by="confident").run(tiny_cnn(), load_samples(table)).data
+    assert (plain["counts"]["split"], plain["counts"]["copy"], plain["copies_across"]) == (0, 3, [])
+    assert plain["notes"] == []
+
+
+def test_a_copy_in_another_split_says_nothing_of_a_label(table: Path) -> None:
+    """A wrong one, saved again in another split with the same label: no head learns it, and it is not shown as like."""
+    wrong = table.parent / "moss" / "wrong.png"
+    Image.open(wrong).save(wrong.with_name("saved.png"), compress_level=1)
+    table.write_text(table.read_text() + "moss/saved.png,moss,val\n")
+    found = Check(by="confident").run(tiny_cnn(), load_samples(table, split="part")).data
+    labels = {Path(f["image"]).name: f for f in found["findings"] if f["kind"] == "label"}
+    assert {"wrong.png", "saved.png"} <= set(labels)
+    shown = {Path(one["image"]).name for f in labels.values() for one in f["like"]["own"]}
+    assert not shown & {"wrong.png", "saved.png"}
+
+
+def test_splits_are_of_tables(folder: Path, table: Path) -> None:
+    with pytest.raises(DataError, match=r"^.*photos is a folder, and pictures in folders have no column 'part' of spl"):
+        load_samples(folder, split="part")
+    with pytest.raises(DataError, match=r"has no column 'past' to say which split a picture is of\. Did you mean 'par"):
+        load_samples(table, split="past")
+
+
+def test_of_the_same_bytes_each_is_told_once_within_and_once_across() -> None:
+    pooled, small = torch.eye(5, 16), [pixel_facts(scene(i), (64, 64)).small for i in range(5)]
+    same = ["a"] * 5
+    pairs = [(c.first, c.second) for c in find_copies(pooled, small, same, None, ["x", "y", "x", "y", "z"])]
+    assert pairs == [(0, 1), (0, 2), (0, 4), (1, 3), (1, 4)]
+    pairs = [(c.first, c.second) for c in find_copies(pooled, small, same, 3, ["x", "y", "x", None, None])]
+    assert pairs == [(0, 1), (0, 2), (0, 3), (0, 4), (1, 3), (1, 4)]
+    pairs = [(c.first, c.second) for c in find_copies(pooled, small, same, 2, ["x", None, None, "x", "x"])]
+    assert pairs == [(0, i) for i in range(1, 5)] + [(1, i) for i in range(2, 5)]
+    assert [(c.first, c.second) for c in find_copies(pooled, small, same)] == [(0, i) for i in range(1, 5)]
+
+
 def test_nothing_that_can_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no")
     with pytest.raises(DataError, match=r"^None of the 1 pictures can be read\. At least one was expected\."):
@@ -232,11 +311,19 @@ def test_the_command_writes_what_it_says(folder: Path, tmp_path: Path, monkeypat
     page = (out / "check.html").read_text()
     assert "Copies under two labels" in page
     assert page.count("data:image/jpeg") >= 6
+    assert found["copies_across"] == []
     rows = list(csv.DictReader((out / "findings.csv").read_text().splitlines()))
     assert [(r["kind"], r["why"]) for r in rows] == [(f["kind"], f["why"]) for f in found["findings"]]
     (out / "findings.csv").write_text("mine\n")
     done = CliRunner().invoke(app, ["check", str(folder), "-o", str(out)])
     assert "findings.csv exists and is not such a file that SeeWhy wrote" in str(done.exception)
+
+
+def test_the_command_takes_a_column_of_splits(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seewhy.encoders.find.encoder", lambda _name, engine: tiny_cnn())
+    done = CliRunner().invoke(app, ["check", str(table), "--split-column", "part", "--store", "none", "--json", "-q"])
+    assert done.exit_code == 0, done.stderr
+    assert [one["n"] for one in json.loads(done.stdout)["copies_across"]] == [2, 1]
 
 
 def test_an_empty_folder_is_told_in_a_sentence(tmp_path: Path) -> None:

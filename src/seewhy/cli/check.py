@@ -35,6 +35,7 @@ EXAMPLES = """
 Examples:\n
   seewhy check photos/ -o check/\n
   seewhy check photos.csv -m birds --against test/ -o check/\n
+  seewhy check photos.csv --split-column split\n
   seewhy check photos/ --by cleanlab --json\n
   seewhy check photos/ --from check/ --serve\n
   seewhy check photos/ --from check/ --export corrected.csv\n
@@ -75,6 +76,13 @@ def check(
     image_column: ImageColumn = "image",
     label_column: LabelColumn = "label",
     group: Group = None,
+    split_column: Annotated[
+        str | None,
+        typer.Option(
+            help="A table's column of splits (train, test): which pictures are copies of those of another?",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, seed("The parts held out.")] = 0,
     force: Force = False,
     as_json: Json = False,
@@ -99,7 +107,7 @@ def check(
     if table is not None and table.parent.is_dir():
         check_file(table, TABLE, force=force)
     kept = open_store(store)
-    samples = load_samples(data, image=image_column, label=label_column, group=group).labelled()
+    samples = load_samples(data, image=image_column, label=label_column, group=group, split=split_column).labelled()
     others = None if against is None else load_pictures(against, image=image_column, label=label_column)
     looks, classes = _encoder(model, encoder, engine)
     found = how.run(looks, samples, known=classes, against=others, store=kept, progress=terminal)

@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError, ImageError
 from ..pictures.images import read_picture
-from ..pictures.samples import Sample, Samples
+from ..pictures.samples import Sample, Samples, some
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..trust.measure import drawn_folds
@@ -102,7 +103,9 @@ class Check:
             )
         digests = [one.digest for one in (*seen.looks, *other.looks)]
         pooled = torch.cat([seen.pooled(), *([other.pooled()] if other.looks else [])])
-        copies = find_copies(pooled, [f.small for f in (*seen.facts, *other.facts)], digests, n)
+        small = [f.small for f in (*seen.facts, *other.facts)]
+        splits = [s.split for s in (*seen.items, *other.items)]
+        copies = find_copies(pooled, small, digests, n, splits)
         groups = joined(n, copies, [s.group for s in seen.items])
         strange_classes = {s.label for s in seen.items if known is not None and s.label not in known}
         findings = [*failed, *_of_no_class(seen, strange_classes, known or ())]
@@ -142,9 +145,10 @@ class Check:
             "judged": judged,
             "digest": digest_of(samples.items),
             "counts": counts,
+            "copies_across": _across(findings),
             "findings": [f.to_json() for f in findings],
             "settings": {**asdict(self), "encoder": encoder.name},
-            "notes": [*samples.notes, *progress.notes],
+            "notes": [*samples.notes, *_without_split(samples.items), *progress.notes],
             "failures": [{"image": f.image, "error": f.error} for f in progress.failures],
         }
         return Checked(data, reader(encoder))
@@ -210,6 +214,16 @@ def _of_copies(seen: Seen, other: Seen, copies: Sequence[Copy]) -> Iterator[Find
     for c in copies:
         first, second = items[c.first], items[c.second]
         how = "byte for byte" if c.same_bytes else f"by its looks (cosine {c.cosine:.2f})"
+        across = c.second < n and None not in (first.split, second.split) and first.split != second.split
+        if across:
+            why = (
+                f"It is of the split {second.split!r}, and {first.image} of {first.split!r}, the same picture {how}: "
+                "what is measured on one flatters the other."
+            )
+            yield Finding(
+                "split", second.image, second.label, seen.key(c.second), c.cosine, why, pictures=(first.image,),
+                splits=(str(second.split), str(first.split)),
+            )  # fmt: skip
         if c.second >= n:
             of = f", where it is labelled {second.label!r}" if second.label not in ("", first.label) else ""
             why = f"It is {second.image} of the other split, {how}{of}: what is measured on one flatters the other."
@@ -220,10 +234,23 @@ def _of_copies(seen: Seen, other: Seen, copies: Sequence[Copy]) -> Iterator[Find
                 yield Finding(
                     "contradiction", a.image, a.label, seen.key(i), c.cosine, why, b.label, (), (), (b.image,)
                 )
-        else:
+        elif not across:
             why = f"It is {first.image} again, {how}."
             key = seen.key(c.second)
             yield Finding("copy", second.image, second.label, key, c.cosine, why, pictures=(first.image,))
+
+
+def _across(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """How many copies there are between which splits of the data."""
+    count = Counter(tuple(sorted(f.splits)) for f in findings if f.splits)
+    return [{"splits": list(pair), "n": n} for pair, n in sorted(count.items())]
+
+
+def _without_split(items: Sequence[Sample]) -> list[str]:
+    none = [s.image for s in items if s.split is None]
+    if not none or len(none) == len(items):
+        return []
+    return [f"{len(none)} picture(s) are of no split, and copies of them count as within the data: {some(none, 3)}"]
 
 
 def _twice(copies: Sequence[Copy], seen: Seen) -> set[str]:

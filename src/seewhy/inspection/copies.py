@@ -39,15 +39,21 @@ class Copy:
 
 
 def find_copies(
-    pooled: Float[Tensor, "n d"], small: Sequence[np.ndarray], digests: Sequence[str], n_own: int | None = None
+    pooled: Float[Tensor, "n d"],
+    small: Sequence[np.ndarray],
+    digests: Sequence[str],
+    n_own: int | None = None,
+    splits: Sequence[str | None] = (),
 ) -> tuple[Copy, ...]:
-    """Every pair of copies, the first of the data before the second.
+    """Every pair of copies, the first of the data before the second; of more than two with the same bytes, each with
+    the first of its split, and the first of a split with those of the others.
 
     Args:
         pooled: features.
         small: grey copies of length 1.
         digests: of the files.
         n_own: pictures from this place on are of other splits, which are not compared among themselves.
+        splits: of which part each is; none, where all are of one.
     """
     n = len(digests)
     n_own = n if n_own is None else n_own
@@ -65,14 +71,19 @@ def find_copies(
             i = int(part[row])
             if i < j and digests[i] != digests[j]:
                 found.append(Copy(i, j, round(min(1.0, float(cosine[row, j])), 4), False))
-    return tuple(sorted([*_same(digests, n_own), *found], key=lambda c: (c.first, c.second)))
+    return tuple(sorted([*_same(digests, n_own, splits or [None] * n), *found], key=lambda c: (c.first, c.second)))
 
 
-def _same(digests: Sequence[str], n_own: int) -> list[Copy]:
-    """The same bytes: each with the first that has them."""
-    first: dict[str, int] = {}
-    pairs = [(first.setdefault(digest, i), i) for i, digest in enumerate(digests)]
-    return [Copy(i, j, 1.0, True) for i, j in pairs if i != j and i < n_own]
+def _same(digests: Sequence[str], n_own: int, splits: Sequence[str | None]) -> list[Copy]:
+    found = []
+    first: dict[str, dict[str | None, int]] = {}
+    for j, (digest, split) in enumerate(zip(digests, splits, strict=True)):
+        there = first.setdefault(digest, {})
+        known = [there[split]] if j < n_own and split in there else list(there.values())
+        found += [Copy(i, j, 1.0, True) for i in known]
+        if j < n_own:
+            there.setdefault(split, j)
+    return found
 
 
 def joined(n: int, copies: Sequence[Copy], given: Sequence[str | None]) -> Int[Tensor, " n"]:

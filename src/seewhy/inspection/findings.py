@@ -62,6 +62,7 @@ class Finding:
         proposed: another label, where there is one.
         own, other: the nearest pictures of its label, and of the one proposed.
         pictures: the other pictures that it is about, such as its copies.
+        splits: of a copy across splits of the data, its own and that of the other.
     """
 
     kind: str
@@ -74,11 +75,13 @@ class Finding:
     own: tuple[Like, ...] = ()
     other: tuple[Like, ...] = ()
     pictures: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         like = {name: [vars(one) for one in getattr(self, name)] for name in ("own", "other")}
-        plain = {k: v for k, v in vars(self).items() if k not in (*like, "pictures")}
-        return {**plain, "doubt": round(self.doubt, 4), "with": list(self.pictures), "like": like}
+        plain = {k: v for k, v in vars(self).items() if k not in (*like, "pictures", "splits")}
+        lists = {"with": list(self.pictures), "splits": list(self.splits)}
+        return {**plain, "doubt": round(self.doubt, 4), **lists, "like": like}
 
 
 @dataclass(frozen=True, repr=False)

@@ -40,6 +40,7 @@ class Sample:
         pixels: the picture itself, where it is no file.
         boxes: what is where.
         masks: what is where, pixel by pixel.
+        split: which part of the data it is of, such as train or test.
     """
 
     image: str
@@ -49,6 +50,7 @@ class Sample:
     pixels: InMemory | None = None
     boxes: tuple[Box, ...] = ()
     masks: tuple[Mask, ...] = ()
+    split: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.texts, str):
@@ -137,6 +139,7 @@ def load_samples(
     label: str = "label",
     text: str = "text",
     group: str | None = None,
+    split: str | None = None,
 ) -> Samples:
     """Read class folders or a table.
 
@@ -147,16 +150,22 @@ def load_samples(
         text: the table's column of texts; it may be missing.
         group: the table's column of what pictures show (the thing, the visit, the patient): those with the same value
             are never held out without one another. For class folders ``"folder"``: those of one folder below a class.
+        split: the table's column of the part that a picture is of (train, test); class folders have none.
 
     Raises:
         DataError: nothing usable is there; the message says what was looked for.
     """
     path = Path(source)
     if path.is_dir():
+        if split is not None:
+            raise DataError(
+                f"{path} is a folder, and pictures in folders have no column {split!r} of splits. Give a table with "
+                "that column, or one split as the data and the other by itself."
+            )
         items, notes = _from_folders(path)
         items = _grouped_by_folder(path, items, group)
     elif path.suffix.lower() in TABLES:
-        items, notes = _from_table(path, image, label, text, group)
+        items, notes = _from_table(path, image, label, text, group, split)
     else:
         raise DataError(
             f"{path} is neither a folder nor a table. Give a folder with one folder per class, "
@@ -225,7 +234,9 @@ def _grouped_by_folder(root: Path, items: list[Sample], group: str | None) -> li
     return [replace(s, group=str(Path(s.image).parent)) for s in items]
 
 
-def _from_table(path: Path, image: str, label: str, text: str, group: str | None) -> tuple[list[Sample], list[str]]:
+def _from_table(
+    path: Path, image: str, label: str, text: str, group: str | None, split: str | None
+) -> tuple[list[Sample], list[str]]:
     items, incomplete, columns = [], [], set()
     for number, row in enumerate(rows_of(path), start=1):
         columns |= set(row)
@@ -239,18 +250,22 @@ def _from_table(path: Path, image: str, label: str, text: str, group: str | None
         if not place.strip() or not name.strip():
             incomplete.append(str(number))
             continue
-        together = None if group is None else row.get(group)
-        belongs = None if together is None or together != together else str(together).strip() or None  # not NaN
         texts = (str(row[text]),) if row.get(text) else ()
-        items.append(Sample(str(path.parent / place), name, texts, belongs))
-    if group is not None and group not in columns:
-        raise no_column(path, group, columns, " to say which pictures belong together")
+        items.append(Sample(str(path.parent / place), name, texts, _cell(row, group), split=_cell(row, split)))
+    for column, what in ((group, "which pictures belong together"), (split, "which split a picture is of")):
+        if column is not None and column not in columns:
+            raise no_column(path, column, columns, f" to say {what}")
     if not items:
         raise DataError(f"{path} has no rows with both {image!r} and {label!r}. Fill them in.")
     whole = whole_numbers([s.label for s in items])
     items = [replace(s, label=name) for s, name in zip(items, whole, strict=True)]
     notes = [f"{len(incomplete)} row(s) without picture or class left out: {some(incomplete)}"] if incomplete else []
     return items, notes
+
+
+def _cell(row: dict[str, Any], column: str | None) -> str | None:
+    value = None if column is None else row.get(column)
+    return None if value is None or value != value else str(value).strip() or None  # not NaN
 
 
 def no_column(path: object, name: str, columns: Iterable[str], what: str = "") -> DataError:
