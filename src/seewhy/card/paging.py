@@ -73,6 +73,15 @@ class Page(ABC):
         return f"{type(self).__name__}({shown})"
 
 
+class Answer(Page):
+    """A page that answers the question it was made for."""
+
+    @property
+    def sentence(self) -> str:
+        """The answer, in a sentence."""
+        return str(self.data["sentence"])
+
+
 def short(value: object, most: int = 60) -> str:
     """How a value is written in a line that must stay short.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +21,7 @@ from .renamed import with_new_names
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..card.paging import Page
+    from ..card.paging import Answer, Page
     from ..storage.marks import Mark
 
 OUTPUTS = ("output", "export", "save", "cards", "junit", "write_contract")
@@ -171,6 +172,27 @@ def save_both(found: Page, folder: Path | None, name: str, force: bool) -> str |
 def report_line(page: str | None) -> tuple[str, ...]:
     """What is said of a page that was written."""
     return () if page is None else (f"report: {page}",)
+
+
+def answer(
+    found: Answer, folder: Path | None, name: str, force: bool, as_json: bool, show: Callable[[dict[str, Any]], None]
+) -> None:
+    """Write a study's page and its JSON, and say what it found.
+
+    Args:
+        found: the study's findings.
+        folder: where the page goes; none, if it is only printed.
+        name: of the page, without its ending.
+        force: write over files that SeeWhy did not make.
+        as_json: say the JSON, and nothing else.
+        show: prints the numbers; the sentence and the page's place come after them.
+    """
+    page = save_both(found, folder, name, force)
+    if as_json:
+        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
+    else:
+        show(found.data)
+        say(found.sentence, *report_line(page))
 
 
 def refuse_beside(context: Any, option: str, names: Sequence[str]) -> None:

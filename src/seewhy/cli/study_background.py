@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -24,7 +23,7 @@ from .options import (
     resolve,
     seed,
 )
-from .outputs import StudyFolder, check_both, report_line, save_both
+from .outputs import StudyFolder, answer, check_both
 from .study_options import Labelled
 from .terminal import Terminal, say
 
@@ -78,12 +77,7 @@ def background(
     source = source or WordMasks(classifier.encoder, store=kept)
     study = BackgroundStudy(n_rounds=n_rounds, n_per_class=n_per_class, seed=seed)
     found = study.run(classifier, samples, source, output, boxes=known, progress=terminal)
-    page = save_both(found, output, "background", force)
-    if as_json:
-        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
-    else:
-        _print(found.data)
-        say(found.sentence, *report_line(page))
+    answer(found, output, "background", force, as_json, _print)
     raise typer.Exit(terminal.exit_code(found.data["n"]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -17,15 +16,14 @@ from .options import (
     LabelColumn,
     Quiet,
     Store,
-    held_out,
     method,
     open_store,
     seed,
 )
-from .outputs import StudyFolder, check_both, report_line, save_both
-from .study_options import Labelled, NSeeds, TestPictures
+from .outputs import StudyFolder, answer, check_both
+from .study_options import HeldOut, Labelled, NSeeds, TestPictures, learnt_and_tested
 from .study_transfer import PER_CLASS, print_comparison
-from .terminal import LineTerminal, say
+from .terminal import LineTerminal
 
 BASE_TO_NEW_EXAMPLES = """
 Examples:\n\n
@@ -41,7 +39,7 @@ def base_to_new(
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     test: TestPictures = None,
-    held_out: Annotated[float | None, held_out("0.2", "--test takes its place.", least=0.05)] = None,
+    held_out: HeldOut = 0.2,
     per_class: Annotated[
         list[int] | None, typer.Option(min=1, help=f"{PER_CLASS} Left out, 1, 4 and 16.", show_default=False)
     ] = None,
@@ -58,7 +56,6 @@ def base_to_new(
 ) -> None:
     """What does learning half of the classes by name bring these, and cost the others? Goes on where it was stopped."""
     from ..encoders.find import encoder as find
-    from ..pictures.samples import load_samples
     from ..studies.base_to_new import BaseToNewStudy
 
     terminal = LineTerminal(quiet)
@@ -67,18 +64,15 @@ def base_to_new(
         tuple(name.strip() for name in method.split(",") if name.strip()),
         tuple(sorted(set(per_class or (1, 4, 16)))),
         n_seeds,
-        0.2 if held_out is None else held_out,
+        held_out,
         seed=seed,
     )
-    named: dict[str, Any] = {"image": image_column, "label": label_column, "group": group}
-    samples = load_samples(data, **named).labelled()
-    tested = None if test is None else load_samples(test, **named).labelled()
+    samples, tested = learnt_and_tested(data, test, image=image_column, label=label_column, group=group)
     looked = find(encoder, engine=engine)
     found = study.run(looked, samples, output, test=tested, store=open_store(store), progress=terminal)
-    page = save_both(found, output, "base-to-new", force)
-    if as_json:
-        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
-    else:
-        print_comparison({**found.data, "encoders": [{"name": name} for name in found.data["methods"]]})
-        say(found.sentence, *report_line(page))
+    answer(found, output, "base-to-new", force, as_json, _print)
     raise typer.Exit(terminal.exit_code(found.data["n"]))
+
+
+def _print(data: dict[str, Any]) -> None:
+    print_comparison({**data, "encoders": [{"name": name} for name in data["methods"]]})

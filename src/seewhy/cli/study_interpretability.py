@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,7 +21,7 @@ from .options import (
     open_store,
     seed,
 )
-from .outputs import StudyFolder, check_both, report_line, save_both
+from .outputs import StudyFolder, answer, check_both
 from .study_options import Labelled
 from .terminal import Terminal, say
 
@@ -121,12 +120,7 @@ def interpretability(
         store=open_store(store),
         progress=terminal,
     )
-    page = save_both(found, output, "interpretability", force)
-    if as_json:
-        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
-    else:
-        _print(found.data)
-        say(found.sentence, *report_line(page))
+    answer(found, output, "interpretability", force, as_json, _print)
     raise typer.Exit(terminal.exit_code(found.data["n"]))
 
 

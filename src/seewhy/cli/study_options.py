@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from .options import held_out
+
+if TYPE_CHECKING:
+    from ..pictures.samples import Samples
 
 Labelled = Annotated[
     Path,
@@ -20,3 +25,26 @@ TestPictures = Annotated[
     ),
 ]
 NSeeds = Annotated[int, typer.Option(min=2, help="Subsets of each size.")]
+HeldOut = Annotated[float, held_out("0.2", "--test takes its place.", least=0.05)]
+
+
+def learnt_and_tested(
+    data: Path, test: Path | None, *, image: str, label: str, group: str | None = None
+) -> tuple[Samples, Samples | None]:
+    """Labelled pictures, and those to test on if they were named.
+
+    Args:
+        data: the folder or table of ``Labelled``.
+        test: that of ``TestPictures``.
+        image: the table's column of file names.
+        label: its column of classes.
+        group: its column that says which pictures belong together.
+
+    Raises:
+        DataError: there is no such column, nothing usable, or a picture without a class.
+    """
+    from ..pictures.samples import load_samples
+
+    samples = load_samples(data, image=image, label=label, group=group).labelled()
+    tested = None if test is None else load_samples(test, image=image, label=label, group=group).labelled()
+    return samples, tested

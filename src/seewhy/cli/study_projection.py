@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from .options import EncoderName, EngineName, Force, Group, ImageColumn, Json, LabelColumn, Quiet, Store, open_store
-from .options import held_out as held_out_option
 from .options import seed as seed_option
-from .outputs import StudyFolder, check_both, report_line, save_both
-from .study_options import Labelled, NSeeds, TestPictures
+from .outputs import StudyFolder, answer, check_both
+from .study_options import HeldOut, Labelled, NSeeds, TestPictures, learnt_and_tested
 from .study_transfer import N_CORRUPTED, PER_CLASS, print_comparison
-from .terminal import LineTerminal, say
+from .terminal import LineTerminal
 from .training_runs import Augment, BatchSize, Epochs, Objective, Rate
 
 PROJECTION_EXAMPLES = """
@@ -41,7 +39,7 @@ def projection_head(
     batch_size: BatchSize = 256,
     lr: Rate = None,
     test: TestPictures = None,
-    held_out: Annotated[float | None, held_out_option("0.2", "--test takes its place.", least=0.05)] = None,
+    held_out: HeldOut = 0.2,
     per_class: Annotated[
         list[int] | None, typer.Option(min=1, help=f"{PER_CLASS} Left out, 4 and 16.", show_default=False)
     ] = None,
@@ -60,7 +58,6 @@ def projection_head(
     """What does an encoder keep before its projection head, and lose behind it? Stopped, it goes on where it was."""
     from ..classifiers.linear.recipe import Linear
     from ..encoders.find import encoder as find
-    from ..pictures.samples import load_samples
     from ..studies.projection_head import ProjectionHeadStudy
     from ..studies.transfer import TransferStudy
 
@@ -79,21 +76,14 @@ def projection_head(
             n_seeds,
             n_corrupted,
             Linear(n_crops=0, seed=seed),
-            0.2 if held_out is None else held_out,
+            held_out,
             seed=seed,
         ),
         **given,
     )
-    named: dict[str, Any] = {"image": image_column, "label": label_column, "group": group}
-    samples = load_samples(data, **named).labelled()
-    tested = None if test is None else load_samples(test, **named).labelled()
+    samples, tested = learnt_and_tested(data, test, image=image_column, label=label_column, group=group)
     found = study.run(
         find(encoder, engine=engine), samples, output, test=tested, store=open_store(store), progress=terminal
     )
-    page = save_both(found, output, "projection-head", force)
-    if as_json:
-        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
-    else:
-        print_comparison(found.data)
-        say(found.sentence, *report_line(page))
+    answer(found, output, "projection-head", force, as_json, print_comparison)
     raise typer.Exit(terminal.exit_code(found.data["n"]))

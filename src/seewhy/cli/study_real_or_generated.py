@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,8 +18,9 @@ from .make_pictures import (
     Prompt,
     make_pictures,
 )
-from .options import EncoderName, EngineName, Force, ImageColumn, Json, LabelColumn, Model, Quiet, held_out, seed
-from .outputs import StudyFolder, check_both, report_line, save_both
+from .options import EncoderName, EngineName, Force, ImageColumn, Json, LabelColumn, Model, Quiet, seed
+from .outputs import StudyFolder, answer, check_both
+from .study_options import HeldOut, TestPictures, learnt_and_tested
 from .terminal import Terminal, say
 
 REAL_EXAMPLES = """
@@ -43,13 +43,7 @@ def real_or_generated(
         str | None,
         typer.Option(help="The class of made pictures; left out, the one whose name says so.", show_default=False),
     ] = None,
-    test: Annotated[
-        Path | None,
-        typer.Option(
-            help="Labelled pictures of the same classes to test on. Left out, --held-out of the pictures.",
-            show_default=False,
-        ),
-    ] = None,
+    test: TestPictures = None,
     unseen: Annotated[
         list[str] | None,
         typer.Option(help="NAME=FOLDER of another generator's pictures; may be given again.", show_default=False),
@@ -83,7 +77,7 @@ def real_or_generated(
     side: Annotated[int, typer.Option(min=8, help="Pixels at which small networks see pictures.")] = 32,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
-    held_out: Annotated[float | None, held_out("0.2", "--test takes its place.", least=0.05)] = None,
+    held_out: HeldOut = 0.2,
     output: StudyFolder = None,
     image_column: ImageColumn = "image",
     label_column: LabelColumn = "label",
@@ -102,7 +96,6 @@ def real_or_generated(
         return
     from ..classifiers.saving import ARCHIVE
     from ..encoders.find import encoder as find
-    from ..pictures.samples import load_samples
     from ..studies.real_or_generated import RealOrGeneratedStudy
 
     check_both(output, "real-or-generated", force)
@@ -117,27 +110,22 @@ def real_or_generated(
         search=replace(plain.search, recipe=tried, n_seeds=n_search),
         n_epochs=n_epochs,
         n_seeds=n_networks,
-        held_out=plain.held_out if held_out is None else held_out,
+        held_out=held_out,
         seed=seed,
     )
-    named: dict[str, Any] = {"image": image_column, "label": label_column}
+    samples, tested = learnt_and_tested(data, test, image=image_column, label=label_column)
     found = study.run(
         find(encoder, engine=engine),
-        load_samples(data, **named).labelled(),
+        samples,
         output,
-        test=None if test is None else load_samples(test, **named).labelled(),
+        test=tested,
         unseen=dict(_named(one) for one in unseen or ()),
         masks=masks,
         progress=terminal,
     )
-    page = save_both(found, output, "real-or-generated", force)
     if place is not None and found.classifier is not None:
         found.classifier.save(place)
-    if as_json:
-        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
-    else:
-        _print(found.data)
-        say(found.sentence, *report_line(page))
+    answer(found, output, "real-or-generated", force, as_json, _print)
     raise typer.Exit(terminal.exit_code(found.data["n"]))
 
 

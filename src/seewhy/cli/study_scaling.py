@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,13 +19,12 @@ from .options import (
     Quiet,
     Store,
     encoder_given,
-    held_out,
     open_store,
     seed,
 )
-from .outputs import StudyFolder, check_both, report_line, save_both
-from .study_options import Labelled, NSeeds, TestPictures
-from .terminal import LineTerminal, say
+from .outputs import StudyFolder, answer, check_both
+from .study_options import HeldOut, Labelled, NSeeds, TestPictures, learnt_and_tested
+from .terminal import LineTerminal
 
 if TYPE_CHECKING:
     from ..classifiers.linear.recipe import Linear
@@ -51,7 +49,7 @@ def scaling(
         typer.Option(help="The accuracy wanted, like 0.95; left out, what a doubling brings.", show_default=False),
     ] = None,
     test: TestPictures = None,
-    held_out: Annotated[float | None, held_out("0.2", "--test takes its place.", least=0.05)] = None,
+    held_out: HeldOut = 0.2,
     beyond: Annotated[
         float, typer.Option(min=1, help="Foretell up to so many times as many pictures as were learnt from.")
     ] = 4.0,
@@ -85,7 +83,6 @@ def scaling(
     quiet: Quiet = False,
 ) -> None:
     """How many more pictures are needed for an accuracy? Stopped, it goes on where it was."""
-    from ..pictures.samples import load_samples
     from ..studies.scaling import ScalingStudy
 
     terminal = LineTerminal(quiet)
@@ -97,22 +94,15 @@ def scaling(
         n_seeds=n_seeds,
         draws=draws,
         recipe=replace(recipe, n_crops=n_crops, seed=seed),
-        held_out=0.2 if held_out is None else held_out,
+        held_out=held_out,
         beyond=beyond,
         noise=tuple(noise or ()),
         n_classes=tuple(of_classes or ()),
         seed=seed,
     )
-    named: dict[str, Any] = {"image": image_column, "label": label_column, "group": group}
-    samples = load_samples(data, **named).labelled()
-    tested = None if test is None else load_samples(test, **named).labelled()
+    samples, tested = learnt_and_tested(data, test, image=image_column, label=label_column, group=group)
     found = study.run(encoders, samples, output, test=tested, store=open_store(store), progress=terminal)
-    page = save_both(found, output, "scaling", force)
-    if as_json:
-        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
-    else:
-        _print(found.data)
-        say(found.sentence, *report_line(page))
+    answer(found, output, "scaling", force, as_json, _print)
     raise typer.Exit(terminal.exit_code(found.data["n"]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,13 +18,12 @@ from .options import (
     LabelColumn,
     Quiet,
     Store,
-    held_out,
     open_store,
     seed,
 )
-from .outputs import StudyFolder, check_both, report_line, save_both
-from .study_options import Labelled, NSeeds, TestPictures
-from .terminal import LineTerminal, say
+from .outputs import StudyFolder, answer, check_both
+from .study_options import HeldOut, Labelled, NSeeds, TestPictures, learnt_and_tested
+from .terminal import LineTerminal
 
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
@@ -46,7 +44,7 @@ def transfer(
     encoder: EncoderNames = None,
     engine: EngineName = "auto",
     test: TestPictures = None,
-    held_out: Annotated[float | None, held_out("0.2", "--test takes its place.", least=0.05)] = None,
+    held_out: HeldOut = 0.2,
     per_class: Annotated[
         list[int] | None,
         typer.Option(min=1, help=f"{PER_CLASS} Left out, 1, 2, 4, 8 and 16.", show_default=False),
@@ -72,7 +70,6 @@ def transfer(
     """Would another encoder be better? Several on the same pictures, with which differences are real; goes on where it
     was stopped."""
     from ..classifiers.linear.recipe import Linear
-    from ..pictures.samples import load_samples
     from ..studies.transfer import TransferStudy
 
     terminal = LineTerminal(quiet)
@@ -81,26 +78,19 @@ def transfer(
         n_seeds=n_seeds,
         n_corrupted=n_corrupted,
         recipe=Linear(n_crops=0, seed=seed),
-        held_out=0.2 if held_out is None else held_out,
+        held_out=held_out,
         seed=seed,
     )
     if per_class:
         study = replace(study, shots=tuple(per_class))
     if label_part:
         study = replace(study, parts=tuple(label_part))
-    named: dict[str, Any] = {"image": image_column, "label": label_column, "group": group}
-    samples = load_samples(data, **named).labelled()
-    tested = None if test is None else load_samples(test, **named).labelled()
+    samples, tested = learnt_and_tested(data, test, image=image_column, label=label_column, group=group)
     found = study.run(
         encoders_named(encoder or ["lite0"], engine), samples, output, test=tested, store=open_store(store),
         progress=terminal,
     )  # fmt: skip
-    page = save_both(found, output, "transfer", force)
-    if as_json:
-        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
-    else:
-        print_comparison(found.data)
-        say(found.sentence, *report_line(page))
+    answer(found, output, "transfer", force, as_json, print_comparison)
     raise typer.Exit(terminal.exit_code(found.data["n"]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,7 +24,7 @@ from .options import (
     resolve,
     seed,
 )
-from .outputs import StudyFolder, check_both, report_line, save_both
+from .outputs import StudyFolder, answer, check_both
 from .study_options import Labelled
 from .terminal import Terminal, say
 
@@ -77,12 +76,7 @@ def description_semantics(
     samples = load_samples(data, image=image_column, label=label_column)
     study = DescriptionSemanticsStudy(n_noise, n_classes, n_chosen, seed)
     found = study.run(classifier.encoder, described_by(classifier), samples, output, store=kept, progress=terminal)
-    page = save_both(found, output, "description-semantics", force)
-    if as_json:
-        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
-    else:
-        _print_arms(found.data)
-        say("* the interval of the difference leaves out 0", found.sentence, *report_line(page))
+    answer(found, output, "description-semantics", force, as_json, _print_arms)
     raise typer.Exit(terminal.exit_code(found.data["n"]))
 
 
@@ -117,6 +111,7 @@ def _print_arms(data: dict[str, Any]) -> None:
         cells = [_difference(arm.get(key)) for key in ("less_names", "less_descriptions")]
         shown.add_row(arm["name"], arm["group"], f"{arm['value']:.1%}", f"{low:.1%} to {high:.1%}", *cells)
     Console(soft_wrap=True).print(shown)
+    say("* the interval of the difference leaves out 0")
 
 
 def _difference(found: dict[str, Any] | None) -> str:
@@ -161,14 +156,13 @@ def edit_words(
     classifier = resolve(model, labels, encoder, engine, descriptions, kept)
     samples = grouped_samples(data, image_column, label_column, by)
     found = study.run(classifier, samples, store=kept, progress=terminal)
-    page = save_both(found, output, "edit-words", force)
-    if as_json:
-        say(json.dumps({**found.data, "report": page}, ensure_ascii=False))
-    else:
-        for change in found.data["changes"][:20]:
-            say(f"{change['label']}: {change['before']} → {change['after'] or 'taken out'}")
-        say(found.sentence, *report_line(page))
+    answer(found, output, "edit-words", force, as_json, _print_changes)
     raise typer.Exit(terminal.exit_code(found.data["n"]))
+
+
+def _print_changes(data: dict[str, Any]) -> None:
+    for change in data["changes"][:20]:
+        say(f"{change['label']}: {change['before']} → {change['after'] or 'taken out'}")
 
 
 def _old_new(text: str) -> tuple[str, str]:

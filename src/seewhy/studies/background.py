@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..card.paging import Page
+from ..card.paging import Answer
 from ..classifiers.base import Classifier
 from ..errors import DataError, ImageError, InputError
 from ..pictures.boxes.base import BoxData
@@ -47,7 +47,7 @@ class Example:
 
 
 @dataclass(frozen=True, repr=False)
-class BackgroundFindings(Page):
+class BackgroundFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md).
 
     Attributes:
@@ -55,10 +55,6 @@ class BackgroundFindings(Page):
     """
 
     examples: tuple[Example, ...] = field(default=(), compare=False)
-
-    @property
-    def sentence(self) -> str:
-        return str(self.data["sentence"])
 
     def to_html(self) -> str:
         from ..card.background import render_background

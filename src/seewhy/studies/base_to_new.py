@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..adaptation.prompts import as_it_was
-from ..card.paging import Page
+from ..card.paging import Answer
 from ..classifiers.fitting import PictureRecipe
 from ..classifiers.holdout import HoldOut, look_at
 from ..classifiers.labelled import Labelled, look_at_labelled
@@ -40,12 +40,8 @@ Right = Mapping[str, Bool[Tensor, " n"]]
 
 
 @dataclass(frozen=True, repr=False)
-class BaseToNewFindings(Page):
+class BaseToNewFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
-
-    @property
-    def sentence(self) -> str:
-        return str(self.data["sentence"])
 
     def to_html(self) -> str:
         from ..card.base_to_new import render_base_to_new

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..card.paging import Page
+from ..card.paging import Answer
 from ..classifiers.labelled import look_at_labelled
 from ..descriptions.base import Descriptions
 from ..descriptions.controls import CONTROLS, flaws, own_noise, randomly_assigned, swapped, without_names
@@ -51,12 +51,8 @@ class Arm:
 
 
 @dataclass(frozen=True, repr=False)
-class SemanticsFindings(Page):
+class SemanticsFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
-
-    @property
-    def sentence(self) -> str:
-        return str(self.data["sentence"])
 
     def value(self, name: str, group: str = "with names") -> float:
         """Accuracy of an arm.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..card.paging import Page
+from ..card.paging import Answer
 from ..classifiers.base import Classifier
 from ..classifiers.labelled import look_at_labelled
 from ..classifiers.rewording import reworded, texts_of
@@ -18,12 +18,8 @@ from .words_compared import WordsCompared
 
 
 @dataclass(frozen=True, repr=False)
-class EditFindings(Page):
+class EditFindings(Answer):
     """What changed; ``data`` is the documented JSON (docs/json.md)."""
-
-    @property
-    def sentence(self) -> str:
-        return str(self.data["sentence"])
 
     def to_html(self) -> str:
         from ..card.edit_words import render_edit

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..card.paging import Page
+from ..card.paging import Answer
 from ..metrics import Metric
 from ..types import Failure
 from .bootstrap import kendall_tau
@@ -21,12 +21,8 @@ N_NAMED = 3
 
 
 @dataclass(frozen=True, repr=False)
-class Findings(Page):
+class Findings(Answer):
     """What a study found; ``data`` is its JSON."""
-
-    @property
-    def sentence(self) -> str:
-        return str(self.data["sentence"])
 
     def to_html(self) -> str:
         from ..card.study import render_study

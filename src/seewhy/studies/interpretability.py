@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..card.paging import Page
+from ..card.paging import Answer
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError, UnknownNameError
 from ..objectives.sparse_concepts import SPARSITIES, Mask, n_kept
@@ -26,12 +26,8 @@ from .records import PROGRESS, StudyRecords
 
 
 @dataclass(frozen=True, repr=False)
-class InterpretabilityFindings(Page):
+class InterpretabilityFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
-
-    @property
-    def sentence(self) -> str:
-        return str(self.data["sentence"])
 
     def row(self, encoder: str, library: str) -> dict[str, Any]:
         """The figures of one encoder with one library.

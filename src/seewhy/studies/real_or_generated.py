@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..card.paging import Page
+from ..card.paging import Answer
 from ..classifiers.base import Classifier
 from ..classifiers.holdout import HoldOut, Pictures, hold_out, look_at
 from ..classifiers.small_cnn.network import Topology, reader
@@ -36,7 +36,7 @@ FEWEST_MASKS = 10
 
 
 @dataclass(frozen=True, repr=False)
-class RealOrGeneratedFindings(Page):
+class RealOrGeneratedFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md).
 
     Attributes:
@@ -44,10 +44,6 @@ class RealOrGeneratedFindings(Page):
     """
 
     classifier: Classifier | None = field(default=None, compare=False)
-
-    @property
-    def sentence(self) -> str:
-        return str(self.data["sentence"])
 
     def to_html(self) -> str:
         from ..card.real_or_generated import render_real_or_generated

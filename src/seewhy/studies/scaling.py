@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..card.paging import Page
+from ..card.paging import Answer
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
 from ..errors import InputError
@@ -24,12 +24,8 @@ FEWEST_SEEDS = 2
 
 
 @dataclass(frozen=True, repr=False)
-class ScalingFindings(Page):
+class ScalingFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
-
-    @property
-    def sentence(self) -> str:
-        return str(self.data["sentence"])
 
     def to_html(self) -> str:
         from ..card.scaling import render_scaling

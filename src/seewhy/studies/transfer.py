@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..card.paging import Page
+from ..card.paging import Answer
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
 from ..errors import InputError
@@ -25,12 +25,8 @@ from .transfer_tasks import Corrupted, FewShot, LabelPart, Neighbours, OwnClass,
 
 
 @dataclass(frozen=True, repr=False)
-class TransferFindings(Page):
+class TransferFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
-
-    @property
-    def sentence(self) -> str:
-        return str(self.data["sentence"])
 
     def to_html(self) -> str:
         from ..card.transfer import render_transfer
