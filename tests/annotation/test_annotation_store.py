@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,10 +15,15 @@ import pytest
 
 from seewhy.annotation.records import Picture, check_author, check_box, check_content
 from seewhy.annotation.rounds import text_of
+from seewhy.annotation.side_by_side import DIMENSIONS
 from seewhy.annotation.store import AnnotationStore, Conflict, Saved
 from seewhy.errors import DataError, InputError
 
 KEY = "k" * 16
+
+
+def answers(score: int) -> dict[str, int]:
+    return dict.fromkeys(DIMENSIONS, score)
 
 
 @pytest.fixture
@@ -172,9 +178,50 @@ def test_a_stranger_and_a_file_that_is_no_database(store: AnnotationStore, tmp_p
 
 
 def test_the_last_judgement_of_a_person_on_a_pair_counts(store: AnnotationStore) -> None:
-    row = {"author": "Ann", "first": "a", "second": "b", "swapped": True, "answers": {"x": 1}, "seconds": 3.0}
+    row = {"author": "Ann", "first": "a", "second": "b", "swapped": True, "answers": answers(1), "seconds": 3.0}
     store.put_judgement(KEY, row)
-    store.put_judgement(KEY, {**row, "answers": {"x": -1}})
+    store.put_judgement(KEY, {**row, "answers": answers(-1)})
     store.put_judgement(KEY, {**row, "author": "Bob"})
-    assert [(r["author"], r["answers"]["x"]) for r in store.judgements()] == [("Ann", -1), ("Bob", 1)]
+    assert [(r["author"], r["answers"]["comprehensiveness"]) for r in store.judgements()] == [("Ann", -1), ("Bob", 1)]
     assert store.judgements(KEY) == store.judgements()
+
+
+@pytest.mark.parametrize(
+    ("change", "read"),
+    [
+        ("UPDATE versions SET content = '{\"objects\": 3}', task = 'objects'", "histories"),
+        ("UPDATE versions SET content = '[1]'", "histories"),
+        ("UPDATE versions SET number = 'first'", "histories"),
+        ("UPDATE versions SET author = ''", "histories"),
+        ("UPDATE drafts SET content = '{\"text\": 5}'", "draft"),
+        ("UPDATE drafts SET revision = 'x'", "draft"),
+        ("UPDATE drafts SET seconds = -1", "draft"),
+        ("UPDATE pictures SET width = 'wide'", "pictures"),
+        ("UPDATE judgements SET answers = '{}'", "judgements"),
+        ("UPDATE judgements SET answers = '{'", "judgements"),
+    ],
+)
+def test_a_row_by_another_hand_is_told(store: AnnotationStore, change: str, read: str) -> None:
+    store.save(KEY, "caption", "Ann", {"text": "A cup."}, 0, 1)
+    store.keep_draft(KEY, "caption", "Bob", {"text": "A mug."}, 1, 1, 0)
+    row = {"author": "Ann", "first": "a", "second": "b", "swapped": True, "answers": answers(1), "seconds": 3.0}
+    store.put_judgement(KEY, row)
+    given = (KEY, "caption", "Bob") if read == "draft" else ()
+    before = getattr(store, read)(*given)
+    assert before
+    with sqlite3.connect(store.path) as db:
+        db.execute(change)
+    with pytest.raises(DataError, match="hold a row that cannot be read"):
+        getattr(store, read)(*given)
+
+
+def test_what_is_kept_comes_back_as_it_was(store: AnnotationStore) -> None:
+    store.keep_draft(KEY, "caption", "Bob", {"text": "A mug."}, 1, 2.5, 0, tab="t", sequence=4)
+    kept = store.draft(KEY, "caption", "Bob")
+    assert kept is not None
+    assert (kept.revision, kept.base, kept.content, kept.seconds) == (1, 1, {"text": "A mug."}, 2.5)
+    assert (kept.tab, kept.sequence) == ("t", 4)
+    row = {"author": "Ann", "first": "a", "second": "b", "swapped": True, "answers": answers(1), "seconds": 3.0}
+    store.put_judgement(KEY, {**row, "made": "2026-01-01"})
+    assert store.judgements() == [{"picture": KEY, **row, "made": "2026-01-01"}]
+    assert store.picture(KEY) == Picture(KEY, KEY * 4, "cat.jpg", 40, 30)

@@ -255,7 +255,13 @@ def test_a_saved_one_is_read_with_care(fitted: TrainedDetector, tmp_path: Path) 
     with pytest.raises(ModelError, match="what is read from a file never chooses what is loaded"):
         load_detector(folder)
     card = json.loads((folder / "detector.json").read_text())
-    for change in ({"thresholds": [0.5]}, {"thresholds": [0.5, 7]}, {"classes": ["a", "b", "c"]}, {"method": "owlv3"}):
+    figures = {"ap50": 0.5, "n_pictures": 9, "controls": []}
+    damaged: tuple[dict[str, Any], ...] = (
+        {"thresholds": [0.5]}, {"thresholds": [0.5, 7]}, {"classes": ["a", "b", "c"]}, {"method": "owlv3"},
+        *({"calibration": figures | wrong} for wrong in ({"ap50": "high"}, {"controls": [None]}, {"controls": [{}]})),
+        {"calibration": {"ap50": 0.5}},
+    )  # fmt: skip
+    for change in damaged:
         (folder / "detector.json").write_text(json.dumps({**card, **change}))
         with pytest.raises(ModelError, match="is damaged"):
             load_detector(folder, encoder=colours())

@@ -16,6 +16,7 @@ import pytest
 from pyarrow import ArrowException
 
 from seewhy.errors import DataError, EmptyFolderError, ForeignFileError, InputError
+from seewhy.pictures.pairs import load_pairs
 from seewhy.progress import Progress
 from seewhy.scale import job as jobs
 from seewhy.scale.inputs import find_input
@@ -272,6 +273,16 @@ def test_nothing_usable_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="Shards of 0 pictures were asked for"):
         find_input(tmp_path, per_shard=0)
+
+
+def test_names_in_parquet_that_are_no_text_are_told(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": ["moss.png"]}), tmp_path / "a.parquet", compression="none", use_dictionary=False)
+    whole = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(whole.replace(b"moss.png", b"\xff\xfess.png"))
+    report = run(Simulated(), find_input(tmp_path / "a.parquet"), tmp_path / "out")
+    assert "a.parquet cannot be read: " in report.unread[0][1]
+    with pytest.raises(DataError, match=r"a\.parquet cannot be read: "):
+        load_pairs(tmp_path / "a.parquet")
 
 
 def test_what_a_parquet_reader_says_is_no_traceback(tmp_path: Path) -> None:

@@ -151,6 +151,17 @@ def test_what_lies_where_sqlite_keeps_its_own_is_not_touched(tmp_path: Path, end
     assert contents(tmp_path) == {beside.name: (b"one line", beside.stat().st_mtime_ns)}
 
 
+def test_a_schema_that_is_no_text_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    AnnotationStore(path).close()
+    whole = path.read_bytes()
+    assert b"tablepicturespictures" in whole
+    damaged = whole.replace(b"tablepicturespictures", b"table\xffictures\xffictures")
+    path.write_bytes(damaged.replace(b"CREATE TABLE pictures", b"CREATE TABLX pictures"))
+    with pytest.raises(DataError, match="it is damaged"):
+        AnnotationStore(path)
+
+
 def test_a_new_one_is_whole_from_the_first(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "new" / "a.sqlite")
     assert (tmp_path / "new" / "a.sqlite").read_bytes()[68:72] == STORE.number.to_bytes(4, "big")

@@ -204,13 +204,18 @@ def check_versions(given: object) -> tuple[Version, ...]:
     """
     if not isinstance(given, list) or not all(isinstance(row, dict) for row in given):
         raise InputError("The versions are no list of objects. What this program exports was expected.")
-    found = [_version(row) for row in given]
+    found = [check_version(row) for row in given]
     if len({(v.task, v.number) for v in found}) < len(found):
         raise InputError("Two versions of a task have the same number. Each number once was expected.")
     return tuple(found)
 
 
-def _version(row: dict[str, Any]) -> Version:
+def check_version(row: dict[str, Any]) -> Version:
+    """One version as :meth:`Version.to_json` writes it.
+
+    Raises:
+        InputError: it is of another form.
+    """
     number, base, kind, made = (row.get(name) for name in ("number", "base", "kind", "made"))
     whole = _is_count(number) and (base is None or _is_count(base))
     if not whole or kind not in KINDS or not isinstance(made, str):

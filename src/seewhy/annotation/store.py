@@ -12,17 +12,28 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, InputError
 from ..storage.database import DatabaseKind, connect
 from ..storage.files import json_value
-from .records import TASKS, Content, Picture, Version, check_author, check_content, check_task
+from .records import (
+    TASKS,
+    Content,
+    Picture,
+    Version,
+    check_author,
+    check_content,
+    check_seconds,
+    check_task,
+    check_version,
+)
+from .side_by_side import check_judgement
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pictures (
@@ -124,11 +135,11 @@ class AnnotationStore:
 
     def pictures(self) -> tuple[Picture, ...]:
         """All, in the order they became known."""
-        return tuple(Picture(*row) for row in self._rows("SELECT * FROM pictures ORDER BY rowid"))
+        return tuple(map(_picture, self._rows("SELECT * FROM pictures ORDER BY rowid")))
 
     def picture(self, key: str) -> Picture | None:
         rows = self._rows("SELECT * FROM pictures WHERE key = ?", key)
-        return Picture(*rows[0]) if rows else None
+        return _picture(rows[0]) if rows else None
 
     # versions
 
@@ -291,7 +302,7 @@ class AnnotationStore:
             task,
             author,
         )
-        return tuple(Draft(row[0], row[1], _value(row[2]), *row[3:]) for row in rows)
+        return tuple(_draft(task, row) for row in rows)
 
     def _shelve(self, key: str, task: str, author: str) -> None:
         self._db.execute(
@@ -331,10 +342,7 @@ class AnnotationStore:
             f"(SELECT MAX(rowid) FROM judgements {where} GROUP BY picture, author, first, second) ORDER BY rowid",
             *given,
         )
-        names = ("picture", "author", "first", "second", "swapped", "answers", "seconds", "made")
-        return [
-            {**dict(zip(names, row, strict=True)), "swapped": bool(row[4]), "answers": _value(row[5])} for row in rows
-        ]
+        return [_judgement(row) for row in rows]
 
     # the database
 
@@ -373,17 +381,47 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _value(content: Any) -> Any:
-    """What was kept as JSON."""
+@contextmanager
+def _as_written() -> Iterator[None]:
+    """A row read back must be what this program would write: the file may be damaged, or another hand's."""
     try:
-        return json_value(content)
-    except (ValueError, TypeError) as error:
+        yield
+    except (ValueError, TypeError, InputError) as error:
         raise DataError(
-            f"The annotations hold a row that cannot be read: {error}. Rows as this program writes them were expected. "
+            f"The annotations hold a row that cannot be read: {error} Rows as this program writes them were expected. "
             "Take an earlier copy of the file."
         ) from error
 
 
+def _kept(values: Sequence[Any], *kinds: type) -> Sequence[Any]:
+    if not all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
+        raise ValueError(f"{', '.join(k.__name__ for k in kinds)} were expected.")
+    return values
+
+
+def _picture(row: Sequence[Any]) -> Picture:
+    with _as_written():
+        return Picture(*_kept(row, str, str, str, int, int))
+
+
 def _version(row: Sequence[Any]) -> Version:
-    task, number, author, kind, content, seconds, base, made = row
-    return Version(task, number, author, kind, _value(content), seconds, base, made)
+    names = ("task", "number", "author", "kind", "content", "seconds", "base", "made")
+    with _as_written():
+        given = dict(zip(names, row, strict=True))
+        return check_version({**given, "content": json_value(given["content"])})
+
+
+def _draft(task: str, row: Sequence[Any]) -> Draft:
+    revision, base, content, seconds, made, tab, sequence = row
+    with _as_written():
+        _kept((revision, base, made, tab, sequence), int, int, str, str, int)
+        kept = check_content(task, json_value(content))
+        return Draft(revision, base, kept, check_seconds(seconds), made, tab, sequence)
+
+
+def _judgement(row: Sequence[Any]) -> dict[str, Any]:
+    picture, author, first, second, swapped, answers, seconds, made = row
+    given = {"author": author, "first": first, "second": second, "seconds": seconds, "made": made}
+    with _as_written():
+        checked = check_judgement({**given, "swapped": bool(swapped), "answers": json_value(answers)})
+    return {"picture": picture, **checked}

@@ -164,5 +164,5 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
         _check_columns(path, file.schema_arrow.names)
         for batch in file.iter_batches():
             yield from batch.to_pylist()
-    except ArrowException as error:
+    except (ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {reason(error)}. Give a Parquet file.") from error

@@ -166,7 +166,7 @@ def rows_in_parquet(opened: Any, path: PurePath, shard: Packed) -> Iterator[Item
                 for value in batch.column(0).to_pylist():
                     yield _row(path, shard, number, value)
                     number += 1
-    except ArrowException as error:
+    except (ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {reason(error)}. Copy it again.") from error
 
 

@@ -89,6 +89,9 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
             db.executescript(kind.schema)
             if db.execute("PRAGMA application_id").fetchone()[0] != kind.number:
                 db.execute(f"PRAGMA application_id = {kind.number}")
+        except UnicodeDecodeError as error:  # what SQLite would say of it is itself no text
+            db.close()
+            raise sqlite3.DatabaseError("it is damaged") from error
         except BaseException:
             db.close()
             raise
@@ -202,7 +205,7 @@ def _read_only(path: Path) -> dict[str, str] | None:
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as db:
             return _tables(db)
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return None
 
 
@@ -214,7 +217,7 @@ def _in_a_copy(path: Path, log: Path) -> dict[str, str] | None:
         try:
             with contextlib.closing(sqlite3.connect(copy)) as db:
                 return _tables(db)
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):
             return None
 
 

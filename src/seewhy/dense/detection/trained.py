@@ -193,10 +193,11 @@ class TrainedDetector(Detector):
         }
 
     def check(self) -> None:
-        """See that it finds something of as many classes as it has.
+        """See that it finds something of as many classes as it has, and can say how good it is.
 
         Raises:
             ValueError: it does not, or its numbers are not finite.
+            TypeError, LookupError: its figures are not those that fitting writes.
         """
         import numpy as np
 
@@ -206,3 +207,4 @@ class TrainedDetector(Detector):
         boxes, scores, _ = self.finder.regions(self.reader.encoder, seen)
         if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all() and boxes.isfinite().all()):
             raise ValueError(f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or none are finite")
+        _ = self.measured
