@@ -307,6 +307,10 @@ def test_the_contract_that_is_written_is_the_one_that_is_used(tmp_path: Path) ->
         ("[where_verdict]\nat_least = 0.9\nlevel = 'not measured'", "One of partly, believable was expected."),
         ("[coverage]\nat_least = 0.4", "A number from 0.5 to 0.99 was expected."),
         ("accuracy", "is no TOML: "),
+        (f"accuracy = {'9' * 5000}", "is no TOML: Exceeds the limit"),
+        ("a = " + "[" * 5000, "is no TOML: "),
+        (f"accuracy = 0x{'f' * 5000}", "says accuracy = a number of thousands of digits. A table was expected."),
+        (f"[accuracy]\nat_least = 0x{'f' * 5000}", "says at_least = a number of thousands of digits of accuracy."),
         ("# nothing", "asks for nothing. A figure, at least, was expected, such as [accuracy]. Add one."),
     ],
 )

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -272,6 +273,27 @@ def test_weights_that_do_not_fit_a_folder(tmp_path: Path) -> None:
         "Weights that fit the architecture in config.json were expected. Write the folder again with "
         "timm.models.save_for_hf."
     )
+
+
+def test_a_network_far_larger_than_its_weights_takes_no_memory(tmp_path: Path) -> None:
+    folder, _ = save(tmp_path, "test_vit", num_classes=2)
+    config = json.loads((folder / "config.json").read_text())
+    config["model_args"] = {"img_size": 1 << 16}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=r"cannot be loaded: it has 1,07\d,\d{3},\d{3} parameters, and there are 3"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"mean": True}, {"std": ["t", 1, 1]}, {"input_size": [3, "a", 64]}, {"label_names": 3}]
+)
+def test_a_configuration_that_makes_no_sense_is_told(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    folder, _ = save(tmp_path, "test_resnet", num_classes=2)
+    config = json.loads((folder / "config.json").read_text())
+    config["pretrained_cfg"] |= wrong
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"The configuration of timm:.* cannot be used: .* Correct its pretrained_cfg"):
+        load(str(folder))
 
 
 @pytest.mark.parametrize("text", ["{oops", "[1]", "3", '{"pretrained_cfg": 5}'])

@@ -198,10 +198,11 @@ def kept(folder: Path, place: Path, said: str) -> None:
 
 
 def targets(only: str = "") -> list[Any]:
+    import checks
     import models
     import readers
 
-    found = [*readers.pictures(), *readers.tables(), *readers.data_files(), *models.models()]
+    found = [*readers.pictures(), *readers.tables(), *readers.data_files(), *models.models(), *checks.checks()]
     return [t for t in found if only in t.name]
 
 

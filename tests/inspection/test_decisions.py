@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,10 +148,32 @@ def test_a_table_that_changed_is_told_and_decisions_stay(table: Path, decisions:
     assert not (table.parent / "corrected.csv").exists()
     assert len(decisions.standing()) == 1
     (folder / "check.json").write_text("{}")
-    with pytest.raises(DataError, match=r"check\.json cannot be read: KeyError\('findings'\)\. What seewhy check -o"):
+    with pytest.raises(DataError, match=r"check\.json cannot be read: KeyError\('digest'\)\. What seewhy check -o"):
         exported(table)
     done = CliRunner().invoke(app, ["check", str(table), "--export", "x.csv"])
     assert str(done.exception).startswith("--from goes with --serve or --export, one of them.")
+
+
+def test_a_check_in_which_a_part_is_missing_or_another_is_told(table: Path) -> None:
+    exported(table)
+    folder, items = table.parent / "check", load_samples(table, image="file", label="kind").items
+    whole = json.loads((folder / "check.json").read_text())
+    first = whole["findings"][0]
+    wrong: list[Any] = [
+        [], 3, {**whole, "classes": [1]}, {**whole, "sentence": None}, {**whole, "judged": "x"}, {**whole, "notes": 1},
+        {**whole, "settings": []}, {**whole, "accuracy": "high"},
+        *({**whole, "findings": [given]} for given in (
+            None, {**first, "label": 3}, {**first, "with": None}, {**first, "like": {}}, {**first, "proposed": []},
+            {k: v for k, v in first.items() if k != "why"},
+            {**first, "like": {"own": [{"image": "a", "label": "b", "cosine": "c"}], "other": []}},
+        )),
+    ]  # fmt: skip
+    for given in wrong:
+        (folder / "check.json").write_text(json.dumps(given))
+        with pytest.raises(DataError, match=r"check\.json cannot be read"):
+            read_check(folder, table, items)
+    (folder / "check.json").write_text(json.dumps(whole))
+    assert read_check(folder, table, items) == whole
 
 
 def test_two_people_on_the_page(table: Path, decisions: LabelDecisions) -> None:

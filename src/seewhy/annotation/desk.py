@@ -20,9 +20,10 @@ from .coverage import coverage
 from .figures import agreement, by_authors_of_a_text, by_round
 from .records import TASKS, Picture, Version, check_content, objects_of
 from .rounds import StopRule, text_of
+from .rows import Draft
 from .seeding import Seeder
 from .side_by_side import Net, check_answers, net_preference, swapped
-from .store import AnnotationStore, Draft
+from .store import AnnotationStore
 
 _HEADER = Transform((8, 8), (8, 8), "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 

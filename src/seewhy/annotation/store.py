@@ -12,16 +12,15 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, InputError
+from ..errors import DataError
 from ..storage.database import DatabaseKind, connect
-from ..storage.files import json_value
 from .records import (
     TASKS,
     Content,
@@ -29,11 +28,9 @@ from .records import (
     Version,
     check_author,
     check_content,
-    check_seconds,
     check_task,
-    check_version,
 )
-from .side_by_side import check_judgement
+from .rows import Draft, draft_of, judgement_of, picture_of, version_of
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pictures (
@@ -63,29 +60,6 @@ CREATE TABLE IF NOT EXISTS judgements (
 """
 ANNOTATIONS = DatabaseKind("a file of annotations", 0x5357616E, _SCHEMA, earlier=(_SCHEMA,))
 _VERSION = "task, number, author, kind, content, seconds, base, made"
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What a person has typed and not yet saved as a version.
-
-    Attributes:
-        revision: counts up with every keeping.
-        base: version it began from; 0 where there was none.
-        content: all of it.
-        seconds: active time so far.
-        made: UTC, ISO 8601.
-        tab: window that it was typed in.
-        sequence: of that window's messages.
-    """
-
-    revision: int
-    base: int
-    content: Content
-    seconds: float
-    made: str
-    tab: str = ""
-    sequence: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,24 +109,24 @@ class AnnotationStore:
 
     def pictures(self) -> tuple[Picture, ...]:
         """All, in the order they became known."""
-        return tuple(map(_picture, self._rows("SELECT * FROM pictures ORDER BY rowid")))
+        return tuple(map(picture_of, self._rows("SELECT * FROM pictures ORDER BY rowid")))
 
     def picture(self, key: str) -> Picture | None:
         rows = self._rows("SELECT * FROM pictures WHERE key = ?", key)
-        return _picture(rows[0]) if rows else None
+        return picture_of(rows[0]) if rows else None
 
     # versions
 
     def versions(self, key: str, task: str) -> tuple[Version, ...]:
         """From the first to the last; the seed, if there is one, is the first."""
         query = f"SELECT {_VERSION} FROM versions WHERE picture = ? AND task = ? ORDER BY number"
-        return tuple(_version(row) for row in self._rows(query, key, task))
+        return tuple(version_of(row) for row in self._rows(query, key, task))
 
     def histories(self) -> dict[str, dict[str, list[Version]]]:
         """Picture → task → its versions, of all pictures that have some."""
         found: dict[str, dict[str, list[Version]]] = {}
         for key, *row in self._rows(f"SELECT picture, {_VERSION} FROM versions ORDER BY picture, task, number"):
-            found.setdefault(key, {task: [] for task in TASKS}).setdefault(row[0], []).append(_version(row))
+            found.setdefault(key, {task: [] for task in TASKS}).setdefault(row[0], []).append(version_of(row))
         return found
 
     def drafted(self, author: str) -> set[tuple[str, str]]:
@@ -302,7 +276,7 @@ class AnnotationStore:
             task,
             author,
         )
-        return tuple(_draft(task, row) for row in rows)
+        return tuple(draft_of(task, row) for row in rows)
 
     def _shelve(self, key: str, task: str, author: str) -> None:
         self._db.execute(
@@ -342,7 +316,7 @@ class AnnotationStore:
             f"(SELECT MAX(rowid) FROM judgements {where} GROUP BY picture, author, first, second) ORDER BY rowid",
             *given,
         )
-        return [_judgement(row) for row in rows]
+        return [judgement_of(row) for row in rows]
 
     # the database
 
@@ -379,49 +353,3 @@ class AnnotationStore:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-@contextmanager
-def _as_written() -> Iterator[None]:
-    """A row read back must be what this program would write: the file may be damaged, or another hand's."""
-    try:
-        yield
-    except (ValueError, TypeError, InputError) as error:
-        raise DataError(
-            f"The annotations hold a row that cannot be read: {error} Rows as this program writes them were expected. "
-            "Take an earlier copy of the file."
-        ) from error
-
-
-def _kept(values: Sequence[Any], *kinds: type) -> Sequence[Any]:
-    if not all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
-        raise ValueError(f"{', '.join(k.__name__ for k in kinds)} were expected.")
-    return values
-
-
-def _picture(row: Sequence[Any]) -> Picture:
-    with _as_written():
-        return Picture(*_kept(row, str, str, str, int, int))
-
-
-def _version(row: Sequence[Any]) -> Version:
-    names = ("task", "number", "author", "kind", "content", "seconds", "base", "made")
-    with _as_written():
-        given = dict(zip(names, row, strict=True))
-        return check_version({**given, "content": json_value(given["content"])})
-
-
-def _draft(task: str, row: Sequence[Any]) -> Draft:
-    revision, base, content, seconds, made, tab, sequence = row
-    with _as_written():
-        _kept((revision, base, made, tab, sequence), int, int, str, str, int)
-        kept = check_content(task, json_value(content))
-        return Draft(revision, base, kept, check_seconds(seconds), made, tab, sequence)
-
-
-def _judgement(row: Sequence[Any]) -> dict[str, Any]:
-    picture, author, first, second, swapped, answers, seconds, made = row
-    given = {"author": author, "first": first, "second": second, "seconds": seconds, "made": made}
-    with _as_written():
-        checked = check_judgement({**given, "swapped": bool(swapped), "answers": json_value(answers)})
-    return {"picture": picture, **checked}

@@ -76,8 +76,8 @@ class Contract:
             ) from None
         try:
             tables = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise DataError(f"The contract {path} is no TOML: {error}. Correct it there.") from None
+        except (ValueError, RecursionError) as error:  # beside TOMLDecodeError, numbers of thousands of digits
+            raise DataError(f"The contract {path} is no TOML: {reason(error)}. Correct it there.") from None
         if not tables:
             raise DataError(
                 f"The contract {path} asks for nothing. A figure, at least, was expected, such as [accuracy]. Add one."
@@ -104,8 +104,8 @@ def _limit(name: str, table: Any, path: str) -> Limit:
     check = CHECKS[name]
     if not isinstance(table, dict):
         raise DataError(
-            f"The contract {path} says {name} = {table!r}. A table was expected. Write [{name}], and {check.side} = "
-            f"{check.preset:g} below."
+            f"The contract {path} says {name} = {_shown(table)}. A table was expected. Write [{name}], and "
+            f"{check.side} = {check.preset:g} below."
         )
     known = ("at_least", "at_most", "bound", "required", *(("level",) if check.level else ()))
     for key in table:
@@ -120,7 +120,7 @@ def _limit(name: str, table: Any, path: str) -> Limit:
     value = table[check.side]
     if isinstance(value, bool) or not isinstance(value, int | float) or not check.low <= value <= check.high:
         raise DataError(
-            f"The contract {path} says {check.side} = {value!r} of {name}. A number from {check.low:g} to "
+            f"The contract {path} says {check.side} = {_shown(value)} of {name}. A number from {check.low:g} to "
             f"{check.high:g} was expected. Correct it."
         )
     bound = _one_of(path, name, "bound", table.get("bound", check.bound), BOUNDS)
@@ -130,7 +130,7 @@ def _limit(name: str, table: Any, path: str) -> Limit:
     required = table.get("required", True)
     if not isinstance(required, bool):
         raise DataError(
-            f"The contract {path} says required = {required!r} of {name}. true or false was expected. Correct it."
+            f"The contract {path} says required = {_shown(required)} of {name}. true or false was expected. Correct it."
         )
     return Limit(check.side, float(value), bound, required, level)  # type: ignore[arg-type]
 
@@ -138,9 +138,17 @@ def _limit(name: str, table: Any, path: str) -> Limit:
 def _one_of(path: str, name: str, key: str, value: Any, known: tuple[str, ...]) -> str:
     if value not in known:
         raise DataError(
-            f"The contract {path} says {key} = {value!r} of {name}. One of {', '.join(known)} was expected. Correct it."
+            f"The contract {path} says {key} = {_shown(value)} of {name}. One of {', '.join(known)} was "
+            "expected. Correct it."
         )
     return str(value)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # more digits than Python writes
+        return "a number of thousands of digits"
 
 
 def _near(name: str, known: Any) -> str:

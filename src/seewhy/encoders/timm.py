@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ from .split import (
     same,
 )
 
+MOST_LARGER, SMALL = 8, 1 << 24
+"""How many times the numbers of its file a network may have, for embeddings of positions grow with the picture, and how
+many more."""
 WEIGHT_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 
 
@@ -74,9 +78,11 @@ def encoder_of(
         transform: instead of the one in the network's ``pretrained_cfg``.
         classes: instead of the names found in ``pretrained_cfg``.
     """
-    transform = transform or transform_of(model, name)
+    with _configuration(name):
+        transform = transform or transform_of(model, name)
     split, classifier = split_timm(model, transform.input_size, name)
-    names = tuple(classes) or distinct(class_names(model))
+    with _configuration(name):
+        names = tuple(classes) or distinct(class_names(model))
     return Encoder(
         name=name,
         transform=transform,
@@ -171,15 +177,26 @@ def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> nn.
             '"interpolation": "bicubic", "crop_pct": 0.875.'
         )
     # The file is opened here, because some versions of timm run the code in a pickle.
-    given = {"source": "", "state_dict": file.weights()}
+    weights = file.weights()
+    given = {"source": "", "state_dict": weights}
     with loading(
         lambda why: WeightsError(
             f"'timm:{name}' cannot be loaded: {why}. Weights that fit the architecture in config.json were expected. "
             "Write the folder again with timm.models.save_for_hf."
         )
     ):
+        _check_size(timm.create_model, f"local-dir:{folder}", weights, options)
         model = timm.create_model(f"local-dir:{folder}", pretrained=True, pretrained_cfg_overlay=given, **options)
     return _without_weights(model)
+
+
+def _check_size(create: Any, name: str, weights: Mapping[str, Tensor], options: dict[str, Any]) -> None:
+    """See, before any memory is taken, that a network is not far larger than the weights that are to fill it."""
+    with torch.device("meta"):
+        n = sum(p.numel() for p in create(name, pretrained=False, **options).parameters())
+    there = sum(t.numel() for t in weights.values())
+    if n > MOST_LARGER * there + SMALL:
+        raise ValueError(f"it has {n:,} parameters, and there are {there:,} numbers")
 
 
 def _weights_in(name: str, folder: Path) -> WeightsFile:
@@ -193,6 +210,16 @@ def _weights_in(name: str, folder: Path) -> WeightsFile:
     order = {file: i for i, file in enumerate(WEIGHT_FILES)}
     first = min(found, key=lambda f: (order.get(f.name, len(order)), f.suffix != ".safetensors"))
     return WeightsFile.open(first)
+
+
+def _configuration(name: str) -> AbstractContextManager[None]:
+    """What is read from a configuration may be anything; whatever that brings about is told."""
+    return loading(
+        lambda why: ModelError(
+            f"The configuration of {name} cannot be used: {why}. What timm.models.save_for_hf writes was expected. "
+            "Correct its pretrained_cfg."
+        )
+    )
 
 
 def transform_of(model: nn.Module, name: str) -> Transform:

@@ -36,8 +36,7 @@ def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, A
     path = folder / NAME
     try:
         check = json_value(path.read_text("utf-8"))
-        named = all(isinstance(f["key"], str) and isinstance(f["image"], str) for f in check["findings"])
-        whole = named and isinstance(check["digest"], str) and isinstance(check["classes"], list)
+        whole = _is_check(check)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, repr(error)) from error
     if not whole:
@@ -48,6 +47,35 @@ def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, A
             f"labels were expected. Check it again with -o {folder}; what was decided there is kept."
         )
     return dict(check)
+
+
+def _is_check(check: dict[str, Any]) -> bool:
+    """Whether everything that the page shows is there, and of its kind; the errors of what is not are the caller's."""
+    return (
+        all(isinstance(check[name], str) for name in ("digest", "sentence"))
+        and _are_texts(check["classes"])
+        and _are_texts(check["notes"])
+        and isinstance(check["settings"], dict)
+        and isinstance(check["judged"], int)
+        and isinstance(check["accuracy"], int | float | None)
+        and isinstance(check["findings"], list)
+        and all(map(_is_finding, check["findings"]))
+    )
+
+
+def _is_finding(given: dict[str, Any]) -> bool:
+    likes = [one for side in ("own", "other") for one in given["like"][side]]
+    return (
+        all(isinstance(given[name], str) for name in ("kind", "image", "label", "key", "why"))
+        and isinstance(given["proposed"], str | None)
+        and _are_texts(given["with"])
+        and all(isinstance(one[name], str) for one in likes for name in ("image", "label"))
+        and all(isinstance(one["cosine"], int | float) for one in likes)
+    )
+
+
+def _are_texts(given: Any) -> bool:
+    return isinstance(given, list) and all(isinstance(one, str) for one in given)
 
 
 def _unreadable(path: Path, why: str) -> DataError:

@@ -1,0 +1,107 @@
+"""Contracts, checks, decisions and encoders in folders, and how each is read."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+from readers import Target, colours, encoder, sealed
+
+from tiny import class_folders
+
+
+def _contract(folder: Path) -> None:
+    from seewhy.auditing.contract import Contract
+
+    (folder / "audit.toml").write_text(Contract.preset().to_toml())
+
+
+def _use_contract(folder: Path) -> None:
+    from seewhy.auditing.contract import Contract
+
+    Contract.load(folder / "audit.toml").to_toml()
+
+
+def _data(folder: Path) -> Path:
+    return class_folders(folder / "data", 4)
+
+
+def _checked(folder: Path) -> None:
+    """A check of pictures of which two are one under two labels, and what two people decided on them."""
+    from seewhy.annotation.labels import LabelDecisions, known_picture
+    from seewhy.annotation.store import AnnotationStore
+    from seewhy.inspection.check import Check
+    from seewhy.pictures.samples import load_samples
+
+    data = _data(folder)
+    first, second = sorted(p for p in data.iterdir() if p.is_dir())[:2]
+    (second / "copy.png").write_bytes(next(iter(sorted(first.glob("*.png")))).read_bytes())
+    found = Check().run(encoder(), load_samples(data).labelled())
+    (folder / "check.json").write_text(json.dumps(found.data))
+    store = AnnotationStore(folder / "decisions.sqlite")
+    decisions = LabelDecisions(store, (first.name, second.name))
+    picture = known_picture(str(second / "copy.png"))
+    decisions.decide(picture, "ann", "corrected", first.name, second.name, 0)
+    decisions.decide(picture, "ben", "later", "", second.name, 1)
+    decisions.undo(picture.key, "ann", 2)
+    store.close()
+
+
+def _use_check(folder: Path) -> None:
+    from seewhy.annotation.corrected import write_corrected
+    from seewhy.annotation.labels import LabelDecisions
+    from seewhy.annotation.store import AnnotationStore
+    from seewhy.app.check_page import make_check_app
+    from seewhy.inspection.earlier import read_check, small_picture
+    from seewhy.pictures.samples import load_samples
+
+    items = load_samples(folder / "data").items
+    check = read_check(folder, folder / "data", items)
+    store = AnnotationStore(folder / "decisions.sqlite")
+    try:
+        decisions = LabelDecisions(store, check["classes"])
+        make_check_app(check, decisions, small_picture)
+        standing = decisions.standing()
+        for key in standing:
+            decisions.history(key)
+        write_corrected(folder / "out.csv", folder / "data", items, standing)
+    finally:
+        store.close()
+
+
+def _adapted(folder: Path) -> None:
+    from seewhy.encoders.adapted import Adaptation
+    from seewhy.encoders.paired_heads import PairedHeads
+
+    Adaptation(colours(), PairedHeads.before(colours(), 4), 0.5).save(folder / "e")
+
+
+def _use_adapted(folder: Path) -> None:
+    from seewhy.encoders.adapted import load
+
+    load(str(folder / "e"), base=colours()).encode_text(["red"])
+
+
+def _timm(folder: Path) -> None:
+    import timm
+    from timm.models import save_for_hf
+
+    save_for_hf(timm.create_model("test_vit", num_classes=3), folder / "t", safe_serialization=True)
+
+
+def _use_timm(folder: Path) -> None:
+    from seewhy.encoders.timm import load
+
+    load(str(folder / "t"))
+
+
+def checks() -> list[Target]:
+    """What a team keeps beside its pictures."""
+    return [
+        Target("contract", _contract, _use_contract, own=True),
+        Target("check", _checked, _use_check, ("check.json",), True),
+        Target("decisions", _checked, _use_check, ("decisions.sqlite",), True),
+        Target("adapted", _adapted, _use_adapted, ("e/*",), True, partial(sealed, "e/encoder.json")),
+        Target("timm folder", _timm, _use_timm, ("t/config.json", "t/model.safetensors"), True),
+    ]
