@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -16,9 +17,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from seewhy.errors import ForeignFileError, InputError
+from seewhy.errors import DataError, ForeignFileError, InputError
 from seewhy.progress import Progress
 from seewhy.storage.reading import read_tensors
 from seewhy.training.augmentation import TrainingPictures
@@ -123,6 +125,28 @@ def test_another_or_a_damaged_checkpoint_is_not_gone_on_from(tmp_path: Path) -> 
         assert progress.notes == [
             f"{path} belongs to another training or is damaged; this one begins at the first step"
         ]
+
+
+def test_a_checkpoint_whose_history_is_not_of_whole_steps_is_not_gone_on_from(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    train(Line(), DATA, HOW, checkpoint=(path, "x"))
+    tensors, about = read_tensors(path)
+    whole = tensors["history"]
+
+    def changed(names: Any, numbers: Tensor) -> None:
+        save_file({**tensors, "history": numbers.contiguous()}, path, {**about, "history": json.dumps(names)})
+
+    for names, numbers in (
+        (["loss", "off"], whole[:-1]), (["loss", "off", "more"], whole[:40]), (["loss", "loss"], whole), ([], whole),
+        (["loss", "off"], whole.view(1, -1)), ("lo", whole), ([1, 2], whole),
+    ):  # fmt: skip
+        changed(names, numbers)
+        progress = Progress()
+        done = train(Line(), DATA, HOW, checkpoint=(path, "x"), progress=progress)
+        assert (done.resumed_at, progress.notes[0]) == (0, f"{path} is damaged; this training begins at the first step")
+    changed(["other"], whole[:20])
+    with pytest.raises(DataError, match=r"has numbers of other\. Those of loss, off were expected\."):
+        train(Line(), DATA, HOW, checkpoint=(path, "x"))
 
 
 def test_what_is_no_checkpoint_is_not_written_over(tmp_path: Path) -> None:

@@ -32,11 +32,25 @@ class History:
     def add(self, terms: Mapping[str, Tensor]) -> bool:
         """Whether the numbers are to be read now."""
         self.names = self.names or list(terms)
+        if not set(self.names) <= set(terms):
+            raise DataError(
+                f"The checkpoint has numbers of {', '.join(self.names):.200}. Those of {', '.join(terms)} were "
+                "expected. It is damaged, or of another version: delete it and begin again."
+            )
         self.waiting.append([terms[name].detach() for name in self.names])
         if not any(term.is_cuda for term in self.waiting[-1]):
             return True
         self.waiting[-1] = [term.clone() for term in self.waiting[-1]]  # a task may go on changing what it gave
         return len(self.waiting) == 32
+
+    @staticmethod
+    def fits(names: object, numbers: Tensor) -> bool:
+        """Whether a checkpoint's names of terms and numbers are whole steps."""
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or len(set(names)) < len(names):
+            return False
+        if numbers.ndim != 1:
+            return False
+        return len(numbers) % len(names) == 0 if names else len(numbers) == 0
 
     def read(self, players: Sequence[str], lr: float, kept: str) -> None:
         """Wait for the numbers, and see that those that go down are finite; ``kept`` says what is safe."""

@@ -290,8 +290,7 @@ class _Run:
         numbers, state = tensors.pop("history", None), optimiser_state(tensors, self.optimiser)
         kept = {name: value for name, value in tensors.items() if not name.startswith("optimiser.")}
         same = {n: (v.shape, v.dtype) for n, v in own.items()} == {n: (v.shape, v.dtype) for n, v in kept.items()}
-        told = isinstance(names, list) and all(isinstance(n, str) for n in names)
-        if not same or state is None or numbers is None or numbers.ndim != 1 or not told:
+        if not same or state is None or numbers is None or not History.fits(names, numbers):
             progress.note(f"{path} is damaged; this training begins at the first step")
             return 0
         with torch.no_grad():
