@@ -79,7 +79,8 @@ def write_corrected(
         before = row[label]
         made = (before, decision, found["author"], found["made"]) if found and decision in count else ("", "", "", "")
         mended = found["label"] if found and decision in MENDING else before
-        row = {**row, image: os.path.relpath(place, path.parent), label: mended}
+        named = os.path.relpath(place, path.parent) if str(row[image] or "").strip() else row[image]
+        row = {**row, image: named, label: mended}
         writer.writerow([*(_cell(row.get(name)) for name in columns), *map(_cell, made)])
         n += 1
     write(path, text.getvalue(), MARK, force=force)

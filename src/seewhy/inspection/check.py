@@ -272,11 +272,16 @@ def _of_labels(
         own, other = (_nearest(seen, scores, i, label) for label in (int(scores.labels[i]), k))
         why = (
             f"Held out, it gets {float(p[scores.labels[i]]):.0%} for its label {s.label!r} and {float(p[k]):.0%} for "
-            f"{classes[k]!r}, whose own pictures get {float(usual[k]):.0%} on average{_beside(own, other)}."
+            f"{classes[k]!r}, {_usually(float(usual[k]))}{_beside(own, other)}."
         )
         yield Finding(
             "label", s.image, s.label, seen.key(i), float(issues.doubt[i]), why, classes[k], tuple(own), tuple(other)
         )
+
+
+def _usually(mean: float) -> str:
+    """What a class gets from its own pictures, of which a lone one is never held out."""
+    return f"whose own pictures get {mean:.0%} on average" if mean <= 1 else "of which no picture could be held out"
 
 
 def _beside(own: Sequence[Like], other: Sequence[Like]) -> str:

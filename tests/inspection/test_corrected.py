@@ -1,0 +1,192 @@
+"""The corrected table: every row of the data once, with what was decided on its picture, and nothing else changed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from seewhy.annotation.corrected import check_corrected, write_corrected
+from seewhy.annotation.labels import LabelDecisions, known_picture
+from seewhy.annotation.records import Picture
+from seewhy.annotation.store import AnnotationStore, Conflict, Saved
+from seewhy.app.check_page import make_check_app
+from seewhy.app.settings import Settings
+from seewhy.encoders.stream import file_digest
+from seewhy.errors import DataError, ForeignFileError, InputError
+from seewhy.pictures.samples import load_samples
+
+
+def drawn(root: Path, n: int) -> list[Path]:
+    """Pictures that differ."""
+    root.mkdir(parents=True, exist_ok=True)
+    files = [root / f"{i}.png" for i in range(n)]
+    for i, file in enumerate(files):
+        Image.fromarray(np.full((6, 9, 3), 10 * i, np.uint8)).save(file)
+    return files
+
+
+def stands(file: Path, decision: str, label: str) -> tuple[str, dict[str, Any]]:
+    digest = file_digest(file)
+    assert digest is not None
+    return digest[:16], {"decision": decision, "label": label, "author": "Ann", "made": "2026-01-02"}
+
+
+def test_what_was_confirmed_counts_for_copies_and_what_was_undone_for_nobody(tmp_path: Path) -> None:
+    files = drawn(tmp_path / "data", 4)
+    (tmp_path / "data" / "copy.png").write_bytes(files[0].read_bytes())
+    rows = [("0.png", "moss"), ("1.png", "moss"), ("2.png", "moss"), ("3.png", "moss"), ("copy.png", "sky")]
+    table = tmp_path / "data" / "a.CSV"
+    table.write_text("image,label,note\n" + "".join(f"{a},{b},\n" for a, b in rows))
+    found = dict([
+        stands(files[0], "confirmed", "moss"), stands(files[1], "later", "sky"), stands(files[2], "open", ""),
+        stands(files[3], "corrected", "rust"),
+    ])  # fmt: skip
+    (tmp_path / "out").mkdir()
+    out = tmp_path / "out" / "b.csv"
+    said = write_corrected(out, table, load_samples(table).items, found)
+    assert said == {"corrected": 1, "confirmed": 2, "dropped": 0, "later": 1, "n": 5}
+    assert out.read_text().splitlines()[0] == "image,label,note,label_before,decision,decided_by,decided_at"
+    given = [tuple(row.values()) for row in csv.DictReader(out.read_text().splitlines())]
+    decided = ("Ann", "2026-01-02")
+    assert given == [
+        ("../data/0.png", "moss", "", "moss", "confirmed", *decided),
+        ("../data/1.png", "moss", "", "moss", "later", *decided),
+        ("../data/2.png", "moss", "", "", "", "", ""),
+        ("../data/3.png", "rust", "", "moss", "corrected", *decided),
+        ("../data/copy.png", "moss", "", "sky", "confirmed", *decided),
+    ]
+    # Corrected once more, from the table that was written: its own columns are not doubled.
+    again = tmp_path / "out" / "c.csv"
+    write_corrected(again, out, load_samples(out).items, found)
+    assert again.read_text().splitlines()[0] == out.read_text().splitlines()[0]
+
+
+def test_class_folders_become_a_table(tmp_path: Path) -> None:
+    for name in ("moss", "sky"):
+        drawn(tmp_path / "photos" / name, 2)
+    items = load_samples(tmp_path / "photos").items
+    said = write_corrected(tmp_path / "a.csv", tmp_path / "photos", items, {}, "file", "kind")
+    assert said["n"] == 4
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    assert [(row["file"], row["kind"]) for row in rows] == [
+        (f"photos/{name}/{i}.png", name) for name in ("moss", "sky") for i in (0, 1)
+    ]
+
+
+def test_rows_without_a_picture_stay_without_one(tmp_path: Path) -> None:
+    drawn(tmp_path, 2)
+    (tmp_path / "a.csv").write_text("image,label\n0.png,moss\n,sky\n1.png,sky\n")
+    write_corrected(tmp_path / "b.csv", tmp_path / "a.csv", load_samples(tmp_path / "a.csv").items, {})
+    assert (tmp_path / "b.csv").read_text().splitlines()[1:] == ["0.png,moss,,,,", ",sky,,,,", "1.png,sky,,,,"]
+
+
+def test_cells_that_are_no_text_are_json(tmp_path: Path) -> None:
+    drawn(tmp_path, 2)
+    rows = [{"image": "0.png", "label": "moss", "tags": ["ü", 1]}, {"image": "1.png", "label": "sky", "tags": None}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_corrected(tmp_path / "b.csv", tmp_path / "a.jsonl", load_samples(tmp_path / "a.jsonl").items, {})
+    told = [row["tags"] for row in csv.DictReader((tmp_path / "b.csv").read_text("utf-8").splitlines())]
+    assert told == ['["ü", 1]', ""]
+
+
+def test_where_a_corrected_table_can_be_written(tmp_path: Path) -> None:
+    drawn(tmp_path, 1)
+    with pytest.raises(DataError) as told:
+        check_corrected(tmp_path / "a.tsv", False)
+    assert str(told.value) == (
+        f"A corrected table is written as .csv, not as '.tsv'. Change the ending of {tmp_path / 'a.tsv'}."
+    )
+    assert check_corrected(tmp_path / "a.CSV", False) == tmp_path / "a.CSV"
+    (tmp_path / "a.csv").write_text("image,label\n0.png,moss\n")
+    items = load_samples(tmp_path / "a.csv").items
+    for refused in (
+        lambda: check_corrected(tmp_path / "a.csv", False),
+        lambda: write_corrected(tmp_path / "a.csv", tmp_path / "a.csv", items, {}),
+    ):
+        with pytest.raises(ForeignFileError):
+            refused()
+    assert check_corrected(tmp_path / "a.csv", True) == tmp_path / "a.csv"
+    write_corrected(tmp_path / "a.csv", tmp_path / "a.csv", items, {}, force=True)
+    assert "decided_by" in (tmp_path / "a.csv").read_text()
+
+
+@pytest.fixture
+def decisions(tmp_path: Path) -> Any:
+    store = AnnotationStore(tmp_path / "decisions.sqlite")
+    yield LabelDecisions(store, ("moss", "sky"))
+    store.close()
+
+
+def test_a_picture_is_known_by_its_bytes_and_upright(tmp_path: Path, decisions: LabelDecisions) -> None:
+    (file,) = drawn(tmp_path / "a", 1)
+    digest = file_digest(file)
+    assert digest is not None
+    assert known_picture(str(file)) == Picture(digest[:16], digest, str(file), 9, 6)
+    assert known_picture(str(file), digest[:16]).key == digest[:16]
+    file.write_bytes(b"\x89PNG")
+    with pytest.raises(DataError, match=r"A picture was expected\. Nothing was decided\."):
+        known_picture(str(file))
+
+
+def test_only_a_correction_has_another_label_and_undoing_needs_what_was_seen(
+    tmp_path: Path, decisions: LabelDecisions
+) -> None:
+    picture = known_picture(str(drawn(tmp_path / "a", 1)[0]))
+    saved = decisions.decide(picture, "Ann", "dropped", "sky", "of no class", 0)
+    assert isinstance(saved, Saved)
+    now = decisions.standing()[picture.key]
+    assert (now["label"], now["given"]) == ("of no class", "of no class")
+    decisions.decide(picture, "Bo", "corrected", "sky", "of no class", 1)
+    now = decisions.standing()[picture.key]
+    assert (now["label"], now["given"]) == ("sky", "of no class")
+    assert isinstance(decisions.undo(picture.key, "Ann", 1), Conflict), "Bo's was not seen"
+    assert isinstance(decisions.undo(picture.key, "Ann", 2), Saved)
+    assert isinstance(decisions.undo(picture.key, "Ann", 3), Saved)
+    now = decisions.standing()[picture.key]
+    assert (now["decision"], now["label"], now["given"], now["undone"]) == ("open", "", "of no class", True)
+    # After undoing, a new decision is no undoing, and undoing that goes back to open.
+    decisions.decide(picture, "Ann", "later", "", "of no class", 4)
+    assert decisions.standing()[picture.key]["undone"] is False
+    with pytest.raises(InputError, match=r"^The label 'x' is of none of the 2 classes\. .* The first are moss, sky\.$"):
+        decisions.decide(picture, "Ann", "corrected", "x", "moss", 5)
+
+
+def test_the_page_holds_what_is_sent_to_its_limits(tmp_path: Path, decisions: LabelDecisions) -> None:
+    picture = known_picture(str(drawn(tmp_path / "a", 1)[0]))
+    finding = {"kind": "label", "image": picture.name, "label": "moss", "proposed": "sky", "key": picture.key}
+    rest = {"doubt": 1.0, "why": ".", "with": [], "like": {"own": [], "other": []}}
+    broken = {**finding, **rest, "kind": "broken", "key": "", "image": str(tmp_path / "none.png"), "proposed": None}
+    check = {
+        "findings": [{**finding, **rest}, broken], "classes": ["moss", "sky"], "notes": [], "settings": {},
+        "sentence": "One.", "accuracy": None, "judged": 0, "digest": "d",
+    }  # fmt: skip
+    served = make_check_app(check, decisions, lambda _: None, Settings(names=("pictures.test",)))
+    base = "http://pictures.test:8000"
+    body = {"author": "Ann", "decision": "later", "given": "moss", "base": 0}
+    with TestClient(served, base_url=base, raise_server_exceptions=False) as page:
+        for wrong in (
+            {"base": -1},
+            {"base": 10**9 + 1},
+            {"decision": "x" * 41},
+            {"given": "sky"},
+            {"author": "x" * 1001},
+        ):
+            assert 400 <= page.post(f"/decide/{picture.key}", json={**body, **wrong}).status_code < 500, wrong
+        assert decisions.standing() == {}
+        done = page.post(f"/decide/{picture.key}", json=body)
+        assert (done.status_code, done.json()["label"]) == (200, "moss")
+        slower = page.post(f"/undo/{picture.key}", json={"author": "Bo", "base": 0})
+        assert (slower.status_code, slower.json()["state"]["number"]) == (409, 1)
+        assert page.post(f"/undo/{picture.key}", json={"author": "Bo", "base": 1}).json()["decision"] == "open"
+        late = page.post(f"/decide/{picture.key}", json={**body, "base": 1}).json()
+        assert late["error"].startswith("Bo decided in between: open, no label.")
+        Image.new("RGB", (3, 3)).save(picture.name)
+        changed = page.post(f"/decide/{picture.key}?format=json", json={**body, "base": 2})
+        assert "has changed since it was checked" in changed.json()["error"]
