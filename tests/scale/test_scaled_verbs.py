@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from seewhy.cli import app
+from seewhy.cli.scale_options import Spread
 from seewhy.index import Index
+from seewhy.scale.run import Part, Report
+from seewhy.scale.work import Embed
 from simulated_work import rows
 
 
@@ -88,3 +92,31 @@ def test_parquet_takes_one_input_and_a_place(tmp_path: Path) -> None:
         assert str(done.exception).startswith(says)
     done = CliRunner().invoke(app, ["explain", "a", "--parquet", "-o", "out", "--object-mask", "m.png"])
     assert str(done.exception).startswith("--parquet and --object-mask were both given. What is shown beside single")
+
+
+@pytest.mark.parametrize(("failed", "unread", "code"), [(0, [], 0), (1, [], 1), (0, [("a.tar", "broken")], 1)])
+def test_what_the_options_say_is_what_is_run(
+    failed: int, unread: list[tuple[str, str]], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Any] = {}
+
+    def run(work: Any, given: Any, output: Path, **how: Any) -> Report:
+        told.update(how, work=work, given=given, output=output)
+        return Report(str(output), n_shards=6, n_part=3, done=2, there=1, rows=9, failed=failed, unread=unread)
+
+    monkeypatch.setattr("seewhy.scale.run.run", run)
+    (tmp_path / "t.csv").write_text("photo\n")
+    asked = ["embed", str(tmp_path / "t.csv"), "-o", str(tmp_path / "out"), "--shard", "2/2", "--per-shard", "7"]
+    asked += ["--image-column", "photo", "--workers", "2", "--threads", "5", "-e", "small", "--engine", "torch"]
+    said = invoke(*asked, "--space", "words", "--dtype", "float16", code=code)
+    assert told["work"] == Embed("small", "torch", "words", "float16")
+    assert (told["given"].per_shard, told["given"].column, told["output"]) == (7, "photo", tmp_path / "out")
+    assert (told["part"], told["workers"], told["threads"], told["cluster"]) == (Part(2, 2), 2, 5, None)
+    lines = [f"{tmp_path / 'out'}: 2 shards done of the 3 of this part, 1 were there; 9 rows"]
+    lines += ["  not readable: 1; the column error says why"] * failed
+    lines += ["  shards left out: 1; they are tried again when this is run again"] * len(unread)
+    assert said.splitlines() == lines
+
+
+def test_the_usual_column_is_any_of_the_usual_names() -> None:
+    assert Spread("1/1", 5, "image", 1, None).given("memory://a").column is None

@@ -113,7 +113,7 @@ def plan(
     sample = list(_sample(given, len(survey.digests)))
     if not sample:
         raise DataError(f"{given.place} names no pictures. At least one was expected. Look at what lies there.")
-    n_pictures = survey.n_pictures or round(_mean_size(given) * len(survey.digests))
+    n_pictures = survey.n_pictures or round(_mean_size(given, len(survey.digests)) * len(survey.digests))
     seconds, done, failed, size = _measured(opened, sample)
     busiest = -(-len(survey.digests) // machines) / len(survey.digests)
     hours = (load + n_pictures * busiest * seconds / done) / 3600
@@ -153,14 +153,15 @@ def _sample(given: Input, n_shards: int) -> Iterator[Item]:
                 continue
 
 
-def _mean_size(given: Input) -> float:
+def _mean_size(given: Input, n_shards: int) -> float:
     """Pictures of a shard, of those that the sample is taken from."""
-    counts = []
-    for shard in islice(given.shards(), PLACES):
-        try:
-            counts.append(sum(1 for _ in shard.items()))
-        except ShardError:
-            continue
+    counts, places = [], _places(n_shards)
+    for shard in given.shards():
+        if shard.index in places:
+            try:
+                counts.append(sum(1 for _ in shard.items()))
+            except ShardError:
+                continue
     return sum(counts) / max(1, len(counts))
 
 

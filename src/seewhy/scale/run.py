@@ -129,13 +129,15 @@ def run(
     def left(job: Job) -> Iterator[Shard]:
         return missing(given, survey, job, part, report)
 
+    named = 0
     with _doing(work, cluster, workers, threads, progress) as doing:
         job = claim(output, work.verb, survey, doing.model())
         for shard, result in progress.track(doing.results(job, lambda: left(job)), "Shards", report.n_part):
             if isinstance(result, ShardError):
                 unread(shard, result, report, progress)
             else:
-                told(result, report, progress)
+                report.add(result)
+                named += name_failed(result, SHOWN - named, progress)
     return report
 
 
@@ -209,14 +211,14 @@ def _changed(given: Input) -> InputError:
     )
 
 
-def told(written: Written, report: Report, progress: Progress) -> None:
-    """Count a shard, and name the first pictures that failed."""
+def name_failed(written: Written, most: int, progress: Progress) -> int:
+    """Name the first pictures of a shard that failed; how many were."""
     from ..types import Failure
 
-    named = report.failed
-    report.add(written)
-    for image, error in written.first[: max(0, SHOWN - named)]:
+    shown = written.first[:most]
+    for image, error in shown:
         progress.failed(Failure(image, error))
+    return len(shown)
 
 
 def unread(shard: Shard, error: Exception, report: Report, progress: Progress) -> None:
