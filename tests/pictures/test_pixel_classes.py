@@ -201,5 +201,8 @@ def test_coco_of_another_picture_and_none_at_all(tmp_path: Path) -> None:
         (tmp_path / "coco.json").write_text(text)
         with pytest.raises(DataError, match=says):
             load_masks(tmp_path / "coco.json")
+    no_number = {"id": [], "file_name": "b.png", "width": 6, "height": 4}
+    with pytest.raises(DataError, match=r"cannot be used \(unhashable type: 'list'\)\. COCO's images"):
+        load_masks(coco(tmp_path, [ROAD], images=[no_number]))
     with pytest.raises(DataError, match="None of the 1 pictures"):
         load_masks(coco(tmp_path, []))

@@ -270,7 +270,7 @@ def _from_coco(path: Path, pictures: Path | None) -> MaskedPictures:
                 n_boxes += 1
             else:
                 shapes[one["image_id"]].append((int(one["category_id"]), one["segmentation"]))
-        images = [(i["id"], str(i["file_name"]), int(i["width"]), int(i["height"])) for i in said["images"]]
+        images = [(shapes[i["id"]], str(i["file_name"]), int(i["width"]), int(i["height"])) for i in said["images"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
         raise DataError(
@@ -281,9 +281,9 @@ def _from_coco(path: Path, pictures: Path | None) -> MaskedPictures:
         raise DataError(f"{path} has {len(names)} categories. From 2 to {MOST} were expected. Merge some, or add one.")
     roots = [pictures] if pictures is not None else [path.parent, path.parent / "images"]
     items, absent, bare = [], [], []
-    for number, name, width, height in images:
+    for own, name, width, height in images:
         file = next((r / name for r in roots if (r / name).is_file()), None)
-        known = tuple((c, shape) for c, shape in shapes[number] if c in names)
+        known = tuple((c, shape) for c, shape in own if c in names)
         if file is None:
             absent.append(name)
         elif not known and ELSE not in names.values():
