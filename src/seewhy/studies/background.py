@@ -87,7 +87,8 @@ class BackgroundStudy:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.n_rounds < 1 or (self.n_per_class or 2) < 2 or not 0.5 <= self.level < 1 or self.n_draws < 1:
+        few = self.n_per_class is not None and self.n_per_class < 2
+        if self.n_rounds < 1 or few or not 0.5 <= self.level < 1 or self.n_draws < 1:
             raise InputError(
                 f"The study was given n_rounds={self.n_rounds}, n_per_class={self.n_per_class}, level={self.level:g}, "
                 f"n_draws={self.n_draws}. A round, two pictures a class, a level from 0.5 to below 1 and a draw, at "
