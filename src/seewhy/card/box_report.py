@@ -6,7 +6,7 @@ from typing import Any
 
 from .curve import points
 from .page import render
-from .palette import class_colours
+from .palette import named_colours
 
 RECALLS = [i / 100 for i in range(101)]
 
@@ -17,10 +17,10 @@ def render_box_report(data: dict[str, Any]) -> str:
     Args:
         data: the document of ``seewhy evaluate --json`` of boxes.
     """
-    colours = ["#{:02x}{:02x}{:02x}".format(*c) for c in class_colours(len(data["classes"]))]
+    colours = named_colours(data["classes"])
     curves = [
-        {"label": row["label"], "colour": colour, "points": " ".join(_curve(row["precision"]))}
-        for row, colour in zip(data["per_class"], colours, strict=True)
+        {"label": row["label"], "colour": colours[row["label"]], "points": " ".join(_curve(row["precision"]))}
+        for row in data["per_class"]
     ]
     return render("box_report.html", None, **data, headline=headline(data), curves=curves)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from colorsys import hls_to_rgb
 
 from .heat import COLOURS
@@ -113,3 +113,12 @@ def class_colours(n: int) -> list[Colour]:
         red, green, blue = hls_to_rgb(0.381966 * i % 1.0, light, strong)
         found.append((round(255 * red), round(255 * green), round(255 * blue)))
     return found
+
+
+def named_colours(names: Sequence[str]) -> dict[str, str]:
+    """Each class with its colour, as a style sheet takes it.
+
+    >>> named_colours(["cat", "dog"])
+    {'cat': '#cd5151', 'dog': '#5da271'}
+    """
+    return {name: f"#{bytes(colour).hex()}" for name, colour in zip(names, class_colours(len(names)), strict=True)}

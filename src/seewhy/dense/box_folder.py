@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..card.boxes import MOST_SHOWN, render_boxes
+from ..card.boxes import render_boxes
+from ..card.found_in_pictures import MOST_SHOWN
 from ..pictures.boxes import BoxData, BoxedPicture, box_formats, save_boxes
 from ..storage.marks import PAGE
 from ..storage.output import check_file, make_folder, write

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..card.segments import MOST_SHOWN, render_segments
+from ..card.found_in_pictures import MOST_SHOWN
+from ..card.segments import render_segments
 from ..errors import ForeignFileError
 from ..storage.marks import PAGE, PICTURE, SealedText
 from ..storage.output import check_file, make_folder, write

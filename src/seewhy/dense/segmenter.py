@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..arguments import Count, checked
-from ..descriptions.base import Words
+from ..arguments import checked
 from ..encoders.base import Encoder
 from ..errors import ImageError, InputError
-from ..explanation.base import Explanation
 from ..heads.head import Head
-from ..keywords import ExplainKeywords
 from ..pictures.sources import One
-from ..storage.features import FeatureStore
 from ..types import Failure
+from .explained import ExplainsParts
 from .pooled_score import PooledScore
 from .reader import LARGEST, Looked, Reader
 from .segmentation import NOTHING, Segmentation, segments_of
@@ -64,7 +60,7 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Segmenter:
+class Segmenter(ExplainsParts):
     """Names every pixel of a picture.
 
     Attributes:
@@ -144,38 +140,6 @@ class Segmenter:
         if isinstance(found, Failure):
             raise ImageError(found.image, found.error)
         return found
-
-    @checked
-    def explain(
-        self,
-        picture: One,
-        *,
-        most: Count = 20,
-        descriptions: Words | None = None,
-        known: str | Path | None = None,
-        store: FeatureStore | None = None,
-        **options: Unpack[ExplainKeywords],
-    ) -> list[Explanation]:
-        """The segments of a picture explained: where, like what, in words, and what comes from outside; each measured.
-
-        Args:
-            picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
-            most: how many are explained: the largest.
-            descriptions: sentences about the classes.
-            known: pictures with boxes, masks or folders of one class each, to liken to.
-            store: where sentences are kept between runs.
-            **options: of :class:`seewhy.evidence.explain.ExplainOptions`.
-
-        Returns:
-            An explanation each, with its ``box`` and ``mask``, which display themselves in a notebook.
-
-        Raises:
-            ImageError: the picture cannot be read.
-            InputError: an option is not for parts of pictures.
-        """
-        from .part_examples import explain_parts
-
-        return explain_parts(self, picture, most, descriptions, known, store, **options)
 
     def segment_all(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Segmentation | Failure]:
         """The same of many, in order; one that cannot be read never stops the others.
