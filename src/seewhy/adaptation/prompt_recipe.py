@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
@@ -30,6 +30,9 @@ from .keeping import Kept, choose, tried
 from .nearest_words import nearest_words
 from .prompted import PromptedNetwork, image_vectors
 from .prompts import Names, PromptTask, learning_rate, opened
+
+if TYPE_CHECKING:
+    from .tower_recipe import TowerPromptLearning
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +133,7 @@ class PromptLearning(PictureRecipe):
             task = self.task(lesson)
         digests = [pictures.seen[i].digest for i in index.tolist()]
         seal = json.dumps([self.name, self.parameters(), on.fingerprint, pictures.classes, digests, labels.tolist()])
-        how = replace(self.training(on, per_epoch), part_lr=task.rates)
+        how = replace(sgd(self, self._rate(on), per_epoch), part_lr=task.rates)
         done = train(task, data, how, checkpoint=fitting.sealed(seal), progress=progress)
         prompt = task.prompt
         freeze(prompt)
@@ -154,20 +157,6 @@ class PromptLearning(PictureRecipe):
     def _rate(self, on: Encoder) -> float:
         return self.lr or learning_rate(on)
 
-    def training(self, on: Encoder, steps_per_epoch: int) -> Training:
-        """SGD with a cosine behind one epoch of rising, as CoOp's authors train."""
-        return Training(
-            self.epochs * steps_per_epoch,
-            self.batch_size,
-            optimiser="sgd",
-            nesterov=False,
-            lr=self._rate(on),
-            weight_decay=self.weight_decay,
-            schedule="cosine",
-            warmup=steps_per_epoch if self.epochs > 1 else 0,
-            seed=self.seed,
-        )
-
     @final
     def estimate(self, on: Encoder, samples: Samples) -> Cost:
         """Look at some pictures, train a few steps, and count.
@@ -187,7 +176,7 @@ class PromptLearning(PictureRecipe):
         each = Counter(item.label for item in samples.items)
         n = sum(min(self.shots or most, most) for most in each.values())
         per_epoch = max(1, n // min(self.batch_size, n))
-        return count(on, samples.items, len(samples.classes), begun, self.training(on, per_epoch))
+        return count(on, samples.items, len(samples.classes), begun, sgd(self, self._rate(on), per_epoch))
 
     def _tried(
         self, task: PromptTask, lesson: Lesson, pictures: Pictures, chosen_on: Tensor, progress: Progress
@@ -207,6 +196,21 @@ class PromptLearning(PictureRecipe):
         told = f"a prompt before the names of {len(pictures.classes)} classes, of {n:,} of your pictures"
         made = replace(made, held_out=held, trained_on=told)
         return Outcome(made, pictures, figures, measured=held, index=measured)
+
+
+def sgd(recipe: PromptLearning | TowerPromptLearning, lr: float, steps_per_epoch: int) -> Training:
+    """With a cosine behind one epoch of rising, as the authors of CoOp and of what came after it train."""
+    return Training(
+        recipe.epochs * steps_per_epoch,
+        recipe.batch_size,
+        optimiser="sgd",
+        nesterov=False,
+        lr=lr,
+        weight_decay=recipe.weight_decay,
+        schedule="cosine",
+        warmup=steps_per_epoch if recipe.epochs > 1 else 0,
+        seed=recipe.seed,
+    )
 
 
 def drawn(pictures: Pictures, shots: int | None, seed: int, progress: Progress) -> Pictures:

@@ -17,7 +17,7 @@ from ..classifiers.zero_shot import ZeroShot
 from ..encoders.base import Encoder, TrainableText
 from ..encoders.delta import seeing_the_same
 from ..encoders.split import freeze, weights_digest
-from .prompts import CommonPrompt, Names, SharedPrompt, as_it_was, mixed, opened
+from .prompts import CommonPrompt, Names, Prompt, SharedPrompt, as_it_was, mixed, opened
 
 BATCH = 64
 """Names read at once."""
@@ -56,13 +56,13 @@ class PromptedText:
 
 
 @dataclass(frozen=True, eq=False)
-class PromptedNetwork(Network):
-    """A learnt prompt before every name that the encoder's words half reads; pictures are seen as before.
+class PromptNetwork(Network):
+    """An encoder and a prompt that was learnt for it.
 
     Attributes:
         on: the encoder.
         prompt: what was learnt, frozen.
-        keep: how much of it is kept.
+        keep: how much of it is kept, 0 to 1.
         recipe: registered name of what learnt it.
         parameters: its fields.
     """
@@ -70,7 +70,7 @@ class PromptedNetwork(Network):
     where: ClassVar[str] = "grad_cam"
 
     on: Encoder
-    prompt: SharedPrompt
+    prompt: Prompt
     keep: float
     recipe: str
     parameters: Mapping[str, Any]
@@ -78,6 +78,19 @@ class PromptedNetwork(Network):
     @property
     def base(self) -> Encoder:
         return self.on
+
+    def untrained(self) -> Self:
+        return replace(self, keep=0.0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: t.detach().cpu() for name, t in self.prompt.state_dict().items()}
+
+
+@dataclass(frozen=True, eq=False)
+class PromptedNetwork(PromptNetwork):
+    """A learnt prompt before every name that the encoder's words half reads; pictures are seen as before."""
+
+    prompt: SharedPrompt
 
     def encoder(self) -> Encoder:
         on, digest = self.on, weights_digest(self.tensors(), f"{self.on.fingerprint}|{self.keep!r}")
@@ -91,12 +104,6 @@ class PromptedNetwork(Network):
             DataError: fewer than two, or one of them twice.
         """
         return named(self, classes, "nothing but the names of the classes, read behind a learnt prompt")
-
-    def untrained(self) -> Self:
-        return replace(self, keep=0.0)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {name: t.detach().cpu() for name, t in self.prompt.state_dict().items()}
 
     def facts(self) -> dict[str, Any]:
         return {"keep": self.keep, "recipe": self.recipe, "parameters": dict(self.parameters)}

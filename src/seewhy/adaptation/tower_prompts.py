@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..classifiers.base import Classifier
-from ..classifiers.network import Network
 from ..encoders.base import Encoder, Layout, TrainableText
 from ..encoders.delta import seeing_the_same
 from ..encoders.split import LastBlock, example_pixels, freeze, replaced, weights_digest
 from ..encoders.token_blocks import Placed, Without, first_norm, image_stack, text_stack, with_more_prefix
 from ..errors import InputError, ModelError
-from .prompted import PromptedText, named
+from .prompted import PromptedText, PromptNetwork, named
 from .prompts import STD, CommonPrompt, Names, begun, opened
 
 
@@ -234,28 +233,10 @@ class PromptedPictures(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class TowerPromptedNetwork(Network):
-    """An encoder with learnt vectors in both halves.
+class TowerPromptedNetwork(PromptNetwork):
+    """An encoder with learnt vectors in both halves; all of them are kept, or none."""
 
-    Attributes:
-        on: the encoder.
-        prompt: what was learnt, frozen.
-        keep: 1, or 0 for the encoder as it was.
-        recipe: registered name of what learnt it.
-        parameters: its fields.
-    """
-
-    where: ClassVar[str] = "grad_cam"
-
-    on: Encoder
     prompt: TowerPrompt
-    keep: float
-    recipe: str
-    parameters: Mapping[str, Any]
-
-    @property
-    def base(self) -> Encoder:
-        return self.on
 
     def encoder(self) -> Encoder:
         on, digest = self.on, weights_digest(self.tensors(), f"{self.on.fingerprint}|{self.keep!r}")
@@ -284,12 +265,6 @@ class TowerPromptedNetwork(Network):
             DataError: fewer than two, or one of them twice.
         """
         return named(self, classes, "nothing but the names of the classes, behind prompts in both towers")
-
-    def untrained(self) -> Self:
-        return type(self)(self.on, self.prompt, 0.0, self.recipe, self.parameters)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {name: t.detach().cpu() for name, t in self.prompt.state_dict().items()}
 
     def facts(self) -> dict[str, Any]:
         own = json.loads(json.dumps(dict(self.parameters)))

@@ -27,9 +27,9 @@ from ..seeded import seeded
 from ..training.augmentation import TrainingPictures
 from ..training.batches import Batch, TrainingData
 from ..training.cost import Cost, count
-from ..training.loop import Training, train
+from ..training.loop import train
 from .nearest_words import nearest_words
-from .prompt_recipe import Lesson, drawn, say_absent
+from .prompt_recipe import Lesson, drawn, say_absent, sgd
 from .prompted import image_vectors
 from .prompts import Names, PromptTask
 from .tower_prompts import PromptedPictures, TowerPrompt, TowerPromptedNetwork, Towers, image_of
@@ -124,7 +124,7 @@ class TowerPromptLearning(PictureRecipe):
             task = self.task(towers, lesson)
         digests = [one.digest for one in seen]
         seal = json.dumps([self.name, self.parameters(), on.fingerprint, pictures.classes, digests, labels.tolist()])
-        done = train(task, data, self.training(per_epoch), checkpoint=fitting.sealed(seal), progress=progress)
+        done = train(task, data, sgd(self, self.lr, per_epoch), checkpoint=fitting.sealed(seal), progress=progress)
         prompt: Any = task.prompt
         freeze(prompt)
         own = json.loads(json.dumps(self.parameters()))
@@ -151,20 +151,6 @@ class TowerPromptLearning(PictureRecipe):
         made = replace(made, held_out=measured, trained_on=told)
         return Outcome(made, pictures, figures, measured=measured, index=index, keep=False)
 
-    def training(self, steps_per_epoch: int) -> Training:
-        """SGD with a cosine behind one epoch of rising, as the authors train."""
-        return Training(
-            self.epochs * steps_per_epoch,
-            self.batch_size,
-            optimiser="sgd",
-            nesterov=False,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            schedule="cosine",
-            warmup=steps_per_epoch if self.epochs > 1 else 0,
-            seed=self.seed,
-        )
-
     @final
     def estimate(self, on: Encoder, samples: Samples) -> Cost:
         """Look at some pictures, train a few steps, and count.
@@ -186,7 +172,7 @@ class TowerPromptLearning(PictureRecipe):
 
         each = Counter(item.label for item in samples.items)
         n = sum(min(self.shots or most, most) for most in each.values())
-        return count(on, samples.items, len(samples.classes), begun, self.training(max(1, n // self.batch_size)))
+        return count(on, samples.items, len(samples.classes), begun, sgd(self, self.lr, max(1, n // self.batch_size)))
 
 
 def seen_again(on: Encoder, pictures: Pictures, progress: Progress) -> tuple[Tensor | None, HeldOut | None]:

@@ -19,6 +19,7 @@ from ...encoders.base import Encoder
 from ...encoders.split import freeze
 from ...heads.head import Head
 from ..prompt_recipe import Lesson, PromptLearning
+from ..prompted import PromptNetwork
 from ..prompts import Names, Prompt, PromptTask, as_it_was, begun, mixed, opened, scores
 
 N_AT_ONCE = 256
@@ -84,30 +85,15 @@ class ShiftedFeature:
 
 
 @dataclass(frozen=True, eq=False)
-class ShiftedNetwork(Network):
+class ShiftedNetwork(PromptNetwork):
     """A prompt that stands between pooled pictures and the classes' names, which are read anew for each picture.
 
     Attributes:
-        on: the encoder.
-        prompt: what was learnt, frozen.
-        keep: how much of it is kept.
-        recipe: registered name of what learnt it.
-        parameters: its fields.
         classes: that are told.
     """
 
-    where: ClassVar[str] = "grad_cam"
-
-    on: Encoder
     prompt: ShiftedPrompt
-    keep: float
-    recipe: str
-    parameters: Mapping[str, Any]
     classes: tuple[str, ...] = ()
-
-    @property
-    def base(self) -> Encoder:
-        return self.on
 
     def encoder(self) -> Encoder:
         return self.on
@@ -127,12 +113,6 @@ class ShiftedNetwork(Network):
         head = Head(own.feature(), torch.eye(len(own.classes)), scale=self.on.text.logit_scale)
         made = Classifier(self.recipe, dict(self.parameters), self.on, own.classes, head, trained_on=told)
         return replace(made, network=own)
-
-    def untrained(self) -> Self:
-        return replace(self, keep=0.0)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {name: t.detach().cpu() for name, t in self.prompt.state_dict().items()}
 
     def facts(self) -> dict[str, Any]:
         own = dict(self.parameters)
