@@ -14,12 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..classifiers.fitting import Fitting, Outcome, PictureRecipe
-from ..classifiers.held_out import HeldOut
 from ..classifiers.holdout import Pictures, Split, said_of
 from ..classifiers.network import Network
 from ..encoders.base import Encoder
 from ..encoders.split import freeze
-from ..encoders.stream import Encoded, encode_stream
 from ..errors import InputError
 from ..pictures.samples import Samples
 from ..progress import Progress
@@ -143,7 +141,9 @@ class TowerPromptLearning(PictureRecipe):
         self, network: TowerPromptedNetwork, pictures: Pictures, figures: dict[str, Any], progress: Progress
     ) -> Outcome:
         made = network.classifier(pictures.classes)
-        index, held = seen_again(made.encoder, pictures, progress)
+        index, held = pictures.looked_again(made.encoder, progress)
+        if held is not None:
+            held = replace(held, before=pictures.own_crops(index).pooled)
         told = (
             f"prompts in both towers, of {len(pictures.trained):,} of your pictures of {len(pictures.classes)} classes"
         )
@@ -173,17 +173,3 @@ class TowerPromptLearning(PictureRecipe):
         each = Counter(item.label for item in samples.items)
         n = sum(min(self.shots or most, most) for most in each.values())
         return count(on, samples.items, len(samples.classes), begun, sgd(self, self.lr, max(1, n // self.batch_size)))
-
-
-def seen_again(on: Encoder, pictures: Pictures, progress: Progress) -> tuple[Tensor | None, HeldOut | None]:
-    """The held-out pictures' places, and the pictures as the adapted encoder sees them, beside what was seen before."""
-    index = pictures.held.nonzero()[:, 0].tolist()
-    stream = encode_stream(on, [pictures.items[i].source for i in index])
-    looked = list(progress.track(stream, "Looking again", len(index)))
-    found = [(i, s.pooled[0]) for i, s in zip(index, looked, strict=True) if isinstance(s, Encoded)]
-    if not found:
-        return None, None
-    places = torch.tensor([i for i, _ in found])
-    before = torch.stack([pictures.seen[i].pooled[0] for i, _ in found])
-    after = torch.stack([pooled for _, pooled in found])
-    return places, HeldOut(after, pictures.labels[places], groups=pictures.groups[places], before=before)

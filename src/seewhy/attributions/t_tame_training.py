@@ -19,7 +19,7 @@ from ..progress import Progress
 from ..seeded import seeded
 from ..training.augmentation import TrainingPictures
 from ..training.batches import Batch, TrainingData
-from ..training.loop import Training, train
+from ..training.loop import Training, mean_terms, train
 from ..training.task import Task
 from .base import Explainable
 from .explainers import FOLDER, TTAMEExplainer, classifier_digest
@@ -117,8 +117,8 @@ class FitTTAME:
             **settings,
             **asdict(how),
             "n_pictures": len(pictures),
-            "first": _mean(done.history[:10]),
-            "final": _mean(done.history[-10:]),
+            "first": mean_terms(done.history[:10]),
+            "final": mean_terms(done.history[-10:]),
             "seconds_per_step": round(done.seconds_per_step, 3),
         }
         return TTAMEExplainer(mechanism, layers, fill, digest, json.loads(json.dumps(trained)))
@@ -194,10 +194,6 @@ def _names_digest(pictures: Sequence[Any]) -> str:
     """Names of the pictures; those in memory by their place."""
     names = [str(p) if isinstance(p, str | Path) else f"picture {i + 1}" for i, p in enumerate(pictures)]
     return hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _mean(history: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {k: round(sum(h[k] for h in history) / len(history), 4) for k in history[0]} if history else {}
 
 
 def explainer_folder(model: Explainable, output: Path | None) -> Path:

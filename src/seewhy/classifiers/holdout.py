@@ -112,6 +112,18 @@ class Pictures:
         pooled = torch.stack([self.seen[i].pooled[0] for i in index.tolist()])
         return HeldOut(pooled, self.labels[index], groups=self.groups[index])
 
+    def looked_again(self, encoder: Encoder, progress: Progress) -> tuple[Int[Tensor, " m"], HeldOut | None]:
+        """The held-out pictures as another encoder sees them: places of those that can still be read, and these."""
+        index = self.held.nonzero()[:, 0].tolist()
+        stream = encode_stream(encoder, [self.items[i].source for i in index])
+        looked = list(progress.track(stream, "Looking again", len(index)))
+        found = [(i, s.pooled[0]) for i, s in zip(index, looked, strict=True) if isinstance(s, Encoded)]
+        places = torch.tensor([i for i, _ in found], dtype=torch.long)
+        if not found:
+            return places, None
+        pooled = torch.stack([row for _, row in found])
+        return places, HeldOut(pooled, self.labels[places], groups=self.groups[places])
+
 
 @dataclass(frozen=True)
 class HoldOut:

@@ -323,7 +323,6 @@ class Adapt(Way):
     def _provenance(
         self, best: Kept, own: SeenPairs, chosen_on: SeenPairs, held: SeenPairs, done: Trained
     ) -> dict[str, Any]:
-        last = [step["loss"] for step in done.history[-20:]]
         return {
             **asdict(self),
             "keep": best.keep,
@@ -333,7 +332,7 @@ class Adapt(Way):
             "n_chosen_on": len(chosen_on),
             "n_measured_on": len(held),
             "n_steps": len(done.history),
-            "loss": round(sum(last) / len(last), 4),
+            "loss": done.loss,
         }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,6 +106,21 @@ class Trained:
     history: tuple[dict[str, float], ...]
     seconds_per_step: float
     resumed_at: int
+
+    @property
+    def loss(self) -> float:
+        """Of the last 20 steps, on average."""
+        last = [step["loss"] for step in self.history[-20:]]
+        return round(sum(last) / len(last), 4)
+
+
+def mean_terms(steps: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The terms of some steps, on average.
+
+    >>> mean_terms([{"loss": 1.0}, {"loss": 2.0}])
+    {'loss': 1.5}
+    """
+    return {name: round(sum(step[name] for step in steps) / len(steps), 4) for name in (steps[0] if steps else ())}
 
 
 def train(

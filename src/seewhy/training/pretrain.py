@@ -387,7 +387,6 @@ def say_contradictions(seen: SeenPictures, progress: Progress) -> None:
 
 
 def _figures(own: SeenPictures, held: SeenPictures, done: Trained) -> dict[str, Any]:
-    last = [step["loss"] for step in done.history[-20:]]
     return {
         "train": "pictures",
         "keep": 1.0,
@@ -395,5 +394,5 @@ def _figures(own: SeenPictures, held: SeenPictures, done: Trained) -> dict[str, 
         "n_classes": len(own.classes),
         "n_measured_on": len(held),
         "n_steps": len(done.history),
-        "loss": round(sum(last) / len(last), 4),
+        "loss": done.loss,
     }

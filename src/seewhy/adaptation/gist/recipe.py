@@ -32,7 +32,7 @@ from ...pictures.samples import Sample
 from ...progress import Progress
 from ...storage.features import FeatureStore
 from ...training.augmentation import TrainingPictures
-from ...training.loop import Schedule, Trained, Training
+from ...training.loop import Schedule, Training
 from ...training.retrieval import recall
 from ...types import Crop
 from .layers import Pairs, Turns, first_texts, measure, tune
@@ -227,7 +227,7 @@ class GIST(PictureRecipe):
         before = measure(turns, pairs)
         how = self._training(64, 3e-4, "one_cycle")
         done = tune(turns, pairs, self._contrast(lesson), how, lesson.checkpoint, lesson.progress)
-        figures = {"recall_before": before, "recall": measure(turns, pairs), "loss": mean_loss(done)}
+        figures = {"recall_before": before, "recall": measure(turns, pairs), "loss": done.loss}
         with torch.no_grad():
             project = lesson.encoder.text.project
             seen = [replace(s, pooled=turns.image(project(s.pooled))) for s in lesson.pictures.seen]
@@ -253,7 +253,7 @@ class GIST(PictureRecipe):
         found = [(place, one) for place, i in enumerate(lesson.chosen) if (one := seen.get(i)) is not None]
         image, own = torch.stack([one.pooled[0] for _, one in found]), first[[place for place, _ in found]]
         after = round(recall(image, encode_texts(grown, list(lesson.texts), lesson.store)[own]), 4)
-        figures = {"recall_before": before, "recall": after, "loss": mean_loss(done)}
+        figures = {"recall_before": before, "recall": after, "loss": done.loss}
         return Tuned(network, grown, _those_seen(pictures, seen), figures)
 
     def _probe(self, tuned: Tuned) -> Outcome:
@@ -310,9 +310,3 @@ def look_again(
 def _those_seen(pictures: Pictures, seen: Mapping[int, Encoded]) -> Pictures:
     left = list(seen)
     return replace(pictures.only(left), seen=list(seen.values()))
-
-
-def mean_loss(done: Trained) -> float:
-    """Of the last 20 steps."""
-    last = [step["loss"] for step in done.history[-20:]]
-    return round(sum(last) / len(last), 4)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ...classifiers import classifiers
-from ...classifiers.base import Classifier, HeldOut
+from ...classifiers.base import Classifier
 from ...classifiers.fitting import Fitting, Outcome, PictureRecipe
 from ...classifiers.holdout import Pictures, Split, said_of
 from ...classifiers.linear.recipe import Linear
@@ -19,15 +19,15 @@ from ...classifiers.network import Network
 from ...descriptions.captions import Caption, of_pictures
 from ...encoders.base import Encoder, Layout
 from ...encoders.split import freeze
-from ...encoders.stream import Encoded, encode_stream
 from ...errors import InputError
 from ...objectives.gpt4image import Form, Projection, projection
 from ...objectives.gpt4image import GPT4Image as Alignment
+from ...progress import Progress
 from ...seeded import seeded
 from ...training.augmentation import TrainingPictures
 from ...training.batches import TrainingData
 from ...training.contrast import Contrast
-from ...training.loop import Schedule, Trained, Training, train
+from ...training.loop import Schedule, Trained, Training, mean_terms, train
 from ...training.multitask import POOLED, Multitask
 from ...training.regions import Still
 from ...training.task import Supervised, Task
@@ -134,7 +134,7 @@ class GPT4Image(PictureRecipe):
         settings = {"backbone": self.backbone, "size": self.size}
         parts = freeze(predictor.trunk), freeze(predictor.pool)
         network = TunedNetwork(encoder, *parts, layout, settings)
-        return Outcome(self._classifier(network, predictor, pictures), pictures, told(done, own), keep=False)
+        return Outcome(self._classifier(network, predictor, pictures, progress), pictures, told(done, own), keep=False)
 
     def _alignment(self, base: Encoder) -> Alignment:
         tokens = self.backbone == "encoder" and base.layout.kind == "tokens"
@@ -169,9 +169,11 @@ class GPT4Image(PictureRecipe):
         linear = Linear(n_crops=0, seed=self.seed)
         return predictor_of(base, linear.learn_seen(base, replace(pictures, validation=True)).classifier.head)
 
-    def _classifier(self, network: TunedNetwork, predictor: Predictor, pictures: Pictures) -> Classifier:
+    def _classifier(
+        self, network: TunedNetwork, predictor: Predictor, pictures: Pictures, progress: Progress
+    ) -> Classifier:
         looks, head = network.encoder(), predictor.head()
-        held = said_of(head, _held_out(looks, pictures))
+        held = said_of(head, pictures.looked_again(looks, progress)[1])
         n = int((~pictures.held).sum())
         return Classifier(
             self.name,
@@ -183,17 +185,6 @@ class GPT4Image(PictureRecipe):
             trained_on=f"{n:,} of your pictures with a text each, {len(pictures.classes)} classes",
             network=network,
         )
-
-
-def _held_out(looks: Encoder, pictures: Pictures) -> HeldOut | None:
-    """Features of the held-out pictures through the trained network."""
-    index = pictures.held.nonzero()[:, 0].tolist()
-    stream = encode_stream(looks, [pictures.items[i].source for i in index])
-    found = [(s.pooled[0], i) for i, s in zip(index, stream, strict=True) if isinstance(s, Encoded)]
-    if not found:
-        return None
-    places = torch.tensor([i for _, i in found])
-    return HeldOut(torch.stack([p for p, _ in found]), pictures.labels[places], groups=pictures.groups[places])
 
 
 def joint_task(
@@ -219,13 +210,9 @@ def joint_task(
 
 def told(done: Trained, captions: Sequence[Caption]) -> dict[str, Any]:
     """The first and the last steps, and whose texts they were; ``recall`` must rise, or the texts taught nothing."""
-    parts = {"first_steps": done.history[:20], "last_steps": done.history[-20:]}
-    means = {
-        name: {term: round(sum(step[term] for step in steps) / len(steps), 4) for term in steps[0]}
-        for name, steps in parts.items()
-    }
     return {
-        **means,
+        "first_steps": mean_terms(done.history[:20]),
+        "last_steps": mean_terms(done.history[-20:]),
         "texts_by": sorted({c.model for c in captions}),
         "n_texts": len({c.texts[0] for c in captions}),
     }

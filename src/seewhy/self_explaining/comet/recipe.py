@@ -29,7 +29,7 @@ from ...storage.marks import CHECKPOINT
 from ...storage.output import remove
 from ...training.augmentation import TrainingPictures
 from ...training.batches import TrainingData
-from ...training.loop import Schedule, Trained, Training, train
+from ...training.loop import Schedule, Trained, Training, mean_terms, train
 from ...training.task import Supervised
 from .measures import figures, temperature, watch
 from .network import COMETNetwork
@@ -250,7 +250,7 @@ class COMET(PictureRecipe):
             trained_on=_origin(n_train, len(pictures.classes), n_held, found),
             network=network,
         )
-        further = {"temperature": round(heat, 4), "last_steps": _last(done)}
+        further = {"temperature": round(heat, 4), "last_steps": mean_terms(done.history[-20:])}
         return Outcome(made, pictures, {**found, **further}, keep=False)
 
 
@@ -272,12 +272,6 @@ def _some(pictures: Pictures, part: Tensor) -> Samples:
     """Those pictures, with the classes that they have."""
     items = tuple(pictures.items[i] for i in part.nonzero()[:, 0].tolist())
     return Samples(items, tuple(c for c in pictures.classes if any(s.label == c for s in items)))
-
-
-def _last(done: Trained) -> dict[str, float]:
-    """What the steps were like at the end, on average."""
-    last = done.history[-20:]
-    return {name: round(sum(step[name] for step in last) / len(last), 4) for name in last[0]}
 
 
 def _origin(n_train: int, n_classes: int, n_held: int, found: Mapping[str, Any]) -> str:

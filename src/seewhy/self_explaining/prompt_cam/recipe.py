@@ -26,7 +26,7 @@ from ...seeded import seeded
 from ...storage.features import FeatureStore
 from ...training.augmentation import TrainingPictures
 from ...training.batches import TrainingData
-from ...training.loop import Trained, Training, train
+from ...training.loop import Trained, Training, mean_terms, train
 from .network import PromptCAMNetwork, Prompts, parts_of
 from .training import BORDER, Prompting, seal_of
 
@@ -253,11 +253,11 @@ def _measured_on(pictures: Pictures) -> str:
 
 
 def _figures(best: _Try, tries: Sequence[_Try], pictures: Pictures) -> dict[str, Any]:
-    n_held, last = int(pictures.held.sum()), best.trained.history[-50:]
+    n_held, last = int(pictures.held.sum()), mean_terms(best.trained.history[-50:])
     return {
         "lr": best.lr,
         "held_out_accuracy_by_lr": {f"{t.lr:g}": t.right(pictures) for t in tries} if n_held else {},
-        "final_loss": round(sum(h["loss"] for h in last) / len(last), 4),
-        "training_accuracy": round(sum(h["right"] for h in last) / len(last), 4),
+        "final_loss": last["loss"],
+        "training_accuracy": last["right"],
         "seconds_per_step": round(best.trained.seconds_per_step, 4),
     }
