@@ -291,9 +291,8 @@ def test_gradients_are_guided_at_modules_and_at_functions(relu: Callable[[Tensor
 @pytest.mark.parametrize("gate", [nn.ReLU6(), nn.SiLU(), nn.GELU(), nn.Hardtanh(0, 6)], ids=repr)
 def test_other_rectifiers_are_guided_too(gate: nn.Module) -> None:
     x = torch.linspace(-2, 2, 9, requires_grad=True)
-    with GuidedBackprop() as guided:
+    with GuidedBackprop():
         y = gate(x)
-    assert guided.n_rectifiers == 1
     y.backward(torch.where(torch.arange(9) % 2 == 0, 1.0, -1.0))
     assert (x.grad[1::2] == 0).all()
     assert x.grad[6] > 0

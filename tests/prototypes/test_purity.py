@@ -16,7 +16,7 @@ from torch import Tensor
 from seewhy.errors import ForeignFileError, InputError
 from seewhy.progress import Progress
 from seewhy.prototypes.cells import CellMaps
-from seewhy.prototypes.epic.adam import AdamSchedule, peak_loss, purity_loss, schedule
+from seewhy.prototypes.epic.adam import AdamSchedule, peak_loss, schedule
 from seewhy.prototypes.epic.choice import Choice, choose, mean_purity, refitted
 from seewhy.prototypes.epic.measures import PurityTable, coherence, compare
 from seewhy.prototypes.epic.method import paper_scores
@@ -26,6 +26,13 @@ from seewhy.prototypes.epic.rotation import Rotation, exponential, polar
 from tiny import CLASSES, picture
 
 GOLDEN = json.loads((Path(__file__).resolve().parents[1] / "golden" / "epic.json").read_text())
+
+
+def purity_loss(matrix: Tensor, cells: Tensor, channels: Tensor) -> Tensor:
+    """Minus the mean purity, the peak of each picture of ``(b, s, d)`` found anew and not differentiated."""
+    with torch.no_grad():
+        at = torch.einsum("bsd,bd->bs", cells, matrix[channels]).argmax(1)
+    return peak_loss(matrix, cells[torch.arange(len(cells)), at], channels)
 
 
 def maps_of(cells: Tensor) -> CellMaps:

@@ -24,7 +24,7 @@ from seewhy.errors import DataError, ForeignFileError, InputError
 from seewhy.progress import Progress
 from seewhy.storage.reading import read_tensors
 from seewhy.training.augmentation import TrainingPictures
-from seewhy.training.batches import Batch, TrainingData, batch_at
+from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
 from seewhy.training.optimiser import rates
 from seewhy.training.task import Task, classified
@@ -261,11 +261,13 @@ def test_one_cycle_is_that_of_torch() -> None:
 
 
 def test_every_epoch_shows_every_sample_once() -> None:
+    data = TrainingData(12, {"x": torch.arange(12)})
+    steps = [batch.index for batch in data.batches(range(12), 3, seed=5)]
     for epoch in range(3):
-        seen = [i for step in range(4) for i in batch_at(4 * epoch + step, 12, 3, seed=5)]
-        assert sorted(seen) == list(range(12))
-    assert batch_at(0, 12, 3, seed=5) != batch_at(4, 12, 3, seed=5)
-    assert sorted(batch_at(7, 2, 32, seed=0)) == [0, 1]
+        assert sorted(i for step in steps[4 * epoch : 4 * epoch + 4] for i in step) == list(range(12))
+    assert steps[0] != steps[4]
+    (few,) = TrainingData(2, {"x": torch.arange(2)}).batches([7], 32, seed=0)
+    assert sorted(few.index) == [0, 1]
 
 
 def test_random_state_and_other_gradients_are_left_alone() -> None:

@@ -149,7 +149,7 @@ class TowerPromptLearning(PictureRecipe):
         )
         measured = said_of(made.head, held)
         made = replace(made, held_out=measured, trained_on=told)
-        return Outcome(made, pictures, figures, measured=measured, index=index, keep=False)
+        return Outcome(made, pictures, figures, measured=measured, index=None if held is None else index, keep=False)
 
     @final
     def estimate(self, on: Encoder, samples: Samples) -> Cost:

@@ -33,21 +33,12 @@ class GuidedBackprop(TorchFunctionMode):
 
     Behind a ReLU that is the paper's rule: pass where the input was positive and the gradient is. Of SiLU and GELU,
     whose derivative is not 0 for negative input, only the second half holds.
-
-    Attributes:
-        n_rectifiers: how many calls it has acted on.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.n_rectifiers = 0
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        if func in RECTIFIERS:
-            self.n_rectifiers += 1
-            if out.requires_grad:
-                out.register_hook(lambda gradient: gradient.clamp(min=0))
+        if func in RECTIFIERS and out.requires_grad:
+            out.register_hook(lambda gradient: gradient.clamp(min=0))
         return out

@@ -23,9 +23,6 @@ from ..heads.head import TargetFunction
 from .base import Explainable, feature_gradient
 from .inner_engine import inner_cut
 
-Take = Callable[[Tensor], Tensor]
-"""Gets a layer's output and says what stands in its place."""
-
 CHUNK = 4
 """Pictures at a time: on a CPU four stay nearer the cache than thirty-two, and memory stays bounded."""
 

@@ -30,7 +30,6 @@ WIDTH = 256
 """Of the space of pictures and texts, and of the networks' last maps."""
 TUNING_LR = 5e-4
 """CLIP's, for its smaller networks (Radford et al. 2021)."""
-SMALL = "resnet"
 SMALL_SIDE = 64
 """Pictures below it are made coarser by half as much."""
 SIDES = range(16, 513, 16)

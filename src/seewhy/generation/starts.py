@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -14,7 +13,6 @@ from .conditions import Condition
 from .generator import Generator
 from .sampler import Hole
 
-Start = Literal["facets", "noise"]
 PART = 8
 """One in so many of the kept codes is a candidate for a facet."""
 JITTER = 0.5

@@ -199,17 +199,8 @@ class TrainingData:
                 yield coming.popleft().result()
 
 
-def batch_at(step: int, n_samples: int, batch_size: int, seed: int) -> list[int]:
-    """Positions of the samples of a step: every epoch in an order of its own.
-
-    Example:
-        >>> sorted(batch_at(0, 4, 2, seed=0) + batch_at(1, 4, 2, seed=0))
-        [0, 1, 2, 3]
-    """
-    return _rows_at(step, n_samples, batch_size, seed).tolist()
-
-
 def _rows_at(step: int, n_samples: int, batch_size: int, seed: int) -> Int[Tensor, " b"]:
+    """Positions of the samples of a step: every epoch in an order of its own."""
     size = min(batch_size, n_samples)
     epoch, place = divmod(step, n_samples // size)
     return _order(n_samples, seed * 1_000_003 + epoch)[place * size : (place + 1) * size]

@@ -38,11 +38,6 @@ class Ranks:
         """
         return float((self.image_to_text < depth).float().mean()), float((self.text_to_image < depth).float().mean())
 
-    @property
-    def mean_recall(self) -> float:
-        """R@5, the mean of both ways: what a setting is chosen by."""
-        return sum(self.recall(5)) / 2
-
 
 @torch.no_grad()
 def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Tensor, " m"]) -> Ranks:

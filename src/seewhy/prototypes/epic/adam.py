@@ -32,19 +32,10 @@ def schedule(stage: int, start: int = 100, end: int = 5, n_stages: int = 10) -> 
     return int(max(end, start - (start - end) / n_stages * stage))
 
 
-def purity_loss(
-    matrix: Float[Tensor, "d d"], cells: Float[Tensor, "b s d"], channels: Int[Tensor, " b"]
-) -> Float[Tensor, ""]:
-    """Minus the mean purity of pairs of a picture and a channel; the peak is found anew and not differentiated."""
-    with torch.no_grad():
-        at = torch.einsum("bsd,bd->bs", cells, matrix[channels]).argmax(1)
-    return peak_loss(matrix, cells[torch.arange(len(cells)), at], channels)
-
-
 def peak_loss(
     matrix: Float[Tensor, "d d"], vectors: Float[Tensor, "b d"], channels: Int[Tensor, " b"]
 ) -> Float[Tensor, ""]:
-    """The same, with the features at the peaks given."""
+    """Minus the mean purity of pairs of a picture and a channel, with the features at the peaks given."""
     found = vectors @ matrix.T
     own = found.gather(1, channels[:, None])[:, 0]
     return -(own / found.norm(dim=1).clamp(min=FLOOR)).mean()
