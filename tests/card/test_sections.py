@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seewhy.card import boxes, segments
+from seewhy.card import found_in_pictures, segments
 from seewhy.card.because import NOT_COMPARED, Bar, Bars, bars_of, draw_bars, scale_of
 from seewhy.card.boxes import render_boxes
 from seewhy.card.canvas import EMBER, IDLE, INK, Canvas
@@ -154,7 +154,7 @@ def test_what_a_page_of_boxes_leaves_out_is_counted(monkeypatch: pytest.MonkeyPa
     assert "<b>b</b> <span>301</span>" in many
     assert "1 less sure one is not drawn" in many
     assert "2 less sure ones are not drawn" in render_boxes([detected(302)])
-    monkeypatch.setattr(boxes, "MOST_SHOWN", 2)
+    monkeypatch.setattr(found_in_pictures, "MOST_SHOWN", 2)
     three = [detected(1, f"{i}.png") for i in range(3)]
     assert "1 more picture is in the other files." in render_boxes(three)
     page = render_boxes(three, 9)
@@ -173,7 +173,7 @@ def segmented(mask: np.ndarray, name: str = "a.png") -> Any:
 def test_a_mask_is_laid_over_in_its_colours_and_what_has_no_name_is_counted() -> None:
     mask = np.zeros((40, 80), np.uint8)
     mask[:, 20:], mask[:, 40:] = 1, 2
-    figure = segments._figure(segmented(mask))
+    figure = segments._parts(segmented(mask))
     layer = pixels_of(figure["layer"])
     for place, colour in zip((0, 30), class_colours(2), strict=True):
         assert layer[5, place].tolist() == [*colour, 150]
@@ -190,13 +190,13 @@ def test_a_mask_is_laid_over_in_its_colours_and_what_has_no_name_is_counted() ->
 def test_a_large_mask_is_laid_over_whole_and_smaller(size: tuple[int, int], expected: tuple[int, int]) -> None:
     mask = np.ones(size, np.uint8)
     mask[0, 0] = 0
-    layer = pixels_of(segments._figure(segmented(mask))["layer"])
+    layer = pixels_of(segments._parts(segmented(mask))["layer"])
     assert layer.shape == (*expected, 4)
     assert layer[-1, -1].tolist() == [*class_colours(2)[1], 150]
 
 
 def test_what_a_page_of_segments_leaves_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "MOST_SHOWN", 2)
+    monkeypatch.setattr(found_in_pictures, "MOST_SHOWN", 2)
     three = [segmented(np.zeros((4, 4), np.uint8), f"{i}.png") for i in range(3)]
     page = render_segments(three)
     assert page.count("<figure>") == 2

@@ -7,19 +7,16 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query
-from fastapi.exceptions import RequestValidationError
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from ..card.page import environment
-from ..errors import SeeWhyError
 from .guard import Guard
+from .refusals import answer_errors
 from .settings import Settings
-from .worker import BusyError
 
 Format = Annotated[Literal["html", "json"], Query(description="A page, or its JSON twin.")]
 
@@ -125,9 +122,7 @@ def make_base(title: str, settings: Settings, scripts: tuple[str, ...], **option
     """
     app = FastAPI(title=title, docs_url=None, redoc_url=None, responses=ERRORS, **options)
     app.add_middleware(Guard, settings=settings, refuse=refuse)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(SeeWhyError, _ours)
+    answer_errors(app, refuse)
     app.state.scripts = scripts
     for name in scripts:
         app.add_api_route(f"/{name}", _script(name), response_class=_Script, include_in_schema=False)
@@ -143,24 +138,3 @@ def _script(name: str) -> Callable[[], Response]:
         return _Script(source(name))
 
     return script
-
-
-def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    response = refuse(request, error.status_code, error.detail)
-    response.headers.update(error.headers or {})
-    return response
-
-
-def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    return refuse(request, 422, f"{first['loc'][-1]}: {first['msg']}.")
-
-
-def _ours(request: Request, error: Exception) -> Response:
-    if not isinstance(error, BusyError):
-        return refuse(request, 422, str(error))
-    response = refuse(request, 503, str(error))
-    response.headers["retry-after"] = "2"
-    return response

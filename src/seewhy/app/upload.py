@@ -16,20 +16,14 @@ MOST_FORM_BYTES = 200_000
 MOST_FORM_FIELDS = 400
 LONGEST_NAME = 120
 
-UPLOAD_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FIELD],
-                    "properties": {FIELD: {"type": "string", "format": "binary", "description": "One picture file."}},
-                }
-            }
-        },
-    }
-}
+
+def form_with(pictures: dict[str, Any]) -> dict[str, Any]:
+    """The documented body of a form whose one field is of this schema."""
+    form = {"type": "object", "required": [FIELD], "properties": {FIELD: pictures}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
+
+
+UPLOAD_BODY = form_with({"type": "string", "format": "binary", "description": "One picture file."})
 
 
 async def read_upload(request: Request, most: int) -> tuple[bytes, str]:

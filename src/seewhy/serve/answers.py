@@ -12,7 +12,7 @@ from fastapi import FastAPI, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from ..app.upload import FIELD, read_uploads
+from ..app.upload import form_with, read_uploads
 from ..encoders.stream import Encoded
 from ..errors import InputError
 from ..evidence.explain import ExplainOptions
@@ -62,26 +62,13 @@ ASKED = {
 JSON_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"description": "JSON.", "content": {"application/json": {"schema": {"type": "object"}}}}
 }
-PICTURES_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FIELD],
-                    "properties": {
-                        FIELD: {
-                            "type": "array",
-                            "items": {"type": "string", "format": "binary"},
-                            "description": "Picture files, a part each; never addresses.",
-                        }
-                    },
-                }
-            }
-        },
+PICTURES_BODY = form_with(
+    {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "description": "Picture files, a part each; never addresses.",
     }
-}
+)
 CARD_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "JSON; with `format`, the card of one picture.",

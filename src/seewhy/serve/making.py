@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Security
-from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
 
 from ..app.guard import Guard
-from ..app.worker import BusyError
+from ..app.refusals import answer_errors
 from ..classifiers.base import Classifier
 from ..classifiers.saving import load as load_saved
-from ..errors import SeeWhyError, UnknownNameError
+from ..errors import UnknownNameError
 from .access_log import AccessLog
 from .answers import ERRORS, Answers, ClientGone, gone
 from .entrance import Door, Entrance, refuse
@@ -28,8 +24,6 @@ from .metrics import Metrics
 from .models import Models
 from .service import Service
 from .settings import ServiceSettings
-
-RETRY_AFTER = "2"
 
 
 def make(
@@ -56,32 +50,9 @@ def make(
     app.add_middleware(Door, service=service)
     app.add_middleware(Guard, settings=settings.web, refuse=refuse)
     app.add_middleware(Entrance, service=service)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(SeeWhyError, _ours)
+    answer_errors(app, refuse, {UnknownNameError: 404})
     app.add_exception_handler(ClientGone, gone)
     Answers(service).mount(app)
     KServe(service).mount(app)
     app.state.service = service
     return app
-
-
-def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    response = refuse(request, error.status_code, error.detail)
-    response.headers.update(error.headers or {})
-    return response
-
-
-def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    return refuse(request, 422, f"{first['loc'][-1]}: {first['msg']}.")
-
-
-def _ours(request: Request, error: Exception) -> Response:
-    status = 503 if isinstance(error, BusyError) else 404 if isinstance(error, UnknownNameError) else 422
-    response = refuse(request, status, str(error))
-    if status == 503:
-        response.headers["retry-after"] = RETRY_AFTER
-    return response
