@@ -1,0 +1,405 @@
+"""Trained detectors by hand: what is learnt, held out, kept and told, each beside the figure that it must give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from torch import Tensor
+
+from coloured import colours, squares
+from seewhy.classifiers.linear.solvers import fit_logistic
+from seewhy.dense.detection import fit as fitting
+from seewhy.dense.detection import linear as probing
+from seewhy.dense.detection.fit import fit_detector, measured, split_boxes, usable, with_thresholds
+from seewhy.dense.detection.linear import Linear, RegionProbe
+from seewhy.dense.detection.places import common_shapes, moved, windows_of
+from seewhy.dense.detection.taught import Axes, Examples, Taught
+from seewhy.dense.detection.thresholds import best_point, calibrated
+from seewhy.dense.detection.trained import Regions, TrainedDetector
+from seewhy.dense.reader import Reader
+from seewhy.errors import InputError
+from seewhy.metrics.average_precision import Matched
+from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, save_boxes
+from seewhy.progress import Progress
+
+SMALL: dict[str, Any] = {"n_shapes": 2, "parts": 1, "rounds": 0, "zoom": 1.0}
+GREY = np.full((40, 80, 3), 90, np.uint8)
+
+
+class Fixed:
+    """Finds the same places in every picture: left, top, right, bottom as parts, and two scores."""
+
+    def __init__(self, *rows: Sequence[float]) -> None:
+        self.rows = torch.tensor(rows)
+
+    def regions(self, encoder: Any, looked: Any) -> Regions:
+        boxes, scores = self.rows[:, :4], self.rows[:, 4:]
+        return Regions(boxes, scores, {"twice": 2 * scores})
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+
+def fixed(*rows: Sequence[float], thresholds: tuple[float, ...] = (0.0, 0.0), **more: Any) -> TrainedDetector:
+    return TrainedDetector("linear", {}, colours(), ("a", "b"), Fixed(*rows), thresholds, **more)
+
+
+def told(detector: TrainedDetector) -> list[tuple[str, float, tuple[float, ...]]]:
+    return [(d.label, round(d.score, 3), tuple(round(v, 3) for v in d.box)) for d in detector.detect(GREY).found]
+
+
+TWO = ([0.0, 0.0, 0.5, 0.5, 0.9, 0.1], [0.0, 0.0, 0.5, 0.8, 0.75, 0.2])
+"""Two places that overlap by 5/8."""
+
+
+def test_boxes_are_kept_from_their_classes_threshold_on_and_lie_in_the_picture() -> None:
+    assert told(fixed(*TWO, thresholds=(0.8, 0.2))) == [("a", 0.9, (0, 0, 40, 20)), ("b", 0.2, (0, 0, 40, 32))]
+    assert told(fixed(*TWO, thresholds=(0.9001, 1.0))) == []
+    one = fixed([0.0, 0.0, 0.5, 0.5, 1.0, 0.0], thresholds=(1.0, 1.0)).detect(GREY).found
+    assert [(d.score, dict(d.made_of)["twice"]) for d in one] == [(1.0, 2.0)]
+
+
+def test_of_two_that_overlap_the_surer_is_kept_as_it_was_asked_for() -> None:
+    detector = fixed(*TWO, thresholds=(0.3, 1.0))
+    assert [score for _, score, _ in told(detector)] == [0.9]
+    assert [score for _, score, _ in told(detector.keeping(overlap=0.63))] == [0.9, 0.75]
+    assert [score for _, score, _ in told(replace(detector, overlap=0.63))] == [0.9, 0.75]
+    assert [score for _, score, _ in told(detector.keeping(overlap=0.63, most=1))] == [0.9]
+    assert detector.about()["parameters"] == {"thresholds": {"a": 0.3, "b": 1.0}, "overlap": 0.5, "most": 100}
+
+
+def test_six_hundred_places_are_all_looked_through() -> None:
+    rows = [[i / 600, 0.0, (i + 0.5) / 600, 1.0, 0.5 + i / 2000, 0.1] for i in range(600)]
+    found = told(fixed(*rows, thresholds=(0.5, 0.5), most=1000))
+    assert len(found) == 600
+    assert found[0][1] == round(0.5 + 599 / 2000, 3)
+
+
+@pytest.mark.parametrize("thresholds", [(0.5,), (0.5, -0.1), (0.5, 1.1)])
+def test_thresholds_that_are_none_are_refused(thresholds: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="A number from 0 to 1 for each was expected"):
+        fixed(*TWO, thresholds=thresholds)
+
+
+@pytest.mark.parametrize(
+    "row", [[0.0, 0.0, 1.0, 1.0, 0.5], [0.0, 0.0, float("nan"), 1.0, 0.5, 0.5], [0, 0, 1, 1, 0.5, float("inf")]]
+)
+def test_what_finds_no_finite_places_of_its_classes_is_no_detector(row: list[float]) -> None:
+    fixed(*TWO).check()
+    with pytest.raises(ValueError, match="scores for 2 classes, or none are finite"):
+        fixed(row).check()
+
+
+def test_it_looks_at_its_own_size_and_says_what_it_reached() -> None:
+    assert fixed(*TWO, zoom=1.0).reader.zoom == 1.0
+    assert fixed(*TWO).measured == "Not measured."
+    figures = {"n_pictures": 7, "ap50": 0.5, "ap50_interval": [0.4, 0.6], "controls": []}
+    assert fixed(*TWO, calibration=figures).measured.startswith("On 7 pictures held out: ")
+
+
+def test_scores_are_calibrated_from_0_on_pictures_that_can_be_read(tmp_path: Path) -> None:
+    data = squares(tmp_path, 6)
+    record = BoxRecord((0, 0, 32, 32), "a")
+    held = BoxData(
+        (
+            *(BoxedPicture(p.image, (64, 64), (record,)) for p in data.pictures),
+            BoxedPicture("/none.png", None, (record,)),
+        ),
+        ("a", "b"),
+    )
+    heard = Progress()
+    # The right place has .01 on each, another .005.
+    row = [0.0, 0.0, 0.5, 0.5, 0.01, 0.0]
+    made = with_thresholds(fixed(row, [0.5, 0.5, 1.0, 1.0, 0.005, 0.0]), held, None, heard)
+    assert [f.image for f in heard.failures] == ["/none.png"]
+    assert made.calibration["n_pictures"] == 6
+    assert made.thresholds == (0.0075, 0.0075)
+    assert made.calibration["ap50"] == 1
+    assert made.calibration["precision"] is None
+
+
+def test_what_was_found_is_measured_by_what_is_there() -> None:
+    there = BoxData(
+        tuple(BoxedPicture(f"{i}.png", (40, 40), (BoxRecord((0, 0, 9, 9), "a"),)) for i in range(4)), ("a",)
+    )
+    found = BoxData(tuple(
+        BoxedPicture(f"{i}.png", (40, 40), (BoxRecord((0, 0, 9, 9), "a", 0.9 - i / 10),) if i < 2 else ())
+        for i in range(4)
+    ), ("a",))  # fmt: skip
+    assert measured(there, found)["ap50"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_notes_name_classes_below_what_was_asked_for() -> None:
+    rows = [
+        {"label": "few", "own": False, "precision": 0.1}, {"label": "poor", "own": True, "precision": 0.6},
+        {"label": "good", "own": True, "precision": 0.9},
+    ]  # fmt: skip
+    first, second = fitting._notes(rows, 0.9)
+    assert first.endswith("have that of all together: few")
+    assert second == "1 class(es) reach a precision of 0.9 at no threshold: poor"
+    assert len(fitting._notes(rows, None)) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"held_out": 0.0}, {"held_out": 1.0}, {"precision": 0.0}, {"precision": 1.01}])
+def test_parts_out_of_range_are_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="A part above 0 and below 1, and a precision above 0 and not above 1"):
+        fit_detector(squares(tmp_path, 2), colours(), **SMALL, **wrong)
+
+
+def test_a_fit_holds_out_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = squares(tmp_path / "pictures", 10)
+    (file,) = (f for f in save_boxes(data, tmp_path / "boxes") if f.suffix == ".json")
+    text = file.read_text().replace(str(tmp_path / "pictures") + "/", "")
+    file.write_text(text)
+    drawn = []
+
+    def split(given: BoxData, held_out: float, seed: int) -> tuple[BoxData, BoxData]:
+        drawn.append((held_out, seed))
+        return split_boxes(given, held_out, seed)
+
+    monkeypatch.setattr(fitting, "split_boxes", split)
+    made = fit_detector(file, colours(), pictures=tmp_path / "pictures", held_out=0.3, precision=1.0, seed=4, **SMALL)
+    assert drawn == [(0.3, 4)]
+    assert made.calibration["n_pictures"] == 3
+    assert made.calibration["precision"] == 1.0
+    assert made.zoom == 1.0
+    assert made.most == 100
+    assert made.trained_on == "14 boxes of 7 pictures"
+    assert made.pooled().trained_on == made.trained_on
+
+
+def test_as_many_boxes_are_kept_as_a_picture_to_learn_from_has(tmp_path: Path) -> None:
+    data = squares(tmp_path, 4)
+    crowd = tuple(BoxRecord((i / 4, 0, 20 + i / 4, 20), "red") for i in range(130))
+    full = BoxData(tuple(BoxedPicture(p.image, (64, 64), crowd) for p in data.pictures), ("red",))
+    assert fit_detector(full, colours(), **SMALL).most == 130
+
+
+def test_what_is_ignored_makes_no_class_known(tmp_path: Path) -> None:
+    data = squares(tmp_path, 12)
+    shade = BoxRecord((0, 0, 9, 9), "shade", ignored=True)
+    shaded = BoxData(tuple(replace(p, boxes=(*p.boxes, shade)) for p in data.pictures), (*data.classes, "shade"))
+    assert usable(shaded).classes == data.classes
+    _, held = split_boxes(shaded, 0.5, 0)
+    assert len(held) == len(split_boxes(data, 0.5, 0)[1]) > 3
+    # A class drawn on two pictures held out is learnt from one of them; where others are ignored, as well.
+    green = BoxRecord((0, 0, 9, 9), "green")
+    first, second = (p.image for p in held.pictures[:2])
+    more = [
+        replace(p, boxes=(*p.boxes, green if p.image in (first, second) else replace(green, ignored=True)))
+        for p in data.pictures
+    ]
+    train, left = split_boxes(BoxData(tuple(more), (*data.classes, "green")), 0.5, 0)
+    assert {first, second} & {p.image for p in train.pictures} == {first}
+    assert len(left) == len(held) - 1
+
+
+def rows(scores: Sequence[float], right: Sequence[bool], n: int) -> Matched:
+    there = np.ones((1, len(right)), bool)
+    return Matched(np.zeros(len(scores), int), np.array(scores), np.array([right]), there, np.array([n]))
+
+
+def test_a_precision_that_is_just_reached_is_enough_and_ties_go_together() -> None:
+    half = best_point([rows([0.9, 0.7, 0.5], [True, False, False], 2)], 0.5)
+    assert half is not None
+    assert (half.least, half.precision) == (0.8, 1.0), "the most that is found, by the surest"
+    exact = best_point([rows([0.9, 0.7, 0.5, 0.3], [True, False, True, False], 2)], 2 / 3)
+    assert exact is not None
+    assert (exact.least, exact.recall) == (0.4, 1.0)
+    # The first of two of one score is no place to cut, though its precision alone would do.
+    tied = best_point([rows([0.5, 0.5, 0.1], [True, False, True], 2)], 0.9)
+    assert tied is not None
+    assert (tied.least, tied.recall) == (0.05, 1.0)
+    # Of two equally precise places the one where more is found.
+    more = best_point([rows([0.9, 0.8, 0.7, 0.6], [False, True, False, True], 2)], 0.99)
+    assert more is not None
+    assert (more.least, more.precision, more.recall) == (0.3, 0.5, 1.0)
+
+
+def pictured(n: int, label: str, score: float, wrong: float | None = None) -> tuple[BoxedPicture, BoxedPicture]:
+    """Boxes that are found, and one beside them that is not there."""
+    boxes = [(20.0 * i, 0.0, 20.0 * i + 10, 10.0) for i in range(n)]
+    found = [BoxRecord(b, label, score) for b in boxes]
+    found += [] if wrong is None else [BoxRecord((0.0, 50.0, 10.0, 60.0), label, wrong)]
+    size = (200, 200)
+    return BoxedPicture(label, size, tuple(BoxRecord(b, label) for b in boxes)), BoxedPicture(label, size, tuple(found))
+
+
+def test_five_boxes_are_enough_for_a_threshold_of_its_own() -> None:
+    given = [pictured(5, "five", 0.8), pictured(4, "four", 0.6), pictured(1, "one", 0.2, 0.9)]
+    five, four, one = calibrated([g for g, _ in given], [f for _, f in given], ("five", "four", "one"))
+    assert (five["own"], five["threshold"]) == (True, 0.4)
+    assert (four["own"], one["own"]) == (False, False)
+    # All together: .9 wrong, five of .8, four of .6, one of .2; all of them are best.
+    assert four["threshold"] == one["threshold"] == 0.1
+
+
+def test_a_precision_asked_for_holds_for_classes_and_for_all_together() -> None:
+    """Six of which the last is found after a wrong one, and two that are found after another."""
+    there, found = pictured(6, "often", 0.8, 0.6)
+    last = replace(found.boxes[5], score=0.5)
+    found = replace(found, boxes=(*found.boxes[:5], last, found.boxes[6]))
+    rare_there, rare_found = pictured(2, "rare", 0.3, 0.4)
+    given = ((there, rare_there), (found, rare_found), ("often", "rare"))
+    # F1 is 12/13 with all six and 10/11 with five; together 16/18 with all, 12/15 with six.
+    often, rare = calibrated(*given)
+    assert (often["threshold"], often["precision"]) == (0.25, 0.8571)
+    assert (rare["threshold"], rare["precision"]) == (0.15, 0.8)
+    often, rare = calibrated(*given, 0.95)
+    assert (often["threshold"], often["precision"]) == (0.7, 1.0)
+    assert (rare["own"], rare["threshold"], rare["precision"]) == (False, 0.7, 1.0)
+
+
+def test_where_nothing_right_was_found_the_threshold_is_a_half() -> None:
+    there, _ = pictured(6, "a", 0.9)
+    (row,) = calibrated([there], [BoxedPicture("a", (200, 200), ())], ("a",))
+    assert (row["threshold"], row["own"], row["precision"], row["recall"]) == (0.5, False, 0.0, 0.0)
+
+
+def test_axes_have_a_spread_of_one_and_no_direction_of_noise() -> None:
+    two = torch.randn(2, 400, generator=torch.Generator().manual_seed(0)).double()
+    cells = (torch.tensor([[3.0, 0.0], [0.0, 0.5], [3.0, 0.5]]).double() @ two + 7).float()
+    axes = Axes.of([cells[:, :100].reshape(3, 10, 10), cells[:, 100:].reshape(3, 10, 30)], 9)
+    assert len(axes.components) == 2
+    seen = axes.of_map(cells.reshape(3, 20, 20)).flatten(1).double()
+    torch.testing.assert_close(seen.mean(1), torch.zeros(2).double(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen @ seen.T / 400, torch.eye(2).double(), atol=1e-3, rtol=0)
+    assert len(Axes.of([cells.reshape(3, 20, 20)], 1).components) == 1
+
+
+def test_what_is_ignored_or_of_no_class_is_not_learnt() -> None:
+    boxes = (
+        BoxRecord((10, 5, 30, 20), "b"), BoxRecord((0, 0, 20, 40), "a", ignored=True), BoxRecord((0, 0, 9, 9), "other"),
+    )  # fmt: skip
+    one = Taught.of(BoxedPicture("x", (100, 50), boxes), torch.zeros(2, 5, 10), {"a": 0, "b": 1})
+    torch.testing.assert_close(one.boxes, torch.tensor([[0.1, 0.1, 0.3, 0.4]]))
+    assert one.labels.tolist() == [1]
+    torch.testing.assert_close(one.ignored, torch.tensor([[0.0, 0.0, 0.2, 0.8]]))
+    torch.testing.assert_close(one.cells, torch.tensor([[1.0, 0.5, 3.0, 2.0]]))
+
+
+def test_shapes_are_means_of_logarithms_and_a_whole_picture_has_one_place() -> None:
+    sizes = torch.tensor([[0.1, 0.1], [0.2, 0.2], [0.8, 0.5], [0.9, 0.5]])
+    shapes = common_shapes(sizes, 2, 0)
+    expected = torch.tensor([[0.02**0.5, 0.02**0.5], [0.72**0.5, 0.5]])
+    torch.testing.assert_close(shapes[shapes[:, 0].argsort()], expected)
+    assert windows_of(torch.tensor([[1.0, 1.0]]), (5, 8)).tolist() == [[0, 0, 8, 5]]
+    back = moved(torch.tensor([[4.0, 4.0, 6.0, 6.0]]), torch.tensor([[-9.0, 0.0, 0.0, -9.0]]))
+    half = float(np.exp(-1))
+    torch.testing.assert_close(back, torch.tensor([[2.0, 5 - half, 4.0, 5 + half]]))
+
+
+def probe(move: float = 0.0) -> RegionProbe:
+    """Two directions, one part; the first class is the first direction, and boxes move to the right."""
+    weight, bias = torch.zeros(7, 6), torch.zeros(7)
+    weight[0, 0] = 1.0
+    weight[1, 5] = 0.5
+    bias[-4] = move
+    return RegionProbe(Axes(torch.zeros(2), torch.eye(2)), torch.tensor([[0.25, 0.5]]), weight, bias, 1, 0.5)
+
+
+def test_boxes_are_moved_and_then_scored_where_they_are() -> None:
+    grid = torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(0))
+    windows, first, _ = probe(0.5).scan(grid)
+    places, scores, _ = probe(0.5).moved(grid)
+    wanted = windows + torch.tensor([1.0, 0.0, 1.0, 0.0])
+    assert len(places) == len(windows)
+    order = first[:, :3].softmax(1)[:, :2].amax(1).argsort(descending=True)
+    torch.testing.assert_close(places, wanted[order].clamp(max=8))
+    outputs = probe(0.5).features(grid, places) @ probe().weight.T
+    torch.testing.assert_close(scores, outputs[:, :3].softmax(1)[:, :2], atol=1e-5, rtol=1e-4)
+    kept, sure, _ = probe(1.0).moved(grid)
+    assert len(kept) < len(windows), "what left the picture is gone"
+    assert sure.isfinite().all()
+
+
+def test_a_region_ends_with_the_logarithms_of_its_sides() -> None:
+    grid = torch.zeros(2, 4, 8)
+    found = probe().features(grid, torch.tensor([[0.0, 0.0, 4.0, 1.0]]))
+    torch.testing.assert_close(found[0, -2:], torch.tensor([0.5, 0.25]).log())
+
+
+def test_a_fit_is_a_logistic_and_a_ridge_regression_on_features_of_one_spread() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 6, generator=draw) * torch.tensor([1.0, 5.0, 0.1, 2.0, 1.0, 3.0]) + 2
+    label = torch.arange(60) % 3 - 1
+    by = torch.randn(60, 4, generator=draw) + x[:, :4]
+    how = Linear(parts=1, c=0.3)
+    made, fit = how._fitted(probe(), [Examples(x[:20], label[:20], by[:20]), Examples(x[20:], label[20:], by[20:])], 2)
+    spread = x.std(0)
+    y = torch.where(label < 0, 2, label)
+    classes = fit_logistic(x / spread, y, 3, 0.3, tol=1e-3)
+    near = label >= 0
+    ridge = Ridge(alpha=1.0).fit((x[near] / spread).double().numpy(), by[near].double().numpy())
+    outputs = x @ made.weight.T + made.bias
+    torch.testing.assert_close(outputs[:, :3], x / spread @ classes.weight.T + classes.bias, atol=1e-3, rtol=1e-3)
+    moves = torch.from_numpy(ridge.predict((x / spread).double().numpy())).float()
+    torch.testing.assert_close(outputs[:, 3:], moves, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(fit.spread, spread)
+    # Later rounds keep the spread, as what was learnt is gone on from.
+    again, later = how._fitted(probe(), [Examples(3 * x, label, by)], 2, fit)
+    torch.testing.assert_close(later.spread, spread)
+    assert again.weight.isfinite().all()
+
+
+def test_all_pictures_are_learnt_from_on_the_axes_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = squares(tmp_path, 7)
+    monkeypatch.setattr(probing, "FIRST", 3)
+    of = []
+
+    def axes(maps: list[Tensor], width: int) -> Axes:
+        of.append(len(maps))
+        return Axes(torch.zeros(3), torch.eye(3))
+
+    monkeypatch.setattr(Axes, "of", axes)
+    maps, _ = Linear(**SMALL)._maps(Reader(colours(), 1.0), data, Progress())
+    assert of == [3]
+    assert len(maps) == 7
+    grids = torch.stack([one.grid for one in maps]).flatten(1)
+    assert len(grids.unique(dim=0)) == 7
+
+
+def test_examples_grow_by_what_was_wrong_and_are_no_more_than_fit_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, fitted, zooms = squares(tmp_path, 3), [], []
+    monkeypatch.setattr(probing, "MOST_ROWS", 150)
+
+    def fit(x: Tensor, *given: Any, **how: Any) -> Any:
+        fitted.append((len(x), given[2]))
+        return fit_logistic(x, *given, **how)
+
+    def reading(encoder: Any, *zoom: float) -> Reader:
+        zooms.append(zoom)
+        return Reader(encoder, *zoom)
+
+    monkeypatch.setattr(probing, "fit_logistic", fit)
+    monkeypatch.setattr(probing, "Reader", reading)
+    Linear(**{**SMALL, "rounds": 2, "c": 0.02}).fit(colours(), data)
+    assert zooms == [(1.0,)]
+    assert [c for _, c in fitted] == [0.02] * 3
+    (first, _), (second, _), (third, _) = fitted
+    # In each of three pictures ten of things, of nothing and beside things at most, and ten wrong ones a round.
+    assert first <= 90
+    assert first < second < third <= 150
+
+
+@pytest.mark.parametrize("wrong", [{"around": 0.0}, {"c": 0.0}, {"parts": 0}, {"width": 0}, {"n_shapes": 0}])
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="Numbers above 0, and 0 rounds or more, were expected"):
+        Linear(**wrong)
+
+
+def test_saved_weights_of_other_numbers_are_refused() -> None:
+    tensors = cast(Any, probe()).tensors()
+    assert Linear(parts=1, around=0.5).restore(colours(), ("a", "b"), tensors).parts == 1
+    for how, classes in ((Linear(parts=2), ("a", "b")), (Linear(parts=1), ("a",))):
+        with pytest.raises(ValueError, match="its weights are"):
+            how.restore(colours(), classes, tensors)
