@@ -13,7 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import pytest
+
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+NEEDS_BROWSER = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH, so no page can be opened")
 
 FLAGS = (
     "--headless=new",

@@ -87,6 +87,22 @@ def commands_built_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts of reproductions find what they share beside them, as when they are run."""
+    monkeypatch.syspath_prepend(str(ROOT / "reproductions"))
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Any]:
+    """A page of a real browser."""
+    from browser import Browser
+
+    pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")
+    with Browser() as browser:
+        yield browser
+
+
 @pytest.fixture(scope="session")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A photograph of a cat that comes with scikit-image."""

@@ -9,12 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
-FOLDER = Path(__file__).resolve().parents[1] / "reproductions"
-
-
-@pytest.fixture(autouse=True)
-def beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(FOLDER))
+pytestmark = pytest.mark.usefixtures("beside_the_scripts")
 
 
 @pytest.fixture

@@ -17,14 +17,9 @@ from seewhy.types import Transform
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "reproductions"
+pytestmark = pytest.mark.usefixtures("beside_the_scripts")
 RESULTS = sorted((FOLDER / "results").glob("*.json"))
 SCRIPTS = [p for p in sorted(FOLDER.glob("*.py")) if "__main__" in p.read_text("utf-8")]
-
-
-@pytest.fixture(autouse=True)
-def beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scripts find what they share beside them, as when they are run."""
-    monkeypatch.syspath_prepend(str(FOLDER))
 
 
 def script(name: str) -> ModuleType:

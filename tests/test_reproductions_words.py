@@ -13,12 +13,7 @@ from seewhy.descriptions.controls import own_noise, swapped
 from seewhy.pictures.samples import load_samples
 from seewhy.studies.description_semantics import DescriptionSemanticsStudy
 
-FOLDER = Path(__file__).resolve().parents[1] / "reproductions"
-
-
-@pytest.fixture(autouse=True)
-def beside_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(FOLDER))
+pytestmark = pytest.mark.usefixtures("beside_the_scripts")
 
 
 def script(name: str) -> ModuleType:

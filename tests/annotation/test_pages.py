@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so there is no page")
 
 from starlette.testclient import TestClient
 
+from documented import ask_documented, operations
 from seewhy.annotation.desk import AnnotationDesk, find_pictures
 from seewhy.annotation.records import BoxedObject, Picture
 from seewhy.annotation.rounds import StopRule
@@ -186,51 +184,11 @@ def test_nothing_waits_when_all_is_done(tmp_path: Path) -> None:
         assert "Every picture is finished." in page.get("/?show=open").text
 
 
-def operations(page: TestClient) -> list[tuple[str, str]]:
-    paths = page.get("/openapi.json").json()["paths"]
-    return sorted((method, path) for path, methods in paths.items() for method in methods)
-
-
 @pytest.mark.slow
 def test_whatever_is_asked_gets_an_answer_the_document_knows(page: TestClient, desk: AnnotationDesk) -> None:
-    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
-    schema = schemathesis.openapi.from_dict(page.get("/openapi.json").json())
-    known = key_of(desk, 3)
     assert len(operations(page)) == 15
     for method, path in operations(page):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            asked(page, schema[path][method.upper()], path, known)
-
-
-def asked(page: TestClient, operation: Any, path: str, known: str) -> None:
-    """Requests that the document allows, and some that it does not."""
-    import requests
-
-    documented = {int(code) for code in operation.definition.raw["responses"]} | {400, 404, 405}
-
-    @settings(
-        max_examples=8,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-    )
-    @given(case=operation.as_strategy())
-    def ask(case: Any) -> None:
-        for is_known in (False, True):
-            if is_known and "key" in (case.path_parameters or {}):
-                case.path_parameters["key"] = known
-            made = requests.Request(**case.as_transport_kwargs(base_url="http://localhost:8000")).prepare()
-            headers = {k: v for k, v in made.headers.items() if k.lower() not in ("host", "origin", "cookie")}
-            answer = page.request(
-                str(made.method), str(made.url), content=made.body, headers=headers, follow_redirects=False
-            )
-            assert answer.status_code < 500, (path, answer.text)
-            assert answer.status_code in documented, (path, answer.status_code, answer.text)
-
-    ask()
+        ask_documented(page, method, path, {"key": key_of(desk, 3)}, lambda _case, _answer: None, n=8)
 
 
 def test_a_comparison_over_http(page: TestClient, desk: AnnotationDesk) -> None:

@@ -11,12 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from browser import BROWSER, Browser, until
+from browser import NEEDS_BROWSER, Browser, until
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH, so no page can be opened"),
-]
+pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
 
 DROP = """
 (() => {
@@ -27,13 +24,6 @@ DROP = """
   setTimeout(() => document.body.dispatchEvent(drop), 50);
 })()
 """
-
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[Browser]:
-    pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")
-    with Browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -16,21 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from browser import BROWSER, Browser
+from browser import NEEDS_BROWSER, Browser
 from seewhy.annotation.rounds import text_of
 from seewhy.annotation.store import AnnotationStore
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH, so no page can be opened"),
-]
-
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[Browser]:
-    pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")
-    with Browser() as browser:
-        yield browser
+pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
 
 
 class Server:

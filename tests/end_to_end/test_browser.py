@@ -6,28 +6,17 @@ import itertools
 import runpy
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from browser import BROWSER, Browser
+from browser import NEEDS_BROWSER, Browser
 from seewhy.card import index_entry, render_index, render_notebook, render_report, save
 from seewhy.evaluation import Report
 from seewhy.storage.output import write_atomic
 from seewhy.types import Failure
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH, so no page can be opened"),
-]
-
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[Browser]:
-    pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")
-    with Browser() as browser:
-        yield browser
+pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
 
 
 @pytest.fixture(scope="module")

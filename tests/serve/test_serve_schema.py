@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
 
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed, so there is no service")
 
 from starlette.testclient import TestClient
 
+from documented import ask_documented, operations
 from seewhy.classifiers.base import Classifier
 from seewhy.serve import make_service
 
@@ -41,42 +40,14 @@ def service(fitted: Classifier) -> Iterator[TestClient]:
 
 
 def test_the_list_above_is_complete(service: TestClient) -> None:
-    paths = service.get("/openapi.json").json()["paths"]
-    assert sorted((m.upper(), path) for path, methods in paths.items() for m in methods) == sorted(PATHS)
+    assert operations(service) == sorted(PATHS)
 
 
 @pytest.mark.parametrize(("method", "path"), [one for one in PATHS if "health" not in one[1]])
 def test_whatever_is_asked_gets_an_answer_the_document_knows(service: TestClient, method: str, path: str) -> None:
-    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
-    import requests
+    def has_an_id_and_says_so_in_json(_case: Any, response: Any) -> None:
+        assert len(response.headers["x-request-id"]) == 32
+        if response.status_code >= 400:
+            assert "error" in response.json()
 
-    operation = schemathesis.openapi.from_dict(service.get("/openapi.json").json())[path][method]
-    documented = {int(code) for code in operation.definition.raw["responses"]}
-    seen: list[int] = []
-
-    @settings(
-        max_examples=12,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-    )
-    def ask(case: Any) -> None:
-        for known in (False, True):
-            if known and "name" in (case.path_parameters or {}):
-                case.path_parameters["name"] = "tiny"
-            made = requests.Request(**case.as_transport_kwargs(base_url="http://localhost:8000")).prepare()
-            headers = {k: v for k, v in made.headers.items() if k.lower() not in ("host", "origin", "cookie")}
-            response = service.request(str(made.method), str(made.url), content=made.body, headers=headers)
-            seen.append(response.status_code)
-            assert response.status_code < 500, response.text
-            assert response.status_code in documented | {400, 404, 405}, (response.status_code, response.text)
-            assert len(response.headers["x-request-id"]) == 32
-            if response.status_code >= 400:
-                assert "error" in response.json()
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        given(case=operation.as_strategy())(ask)()
-    assert seen
+    ask_documented(service, method, path, {"name": "tiny"}, has_an_id_and_says_so_in_json)
