@@ -28,7 +28,7 @@ from .retrieval import N_EXAMPLES, RetrievalReport, measure_retrieval
 
 
 def run_report(
-    done: Finished, name: str = "adapted", *, store: FeatureStore | None = None, notes: Sequence[str] = ()
+    done: Finished[Any, Any], name: str = "adapted", *, store: FeatureStore | None = None, notes: Sequence[str] = ()
 ) -> RetrievalReport | PretrainingReport:
     """The page of a training that :func:`seewhy.adapt` or :func:`seewhy.pretrain` gave; ``save("run.html")`` writes it.
 
@@ -50,7 +50,7 @@ def run_report(
 
 
 @singledispatch
-def measured(done: Finished, name: str, store: FeatureStore | None) -> RetrievalReport | PretrainingReport:
+def measured(done: Finished[Any, Any], name: str, store: FeatureStore | None) -> RetrievalReport | PretrainingReport:
     """What a finished training gives on the pictures held out to measure on, and what was before."""
     raise TypeError(f"a training that ended as {type(done).__name__} has no page")
 
@@ -114,7 +114,7 @@ def _nearest(judged: Judged, scores: Float[Tensor, " m"], value: int) -> dict[st
     return {"place": place, "nearest": [judged.items[i].image for i in near]}
 
 
-def files_of(done: Finished, report: RetrievalReport | PretrainingReport) -> dict[str, str]:
+def files_of(done: Finished[Any, Any], report: RetrievalReport | PretrainingReport) -> dict[str, str]:
     """The page, its JSON, and the log of all steps as CSV."""
     document = json.dumps(report.data, indent=1, ensure_ascii=False)
     return {"run.html": report.to_html(), "run.json": document, "log.csv": log_of(done.done)}

@@ -34,7 +34,7 @@ from .retrieval import Ranks, ranks
 from .seen_pairs import SeenPairs, findings, joint_vectors, look_at_pairs, spanned
 from .task import Task
 from .towers import towers_data, towers_task
-from .way import Way, apart, check_part, choose_keep, say_shared
+from .way import Finished, Way, apart, check_part, choose_keep, say_shared
 
 Form = Literal["heads", "image", "text", "towers"]
 KEEPS = (0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
@@ -73,33 +73,14 @@ class Kept:
 
 
 @dataclass(frozen=True, eq=False)
-class Adapted:
-    """A finished training.
+class Adapted(Finished[SeenPairs, Kept]):
+    """A finished training on pairs.
 
     Attributes:
-        adaptation: the encoder, what was trained and how much of it is kept.
-        done: its steps.
-        tried: what each ``keep`` gives on held-out pictures, 0 first.
-        train: pictures trained on.
-        chosen_on: pictures that ``keep`` was chosen on.
-        held: pictures to measure on: others, where there are enough.
+        chosen_on: pictures that ``keep`` was chosen on; those to measure on are others, where there are enough.
     """
 
-    adaptation: Adaptation
-    done: Trained
-    tried: tuple[Kept, ...]
-    train: SeenPairs
     chosen_on: SeenPairs
-    held: SeenPairs
-
-    @property
-    def encoder(self) -> Encoder:
-        """The adapted encoder."""
-        return self.adaptation.encoder()
-
-    def save(self, folder: str | Path) -> Path:
-        """Keep it in a folder; see :meth:`seewhy.encoders.adapted.Adaptation.save`."""
-        return self.adaptation.save(folder)
 
 
 @dataclass(frozen=True)
@@ -264,7 +245,7 @@ class Adapt(Way):
         best, tried = choose_keep(measured, every, self, len(chosen_on), progress)
         digests = tuple(dict.fromkeys(own.digests))
         adaptation = Adaptation(on, part, best.keep, self._provenance(best, own, chosen_on, held, done), digests)
-        return Adapted(adaptation, done, tuple(tried), own, chosen_on, held)
+        return Adapted(adaptation, done, tuple(tried), own, held, chosen_on)
 
     def prepared(
         self, on: Encoder, own: SeenPairs, progress: Progress

@@ -34,7 +34,7 @@ from .instructed import Asked, Instruct, triplets
 from .loop import Trained, Training, train
 from .prefixed import Prefixing, two_kinds
 from .task import Task
-from .way import Way, apart, check_part, choose_keep, say_shared
+from .way import Finished, Way, apart, check_part, choose_keep, say_shared
 
 KEEPS = (0.25, 0.5, 0.75, 1.0)
 """Tried where none was given."""
@@ -64,35 +64,16 @@ class Right:
 
 
 @dataclass(frozen=True, eq=False)
-class Taught:
-    """A finished training.
+class Taught(Finished[SeenColumns, Right]):
+    """A finished training on columns.
 
     Attributes:
-        adaptation: the encoder, what was trained and how much of it is kept.
-        done: its steps.
-        tried: what each ``keep`` gives on held-out pictures, 0 first.
-        train: pictures trained on.
-        chosen_on: pictures that ``keep`` was chosen on.
-        held: pictures to measure on: others, where there are enough.
-        judged: measure → what was found on them, before and after.
+        chosen_on: pictures that ``keep`` was chosen on; those to measure on are others, where there are enough.
+        judged: measure → what was found on those to measure on, before and after.
     """
 
-    adaptation: Adaptation
-    done: Trained
-    tried: tuple[Right, ...]
-    train: SeenColumns
     chosen_on: SeenColumns
-    held: SeenColumns
     judged: Mapping[str, Judged]
-
-    @property
-    def encoder(self) -> Encoder:
-        """The adapted encoder."""
-        return self.adaptation.encoder()
-
-    def save(self, folder: str | Path) -> Path:
-        """Keep it in a folder; see :meth:`seewhy.encoders.adapted.Adaptation.save`."""
-        return self.adaptation.save(folder)
 
 
 class FromColumns(Way):
@@ -198,7 +179,7 @@ class FromColumns(Way):
         told |= {"n_chosen_on": len(chosen_on), "n_measured_on": len(held), "n_steps": len(done.history)}
         adaptation = Adaptation(on, part, best.keep, told, tuple(dict.fromkeys(own.digests)))
         judged = self.judged(on, part, best.keep, held, values)
-        return Taught(adaptation, done, tuple(tried), own, chosen_on, held, judged)
+        return Taught(adaptation, done, tuple(tried), own, held, chosen_on, judged)
 
     def judged(
         self, on: Encoder, part: TrainedPart, keep: float, held: SeenColumns, values: Mapping[str, Sequence[str]]

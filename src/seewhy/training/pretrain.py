@@ -34,7 +34,7 @@ from .loop import Trained, Training, train
 from .seen_pairs import look_at_pictures, parted
 from .task import Task
 from .views import Views
-from .way import Way, say_shared
+from .way import Finished, Tried, Way, say_shared
 
 TUNING_LR = 1e-4
 """Of encoders that say nothing of it."""
@@ -93,31 +93,8 @@ class SeenPictures:
 
 
 @dataclass(frozen=True, eq=False)
-class Pretrained:
-    """A finished training.
-
-    Attributes:
-        adaptation: the encoder it began with and what was trained.
-        done: its steps.
-        train: pictures trained on, as the encoder saw them before.
-        held: pictures to measure on.
-        tried: nothing, since all is kept.
-    """
-
-    adaptation: Adaptation
-    done: Trained
-    train: SeenPictures
-    held: SeenPictures
-    tried: tuple[()] = ()
-
-    @property
-    def encoder(self) -> Encoder:
-        """The trained encoder."""
-        return self.adaptation.encoder()
-
-    def save(self, folder: str | Path) -> Path:
-        """Keep it in a folder; see :meth:`seewhy.encoders.adapted.Adaptation.save`."""
-        return self.adaptation.save(folder)
+class Pretrained(Finished[SeenPictures, Tried]):
+    """A finished training on pictures; nothing was tried, since all is kept."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +268,7 @@ class Pretrain(Way):
         done = train(task, data, self.training(data, on), checkpoint=kept, history=history, progress=progress)
         facts = {**self.facts(), **_figures(own, held, done)}
         adaptation = Adaptation(on, tower, 1.0, facts, tuple(dict.fromkeys(own.digests)))
-        return Pretrained(adaptation, done, own, held)
+        return Pretrained(adaptation, done, (), own, held)
 
     def prepared(self, on: Encoder, own: SeenPictures, progress: Progress) -> tuple[TunedPictures, Task, TrainingData]:
         objective, sources = self.made(), [item.source for item in own.items]

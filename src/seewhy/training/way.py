@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder
@@ -59,17 +60,32 @@ class Tried(Protocol):
 T = TypeVar("T", bound=Tried)
 
 
-class Finished(Protocol):
-    """What a training leaves: the adaptation, its steps, what each ``keep`` gives, what is measured on."""
+@dataclass(frozen=True, eq=False)
+class Finished(Generic[S, T]):
+    """A finished training.
+
+    Attributes:
+        adaptation: the encoder it began with, what was trained and how much of it is kept.
+        done: its steps.
+        tried: what each ``keep`` gives on held-out pictures, 0 first; nothing where all is kept.
+        train: pictures trained on, as the encoder saw them before.
+        held: pictures to measure on.
+    """
+
+    adaptation: Adaptation
+    done: Trained
+    tried: tuple[T, ...]
+    train: S
+    held: S
 
     @property
-    def adaptation(self) -> Adaptation: ...
-    @property
-    def done(self) -> Trained: ...
-    @property
-    def tried(self) -> Sequence[Any]: ...
-    @property
-    def held(self) -> Seen: ...
+    def encoder(self) -> Encoder:
+        """The trained encoder."""
+        return self.adaptation.encoder()
+
+    def save(self, folder: str | Path) -> Path:
+        """Keep it in a folder; see :meth:`seewhy.encoders.adapted.Adaptation.save`."""
+        return self.adaptation.save(folder)
 
 
 class Way(ABC):
