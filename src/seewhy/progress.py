@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 from uuid import uuid4
 
 from .types import Failure
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -37,6 +38,21 @@ class Progress:
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         """Pass items on, one by one, as they are done."""
         yield from items
+
+    def results(self, items: Sequence[S], results: Iterable[T | Failure], what: str) -> Iterator[tuple[S, T]]:
+        """Each item with its result, as it is done; of one that failed nothing but the failure is heard.
+
+        >>> progress = Progress()
+        >>> list(progress.results(["a", "b"], [1, Failure("b", "is none")], "Reading"))
+        [('a', 1)]
+        >>> progress.failures
+        [Failure(image='b', error='is none')]
+        """
+        for item, result in zip(items, self.track(results, what, len(items)), strict=True):
+            if isinstance(result, Failure):
+                self.failed(result)
+            else:
+                yield item, result
 
 
 class Bars(Progress):

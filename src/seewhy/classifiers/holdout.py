@@ -23,7 +23,7 @@ from ..prototypes.measure import measure_likeness
 from ..prototypes.nearest import NearestPatches
 from ..storage.features import FeatureStore
 from ..trust.groups import Grouping, group_by_copies, group_by_looks, group_by_names, group_folds, hold_out_groups
-from ..types import Crop, Failure
+from ..types import Crop
 from .base import Classifier, HeldOut
 from .known_pictures import KnownPictures
 
@@ -193,10 +193,7 @@ def look_at(
     held: list[bool] = []
     request = EncodeRequest(views=views_of, features=lambda _index: features)
     stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
-    for i, seen in enumerate(progress.track(stream, "Looking", len(items))):
-        if isinstance(seen, Failure):
-            progress.failed(seen)
-            continue
+    for i, seen in progress.results(range(len(items)), stream, "Looking"):
         kept.append(items[i])
         found.append(seen)
         held.append(i >= len(samples))

@@ -12,13 +12,12 @@ from torch import Tensor
 from ..descriptions.base import Descriptions, WordBank
 from ..descriptions.controls import without_names
 from ..encoders.base import Encoder
-from ..encoders.stream import Encoded, encode_stream, encode_texts
+from ..encoders.stream import encode_stream, encode_texts
 from ..errors import DataError
 from ..heads.word_decision import WordDecision
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
-from ..types import Failure
 from .base import Classifier, HeldOut, words_alone
 from .recipe import recipe_of
 
@@ -64,13 +63,8 @@ def look_at_labelled(
     items, strange = samples.of(classes)
     for note in strange:
         progress.note(note)
-    kept: list[tuple[Sample, Encoded]] = []
     stream = encode_stream(encoder, [s.source for s in items], store=store)
-    for sample, seen in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
-        if isinstance(seen, Failure):
-            progress.failed(seen)
-        else:
-            kept.append((sample, seen))
+    kept = list(progress.results(items, stream, "Looking"))
     if not kept:
         raise DataError(f"None of the {len(items)} pictures can be read; the first: {progress.failures[0].error}.")
     return Labelled(

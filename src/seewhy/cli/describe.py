@@ -113,7 +113,6 @@ def pairs(
     from ..pictures.listing import list_pictures
     from ..storage.marks import PAIRS
     from ..storage.output import check_file
-    from ..types import Failure
     from .options import resolve
 
     terminal = Terminal(quiet)
@@ -123,12 +122,8 @@ def pairs(
     kept = open_store(store)
     classifier = resolve(model, labels, encoder, engine, None, kept)
     pictures = list(list_pictures([data]))
-    seen = []
-    for one in terminal.track(classifier.predict_all(pictures, store=kept, top=top), "Looking", len(pictures)):
-        if isinstance(one, Failure):
-            terminal.failed(one)
-        else:
-            seen.append(one)
+    stream = classifier.predict_all(pictures, store=kept, top=top)
+    seen = [one for _, one in terminal.results(pictures, stream, "Looking")]
     if not seen:
         raise DataError(f"None of the {len(pictures)} pictures in {data} can be read. Some were expected. Give others.")
     chosen = confusable_pairs(seen, most)

@@ -97,15 +97,10 @@ def run_boxes(
 def _detected(there: BoxData, built: Detector, terminal: Terminal) -> BoxData:
     """What a detector finds on the pictures of the data."""
     from ..pictures.boxes import BoxData
-    from ..types import Failure
 
-    records = []
-    for found in terminal.track(built.detect_all([p.image for p in there.pictures]), "Detecting"):
-        if isinstance(found, Failure):
-            terminal.failed(found)
-        else:
-            records.append(found.record())
-    return BoxData(tuple(records), built.classes)
+    stream = built.detect_all([p.image for p in there.pictures])
+    found = terminal.results(there.pictures, stream, "Detecting")
+    return BoxData(tuple(one.record() for _, one in found), built.classes)
 
 
 def _print(d: dict[str, Any], path: Path | None) -> None:

@@ -35,10 +35,7 @@ def with_truth(segmenter: Segmenter, data: MaskedPictures, progress: Progress, w
     """
     items = data.items
     looked = segmenter.reader.looked([item.image for item in items])
-    for item, one in zip(items, progress.track(looked, what, len(items)), strict=True):
-        if isinstance(one, Failure):
-            progress.failed(one)
-            continue
+    for item, one in progress.results(items, looked, what):
         try:
             mask, unnamed = data.truth(item, one.size)
         except ImageError as error:

@@ -172,10 +172,7 @@ def look_at(
         classifier.encoder, [s.source for s in items], store=store, request=request
     )
     kept, logits, pooled, digests = [], [], [], []
-    for sample, seen in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
-        if isinstance(seen, Failure):
-            progress.failed(seen)
-            continue
+    for sample, seen in progress.results(items, stream, "Looking"):
         with torch.no_grad():
             logits.append(classifier.head(seen.pooled).mean(0))
         kept.append(sample)

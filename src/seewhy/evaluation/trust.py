@@ -22,7 +22,6 @@ from ..storage.features import FeatureStore
 from ..trust.base import LEVEL, Judgement
 from ..trust.measure import trust_features
 from ..trust.selective import RiskCoverage, auroc
-from ..types import Failure
 
 Unknown = Samples | Iterable[Any] | str | Path
 """Pictures of no class: samples, file names, or a folder."""
@@ -127,10 +126,7 @@ def look_at_unknown(
         classifier.encoder, names, store=store, request=EncodeRequest() if views is None else EncodeRequest(views=views)
     )
     pooled, logits = [], []
-    for seen in progress.track(stream, "Looking at pictures of no class", len(names)):
-        if isinstance(seen, Failure):
-            progress.failed(seen)
-            continue
+    for _, seen in progress.results(names, stream, "Looking at pictures of no class"):
         with torch.no_grad():
             logits.append(classifier.head(seen.pooled).mean(0))
         pooled.append(seen.pooled[0])

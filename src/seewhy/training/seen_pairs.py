@@ -20,7 +20,6 @@ from ..objectives.spans import spans
 from ..pictures.samples import Sample
 from ..progress import Progress
 from ..storage.features import FeatureStore, text_key
-from ..types import Failure
 
 LONG = 200
 """Signs of a text from which on it may be longer than a words half reads."""
@@ -118,10 +117,7 @@ def look_at_pictures(
     """
     kept, digests, pooled = [], [], []
     stream = encode_stream(encoder, [item.source for item in items], store=store)
-    for item, seen in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
-        if isinstance(seen, Failure):
-            progress.failed(seen)
-            continue
+    for item, seen in progress.results(items, stream, "Looking"):
         kept.append(item)
         digests.append(seen.digest)
         pooled.append(seen.pooled[0])

@@ -298,13 +298,7 @@ def look_again(
     stream = encode_stream(
         grown, [s.source for s in pictures.items], store=store, request=EncodeRequest(views=views_of)
     )
-    found = {}
-    for i, seen in enumerate(progress.track(stream, "Looking again", len(pictures.items))):
-        if isinstance(seen, Encoded):
-            found[i] = seen
-        else:
-            progress.failed(seen)
-    return found
+    return dict(progress.results(range(len(pictures.items)), stream, "Looking again"))
 
 
 def _those_seen(pictures: Pictures, seen: Mapping[int, Encoded]) -> Pictures:

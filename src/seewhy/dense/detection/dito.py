@@ -23,7 +23,6 @@ from ...progress import Progress
 from ...seeded import seeded
 from ...training.batches import TrainingData
 from ...training.loop import Training, train
-from ...types import Failure
 from .. import detectors
 from ..cells import joint_cells
 from ..maskclip import TEMPLATES
@@ -246,10 +245,7 @@ def _gathered(reader: Reader, data: BoxData, progress: Progress) -> tuple[Tensor
     boxes: list[Tensor] = []
     labels: list[Tensor] = []
     looked = reader.looked([p.image for p in data.pictures])
-    for picture, one in zip(data.pictures, progress.track(looked, "Looking", len(data)), strict=True):
-        if isinstance(one, Failure):
-            progress.failed(one)
-            continue
+    for picture, one in progress.results(data.pictures, looked, "Looking"):
         grid = one.windows.merged(reader.encoder.layout.to_grid(one.features))
         if maps and grid.shape != maps[0].shape:
             grid = interpolate(grid[None].float(), size=maps[0].shape[1:], mode="bilinear", align_corners=False)[0]

@@ -17,7 +17,6 @@ from ...pictures.apart import split_pairs
 from ...pictures.boxes import BoxData, BoxedPicture, load_boxes
 from ...pictures.samples import Sample, gathered, some
 from ...progress import Progress
-from ...types import Failure
 from .. import detectors
 from ..box_evaluation import evaluate_boxes
 from .thresholds import calibrated
@@ -152,10 +151,7 @@ def with_thresholds(
     there: list[BoxedPicture] = []
     found: list[BoxedPicture] = []
     looked = detector.keeping(least=0.0).detect_all([p.image for p in held.pictures])
-    for picture, one in zip(held.pictures, progress.track(looked, "Calibrating", len(held)), strict=True):
-        if isinstance(one, Failure):
-            progress.failed(one)
-            continue
+    for picture, one in progress.results(held.pictures, looked, "Calibrating"):
         there.append(picture)
         found.append(one.record())
     rows = calibrated(there, found, detector.classes, precision)

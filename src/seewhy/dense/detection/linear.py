@@ -17,7 +17,6 @@ from ...heads.head import Head
 from ...heads.normalise import Normalise
 from ...pictures.boxes import BoxData, BoxedPicture
 from ...progress import Progress
-from ...types import Failure
 from .. import detectors
 from ..pooled_score import PooledScore, rest_names
 from ..pooling import shares, span_means
@@ -127,10 +126,7 @@ class Linear:
         waiting: list[tuple[BoxedPicture, Tensor]] = []
         found: list[Taught] = []
         axes: Axes | None = None
-        for picture, one in zip(pictures, progress.track(looked, "Looking", len(pictures)), strict=True):
-            if isinstance(one, Failure):
-                progress.failed(one)
-                continue
+        for picture, one in progress.results(pictures, looked, "Looking"):
             grid = one.windows.merged(reader.encoder.layout.to_grid(one.features))
             waiting.append((BoxedPicture(picture.image, one.size, picture.boxes), grid))
             if axes is None and len(waiting) < FIRST:

@@ -18,7 +18,6 @@ from ...errors import DataError, InputError
 from ...progress import Progress
 from ...storage.features import FeatureStore
 from ...trust.groups import group_by_looks, hold_out_groups
-from ...types import Failure
 from ..cells import CellMaps, CellPart, Unpooled, unpooled
 from ..fitted import Fitting
 from ..measure import measure_likeness
@@ -153,10 +152,7 @@ class FitEPIC(Fitting):
         maps: CellMaps | None = None
         undo: Unpooled | None = None
         known: set[str] = set()
-        for (_, label), seen in zip(pictures, progress.track(stream, "Looking", len(pictures)), strict=True):
-            if isinstance(seen, Failure):
-                progress.failed(seen)
-                continue
+        for (_, label), seen in progress.results(pictures, stream, "Looking"):
             if seen.digest in known or seen.features is None:
                 continue
             known.add(seen.digest)
