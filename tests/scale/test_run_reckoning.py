@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from test_jobs import pack
 
-from seewhy.errors import ForeignFileError
+from seewhy.errors import ForeignFileError, InputError
 from seewhy.progress import Progress
 from seewhy.scale import job as jobs
 from seewhy.scale import run as runs
@@ -146,6 +146,26 @@ def test_a_manifest_of_another_make_is_told(change: dict[str, Any], tmp_path: Pa
     manifest.write_bytes(JOB.put(json.dumps(facts | change).encode()))
     with pytest.raises(ForeignFileError, match=r"_manifest\.json is not as SeeWhy wrote it\."):
         status(tmp_path / "out")
+
+
+def test_shards_that_came_or_went_at_the_end_are_told(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "photos", 4)
+    given = find_input(tmp_path / "photos", per_shard=2)
+    report, survey = runs.Report("out"), Survey.of(given)
+    job = claim(tmp_path / "out", "embed", survey, WORK.open().model())
+    shutil.copytree(tmp_path / "photos" / "0", tmp_path / "photos" / "9")
+    with pytest.raises(InputError, match=r"photos have changed while they were read\."):
+        list(runs.missing(given, survey, job, runs.WHOLE, report))
+    fewer = Survey.of(find_input(tmp_path / "photos", per_shard=1))
+    with pytest.raises(InputError, match=r"photos have changed while they were read\."):
+        list(runs.missing(Firsts(str(tmp_path / "photos"), 1), fewer, job, runs.WHOLE, report))
+
+
+class Firsts(Folder):
+    """Loses its last shard."""
+
+    def shards(self) -> Iterator[Shard]:
+        yield from list(super().shards())[:-1]
 
 
 def test_threads_are_shared_by_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
