@@ -115,8 +115,8 @@ def test_the_sentence_says_what_is_gained_and_lost() -> None:
 
     tables = [table(LEARNT, -0.2, True), table(NEW, 0.051, True), table(HARMONIC, -0.01, False)]
     assert sentence_of(tables, ("coop",), 4, 0.95) == (
-        "Points against the names alone, 4 per class: coop: the learnt classes +20.0, new ones -5.1, the harmonic mean "
-        "+1.0 (not real) (95%, corrected for 3 comparisons)."
+        "Points against the names alone, from up to 4 pictures of a class: coop +20.0 on learnt classes, −5.1 on new "
+        "ones, +1.0 in the harmonic mean (not shown) (at 95%, corrected for 3 comparisons)."
     )
 
 

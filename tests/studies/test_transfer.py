@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,6 +206,16 @@ def test_clear_differences_are_real_and_none_are_none() -> None:
     assert said_of([table], ["a", "b", "c"]) == (
         "no difference between a and c is real in 1 measures; a is really better than b in 1 of 1 measures, worse in 0"
     )
+
+
+def test_an_interval_stays_where_its_mean_must() -> None:
+    values = torch.tensor([[[-2.0, 2.2] * 6]]).double()  # of a harmonic mean, to first order
+    ends = [
+        compared([Measure("h", "f", values, bounds)], ["a"], torch.arange(12))[0]["rows"][0]["interval"]
+        for bounds in ((-math.inf, math.inf), (0.0, 1.0))
+    ]
+    assert ends[0][0] < 0 < 1 < ends[0][1]
+    assert ends[1] == [0.0, 1.0]
 
 
 def test_few_things_to_test_on_never_give_a_real_difference() -> None:

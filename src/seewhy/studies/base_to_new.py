@@ -151,7 +151,7 @@ class BaseToNewStudy:
         found = self._learn(recipes, learn, tested, folder, store, progress)
         measures = [
             Measure(measure, family_of(k), torch.stack([torch.stack([values_of(r, measure, tested) for r in arm])
-                                                        for arm in arms]))
+                                                        for arm in arms]), (0.0, 1.0))
             for k in self.shots
             for arms in [[[before] * self.n_seeds, *(found[name, k] for name in self.methods)]]
             for measure in (LEARNT, NEW, HARMONIC, ALL)
@@ -311,13 +311,14 @@ def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], sho
     told = []
     for name in methods:
         parts = []
-        for measure, called in ((LEARNT, "the learnt classes"), (NEW, "new ones"), (HARMONIC, "the harmonic mean")):
+        for measure, where in ((LEARNT, "on learnt classes"), (NEW, "on new ones"), (HARMONIC, "in the harmonic mean")):
             table = next(t for t in tables if t["family"] == family_of(shots) and t["measure"] == measure)
             d = next(d for d in table["differences"] if (d["a"], d["b"]) == (BEFORE, name))
-            parts.append(f"{called} {-100 * d['difference']:+.1f}{'' if d['real'] else ' (not real)'}")
-        told.append(f"{name}: {', '.join(parts)}")
+            points = f"{-100 * d['difference']:+.1f}".replace("-", "−")
+            parts.append(f"{points} {where}{'' if d['real'] else ' (not shown)'}")
+        told.append(f"{name} {', '.join(parts)}")
     n = sum(len(t["differences"]) for t in tables)
     return (
-        f"Points against the names alone, {shots} per class: {'; '.join(told)} ({level:.0%}, corrected for {n} "
-        "comparisons)."
+        f"Points against the names alone, from up to {shots} pictures of a class: {'; '.join(told)} (at {level:.0%}, "
+        f"corrected for {n} comparisons)."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,11 +25,13 @@ class Measure:
         name: of the measure.
         family: under which it is shown.
         values: NaN where a picture was not asked, which is the same for all encoders and draws.
+        bounds: what the mean cannot leave, where values can.
     """
 
     name: str
     family: str
     values: Float[Tensor, "m r t"]
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
 
 class Mean(NamedTuple):
@@ -117,11 +120,12 @@ def _table(
     for name, values in zip(names, measure.values, strict=True):
         own = mean_of(values, groups)
         low, high = own.interval(level)
-        least, most = float(values[:, asked].min()), float(values[:, asked].max())
+        least = max(min(float(values[:, asked].min()), 0.0), measure.bounds[0])
+        most = min(max(float(values[:, asked].max()), 0.0), measure.bounds[1])
         rows.append(
             {
                 "encoder": name, "value": round(own.value, 4),
-                "interval": [round(max(low, min(least, 0.0)), 4), round(min(high, max(most, 0.0)), 4)],
+                "interval": [round(max(low, least), 4), round(min(high, most), 4)],
                 "by_draw": [round(v, 4) for v in values[:, asked].double().mean(1).tolist()],
             }
         )  # fmt: skip
