@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -298,6 +300,27 @@ def test_confident_counts_a_class_at_its_mean_and_only_there() -> None:
     found = ranker("confident")(given)
     assert found.flagged.tolist() == [False, False, True, False, True, False]
     assert found.proposed[[2, 4]].tolist() == [1, 2]
+
+
+def test_cleanlab_is_asked_of_those_judged_with_what_adds_up_to_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def issues(labels: np.ndarray, p: np.ndarray, n_jobs: int) -> np.ndarray:
+        asked.append((labels.tolist(), p.tolist()))
+        return np.array([True, False])
+
+    filtering, ranking = ModuleType("cleanlab.filter"), ModuleType("cleanlab.rank")
+    vars(filtering)["find_label_issues"] = issues
+    vars(ranking)["get_label_quality_scores"] = lambda labels, p: p[np.arange(len(p)), labels]
+    for module in (ModuleType("cleanlab"), filtering, ranking):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    given = held_out([[0.5, 1.5], [0.5, 0.5], [3.0, 1.0]], [0, 1, 1], [[1.0, 0.0]] * 3)
+    found = ranker("cleanlab")(replace(given, judged=torch.tensor([True, False, True])))
+    assert asked == [([0, 1], [[0.25, 0.75], [0.75, 0.25]])]
+    assert found.flagged.tolist() == [True, False, False]
+    assert found.doubt.tolist() == pytest.approx([0.75, 0.0, 0.75])
+    assert not ranker("cleanlab")(replace(given, judged=torch.zeros(3, dtype=torch.bool))).flagged.any()
+    assert len(asked) == 1, "of nobody nothing is asked"
 
 
 def test_votes_weigh_as_much_as_their_cosine_and_a_half_is_not_most() -> None:
