@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from .options import (
     resolve,
     seed,
 )
+from .outputs import deliver
 from .pairs import TextColumn
 from .retrieval import run_retrieval
 from .terminal import say
@@ -177,18 +177,8 @@ def evaluate(
     if cards is not None:
         made = write_cards(report, classifier, cards, store=kept, progress=terminal)
         report = replace(report, cards={name: address(card, path or card) for name, card in made.items()})
-    _deliver(report, path, force, as_json)
+    deliver(report, path, force, as_json, lambda: _print(report, path))
     raise typer.Exit(terminal.exit_code(report.data["n"]))
-
-
-def _deliver(report: Report, path: Path | None, force: bool, as_json: bool) -> None:
-    """Written, where a file is named, and printed."""
-    if path is not None:
-        report.save(path, force=force)
-    if as_json:
-        say(json.dumps({**report.data, "report": None if path is None else str(path)}, ensure_ascii=False))
-    else:
-        _print(report, path)
 
 
 def _no_maps() -> InputError:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from .options import encoder_given, open_store
+from .outputs import deliver
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
@@ -85,12 +85,7 @@ def run_boxes(
         boxes = load_boxes(found or "", pictures=pictures)
     chosen = [] if novel is None else [n.strip() for n in novel.split(",")]
     report = evaluate_boxes(there, boxes, encoder=looks, novel=chosen, seed=seed)
-    if path is not None:
-        report.save(path, force=force)
-    if as_json:
-        say(json.dumps({**report.data, "report": None if path is None else str(path)}, ensure_ascii=False))
-    else:
-        _print(report.data, path)
+    deliver(report, path, force, as_json, lambda: _print(report.data, path))
     raise typer.Exit(terminal.exit_code(len(there)))
 
 

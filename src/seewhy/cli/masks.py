@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import typer
 
 from .options import encoder_given, open_store
+from .outputs import deliver
 from .segment import label_names
 from .terminal import Terminal, say
 
@@ -46,12 +46,7 @@ def run_masks(
     else:
         segmenter = MaskCLIP().build(find(encoder, engine=engine), given.classes, open_store(store))
     report = evaluate_segmenter(segmenter, given, train=others, seed=seed, progress=terminal)
-    if path is not None:
-        report.save(path, force=force)
-    if as_json:
-        say(json.dumps({**report.data, "report": None if path is None else str(path)}, ensure_ascii=False))
-    else:
-        _print(report.data, path)
+    deliver(report, path, force, as_json, lambda: _print(report.data, path))
     raise typer.Exit(terminal.exit_code(report.data["n"]))
 
 

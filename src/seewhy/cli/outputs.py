@@ -195,6 +195,16 @@ def answer(
         say(found.sentence, *report_line(page))
 
 
+def deliver(report: Page, path: Path | None, force: bool, as_json: bool, show: Callable[[], None]) -> None:
+    """Write a report where a file was named, and say it: its JSON, or what ``show`` prints of it."""
+    if path is not None:
+        report.save(path, force=force)
+    if as_json:
+        say(json.dumps({**report.data, "report": None if path is None else str(path)}, ensure_ascii=False))
+    else:
+        show()
+
+
 def refuse_beside(context: Any, option: str, names: Sequence[str]) -> None:
     """Refuse options that were given beside one that has no use for them.
 

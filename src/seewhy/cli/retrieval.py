@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import typer
 
 from .options import open_store
+from .outputs import deliver, report_line
 from .terminal import say
 from .training_runs import say_measures
 
@@ -46,12 +46,10 @@ def run_retrieval(
     report = measure_retrieval(
         looks, pairs, also=others, trained_on=trained_on, store=open_store(store), seed=seed, progress=terminal
     )
-    if path is not None:
-        report.save(path, force=force)
-    if as_json:
-        say(json.dumps({**report.data, "report": None if path is None else str(path)}, ensure_ascii=False))
-    else:
+
+    def show() -> None:
         say_measures(report.rows)
-        if path is not None:
-            say(f"report: {path}")
+        say(*report_line(None if path is None else str(path)))
+
+    deliver(report, path, force, as_json, show)
     raise typer.Exit(terminal.exit_code(report.data["n_pictures"]))
