@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_map_only
 
 from ..encoders.base import Encoder
+from ..encoders.hooks import hooked
 from ..errors import ModelError
 from .inner_layer import Reached, find_place, layout_of, refuse_windows, run_through
 
@@ -154,14 +155,11 @@ def _runs(encoder: Encoder, pixels: Tensor, features: Tensor) -> list[_Run]:
         for name, module in trunk.named_modules()
         if name not in ("", "module")
     ]
-    try:
+    with hooked(handles):
         if isinstance(trunk, fx.GraphModule):
             _Recorder(trunk, ended).run(pixels)
         else:
             trunk(pixels)
-    finally:
-        for handle in handles:
-            handle.remove()
     found, times = [], [name for name, _, _ in ended]
     for name, args, out in ended:
         after, before = _grid(out, encoder, size), _grid(args, encoder, size)

@@ -112,13 +112,10 @@ class AblationCAM(PeerCAM):
         tail = self._tails[name]
         if tail is not None:
             return tail(features)
-        handle = layer.register_forward_hook(
+        with layer.register_forward_hook(
             lambda _m, _a, out: (features, *out[1:]) if isinstance(out, tuple) else features
-        )
-        try:
+        ):
             return self.model(pixels.repeat(n_copies, 1, 1, 1))
-        finally:
-            handle.remove()
 
 
 def silence_levels(levels: list[Tensor], channels: Int[Tensor, " n"]) -> None:

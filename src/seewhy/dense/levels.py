@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from ..encoders.base import Encoder, Layout
+from ..encoders.hooks import hooked
 from ..encoders.pyramid import Stage, listen, stages_of
 from ..errors import ModelError
 
@@ -35,12 +36,8 @@ class Packed(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "b 3 _y _x"]) -> Float[Tensor, "b c h w"]:
         found: dict[str, Tensor] = {}
-        handles = [listen(self.trunk, stage.layer, found) for stage in self.stages]
-        try:
+        with hooked(listen(self.trunk, stage.layer, found) for stage in self.stages):
             last = self.trunk(pixels)
-        finally:
-            for handle in handles:
-                handle.remove()
         finer = [
             pixel_unshuffle(Layout(stage.kind).to_grid(found[stage.layer]), times)  # type: ignore[arg-type]
             for stage, times in zip(self.stages, self.times, strict=True)

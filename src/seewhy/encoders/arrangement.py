@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .base import Layout
+from .hooks import hooked
 
 Kind = Literal["nchw", "nhwc"]
 
@@ -67,12 +68,8 @@ def watch(module: nn.Module, pixels: Tensor) -> Trace:
                 trace.inputs[name] = args[0]
 
         handles.append(layer.register_forward_hook(look))
-    try:
-        with torch.no_grad():
-            trace.output = module(pixels)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(handles), torch.no_grad():
+        trace.output = module(pixels)
     if not isinstance(trace.output, Tensor):
         raise ModelError(
             f"{type(module).__name__} gives a {type(trace.output).__name__}. A tensor was expected. "

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 
 from ..errors import ModelError
+from .hooks import hooked
 
 
 def cut_by_graph(module: nn.Module, layer: str, end: str | None) -> tuple[nn.Module, nn.Module] | None:
@@ -91,13 +92,11 @@ class UntilLayer(nn.Module):
         def look(_: nn.Module, args: Any, out: Tensor) -> None:
             raise _Reached(out)
 
-        handle = self.module.get_submodule(self.layer).register_forward_hook(look)
         try:
-            self.module(pixels)
+            with self.module.get_submodule(self.layer).register_forward_hook(look):
+                self.module(pixels)
         except _Reached as reached:
             return reached.features
-        finally:
-            handle.remove()
         raise ModelError(
             f"The layer {self.layer!r} is not reached for this picture. A layer that always runs was expected. "
             "Choose another target_layer."
@@ -120,11 +119,8 @@ class FromLayer(nn.Module):
         if self.end is not None:
             end = self.module.get_submodule(self.end)
             handles.append(end.register_forward_pre_hook(lambda _m, args: taken.append(args[0])))
-        try:
+        with hooked(handles):
             out = self.module(features.new_zeros(len(features), 3, *self.size))
-        finally:
-            for handle in handles:
-                handle.remove()
         return taken[0] if self.end is not None else out
 
 

@@ -15,6 +15,7 @@ from ..errors import ModelError
 from .arrangement import Arrangements, watch
 from .base import Encoder, Layout
 from .delta import halves_of
+from .hooks import hooked
 from .split import example_pixels, freeze
 
 N_LEVELS = 3
@@ -121,12 +122,8 @@ class Pyramid(nn.Module):
     def levels(self, pixels: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b d _h _w"], ...]:
         """The maps, finest first."""
         found: dict[str, Tensor] = {}
-        handles = [listen(self.trunk, stage.layer, found) for stage in self.stages if stage.layer]
-        try:
+        with hooked(listen(self.trunk, stage.layer, found) for stage in self.stages if stage.layer):
             last = self.trunk(pixels)
-        finally:
-            for handle in handles:
-                handle.remove()
         maps = [Layout(stage.kind).to_grid(found[stage.layer]) for stage in self.stages[:-1]]  # type: ignore[arg-type]
         level, made = None, []
         for x, across, out in reversed(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..types import Transform
 from .base import GlobalAverage, Layout
+from .hooks import hooked
 
 
 @dataclass(frozen=True)
@@ -143,12 +144,8 @@ def run_and_record(run: Callable[[], Any], block: nn.Module) -> tuple[Any, dict[
         names = list(inspect.signature(block.forward).parameters)[: len(args)]
         seen.update(dict(zip(names[1:], args[1:], strict=True)) | keywords)
 
-    handle = block.register_forward_pre_hook(look, with_kwargs=True)
-    try:
-        with torch.no_grad():
-            out = run()
-    finally:
-        handle.remove()
+    with block.register_forward_pre_hook(look, with_kwargs=True), torch.no_grad():
+        out = run()
     return out, seen
 
 
@@ -160,12 +157,8 @@ def follows(run: Callable[[], Any], first: nn.Module, second: nn.Module) -> bool
         first.register_forward_hook(lambda _m, _a, out: given.append(out)),
         second.register_forward_pre_hook(lambda _m, args: taken.append(args[0])),
     ]
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(handles), torch.no_grad():
+        run()
     return len(given) == len(taken) == 1 and given[0] is taken[0]
 
 

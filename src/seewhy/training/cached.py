@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..encoders.hooks import hooked
 from ..errors import InputError
 from ..seeded import reseed
 from .batches import Batch
@@ -83,11 +84,8 @@ def exact(task: Task, reason: str | None) -> Iterator[None]:
 
     normal = [m for m in task.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     handles = [] if reason is None else [m.register_forward_pre_hook(refuse) for m in normal]
-    try:
+    with hooked(handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _each(value: Any, of: Callable[[list[Tensor]], Any], others: list[Any]) -> Any:
