@@ -40,8 +40,18 @@ def check_place(path: Path, *, force: bool = False) -> None:
     check_file(beside(path), REMOVED, force=force)
 
 
-def save(path: Path, kept: Samples, removed: Sequence[dict[str, Any]], *, force: bool = False) -> tuple[Path, Path]:
-    """Write both files; pictures are named relative to them."""
+def save(
+    path: Path, kept: Samples, removed: Sequence[dict[str, Any]], *, force: bool = False, kept_first: bool = False
+) -> tuple[Path, Path]:
+    """Write both files; pictures are named relative to them.
+
+    Args:
+        path: of the kept pairs.
+        kept: pictures with the texts that are left.
+        removed: the others.
+        force: write over somebody else's files too.
+        kept_first: where pairs come back out of the removed ones. Whatever stops the second file, none is lost.
+    """
     check_place(path, force=force)
     rows = [{"image": _named(s, path), "texts": list(s.texts), **_more(s.label, s.group)} for s in kept.items]
     others = [
@@ -49,9 +59,10 @@ def save(path: Path, kept: Samples, removed: Sequence[dict[str, Any]], *, force:
         | _more(one["label"], one["group"])
         for one in removed
     ]
-    # The removed first: whatever stops the second, nothing is lost.
-    write(beside(path), _lines(others), REMOVED, force=force)
-    return write(path, _lines(rows), KEPT, force=force), beside(path)
+    both = [(beside(path), others, REMOVED), (path, rows, KEPT)]
+    for place, found, marks in both[::-1] if kept_first else both:
+        write(place, _lines(found), marks, force=force)
+    return path, beside(path)
 
 
 def restore(path: str | Path, rule: str, output: str | Path | None = None, *, force: bool = False) -> int:
@@ -94,7 +105,7 @@ def restore(path: str | Path, rule: str, output: str | Path | None = None, *, fo
             old = kept.get(image, Sample(image, label, (), group))
             kept[image] = Sample(image, old.label, (*old.texts, row["text"]), old.group, old.pixels)
             back += 1
-    save(Path(output or path), gathered(list(kept.values())), out, force=force)
+    save(Path(output or path), gathered(list(kept.values())), out, force=force, kept_first=True)
     return back
 
 
