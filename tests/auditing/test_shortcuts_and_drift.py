@@ -165,7 +165,7 @@ def test_what_drift_needs_is_told() -> None:
 
 
 def test_exit_codes_of_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.cli.drift.resolve", lambda *_: fitted())
+    monkeypatch.setattr("seewhy.cli.options.resolve", lambda *_: fitted())
     for change, code in ((0.0, 0), (0.4, 1)):
         folder = tmp_path / f"{code}"
         folder.mkdir()

@@ -9,21 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import (
-    DescriptionFile,
-    EncoderName,
-    EngineName,
-    Force,
-    Host,
-    HostNames,
-    Json,
-    Labels,
-    Pictures,
-    Port,
-    Quiet,
-    Store,
-    output,
-)
+from . import options
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
@@ -42,8 +28,8 @@ Examples:\n
 
 
 def annotate(
-    pictures: Pictures,
-    output: Annotated[Path, output("The SQLite file that everything is kept in, at every keystroke.")],
+    pictures: options.Pictures,
+    output: Annotated[Path, options.output("The SQLite file that everything is kept in, at every keystroke.")],
     model: Annotated[
         str | None,
         typer.Option(
@@ -53,17 +39,17 @@ def annotate(
             show_default=False,
         ),
     ] = None,
-    labels: Labels = None,
-    descriptions: DescriptionFile = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
+    labels: options.Labels = None,
+    descriptions: options.DescriptionFile = None,
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds after which a text is finished.")] = 3,
     min_edits: Annotated[
         float, typer.Option(min=0, max=1, help="Or when a round by another person changes less than this part of it.")
     ] = 0.05,
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    name: HostNames = None,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
+    name: options.HostNames = None,
     against: Annotated[
         Path | None,
         typer.Option(help='Texts to compare with, JSONL: {"image": …, "description": …}.', show_default=False),
@@ -76,10 +62,10 @@ def annotate(
         Path | None,
         typer.Option("--import", help="Take in .jsonl, or .json of Label Studio, and stop.", show_default=False),
     ] = None,
-    force: Force = False,
-    as_json: Json = False,
-    kept_in: Store = None,
-    quiet: Quiet = False,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    kept_in: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Describe pictures in rounds: objects in boxes, then the whole. Nothing that is typed is lost."""
     from ..annotation.desk import AnnotationDesk

@@ -8,29 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import (
-    By,
-    DecodeSeconds,
-    DescriptionFile,
-    EncoderName,
-    EngineName,
-    FollowUpFile,
-    Force,
-    Host,
-    HostNames,
-    ImageColumn,
-    LabelColumn,
-    Labels,
-    MaxUpload,
-    Measure,
-    Model,
-    Port,
-    Quiet,
-    Store,
-    grouped_samples,
-    open_store,
-    resolve,
-)
+from . import options
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -47,12 +25,12 @@ Examples:\n
 
 
 def app(
-    model: Model = None,
-    labels: Labels = None,
-    descriptions: DescriptionFile = None,
-    follow_up: FollowUpFile = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
+    model: options.Model = None,
+    labels: options.Labels = None,
+    descriptions: options.DescriptionFile = None,
+    follow_up: options.FollowUpFile = None,
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
     data: Annotated[
         Path | None,
         typer.Option(
@@ -60,9 +38,9 @@ def app(
             show_default=False,
         ),
     ] = None,
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    by: By = None,
+    image_column: options.ImageColumn = "image",
+    label_column: options.LabelColumn = "label",
+    by: options.By = None,
     save: Annotated[
         Path | None,
         typer.Option(
@@ -70,15 +48,15 @@ def app(
             show_default=False,
         ),
     ] = None,
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    name: HostNames = None,
-    max_upload: MaxUpload = 20.0,
-    decode_seconds: DecodeSeconds = 10,
-    measure: Measure = True,
-    force: Force = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
+    name: options.HostNames = None,
+    max_upload: options.MaxUpload = 20.0,
+    decode_seconds: options.DecodeSeconds = 10,
+    measure: options.Measure = True,
+    force: options.Force = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes."""
     from ..app import Settings, make_app, serve
@@ -89,8 +67,8 @@ def app(
 
     if save is not None:
         check_file(save, DESCRIPTIONS, force=force)
-    terminal, kept = Terminal(quiet), open_store(store)
-    classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
+    terminal, kept = Terminal(quiet), options.open_store(store)
+    classifier = options.resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
     _check(classifier, save, data, by)
     if save is not None and save.exists():
         from ..app.editing import with_texts
@@ -113,7 +91,7 @@ def app(
             "passwords. Leave --host out to keep it to this one.",
             file=sys.stderr,
         )
-    samples = None if data is None else grouped_samples(data, image_column, label_column, by)
+    samples = None if data is None else options.grouped_samples(data, image_column, label_column, by)
     for note in () if samples is None else samples.notes:
         terminal.note(note)
     served = make_app(classifier, settings, data=samples, store=kept)

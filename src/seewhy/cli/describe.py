@@ -8,25 +8,11 @@ from typing import Annotated
 
 import typer
 
+from . import options
 from .describe_images import EXAMPLES as IMAGES_EXAMPLES
 from .describe_images import images
 from .describe_match import EXAMPLES as MATCH_EXAMPLES
 from .describe_match import match
-from .options import (
-    EncoderName,
-    EngineName,
-    Force,
-    Json,
-    Labels,
-    Model,
-    Quiet,
-    Store,
-    lines_of,
-    n_texts,
-    open_store,
-    output,
-    top,
-)
 from .outputs import Guarded
 from .terminal import Terminal, say
 from .writer_options import Asked, asking
@@ -41,7 +27,7 @@ Examples:\n\n
 app = typer.Typer(help="Descriptions, written by a language model of your choice.", no_args_is_help=True)
 app.command("match", cls=Guarded, epilog=MATCH_EXAMPLES)(match)
 app.command("images", cls=Guarded, epilog=IMAGES_EXAMPLES)(images)
-Output = Annotated[Path, output("The .json.")]
+Output = Annotated[Path, options.output("The .json.")]
 Kind = Annotated[str, typer.Option(help="What the classes are, in the plural: birds, screws, cell types.")]
 
 
@@ -58,10 +44,10 @@ def classes(
     output: Output,
     asked: Asked,
     kind: Kind = "",
-    n_texts: Annotated[int, n_texts("Here of each class.", 2)] = 6,
-    force: Force = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    n_texts: Annotated[int, options.n_texts("Here of each class.", 2)] = 6,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
     from ..descriptions.class_questions import as_descriptions, class_prompt, write_classes
@@ -92,18 +78,18 @@ def pairs(
     ],
     output: Output,
     asked: Asked,
-    model: Model = None,
-    labels: Labels = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
+    model: options.Model = None,
+    labels: options.Labels = None,
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
     kind: Kind = "",
-    n_texts: Annotated[int, n_texts("Here of each pair.", 1)] = 5,
+    n_texts: Annotated[int, options.n_texts("Here of each pair.", 1)] = 5,
     most: Annotated[int, typer.Option(min=1, help="Pairs, those confused most often first.")] = 50,
-    top: Annotated[int, top("They count as confusable.", 2)] = 3,
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    top: Annotated[int, options.top("They count as confusable.", 2)] = 3,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """What parts the classes that a model confuses, pair by pair."""
     from ..descriptions.class_questions import Pair, pair_prompt, write_pairs
@@ -119,7 +105,7 @@ def pairs(
     check_file(output, PAIRS, force=force)
     desk = asked.desk(terminal)  # a mistake in its options is found before the pictures are looked at
     assert desk is not None
-    kept = open_store(store)
+    kept = options.open_store(store)
     classifier = resolve(model, labels, encoder, engine, None, kept)
     pictures = list(list_pictures([data]))
     stream = classifier.predict_all(pictures, store=kept, top=top)
@@ -151,7 +137,7 @@ def _names(given: str) -> list[str]:
     if path.is_dir():
         return list(load_samples(path).classes)
     if given.lower().endswith(".txt"):
-        return list(check_names(lines_of(path, "class")))
+        return list(check_names(options.lines_of(path, "class")))
     return list(check_names(given.split(",")))
 
 

@@ -8,21 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import (
-    EncoderName,
-    EngineName,
-    Force,
-    Json,
-    Labels,
-    Model,
-    Pictures,
-    Quiet,
-    Store,
-    open_store,
-    output,
-    picture_names,
-    resolve,
-)
+from . import options
 from .terminal import say
 from .writer_options import Asked, asking
 
@@ -36,23 +22,23 @@ Examples:\n\n
 
 @asking(required=False, how="It drafts (it must see) and rewrites; left out, rules do.")
 def images(
-    pictures: Pictures,
-    output: Annotated[Path, output("The .jsonl; lines are added to it.")],
+    pictures: options.Pictures,
+    output: Annotated[Path, options.output("The .jsonl; lines are added to it.")],
     asked: Asked,
-    model: Model = None,
-    labels: Labels = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
+    model: options.Model = None,
+    labels: options.Labels = None,
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
     drafts: Annotated[
         Path | None,
         typer.Option(help='Descriptions to correct, JSONL: {"image": …, "description": …}.', show_default=False),
     ] = None,
     check: Annotated[bool, typer.Option(help="Remove what nothing on the picture bears out.")] = True,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Probability a place needs to be an object.")] = 0.5,
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped."""
     from ..descriptions.textualize_run import DESCRIPTIONS, Drafter, estimate, offline, read_drafts, textualize_all
@@ -65,15 +51,15 @@ def images(
     texts = None if drafts is None else read_drafts(drafts)
     desk = asked.desk(terminal)
     if asked.dry_run:
-        asked.say(None if desk is None else estimate(picture_names(pictures), desk, texts), as_json)
+        asked.say(None if desk is None else estimate(options.picture_names(pictures), desk, texts), as_json)
         return
-    classifier = resolve(model, labels, encoder, engine, None, open_store(store))
+    classifier = options.resolve(model, labels, encoder, engine, None, options.open_store(store))
     textualizer = offline(classifier, desk=desk, check=check, threshold=threshold)
     by = [classifier.recipe, classifier.encoder.fingerprint[:12], *classifier.classes, check, threshold, texts]
     made_by = _seal([*by, None if desk is None else [desk.writer.model, desk.max_tokens]])
     done = 0
     drafter = Drafter(classifier, desk, texts)
-    stream = textualize_all(picture_names(pictures), textualizer, drafter, output, made_by, force=force)
+    stream = textualize_all(options.picture_names(pictures), textualizer, drafter, output, made_by, force=force)
     for record in terminal.track(stream, "Describing"):
         if isinstance(record, Failure):
             terminal.failed(record)

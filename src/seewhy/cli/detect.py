@@ -9,23 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..printable import printable
-from .options import (
-    EncoderName,
-    EngineName,
-    Focus,
-    Force,
-    Json,
-    Labels,
-    Model,
-    Pictures,
-    Quiet,
-    Store,
-    encoder_given,
-    focused,
-    open_store,
-    output,
-    picture_names,
-)
+from . import options
 from .segment import label_names
 from .terminal import Terminal, say
 
@@ -44,12 +28,12 @@ Examples:\n
 
 
 def detect(
-    pictures: Pictures,
-    model: Model = None,
-    labels: Labels = None,
-    encoder: EncoderName = "lite0",
-    focus: Focus = None,
-    engine: EngineName = "auto",
+    pictures: options.Pictures,
+    model: options.Model = None,
+    labels: options.Labels = None,
+    encoder: options.EncoderName = "lite0",
+    focus: options.Focus = None,
+    engine: options.EngineName = "auto",
     detector: Annotated[
         str,
         typer.Option("--detector", help="word_regions; with a folder of weights owlv2:PATH, grounding_dino:PATH."),
@@ -81,12 +65,12 @@ def detect(
         int | None,
         typer.Option("--most-boxes", min=1, help="Boxes kept in one picture. Left out, 100.", show_default=False),
     ] = None,
-    output: Annotated[Path | None, output("A folder for the boxes and a page.")] = None,
+    output: Annotated[Path | None, options.output("A folder for the boxes and a page.")] = None,
     format: Annotated[str, typer.Option("--format", help="Of the boxes: coco, yolo, voc or csv.")] = "coco",
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Find what the names say, or what a detector was trained on, and draw a box around each."""
     from ..dense.box_folder import BoxFolder
@@ -96,12 +80,12 @@ def detect(
     given: dict[str, Any] = {"least": least_score, "overlap": overlap, "most": most_boxes}
     given = {name: value for name, value in given.items() if value is not None}
     if model is None:
-        built = _by_words(detector, labels, focused(encoder, focus), engine, tiles, store, given)
+        built = _by_words(detector, labels, options.focused(encoder, focus), engine, tiles, store, given)
     else:
         built = _saved(model, labels, encoder, engine, tiles, given)
     folder = None if output is None else BoxFolder(output, built.classes, format, force=force)
     done = 0
-    for found in terminal.track(built.detect_all(picture_names(pictures, output)), "Detecting"):
+    for found in terminal.track(built.detect_all(options.picture_names(pictures, output)), "Detecting"):
         if isinstance(found, Failure):
             terminal.failed(found)
             if as_json:
@@ -138,7 +122,7 @@ def _by_words(
         raise InputError('No names were given. What to look for was expected. Add --labels "stamp, platelet".')
     if tiles is not None:
         given |= detectors[detector.partition(":")[0]].tiled(tiles)
-    return detector_for(detector, label_names(labels), encoder, engine=engine, store=open_store(store), **given)
+    return detector_for(detector, label_names(labels), encoder, engine=engine, store=options.open_store(store), **given)
 
 
 def _saved(
@@ -152,7 +136,7 @@ def _saved(
             "--model and --tiles were both given. A saved detector looks as it did when it was fitted: drop one, or "
             "fit it with another --set zoom=…."
         )
-    made = load_detector(model, encoder=encoder_given(encoder), engine=engine)
+    made = load_detector(model, encoder=options.encoder_given(encoder), engine=engine)
     return (made if labels is None else made.for_classes(label_names(labels))).keeping(**given)
 
 

@@ -7,21 +7,8 @@ from typing import Annotated
 
 import typer
 
+from . import options
 from .audit import TrainPictures
-from .options import (
-    EncoderName,
-    EngineName,
-    Force,
-    Json,
-    Model,
-    Pictures,
-    Quiet,
-    Store,
-    open_store,
-    picture_names,
-    resolve,
-    seed,
-)
 from .outputs import StudyFolder, check_both, report_line, save_both
 from .terminal import Terminal, say
 
@@ -35,18 +22,18 @@ Exit codes: 0 no drift is shown, 1 there is drift, 2 wrong use.
 
 
 def drift(
-    pictures: Pictures,
-    model: Model = None,
+    pictures: options.Pictures,
+    model: options.Model = None,
     train: TrainPictures = None,
     alpha: Annotated[float, typer.Option(help="The p value below which there is drift.")] = 0.01,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
     output: StudyFolder = None,
-    seed: Annotated[int, seed("Pictures that are compared, and permutations.")] = 0,
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    seed: Annotated[int, options.seed("Pictures that are compared, and permutations.")] = 0,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Are new pictures like those that it was fitted on? They need no classes."""
     from ..auditing.audit import with_known
@@ -56,11 +43,11 @@ def drift(
     terminal = Terminal(quiet)
     test = DriftTest(alpha=alpha, seed=seed)
     check_both(output, "drift", force)
-    kept = open_store(store)
-    classifier = resolve(model, None, encoder, engine, None, kept)
+    kept = options.open_store(store)
+    classifier = options.resolve(model, None, encoder, engine, None, kept)
     if train is not None:
         classifier = with_known(classifier, load_samples(train), kept, terminal)
-    names = picture_names(pictures, output)
+    names = options.picture_names(pictures, output)
     found = test.run(classifier, [Sample(name) for name in names], store=kept, progress=terminal)
     page = save_both(found, output, "drift", force)
     if as_json:

@@ -10,31 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..printable import printable
+from . import options
 from .evaluate_boxes import DetectorName, Novel, PicturesFolder, is_of_boxes, run_boxes
 from .masks import run_masks
 from .object_options import ObjectWords, SegmenterFolder, masks_of
-from .options import (
-    Crops,
-    DescriptionFile,
-    EncoderName,
-    EngineName,
-    FollowUpFile,
-    Force,
-    Group,
-    ImageColumn,
-    Json,
-    LabelColumn,
-    Labels,
-    Level,
-    Model,
-    Quiet,
-    Store,
-    also,
-    open_store,
-    output,
-    resolve,
-    seed,
-)
 from .outputs import deliver
 from .pairs import TextColumn
 from .retrieval import run_retrieval
@@ -66,26 +45,26 @@ def evaluate(
             show_default=False,
         ),
     ],
-    model: Model = None,
-    labels: Labels = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
-    descriptions: DescriptionFile = None,
-    follow_up: FollowUpFile = None,
-    output: Annotated[Path | None, output("The report, .html or .json; left out, it is only printed.")] = None,
+    model: options.Model = None,
+    labels: options.Labels = None,
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
+    descriptions: options.DescriptionFile = None,
+    follow_up: options.FollowUpFile = None,
+    output: Annotated[Path | None, options.output("The report, .html or .json; left out, it is only printed.")] = None,
     cards: Annotated[
         Path | None,
         typer.Option(help="A folder for cards of the wrong decisions; the report leads to them.", show_default=False),
     ] = None,
     n_explained: Annotated[int, typer.Option(min=0, help="Pictures on which explanations are measured.")] = 32,
-    crops: Crops = "center",
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    group: Group = None,
+    crops: options.Crops = "center",
+    image_column: options.ImageColumn = "image",
+    label_column: options.LabelColumn = "label",
+    group: options.Group = None,
     faithfulness: Annotated[
         bool, typer.Option("--faithfulness", help="Also average drop, increase, gain, ROAD and sparsity of maps.")
     ] = False,
-    level: Level = 0.9,
+    level: options.Level = 0.9,
     unknown: Annotated[
         Path | None,
         typer.Option(help="A folder of pictures of no class: how well are they told?", show_default=False),
@@ -100,7 +79,7 @@ def evaluate(
     ] = False,
     also: Annotated[
         list[Path] | None,
-        also("With --retrieval."),
+        options.also("With --retrieval."),
     ] = None,
     text_column: TextColumn = None,
     probe: Annotated[
@@ -123,11 +102,11 @@ def evaluate(
     ] = None,
     object_segmenter: SegmenterFolder = None,
     object_words: ObjectWords = None,
-    seed: Annotated[int, seed("The pictures explained.")] = 0,
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    seed: Annotated[int, options.seed("The pictures explained.")] = 0,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Accuracy, per class, calibration, confusions, and how faithful the explanations are."""
     from ..card.paging import check_ending
@@ -158,8 +137,8 @@ def evaluate(
         return
     if cards is not None and check_output(cards):
         raise DataError(f"{cards} would be one file. A folder for several cards was expected. Leave the ending out.")
-    terminal, kept = Terminal(quiet), open_store(store)
-    classifier = resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
+    terminal, kept = Terminal(quiet), options.open_store(store)
+    classifier = options.resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
     samples = load_samples(data, image=image_column, label=label_column, group=group)
     report = run(
         classifier,

@@ -10,35 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import options
 from .explain_parts import DetectorName, Known, Most, PartsAsked, SegmenterName, run_parts
 from .method_options import Set
 from .object_options import ObjectWords, SegmenterFolder, loaded_segmenter, with_objects
-from .options import (
-    DescriptionFile,
-    EncoderName,
-    EngineName,
-    Focus,
-    FollowUpFile,
-    Force,
-    ImageColumn,
-    Json,
-    Labels,
-    Level,
-    Measure,
-    Model,
-    Pictures,
-    Quiet,
-    Store,
-    Strengths,
-    Validation,
-    because,
-    focused,
-    open_store,
-    output,
-    picture_names,
-    resolve,
-    seed,
-)
 from .scale_options import (
     ClusterOption,
     Decoders,
@@ -83,17 +58,19 @@ Examples:\n
 
 def explain(
     context: typer.Context,
-    pictures: Pictures,
-    model: Model = None,
-    labels: Labels = None,
-    descriptions: DescriptionFile = None,
-    follow_up: FollowUpFile = None,
-    encoder: EncoderName = "lite0",
-    focus: Focus = None,
-    engine: EngineName = "auto",
+    pictures: options.Pictures,
+    model: options.Model = None,
+    labels: options.Labels = None,
+    descriptions: options.DescriptionFile = None,
+    follow_up: options.FollowUpFile = None,
+    encoder: options.EncoderName = "lite0",
+    focus: options.Focus = None,
+    engine: options.EngineName = "auto",
     output: Annotated[
         Path | None,
-        output("A folder for cards and their index, or one .html, .png or .json file; left out, no card is made."),
+        options.output(
+            "A folder for cards and their index, or one .html, .png or .json file; left out, no card is made."
+        ),
     ] = None,
     where: Annotated[
         str | None,
@@ -133,7 +110,7 @@ def explain(
         str | None,
         typer.Option(help="What fit-prototypes wrote; left out, the classifier's own.", show_default=False),
     ] = None,
-    because: Annotated[bool, because("7 forward passes more.")] = False,
+    because: Annotated[bool, options.because("7 forward passes more.")] = False,
     object_mask: Annotated[
         Path | None,
         typer.Option(
@@ -143,9 +120,9 @@ def explain(
     ] = None,
     object_segmenter: SegmenterFolder = None,
     object_words: ObjectWords = None,
-    strengths: Strengths = "calibrated",
-    validation: Validation = None,
-    measure: Measure = True,
+    strengths: options.Strengths = "calibrated",
+    validation: options.Validation = None,
+    measure: options.Measure = True,
     typical: Annotated[
         Path | None,
         typer.Option(
@@ -161,7 +138,7 @@ def explain(
         ),
     ] = None,
     png: Annotated[bool, typer.Option("--png", help="Also a still picture of each card.")] = False,
-    seed: Annotated[int, seed("The shuffled maps.")] = 0,
+    seed: Annotated[int, options.seed("The shuffled maps.")] = 0,
     parquet: Parquet = False,
     shard: PartOption = "1/1",
     per_shard: PerShard = 2048,
@@ -170,16 +147,16 @@ def explain(
     cluster: ClusterOption = None,
     gpus: Gpus = 0.0,
     decoders: Decoders = 0,
-    image_column: ImageColumn = "image",
-    force: Force = False,
-    level: Level = 0.9,
+    image_column: options.ImageColumn = "image",
+    force: options.Force = False,
+    level: options.Level = 0.9,
     detector: DetectorName = None,
     segmenter: SegmenterName = None,
     known: Known = None,
     most_cards: Most = 20,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Explain pictures: print the answer; with -o, write a card each and an index. Stopped, it goes on where it was.
 
@@ -196,7 +173,7 @@ def explain(
     if parquet:
         explain_many(context.params)
     parts = PartsAsked(model, labels, detector, segmenter, encoder, focus, engine, descriptions, known, most_cards)
-    options = ExplainOptions(
+    how = ExplainOptions(
         where=where,
         target=target,
         contrast=contrast,
@@ -219,20 +196,18 @@ def explain(
             "--follow-up": follow_up, "--explainer": explainer, "--validation": validation, "--typical": typical,
             "--object-mask": object_mask, "--object-segmenter": object_segmenter, "--object": object_words,
         }  # fmt: skip
-        run_parts(
-            parts, options, pictures, output, others, png=png, force=force, as_json=as_json, store=store, quiet=quiet
-        )
+        run_parts(parts, how, pictures, output, others, png=png, force=force, as_json=as_json, store=store, quiet=quiet)
     terminal = Terminal(quiet)
     _check(output, png, force)
-    kept = open_store(store)
-    classifier = resolve(model, labels, focused(encoder, focus), engine, descriptions, kept, follow_up)
+    kept = options.open_store(store)
+    classifier = options.resolve(model, labels, options.focused(encoder, focus), engine, descriptions, kept, follow_up)
     classifier = _measured(classifier, validation, kept, terminal)
     told_objects = (object_mask, loaded_segmenter(object_segmenter, encoder, engine), object_words)
-    names, objects = with_objects(classifier, picture_names(pictures, output), *told_objects, kept)
+    names, objects = with_objects(classifier, options.picture_names(pictures, output), *told_objects, kept)
     method = where if explainer is None else trained(where or classifier.where, explainer)
-    options = replace(options, where=method, objects=objects)
-    _note_layer(classifier, options, terminal)
-    batch = Batch(classifier, options, output, png=png, store=kept, force=force)
+    how = replace(how, where=method, objects=objects)
+    _note_layer(classifier, how, terminal)
+    batch = Batch(classifier, how, output, png=png, store=kept, force=force)
     _run(batch, names, terminal, as_json)
 
 

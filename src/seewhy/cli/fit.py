@@ -10,25 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from . import options
 from .method_options import Set
-from .options import (
-    DescriptionFile,
-    EncoderName,
-    EngineName,
-    Group,
-    ImageColumn,
-    Json,
-    LabelColumn,
-    Quiet,
-    Store,
-    Validation,
-    held_out,
-    method,
-    open_store,
-    output,
-    read_descriptions,
-    seed,
-)
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -53,12 +36,12 @@ def fit(
             help="A folder with one folder per class, or a .csv, .tsv, .jsonl or .parquet table.", show_default=False
         ),
     ],
-    output: Annotated[Path, output("The classifier's folder.")],
-    method: Annotated[str, method("See: seewhy methods.")] = "linear",
+    output: Annotated[Path, options.output("The classifier's folder.")],
+    method: Annotated[str, options.method("See: seewhy methods.")] = "linear",
     setting: Set = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
-    descriptions: DescriptionFile = None,
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
+    descriptions: options.DescriptionFile = None,
     captions: Annotated[
         Path | None,
         typer.Option(
@@ -78,7 +61,9 @@ def fit(
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Weigh classes alike, whatever their number of pictures.")
     ] = False,
-    held_out: Annotated[float | None, held_out("the method's own", "--validation takes its place.", least=0)] = None,
+    held_out: Annotated[
+        float | None, options.held_out("the method's own", "--validation takes its place.", least=0)
+    ] = None,
     split: Annotated[
         Literal["grouped", "random"] | None,
         typer.Option(
@@ -86,14 +71,14 @@ def fit(
             show_default="grouped",
         ),
     ] = None,
-    group: Group = None,
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    validation: Validation = None,
-    seed: Annotated[int | None, seed("Splits and crops.")] = None,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    group: options.Group = None,
+    image_column: options.ImageColumn = "image",
+    label_column: options.LabelColumn = "label",
+    validation: options.Validation = None,
+    seed: Annotated[int | None, options.seed("Splits and crops.")] = None,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Make a classifier of your pictures. Run again, it goes on where it was stopped."""
     from ..classifiers.holdout_measures import held_out_lines
@@ -111,7 +96,7 @@ def fit(
     named |= {"split": split}
     named |= {"class_weight": "balanced" if balanced else None}
     recipe = recipe_from(method, {name: v for name, v in named.items() if v is not None}, settings(setting))
-    words = read_descriptions(descriptions)
+    words = options.read_descriptions(descriptions)
     samples = load_samples(data, image=image_column, label=label_column, group=group)
     chosen_on = None if validation is None else load_samples(validation, image=image_column, label=label_column)
     checkpoint = output.parent / f".{output.name}.checkpoint"
@@ -128,7 +113,7 @@ def fit(
         validation=chosen_on,
         descriptions=words,
         captions=said,
-        store=open_store(store),
+        store=options.open_store(store),
         progress=terminal,
         checkpoint=checkpoint if keeps else None,
     )

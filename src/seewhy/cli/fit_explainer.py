@@ -9,20 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from .options import (
-    EncoderName,
-    EngineName,
-    Json,
-    Labels,
-    Model,
-    Quiet,
-    Store,
-    method,
-    open_store,
-    output,
-    resolve,
-    seed,
-)
+from . import options
 from .terminal import say
 
 EXAMPLES = """
@@ -39,12 +26,12 @@ def fit_explainer(
     data: Annotated[
         Path, typer.Argument(help="A folder of pictures, or a table; labels are not used.", show_default=False)
     ],
-    model: Model = None,
-    labels: Labels = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
-    method: Annotated[str, method("t_tame, or one of its ancestors: tame, l_cam.")] = "t_tame",
-    output: Annotated[Path | None, output("A folder; left out, MODEL/explainers.")] = None,
+    model: options.Model = None,
+    labels: options.Labels = None,
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
+    method: Annotated[str, options.method("t_tame, or one of its ancestors: tame, l_cam.")] = "t_tame",
+    output: Annotated[Path | None, options.output("A folder; left out, MODEL/explainers.")] = None,
     layers: Annotated[
         str | None,
         typer.Option(
@@ -63,10 +50,10 @@ def fit_explainer(
         typer.Option(min=16, help="Side of the training pictures; left out, the network's own.", show_default=False),
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="The authors' optimiser, batch and rate.")] = False,
-    seed: Annotated[int, seed("Weights, order and crops.")] = 0,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    seed: Annotated[int, options.seed("Weights, order and crops.")] = 0,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train an explainer on pictures without labels; run again, it goes on where it was stopped."""
     from ..attributions.explainers import check_explainer
@@ -78,7 +65,7 @@ def fit_explainer(
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
-    classifier = resolve(model, labels, encoder, engine, None, open_store(store))
+    classifier = options.resolve(model, labels, encoder, engine, None, options.open_store(store))
     folder = explainer_folder(classifier, output)
     if data.suffix.lower() in TABLES:
         pictures = [sample.image for sample in load_samples(data).items]

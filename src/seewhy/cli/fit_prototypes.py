@@ -8,24 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from . import options
 from .method_options import Set
-from .options import (
-    EncoderName,
-    EngineName,
-    Json,
-    Labels,
-    Model,
-    Quiet,
-    Store,
-    Strengths,
-    because,
-    held_out,
-    method,
-    open_store,
-    output,
-    resolve,
-    seed,
-)
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -58,15 +42,15 @@ def fit_prototypes(
             show_default=False,
         ),
     ],
-    model: Model = None,
-    labels: Labels = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
+    model: options.Model = None,
+    labels: options.Labels = None,
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
     method: Annotated[
         str,
-        method("Of those that came with the classifier only --because is left to do. See: seewhy methods."),
+        options.method("Of those that came with the classifier only --because is left to do. See: seewhy methods."),
     ] = "epic",
-    output: Annotated[Path | None, output("A folder; left out, MODEL/prototypes.")] = None,
+    output: Annotated[Path | None, options.output("A folder; left out, MODEL/prototypes.")] = None,
     setting: Set = None,
     optimiser: Annotated[
         Literal["procrustes", "adam"] | None,
@@ -88,19 +72,19 @@ def fit_prototypes(
     n_kept: Annotated[
         int | None, typer.Option(min=1, help="Prototypes kept of each channel and sign.", show_default="8")
     ] = None,
-    held_out: Annotated[float | None, held_out("0.25", "Half for each.", least=0.05)] = None,
+    held_out: Annotated[float | None, options.held_out("0.25", "Half for each.", least=0.05)] = None,
     max_seconds: Annotated[
         float | None, typer.Option(min=1, help="Stop adam after this long.", show_default=False)
     ] = None,
-    seed: Annotated[int | None, seed("The parts and adam's order.")] = None,
-    because: Annotated[bool, because("Here every prototype, over the pictures.")] = False,
-    strengths: Strengths = "calibrated",
+    seed: Annotated[int | None, options.seed("The parts and adam's order.")] = None,
+    because: Annotated[bool, options.because("Here every prototype, over the pictures.")] = False,
+    strengths: options.Strengths = "calibrated",
     because_on: Annotated[
         int, typer.Option(min=1, help="Pictures that is measured on, spread over DATA (about 0.4 s each).")
     ] = 500,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Find prototypes for a classifier, whose decisions stay as they are. Stopped, it goes on where it was."""
     from ..prototypes import prototypes
@@ -109,14 +93,14 @@ def fit_prototypes(
     from .terminal import Terminal
 
     terminal = Terminal(quiet)
-    kept = open_store(store)
+    kept = options.open_store(store)
     found = prototypes[method]
     changes = find_changes(strengths)
     named: dict[str, Any] = {"optimiser": optimiser, "form": form, "n_prototypes": n_prototypes, "seed": seed}
     named |= {"shrinkage": shrinkage, "n_rotated": n_rotated, "n_kept": n_kept, "held_out": held_out}
     named |= {"max_seconds": max_seconds}
     fit = _fitting(found, {name: v for name, v in named.items() if v is not None}, settings(setting))
-    classifier = resolve(model, labels, encoder, engine, None, kept)
+    classifier = options.resolve(model, labels, encoder, engine, None, kept)
     folder = _folder(classifier, found, because, output)
     _check(folder, found, because)
     pictures = _pictures(data, classifier)

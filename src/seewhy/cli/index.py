@@ -9,21 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .options import (
-    EncoderName,
-    EngineName,
-    Focus,
-    ImageColumn,
-    Json,
-    LabelColumn,
-    Model,
-    Quiet,
-    Store,
-    encoder_given,
-    focused,
-    open_store,
-    output,
-)
+from . import options
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -43,7 +29,7 @@ Examples:\n
 
 
 def index(
-    output: Annotated[Path, output("The index's folder.")],
+    output: Annotated[Path, options.output("The index's folder.")],
     data: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -51,10 +37,10 @@ def index(
             show_default=False,
         ),
     ] = None,
-    encoder: EncoderName = "lite0",
-    focus: Focus = None,
-    model: Model = None,
-    engine: EngineName = "auto",
+    encoder: options.EncoderName = "lite0",
+    focus: options.Focus = None,
+    model: options.Model = None,
+    engine: options.EngineName = "auto",
     add: Annotated[bool, typer.Option("--add", help="Only add to an index that is there, with its settings.")] = False,
     forget: Annotated[
         list[Path] | None, typer.Option(help="Forget a picture, or all below a folder.", show_default=False)
@@ -73,11 +59,11 @@ def index(
     whiten: Annotated[int, typer.Option(min=0, help="Components of PCA whitening; 0 leaves vectors as they are.")] = 0,
     words: Annotated[bool, typer.Option(help="Make the index searchable by words, if the encoder can.")] = True,
     approximate_from: Annotated[int, typer.Option(help="Pictures from which search is approximate.")] = 200_000,
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    image_column: options.ImageColumn = "image",
+    label_column: options.LabelColumn = "label",
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Make pictures searchable, or change what is. Pictures that are there are not looked at again."""
     from ..errors import InputError
@@ -97,11 +83,13 @@ def index(
     runs = [folder for folder in data or [] if is_run(folder)]
     others = [one for one in data or [] if one not in runs]
     entries = list(_entries(others, image_column, label_column))  # a wrong name is told before the work begins
-    opened = _opened(output, focused(encoder, focus), model, engine, settings, only_there=add or not data)
+    opened = _opened(output, options.focused(encoder, focus), model, engine, settings, only_there=add or not data)
     removed = opened.remove(forget, progress=terminal) if forget else 0
     if forget_missing:
         removed += opened.remove_missing(progress=terminal)
-    change = opened.add(entries, store=open_store(store), progress=terminal, total=len(entries)) if entries else None
+    change = (
+        opened.add(entries, store=options.open_store(store), progress=terminal, total=len(entries)) if entries else None
+    )
     for folder in runs:
         change = (change or Change()) + add_run(opened, folder, terminal)
     if rebuild:
@@ -117,11 +105,13 @@ def _opened(output: Path, encoder: str, model: str | None, engine: str, settings
     from ..index import Index
 
     if only_there:
-        return Index.open(output, encoder_given(encoder), engine=engine)
+        return Index.open(output, options.encoder_given(encoder), engine=engine)
     if model is not None:
         from ..classifiers.saving import load
 
-        return Index.create(output, load(model, engine=engine, encoder=encoder_given(encoder)).encoder, settings)
+        return Index.create(
+            output, load(model, engine=engine, encoder=options.encoder_given(encoder)).encoder, settings
+        )
     return Index.create(output, find(encoder, engine=engine), settings)
 
 

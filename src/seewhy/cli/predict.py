@@ -12,30 +12,8 @@ import typer
 
 from ..printable import printable, spreadsheet_safe
 from ..storage.marks import Columns, Lines, Mark, Record
+from . import options
 from .findings import WITHOUT, Absent, Finding, predict_findings
-from .options import (
-    Crops,
-    EncoderName,
-    EngineName,
-    Focus,
-    FollowUpFile,
-    Force,
-    ImageColumn,
-    Json,
-    Labels,
-    Level,
-    Model,
-    Pictures,
-    Quiet,
-    Store,
-    Validation,
-    focused,
-    open_store,
-    output,
-    picture_names,
-    resolve,
-    top,
-)
 from .outputs import csv_row, refuse_beside, write_lines
 from .scale_options import (
     ClusterOption,
@@ -75,27 +53,27 @@ MARKS: dict[str, Mark] = {
 
 def predict(
     context: typer.Context,
-    pictures: Pictures,
-    model: Model = None,
-    labels: Labels = None,
-    follow_up: FollowUpFile = None,
+    pictures: options.Pictures,
+    model: options.Model = None,
+    labels: options.Labels = None,
+    follow_up: options.FollowUpFile = None,
     finding: Finding = None,
     absent: Absent = None,
-    encoder: EncoderName = "lite0",
-    focus: Focus = None,
-    engine: EngineName = "auto",
-    as_json: Json = False,
-    validation: Validation = None,
-    level: Level = 0.9,
+    encoder: options.EncoderName = "lite0",
+    focus: options.Focus = None,
+    engine: options.EngineName = "auto",
+    as_json: options.Json = False,
+    validation: options.Validation = None,
+    level: options.Level = 0.9,
     reject: Annotated[
         bool, typer.Option("--reject", help="Label pictures that are unlike anything it was trained on 'unknown'.")
     ] = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Comma-separated: image, label, score, error, verdict, right, set.")
     ] = False,
-    output: Annotated[Path | None, output("This file instead of standard output, whole or not at all.")] = None,
-    top: Annotated[int, top("The JSON lists them.", 1)] = 5,
-    crops: Crops = "center",
+    output: Annotated[Path | None, options.output("This file instead of standard output, whole or not at all.")] = None,
+    top: Annotated[int, options.top("The JSON lists them.", 1)] = 5,
+    crops: options.Crops = "center",
     parquet: Parquet = False,
     shard: PartOption = "1/1",
     per_shard: PerShard = 2048,
@@ -104,11 +82,11 @@ def predict(
     cluster: ClusterOption = None,
     gpus: Gpus = 0.0,
     decoders: Decoders = 0,
-    image_column: ImageColumn = "image",
+    image_column: options.ImageColumn = "image",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 32,
-    force: Force = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    force: options.Force = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Decide on pictures. One line per picture, in order; a broken one never stops the others."""
     from ..classifiers.certainty import check_level
@@ -121,7 +99,7 @@ def predict(
     from .terminal import Terminal
 
     if parquet:
-        asked = Asked(model, labels, focused(encoder, focus), engine, None, follow_up, validation)
+        asked = Asked(model, labels, options.focused(encoder, focus), engine, None, follow_up, validation)
         spread = Spread(shard, per_shard, image_column, workers, threads, cluster, gpus, decoders)
         work = Predict(asked, top, level, crops, reject, batch_size)
         into_parquet(work, pictures, output, spread, Terminal(quiet), as_json)
@@ -130,20 +108,20 @@ def predict(
         form = "csv" if output.suffix.lower() == ".csv" else "json"
     if finding or absent:
         refuse_beside(context, "finding", WITHOUT)
-        looks = focused(encoder, focus), engine
+        looks = options.focused(encoder, focus), engine
         predict_findings(pictures, finding or (), absent, looks, form, output, store=store, force=force, quiet=quiet)
     terminal = Terminal(quiet)
     check_level(level)
     if output is not None:
         check_file(output, MARKS[form], force=force)
-    kept = open_store(store)
-    classifier = resolve(model, labels, focused(encoder, focus), engine, None, kept, follow_up)
+    kept = options.open_store(store)
+    classifier = options.resolve(model, labels, options.focused(encoder, focus), engine, None, kept, follow_up)
     if validation is not None:
         classifier = measured_on(classifier, load_samples(validation), kept, terminal)
     if reject:
         _check_rejects(classifier)
     wanted: dict[str, Any] = {"views": predict_views(crops), "batch_size": batch_size, "top": top, "level": level}
-    stream = classifier.predict_all(picture_names(pictures, output), store=kept, **wanted)
+    stream = classifier.predict_all(options.picture_names(pictures, output), store=kept, **wanted)
     done = 0
 
     def results() -> Iterator[Prediction | Failure]:

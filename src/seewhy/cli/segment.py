@@ -9,24 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..printable import printable
-from .options import (
-    EncoderName,
-    EngineName,
-    Focus,
-    Force,
-    Json,
-    Labels,
-    Model,
-    Pictures,
-    Quiet,
-    Store,
-    encoder_given,
-    focused,
-    lines_of,
-    open_store,
-    output,
-    picture_names,
-)
+from . import options
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
@@ -44,15 +27,15 @@ Examples:\n
 
 
 def segment(
-    pictures: Pictures,
-    model: Model = None,
-    labels: Labels = None,
+    pictures: options.Pictures,
+    model: options.Model = None,
+    labels: options.Labels = None,
     segmenter: Annotated[
         str, typer.Option("--segmenter", help="maskclip; with a folder of weights clipseg:PATH.")
     ] = "maskclip",
-    encoder: EncoderName = "lite0",
-    focus: Focus = None,
-    engine: EngineName = "auto",
+    encoder: options.EncoderName = "lite0",
+    focus: options.Focus = None,
+    engine: options.EngineName = "auto",
     zoom: Annotated[
         float | None,
         typer.Option(
@@ -77,11 +60,13 @@ def segment(
         str, typer.Option(help="What likeness of places is: channels (cosines, the paper) or positions (its code).")
     ] = "channels",
     least: Annotated[float, typer.Option(help="Probability below which a pixel is given no name.")] = 0.0,
-    output: Annotated[Path | None, output("A folder for masks (.png), segments.json (COCO) and a page.")] = None,
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    output: Annotated[
+        Path | None, options.output("A folder for masks (.png), segments.json (COCO) and a page.")
+    ] = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Say of every pixel which of the names fits it best; nothing is trained."""
     from ..dense.by_words import segmenter_for
@@ -94,7 +79,7 @@ def segment(
     if model is not None:
         if labels is not None:
             raise InputError("--model and --labels were both given. A saved segmenter has its own classes: drop one.")
-        built: Any = load_segmenter(model, encoder=encoder_given(encoder), engine=engine)
+        built: Any = load_segmenter(model, encoder=options.encoder_given(encoder), engine=engine)
     elif labels is None:
         raise InputError(
             'No names were given. What may be in the pictures was expected. Add --labels "road, car, tree".'
@@ -104,12 +89,12 @@ def segment(
         said |= {"centred": None if centred == 0.5 else centred, "denoised": denoise or None}
         said |= {"smoothed": smooth or None, "normalised": None if normalised == "channels" else normalised}
         given = {name: value for name, value in said.items() if value is not None}
-        looks = focused(encoder, focus)
+        looks = options.focused(encoder, focus)
         names = label_names(labels)
-        built = segmenter_for(segmenter, names, looks, engine=engine, store=open_store(store), **given)
+        built = segmenter_for(segmenter, names, looks, engine=engine, store=options.open_store(store), **given)
     folder = None if output is None else SegmentFolder(output, built.classes, force=force)
     done = 0
-    for found in terminal.track(built.segment_all(picture_names(pictures, output)), "Segmenting"):
+    for found in terminal.track(built.segment_all(options.picture_names(pictures, output)), "Segmenting"):
         if isinstance(found, Failure):
             terminal.failed(found)
             if as_json:
@@ -134,7 +119,7 @@ def label_names(labels: str) -> list[str]:
     Raises:
         DataError: the file cannot be read.
     """
-    return lines_of(Path(labels), "class") if labels.lower().endswith(".txt") else labels.split(",")
+    return options.lines_of(Path(labels), "class") if labels.lower().endswith(".txt") else labels.split(",")
 
 
 def _print(found: Segmentation) -> None:

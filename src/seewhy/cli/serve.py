@@ -9,19 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import (
-    DecodeSeconds,
-    EncoderName,
-    EngineName,
-    Host,
-    HostNames,
-    MaxUpload,
-    Measure,
-    Port,
-    Quiet,
-    encoder_given,
-    resolve,
-)
+from . import options
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
@@ -48,11 +36,11 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    name: HostNames = None,
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
+    name: options.HostNames = None,
     token_file: Annotated[
         Path | None,
         typer.Option(
@@ -60,7 +48,7 @@ def serve(
         ),
     ] = None,
     no_token: Annotated[bool, typer.Option("--no-token", help="Let other machines ask without a token.")] = False,
-    max_upload: MaxUpload = 20.0,
+    max_upload: options.MaxUpload = 20.0,
     max_pictures: Annotated[int, typer.Option(min=1, help="Pictures of one request.")] = 32,
     max_batch: Annotated[int, typer.Option(min=1, help="Pictures of all clients that are looked at together.")] = 16,
     max_wait: Annotated[
@@ -72,8 +60,8 @@ def serve(
         typer.Option(min=0.01, help="Requests a minute from one address; left out, any number.", show_default=False),
     ] = None,
     request_seconds: Annotated[float, typer.Option(min=0.1, help="Time until a request is given up.")] = 60.0,
-    decode_seconds: DecodeSeconds = 10,
-    measure: Measure = True,
+    decode_seconds: options.DecodeSeconds = 10,
+    measure: options.Measure = True,
     reload_seconds: Annotated[
         float, typer.Option(min=0, help="How often folders are looked at for a new model; 0 waits for SIGHUP.")
     ] = 5.0,
@@ -83,7 +71,7 @@ def serve(
     access_log: Annotated[
         bool, typer.Option("--access-log/--no-access-log", help="A line of JSON per request on standard output.")
     ] = True,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Serve classifiers to programs: several pictures a request, evidence on demand, metrics, reload, drain."""
     from ..app.settings import MEGABYTE, Settings
@@ -116,11 +104,11 @@ def serve(
     _ = Terminal(quiet)  # sets what is noted
     sources: dict[str, Classifier | Path] = dict(named(model or []))
     if not sources:
-        sources["imagenet"] = resolve(None, None, encoder, engine, None, None)
+        sources["imagenet"] = options.resolve(None, None, encoder, engine, None, None)
     app = make_service(
         sources,
         settings,
-        load=lambda folder: load(folder, engine=engine, encoder=encoder_given(encoder)),
+        load=lambda folder: load(folder, engine=engine, encoder=options.encoder_given(encoder)),
         log_to=STDOUT if access_log else None,
     )
     listed = ", ".join(sources)

@@ -9,21 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import (
-    EncoderName,
-    EngineName,
-    Force,
-    Json,
-    Labels,
-    Model,
-    Pictures,
-    Quiet,
-    Store,
-    open_store,
-    picture_names,
-    resolve,
-    seed,
-)
+from . import options
 from .outputs import Guarded, StudyFolder, check_both, report_line, save_both
 from .study_background import BACKGROUND_EXAMPLES, background
 from .study_base_to_new import BASE_TO_NEW_EXAMPLES, base_to_new
@@ -61,11 +47,11 @@ NAME_WIDTH, CELL_WIDTH = 30, 18
 
 @app.command("faithfulness", cls=Guarded, epilog=EXAMPLES)
 def faithfulness(
-    pictures: Pictures,
-    model: Model = None,
-    labels: Labels = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
+    pictures: options.Pictures,
+    model: options.Model = None,
+    labels: options.Labels = None,
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
     methods: Annotated[
         str | None,
         typer.Option(
@@ -92,11 +78,11 @@ def faithfulness(
         ),
     ] = None,
     output: StudyFolder = None,
-    seed: Annotated[int, seed("The pictures' order and the resampling.")] = 0,
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    seed: Annotated[int, options.seed("The pictures' order and the resampling.")] = 0,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Which explanations of this model can be believed? Stopped, it goes on where it was."""
     from ..storage.output import working_folder
@@ -105,9 +91,9 @@ def faithfulness(
     terminal = LineTerminal(quiet)
     check_both(output, "study", force)
     study = FaithfulnessStudy.of(methods, metrics, masks=masks, seed=seed)
-    classifier = resolve(model, labels, encoder, engine, None, open_store(store))
+    classifier = options.resolve(model, labels, encoder, engine, None, options.open_store(store))
     # In random order, so that what is measured on the first few is measured on a sample.
-    names = list(picture_names(pictures))
+    names = list(options.picture_names(pictures))
     random.Random(seed).shuffle(names)
     with working_folder(output) as folder:
         found = study.run(classifier, names[:n_pictures], folder, terminal)

@@ -7,22 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from . import options
 from .object_options import MasksFolder, ObjectBoxes, ObjectWords, SegmenterFolder, loaded_segmenter, mask_source
-from .options import (
-    EncoderName,
-    EngineName,
-    Force,
-    ImageColumn,
-    Json,
-    LabelColumn,
-    Labels,
-    Model,
-    Quiet,
-    Store,
-    open_store,
-    resolve,
-    seed,
-)
 from .outputs import StudyFolder, answer, check_both
 from .study_options import Labelled
 from .terminal import Terminal, say
@@ -38,10 +24,10 @@ Examples:\n\n
 
 def background(
     data: Labelled,
-    model: Model = None,
-    labels: Labels = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
+    model: options.Model = None,
+    labels: options.Labels = None,
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
     masks: MasksFolder = None,
     segmenter: SegmenterFolder = None,
     object_words: ObjectWords = None,
@@ -51,13 +37,13 @@ def background(
         int | None, typer.Option(min=2, help="Pictures of a class at most; left out, all.", show_default=False)
     ] = None,
     output: StudyFolder = None,
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    seed: Annotated[int, seed("Pictures, backgrounds, places and resampling.")] = 0,
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    image_column: options.ImageColumn = "image",
+    label_column: options.LabelColumn = "label",
+    seed: Annotated[int, options.seed("Pictures, backgrounds, places and resampling.")] = 0,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Does it use the background? Give pictures it was not fitted on. Stopped, it goes on where it was."""
     from ..dense.object_masks import WordMasks
@@ -67,8 +53,8 @@ def background(
 
     terminal = Terminal(quiet)
     check_both(output, "background", force)
-    kept = open_store(store)
-    classifier = resolve(model, labels, encoder, engine, None, kept)
+    kept = options.open_store(store)
+    classifier = options.resolve(model, labels, encoder, engine, None, kept)
     samples = load_samples(data, image=image_column, label=label_column).labelled()
     known = None if boxes is None else load_boxes(boxes)
     drawn = loaded_segmenter(segmenter, encoder, engine)

@@ -6,20 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import (
-    EncoderName,
-    EngineName,
-    Force,
-    Group,
-    ImageColumn,
-    Json,
-    LabelColumn,
-    Quiet,
-    Store,
-    method,
-    open_store,
-    seed,
-)
+from . import options
 from .outputs import StudyFolder, answer, check_both
 from .study_options import HeldOut, Labelled, NSeeds, TestPictures, learnt_and_tested
 from .study_transfer import PER_CLASS, print_comparison
@@ -35,9 +22,9 @@ Examples:\n\n
 
 def base_to_new(
     data: Labelled,
-    method: Annotated[str, method("Several of those of adapt, separated by commas.")] = "coop",
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
+    method: Annotated[str, options.method("Several of those of adapt, separated by commas.")] = "coop",
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
     test: TestPictures = None,
     held_out: HeldOut = 0.2,
     per_class: Annotated[
@@ -45,14 +32,14 @@ def base_to_new(
     ] = None,
     n_seeds: NSeeds = 3,
     output: StudyFolder = None,
-    group: Group = None,
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    seed: Annotated[int, seed("Test pictures, subsets and resampling.")] = 0,
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    group: options.Group = None,
+    image_column: options.ImageColumn = "image",
+    label_column: options.LabelColumn = "label",
+    seed: Annotated[int, options.seed("Test pictures, subsets and resampling.")] = 0,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """What does learning half of the classes by name bring these, and cost the others? Goes on where it was stopped."""
     from ..encoders.find import encoder as find
@@ -69,7 +56,7 @@ def base_to_new(
     )
     samples, tested = learnt_and_tested(data, test, image=image_column, label=label_column, group=group)
     looked = find(encoder, engine=engine)
-    found = study.run(looked, samples, output, test=tested, store=open_store(store), progress=terminal)
+    found = study.run(looked, samples, output, test=tested, store=options.open_store(store), progress=terminal)
     answer(found, output, "base-to-new", force, as_json, _print)
     raise typer.Exit(terminal.exit_code(found.data["n"]))
 

@@ -8,19 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .options import (
-    EncoderNames,
-    EngineName,
-    Force,
-    ImageColumn,
-    Json,
-    LabelColumn,
-    Quiet,
-    Store,
-    lines_of,
-    open_store,
-    seed,
-)
+from . import options
 from .outputs import StudyFolder, answer, check_both
 from .study_options import Labelled
 from .terminal import Terminal, say
@@ -39,8 +27,8 @@ Examples:\n\n
 
 def interpretability(
     data: Labelled,
-    encoder: EncoderNames = None,
-    engine: EngineName = "auto",
+    encoder: options.EncoderNames = None,
+    engine: options.EngineName = "auto",
     library: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,13 +68,13 @@ def interpretability(
         int, typer.Option(min=1, help="Concepts are cells of pictures cut in so many rows and columns; 1: whole ones.")
     ] = 4,
     output: StudyFolder = None,
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    seed: Annotated[int, seed("Parts, draws and resampling.")] = 0,
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    image_column: options.ImageColumn = "image",
+    label_column: options.LabelColumn = "label",
+    seed: Annotated[int, options.seed("Parts, draws and resampling.")] = 0,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """How much of what encoders know do a few concepts say? Stopped, it goes on where it was."""
     from ..pictures.samples import load_samples
@@ -117,7 +105,7 @@ def interpretability(
         test=others,
         concepts=texts,
         judge=_judge(judge, engine, encoders) if "text" in libraries else None,
-        store=open_store(store),
+        store=options.open_store(store),
         progress=terminal,
     )
     answer(found, output, "interpretability", force, as_json, _print)
@@ -152,7 +140,7 @@ def _texts(path: Path | None) -> tuple[str, ...]:
         return tuple(dict.fromkeys(t for texts in imagenet_descriptions().values() for t in texts))
     if path.suffix == ".json":
         return tuple(dict.fromkeys(t for texts in Descriptions.read(path).texts.values() for t in texts))
-    return tuple(dict.fromkeys(line.strip() for line in lines_of(path, "concept") if line.strip()))
+    return tuple(dict.fromkeys(line.strip() for line in options.lines_of(path, "concept") if line.strip()))
 
 
 def _print(data: dict[str, Any]) -> None:

@@ -7,21 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .options import (
-    EncoderName,
-    EngineName,
-    Force,
-    Group,
-    ImageColumn,
-    Json,
-    LabelColumn,
-    Model,
-    Quiet,
-    Store,
-    encoder_given,
-    open_store,
-    seed,
-)
+from . import options
 from .outputs import StudyFolder, answer, check_both
 from .study_options import HeldOut, Labelled, NSeeds, TestPictures, learnt_and_tested
 from .terminal import LineTerminal
@@ -41,9 +27,9 @@ Examples:\n\n
 
 def scaling(
     data: Labelled,
-    model: Model = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
+    model: options.Model = None,
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
     target: Annotated[
         float | None,
         typer.Option(help="The accuracy wanted, like 0.95; left out, what a doubling brings.", show_default=False),
@@ -73,14 +59,14 @@ def scaling(
         int, typer.Option(min=0, help="Random crops and flips a picture, beside the picture itself.")
     ] = 0,
     output: StudyFolder = None,
-    group: Group = None,
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    seed: Annotated[int, seed("Test pictures, subsets and resampling.")] = 0,
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    group: options.Group = None,
+    image_column: options.ImageColumn = "image",
+    label_column: options.LabelColumn = "label",
+    seed: Annotated[int, options.seed("Test pictures, subsets and resampling.")] = 0,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """How many more pictures are needed for an accuracy? Stopped, it goes on where it was."""
     from ..studies.scaling import ScalingStudy
@@ -101,7 +87,7 @@ def scaling(
         seed=seed,
     )
     samples, tested = learnt_and_tested(data, test, image=image_column, label=label_column, group=group)
-    found = study.run(encoders, samples, output, test=tested, store=open_store(store), progress=terminal)
+    found = study.run(encoders, samples, output, test=tested, store=options.open_store(store), progress=terminal)
     answer(found, output, "scaling", force, as_json, _print)
     raise typer.Exit(terminal.exit_code(found.data["n"]))
 
@@ -120,7 +106,7 @@ def _asked(model: str | None, name: str, others: list[str], engine: str) -> tupl
         from ..classifiers.saving import load
         from ..errors import DataError
 
-        saved = load(model, engine=engine, encoder=encoder_given(name))
+        saved = load(model, engine=engine, encoder=options.encoder_given(name))
         if saved.recipe != recipe.name:
             raise DataError(
                 f"{model} is a classifier by {saved.recipe}. One by linear was expected, which is what is fitted on "

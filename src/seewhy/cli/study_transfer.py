@@ -8,19 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import (
-    EncoderNames,
-    EngineName,
-    Force,
-    Group,
-    ImageColumn,
-    Json,
-    LabelColumn,
-    Quiet,
-    Store,
-    open_store,
-    seed,
-)
+from . import options
 from .outputs import StudyFolder, answer, check_both
 from .study_options import HeldOut, Labelled, NSeeds, TestPictures, learnt_and_tested
 from .terminal import LineTerminal
@@ -41,8 +29,8 @@ Examples:\n\n
 
 def transfer(
     data: Labelled,
-    encoder: EncoderNames = None,
-    engine: EngineName = "auto",
+    encoder: options.EncoderNames = None,
+    engine: options.EngineName = "auto",
     test: TestPictures = None,
     held_out: HeldOut = 0.2,
     per_class: Annotated[
@@ -58,14 +46,14 @@ def transfer(
     n_seeds: NSeeds = 5,
     n_corrupted: Annotated[int, typer.Option(min=0, help=N_CORRUPTED)] = 300,
     output: StudyFolder = None,
-    group: Group = None,
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    seed: Annotated[int, seed("Test pictures, subsets and resampling.")] = 0,
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    group: options.Group = None,
+    image_column: options.ImageColumn = "image",
+    label_column: options.LabelColumn = "label",
+    seed: Annotated[int, options.seed("Test pictures, subsets and resampling.")] = 0,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Would another encoder be better? Several on the same pictures, with which differences are real; goes on where it
     was stopped."""
@@ -87,7 +75,7 @@ def transfer(
         study = replace(study, parts=tuple(label_part))
     samples, tested = learnt_and_tested(data, test, image=image_column, label=label_column, group=group)
     found = study.run(
-        encoders_named(encoder or ["lite0"], engine), samples, output, test=tested, store=open_store(store),
+        encoders_named(encoder or ["lite0"], engine), samples, output, test=tested, store=options.open_store(store),
         progress=terminal,
     )  # fmt: skip
     answer(found, output, "transfer", force, as_json, print_comparison)

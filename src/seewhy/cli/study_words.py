@@ -6,24 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import (
-    By,
-    DescriptionFile,
-    EncoderName,
-    EngineName,
-    Force,
-    ImageColumn,
-    Json,
-    LabelColumn,
-    Labels,
-    Model,
-    Quiet,
-    Store,
-    grouped_samples,
-    open_store,
-    resolve,
-    seed,
-)
+from . import options
 from .outputs import StudyFolder, answer, check_both
 from .study_options import Labelled
 from .terminal import Terminal, say
@@ -48,22 +31,22 @@ Examples:\n\n
 
 def description_semantics(
     data: Labelled,
-    model: Model = None,
-    labels: Labels = None,
-    descriptions: DescriptionFile = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
+    model: options.Model = None,
+    labels: options.Labels = None,
+    descriptions: options.DescriptionFile = None,
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
     output: StudyFolder = None,
     n_noise: Annotated[int, typer.Option(min=2, help="Draws of every control.")] = 7,
     n_classes: Annotated[int, typer.Option(min=2, help="Classes in question, where descriptions are chosen.")] = 3,
     n_chosen: Annotated[int, typer.Option(min=1, help="Descriptions chosen for each.")] = 5,
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    seed: Annotated[int, seed("Halves, draws and resampling.")] = 0,
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    image_column: options.ImageColumn = "image",
+    label_column: options.LabelColumn = "label",
+    seed: Annotated[int, options.seed("Halves, draws and resampling.")] = 0,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Do these words help: by what they say, or only by being several? Stopped, it goes on where it was."""
     from ..pictures.samples import load_samples
@@ -71,8 +54,8 @@ def description_semantics(
 
     terminal = Terminal(quiet)
     check_both(output, "description-semantics", force)
-    kept = open_store(store)
-    classifier = resolve(model, labels, encoder, engine, descriptions, kept)
+    kept = options.open_store(store)
+    classifier = options.resolve(model, labels, encoder, engine, descriptions, kept)
     samples = load_samples(data, image=image_column, label=label_column)
     study = DescriptionSemanticsStudy(n_noise, n_classes, n_chosen, seed)
     found = study.run(classifier.encoder, described_by(classifier), samples, output, store=kept, progress=terminal)
@@ -120,11 +103,11 @@ def _difference(found: dict[str, Any] | None) -> str:
 
 def edit_words(
     data: Labelled,
-    model: Model = None,
-    labels: Labels = None,
-    descriptions: DescriptionFile = None,
-    encoder: EncoderName = "lite0",
-    engine: EngineName = "auto",
+    model: options.Model = None,
+    labels: options.Labels = None,
+    descriptions: options.DescriptionFile = None,
+    encoder: options.EncoderName = "lite0",
+    engine: options.EngineName = "auto",
     remove: Annotated[
         list[str] | None,
         typer.Option("--remove", help="Take out every description that has this phrase.", show_default=False),
@@ -136,14 +119,14 @@ def edit_words(
     of_class: Annotated[
         str | None, typer.Option("--class", help="Only descriptions of this class.", show_default=False)
     ] = None,
-    by: By = None,
+    by: options.By = None,
     output: StudyFolder = None,
-    image_column: ImageColumn = "image",
-    label_column: LabelColumn = "label",
-    force: Force = False,
-    as_json: Json = False,
-    store: Store = None,
-    quiet: Quiet = False,
+    image_column: options.ImageColumn = "image",
+    label_column: options.LabelColumn = "label",
+    force: options.Force = False,
+    as_json: options.Json = False,
+    store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Take words out or say them otherwise: what changes, for whom, on which pictures?"""
     from ..descriptions.edits import Edit
@@ -151,10 +134,10 @@ def edit_words(
 
     terminal = Terminal(quiet)
     check_both(output, "edit-words", force)
-    kept = open_store(store)
+    kept = options.open_store(store)
     study = EditWordsStudy(Edit(tuple(remove or ()), tuple(map(_old_new, replace or ())), of_class))
-    classifier = resolve(model, labels, encoder, engine, descriptions, kept)
-    samples = grouped_samples(data, image_column, label_column, by)
+    classifier = options.resolve(model, labels, encoder, engine, descriptions, kept)
+    samples = options.grouped_samples(data, image_column, label_column, by)
     found = study.run(classifier, samples, store=kept, progress=terminal)
     answer(found, output, "edit-words", force, as_json, _print_changes)
     raise typer.Exit(terminal.exit_code(found.data["n"]))
