@@ -305,6 +305,13 @@ def probe(move: float = 0.0) -> RegionProbe:
     return RegionProbe(Axes(torch.zeros(2), torch.eye(2)), torch.tensor([[0.25, 0.5]]), weight, bias, 1, 0.5)
 
 
+@pytest.mark.parametrize("shapes", [[[0.3, -4e6]], [[0.0, 0.5]], [[float("nan"), 0.5]], [[1.5, 0.5]], []])
+def test_windows_that_are_no_parts_of_a_picture_are_refused(shapes: list[Any]) -> None:
+    replace(probe(), shapes=torch.tensor([[1.0, 1.0]])).check(2)
+    with pytest.raises(ValueError, match="the shapes of its windows are no parts of a picture"):
+        replace(probe(), shapes=torch.tensor(shapes).view(-1, 2)).check(2)
+
+
 def test_boxes_are_moved_and_then_scored_where_they_are() -> None:
     grid = torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(0))
     windows, first, _ = probe(0.5).scan(grid)

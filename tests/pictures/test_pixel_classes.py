@@ -172,6 +172,8 @@ def test_coco_files_with_gaps_are_named_and_the_rest_is_read(tmp_path: Path) -> 
     box = {"image_id": 5, "category_id": 3, "bbox": [0, 0, 2, 2], "segmentation": []}
     data = load_masks(coco(tmp_path, [ROAD, box], images=images))
     assert len(data) == 1
+    long = load_masks(coco(tmp_path, [ROAD], images=[{**images[0], "file_name": "x" * 5000}]))
+    assert long.notes[0].startswith("1 picture(s) of coco.json are not there: xxx")
     assert data.notes == (
         "1 picture(s) of coco.json are not there: gone.png", "1 annotation(s) without a mask left out",
     )  # fmt: skip

@@ -209,7 +209,7 @@ class RegionProbe:
         }  # fmt: skip
 
     def check(self, k: int) -> None:
-        """See that its numbers are as many as its classes ask for.
+        """See that its numbers are as many as its classes ask for, and its windows parts of a picture.
 
         Raises:
             ValueError: they are not.
@@ -217,6 +217,9 @@ class RegionProbe:
         wanted = (k + 5, (self.parts**2 + 1) * len(self.axes.components) + 2)
         if tuple(self.weight.shape) != wanted or self.bias.shape != wanted[:1]:
             raise ValueError(f"its weights are {tuple(self.weight.shape)}, not {wanted}")
+        pairs = self.shapes.ndim == 2 and self.shapes.shape[1] == 2 and len(self.shapes) > 0
+        if not pairs or not bool(((self.shapes > 0) & (self.shapes <= LARGEST)).all()):
+            raise ValueError("the shapes of its windows are no parts of a picture")
 
     def features(self, grid: Float[Tensor, "m h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
         """What is learnt from: one row per box, in cells."""
@@ -297,6 +300,8 @@ class RegionProbe:
 
 NOTHING = "nothing"
 """What a region is called that is of no class."""
+LARGEST = 1.01
+"""Side of a window, as a part of the picture; boxes end in it, to rounding."""
 MOST = 300
 """Windows that are moved and scored once more."""
 MOST_ROWS, FEWEST = 15_000, 8
