@@ -58,12 +58,12 @@ def test_levels_are_the_last_maps_of_their_size() -> None:
     assert features.shape == (2, 8 + 6 * 4 + 5 * 16, 4, 4)
     maps = unpacked(deep.layout, features)
     trunk = encoder.trunk
-    assert torch.equal(maps[0], trunk(x))
-    assert torch.equal(maps[1], trunk[:5](x))  # type: ignore[index]
-    assert torch.equal(maps[2], trunk[:2](x))  # type: ignore[index]
+    torch.testing.assert_close(maps[0], trunk(x))
+    torch.testing.assert_close(maps[1], trunk[:5](x))  # type: ignore[index]
+    torch.testing.assert_close(maps[2], trunk[:2](x))  # type: ignore[index]
     assert torch.equal(deep.layout.to_grid(features), maps[0])
     two = with_levels(encoder, 2)
-    assert torch.equal(two.forward_features(x), features[:, : 8 + 24])
+    torch.testing.assert_close(two.forward_features(x), features[:, : 8 + 24])
     assert len({encoder.fingerprint, two.fingerprint, deep.fingerprint}) == 3
     assert with_levels(encoder, 1) is encoder
     assert deep.text is encoder.text
