@@ -73,6 +73,7 @@ def test_scores_are_the_formula(fitted: TrainedDetector, data: BoxData) -> None:
     assert not isinstance(looked, Failure)
     regions = finder.regions(fitted.reader.encoder, looked)
     p, z, objectness = (regions.made_of[name] for name in ("detector", "words", "objectness"))
+    assert 0 < len(regions.boxes) <= 12, "as many as are proposed"
     names = p**0.65 * z**0.35
     background = 1 - p.sum(1, keepdim=True)
     wanted = names / (names.sum(1, keepdim=True) + background) * objectness**3
