@@ -1,7 +1,8 @@
 """Installs the wheel with the oldest versions that pyproject.toml allows, or the newest, and tries it.
 
-``make floors`` or ``python release/floors.py dist/seewhy-*.whl [--newest]``. The environment is thrown away; of the
-oldest, torch with its CUDA libraries is 6 GB (no others of that age are offered).
+``make floors`` or ``python release/floors.py dist/seewhy-*.whl [--newest] [--only core,heif]``: the core, then every
+extra in an environment of its own. Environments are thrown away; on Linux torch brings its CUDA libraries, 6 GB,
+unless the backend is named to uv (``UV_TORCH_BACKEND=cpu``).
 """
 
 from __future__ import annotations
@@ -15,58 +16,64 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+from trials import CORE, EXTRAS, SMOKE, TOOLS, Trial
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = (
-    "tests/pictures/test_images.py", "tests/pictures/test_boxes.py", "tests/classifiers/test_saving.py",
-    "tests/encoders/test_embedded.py", "tests/encoders/test_timm.py", "tests/encoders/test_minilm.py",
-    "tests/encoders/test_file.py", "tests/cli/test_flags.py",
-)  # fmt: skip
-"""Those that lean on torch, timm, Pillow, safetensors, tokenizers and typer, and take seconds."""
-SMOKE = """
-import sys
-from pathlib import Path
-import numpy as np
-from PIL import Image
-folder, rng = Path(sys.argv[1]), np.random.default_rng(0)
-for label, colour in (("moss", (40, 150, 50)), ("rust", (180, 70, 30))):
-    (folder / "data" / label).mkdir(parents=True)
-    for i in range(8):
-        pixels = np.array(colour) + rng.normal(0, 25, (96, 96, 3))
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / "data" / label / f"{i}.png")
-"""
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
-def floors() -> list[str]:
-    """The core's requirements, as they stand."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+def requirements(*extras: str) -> list[Requirement]:
+    """The core's requirements and those of extras, as they stand; an extra that names others stands for theirs."""
+    lines = [*PROJECT["dependencies"], *(line for name in extras for line in PROJECT["optional-dependencies"][name])]
+    found: dict[str, Requirement] = {}
+    for one in map(Requirement, lines):
+        for inner in [one] if one.name != PROJECT["name"] else requirements(*one.extras):
+            found.setdefault(str(inner), inner)
+    return list(found.values())
 
 
-def installed(folder: Path, wheel: Path, python: str, *, newest: bool, extra: Sequence[str]) -> Path:
-    """The interpreter of a new environment with the wheel."""
-    uv = [shutil.which("uv") or str(Path(sys.executable).with_name("uv"))]
+def above_floor(asked: Iterable[Requirement], versions: dict[str, str]) -> list[str]:
+    """Requirements of which a later version than the oldest allowed is installed, so that this was not tried."""
+    found = []
+    for one in asked:
+        (floor,) = (part.version for part in one.specifier if part.operator == ">=")
+        if Version(Version(versions[one.name]).public) != Version(floor):
+            found.append(f"{one}: {versions[one.name]} is installed")
+    return found
+
+
+def installed(
+    folder: Path, wheel: Path, python: str, *, newest: bool, extras: Sequence[str], tools: Sequence[str]
+) -> Path:
+    """The interpreter of a new environment with the wheel; tools are of the newest version that fits beside it."""
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
     home = folder / "environment"
-    subprocess.run([*uv, "venv", "--quiet", "--python", python, str(home)], check=True)
-    python = str(home / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-    how = "highest" if newest else "lowest-direct"
-    command = [*uv, "pip", "install", "--quiet", "--python", python, "--resolution", how]
+    subprocess.run([uv, "venv", "--quiet", "--python", python, str(home)], check=True)
+    inner = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    command = [uv, "pip", "install", "--quiet", "--python", str(inner)]
+    what = str(wheel) + (f"[{','.join(extras)}]" if extras else "")
     # A wheel's own requirements are not direct ones: named again they are.
-    subprocess.run([*command, str(wheel), *floors()], check=True)
-    if extra:
-        subprocess.run([*uv, "pip", "install", "--quiet", "--python", python, *extra], check=True)
-    return Path(python)
+    direct = [str(one) for one in requirements(*extras)]
+    subprocess.run([*command, "--resolution", "highest" if newest else "lowest-direct", what, *direct], check=True)
+    if tools:
+        subprocess.run([*command, *tools], check=True)
+    return inner
 
 
-def versions(python: Path) -> dict[str, str]:
+def versions(python: Path, names: Iterable[str]) -> dict[str, str]:
+    """Package → version in an environment."""
     code = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
-    names = [requirement.partition(">")[0] for requirement in floors()]
     done = subprocess.run([python, "-c", code, *names], check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
 
 
-def tried(python: Path, folder: Path) -> list[str]:
+def first_use(python: Path, folder: Path) -> list[str]:
     """What failed of a first use: doctor, predict, explain, fit, load."""
     seewhy = str(python.with_name("seewhy"))
     subprocess.run([python, "-c", SMOKE, folder], check=True)
@@ -99,24 +106,45 @@ def alone(folder: Path) -> dict[str, str]:
     return {**own, "SEEWHY_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
 
 
-def tests(python: Path, folder: Path) -> list[str]:
-    """Some of the repository's tests, on the installed package."""
-    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+def tests(python: Path, folder: Path, trial: Trial) -> list[str]:
+    """What failed of some of the repository's tests, on the installed package."""
+    for name in ("tests", "docs"):  # some tests read the pages
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "images"))
     shutil.copyfile(ROOT / "pyproject.toml", folder / "pyproject.toml")
-    command = [
-        python,
-        "-m",
-        "pytest",
-        "-W",
-        "ignore::DeprecationWarning",
-        "-m",
-        "not slow",
-        "--durations=3",
-        "-p",
-        "no:cacheprovider",
-        *TESTS,
-    ]
-    return [] if subprocess.run(command, cwd=folder, env=alone(folder)).returncode == 0 else ["tests"]
+    report = folder / "report.xml"
+    command = [str(python), "-m", "pytest", "-rs", "-W", "ignore::DeprecationWarning", "--durations=3",
+               "-p", "no:cacheprovider", f"--junitxml={report}"]  # fmt: skip
+    command += [] if trial.slow else ["-m", "not slow"]
+    code = subprocess.run([*command, *trial.tests], cwd=folder, env=alone(folder)).returncode
+    silent = unanswered(ElementTree.parse(report), trial.tests) if report.is_file() else []
+    return (["tests"] if code else []) + [f"{name}: no test ran" for name in silent]
+
+
+def unanswered(report: ElementTree.ElementTree, files: Iterable[str]) -> list[str]:
+    """Files of which every test was left out, so that they say nothing."""
+    ran = {case.get("classname", "") for case in report.iter("testcase") if case.find("skipped") is None}
+    return [name for name in files if name.removesuffix(".py").replace("/", ".") not in ran]
+
+
+def tried(name: str, trial: Trial, given: argparse.Namespace) -> list[str]:
+    """What failed of the core or of an extra, in an environment of its own."""
+    extras = [] if name == "core" else [name]
+    asked = requirements(*extras)
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="seewhy-") as place:
+        folder = Path(place)
+        tools = [] if given.no_tests else [*TOOLS, *trial.tools]
+        wheel = given.wheel.resolve()
+        python = installed(folder, wheel, given.python, newest=given.newest, extras=extras, tools=tools)
+        there = versions(python, [one.name for one in asked])
+        print(f"{name}: installed in {time.perf_counter() - begun:.0f} s: {there}", flush=True)
+        failed = [] if given.newest else above_floor(asked, there)
+        failed += first_use(python, folder) if name == "core" else []
+        failed += [] if given.no_tests else tests(python, folder, trial)
+    print(
+        f"{name}: {'FAILED: ' + '; '.join(failed) if failed else 'ok'}, {time.perf_counter() - begun:.0f} s", flush=True
+    )
+    return [f"{name}: {one}" for one in failed]
 
 
 def main() -> int:
@@ -124,15 +152,15 @@ def main() -> int:
     parse.add_argument("wheel", type=Path)
     parse.add_argument("--newest", action="store_true", help="instead of the oldest")
     parse.add_argument("--python", default=f"{sys.version_info[0]}.{sys.version_info[1]}")
-    parse.add_argument("--no-tests", action="store_true", help="only the first use")
+    parse.add_argument("--only", metavar="NAMES", help="core or extras, with commas; without it all, one by one")
+    parse.add_argument("--no-tests", action="store_true", help="only a first use of the core")
     given = parse.parse_args()
-    with tempfile.TemporaryDirectory(prefix="seewhy-") as name:
-        folder, begun = Path(name), time.perf_counter()
-        extra = [] if given.no_tests else ["pytest>=8", "hypothesis>=6.100", "beartype>=0.18", "jsonschema>=4.21"]
-        python = installed(folder, given.wheel.resolve(), given.python, newest=given.newest, extra=extra)
-        print(f"installed in {time.perf_counter() - begun:.0f} s: {versions(python)}", flush=True)
-        failed = tried(python, folder) + ([] if given.no_tests else tests(python, folder))
-    print(f"failed: {', '.join(failed)}" if failed else "all well")
+    trials = {"core": CORE} if given.no_tests else {"core": CORE, **EXTRAS}
+    names = given.only.split(",") if given.only else list(trials)
+    if unknown := [name for name in names if name not in trials]:
+        parse.error(f"no such extra: {', '.join(unknown)}; there are {', '.join(trials)}")
+    failed = [one for name in names for one in tried(name, trials[name], given)]
+    print("\n".join(["failed:", *failed]) if failed else "all well")
     return int(bool(failed))
 
 

@@ -1,0 +1,226 @@
+"""Trying the oldest and the newest versions: every extra has its tests, and what did not run counts as failed."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from argparse import Namespace
+from pathlib import Path
+from subprocess import CompletedProcess
+from types import ModuleType
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[1]
+OPTIONAL = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+OURS = {"all", "demo", "dev", "docs", "release"}
+"""Extras that stand for others, or that work on SeeWhy itself."""
+
+
+@pytest.fixture
+def floors(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "release"))
+    import floors
+
+    return floors
+
+
+class Commands:
+    """In place of processes: what was asked, with answers by a word in it."""
+
+    def __init__(self, **answers: CompletedProcess[str]) -> None:
+        self.answers, self.asked, self.environments = answers, [], []
+
+    def __call__(self, command: list[Any], **how: Any) -> CompletedProcess[str]:
+        line = " ".join(map(str, command))
+        self.asked.append(line)
+        self.environments.append(how.get("env"))
+        answer = next((a for word, a in self.answers.items() if f" {word} " in f"{line} "), None)
+        answer = answer or CompletedProcess(line, 0, "", "")
+        if how.get("check"):
+            answer.check_returncode()
+        return answer
+
+
+def answer(code: int = 0, printed: str = "") -> CompletedProcess[str]:
+    return CompletedProcess("", code, printed, "")
+
+
+def test_every_extra_of_a_user_is_tried(floors: ModuleType) -> None:
+    assert set(floors.EXTRAS) == set(OPTIONAL) - OURS
+
+
+def test_what_is_tried_is_there(floors: ModuleType) -> None:
+    for trial in (floors.CORE, *floors.EXTRAS.values()):
+        assert trial.tests
+        assert [name for name in trial.tests if not (ROOT / name).is_file()] == []
+
+
+def test_tools_are_those_of_development(floors: ModuleType) -> None:
+    assert set(floors.TOOLS) <= set(OPTIONAL["dev"])
+
+
+def test_an_extra_that_names_others_stands_for_theirs(floors: ModuleType) -> None:
+    core = {str(one) for one in floors.requirements()}
+    assert {"torch>=2.6", "pillow>=10.3"} <= core
+    serve = {str(one) for one in floors.requirements("serve")} - core
+    assert serve == {*OPTIONAL["app"], *(line for line in OPTIONAL["serve"] if not line.startswith("seewhy"))}
+    everything = floors.requirements("all")
+    assert len({str(one) for one in everything}) == len(everything)
+    assert not [one for one in everything if one.name == "seewhy"]
+
+
+@pytest.mark.parametrize("installed", ["2.6", "2.6.0", "2.6.0+cpu"])
+def test_the_floor_itself_is_told_from_later_versions(floors: ModuleType, installed: str) -> None:
+    asked = [Requirement("torch>=2.6"), Requirement("ray[data]>=2.60,<4")]
+    assert floors.above_floor(asked, {"torch": installed, "ray": "2.60.0"}) == []
+    found = floors.above_floor(asked, {"torch": "2.6.1", "ray": "2.60"})
+    assert found == ["torch>=2.6: 2.6.1 is installed"]
+
+
+@pytest.mark.parametrize(("newest", "how"), [(False, "lowest-direct"), (True, "highest")])
+def test_the_floors_are_named_beside_the_wheel(
+    floors: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, newest: bool, how: str
+) -> None:
+    commands = Commands()
+    monkeypatch.setattr(floors.subprocess, "run", commands)
+    python = floors.installed(tmp_path, Path("s.whl"), "3.12", newest=newest, extras=["heif"], tools=["pytest>=8"])
+    made, wheel, tools = commands.asked
+    assert made.endswith(f"venv --quiet --python 3.12 {tmp_path / 'environment'}")
+    asked = " ".join(map(str, floors.requirements("heif")))
+    assert wheel.endswith(f"pip install --quiet --python {python} --resolution {how} s.whl[heif] {asked}")
+    assert tools.endswith(f"pip install --quiet --python {python} pytest>=8")
+    assert python.is_relative_to(tmp_path / "environment")
+
+
+def test_the_core_is_the_wheel_alone(floors: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    commands = Commands()
+    monkeypatch.setattr(floors.subprocess, "run", commands)
+    floors.installed(tmp_path, Path("s.whl"), "3.12", newest=False, extras=[], tools=[])
+    assert len(commands.asked) == 2
+    assert " s.whl torch>=2.6 " in commands.asked[1]
+
+
+def test_versions_are_those_of_the_environment(floors: ModuleType) -> None:
+    import numpy
+
+    assert floors.versions(Path(sys.executable), ["numpy"]) == {"numpy": numpy.__version__}
+
+
+@pytest.mark.parametrize(
+    ("answers", "failed"),
+    [
+        ({}, []),
+        ({"doctor": answer(1)}, ["doctor"]),
+        ({"explain": answer(2)}, ["explain"]),
+        ({"predict": answer(2)}, ["predict", "predict with it"]),
+        ({"fit": answer(2)}, ["fit"]),
+        ({"error::DeprecationWarning:seewhy": answer(0, "rust\n")}, ["load"]),
+        ({"error::DeprecationWarning:seewhy": answer(1, "moss\n")}, ["load"]),
+    ],
+)
+def test_every_step_of_a_first_use_counts(
+    floors: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answers: dict[str, Any], failed: list[str]
+) -> None:
+    commands = Commands(**{"error::DeprecationWarning:seewhy": answer(0, "moss\n"), **answers})
+    monkeypatch.setattr(floors.subprocess, "run", commands)
+    assert floors.first_use(tmp_path / "bin" / "python", tmp_path) == failed
+    assert len(commands.asked) == 7
+    assert all(line.startswith(str(tmp_path / "bin")) for line in commands.asked)
+
+
+def test_nothing_of_the_repository_is_in_reach(
+    floors: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    found = floors.alone(tmp_path)
+    assert {"PYTHONPATH", "VIRTUAL_ENV"}.isdisjoint(found)
+    assert found["SEEWHY_CACHE"].startswith(str(tmp_path))
+    assert (found["HF_HUB_OFFLINE"], found["LANG"]) == ("1", "C.UTF-8")
+
+
+REPORT = """<testsuites><testsuite>
+<testcase classname="tests.index.test_index" name="a"/>
+<testcase classname="tests.index.test_index" name="b"><skipped message="no faiss"/></testcase>
+<testcase classname="tests.index.test_query" name="c"><skipped message="no faiss"/></testcase>
+</testsuite></testsuites>"""
+
+
+def test_a_file_of_which_nothing_ran_has_failed(floors: ModuleType) -> None:
+    report = ElementTree.ElementTree(ElementTree.fromstring(REPORT))
+    files = ("tests/index/test_index.py", "tests/index/test_query.py", "tests/index/test_new.py")
+    assert floors.unanswered(report, files) == list(files[1:])
+
+
+@pytest.mark.parametrize(("slow", "code"), [(False, 0), (True, 0), (False, 1)])
+def test_tests_run_beside_the_installed_package(
+    floors: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, slow: bool, code: int
+) -> None:
+    monkeypatch.setattr(floors, "ROOT", tmp_path / "repository")
+    for name in ("tests/index", "docs/methods"):
+        (tmp_path / "repository" / name).mkdir(parents=True)
+    (tmp_path / "repository" / "pyproject.toml").write_text("")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "report.xml").write_text(REPORT)
+    commands = Commands(pytest=answer(code))
+    monkeypatch.setattr(floors.subprocess, "run", commands)
+    names = ("tests/index/test_index.py", "tests/index/test_query.py")
+    found = floors.tests(Path("python"), folder, floors.Trial(names, slow=slow))
+    assert found == (["tests"] if code else []) + ["tests/index/test_query.py: no test ran"]
+    assert ("-m not slow" in commands.asked[0]) is not slow
+    assert commands.asked[0].endswith(" ".join(names))
+    assert (folder / "tests" / "index").is_dir()
+    assert (folder / "docs" / "methods").is_dir()
+    assert (folder / "pyproject.toml").is_file()
+
+
+def test_later_versions_than_the_oldest_are_a_failure(
+    floors: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(floors, "installed", lambda *_, **how: how)
+    monkeypatch.setattr(floors, "versions", lambda python, names: dict.fromkeys(names, "9999"))
+    monkeypatch.setattr(floors, "first_use", lambda *_: ["doctor"])
+    monkeypatch.setattr(floors, "tests", lambda *_: ["tests"])
+    given = Namespace(wheel=Path("s.whl"), newest=True, python="3.11", no_tests=False)
+    trial = floors.Trial(("tests/test_x.py",))
+    assert floors.tried("core", trial, given) == ["core: doctor", "core: tests"]
+    assert floors.tried("heif", trial, given) == ["heif: tests"]
+    given.no_tests = True
+    assert floors.tried("core", trial, given) == ["core: doctor"]
+    given.newest = False
+    found = floors.tried("heif", trial, given)
+    assert len(found) == len(floors.requirements("heif"))
+    assert found[-1] == "heif: pillow-heif>=0.18: 9999 is installed"
+    assert re.search(r"^heif: FAILED: torch>=2\.6: 9999 is installed; ", capsys.readouterr().out, re.M)
+
+
+def test_what_failed_is_named_and_decides_the_exit_code(
+    floors: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: list[str] = []
+
+    def tried(name: str, trial: Any, given: Namespace) -> list[str]:
+        names.append(name)
+        return ["heif: tests"] if name == "heif" else []
+
+    monkeypatch.setattr(floors, "tried", tried)
+    for arguments, code, expected in (
+        ([], 1, ["core", *floors.EXTRAS]),
+        (["--no-tests"], 0, ["core"]),
+        (["--only", "dicom,core"], 0, ["dicom", "core"]),
+    ):
+        names.clear()
+        monkeypatch.setattr(sys, "argv", ["floors.py", "s.whl", *arguments])
+        assert floors.main() == code
+        assert names == expected
+        assert capsys.readouterr().out == ("failed:\nheif: tests\n" if code else "all well\n")
+    monkeypatch.setattr(sys, "argv", ["floors.py", "s.whl", "--only", "heic"])
+    with pytest.raises(SystemExit):
+        floors.main()
+    assert "no such extra: heic; there are core, openvino," in capsys.readouterr().err
