@@ -39,7 +39,8 @@ def built(epoch: str) -> tuple[str, bytes]:
             place.chmod(0o644)
         environment = {**os.environ, "SOURCE_DATE_EPOCH": epoch, "PYTHONHASHSEED": "random"}
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *isolation(), "-w", f"{folder}/out"]
-        subprocess.run([*command, f"{folder}/source"], check=True, env=environment)
+        # The wheel keeps the rights of its files: they are the same whatever this user's are by default.
+        subprocess.run([*command, f"{folder}/source"], check=True, env=environment, umask=0o022)
         (wheel,) = Path(folder, "out").iterdir()
         return wheel.name, wheel.read_bytes()
 
