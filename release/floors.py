@@ -38,6 +38,12 @@ def requirements(*extras: str) -> list[Requirement]:
     return list(found.values())
 
 
+def own_requirements(name: str) -> list[Requirement]:
+    """What a trial shows the floors of. Beside an extra, a package of the core may have to be later than its floor."""
+    core = requirements()
+    return core if name == "core" else [one for one in requirements(name) if one not in core]
+
+
 def above_floor(asked: Iterable[Requirement], versions: dict[str, str]) -> list[str]:
     """Requirements of which a later version than the oldest allowed is installed, so that this was not tried."""
     found = []
@@ -56,7 +62,8 @@ def installed(
     home = folder / "environment"
     subprocess.run([uv, "venv", "--quiet", "--python", python, str(home)], check=True)
     inner = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    command = [uv, "pip", "install", "--quiet", "--python", str(inner)]
+    # The oldest that a Python can have is the oldest with a wheel for it.
+    command = [uv, "pip", "install", "--quiet", "--no-build", "--python", str(inner)]
     what = str(wheel) + (f"[{','.join(extras)}]" if extras else "")
     # A wheel's own requirements are not direct ones: named again they are.
     direct = [str(one) for one in requirements(*extras)]
@@ -64,6 +71,13 @@ def installed(
     if tools:
         subprocess.run([*command, *tools], check=True)
     return inner
+
+
+def is_oldest(python: Path) -> bool:
+    """Whether this is the oldest Python that pyproject.toml allows: for later ones not every floor has a wheel."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True)
+    return PROJECT["requires-python"] == f">={done.stdout.strip()}"
 
 
 def versions(python: Path, names: Iterable[str]) -> dict[str, str]:
@@ -138,7 +152,8 @@ def tried(name: str, trial: Trial, given: argparse.Namespace) -> list[str]:
         python = installed(folder, wheel, given.python, newest=given.newest, extras=extras, tools=tools)
         there = versions(python, [one.name for one in asked])
         print(f"{name}: installed in {time.perf_counter() - begun:.0f} s: {there}", flush=True)
-        failed = [] if given.newest else above_floor(asked, there)
+        later = [] if given.newest else above_floor(own_requirements(name), there)
+        failed = later if is_oldest(python) else []
         failed += first_use(python, folder) if name == "core" else []
         failed += [] if given.no_tests else tests(python, folder, trial)
     print(

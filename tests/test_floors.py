@@ -39,7 +39,7 @@ class Commands:
         line = " ".join(map(str, command))
         self.asked.append(line)
         self.environments.append(how.get("env"))
-        answer = next((a for word, a in self.answers.items() if f" {word} " in f"{line} "), None)
+        answer = next((a for word, a in self.answers.items() if re.search(rf"(?<!\S){re.escape(word)}\b", line)), None)
         answer = answer or CompletedProcess(line, 0, "", "")
         if how.get("check"):
             answer.check_returncode()
@@ -92,8 +92,8 @@ def test_the_floors_are_named_beside_the_wheel(
     made, wheel, tools = commands.asked
     assert made.endswith(f"venv --quiet --python 3.12 {tmp_path / 'environment'}")
     asked = " ".join(map(str, floors.requirements("heif")))
-    assert wheel.endswith(f"pip install --quiet --python {python} --resolution {how} s.whl[heif] {asked}")
-    assert tools.endswith(f"pip install --quiet --python {python} pytest>=8")
+    assert wheel.endswith(f"pip install --quiet --no-build --python {python} --resolution {how} s.whl[heif] {asked}")
+    assert tools.endswith(f"pip install --quiet --no-build --python {python} pytest>=8")
     assert python.is_relative_to(tmp_path / "environment")
 
 
@@ -109,6 +109,15 @@ def test_versions_are_those_of_the_environment(floors: ModuleType) -> None:
     import numpy
 
     assert floors.versions(Path(sys.executable), ["numpy"]) == {"numpy": numpy.__version__}
+
+
+@pytest.mark.parametrize(("version", "oldest"), [("3.11", True), ("3.1", False), ("3.12", False)])
+def test_the_oldest_python_is_that_of_the_project(
+    floors: ModuleType, monkeypatch: pytest.MonkeyPatch, version: str, oldest: bool
+) -> None:
+    monkeypatch.setattr(floors.subprocess, "run", Commands(print=answer(0, f"{version}\n")))
+    monkeypatch.setitem(floors.PROJECT, "requires-python", ">=3.11")
+    assert floors.is_oldest(Path("python")) is oldest
 
 
 @pytest.mark.parametrize(
@@ -185,6 +194,7 @@ def test_later_versions_than_the_oldest_are_a_failure(
 ) -> None:
     monkeypatch.setattr(floors, "installed", lambda *_, **how: how)
     monkeypatch.setattr(floors, "versions", lambda python, names: dict.fromkeys(names, "9999"))
+    monkeypatch.setattr(floors, "is_oldest", lambda python: True)
     monkeypatch.setattr(floors, "first_use", lambda *_: ["doctor"])
     monkeypatch.setattr(floors, "tests", lambda *_: ["tests"])
     given = Namespace(wheel=Path("s.whl"), newest=True, python="3.11", no_tests=False)
@@ -195,9 +205,13 @@ def test_later_versions_than_the_oldest_are_a_failure(
     assert floors.tried("core", trial, given) == ["core: doctor"]
     given.newest = False
     found = floors.tried("heif", trial, given)
-    assert len(found) == len(floors.requirements("heif"))
-    assert found[-1] == "heif: pillow-heif>=0.18: 9999 is installed"
-    assert re.search(r"^heif: FAILED: torch>=2\.6: 9999 is installed; ", capsys.readouterr().out, re.M)
+    assert found == ["heif: pillow-heif>=0.18: 9999 is installed"]
+    monkeypatch.setattr(floors, "is_oldest", lambda python: False)
+    assert floors.tried("heif", trial, given) == []
+    monkeypatch.setattr(floors, "is_oldest", lambda python: True)
+    found = floors.tried("core", trial, given)
+    assert (len(found), found[-1]) == (len(floors.requirements()) + 1, "core: doctor")
+    assert re.search(r"^core: FAILED: torch>=2\.6: 9999 is installed; ", capsys.readouterr().out, re.M)
 
 
 def test_what_failed_is_named_and_decides_the_exit_code(
