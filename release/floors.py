@@ -1,8 +1,8 @@
 """Installs the wheel with the oldest versions that pyproject.toml allows, or the newest, and tries it.
 
-``make floors`` or ``python release/floors.py dist/seewhy-*.whl [--newest] [--only core,heif]``: the core, then every
-extra in an environment of its own. Environments are thrown away; on Linux torch brings its CUDA libraries, 6 GB,
-unless the backend is named to uv (``UV_TORCH_BACKEND=cpu``).
+``make floors`` or ``python release/floors.py dist/seewhy-*.whl [--newest] [--only core,heif] [--each]``: the core, then
+the extras. Environments are thrown away; on Linux torch brings its CUDA libraries, 6 GB, unless its backend is named
+to uv (``UV_TORCH_BACKEND=cpu``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 
 from packaging.requirements import Requirement
 from packaging.version import Version
-from trials import CORE, EXTRAS, SMOKE, TOOLS, Trial
+from trials import CORE, EXTRAS, SMOKE, TOOLS, Trial, together
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -38,10 +38,10 @@ def requirements(*extras: str) -> list[Requirement]:
     return list(found.values())
 
 
-def own_requirements(name: str) -> list[Requirement]:
+def own_requirements(names: Sequence[str]) -> list[Requirement]:
     """What a trial shows the floors of. Beside an extra, a package of the core may have to be later than its floor."""
     core = requirements()
-    return core if name == "core" else [one for one in requirements(name) if one not in core]
+    return core if "core" in names else [one for one in requirements(*names) if one not in core]
 
 
 def above_floor(asked: Iterable[Requirement], versions: dict[str, str]) -> list[str]:
@@ -140,26 +140,33 @@ def unanswered(report: ElementTree.ElementTree, files: Iterable[str]) -> list[st
     return [name for name in files if name.removesuffix(".py").replace("/", ".") not in ran]
 
 
-def tried(name: str, trial: Trial, given: argparse.Namespace) -> list[str]:
-    """What failed of the core or of an extra, in an environment of its own."""
-    extras = [] if name == "core" else [name]
-    asked = requirements(*extras)
+def tried(names: Sequence[str], given: argparse.Namespace) -> list[str]:
+    """What failed of the core, or of extras, in one environment."""
+    label, core = ", ".join(names), "core" in names
+    extras = [] if core else names
+    trial = together(CORE if core else EXTRAS[name] for name in names)
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="seewhy-") as place:
         folder = Path(place)
         tools = [] if given.no_tests else [*TOOLS, *trial.tools]
         wheel = given.wheel.resolve()
         python = installed(folder, wheel, given.python, newest=given.newest, extras=extras, tools=tools)
-        there = versions(python, [one.name for one in asked])
-        print(f"{name}: installed in {time.perf_counter() - begun:.0f} s: {there}", flush=True)
-        later = [] if given.newest else above_floor(own_requirements(name), there)
+        there = versions(python, [one.name for one in requirements(*extras)])
+        print(f"{label}: installed in {time.perf_counter() - begun:.0f} s: {there}", flush=True)
+        later = [] if given.newest else above_floor(own_requirements(names), there)
         failed = later if is_oldest(python) else []
-        failed += first_use(python, folder) if name == "core" else []
+        failed += first_use(python, folder) if core else []
         failed += [] if given.no_tests else tests(python, folder, trial)
-    print(
-        f"{name}: {'FAILED: ' + '; '.join(failed) if failed else 'ok'}, {time.perf_counter() - begun:.0f} s", flush=True
-    )
-    return [f"{name}: {one}" for one in failed]
+    verdict = f"FAILED: {'; '.join(failed)}" if failed else "ok"
+    print(f"{label}: {verdict}, {time.perf_counter() - begun:.0f} s", flush=True)
+    return [f"{label}: {one}" for one in failed]
+
+
+def environments(names: Sequence[str], *, each: bool) -> list[list[str]]:
+    """What is tried in one environment: the core, extras together, and each of those whose tests are slow."""
+    own = [name for name in names if name != "core" and (each or EXTRAS[name].slow)]
+    shared = [name for name in names if name != "core" and name not in own]
+    return [one for one in (["core"] if "core" in names else [], shared, *([name] for name in own)) if one]
 
 
 def main() -> int:
@@ -167,14 +174,15 @@ def main() -> int:
     parse.add_argument("wheel", type=Path)
     parse.add_argument("--newest", action="store_true", help="instead of the oldest")
     parse.add_argument("--python", default=f"{sys.version_info[0]}.{sys.version_info[1]}")
-    parse.add_argument("--only", metavar="NAMES", help="core or extras, with commas; without it all, one by one")
+    parse.add_argument("--only", metavar="NAMES", help="core or extras, with commas; without it all")
+    parse.add_argument("--each", action="store_true", help="an environment for every extra: does it lack a package?")
     parse.add_argument("--no-tests", action="store_true", help="only a first use of the core")
     given = parse.parse_args()
-    trials = {"core": CORE} if given.no_tests else {"core": CORE, **EXTRAS}
-    names = given.only.split(",") if given.only else list(trials)
-    if unknown := [name for name in names if name not in trials]:
-        parse.error(f"no such extra: {', '.join(unknown)}; there are {', '.join(trials)}")
-    failed = [one for name in names for one in tried(name, trials[name], given)]
+    known = ["core"] if given.no_tests else ["core", *EXTRAS]
+    names = given.only.split(",") if given.only else known
+    if unknown := [name for name in names if name not in known]:
+        parse.error(f"no such extra: {', '.join(unknown)}; there are {', '.join(known)}")
+    failed = [one for part in environments(names, each=given.each) for one in tried(part, given)]
     print("\n".join(["failed:", *failed]) if failed else "all well")
     return int(bool(failed))
 

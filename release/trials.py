@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -11,12 +12,20 @@ class Trial(NamedTuple):
     Attributes:
         tests: files under tests/.
         tools: what those tests need beside the package.
-        slow: with the tests that are marked slow.
+        slow: with the tests that are marked slow, in an environment of its own.
     """
 
     tests: tuple[str, ...]
     tools: tuple[str, ...] = ()
     slow: bool = False
+
+
+def together(trials: Iterable[Trial]) -> Trial:
+    """One trial of all that these name."""
+    given = list(trials)
+    tests = dict.fromkeys(name for one in given for name in one.tests)
+    tools = dict.fromkeys(name for one in given for name in one.tools)
+    return Trial(tuple(tests), tuple(tools), any(one.slow for one in given))
 
 
 SMOKE = """

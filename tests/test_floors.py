@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -198,43 +199,78 @@ def test_later_versions_than_the_oldest_are_a_failure(
     monkeypatch.setattr(floors, "first_use", lambda *_: ["doctor"])
     monkeypatch.setattr(floors, "tests", lambda *_: ["tests"])
     given = Namespace(wheel=Path("s.whl"), newest=True, python="3.11", no_tests=False)
-    trial = floors.Trial(("tests/test_x.py",))
-    assert floors.tried("core", trial, given) == ["core: doctor", "core: tests"]
-    assert floors.tried("heif", trial, given) == ["heif: tests"]
+    assert floors.tried(["core"], given) == ["core: doctor", "core: tests"]
+    assert floors.tried(["heif", "dicom"], given) == ["heif, dicom: tests"]
     given.no_tests = True
-    assert floors.tried("core", trial, given) == ["core: doctor"]
+    assert floors.tried(["core"], given) == ["core: doctor"]
     given.newest = False
-    found = floors.tried("heif", trial, given)
-    assert found == ["heif: pillow-heif>=0.18: 9999 is installed"]
-    monkeypatch.setattr(floors, "is_oldest", lambda python: False)
-    assert floors.tried("heif", trial, given) == []
-    monkeypatch.setattr(floors, "is_oldest", lambda python: True)
-    found = floors.tried("core", trial, given)
+    said = ["heif, dicom: pillow-heif>=0.18: 9999 is installed", "heif, dicom: pydicom>=3: 9999 is installed"]
+    assert floors.tried(["heif", "dicom"], given) == said
+    assert re.search(r"^heif, dicom: FAILED: pillow-heif>=0\.18: 9999 is installed; ", capsys.readouterr().out, re.M)
+    found = floors.tried(["core"], given)
     assert (len(found), found[-1]) == (len(floors.requirements()) + 1, "core: doctor")
-    assert re.search(r"^core: FAILED: torch>=2\.6: 9999 is installed; ", capsys.readouterr().out, re.M)
+    monkeypatch.setattr(floors, "is_oldest", lambda python: False)
+    assert floors.tried(["heif"], given) == []
+    assert re.search(r"^heif: ok, ", capsys.readouterr().out, re.M)
+
+
+def test_an_environment_holds_what_its_tests_need(floors: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr(floors, "installed", lambda folder, wheel, python, **how: made.append(how) or Path("python"))
+    monkeypatch.setattr(floors, "versions", lambda python, names: {})
+    monkeypatch.setattr(floors, "is_oldest", lambda python: True)
+    monkeypatch.setattr(floors, "tests", lambda python, folder, trial: made.append(trial) or [])
+    given = Namespace(wheel=Path("s.whl"), newest=True, python="3.11", no_tests=False)
+    assert floors.tried(["app", "serve"], given) == []
+    trial = floors.together([floors.EXTRAS["app"], floors.EXTRAS["serve"]])
+    assert made[1] == trial
+    assert made[0] == {"newest": True, "extras": ["app", "serve"], "tools": [*floors.TOOLS, *trial.tools]}
+
+
+def test_trials_together_are_all_of_them_once(floors: ModuleType) -> None:
+    trials = [floors.Trial(("a", "b"), ("x",)), floors.Trial(("b", "c"), ("y", "x"), slow=True)]
+    assert floors.together(trials) == floors.Trial(("a", "b", "c"), ("x", "y"), slow=True)
+    assert floors.together(trials[:1]) == trials[0]
+
+
+def test_extras_share_an_environment_where_their_tests_are_fast(floors: ModuleType) -> None:
+    names = ["heif", "core", "ray", "dicom"]
+    assert floors.environments(names, each=False) == [["core"], ["heif", "dicom"], ["ray"]]
+    assert floors.environments(names, each=True) == [["core"], ["heif"], ["ray"], ["dicom"]]
+    assert floors.environments(["ray"], each=False) == [["ray"]]
 
 
 def test_what_failed_is_named_and_decides_the_exit_code(
     floors: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names: list[str] = []
+    asked: list[list[str]] = []
 
-    def tried(name: str, trial: Any, given: Namespace) -> list[str]:
-        names.append(name)
-        return ["heif: tests"] if name == "heif" else []
+    def tried(names: list[str], given: Namespace) -> list[str]:
+        asked.append(names)
+        return ["ray: tests"] if "ray" in names else []
 
     monkeypatch.setattr(floors, "tried", tried)
     for arguments, code, expected in (
-        ([], 1, ["core", *floors.EXTRAS]),
-        (["--no-tests"], 0, ["core"]),
-        (["--only", "dicom,core"], 0, ["dicom", "core"]),
+        ([], 1, floors.environments(["core", *floors.EXTRAS], each=False)),
+        (["--each"], 1, [["core"], *([name] for name in floors.EXTRAS)]),
+        (["--no-tests"], 0, [["core"]]),
+        (["--only", "dicom,core"], 0, [["core"], ["dicom"]]),
     ):
-        names.clear()
+        asked.clear()
         monkeypatch.setattr(sys, "argv", ["floors.py", "s.whl", *arguments])
         assert floors.main() == code
-        assert names == expected
-        assert capsys.readouterr().out == ("failed:\nheif: tests\n" if code else "all well\n")
+        assert asked == expected
+        assert capsys.readouterr().out == ("failed:\nray: tests\n" if code else "all well\n")
     monkeypatch.setattr(sys, "argv", ["floors.py", "s.whl", "--only", "heic"])
     with pytest.raises(SystemExit):
         floors.main()
     assert "no such extra: heic; there are core, openvino," in capsys.readouterr().err
+
+
+def test_the_workflow_runs_both_ends_on_the_oldest_python(floors: ModuleType) -> None:
+    job = yaml.safe_load((ROOT / ".github" / "workflows" / "floors.yml").read_text("utf-8"))["jobs"]["floors"]
+    matrix = job["strategy"]["matrix"]
+    assert matrix["versions"] == ["oldest", "newest"]
+    assert floors.PROJECT["requires-python"] == f">={matrix['python'][0]}"
+    assert "make floors" in job["steps"][-1]["run"]
+    assert "--newest" in job["steps"][-1]["run"]
