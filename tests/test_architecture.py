@@ -112,6 +112,14 @@ def _code_lines(function: ast.FunctionDef) -> int:
     return body[-1].end_lineno - body[0].lineno + 1 if body else 0  # type: ignore[operator]
 
 
+def test_shapes_in_signatures_are_texts() -> None:
+    """A bare number is taken by new versions of jaxtyping alone."""
+    bare = re.compile(r"\b(?:Bool|Complex|Float|Inexact|Int|Integer|Num|Real|Shaped|UInt8)\[[\w. |]+, *\d")
+    lines = {path: path.read_text("utf-8").splitlines() for path in FILES}
+    assert [f"{path.name}:{i}" for path, of in lines.items() for i, line in enumerate(of, 1) if bare.search(line)] == []
+    assert bare.search("def box_iou(boxes: Int[Tensor, 4]) -> None:")
+
+
 def test_no_assert_guards_what_a_user_gives() -> None:
     """Input is checked with errors of the tree; an assert may only narrow a type for mypy."""
     kinds = (ast.Compare, ast.Call, ast.BoolOp)
