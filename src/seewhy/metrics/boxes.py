@@ -84,7 +84,7 @@ def _connected(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
         label = spread
 
 
-def box_iou(boxes: Int[Tensor, "n 4"], other: Int[Tensor, "4"]) -> Float[Tensor, " n"]:
+def box_iou(boxes: Int[Tensor, "n 4"], other: Int[Tensor, " 4"]) -> Float[Tensor, " n"]:
     """Intersection over union."""
     corner = torch.minimum(boxes[:, 2:], other[2:]) - torch.maximum(boxes[:, :2], other[:2])
     shared = corner.clamp(min=0).prod(1).float()

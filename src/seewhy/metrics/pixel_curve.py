@@ -68,7 +68,7 @@ class PixelCurve(AveragedMetric):
         return [Curve(tuple(steps.tolist()), tuple(row.tolist())) for row in table]
 
     def _table(
-        self, look: Callable[[Tensor, Tensor], Tensor], ends: Float[Tensor, "2"], n_maps: int
+        self, look: Callable[[Tensor, Tensor], Tensor], ends: Float[Tensor, " 2"], n_maps: int
     ) -> Float[Tensor, "m n"]:
         """The probability at every step of every map; ``look`` gives that of maps at steps."""
         n = self.n_steps
