@@ -46,7 +46,7 @@ TOOLS = ("pytest>=8", "hypothesis>=6.100", "beartype>=0.18", "jsonschema>=4.21")
 CORE = Trial((
     "tests/pictures/test_images.py", "tests/pictures/test_boxes.py", "tests/classifiers/test_saving.py",
     "tests/encoders/test_embedded.py", "tests/encoders/test_timm.py", "tests/encoders/test_minilm.py",
-    "tests/encoders/test_file.py", "tests/cli/test_flags.py",
+    "tests/encoders/test_file.py", "tests/cli/test_options.py",
 ))  # fmt: skip
 """Those that lean on torch, timm, Pillow, safetensors, tokenizers and typer."""
 CLIENTS = ("httpx", "httpx2")
