@@ -1,0 +1,146 @@
+"""What a process of a run is: what it keeps of a picture, what its rows hang on, and what it says to the first one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from seewhy.errors import InputError, ModelError
+from seewhy.pictures.images import read_picture
+from seewhy.scale import workers
+from seewhy.scale.inputs import find_input
+from seewhy.scale.job import Job, Survey, claim
+from seewhy.scale.work import Embed
+from seewhy.types import Failure
+from simulated_work import Simulated, make_pictures, rows
+from tiny import picture, tiny_cnn
+
+SHOWN = [picture("moss", 0), picture("sky", 1), picture("rust", 2)]
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was asked for as an encoder; it is a small one."""
+    told: list[Any] = []
+    monkeypatch.setattr("seewhy.encoders.find.encoder", lambda *given, **how: told.append((given, how)) or tiny_cnn())
+    return told
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_what_is_kept_is_the_pooled_vector_or_its_direction_among_words(dtype: Any, named: list[Any]) -> None:
+    on = tiny_cnn()
+    with torch.no_grad():
+        pooled = on.encode(on.pixels([read_picture(one, on.transform).pixels for one in SHOWN])).pooled
+        words = normalize(on.text.project(pooled), dim=1)
+    for space, expected in (("features", pooled), ("words", words)):
+        opened = Embed("net", "torch", space, dtype).open()  # type: ignore[arg-type]
+        found = [row for row in opened.results(iter(SHOWN)) if not isinstance(row, Failure)]
+        assert {row["embedding"].dtype for row in found} == {np.dtype(dtype)}
+        np.testing.assert_allclose(np.stack([row["embedding"] for row in found]), expected, atol=2e-3)
+        kind = pa.float16() if dtype == "float16" else pa.float32()
+        assert opened.columns() == [("digest", pa.string()), ("embedding", pa.list_(kind, expected.shape[1]))]
+    assert named == [(("net",), {"engine": "torch"})] * 2
+
+
+def test_what_rows_hang_on(named: list[Any]) -> None:
+    on = tiny_cnn()
+    told = Embed("net", space="words", dtype="float16").open().model().identity
+    assert told == {
+        "encoder": "tiny", "fingerprint": on.fingerprint, "precision": on.engine.precision, "space": "words",
+        "dtype": "float16",
+    }  # fmt: skip
+
+
+def test_pictures_are_looked_at_in_batches_of_the_size_that_was_given(
+    named: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(
+        "seewhy.encoders.stream.encode_stream", lambda _on, _sources, batch_size: sizes.append(batch_size) or iter(())
+    )
+    with pytest.raises(StopIteration):  # it asks for the vector of one picture, to know its width
+        Embed("net", batch_size=5).open()
+    assert sizes == [5]
+
+
+def test_a_space_that_is_none_is_told() -> None:
+    with pytest.raises(InputError, match=r"^The space is 'pixels'\. Expected features or words\. Choose one\.$"):
+        Embed(space="pixels")  # type: ignore[arg-type]
+
+
+class Pipe:
+    """What the first process says, and what is said to it."""
+
+    def __init__(self, *says: Any) -> None:
+        self.says, self.heard = list(says), []
+
+    def recv(self) -> Any:
+        if not self.says:
+            raise EOFError
+        return self.says.pop(0)
+
+    def send(self, said: Any) -> None:
+        self.heard.append(said)
+
+
+@pytest.fixture(autouse=True)
+def bound(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    told: list[int] = []
+    monkeypatch.setattr(workers, "bound_threads", told.append)
+    monkeypatch.setattr(workers.signal, "signal", lambda *_: None)
+    return told
+
+
+def job_of(tmp_path: Path) -> tuple[Job, list[Any]]:
+    make_pictures(tmp_path / "photos", 4)
+    given = find_input(tmp_path / "photos", per_shard=2)
+    job = claim(tmp_path / "out", "embed", Survey.of(given), Simulated().open().model())
+    return job, list(given.shards())
+
+
+def test_a_process_does_shards_until_there_are_no_more(tmp_path: Path, bound: list[int]) -> None:
+    job, shards = job_of(tmp_path)
+    pipe: Any = Pipe(job, *shards, None, "never read")
+    workers.serve(pipe, Simulated(), 3)
+    assert bound == [3]
+    assert [kind for kind, _ in pipe.heard] == ["ready", "done", "done"]
+    assert pipe.heard[0][1] == Simulated().open().model()
+    assert [written.n for _, written in pipe.heard[1:]] == [2, 2]
+    assert len(rows(tmp_path / "out")) == 4
+    assert pipe.says == ["never read"]
+
+
+def test_a_process_goes_on_after_a_shard_that_cannot_be_read_and_ends_with_the_first(tmp_path: Path) -> None:
+    job, shards = job_of(tmp_path)
+    (tmp_path / "photos").rename(tmp_path / "away")
+    pipe: Any = Pipe(job, *shards)
+    workers.serve(pipe, Simulated(), 1)
+    assert [kind for kind, _ in pipe.heard] == ["ready", "unread", "unread"]
+    assert pipe.heard[1][1].endswith("photos is gone. The folder of the pictures was expected. Bring it back.")
+
+
+def test_a_process_that_cannot_open_the_model_says_why() -> None:
+    pipe: Any = Pipe()
+    workers.serve(pipe, Simulated(refuses="There is none."), 1)
+    assert pipe.heard == [("stopped", "There is none.")]
+
+
+def test_two_models_in_one_run_are_told() -> None:
+    both = workers.Workers(Simulated(), 2, 1)
+    both._check(Simulated().open().model())
+    both._check(Simulated().open().model())
+    with pytest.raises(ModelError, match=r"^Two processes opened different models, \{'encoder': 'simulated'\} and"):
+        both._check(Simulated("other").open().model())
+
+
+@pytest.mark.parametrize(("code", "how"), [(-9, "was killed by signal 9"), (3, "ended with code 3")])
+def test_how_a_process_died_is_said(code: int, how: str) -> None:
+    dead: Any = SimpleNamespace(process=SimpleNamespace(exitcode=code))
+    assert workers._died(dead, "did this shard").startswith(f"A process {how} while it did this shard. Processes that")
