@@ -17,6 +17,7 @@ pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so ther
 
 from starlette.testclient import TestClient
 
+from seewhy.annotation.corrected import Corrections
 from seewhy.app import Settings, make_app
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.described import Described
@@ -40,6 +41,16 @@ def png(pixels: np.ndarray) -> bytes:
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return class_folders(tmp_path_factory.mktemp("classes") / "pictures", n=8)
+
+
+@pytest.fixture
+def wrong(folders: Path, tmp_path: Path) -> Path:
+    """Pictures of the sky and of rust, most of them called moss."""
+    for label, source, n in (("moss", "sky", 4), ("moss", "rust", 2), ("sky", "sky", 3), ("rust", "rust", 1)):
+        (tmp_path / label).mkdir(exist_ok=True)
+        for file in sorted((folders / source).iterdir())[:n]:
+            (tmp_path / label / f"{source}-{file.name}").write_bytes(file.read_bytes())
+    return tmp_path
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +77,11 @@ def client() -> Iterator[Callable[..., TestClient]]:
     """Makes clients; closes them at the end."""
     opened: list[TestClient] = []
 
-    def make(classifier: Classifier, data: Path | None = None, **settings: Any) -> TestClient:
+    def make(
+        classifier: Classifier, data: Path | None = None, corrections: Corrections | None = None, **settings: Any
+    ) -> TestClient:
         samples = None if data is None else load_samples(data)
-        app = make_app(classifier, Settings(**settings), data=samples)
+        app = make_app(classifier, Settings(**settings), data=samples, corrections=corrections)
         found = TestClient(app, base_url="http://localhost:8000")
         found.__enter__()
         opened.append(found)

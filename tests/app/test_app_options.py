@@ -15,14 +15,14 @@ from seewhy.errors import InputError
 def test_options_that_would_do_nothing(fitted: Classifier) -> None:
     from dataclasses import replace
 
-    _check(fitted, Path("words.json"), Path("data"), "country")
+    _check(fitted, Path("words.json"), Path("data"), "country", Path("decided"))
     with pytest.raises(InputError) as error:
-        _check(replace(fitted, words=None), Path("words.json"), None, None)
+        _check(replace(fitted, words=None), Path("words.json"), None, None, None)
     assert str(error.value) == (
         "--save was given, and this classifier has no descriptions to edit. Give some with --descriptions FILE."
     )
     with pytest.raises(InputError) as error:
-        _check(fitted, None, None, "country")
+        _check(fitted, None, None, "country", None)
     assert str(error.value) == "--by country was given without pictures. A table was expected: --data FILE."
 
 

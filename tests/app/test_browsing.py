@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gone_through import looked
 from starlette.testclient import TestClient
 
 from seewhy.app import Settings, make_app
@@ -23,25 +24,6 @@ from seewhy.pictures.samples import load_samples
 from seewhy.studies.edit_words import EditWordsStudy
 
 Client = Callable[..., TestClient]
-
-
-@pytest.fixture
-def wrong(folders: Path, tmp_path: Path) -> Path:
-    """Pictures of the sky and of rust, most of them called moss."""
-    for label, source, n in (("moss", "sky", 4), ("moss", "rust", 2), ("sky", "sky", 3), ("rust", "rust", 1)):
-        (tmp_path / label).mkdir(exist_ok=True)
-        for file in sorted((folders / source).iterdir())[:n]:
-            (tmp_path / label / f"{source}-{file.name}").write_bytes(file.read_bytes())
-    return tmp_path
-
-
-def looked(page: TestClient) -> dict[str, Any]:
-    for _ in range(400):
-        found = page.get("/mistakes?format=json").json()
-        if found["done"] == found["n"]:
-            return dict(found)
-        time.sleep(0.02)
-    raise AssertionError("the pictures were not gone through")
 
 
 def test_mistakes_are_filtered_and_ordered(
@@ -85,7 +67,7 @@ def many(fitted: Classifier, folders: Path) -> Mistakes:
     worker.close()
     classes = tuple(f"c{i}" for i in range(30))
     pairs = [(t, p) for t in classes for p in classes if t != p][: PAIRS_A_PAGE + 5]
-    found.found = [Mistake(i, f"{i}.png", *pairs[i % len(pairs)], i / 100) for i in range(100)]
+    found.found = [Mistake(i, f"{i}.png", *pairs[i % len(pairs)], i / 100, f"{i:016x}") for i in range(100)]
     return found
 
 

@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gone_through import looked
 from starlette.testclient import TestClient
 
 from schemas import check, keys, named
+from seewhy.annotation.corrected import Corrections, LabelledData
 from seewhy.annotation.desk import AnnotationDesk
 from seewhy.annotation.formats import records
+from seewhy.annotation.labels import open_decisions
 from seewhy.annotation.records import Picture
 from seewhy.annotation.side_by_side import DIMENSIONS
 from seewhy.annotation.store import AnnotationStore
 from seewhy.app.annotate import make_annotation_app
 from seewhy.classifiers.base import Classifier
+from seewhy.pictures.samples import load_samples
 
 
 def whole(name: str, *rows: Any, without: tuple[str, ...] = ()) -> None:
@@ -64,6 +68,25 @@ def test_the_apps_pages_are_as_their_schemas_say(page: TestClient, sky: bytes) -
     check("app-changes", [changes, page.get("/changes?format=json").json()])
     whole("app-help", page.get("/help?format=json").json())
     whole("app-error", page.get("/card/none?format=json").json())
+
+
+def test_decisions_are_as_their_schemas_say(client: Callable[..., TestClient], fitted: Classifier, wrong: Path) -> None:
+    data = LabelledData(wrong, load_samples(wrong).items)
+    page = client(fitted, wrong, Corrections(data, open_decisions(wrong / "decided", fitted.classes)))
+    looked(page)
+    one = page.get("/mistakes?order=surest&format=json").json()["pictures"][0]
+    body = {"author": "Ann", "base": 0, "decision": "corrected", "label": "sky", "given": one["true"]}
+    decided = page.post(f"/decide/{one['key']}", json=body).json()
+    between = page.post(f"/decide/{one['key']}", json=body)
+    assert between.status_code == 409
+    undone = page.post(f"/undo/{one['key']}", json={"author": "Bo", "base": 1}).json()
+    whole("app-decision", decided, undone)
+    whole("app-decided-between", between.json())
+    check("app-decisions", [{}, page.get("/decisions").json()])
+    history = page.get(f"/history/{one['key']}").json()
+    check("app-history", [[], history])
+    assert history == [decided, undone]
+    assert page.get("/decisions").json() == {one["key"]: undone}
 
 
 def test_without_pictures_and_words_the_pages_say_less(client: Callable[..., TestClient], fitted: Classifier) -> None:

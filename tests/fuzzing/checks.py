@@ -49,7 +49,7 @@ def _checked(folder: Path) -> None:
 
 
 def _use_check(folder: Path) -> None:
-    from seewhy.annotation.corrected import write_corrected
+    from seewhy.annotation.corrected import Corrections, LabelledData, write_corrected
     from seewhy.annotation.labels import LabelDecisions
     from seewhy.annotation.store import AnnotationStore
     from seewhy.app.check_page import make_check_app
@@ -61,11 +61,12 @@ def _use_check(folder: Path) -> None:
     store = AnnotationStore(folder / "decisions.sqlite")
     try:
         decisions = LabelDecisions(store, check["classes"])
-        make_check_app(check, decisions, small_picture)
+        data = LabelledData(folder / "data", items)
+        make_check_app(check, Corrections(data, decisions), small_picture)
         standing = decisions.standing()
         for key in standing:
             decisions.history(key)
-        write_corrected(folder / "out.csv", folder / "data", items, standing)
+        write_corrected(folder / "out.csv", data, standing)
     finally:
         store.close()
 

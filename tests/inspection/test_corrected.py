@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from seewhy.annotation.corrected import check_corrected, write_corrected
+from seewhy.annotation.corrected import Corrections, LabelledData, check_corrected, write_corrected
 from seewhy.annotation.labels import LabelDecisions, known_picture
 from seewhy.annotation.records import Picture
 from seewhy.annotation.store import AnnotationStore, Conflict, Saved
@@ -32,10 +32,14 @@ def drawn(root: Path, n: int) -> list[Path]:
     return files
 
 
-def stands(file: Path, decision: str, label: str) -> tuple[str, dict[str, Any]]:
+def stands(file: Path, decision: str, label: str, given: str = "moss") -> tuple[str, dict[str, Any]]:
     digest = file_digest(file)
     assert digest is not None
-    return digest[:16], {"decision": decision, "label": label, "author": "Ann", "made": "2026-01-02"}
+    return digest[:16], {"decision": decision, "label": label, "given": given, "author": "Ann", "made": "2026-01-02"}
+
+
+def read(path: Path, *columns: str) -> LabelledData:
+    return LabelledData(path, load_samples(path).items, *columns)
 
 
 def test_what_was_confirmed_counts_for_copies_and_what_was_undone_for_nobody(tmp_path: Path) -> None:
@@ -50,8 +54,8 @@ def test_what_was_confirmed_counts_for_copies_and_what_was_undone_for_nobody(tmp
     ])  # fmt: skip
     (tmp_path / "out").mkdir()
     out = tmp_path / "out" / "b.csv"
-    said = write_corrected(out, table, load_samples(table).items, found)
-    assert said == {"corrected": 1, "confirmed": 2, "dropped": 0, "later": 1, "n": 5}
+    said = write_corrected(out, read(table), found)
+    assert said == {"corrected": 1, "confirmed": 2, "dropped": 0, "later": 1, "outdated": 0, "n": 5}
     assert out.read_text().splitlines()[0] == "image,label,note,label_before,decision,decided_by,decided_at"
     given = [tuple(row.values()) for row in csv.DictReader(out.read_text().splitlines())]
     decided = ("Ann", "2026-01-02")
@@ -64,15 +68,14 @@ def test_what_was_confirmed_counts_for_copies_and_what_was_undone_for_nobody(tmp
     ]
     # Corrected once more, from the table that was written: its own columns are not doubled.
     again = tmp_path / "out" / "c.csv"
-    write_corrected(again, out, load_samples(out).items, found)
+    write_corrected(again, read(out), found)
     assert again.read_text().splitlines()[0] == out.read_text().splitlines()[0]
 
 
 def test_class_folders_become_a_table(tmp_path: Path) -> None:
     for name in ("moss", "sky"):
         drawn(tmp_path / "photos" / name, 2)
-    items = load_samples(tmp_path / "photos").items
-    said = write_corrected(tmp_path / "a.csv", tmp_path / "photos", items, {}, "file", "kind")
+    said = write_corrected(tmp_path / "a.csv", read(tmp_path / "photos", "file", "kind"), {})
     assert said["n"] == 4
     rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
     assert [(row["file"], row["kind"]) for row in rows] == [
@@ -83,7 +86,7 @@ def test_class_folders_become_a_table(tmp_path: Path) -> None:
 def test_rows_without_a_picture_stay_without_one(tmp_path: Path) -> None:
     drawn(tmp_path, 2)
     (tmp_path / "a.csv").write_text("image,label\n0.png,moss\n,sky\n1.png,sky\n")
-    write_corrected(tmp_path / "b.csv", tmp_path / "a.csv", load_samples(tmp_path / "a.csv").items, {})
+    write_corrected(tmp_path / "b.csv", read(tmp_path / "a.csv"), {})
     assert (tmp_path / "b.csv").read_text().splitlines()[1:] == ["0.png,moss,,,,", ",sky,,,,", "1.png,sky,,,,"]
 
 
@@ -91,7 +94,7 @@ def test_cells_that_are_no_text_are_json(tmp_path: Path) -> None:
     drawn(tmp_path, 2)
     rows = [{"image": "0.png", "label": "moss", "tags": ["ü", 1]}, {"image": "1.png", "label": "sky", "tags": None}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    write_corrected(tmp_path / "b.csv", tmp_path / "a.jsonl", load_samples(tmp_path / "a.jsonl").items, {})
+    write_corrected(tmp_path / "b.csv", read(tmp_path / "a.jsonl"), {})
     told = [row["tags"] for row in csv.DictReader((tmp_path / "b.csv").read_text("utf-8").splitlines())]
     assert told == ['["ü", 1]', ""]
 
@@ -99,22 +102,27 @@ def test_cells_that_are_no_text_are_json(tmp_path: Path) -> None:
 def test_where_a_corrected_table_can_be_written(tmp_path: Path) -> None:
     drawn(tmp_path, 1)
     with pytest.raises(DataError) as told:
-        check_corrected(tmp_path / "a.tsv", False)
+        check_corrected(tmp_path / "a.tsv", tmp_path / "a.csv", False)
     assert str(told.value) == (
         f"A corrected table is written as .csv, not as '.tsv'. Change the ending of {tmp_path / 'a.tsv'}."
     )
-    assert check_corrected(tmp_path / "a.CSV", False) == tmp_path / "a.CSV"
-    (tmp_path / "a.csv").write_text("image,label\n0.png,moss\n")
-    items = load_samples(tmp_path / "a.csv").items
+    assert check_corrected(tmp_path / "a.CSV", tmp_path / "a.csv", False) == tmp_path / "a.CSV"
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("image,label\n0.png,moss\n")
+    data, other = read(tmp_path / "a.csv"), tmp_path / "b.csv"
     for refused in (
-        lambda: check_corrected(tmp_path / "a.csv", False),
-        lambda: write_corrected(tmp_path / "a.csv", tmp_path / "a.csv", items, {}),
+        lambda: check_corrected(other, data.path, False),
+        lambda: write_corrected(other, data, {}),
+        lambda: write_corrected(data.path, data, {}, force=True),
     ):
         with pytest.raises(ForeignFileError):
             refused()
-    assert check_corrected(tmp_path / "a.csv", True) == tmp_path / "a.csv"
-    write_corrected(tmp_path / "a.csv", tmp_path / "a.csv", items, {}, force=True)
-    assert "decided_by" in (tmp_path / "a.csv").read_text()
+    assert check_corrected(other, data.path, True) == other
+    write_corrected(other, data, {}, force=True)
+    assert "decided_by" in other.read_text()
+    with pytest.raises(ForeignFileError, match="is also read, and would be written over"):
+        write_corrected(other, read(other), {})  # its own, and yet the data
+    assert data.path.read_text() == "image,label\n0.png,moss\n"
 
 
 @pytest.fixture
@@ -167,7 +175,8 @@ def test_the_page_holds_what_is_sent_to_its_limits(tmp_path: Path, decisions: La
         "findings": [{**finding, **rest}, broken], "classes": ["moss", "sky"], "notes": [], "settings": {},
         "sentence": "One.", "accuracy": None, "judged": 0, "digest": "d",
     }  # fmt: skip
-    served = make_check_app(check, decisions, lambda _: None, Settings(names=("pictures.test",)))
+    data = LabelledData(tmp_path, ())
+    served = make_check_app(check, Corrections(data, decisions), lambda _: None, Settings(names=("pictures.test",)))
     base = "http://pictures.test:8000"
     body = {"author": "Ann", "decision": "later", "given": "moss", "base": 0}
     with TestClient(served, base_url=base, raise_server_exceptions=False) as page:
@@ -189,4 +198,4 @@ def test_the_page_holds_what_is_sent_to_its_limits(tmp_path: Path, decisions: La
         assert late["error"].startswith("Bo decided in between: open, no label.")
         Image.new("RGB", (3, 3)).save(picture.name)
         changed = page.post(f"/decide/{picture.key}?format=json", json={**body, "base": 2})
-        assert "has changed since it was checked" in changed.json()["error"]
+        assert "has changed since it was looked at" in changed.json()["error"]

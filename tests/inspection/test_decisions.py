@@ -20,6 +20,7 @@ pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so ther
 from starlette.testclient import TestClient
 
 from browser import BROWSER, Browser, until
+from seewhy.annotation.corrected import Corrections, LabelledData
 from seewhy.annotation.labels import LabelDecisions, known_picture
 from seewhy.annotation.store import AnnotationStore, Conflict, Saved
 from seewhy.app.check_page import make_check_app
@@ -110,7 +111,7 @@ def test_labels_of_no_class_and_changed_pictures_are_refused(table: Path, decisi
     with pytest.raises(InputError, match=r"^The decision 'wrong' was given\. One of corrected, confirmed, later"):
         decisions.decide(picture, "Ann", "wrong", "", "moss", 0)
     Image.new("RGB", (9, 9)).save(name)
-    with pytest.raises(DataError, match=r"3\.png has changed since it was checked\. The same picture was expected\."):
+    with pytest.raises(DataError, match=r"3\.png has changed since it was looked at\. The same picture was expected\."):
         known_picture(name, picture.key)
     assert decisions.standing() == {}
 
@@ -180,9 +181,10 @@ def test_two_people_on_the_page(table: Path, decisions: LabelDecisions) -> None:
     samples = load_samples(table, image="file", label="kind")
     check = read_check(table.parent / "check", table, samples.items)
     assert any(f["image"].endswith("3.png") for f in check["findings"])
-    with TestClient(
-        make_check_app(check, decisions, small_picture), base_url="http://localhost:8000", raise_server_exceptions=False
-    ) as page:
+    served = make_check_app(
+        check, Corrections(LabelledData(table, samples.items, "file", "kind"), decisions), small_picture
+    )
+    with TestClient(served, base_url="http://localhost:8000", raise_server_exceptions=False) as page:
         shown = page.get("/").text
         key = known_picture(str(table.parent / "pictures" / "3.png")).key
         assert f'data-key="{key}" data-given="moss"' in shown
@@ -198,7 +200,10 @@ def test_two_people_on_the_page(table: Path, decisions: LabelDecisions) -> None:
         undone = page.post(f"/undo/{key}", json={"author": "Bo", "base": 1}).json()
         assert (undone["decision"], undone["author"]) == ("open", "Bo")
         assert [v["decision"] for v in page.get(f"/history/{key}").json()] == ["corrected", "open"]
-        assert page.post("/decide/0123456789abcdef", json=body).status_code >= 400
+        assert page.post("/decide/0123456789abcdef", json=body).status_code == 422
+        page.post(f"/decide/{key}", json={**body, "base": 2})
+        assert exported(table)[3]["kind"] == "sky"
+        assert page.get("/corrected.csv").content == (table.parent / "corrected.csv").read_bytes()
         assert page.get("/?format=json").json()["digest"] == check["digest"]
 
 

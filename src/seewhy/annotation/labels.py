@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..encoders.stream import file_digest
@@ -18,6 +19,8 @@ from .store import AnnotationStore, Conflict, Saved
 
 KEY = 16
 """Digits of a picture's SHA-256 that name it."""
+FILE = "decisions.sqlite"
+"""Where decisions lie in the folder that a person named."""
 
 
 def known_picture(name: str, key: str | None = None) -> Picture:
@@ -28,19 +31,40 @@ def known_picture(name: str, key: str | None = None) -> Picture:
         key: what it was named by before.
 
     Raises:
-        DataError: it cannot be read, or has changed since.
+        DataError: it cannot be read, or has changed since; pages show this, so the folder is not said.
     """
-    digest = file_digest(name)
+    digest, short = file_digest(name), Path(name).name
     try:
         size = upright_size(name)
     except ImageError as error:
-        raise DataError(f"{name} {error.reason}. A picture was expected. Nothing was decided.") from error
+        raise DataError(f"{short} {error.reason}. A picture was expected. Nothing was decided.") from error
     if digest is None or (key is not None and digest[:KEY] != key):
         raise DataError(
-            f"{name} has changed since it was checked. The same picture was expected. Check the data again; decisions "
-            "on other pictures are kept."
+            f"{short} has changed since it was looked at. The same picture was expected. Look at the data again; "
+            "decisions on other pictures are kept."
         )
     return Picture(digest[:KEY], digest, name, *size)
+
+
+def open_decisions(folder: Path, classes: Sequence[str], *, new: bool = True) -> LabelDecisions:
+    """What people decided, as it is kept in a folder; several processes may have it open.
+
+    Args:
+        folder: of ``seewhy check -o`` or of its own.
+        classes: labels that a picture can be given.
+        new: begin where nothing was decided yet; the folder is made where there is none.
+
+    Raises:
+        DataError: nothing was decided there and nothing is to be begun, or it cannot be kept there.
+        ForeignFileError: the file there is somebody else's.
+    """
+    path = folder / FILE
+    if not new and not path.is_file():
+        raise DataError(
+            f"Nothing was decided in {folder}: it has no {FILE}. The folder that decisions are kept in was expected. "
+            "Name the one that was given with --decisions, or that of a check."
+        )
+    return LabelDecisions(AnnotationStore(path), classes)
 
 
 class LabelDecisions:

@@ -347,7 +347,7 @@ class AnnotationStore:
         except (sqlite3.Error, OSError) as error:
             raise DataError(
                 f"Annotations cannot be kept in {self.path}: {error}. A file that can be written to was expected. "
-                "Free some space, or name another file with --output."
+                "Free some space, or name another place."
             ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..annotation.corrected import Corrections
 from ..classifiers.base import Classifier
 from ..errors import MissingExtraError
 from ..pictures.samples import Samples
@@ -23,6 +24,7 @@ def make_app(
     *,
     data: Samples | None = None,
     store: FeatureStore | None = None,
+    corrections: Corrections | None = None,
 ) -> FastAPI:
     """The pages of a classifier as an ASGI app.
 
@@ -31,6 +33,7 @@ def make_app(
         settings: limits and choices.
         data: labelled pictures, to browse what it gets wrong.
         store: where looks at ``data`` and sentences are kept; pictures that readers send are never kept there.
+        corrections: where decisions on the labels of ``data`` are kept; left out, labels cannot be decided on.
 
     Raises:
         MissingExtraError: the extra ``app`` is not installed.
@@ -40,7 +43,7 @@ def make_app(
         from .making import make
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
-    return make(classifier, settings or Settings(), data, store)
+    return make(classifier, settings or Settings(), data, store, corrections)
 
 
 def serve(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:

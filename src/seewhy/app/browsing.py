@@ -65,6 +65,7 @@ class BrowsingPages:
                 labels=() if found is None else found.labels,
                 classes=self.state.classifier.classes,
                 most=THUMBS_A_PAIR,
+                corrections=self.state.corrections,
                 link=lambda **other: f"/mistakes?{urlencode({k: v for k, v in {**kept, **other}.items() if v})}",
                 **self.state.bar("mistakes"),
             )

@@ -8,21 +8,29 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from ..annotation.corrected import Corrections
 from ..classifiers.base import Classifier
 from ..pictures.samples import Samples
 from ..storage.features import FeatureStore
 from .base import make_base
 from .browsing import BrowsingPages
+from .deciding import SCRIPT, Deciding
 from .pages import Pages
 from .settings import Settings
 from .state import State
 
-SCRIPTS = ("app.js", "card.js")
+SCRIPTS = ("app.js", "card.js", SCRIPT)
 
 
-def make(classifier: Classifier, settings: Settings, data: Samples | None, store: FeatureStore | None) -> FastAPI:
+def make(
+    classifier: Classifier,
+    settings: Settings,
+    data: Samples | None,
+    store: FeatureStore | None,
+    corrections: Corrections | None,
+) -> FastAPI:
     """See :func:`seewhy.app.make_app`; the extra is installed."""
-    state = State(classifier, settings, data, store)
+    state = State(classifier, settings, data, store, corrections)
     state.wake()
 
     @asynccontextmanager
@@ -35,5 +43,7 @@ def make(classifier: Classifier, settings: Settings, data: Samples | None, store
     app = make_base("SeeWhy", settings, SCRIPTS, version=version("seewhy"), lifespan=life)
     Pages(state).mount(app)
     BrowsingPages(state).mount(app)
+    if corrections is not None and state.mistakes is not None:
+        Deciding(corrections, state.mistakes.image_of).mount(app)
     app.state.seewhy = state
     return app

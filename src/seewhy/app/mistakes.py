@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..annotation.labels import KEY
 from ..classifiers.base import Classifier
 from ..encoders.stream import Encoded, encode_stream
 from ..pictures.samples import Sample, Samples
@@ -39,6 +40,7 @@ class Mistake:
         true: its class.
         predicted: the class decided on.
         score: probability of the wrong class.
+        key: first digits of the SHA-256 of its bytes; what is decided on its label is kept under it.
         measured_doubt: of the decision, as its verdict sorts it, where that was measured.
     """
 
@@ -47,6 +49,7 @@ class Mistake:
     true: str
     predicted: str
     score: float
+    key: str
     measured_doubt: float | None = None
 
     @property
@@ -56,6 +59,7 @@ class Mistake:
     def to_json(self) -> dict[str, Any]:
         return {
             "image": self.name,
+            "key": self.key,
             "true": self.true,
             "predicted": self.predicted,
             "score": round(self.score, 4),
@@ -127,6 +131,10 @@ class Mistakes:
         seen = self._looked[:]
         return [i for i, _ in seen], torch.cat([pooled for _, pooled in seen]) if seen else None
 
+    def image_of(self, key: str, label: str) -> str | None:
+        """The file of a mistake with this label, if there is one."""
+        return next((self.items[m.index].image for m in self.found[:] if (m.key, m.true) == (key, label)), None)
+
     def _piece(self) -> None:
         """One step; nobody waits for its outcome, so it says itself what went wrong."""
         try:
@@ -163,7 +171,8 @@ class Mistakes:
             self.n_right += 1
         else:
             doubt = None if top.decision is None else top.decision.doubt
-            self.found.append(Mistake(index, Path(sample.image).name, sample.label, top.label, top.score, doubt))
+            name, key = Path(sample.image).name, seen.digest[:KEY]
+            self.found.append(Mistake(index, name, sample.label, top.label, top.score, key, doubt))
 
     def to_json(self, asked: Asked | None = None) -> dict[str, Any]:
         """So far.

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from starlette.exceptions import HTTPException
 
+from ..annotation.corrected import Corrections
 from ..classifiers.base import Classifier, HeldOut
 from ..classifiers.labelled import measured_by
 from ..classifiers.rewording import texts_of
@@ -45,14 +46,21 @@ class State:
         settings: limits.
         data: labelled pictures to browse.
         store: where looks and sentences are kept.
+        corrections: what is decided on their labels.
     """
 
     def __init__(
-        self, classifier: Classifier, settings: Settings, data: Samples | None, store: FeatureStore | None
+        self,
+        classifier: Classifier,
+        settings: Settings,
+        data: Samples | None,
+        store: FeatureStore | None,
+        corrections: Corrections | None = None,
     ) -> None:
         self.classifier = classifier
         self.settings = settings
         self.store = store
+        self.corrections = corrections
         self.memory = Memory(settings.n_pictures, settings.n_sessions, settings.n_recent)
         self.everybody = self.memory.reader(None)
         self.effects: Bounded[dict[str, Any]] = Bounded(N_EFFECTS)

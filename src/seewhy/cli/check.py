@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +30,9 @@ from .options import (
 from .outputs import StudyFolder, check_both, csv_row, report_line, save_both
 from .study_options import Labelled
 from .terminal import Terminal, say
+
+if TYPE_CHECKING:
+    from ..annotation.corrected import Corrections
 
 EXAMPLES = """
 Examples:\n
@@ -163,12 +166,12 @@ def _go_on(
         InputError: no check was named, or nothing to do with it.
         DataError: it cannot be read, or the data have changed since.
     """
-    from ..annotation.corrected import check_corrected, write_corrected
-    from ..annotation.labels import LabelDecisions
-    from ..annotation.store import AnnotationStore
+    from ..annotation.corrected import Corrections, LabelledData, check_corrected
+    from ..annotation.labels import open_decisions
     from ..errors import InputError
     from ..inspection.earlier import read_check
     from ..pictures.samples import load_samples
+    from .correcting import export_corrected
 
     if folder is None or serve == (export is not None):
         raise InputError(
@@ -177,21 +180,17 @@ def _go_on(
         )
     image, label, group = columns
     if export is not None:
-        check_corrected(export, force)
+        check_corrected(export, data, force)
     samples = load_samples(data, image=image, label=label, group=group)
     check = read_check(folder, data, samples.items)
-    decisions = LabelDecisions(AnnotationStore(folder / "decisions.sqlite"), check["classes"])
+    corrections = Corrections(LabelledData(data, samples.items, image, label), open_decisions(folder, check["classes"]))
     if export is None:
-        _serve(check, decisions, where)
-        return
-    done = write_corrected(export, data, samples.items, decisions.standing(), image, label, force=force)
-    decisions.store.close()
-    said = ", ".join(f"{n} {what}" for what, n in done.items() if what != "n")
-    line = f"{export}: {done['n']} pictures ({said})"
-    say(json.dumps({"file": str(export), **done}, ensure_ascii=False) if as_json else line)
+        _serve(check, corrections, where)
+    else:
+        export_corrected(export, corrections.data, corrections.decisions, force, as_json)
 
 
-def _serve(check: dict[str, Any], decisions: Any, where: tuple[str, int, tuple[str, ...]]) -> None:
+def _serve(check: dict[str, Any], corrections: Corrections, where: tuple[str, int, tuple[str, ...]]) -> None:
     from ..app import Settings
     from ..app import serve as run
     from ..errors import MissingExtraError
@@ -202,7 +201,7 @@ def _serve(check: dict[str, Any], decisions: Any, where: tuple[str, int, tuple[s
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     settings = Settings(host=where[0], port=where[1], names=where[2])
-    served = make_check_app(check, decisions, small_picture, settings)
+    served = make_check_app(check, corrections, small_picture, settings)
 
     def ready(address: str) -> None:
         say(f"{len(check['findings'])} findings at {address} (stop with Ctrl-C)", flush=True)
@@ -210,4 +209,4 @@ def _serve(check: dict[str, Any], decisions: Any, where: tuple[str, int, tuple[s
             say("seewhy: others on this network can read and decide here; there is no password", file=sys.stderr)
 
     run(served, settings, ready)
-    decisions.store.close()
+    corrections.decisions.store.close()

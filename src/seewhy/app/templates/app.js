@@ -54,14 +54,20 @@
       const [old, now] = [one(selector), fresh.querySelector(selector)];
       if (old && now) old.replaceWith(now);
     }
+    document.dispatchEvent(new Event("listed"));
   };
 
   /* mistakes, as they are found */
   const follow = async () => {
-    while (one("#found")?.dataset.going === "yes") {
+    const going = () => one("#found")?.dataset.going === "yes";
+    let late = false;
+    while (going() || late) {
       await new Promise((done) => setTimeout(done, 1000));
-      const reading = one("#listed").contains(document.activeElement);
-      await swap(location.href, reading ? ["#found"] : ["#found", "#listed"]).catch(() => {});
+      // What a person reads or is about to press does not move.
+      const reading = one("#listed").contains(document.activeElement) || one("#listed").matches(":hover");
+      if (reading && !going()) continue;
+      late = reading;
+      await swap(location.href, reading ? ["#found"] : ["#found", "#listed"]).catch(() => { late = true; });
     }
   };
   follow();

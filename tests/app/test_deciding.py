@@ -1,0 +1,329 @@
+"""Labels corrected beside the mistakes: by several people, on the disk at once, undone, exported."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gone_through import looked
+from PIL import Image
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
+
+from seewhy.annotation.corrected import Corrections, LabelledData
+from seewhy.annotation.labels import FILE, open_decisions
+from seewhy.classifiers.base import Classifier
+from seewhy.cli import app
+from seewhy.errors import DataError, ForeignFileError, InputError, SeeWhyError
+from seewhy.inspection.check import Check
+from seewhy.pictures.samples import load_samples
+from tiny import tiny_cnn
+
+Opened = Callable[[Path], TestClient]
+
+
+@pytest.fixture
+def table(wrong: Path) -> Path:
+    """The pictures of the folders as a table, with a copy of one under its right label and columns of its own."""
+    rows = [["image", "label", "id", "note"]]
+    for i, picture in enumerate(sorted(wrong.rglob("*.png"))):
+        rows.append([str(picture.relative_to(wrong)), picture.parent.name, f"{i}", "a, b"])
+    with open(wrong / "data.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return wrong / "data.csv"
+
+
+@pytest.fixture
+def opened(client: Callable[..., TestClient], fitted: Classifier) -> Opened:
+    """The page of some data, whose decisions lie in ``decided/`` beside them; all pictures are looked at."""
+
+    def make(data: Path) -> TestClient:
+        found = LabelledData(data, load_samples(data).items)
+        page = client(fitted, data, Corrections(found, open_decisions(data.parent / "decided", fitted.classes)))
+        looked(page)
+        return page
+
+    return make
+
+
+def mistakes(page: TestClient) -> list[dict[str, Any]]:
+    return list(page.get("/mistakes?order=surest&format=json").json()["pictures"])
+
+
+def decide(page: TestClient, one: dict[str, Any], decision: str, author: str = "Ann", **more: Any) -> Any:
+    body = {"author": author, "decision": decision, "given": one["true"], "base": 0, **more}
+    return page.post(f"/decide/{one['key']}?format=json", json=body)
+
+
+def export(data: Path, *more: str) -> list[dict[str, str]]:
+    """By the command line."""
+    out = data.parent / "corrected.csv"
+    how = ["app", "--data", str(data), "--decisions", str(data.parent / "decided"), "--export", str(out), *more]
+    done = CliRunner().invoke(app, how, catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return list(csv.DictReader(out.read_text().splitlines()))
+
+
+def test_beside_each_mistake_all_can_be_decided(opened: Opened, table: Path) -> None:
+    page = opened(table)
+    found = mistakes(page)
+    for address in ("/mistakes", "/mistakes?order=surest"):
+        text = page.get(address).text
+        for one in found:
+            assert f'aria-label="Label of {one["image"]}" data-key="{one["key"]}" data-given="{one["true"]}"' in text
+        assert text.count('value="corrected"') == len(found)
+        assert text.count(">It is moss</button>") == len(found)
+        assert '<option value="rust">' in text
+        assert "data.csv itself is only read" in text
+        assert str(table.parent) not in text
+    assert page.get("/deciding.js").status_code == 200
+    corrected = decide(page, found[0], "corrected", label=found[0]["predicted"]).json()
+    assert (corrected["decision"], corrected["label"], corrected["given"]) == (
+        "corrected", found[0]["predicted"], "moss",
+    )  # fmt: skip
+    for one, decision in zip(found[1:4], ("confirmed", "later", "dropped"), strict=True):
+        assert decide(page, one, decision).json()["label"] == "moss"
+    standing = page.get("/decisions").json()
+    assert [standing[one["key"]]["decision"] for one in found[:4]] == ["corrected", "confirmed", "later", "dropped"]
+    undone = page.post(f"/undo/{found[0]['key']}", json={"author": "Bo", "base": 1}).json()
+    assert (undone["decision"], undone["author"], undone["undone"]) == ("open", "Bo", True)
+    assert [v["decision"] for v in page.get(f"/history/{found[0]['key']}").json()] == ["corrected", "open"]
+
+
+def test_who_was_slower_is_told_and_changes_nothing(opened: Opened, table: Path) -> None:
+    page = opened(table)
+    one = mistakes(page)[0]
+    decide(page, one, "corrected", label="sky")
+    slower = decide(page, one, "confirmed", "Bo")
+    assert slower.status_code == 409
+    assert slower.json()["error"] == (
+        "Ann decided in between: corrected, sky. What you had seen was expected to stand. Look at it and decide again."
+    )
+    assert slower.json()["state"] == page.get("/decisions").json()[one["key"]]
+    assert page.post(f"/undo/{one['key']}", json={"author": "Bo", "base": 0}).status_code == 409
+    assert len(page.get(f"/history/{one['key']}").json()) == 1
+    assert decide(page, one, "confirmed", "Bo", base=1).json()["number"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"label": "rusty"}, "The label 'rusty' is of none of the 3 classes. One of them was expected. Did you mean "
+         "'rust'?"),
+        ({"author": "  "}, "The annotator's name has 0 characters. 1 to 80 were expected. Type a name."),
+        ({"decision": "wrong"}, "The decision 'wrong' was given. One of corrected, confirmed, later, dropped was "
+         "expected."),
+        ({"given": "sky"}, "is listed. One of the page was expected. Open it anew."),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_decided_is_told(opened: Opened, table: Path, changed: dict[str, str], says: str) -> None:
+    page = opened(table)
+    one = mistakes(page)[0]
+    said = decide(page, one, **{"decision": "corrected", "label": "sky", **changed})
+    assert said.status_code == 422
+    assert said.json()["error"].endswith(says)
+    assert page.get("/decisions").json() == {}
+
+
+def test_a_picture_or_a_table_that_changed_is_told_without_its_folder(opened: Opened, table: Path) -> None:
+    page = opened(table)
+    first, second = mistakes(page)[:2]
+    decide(page, second, "corrected", label="sky")
+    Image.new("RGB", (9, 9)).save(table.parent / "moss" / first["image"])
+    said = decide(page, first, "confirmed").json()["error"]
+    assert said == (
+        f"{first['image']} has changed since it was looked at. The same picture was expected. Look at the data again; "
+        "decisions on other pictures are kept."
+    )
+    (table.parent / "moss" / first["image"]).write_bytes(b"none")
+    assert decide(page, first, "confirmed").json()["error"].startswith(f"{first['image']} ")
+    assert page.get("/corrected.csv").status_code == 200, "names and labels are as they were"
+    for changed in (table.read_text().replace("a, b", "c").replace(",rust,", ",sky,"), ""):
+        table.write_text(changed)
+        refused = page.get("/corrected.csv?format=json")
+        assert (refused.status_code, refused.json()["error"]) == (
+            422,
+            "data.csv is not as it was when this page was started: pictures or labels have changed. The same names and "
+            "labels were expected. Start the page anew; what was decided is kept.",
+        )
+    assert list(page.get("/decisions").json()) == [second["key"]]
+
+
+def test_the_table_is_the_same_by_page_and_command_and_the_data_are_left(
+    opened: Opened, table: Path, fitted: Classifier
+) -> None:
+    original, page = table.read_bytes(), opened(table)
+    found = mistakes(page)
+    decide(page, found[0], "corrected", label=found[0]["predicted"])
+    decide(page, found[1], "confirmed")
+    decide(page, found[2], "dropped")
+    decide(page, found[3], "later")
+    answer = page.get("/corrected.csv")
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert answer.headers["content-disposition"] == 'attachment; filename="corrected.csv"'
+    rows = export(table)
+    assert (table.parent / "corrected.csv").read_bytes() == answer.content
+    assert list(rows[0]) == ["image", "label", "id", "note", "label_before", "decision", "decided_by", "decided_at"]
+    by = {Path(row["image"]).name: row for row in rows if row["image"].startswith("moss")}
+    assert {n: (r["label"], r["decision"]) for n, r in by.items() if r["decision"]} == {
+        found[0]["image"]: (found[0]["predicted"], "corrected"),
+        found[1]["image"]: ("moss", "confirmed"),
+        found[3]["image"]: ("moss", "later"),
+    }
+    assert found[2]["image"] not in by
+    assert {r["note"] for r in rows} == {"a, b"}
+    # seewhy check on the same folder writes the same; it counts copies under another label, too
+    Check().run(tiny_cnn(), load_samples(table)).save(table.parent / "decided" / "check.json")
+    how = ["check", str(table), "--from", str(table.parent / "decided"), "--export"]
+    done = CliRunner().invoke(app, [*how, str(table.parent / "again.csv")], catch_exceptions=False)
+    assert "8 pictures (2 corrected, 1 confirmed, 2 later, 2 dropped, 0 outdated)" in done.stdout
+    assert (table.parent / "again.csv").read_bytes() == answer.content
+    assert table.read_bytes() == original
+    for force in ((), ("--force",)):
+        done = CliRunner().invoke(app, [*how, str(table), *force])
+        assert isinstance(done.exception, ForeignFileError)
+        assert "is also read, and would be written over" in str(done.exception)
+    assert table.read_bytes() == original
+
+
+def test_class_folders_are_written_as_a_table(opened: Opened, folders: Path, wrong: Path) -> None:
+    """They lie in a folder of their own."""
+    data = wrong / "pictures"
+    data.mkdir()
+    for label in ("moss", "sky", "rust"):
+        (wrong / label).rename(data / label)
+    page = opened(data)
+    one = mistakes(page)[0]
+    decide(page, one, "corrected", label="sky")
+    rows = export(data)
+    assert (wrong / "corrected.csv").read_bytes() == page.get("/corrected.csv").content
+    changed = [row for row in rows if row["decision"]]
+    assert [(r["image"], r["label"], r["label_before"], r["decided_by"]) for r in changed if "moss" in r["image"]] == [
+        (f"pictures/moss/{one['image']}", "sky", "moss", "Ann")
+    ]
+    again = load_samples(wrong / "corrected.csv")
+    assert len(again) == len(load_samples(data))
+
+
+def test_decisions_on_labels_that_the_data_no_longer_have_are_told_and_not_applied(opened: Opened, table: Path) -> None:
+    page = opened(table)
+    found = [one for one in mistakes(page) if one["predicted"] == "rust"]
+    decide(page, found[0], "confirmed")
+    decide(page, found[1], "corrected", label="rust")
+    for one in found:  # somebody mends them in the table itself, the one as it was decided, the other not
+        table.write_text(table.read_text().replace(f"moss/{one['image']},moss", f"moss/{one['image']},rust"))
+    rows = {row["image"]: row for row in export(table)}
+    told = rows[f"moss/{found[0]['image']}"]
+    assert (told["label"], told["decision"], told["decided_by"]) == ("rust", "outdated", "Ann")
+    assert rows[f"moss/{found[1]['image']}"]["decision"] == "corrected"
+    out = str(table.parent / "corrected.csv")
+    done = CliRunner().invoke(
+        app, ["app", "--data", str(table), "--decisions", str(table.parent / "decided"), "--export", out]
+    )
+    assert done.stderr == (
+        f"seewhy: decisions on 2 of 10 rows were made on labels that {table} no longer gives them. They are called "
+        "outdated and are not applied; decide on them again.\n"
+    )
+    assert "seewhy" not in done.stdout
+
+
+def test_a_row_without_a_picture_stays_as_it_is(opened: Opened, table: Path) -> None:
+    with open(table, "a") as file:
+        file.write(",moss,99,none\n")
+    page = opened(table)
+    decide(page, mistakes(page)[0], "dropped")
+    assert [row for row in export(table) if row["id"] == "99"] == [
+        {"image": "", "label": "moss", "id": "99", "note": "none", "label_before": "", "decision": "", "decided_by": "",
+         "decided_at": ""}
+    ]  # fmt: skip
+
+
+def test_two_processes_share_a_folder(opened: Opened, table: Path, fitted: Classifier) -> None:
+    page = opened(table)
+    one = mistakes(page)[0]
+    other = open_decisions(table.parent / "decided", fitted.classes, new=False)
+    decide(page, one, "later")
+    assert other.standing()[one["key"]]["decision"] == "later"
+    other.undo(one["key"], "Bo", 1)
+    other.store.close()
+    assert page.get("/decisions").json()[one["key"]]["decision"] == "open"
+    assert decide(page, one, "later").status_code == 409
+
+
+def test_without_a_folder_nothing_can_be_decided_and_nothing_is_written(
+    client: Callable[..., TestClient], fitted: Classifier, table: Path
+) -> None:
+    before = sorted(table.parent.rglob("*"))
+    page = client(fitted, table)
+    looked(page)
+    text = page.get("/mistakes").text
+    assert "Start the page with <code>--decisions FOLDER</code> to correct, confirm or put off labels here." in text
+    assert "deciding.js" not in text
+    assert "data-key" not in text
+    one = mistakes(page)[0]
+    assert decide(page, one, "later").status_code == 404
+    for address in ("/decisions", f"/history/{one['key']}", "/corrected.csv"):
+        assert page.get(address).status_code == 404
+    assert sorted(table.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"origin": "http://evil.example"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"host": "evil.example"}, 421),
+        ({"content-length": "99999999999"}, 413),
+        ({"origin": "http://localhost:8000"}, 200),
+    ],
+)
+def test_the_guard_stands_before_every_address(
+    opened: Opened, table: Path, headers: dict[str, str], status: int
+) -> None:
+    page = opened(table)
+    one = mistakes(page)[0]
+    body = {"author": "Ann", "decision": "later", "given": "moss", "base": 0}
+    assert page.post(f"/decide/{one['key']}", json=body, headers=headers).status_code == status
+    undone = page.post(f"/undo/{one['key']}", json={"author": "Ann", "base": 1}, headers=headers)
+    assert undone.status_code == status
+    versions = page.get(f"/history/{one['key']}").json()
+    assert len(versions) == (2 if status == 200 else 0)
+    reads = {k: v for k, v in headers.items() if k != "origin"}
+    expected = 200 if not reads else status
+    for address in ("/decisions", f"/history/{one['key']}", "/corrected.csv", "/deciding.js"):
+        answer = page.get(address, headers=reads)
+        assert answer.status_code == expected, address
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def refused(*arguments: str) -> SeeWhyError:
+    error = CliRunner().invoke(app, ["app", *arguments]).exception
+    assert isinstance(error, SeeWhyError)
+    return error
+
+
+def test_options_that_do_not_go_together(table: Path) -> None:
+    folder, out = table.parent / "decided", str(table.parent / "out.csv")
+    error: SeeWhyError
+    for some in ((), ("--data", str(table)), ("--decisions", str(folder))):
+        error = refused("--export", out, *some)
+        assert isinstance(error, InputError)
+        assert str(error).startswith(f"--export {out} was given without the data or what was decided on them.")
+    both = ("--data", str(table), "--decisions", str(folder))
+    error = refused("--export", out, *both)
+    assert isinstance(error, DataError)
+    assert str(error) == (
+        f"Nothing was decided in {folder}: it has no decisions.sqlite. The folder that decisions are kept in was "
+        "expected. Name the one that was given with --decisions, or that of a check."
+    )
+    assert not folder.exists()
+    assert str(refused("--export", "out.tsv", *both)).startswith("A corrected table is written as .csv, not as '.tsv'.")
+    assert isinstance(refused("--export", str(table), "--force", *both), ForeignFileError)
+    folder.mkdir()
+    (folder / FILE).write_bytes(b"somebody else's")
+    assert isinstance(refused("--export", out, *both), ForeignFileError)
+    assert (folder / FILE).read_bytes() == b"somebody else's"
+    assert not Path(out).exists()

@@ -1,0 +1,190 @@
+"""Labels corrected beside the mistakes in a real browser: two people, a kill in the middle, undo, keys alone."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageOps
+
+from browser import BROWSER, Browser, until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on PATH, so no page can be opened"),
+]
+
+Serve = Callable[[], tuple[subprocess.Popen[str], str]]
+
+ROW = "document.querySelector('[aria-label=\"Label of cat%d.png\"]')"
+TOLD = ROW + ".querySelector('output').value"
+HELD = """
+document.addEventListener('readystatechange', () => {
+  if (document.readyState === 'interactive') document.getElementById('found').dataset.going = 'yes';
+});
+const fetched = window.fetch;
+window.fetch = async (url, ...rest) => {
+  while (`${url}` === location.href && !window.go) await new Promise((done) => setTimeout(done, 50));
+  return fetched(url, ...rest);
+};
+"""
+"""As while the pictures are gone through: the list is drawn again, when the test says so."""
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory, photo: Path) -> Path:
+    """Three views of a cat that are called dogs and a bird."""
+    folder = tmp_path_factory.mktemp("labelled")
+    with Image.open(photo) as cat:
+        views = (cat.copy(), ImageOps.mirror(cat), cat.crop((10, 10, cat.width - 10, cat.height - 10)))
+    for i, view in enumerate(views):
+        view.save(folder / f"cat{i}.png")
+    (folder / "table.csv").write_text("image,label\ncat0.png,dog\ncat1.png,dog\ncat2.png,bird\n")
+    (folder / "words.json").write_text(
+        '{"cat": ["a cat", "a tabby cat"], "dog": ["a hound", "a dog"], "bird": ["a bird", "feathers"]}'
+    )
+    return folder / "table.csv"
+
+
+@pytest.fixture
+def two() -> Iterator[tuple[Browser, Browser]]:
+    pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")
+    with Browser() as ann, Browser() as bo:
+        yield ann, bo
+
+
+@pytest.fixture
+def serve(command: list[str], table: Path) -> Iterator[Serve]:
+    """Starts the real command; gives it and the address of its list of mistakes."""
+    how = ["app", "--labels", str(table.parent / "words.json"), "--data", str(table), "--store", "none"]
+    how += ["--decisions", str(table.parent / "decided"), "--port", "0"]
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> tuple[subprocess.Popen[str], str]:
+        server = subprocess.Popen([*command, *how], stdout=subprocess.PIPE, text=True)
+        started.append(server)
+        assert server.stdout is not None
+        return server, server.stdout.readline().split(" at ")[1].split()[0] + "mistakes?order=surest"
+
+    yield start
+    for server in started:
+        server.kill()
+        server.communicate()
+
+
+def opened(tab: Browser, address: str, name: str, width: int = 1200, dark: bool = False) -> None:
+    """The list once all pictures are in it."""
+    tab.open(address, width, dark)
+    until(tab, "document.getElementById('found').dataset.going === 'no'")
+    until(tab, "document.querySelectorAll('.decide').length === 3")
+    tab.run(
+        f"(() => {{ const who = document.getElementById('who'); who.value = '{name}';"
+        " who.dispatchEvent(new Event('change')); })()"
+    )
+
+
+def press(tab: Browser, number: int, decision: str) -> None:
+    tab.run(f"{ROW % number}.querySelector('[value={decision}]').click()")
+
+
+def typed(tab: Browser, number: int, label: str) -> None:
+    tab.run(
+        f"(() => {{ const at = {ROW % number}.querySelector('.label'); at.value = '{label}';"
+        " at.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+
+
+def exported(command: list[str], table: Path) -> list[str]:
+    """Labels of the corrected table, by the command line."""
+    out = table.parent / "corrected.csv"
+    how = ["app", "--data", str(table), "--decisions", str(table.parent / "decided"), "--export", str(out)]
+    subprocess.run([*command, *how], check=True, capture_output=True)
+    return [row["label"] for row in csv.DictReader(out.read_text().splitlines())]
+
+
+def test_two_people_a_kill_an_undo_and_the_table(
+    two: tuple[Browser, Browser], serve: Serve, command: list[str], table: Path
+) -> None:
+    """What the page says is kept is there after the server was killed; who was slower is told, and stays told."""
+    ann, bo = two
+    original = table.read_bytes()
+    server, address = serve()
+    opened(ann, address, "Ann")
+    opened(bo, address, "Bo")
+    press(ann, 0, "corrected")
+    until(ann, f"{TOLD % 0} === 'Corrected to cat by Ann.'")
+    until(bo, f"{TOLD % 0} === 'Corrected to cat by Ann.'")
+    bo.run("window.fetch = ((known) => (url, ...rest) => url === '/decisions' && window.deaf ? Promise.reject() :"
+           " known(url, ...rest))(window.fetch); window.deaf = true")  # fmt: skip
+    press(ann, 1, "confirmed")
+    until(ann, f"{TOLD % 1} === 'Confirmed as dog by Ann.'")
+    press(bo, 1, "dropped")
+    until(bo, f"{TOLD % 1}.startsWith('Ann decided in between: confirmed, dog.')")
+    press(ann, 2, "later")
+    bo.run("window.deaf = false")
+    until(bo, f"{TOLD % 2} === 'Put off by Ann.'")
+    assert bo.run(TOLD % 1).startswith("Ann decided in between"), "what others do elsewhere does not wipe it out"
+    server.send_signal(signal.SIGKILL)
+    server.wait()
+    press(bo, 2, "dropped")
+    until(bo, f"{TOLD % 2}.startsWith('Not kept: ')")
+    assert exported(command, table) == ["cat", "dog", "bird"]
+
+    _, address = serve()
+    opened(bo, address, "Bo")
+    until(bo, f"{TOLD % 0} === 'Corrected to cat by Ann.'")
+    assert bo.run(TOLD % 1) == "Confirmed as dog by Ann."
+    bo.run(f"{ROW % 0}.querySelector('[value=undo]').focus()")
+    press(bo, 0, "undo")
+    until(bo, f"{TOLD % 0} === 'Undone by Bo.'")
+    assert bo.run("document.activeElement.value") == "corrected", "the button that is gone hands the focus on"
+    typed(bo, 0, "lynx")
+    press(bo, 0, "corrected")
+    until(bo, f"{TOLD % 0}.includes('is of none of the 3 classes')")
+    assert exported(command, table) == ["dog", "dog", "bird"]
+    assert table.read_bytes() == original
+    assert {one.partition(":")[0] for one in bo.complaints} == {"Failed to load resource"}, "and no script's"
+
+
+def test_by_keys_while_the_list_is_drawn_again(two: tuple[Browser, Browser], serve: Serve) -> None:
+    tab, _ = two
+    _, address = serve()
+    opened(tab, address, "Ann")
+    held = tab.call("Page.addScriptToEvaluateOnNewDocument", source=HELD)["identifier"]
+    tab.open(address, 1200)
+    tab.call("Page.removeScriptToEvaluateOnNewDocument", identifier=held)
+    assert tab.run("document.getElementById('who').value") == "Ann", "asked once"
+    typed(tab, 2, "cat")
+    typed(tab, 1, "lynx")
+    press(tab, 1, "corrected")
+    until(tab, f"{TOLD % 1}.includes('is of none of the 3 classes')")
+    tab.run("document.getElementById('listed').dataset.old = 'yes'; window.go = true")
+    until(tab, "!document.getElementById('listed').dataset.old")
+    assert tab.run(f"{ROW % 2}.querySelector('.label').value") == "cat"
+    assert "is of none of the 3 classes" in tab.run(TOLD % 1)
+    tab.run(f"{ROW % 2}.querySelector('.label').focus()")
+    tab.press("Enter")
+    until(tab, f"{TOLD % 2} === 'Corrected to cat by Ann.'")
+    tab.run("document.getElementById('who').value = ' '")
+    press(tab, 1, "confirmed")
+    until(tab, f"{TOLD % 1} === 'Type your name above first.'")
+    assert tab.run("document.activeElement.id") == "who"
+    nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
+    names = {
+        (n["role"]["value"], n["name"]["value"].strip())
+        for n in nodes
+        if "role" in n and n.get("name", {}).get("value")
+    }
+    assert names >= {
+        ("group", "Label of cat1.png"), ("button", "Correct"), ("button", "It is dog"), ("button", "Leave out"),
+        ("textbox", "Your name"), ("combobox", "Label"), ("region", "Deciding on labels"),
+    }  # fmt: skip
+    for width, dark in ((400, False), (1200, True)):
+        opened(tab, address, "Ann", width, dark)
+        assert tab.run("[document.documentElement.scrollWidth, innerWidth]") == [width, width]
+        assert tab.complaints == []
+        assert min(tab.edges(".decide input, .decide button:not([hidden]), #who")) > 3
