@@ -67,7 +67,7 @@ class Contract:
             DataError: it cannot be read, or names an unknown figure, or a limit that makes no sense.
         """
         try:
-            text = read_file(path, LARGEST).decode("utf-8")
+            text = read_file(path, LARGEST).decode("utf-8-sig")
         except (OSError, UnreadableError, UnicodeError) as error:
             told = "it is no text in UTF-8" if isinstance(error, UnicodeError) else reason(error)
             raise DataError(
@@ -149,6 +149,8 @@ def _shown(value: Any) -> str:
         return repr(value)
     except ValueError:  # more digits than Python writes
         return "a number of thousands of digits"
+    except RecursionError:
+        return "tables within tables"
 
 
 def _near(name: str, known: Any) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import InputError
-from .object_options import MasksFolder, ObjectBoxes, ObjectWords, SegmenterFolder, loaded_segmenter, mask_source
+from .object_options import MasksFolder, ObjectWords, SegmenterFolder, loaded_segmenter, mask_source
 from .options import (
     EncoderName,
     EngineName,
@@ -77,7 +78,12 @@ def audit(
     ] = None,
     train: TrainPictures = None,
     masks: MasksFolder = None,
-    boxes: ObjectBoxes = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Boxes of the objects: COCO, YOLO, VOC or a table. In the place of masks.", show_default=False
+        ),
+    ] = None,
     segmenter: SegmenterFolder = None,
     object_words: ObjectWords = None,
     write_contract: Annotated[
@@ -101,7 +107,7 @@ def audit(
     from ..pictures.boxes.files import load_boxes
     from ..pictures.samples import load_samples
     from ..storage.marks import AUDIT, CONTRACT
-    from ..storage.output import check_file, write
+    from ..storage.output import write
 
     if write_contract is not None:
         _alone(model, data)
@@ -113,10 +119,16 @@ def audit(
             f"{'No model was' if model is None else 'No pictures were'} given. A saved classifier and labelled "
             "pictures were expected. Write: seewhy audit MODEL DATA."
         )
+    for name, value in (("masks", masks), ("object-segmenter", segmenter), ("object", object_words)):
+        if boxes is not None and value is not None:
+            raise InputError(
+                f"--boxes was given beside --{name}. One of them was expected, as one says where the object is. Drop "
+                "one."
+            )
     asked = None if contract is None else Contract.load(contract)
     check_both(output, "audit", force)
     if junit is not None:
-        check_file(junit, AUDIT, force=force)
+        _check_junit(junit, output, force)
     terminal = Terminal(quiet)
     kept = open_store(store)
     samples = load_samples(data, image=image_column, label=label_column, group=group)
@@ -146,6 +158,23 @@ def _alone(model: Any, data: Any) -> None:
         raise InputError(
             "--write-contract was given beside a model. It alone was expected, as nothing is audited. Drop one."
         )
+
+
+def _check_junit(junit: Path, folder: Path | None, force: bool) -> None:
+    """See that a JUnit file can be written, in the report's folder, too, which need not be there yet."""
+    from ..card.paging import ENDINGS
+    from ..storage.marks import AUDIT
+    from ..storage.output import check_file
+
+    place = Path(os.path.realpath(junit))
+    report = None if folder is None else Path(os.path.realpath(folder))
+    if report is not None and place in [report / f"audit{ending}" for ending in ENDINGS]:
+        raise InputError(
+            f"--junit {junit} is a file of the report itself. A name of its own was expected, such as "
+            f"{junit.with_suffix('.xml')}. Choose another."
+        )
+    if place.parent != report or report.is_dir():
+        check_file(junit, AUDIT, force=force)
 
 
 def _print(found: Audit) -> None:
