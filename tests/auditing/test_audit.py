@@ -339,17 +339,34 @@ def test_a_contract_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         )
 
 
+ALLOWED = {
+    "testsuites": {"name", "time", "tests", "failures", "errors"},
+    "testsuite": {"name", "time", "tests", "failures", "errors", "skipped", "timestamp", "hostname", "id", "package"},
+    "testcase": {"name", "classname", "time", "group"},
+    "failure": {"message", "type"},
+    "skipped": {"message", "type"},
+    "system-out": set[str](),
+}
+"""What the schema of Jenkins' xUnit plugin (junit-10.xsd) lets each element have, as far as it matters here."""
+
+
 def test_junit_has_a_case_for_each_figure_and_no_character_that_xml_forbids() -> None:
     found = audit(reader("cnn", False), with_labels(range(20)), n_explained=0, contract=Contract(
         {**asked("accuracy").limits, **asked("agreement").limits, **asked("words_meaning", required=True).limits,
          **asked("unreadable").limits}))  # fmt: skip
     data = {
         **found.data,
-        "figures": [{**row, "meaning": row["meaning"] + "\x1b\ud800\uffff<&"} for row in found.data["figures"]],
+        "figures": [{**row, "meaning": row["meaning"] + "\x1b\ud800\uffff<&😀]]>"} for row in found.data["figures"]],
     }
     suites = ET.fromstring(junit(data))
     suite = suites[0]
-    assert dict(suites.attrib) == {"tests": "4", "failures": "2", "errors": "0", "skipped": "1"}
+    counts = {"tests": "4", "failures": "2", "errors": "0"}
+    assert dict(suites.attrib) == counts
+    assert dict(suite.attrib) == {"name": "seewhy audit", **counts, "skipped": "1"}
+    assert all(set(part.attrib) <= ALLOWED[part.tag] for part in suites.iter())
+    assert {case.get("classname") for case in suite} == {"seewhy.audit"}
+    text = suite[0][0].text or ""
+    assert text.endswith("\\u001b\ufffd\ufffd<&😀]]>")
     assert {case.get("name"): case[0].tag for case in suite} == {
         "accuracy": "failure", "agreement": "skipped", "words_meaning": "failure", "unreadable": "system-out",
     }  # fmt: skip
