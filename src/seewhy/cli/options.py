@@ -148,16 +148,7 @@ def output(what: str) -> Any:
 
 def seed(of: str) -> Any:
     """``--seed`` of what this verb draws."""
-    return typer.Option(help=f"Of what is drawn at random. {of}", callback=_whole)
-
-
-def _whole(seed: int | None) -> int | None:
-    """The seed, if generators take it."""
-    from ..errors import InputError
-
-    if seed is not None and not -(2**63) <= seed < 2**63:
-        raise InputError(f"--seed {seed} has more than 64 bits. A smaller whole number was expected. Give one.")
-    return seed
+    return typer.Option(help=f"Of what is drawn at random. {of}", min=-(2**63), max=2**63 - 1)
 
 
 def held_out(default: str | bool, what: str, least: float) -> Any:
