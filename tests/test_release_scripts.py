@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import itertools
 import json
+import os
 import re
 import stat
 import subprocess
@@ -126,7 +127,11 @@ def test_time_rights_and_place_do_not_depend_on_who_builds(
     monkeypatch.setattr(wheel, "ROOT", tmp_path)
     monkeypatch.setattr(wheel, "tracked", lambda *under: ["src/a.py"])
     monkeypatch.setattr(wheel.subprocess, "run", run)
-    assert wheel.built("12") == wheel.built("12") == ("s.whl", b"wheel")
+    before = os.umask(0o077)
+    try:
+        assert wheel.built("12") == wheel.built("12") == ("s.whl", b"wheel")
+    finally:
+        os.umask(before)
     assert places[0] != places[1]
     assert not places[0].exists()
 
