@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
@@ -74,10 +76,7 @@ def _copy(graph: fx.Graph, nodes: set[fx.Node], result: fx.Node, source: fx.Node
 
 
 class _Reached(Exception):
-    """Carries a layer's output out of a forward pass."""
-
-    def __init__(self, features: Tensor) -> None:
-        self.features = features
+    """Ends a forward pass."""
 
 
 class UntilLayer(nn.Module):
@@ -89,14 +88,20 @@ class UntilLayer(nn.Module):
         self.layer = layer
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
-        def look(_: nn.Module, args: Any, out: Tensor) -> None:
-            raise _Reached(out)
+        given: list[Tensor] = []
 
-        try:
-            with self.module.get_submodule(self.layer).register_forward_hook(look):
-                self.module(pixels)
-        except _Reached as reached:
-            return reached.features
+        def look(_: nn.Module, args: Any, out: Tensor) -> None:
+            if not torch.compiler.is_compiling():
+                given.append(out)
+                raise _Reached
+            # An exporter keeps a stack of modules that an exception leaves as it is. What follows is run too then; it
+            # may work in place, and drops out of the graph.
+            given.append(out.clone())
+
+        with suppress(_Reached), self.module.get_submodule(self.layer).register_forward_hook(look):
+            self.module(pixels)
+        if given:
+            return given[0]
         raise ModelError(
             f"The layer {self.layer!r} is not reached for this picture. A layer that always runs was expected. "
             "Choose another target_layer."
@@ -120,7 +125,7 @@ class FromLayer(nn.Module):
             end = self.module.get_submodule(self.end)
             handles.append(end.register_forward_pre_hook(lambda _m, args: taken.append(args[0])))
         with hooked(handles):
-            out = self.module(features.new_zeros(len(features), 3, *self.size))
+            out = self.module(features.new_zeros(features.shape[0], 3, *self.size))
         return taken[0] if self.end is not None else out
 
 

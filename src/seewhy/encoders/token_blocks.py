@@ -93,7 +93,7 @@ class Placed(nn.Module):
         self.block, self.vectors, self.at, self.replaces = block, vectors, at, replaces
 
     def forward(self, tokens: Float[Tensor, "b t d"], *args: Any, **keywords: Any) -> Any:
-        own = self.vectors().to(tokens).expand(len(tokens), -1, -1)
+        own = self.vectors().to(tokens).expand(tokens.shape[0], -1, -1)
         behind = self.at + (own.shape[1] if self.replaces else 0)
         return self.block(torch.cat([tokens[:, : self.at], own, tokens[:, behind:]], 1), *args, **keywords)
 
