@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, fx, nn
+from torch._decomp import get_decompositions
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -113,7 +115,7 @@ def _traced(classifier: Classifier, features: Tensor) -> fx.GraphModule:
         try:
             trace = make_fx(
                 tail,
-                decomposition_table=torch.export.default_decompositions(),  # type: ignore[arg-type]
+                decomposition_table=_plain(),
                 tracing_mode="symbolic",
                 _allow_non_fake_inputs=True,
             )
@@ -124,6 +126,19 @@ def _traced(classifier: Classifier, features: Tensor) -> fx.GraphModule:
                 f"behind its trunk asks for numbers on the way ({said(error)}). A head of fixed operations, as of "
                 "'linear', 'zero_shot' or 'neighbours', was expected. Export one of those, or serve this with SeeWhy."
             ) from error
+
+
+def _plain() -> dict[Any, Any]:
+    """How operations are written as simpler ones, which the formats know."""
+    aten = torch.ops.aten
+    # The gradient of a norm reads the mean and the length that it divided by; runtimes' own norms do not give them.
+    norms = get_decompositions([aten.native_layer_norm, aten.native_group_norm])
+    return {**torch.export.default_decompositions(), **norms, aten.stack.default: _stack}
+
+
+def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """torch joins and reshapes instead, to ``(3, batch, …)`` for queries, keys and values; OpenVINO fails there."""
+    return torch.cat([one.unsqueeze(dim) for one in tensors], dim)
 
 
 def _unlike(shape: Sequence[int]) -> int:
