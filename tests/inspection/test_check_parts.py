@@ -21,7 +21,7 @@ from seewhy.inspection import copies as copying
 from seewhy.inspection.check import Check, Seen, digest_of, reader
 from seewhy.inspection.copies import Copy, find_copies
 from seewhy.inspection.earlier import read_check, small_picture
-from seewhy.inspection.findings import Finding, Like, in_order, sentence
+from seewhy.inspection.findings import COLUMNS, Checked, Finding, Like, in_order, sentence
 from seewhy.inspection.label_errors import HeldOutScores, LabelIssues, Neighbours, held_out_scores, ranker
 from seewhy.inspection.outliers import strangeness
 from seewhy.inspection.pixels import PixelFacts, pixel_facts, pixel_faults
@@ -29,6 +29,7 @@ from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
 from seewhy.trust.groups import group_folds
+from seewhy.trust.measure import drawn_folds
 from tiny import COLOURS, TRANSFORM, tiny_cnn
 
 SHARP = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
@@ -118,7 +119,7 @@ def photos(root: Path, n: int = 6) -> list[Sample]:
     return items
 
 
-def test_groups_and_seed_reach_the_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_and_seed_reach_heads_and_gaussians(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = [replace(one, group="visit" if i < 3 else None) for i, one in enumerate(photos(tmp_path / "a"))]
     told = []
 
@@ -126,10 +127,16 @@ def test_groups_and_seed_reach_the_heads(tmp_path: Path, monkeypatch: pytest.Mon
         told.append(given[-2:])
         return held_out_scores(*given)
 
+    def folds(groups: torch.Tensor, seed: int) -> torch.Tensor:
+        told.append((groups, seed))
+        return drawn_folds(groups, seed)
+
     monkeypatch.setattr(checking, "held_out_scores", spied)
+    monkeypatch.setattr(checking, "drawn_folds", folds)
     Check(seed=5).run(tiny_cnn(), gathered(items))
-    ((groups, seed),) = told
-    assert seed == 5
+    (groups, seed), (same, again) = told
+    assert seed == again == 5
+    assert torch.equal(groups, same)
     assert len(groups[:3].unique()) == 1
     assert len(groups.unique()) == 10
 
@@ -195,6 +202,13 @@ def test_the_digest_is_of_names_from_where_all_lie_and_labels() -> None:
 def test_pictures_of_the_page_that_are_gone_are_none(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     Image.fromarray(np.repeat(SHARP, 8, 1)).save(tmp_path / "wide.png")
+    framed = np.full((300, 300, 3), 200, np.uint8)
+    framed[150:, 150:] = 20
+    Image.fromarray(framed).save(tmp_path / "framed.png")
+    small = small_picture(str(tmp_path / "framed.png"))
+    assert small is not None
+    assert (small[:60] == 200).all()
+    assert (small[68:, 68:] == 20).all(), "all of it is shown"
     for show, side in ((reader(tiny_cnn()), TRANSFORM.input_size), (small_picture, (128, 128))):
         assert show(str(tmp_path / "broken.png")) is None
         shown = show(str(tmp_path / "wide.png"))
@@ -222,6 +236,15 @@ def test_copies_are_pairs_above_both_limits(monkeypatch: pytest.MonkeyPatch) -> 
     assert [near(c, m) for c, m in ((0.93, 0.86), (0.91, 0.86), (0.93, 0.84))] == [1, 0, 0]
 
 
+def test_copies_are_alike_in_the_roots_of_their_features() -> None:
+    """The largest feature alone does not make a copy: cosines of .98, and of .76 between the roots."""
+    pooled = torch.zeros(2, 16)
+    pooled[:, 0], pooled[0, 1:] = 1.0, 0.05
+    grey = [unit([1.0])] * 2
+    assert find_copies(pooled, grey, ["a", "b"]) == ()
+    assert find_copies(pooled[[0, 0]], grey, ["a", "b"]) == (Copy(0, 1, 1.0, False),)
+
+
 def test_copies_are_the_same_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     grey = [unit([1.0]), unit([0.0, 1.0]), unit([0.0, 0.0, 1.0])] * 2
     pooled, digests = torch.eye(3, 16).repeat(2, 1), list("abcdef")
@@ -244,7 +267,9 @@ def test_findings_are_in_order_and_told_by_name() -> None:
     assert sentence(1200, {"label": 1}) == "Of 1,200 pictures, 1 finding: label likely wrong 1."
     assert sentence(2, {"label": 0}) == "Of 2 pictures, none has anything wrong that is looked for."
     own, other = Like("o", "x", 0.5), Like("p", "y", 0.4)
-    told = replace(given[0], own=(own,), other=(other,)).to_json()
+    told = replace(given[0], own=(own,), other=(other,), pictures=("b.png", "c.png")).to_json()
+    (row,) = Checked({"findings": [told]}).rows()
+    assert dict(zip(COLUMNS, row, strict=True))["with"] == "b.png|c.png"
     assert told["like"] == {"own": [vars(own)], "other": [vars(other)]}
 
 

@@ -31,8 +31,6 @@ KINDS: Mapping[str, str] = {
 COLUMNS = ("kind", "image", "label", "proposed", "doubt", "why", "with", "key")
 TABLE = Columns(COLUMNS)
 """The mark of the findings as CSV."""
-DECIDED_BY_LABEL = ("class", "contradiction", "label")
-"""Kinds that another label can mend."""
 
 
 @dataclass(frozen=True)
