@@ -74,7 +74,6 @@ def detect(
 ) -> None:
     """Find what the names say, or what a detector was trained on, and draw a box around each."""
     from ..dense.box_folder import BoxFolder
-    from ..types import Failure
 
     terminal = Terminal(quiet)
     given: dict[str, Any] = {"least": least_score, "overlap": overlap, "most": most_boxes}
@@ -85,12 +84,8 @@ def detect(
         built = _saved(model, labels, encoder, engine, tiles, given)
     folder = None if output is None else BoxFolder(output, built.classes, format, force=force)
     done = 0
-    for found in terminal.track(built.detect_all(options.picture_names(pictures, output)), "Detecting"):
-        if isinstance(found, Failure):
-            terminal.failed(found)
-            if as_json:
-                say(json.dumps(found.to_json(), ensure_ascii=False))
-            continue
+    stream = built.detect_all(options.picture_names(pictures, output))
+    for found in terminal.readable(stream, "Detecting", as_json):
         done += 1
         if folder is not None:
             folder.add(found)

@@ -225,15 +225,8 @@ def say_results(
     results: Iterator[Done | Failure], terminal: Terminal, tell: Callable[[Done], None], as_json: bool
 ) -> int:
     """Print each result as it comes; how many there were beside failures."""
-    from ..types import Failure
-
     done = 0
-    for result in terminal.track(results, "Explaining"):
-        if isinstance(result, Failure):
-            terminal.failed(result)
-            if as_json:
-                say(json.dumps(result.to_json(), ensure_ascii=False), flush=True)
-            continue
+    for result in terminal.readable(results, "Explaining", as_json):
         done += 1
         if as_json:
             say(json.dumps(result.record, ensure_ascii=False), flush=True)

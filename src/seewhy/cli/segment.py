@@ -73,7 +73,6 @@ def segment(
     from ..dense.folder import SegmentFolder
     from ..dense.saving import load_segmenter
     from ..errors import InputError
-    from ..types import Failure
 
     terminal = Terminal(quiet)
     if model is not None:
@@ -94,12 +93,8 @@ def segment(
         built = segmenter_for(segmenter, names, looks, engine=engine, store=options.open_store(store), **given)
     folder = None if output is None else SegmentFolder(output, built.classes, force=force)
     done = 0
-    for found in terminal.track(built.segment_all(options.picture_names(pictures, output)), "Segmenting"):
-        if isinstance(found, Failure):
-            terminal.failed(found)
-            if as_json:
-                say(json.dumps(found.to_json(), ensure_ascii=False))
-            continue
+    stream = built.segment_all(options.picture_names(pictures, output))
+    for found in terminal.readable(stream, "Segmenting", as_json):
         done += 1
         mask = None if folder is None else folder.add(found)
         if as_json:

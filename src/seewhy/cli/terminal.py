@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 import time
@@ -55,6 +56,16 @@ class Terminal(Progress):
             yield from items
             return
         yield from draw(items, what, total, stderr=True, tail=self.tail)
+
+    def readable(self, results: Iterable[T | Failure], what: str, as_json: bool) -> Iterator[T]:
+        """What could be read, as it is done; what could not is named, and is a line of its own where JSON is asked."""
+        for result in self.track(results, what):
+            if isinstance(result, Failure):
+                self.failed(result)
+                if as_json:
+                    say(json.dumps(result.to_json(), ensure_ascii=False))
+            else:
+                yield result
 
     def exit_code(self, done: int) -> int:
         """1 when a picture failed, after a one-line summary; else 0."""
