@@ -35,7 +35,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     monkeypatch.setattr("seewhy.serve.make_service", make)
-    monkeypatch.setattr("seewhy.cli.serve.resolve", lambda *given: ("resolved", *given))
+    monkeypatch.setattr("seewhy.cli.options.resolve", lambda *given: ("resolved", *given))
     return told
 
 
@@ -72,7 +72,7 @@ def test_every_limit_of_a_service_is_the_one_that_was_given(
     assert (served["sources"], served["log_to"]) == ({"a": Path("x"), "b": Path("y")}, None)
     loaded: list[Any] = []
     monkeypatch.setattr("seewhy.classifiers.saving.load", lambda *given, **how: loaded.append((given, how)))
-    monkeypatch.setattr("seewhy.cli.serve.encoder_given", lambda name: ("given", name))
+    monkeypatch.setattr("seewhy.cli.options.encoder_given", lambda name: ("given", name))
     serve(*asked, "-e", "net")
     served["load"](Path("x"))
     assert loaded == [((Path("x"),), {"engine": "torch", "encoder": ("given", "net")})]

@@ -102,6 +102,17 @@ def test_what_cannot_be_read_is_told_as_a_part_of_the_sample(tmp_path: Path, clo
     assert "failed" not in "".join(replace(told, failed=0.0).lines())
 
 
+def test_threads_are_bound_before_the_model_is_loaded(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound: list[tuple[int, float]] = []
+    monkeypatch.setattr(plans, "bound_threads", lambda n: bound.append((n, clock.now)))
+    make_pictures(tmp_path / "photos", 1)
+    for threads in (None, 3):
+        plan(WORK, find_input(tmp_path / "photos"), threads=threads)
+    assert bound == [(3, LOAD + 2 * EACH)], "after the first plan, and before the second loads"
+
+
 TOLD = Plan(1_234_567, False, 512, 20.0, 5.0, 2, 1.25, 2.5, 0.35, 0.88, 2_500_000, 999, 0.0)
 
 
