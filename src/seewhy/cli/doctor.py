@@ -26,7 +26,6 @@ def examine() -> dict[str, Any]:
     """Engines, embedded models, extras and places, without any network call."""
     from ..encoders.embedded import SOURCES
     from ..encoders.engines import available_engines
-    from ..storage.cache import cache_dir
 
     models = {name: find_spec(source.package) is not None for name, source in SOURCES.items()}
     extras = {extra: all(_version(p) is not None for p in packages) for extra, packages in extras_of().items()}
@@ -36,8 +35,19 @@ def examine() -> dict[str, Any]:
         "engines": available_engines(),
         "models": models,
         "extras": extras,
-        "cache": str(cache_dir()),
+        **_cache(),
     }
+
+
+def _cache() -> dict[str, str | None]:
+    """The folder; or none, and why. Nothing else needs it."""
+    from ..errors import DataError
+    from ..storage.cache import cache_dir
+
+    try:
+        return {"cache": str(cache_dir()), "cache_note": ""}
+    except DataError as error:
+        return {"cache": None, "cache_note": str(error)}
 
 
 def extras_of() -> dict[str, list[str]]:
@@ -82,4 +92,4 @@ def _print(found: dict[str, Any]) -> None:
     for extra, there in found["extras"].items():
         cure = "" if there else f"  pip install 'seewhy\\[{extra}]'"
         console.print(f"extra   {extra:<12} {'installed' if there else 'not installed'}{cure}")
-    say(f"cache   {found['cache']}")
+    say(f"cache   {found['cache'] or found['cache_note']}")
