@@ -28,6 +28,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
+NOT_TRIED = 75
+"""Exit code where nothing could be installed: a temporary failure, by sysexits.h."""
+
+
 def requirements(*extras: str) -> list[Requirement]:
     """The core's requirements and those of extras, as they stand; an extra that names others stands for theirs."""
     lines = [*PROJECT["dependencies"], *(line for name in extras for line in PROJECT["optional-dependencies"][name])]
@@ -52,6 +56,10 @@ def above_floor(asked: Iterable[Requirement], versions: dict[str, str]) -> list[
         if Version(Version(versions[one.name]).public) != Version(floor):
             found.append(f"{one}: {versions[one.name]} is installed")
     return found
+
+
+class NotFetchedError(Exception):
+    """What is to be tried could not be installed, so that nothing is known of it."""
 
 
 def installed(
@@ -150,7 +158,10 @@ def tried(names: Sequence[str], given: argparse.Namespace) -> list[str]:
         folder = Path(place)
         tools = [] if given.no_tests else [*TOOLS, *trial.tools]
         wheel = given.wheel.resolve()
-        python = installed(folder, wheel, given.python, newest=given.newest, extras=extras, tools=tools)
+        try:
+            python = installed(folder, wheel, given.python, newest=given.newest, extras=extras, tools=tools)
+        except subprocess.CalledProcessError as error:
+            raise NotFetchedError(f"{label}: NOT TRIED, for it could not be installed: {error}") from error
         there = versions(python, [one.name for one in requirements(*extras)])
         print(f"{label}: installed in {time.perf_counter() - begun:.0f} s: {there}", flush=True)
         later = [] if given.newest else above_floor(own_requirements(names), there)
@@ -182,7 +193,11 @@ def main() -> int:
     names = given.only.split(",") if given.only else known
     if unknown := [name for name in names if name not in known]:
         parse.error(f"no such extra: {', '.join(unknown)}; there are {', '.join(known)}")
-    failed = [one for part in environments(names, each=given.each) for one in tried(part, given)]
+    try:
+        failed = [one for part in environments(names, each=given.each) for one in tried(part, given)]
+    except NotFetchedError as error:
+        print(error, file=sys.stderr)
+        return NOT_TRIED
     print("\n".join(["failed:", *failed]) if failed else "all well")
     return int(bool(failed))
 

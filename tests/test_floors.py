@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import tomllib
 from argparse import Namespace
@@ -274,3 +275,31 @@ def test_the_workflow_runs_both_ends_on_the_oldest_python(floors: ModuleType) ->
     assert floors.PROJECT["requires-python"] == f">={matrix['python'][0]}"
     assert "make floors" in job["steps"][-1]["run"]
     assert "--newest" in job["steps"][-1]["run"]
+
+
+def test_what_could_not_be_fetched_is_not_called_a_failure(
+    floors: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(command: list[str], **_: Any) -> None:
+        raise subprocess.CalledProcessError(2, command)
+
+    monkeypatch.setattr(floors.subprocess, "run", unreachable)
+    monkeypatch.setattr(sys, "argv", ["floors.py", "s.whl", "--no-tests"])
+    assert floors.main() == 75
+    assert capsys.readouterr().err.startswith("core: NOT TRIED, for it could not be installed: Command ")
+    monkeypatch.setattr(floors, "installed", lambda *_, **__: Path("python"))
+    with pytest.raises(subprocess.CalledProcessError):  # what is installed and does not work is a failure
+        floors.main()
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (75, 0), (1, 1), (2, 1)])
+def test_ci_goes_on_where_nothing_could_be_fetched_and_ends_where_a_first_use_failed(
+    tmp_path: Path, code: int, ends: int
+) -> None:
+    text = (ROOT / ".ci" / "run").read_text("utf-8")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\nexit {code}\n")
+    python.chmod(0o755)
+    done = subprocess.run(["bash", "-euc", text[text.index("first_use()") :]], cwd=tmp_path, check=False)
+    assert done.returncode == ends
