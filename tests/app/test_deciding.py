@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,9 @@ def test_the_table_is_the_same_by_page_and_command_and_the_data_are_left(
     done = CliRunner().invoke(app, [*how, str(table.parent / "again.csv")], catch_exceptions=False)
     assert "8 pictures (2 corrected, 1 confirmed, 2 later, 2 dropped, 0 outdated)" in done.stdout
     assert (table.parent / "again.csv").read_bytes() == answer.content
+    done = CliRunner().invoke(app, [*how, str(table.parent / "again.csv"), "--json"], catch_exceptions=False)
+    counts = {"corrected": 2, "confirmed": 1, "later": 2, "dropped": 2, "outdated": 0, "n": 8}
+    assert json.loads(done.stdout) == {"file": str(table.parent / "again.csv"), **counts}
     assert table.read_bytes() == original
     for force in ((), ("--force",)):
         done = CliRunner().invoke(app, [*how, str(table), *force])
