@@ -282,8 +282,8 @@ def test_an_earlier_check_that_cannot_be_read_is_named(text: str | None, tmp_pat
 
 
 def test_odds_propose_another_class_also_where_all_others_get_nothing() -> None:
-    given = held_out([[0.0, 1.0], [1.0, 0.0]], [1, 1], [[1.0, 0.0]] * 2)
-    assert ranker("odds")(given).proposed.tolist() == [0, 0]
+    given = held_out([[1.0, 0.0], [0.0, 1.0]], [0, 1], [[1.0, 0.0]] * 2)
+    assert ranker("odds")(given).proposed.tolist() == [1, 0]
 
 
 def test_only_those_judged_count_for_the_accuracy() -> None:
@@ -317,14 +317,17 @@ def test_heads_are_held_out_by_group_and_a_lone_picture_is_judged_by_none(
 
 
 def test_confident_counts_a_class_at_its_mean_and_only_there() -> None:
-    # Means: .5 for the first class, .3 for the second; the third picture reaches the second's alone, though the first
-    # is likelier, and nobody's is reached by the fourth.
+    """The third picture reaches the second class alone, though the first is likelier; the fourth reaches none."""
     p = [[0.6, 0.3, 0.1], [0.4, 0.2, 0.4], [0.49, 0.4, 0.11], [0.3, 0.2, 0.5], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]]
     given = held_out(p, [0, 0, 0, 1, 1, 2], [[1.0, 0.0]] * 6)
-    # t = (.497, .25, .6)
+    # The means are .497, .25 and .6.
     found = ranker("confident")(given)
     assert found.flagged.tolist() == [False, False, True, False, True, False]
     assert found.proposed[[2, 4]].tolist() == [1, 2]
+    # Means of .5, .9 and .4: the last picture reaches the third class, which is proposed, and not the likeliest other.
+    p = [[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.3, 0.3, 0.4], [0.1, 0.5, 0.4]]
+    found = ranker("confident")(held_out(p, [0, 1, 2, 0], [[1.0, 0.0]] * 4))
+    assert (found.flagged.tolist(), found.proposed[3].item()) == ([False] * 3 + [True], 2)
 
 
 def test_cleanlab_is_asked_of_those_judged_with_what_adds_up_to_1(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,7 +399,7 @@ def facts(**changed: Any) -> PixelFacts:
         ({"blur": 0.72}, ("blurred", 0.2)), ({"blur": 0.64}, None),
         ({"size": (128, 128)}, ("size", 0.5)), ({"size": (127, 128)}, None),
         ({"size": (256, 256)}, ("size", 0.875)),
-        ({"size": (128, 32)}, ("shape", 0.5)), ({"size": (124, 32)}, None),
+        ({"size": (128, 32)}, ("shape", 0.5)), ({"size": (256, 32)}, ("shape", 0.75)), ({"size": (124, 32)}, None),
     ],
 )  # fmt: skip
 def test_faults_begin_at_their_limits(changed: dict[str, Any], expected: tuple[str, float] | None) -> None:
@@ -428,7 +431,8 @@ def test_facts_of_a_picture_by_hand() -> None:
     corner = np.zeros((40, 40, 3), np.uint8)
     corner[:1, :1] = 255
     assert pixel_facts(corner, (40, 40)).high == 0, "one point in a hundred is no brightness"
-    assert pixel_facts(half[:10, :10], (10, 10)).blur == 0, "too small to be blurred over nine"
+    for side in (8, 10):
+        assert pixel_facts(SHARP[:side, :side], (side, side)).blur == 0, "too small to be blurred over nine"
 
 
 def test_blur_is_of_the_worse_direction() -> None:
