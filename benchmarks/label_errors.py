@@ -1,39 +1,121 @@
-"""Planted label noise on photographs of groceries: what each ranker of ``seewhy check`` finds of it.
+"""Planted label noise on labelled pictures: what each ranker of ``seewhy check`` finds of it.
 
-Labels of a part of the pictures are changed to another class, drawn evenly. Precision and recall are of the pictures
-flagged; the area under precision and recall is of the order of all pictures; "repaired" is the part of those found
-whose proposed label is the true one. Labels that were wrong before count as right, which lowers every precision alike.
+Labels of a part of the pictures are changed to another class: drawn evenly, or, with ``--others``, as people err. Then
+the class is drawn by what a head says on average of other pictures of the true class without having seen them.
+Precision and recall are of the pictures flagged; the area under precision and recall is of the order of all pictures;
+"repaired" is the part of those found whose proposed label is the true one. Labels that were wrong before count as
+right, which lowers every precision alike.
 
-    python benchmarks/label_errors.py ../shared/data/grocery/test          # cleanlab: pip install 'seewhy[cleanlab]'
+    python benchmarks/label_errors.py ../shared/data/grocery/test --others ../shared/data/grocery/train
+    python benchmarks/label_errors.py cells.csv --group smear --encoder lite2 --per-class 4
+
+Cleanlab's rows need ``pip install 'seewhy[cleanlab]'``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 
 import torch
 
+from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder
-from seewhy.encoders.stream import Encoded, encode_stream
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import MissingExtraError
-from seewhy.inspection.label_errors import RANKERS, LabelIssues, held_out_scores
-from seewhy.pictures.samples import load_samples
+from seewhy.inspection.copies import find_copies, joined
+from seewhy.inspection.label_errors import RANKERS, HeldOutScores, LabelIssues, held_out_scores
+from seewhy.inspection.pixels import pixel_facts
+from seewhy.pictures.samples import Sample, gathered, load_samples
 from seewhy.storage.features import FeatureStore
 
 PARTS = (0.05, 0.2)
 FIGURES = ("flagged", "precision", "recall", "area", "repaired")
 
 
-def noisy(labels: torch.Tensor, n_classes: int, part: float, seed: int) -> torch.Tensor:
-    """The labels, a part of them moved to another class."""
+@dataclass(frozen=True)
+class Data:
+    """Pictures that were looked at.
+
+    Attributes:
+        items, seen: in the same order.
+        classes: of the labels.
+        groups: copies, and those of one given group, have the same number.
+    """
+
+    items: tuple[Sample, ...]
+    seen: list[Encoded]
+    classes: tuple[str, ...]
+    groups: torch.Tensor
+
+    @property
+    def labels(self) -> torch.Tensor:
+        return torch.tensor([self.classes.index(s.label) for s in self.items])
+
+    def scores(self, encoder: Encoder, labels: torch.Tensor, seed: int) -> HeldOutScores:
+        """As ``seewhy check`` has them, were these the labels."""
+        items = [replace(s, label=self.classes[k]) for s, k in zip(self.items, labels.tolist(), strict=True)]
+        return held_out_scores(encoder, items, self.seen, self.classes, self.groups, seed)
+
+
+def looked_at(
+    place: Path, encoder: Encoder, columns: tuple[str, str | None], per_class: int | None, most: int | None
+) -> Data:
+    """Labelled pictures, of each class the first so many in an order drawn once."""
+    samples = load_samples(place, label=columns[0], group=columns[1])
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0)).tolist()
+    taken, counts = [], Counter[str]()
+    for i in order[:most]:
+        counts[samples.items[i].label] += 1
+        if per_class is None or counts[samples.items[i].label] <= per_class:
+            taken.append(i)
+    samples = gathered([samples.items[i] for i in sorted(taken)])
+    stream = encode_stream(
+        encoder, [s.image for s in samples.items], store=FeatureStore(), request=EncodeRequest(pictures=True)
+    )
+    items, seen, small = [], [], []
+    for sample, one in zip(samples.items, stream, strict=True):
+        if isinstance(one, Encoded) and one.picture is not None:
+            small.append(pixel_facts(one.picture.pixels, one.picture.original_size).small)
+            items.append(sample)
+            seen.append(replace(one, picture=None))
+    copies = find_copies(torch.stack([one.pooled[0] for one in seen]), small, [one.digest for one in seen])
+    return Data(tuple(items), seen, samples.classes, joined(len(items), copies, [s.group for s in items]))
+
+
+def even(n_classes: int) -> torch.Tensor:
+    """Where a label goes when it goes anywhere alike."""
+    return 1 - torch.eye(n_classes)
+
+
+def confusable(others: Data, encoder: Encoder, classes: Sequence[str]) -> torch.Tensor:
+    """Where a label goes when people err: what a held-out head gives each class, a row for each true one.
+
+    A class that the other pictures lack is confused with all alike.
+    """
+    scores = others.scores(encoder, others.labels, 0)
+    found = even(len(classes)) / (len(classes) - 1)
+    place = [classes.index(c) if c in classes else -1 for c in others.classes]
+    columns = torch.tensor([j for j, to in enumerate(place) if to >= 0])
+    to = torch.tensor(place)[columns]
+    for k, row in enumerate(place):
+        own = (scores.labels == k) & scores.judged
+        if row >= 0 and bool(own.any()):
+            found[row] = 1e-6
+            found[row, to] += scores.probabilities[own].mean(0)[columns]
+    return found.fill_diagonal_(0)
+
+
+def noisy(labels: torch.Tensor, to: torch.Tensor, part: float, seed: int) -> torch.Tensor:
+    """The labels, a part of them moved to another class, drawn by the row of ``to``."""
     draw = torch.Generator().manual_seed(seed)
     moved = torch.randperm(len(labels), generator=draw)[: round(part * len(labels))]
-    shift = torch.randint(1, n_classes, (len(moved),), generator=draw)
-    return labels.index_copy(0, moved, (labels[moved] + shift) % n_classes)
+    return labels.index_copy(0, moved, torch.multinomial(to[labels[moved]], 1, generator=draw)[:, 0])
 
 
 def average_precision(doubt: torch.Tensor, wrong: torch.Tensor) -> float:
@@ -53,34 +135,54 @@ def figures(found: LabelIssues, wrong: torch.Tensor, truth: torch.Tensor) -> dic
     }
 
 
+def planted(
+    data: Data, encoder: Encoder, noise: dict[str, torch.Tensor], seeds: int
+) -> Iterator[tuple[str, float, int, torch.Tensor, HeldOutScores]]:
+    """Kind of noise, part moved, seed, labels with noise, and what held-out heads say of them."""
+    for kind, to in noise.items():
+        for part in PARTS:
+            for seed in range(seeds):
+                labels = noisy(data.labels, to, part, seed)
+                yield kind, part, seed, labels, data.scores(encoder, labels, seed)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
-    given = parser.parse_args()
-    samples, looks = load_samples(given.data), encoder("lite0")
-    stream = encode_stream(looks, [s.image for s in samples.items], store=FeatureStore())
-    seen = [one for one in stream if isinstance(one, Encoded)]
-    items = list(samples.items)
-    truth = torch.tensor([samples.classes.index(s.label) for s in items])
-    rows: dict[tuple[float, str], list[dict[str, float]]] = {}
-    for part in PARTS:
-        for seed in range(given.seeds):
-            labels = noisy(truth, len(samples.classes), part, seed)
-            moved = [replace(s, label=samples.classes[k]) for s, k in zip(items, labels.tolist(), strict=True)]
-            scores = held_out_scores(looks, moved, seen, samples.classes, torch.arange(len(items)), seed)
-            for name, one in RANKERS.items():
-                try:
-                    found = figures(one(scores), labels != truth, truth)
-                except MissingExtraError as error:
-                    print(error, flush=True)
-                    continue
-                rows.setdefault((part, name), []).append(found)
-                print(json.dumps({"part": part, "seed": seed, "by": name, **found}), flush=True)
-    print("\n| noise | by | " + " | ".join(FIGURES) + " |\n|---|---|" + "---|" * len(FIGURES))
-    for (part, name), found in rows.items():
+    given = _arguments()
+    eyes = encoder(given.encoder)
+    data = looked_at(given.data, eyes, (given.label_column, given.group), given.per_class, given.most)
+    truth, noise = data.labels, {"even": even(len(data.classes))}
+    if given.others is not None:
+        others = looked_at(given.others, eyes, (given.label_column, given.group), None, given.most)
+        noise["as people err"] = confusable(others, eyes, data.classes)
+    clean = data.scores(eyes, truth, 0)
+    print(f"{len(truth)} pictures, {len(data.classes)} classes, a held-out head is right in {clean.accuracy:.3f}")
+    rows: dict[tuple[str, float, str], list[dict[str, float]]] = {}
+    for kind, part, seed, labels, scores in planted(data, eyes, noise, given.seeds):
+        for name, one in RANKERS.items():
+            try:
+                found = figures(one(scores), labels != truth, truth)
+            except MissingExtraError as error:
+                print(error, flush=True)
+                continue
+            rows.setdefault((kind, part, name), []).append(found)
+            print(json.dumps({"noise": kind, "part": part, "seed": seed, "by": name, **found}), flush=True)
+    print("\n| noise | moved | by | " + " | ".join(FIGURES) + " |\n|---|---|---|" + "---|" * len(FIGURES))
+    for (kind, part, name), found in rows.items():
         cells = [_cell([row[figure] for row in found], figure) for figure in FIGURES]
-        print(f"| {part:.0%} | {name} | " + " | ".join(cells) + " |")
+        print(f"| {kind} | {part:.0%} | {name} | " + " | ".join(cells) + " |")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="class folders, or a table")
+    parser.add_argument("--others", type=Path, help="other pictures of the same classes, whose confusions are planted")
+    parser.add_argument("--encoder", default="lite0")
+    parser.add_argument("--label-column", default="label")
+    parser.add_argument("--group", help="a table's column that says which pictures belong together")
+    parser.add_argument("--per-class", type=int, help="at most so many of each class")
+    parser.add_argument("--most", type=int, help="at most so many pictures")
+    parser.add_argument("--seeds", type=int, default=3)
+    return parser.parse_args()
 
 
 def _cell(values: list[float], figure: str) -> str:

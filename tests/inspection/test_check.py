@@ -214,14 +214,33 @@ def test_the_confident_joint_is_the_papers() -> None:
     assert not found.flagged.any()  # and without it the mean is .617 again
 
 
-def test_odds_are_of_the_likeliest_class_and_the_label() -> None:
-    p = [[0.02, 0.35, 0.63], [0.02, 0.49, 0.49], [0.63, 0.35, 0.02], [0.03, 0.34, 0.63]]
-    found = ranker("odds")(scores(p, [0, 0, 0, 0]))
-    assert found.flagged.tolist() == [True, True, False, True]
-    assert found.proposed.tolist() == [2, 1, 1, 2]
-    assert found.doubt.tolist() == pytest.approx([0.98, 0.98, 0.37, 0.97])
-    assert ranker("odds")(scores([[0.048, 0.952], [0.0472, 0.9528]], [0, 0])).flagged.tolist() == [False, True]
-    assert not ranker("odds")(scores(p, [0, 0, 0, 0], [False] * 4)).flagged.any()
+def test_odds_are_beside_what_a_class_gets_from_others() -> None:
+    p = [[0.6, 0.2, 0.2], [0.5, 0.25, 0.25], [0.1, 0.8, 0.1], [0.04, 0.8, 0.16], [0.08, 0.4, 0.52]]
+    labels = [0, 0, 1, 1, 0]
+    # Class 0 gets (.1 / .8 + .04 / .8) / 2 = .0875 from pictures of class 1, class 1 (1/3 + 1/2 + .4/.52) / 3 = .534.
+    found = ranker("odds")(scores(p, labels))
+    usual = torch.tensor([0.0875, 0.0875, (1 / 3 + 0.5 + 0.4 / 0.52) / 3, (1 / 3 + 0.5 + 0.4 / 0.52) / 3, 0.0875])
+    odds = torch.tensor([3.0, 2.0, 8.0, 5.0, 0.08 / 0.52])
+    assert found.doubt.tolist() == pytest.approx((usual / (usual + odds)).tolist())
+    assert found.proposed.tolist() == [1, 1, 0, 2, 2]
+    assert found.flagged.tolist() == [False] * 5
+    wrong = [*p, [0.063, 0.9, 0.037]]  # odds of .07 against a mean of .0875
+    found = ranker("odds")(scores(wrong, [*labels, 0]))
+    assert found.flagged.tolist() == [False] * 5 + [True]
+    assert float(found.doubt[5]) == pytest.approx(0.0875 / (0.0875 + 0.07))
+    judged = [True, True, False, True, True, True]  # and class 0 gets .05 from others
+    assert not ranker("odds")(scores(wrong, [*labels, 0], judged)).flagged.any()
+    assert not ranker("odds")(scores(wrong, [*labels, 0], [True] * 5 + [False])).flagged.any()
+    as_much = scores([[0.5, 0.25, 0.25]] * 3, [0, 0, 1])
+    assert ranker("odds")(as_much).flagged.tolist() == [False, False, True]
+    nothing = scores([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], [0, 1, 1])
+    assert ranker("odds")(nothing).flagged.tolist() == [False, False, True]
+
+
+def test_odds_follow_the_part_of_wrong_labels() -> None:
+    """Where a fifth of two classes' labels is wrong, no head gives a wrong label less than a quarter of the other."""
+    p, labels = [[0.8, 0.2]] * 10 + [[0.2, 0.8]] * 10, [0] * 8 + [1] * 2 + [1] * 8 + [0] * 2
+    assert ranker("odds")(scores(p, labels)).flagged.tolist() == [False] * 8 + [True] * 2 + [False] * 8 + [True] * 2
 
 
 def test_neighbours_vote_and_copies_do_not() -> None:
