@@ -78,13 +78,13 @@ def looked_at(
     stream = encode_stream(
         encoder, [s.image for s in samples.items], store=FeatureStore(), request=EncodeRequest(pictures=True)
     )
-    items, seen, small = [], [], []
+    items, seen, facts = [], [], []
     for sample, one in zip(samples.items, stream, strict=True):
         if isinstance(one, Encoded) and one.picture is not None:
-            small.append(pixel_facts(one.picture.pixels, one.picture.original_size).small)
+            facts.append(pixel_facts(one.picture.pixels, one.picture.original_size))
             items.append(sample)
             seen.append(replace(one, picture=None))
-    copies = find_copies(torch.stack([one.pooled[0] for one in seen]), small, [one.digest for one in seen])
+    copies = find_copies(torch.stack([one.pooled[0] for one in seen]), facts, [one.digest for one in seen])
     return Data(tuple(items), seen, samples.classes, joined(len(items), copies, [s.group for s in items]))
 
 

@@ -169,7 +169,7 @@ def test_splits_are_of_tables(folder: Path, table: Path) -> None:
 
 
 def test_of_the_same_bytes_each_is_told_once_within_and_once_across() -> None:
-    pooled, small = torch.eye(5, 16), [pixel_facts(scene(i), (64, 64)).small for i in range(5)]
+    pooled, small = torch.eye(5, 16), [pixel_facts(scene(i), (64, 64)) for i in range(5)]
     same = ["a"] * 5
     pairs = [(c.first, c.second) for c in find_copies(pooled, small, same, None, ["x", "y", "x", "y", "z"])]
     assert pairs == [(0, 1), (0, 2), (0, 4), (1, 3), (1, 4)]
@@ -296,9 +296,9 @@ def test_faults_of_the_picture_itself() -> None:
 
 
 def test_copies_need_both_looks_and_points_alike() -> None:
-    small = [pixel_facts(scene(i), (64, 64)).small for i in range(3)]
+    small = [pixel_facts(scene(i), (64, 64)) for i in range(3)]
     pooled = torch.eye(3, 16).repeat(2, 1)
-    grey = [small[0], small[1], small[2], small[0][:, ::-1].copy(), small[2], small[2]]
+    grey = [small[0], small[1], small[2], pixel_facts(scene(0)[:, ::-1], (64, 64)), small[2], small[2]]
     found = find_copies(pooled, grey, list("abcdec"))
     assert found == (Copy(0, 3, 1.0, False), Copy(2, 5, 1.0, True))
     assert [c.second for c in find_copies(pooled, grey, list("abcdec"), n_own=2)] == [3]

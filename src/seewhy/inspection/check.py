@@ -103,9 +103,8 @@ class Check:
             )
         digests = [one.digest for one in (*seen.looks, *other.looks)]
         pooled = torch.cat([seen.pooled(), *([other.pooled()] if other.looks else [])])
-        small = [f.small for f in (*seen.facts, *other.facts)]
         splits = [s.split for s in (*seen.items, *other.items)]
-        copies = find_copies(pooled, small, digests, n, splits)
+        copies = find_copies(pooled, (*seen.facts, *other.facts), digests, n, splits)
         groups = joined(n, copies, [s.group for s in seen.items])
         strange_classes = {s.label for s in seen.items if known is not None and s.label not in known}
         findings = [*failed, *_of_no_class(seen, strange_classes, known or ())]

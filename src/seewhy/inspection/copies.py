@@ -12,13 +12,16 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..classifiers.known_pictures import compact
+from .details import agreement, details
+from .pixels import PixelFacts
 
-LEAST_COSINE = 0.92
+LEAST_COSINE = 0.8
 """Of two copies' features, as :mod:`seewhy.classifiers.known_pictures` compares them,"""
-LEAST_MATCH = 0.85
-"""and correlation of their small grey copies, one mirrored or not. Over 65 groceries, each changed in every way, both
-hold for all at 2 % cut off each side, all mirrored, 98 % saved anew at quality 50, 89 % halved and 28 % at 5 % cut off;
-and for 8 of the 972 among themselves, against 172 by the cosine alone."""
+LEAST_MATCH = 0.7
+"""and correlation of their small grey copies, one mirrored or not: both only say which pairs are looked at closely,"""
+LEAST_DETAIL = 0.78
+"""and correlation of their details. Of 400 product photographs on white and 400 blood cells, no two that are merely
+alike have more than .72; of 40 of each that were changed in eight ways, 95 of 100 have .83 or more in each way."""
 STEP = 512
 
 
@@ -40,7 +43,7 @@ class Copy:
 
 def find_copies(
     pooled: Float[Tensor, "n d"],
-    small: Sequence[np.ndarray],
+    facts: Sequence[PixelFacts],
     digests: Sequence[str],
     n_own: int | None = None,
     splits: Sequence[str | None] = (),
@@ -50,7 +53,7 @@ def find_copies(
 
     Args:
         pooled: features.
-        small: grey copies of length 1.
+        facts: of the views that were looked at.
         digests: of the files.
         n_own: pictures from this place on are of other splits, which are not compared among themselves.
         splits: of which part each is; none, where all are of one.
@@ -59,19 +62,40 @@ def find_copies(
     n_own = n if n_own is None else n_own
     if not n:
         return ()
+    first, second, cosine = _alike(pooled, torch.from_numpy(np.stack([f.small for f in facts])).float(), digests, n_own)
+    involved = sorted({*first.tolist(), *second.tolist()})
+    place = torch.zeros(n, dtype=torch.long)
+    place[involved] = torch.arange(len(involved))
+    same = torch.zeros(0, dtype=torch.bool)
+    if involved:
+        fine = details([facts[i].fine for i in involved])
+        same = agreement(fine, place[first], place[second]) >= LEAST_DETAIL
+    found = [
+        Copy(i, j, round(min(1.0, c), 4), False)
+        for i, j, c in zip(first[same].tolist(), second[same].tolist(), cosine[same].tolist(), strict=True)
+    ]
+    return tuple(sorted([*_same(digests, n_own, splits or [None] * n), *found], key=lambda c: (c.first, c.second)))
+
+
+def _alike(
+    pooled: Float[Tensor, "n d"], small: Float[Tensor, "n s s"], digests: Sequence[str], n_own: int
+) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"], Float[Tensor, " pair"]]:
+    """Pairs of different files that are worth a closer look, and the cosine of their features."""
     unit = normalize(compact(pooled).float(), dim=1)
-    grey = torch.from_numpy(np.stack(small)).float()
-    plain, mirrored = grey.flatten(1), grey.flip(2).flatten(1)
-    found = []
+    plain, mirrored = small.flatten(1), small.flip(2).flatten(1)
+    file = {digest: i for i, digest in enumerate(dict.fromkeys(digests))}
+    of = torch.tensor([file[digest] for digest in digests])
+    pairs, cosines = [], []
     for part in torch.arange(n_own).split(STEP):
         cosine = unit[part] @ unit.T
         match = torch.maximum(plain[part] @ plain.T, mirrored[part] @ plain.T)
-        near = (cosine >= LEAST_COSINE) & (match >= LEAST_MATCH)
-        for row, j in near.nonzero().tolist():
-            i = int(part[row])
-            if i < j and digests[i] != digests[j]:
-                found.append(Copy(i, j, round(min(1.0, float(cosine[row, j])), 4), False))
-    return tuple(sorted([*_same(digests, n_own, splits or [None] * n), *found], key=lambda c: (c.first, c.second)))
+        later = torch.arange(len(of))[None] > part[:, None]
+        near = (cosine >= LEAST_COSINE) & (match >= LEAST_MATCH) & later & (of[part][:, None] != of[None])
+        row, j = near.nonzero(as_tuple=True)
+        pairs.append(torch.stack([part[row], j]))
+        cosines.append(cosine[row, j])
+    first, second = torch.cat(pairs, dim=1) if pairs else torch.zeros(2, 0, dtype=torch.long)
+    return first, second, torch.cat(cosines) if cosines else torch.zeros(0)
 
 
 def _same(digests: Sequence[str], n_own: int, splits: Sequence[str | None]) -> list[Copy]:
