@@ -101,7 +101,9 @@ def test_a_model_that_reads_the_symbols_passes_all_that_can_be_measured_of_it() 
     )
     check("audit", [{**found.data, "report": None}])
     page = found.to_html()
-    assert "Passed." in page
+    assert "Passed.</span> The contract is kept on 48 pictures, in all of 7 figures.</h1>" in page
+    assert ">Not measured, and not required: copies, like_verdict, " in page
+    assert ".audited td { min-width: 7rem; }" in page
     assert page.count("<tr>") == 2 + len(CHECKS) + 2
     assert audit(reader("cnn", False), shown(), n_explained=12).data == found.data
 
@@ -232,6 +234,8 @@ def test_maps_that_are_not_to_be_relied_on_fail_it() -> None:
     assert figure(found, "where_verdict")["meaning"] == "Of 5 cards: do not rely 5."
     none = audit(reader("cnn", False), shown(), contract=asked("where_verdict"), n_explained=0)
     assert figure(none, "where_verdict")["meaning"] == "No card was made; explain one picture at least."
+    assert figure(none, "where_verdict")["n"] == 0
+    assert figure(none, "where_verdict")["limit"]["level"] == "partly"
     assert not none.passed
 
 

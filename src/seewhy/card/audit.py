@@ -23,7 +23,7 @@ def render_audit(data: dict[str, Any]) -> str:
     Args:
         data: the document of ``seewhy audit --json``.
     """
-    headline, _, rest = data["sentence"].partition(": ")
+    headline, _, rest = data["sentence"].partition("; " if data["audit"] == "pass" else ": ")
     order = {"fail": 0, "not measured": 1, "pass": 2}
     rows = sorted(data["figures"], key=lambda row: (not row["broken"], order[row["state"]]))
     return render("audit.html", None, **data, headline=headline.rstrip(".") + ".", rest=rest, rows=rows)
