@@ -89,6 +89,21 @@ def test_what_is_there_is_left_and_what_is_damaged_is_done_again(photos: Path, t
     assert do(photos, out).there == 5
 
 
+def test_a_shard_whose_names_or_counts_are_none_is_done_again(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    do(photos, out)
+    before = files(out)
+    first, second = sorted(out.glob("*.parquet"))[:2]
+    data = first.read_bytes()
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")  # of the footer
+    first.write_bytes(data[:start] + data[start:].replace(b"embedding", b"\xec\xfebedding"))
+    table = pq.read_table(second)
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"n_failed": b"some"}), second)
+    assert status(out).missing == (0, 1)
+    assert do(photos, out).there == 3
+    assert files(out) == before
+
+
 def test_a_shard_of_another_run_is_none_of_this(photos: Path, tmp_path: Path) -> None:
     do(photos, tmp_path / "out")
     do(photos, tmp_path / "other", work=Simulated("another"))

@@ -112,12 +112,13 @@ class Job:
 
         try:
             found = read_metadata(self.path(index))
-        except (OSError, ArrowException):
+            facts = found.metadata or {}
+            n_failed = int(facts.get(b"n_failed", 0))
+        except (OSError, ArrowException, ValueError):  # the last of names or numbers that are none
             return None
-        facts = found.metadata or {}
         if facts.get(b"job") != self.digest.encode() or facts.get(b"shard") != str(index).encode():
             return None
-        return Written(index, found.num_rows, int(facts.get(b"n_failed", 0)))
+        return Written(index, found.num_rows, n_failed)
 
     def write(self, shard: Shard, opened: Opened) -> Written:
         """Do a shard.

@@ -270,7 +270,7 @@ class Parquet:
             return False
         try:
             return MADE_BY.encode() in (read_schema(path).metadata or {})
-        except (ArrowException, OSError):
+        except (ArrowException, OSError, UnicodeDecodeError):
             return False
 
 
