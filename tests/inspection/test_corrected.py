@@ -83,6 +83,16 @@ def test_class_folders_become_a_table(tmp_path: Path) -> None:
     ]
 
 
+def test_class_folders_named_from_here_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = Path("a") / "photos"
+    for name in ("moss", "sky"):
+        drawn(data / name, 1)
+    write_corrected(Path("b.csv"), LabelledData(data, load_samples(data).items), {})
+    rows = list(csv.DictReader(Path("b.csv").read_text().splitlines()))
+    assert [row["image"] for row in rows] == ["a/photos/moss/0.png", "a/photos/sky/0.png"]
+
+
 def test_rows_without_a_picture_stay_without_one(tmp_path: Path) -> None:
     drawn(tmp_path, 2)
     (tmp_path / "a.csv").write_text("image,label\n0.png,moss\n,sky\n1.png,sky\n")
