@@ -283,6 +283,8 @@ def test_faults_of_the_picture_itself() -> None:
     plain = scene(9)
     assert faults(plain) == []
     assert faults(np.full_like(plain, 128)) == ["blank"]
+    assert faults(np.zeros_like(plain)) == ["blank"]
+    assert faults((plain * 0.05).astype(np.uint8)) == ["dark"]
     assert faults((plain * 0.2).astype(np.uint8)) == ["dark"]
     assert faults((250 + plain // 50).astype(np.uint8)) == ["blank"]
     white = np.full_like(plain, 255)
