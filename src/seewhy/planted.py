@@ -226,15 +226,20 @@ def reader(architecture: str, region: bool) -> Classifier:
     return Pretrained().build(encoder)
 
 
+ROUNDING = 1e-5
+"""Part of a map's largest number by which equal values may differ after some layers in 32 bits."""
+
+
 def hit_and_energy(heat: Float[Tensor, "gh gw"], mask: Bool[Tensor, "h w"]) -> tuple[float, float]:
     """Pointing game and energy-based pointing game.
 
     The hit is the part of the hottest pixels that lies in the mask: a tie, as in a cell of a coarse map or in a map
-    of one value, counts for its chance. The energy is the part of what is positive; of a map without any, the
+    of one value, counts for its chance. Values that differ by rounding alone are a tie, for which of them is the larger
+    hangs on the processor. The energy is the part of what is positive; of a map without any, the
     chance. A coarse map is enlarged without blurring.
     """
     full = interpolate(heat[None, None].float(), size=mask.shape, mode="nearest-exact")[0, 0]
-    hottest = full == full.max()
+    hottest = full >= full.max() - ROUNDING * full.abs().max()
     positive = full.clamp(min=0)
     chance = float(mask.float().mean())
     energy = float(positive[mask].sum() / positive.sum()) if bool(positive.sum() > 0) else chance
