@@ -30,7 +30,7 @@ from torch.nn.functional import normalize
 from seewhy.adaptation.ogen.generator import FeatureGenerator
 from seewhy.adaptation.ogen.recipe import OGEN
 from seewhy.adaptation.prompt_learning.coop import CoOp
-from seewhy.adaptation.prompt_recipe import Lesson, PromptLearning
+from seewhy.adaptation.prompt_recipe import Lesson, PromptLearning, sgd
 from seewhy.adaptation.prompted import image_vectors
 from seewhy.adaptation.prompts import Names, PromptTask, as_it_was, learning_rate, opened
 from seewhy.classifiers.labelled import look_at_labelled
@@ -232,7 +232,7 @@ def learnt(world: World, arm: str, args: argparse.Namespace, seed: int) -> list[
         if arm == TEACHER:
             task = TaughtCoOp(task, per_epoch)
     watch = Watch(world, task, EVERY * per_epoch)
-    train(task, data, replace(how.training(world.on, per_epoch), part_lr=task.rates), progress=watch)
+    train(task, data, replace(sgd(how, rate, per_epoch), part_lr=task.rates), progress=watch)
     return watch.curve
 
 

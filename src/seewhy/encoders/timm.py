@@ -37,7 +37,7 @@ from .split import (
     same,
 )
 
-MOST_LARGER, SMALL = 8, 1 << 24
+MOST_LARGER, SLACK = 8, 1 << 24
 """How many times the numbers of its file a network may have, for embeddings of positions grow with the picture, and how
 many more."""
 WEIGHT_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
@@ -195,7 +195,7 @@ def _check_size(create: Any, name: str, weights: Mapping[str, Tensor], options: 
     with torch.device("meta"):
         n = sum(p.numel() for p in create(name, pretrained=False, **options).parameters())
     there = sum(t.numel() for t in weights.values())
-    if n > MOST_LARGER * there + SMALL:
+    if n > MOST_LARGER * there + SLACK:
         raise ValueError(f"it has {n:,} parameters, and there are {there:,} numbers")
 
 
