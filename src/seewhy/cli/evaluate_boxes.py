@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -81,6 +82,12 @@ def run_boxes(
         if labels is None and saved.reads_words:
             names = there.classes
         boxes = _detected(there, saved.for_classes(names), terminal)
+        if known := saved.known([p.image for p in there.pictures]):
+            note = (
+                f"{len(known)} of {len(there)} pictures are ones that the detector was fitted on, byte for byte: the "
+                f"figures say less of new pictures than they seem to; the first: {known[0]}"
+            )
+            there = replace(there, notes=(*there.notes, note))
     else:
         boxes = load_boxes(found or "", pictures=pictures)
     chosen = [] if novel is None else [n.strip() for n in novel.split(",")]

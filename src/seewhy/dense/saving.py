@@ -148,7 +148,7 @@ def save_detector(detector: TrainedDetector, folder: str | Path) -> Path:
     """
     more = {
         "thresholds": list(detector.thresholds), "overlap": detector.overlap, "most": detector.most,
-        "calibration": detector.calibration,
+        "calibration": detector.calibration, "pictures": list(detector.pictures),
     }  # fmt: skip
     return DETECTORS.save(detector, detector.finder.tensors(), Path(folder), **more)
 
@@ -172,7 +172,7 @@ def load_detector(folder: str | Path, *, encoder: Encoder | str | None = None, e
         made = TrainedDetector(
             card["method"], card["parameters"], found, classes, how.restore(found, classes, tensors),
             tuple(map(float, card["thresholds"])), how.zoom, float(card["overlap"]), int(card["most"]),
-            dict(card["calibration"]), str(card["trained_on"]),
+            dict(card["calibration"]), str(card["trained_on"]), tuple(map(str, card.get("pictures", ()))),
         )  # fmt: skip
         made.check()
         return made

@@ -20,7 +20,7 @@ from ...progress import Progress
 from .. import detectors
 from ..box_evaluation import evaluate_boxes
 from .thresholds import calibrated
-from .trained import TrainedDetector
+from .trained import TrainedDetector, digests
 
 N_DRAWS = 200
 """Drawings of the pictures held out, for intervals."""
@@ -79,6 +79,7 @@ def fit_detector(
     made = TrainedDetector(
         how.name, asdict(how), looks, train.classes, finder, (0.0,) * len(train.classes), how.zoom, most=most,
         trained_on=f"{train.n_boxes} boxes of {len(train)} pictures",
+        pictures=digests(p.image for p in (*train.pictures, *held.pictures)),
     )  # fmt: skip
     return with_thresholds(made, held, precision, progress)
 

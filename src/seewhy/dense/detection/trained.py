@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...card.box_report import headline
 from ...encoders.base import Encoder
+from ...encoders.stream import file_digest
 from ...errors import InputError
 from ...types import Failure
 from ..detections import Detections, Keep
@@ -76,6 +77,8 @@ class TrainedDetector(Detector):
         most: boxes kept in one picture.
         calibration: how the thresholds were found, as JSON.
         trained_on: one line for who asks.
+        pictures: that it learnt from, or whose boxes its thresholds were chosen on: the first 16 digits of the SHA-256
+            of each file; empty where that is not known.
     """
 
     method: str
@@ -89,6 +92,7 @@ class TrainedDetector(Detector):
     most: int = 100
     calibration: dict[str, Any] = field(default_factory=dict, repr=False)
     trained_on: str = "boxes"
+    pictures: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if len(self.thresholds) != len(self.classes) or not all(0 <= t <= 1 for t in self.thresholds):
@@ -170,6 +174,11 @@ class TrainedDetector(Detector):
             return "Not measured."
         return f"On {self.calibration['n_pictures']} pictures held out: {headline(self.calibration)}"
 
+    def known(self, images: Iterable[str]) -> list[str]:
+        """Those of the files that it was fitted on, byte for byte."""
+        own = set(self.pictures)
+        return [image for image in images if set(digests([image])) & own]
+
     def pooled(self) -> PooledScore:
         """How its score of a box comes from the cells under it.
 
@@ -208,3 +217,8 @@ class TrainedDetector(Detector):
         if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all() and boxes.isfinite().all()):
             raise ValueError(f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or none are finite")
         _ = self.measured
+
+
+def digests(images: Iterable[str]) -> tuple[str, ...]:
+    """The first 16 digits of the SHA-256 of each file that is there."""
+    return tuple(found[:16] for image in images if (found := file_digest(image)) is not None)
