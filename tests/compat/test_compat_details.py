@@ -11,7 +11,7 @@ import pytest
 import torch
 from captum.attr import InputXGradient
 from torch import Tensor, nn
-from waves import sines, waves_network
+from waves import Aside, sines, waves_network
 
 from seewhy import compat
 from seewhy.classifiers.pretrained import Pretrained
@@ -113,16 +113,6 @@ def test_what_was_heard_is_forgotten_with_the_hooks() -> None:
         found = network(PIXELS)
     with pytest.raises(InputError, match="No picture went through the network yet"):
         extractor(0, found)
-
-
-class Aside(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.used, self.unused, self.last = nn.Conv2d(3, 4, 8, 8), nn.Conv2d(3, 4, 8, 8), nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.unused(x)
-        return self.last(self.used(x).mean((2, 3)))
 
 
 def test_what_extractors_cannot_explain_is_refused() -> None:

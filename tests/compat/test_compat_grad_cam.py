@@ -10,6 +10,7 @@ import torchvision
 from pytorch_grad_cam import GradCAM as Peer
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
+from waves import Aside
 
 from seewhy import compat
 from seewhy.errors import InputError
@@ -109,15 +110,6 @@ def test_their_silent_traps_are_errors(network: nn.Module) -> None:
 
 
 def test_a_layer_that_is_not_read_is_an_error() -> None:
-    class Aside(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.used, self.unused, self.last = nn.Conv2d(3, 4, 8, 8), nn.Conv2d(3, 4, 8, 8), nn.Linear(4, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.unused(x)
-            return self.last(self.used(x).mean((2, 3)))
-
     model = Aside()
     with pytest.raises(InputError) as caught:
         compat.GradCAM(model, [model.unused])(pixels())

@@ -24,3 +24,15 @@ def waves_network() -> nn.Module:
     for i, parameter in enumerate(model.parameters()):
         parameter.data = sines(*parameter.shape, shift=i) * (0.5 if parameter.ndim > 1 else 0.2)
     return model.eval()
+
+
+class Aside(nn.Module):
+    """One of its layers is run, and nothing reads what it gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused, self.last = nn.Conv2d(3, 4, 8, 8), nn.Conv2d(3, 4, 8, 8), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.unused(x)
+        return self.last(self.used(x).mean((2, 3)))
