@@ -1,6 +1,7 @@
 """When not to trust a decision: right told from wrong, promises kept, known told from unknown, on groceries.
 
     git clone https://github.com/marcusklasson/GroceryStoreDataset
+    pip install --no-deps pytorch-ood
     python benchmarks/trust.py GroceryStoreDataset/dataset --far cells=slides/ [--store looks.sqlite] [--json out.json]
 
 Fitted on the authors' training list, held out with all others of the same thing; the test list is looked at once, after
@@ -18,18 +19,18 @@ from typing import Any
 
 import torch
 from grocery import read_list
+from pytorch_ood import detector
 from torch import Tensor
 
 import seewhy
 from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.certainty import trust_inputs
 from seewhy.classifiers.labelled import look_at_labelled
 from seewhy.encoders.find import encoder as find
 from seewhy.evaluation.trust import look_at_unknown, trust_figures
 from seewhy.pictures.samples import Samples
 from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
-from seewhy.trust.measure import trust_features
-from seewhy.trust.novelty import PUBLISHED, Known
 from seewhy.trust.selective import auroc
 
 LEVELS = (0.8, 0.9, 0.95)
@@ -37,18 +38,26 @@ N_WITHHELD, N_DRAWS, N_BOOTSTRAP = 20, 3, 1000
 
 
 def scores(model: Classifier, pooled: Tensor) -> dict[str, Tensor]:
-    """How strange each picture is: ours, and the published scores on the same features and logits."""
+    """How strange each picture is: ours, and pytorch-ood's scores on the same features and logits, as they come."""
     head, held = model.head, model.held_out
     assert held is not None
     assert model.measured_trust is not None
+    last = torch.nn.Linear(head.weight.shape[1], len(head.weight))
     with torch.no_grad():
-        x, logits = head.feature(pooled), head(pooled)
-        bank = head.feature(held.pooled)
-        known = Known(bank, held.labels, head(held.pooled), head.weight, head.bias)
-    found = {"seewhy": -model.measured_trust.judge(trust_features(pooled), logits).known}
-    for score in PUBLISHED:
-        name = score.name + (" relative" if getattr(score, "relative", False) else "")
-        found[name] = score.fit(known)(x, logits)
+        last.weight.copy_(head.weight)
+        last.bias.copy_(head.bias)
+        x, logits, bank = head.feature(pooled), head(pooled), head.feature(held.pooled)
+        found = {"seewhy": model.measured_trust.judge(trust_inputs(model, pooled, logits)).unusual}
+        for name in ("MaxSoftmax", "MaxLogit", "EnergyBased", "Entropy", "GEN"):
+            found[name] = getattr(detector, name)(None).predict_logits(logits)
+        by_features = {name: getattr(detector, name)(None) for name in ("KNN", "Mahalanobis", "RMD")}
+        by_features |= {name: getattr(detector, name)(None, last) for name in ("NCI", "fDBD", "SHE")}
+        by_features["ViM"] = detector.ViM(None, d=x.shape[1] // 2, w=last.weight, b=last.bias)
+        for name, score in by_features.items():
+            try:
+                found[name] = score.fit_features(bank, held.labels).predict_features(x).float()
+            except Exception as error:
+                print(f"{name} left out: {error}")
     return found
 
 

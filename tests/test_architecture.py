@@ -16,10 +16,10 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 ROOMS = (
     "errors", "threads", "printable", "seeded", "registry", "arguments", "schemas", "types", "explanation", "progress",
-    "storage", "objectives", "pictures", "card", "encoders", "pairs", "heads", "training", "attributions", "trust",
-    "metrics", "descriptions", "prototypes", "keywords", "classifiers", "compat", "adaptation", "self_explaining",
-    "planted", "index", "generation", "evidence", "evaluation", "inspection", "studies", "dense", "graphs",
-    "auditing", "api", "catalogue", "sklearn", "annotation", "app", "serve", "scale", "cli",
+    "storage", "objectives", "pictures", "card", "encoders", "pairs", "heads", "training", "attributions",
+    "metrics", "trust", "descriptions", "prototypes", "keywords", "classifiers", "compat", "adaptation",
+    "self_explaining", "planted", "index", "generation", "evidence", "evaluation", "inspection", "studies", "dense",
+    "graphs", "auditing", "api", "catalogue", "sklearn", "annotation", "app", "serve", "scale", "cli",
 )  # fmt: skip
 """From the ground up, each on a floor of its own: it may use those before it, in whatever place an import stands."""
 

@@ -85,6 +85,7 @@ def test_a_model_that_reads_the_symbols_passes_all_that_can_be_measured_of_it() 
         "words_verdict",
         "words_meaning",
         "agreement",
+        "unseen_sure",
         "copies",
         "background",
         "drift_p",
@@ -96,13 +97,13 @@ def test_a_model_that_reads_the_symbols_passes_all_that_can_be_measured_of_it() 
     assert found.passed
     assert found.data["audit"] == "pass"
     assert found.sentence == (
-        "The contract is kept on 48 pictures, in all of 7 figures; not measured, and not required: copies, "
-        "like_verdict, words_verdict, words_meaning, agreement, background, drift_p, far_pictures."
+        "The contract is kept on 48 pictures, in all of 7 figures; not measured, and not required: unseen_sure, "
+        "copies, like_verdict, words_verdict, words_meaning, agreement, background, drift_p, far_pictures."
     )
     check("audit", [{**found.data, "report": None}])
     page = found.to_html()
     assert "Passed.</span> The contract is kept on 48 pictures, in all of 7 figures.</h1>" in page
-    assert ">Not measured, and not required: copies, like_verdict, " in page
+    assert ">Not measured, and not required: unseen_sure, copies, " in page
     assert ".audited td { min-width: 7rem; }" in page
     assert page.count("<tr>") == 2 + len(CHECKS) + 2
     assert audit(reader("cnn", False), shown(), n_explained=12).data == found.data

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from seewhy.trust.base import Trust
+from seewhy.trust.base import FAMILIAR, KEPT, Trust
 from seewhy.trust.measure import drawn_folds, measure_trust, trust_features
 from seewhy.trust.selective import auroc
+from seewhy.trust.strangeness import Inputs
 from seewhy.trust.strangers import KINDS, strangers
 
 K, D = 8, 16
@@ -33,6 +34,9 @@ class World:
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         return -torch.cdist(x, self.centres).square() * 3
 
+    def inputs(self, x: torch.Tensor) -> Inputs:
+        return Inputs(trust_features(x), self.logits(x))
+
     def strange(self, n: int) -> torch.Tensor:
         return torch.rand(n, D, generator=self.g) ** 6 * 5
 
@@ -44,9 +48,9 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def trust(world: World) -> Trust:
-    x, y, logits = world.draw(800)
+    x, y, _ = world.draw(800)
     far = world.strange(100)
-    found = measure_trust(x, y, logits, strange=far, strange_logits=world.logits(far))
+    found = measure_trust(world.inputs(x), y, strange=world.inputs(far))
     assert found is not None
     return found
 
@@ -54,7 +58,7 @@ def trust(world: World) -> Trust:
 def test_promises_are_kept_on_new_pictures(world: World, trust: Trust) -> None:
     x, y, logits = world.draw(4000)
     for level in (0.8, 0.9, 0.97):
-        judged = trust.judge(trust_features(x), logits, level)
+        judged = trust.judge(world.inputs(x), level)
         covered = float(judged.sets.gather(1, y[:, None]).float().mean())
         right = float((logits.argmax(1) == y).float().mean())
         assert covered > max(level, right) - 0.02
@@ -66,7 +70,7 @@ def test_promises_are_kept_on_new_pictures(world: World, trust: Trust) -> None:
 
 def test_probabilities_hold(world: World, trust: Trust) -> None:
     x, y, logits = world.draw(4000)
-    judged = trust.judge(trust_features(x), logits)
+    judged = trust.judge(world.inputs(x))
     right = logits.argmax(1) == y
     assert float(judged.probability.mean()) == pytest.approx(float(right.float().mean()), abs=0.02)
     assert auroc(judged.probability[right], judged.probability[~right]) > 0.8
@@ -87,13 +91,13 @@ def test_few_pictures_bear_no_narrow_interval(world: World, trust: Trust) -> Non
     assert all_right.counted(torch.tensor([0.999, 0.2])).tolist() == pytest.approx([0.7225, 0.7225], abs=1e-3)
     one_wrong = replace(few, held=replace(few.held, right=torch.arange(10) != 3))
     assert float(one_wrong.counted(torch.tensor([0.1]))) == pytest.approx(0.5958, abs=1e-3)
-    x, _, logits = world.draw(50)
-    assert float(all_right.judge(trust_features(x), logits).low.max()) <= 0.7226
-    assert float(trust.judge(trust_features(x), logits).low.max()) > 0.95  # many pictures bear one
+    x, _, _ = world.draw(50)
+    assert float(all_right.judge(world.inputs(x)).low.max()) <= 0.7226
+    assert float(trust.judge(world.inputs(x)).low.max()) > 0.95  # many pictures bear one
 
 
 def test_twins_are_one_of_few(world: World, trust: Trust) -> None:
-    judged = trust.judge(trust_features(world.centres), world.logits(world.centres))
+    judged = trust.judge(world.inputs(world.centres))
     assert judged.sets[0, :2].all()
     assert not judged.sure[:2].any()
     assert judged.sure[2:].all()
@@ -101,13 +105,13 @@ def test_twins_are_one_of_few(world: World, trust: Trust) -> None:
 
 def test_unknown_pictures_are_noticed_and_that_is_measured(world: World, trust: Trust) -> None:
     far = world.strange(200)
-    judged = trust.judge(trust_features(far), world.logits(far))
+    judged = trust.judge(world.inputs(far))
     assert float(judged.unknown.float().mean()) == pytest.approx(trust.unknowns.far_found, abs=0.1)
     assert trust.unknowns.far > 0.95
-    x, _, logits = world.draw(2000)
-    kept = trust.judge(trust_features(x), logits)
-    assert float(kept.unknown.float().mean()) == pytest.approx(0.05, abs=0.02)
-    assert trust.unknowns.kept == pytest.approx(0.95, abs=0.005)
+    x, _, _ = world.draw(2000)
+    kept = trust.judge(world.inputs(x))
+    assert float(kept.unknown.float().mean()) == pytest.approx(1 - KEPT, abs=0.02)
+    assert trust.unknowns.kept == pytest.approx(KEPT, abs=0.005)
     assert bool((kept.doubt[kept.unknown] > kept.doubt[~kept.unknown].max()).all())
 
 
@@ -118,18 +122,50 @@ def test_near_unknowns_are_measured_as_they_come_out(world: World, trust: Trust)
     x, y, logits = other.draw(1600)
     kept = torch.tensor([0, 1, 2, 3, 4, 5])
     mine = torch.isin(y[:800], kept)
-    found = measure_trust(x[:800][mine], y[:800][mine], logits[:800][mine][:, kept])
+    found = measure_trust(Inputs(trust_features(x[:800][mine]), logits[:800][mine][:, kept]), y[:800][mine])
     assert found is not None
-    judged = found.judge(trust_features(x[800:]), logits[800:][:, kept])
+    judged = found.judge(Inputs(trust_features(x[800:]), logits[800:][:, kept]))
     known = torch.isin(y[800:], kept)
-    real = auroc(judged.known[known], judged.known[~known])
+    real = auroc(judged.unusual[~known], judged.unusual[known])
     assert real > 0.9
     assert real == pytest.approx(found.unknowns.near, abs=0.1)
+    low, high = found.unknowns.near_interval
+    assert low <= float(judged.unknown[~known].float().mean()) <= high
+    assert found.unknowns.near_sure == pytest.approx(float(judged.sure[~known].float().mean()), abs=0.15)
+    assert found.unknowns.n_near == int(mine.sum())  # every class was left out once
+
+
+def test_what_is_strange_is_never_sure_and_another_day_widens_the_interval(world: World, trust: Trust) -> None:
+    x, _, _ = world.draw(2000)
+    judged = trust.judge(world.inputs(x))
+    assert not judged.sure[judged.unusual > trust.familiar].any()
+    assert float((judged.unusual <= trust.familiar).float().mean()) == pytest.approx(FAMILIAR - 0.017, abs=0.05)
+    other = replace(trust, shift=(1.0, 0.5)).judge(world.inputs(x))
+    assert torch.equal(other.probability, judged.probability)
+    assert torch.allclose(judged.low.logit(1e-6) - other.low.logit(1e-6), torch.tensor(1.0), atol=1e-2)
+    assert bool((other.high >= judged.high).all())
+
+
+def test_a_class_left_out_is_left_out_of_the_fit(world: World) -> None:
+    """Each fit sees pictures of the other classes alone, and what it says is what is judged."""
+    x, y, logits = world.draw(300)
+    seen: list[tuple[int, int]] = []
+
+    def fit(features: torch.Tensor, labels: torch.Tensor, n_classes: int):  # type: ignore[no-untyped-def]
+        seen.append((len(labels), n_classes))
+        assert sorted(labels.unique().tolist()) == list(range(n_classes))
+        return lambda rows: torch.zeros(len(rows), n_classes) + torch.arange(n_classes)
+
+    found = measure_trust(Inputs(trust_features(x), logits), y, fit=fit)
+    assert found is not None
+    assert [k for _, k in seen] == [K - 1] * K
+    assert all(n < 300 - int((y == 0).sum()) for n, _ in seen)  # nor one fold of the others
+    assert found.unknowns.near_sure == 0.0  # a classifier that always says the same is never sure
 
 
 def test_two_classes_have_no_near_unknowns() -> None:
     x, y, logits = World(k=2).draw(200)
-    found = measure_trust(x, y, logits)
+    found = measure_trust(Inputs(trust_features(x), logits), y)
     assert found is not None
     assert found.unknowns.near is None
     assert "not measured" in found.unknowns.sentence
@@ -137,36 +173,36 @@ def test_two_classes_have_no_near_unknowns() -> None:
 
 def test_too_little_is_not_measured(world: World) -> None:
     x, y, logits = world.draw(29)
-    assert measure_trust(x, y, logits) is None
+    assert measure_trust(Inputs(trust_features(x), logits), y) is None
     x, y, logits = world.draw(100)
-    assert measure_trust(x, torch.zeros_like(y), logits) is None
-    assert measure_trust(x, y, logits, torch.zeros_like(y)) is None
+    assert measure_trust(Inputs(trust_features(x), logits), torch.zeros_like(y)) is None
+    assert measure_trust(Inputs(trust_features(x), logits), y, torch.zeros_like(y)) is None
 
 
 def test_all_right_and_classes_of_one_group_are_finite(world: World) -> None:
     x, y, _ = world.draw(60)
     logits = 9.0 * torch.nn.functional.one_hot(y, K)
-    found = measure_trust(x, y, logits, groups=y)  # a fold takes whole classes away
+    found = measure_trust(Inputs(trust_features(x), logits), y, groups=y)  # a fold takes whole classes away
     assert found is not None
-    judged = found.judge(trust_features(x), logits)
+    judged = found.judge(Inputs(trust_features(x), logits))
     for name, value in vars(judged).items():
         assert bool(value.float().isfinite().all()), name
 
 
 def test_adding_a_constant_to_logits_changes_nothing(world: World, trust: Trust) -> None:
     x, _, logits = world.draw(20)
-    one, two = (trust.judge(trust_features(x), logits + c) for c in (0.0, 7.0))
+    one, two = (trust.judge(Inputs(trust_features(x), logits + c)) for c in (0.0, 7.0))
     assert torch.equal(one.sets, two.sets)
     assert torch.allclose(one.probability, two.probability, atol=1e-4)
 
 
 def test_what_is_kept_gives_the_same_judgement(world: World, trust: Trust) -> None:
-    x, _, logits = world.draw(20)
-    again = Trust.restore(trust.facts(), trust.tensors())
-    one, two = (t.judge(trust_features(x), logits) for t in (trust, again))
+    x, _, _ = world.draw(20)
+    again = Trust.restore(trust.facts(), trust.tensors(), trust.strangeness.bank)
+    one, two = (t.judge(world.inputs(x)) for t in (trust, again))
     assert all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(two).values(), strict=True))
     with pytest.raises(ValueError, match="version"):
-        Trust.restore({**trust.facts(), "version": 2}, trust.tensors())
+        Trust.restore({**trust.facts(), "version": 9}, trust.tensors(), trust.strangeness.bank)
 
 
 def test_folds_keep_groups_whole() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import seewhy
-from seewhy.trust.gaussian import Moments
+from seewhy.trust.gaussian import Gaussian
 from tiny import CLASSES, class_folders, tiny_cnn
 
 
@@ -27,7 +27,7 @@ def test_a_classifier_on_features_of_any_size_is_loaded_as_it_was(scale: float, 
     assert theirs is not None
     assert theirs.verdict == ours.verdict
     assert made.measured_trust is not None
-    assert made.measured_trust.gaussian.form.isfinite().all()
+    assert made.measured_trust.gaussian.within.isfinite().all()
 
 
 def test_two_classes_are_saved_and_judged_as_before(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_pictures_that_hardly_differ_have_a_finite_opinion() -> None:
     draw = torch.Generator().manual_seed(0)
     x = torch.nn.functional.normalize(1 + 1e-4 * torch.randn(40, 8, generator=draw), dim=1)
     labels = torch.arange(40) % 2
-    found = Moments.of(x, labels, torch.arange(40) % 4, torch.zeros(2, dtype=torch.long)).gaussian()
-    assert found.form.abs().max() > 65504
-    assert found.form.isfinite().all()
-    assert found.strangeness(x, labels).isfinite().all()
+    found = Gaussian.fit(x, labels, 2)
+    assert found.within.abs().max() > 65504
+    assert found.within.isfinite().all()
+    assert found.relative(x).isfinite().all()

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import normalize
 
+from seewhy.trust import gaussian
 from seewhy.trust.conformal import ConformalLines, quantile
-from seewhy.trust.gaussian import RIDGE, WIDEST, Moments, narrowed
+from seewhy.trust.gaussian import RIDGE, WIDEST, Gaussian, narrowed
 from seewhy.trust.logistic import Monotone
-from seewhy.trust.novelty import (
-    PUBLISHED,
-    Energy,
-    Known,
-    Mahalanobis,
-    MaxLogit,
-    MaxProbability,
-    NearestNeighbour,
-    ViM,
-)
 from seewhy.trust.selective import RiskCoverage, auroc
+from seewhy.trust.strangeness import USUAL, Inputs, Strangeness, neighbour_distance
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -121,6 +115,12 @@ def test_risk_coverage_of_a_perfect_a_blind_and_a_perverse_doubt() -> None:
     assert [p["coverage"] for p in perfect.at(2)] == [0.25, 1.0]
 
 
+class Known(NamedTuple):
+    features: torch.Tensor
+    labels: torch.Tensor
+    logits: torch.Tensor
+
+
 def known_pictures() -> tuple[Known, torch.Tensor, torch.Tensor]:
     """As the golden numbers were made from."""
     g = torch.Generator().manual_seed(0)
@@ -129,66 +129,111 @@ def known_pictures() -> tuple[Known, torch.Tensor, torch.Tensor]:
     x = centres[y] + torch.randn(200, 12, generator=g)
     w, b = torch.randn(4, 12, generator=g), torch.randn(4, generator=g)
     q = torch.randn(6, 12, generator=g) * 3
-    return Known(x, y, x @ w.T + b, w, b), q, q @ w.T + b
+    return Known(x, y, x @ w.T + b), q, q @ w.T + b
 
 
-@pytest.mark.parametrize(
-    ("score", "key", "times"),
-    [
-        (MaxProbability(), "probability", 1),
-        (MaxLogit(), "logit", 1),
-        (Energy(), "energy", 1),
-        (NearestNeighbour(), "neighbour", 1),
-        (Mahalanobis(ridge=1e-9), "mahalanobis", 1 / 400),  # they divide no covariance by the number, and take half
-        (Mahalanobis(relative=True, ridge=1e-9), "relative", 1 / 200),
-        (ViM(), "vim", 1),
-    ],
-)
-def test_scores_equal_pytorch_ood(score, key, times) -> None:
-    known, q, logits = known_pictures()
-    expected = torch.tensor(golden("novelty")["scores"][key])
-    assert torch.allclose(score.fit(known)(q, logits) * times, expected, atol=1e-3)
+def test_scores_equal_pytorch_ood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They divide no covariance by the number, and take half of the distances."""
+    known, q, _ = known_pictures()
+    expected = {name: torch.tensor(values) for name, values in golden("novelty")["scores"].items()}
+    assert torch.allclose(neighbour_distance(q, known.features, 1), expected["neighbour"], atol=1e-3)
+    monkeypatch.setattr(gaussian, "RIDGE", 1e-9)
+    ours = Gaussian.fit(known.features, known.labels, 4)
+    assert torch.allclose(ours.relative(q) / 200, expected["relative"], atol=1e-3)
+    whole = ours.relative(q) + ours.from_all(q)
+    assert torch.allclose(whole / 400, expected["mahalanobis"], atol=1e-3)
 
 
-@pytest.mark.parametrize("score", PUBLISHED, ids=repr)
-def test_pictures_of_another_world_are_stranger(score) -> None:
-    known, _, _ = known_pictures()
-    far = torch.randn(100, 12, generator=torch.Generator().manual_seed(1)) * 0.05 + 9.0
-    logits = lambda x: x @ known.weight.T + known.bias  # noqa: E731
-    judge = score.fit(known)
-    if score.name not in ("probability", "logit", "energy"):  # which a far picture may have as large as it likes
-        assert auroc(judge(far, logits(far)), judge(known.features, known.logits)) == 1.0
+def covariances(known: Known) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Means of the classes, and the covariances within and of all with their ridges."""
+    x = known.features.double()
+    means = torch.stack([x[known.labels == k].mean(0) for k in range(4)])
+    centred, x = x - means[known.labels], x - x.mean(0)
+    both = []
+    for rows in (centred, x):
+        found = rows.T @ rows / len(rows)
+        d = len(found)
+        both.append(found + RIDGE * found.trace() / d * torch.eye(d, dtype=torch.double))
+    return means, both[0], both[1]
 
 
 def test_the_second_opinion_is_the_density_of_gaussians_with_one_covariance() -> None:
     known, q, _ = known_pictures()
-    zero = torch.zeros(200, dtype=torch.long)
-    ours = Moments.of(known.features, known.labels, zero, torch.zeros(4, dtype=torch.long)).gaussian()
-    means, centred = known.means()
-    within = centred.T @ centred / 200
-    covariance = within + RIDGE * within.trace() / 12 * torch.eye(12, dtype=torch.double)
-    density = torch.distributions.MultivariateNormal(means, covariance).log_prob(q.double()[:, None])
+    means, within, _ = covariances(known)
+    density = torch.distributions.MultivariateNormal(means, within).log_prob(q.double()[:, None])
+    ours = Gaussian.fit(known.features, known.labels, 4)
     assert torch.allclose(ours.logits(q).log_softmax(1), density.log_softmax(1).float(), atol=1e-2)
 
 
-def test_strangeness_is_the_relative_mahalanobis_distance() -> None:
-    known, q, logits = known_pictures()
-    zero = torch.zeros(200, dtype=torch.long)
-    ours = Moments.of(known.features, known.labels, zero, torch.zeros(4, dtype=torch.long)).gaussian()
-    nearest = torch.stack([ours.strangeness(q, torch.full((6,), k)) for k in range(4)]).min(0).values
-    published = Mahalanobis(relative=True, ridge=RIDGE).fit(known)(q, logits)
-    assert torch.allclose(nearest, published, rtol=5e-3, atol=0.05)
-
-
-def test_leaving_blocks_out_equals_fitting_without_them() -> None:
+@pytest.mark.parametrize("n", [200, 9])
+def test_distances_are_those_of_the_papers_with_few_pictures_too(n: int) -> None:
+    """Nine pictures of twelve features: by Woodbury's identity."""
     known, q, _ = known_pictures()
-    fold, part = torch.arange(200) // 40, torch.tensor([0, 1, 0, 1])
-    without = Moments.of(known.features, known.labels, fold, part).gaussian(without_fold=2, without_part=1)
-    kept = (fold != 2) & (part[known.labels] == 0)
-    zero = torch.zeros(int(kept.sum()), dtype=torch.long)
-    alone = Moments.of(known.features[kept], known.labels[kept], zero, torch.zeros(4, dtype=torch.long)).gaussian()
-    assert torch.allclose(without.logits(q)[:, [0, 2]], alone.logits(q)[:, [0, 2]], atol=1e-2)
-    assert without.known.tolist() == [True, False, True, False]
+    known = Known(known.features[:n], known.labels[:n], known.logits[:n])
+    ours = Gaussian.fit(known.features, known.labels, 4)
+    means, within, among = covariances(known)
+    square = lambda away, form: (away @ torch.linalg.inv(form) * away).sum(-1)  # noqa: E731
+    from_all = square(q.double() - known.features.double().mean(0), among)
+    nearest = square(q.double()[:, None] - means, within).min(1).values
+    assert torch.allclose(ours.from_all(q), from_all.float(), rtol=5e-3, atol=0.05)
+    assert torch.allclose(ours.relative(q), (nearest - from_all).float(), rtol=5e-3, atol=0.05)
+
+
+def test_a_class_without_a_picture_has_no_opinion_and_is_nearest_to_nothing() -> None:
+    known, q, _ = known_pictures()
+    three = known.labels < 3
+    ours = Gaussian.fit(known.features[three], known.labels[three], 4)
+    assert ours.known.tolist() == [True, True, True, False]
+    alone = Gaussian.fit(known.features[three], known.labels[three], 3)
+    assert torch.allclose(ours.relative(q), alone.relative(q), atol=1e-3)
+    assert torch.allclose(ours.logits(q)[:, :3], alone.logits(q), atol=1e-3)
+
+
+def test_each_score_of_strangeness_is_its_formula() -> None:
+    known, q, logits = known_pictures()
+    own = lambda x: (x[:, :5] * 2).softmax(1)  # noqa: E731
+    seen = Inputs(known.features, known.logits, own(known.features))
+    fold = torch.arange(200) // 4 % 5
+    whole = Gaussian.fit(known.features, known.labels, 4)
+    without = {f: Gaussian.fit(known.features[fold != f], known.labels[fold != f], 4) for f in range(5)}
+    found, strange, unusual = Strangeness.fit(seen, known.labels, fold, whole, without)
+    scores = found.scores(Inputs(q, logits, own(q)))
+    assert torch.allclose(
+        scores[:, 0], torch.cdist(normalize(q), normalize(known.features)).sort(1).values[:, 2], atol=1e-5
+    )
+    assert torch.equal(neighbour_distance(q, known.features[:2], 3), neighbour_distance(q, known.features[:2], 2))
+    assert torch.equal(scores[:, 1], whole.from_all(q))
+    assert torch.equal(scores[:, 2], whole.relative(q))
+    lead = logits.max(1).values - logits.mean(1)
+    assert torch.allclose(scores[:, 3], -lead / (q - known.features.mean(0)).norm(dim=1))
+    means = torch.stack([own(known.features)[known.labels == k].mean(0) for k in range(4)])
+    overlap = (own(q) * means[logits.argmax(1)]).sqrt().sum(1)
+    assert torch.allclose(scores[:, 4], -overlap.log(), atol=2e-3)
+    # Out of fold: of the pictures of one fold, by what was fitted without it; each score in its own deviations.
+    part = Inputs(known.features[fold != 0], known.logits[fold != 0], own(known.features[fold != 0]))
+    rest = Strangeness._of(part, known.labels[fold != 0], without[0])
+    first = (rest.scores(seen.rows(fold == 0)) - found.mean) / found.deviation
+    assert torch.allclose(first.mean(1), strange[fold == 0], atol=1e-5)
+    assert float(strange.mean()) == pytest.approx(0, abs=1e-5)
+    decided = known.logits.argmax(1)
+    mine = decided == 1
+    expected = float(strange[mine].sum()) / (int(mine.sum()) + USUAL)
+    assert float(found.usual[1]) == pytest.approx(expected, abs=1e-5)
+    assert torch.allclose(unusual, strange - found.usual[decided])
+    now, beside = found(Inputs(q, logits, own(q)))
+    assert torch.allclose(now, ((scores - found.mean) / found.deviation).mean(1))
+    assert torch.allclose(beside, now - found.usual[logits.argmax(1)])
+    assert found.scores(Inputs(q, logits + 3, own(q))).allclose(scores, atol=1e-4)  # a constant changes nothing
+
+
+def test_an_encoder_without_classes_of_its_own_has_four_scores() -> None:
+    known, q, logits = known_pictures()
+    fold = torch.arange(200) % 5
+    without = {f: Gaussian.fit(known.features[fold != f], known.labels[fold != f], 4) for f in range(5)}
+    inputs, whole = Inputs(known.features, known.logits), Gaussian.fit(known.features, known.labels, 4)
+    found, _, _ = Strangeness.fit(inputs, known.labels, fold, whole, without)
+    assert found.scores(Inputs(q, logits)).shape == (6, 4)
+    assert found.posteriors.shape == (4, 0)
 
 
 def test_the_model_of_signs_equals_sklearn_and_leaves_out_what_counts_the_wrong_way() -> None:

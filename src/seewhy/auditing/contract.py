@@ -15,7 +15,7 @@ from .around import Background, OnePlace
 from .cards import RANK, Agreement, LikeVerdict, WhereVerdict, WordsMeaning, WordsVerdict
 from .changes import DriftP, FarPictures
 from .check import Check
-from .decisions import Accuracy, CalibrationError, Coverage, Unreadable
+from .decisions import Accuracy, CalibrationError, Coverage, Unreadable, UnseenSure
 from .fitted_on import Copies
 from .limit import BOUNDS, Limit
 from .parts import GroupGap
@@ -23,8 +23,8 @@ from .parts import GroupGap
 CHECKS: Mapping[str, Check] = {
     check.name: check
     for check in (
-        Accuracy(), CalibrationError(), Coverage(), GroupGap(), Copies(), WhereVerdict(), LikeVerdict(), WordsVerdict(),
-        WordsMeaning(), Agreement(), Background(), OnePlace(), DriftP(), FarPictures(), Unreadable(),
+        Accuracy(), CalibrationError(), Coverage(), UnseenSure(), GroupGap(), Copies(), WhereVerdict(), LikeVerdict(),
+        WordsVerdict(), WordsMeaning(), Agreement(), Background(), OnePlace(), DriftP(), FarPictures(), Unreadable(),
     )
 }  # fmt: skip
 """Every figure that a contract can name, in the order of reports."""

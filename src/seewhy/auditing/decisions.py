@@ -9,7 +9,7 @@ from torch import Tensor
 from ..evaluation.trust import trust_figures
 from ..metrics.calibration import calibration_error, reliability
 from .check import Check, Material, share
-from .limit import Figure, Limit
+from .limit import Figure, Limit, missing
 
 N_DRAWS, N_BINS = 500, 15
 
@@ -80,6 +80,23 @@ class Coverage(Check):
             (low, high),
             len(material.labels),
             f"{limit.value:.0%} were promised {by}; a decision names {found['set_size']:.2f} classes on average.",
+        )
+
+
+class UnseenSure(Check):
+    """Of pictures of classes that were left out of the fit in turn, the share called sure (measured while fitting)."""
+
+    name, title = "unseen_sure", "Sure of what it never saw"
+    told = "Part of the pictures of a class left out of the fit that are called sure; measured when it was fitted."
+    side, preset, bound, required = "at_most", 0.3, "best", False
+
+    def measure(self, material: Material, limit: Limit) -> Figure:
+        trust = material.classifier.measured_trust
+        found = None if trust is None else trust.unknowns
+        if found is None or found.near_found is None:
+            return missing("It was fitted on too few pictures, or on fewer than three classes.")
+        return Figure(
+            found.near_sure, found.near_sure_interval, found.n_near, f"{found.near_found:.0%} of them are noticed."
         )
 
 

@@ -6,7 +6,7 @@ from ..explanation.base import Explanation
 from ..explanation.decision import Certainty, Decision
 from ..explanation.verdict import Level
 from .canvas import LEVEL_COLOURS, Canvas
-from .page import figure, percent
+from .page import percent
 
 SIGNS: dict[Certainty, tuple[Level, str]] = {
     "sure": ("believable", "Sure"),
@@ -52,16 +52,20 @@ def figures_of(decision: Decision | None) -> list[tuple[str, str, str]]:
     low, high = (percent(v, " ") for v in decision.interval)
     rows = [("right", "Right", f"{percent(decision.probability, ' ')} ({low} to {high})")]
     if decision.fit is not None:
-        rows.append(("fit-known", "Fits better than", f"{percent(decision.fit, ' ')} of held-out pictures"))
+        rows.append(("fit-known", "As strange or stranger", f"{percent(decision.fit, ' ')} of held-out pictures"))
     if decision.sure_right is not None:
         rows.append(
             ("sure", "Of those called sure, right", f"{percent(decision.sure_right, ' ')} of {decision.n_sure:,}")
         )
     told = decision.unknowns
-    if told is not None and told.near is not None:
-        rows.append(("unknown", "Classes left out, told", figure(told.near)))
-    if told is not None and told.far is not None:
-        rows.append(("unknown", "noise and patterns", figure(told.far)))
+    if told is not None and told.near_found is not None and told.near_interval is not None:
+        low, high = (percent(v, " ") for v in told.near_interval)
+        rows.append(("unknown", "Of classes left out, noticed", f"{percent(told.near_found, ' ')} ({low} to {high})"))
+    if told is not None and told.near_sure is not None and told.near_sure_interval is not None:
+        low, high = (percent(v, " ") for v in told.near_sure_interval)
+        rows.append(("unknown", "called sure", f"{percent(told.near_sure, ' ')} ({low} to {high})"))
+    if told is not None and told.far_found is not None:
+        rows.append(("unknown", "Of noise and patterns, noticed", percent(told.far_found, " ")))
     return rows
 
 

@@ -23,16 +23,17 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "fit-known",
-        "Fits better than",
-        "The part of held-out pictures that fit the class decided for them no better than this one does. Below 5 % it "
-        "is called unlike anything the classifier knows.",
+        "As strange or stranger",
+        "The share of held-out pictures that are as unlike the training pictures as this one, or more, by the mean of "
+        "five published scores. Below 5 % it is called unlike anything the classifier knows.",
     ),
     Term("sure", "Sure", "Of the held-out pictures that would have been called sure, the share that were right."),
     Term(
         "unknown",
         "Told from unknown",
-        "How well pictures of no class are told from pictures of the classes (area under the ROC curve): 1 always, "
-        "0.50 no better than a coin. Near: classes left out in turn. Far: noise and patterns.",
+        "What becomes of pictures of no class. Classes left out: each of its own classes was left out of a fit in turn "
+        "and its pictures shown to that fit. As one figure, the area under the ROC curve: 1 always told from pictures "
+        "of its classes, 0.50 no better than a coin.",
     ),
     Term(
         "probability",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,9 +13,12 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..explanation.decision import Certainty, Decision
+from ..storage.tensors import compact
 from ..trust.base import LEVEL, Judgement, Trust
 from ..trust.measure import MIN_PICTURES, measure_trust, trust_features
+from ..trust.strangeness import Inputs
 from ..trust.strangers import strangers
+from .expected import linear_fit, log_odds_shift
 
 if TYPE_CHECKING:
     from .base import Classifier
@@ -39,6 +43,15 @@ def check_level(level: float) -> float:
     return level
 
 
+def trust_inputs(classifier: Classifier, pooled: Float[Tensor, "b d"], logits: Float[Tensor, "b k"]) -> Inputs:
+    """What pictures are judged by: their features, what was decided, and what the encoder itself takes them for."""
+    own, layer = None, classifier.encoder.classifier
+    if layer is not None and layer.in_features == pooled.shape[1]:
+        with torch.no_grad():
+            own = layer(pooled.float()).softmax(1)
+    return Inputs(trust_features(pooled.float()), logits.float(), own)
+
+
 def trust_of(classifier: Classifier) -> Trust | None:
     """Measured on the classifier's held-out pictures and on pictures of nothing; ``None`` where there are too few."""
     held = classifier.held_out
@@ -49,9 +62,14 @@ def trust_of(classifier: Classifier) -> Trust | None:
     with torch.no_grad():
         strange = torch.cat([classifier.encoder.encode(classifier.encoder.pixels([p])).pooled for p in odd])
         strange_logits = classifier.head(strange)
-    logits = held.logits.float()
+    kept = compact(held.pooled).float()  # as it is when it is loaded again
     return measure_trust(
-        held.pooled.float(), held.labels, logits, held.groups, strange=strange, strange_logits=strange_logits
+        trust_inputs(classifier, kept, held.logits),
+        held.labels,
+        held.groups,
+        fit=partial(linear_fit, c=classifier.measures.get("C")) if "n_pictures" in classifier.measures else None,
+        strange=trust_inputs(classifier, strange, strange_logits),
+        shift=log_odds_shift(classifier.measures),
     )
 
 
@@ -73,8 +91,9 @@ def decide(
     trust = classifier.measured_trust
     if trust is None:
         return [_unmeasured(classifier, row.softmax(0), level, why_unmeasured(classifier)) for row in logits]
-    judged = trust.judge(trust_features(pooled.float()), logits, level)
+    judged = trust.judge(trust_inputs(classifier, pooled, logits), level)
     n_sure, sure_right = trust.sure_held_out(level)
+    another_day = torch.sigmoid(torch.tensor(level).logit() - trust.shift[0])
     whole = Decision(
         "not measured",
         "",
@@ -84,6 +103,7 @@ def decide(
         n_sure=n_sure,
         sure_right=sure_right,
         unknowns=trust.unknowns,
+        another_day=float(another_day) if trust.shift[0] else None,
     )
     seen = trust.gaussian.known
     found = []
@@ -128,13 +148,15 @@ def _few(d: Decision, names: Sequence[str]) -> str:
     if len(d.classes) == 1:
         other = f", and {names[1]} comes next" if len(names) > 1 else ""
         return f"Perhaps {names[0]}: decisions like this one are right in {_odds(d)}{other}."
-    return f"{listed(d.classes)}: the true class is among these {len(d.classes)} in {_part(d.level)} of cases. {itself}"
+    day = "" if d.another_day is None else f", and on another day in {_part(d.another_day)} or more"
+    promise = f"the true class is among these {len(d.classes)} in {_part(d.level)} of cases like those held out{day}"
+    return f"{listed(d.classes)}: {promise}. {itself}"
 
 
 def _unlike(d: Decision, names: Sequence[str]) -> str:
     told = "" if d.unknowns is None else f" {d.unknowns.sentence}"
-    fit = f"only {_part(d.fit)} of held-out pictures fit theirs" if d.fit else "no held-out picture fits its own"
-    return f"If it must be one of its classes, {names[0]}; {fit} as badly.{told}"
+    strange = f"Only {_part(d.fit)} of held-out pictures are" if d.fit else "No held-out picture is"
+    return f"{strange} as strange. If it must be one of its classes, {names[0]}.{told}"
 
 
 _SENTENCES = {"sure": _sure, "one of few": _few, "unlike anything it knows": _unlike}

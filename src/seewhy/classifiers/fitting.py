@@ -206,7 +206,8 @@ class PictureRecipe(Recipe):
             found = patch_evidence(outcome.trial or made, made, of, self.n_bank, store, progress)
         fitted_on = ~pictures.held if outcome.trial is None else pictures.final
         measured = outcome.measured or made.held_out
-        common = common_measures(pictures, int(fitted_on.sum()), measured, progress, outcome.index)
+        c = outcome.figures.get("C")
+        common = common_measures(pictures, int(fitted_on.sum()), measured, progress, outcome.index, c)
         known = pictures.known(outcome.looked_by or fitting.encoder, fitted_on)
         return {**found, "measures": {**common, **outcome.figures}, "known": known}
 

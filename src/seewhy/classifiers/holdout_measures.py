@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Int
@@ -10,11 +12,17 @@ from torch import Tensor
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
 from ..progress import Progress
 from .base import HeldOut
+from .expected import accuracy_between_halves, expected_range
 from .holdout import Pictures
 
 
 def common_measures(
-    pictures: Pictures, n: int, held: HeldOut | None, progress: Progress, measured: Tensor | None = None
+    pictures: Pictures,
+    n: int,
+    held: HeldOut | None,
+    progress: Progress,
+    measured: Tensor | None = None,
+    c: float | None = None,
 ) -> dict[str, Any]:
     """What every classifier that is fitted on pictures reports.
 
@@ -24,9 +32,11 @@ def common_measures(
         held: those held out, with what was said of each, if there are any.
         progress: heard of notes and failures.
         measured: their places; left out, those flagged as held out.
+        c: of a linear classifier on these features, where one was chosen.
     """
     index = pictures.held.nonzero()[:, 0] if measured is None else measured
     figures: dict[str, Any] = {"held_out_accuracy": None, "held_out_interval": None, "held_out_calibration_error": None}
+    how, expected = _facts(pictures, index), None
     if held is not None and held.logits is not None:
         confidence, decided = held.logits.softmax(1).max(1)
         right = decided == held.labels
@@ -35,11 +45,15 @@ def common_measures(
             "held_out_interval": [round(end, 4) for end in accuracy_interval(right, held.groups)],
             "held_out_calibration_error": round(calibration_error(reliability(confidence, right)), 4),
         }
+        if how is not None and how["by"] != "given":
+            hardest = accuracy_between_halves(held.pooled, held.labels, len(pictures.classes), c)
+            expected = hardest and expected_range(accuracy_interval(right, held.groups), hardest)
     return {
         **figures,
         "n_held_out": len(index) if held is None else len(held.labels),
         "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
-        "split": _facts(pictures, index),
+        "split": how,
+        "expected_range": expected and [round(end, 4) for end in expected],
         "n_pictures": n,
         "notes": list(progress.notes),
         "failures": [f.to_json() for f in progress.failures],
@@ -52,18 +66,16 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
     if right is None:
         return ["no picture could be held out: how often it is right is not known"]
     low, high = measures["held_out_interval"]
-    of = f"right on {right:.1%} of {measures['n_held_out']}"
-    between = f"(95 % interval {low:.1%} to {high:.1%})"
+    of, between = f"right on {right:.1%} of {measures['n_held_out']}", f"(95 % interval {low:.1%} to {high:.1%})"
     if how is None:
         return [f"{of} validation pictures {between}"]
-    if how["by"] == "copies":
-        return [f"{of} pictures held out at random {between}; shots of the same things, if there are any, flatter it"]
-    things = f"of the same thing ({how['n_groups']:,} things, by looks)"
-    kept = "of its group" if how["by"] == "given" else things
-    lines = [
-        f"{of} pictures, each held out with all others {kept} {between}: expect this of new things, and less in "
-        "another place or on another day"
-    ]
+    if how["by"] == "given":
+        lines = [f"{of} pictures, each held out with all others of its group {between}: expect this of new groups"]
+    else:
+        kept = f"each held out with all others of the same thing ({how['n_groups']:,} things, by looks)"
+        if how["by"] == "copies":
+            kept = "held out at random; shots of the same things, if there are any, flatter it"
+        lines = [_another_day(measures.get("expected_range")), f"{of} pictures {between}, {kept}"]
     if (flattered := measures.get("random_accuracy")) is not None:
         lines.append(f"on a random part, which holds shots of the same things, {flattered:.1%}")
     unknown = "may show one thing only, by looks: how well new things are recognised is not known"
@@ -75,6 +87,15 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
             some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             lines.append(f"{len(names)} class{'es' if len(names) > 1 else ''} ({some}) {what}")
     return lines
+
+
+def _another_day(expected: Sequence[float] | None) -> str:
+    """What cannot be told comes first, then what can be expected, and how to know."""
+    said = "nothing in these pictures tells how right it will be in another place or on another day"
+    if expected is not None:
+        low, high = math.floor(expected[0] * 100), math.ceil(expected[1] * 100)
+        said += f": expect {low} to {high} % right"
+    return f"{said}. To know, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures"
 
 
 def _facts(pictures: Pictures, index: Int[Tensor, " m"]) -> dict[str, Any] | None:

@@ -35,19 +35,18 @@ KINDS = {
     "bank.thumbnails": "bytes1",
     "trust.gaussian.weight": "float2",
     "trust.gaussian.bias": "float1",
-    "trust.gaussian.form": "float2",
-    "trust.gaussian.slope": "float1",
-    "trust.gaussian.height": "float0",
+    "trust.gaussian.within": "float2",
+    "trust.gaussian.among": "float2",
+    "trust.gaussian.middle": "float1",
+    "trust.strangeness.posteriors": "float2",
+    **{f"trust.strangeness.{name}": "float1" for name in ("mean", "deviation", "usual")},
     "trust.held.labels": "int1",
     "trust.held.score": "float1",
     "trust.held.rivals": "float2",
     "trust.held.rival_classes": "int2",
-    "trust.held.probability": "float1",
-    "trust.held.known": "float1",
-    **{
-        f"trust.{model}.{name}": "float1" for model in ("right", "familiar") for name in ("mean", "deviation", "slopes")
-    },
-    **{f"trust.{model}.drawn": "float2" for model in ("right", "familiar")},
+    **{f"trust.held.{name}": "float1" for name in ("probability", "strangeness", "unusual")},
+    **{f"trust.right.{name}": "float1" for name in ("mean", "deviation", "slopes")},
+    "trust.right.drawn": "float2",
 }
 """Kinds of numbers and of axes, for :func:`seewhy.storage.reading.check_kinds`."""
 

@@ -29,6 +29,7 @@ from ..storage.marks import Facts
 from ..storage.reading import check_kinds
 from ..storage.tensors import compact, tensors_digest
 from ..trust.base import Trust
+from ..trust.measure import trust_features
 from . import classifiers
 from .base import Classifier, HeldOut
 from .known_pictures import KnownPictures
@@ -247,11 +248,12 @@ def _precision(written: object) -> str:
 
 
 def _trust(card: dict[str, Any], tensors: dict[str, Tensor]) -> Trust | None:
-    """Archives of earlier versions have none; it is measured anew where their held-out pictures allow."""
-    if card.get("trust") is None:
+    """Archives of earlier versions have none, or one by other rules; it is then measured anew, where that can be."""
+    facts, held = card.get("trust"), _held_out(tensors)
+    if facts is None or held is None or facts["version"] == 1:
         return None
     own = {name.removeprefix("trust."): t for name, t in tensors.items() if name.startswith("trust.")}
-    return Trust.restore(card["trust"], own)
+    return Trust.restore(facts, own, trust_features(held.pooled.float()))
 
 
 def _words(classes: tuple[str, ...], words: dict[str, Any], tensors: dict[str, Tensor]) -> WordBank:

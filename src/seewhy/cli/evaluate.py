@@ -186,6 +186,8 @@ def _print(report: Report, path: Path | None) -> None:
     if expected := d["expected"]:
         low, high = expected["held_out_interval"] or (None, None)
         between = "" if low is None else f" (95 % interval {low:.1%} to {high:.1%})"
+        if (other := expected["expected_range"]) is not None:
+            between += f"; on another day {other[0]:.0%} to {other[1]:.0%}"
         table.add_row("expected", f"{expected['held_out_accuracy']:.1%}, held out while fitting{between}")
     table.add_row("calibration error", f"{d['calibration_error']:.3f} (0 is perfect)")
     for name, said in _trust_rows(d["trust"]):
@@ -251,9 +253,18 @@ def _trust_rows(t: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{t['aurc']:.4f}, by its own {t['aurc_probability']:.4f} (best {t['aurc_best']:.4f}, "
             f"chance {t['aurc_chance']:.4f})",
         )
+    if (unseen := t["unseen"]) is not None and unseen["near_found"] is not None:
+        low, high = unseen["near_interval"]
+        yield (
+            "classes it never saw",
+            f"{unseen['near_found']:.1%} ({low:.1%} to {high:.1%}) noticed, {unseen['near_sure']:.1%} called sure, "
+            f"when its own classes were left out of the fit in turn; n = {unseen['n_near']}",
+        )
     if (u := t["unknown"]) is not None:
         found = (
-            "" if u["found"] is None else f"; {u['found']:.1%} found, {1 - u['kept']:.1%} of its own mistaken for such"
+            ""
+            if u["found"] is None
+            else f"; {u['found']:.1%} noticed, {u['sure']:.1%} called sure; {1 - u['kept']:.1%} of its own taken for it"
         )
         yield (
             "known told from unknown",

@@ -154,7 +154,7 @@ def groups_of(samples: Sequence[Sample]) -> Tensor | None:
 
 def _expected(classifier: Classifier) -> dict[str, Any] | None:
     """What fitting had said; ``None`` where nothing was held out then."""
-    names = ("held_out_accuracy", "held_out_interval", "n_held_out", "random_accuracy")
+    names = ("held_out_accuracy", "held_out_interval", "n_held_out", "random_accuracy", "expected_range")
     found = {name: classifier.measures.get(name) for name in names}
     return None if found["held_out_accuracy"] is None else found
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..classifiers.base import Classifier
-from ..classifiers.certainty import check_level, decide
+from ..classifiers.certainty import check_level, decide, trust_inputs
 from ..encoders.stream import EncodeRequest, Views, encode_stream
 from ..errors import DataError
 from ..metrics.calibration import accuracy_interval
@@ -20,7 +20,6 @@ from ..pictures.samples import Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..trust.base import LEVEL, Judgement
-from ..trust.measure import trust_features
 from ..trust.selective import RiskCoverage, auroc
 
 Unknown = Samples | Iterable[Any] | str | Path
@@ -49,7 +48,7 @@ def trust_figures(
     check_level(level)
     trust, right = classifier.measured_trust, logits.argmax(1) == labels
     own = 1 - logits.softmax(1).max(1).values
-    judged = None if trust is None else trust.judge(trust_features(pooled), logits, level)
+    judged = None if trust is None else trust.judge(trust_inputs(classifier, pooled, logits), level)
     doubt = own if judged is None else judged.doubt
     curve = RiskCoverage.of(doubt, right)
     figures: dict[str, Any] = {
@@ -63,6 +62,7 @@ def trust_figures(
         "aurc_best": round(curve.best, 4),
         "aurc_chance": round(curve.chance, 4),
         "risk_coverage": curve.at(),
+        "unseen": None if trust is None else trust.unknowns.to_json(),
         "unknown": None,
     }
     if unknown is not None:
@@ -99,12 +99,13 @@ def _unknown(
     figures = {"n": len(pooled), "auroc_probability": _rounded(auroc(theirs, own))}
     trust = classifier.measured_trust
     if trust is None or judged is None:
-        return {**figures, "auroc": figures["auroc_probability"], "found": None, "kept": None}
-    found = trust.judge(trust_features(pooled), logits, level)
+        return {**figures, "auroc": figures["auroc_probability"], "found": None, "sure": None, "kept": None}
+    found = trust.judge(trust_inputs(classifier, pooled, logits), level)
     return {
         **figures,
-        "auroc": _rounded(auroc(judged.known, found.known)),
+        "auroc": _rounded(auroc(found.unusual, judged.unusual)),
         "found": round(float(found.unknown.float().mean()), 4),
+        "sure": round(float(found.sure.float().mean()), 4),
         "kept": round(float((~judged.unknown).float().mean()), 4),
     }
 

@@ -12,43 +12,73 @@ UNKNOWN = "unknown"
 RULE = (
     "On pictures held out with all others of the same thing it was measured how often decisions like this one are "
     "right, and which classes must be named so that the true one is among them as often as promised. Unlike anything "
-    "it knows when 95 % of held-out pictures fit the class decided for better than this one does; else sure when one "
-    "class alone keeps the promise and decisions like this one are right at least as often as promised; else one of "
-    "few."
+    "it knows when the picture is stranger than 95 % of held-out pictures, by the mean of five published scores. Else "
+    "sure when one class alone keeps the promise, decisions like this one are right at least as often as promised, and "
+    "the picture is no stranger for its class than two thirds of held-out pictures. Else one of few."
 )
 
 
 @dataclass(frozen=True)
 class Unknowns:
-    """How well pictures of no class are told from pictures of the classes, on this very data.
+    """How well pictures of no class are noticed, on this very data.
 
     Attributes:
-        near: area under the ROC curve against classes that were left out in turn; 0.5 is luck.
-        near_found: part of those that are called unlike anything it knows.
+        near: area under the ROC curve of known pictures against those of classes that were left out of the whole fit,
+            part after part, pooled; 0.5 is luck. ``None``, as all about them, where it was not measured.
+        near_found: share of those that are called unlike anything it knows.
+        near_interval: of that, 95 %, classes counting as a whole.
+        near_sure: share of those that are called sure.
+        near_sure_interval: of that, likewise.
+        near_kept: share of known pictures in those fits that are not called unlike anything it knows.
+        n_near: how many those were.
         far: the same area against noise and patterns.
-        far_found: part of those that are called so.
-        kept: part of held-out pictures of its classes that are not called so.
+        far_found: share of those that are called unlike anything it knows.
+        far_sure: share of those that are called sure.
+        kept: share of held-out pictures of its classes that are not called unlike anything it knows.
     """
 
-    near: float | None
-    near_found: float | None
-    far: float | None
-    far_found: float | None
-    kept: float
+    near: float | None = None
+    near_found: float | None = None
+    near_interval: tuple[float, float] | None = None
+    near_sure: float | None = None
+    near_sure_interval: tuple[float, float] | None = None
+    near_kept: float | None = None
+    n_near: int = 0
+    far: float | None = None
+    far_found: float | None = None
+    far_sure: float | None = None
+    kept: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
-        return {name: None if value is None else round(value, 4) for name, value in vars(self).items()}
+        def rounded(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return [round(end, 4) for end in value]
+            return round(value, 4) if isinstance(value, float) else value
+
+        return {name: rounded(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def restore(cls, facts: dict[str, Any]) -> Unknowns:
+        """From the fields, as JSON keeps them."""
+        read: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()}
+        return cls(**read)
 
     @property
     def sentence(self) -> str:
         parts = []
         if self.near_found is not None:
-            parts.append(f"{self.near_found:.0%} of pictures of a class left out of training")
+            noticed, sure = _share(self.near_found, self.near_interval), _share(self.near_sure, self.near_sure_interval)
+            parts.append(f"{noticed} of pictures of a class that was left out of the fit, and is sure of {sure}")
         if self.far_found is not None:
             parts.append(f"{self.far_found:.0%} of noise and patterns")
         if not parts:
             return "How many pictures of no class it notices was not measured."
-        return f"It notices {' and '.join(parts)}, and mistakes {1 - self.kept:.0%} of its own for such."
+        return f"It notices {'; it notices '.join(parts)}. It mistakes {1 - self.kept:.0%} of its own for such."
+
+
+def _share(value: float | None, interval: tuple[float, float] | None) -> str:
+    low, high = interval or (0.0, 1.0)
+    return f"{value or 0:.0%} ({low:.0%} to {high:.0%})"
 
 
 @dataclass(frozen=True)
@@ -62,12 +92,14 @@ class Decision:
             promised part of the probability by the classifier's own count.
         level: how often the true class is promised to be in it.
         probability: that the decision is right, calibrated on held-out pictures; ``None`` where that was not measured.
-        interval: of it, 95 %, the held-out things drawn anew.
-        fit: part of held-out pictures that fit the class decided for no better than this one fits its own, 0…1.
+        interval: of it, 95 %: the held-out things drawn anew, and as much better or worse as another day may be.
+        fit: part of held-out pictures that are as strange as this one, or stranger, 0…1.
         n: held-out pictures this was measured on.
         n_sure: of them called sure.
         sure_right: part of those that were right.
-        unknowns: how well pictures of no class are told.
+        unknowns: how well pictures of no class are noticed.
+        another_day: how often the true class may be in the set on another day, at least; ``None`` where the pictures
+            that it was measured on say of themselves how they belong together.
         missing: what it would take to measure more; empty where all is measured.
         rule: how the verdict follows.
     """
@@ -83,6 +115,7 @@ class Decision:
     n_sure: int = 0
     sure_right: float | None = None
     unknowns: Unknowns | None = None
+    another_day: float | None = None
     missing: str = ""
     rule: str = RULE
 
@@ -127,5 +160,6 @@ class Decision:
             "n_sure": self.n_sure,
             "sure_right": None if self.sure_right is None else round(self.sure_right, 4),
             "unknowns": None if self.unknowns is None else self.unknowns.to_json(),
+            "another_day": None if self.another_day is None else round(self.another_day, 4),
         }
         return {**data, "missing": self.missing} if self.missing else data

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..trust.gaussian import ABSENT, Moments
+from ..trust.gaussian import Gaussian
 from ..trust.measure import trust_features
 
 FAR = 4.5
@@ -26,16 +26,10 @@ def strangeness(
     """
     if len(labels) < LEAST or len(labels.unique()) < 2:
         return torch.zeros(len(labels))
-    features = trust_features(pooled)
-    folds = folds - int(folds.min())
-    moments = Moments.of(features, labels, folds, torch.zeros(n_classes, dtype=torch.long))
-    found = torch.zeros(len(labels))
+    features, found = trust_features(pooled), torch.zeros(len(labels))
     for fold in folds.unique().tolist():
         mine = folds == fold
-        gaussian = moments.gaussian(without_fold=fold)
-        logits = gaussian.logits(features[mine])
-        nearest = torch.where(gaussian.bias > ABSENT / 2, logits, -torch.inf).argmax(1)
-        found[mine] = gaussian.strangeness(features[mine], nearest)
+        found[mine] = Gaussian.fit(features[~mine], labels[~mine], n_classes).relative(features[mine])
     centre = found.median()
     spread = 1.4826 * (found - centre).abs().median()
     return (found - centre) / spread.clamp(min=1e-9)

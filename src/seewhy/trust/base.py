@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -14,10 +15,13 @@ from ..explanation.decision import Unknowns
 from .conformal import ConformalLines
 from .gaussian import WIDEST, Gaussian
 from .logistic import Monotone
+from .strangeness import Inputs, Strangeness
 
-VERSION = 1
+VERSION = 2
 KEPT = 0.95
 """Part of held-out pictures of the classes that are not called unlike anything it knows."""
+FAMILIAR = 0.67
+"""Part of held-out pictures, less a standard error, that are familiar enough to be called sure if all else allows."""
 LEVEL = 0.9
 """How often the true class is promised to be in the set, unless another is asked for."""
 LEAST = 1e-6
@@ -31,32 +35,23 @@ class Signs:
 
     Attributes:
         decided: index of that class.
-        signs: log odds of it by the classifier, by the second opinion, and minus its strangeness; higher is surer.
+        signs: log odds of it by the classifier and by the second opinion; higher is surer.
         pooled: probabilities of all classes, the two opinions weighing alike.
     """
 
     decided: Int[Tensor, " b"]
-    signs: Float[Tensor, "b 3"]
+    signs: Float[Tensor, "b 2"]
     pooled: Float[Tensor, "b k"]
 
     @classmethod
-    def of(
-        cls,
-        gaussian: Gaussian,
-        features: Float[Tensor, "b d"],
-        logits: Float[Tensor, "b k"],
-        temperature: float,
-        sharpness: float = 1.0,
-    ) -> Signs:
+    def of(cls, gaussian: Gaussian, inputs: Inputs, temperature: float, sharpness: float = 1.0) -> Signs:
         """By a classifier's logits and a second opinion, whose logits are multiplied by ``temperature``."""
-        decided = logits.argmax(1)
-        mine = logits.log_softmax(1)
-        second = (gaussian.logits(features) * temperature).log_softmax(1)
+        decided = inputs.logits.argmax(1)
+        mine = inputs.logits.log_softmax(1)
+        second = (gaussian.logits(inputs.features) * temperature).log_softmax(1)
         second = torch.where(gaussian.known, second, mine)  # of a class without a picture it has no opinion of its own
         odds = torch.stack([_log_odds(p.exp().gather(1, decided[:, None])[:, 0]) for p in (mine, second)], 1)
-        strange = gaussian.strangeness(features, decided)
-        both = (mine + second) / 2
-        return cls(decided, torch.cat([odds, -strange[:, None]], 1), (both * sharpness).softmax(1))
+        return cls(decided, odds, ((mine + second) / 2 * sharpness).softmax(1))
 
 
 def _log_odds(p: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -74,7 +69,8 @@ class HeldOutSigns:
         rival_classes: which those are.
         right: whether the decision was.
         probability: that it is, as said.
-        known: log odds that it is of a known class.
+        strangeness: of each picture, by scores that saw none of its fold.
+        unusual: the same, less what is usual for the class decided for.
     """
 
     labels: Int[Tensor, " n"]
@@ -83,7 +79,8 @@ class HeldOutSigns:
     rival_classes: Int[Tensor, "n r"]
     right: Bool[Tensor, " n"]
     probability: Float[Tensor, " n"]
-    known: Float[Tensor, " n"]
+    strangeness: Float[Tensor, " n"]
+    unusual: Float[Tensor, " n"]
 
 
 @dataclass(frozen=True)
@@ -94,10 +91,10 @@ class Judgement:
         sets: the conformal set of each.
         order: pooled probabilities by which its classes are listed.
         probability: that the decision is right.
-        low, high: 95 % interval of it.
-        fit: part of held-out pictures that fit their class no better.
-        known: log odds that it is of a known class.
-        sure: one class keeps the promise, and it is right as often as promised.
+        low, high: 95 % interval of it, on pictures of another day too.
+        fit: part of held-out pictures that are as strange, or stranger.
+        unusual: strangeness, less what is usual for the class decided for; by it unknown pictures are ranked.
+        sure: one class keeps the promise, it is right as often as promised, and the picture is familiar.
         unknown: unlike anything it knows.
     """
 
@@ -107,7 +104,7 @@ class Judgement:
     low: Float[Tensor, " b"]
     high: Float[Tensor, " b"]
     fit: Float[Tensor, " b"]
-    known: Float[Tensor, " b"]
+    unusual: Float[Tensor, " b"]
     sure: Bool[Tensor, " b"]
     unknown: Bool[Tensor, " b"]
 
@@ -122,54 +119,70 @@ class Trust:
     """What :func:`~seewhy.trust.measure.measure_trust` found on held-out pictures.
 
     Attributes:
-        gaussian: the second opinion, of all held-out pictures.
-        temperature: its logits are multiplied by it.
+        strangeness: how unlike its training pictures a picture is; with the second opinion, of all held-out pictures.
+        temperature: the second opinion's logits are multiplied by it.
         sharpness: of the pooled log probabilities.
         right: log odds of the classifier and of the second opinion → is the decision right?
-        familiar: these and the likeness to the class → is the picture of a known class?
         held: what was measured.
         unknowns: how well pictures of no class are told.
+        shift: by how much the log odds of being right may fall, and rise, on pictures of another day.
     """
 
-    gaussian: Gaussian
+    strangeness: Strangeness
     temperature: float
     sharpness: float
     right: Monotone
-    familiar: Monotone
     held: HeldOutSigns
     unknowns: Unknowns
+    shift: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def gaussian(self) -> Gaussian:
+        """The second opinion."""
+        return self.strangeness.gaussian
 
     @cached_property
-    def _known(self) -> Float[Tensor, " n"]:
-        return self.held.known.sort().values
+    def _strangest(self) -> Float[Tensor, " n"]:
+        return self.held.strangeness.sort().values
 
     @cached_property
     def line(self) -> float:
-        """Log odds of being known, below which a picture is called unlike anything it knows."""
-        return float(self._known.quantile(1 - KEPT))
+        """Strangeness above which a picture is called unlike anything it knows."""
+        return float(self.held.strangeness.quantile(KEPT))
+
+    @cached_property
+    def familiar(self) -> float:
+        """Strangeness beyond what is usual for its class, up to which a decision may be sure."""
+        error = math.sqrt(FAMILIAR * (1 - FAMILIAR) / len(self.held.unusual))
+        return float(self.held.unusual.quantile(FAMILIAR - error))
 
     def conformal(self, level: float) -> ConformalLines:
         doubtful = self.held.probability < level
         return ConformalLines(self.held.score, self.held.labels, len(self.gaussian.bias), doubtful)
 
-    def judge(self, features: Float[Tensor, "b d"], logits: Float[Tensor, "b k"], level: float = LEVEL) -> Judgement:
+    def judge(self, inputs: Inputs, level: float = LEVEL) -> Judgement:
         """Decisions on pictures, judged.
 
         Args:
-            features: what :func:`~seewhy.trust.measure.trust_features` makes of pooled features.
-            logits: of the classifier.
+            inputs: of the pictures.
             level: how often the true class is to be in the set.
         """
-        signs = Signs.of(self.gaussian, features, logits, self.temperature, self.sharpness)
-        probability = self.right.margin(signs.signs[:, :2]).sigmoid()
+        signs = Signs.of(self.gaussian, inputs, self.temperature, self.sharpness)
+        probability = self.right.margin(signs.signs).sigmoid()
         sets = self.conformal(level).sets(signs.pooled, signs.decided, level, probability < level)
-        low, high = self.right.interval(signs.signs[:, :2])
-        known = self.familiar.margin(signs.signs)
-        unknown = known < self.line
-        fit = torch.searchsorted(self._known, known.contiguous(), right=True) / len(self._known)
-        sure = (sets.sum(1) == 1) & (probability >= level) & ~unknown
+        strange, unusual = self.strangeness(inputs)
+        unknown = strange > self.line
+        fit = 1 - torch.searchsorted(self._strangest, strange.contiguous()) / len(self._strangest)
+        sure = (sets.sum(1) == 1) & (probability >= level) & ~unknown & (unusual <= self.familiar)
+        low, high = self._interval(signs.signs, probability)
+        return Judgement(sets, signs.pooled, probability, low, high, fit, unusual, sure, unknown)
+
+    def _interval(self, signs: Tensor, probability: Tensor) -> tuple[Tensor, Tensor]:
+        """What few pictures leave open, and another day."""
+        low, high = self.right.interval(signs)
         low, high = torch.minimum(low, self.counted(probability)).minimum(probability), high.maximum(probability)
-        return Judgement(sets, signs.pooled, probability, low, high, fit, known, sure, unknown)
+        down, up = self.shift
+        return (low.logit(1e-6) - down).sigmoid(), (high.logit(1e-6) + up).sigmoid()
 
     def counted(self, probability: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """What counting allows at least: Wilson's lower limit (95 %) on the held-out pictures at least as sure.
@@ -189,7 +202,8 @@ class Trust:
         """Held-out pictures that would be called sure, and the part of them that were right."""
         lines = self.conformal(level).lines(level)[0]  # those that can be sure are not doubtful
         alone = (1 - self.held.rivals > lines[self.held.rival_classes] + 1e-6).all(1)
-        sure = alone & (self.held.probability >= level) & (self.held.known >= self.line)
+        sure = alone & (self.held.probability >= level)
+        sure &= (self.held.strangeness <= self.line) & (self.held.unusual <= self.familiar)
         n = int(sure.sum())
         return n, float(self.held.right[sure].float().mean()) if n else None
 
@@ -202,10 +216,13 @@ class Trust:
         k, d = self.gaussian.weight.shape
         if k != n_classes or (width is not None and d != min(width, WIDEST)):
             raise ValueError(f"a second opinion of {k} classes by {d} features")
-        shapes = {"bias": (k,), "form": (d, d), "slope": (d,), "height": ()}
+        n_scores = 4 + (self.strangeness.posteriors.shape[1] > 0)
+        shapes = {"bias": (k,), "within": (d, d), "among": (d, d), "middle": (d,)}
         found = {name: tuple(getattr(self.gaussian, name).shape) for name in shapes}
-        if found != shapes:
-            raise ValueError(f"a second opinion of shapes {found}")
+        shapes |= {"mean": (n_scores,), "deviation": (n_scores,), "usual": (k,)}
+        found |= {name: tuple(getattr(self.strangeness, name).shape) for name in ("mean", "deviation", "usual")}
+        if found != shapes or len(self.strangeness.posteriors) != k or self.strangeness.bank.shape[1:] != (d,):
+            raise ValueError(f"measures of strangeness of shapes {found}")
         n = len(self.held.labels)
         rows = {f.name: len(getattr(self.held, f.name)) for f in fields(self.held)}
         if n == 0 or set(rows.values()) != {n}:
@@ -214,11 +231,10 @@ class Trust:
             values = getattr(self.held, name)
             if values.is_floating_point() or int(values.min()) < 0 or int(values.max()) >= k:
                 raise ValueError(f"{name} of measures of trust that are none of {k} classes")
-        for model, n_signs in ((self.right, 2), (self.familiar, 3)):
-            if model.mean.shape != (n_signs,) or model.deviation.shape != (n_signs,):
-                raise ValueError(f"a model of trust of {tuple(model.mean.shape)} signs")
-            if model.slopes.shape != (n_signs + 1,) or model.drawn.shape[1:] != (n_signs + 1,):
-                raise ValueError(f"a model of trust with slopes {tuple(model.slopes.shape)}")
+        if self.right.mean.shape != (2,) or self.right.deviation.shape != (2,):
+            raise ValueError(f"a model of trust of {tuple(self.right.mean.shape)} signs")
+        if self.right.slopes.shape != (3,) or self.right.drawn.shape[1:] != (3,):
+            raise ValueError(f"a model of trust with slopes {tuple(self.right.slopes.shape)}")
 
     def facts(self) -> dict[str, Any]:
         """What is no tensor, for the card of a saved classifier."""
@@ -226,21 +242,20 @@ class Trust:
             "version": VERSION,
             "temperature": self.temperature,
             "sharpness": self.sharpness,
+            "shift": list(self.shift),
             "unknowns": vars(self.unknowns),
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        parts: dict[str, Any] = {
-            "held": self.held,
-            "gaussian": self.gaussian,
-            "right": self.right,
-            "familiar": self.familiar,
-        }
-        return {f"{name}.{f.name}": getattr(part, f.name) for name, part in parts.items() for f in fields(part)}
+        """All but the features of the pictures it was measured on, which a classifier keeps."""
+        own: dict[str, Any] = {"held": self.held, "gaussian": self.gaussian, "right": self.right}
+        found = {f"{name}.{f.name}": getattr(part, f.name) for name, part in own.items() for f in fields(part)}
+        kept = ("posteriors", "mean", "deviation", "usual")
+        return found | {f"strangeness.{name}": getattr(self.strangeness, name) for name in kept}
 
     @classmethod
-    def restore(cls, facts: dict[str, Any], tensors: dict[str, Tensor]) -> Trust:
-        """From what :meth:`facts` and :meth:`tensors` gave.
+    def restore(cls, facts: dict[str, Any], tensors: dict[str, Tensor], bank: Float[Tensor, "n d"]) -> Trust:
+        """From what :meth:`facts` and :meth:`tensors` gave, and the features of the pictures it was measured on.
 
         Raises:
             ValueError: of a later version.
@@ -249,15 +264,17 @@ class Trust:
         if facts["version"] != VERSION:
             raise ValueError(f"its measures of trust have version {facts['version']!r}, and {VERSION} is read")
 
-        def part(kind: Any, name: str) -> Any:
-            return kind(**{f.name: tensors[f"{name}.{f.name}"] for f in fields(kind)})
+        def part(kind: Any, name: str, **given: Any) -> Any:
+            others = [f.name for f in fields(kind) if f.name not in given]
+            return kind(**given, **{field: tensors[f"{name}.{field}"] for field in others})
 
+        down, up = (float(value) for value in facts["shift"])
         return cls(
-            part(Gaussian, "gaussian"),
+            part(Strangeness, "strangeness", gaussian=part(Gaussian, "gaussian"), bank=bank),
             float(facts["temperature"]),
             float(facts["sharpness"]),
             part(Monotone, "right"),
-            part(Monotone, "familiar"),
             part(HeldOutSigns, "held"),
-            Unknowns(**facts["unknowns"]),
+            Unknowns.restore(facts["unknowns"]),
+            (down, up),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -10,17 +11,26 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from ..explanation.decision import Unknowns
-from .base import HeldOutSigns, Signs, Trust
-from .gaussian import ABSENT, Moments, narrowed
+from ..metrics.calibration import accuracy_interval
+from .base import HeldOutSigns, Judgement, Signs, Trust
+from .gaussian import Gaussian, narrowed
 from .logistic import Monotone
 from .selective import auroc
+from .strangeness import Inputs, Strangeness
 
 MIN_PICTURES = 30
 """Below, an interval of a probability is as wide as half of all there is."""
 N_FOLDS = 5
-N_PARTS = 4
+N_PARTS = 8
 """Parts of the classes that are left out in turn."""
+FEWEST_WITHOUT = 12
+"""Pictures of other classes that are needed for a fit without some."""
+MOST_WITHOUT = 1500
+"""Pictures that the fits without a part of the classes are made on, at most."""
 N_RIVALS = 8
+
+Fit = Callable[[Float[Tensor, "n d"], Int[Tensor, " n"], int], Callable[[Float[Tensor, "b d"]], Float[Tensor, "b k"]]]
+"""Features, labels and the number of classes → a classifier of features, which gives logits."""
 
 
 def trust_features(pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
@@ -29,50 +39,66 @@ def trust_features(pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
 
 
 def measure_trust(
-    pooled: Float[Tensor, "n p"],
+    inputs: Inputs,
     labels: Int[Tensor, " n"],
-    logits: Float[Tensor, "n k"],
     groups: Int[Tensor, " n"] | None = None,
     fold: Int[Tensor, " n"] | None = None,
     *,
-    strange: Float[Tensor, "m p"] | None = None,
-    strange_logits: Float[Tensor, "m k"] | None = None,
+    fit: Fit | None = None,
+    strange: Inputs | None = None,
+    shift: tuple[float, float] = (0.0, 0.0),
     seed: int = 0,
 ) -> Trust | None:
     """What held-out pictures say of decisions.
 
     Args:
-        pooled: features of held-out pictures.
+        inputs: of held-out pictures; the logits by a classifier that saw no picture of the same thing.
         labels: their classes.
-        logits: by a classifier that saw no picture of the same thing.
         groups: pictures of the same thing have the same number; left out, each is alone.
         fold: which are left out together from the second opinion, groups whole, 0 or more; left out, drawn.
-        strange: features of pictures that are of nothing.
-        strange_logits: of these.
+        fit: fits a classifier like the one that is judged, to measure what becomes of pictures of a class that it never
+            saw; left out, one without a class gives the others the same logits, as one made of words does.
+        strange: of pictures that are of nothing.
+        shift: of :class:`~seewhy.trust.base.Trust`.
         seed: of draws.
 
     Returns:
         Nothing where there are too few pictures to measure on, or fewer than two classes.
     """
-    n, k = logits.shape
+    n = len(inputs)
     groups = torch.arange(n) if groups is None else groups.unique(return_inverse=True)[1]
     if n < MIN_PICTURES or len(labels.unique()) < 2 or len(groups.unique()) < 2:
         return None
     fold = drawn_folds(groups, seed) if fold is None else fold
-    features = trust_features(pooled)
-    part = torch.randperm(k, generator=torch.Generator().manual_seed(seed)) % min(N_PARTS, max(k, 1))
-    moments = Moments.of(features, labels, fold, part if k > 2 else torch.zeros_like(part))
-    temperature, sharpness = _temperatures(moments, features, labels, logits, fold)
-    own = _out_of_fold(moments, features, logits, fold, temperature, sharpness)
-    right = own.decided == labels
-    rightness = Monotone.fit(own.signs[:, :2], right, groups, seed)
-    familiar, near, near_known = _familiar(moments, features, labels, logits, fold, groups, temperature, seed)
-    known = familiar.margin(own.signs)
-    held = _held(own, labels, right, rightness, known)
-    trust = Trust(
-        moments.gaussian(), temperature, sharpness, rightness, familiar, held, Unknowns(None, None, None, None, 1)
-    )
-    return replace(trust, unknowns=_unknowns(trust, near, near_known, strange, strange_logits))
+    trust = replace(_measured(inputs, labels, groups, fold, seed), shift=shift)
+    found = _near(trust.unknowns, fit, inputs, labels, groups, fold, seed)
+    if strange is not None:
+        judged = trust.judge(strange)
+        found = replace(
+            found,
+            far=auroc(judged.unusual, trust.held.unusual),
+            far_found=_part(judged.unknown),
+            far_sure=_part(judged.sure),
+        )
+    return replace(trust, unknowns=found)
+
+
+def _part(of: Bool[Tensor, " n"]) -> float:
+    return float(of.float().mean())
+
+
+def _measured(inputs: Inputs, labels: Tensor, groups: Tensor, fold: Tensor, seed: int) -> Trust:
+    k = inputs.logits.shape[1]
+    gaussian = Gaussian.fit(inputs.features, labels, k)
+    without = {f: Gaussian.fit(inputs.features[fold != f], labels[fold != f], k) for f in fold.unique().tolist()}
+    temperature, sharpness = _temperatures(without, inputs, labels, fold)
+    own = _out_of_fold(without, inputs, fold, temperature, sharpness)
+    rightness = Monotone.fit(own.signs, own.decided == labels, groups, seed)
+    strangeness, strange, unusual = Strangeness.fit(inputs, labels, fold, gaussian, without)
+    held = _held(own, labels, rightness, strange, unusual)
+    trust = Trust(strangeness, temperature, sharpness, rightness, held, Unknowns())
+    kept = _part(strange <= trust.line)
+    return replace(trust, unknowns=Unknowns(kept=kept))
 
 
 def drawn_folds(groups: Int[Tensor, " n"], seed: int = 0) -> Int[Tensor, " n"]:
@@ -89,18 +115,17 @@ def drawn_folds(groups: Int[Tensor, " n"], seed: int = 0) -> Int[Tensor, " n"]:
     return of[groups]
 
 
-def _temperatures(
-    moments: Moments, features: Tensor, labels: Tensor, logits: Tensor, fold: Tensor
-) -> tuple[float, float]:
+def _temperatures(without: dict[int, Gaussian], inputs: Inputs, labels: Tensor, fold: Tensor) -> tuple[float, float]:
     """What the second opinion's logits, and then the pooled log probabilities, are multiplied by: the likeliest."""
-    second = torch.zeros_like(logits)
-    for f in fold.unique().tolist():
-        second[fold == f] = moments.gaussian(without_fold=f).logits(features[fold == f])
-    asked = second.gather(1, labels[:, None])[:, 0] > ABSENT / 2
+    second, asked = torch.zeros_like(inputs.logits), torch.zeros(len(labels), dtype=torch.bool)
+    for f, gaussian in without.items():
+        mine = fold == f
+        second[mine] = gaussian.logits(inputs.features[mine])
+        asked[mine] = gaussian.known[labels[mine]]
     if not bool(asked.any()):
         return 1.0, 1.0
     temperature = _likeliest(second[asked], labels[asked])
-    both = logits.log_softmax(1) + (second * temperature).log_softmax(1).clamp(min=-1e4)
+    both = inputs.logits.log_softmax(1) + (second * temperature).log_softmax(1).clamp(min=-1e4)
     return temperature, _likeliest(both[asked] / 2, labels[asked])
 
 
@@ -119,78 +144,95 @@ def _likeliest(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float
 
 
 def _out_of_fold(
-    moments: Moments,
-    features: Tensor,
-    logits: Tensor,
-    fold: Tensor,
-    temperature: float,
-    sharpness: float = 1.0,
-    without: int | None = None,
+    without: dict[int, Gaussian], inputs: Inputs, fold: Tensor, temperature: float, sharpness: float
 ) -> Signs:
-    """Signs of every picture by a second opinion without its fold, and without a part of the classes."""
-    if without is not None:
-        logits = logits.masked_fill(moments.part == without, -torch.inf)
-    decided = torch.zeros(len(features), dtype=torch.long)
-    signs, pooled = torch.zeros(len(features), 3), torch.zeros_like(logits)
-    for f in fold.unique().tolist():
+    """Signs of every picture by a second opinion without its fold."""
+    decided, signs = torch.zeros(len(inputs), dtype=torch.long), torch.zeros(len(inputs), 2)
+    pooled = torch.zeros_like(inputs.logits)
+    for f, gaussian in without.items():
         mine = fold == f
-        gaussian = moments.gaussian(without_fold=f, without_part=without)
-        found = Signs.of(gaussian, features[mine], logits[mine], temperature, sharpness)
+        found = Signs.of(gaussian, inputs.rows(mine), temperature, sharpness)
         decided[mine], signs[mine], pooled[mine] = found.decided, found.signs, found.pooled
     return Signs(decided, signs, pooled)
 
 
-def _familiar(
-    moments: Moments,
-    features: Tensor,
-    labels: Tensor,
-    logits: Tensor,
-    fold: Tensor,
-    groups: Tensor,
-    temperature: float,
-    seed: int,
-) -> tuple[Monotone, Float[Tensor, "m 3"], Bool[Tensor, " m"]]:
-    """The model of being known, and the signs it was fitted on: each part of the classes left out in turn.
-
-    With two classes there is none to leave out: likeness alone then says what is known, in its own deviations.
-    """
-    n_parts = moments.gram.shape[1]
-    if n_parts < 2:
-        own = _out_of_fold(moments, features, logits, fold, temperature)
-        mean, deviation = own.signs.mean(0), own.signs.std(0, correction=0).clamp(min=1e-6)
-        slopes = torch.tensor([0.0, 0.0, 1.0, 0.0])
-        return Monotone(mean, deviation, slopes, slopes[None].clone()), own.signs[:0], torch.zeros(0, dtype=torch.bool)
-    signs, known, whose = [], [], []
-    for p in range(n_parts):
-        signs.append(_out_of_fold(moments, features, logits, fold, temperature, without=p).signs)
-        known.append(moments.part[labels] != p)
-        whose.append(groups)
-    all_signs, all_known = torch.cat(signs), torch.cat(known)
-    return Monotone.fit(all_signs, all_known, torch.cat(whose), seed), all_signs, all_known
-
-
-def _held(own: Signs, labels: Tensor, right: Tensor, rightness: Monotone, known: Tensor) -> HeldOutSigns:
+def _held(own: Signs, labels: Tensor, rightness: Monotone, strange: Tensor, unusual: Tensor) -> HeldOutSigns:
+    right = own.decided == labels
     rivals = own.pooled.scatter(1, own.decided[:, None], -1.0).topk(min(N_RIVALS, own.pooled.shape[1]), dim=1)
     # The class decided for is in every set, so that a right decision is covered whatever its probability.
     score = (1 - own.pooled.gather(1, labels[:, None])[:, 0]).masked_fill(right, 0.0)
-    probability = rightness.margin(own.signs[:, :2]).sigmoid()
-    return HeldOutSigns(labels.clone(), score, rivals.values.clamp(min=0), rivals.indices, right, probability, known)
+    probability = rightness.margin(own.signs).sigmoid()
+    rival_values = rivals.values.clamp(min=0)
+    return HeldOutSigns(labels.clone(), score, rival_values, rivals.indices, right, probability, strange, unusual)
 
 
-def _unknowns(
-    trust: Trust, near: Tensor, near_known: Tensor, strange: Tensor | None, strange_logits: Tensor | None
+def _near(
+    found: Unknowns, fit: Fit | None, inputs: Inputs, labels: Tensor, groups: Tensor, fold: Tensor, seed: int
 ) -> Unknowns:
-    known = trust.held.known
-    margins = trust.familiar.margin(near)
-    found = Unknowns(
-        auroc(margins[near_known], margins[~near_known]),
-        float((margins[~near_known] < trust.line).float().mean()) if len(near) else None,
-        None,
-        None,
-        float((known >= trust.line).float().mean()),
-    )
-    if strange is None or strange_logits is None:
+    """What becomes of pictures of classes that were left out of the whole fit, and of known ones beside them.
+
+    Each part of the classes is left out of one fit with one of the folds, and all is measured and judged anew by it:
+    pictures of that part are unknown, those of the other classes in that fold known. Pooled over the parts.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    present = labels.unique()
+    if len(present) < 3:
         return found
-    judged = trust.judge(trust_features(strange), strange_logits)
-    far, far_found = auroc(known, judged.known), float(judged.unknown.float().mean())
-    return replace(found, far=far, far_found=far_found)
+    if len(labels) > MOST_WITHOUT:
+        some = torch.randperm(len(labels), generator=draw)[:MOST_WITHOUT]
+        inputs, labels, groups, fold = inputs.rows(some), labels[some], groups[some], fold[some]
+    order = present[torch.randperm(len(present), generator=draw)]
+    known, unknown, theirs = [], [], []
+    for p, part in enumerate(order.chunk(min(N_PARTS, len(order)))):
+        rest = present[~torch.isin(present, part)]
+        out, held = torch.isin(labels, part), fold == fold.unique()[p % len(fold.unique())]
+        judge = _without(fit, inputs, labels, groups, fold, rest, ~out & ~held, seed)
+        if judge is None or not bool((~out & held).any()):
+            continue
+        known.append(judge(~out & held))
+        unknown.append(judge(out))
+        theirs.append(labels[out])
+    if not unknown:
+        return found
+    noticed, sure = (torch.cat([getattr(j, name) for j in unknown]) for name in ("unknown", "sure"))
+    ranks = [torch.cat([j.unusual for j in js]) for js in (unknown, known)]
+    return replace(
+        found,
+        near=auroc(*ranks),
+        near_found=_part(noticed),
+        near_interval=accuracy_interval(noticed, torch.cat(theirs)),
+        near_sure=_part(sure),
+        near_sure_interval=accuracy_interval(sure, torch.cat(theirs)),
+        near_kept=1 - _part(torch.cat([j.unknown for j in known])),
+        n_near=len(noticed),
+    )
+
+
+def _without(
+    fit: Fit | None,
+    inputs: Inputs,
+    labels: Tensor,
+    groups: Tensor,
+    fold: Tensor,
+    rest: Tensor,
+    trained: Tensor,
+    seed: int,
+) -> Callable[[Tensor], Judgement] | None:
+    """What judges pictures when nothing is known but those trained on, of the other classes."""
+    new = torch.full((int(labels.max()) + 1,), -1)
+    new[rest] = torch.arange(len(rest))
+    seen = inputs.rows(trained)
+    seen = replace(seen, logits=seen.logits[:, rest])
+    own = new[labels[trained]]
+    if len(own) < FEWEST_WITHOUT or len(own.unique()) < 2 or len(fold[trained].unique()) < 2:
+        return None
+    trust = _measured(seen, own, groups[trained].unique(return_inverse=True)[1], fold[trained], seed)
+    logits = inputs.logits[:, rest] if fit is None else fit(seen.features, own, len(rest))(inputs.features)
+    known = ~trained & torch.isin(labels, rest)
+    if fit is not None and bool(known.any()):
+        logits = logits * _likeliest(logits[known], new[labels[known]])
+
+    def judge(of: Tensor) -> Judgement:
+        return trust.judge(replace(inputs, logits=logits).rows(of))
+
+    return judge

@@ -1,0 +1,143 @@
+"""How unlike its training pictures a picture is: the mean of five published scores, each in its own deviations.
+
+No score is best everywhere: of pictures of another world distances tell most, of a class that was left out the place
+among the classes and what the encoder itself takes the picture for. Their mean needs no pictures of no class to be
+fitted on, which few classes cannot give (benchmarks/strangers.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..storage.tensors import compact
+from .gaussian import Gaussian
+
+NEIGHBOUR = 3
+"""Which nearest training picture is measured to. Chosen with the other scores on training lists of groceries, clothes,
+CIFAR and blood cells (benchmarks/strangers.py)."""
+USUAL = 5.0
+"""Pictures that a class's mean strangeness is drawn towards that of all by."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Of pictures, what trust is made of.
+
+    Attributes:
+        features: what :func:`~seewhy.trust.measure.trust_features` makes of pooled features.
+        logits: of the classifier.
+        own: probabilities of the encoder's own classes, where it has some.
+    """
+
+    features: Float[Tensor, "b d"]
+    logits: Float[Tensor, "b k"]
+    own: Float[Tensor, "b m"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def rows(self, index: Tensor) -> Inputs:
+        """Of some pictures, by their places or flags."""
+        return Inputs(self.features[index], self.logits[index], None if self.own is None else self.own[index])
+
+
+@dataclass(frozen=True)
+class Strangeness:
+    """The scores, as they were fitted, and what is usual for them on held-out pictures.
+
+    - distance to the third nearest training picture (Sun et al. 2022, arXiv:2204.06507);
+    - Mahalanobis distance from all training pictures (the marginal one of Kamoi & Kobayashi 2020, arXiv:2003.00402);
+    - the same from the nearest class, less that (relative; Ren et al. 2021, arXiv:2106.09022);
+    - how little the largest logit stands above their mean, by the distance from the mean feature (fDBD; Liu & Qin 2024,
+      arXiv:2312.11536, whose distances between the weights are left out: they need a linear classifier, and on one they
+      change nothing here);
+    - ``−log Σ_j √(p_j q_j)``, ``p`` what the encoder takes the picture for among its own classes and ``q`` the mean of
+      that over the training pictures of the class decided for (Bhattacharyya 1943); left out where it has none.
+
+    Attributes:
+        gaussian: of the training pictures.
+        bank: their features.
+        posteriors: ``√q`` of each class, no column where the encoder has no classes of its own.
+        mean, deviation: of each score on held-out pictures.
+        usual: mean strangeness of held-out pictures that each class was decided for, drawn towards 0.
+    """
+
+    gaussian: Gaussian
+    bank: Float[Tensor, "n d"]
+    posteriors: Float[Tensor, "k m"]
+    mean: Float[Tensor, " s"]
+    deviation: Float[Tensor, " s"]
+    usual: Float[Tensor, " k"]
+
+    @classmethod
+    def fit(
+        cls,
+        inputs: Inputs,
+        labels: Int[Tensor, " n"],
+        fold: Int[Tensor, " n"],
+        gaussian: Gaussian,
+        without: dict[int, Gaussian],
+    ) -> tuple[Strangeness, Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """With the strangeness of the pictures themselves, by scores that saw none of their fold: as it is, and usual.
+
+        Args:
+            inputs: of the training pictures; logits by a classifier that did not see the picture's group.
+            labels: their classes.
+            fold: which are left out together.
+            gaussian: of all of them.
+            without: of all but those of each fold.
+        """
+        raw = torch.zeros(len(labels), 4 + (inputs.own is not None))
+        for f, others in without.items():
+            rest, mine = fold != f, fold == f
+            raw[mine] = cls._of(inputs.rows(rest), labels[rest], others).scores(inputs.rows(mine))
+        mean, deviation = raw.mean(0), raw.std(0, correction=0).clamp(min=1e-6)
+        strange, decided = ((raw - mean) / deviation).mean(1), inputs.logits.argmax(1)
+        count = torch.bincount(decided, minlength=inputs.logits.shape[1])
+        usual = torch.zeros(len(count)).index_add(0, decided, strange) / (count + USUAL)
+        whole = cls._of(inputs, labels, gaussian)
+        fitted = cls(gaussian, whole.bank, whole.posteriors, mean, deviation, usual)
+        return fitted, strange, strange - usual[decided]
+
+    @classmethod
+    def _of(cls, inputs: Inputs, labels: Int[Tensor, " n"], gaussian: Gaussian) -> Strangeness:
+        """Scores in no unit yet."""
+        k, own = inputs.logits.shape[1], inputs.own
+        posteriors = torch.zeros(k, 0)
+        if own is not None:
+            count = torch.bincount(labels, minlength=k)[:, None]
+            posteriors = torch.zeros(k, own.shape[1]).index_add(0, labels, own) / count.clamp(min=1)
+            posteriors = compact(torch.where(count > 0, posteriors, own.mean(0)).sqrt())
+        n_scores = 4 + (own is not None)
+        return cls(gaussian, inputs.features, posteriors, torch.zeros(n_scores), torch.ones(n_scores), torch.zeros(k))
+
+    def scores(self, inputs: Inputs) -> Float[Tensor, "b s"]:
+        """Each score of each picture, higher is stranger."""
+        x, logits = inputs.features, inputs.logits
+        lead = logits.max(1).values - logits.mean(1)
+        found = [
+            neighbour_distance(x, self.bank, NEIGHBOUR),
+            self.gaussian.from_all(x),
+            self.gaussian.relative(x),
+            -lead / (x - self.gaussian.middle).norm(dim=1).clamp(min=1e-6),
+        ]
+        if inputs.own is not None and self.posteriors.shape[1]:
+            overlap = (inputs.own.sqrt() * self.posteriors.float()[logits.argmax(1)]).sum(1)
+            found.append(-overlap.clamp(min=1e-9).log())
+        return torch.stack(found, 1)
+
+    def __call__(self, inputs: Inputs) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        """Strangeness in deviations of held-out pictures: as it is, and less what is usual for the decided class."""
+        strange = ((self.scores(inputs) - self.mean) / self.deviation).mean(1)
+        return strange, strange - self.usual[inputs.logits.argmax(1)]
+
+
+def neighbour_distance(features: Float[Tensor, "b d"], bank: Float[Tensor, "n d"], k: int) -> Float[Tensor, " b"]:
+    """To the ``k``-th nearest of a bank, or the last, all of unit length."""
+    cosine = normalize(features, dim=1) @ normalize(bank, dim=1).T
+    return (2 - 2 * cosine.topk(min(k, len(bank)), dim=1).values[:, -1]).clamp(min=0).sqrt()
