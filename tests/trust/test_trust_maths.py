@@ -208,31 +208,33 @@ def test_each_score_of_strangeness_is_its_formula() -> None:
     assert torch.allclose(scores[:, 3], -lead / (q - known.features.mean(0)).norm(dim=1))
     means = torch.stack([own(known.features)[known.labels == k].mean(0) for k in range(4)])
     overlap = (own(q) * means[logits.argmax(1)]).sqrt().sum(1)
-    assert torch.allclose(scores[:, 4], -overlap.log(), atol=2e-3)
+    assert torch.allclose(scores[:, 4], -logits.softmax(1).max(1).values)
+    assert torch.allclose(scores[:, 5], -overlap.log(), atol=2e-3)
     # Out of fold: of the pictures of one fold, by what was fitted without it; each score in its own deviations.
     part = Inputs(known.features[fold != 0], known.logits[fold != 0], own(known.features[fold != 0]))
     rest = Strangeness._of(part, known.labels[fold != 0], without[0])
     first = (rest.scores(seen.rows(fold == 0)) - found.mean) / found.deviation
-    assert torch.allclose(first.mean(1), strange[fold == 0], atol=1e-5)
+    assert torch.allclose(first[:, [0, 1, 2, 3, 5]].mean(1), strange[fold == 0], atol=1e-5)
     assert float(strange.mean()) == pytest.approx(0, abs=1e-5)
     decided = known.logits.argmax(1)
     mine = decided == 1
-    expected = float(strange[mine].sum()) / (int(mine.sum()) + USUAL)
-    assert float(found.usual[1]) == pytest.approx(expected, abs=1e-5)
-    assert torch.allclose(unusual, strange - found.usual[decided])
+    plain = unusual + found.usual[decided]
+    assert torch.allclose(first[:, 2:].mean(1), plain[fold == 0], atol=1e-5)
+    assert float(found.usual[1]) == pytest.approx(float(plain[mine].sum()) / (int(mine.sum()) + USUAL), abs=1e-5)
     now, beside = found(Inputs(q, logits, own(q)))
-    assert torch.allclose(now, ((scores - found.mean) / found.deviation).mean(1))
-    assert torch.allclose(beside, now - found.usual[logits.argmax(1)])
+    unit = (scores - found.mean) / found.deviation
+    assert torch.allclose(now, unit[:, [0, 1, 2, 3, 5]].mean(1))
+    assert torch.allclose(beside, unit[:, 2:].mean(1) - found.usual[logits.argmax(1)])
     assert found.scores(Inputs(q, logits + 3, own(q))).allclose(scores, atol=1e-4)  # a constant changes nothing
 
 
-def test_an_encoder_without_classes_of_its_own_has_four_scores() -> None:
+def test_an_encoder_without_classes_of_its_own_has_five_scores() -> None:
     known, q, logits = known_pictures()
     fold = torch.arange(200) % 5
     without = {f: Gaussian.fit(known.features[fold != f], known.labels[fold != f], 4) for f in range(5)}
     inputs, whole = Inputs(known.features, known.logits), Gaussian.fit(known.features, known.labels, 4)
     found, _, _ = Strangeness.fit(inputs, known.labels, fold, whole, without)
-    assert found.scores(Inputs(q, logits)).shape == (6, 4)
+    assert found.scores(Inputs(q, logits)).shape == (6, 5)
     assert found.posteriors.shape == (4, 0)
 
 

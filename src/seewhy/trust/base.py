@@ -70,7 +70,7 @@ class HeldOutSigns:
         right: whether the decision was.
         probability: that it is, as said.
         strangeness: of each picture, by scores that saw none of its fold.
-        unusual: the same, less what is usual for the class decided for.
+        unusual: likewise, how unusual it is for the class decided for.
     """
 
     labels: Int[Tensor, " n"]
@@ -93,7 +93,7 @@ class Judgement:
         probability: that the decision is right.
         low, high: 95 % interval of it, on pictures of another day too.
         fit: part of held-out pictures that are as strange, or stranger.
-        unusual: strangeness, less what is usual for the class decided for; by it unknown pictures are ranked.
+        unusual: for the class decided for; by it pictures of unknown classes are ranked.
         sure: one class keeps the promise, it is right as often as promised, and the picture is familiar.
         unknown: unlike anything it knows.
     """
@@ -152,7 +152,7 @@ class Trust:
 
     @cached_property
     def familiar(self) -> float:
-        """Strangeness beyond what is usual for its class, up to which a decision may be sure."""
+        """How unusual for its class a picture may be to be called sure."""
         error = math.sqrt(FAMILIAR * (1 - FAMILIAR) / len(self.held.unusual))
         return float(self.held.unusual.quantile(FAMILIAR - error))
 
@@ -216,7 +216,7 @@ class Trust:
         k, d = self.gaussian.weight.shape
         if k != n_classes or (width is not None and d != min(width, WIDEST)):
             raise ValueError(f"a second opinion of {k} classes by {d} features")
-        n_scores = 4 + (self.strangeness.posteriors.shape[1] > 0)
+        n_scores = 5 + (self.strangeness.posteriors.shape[1] > 0)
         shapes = {"bias": (k,), "within": (d, d), "among": (d, d), "middle": (d,)}
         found = {name: tuple(getattr(self.gaussian, name).shape) for name in shapes}
         shapes |= {"mean": (n_scores,), "deviation": (n_scores,), "usual": (k,)}

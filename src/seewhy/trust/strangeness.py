@@ -1,8 +1,8 @@
-"""How unlike its training pictures a picture is: the mean of five published scores, each in its own deviations.
+"""How unlike its training pictures a picture is: means of published scores, each in its own deviations.
 
 No score is best everywhere: of pictures of another world distances tell most, of a class that was left out the place
-among the classes and what the encoder itself takes the picture for. Their mean needs no pictures of no class to be
-fitted on, which few classes cannot give (benchmarks/strangers.py).
+among the classes and what the encoder itself takes the picture for. Means need no pictures of no class to be fitted
+on, which few classes cannot give (benchmarks/strangers.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ NEIGHBOUR = 3
 """Which nearest training picture is measured to. Chosen with the other scores on training lists of groceries, clothes,
 CIFAR and blood cells (benchmarks/strangers.py)."""
 USUAL = 5.0
-"""Pictures that a class's mean strangeness is drawn towards that of all by."""
+"""Pictures that a class's mean is drawn towards that of all by."""
+STRANGE, UNUSUAL = (0, 1, 2, 3, 5), (2, 3, 4, 5)
+"""Places of the scores whose mean tells other worlds, and of those whose mean tells other classes."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,16 @@ class Inputs:
 class Strangeness:
     """The scores, as they were fitted, and what is usual for them on held-out pictures.
 
+    How *strange* a picture is, is the mean of all but the fifth; how *unusual* for the class decided for, that of the
+    last four, less what is usual for the class.
+
     - distance to the third nearest training picture (Sun et al. 2022, arXiv:2204.06507);
     - Mahalanobis distance from all training pictures (the marginal one of Kamoi & Kobayashi 2020, arXiv:2003.00402);
     - the same from the nearest class, less that (relative; Ren et al. 2021, arXiv:2106.09022);
     - how little the largest logit stands above their mean, by the distance from the mean feature (fDBD; Liu & Qin 2024,
       arXiv:2312.11536, whose distances between the weights are left out: they need a linear classifier, and on one they
       change nothing here);
+    - minus the probability of the class decided for (Hendrycks & Gimpel 2017, arXiv:1610.02136);
     - ``−log Σ_j √(p_j q_j)``, ``p`` what the encoder takes the picture for among its own classes and ``q`` the mean of
       that over the training pictures of the class decided for (Bhattacharyya 1943); left out where it has none.
 
@@ -64,7 +70,7 @@ class Strangeness:
         bank: their features.
         posteriors: ``√q`` of each class, no column where the encoder has no classes of its own.
         mean, deviation: of each score on held-out pictures.
-        usual: mean strangeness of held-out pictures that each class was decided for, drawn towards 0.
+        usual: what the last four are on average on held-out pictures that each class was decided for, drawn towards 0.
     """
 
     gaussian: Gaussian
@@ -83,7 +89,7 @@ class Strangeness:
         gaussian: Gaussian,
         without: dict[int, Gaussian],
     ) -> tuple[Strangeness, Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """With the strangeness of the pictures themselves, by scores that saw none of their fold: as it is, and usual.
+        """With how strange and how unusual the pictures themselves are, by scores that saw none of their fold.
 
         Args:
             inputs: of the training pictures; logits by a classifier that did not see the picture's group.
@@ -92,17 +98,17 @@ class Strangeness:
             gaussian: of all of them.
             without: of all but those of each fold.
         """
-        raw = torch.zeros(len(labels), 4 + (inputs.own is not None))
+        raw = torch.zeros(len(labels), 5 + (inputs.own is not None))
         for f, others in without.items():
             rest, mine = fold != f, fold == f
             raw[mine] = cls._of(inputs.rows(rest), labels[rest], others).scores(inputs.rows(mine))
         mean, deviation = raw.mean(0), raw.std(0, correction=0).clamp(min=1e-6)
-        strange, decided = ((raw - mean) / deviation).mean(1), inputs.logits.argmax(1)
+        (strange, unusual), decided = _means((raw - mean) / deviation), inputs.logits.argmax(1)
         count = torch.bincount(decided, minlength=inputs.logits.shape[1])
-        usual = torch.zeros(len(count)).index_add(0, decided, strange) / (count + USUAL)
+        usual = torch.zeros(len(count)).index_add(0, decided, unusual) / (count + USUAL)
         whole = cls._of(inputs, labels, gaussian)
         fitted = cls(gaussian, whole.bank, whole.posteriors, mean, deviation, usual)
-        return fitted, strange, strange - usual[decided]
+        return fitted, strange, unusual - usual[decided]
 
     @classmethod
     def _of(cls, inputs: Inputs, labels: Int[Tensor, " n"], gaussian: Gaussian) -> Strangeness:
@@ -113,7 +119,7 @@ class Strangeness:
             count = torch.bincount(labels, minlength=k)[:, None]
             posteriors = torch.zeros(k, own.shape[1]).index_add(0, labels, own) / count.clamp(min=1)
             posteriors = compact(torch.where(count > 0, posteriors, own.mean(0)).sqrt())
-        n_scores = 4 + (own is not None)
+        n_scores = 5 + (own is not None)
         return cls(gaussian, inputs.features, posteriors, torch.zeros(n_scores), torch.ones(n_scores), torch.zeros(k))
 
     def scores(self, inputs: Inputs) -> Float[Tensor, "b s"]:
@@ -125,6 +131,7 @@ class Strangeness:
             self.gaussian.from_all(x),
             self.gaussian.relative(x),
             -lead / (x - self.gaussian.middle).norm(dim=1).clamp(min=1e-6),
+            -logits.softmax(1).max(1).values,
         ]
         if inputs.own is not None and self.posteriors.shape[1]:
             overlap = (inputs.own.sqrt() * self.posteriors.float()[logits.argmax(1)]).sum(1)
@@ -132,9 +139,15 @@ class Strangeness:
         return torch.stack(found, 1)
 
     def __call__(self, inputs: Inputs) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """Strangeness in deviations of held-out pictures: as it is, and less what is usual for the decided class."""
-        strange = ((self.scores(inputs) - self.mean) / self.deviation).mean(1)
-        return strange, strange - self.usual[inputs.logits.argmax(1)]
+        """How strange pictures are, and how unusual for the class decided for, in deviations of held-out pictures."""
+        strange, unusual = _means((self.scores(inputs) - self.mean) / self.deviation)
+        return strange, unusual - self.usual[inputs.logits.argmax(1)]
+
+
+def _means(scores: Float[Tensor, "b s"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    n = scores.shape[1]
+    strange, unusual = ([i for i in places if i < n] for places in (STRANGE, UNUSUAL))
+    return scores[:, strange].mean(1), scores[:, unusual].mean(1)
 
 
 def neighbour_distance(features: Float[Tensor, "b d"], bank: Float[Tensor, "n d"], k: int) -> Float[Tensor, " b"]:
