@@ -92,11 +92,11 @@ class RegionHeads(nn.Module):
         return asdict(self.sizes)
 
     def levels(self, grid: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b d _h _w"], ...]:
-        """The maps, finest first."""
+        """The maps, finest first; channels are mixed before cells are, which gives the same for less."""
         high, wide = grid.shape[2:]
+        sizes = [(max(1, round(high * scale)), max(1, round(wide * scale))) for scale in SCALES]
         return tuple(
-            across(_resized(grid, (max(1, round(high * scale)), max(1, round(wide * scale)))))
-            for across, scale in zip(self.across, SCALES, strict=True)
+            across[1:](_resized(across[0](grid), size)) for across, size in zip(self.across, sizes, strict=True)
         )
 
     def on_level(
