@@ -24,7 +24,7 @@ from seewhy.dense.detection.folds import dealt
 from seewhy.dense.detection.linear import Linear, RegionProbe
 from seewhy.dense.detection.places import common_shapes, moved, windows_of
 from seewhy.dense.detection.taught import Axes, Examples, Taught
-from seewhy.dense.detection.thresholds import best_point, calibrated
+from seewhy.dense.detection.thresholds import best_point, between, calibrated
 from seewhy.dense.detection.trained import Regions, TrainedDetector
 from seewhy.dense.reader import Reader
 from seewhy.errors import InputError, UnknownNameError
@@ -125,17 +125,20 @@ def of(
     return BoxData(tuple(there), (label,)), found
 
 
+FOLD = [i % 5 for i in range(21)]
+
+
 def test_what_was_found_is_measured_by_what_is_there_in_classes_with_ten_boxes() -> None:
     there, found = of(12, lambda i: 0.9 - i / 100 if i < 6 else None)
     few, wrong = of(9, lambda i: 0.9, "b")
     both = BoxData((*there.pictures, *few.pictures), ("a", "b"))
     trial = Trial.of(Linear(), both, [*found, *wrong])
     assert trial.per_class == {"a": pytest.approx(0.5, abs=0.01)}
-    figures = trial.figures(both)
+    figures = trial.figures(both, FOLD)
     assert figures["ap50"] == pytest.approx(0.5, abs=0.01)
     assert {row["name"] for row in figures["controls"]} == {"middle of the picture"}, "one class has no other names"
     alone = Trial.of(Linear(), few, wrong)
-    assert alone.figures(few) == {"ap50": None, "ap50_interval": None, "controls": []}
+    assert alone.figures(few, FOLD) == {"ap50": None, "ap50_interval": None, "controls": []}
     assert alone.per_class == {}
     assert alone.ap50 == pytest.approx(1.0), "what the better is chosen by where nothing can be said"
 
@@ -146,18 +149,31 @@ def test_the_interval_is_of_as_many_new_pictures_and_does_not_lean() -> None:
     figures = []
     for _ in range(20):
         hit = rng.uniform(0, 1, 30) < 0.5
-        there, found = of(30, lambda _: float(rng.uniform()), per=2)
+        there, found = of(30, lambda _: float(rng.uniform()))
         found = [
             p if right else replace(p, boxes=(replace(p.boxes[0], box=(0, 20, 9, 29)),))
             for p, right in zip(found, hit, strict=True)
         ]
         measured = Trial.of(Linear(), there, found).measured
-        low, high = on_new_pictures(measured, 200)
+        low, high = on_new_pictures(measured, [i % 5 for i in range(30)], 200)
         figures.append((measured.ap50, low, high))
-        middle.append((low + high) / 2 - measured.ap50)
+        if low > 0:
+            middle.append((low + high) / 2 - measured.ap50)
     inside = sum(low <= other[0] <= high for (_, low, high), other in pairwise(figures))
     assert inside >= 17, "of 19"
     assert abs(float(np.mean(middle))) < 0.01
+
+
+def test_fits_that_differ_make_the_interval_wider() -> None:
+    """Half of the pictures are right: every second one, or all of two folds and half of the fifth."""
+    pictures = [of(40, lambda i, which=which: 0.9 - i / 100 if which(i) else None) for which in (
+        lambda i: i // 5 % 2 == 0, lambda i: i % 5 < 2 or (i % 5 == 4 and i // 5 % 2 == 0),
+    )]  # fmt: skip
+    fold = [i % 5 for i in range(40)]
+    alike, apart = (on_new_pictures(Trial.of(Linear(), *one).measured, fold) for one in pictures)
+    assert apart[1] - apart[0] > 1.5 * (alike[1] - alike[0])
+    assert between([(0.5, 10), (0.5, 10), (0.5, 0)]) == 0.0
+    assert between([(0.9, 10)]) == 0.0
 
 
 def test_notes_name_classes_below_what_was_asked_for() -> None:

@@ -39,7 +39,7 @@ class Reader:
         base: what looks, at its own size.
         zoom: the picture's short side, in inputs of the encoder: twice its own where it takes larger inputs; what is
             larger than that, or larger than the encoder takes, is looked at in tiles. From 0.25 to 32.
-        levels: maps of the trunk that are looked at, the last and finer ones.
+        levels: maps of the trunk that are looked at, the last and finer ones, at most.
         kept: what it saw of files, at half precision, where it is to look at them again; see :meth:`keeping`.
     """
 

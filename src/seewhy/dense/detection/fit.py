@@ -96,7 +96,7 @@ def fit_detector(
         progress.note(note)
     calibration = {
         "n_pictures": len(given), "n_folds": max(fold) + 1, "fewest": FEWEST, "precision": precision,
-        "classes": [{**row, "ap50": best.per_class.get(row["label"])} for row in rows], **best.figures(given),
+        "classes": [{**row, "ap50": best.per_class.get(row["label"])} for row in rows], **best.figures(given, fold),
         "methods": [{"name": one.how.name, "ap50": round(one.ap50, 6)} for one in trials],
     }  # fmt: skip
     return replace(
@@ -186,7 +186,7 @@ class Trial:
         values = self.measured.per_class()[0, :, 0]
         return {c: round(float(v), 6) for c, v in zip(self.measured.classes, values, strict=True) if self.enough}
 
-    def figures(self, data: BoxData) -> dict[str, Any]:
+    def figures(self, data: BoxData, fold: Sequence[int]) -> dict[str, Any]:
         """AP50 with its interval, and the controls that it is above of; no threshold counts there."""
         if not self.enough:
             return {"ap50": None, "ap50_interval": None, "controls": []}
@@ -194,17 +194,26 @@ class Trial:
         judged, own = (BoxData(tuple(p), classes) for p in (data.pictures, self.found))
         rows = evaluate_boxes(judged, own, n_draws=N_DRAWS).data["controls"]
         controls = [{key: row[key] for key in ("name", "ap50_best", "real")} for row in rows]
-        return {"ap50": round(self.ap50, 6), "ap50_interval": on_new_pictures(self.measured), "controls": controls}
+        return {
+            "ap50": round(self.ap50, 6),
+            "ap50_interval": on_new_pictures(self.measured, fold),
+            "controls": controls,
+        }
 
 
-def on_new_pictures(measured: AveragePrecision, n_draws: int = N_DRAWS) -> list[float]:
-    """Where AP50 of as many new pictures lies in 19 of 20 cases.
+def on_new_pictures(measured: AveragePrecision, fold: Sequence[int], n_draws: int = N_DRAWS) -> list[float]:
+    """Where AP50 of another fit on as many new pictures lies in 19 of 20 cases.
 
     It differs from that of these pictures as the figures of two drawings differ from each other. A drawing has
-    pictures twice, and its AP is too large; of a difference of two that falls out.
+    pictures twice, and its AP is too large; of a difference of two that falls out. Fits differ as those of folds do, by
+    more than their pictures make them.
     """
+    of, n = np.array(fold), max(fold) + 1
     drawn = np.array([mean(one[:, 0]) for one in measured.resampled(n_draws, 0)])
-    off = np.percentile(drawn[:, None] - drawn[None], [2.5, 97.5])
+    each = np.array([mean(one[:, 0]) for one in measured.per_class((of == np.arange(n)[:, None]).astype(float))])
+    apart = max(0.0, float(each.var(ddof=1) - n * drawn.var())) * (1 + 1 / n)
+    wider = (1 + apart / max(2 * float(drawn.var()), 1e-12)) ** 0.5
+    off = wider * np.percentile(drawn[:, None] - drawn[None], [2.5, 97.5])
     return [round(float(v), 6) for v in np.clip(measured.ap50 + off, 0, 1)]
 
 

@@ -139,8 +139,9 @@ def _elsewhere(own: Matched, fold: Int[np.ndarray, " p"], precision: float | Non
     figures: list[Any] = []
     for all_ in (n_found, own.n_there):
         p, n = part(hits, all_)
-        low, high = wilson(p, n, NEW)
-        figures += [round(p, 4), [round(float(v), 4) for v in (low, high)]] if n else [0.0, [0.0, 1.0]]
+        apart = between([part(hits[fold == k], all_[fold == k]) for k in np.unique(fold)])
+        low, high = wilson(p, 1 / (1 / n + apart / 2 / max(p * (1 - p), 1e-12)), NEW) if n else (0.0, 1.0)
+        figures += [round(p, 4), [round(float(v), 4) for v in (low, high)]]
     return dict(zip(FIGURES, figures, strict=True))
 
 
@@ -157,6 +158,22 @@ def part(hits: Int[np.ndarray, " p"], all_: Int[np.ndarray, " p"]) -> tuple[floa
     variance = ((hits - p * all_) ** 2).sum() / total**2 * n / max(n - 1, 1)
     effect = max(1.0, variance / max(p * (1 - p) / total, 1e-12))
     return p, total / effect
+
+
+def between(folds: Sequence[tuple[float, float]]) -> float:
+    """The variance that a new fit brings: by which figures of folds differ more than their pictures make them.
+
+    Args:
+        folds: the part that is right in each, and of how many.
+
+    >>> round(between([(0.2, 100), (0.5, 100), (0.8, 100)]), 3)
+    0.117
+    """
+    known = [(p, p * (1 - p) / n) for p, n in folds if n]
+    if len(known) < 2:
+        return 0.0
+    values, own = np.array(known).T
+    return max(0.0, float(values.var(ddof=1) - own.mean())) * (1 + 1 / len(known))
 
 
 def _on(matched: Matched, which: Bool[np.ndarray, " p"]) -> Matched:
