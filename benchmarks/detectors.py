@@ -2,6 +2,7 @@
 
     python benchmarks/detectors.py --bccd BCCD --grocery GROCERY --photos PHOTOS --work WORK [--json out.json]
     python benchmarks/detectors.py --bccd BCCD --small [--json out.json]
+    python benchmarks/detectors.py --bccd BCCD --grocery GROCERY --photos PHOTOS --work WORK --draws 8 --method dito
 
 BCCD has images/ and annotations/ (VOC); GROCERY has iconic/, one clean picture for each product; PHOTOS are photographs
 of other things. Composites are one to three of ten groceries, cut out of their white ground, at random place, size (.2
@@ -10,6 +11,9 @@ not.
 Splits are by seed: 50 of BCCD's pictures and 80 composites are tested on, once. ``--small`` is one row of 60 smears to
 learn from and 30 to test on, at twice the size with one round of mistakes and 64 components: under a minute of an idle
 core. What is found is told by the size of things as well, in thirds of each class.
+
+``--draws N`` asks whether what a fit says of itself comes true: N times 40 pictures are learnt from, 60 others found,
+and beside each range that the fit said stands the later figure, and whether it lies in it.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from scipy import ndimage
 
 import seewhy
 from seewhy.dense.box_evaluation import evaluate_boxes
-from seewhy.metrics.average_precision import overlap_of
+from seewhy.metrics.average_precision import average_precision, boxes_of, overlap_of
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
 
 KINDS = (
@@ -118,6 +122,30 @@ def measured(name: str, train: BoxData, test: BoxData, **parameters: Any) -> dic
     return row
 
 
+def later(name: str, data: BoxData, seed: int, n: int = 40, **parameters: Any) -> dict[str, Any]:
+    """What a fit on ``n`` pictures expects of itself, and what it reaches on 60 others."""
+    drawn, rest = split(data, len(data) - n, seed)
+    made = seewhy.fit_detector(drawn, **parameters)
+    test = replace(rest, pictures=rest.pictures[:60])
+    told = {row["label"]: row for row in made.calibration["classes"] if row["ap50"] is not None}
+    images = [p.image for p in test.pictures]
+    every, kept = ([one.record() for one in d.detect_all(images)] for d in (made.keeping(least=0.0), made))  # type: ignore[union-attr]
+    there, found, at = ([boxes_of(p, tuple(told)) for p in side] for side in (test.pictures, every, kept))
+    ap50 = average_precision(there, found, tuple(told)).ap50
+    low, high = made.calibration["ap50_interval"] or (0.0, 1.0)
+    row: dict[str, Any] = {"name": name, "method": made.method, "seed": seed, "said": [low, high], "later": ap50}
+    row |= {"inside": low <= ap50 <= high, "thresholds": {}}
+    for label, one in zip(told, average_precision(there, at, tuple(told)).matched, strict=True):
+        right, counts = one.right[0], one.right[0] | one.counts[0]
+        reached = (right.sum() / max(counts.sum(), 1), right.sum() / max(one.n_there.sum(), 1))
+        row["thresholds"][label] = {
+            what: [*told[label][f"{what}_interval"], float(value)]
+            for what, value in zip(("precision", "recall"), reached, strict=True)
+        }
+    print(json.dumps(row), flush=True)
+    return row
+
+
 def per_picture(run: Callable[[list[str]], Any], names: list[str], n: int = 3) -> float:
     """Seconds of the processor for each picture, the best of ``n`` runs."""
     run(names)
@@ -135,7 +163,7 @@ def times(train: BoxData, names: list[str]) -> dict[str, float]:
     words = ["banana", "lemon", "tomato", "background"]
     found["predict"] = per_picture(lambda n: list(model.predict(n)), names)
     for zoom in (1.0, 2.0):
-        made = seewhy.fit_detector(replace(train, pictures=train.pictures[:24]), zoom=zoom, rounds=0)
+        made = seewhy.fit_detector(replace(train, pictures=train.pictures[:24]), zoom=zoom, method="linear", rounds=0)
         found[f"detect -m, zoom {zoom:g}"] = per_picture(lambda n, m=made: list(m.detect_all(n)), names)
         found[f"segment, zoom {zoom:g}"] = per_picture(lambda n, z=zoom: seewhy.segment(n, words, zoom=z), names)
         found[f"detect, zoom {zoom:g}"] = per_picture(lambda n, z=zoom: seewhy.detect(n, words[:3], size=z), names)
@@ -149,23 +177,38 @@ def main() -> None:
     for name in ("grocery", "photos", "work"):
         made.add_argument(f"--{name}", type=Path)
     made.add_argument("--small", action="store_true", help="one row of fewer smears")
+    made.add_argument("--draws", type=int, default=0, help="fits whose own range is compared with later figures")
+    made.add_argument("--method", default="linear", help="that is fitted for --draws")
     made.add_argument("--json", type=Path)
     args = made.parse_args()
     blood = seewhy.load_boxes(args.bccd / "annotations", pictures=args.bccd / "images")
     smears, new = split(blood, 50)
-    if args.small:
+    if args.draws:
+        sets = {
+            "BCCD": blood,
+            "composites": composites(args.grocery / "iconic", shuffled(args.photos)[:150], args.work, 1),
+        }
+        rows = [later(name, d, i, method=args.method) for name, d in sets.items() for i in range(args.draws)]
+        spent = None
+    elif args.small:
         smears, new = (replace(d, pictures=d.pictures[:n]) for d, n in ((smears, 60), (new, 30)))
-        rows, spent = [measured("BCCD, 60", smears, new, rounds=1, width=64)], None
+        rows, spent = [measured("BCCD, 60", smears, new, method="linear", rounds=1, width=64)], None
     else:
         rows, spent = whole(args, smears, new)
     if args.json is not None:
         args.json.write_text(json.dumps({"rows": rows, "seconds": spent}, indent=1), "utf-8")
 
 
+def shuffled(folder: Path) -> list[Path]:
+    """The photographs of a folder."""
+    photos = sorted(folder.glob("*.jpg"))
+    np.random.default_rng(0).shuffle(photos)  # type: ignore[arg-type]
+    return photos
+
+
 def whole(args: argparse.Namespace, smears: BoxData, new: BoxData) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Every row, and the times."""
-    photos = sorted(args.photos.glob("*.jpg"))
-    np.random.default_rng(0).shuffle(photos)  # type: ignore[arg-type]
+    photos = shuffled(args.photos)
     train = composites(args.grocery / "iconic", photos[:160], args.work / "train", 1)
     test = composites(args.grocery / "iconic", photos[220:300], args.work / "test", 3)
     rows = [

@@ -29,7 +29,7 @@ def made(name: str, data: BoxData) -> Detector:
     cls: Any = detectors[name]
     few = {f.name: FEW[f.name] for f in fields(cls) if f.name in FEW}
     if name in TRAINED:
-        return fit_detector(data, colours(), method=name, **few).keeping(least=0.0)
+        return fit_detector(data, colours(), method=name, folds=2, **few).keeping(least=0.0)
     return cls(**few).build(list(data.classes), colours())
 
 

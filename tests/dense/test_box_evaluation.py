@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import seewhy
 from seewhy.cli import app
-from seewhy.dense.box_evaluation import evaluate_boxes
+from seewhy.dense.box_evaluation import _interval, evaluate_boxes
 from seewhy.errors import DataError
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord
 from tiny_words import tiny_pair
@@ -110,3 +110,10 @@ def test_the_command(tmp_path: Path) -> None:
         jsonschema.validate(found, seewhy.schema("evaluate-boxes"))
         assert found["report"] == str(tmp_path / "r.html")
         assert (found["ap50"] == 1) == (more[0] == "-m")
+
+
+def test_an_interval_lies_about_the_figure_wherever_the_drawings_lie() -> None:
+    assert _interval([0.5, 0.6, 0.7], 0.4) == pytest.approx([0.305, 0.495])
+    assert _interval([0.5, float("nan"), 0.7], 0.05) == pytest.approx([0.0, 0.145])
+    assert _interval([0.5, 0.7], -0.2, least=-1.0) == pytest.approx([-0.295, -0.105])
+    assert _interval([float("nan")], 0.4) is None

@@ -36,8 +36,8 @@ SMALL: dict[str, Any] = {"n_steps": 60, "batch_size": 4, "width": 16, "lr": 5e-3
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"width": 9}, "width=9, tau=0.07, auxiliary=0.4. A multiple of 8, a number above 0 and one from 0 on were exp"),
-    ({"tau": 0.0}, "width=128, tau=0"),
-    ({"auxiliary": -1.0}, "width=128, tau=0.07, auxiliary=-1"),
+    ({"tau": 0.0}, "width=64, tau=0"),
+    ({"auxiliary": -1.0}, "width=64, tau=0.07, auxiliary=-1"),
     ({"levels": 5}, "levels=5, n_contexts=0. 1 to 4 levels and 0 to 64 vectors were expected."),
     ({"levels": 0}, "levels=0"),
     ({"n_contexts": 65}, "levels=1, n_contexts=65"),
@@ -242,11 +242,13 @@ def test_from_the_command_line(data: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(seewhy.encoders.find, "encoder", lambda name, engine: colours())
     sets = [word for name, value in {**SMALL, "n_steps": 3}.items() for word in ("--set", f"{name}={value}")]
     words = ["fit-segmenter", str(data), "-o", str(tmp_path / "seg"), "--quiet"]
-    done = CliRunner().invoke(app, [*words, "--method", "denseclip", *sets, "--json"])
+    done = CliRunner().invoke(app, [*words, *sets, "--json"])
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["method"] == "denseclip"
+    assert json.loads(done.stdout)["method"] == "denseclip", "where the encoder has words"
     assert not (tmp_path / ".seg.checkpoint").exists()
+    wordless = colours()
+    monkeypatch.setattr(type(wordless), "has_text", False)
     done = CliRunner().invoke(app, words)
-    assert done.stdout.startswith(f"{tmp_path / 'seg'}: 3 classes, 1536 cells of 6 pictures")
+    assert done.stdout.startswith(f"{tmp_path / 'seg'}: 3 classes, 1536 cells of 6 pictures"), "else the probe"
     wrong = CliRunner().invoke(app, [*words, "--method", "maskclip"])
     assert str(wrong.exception).startswith("maskclip is not trained. One of denseclip, linear was expected.")

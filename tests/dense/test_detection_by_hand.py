@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,14 +19,15 @@ from coloured import colours, squares
 from seewhy.classifiers.linear.solvers import fit_logistic
 from seewhy.dense.detection import fit as fitting
 from seewhy.dense.detection import linear as probing
-from seewhy.dense.detection.fit import fit_detector, measured, split_boxes, usable, with_thresholds
+from seewhy.dense.detection.fit import Trial, fit_detector, methods_for, on_new_pictures, usable
+from seewhy.dense.detection.folds import dealt
 from seewhy.dense.detection.linear import Linear, RegionProbe
 from seewhy.dense.detection.places import common_shapes, moved, windows_of
 from seewhy.dense.detection.taught import Axes, Examples, Taught
-from seewhy.dense.detection.thresholds import best_point, calibrated
+from seewhy.dense.detection.thresholds import best_point, between, calibrated
 from seewhy.dense.detection.trained import Regions, TrainedDetector
 from seewhy.dense.reader import Reader
-from seewhy.errors import InputError
+from seewhy.errors import InputError, UnknownNameError
 from seewhy.metrics.average_precision import Matched
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, save_boxes
 from seewhy.progress import Progress
@@ -101,60 +103,131 @@ def test_what_finds_no_finite_places_of_its_classes_is_no_detector(row: list[flo
 def test_it_looks_at_its_own_size_and_says_what_it_reached() -> None:
     assert fixed(*TWO, zoom=1.0).reader.zoom == 1.0
     assert fixed(*TWO).measured == "Not measured."
-    figures = {"n_pictures": 7, "ap50": 0.5, "ap50_interval": [0.4, 0.6], "controls": []}
-    assert fixed(*TWO, calibration=figures).measured.startswith("On 7 pictures held out: ")
-
-
-def test_scores_are_calibrated_from_0_on_pictures_that_can_be_read(tmp_path: Path) -> None:
-    data = squares(tmp_path, 6)
-    record = BoxRecord((0, 0, 32, 32), "a")
-    held = BoxData(
-        (
-            *(BoxedPicture(p.image, (64, 64), (record,)) for p in data.pictures),
-            BoxedPicture("/none.png", None, (record,)),
-        ),
-        ("a", "b"),
+    figures = {"n_pictures": 7, "n_folds": 5, "fewest": 10, "ap50": 0.5, "ap50_interval": [0.4, 0.6], "controls": []}
+    figures["classes"] = [{"ap50": 0.5}, {"ap50": None}]
+    assert fixed(*TWO, calibration=figures).measured == (
+        "Expect an AP50 of 40 to 60 on as many new pictures like the 7 that it was fitted on: each of these by a "
+        "detector of the other folds, AP50 is 50.0, above every control. 1 class(es) with fewer than 10 boxes are not "
+        "in it."
     )
-    heard = Progress()
-    # The right place has .01 on each, another .005.
-    row = [0.0, 0.0, 0.5, 0.5, 0.01, 0.0]
-    made = with_thresholds(fixed(row, [0.5, 0.5, 1.0, 1.0, 0.005, 0.0]), held, None, heard)
-    assert [f.image for f in heard.failures] == ["/none.png"]
-    assert made.calibration["n_pictures"] == 6
-    assert made.thresholds == (0.0075, 0.0075)
-    assert made.calibration["ap50"] == 1
-    assert made.calibration["precision"] is None
 
 
-def test_what_was_found_is_measured_by_what_is_there() -> None:
-    there = BoxData(
-        tuple(BoxedPicture(f"{i}.png", (40, 40), (BoxRecord((0, 0, 9, 9), "a"),)) for i in range(4)), ("a",)
-    )
-    found = BoxData(tuple(
-        BoxedPicture(f"{i}.png", (40, 40), (BoxRecord((0, 0, 9, 9), "a", 0.9 - i / 10),) if i < 2 else ())
-        for i in range(4)
-    ), ("a",))  # fmt: skip
-    assert measured(there, found)["ap50"] == pytest.approx(0.5, abs=0.01)
+def of(
+    n: int, score: Callable[[int], float | None], label: str = "a", per: int = 1
+) -> tuple[BoxData, list[BoxedPicture]]:
+    """Pictures with ``per`` boxes each, of which the first is found with a score, where it has one."""
+    there, found = [], []
+    for i in range(n):
+        boxes = tuple(BoxRecord((20 * k, 0, 20 * k + 9, 9), label) for k in range(per))
+        there.append(BoxedPicture(f"{label}{i}.png", (40, 40), boxes))
+        own = score(i)
+        found.append(replace(there[-1], boxes=() if own is None else (replace(boxes[0], score=own),)))
+    return BoxData(tuple(there), (label,)), found
+
+
+FOLD = [i % 5 for i in range(21)]
+
+
+def test_what_was_found_is_measured_by_what_is_there_in_classes_with_ten_boxes() -> None:
+    there, found = of(12, lambda i: 0.9 - i / 100 if i < 6 else None)
+    few, wrong = of(9, lambda i: 0.9, "b")
+    both = BoxData((*there.pictures, *few.pictures), ("a", "b"))
+    trial = Trial.of(Linear(), both, [*found, *wrong])
+    assert trial.per_class == {"a": pytest.approx(0.5, abs=0.01)}
+    figures = trial.figures(both, FOLD)
+    assert figures["ap50"] == pytest.approx(0.5, abs=0.01)
+    assert {row["name"] for row in figures["controls"]} == {"middle of the picture"}, "one class has no other names"
+    alone = Trial.of(Linear(), few, wrong)
+    assert alone.figures(few, FOLD) == {"ap50": None, "ap50_interval": None, "controls": []}
+    assert alone.per_class == {}
+    assert alone.ap50 == pytest.approx(1.0), "what the better is chosen by where nothing can be said"
+
+
+def test_the_interval_is_of_as_many_new_pictures_and_does_not_lean() -> None:
+    """AP of drawings with pictures twice is too large; the interval lies about the figure all the same."""
+    rng, inside, middle = np.random.default_rng(0), 0, []
+    figures = []
+    for _ in range(20):
+        hit = rng.uniform(0, 1, 30) < 0.5
+        there, found = of(30, lambda _: float(rng.uniform()))
+        found = [
+            p if right else replace(p, boxes=(replace(p.boxes[0], box=(0, 20, 9, 29)),))
+            for p, right in zip(found, hit, strict=True)
+        ]
+        measured = Trial.of(Linear(), there, found).measured
+        low, high = on_new_pictures(measured, [i % 5 for i in range(30)], 200)
+        figures.append((measured.ap50, low, high))
+        if low > 0:
+            middle.append((low + high) / 2 - measured.ap50)
+    inside = sum(low <= other[0] <= high for (_, low, high), other in pairwise(figures))
+    assert inside >= 17, "of 19"
+    assert abs(float(np.mean(middle))) < 0.01
+
+
+def test_fits_that_differ_make_the_interval_wider() -> None:
+    """Half of the pictures are right: every second one, or all of two folds and half of the fifth."""
+    pictures = [of(40, lambda i, which=which: 0.9 - i / 100 if which(i) else None) for which in (
+        lambda i: i // 5 % 2 == 0, lambda i: i % 5 < 2 or (i % 5 == 4 and i // 5 % 2 == 0),
+    )]  # fmt: skip
+    fold = [i % 5 for i in range(40)]
+    alike, apart = (on_new_pictures(Trial.of(Linear(), *one).measured, fold) for one in pictures)
+    assert apart[1] - apart[0] > 1.5 * (alike[1] - alike[0])
+    assert between([(0.5, 10), (0.5, 10), (0.5, 0)]) == 0.0
+    assert between([(0.9, 10)]) == 0.0
 
 
 def test_notes_name_classes_below_what_was_asked_for() -> None:
     rows = [
-        {"label": "few", "own": False, "precision": 0.1}, {"label": "poor", "own": True, "precision": 0.6},
-        {"label": "good", "own": True, "precision": 0.9},
+        {"label": "few", "own": False, "promised": None}, {"label": "poor", "own": True, "promised": False},
+        {"label": "good", "own": True, "promised": True},
     ]  # fmt: skip
     first, second = fitting._notes(rows, 0.9)
-    assert first.endswith("have that of all together: few")
-    assert second == "1 class(es) reach a precision of 0.9 at no threshold: poor"
-    assert len(fitting._notes(rows, None)) == 1
+    assert first.endswith("they have the threshold of all together: few")
+    assert second == ("1 class(es) reach a precision of 0.9 for certain at no threshold, and have the surest: poor")
+    assert len(fitting._notes([{**row, "promised": None} for row in rows], None)) == 1
 
 
-@pytest.mark.parametrize("wrong", [{"held_out": 0.0}, {"held_out": 1.0}, {"precision": 0.0}, {"precision": 1.01}])
-def test_parts_out_of_range_are_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="A part above 0 and below 1, and a precision above 0 and not above 1"):
+def test_the_better_out_of_fold_is_taken_and_both_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = squares(tmp_path, 6)
+    tried = []
+
+    def of_trial(how: Any, given: BoxData, found: Any) -> Any:
+        tried.append(how.name)
+        return replace(made(how, given, found), measured=Reached({"dito": 0.7, "linear": 0.2}[how.name]))
+
+    made = Trial.of
+    monkeypatch.setattr(Trial, "of", of_trial)
+    few = {"n_steps": 2, "n_shapes": 2, "rounds": 0, "parts": 1, "zoom": 1.0}
+    heard = fit_detector(data, colours(), folds=2, **few)
+    assert sorted(tried) == ["dito", "linear"]
+    assert heard.method == "dito"
+    assert heard.parameters["n_steps"] == 2
+    assert {one["name"]: one["ap50"] for one in heard.calibration["methods"]} == {"dito": 0.7, "linear": 0.2}
+    with pytest.raises(UnknownNameError, match="zooom"):
+        methods_for("auto", {"zooom": 2})
+
+
+class Reached:
+    """So much, of no class."""
+
+    classes = ()
+
+    def __init__(self, ap50: float) -> None:
+        self.ap50 = ap50
+
+    def per_class(self) -> Any:
+        return np.zeros((1, 0, 10))
+
+
+@pytest.mark.parametrize("wrong", [{"folds": 1}, {"precision": 0.0}, {"precision": 1.0}])
+def test_folds_and_precisions_out_of_range_are_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Two folds or more, and a precision above 0 and below 1, were expected"):
         fit_detector(squares(tmp_path, 2), colours(), **SMALL, **wrong)
 
 
-def test_a_fit_holds_out_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_has_the_folds_that_were_asked_for_and_learns_from_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "far").mkdir()
     data = squares(tmp_path / "far" / "away", 10)
     (file,) = (f for f in save_boxes(data, tmp_path / "boxes") if f.suffix == ".json")
@@ -162,20 +235,23 @@ def test_a_fit_holds_out_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.
     file.write_text(text)
     drawn = []
 
-    def split(given: BoxData, held_out: float, seed: int) -> tuple[BoxData, BoxData]:
-        drawn.append((held_out, seed))
-        return split_boxes(given, held_out, seed)
+    def deal(given: BoxData, n: int, seed: int) -> list[int]:
+        drawn.append((n, seed))
+        return dealt(given, n, seed)
 
-    monkeypatch.setattr(fitting, "split_boxes", split)
+    monkeypatch.setattr(fitting, "dealt", deal)
     made = fit_detector(
-        file, colours(), pictures=tmp_path / "far" / "away", held_out=0.3, precision=1.0, seed=4, **SMALL
+        file, colours(), method="linear", pictures=tmp_path / "far" / "away", folds=3, precision=0.5, seed=4, **SMALL
     )
-    assert drawn == [(0.3, 4)]
-    assert made.calibration["n_pictures"] == 3
-    assert made.calibration["precision"] == 1.0
+    assert drawn == [(3, 4)]
+    assert made.calibration["n_pictures"] == 10
+    assert made.calibration["n_folds"] == 3
+    assert made.calibration["precision"] == 0.5
     assert made.zoom == 1.0
     assert made.most == 100
-    assert made.trained_on == "14 boxes of 7 pictures"
+    assert made.looks is None, "what was seen is not kept"
+    assert made.trained_on == "20 boxes of 10 pictures"
+    assert len(made.pictures) == 10
     assert made.pooled().trained_on == made.trained_on
 
 
@@ -183,26 +259,14 @@ def test_as_many_boxes_are_kept_as_a_picture_to_learn_from_has(tmp_path: Path) -
     data = squares(tmp_path, 4)
     crowd = tuple(BoxRecord((i / 4, 0, 20 + i / 4, 20), "red") for i in range(130))
     full = BoxData(tuple(BoxedPicture(p.image, (64, 64), crowd) for p in data.pictures), ("red",))
-    assert fit_detector(full, colours(), **SMALL).most == 130
+    assert fit_detector(full, colours(), method="linear", folds=2, **SMALL).most == 130
 
 
 def test_what_is_ignored_makes_no_class_known(tmp_path: Path) -> None:
-    data = squares(tmp_path, 12)
+    data = squares(tmp_path, 4)
     shade = BoxRecord((0, 0, 9, 9), "shade", ignored=True)
     shaded = BoxData(tuple(replace(p, boxes=(*p.boxes, shade)) for p in data.pictures), (*data.classes, "shade"))
     assert usable(shaded).classes == data.classes
-    _, held = split_boxes(shaded, 0.5, 0)
-    assert len(held) == len(split_boxes(data, 0.5, 0)[1]) > 3
-    # A class drawn on two pictures held out is learnt from one of them; where others are ignored, as well.
-    green = BoxRecord((0, 0, 9, 9), "green")
-    first, second = (p.image for p in held.pictures[:2])
-    more = [
-        replace(p, boxes=(*p.boxes, green if p.image in (first, second) else replace(green, ignored=True)))
-        for p in data.pictures
-    ]
-    train, left = split_boxes(BoxData(tuple(more), (*data.classes, "green")), 0.5, 0)
-    assert {first, second} & {p.image for p in train.pictures} == {first}
-    assert len(left) == len(held) - 1
 
 
 def rows(scores: Sequence[float], right: Sequence[bool], n: int) -> Matched:
@@ -210,21 +274,11 @@ def rows(scores: Sequence[float], right: Sequence[bool], n: int) -> Matched:
     return Matched(np.zeros(len(scores), int), np.array(scores), np.array([right]), there, np.array([n]))
 
 
-def test_a_precision_that_is_just_reached_is_enough_and_ties_go_together() -> None:
-    half = best_point([rows([0.9, 0.7, 0.5], [True, False, False], 2)], 0.5)
-    assert half is not None
-    assert (half.least, half.precision) == (0.8, 1.0), "the most that is found, by the surest"
-    exact = best_point([rows([0.9, 0.7, 0.5, 0.3], [True, False, True, False], 2)], 2 / 3)
-    assert exact is not None
-    assert (exact.least, exact.recall) == (0.4, 1.0)
-    # The first of two of one score is no place to cut, though its precision alone would do.
-    tied = best_point([rows([0.5, 0.5, 0.1], [True, False, True], 2)], 0.9)
+def test_ties_go_together() -> None:
+    # The first of two of one score is no place to cut, though its F1 alone would do.
+    tied = best_point([rows([0.5, 0.5, 0.1], [True, False, False], 1)], None)
     assert tied is not None
-    assert (tied.least, tied.recall) == (0.05, 1.0)
-    # Of two equally precise places the one where more is found.
-    more = best_point([rows([0.9, 0.8, 0.7, 0.6], [False, True, False, True], 2)], 0.99)
-    assert more is not None
-    assert (more.least, more.precision, more.recall) == (0.3, 0.5, 1.0)
+    assert (tied.least, tied.precision) == (0.3, 0.5)
 
 
 def pictured(n: int, label: str, score: float, wrong: float | None = None) -> tuple[BoxedPicture, BoxedPicture]:
@@ -236,35 +290,33 @@ def pictured(n: int, label: str, score: float, wrong: float | None = None) -> tu
     return BoxedPicture(label, size, tuple(BoxRecord(b, label) for b in boxes)), BoxedPicture(label, size, tuple(found))
 
 
-def test_five_boxes_are_enough_for_a_threshold_of_its_own() -> None:
-    given = [pictured(5, "five", 0.8), pictured(4, "four", 0.6), pictured(1, "one", 0.2, 0.9)]
-    five, four, one = calibrated([g for g, _ in given], [f for _, f in given], ("five", "four", "one"))
-    assert (five["own"], five["threshold"]) == (True, 0.4)
-    assert (four["own"], one["own"]) == (False, False)
-    # All together: .9 wrong, five of .8, four of .6, one of .2; all of them are best.
-    assert four["threshold"] == one["threshold"] == 0.1
+def test_ten_boxes_are_enough_for_a_threshold_of_its_own() -> None:
+    given = [pictured(10, "ten", 0.8), pictured(9, "nine", 0.6), pictured(1, "one", 0.2, 0.9)]
+    ten, nine, one = calibrated([g for g, _ in given], [f for _, f in given], [0, 1, 2], ("ten", "nine", "one"))
+    assert (ten["own"], ten["threshold"]) == (True, 0.4)
+    assert (nine["own"], one["own"]) == (False, False)
+    # All together: .9 wrong, ten of .8, nine of .6, one of .2; all of them are best.
+    assert nine["threshold"] == one["threshold"] == 0.1
 
 
-def test_a_precision_asked_for_holds_for_classes_and_for_all_together() -> None:
-    """Six of which the last is found after a wrong one, and two that are found after another."""
-    there, found = pictured(6, "often", 0.8, 0.6)
-    last = replace(found.boxes[5], score=0.5)
-    found = replace(found, boxes=(*found.boxes[:5], last, found.boxes[6]))
-    rare_there, rare_found = pictured(2, "rare", 0.3, 0.4)
-    given = ((there, rare_there), (found, rare_found), ("often", "rare"))
-    # F1 is 12/13 with all six and 10/11 with five; together 16/18 with all, 12/15 with six.
-    often, rare = calibrated(*given)
-    assert (often["threshold"], often["precision"]) == (0.25, 0.8571)
-    assert (rare["threshold"], rare["precision"]) == (0.15, 0.8)
-    often, rare = calibrated(*given, 0.95)
-    assert (often["threshold"], often["precision"]) == (0.7, 1.0)
-    assert (rare["own"], rare["threshold"], rare["precision"]) == (False, 0.7, 1.0)
+def test_a_precision_asked_for_is_one_of_new_pictures() -> None:
+    """Of forty boxes in forty pictures ten are found before the first mistake: not enough to be sure of .9."""
+    pairs = [pictured(1, "a", 0.9 - i / 1000, 0.85 - i / 1000 if i >= 30 else None) for i in range(40)]
+    there, found = ([replace(p, image=str(i)) for i, p in enumerate(side)] for side in zip(*pairs, strict=True))
+    fold = [i % 5 for i in range(40)]
+    (row,) = calibrated(there, found, fold, ("a",), 0.9)
+    assert row["promised"] is True
+    assert row["precision"] >= 0.9
+    (row,) = calibrated(there[:10], found[:10], fold[:10], ("a",), 0.9)
+    assert row["promised"] is False, "ten of ten are no promise of nine of ten"
+    (row,) = calibrated(there, found, fold, ("a",))
+    assert row["promised"] is None
 
 
 def test_where_nothing_right_was_found_the_threshold_is_a_half() -> None:
-    there, _ = pictured(6, "a", 0.9)
-    (row,) = calibrated([there], [BoxedPicture("a", (200, 200), ())], ("a",))
-    assert (row["threshold"], row["own"], row["precision"], row["recall"]) == (0.5, False, 0.0, 0.0)
+    there, _ = pictured(16, "a", 0.9)
+    (row,) = calibrated([there], [BoxedPicture("a", (200, 200), ())], [0], ("a",))
+    assert (row["threshold"], row["own"], row["precision"], row["recall"]) == (0.5, False, None, None)
 
 
 def test_axes_have_a_spread_of_one_and_no_direction_of_noise() -> None:
@@ -380,21 +432,15 @@ def test_all_pictures_are_learnt_from_on_the_axes_of_the_first(tmp_path: Path, m
 def test_examples_grow_by_what_was_wrong_and_are_no_more_than_fit_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, fitted, zooms = squares(tmp_path, 3), [], []
+    data, fitted = squares(tmp_path, 3), list[tuple[int, float]]()
     monkeypatch.setattr(probing, "MOST_ROWS", 150)
 
     def fit(x: Tensor, *given: Any, **how: Any) -> Any:
         fitted.append((len(x), given[2]))
         return fit_logistic(x, *given, **how)
 
-    def reading(encoder: Any, *zoom: float) -> Reader:
-        zooms.append(zoom)
-        return Reader(encoder, *zoom)
-
     monkeypatch.setattr(probing, "fit_logistic", fit)
-    monkeypatch.setattr(probing, "Reader", reading)
-    Linear(**{**SMALL, "rounds": 2, "c": 0.02}).fit(colours(), data)
-    assert zooms == [(1.0,)]
+    Linear(**{**SMALL, "rounds": 2, "c": 0.02}).fit(Reader(colours(), 1.0), data)
     assert [c for _, c in fitted] == [0.02] * 3
     (first, _), (second, _), (third, _) = fitted
     # In each of three pictures ten of things, of nothing and beside things at most, and ten wrong ones a round.

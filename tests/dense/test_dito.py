@@ -87,9 +87,10 @@ def test_frozen_words_are_read_of_the_smaller_box_at_their_own_temperature(
     assert isinstance(finder, WordedBoxes)
     encoder, looked = fitted.reader.encoder, next(fitted.reader.looked([data.pictures[0].image]))
     assert not isinstance(looked, Failure)
+    cells = looked.windows.merged(joint_cells(encoder, looked.features)).float()
 
     def words(box: list[float], **how: float) -> torch.Tensor:
-        return replace(finder, how=replace(finder.how, **how))._words(encoder, looked, torch.tensor([box]))
+        return replace(finder, how=replace(finder.how, **how))._words(encoder, cells, torch.tensor([box]))
 
     smaller = words([0.15, 0.15, 0.85, 0.85])
     whole = words([0.0, 0.0, 1.0, 1.0])
@@ -100,7 +101,7 @@ def test_frozen_words_are_read_of_the_smaller_box_at_their_own_temperature(
         words([0.0, 0.0, 1.0, 1.0], words_temperature=0.1), 10 * whole / encoder.text.logit_scale
     )
     regions = finder.regions(encoder, looked)
-    z = finder._words(encoder, looked, regions.boxes).softmax(1)[:, 1:]
+    z = finder._words(encoder, cells, regions.boxes).softmax(1)[:, 1:]
     torch.testing.assert_close(regions.made_of["words"], z)
     assert float((regions.boxes[:, 2:] - regions.boxes[:, :2]).min()) > 1e-3
 
@@ -112,7 +113,7 @@ def test_frozen_words_of_a_whole_wide_picture_are_of_all_its_cells(fitted: Train
     assert not isinstance(looked, Failure)
     cells = looked.windows.merged(joint_cells(encoder, looked.features)).float()
     assert cells.shape[2] > cells.shape[1]
-    whole = replace(finder, how=replace(finder.how, shrink=1.0))._words(encoder, looked, torch.tensor([[0.0, 0, 1, 1]]))
+    whole = replace(finder, how=replace(finder.how, shrink=1.0))._words(encoder, cells, torch.tensor([[0.0, 0, 1, 1]]))
     wanted = encoder.text.logit_scale * normalize(cells.mean((1, 2)), dim=0) @ finder.network.texts.T
     torch.testing.assert_close(whole[0], wanted, rtol=1e-4, atol=1e-4)
 
@@ -148,11 +149,11 @@ def test_all_of_the_heads_learn_and_are_kept_on_the_way(
 
     monkeypatch.setattr("seewhy.dense.detection.dito.train", trained)
     how = DITO(**SMALL)
-    learnt = how.fit(tiny_pair(), data, checkpoint=tmp_path / "kept").network
-    still = replace(how, n_steps=1, lr=1e-9).fit(tiny_pair(), data).network
+    learnt = how.fit(Reader(tiny_pair(), how.zoom), data, checkpoint=tmp_path / "kept").network
+    still = replace(how, n_steps=1, lr=1e-9).fit(Reader(tiny_pair(), how.zoom), data).network
     for (name, a), b in zip(learnt.named_parameters(), still.parameters(), strict=True):
         assert not torch.allclose(a, b, rtol=0, atol=1e-5), name
-    replace(how, seed=4).fit(tiny_pair(), data, checkpoint=tmp_path / "kept")
+    replace(how, seed=4).fit(Reader(tiny_pair(), how.zoom), data, checkpoint=tmp_path / "kept")
     first, none, other = kept
     assert (first[0], none) == (tmp_path / "kept", None)
     assert first[1] != other[1], "of other settings, which are not gone on with"
@@ -176,11 +177,11 @@ def test_names_that_no_box_was_drawn_of_have_more_of_the_words(fitted: TrainedDe
 
 def test_heads_that_were_pretrained_are_gone_on_from(data: BoxData) -> None:
     on, how = tiny_pair(), DITO(**{**SMALL, "n_steps": 1, "lr": 1e-9})
-    plain = how.fit(on, data)
+    plain = how.fit(Reader(on, how.zoom), data)
     sizes = plain.network.heads.sizes
     with seeded(77):
         on.region_heads = RegionHeads(sizes)
-    begun = how.fit(on, data)
+    begun = how.fit(Reader(on, how.zoom), data)
     for a, b in zip(begun.network.heads.parameters(), on.region_heads.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
     assert not torch.allclose(plain.network.heads.hidden.weight, begun.network.heads.hidden.weight)
@@ -191,7 +192,7 @@ def test_heads_that_were_pretrained_are_gone_on_from(data: BoxData) -> None:
 
     notes: list[str] = []
     on.region_heads = RegionHeads(HeadSizes(sizes.channels, sizes.out, width=16))
-    how.fit(on, data, progress=Hearing())
+    how.fit(Reader(on, how.zoom), data, progress=Hearing())
     assert any("has heads of other sizes: these begin from nothing" in note for note in notes)
 
 
@@ -205,4 +206,44 @@ def test_what_is_refused(wrong: dict[str, Any]) -> None:
 
 def test_pictures_without_a_box_are_no_data(data: BoxData) -> None:
     with pytest.raises(DataError, match=r"None of 2 picture\(s\) could be used with its boxes"):
-        DITO(**SMALL).fit(tiny_pair(), BoxData(data.pictures[6:], ("red",)))
+        DITO(**SMALL).fit(Reader(tiny_pair(), 2.0), BoxData(data.pictures[6:], ("red",)))
+
+
+def test_a_box_is_explained_by_what_changes_its_own_score(fitted: TrainedDetector, data: BoxData) -> None:
+    image, detector = data.pictures[0].image, fitted.keeping(least=0)
+    first, second = detector.detect(image).found[:2]
+    found = detector.explain(image, most=2, settings={"window": 8, "stride": 8})
+    for one, box in zip(found, (first, second), strict=True):
+        assert one.prediction.top[0].label == box.label
+        assert one.prediction.top[0].score == pytest.approx(box.score, rel=1e-3)
+        assert one.where.to_json()["method"].startswith("occlusion")  # type: ignore[union-attr]
+        assert one.part is not None
+        assert one.part.outside is not None
+    for wrong in ("grad_cam", "attention_rollout"):
+        with pytest.raises(InputError, match=r"Choose (grad_cam, )?occlusion or rise"):
+            detector.explain(image, most=1, where=wrong)
+    assert detector.explain(image, most=1, where="rise", settings={"n_masks": 8}, measure=False)
+
+
+def test_of_a_box_that_was_not_found_the_network_is_asked_itself(fitted: TrainedDetector, data: BoxData) -> None:
+    finder, encoder = fitted.finder, fitted.reader.encoder
+    assert isinstance(finder, WordedBoxes)
+    looked = next(fitted.reader.looked([data.pictures[0].image]))
+    assert not isinstance(looked, Failure)
+    score = fitted.pooled()
+    assert score.reads is not None
+    cells = looked.windows.merged(score.cells(encoder, looked.features)).float()[None]
+    box = torch.tensor([[0.1, 0.2, 0.6, 0.9]])
+    own = score.reads(cells, box)(torch.cat([cells, 0 * cells]))
+    levels = finder.network.heads.levels(cells[:, : finder.network.heads.sizes.channels])
+    logits, _ = finder.network.read(levels, box, torch.zeros(1, dtype=torch.long))
+    words = finder._words(encoder, cells[0, finder.network.heads.sizes.channels :], box)
+    wanted = finder.how.blend(logits, words, finder.is_base)[0, 1:]
+    torch.testing.assert_close(own.exp()[0, :-1], wanted, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(own.exp().sum(1), torch.ones(2))
+    assert not torch.allclose(own[0], own[1])
+    # The place that proposed a box is asked again: with another picture there it is no longer sure.
+    regions = finder.regions(encoder, looked)
+    best = regions.boxes[regions.scores.amax(1).argmax()][None]
+    reading = score.reads(cells, best)
+    torch.testing.assert_close(reading(cells).exp()[0, :-1], regions.scores[regions.scores.amax(1).argmax()])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,21 @@ import seewhy
 from coloured import squares as world
 from schemas import check
 from seewhy.cli import app
-from seewhy.dense.detection.fit import fit_detector, split_boxes, usable
+from seewhy.dense.detection.fit import fit_detector, usable
+from seewhy.dense.detection.folds import Folds, beside, dealt
 from seewhy.dense.detection.linear import Linear, RegionProbe, _examples, _labelled, _mistakes
 from seewhy.dense.detection.places import best_overlaps, common_shapes, moved, parts_of, windows_of
 from seewhy.dense.detection.taught import Axes, Taught
-from seewhy.dense.detection.thresholds import best_point, calibrated
-from seewhy.dense.detection.trained import TrainedDetector
+from seewhy.dense.detection.thresholds import FIGURES, Ranked, best_point, calibrated, part, wilson
+from seewhy.dense.detection.trained import Regions, TrainedDetector
+from seewhy.dense.reader import Looked, Reader
 from seewhy.dense.saving import is_detector, load_detector, save_detector
 from seewhy.encoders.base import Encoder, Layout
-from seewhy.errors import DataError, InputError, ModelError, UnknownNameError
+from seewhy.errors import DataError, ForeignFileError, InputError, ModelError, UnknownNameError
 from seewhy.metrics.average_precision import Matched
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, save_boxes
 from seewhy.progress import Progress
-from seewhy.types import Transform
+from seewhy.types import Failure, Transform
 
 SMALL: dict[str, Any] = {"n_shapes": 3, "parts": 2, "rounds": 1}
 
@@ -59,7 +62,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> BoxData:
 
 @pytest.fixture(scope="module")
 def fitted(data: BoxData) -> TrainedDetector:
-    return fit_detector(data, colours(), **SMALL)
+    return fit_detector(data, colours(), folds=2, **SMALL)
 
 
 def test_planted_squares_are_found_and_come_back(fitted: TrainedDetector, tmp_path: Path) -> None:
@@ -77,6 +80,7 @@ def test_planted_squares_are_found_and_come_back(fitted: TrainedDetector, tmp_pa
     assert is_detector(tmp_path / "det")
     assert again.thresholds == fitted.thresholds
     assert again.calibration == fitted.calibration
+    assert [one["name"] for one in fitted.calibration["methods"]] == ["linear"], "dito needs words"
     first = new.pictures[0].image
     assert again.detect(first).to_json() == fitted.detect(first).to_json()
     assert again.keeping(least=1.0).detect(first).found == ()
@@ -170,55 +174,163 @@ def matched(scores: Sequence[float], right: Sequence[bool], n: int) -> Matched:
 
 def test_a_threshold_is_the_best_there_is() -> None:
     one = matched([0.9, 0.8, 0.7, 0.6, 0.1], [True, True, False, True, False], 4)
-    found = best_point([one], None)
-    assert found is not None
-    assert (found.least, found.precision, found.recall) == (0.35, 0.75, 0.75)
-    exact = best_point([one], 0.9)
-    assert exact is not None
-    assert (exact.least, exact.precision, exact.recall) == (0.75, 1.0, 0.5)
-    # Nothing reaches it: the most precise place, and that with the most found.
-    half = best_point([matched([0.9, 0.8, 0.2], [False, True, False], 1)], 0.99)
-    assert half is not None
-    assert (half.least, half.precision) == (0.5, 0.5)
+    assert best_point([one], None) == (0.35, 0.75, 0.75, True)
+    # Nineteen right ones, a wrong one, one that is right: the bound of nineteen is .875, of all .81.
+    row = matched([1 - i / 100 for i in range(21)], [True] * 19 + [False, True], 30)
+    assert best_point([row], 0.8) == (pytest.approx(0.4), pytest.approx(20 / 21), pytest.approx(20 / 30), True)
+    assert best_point([row], 0.87) == (pytest.approx(0.815), 1.0, pytest.approx(19 / 30), True)
+    # Nothing is as sure: the place whose bound is highest, and it is said.
+    assert best_point([row], 0.95) == (pytest.approx(0.815), 1.0, pytest.approx(19 / 30), False)
     ties = best_point([matched([0.5, 0.5], [True, False], 1)], 0.9)
-    assert ties is not None
-    assert ties.least == 0.25
-    assert ties.precision == 0.5
+    assert ties == (0.25, 0.5, 1.0, False)
     assert best_point([matched([0.5], [False], 3)], None) is None
     # What lies on an ignored place is no mistake.
     ignored = replace(matched([0.9, 0.8], [False, True], 1), counts=np.array([[False, True]]))
-    assert best_point([ignored], None) == (0.4, 1.0, 1.0)
+    assert best_point([ignored], None) == (0.4, 1.0, 1.0, True)
 
 
-def test_a_rare_class_has_the_threshold_of_all() -> None:
-    boxes = tuple(BoxRecord((20.0 * i, 0.0, 20.0 * i + 10, 10.0), "often") for i in range(6))
-    there = [BoxedPicture("a", (200, 200), (*boxes, BoxRecord((0.0, 50.0, 10.0, 60.0), "rare")))]
-    found = [BoxedPicture("a", (200, 200), tuple(BoxRecord(b.box, b.label, 0.8) for b in there[0].boxes))]
-    often, rare = calibrated(there, found, ("often", "rare"))
-    assert (often["own"], often["n"], often["threshold"], often["recall"]) == (True, 6, 0.4, 1.0)
-    assert (rare["own"], rare["n"], rare["threshold"]) == (False, 1, 0.4)
+def test_boxes_of_one_picture_are_not_as_many_as_boxes_of_many() -> None:
+    """Half right, mixed in each of twenty pictures, beside ten pictures all right and ten all wrong."""
+    right = np.tile([True, False], 40)
+    mixed, parted = np.repeat(np.arange(20), 4), np.where(right, np.arange(80) % 20 // 2, 10 + np.arange(80) % 20 // 2)
+    scores = np.linspace(1, 0.5, 80)
+
+    def bound(picture: Any) -> float:
+        counts = np.ones((1, 80), bool)
+        return float(Ranked.of([Matched(picture, scores, right[None], counts, np.full(20, 4))]).lower(1.96)[-1])
+
+    assert bound(mixed) == pytest.approx(wilson(0.5, 80, 1.96)[0], abs=1e-6)
+    assert bound(parted) == pytest.approx(wilson(0.5, 20, 1.96)[0], abs=1e-6)
+    hits = np.bincount(parted, right, 20).astype(int)
+    assert part(hits, np.full(20, 4)) == (0.5, pytest.approx(19.0))
 
 
-def test_no_class_is_held_out_whole(data: BoxData) -> None:
-    only = BoxedPicture(data.pictures[0].image, (64, 64), (BoxRecord((0, 0, 9, 9), "green"),))
-    more = BoxData((only, *data.pictures[1:]), ("red", "blue", "green", "never"))
-    for seed in range(8):
-        train, held = split_boxes(usable(more), 0.5, seed)
-        assert train.classes == ("red", "blue", "green")
-        assert only in train.pictures
-        assert len(held) >= 1
-        assert not {p.image for p in train.pictures} & {p.image for p in held.pictures}
+def test_a_rare_class_has_the_threshold_of_all_and_nothing_is_said_of_it() -> None:
+    boxes = tuple(BoxRecord((20.0 * i, 0.0, 20.0 * i + 10, 10.0), "often") for i in range(5))
+    rare = BoxRecord((0.0, 50.0, 10.0, 60.0), "rare")
+    there = [BoxedPicture(name, (200, 200), (*boxes, rare)) for name in "ab"]
+    found = [replace(p, boxes=tuple(BoxRecord(b.box, b.label, 0.8) for b in p.boxes)) for p in there]
+    often, row = calibrated(there, found, [0, 1], ("often", "rare"))
+    assert (often["own"], often["n"], often["threshold"], often["recall"]) == (True, 10, 0.4, 1.0)
+    assert (row["own"], row["n"], row["threshold"]) == (False, 2, 0.4)
+    assert [row[name] for name in FIGURES] == [None] * 4
+    assert often["promised"] is None
+
+
+def test_figures_of_a_threshold_are_of_pictures_that_it_was_not_chosen_on() -> None:
+    """In the first fold scores are half as high: what was chosen on the other finds none of it."""
+    boxes = tuple(BoxRecord((20.0 * i, 0.0, 20.0 * i + 10, 10.0), "a") for i in range(10))
+    there = [BoxedPicture(name, (200, 200), boxes) for name in "ab"]
+    found = [
+        replace(p, boxes=(*(BoxRecord(b.box, "a", s) for b in boxes), BoxRecord((0, 90, 9, 99), "a", s / 10)))
+        for p, s in zip(there, (0.4, 0.9), strict=True)
+    ]
+    (row,) = calibrated(there, found, [0, 1], ("a",))
+    assert row["threshold"] == pytest.approx((0.4 + 0.09) / 2)
+    assert row["recall"] == 0.5, "from .495 none of the first, from .22 all of the second"
+    assert row["precision"] == 1.0
+    assert row["recall_interval"][0] < 0.5 < row["recall_interval"][1]
+
+
+def test_folds_keep_copies_together_and_spread_what_has_boxes(data: BoxData, tmp_path: Path) -> None:
+    copies = [tmp_path / f"copy{i}.png" for i in range(2)]
+    for copy in copies:
+        copy.write_bytes(Path(data.pictures[0].image).read_bytes())
+    more = (*(replace(data.pictures[0], image=str(copy)) for copy in copies), *(
+        replace(p, boxes=()) for p in data.pictures[12:]
+    ))  # fmt: skip
+    given = replace(data, pictures=(*data.pictures[:12], *more))
+    for seed in range(4):
+        fold = dealt(given, 5, seed)
+        assert len({fold[0], fold[12], fold[13]}) == 1
+        boxed = [fold[:14].count(k) for k in range(5)]
+        assert min(boxed) >= 2
+        assert max(boxed) <= 4
+    assert dealt(given, 5, 0) != dealt(given, 5, 1)
+    assert sorted(dealt(replace(data, pictures=data.pictures[:3]), 5, 0)) == [0, 1, 2]
+
+
+def test_each_picture_is_found_by_a_detector_that_has_not_learnt_from_it(data: BoxData, tmp_path: Path) -> None:
+    """A method that remembers what it learnt from, in which a class of one picture is not known to the others."""
+    green = BoxRecord((0, 0, 9, 9), "green")
+    few = replace(data, pictures=(replace(data.pictures[0], boxes=(green,)), *data.pictures[1:6]))
+    few = replace(few, classes=("red", "blue", "green"))
+    fold, learnt = dealt(few, 3, 0), list[tuple[set[str], tuple[str, ...]]]()
+
+    @dataclass(frozen=True)
+    class Remembers:
+        name = "remembers"
+        zoom: float = 1.0
+
+        def fit(self, reader: Reader, given: BoxData, *, progress: Any = None) -> Any:
+            learnt.append(({p.image for p in given.pictures}, given.classes))
+            return Everywhere(len(given.classes))
+
+    kept = tmp_path / "kept"
+    folds = Folds(Reader(colours(), 1.0).keeping(), few, fold, kept)
+    found = folds.found(Remembers(), Progress())
+    assert [p.image for p in found] == [p.image for p in few.pictures]
+    assert all(len(p.boxes) for p in found)
+    for k, (images, classes) in enumerate(learnt):
+        assert images == {p.image for p, f in zip(few.pictures, fold, strict=True) if f != k}
+        assert ("green" in classes) is (fold[0] != k)
+    # Folds that are done are not done again, but where the pictures are others.
+    assert folds.found(Remembers(), Progress()) == found
+    assert len(learnt) == 3
+    assert beside(kept).is_file()
+    replace(folds, data=replace(few, pictures=(few.pictures[0], *data.pictures[6:11]))).found(Remembers(), Progress())
+    assert len(learnt) == 6
+    beside(kept).write_bytes(beside(kept).read_bytes()[:-9])
+    assert folds.found(Remembers(), Progress()) == found, "what is damaged is found again"
+    assert len(learnt) == 9
+    beside(kept).write_text("mine")
+    with pytest.raises(ForeignFileError):
+        folds.found(Remembers(), Progress())
+
+
+class Everywhere:
+    """Finds the left half, of every class."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def regions(self, encoder: Any, looked: Any) -> Regions:
+        return Regions(torch.tensor([[0.0, 0.0, 0.5, 1.0]]), torch.full((1, self.n), 0.5))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {}
+
+
+def test_a_file_is_looked_at_once_by_a_reader_that_keeps(data: BoxData, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, names = Reader(colours(), 1.0).keeping(), [p.image for p in data.pictures[:2]]
+    first = list(reader.looked([names[0], "/none.png", names[1]]))
+    plain = list(Reader(colours(), 1.0).looked(names))
+    assert [type(one) for one in first] == [Looked, Failure, Looked]
+    assert list(reader.kept or ()) == names
+    monkeypatch.setattr(Reader, "_look", lambda self, pictures, size: iter(pictures))
+    for a, b, c in zip(first[::2], reader.looked(names), plain, strict=True):
+        assert isinstance(a, Looked)
+        assert isinstance(b, Looked)
+        assert isinstance(c, Looked)
+        assert torch.equal(a.features, b.features)
+        torch.testing.assert_close(a.features, c.features, atol=2e-3, rtol=1e-3)
+    monkeypatch.undo()
+    monkeypatch.setattr("seewhy.dense.reader.MOST_KEPT", plain[0].features.numel())  # type: ignore[union-attr]
+    little = Reader(colours(), 1.0).keeping()
+    for _ in range(2):
+        assert [type(one) for one in little.looked(names)] == [Looked, Looked]
+        assert list(little.kept or ()) == names[:1]
 
 
 def test_what_cannot_be_learnt_from_is_told(data: BoxData, tmp_path: Path) -> None:
     empty = BoxData(tuple(BoxedPicture(p.image, p.size) for p in data.pictures), ("red",))
     with pytest.raises(DataError, match=r"There is no box on the 24 picture\(s\) that are there\."):
         fit_detector(empty, colours())
-    with pytest.raises(DataError, match=r"1 picture with boxes was given\. Two or more"):
+    with pytest.raises(DataError, match=r"1 picture\(s\) with boxes were given, copies of one\. Two or more"):
         fit_detector(BoxData(data.pictures[:1], data.classes), colours())
     with pytest.raises(InputError, match="precision=2"):
         fit_detector(data, colours(), precision=2)
-    with pytest.raises(InputError, match=r"The detector owlv2 is not trained\. One of dito, linear"):
+    with pytest.raises(InputError, match=r"The detector owlv2 is not trained\. One of auto, dito, linear"):
         fit_detector(data, colours(), method="owlv2")
     with pytest.raises(UnknownNameError, match="zooom"):
         fit_detector(data, colours(), zooom=2)
@@ -234,11 +346,13 @@ def test_missing_and_broken_pictures_are_named_and_the_rest_is_learnt(data: BoxD
     odd = (BoxedPicture(str(tmp_path / "broken.png"), (64, 64), boxes), BoxedPicture("/none.png", (64, 64), boxes))
     mixed = BoxData((*data.pictures[:8], *odd), (*data.classes, "never"), missing=("/none.png",), notes=("of old",))
     heard = Progress()
-    made = fit_detector(mixed, colours(), progress=heard, **SMALL)
+    made = fit_detector(mixed, colours(), method="linear", folds=2, progress=heard, **SMALL)
     assert made.classes == data.classes
     assert [Path(f.image).name for f in heard.failures] == ["broken.png"]
     assert heard.notes[0] == "of old"
-    assert any("have too few boxes held out" in note for note in heard.notes)
+    assert made.calibration["n_pictures"] == 8
+    assert any("class(es) have fewer than 10 boxes" in note for note in heard.notes)
+    assert made.measured.startswith("Not measured: none of its classes has 10 boxes")
 
 
 def test_many_objects_in_one_picture(data: BoxData) -> None:
@@ -246,8 +360,7 @@ def test_many_objects_in_one_picture(data: BoxData) -> None:
     corner = rng.uniform(0, 60, (10_000, 2))
     crowd = tuple(BoxRecord((x, y, x + 3, y + 3), "red") for x, y in corner.tolist())
     full = BoxData((*data.pictures[:4], BoxedPicture(data.pictures[4].image, (64, 64), crowd)), data.classes)
-    train, _ = split_boxes(usable(full), 0.3, 1)
-    assert Linear(**SMALL).fit(colours(), train).weight.isfinite().all()
+    assert Linear(**SMALL).fit(Reader(colours(), 2.0), usable(full)).weight.isfinite().all()
 
 
 def test_a_saved_one_is_read_with_care(fitted: TrainedDetector, tmp_path: Path) -> None:
@@ -255,11 +368,12 @@ def test_a_saved_one_is_read_with_care(fitted: TrainedDetector, tmp_path: Path) 
     with pytest.raises(ModelError, match="what is read from a file never chooses what is loaded"):
         load_detector(folder)
     card = json.loads((folder / "detector.json").read_text())
-    figures = {"ap50": 0.5, "n_pictures": 9, "controls": []}
+    figures = {"ap50": 0.5, "ap50_interval": [0.4, 0.6], "n_pictures": 9, "n_folds": 5, "fewest": 10, "controls": []}
+    figures["classes"] = [{"ap50": 0.5}]
     damaged: tuple[dict[str, Any], ...] = (
         {"thresholds": [0.5]}, {"thresholds": [0.5, 7]}, {"classes": ["a", "b", "c"]}, {"method": "owlv3"},
         *({"calibration": figures | wrong} for wrong in ({"ap50": "high"}, {"controls": [None]}, {"controls": [{}]})),
-        {"calibration": {"ap50": 0.5}},
+        {"calibration": {"ap50": 0.5, "n_folds": 5}},
     )  # fmt: skip
     for change in damaged:
         (folder / "detector.json").write_text(json.dumps({**card, **change}))
@@ -286,11 +400,15 @@ def test_from_the_command_line(data: BoxData, tmp_path: Path, monkeypatch: pytes
         return done.stdout
 
     sets = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
-    fit = ["fit-detector", str(boxes), "-o", str(tmp_path / "det"), *sets]
+    fit = ["fit-detector", str(boxes), "-o", str(tmp_path / "det"), "--method", "linear", *sets]
     about = json.loads(run(*fit, "--json"))
     check("fit-detector", [about])
     assert about["classes"] == ["red", "blue"]
-    assert run(*fit, "--precision", "0.9").startswith(f"{tmp_path / 'det'}: 2 class(es), ")
+    told = run(*fit, "--precision", "0.9", "--folds", "2").splitlines()
+    assert told[0].startswith(f"{tmp_path / 'det'}: linear, 2 class(es), ")
+    assert re.match(r"Expect an AP50 of \d+ to \d+ on as many new pictures like the 10 that it was fitted on", told[1])
+    assert re.match(r"red\tfrom 0\.\d\d: precision \d+% \(\d+% to \d+%\).*, recall .*, 10 boxes$", told[2])
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [], "what was kept on the way is gone"
     saved = ["-m", str(tmp_path / "det"), "-e", "colours"]
     found = json.loads(run("detect", data.pictures[0].image, *saved, "--json"))
     check("detect", [found])

@@ -16,7 +16,6 @@ from seewhy.dense.levels import unpacked, with_levels
 from seewhy.dense.saving import load_segmenter, save_segmenter
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.split import example_pixels
-from seewhy.errors import ModelError
 from seewhy.pictures.pixel_classes import load_masks
 from seewhy.training.batches import Batch
 from tiny import HashedWords, build, tiny_cnn, tiny_tokens
@@ -71,13 +70,8 @@ def test_levels_are_the_last_maps_of_their_size() -> None:
 
 
 @pytest.mark.parametrize(("encoder", "n", "has"), [(stages(), 4, 3), (tiny_cnn(), 2, 1), (tiny_tokens(), 2, 1)])
-def test_levels_that_a_trunk_has_not(encoder: Encoder, n: int, has: int) -> None:
-    with pytest.raises(ModelError) as caught:
-        with_levels(encoder, n)
-    assert str(caught.value) == (
-        f"{n} levels were asked of 'tiny', whose trunk gives {has}. A convolutional network with stages was expected. "
-        "Give levels=1, or take another encoder."
-    )
+def test_of_more_levels_than_a_trunk_has_it_gives_its_own(encoder: Encoder, n: int, has: int) -> None:
+    assert len(with_levels(encoder, n).layout.finer) == has - 1
 
 
 def test_what_only_a_finer_map_knows_is_learnt_kept_and_measured(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def _detector() -> Any:
             boxes.append(BoxRecord((left, top, left + side, top + side), label))
         Image.fromarray(pixels).save(place / f"{i}.png")
         rows.append(BoxedPicture(str(place / f"{i}.png"), (64, 64), tuple(boxes)))
-    return fit_detector(BoxData(tuple(rows), tuple(COLOURS)), colours(), n_shapes=3, parts=2, rounds=1)
+    return fit_detector(BoxData(tuple(rows), tuple(COLOURS)), colours(), method="linear", n_shapes=3, parts=2, rounds=1)
 
 
 def _save_segmenter(folder: Path) -> None:

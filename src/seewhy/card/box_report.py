@@ -37,8 +37,33 @@ def headline(data: dict[str, Any]) -> str:
     """
     if data["ap50"] is None:
         return "Nothing is on these pictures, so nothing can be found."
-    below = [c["name"] for c in data["controls"] if not c["real"]]
-    said = f"AP50 is {100 * data['ap50']:.1f}"
-    if not below:
-        return f"{said}, above every control."
-    return f"{said}, which is not shown to be more than what {below[0]} reaches."
+    return f"AP50 is {100 * data['ap50']:.1f}, {_beside(data['controls'])}."
+
+
+def expected(data: dict[str, Any]) -> str:
+    """What a detector that was fitted is to be expected to reach, in one sentence.
+
+    Args:
+        data: its calibration.
+
+    >>> expected({"ap50": None, "n_pictures": 4, "n_folds": 2, "fewest": 10})
+    'Not measured: none of its classes has 10 boxes or more on the 4 pictures that it was fitted on.'
+    """
+    if data["ap50"] is None:
+        return (
+            f"Not measured: none of its classes has {data['fewest']} boxes or more on the {data['n_pictures']} "
+            "pictures that it was fitted on."
+        )
+    low, high = (100 * v for v in data["ap50_interval"])
+    left = sum(row["ap50"] is None for row in data["classes"])
+    few = f" {left} class(es) with fewer than {data['fewest']} boxes are not in it." if left else ""
+    return (
+        f"Expect an AP50 of {low:.0f} to {high:.0f} on as many new pictures like the {data['n_pictures']} that it was "
+        f"fitted on: each of these by a detector of the other folds, AP50 is {100 * data['ap50']:.1f}, "
+        f"{_beside(data['controls'])}.{few}"
+    )
+
+
+def _beside(controls: list[dict[str, Any]]) -> str:
+    below = [c["name"] for c in controls if not c["real"]]
+    return f"which is not shown to be more than what {below[0]} reaches" if below else "above every control"

@@ -89,7 +89,7 @@ class DenseCLIP:
         batch_size: windows a step.
         lr: learning rate, at its highest.
         width: channels of the decoder.
-        levels: maps of the trunk that it reads, the last and finer ones, where the trunk is convolutional.
+        levels: maps of the trunk that it reads at most, the last and finer ones, which a convolutional trunk has.
         prompting: where the picture changes texts: ``"post"`` behind their network, ``"pre"`` before it, ``"none"``.
         n_contexts: vectors before each name, the authors' 8; 0 for sentences in their place.
         texts: ``"names"``; ``"shuffled"`` and ``"random"`` are controls; ``"none"`` is the decoder alone.
@@ -112,12 +112,13 @@ class DenseCLIP:
     paper: ClassVar[str] = "Rao et al. 2022, arXiv:2112.01518"
     needs: ClassVar[str] = "pictures with masks and an image-text encoder"
     cost: ClassVar[str] = "one per window, and its decoder's"
+    needs_words: ClassVar[bool] = True
 
-    n_steps: int = 400
-    batch_size: int = 8
-    lr: float = 1e-3
-    width: int = 128
-    levels: int = 1
+    n_steps: int = 300
+    batch_size: int = 4
+    lr: float = 2e-3
+    width: int = 64
+    levels: int = 2
     prompting: Prompting = "post"
     n_contexts: int = 0
     texts: Texts = "names"

@@ -50,10 +50,8 @@ def with_levels(encoder: Encoder, n: int) -> Encoder:
 
     Args:
         encoder: with a map of features.
-        n: maps in all; 1 is the encoder as it is.
-
-    Raises:
-        ModelError: its trunk gives tokens or has fewer maps, each a whole number of times as fine as its last one.
+        n: maps in all, at most: a trunk that gives tokens has one, and each finer one is a whole number of times as
+            fine as the last. 1 is the encoder as it is.
 
     Example:
         >>> import seewhy
@@ -72,11 +70,8 @@ def with_levels(encoder: Encoder, n: int) -> Encoder:
                 if times_down == times_across == int(times_down) and len(stages) < n - 1:
                     stages.append(stage)
                     times.append(int(times_down))
-    if len(stages) < n - 1:
-        raise ModelError(
-            f"{n} levels were asked of {encoder.name!r}, whose trunk gives {len(stages) + 1}. A convolutional network "
-            "with stages was expected. Give levels=1, or take another encoder."
-        )
+    if not stages:
+        return encoder
     made = f"{encoder.fingerprint}:levels:{[stage.layer for stage in stages]}"
     return Encoder(
         name=encoder.name,

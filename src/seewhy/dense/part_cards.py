@@ -20,7 +20,7 @@ from ..explanation.base import Explanation
 from ..explanation.part import Part
 from ..progress import Progress
 from ..types import Failure
-from .part_evidence import MOST, PartExplainer, check_options, parts_of
+from .part_evidence import MOST, PartExplainer, parts_of
 
 
 class PartBatch:
@@ -59,8 +59,7 @@ class PartBatch:
                 f"Cards of boxes or segments were to go to {output}, which is one file. A folder was expected, since a "
                 "picture may have many. Give one with -o."
             )
-        check_options(options, explainer.model)
-        self.explainer, self.options, self.output, self.most = explainer, options, output, most
+        self.explainer, self.options, self.output, self.most = explainer, explainer.options(options), output, most
         self.endings = tuple(FORMS) if png else (".html",)
         self.force, self.progress = force, progress or Progress()
         self.index = None if output is None else output / INDEX

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NoReturn
@@ -113,6 +114,7 @@ class PartPlace:
             covered.
         head: mean of these cells → logits.
         inside: the pixels of the input that are of the part.
+        reads: what takes cells of the whole to logits, where that is no mean of these.
     """
 
     cells: tuple[int, int, int, int]
@@ -120,9 +122,16 @@ class PartPlace:
     weights: Float[Tensor, "p h w"]
     head: Head
     inside: Bool[Tensor, "H W"]
+    reads: Callable[[Tensor], Tensor] | None = None
 
+    @torch.no_grad()
     def cut(self, cells: Float[Tensor, "b d H W"]) -> Float[Tensor, "b pd gh gw"]:
-        """Those under the part, whose mean is the mean over the part, or the means over its pieces in a row."""
+        """Those under the part, whose mean is the mean over the part, or the means over its pieces in a row.
+
+        Where a network reads the part, its logits as one cell.
+        """
+        if self.reads is not None:
+            return self.reads(cells)[:, :, None, None]
         top, bottom, left, right = self.cells
         return (cells[:, None, :, top:bottom, left:right] * self.weights[:, None]).flatten(1, 2)
 
@@ -130,7 +139,7 @@ class PartPlace:
 def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> PartPlace:
     """Where a box lies, or the pixels of a mask."""
     grid, size, score = whole.windows.whole, (whole.pixels.shape[1], whole.pixels.shape[2]), whole.score
-    head = score.head
+    head, reads = score.head, None
     if mask is None:
         spans = [(box[i] / whole.size[i], box[i + 2] / whole.size[i]) for i in (1, 0)]
         rows, columns = (_within(a, b, n) for (a, b), n in zip(spans, size, strict=True))
@@ -140,6 +149,8 @@ def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> Part
         pieces = [own] if score.pieces is None else score.pieces(own, grid)
         covered = torch.stack([_covered_by(piece[0], grid) for piece in pieces])
         head = head if score.head_of is None else score.head_of(own, grid)
+        if score.reads is not None:
+            reads = score.reads(whole.own_cells, own / torch.tensor([grid[1], grid[0]] * 2))
     else:
         given = torch.from_numpy(np.ascontiguousarray(mask))[None, None].float()
         covered = interpolate(given, grid, mode="area")[0]
@@ -149,7 +160,8 @@ def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> Part
     weights = covered[:, top:bottom, left:right]
     ends = zip((top, bottom, left, right), (0, 0, 1, 1), strict=True)
     y0, y1, x0, x1 = (min(round(v * whole.step[axis]), size[axis]) for v, axis in ends)
-    return PartPlace((top, bottom, left, right), (y0, y1, x0, x1), weights / weights.mean((1, 2), True), head, inside)
+    shares = weights / weights.mean((1, 2), True)
+    return PartPlace((top, bottom, left, right), (y0, y1, x0, x1), shares, head, inside, reads)
 
 
 def _covered_by(box: Float[Tensor, " 4"], grid: tuple[int, int]) -> Float[Tensor, "h w"]:

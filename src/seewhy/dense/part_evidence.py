@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from ..attributions.base import Attribution
 from ..classifiers.base import Classifier
 from ..descriptions.base import Descriptions, Words
 from ..encoders.base import EncoderOutput
@@ -30,6 +31,8 @@ from .segmentation import Segmentation
 from .segmenter import Segmenter
 
 T = TypeVar("T", Where | Missing, Like | Missing)
+HIDING = "occlusion"
+"""The map of a part that a network reads."""
 MOST = 20
 """Parts of one picture that are explained unless more are asked for."""
 Found = Detections | Segmentation
@@ -90,6 +93,23 @@ class PartExplainer:
             model = model.with_descriptions(Descriptions({**rest, **own}), store)
         return cls(finder, score, replace(model, trained_on=score.trained_on))
 
+    def options(self, options: ExplainOptions) -> ExplainOptions:
+        """The same with the map that parts get where none is named.
+
+        Raises:
+            InputError: parts cannot be explained so.
+        """
+        if self.score.reads is not None and options.where is None:
+            options = replace(options, where=HIDING)
+        method = options.method(self.model.where)
+        check_options(options, method)
+        if self.score.reads is not None and not method.needs_pixels:
+            raise InputError(
+                f"A box of {self.score.method} was to be explained with {method.name}, and its score is a network's, "
+                "not a layer on its cells. A map that changes the picture was expected. Choose occlusion or rise."
+            )
+        return options
+
     def find(self, picture: Any) -> Found:
         """What is in a picture.
 
@@ -109,7 +129,7 @@ class PartExplainer:
             options: as for whole pictures; the class explained is the part's own unless another is named.
             numbers: those of the parts to explain, from 1; left out, the first :data:`MOST`.
         """
-        check_options(options, self.model)
+        options = self.options(options)
         parts = parts_of(found)
         chosen = range(1, min(len(parts), MOST) + 1) if numbers is None else sorted(numbers)
         if not chosen:
@@ -189,13 +209,12 @@ def parts_of(found: Found) -> list[Part]:
     ]  # fmt: skip
 
 
-def check_options(options: ExplainOptions, model: Classifier) -> None:
+def check_options(options: ExplainOptions, method: Attribution) -> None:
     """See that parts can be explained so.
 
     Raises:
         InputError: something is asked for that reads the inside of the network, or is for whole pictures alone.
     """
-    method = options.method(model.where)
     asked = {
         "an inner layer": options.layer, "neurons": options.neurons, "because": options.because,
         "prototypes": options.prototypes, "a typical picture": options.typical, "likenesses by name": options.like,

@@ -1,4 +1,4 @@
-"""The score of a part of a picture as a layer on the mean of the cells under it, from which it can be explained."""
+"""The score of a part of a picture, from its cells: a layer on their mean, or a network; so it can be explained."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from .reader import Reader
 if TYPE_CHECKING:
     from .detections import Detections
 
+NOTHING = "nothing"
+"""What a box is called that is of no class."""
 Boxes = Float[Tensor, "n 4"]
+Logits = Float[Tensor, "b k"]
 
 
 @dataclass(frozen=True, eq=False)
 class PooledScore:
     """``logits = head(mean over the part of (cells - centred * their mean over the picture))``.
 
-    Where a box is read in several pieces, the means over these, one after the other, take the mean's place.
+    Where a box is read in several pieces, the means over these, one after the other, take the mean's place. Where a
+    network reads it (``reads``), the logits are that network's, and no map but one that changes pixels explains them.
 
     Attributes:
         reader: what looks at pictures in windows.
@@ -37,6 +41,8 @@ class PooledScore:
         centred: part of the picture's own mean that is taken off each cell.
         pieces: a box and the size of the map, in cells → the boxes over which means are taken; left out, the box.
         head_of: the same → the head for this very box, where it depends on that; left out, ``head``.
+        reads: the picture's own cells and a box, as parts of its sides → a function from cells of changed copies to
+            logits of that box, which ``head`` leaves as they are.
         parameters: of the method.
         trained_on: one line for who asks.
     """
@@ -50,6 +56,7 @@ class PooledScore:
     centred: float = 0.0
     pieces: Callable[[Boxes, tuple[int, int]], list[Boxes]] | None = field(default=None, repr=False)
     head_of: Callable[[Boxes, tuple[int, int]], Head] | None = field(default=None, repr=False)
+    reads: Callable[[Tensor, Boxes], Callable[[Tensor], Logits]] | None = field(default=None, repr=False)
     parameters: dict[str, Any] = field(default_factory=dict, repr=False)
     trained_on: str = "nothing but the names of the classes"
 
@@ -67,7 +74,7 @@ class PooledScore:
 
 @runtime_checkable
 class PoolsBoxes(Protocol):
-    """A detector whose score of a box is a layer on means of cells."""
+    """A detector whose score of a box comes from the cells of one look."""
 
     def detect(self, picture: object, /) -> Detections: ...
 
@@ -84,7 +91,7 @@ def cannot_pool(name: str) -> InputError:
     """What to say of a detector that scores boxes in another way."""
     return InputError(
         f"The boxes of {name} were to be explained, and it does not score a box by the cells under it. A detector that "
-        "pools its encoder's map was expected. Choose word_regions, or one of seewhy fit-detector --method linear."
+        "reads its encoder's map was expected. Choose word_regions, or one of seewhy fit-detector."
     )
 
 

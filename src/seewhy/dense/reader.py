@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -27,6 +27,8 @@ from .windows import Windows
 LARGEST = 2.0
 """Inputs larger than this many of the encoder's own are cut into tiles."""
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
+MOST_KEPT = 2**30
+"""Numbers that are kept of pictures, 2 GB; those beyond are looked at again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +39,14 @@ class Reader:
         base: what looks, at its own size.
         zoom: the picture's short side, in inputs of the encoder: twice its own where it takes larger inputs; what is
             larger than that, or larger than the encoder takes, is looked at in tiles. From 0.25 to 32.
-        levels: maps of the trunk that are looked at, the last and finer ones.
+        levels: maps of the trunk that are looked at, the last and finer ones, at most.
+        kept: what it saw of files, at half precision, where it is to look at them again; see :meth:`keeping`.
     """
 
     base: Encoder
     zoom: float = LARGEST
     levels: int = 1
+    kept: dict[str, Looked] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not 0.25 <= self.zoom <= 32:
@@ -73,8 +77,28 @@ class Reader:
         one = Windows.over(size, (1, 1), self.along)
         return one if one.n == (1, 1) else Windows(self.cells, one.n)
 
+    def keeping(self) -> Reader:
+        """The same, which looks once at each file that it is shown again and again."""
+        return replace(self, kept={})
+
     def looked(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Looked | Failure]:
         """Many pictures, in order, each looked at once; decoding runs ahead in threads."""
+        if self.kept is None:
+            yield from self._look(pictures, batch_size)
+            return
+        names = list(pictures)
+        new = self._look([name for name in names if name not in self.kept], batch_size)
+        room = MOST_KEPT - sum(one.features.numel() for one in self.kept.values())
+        for name in names:
+            one = self.kept.get(name) or next(new)
+            if isinstance(one, Looked):
+                half = replace(one, features=one.features.half())
+                if name not in self.kept and (room := room - half.features.numel()) >= 0:
+                    self.kept[name] = half
+                one = replace(one, features=half.features.float())
+            yield one
+
+    def _look(self, pictures: Iterable[Any], batch_size: int) -> Iterator[Looked | Failure]:
         numbered = enumerate(pictures, 1)
         # At least as many pictures as threads wait decoded, so that the engine never does.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

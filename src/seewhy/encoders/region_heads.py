@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -92,12 +92,15 @@ class RegionHeads(nn.Module):
         return asdict(self.sizes)
 
     def levels(self, grid: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b d _h _w"], ...]:
-        """The maps, finest first."""
+        """The maps, finest first; channels are mixed before cells are, which gives the same for less."""
         high, wide = grid.shape[2:]
-        return tuple(
-            across(_resized(grid, (max(1, round(high * scale)), max(1, round(wide * scale)))))
-            for across, scale in zip(self.across, SCALES, strict=True)
-        )
+        found = []
+        for (mix, *smooth), scale in zip(cast("list[list[nn.Module]]", self.across), SCALES, strict=True):
+            level = _resized(mix(grid), (max(1, round(high * scale)), max(1, round(wide * scale))))
+            for layer in smooth:
+                level = layer(level)
+            found.append(level)
+        return tuple(found)
 
     def on_level(
         self, level: Float[Tensor, "b d h w"], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]

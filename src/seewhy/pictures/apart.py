@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -96,6 +96,19 @@ def split_pairs(samples: Samples, fraction: float, seed: int = 0) -> tuple[Sampl
             continue
         held.update(groups[owner])
     return _of(samples, [i for i in range(len(samples)) if i not in held]), _of(samples, sorted(held))
+
+
+def folds_of(samples: Samples, n: int, seed: int = 0) -> list[int]:
+    """The fold of each picture, 0 to ``n - 1`` at most, all about as large; copies and groups stay together."""
+    owners = _together(samples)
+    sizes = Counter(owners)
+    order = sorted(sizes)
+    random.Random(seed).shuffle(order)
+    full, fold = [0] * min(n, len(order)), dict[int, int]()
+    for owner in sorted(order, key=lambda o: -sizes[o]):
+        fold[owner] = full.index(min(full))
+        full[fold[owner]] += sizes[owner]
+    return [fold[owner] for owner in owners]
 
 
 def _of(samples: Samples, places: Sequence[int]) -> Samples:

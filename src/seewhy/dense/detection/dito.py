@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +18,8 @@ from ...encoders.region_heads import HeadSizes, RegionHeads
 from ...encoders.stream import encode_texts
 from ...encoders.templates import filled
 from ...errors import DataError, InputError
+from ...heads.head import Head
+from ...heads.normalise import Normalise
 from ...pictures.boxes import BoxData
 from ...progress import Progress
 from ...seeded import seeded
@@ -26,6 +28,7 @@ from ...training.loop import Training, train
 from .. import detectors
 from ..cells import joint_cells
 from ..maskclip import TEMPLATES
+from ..pooled_score import NOTHING, PooledScore, rest_names
 from ..pooling import box_means
 from ..reader import LARGEST, Looked, Reader
 from ..region_scores import Blend, shrunk
@@ -34,7 +37,9 @@ from .trained import Regions
 
 BACKGROUND = "background"
 LEAST = 1e-3
-"""Part of the picture below which a box has no area."""
+"""Part of the picture below which a box has no area, and two boxes are one."""
+FAINT = 1e-12
+"""Score below which no difference is made."""
 
 
 @detectors.register
@@ -82,6 +87,7 @@ class DITO:
     needs: ClassVar[str] = "pictures with boxes and an image-text encoder"
     cost: ClassVar[str] = "one per window"
     takes_folder: ClassVar[bool] = False
+    needs_words: ClassVar[bool] = True
 
     alpha: float = 0.35
     beta: float = 0.65
@@ -91,7 +97,7 @@ class DITO:
     words_temperature: float | None = None
     template: str | None = None
     n_proposed: int = 100
-    n_steps: int = 600
+    n_steps: int = 300
     batch_size: int = 8
     lr: float = 1e-3
     zoom: float = LARGEST
@@ -122,19 +128,19 @@ class DITO:
         return TEMPLATES if self.template is None else (self.template,)
 
     def fit(
-        self, encoder: Encoder, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
+        self, reader: Reader, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
     ) -> WordedBoxes:
         """Train both stages on a frozen trunk.
 
         Args:
-            encoder: with words; it stays as it is.
+            reader: what looks; its encoder has words, and stays as it is.
             data: pictures with boxes.
             progress: hears of progress and failures.
             checkpoint: a file from which a stopped training goes on.
         """
-        progress = progress or Progress()
+        progress, encoder = progress or Progress(), reader.base
         texts = texts_of(encoder, data.classes, self.templates)
-        maps, boxes, labels = _gathered(Reader(encoder, self.zoom), data, progress)
+        maps, boxes, labels = _gathered(reader, data, progress)
         with seeded(self.seed):
             heads = RegionHeads(HeadSizes(maps.shape[1], texts.shape[1]))
             if encoder.region_heads is not None and encoder.region_heads.sizes == heads.sizes:
@@ -206,7 +212,8 @@ class WordedBoxes:
         boxes, objectness, own = places.boxes[0], places.objectness[0], logits[0]
         real = ((boxes[:, 2:] - boxes[:, :2]) > LEAST).all(1) & (objectness > 0)
         boxes, objectness, own = boxes[real], objectness[real], own[real]
-        words = self._words(encoder, looked, boxes)
+        cells = looked.windows.merged(joint_cells(encoder, looked.features)).float()
+        words = self._words(encoder, cells, boxes)
         is_base, blend = self.is_base, self.how.blend
         scores = blend(own, words, is_base, objectness)[:, 1:]
         made_of = {
@@ -217,9 +224,47 @@ class WordedBoxes:
         }
         return Regions(boxes, scores, made_of)
 
-    def _words(self, encoder: Encoder, looked: Looked, boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n k"]:
+    def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
+        """The score of a box as it is: what proposed it is asked again of changed copies, and so is what names it."""
+        encoder, n = reader.encoder, self.network.heads.sizes.channels
+
+        def cells(encoder: Encoder, features: Tensor) -> Tensor:
+            return torch.cat([encoder.layout.to_grid(features), joint_cells(encoder, features)], 1)
+
+        def reads(whole: Tensor, box: Float[Tensor, "1 4"]) -> Callable[[Tensor], Tensor]:
+            start, place = self._proposal(whole[:, :n], box)
+
+            def logits(copies: Tensor) -> Float[Tensor, "b k"]:
+                levels = self.network.heads.levels(copies[:, :n])
+                own, _ = self.network.read(levels, start.expand(len(copies), 4), torch.arange(len(copies)))
+                words = torch.cat([self._words(encoder, one, box) for one in copies[:, n:]])
+                sure = (
+                    torch.ones(len(copies)) if place is None else self.network.proposals(levels)[1][:, place].sigmoid()
+                )
+                scores = self.how.blend(own, words, self.is_base, sure)[:, 1:]
+                return torch.cat([scores, 1 - scores.sum(1, keepdim=True)], 1).clamp(min=FAINT).log()
+
+            return logits
+
+        names = (*classes, *rest_names(classes, (NOTHING,)))
+        return PooledScore(reader, DITO.name, names, cells, Head(Normalise(), torch.eye(len(names))), reads=reads)
+
+    def _proposal(self, grid: Tensor, box: Float[Tensor, "1 4"]) -> tuple[Float[Tensor, "1 4"], int | None]:
+        """What was moved to a box, and its place among the proposals; of one that was not found, itself and none."""
+        levels = self.network.heads.levels(grid)
+        first = self.network.proposed(levels, self.how.n_proposed).boxes[0]
+        last = self.network.found(grid, self.how.n_proposed)[0].boxes[0]
+        off, which = (last - box).abs().amax(1).min(0)
+        if off > LEAST:
+            return box, None
+        start = first[which][None]
+        every = self.network.proposals(levels)[0][0].clamp(0, 1)
+        return start, int((every - start).abs().amax(1).argmin())
+
+    def _words(
+        self, encoder: Encoder, cells: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"]
+    ) -> Float[Tensor, "n k"]:
         """What the frozen encoder's texts say of the boxes, as logits."""
-        cells = looked.windows.merged(joint_cells(encoder, looked.features)).float()
         high, wide = cells.shape[1:]
         smaller = shrunk(boxes, self.how.shrink) * torch.tensor([wide, high, wide, high])
         vectors = normalize(box_means(cells, smaller), dim=1)

@@ -1,31 +1,35 @@
-"""``seewhy.fit_detector``: pictures with boxes become a detector, with thresholds from pictures held out."""
+"""``seewhy.fit_detector``: pictures with boxes become a detector, measured and calibrated fold by fold."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ...arguments import checked
 from ...attributions.settings import configured
 from ...encoders.base import Encoder
 from ...encoders.find import encoder as find
 from ...errors import DataError, InputError
-from ...pictures.apart import split_pairs
+from ...metrics.average_precision import AveragePrecision, average_precision, boxes_of, mean
 from ...pictures.boxes import BoxData, BoxedPicture, load_boxes
-from ...pictures.samples import Sample, gathered, some
+from ...pictures.samples import some
 from ...progress import Progress
 from .. import detectors
 from ..box_evaluation import evaluate_boxes
-from .thresholds import calibrated
+from ..reader import Reader
+from .folds import Folds, dealt, fitted
+from .thresholds import FEWEST, calibrated
 from .trained import TrainedDetector, digests
 
-N_DRAWS = 200
-"""Drawings of the pictures held out, for intervals."""
-MOST = 100
-"""Boxes kept in a picture, unless more are there in one that is learnt from."""
+AUTO = "auto"
+"""Every method that can be trained on the encoder, of which the one is taken that is best out of fold."""
+N_DRAWS = 400
+"""Drawings of the pictures, for intervals."""
 
 
 @checked
@@ -33,72 +37,95 @@ def fit_detector(
     data: BoxData | str | Path,
     encoder: Encoder | str = "lite0",
     *,
-    method: str = "linear",
+    method: str = AUTO,
     pictures: str | Path | None = None,
-    held_out: float = 0.2,
+    folds: int = 5,
     precision: float | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     checkpoint: Path | None = None,
     **parameters: Any,
 ) -> TrainedDetector:
-    """Train a detector on pictures with boxes, and calibrate a threshold for each class on pictures held out.
+    """Train a detector on pictures with boxes, and measure it on all of them, each by one that has not learnt from it.
+
+    Boxes out of fold give the figures, the threshold of each class and, for ``"auto"``, the method; then all pictures
+    are learnt from. Cost: one look at each picture, and ``folds + 1`` trainings of each method.
 
     Args:
         data: boxes that were loaded, or where they are (:func:`seewhy.load_boxes`).
         encoder: what looks, frozen, or its name.
-        method: a registered name.
+        method: a registered name; ``"auto"`` is whichever has the largest AP50 out of fold.
         pictures: the folder of the pictures of a file of boxes; left out, they are looked for nearby.
-        held_out: part of the pictures for the thresholds; copies stay together, and no class is held out whole.
-        precision: that boxes of a class are to have; left out, F1 is to be largest.
-        seed: of the pictures held out.
+        folds: parts of the pictures; copies stay together.
+        precision: that boxes of a class are to have on new pictures; left out, F1 is to be largest.
+        seed: of the folds.
         progress: hears of progress, notes and failures.
-        checkpoint: where a method that trains in steps goes on from after it was stopped.
+        checkpoint: where a method that trains in steps goes on from after it was stopped; boxes of folds that are
+            done lie beside it.
         **parameters: those of the method, for example ``zoom=4``.
 
     Raises:
-        DataError: no picture is there, no box can be used, or none can be held out.
+        DataError: no picture is there, no box can be used, or boxes are on one picture alone.
         InputError: a parameter is out of its range, or the method is not trained.
         UnknownNameError: there is no such method, or it has no such parameter.
     """
     progress = progress or Progress()
-    how = method_for(method, parameters)
-    if not 0 < held_out < 1 or (precision is not None and not 0 < precision <= 1):
+    if folds < 2 or (precision is not None and not 0 < precision < 1):
         raise InputError(
-            f"fit_detector was given held_out={held_out:g} and precision={precision}. A part above 0 and below 1, and "
-            "a precision above 0 and not above 1, were expected. Change them."
+            f"fit_detector was given folds={folds} and precision={precision}. Two folds or more, and a precision "
+            "above 0 and below 1, were expected. Change them."
         )
+    every = methods_for(method, parameters)
     given = data if isinstance(data, BoxData) else load_boxes(data, pictures=pictures)
     for note in given.notes:
         progress.note(note)
-    train, held = split_boxes(usable(given), held_out, seed)
     looks = encoder if isinstance(encoder, Encoder) else find(encoder)
-    keeps = {"checkpoint": checkpoint} if "checkpoint" in how.fit.__annotations__ else {}
-    finder = how.fit(looks, train, progress=progress, **keeps)
-    most = max(MOST, *(len(p.boxes) for p in train.pictures))
-    made = TrainedDetector(
-        how.name, asdict(how), looks, train.classes, finder, (0.0,) * len(train.classes), how.zoom, most=most,
-        trained_on=f"{train.n_boxes} boxes of {len(train)} pictures",
-        pictures=digests(p.image for p in (*train.pictures, *held.pictures)),
+    able = [how for how in every if looks.has_text or not getattr(how, "needs_words", False)] or every
+    readers = {how.zoom: Reader(looks, how.zoom).keeping() for how in able}
+    for reader in readers.values():
+        given = _seen(usable(given), reader, progress)
+    fold = dealt(given, folds, seed)
+    trials = []
+    for how in able:
+        found = Folds(readers[how.zoom], given, fold, checkpoint).found(how, progress)
+        trials.append(Trial.of(how, given, found))
+    best = max(trials, key=lambda one: one.ap50)
+    made = fitted(best.how, readers[best.how.zoom], given, progress, checkpoint)
+    rows = calibrated(given.pictures, best.found, fold, given.classes, precision)
+    for note in _notes(rows, precision):
+        progress.note(note)
+    calibration = {
+        "n_pictures": len(given), "n_folds": max(fold) + 1, "fewest": FEWEST, "precision": precision,
+        "classes": [{**row, "ap50": best.per_class.get(row["label"])} for row in rows], **best.figures(given, fold),
+        "methods": [{"name": one.how.name, "ap50": round(one.ap50, 6)} for one in trials],
+    }  # fmt: skip
+    return replace(
+        made, thresholds=tuple(r["threshold"] for r in rows), calibration=calibration, looks=None,
+        pictures=digests(p.image for p in given.pictures),
     )  # fmt: skip
-    return with_thresholds(made, held, precision, progress)
 
 
-def method_for(name: str, parameters: dict[str, Any]) -> Any:
-    """A method that is trained, with its parameters.
+def methods_for(name: str, parameters: dict[str, Any]) -> list[Any]:
+    """Methods that are trained, with the parameters that are theirs: one, or all where the best is to be taken.
 
     Raises:
         InputError: it is not trained, or a value is not one of the parameter's.
-        UnknownNameError: there is no such method or parameter.
+        UnknownNameError: there is no such method, or none has such a parameter.
     """
-    found: Any = detectors[name]
-    if not hasattr(found, "fit"):
-        able = ", ".join(n for n in detectors if hasattr(detectors[n], "fit"))
+    able = [n for n in detectors if hasattr(detectors[n], "fit")]
+    if name != AUTO and name not in able:
+        _ = detectors[name]
         raise InputError(
-            f"The detector {name} is not trained. One of {able} was expected. Use it with detect --detector {name}."
+            f"The detector {name} is not trained. One of {AUTO}, {', '.join(able)} was expected. Use it with detect "
+            f"--detector {name}."
         )
-    how: Any = configured(found, parameters)
-    return how
+    classes: list[Any] = [detectors[n] for n in (able if name == AUTO else [name])]
+    own = [{f.name for f in fields(cls)} for cls in classes]
+    nobodys = {key: value for key, value in parameters.items() if not any(key in names for names in own)}
+    return [
+        configured(cls, nobodys | {key: value for key, value in parameters.items() if key in names})
+        for cls, names in zip(classes, own, strict=True)
+    ]
 
 
 def usable(data: BoxData) -> BoxData:
@@ -117,59 +144,77 @@ def usable(data: BoxData) -> BoxData:
     return replace(there, classes=tuple(c for c in there.classes if counts[c]))
 
 
-def split_boxes(data: BoxData, held_out: float, seed: int) -> tuple[BoxData, BoxData]:
-    """Pictures to learn from and pictures held out; a class that would be held out whole is learnt from instead.
+def _seen(data: BoxData, reader: Reader, progress: Progress) -> BoxData:
+    """The pictures that can be read, which the reader has then looked at."""
+    looked = reader.looked([p.image for p in data.pictures])
+    can = [replace(p, size=one.size) for p, one in progress.results(data.pictures, looked, "Looking")]
+    return usable(replace(data, pictures=tuple(can), notes=()))
 
-    Raises:
-        DataError: all pictures are copies of one.
+
+@dataclass(frozen=True)
+class Trial:
+    """What a method found out of fold, and how good that is.
+
+    Attributes:
+        how: the method.
+        found: in each picture.
+        measured: in classes with boxes enough to say something of, or in all where none has.
+        enough: whether there are such classes.
     """
-    if len(data) < 2:
-        raise DataError(
-            f"{len(data)} picture with boxes was given. Two or more were expected, as some are held out to find the "
-            "thresholds. Give more pictures."
-        )
-    whole = gathered([Sample(p.image) for p in data.pictures])
-    names = {sample.image for sample in split_pairs(whole, held_out, seed)[1].items}
-    train = [p for p in data.pictures if p.image not in names]
-    held: list[BoxedPicture] = []
-    known = {b.label for p in train for b in p.boxes if not b.ignored}
-    for picture in (p for p in data.pictures if p.image in names):
-        new = {b.label for b in picture.boxes if not b.ignored} - known
-        (train if new else held).append(picture)
-        known |= new
-    if not held:
-        raise DataError(
-            f"Every class is on one picture alone, of {len(data)}. A second picture of some class was expected, as "
-            "pictures are held out to find the thresholds. Give more pictures."
-        )
-    return replace(data, pictures=tuple(train)), replace(data, pictures=tuple(held))
+
+    how: Any
+    found: Sequence[BoxedPicture]
+    measured: AveragePrecision
+    enough: bool
+
+    @classmethod
+    def of(cls, how: Any, data: BoxData, found: Sequence[BoxedPicture]) -> Trial:
+        counts = Counter(b.label for p in data.pictures for b in p.boxes if not b.ignored)
+        enough = [c for c in data.classes if counts[c] >= FEWEST]
+        classes = enough or data.classes
+        there, boxes = ([boxes_of(p, classes) for p in side] for side in (data.pictures, found))
+        return cls(how, found, average_precision(there, boxes, classes), bool(enough))
+
+    @property
+    def ap50(self) -> float:
+        """Over these classes."""
+        return self.measured.ap50
+
+    @property
+    def per_class(self) -> dict[str, float]:
+        """Of each class of which something is said."""
+        values = self.measured.per_class()[0, :, 0]
+        return {c: round(float(v), 6) for c, v in zip(self.measured.classes, values, strict=True) if self.enough}
+
+    def figures(self, data: BoxData, fold: Sequence[int]) -> dict[str, Any]:
+        """AP50 with its interval, and the controls that it is above of; no threshold counts there."""
+        if not self.enough:
+            return {"ap50": None, "ap50_interval": None, "controls": []}
+        classes = self.measured.classes
+        judged, own = (BoxData(tuple(p), classes) for p in (data.pictures, self.found))
+        rows = evaluate_boxes(judged, own, n_draws=N_DRAWS).data["controls"]
+        controls = [{key: row[key] for key in ("name", "ap50_best", "real")} for row in rows]
+        return {
+            "ap50": round(self.ap50, 6),
+            "ap50_interval": on_new_pictures(self.measured, fold),
+            "controls": controls,
+        }
 
 
-def with_thresholds(
-    detector: TrainedDetector, held: BoxData, precision: float | None, progress: Progress
-) -> TrainedDetector:
-    """The detector with a threshold for each class, from pictures that it has not learnt from."""
-    there: list[BoxedPicture] = []
-    found: list[BoxedPicture] = []
-    looked = detector.keeping(least=0.0).detect_all([p.image for p in held.pictures])
-    for picture, one in progress.results(held.pictures, looked, "Calibrating"):
-        there.append(picture)
-        found.append(one.record())
-    rows = calibrated(there, found, detector.classes, precision)
-    for note in _notes(rows, precision):
-        progress.note(note)
-    calibration = {"n_pictures": len(there), "precision": precision, "classes": rows}
-    if there:
-        judged = replace(held, pictures=tuple(there), notes=())
-        calibration |= measured(judged, BoxData(tuple(found), detector.classes))
-    return replace(detector, thresholds=tuple(r["threshold"] for r in rows), calibration=calibration)
+def on_new_pictures(measured: AveragePrecision, fold: Sequence[int], n_draws: int = N_DRAWS) -> list[float]:
+    """Where AP50 of another fit on as many new pictures lies in 19 of 20 cases.
 
-
-def measured(held: BoxData, found: BoxData) -> dict[str, Any]:
-    """AP50 on pictures held out, and the controls that it is above of; no threshold counts there."""
-    data = evaluate_boxes(held, found, n_draws=N_DRAWS).data
-    controls = [{key: row[key] for key in ("name", "ap50_best", "real")} for row in data["controls"]]
-    return {"ap50": data["ap50"], "ap50_interval": data["ap50_interval"], "controls": controls}
+    It differs from that of these pictures as the figures of two drawings differ from each other. A drawing has
+    pictures twice, and its AP is too large; of a difference of two that falls out. Fits differ as those of folds do, by
+    more than their pictures make them.
+    """
+    of, n = np.array(fold), max(fold) + 1
+    drawn = np.array([mean(one[:, 0]) for one in measured.resampled(n_draws, 0)])
+    each = np.array([mean(one[:, 0]) for one in measured.per_class((of == np.arange(n)[:, None]).astype(float))])
+    apart = max(0.0, float(each.var(ddof=1) - n * drawn.var())) * (1 + 1 / n)
+    wider = (1 + apart / max(2 * float(drawn.var()), 1e-12)) ** 0.5
+    off = wider * np.percentile(drawn[:, None] - drawn[None], [2.5, 97.5])
+    return [round(float(v), 6) for v in np.clip(measured.ap50 + off, 0, 1)]
 
 
 def _notes(rows: Sequence[dict[str, Any]], precision: float | None) -> list[str]:
@@ -177,9 +222,12 @@ def _notes(rows: Sequence[dict[str, Any]], precision: float | None) -> list[str]
     notes = []
     if few := [r["label"] for r in rows if not r["own"]]:
         notes.append(
-            f"{len(few)} class(es) have too few boxes held out for a threshold of their own, or none was found, and "
-            f"have that of all together: {some(few)}"
+            f"{len(few)} class(es) have fewer than {FEWEST} boxes, or none was found: nothing is said of them, and "
+            f"they have the threshold of all together: {some(few)}"
         )
-    if precision is not None and (below := [r["label"] for r in rows if r["own"] and r["precision"] < precision]):
-        notes.append(f"{len(below)} class(es) reach a precision of {precision:g} at no threshold: {some(below)}")
+    if below := [r["label"] for r in rows if r["promised"] is False]:
+        notes.append(
+            f"{len(below)} class(es) reach a precision of {precision:g} for certain at no threshold, and have the "
+            f"surest: {some(below)}"
+        )
     return notes

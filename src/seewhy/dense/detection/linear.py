@@ -18,7 +18,7 @@ from ...heads.normalise import Normalise
 from ...pictures.boxes import BoxData, BoxedPicture
 from ...progress import Progress
 from .. import detectors
-from ..pooled_score import PooledScore, rest_names
+from ..pooled_score import NOTHING, PooledScore, rest_names
 from ..pooling import shares, span_means
 from ..reader import LARGEST, Looked, Reader
 from .places import best_overlaps, common_shapes, lattices, moved, offsets, parts_of, pieces_of, wider, windows_of
@@ -87,16 +87,15 @@ class Linear:
                 "more, were expected. Change them."
             )
 
-    def fit(self, encoder: Encoder, data: BoxData, *, progress: Progress | None = None) -> RegionProbe:
+    def fit(self, reader: Reader, data: BoxData, *, progress: Progress | None = None) -> RegionProbe:
         """Train the probe.
 
         Args:
-            encoder: what looks; it stays as it is.
+            reader: what looks; its encoder stays as it is.
             data: pictures with boxes.
             progress: hears of progress and failures.
         """
         progress = progress or Progress()
-        reader = Reader(encoder, self.zoom)
         maps, axes = self._maps(reader, data, progress)
         sizes = torch.cat([m.boxes[:, 2:] - m.boxes[:, :2] for m in maps])
         shapes = common_shapes(sizes, self.n_shapes, self.seed)
@@ -298,8 +297,6 @@ class RegionProbe:
         return ((boxes[:, 2:] - boxes[:, :2]) / corners_of(grid)[:2]).log()
 
 
-NOTHING = "nothing"
-"""What a region is called that is of no class."""
 LARGEST = 1.01
 """Side of a window, as a part of the picture; boxes end in it, to rounding."""
 MOST = 300

@@ -1,4 +1,4 @@
-"""From which score a box counts, class by class, calibrated on pictures that were not learnt from."""
+"""From which score a box counts, class by class, and what that reaches on pictures that it was not chosen on."""
 
 from __future__ import annotations
 
@@ -6,54 +6,183 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from ...metrics.average_precision import Matched, average_precision, boxes_of
 from ...pictures.boxes import BoxedPicture
 
-FEWEST = 5
-"""Boxes of a class that must be held out; with fewer the threshold of all classes together is taken."""
+FEWEST = 10
+"""Boxes of a class without which nothing is said of it; the threshold of all classes together is taken."""
+SURE = 1.645
+"""Standard errors below which the precision that is promised lies in 1 of 20 cases."""
+NEW = 1.96 * 2**0.5
+"""Standard errors within which the figure of as many new pictures lies in 19 of 20 cases: they vary as these do."""
 
 
 class Point(NamedTuple):
-    """A threshold, and what it reaches where it was found."""
+    """A threshold, what it reaches where it was found, and whether that is as precise as was asked for."""
 
     least: float
     precision: float
     recall: float
+    enough: bool = True
+
+
+class Ranked(NamedTuple):
+    """Boxes that count, surest first.
+
+    Attributes:
+        score: of each.
+        right: which are right.
+        picture: of which each is.
+        n_there: how many are there.
+    """
+
+    score: Float[np.ndarray, " d"]
+    right: Bool[np.ndarray, " d"]
+    picture: Int[np.ndarray, " d"]
+    n_there: int
+
+    @classmethod
+    def of(cls, matched: Sequence[Matched]) -> Ranked:
+        """Those of one class, or of several together, where half is overlap enough."""
+        score, picture = (np.concatenate([getattr(m, what) for m in matched]) for what in ("score", "picture"))
+        right, counts = (np.concatenate([getattr(m, what)[0] for m in matched]) for what in ("right", "counts"))
+        use = right | counts
+        order = np.flatnonzero(use)[np.argsort(-score[use], kind="stable")]
+        return cls(score[order], right[order], picture[order], sum(int(m.n_there.sum()) for m in matched))
+
+    def lower(self, z: float) -> Float[np.ndarray, " d"]:
+        """A bound that the precision of the first 1, 2, … boxes lies above: Wilson's, boxes of one picture being alike.
+
+        Their number is divided by the design effect: the variance of the ratio over pictures, over a binomial's.
+        """
+        order = np.argsort(self.picture, kind="stable")
+        right, n, hits = self.right.astype(float), np.empty(len(order)), np.empty(len(order))
+        first = np.searchsorted(self.picture[order], self.picture[order])
+        n[order] = np.arange(len(order)) - first
+        before = np.append(0, right[order].cumsum())
+        hits[order] = before[:-1] - before[first]
+        # What one box more adds to the sums over pictures of squares and products of their counts.
+        all_ = np.arange(1.0, len(order) + 1)
+        p = right.cumsum() / all_
+        square = ((2 * hits + 1) * right).cumsum() - 2 * p * (hits + right * (n + 1)).cumsum()
+        variance = (square + p**2 * (2 * n + 1).cumsum()) / all_**2
+        effect = np.maximum(1, variance / np.maximum(p * (1 - p) / all_, 1e-12))
+        return wilson(p, all_ / effect, z)[0]
+
+
+def wilson(p: Any, n: Any, z: float) -> tuple[Any, Any]:
+    """Wilson's interval of a part.
+
+    >>> [round(v, 3) for v in wilson(0.5, 10, 1.96)]
+    [0.237, 0.763]
+    """
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return middle - half, middle + half
 
 
 def calibrated(
     there: Sequence[BoxedPicture],
     found: Sequence[BoxedPicture],
+    fold: Sequence[int],
     classes: Sequence[str],
     precision: float | None = None,
 ) -> list[dict[str, Any]]:
-    """The threshold of each class, with what it reaches on these pictures.
+    """The threshold of each class, and what such thresholds reach on pictures that they were not chosen on.
 
-    A box is right where it overlaps by half with one of its class, as for AP50.
+    A box is right where it overlaps by half with one of its class, as for AP50. The threshold is that of all pictures;
+    its figures are those of thresholds chosen on all other folds, fold by fold.
 
     Args:
-        there: pictures held out, with what is in them.
-        found: what was found in them, whatever its score.
+        there: pictures, with what is in them.
+        found: what was found in each by a detector that had not learnt from it, whatever its score.
+        fold: of each picture.
         classes: of the detector.
-        precision: that boxes of a class are to have at least; left out, the harmonic mean of precision and recall is
-            to be largest.
+        precision: that boxes of a class are to have on new pictures; left out, F1 is to be largest.
 
     Returns:
-        Per class ``label``, its ``n`` boxes held out, ``threshold``, ``own`` (whether it is from this class alone),
-        ``precision`` and ``recall`` of it there.
+        Per class ``label``, its ``n`` boxes, ``threshold``, ``own`` (whether it is from this class alone),
+        ``promised`` (whether the precision asked for is to be expected), and ``precision`` and ``recall`` with the
+        intervals in which they lie on as many new pictures; these are ``None`` for a class with fewer than
+        :data:`FEWEST` boxes.
     """
     given, boxes = ([boxes_of(p, classes) for p in side] for side in (there, found))
     matched = average_precision(given, boxes, classes).matched
     together = best_point(matched, precision) or Point(0.5, 0.0, 0.0)
+    of = np.array(fold)
     rows = []
     for label, own in zip(classes, matched, strict=True):
         n = int(own.n_there.sum())
         point = best_point([own], precision) if n >= FEWEST else None
         chosen = point or together
-        reached = {"precision": round(chosen.precision, 4), "recall": round(chosen.recall, 4)}
-        rows.append({"label": label, "n": n, "threshold": chosen.least, "own": point is not None, **reached})
+        reached = _elsewhere(own, of, precision) if point is not None else dict.fromkeys(FIGURES)
+        promised = None if precision is None or point is None else point.enough
+        about = {"label": label, "n": n, "threshold": chosen.least, "own": point is not None, "promised": promised}
+        rows.append({**about, **reached})
     return rows
+
+
+FIGURES = ("precision", "precision_interval", "recall", "recall_interval")
+
+
+def _elsewhere(own: Matched, fold: Int[np.ndarray, " p"], precision: float | None) -> dict[str, Any]:
+    """Precision and recall of thresholds that were chosen on the other folds."""
+    least = np.full(len(fold), np.inf)
+    for one in np.unique(fold):
+        point = best_point([_on(own, fold != one)], precision)
+        least[fold == one] = 0.5 if point is None else point.least
+    kept = own.score >= least[own.picture]
+    right, counts = own.right[0] & kept, (own.right[0] | own.counts[0]) & kept
+    hits, n_found = (np.bincount(own.picture[which], minlength=len(fold)) for which in (right, counts))
+    figures: list[Any] = []
+    for all_ in (n_found, own.n_there):
+        p, n = part(hits, all_)
+        apart = between([part(hits[fold == k], all_[fold == k]) for k in np.unique(fold)])
+        low, high = wilson(p, 1 / (1 / n + apart / 2 / max(p * (1 - p), 1e-12)), NEW) if n else (0.0, 1.0)
+        figures += [round(p, 4), [round(float(v), 4) for v in (low, high)]]
+    return dict(zip(FIGURES, figures, strict=True))
+
+
+def part(hits: Int[np.ndarray, " p"], all_: Int[np.ndarray, " p"]) -> tuple[float, float]:
+    """How many of all are right, over pictures, and of how many that are not alike that is as sure; 0 of none.
+
+    >>> part(np.array([2, 0]), np.array([2, 2]))
+    (0.5, 1.0)
+    """
+    total = int(all_.sum())
+    if not total:
+        return 0.0, 0.0
+    p, n = float(hits.sum() / total), len(all_)
+    variance = ((hits - p * all_) ** 2).sum() / total**2 * n / max(n - 1, 1)
+    effect = max(1.0, variance / max(p * (1 - p) / total, 1e-12))
+    return p, total / effect
+
+
+def between(folds: Sequence[tuple[float, float]]) -> float:
+    """The variance that a new fit brings: by which figures of folds differ more than their pictures make them.
+
+    Args:
+        folds: the part that is right in each, and of how many.
+
+    >>> round(between([(0.2, 100), (0.5, 100), (0.8, 100)]), 3)
+    0.117
+    """
+    known = [(p, p * (1 - p) / n) for p, n in folds if n]
+    if len(known) < 2:
+        return 0.0
+    values, own = np.array(known).T
+    return max(0.0, float(values.var(ddof=1) - own.mean())) * (1 + 1 / len(known))
+
+
+def _on(matched: Matched, which: Bool[np.ndarray, " p"]) -> Matched:
+    """The same of some pictures alone."""
+    own = which[matched.picture]
+    return Matched(
+        matched.picture[own], matched.score[own], matched.right[:, own], matched.counts[:, own],
+        matched.n_there * which,
+    )  # fmt: skip
 
 
 def best_point(matched: Sequence[Matched], precision: float | None) -> Point | None:
@@ -61,29 +190,29 @@ def best_point(matched: Sequence[Matched], precision: float | None) -> Point | N
 
     Args:
         matched: of one class, or of several together.
-        precision: at which the most is to be found; where none has it, the most precise is taken. Left out, F1 counts.
+        precision: that boxes are to have, at which the most is to be found: its lower bound is to be as high. Where
+            none is, the highest is taken. Left out, F1 counts.
 
     Example:
         >>> one = Matched(np.zeros(3, int), np.array([.9, .6, .2]), np.array([[True, True, False]]),
         ...               np.ones((1, 3), bool), np.array([2]))
         >>> best_point([one], None)
-        Point(least=0.4, precision=1.0, recall=1.0)
+        Point(least=0.4, precision=1.0, recall=1.0, enough=True)
     """
-    scores = np.concatenate([m.score for m in matched])
-    order = np.argsort(-scores, kind="stable")
-    scores = scores[order]
-    right, counts = (np.concatenate([getattr(m, what)[0] for m in matched])[order] for what in ("right", "counts"))
-    n_there = sum(int(m.n_there.sum()) for m in matched)
-    if not right.any() or not n_there:
+    boxes = Ranked.of(matched)
+    scores, n_there = boxes.score, boxes.n_there
+    if not boxes.right.any() or not n_there:
         return None
-    hits, all_ = right.cumsum(), np.maximum((right | counts).cumsum(), 1)
-    precise, recall = hits / all_, hits / n_there
+    hits, all_ = boxes.right.cumsum(), np.arange(1, len(scores) + 1)
+    recall = hits / n_there
     # Boxes of equal scores are kept or left together.
     last = np.append(scores[1:] < scores[:-1], True)
-    value = 2 * hits / (all_ + n_there)
+    value, enough = 2 * hits / (all_ + n_there), np.ones(len(scores), bool)
     if precision is not None:
-        enough = precise >= precision
-        value = np.where(enough, recall, -1.0) if (enough & last).any() else precise + 1e-9 * recall
+        lower = boxes.lower(SURE)
+        enough = lower >= precision
+        value = np.where(enough, recall, -1.0) if (enough & last).any() else lower
     place = int(np.where(last, value, -np.inf).argmax())
     below = scores[place + 1] if place + 1 < len(scores) else 0.0
-    return Point(round(float(scores[place] + below) / 2, 6), float(precise[place]), float(recall[place]))
+    least = round(float(scores[place] + below) / 2, 6)
+    return Point(least, float(hits[place] / all_[place]), float(recall[place]), bool(enough[place]))

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...card.box_report import headline
+from ...card.box_report import expected
 from ...encoders.base import Encoder
 from ...encoders.stream import file_digest
 from ...errors import InputError
@@ -54,10 +54,10 @@ class Finder(Protocol):
 
 @runtime_checkable
 class PoolingFinder(Protocol):
-    """One whose score of a box is a layer on means of cells."""
+    """One that can say how its score of a box comes from cells."""
 
     def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
-        """That layer, and what it reads."""
+        """A layer on their means, or a network that reads them."""
         ...
 
 
@@ -79,6 +79,7 @@ class TrainedDetector(Detector):
         trained_on: one line for who asks.
         pictures: that it learnt from, or whose boxes its thresholds were chosen on: the first 16 digits of the SHA-256
             of each file; empty where that is not known.
+        looks: what looks at pictures; left out, ``base`` at ``zoom``.
     """
 
     method: str
@@ -93,6 +94,7 @@ class TrainedDetector(Detector):
     calibration: dict[str, Any] = field(default_factory=dict, repr=False)
     trained_on: str = "boxes"
     pictures: tuple[str, ...] = field(default=(), repr=False)
+    looks: Reader | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.thresholds) != len(self.classes) or not all(0 <= t <= 1 for t in self.thresholds):
@@ -104,7 +106,7 @@ class TrainedDetector(Detector):
     @cached_property
     def reader(self) -> Reader:
         """What looks at pictures."""
-        return Reader(self.base, self.zoom)
+        return self.looks or Reader(self.base, self.zoom)
 
     @property
     def reads_words(self) -> bool:
@@ -169,10 +171,8 @@ class TrainedDetector(Detector):
 
     @property
     def measured(self) -> str:
-        """What it reached on pictures held out, in words."""
-        if "ap50" not in self.calibration:
-            return "Not measured."
-        return f"On {self.calibration['n_pictures']} pictures held out: {headline(self.calibration)}"
+        """What it reaches on pictures that it has not learnt from, in words."""
+        return expected(self.calibration) if "n_folds" in self.calibration else "Not measured."
 
     def known(self, images: Iterable[str]) -> list[str]:
         """Those of the files that it was fitted on, byte for byte."""
