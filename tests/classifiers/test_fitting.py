@@ -90,7 +90,7 @@ def test_fitted_again_on_all_it_knows_all_and_patches_are_judged_by_the_trial(fo
 
 def test_the_trial_is_what_patches_are_judged_by(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Classifier] = []
-    monkeypatch.setattr("seewhy.classifiers.fitting.patch_evidence", lambda *given: asked.extend(given[:2]) or {})
+    monkeypatch.setattr("seewhy.classifiers.fitting.patch_evidence", lambda *given, **_: asked.extend(given[:2]) or {})
     made = fit(folders, Means(n_bank=30, again=True))
     trial, final = (c.head.weight for c in asked)
     assert torch.equal(final, made.head.weight)

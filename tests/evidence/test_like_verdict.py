@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,12 +13,16 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.errors import InputError
 from seewhy.explanation.base import Where
-from seewhy.explanation.measures import PatchDeletion
+from seewhy.explanation.decision import Decision
+from seewhy.explanation.measures import NeighbourShare, PatchDeletion
 from seewhy.explanation.similar import Like
+from seewhy.explanation.subject import Subject
 from seewhy.pictures.samples import load_samples
-from seewhy.prototypes.base import RULE, Group, Match
-from seewhy.prototypes.judging import Showing, beats_chance, neighbours_verdict
-from seewhy.prototypes.measure import LikenessMeasure
+from seewhy.prototypes.bank import PatchBank
+from seewhy.prototypes.base import Group, Match
+from seewhy.prototypes.judging import Showing, judge_neighbours
+from seewhy.prototypes.measure import NEVER, Band, LikenessMeasure, Trial, trials
+from seewhy.prototypes.nearest import NearestPatches
 from tiny import class_folders, noise, picture, tiny_cnn
 
 
@@ -24,26 +31,135 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     return Linear(n_crops=0).fit(tiny_cnn(), load_samples(class_folders(tmp_path_factory.mktemp("data"), 6)))
 
 
+GOOD = LikenessMeasure(0.9, 1 / 3, 60, limit=0.4, near=-1.0, bands=(Band(0.0, 20, 13), Band(0.75, 40, 39)))
+
+
+def shown(fitted: Classifier, labels: str, similarity: float = 1.0, measure: LikenessMeasure = GOOD) -> Showing:
+    """Patches of rust (r) and moss (m) for one region of a picture that is decided for as moss."""
+    model = replace(fitted, likeness=measure)
+    assert model.bank is not None
+    of = {name[0]: int((model.bank.labels == model.index_of(name)).nonzero()[0]) for name in ("moss", "rust")}
+    groups = [Group((0, 0), 0.2, tuple(Match(of[c], similarity) for c in labels))]
+    look = model.encoder.encode(noise(1, 5))
+    return Showing(model, model.bank, look, model.index_of("moss"), Subject("moss", "moss"), groups, ())
+
+
+LOWERS, RAISES = PatchDeletion(3.0, 0.5, (0.1, 0.1), 0.1), PatchDeletion(3.0, -0.2, (-0.5, -0.3), 0.1)
+
+
 @pytest.mark.parametrize(
-    ("precision", "chance", "beats"),
+    ("labels", "level"),
     [
-        (0.93, 0.9, False),
-        (0.97, 0.9, True),
-        (0.5, 0.5, False),
-        (0.75, 0.5, True),
-        (0.18, 0.01, True),
-        (1.0, 1 / 3, True),
+        ("mmmm", "believable"),
+        ("mmmr", "believable"),
+        ("mmrr", "partly"),  # 13 of 20 like it were right
+        ("mrrr", "do not rely"),  # a wrong class has as many
+        ("rrrr", "do not rely"),
     ],
 )
-def test_three_times_the_odds_of_chance(precision: float, chance: float, beats: bool) -> None:
-    assert beats_chance(LikenessMeasure(precision, chance, 20)) is beats
+def test_the_picture_decides(fitted: Classifier, labels: str, level: str) -> None:
+    showing = replace(shown(fitted, labels), deletion=LOWERS)
+    assert judge_neighbours(NearestPatches(), showing).verdict.level == level
 
 
-@pytest.mark.parametrize(("chance", "levels"), [(0.1, {"believable", "partly"}), (0.9, {"do not rely"})])
-def test_what_chance_does_as_well_is_not_believable(fitted: Classifier, chance: float, levels: set[str]) -> None:
-    like = replace(fitted, likeness=LikenessMeasure(0.93, chance, 20)).explain(picture("rust", 41), measure=False).like
-    assert isinstance(like, Like)
-    assert like.verdict.level in levels
+@pytest.mark.parametrize(
+    ("changed", "level"),
+    [
+        ({}, "believable"),
+        ({"limit": NEVER}, "do not rely"),
+        ({"bands": (Band(0.0, 20, 17),)}, "partly"),  # 17 of 20
+        ({"bands": (Band(0.0, 7, 7),)}, "partly"),  # seven of seven are too few
+        ({"bands": (Band(0.0, 20, 9),)}, "do not rely"),  # less than half
+        ({"bands": (Band(0.0, 20, 13),), "chance": 0.5}, "do not rely"),  # 13 of 20 may be luck where half is chance
+        ({"bands": (Band(0.0, 20, 13),), "chance": 0.4}, "partly"),
+    ],
+)
+def test_held_out_pictures_say_how_many_are_enough(fitted: Classifier, changed: dict[str, Any], level: str) -> None:
+    showing = shown(fitted, "mmmm", measure=replace(GOOD, **changed))
+    assert judge_neighbours(NearestPatches(), showing).verdict.level == level
+
+
+def test_few_that_were_right_among_many_that_were_not_say_little() -> None:
+    wrong = Band(0.0, 300, 30)
+    assert replace(GOOD, bands=(Band(0.0, 10, 5),)).rate(Band(0.5, 10, 5)) == 0.5
+    assert replace(GOOD, bands=(wrong, Band(0.5, 10, 5))).rate(Band(0.5, 10, 5)) < 0.45
+
+
+def test_the_sentence_has_the_figures(fitted: Classifier) -> None:
+    like = judge_neighbours(NearestPatches(), shown(fitted, "mmrr"))
+    assert like.verdict.sentence == (
+        "50% of the patches shown are moss; a wrong class has 40% or more on 1 in 20 held-out pictures at most. Of 20 "
+        "held-out pictures with about as many of the class decided for 65% were right. These regions are 20% of what "
+        "speaks for moss."
+    )
+    assert like.of_target == NeighbourShare(0.5, 0.4, 1.0, -1.0, 20, 13)
+
+
+def test_a_class_that_was_not_decided_for_is_partly_at_best(fitted: Classifier) -> None:
+    showing = replace(shown(fitted, "mmmm"), subject=Subject("rust", "moss"))
+    verdict = judge_neighbours(NearestPatches(), showing).verdict
+    assert verdict.level == "partly"
+    assert "The decision is another class." in verdict.sentence
+
+
+def test_neighbours_that_are_far_for_neighbours_are_none(fitted: Classifier) -> None:
+    like = judge_neighbours(NearestPatches(), shown(fitted, "mmmm", 0.5, replace(GOOD, near=0.6)))
+    assert like.verdict.level == "do not rely"
+    assert like.verdict.sentence.startswith(
+        "Even the nearest patches are too far to be like these regions: a mean cosine of 0.50, where 19 of 20 held-out "
+        "pictures have 0.60 or more. 100% of them are moss."
+    )
+    assert judge_neighbours(NearestPatches(), shown(fitted, "mmmm", 0.6, replace(GOOD, near=0.6))).verdict.level == (
+        "believable"
+    )
+
+
+def test_of_a_stranger_nothing_is_green(fitted: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = replace(fitted, likeness=GOOD).explain(picture("moss", 41), measure=False)
+    assert known.agreement.score is not None
+    stranger = Decision("unlike anything it knows", "", ("moss",), 0.9)
+    monkeypatch.setattr("seewhy.classifiers.certainty.decide", lambda *_: (stranger,))
+    why = replace(fitted, likeness=GOOD).explain(picture("moss", 41), measure=False)
+    assert isinstance(why.like, Like)
+    assert why.like.verdict.level == "do not rely"
+    assert why.like.verdict.sentence.startswith("The picture is called unlike anything the classifier knows: this is")
+    assert (why.agreement.score, why.agreement.parts) == (None, {})
+    assert why.agreement.sentence == (
+        "The picture is called unlike anything the classifier knows: there is nothing for its evidence to agree on."
+    )
+
+
+def test_an_earlier_archive_measured_no_neighbours(fitted: Classifier) -> None:
+    old = LikenessMeasure.restore({"precision": 0.9, "chance": 0.3, "n": 20})
+    assert old is not None
+    verdict = judge_neighbours(NearestPatches(), shown(fitted, "mmmm", measure=old)).verdict
+    assert verdict.level == "not measured"
+
+
+def test_every_picture_is_measured_by_a_fit_and_a_bank_without_its_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out-of-fold: all pictures count, as they were decided without them; none finds its own fold's patches."""
+    samples = load_samples(class_folders(tmp_path / "data", 6))
+    asked: list[tuple[set[str], set[str]]] = []
+
+    def heard(model: Any, method: Any, bank: PatchBank, held_out: Any, n: int) -> Iterator[Trial]:
+        held_out = list(held_out)
+        asked.append(({p.name for p in bank.pictures}, {one.seen.name for one in held_out}))
+        return trials(model, method, bank, held_out, n)
+
+    monkeypatch.setattr("seewhy.classifiers.holdout.trials", heard)
+    made = Linear(n_crops=0).fit(tiny_cnn(), samples)
+    measured = [name for _, mine in asked for name in mine]
+    assert made.held_out is not None
+    assert made.held_out.logits is not None
+    assert made.likeness is not None
+    assert len(asked) > 1
+    assert len(measured) == len(set(measured)) == len(samples)
+    assert all(not known & mine for known, mine in asked)
+    assert all(known | mine == {s.image for s in samples.items} for known, mine in asked)
+    right = int((made.held_out.logits.argmax(1) == made.held_out.labels).sum())
+    assert sum(band.right for band in made.likeness.bands) == right
 
 
 @pytest.mark.parametrize(
@@ -68,21 +184,9 @@ def test_places_matter_where_hiding_them_lowers_the_lead(
 
 
 def test_hiding_that_raises_the_lead_is_partly_at_best(fitted: Classifier) -> None:
-    sure = replace(fitted, likeness=LikenessMeasure(1.0, 1 / 3, 20))
-    why = sure.explain(picture("moss", 41), measure=False)
-    assert why.subject is not None
-    assert isinstance(why.like, Like)
-    assert sure.bank is not None
-    of_moss = int((sure.bank.labels == sure.index_of("moss")).nonzero()[0])
-    groups = [Group((0, 0), 0.2, (Match(of_moss, 1.0),))]
-    look = sure.encoder.encode(noise(1, 5))
-    showing = Showing(sure, sure.bank, look, sure.index_of("moss"), why.subject, groups, why.like.neighbours)
-    lowers, raises = PatchDeletion(3.0, 0.5, (0.1, 0.1), 0.1), PatchDeletion(3.0, -0.2, (-0.5, -0.3), 0.1)
-    assert neighbours_verdict(RULE, replace(showing, deletion=lowers)).level == "believable"
-    of_rust = int((sure.bank.labels == sure.index_of("rust")).nonzero()[0])
-    half = [Group((0, 0), 0.2, (Match(of_moss, 1.0), Match(of_rust, 1.0)))]
-    assert neighbours_verdict(RULE, replace(showing, groups=half, deletion=lowers)).level == "partly"
-    partly = neighbours_verdict(RULE, replace(showing, deletion=raises))
+    showing = shown(fitted, "mmmm")
+    assert judge_neighbours(NearestPatches(), replace(showing, deletion=LOWERS)).verdict.level == "believable"
+    partly = judge_neighbours(NearestPatches(), replace(showing, deletion=RAISES)).verdict
     assert partly.level == "partly"
     assert "takes −0.2 from the lead of moss, 3.0, hiding as much elsewhere −0.4 (at most −0.3)." in partly.sentence
 
@@ -93,7 +197,7 @@ def test_of_another_target_its_own_neighbours_are_counted(fitted: Classifier) ->
     assert isinstance(why.like, Like)
     assert why.like.target == "rust"
     here = sum(n.label == "rust" for n in why.like.neighbours) / len(why.like.neighbours)
-    assert f"of those shown here {here:.0%} are rust" in why.like.verdict.sentence
+    assert f"{here:.0%} of the patches shown are rust" in why.like.verdict.sentence
 
 
 def test_a_class_is_not_explained_against_itself(fitted: Classifier) -> None:

@@ -21,7 +21,7 @@ from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
 from seewhy.heads.votes import Votes
 from seewhy.prototypes.bank import PatchBank
-from seewhy.prototypes.measure import measure_likeness
+from seewhy.prototypes.measure import Labelled, measure_likeness, trials
 from seewhy.prototypes.nearest import NearestPatches
 from seewhy.prototypes.voters import measure_removal
 from tiny import SIDE, colour_reader
@@ -88,6 +88,11 @@ def nearest(n: int) -> NearestPatches:
     return NearestPatches(n_neighbours=n, duplicate=2.0)
 
 
+def labelled(colours: str) -> list[Labelled]:
+    """Of their own class, which the reader decides for."""
+    return [Labelled(one, "rb".index(c)) for one, c in zip(pictures(colours, 10), colours, strict=True)]
+
+
 @pytest.mark.parametrize(
     ("bank", "labels", "precision", "chance"),
     [
@@ -101,19 +106,30 @@ def test_likeness_precision_perfect_and_worst(
 ) -> None:
     seen = pictures(bank)
     kept = PatchBank.build(reader, seen, labels, per_picture=1)
-    found = measure_likeness(reader, nearest(1), kept, pictures("rb", 10), n_regions=1)
+    found = measure_likeness(reader, nearest(1), kept, labelled("rb"), n_regions=1)
     assert found is not None
     assert (found.precision, found.n) == (precision, 2)
     assert found.chance == pytest.approx(chance)
+    assert [tuple(band) for band in found.bands] == [(precision, 2, 2)]
+    if precision == 1:
+        assert found.near == pytest.approx(1.0, abs=0.01)
 
 
 def test_likeness_precision_counts_every_neighbour(reader: Classifier) -> None:
     """Two nearest of each region are shown; of the two red pictures one is called blue: one half."""
     kept = PatchBank.build(reader, pictures("rrbb"), [0, 1, 1, 1], per_picture=1)
-    found = measure_likeness(reader, nearest(2), kept, pictures("rr", 10), n_regions=1)
+    found = measure_likeness(reader, nearest(2), kept, labelled("rr"), n_regions=1)
     assert found is not None
     assert found.precision == 0.5
     assert found.chance == pytest.approx(0.25)
+
+
+def test_a_wrong_class_has_no_neighbours_where_what_is_alike_is_of_the_class(reader: Classifier) -> None:
+    kept = PatchBank.build(reader, pictures("rrbb"), [0, 0, 1, 1], per_picture=1)
+    (found,) = trials(reader, nearest(1), kept, labelled("r"), 1, n_regions=1)
+    assert (found.share, found.right, found.wrong) == (1.0, True, (0.0,))
+    (found,) = trials(reader, nearest(1), kept, [labelled("r")[0]._replace(label=1)], 1, n_regions=1)
+    assert (found.share, found.right, found.wrong) == (1.0, False, ())  # the other is its own class
 
 
 @pytest.mark.parametrize(("n_alone", "changed"), [(12, 1.0), (6, 0.5), (3, 0.25), (0, 0.0)])

@@ -24,6 +24,7 @@ from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError, ModelError, WeightsError
 from seewhy.evidence.explain import ExplainOptions
 from seewhy.evidence.patch_deletion import delete_patches
+from seewhy.explanation.measures import PatchDeletion
 from seewhy.explanation.similar import Like
 from seewhy.explanation.verdict import Missing
 from seewhy.heads.head import Head, Target
@@ -36,8 +37,11 @@ from seewhy.prototypes.epic.method import EPIC
 from seewhy.prototypes.epic.prototypes import without_copies
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
+from seewhy.prototypes.measure import NEVER, LikenessMeasure
 from seewhy.prototypes.nearest import NearestPatches
 from tiny import class_folders, colour_reader, noise, picture, tiny_cnn, tiny_tokens
+
+MEASURED = LikenessMeasure(0.5, 0.3, 4, limit=0.5, near=0.9)
 
 
 def pictures_in(folder: Path) -> list[tuple[str, int | None]]:
@@ -265,16 +269,32 @@ def test_without_measuring_nothing_is_said_to_matter(fitted: Classifier) -> None
     assert like.verdict.level == "not measured"
 
 
-def test_a_verdict_needs_places_that_matter_and_prototypes_of_the_class(fitted: Classifier) -> None:
-    """Each of the two conditions lifts the verdict by a level, whatever else is so."""
+@pytest.mark.parametrize(
+    ("limit", "target", "fall", "level"),
+    [
+        (0.0, None, 1.0, "believable"),
+        (0.0, None, 0.1, "partly"),
+        (0.0, "rust", 1.0, "partly"),
+        (NEVER, None, 1.0, "do not rely"),
+    ],
+)
+def test_the_verdict_is_by_prototypes_of_the_class_and_places_that_matter(
+    fitted: Classifier, limit: float, target: str | None, fall: float, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seewhy.evidence.like.delete_patches", lambda *_: PatchDeletion(3.0, fall, (0.2, 0.3), 0.1))
+    monkeypatch.setattr("seewhy.prototypes.measure.LikenessMeasure.restore", lambda _: replace(MEASURED, limit=limit))
+    like = fitted.explain(picture("moss", 50), target=target).like
+    assert isinstance(like, Like)
+    assert like.verdict.level == level
+    assert "held-out pictures" in like.verdict.sentence
+    assert "were right" not in like.verdict.sentence  # the classifier was fitted on those
+
+
+def test_the_sentence_says_whether_the_places_matter(fitted: Classifier) -> None:
     why = fitted.explain(picture("moss", 50)).like
     assert isinstance(why, Like)
     assert why.deletion is not None
-    assert why.held_out_precision is not None
-    assert why.chance is not None
-    matters = why.deletion.fall > max(why.deletion.falls_random)
-    carried = why.held_out_precision / (1 - why.held_out_precision) >= 3 * why.chance / (1 - why.chance)
-    assert why.verdict.level == ("do not rely", "partly", "believable")[int(matters) + int(carried)]
+    matters = why.deletion.matters_most
     assert ("do not matter more than others" in why.verdict.sentence) == (not matters)
 
 

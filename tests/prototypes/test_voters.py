@@ -238,13 +238,15 @@ def test_the_verdict_is_by_its_rule(
     fitted: Classifier, changed: float, by_chance: float, part: float, level: str
 ) -> None:
     removal = VoteRemoval(2, "moss", changed, by_chance, 20)
-    subject = Subject("rust", "rust")
     assert fitted.bank is not None
+    subject = Subject("rust", "rust")
     showing = Showing(
         fitted, fitted.bank, fitted.encoder.encode(noise(1, 5)), 1, subject, [Group((0, 0), part, ())], ()
     )
     verdict = vote_verdict(RULE, showing, removal, 5, 24)
     assert verdict.level == level
+    asked = vote_verdict(RULE, replace(showing, subject=Subject("moss", "rust")), removal, 5, 24)
+    assert asked.level == "do not rely"  # it did not win the vote
     assert (
         "19 others share the rest. Without the 2 of rust, moss would win. On 20 held-out pictures" in verdict.sentence
     )

@@ -24,6 +24,7 @@ from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
 from seewhy.prototypes.bank import PatchBank
 from seewhy.prototypes.base import Query
+from seewhy.prototypes.measure import LikenessMeasure
 from seewhy.self_explaining.protopnet.attribution import ProtoPNetMap
 from seewhy.self_explaining.protopnet.network import (
     NearestSimilarity,
@@ -33,7 +34,7 @@ from seewhy.self_explaining.protopnet.network import (
     frozen,
     similarity,
 )
-from seewhy.self_explaining.protopnet.prototypes import ProtoPNetPrototypes, measure_prototypes
+from seewhy.self_explaining.protopnet.prototypes import ProtoPNetPrototypes, beats_chance, measure_prototypes
 from seewhy.self_explaining.protopnet.recipe import ProtoPNet
 from seewhy.self_explaining.protopnet.training import (
     Maps,
@@ -341,3 +342,18 @@ def test_a_place_has_the_prototypes_that_answer_there_the_strongest_first(tmp_pa
         assert [r.similarity for r in place.resembled] == pytest.approx([part[p] for p in expected], rel=1e-4)
         names = [made.bank.pictures[int(made.bank.owner[shown[p].matches[0].patch])].name for p in expected]
         assert [r.image for r in place.resembled] == names
+
+
+@pytest.mark.parametrize(
+    ("precision", "chance", "beats"),
+    [
+        (0.93, 0.9, False),
+        (0.97, 0.9, True),
+        (0.5, 0.5, False),
+        (0.75, 0.5, True),
+        (0.18, 0.01, True),
+        (1.0, 1 / 3, True),
+    ],
+)
+def test_three_times_the_odds_of_chance(precision: float, chance: float, beats: bool) -> None:
+    assert beats_chance(LikenessMeasure(precision, chance, 20)) is beats

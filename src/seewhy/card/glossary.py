@@ -155,6 +155,17 @@ TERMS: tuple[Term, ...] = (
         "mean of several placements. Places that matter cost more than others.",
     ),
     Term(
+        "of-class",
+        "Of the class",
+        "The part of the patches shown that carries the class explained. Beside it, the part that a wrong class, "
+        "neither right nor decided for, reaches on one held-out picture in twenty at most.",
+    ),
+    Term(
+        "such",
+        "Such pictures",
+        "Held-out pictures of which about as many neighbours carry the class decided for: how many of them are right.",
+    ),
+    Term(
         "held-out",
         "Held-out precision",
         "How often patches found this way carry the predicted class, counted on pictures that were kept out of "

@@ -209,8 +209,7 @@ def figures_of(e: Explanation) -> dict[str, list[tuple[str, str, str]]]:
         ]
     if not isinstance(e.like, Missing):
         found["like"] = [
-            ("held-out", "Held-out precision", _said(e.like.held_out_precision, percent)),
-            ("chance", "chance", _said(e.like.chance, percent)),
+            *_class_figures(e.like),
             ("vote" if e.like.display.votes else "share", "Share shown", percent(e.like.share_shown)),
             *_like_figures(e.like),
         ]
@@ -218,6 +217,21 @@ def figures_of(e: Explanation) -> dict[str, list[tuple[str, str, str]]]:
         name = f"Words accuracy on {e.words.accuracy_on}" if e.words.accuracy_on else "Words accuracy"
         found["words"] = [("words-accuracy", name, _said(e.words.accuracy, percent))]
     return {key: [(term, name, text) for term, name, text in rows if text is not None] for key, rows in found.items()}
+
+
+def _class_figures(like: Like) -> list[tuple[str, str, str | None]]:
+    """How many are of the class, or how often such ones are, where that is what counts."""
+    of = like.of_target
+    if of is None:
+        return [
+            ("held-out", "Held-out precision", _said(like.held_out_precision, percent)),
+            ("chance", "chance", _said(like.chance, percent)),
+        ]
+    return [
+        ("of-class", "Of the class", percent(of.share)),
+        ("of-class", "a wrong class, 1 in 20", percent(min(of.limit, 1.0))),
+        ("such", "Such pictures, right", f"{percent(of.right / of.n)} of {of.n}" if of.n else None),
+    ]
 
 
 def _like_figures(like: Like) -> list[tuple[str, str, str | None]]:

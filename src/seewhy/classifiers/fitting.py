@@ -110,6 +110,13 @@ class Outcome:
     looked_by: Encoder | None = None
     keep: bool = True
 
+    @property
+    def decided(self) -> dict[int, int] | None:
+        """By place, the class decided for of those measured on, where they are not the ones flagged as held out."""
+        if self.index is None or self.measured is None or self.measured.logits is None:
+            return None
+        return dict(zip(self.index.tolist(), self.measured.logits.argmax(1).tolist(), strict=True))
+
 
 class PictureRecipe(Recipe):
     """A recipe that learns from pictures with classes; it writes :meth:`learn`.
@@ -202,8 +209,8 @@ class PictureRecipe(Recipe):
         found: dict[str, Any] = {}
         if self.n_bank is not None:
             store = fitting.store if outcome.keep else None
-            of = outcome.patches or pictures
-            found = patch_evidence(outcome.trial or made, made, of, self.n_bank, store, progress)
+            of, trial = outcome.patches or pictures, outcome.trial or made
+            found = patch_evidence(trial, made, of, self.n_bank, store, progress, decided=outcome.decided)
         fitted_on = ~pictures.held if outcome.trial is None else pictures.final
         measured = outcome.measured or made.held_out
         c = outcome.figures.get("C")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from ..heads.head import Head
 from ..pictures.samples import Sample, Samples, copies_under_two_classes, split, under_two_classes
 from ..progress import Progress
 from ..prototypes.bank import PatchBank
-from ..prototypes.measure import measure_likeness
+from ..prototypes.measure import Labelled, LikenessMeasure, Trial, trials
 from ..prototypes.nearest import NearestPatches
 from ..storage.features import FeatureStore
 from ..trust.groups import Grouping, group_by_copies, group_by_looks, group_by_names, group_folds, hold_out_groups
@@ -322,24 +322,43 @@ def patch_evidence(
     n_bank: int,
     store: FeatureStore | None,
     progress: Progress,
+    *,
+    decided: Mapping[int, int] | None = None,
 ) -> dict[str, Any]:
-    """The bank of patches, and how far it can be trusted: by a bank and a fit without the held-out pictures."""
+    """The bank of patches, and how far it can be trusted: by held-out pictures, whose fold is left out of the bank.
+
+    Args:
+        trial: decides on the pictures flagged as held out, which it was not fitted on.
+        final: whose evidence it is.
+        pictures: fitted on, and held out.
+        n_bank: most pictures of either kind.
+        store: where looks are kept.
+        progress: hears of progress.
+        decided: by place, the class decided for by a fit without the picture's fold; takes the place of ``trial``.
+    """
     parts = (pictures.final, ~pictures.final)
     chosen = [i for part in parts for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)]
     request = EncodeRequest(features=lambda _index: True, pictures=True)
     stream = encode_stream(final.encoder, [pictures.items[i].source for i in chosen], store=store, request=request)
     looked = list(progress.track(stream, "Keeping patches", len(chosen)))
-    found = [(i, s) for i, s in zip(chosen, looked, strict=True) if isinstance(s, Encoded)]
-
-    def bank(model: Classifier, of: Tensor) -> PatchBank | None:
-        some = [(s, int(pictures.labels[i])) for i, s in found if bool(of[i])]
-        return PatchBank.build(model, [s for s, _ in some], [k for _, k in some]) if some else None
-
-    evidence: dict[str, Any] = {"bank": bank(final, pictures.final)}
-    queries = [s for i, s in found if bool(pictures.held[i])]
-    if queries and (known := bank(trial, ~pictures.held)) is not None:
-        evidence["likeness"] = measure_likeness(trial, NearestPatches(), known, queries)
-    return evidence
+    found = {i: s for i, s in zip(chosen, looked, strict=True) if isinstance(s, Encoded)}
+    kept = [i for i in found if bool(pictures.final[i])]
+    if not kept:
+        return {"bank": None}
+    bank = PatchBank.build(final, [found[i] for i in kept], [int(pictures.labels[i]) for i in kept])
+    if decided is None:
+        with torch.no_grad():
+            asked = [i for i in found if bool(pictures.held[i])]
+            decided = {i: int(trial.head(found[i].pooled[:1]).argmax()) for i in asked}
+    folds = pictures.held.long() if pictures.folds is None or pictures.validation else pictures.folds
+    known = {i: Labelled(found[i], int(pictures.labels[i]), k) for i, k in decided.items() if i in found}
+    made: list[Trial] = []
+    for fold in sorted({int(folds[i]) for i in known}):
+        others = bank.without(folds[kept] == fold)
+        if others.pictures:
+            mine = [one for i, one in known.items() if int(folds[i]) == fold]
+            made += trials(final, NearestPatches(), others, progress.track(mine, "Measuring", len(mine)), len(known))
+    return {"bank": bank, "likeness": LikenessMeasure.of(made)}
 
 
 def spread(labels: Sequence[int], among: Sequence[bool], most: int) -> list[int]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..heads.normalise import Normalise
 from ..heads.word_decision import WordDecision
 from ..prototypes.bank import check_index, check_patches
+from ..prototypes.measure import NEVER
 from .base import Classifier
 
 KINDS = {
@@ -81,8 +82,18 @@ def _check_facts(c: Classifier) -> None:
     parts: list[Any] = [] if c.words_accuracy is None else [c.words_accuracy]
     if c.likeness is not None:
         parts += [c.likeness.precision, c.likeness.chance]
-        if not isinstance(c.likeness.n, int) or c.likeness.n < 0:
-            raise ValueError(f"a likeness measured on {c.likeness.n!r} pictures")
+        counts = [c.likeness.n, *(count for band in c.likeness.bands for count in (band.n, band.right))]
+        parts += [band.least for band in c.likeness.bands]
+        for count in counts:
+            if not isinstance(count, int) or count < 0:
+                raise ValueError(f"a likeness measured on {count!r} pictures")
+        for limit in (c.likeness.limit, c.likeness.near):
+            if limit is not None and not (isinstance(limit, int | float) and abs(limit) <= NEVER):
+                raise ValueError(f"a limit of likenesses is {limit!r}")
+        if c.likeness.limit is not None and not (c.likeness.bands and c.likeness.near is not None):
+            raise ValueError("a limit of likenesses without bands, or without how near they are")
+        if any(band.n == 0 or band.right > band.n for band in c.likeness.bands):
+            raise ValueError("a band of likenesses has no pictures, or more right than there are")
     for part in parts:
         if not isinstance(part, int | float) or not 0 <= part <= 1:
             raise ValueError(f"a measure is {part!r}, of 0 to 1")

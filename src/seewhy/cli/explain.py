@@ -278,6 +278,7 @@ def told(done: Done) -> None:
 
 def _lines(e: Explanation) -> Iterator[str]:
     """The answer as a person would read it."""
+    from ..evidence.agreement import TOO_LITTLE
     from ..explanation.verdict import Missing
 
     p = e.prediction
@@ -309,7 +310,7 @@ def _lines(e: Explanation) -> Iterator[str]:
             yield f"             {word.label}: {word.text} ({word.score:+.2f}, {beside})"
     if e.typical is not None:
         yield f"  {'typical':<10} {e.typical.verdict.level}: {e.typical.verdict.sentence}"
-    if e.agreement.score is not None:
+    if e.agreement.sentence != TOO_LITTLE:
         yield f"  {'agreement':<10} {e.agreement.sentence}"
 
 

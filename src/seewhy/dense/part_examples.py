@@ -26,7 +26,7 @@ from ..pictures.samples import load_samples
 from ..pictures.sizes import upright_size
 from ..progress import Progress
 from ..prototypes.bank import PatchBank
-from ..prototypes.measure import LikenessMeasure, measure_likeness
+from ..prototypes.measure import Labelled, LikenessMeasure, trials
 from ..prototypes.nearest import NearestPatches
 from ..storage.features import FeatureStore
 from ..types import Failure
@@ -119,16 +119,9 @@ def _measured(half: list[Known], held: list[Known], n_classes: int) -> LikenessM
     if not half:
         return None
     bank = _bank(half)
-    found = [
-        measure_likeness(one.model, NearestPatches(), bank, [one.seen])
-        for one in held
-        if int(one.model.head(one.seen.pooled).argmax()) < n_classes
-    ]
-    real = [one for one in found if one is not None]
-    if not real:
-        return None
-    n = len(real)
-    return LikenessMeasure(sum(one.precision for one in real) / n, sum(one.chance for one in real) / n, n)
+    real = [one for one in held if int(one.model.head(one.seen.pooled).argmax()) < n_classes]
+    found = (trials(one.model, NearestPatches(), bank, [Labelled(one.seen, one.label)], len(real)) for one in real)
+    return LikenessMeasure.of([one for some in found for one in some])
 
 
 def explain_parts(

@@ -16,6 +16,11 @@ NEAR = 0.09
 """Of a limit: a neighbour or two more or less, which a picture moved by a pixel may find."""
 
 
+UNKNOWN = "The picture is called unlike anything the classifier knows: there is nothing for its evidence to agree on."
+TOO_LITTLE = "Too little evidence of different kinds to compare."
+FAR = "Even the nearest patches are too far to be like this picture: there is nothing for its evidence to agree on."
+
+
 def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> float | None:
     """Spearman's correlation of two maps, equal values sharing their mean rank; none where a map is constant.
 
@@ -43,11 +48,14 @@ def agree(
     words: Words | Missing,
     decided_by_words: bool,
     decision: str | None = None,
+    *,
+    unknown: bool = False,
 ) -> Agreement:
     """Parts in 0…1: neighbours of the class explained, words choosing it, words holding where it looked.
 
     What made the decision is no part of it: words that decided, and pictures that voted. Nor are neighbours of regions
-    that do not speak for the class.
+    that do not speak for the class, and those that are far for neighbours. Of a picture unlike all that is known
+    there is none.
 
     Args:
         label: the class explained.
@@ -57,10 +65,14 @@ def agree(
         words: its descriptions.
         decided_by_words: whether the decision was made from them.
         decision: the class decided for; left out, the class explained.
+        unknown: whether the decision calls the picture unlike anything the classifier knows.
     """
+    if unknown:
+        return Agreement(None, {}, UNKNOWN)
     parts: dict[str, float] = {}
     said: list[str] = []
-    if isinstance(like, Like) and like.neighbours and like.of_class and not like.display.votes:
+    far = isinstance(like, Like) and like.of_target is not None and like.of_target.far
+    if isinstance(like, Like) and like.neighbours and like.of_class and not like.display.votes and not far:
         share = sum(n.label == label for n in like.neighbours) / len(like.neighbours)
         parts["neighbours"] = share
         said.append(f"{share:.0%} of the neighbours are {label}")
@@ -74,7 +86,9 @@ def agree(
             parts["place"] = overlap
             said.append(f"the words hold where it looked to {overlap:.0%}")
     if not parts:
-        return Agreement(None, {}, "Too little evidence of different kinds to compare.")
+        return Agreement(None, {}, FAR if far else TOO_LITTLE)
+    if far:
+        said.append("the nearest patches are too far to count")
     score = sum(parts.values()) / len(parts)
     verdict = "agree" if score >= AGREE else "agree in part" if score >= IN_PART else "disagree"
     near = next((limit for limit in (AGREE, IN_PART) if abs(score - limit) < NEAR), None)

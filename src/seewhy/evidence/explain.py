@@ -18,6 +18,7 @@ from ..encoders.base import EncoderOutput
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import InputError
 from ..explanation.base import Explanation, Neuron
+from ..explanation.prediction import Prediction
 from ..explanation.similar import Like
 from ..explanation.subject import Subject
 from ..heads.head import Target, TargetFunction
@@ -307,7 +308,8 @@ def _assemble(
         seed=options.seed,
     )
     look = EncoderOutput(one.features[None], one.pooled[:1])
-    about = _subject(classifier, options, probabilities, target, contrast, sentences, against)
+    prediction = classifier.prediction(one.name, probabilities, options.top, one.pooled[0], options.level)
+    about = _subject(classifier, options, prediction, target, contrast, sentences, against)
     asked = LikeQuery(look, one.picture, target, contrast, cells, parts, about, pixels, options.because)
     like = show_like(classifier, asked, options.like, options.prototypes)
     if isinstance(like, Like):
@@ -315,7 +317,6 @@ def _assemble(
     words = show_words(classifier, one.pooled[0], target, rival, scored)
     label = classifier.classes[target]
     outside = None if options.objects is None else show_outside(heat, one.picture, label, options.objects)
-    prediction = classifier.prediction(one.name, probabilities, options.top, one.pooled[0], options.level)
     return Explanation(
         prediction,
         one.picture.pixels,
@@ -330,6 +331,7 @@ def _assemble(
             words,
             classifier.decided_by_words,
             about.decision,
+            unknown=about.unknown,
         ),
         classifier.provenance(),
         show_perceived(classifier, one.picture, prediction.label),
@@ -340,7 +342,7 @@ def _assemble(
 def _subject(
     classifier: Classifier,
     options: ExplainOptions,
-    probabilities: torch.Tensor,
+    prediction: Prediction,
     target: int,
     contrast: int | None,
     sentences: Sentences | None,
@@ -349,13 +351,14 @@ def _subject(
     """What was asked for, beside the decision."""
     names = () if sentences is None else sentences.classes
     return Subject(
-        decision=classifier.classes[int(probabilities.argmax())],
+        decision=prediction.label,
         label=classifier.classes[target],
         contrast=None if contrast is None else classifier.classes[contrast],
         asked_contrast=None if options.contrast is None else classifier.classes[classifier.index_of(options.contrast)],
         sentence=names[0] if names else None,
         contrast_sentence=names[1] if len(names) > 1 else None,
         against=against,
+        unknown=prediction.decision is not None and prediction.decision.is_unknown,
     )
 
 

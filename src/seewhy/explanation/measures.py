@@ -7,6 +7,40 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class NeighbourShare:
+    """How many neighbours carry the class explained, beside those of held-out pictures.
+
+    Attributes:
+        share: part of the neighbours shown that does, 0…1.
+        limit: the part that a wrong class reaches on one held-out picture in twenty at most; above 1 where none is.
+        near: similarity of the nearest neighbours, the mean over regions; ``None`` for channels, which are not near.
+        near_limit: what nineteen held-out pictures in twenty have at least.
+        n: held-out pictures with about as many neighbours of the class decided for; 0 where the classifier knew them.
+        right: of these, decided rightly.
+    """
+
+    share: float
+    limit: float
+    near: float | None = None
+    near_limit: float | None = None
+    n: int = 0
+    right: int = 0
+
+    @property
+    def far(self) -> bool:
+        """Whether even the nearest patches are farther than neighbours are."""
+        return self.near is not None and self.near_limit is not None and self.near < self.near_limit
+
+    @property
+    def reaches(self) -> bool:
+        """Whether so many are more than a wrong class has."""
+        return self.share >= self.limit
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: round(value, 4) if isinstance(value, float) else value for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
 class PatchDeletion:
     """What hiding the places shown does to the decision.
 

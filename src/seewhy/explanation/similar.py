@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..types import FractionBox, PixelBox
-from .measures import Because, PatchDeletion, PrototypePurity, VoteRemoval
+from .measures import Because, NeighbourShare, PatchDeletion, PrototypePurity, VoteRemoval
 
 if TYPE_CHECKING:
     from .verdict import Verdict
@@ -95,6 +95,7 @@ class Like:
         held_out_precision: how often such neighbours carry the predicted class on held-out pictures.
         chance: the same figure for patches drawn at random.
         deletion: what hiding the places shown does, where it was measured.
+        of_target: how many of them carry the class explained, beside held-out pictures, where that decides.
         purity: of the channels, for methods that show channels.
         removal: what taking the pictures shown out of the vote does, where pictures voted.
         logit_difference: largest change of a logit by the rotation of the channels, as a part of the largest logit, for
@@ -112,6 +113,7 @@ class Like:
     chance: float | None
     verdict: Verdict
     deletion: PatchDeletion | None = None
+    of_target: NeighbourShare | None = None
     purity: PrototypePurity | None = None
     removal: VoteRemoval | None = None
     logit_difference: float | None = None
@@ -129,6 +131,8 @@ class Like:
             "chance": self.chance,
             "verdict": self.verdict.level,
         }
+        if self.of_target is not None:
+            data["of_target"] = self.of_target.to_json()
         if self.deletion is not None:
             data |= {
                 "lead": round(self.deletion.lead, 4),

@@ -18,6 +18,7 @@ class Subject:
         sentence: in quotation marks, what the map speaks for in place of a class.
         contrast_sentence: in quotation marks, the one it speaks against.
         against: whether the map shows what speaks against all this.
+        unknown: whether the decision calls the picture unlike anything the classifier knows.
 
     Example:
         >>> Subject("cat", "dog").said
@@ -33,6 +34,7 @@ class Subject:
     sentence: str | None = None
     contrast_sentence: str | None = None
     against: bool = False
+    unknown: bool = False
 
     @property
     def is_decision(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
@@ -137,6 +137,18 @@ class PatchBank(Patches):
             torch.tensor(owner),
             torch.tensor(boxes),
             torch.tensor(pixel_boxes),
+        )
+
+    def without(self, out: Bool[Tensor, " m"]) -> PatchBank:
+        """The bank of the other pictures."""
+        kept, rows = (~out).nonzero()[:, 0], ~out[self.owner]
+        return PatchBank(
+            tuple(self.pictures[i] for i in kept.tolist()),
+            self.pooled[kept],
+            self.vectors[rows],
+            ((~out).cumsum(0) - 1)[self.owner[rows]],
+            self.boxes[rows],
+            self.pixel_boxes[rows],
         )
 
 

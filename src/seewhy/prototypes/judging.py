@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..encoders.base import EncoderOutput
-from ..explanation.measures import PatchDeletion
+from ..explanation.measures import NeighbourShare, PatchDeletion
 from ..explanation.similar import Like, Likeness
 from ..explanation.subject import Subject
 from ..explanation.verdict import Level, Verdict
 from .bank import Patches
 from .base import Group, Prototypes
-from .measure import LikenessMeasure, predicted_share
+from .measure import LikenessMeasure, nearness, predicted_share
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 
 LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
+BELIEVABLE, PARTLY = 0.9, 0.5
+"""Part of held-out pictures like this one that are right."""
+UNKNOWN = "The picture is called unlike anything the classifier knows: this is the nearest there is, no likeness."
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class Showing:
 
     def like(self, method: Prototypes, verdict: Verdict, measure: LikenessMeasure | None = None, **more: Any) -> Like:
         """The evidence, with its verdict and the figure it rests on; ``more`` are further fields of it."""
+        if self.subject.unknown:
+            verdict = Verdict("do not rely", f"{UNKNOWN} {verdict.sentence}", verdict.rule)
         precision, chance = (None, None) if measure is None else (measure.precision, measure.chance)
         return Like(
             method.name,
@@ -110,19 +115,25 @@ class Showing:
         )
 
 
-def beats_chance(measure: LikenessMeasure) -> bool:
-    """Whether the odds of carrying the class are three times those of chance: 3 % at 1 %, 75 % at 50 %."""
-    return measure.precision * (1 - measure.chance) >= 3 * measure.chance * (1 - measure.precision)
-
-
 def judge_neighbours(method: Prototypes, showing: Showing) -> Like:
-    """By how often such neighbours carry the predicted class held out, and those shown the class explained."""
+    """By how many of those shown are of the class explained, and how often held-out pictures with as many are right."""
     of_class = showing.subject.regions_are_of_class or all(g.whole for g in showing.groups)
-    verdict = neighbours_verdict(method.rule, showing)
-    return showing.like(method, verdict, showing.model.likeness, of_class=of_class)
+    measure = showing.model.likeness
+    found = share_of_target(showing, measure) if showing.subject.regions_are_of_class else None
+    verdict = neighbours_verdict(method.rule, showing, found)
+    return showing.like(method, verdict, measure, of_class=of_class, of_target=found)
 
 
-def neighbours_verdict(rule: str, showing: Showing) -> Verdict:
+def share_of_target(showing: Showing, measure: LikenessMeasure | None) -> NeighbourShare | None:
+    """How many of those shown carry the class explained; ``None`` where nothing was measured or is shown."""
+    here = showing.of_target
+    if here is None or measure is None or measure.limit is None:
+        return None
+    band = measure.band(here)
+    return NeighbourShare(here, measure.limit, nearness(showing.groups), measure.near, band.n, band.right)
+
+
+def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None) -> Verdict:
     """The verdict of :func:`judge_neighbours`, by a rule in words."""
     subject, measure, here = showing.subject, showing.model.likeness, showing.of_target
     part = f"these regions are {showing.share:.0%} of what speaks for {subject.of_regions}"
@@ -131,16 +142,39 @@ def neighbours_verdict(rule: str, showing: Showing) -> Verdict:
         return Verdict("not measured", figures + showing.hidden, rule)
     if here is None:
         return Verdict("do not rely", f"No neighbour is left after near-duplicates; {part}.", rule)
-    if measure is None:
-        return Verdict("not measured", f"Too few pictures were held out to measure neighbours; {part}.", rule)
-    figures = (
-        f"On {measure.n} held-out pictures such neighbours carry the predicted class {measure.precision:.0%} of the "
-        f"time (chance {measure.chance:.0%}); of those shown here {here:.0%} are {subject.label}; {part}."
-        f"{showing.hidden}"
-    )
-    more = beats_chance(measure)
-    if more and measure.precision >= 2 / 3 and here > 0.5:
-        return Verdict("believable" if showing.matters else "partly", figures, rule)
-    if more and measure.precision >= 1 / 3 and here > 0:
-        return Verdict("partly", figures, rule)
-    return Verdict("do not rely", figures, rule)
+    if found is None or measure is None:
+        why = "too few pictures were held out, or an earlier version fitted this"
+        return Verdict("not measured", f"Neighbours were not measured: {why}; {part}.", rule)
+    rest = f" {part[0].upper()}{part[1:]}.{showing.hidden}"
+    if found.far:
+        figures = (
+            f"Even the nearest patches are too far to be like these regions: a mean cosine of {found.near:.2f}, where "
+            f"19 of 20 held-out pictures have {found.near_limit:.2f} or more. {here:.0%} of them are {subject.label}."
+        )
+        return Verdict("do not rely", figures + rest, rule)
+    level = level_of(showing, found, measure, showing.matters)
+    return Verdict(level, said_of_share(showing, found, "patches") + rest, rule)
+
+
+def level_of(showing: Showing, found: NeighbourShare, measure: LikenessMeasure, matters: bool) -> Level:
+    """By how many are of the class explained; believable only where the places shown matter."""
+    band = measure.band(found.share)
+    rate = measure.rate(band)
+    if not found.reaches or rate < PARTLY or band.lower <= measure.chance:
+        return "do not rely"
+    decided = showing.subject.label == showing.subject.decision
+    return "believable" if decided and rate >= BELIEVABLE and matters else "partly"
+
+
+def said_of_share(showing: Showing, found: NeighbourShare, what: str) -> str:
+    """How many such things, ``"patches"`` say, are of the class, and how many of a wrong one; then how often right."""
+    label, limit = showing.subject.label, f"has {found.limit:.0%} or more on 1 in 20 held-out pictures at most"
+    if found.limit > 1:
+        limit = "has all of them on more than 1 in 20 held-out pictures"
+    said = f"{found.share:.0%} of the {what} shown are {label}; a wrong class {limit}."
+    if label != showing.subject.decision:
+        return f"{said} The decision is another class."
+    if not found.n:
+        return said
+    right = f"{found.right / found.n:.0%} were right"
+    return f"{said} Of {found.n} held-out pictures with about as many of the class decided for {right}."

@@ -1,9 +1,12 @@
-"""How far neighbours can be trusted: how often they carry the predicted class on held-out pictures."""
+"""How far neighbours can be trusted: by those of held-out pictures, for the class decided for and for wrong ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,6 +18,55 @@ from ..heads.head import Target
 from .bank import Patches
 from .base import Group, Prototypes, Query
 
+WRONG = 0.05
+"""Part of held-out pictures on which a wrong class drawn at random may reach the limit, and"""
+FAR = 0.05
+"""part of them whose own nearest patches are too far to be like them."""
+N_DRAWN = 1000
+"""Wrong classes asked about in all, as far as there are so many; from two to five of each picture."""
+LEAST = 10
+"""Pictures of a band."""
+NEVER = 1.01
+"""A part of the neighbours that none has."""
+
+
+class Band(NamedTuple):
+    """Held-out pictures of which about as many neighbours are of the class decided for.
+
+    Attributes:
+        least: smallest part of the neighbours, 0…1; the band ends where the next begins.
+        n: pictures.
+        right: of them, decided rightly.
+    """
+
+    least: float
+    n: int
+    right: int
+
+    @property
+    def lower(self) -> float:
+        """One-sided 95 % bound of that part (Wilson)."""
+        z, p, n = 1.645, self.right / self.n, self.n
+        return (p + z * z / 2 / n - z * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)) / (1 + z * z / n)
+
+
+class Trial(NamedTuple):
+    """What the neighbours of one held-out picture say.
+
+    Attributes:
+        share: part of them that carries the class decided for.
+        right: whether that is its class.
+        similarity: of the nearest neighbour, the mean over regions.
+        wrong: the same part for classes that are neither its own nor decided for, each explained by its own regions.
+        chance: part of the bank's patches that carry the class decided for.
+    """
+
+    share: float
+    right: bool
+    similarity: float
+    wrong: tuple[float, ...]
+    chance: float
+
 
 @dataclass(frozen=True)
 class LikenessMeasure:
@@ -24,11 +76,103 @@ class LikenessMeasure:
         precision: share of neighbours that carry the predicted class, over held-out pictures, 0…1.
         chance: the same for patches drawn at random from the bank.
         n: held-out pictures it rests on.
+        limit: part of the neighbours that a wrong class reaches on :data:`WRONG` of the pictures at most; above 1 where
+            it reaches any. ``None`` where this and what follows was not measured.
+        near: similarity of nearest neighbours that all but :data:`FAR` of the pictures have.
+        bands: how often pictures are right, by the part of the neighbours that carry the class decided for.
     """
 
     precision: float
     chance: float
     n: int
+    limit: float | None = None
+    near: float | None = None
+    bands: tuple[Band, ...] = ()
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial]) -> LikenessMeasure | None:
+        """What these say together; ``None`` without any."""
+        if not trials:
+            return None
+        n = len(trials)
+        return cls(
+            sum(one.share for one in trials) / n,
+            sum(one.chance for one in trials) / n,
+            n,
+            limit_of([one.wrong for one in trials], [one.share for one in trials]),
+            torch.tensor([one.similarity for one in trials], dtype=torch.float64).quantile(FAR).item(),
+            bands_of([one.share for one in trials], [one.right for one in trials]),
+        )
+
+    @classmethod
+    def restore(cls, facts: Mapping[str, Any] | None) -> LikenessMeasure | None:
+        """From :meth:`to_json`."""
+        return None if facts is None else cls(**{**facts, "bands": tuple(Band(*b) for b in facts.get("bands", ()))})
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "bands": [list(band) for band in self.bands]}
+
+    def band(self, share: float) -> Band:
+        """The held-out pictures that are like one with such a part of its neighbours."""
+        return next((band for band in reversed(self.bands) if share >= band.least), self.bands[0])
+
+    def rate(self, band: Band) -> float:
+        """Part of a band that is right, with two pictures more of which half are, or fewer where fewer are in all.
+
+        Ten of ten say less than a hundred of a hundred (Laplace's rule of succession).
+        """
+        in_all = sum(b.right for b in self.bands) / sum(b.n for b in self.bands)
+        return (band.right + 2 * min(0.5, in_all)) / (band.n + 2)
+
+
+def limit_of(wrong: Sequence[Sequence[float]], own: Sequence[float], part: float = WRONG) -> float:
+    """The smallest part of neighbours, among those of classes decided for, that few wrong classes reach.
+
+    Few: the mean over pictures and one standard error more are at most ``part``, so that few pictures promise less.
+
+    Args:
+        wrong: of each picture, the parts that wrong classes have.
+        own: of each, the part that the class decided for has.
+        part: of the pictures.
+
+    Example:
+        >>> limit_of([[0.0], [0.25], [0.5], [0.0]], [1.0, 0.5, 0.25, 0.75], part=0.3)
+        0.75
+    """
+    asked = [some for some in wrong if some]
+    found = NEVER
+    for share in sorted({*own, 1.0}, reverse=True):
+        reached = [sum(other >= share for other in some) / len(some) for some in asked]
+        mean = sum(reached) / max(len(reached), 1)
+        variance = sum((one - mean) ** 2 for one in reached) / max(len(reached), 1) ** 2
+        if not share or mean + math.sqrt(variance) > part:
+            break
+        found = share
+    return found
+
+
+def bands_of(shares_of_class: Sequence[float], right: Sequence[bool], least: int = LEAST) -> tuple[Band, ...]:
+    """Isotonic regression: bands of at least so many pictures, in which more neighbours go with more that are right.
+
+    Example:
+        >>> [tuple(band) for band in bands_of([0, 0, 0.5, 0.5, 1, 1], [0, 0, 1, 0, 1, 1], least=2)]
+        [(0, 2, 0), (0.5, 2, 1), (1, 2, 2)]
+    """
+    found: list[Band] = []
+    for share in sorted(set(shares_of_class)):
+        mine = [ok for value, ok in zip(shares_of_class, right, strict=True) if value == share]
+        found.append(Band(share, len(mine), sum(mine)))
+        while len(found) > 1 and (
+            found[-2].n < least or found[-2].right * found[-1].n >= found[-1].right * found[-2].n
+        ):
+            found[-2:] = [_joined(*found[-2:])]
+    if len(found) > 1 and found[-1].n < least:
+        found[-2:] = [_joined(*found[-2:])]
+    return tuple(found)
+
+
+def _joined(low: Band, high: Band) -> Band:
+    return Band(low.least, low.n + high.n, low.right + high.right)
 
 
 def predicted_share(bank: Patches, groups: Sequence[Group], predicted: int) -> float | None:
@@ -37,25 +181,60 @@ def predicted_share(bank: Patches, groups: Sequence[Group], predicted: int) -> f
     return sum(label == predicted for label in labels) / len(labels) if labels else None
 
 
+def nearness(groups: Sequence[Group]) -> float:
+    """Similarity of the nearest neighbour, the mean over places that have one."""
+    best = [max(m.similarity for m in group.matches) for group in groups if group.matches]
+    return sum(best) / len(best) if best else -1.0
+
+
+class Labelled(NamedTuple):
+    """A held-out picture.
+
+    Attributes:
+        seen: with its feature map.
+        label: its class.
+        decided: the class decided for by what never saw it; left out, the model itself decides.
+    """
+
+    seen: Encoded
+    label: int
+    decided: int | None = None
+
+
 def measure_likeness(
-    model: Explainable, method: Prototypes, bank: Patches, held_out: Sequence[Encoded], n_regions: int = 3
+    model: Explainable, method: Prototypes, bank: Patches, held_out: Sequence[Labelled], n_regions: int = 3
 ) -> LikenessMeasure | None:
     """Search the bank for the regions of each held-out picture, as a card would."""
-    frequency = torch.bincount(bank.labels, minlength=len(model.head.bias)).float()
+    return LikenessMeasure.of(list(trials(model, method, bank, held_out, len(held_out), n_regions)))
+
+
+def trials(
+    model: Explainable,
+    method: Prototypes,
+    bank: Patches,
+    held_out: Iterable[Labelled],
+    n: int,
+    n_regions: int = 3,
+) -> Iterator[Trial]:
+    """One for each of these pictures that has neighbours, ``n`` being how many pictures there are in all."""
+    n_classes = len(model.head.bias)
+    frequency = torch.bincount(bank.labels, minlength=n_classes).float()
     frequency /= frequency.sum()
-    found, by_chance = [], []
-    for seen in held_out:
+    n_wrong = min(5, max(2, math.ceil(N_DRAWN / max(n, 1))))
+    for seen, label, known in held_out:
         if seen.features is None:
             continue
         look = EncoderOutput(seen.features[None], seen.pooled[:1])
-        predicted = int(model.head.probabilities(look.pooled).argmax())
-        target = Target(torch.tensor([predicted]))
-        cells = strongest_cells(shares(cell_evidence(model, look, target))[0], n_regions)
-        groups = method(model, bank, Query(look, target, cells, seen.digest))
-        precision = predicted_share(bank, groups, predicted)
-        if precision is not None:
-            found.append(precision)
-            by_chance.append(float(frequency[predicted]))
-    if not found:
-        return None
-    return LikenessMeasure(sum(found) / len(found), sum(by_chance) / len(found), len(found))
+        decided = int(model.head.probabilities(look.pooled).argmax()) if known is None else known
+        others = [k for k in range(n_classes) if k not in (label, decided)]
+        drawn = random.Random(seen.digest).sample(others, min(n_wrong, len(others)))
+        found: dict[int, list[Group]] = {}
+        for k in {decided, *drawn}:
+            target = Target(torch.tensor([k]))
+            cells = strongest_cells(shares(cell_evidence(model, look, target))[0], n_regions)
+            found[k] = method(model, bank, Query(look, target, cells, seen.digest))
+        share = predicted_share(bank, found[decided], decided)
+        if share is not None:
+            wrong = tuple(predicted_share(bank, found[k], k) or 0.0 for k in drawn)
+            near = nearness(found[decided])
+            yield Trial(share, decided == label, near, wrong, float(frequency[decided]))

@@ -19,14 +19,15 @@ from ..heads.head import Head
 from ..heads.votes import Votes
 from . import prototypes
 from .bank import PatchBank, Patches, patch_vectors
-from .base import Group, Match, Prototypes, Query
+from .base import STRANGER, Group, Match, Prototypes, Query
 from .judging import LEVELS, Showing
 from .nearest import patches
 
 RULE = (
     "Believable when the pictures shown have at least half of the vote and, on held-out pictures, taking those that "
     "speak for the decision out of the vote changes it at least three times as often as taking out as many voters at "
-    "random; partly when only one of the two holds; otherwise do not rely on them."
+    "random; partly when only one of the two holds; otherwise, and for a class that did not win the vote, do not rely "
+    f"on them. {STRANGER}"
 )
 EQUAL = 2e-3
 """Cosines that differ by less are equal: a bank is kept in half precision."""
@@ -162,7 +163,8 @@ def vote_verdict(rule: str, showing: Showing, removal: VoteRemoval, n: int, n_vo
     if loo is not None:
         said += f" Leave-one-out accuracy {loo:.0%}."
     matters = removal.changed > 0 and removal.changed >= 3 * removal.changed_random
-    return Verdict(LEVELS[int(part >= 0.5) + int(matters)], said, rule)
+    won = label == showing.subject.decision
+    return Verdict(LEVELS[int(part >= 0.5) + int(matters)] if won else "do not rely", said, rule)
 
 
 def scores_of(head: Head, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b n"]:

@@ -104,7 +104,6 @@ class Linear(PictureRecipe):
             trial,
             measured=chosen.held_out(pictures, most=len(pictures.labels)),
             index=chosen.index,
-            patches=replace(pictures, held=rows.rounds == 0),
             looked_by=encoder,
         )
 

@@ -20,7 +20,7 @@ from ...storage.features import FeatureStore
 from ...trust.groups import group_by_looks, hold_out_groups
 from ..cells import CellMaps, CellPart, Unpooled, unpooled
 from ..fitted import Fitting
-from ..measure import measure_likeness
+from ..measure import Labelled, measure_likeness
 from .adam import AdamSchedule
 from .bank import EPICBank
 from .choice import PARAMETERS, choose, mean_purity, refitted, setting_of
@@ -193,8 +193,9 @@ class FitEPIC(Fitting):
         )
         method = EPIC(duplicate=self.duplicate)
         with torch.no_grad():
-            found = measure_likeness(model, method, bank, [s for s in stream if isinstance(s, Encoded)])
-        return None if found is None else vars(found)
+            seen = [Labelled(s, e.label) for s, e in zip(stream, entries, strict=True) if isinstance(s, Encoded)]
+            found = measure_likeness(model, method, bank, seen)
+        return None if found is None else found.to_json()
 
     def _warn(self, measures: dict[str, Any], rotation: Rotation, progress: Progress) -> None:
         width = rotation.matrix.shape[0]

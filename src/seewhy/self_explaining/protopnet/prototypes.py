@@ -21,8 +21,8 @@ from ...explanation.verdict import Level, Verdict
 from ...pictures.thumbnails import encode_thumbnail
 from ...prototypes import prototypes
 from ...prototypes.bank import BankPicture, PatchBank, Patches, cell_box
-from ...prototypes.base import Group, Match, Prototypes, Query
-from ...prototypes.judging import Showing, beats_chance
+from ...prototypes.base import STRANGER, Group, Match, Prototypes, Query
+from ...prototypes.judging import Showing
 from ...prototypes.measure import LikenessMeasure
 from ...storage.features import FeatureStore
 from .attribution import network_of
@@ -32,7 +32,8 @@ HIGHEST = math.log(1 / EPSILON)
 RULE = (
     "Believable when, of the held-out pictures nearest to a prototype, at least two thirds are of its class and hiding "
     "the places shown, where that was measured, lowers the class's lead more than hiding others; partly when at least "
-    "one third are; both only where the odds of it are three times those of chance; otherwise do not rely on them."
+    "one third are; both only where the odds of it are three times those of chance; otherwise do not rely on them. "
+    f"{STRANGER}"
 )
 
 
@@ -110,6 +111,11 @@ class ProtoPNetPrototypes(Prototypes):
         if least >= 2 / 3 and showing.matters:
             level = "believable"
         return showing.like(self, Verdict(level, figures, self.rule), measure)
+
+
+def beats_chance(measure: LikenessMeasure) -> bool:
+    """Whether the odds of carrying the class are three times those of chance: 3 % at 1 %, 75 % at 50 %."""
+    return measure.precision * (1 - measure.chance) >= 3 * measure.chance * (1 - measure.precision)
 
 
 def measure_prototypes(
