@@ -1,11 +1,11 @@
 """Do only true descriptions win a verdict? Every picture's verdict in words, for true descriptions and for controls.
 
-    python benchmarks/words.py PHOTOS TEST --descriptions FILE            # folders with a folder for each class
-    python benchmarks/words.py PHOTOS TEST --descriptions FILE --n 3      # of three of its classes, drawn anew each seed
+    python benchmarks/words.py PHOTOS TEST --descriptions FILE         # folders with a folder for each class
+    python benchmarks/words.py PHOTOS TEST --descriptions FILE --n 3   # of three of its classes, other ones each trial
 
-Two routes: a fitted classifier with descriptions, and `described`, measured on PHOTOS. Controls: the lists given to wrong
-classes (``shuffled``), meaningless words of the same lengths (``nonsense``), sentences about trains (``trains``), each
-once a seed. Pictures are encoded once.
+Two routes: a fitted classifier with descriptions, and `described`, measured on PHOTOS. Controls: the lists given to
+wrong classes (``shuffled``), meaningless words of the same lengths (``nonsense``), sentences about trains (``trains``),
+each once a seed. Pictures are encoded once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import seewhy
 from seewhy.classifiers.base import Classifier, HeldOut
 from seewhy.classifiers.described import Described
 from seewhy.classifiers.labelled import Labelled, look_at_labelled, measured_by
-from seewhy.classifiers.linear import Linear
+from seewhy.classifiers.linear.recipe import Linear
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.controls import swapped
 from seewhy.evidence.words import show_words
@@ -143,7 +143,7 @@ def main() -> None:
     names = [c for c in photos.classes if c in described.texts]
     for trial_seed in range(args.trials):
         classes = sorted(names if args.n is None else random.Random(trial_seed).sample(names, args.n))
-        fitted = Linear(n_bank=0).fit(encoder, only(photos, classes), store=store)
+        fitted = Linear(n_crops=0, n_bank=0).fit(encoder, only(photos, classes), store=store)
         seen = look_at_labelled(encoder, fitted.classes, only(photos, classes), store)
         shown = look_at_labelled(encoder, fitted.classes, only(test, classes), store)
         texts = {c: described.texts[c] for c in fitted.classes}

@@ -185,9 +185,9 @@ TERMS: tuple[Term, ...] = (
     Term(
         "other-words",
         "Beside other words",
-        "The classes' lists of sentences are given to wrong classes, many times: how often they fit the held-out pictures "
-        "as well as the right ones. And how many of the other lists fit this picture less well than those of the class "
-        "explained. With fewer than five classes, sentences about other things are among them.",
+        "The classes' lists of sentences are given to wrong classes, many times: how often they fit the held-out "
+        "pictures as well as the right ones. And how many of the other lists fit this picture less well than "
+        "those of the class explained. With fewer than five classes, sentences about other things are among them.",
     ),
     Term(
         "agreement",

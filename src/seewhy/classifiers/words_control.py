@@ -96,8 +96,9 @@ def measure_words(classifier: Classifier) -> WordsMeasure | None:
     fit = _class_means(joint @ words.measured.class_weight().T, held.labels, present)
     centre = fit.mean(0)
     fit = fit - centre
-    beats = torch.full((len(words.classes),), float("nan"))
-    beats[present] = torch.tensor([_share(row, c) for row, c in zip(fit, present.tolist(), strict=True)])
+    shares = [_share(row, c) for row, c in zip(fit, present.tolist(), strict=True)]
+    beats = torch.full((len(words.classes),), float("nan"), dtype=torch.float64)
+    beats[present] = torch.tensor(shares, dtype=torch.float64)
     as_good = _orders(fit[:, present])
     if len(present) >= FEW:
         return WordsMeasure(as_good, beats, centre, None)
@@ -106,7 +107,7 @@ def measure_words(classifier: Classifier) -> WordsMeasure | None:
     foreign = ForeignLists(lists, means.mean(0).unflatten(0, lists.shape[:2]))
     strange = (means - means.mean(0)).unflatten(1, lists.shape[:2])[torch.arange(len(present)), present]
     own = fit[torch.arange(len(present)), present]
-    beats[present] = torch.minimum(beats[present], (strange < own[:, None]).float().mean(1))
+    beats[present] = torch.minimum(beats[present], (strange < own[:, None]).double().mean(1))
     best = as_good <= 1 / factorial(len(present)) + 1e-6
     return WordsMeasure(max(_drawn(strange, own), 0.0 if best else as_good), beats, centre, foreign)
 
