@@ -127,9 +127,11 @@ def test_a_sentence_near_every_picture_gains_nothing() -> None:
 
 def test_the_strange_lists_are_set_against_the_picture_too() -> None:
     model = described(["axis 0", "axis 1"])
-    cosines = model.words.measured.class_weight() @ AXES[5]  # type: ignore[union-attr]
-    assert measured(model).of(0, AXES[0], torch.tensor([1.0, 0.0])).picture_beats >= 0.95
-    assert measured(model).of(0, AXES[5], cosines).picture_beats < 0.95, "some stranger is nearer to axis 5"
+    weight = model.words.measured.class_weight()  # type: ignore[union-attr]
+    for joint, beaten in ((AXES[0], True), (normalize(AXES[5] + 0.2 * AXES[0], dim=0), False)):
+        cosines = weight @ joint
+        assert cosines[0] > cosines[1]
+        assert (measured(model).of(0, joint, cosines).picture_beats >= 0.95) == beaten, "strangers are nearer to axis 5"
 
 
 def test_a_class_without_pictures_is_not_measured() -> None:
@@ -137,7 +139,7 @@ def test_a_class_without_pictures_is_not_measured() -> None:
     assert shown(model, pooled([0])[0], 0, 1).verdict.level == "believable"
     alone = shown(model, pooled([5])[0], 5, 1)
     assert alone.verdict.level == "not measured"
-    assert "Those for c5 have no held-out pictures to be tried on" in alone.verdict.sentence
+    assert "on this picture; there are no held-out ones of it (95% is wanted)" in alone.verdict.sentence
     assert described(["axis 0", "axis 1"], pictures=[0]).measured_words is None
 
 
@@ -182,8 +184,7 @@ def test_right_half_of_the_time_is_believable_and_a_quarter_is_asked_of_words_th
 
 def test_figures_are_said_and_rounded_down() -> None:
     assert judged(WordControl(0.001, 0.949, 1.0)).sentence == (
-        "Given to wrong classes, the words fit the held-out pictures as well in 0.1% of the cases (1% at most is "
-        "wanted). Those for c0 fit its held-out pictures better than 94% of other lists, and this picture better than "
-        "100% (95% is wanted). They separate it from c3 with 1.00. The words alone choose c0; alone they are right on "
-        "100% of 12."
+        "The words for c0 beat 100% of other lists on this picture and 94% on held-out ones (95% is wanted). Given to "
+        "wrong classes, all words fit as well in 0.1% of cases (1% is allowed). They separate it from c3 with 1.00. "
+        "The words alone choose c0; alone they are right on 100% of 12."
     )

@@ -336,15 +336,14 @@ def _level(control: WordControl, clear: bool, *, enough: bool) -> Level:
 def _beside(control: WordControl, label: str) -> str:
     """The figures of the controls, as a person would say them."""
     wrong = f"{control.as_good:.1%}" if control.as_good < 0.1 else f"{control.as_good:.0%}"
-    own = (
-        "have no held-out pictures to be tried on"
+    on_others = (
+        "; there are no held-out ones of it"
         if control.class_beats is None
-        else f"fit its held-out pictures better than {_part(control.class_beats)} of other lists"
+        else f" and {_part(control.class_beats)} on held-out ones"
     )
     return (
-        f"Given to wrong classes, the words fit the held-out pictures as well in {wrong} of the cases (1% at most is "
-        f"wanted). Those for {label} {own}, and this picture better than {_part(control.picture_beats)} (95% is "
-        "wanted)."
+        f"The words for {label} beat {_part(control.picture_beats)} of other lists on this picture{on_others} (95% is "
+        f"wanted). Given to wrong classes, all words fit as well in {wrong} of cases (1% is allowed)."
     )
 
 
