@@ -99,12 +99,12 @@ def test_without_held_out_pictures_the_card_says_less(fitted: Classifier) -> Non
     assert all(w.separates is None for w in words.words)
 
 
-def test_concepts_that_nobody_wrote_for_the_classes_are_partly_believed(fitted: Classifier) -> None:
+def test_concepts_that_nobody_wrote_for_the_classes_are_not_relied_on(fitted: Classifier) -> None:
     own = fitted.explain(picture("moss", 0), measure=False).words
     foreign = replace(fitted, words=None).explain(picture("moss", 0), measure=False).words
     assert isinstance(own, Words)
     assert isinstance(foreign, Words)
-    assert (own.verdict.level, foreign.verdict.level) == ("believable", "partly")
+    assert (own.verdict.level, foreign.verdict.level) == ("believable", "do not rely")
     assert foreign.verdict.sentence.endswith("The concepts were not written for these classes.")
 
 

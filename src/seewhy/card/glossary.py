@@ -194,6 +194,13 @@ TERMS: tuple[Term, ...] = (
         "How often the sentences alone, without the classifier, choose the right class.",
     ),
     Term(
+        "other-words",
+        "Beside other words",
+        "The classes' lists of sentences are given to wrong classes, many times: how often they fit the held-out "
+        "pictures as well as the right ones. And how many of the other lists fit this picture less well than "
+        "those of the class explained. With fewer than five classes, sentences about other things are among them.",
+    ),
+    Term(
         "agreement",
         "Agreement",
         "The mean of the comparisons between the three kinds of evidence, from 0 % (they tell different stories) to "

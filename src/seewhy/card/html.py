@@ -216,6 +216,11 @@ def figures_of(e: Explanation) -> dict[str, list[tuple[str, str, str]]]:
     if not isinstance(e.words, Missing):
         name = f"Words accuracy on {e.words.accuracy_on}" if e.words.accuracy_on else "Words accuracy"
         found["words"] = [("words-accuracy", name, _said(e.words.accuracy, percent))]
+        if (control := e.words.control) is not None:
+            found["words"] += [
+                ("other-words", "Wrong words fit as well in", percent(control.as_good)),
+                ("other-words", "Fits this picture better than", percent(control.picture_beats)),
+            ]
     return {key: [(term, name, text) for term, name, text in rows if text is not None] for key, rows in found.items()}
 
 

@@ -37,6 +37,7 @@ from .network import Network
 if TYPE_CHECKING:
     from ..evaluation import Report
     from ..explanation.base import Explanation
+    from .words_control import WordsMeasure
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,13 @@ class Classifier:
         from .certainty import trust_of
 
         return self.trust or trust_of(self)
+
+    @cached_property
+    def measured_words(self) -> WordsMeasure | None:
+        """How the words fit held-out pictures beside wrong ones; ``None`` where there are none to measure on."""
+        from .words_control import measure_words
+
+        return measure_words(self)
 
     def prediction(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..arguments import checked
 from ..types import FractionBox, PixelBox
-from .measures import WordOrigin
+from .measures import WordControl, WordOrigin
 from .outside import Outside
 from .part import Part, PartBox
 from .prediction import Prediction
@@ -193,6 +193,7 @@ class Words:
         accuracy: of the words alone on held-out pictures, 0…1.
         accuracy_on: which pictures that was measured on.
         would_change: what would have to hold for the runner-up to win.
+        control: how they do beside wrong words; ``None`` without held-out pictures.
     """
 
     method: str
@@ -202,6 +203,7 @@ class Words:
     accuracy_on: str
     would_change: str
     verdict: Verdict
+    control: WordControl | None = None
 
 
 @dataclass(frozen=True)
@@ -289,6 +291,7 @@ class Explanation:
                 "decision": words.decision,
                 "accuracy": words.accuracy,
                 "accuracy_on": words.accuracy_on,
+                "control": None if words.control is None else words.control.to_json(),
                 "verdict": words.verdict.level,
             }
         data["agreement"], data["model"] = self.agreement.score, dict(self.model)
