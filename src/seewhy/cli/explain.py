@@ -60,7 +60,7 @@ Examples:\n
 def explain(
     context: typer.Context,
     pictures: options.Pictures,
-    model: options.Model = None,
+    model: Annotated[str | None, options.saved(f"A classifier, segmenter or detector. {options.OTHERWISE}")] = None,
     labels: options.Labels = None,
     descriptions: options.DescriptionFile = None,
     follow_up: options.FollowUpFile = None,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from .method_options import Set
-from .options import EncoderName, EngineName, Json, Labels, Quiet, method, output
+from .options import EncoderName, EngineName, Json, Names, Quiet, method, output
 from .segment import label_names
 from .terminal import Terminal, say
 
@@ -28,7 +28,7 @@ def fit_segmenter(
     output: Annotated[Path, output("The segmenter's folder.")],
     method: Annotated[str, method("linear: a probe of each cell; denseclip: a decoder that reads words.")] = "linear",
     setting: Set = None,
-    labels: Labels = None,
+    labels: Names = None,
     ignore: Annotated[
         list[int] | None,
         typer.Option(help="A value of masks that counts for nothing. Left out, 255.", show_default=False),
