@@ -17,7 +17,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Iterator
-from json import dumps
+from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
@@ -347,9 +347,16 @@ def contract(page: Path) -> str:
     return table(("figure", "what", "limit that is written", "required"), rows)
 
 
+def numbered_card(page: Path) -> str:
+    """What the card with numbers says, by the rules as they were when docs/pictures.py drew it."""
+    told = loads((ROOT / "docs/images/numbered.json").read_text("utf-8"))
+    rows = [(name, row["verdict"].lower(), row["sentence"]) for name, row in told.items()]
+    return table(("on this card", "verdict", "its words"), rows)
+
+
 BLOCKS: dict[str, Callable[..., str]] = {f.__name__: f for f in (families, methods, attributions, method_limits)}
 BLOCKS |= {f.__name__: f for f in (facts, docstring, rules, decision, terms, tolerances)}
-BLOCKS |= {f.__name__: f for f in (reproductions, reproduction, commands, flags, json, contract)}
+BLOCKS |= {f.__name__: f for f in (reproductions, reproduction, commands, flags, json, contract, numbered_card)}
 
 
 def rendered(page: Path) -> str:
