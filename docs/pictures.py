@@ -1,12 +1,14 @@
 """Makes the pictures that the pages show, through the library itself: two cards, and one with numbers beside its parts.
 
-``python docs/pictures.py`` writes ``docs/images/``; half a minute.
+``python docs/pictures.py`` writes ``docs/images/``, with what the numbered card says (``numbered.json``), of which
+``make docs`` makes the text about it; half a minute.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,25 +19,30 @@ from PIL import Image, ImageDraw, ImageFont
 
 import seewhy
 from seewhy.card.canvas import Canvas
+from seewhy.card.certainty import SIGNS
+from seewhy.card.page import LEVELS
+from seewhy.explanation.verdict import Missing
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 1000
+SIGN = tuple(f"{said}." for _, said in SIGNS.values())
+VERDICT = tuple(f"{said}." for said in LEVELS.values())
 PARTS = (
-    ("Sure.", 0, -72),
+    (SIGN, 0, -72),
     ("gravel", 1, -30),
     ("Where it looked", 0, -72),
     ("agreement", 0, -30),
     ("Heat for", 0, -30),
     ("What speaks for", 0, -30),
     ("Hiding the hottest first", 0, -30),
-    ("Do not rely on it.", 0, -72),
+    (VERDICT, 0, -72),
     ("What it looks like, in", 0, -30),
     ("Says", 0, -30),
     ("fit", 0, -30),
     ("separates", 0, 26),
     ("classifier linear", 0, -30),
 )
-"""What gets a number: the beginning or end of a text on the card, how many such come before it, pixels to its side."""
+"""What gets a number: a text on the card, or its beginning or end, how many such come before it, pixels to its side."""
 WORDS = {
     "brick": ["a wall of rectangular blocks", "straight lines of mortar"],
     "grass": ["thin green blades", "a lawn"],
@@ -52,16 +59,34 @@ def surfaces(folder: Path) -> seewhy.Classifier:
             path = folder / ("photos" if i < 12 else "test") / label / f"{label}-{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             photo.crop((left, top, left + 128, top + 128)).save(path)
-    return seewhy.fit(folder / "photos", descriptions=WORDS)
+    lite0 = seewhy.encoder("lite0", engine="torch:f32")  # the same verdicts on every processor
+    return seewhy.fit(folder / "photos", encoder=lite0, descriptions=WORDS)
 
 
 def main() -> None:
     coffee = seewhy.pretrained().explain(skimage.data.coffee())
     small(still(replace(coffee, prediction=replace(coffee.prediction, image="coffee.png"))), "card")
     with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
-        why = surfaces(Path(temporary)).explain("test/gravel/gravel-13.png")
+        why = gravel(Path(temporary))
         small(still(why), "fitted")
         small(numbered(why), "numbered")
+        (ROOT / "docs/images/numbered.json").write_text(json.dumps(said(why), indent=1) + "\n", "utf-8")
+
+
+def gravel(folder: Path) -> seewhy.Explanation:
+    """The card that the page about cards is about."""
+    return surfaces(folder).explain("test/gravel/gravel-13.png")
+
+
+def said(why: seewhy.Explanation) -> dict[str, dict[str, str]]:
+    """What that card says of its decision and of each kind of evidence, by the rules as they are."""
+    decision = why.prediction.decision
+    assert decision is not None
+    told = {"the decision": {"verdict": SIGNS[decision.verdict][1], "sentence": decision.sentence}}
+    for name, kind in (("where it looked", why.where), ("what it looks like", why.like), ("in words", why.words)):
+        assert not isinstance(kind, Missing)
+        told[name] = {"verdict": LEVELS[kind.verdict.level], "sentence": kind.verdict.sentence}
+    return told | {"agreement": {"verdict": "", "sentence": why.agreement.sentence}}
 
 
 def cards() -> dict[str, tuple[str, seewhy.Explanation]]:

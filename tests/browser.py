@@ -154,9 +154,11 @@ class Browser:
         return [float(value) for value in self.run(CONTRAST % json.dumps(selector))]
 
     def press(self, key: str, shift: bool = False) -> None:
-        for kind in ("rawKeyDown", "keyUp"):
+        sign = {"text": "\r"} if key == "Enter" else {}  # without it no button is pressed
+        for kind in ("keyDown" if sign else "rawKeyDown", "keyUp"):
             self.call(
                 "Input.dispatchKeyEvent",
+                **(sign if kind == "keyDown" else {}),
                 type=kind,
                 key=key,
                 code=key,

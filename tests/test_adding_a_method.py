@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from seewhy.catalogue import families
+from seewhy.planted import KINDS
 from tiny import class_folders
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +33,9 @@ spec.loader.exec_module(generate)
 generate.ROOT, generate._reports = pathlib.Path.cwd(), lambda: ((), [])
 for page in generate.write_missing():
     page.write_text(generate.rendered(page), "utf-8")
+new = generate.unscored()
+generate.write_scores(new)
+print(*new)
 """
 
 TYPE = """
@@ -190,13 +194,31 @@ def test_the_encoder_is_listed(run: Run) -> None:
 
 def test_their_pages_are_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
-    run("-c", DOCUMENT, str(ROOT / "docs" / "generate.py"), where=tmp_path)
+    new = run("-c", DOCUMENT, str(ROOT / "docs" / "generate.py"), where=tmp_path)
+    assert new.split() == ["top_channels"], "what make docs scores on planted evidence"
+    kept, ours = (json.loads((root / "src/seewhy/planted.json").read_text("utf-8")) for root in (tmp_path, ROOT))
+    mine = [row for row in kept["scores"] if row["method"] == "top_channels"]
+    assert {(row["architecture"], row["kind"]) for row in mine} == {
+        (a, k) for a in ("cnn", "transformer") for k in KINDS
+    }
+    assert all(row["n"] == 10 for row in mine)
+    assert {**kept, "scores": [row for row in kept["scores"] if row not in mine]} == ours
     for name in METHODS:
         page = (tmp_path / "docs" / "methods" / f"{name}.md").read_text("utf-8")
         assert page.startswith(f"# {name}\n")
         assert "docs/adding_a_method.md" in page, "the paper, from the class"
     assert "| `margin` | `2.0` |" in page_of(tmp_path, "hardest_text")
     assert "lies on the hottest tenth" in page_of(tmp_path, "hottest_tenth")
+
+
+def test_the_places_that_the_page_names_are_there() -> None:
+    steps = PAGE.partition("## In SeeWhy itself")[2]
+    folder = Path(re.findall(r"`(src/\S+/)top_channels\.py`", steps)[0])
+    assert "grad_cam.py" in {path.name for path in (ROOT / folder).iterdir()}
+    assert '"grad_cam",' in (ROOT / folder / "__init__.py").read_text("utf-8")
+    assert "SCHEMES" in (ROOT / "src/seewhy/encoders/find.py").read_text("utf-8")
+    assert (ROOT / re.findall(r"`(\S+planted\.json)`", steps)[0]).exists()
+    assert "docs/generate.py" in (ROOT / "Makefile").read_text("utf-8").partition("\ndocs:")[2].partition("\n\n")[0]
 
 
 def page_of(root: Path, name: str) -> str:

@@ -192,6 +192,25 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+def test_the_numbered_card_says_what_the_rules_say_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verdicts and wording; figures to two digits hang on libraries. The page's text is made of the same file."""
+    spec = importlib.util.spec_from_file_location("pictures", DOCS / "pictures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    pictures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pictures)
+    monkeypatch.chdir(tmp_path)
+    card = pictures.gravel(tmp_path)
+    assert pictures.numbered(card).size[0] == 1400, "every part that gets a number is found"
+
+    def worded(told: dict[str, dict[str, str]]) -> dict[str, tuple[str, str]]:
+        return {k: (v["verdict"], re.sub(r"[<>−]?\d+(\.\d+)?", "#", v["sentence"])) for k, v in told.items()}
+
+    kept = json.loads((DOCS / "images" / "numbered.json").read_text("utf-8"))
+    assert worded(pictures.said(card)) == worded(kept), "run: python docs/pictures.py, then make docs"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
 def test_python_blocks_run(name: str, place: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text("utf-8"), re.DOTALL)

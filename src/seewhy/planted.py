@@ -315,7 +315,7 @@ def score_methods(
 
 @cache
 def published() -> dict[str, list[Score]]:
-    """The scores that came with this release, by method; ``benchmarks/planted.py --write`` makes them anew."""
+    """The scores that came with this release, by method; ``make docs`` adds those of new ones."""
     rows = json.loads(files("seewhy").joinpath("planted.json").read_text("utf-8"))["scores"]
     found: dict[str, list[Score]] = {}
     for row in rows:

@@ -32,6 +32,21 @@ def _steers(sign: str) -> bool:
     return sign == "\x7f" or (unicodedata.category(sign) in ("Cc", "Cf", "Zl", "Zp") and sign not in _JOINERS)
 
 
+def percent(value: float, space: str = "") -> str:
+    """Whole per cents that never claim certainty: 0.999 is ``>99%``, 0.001 is ``<1%``.
+
+    >>> percent(0.999), percent(0.583), percent(0.001, " "), percent(0.0)
+    ('>99%', '58%', '<1 %', '0%')
+    """
+    if value != value:
+        return "–"
+    if 0.0 < value < 0.005:
+        return f"<1{space}%"
+    if 0.995 <= value < 1.0:
+        return f">99{space}%"
+    return f"{value * 100:.0f}{space}%"
+
+
 def spreadsheet_safe(cell: str) -> str:
     """A cell that no spreadsheet takes for a formula: with an apostrophe before it where it would begin like one.
 

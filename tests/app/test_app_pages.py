@@ -72,7 +72,10 @@ def test_the_card_is_the_one_the_library_makes(client: Client, fitted: Classifie
     text = page.get(f"{found['card']}?measure=true").text
     assert card_context(mine)["photo"] in text
     assert mine.where.verdict.sentence in text
-    assert "Deletion and insertion were switched off" not in text
+    assert "have not been measured" not in text
+    first = page.get(found["card"]).text
+    assert "Deletion and insertion have not been measured." in first
+    assert "switched off" not in first, "they are measured while it is read"
 
 
 def test_two_classes_are_compared(client: Client, fitted: Classifier, sky: bytes) -> None:

@@ -67,7 +67,7 @@ def many(fitted: Classifier, folders: Path) -> Mistakes:
     worker.close()
     classes = tuple(f"c{i}" for i in range(30))
     pairs = [(t, p) for t in classes for p in classes if t != p][: PAIRS_A_PAGE + 5]
-    found.found = [Mistake(i, f"{i}.png", *pairs[i % len(pairs)], i / 100, f"{i:016x}") for i in range(100)]
+    found.found = [Mistake(i, f"{i}.png", *pairs[i % len(pairs)], i / 100, None, f"{i:016x}") for i in range(100)]
     return found
 
 

@@ -75,8 +75,12 @@ def test_beside_each_mistake_all_can_be_decided(opened: Opened, table: Path) -> 
         text = page.get(address).text
         for one in found:
             assert f'aria-label="Label of {one["image"]}" data-key="{one["key"]}" data-given="{one["true"]}"' in text
-        assert text.count('value="corrected"') == len(found)
-        assert text.count(">It is moss</button>") == len(found)
+        assert text.count('<button type="button" value="corrected" data-label=') == len(found)
+        for one in found:
+            assert f'<button type="button" value="confirmed">Keep {one["true"]}</button>' in text
+            assert f'data-label="{one["predicted"]}">Change to {one["predicted"]}</button>' in text
+        assert text.count('<input class="label" list="labels" autocomplete="off">') == len(found), "nothing filled in"
+        assert text.count(">Keep moss</button>") == len(found)
         assert '<option value="rust">' in text
         assert "data.csv itself is only read" in text
         assert str(table.parent) not in text

@@ -33,6 +33,12 @@ window.fetch = async (url, ...rest) => {
 };
 """
 """As while the pictures are gone through: the list is drawn again, when the test says so."""
+LOOKS = """
+[...%s.querySelectorAll('button')].slice(0, 2).map((b) => {
+  const s = getComputedStyle(b);
+  return [s.backgroundColor, s.color, s.borderTopColor, s.borderTopWidth, s.fontWeight, s.fontSize, s.padding];
+})
+"""
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +97,11 @@ def press(tab: Browser, number: int, decision: str) -> None:
     tab.run(f"{ROW % number}.querySelector('[value={decision}]').click()")
 
 
+def press_typed(tab: Browser, number: int) -> None:
+    """The class that was typed, as its button says."""
+    tab.run(f"{ROW % number}.querySelector('.typed').click()")
+
+
 def typed(tab: Browser, number: int, label: str) -> None:
     tab.run(
         f"(() => {{ const at = {ROW % number}.querySelector('.label'); at.value = '{label}';"
@@ -141,9 +152,9 @@ def test_two_people_a_kill_an_undo_and_the_table(
     bo.run(f"{ROW % 0}.querySelector('[value=undo]').focus()")
     press(bo, 0, "undo")
     until(bo, f"{TOLD % 0} === 'Undone by Bo.'")
-    assert bo.run("document.activeElement.value") == "corrected", "the button that is gone hands the focus on"
+    assert bo.run("document.activeElement.value") == "confirmed", "the button that is gone hands the focus on"
     typed(bo, 0, "lynx")
-    press(bo, 0, "corrected")
+    press_typed(bo, 0)
     until(bo, f"{TOLD % 0}.includes('is of none of the 3 classes')")
     assert exported(command, table) == ["dog", "dog", "bird"]
     assert table.read_bytes() == original
@@ -160,7 +171,7 @@ def test_by_keys_while_the_list_is_drawn_again(two: tuple[Browser, Browser], ser
     assert tab.run("document.getElementById('who').value") == "Ann", "asked once"
     typed(tab, 2, "cat")
     typed(tab, 1, "lynx")
-    press(tab, 1, "corrected")
+    press_typed(tab, 1)
     until(tab, f"{TOLD % 1}.includes('is of none of the 3 classes')")
     tab.run("document.getElementById('listed').dataset.old = 'yes'; window.go = true")
     until(tab, "!document.getElementById('listed').dataset.old")
@@ -180,11 +191,46 @@ def test_by_keys_while_the_list_is_drawn_again(two: tuple[Browser, Browser], ser
         if "role" in n and n.get("name", {}).get("value")
     }
     assert names >= {
-        ("group", "Label of cat1.png"), ("button", "Correct"), ("button", "It is dog"), ("button", "Leave out"),
-        ("textbox", "Your name"), ("combobox", "Label"), ("region", "Deciding on labels"),
+        ("group", "Label of cat1.png"), ("button", "Change to cat"), ("button", "Keep dog"), ("button", "Leave out"),
+        ("textbox", "Your name"), ("combobox", "Another class"), ("region", "Deciding on labels"),
     }  # fmt: skip
     for width, dark in ((400, False), (1200, True)):
         opened(tab, address, "Ann", width, dark)
         assert tab.run("[document.documentElement.scrollWidth, innerWidth]") == [width, width]
         assert tab.complaints == []
         assert min(tab.edges(".decide input, .decide button:not([hidden]), #who")) > 3
+
+
+def test_no_answer_is_given_beforehand_or_looks_like_the_right_one(two: tuple[Browser, Browser], serve: Serve) -> None:
+    """What the model takes it for stands beside what it is called, named, and neither is filled in or larger."""
+    tab, _ = two
+    _, address = serve()
+    for width, dark in ((1280, False), (1280, True), (390, False), (390, True)):
+        opened(tab, address, "Ann", width, dark)
+        first, second = tab.run(f"[...{ROW % 2}.querySelectorAll('button')].slice(0, 2).map((b) => b.textContent)")
+        assert (first, second) == ("Keep bird", "Change to cat")
+        looks = tab.run(LOOKS % (ROW % 2))
+        assert looks[0] == looks[1]
+        assert looks[0][0] == "rgba(0, 0, 0, 0)", "no filled button"
+        assert tab.run("[...document.querySelectorAll('.decide .label')].map((at) => at.value)") == [""] * 3
+        assert tab.run(
+            "[...document.querySelectorAll('.typed')].every((b) => b.disabled && b.textContent === 'Change')"
+        )
+        assert tab.run("document.documentElement.scrollWidth") == width
+    before = tab.run(TOLD % 2)
+    tab.run(f"{ROW % 2}.querySelector('button').focus()")
+    stops = []
+    for key in ("Tab", "Tab", "Enter", "Tab"):
+        stops.append(tab.run("document.activeElement.value || document.activeElement.className"))
+        tab.press(key)
+    assert stops == ["confirmed", "corrected", "label", "label"], "an empty field sends nothing"
+    assert tab.run(TOLD % 2) == before
+    typed(tab, 2, "dog")
+    assert tab.run(f"{ROW % 2}.querySelector('.typed').textContent") == "Change to dog"
+    tab.run(f"{ROW % 2}.querySelector('.label').focus()")
+    tab.press("Tab")
+    assert tab.run("document.activeElement.textContent") == "Change to dog"
+    tab.press("Enter")
+    until(tab, f"{TOLD % 2} === 'Corrected to dog by Ann.'")
+    press(tab, 2, "corrected")
+    until(tab, f"{TOLD % 2} === 'Corrected to cat by Ann.'")

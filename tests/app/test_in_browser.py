@@ -127,6 +127,19 @@ SLOWLY = """
 """
 
 
+def test_verdicts_are_the_same_above_and_below_where_something_was_opened_meanwhile(tab: Browser, card: str) -> None:
+    slowly = tab.call("Page.addScriptToEvaluateOnNewDocument", source=SLOWLY)["identifier"]
+    tab.open(card, 1200)
+    tab.call("Page.removeScriptToEvaluateOnNewDocument", identifier=slowly)
+    assert "have not been measured" in tab.run("document.querySelector('#where .verdict').textContent")
+    tab.run("document.querySelector('.provenance, .agreement details, .decision details').open = true")
+    until(tab, "document.querySelector('.status').textContent === ''")
+    below = tab.run("document.querySelector('#where .verdict strong').textContent").rstrip(".")
+    assert below != "Not measured"
+    assert tab.run("document.querySelector('.summary [href=\"#where\"] b').textContent") == below
+    assert tab.run("!!document.querySelector('details[open]')"), "what was opened stays open"
+
+
 def test_whoever_reads_by_keys_stays_where_they_were(tab: Browser, card: str) -> None:
     slowly = tab.call("Page.addScriptToEvaluateOnNewDocument", source=SLOWLY)["identifier"]
     tab.open(card, 1200)

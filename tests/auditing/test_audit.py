@@ -53,7 +53,7 @@ def with_labels(wrong: range) -> Samples:
 
 
 def asked(name: str, **changes: Any) -> Contract:
-    return Contract({name: replace(CHECKS[name].limit, **changes)})
+    return Contract({name: replace(CHECKS[name].limit, **{"required": True, **changes})})
 
 
 def figure(found: Audit, name: str) -> dict[str, Any]:
@@ -120,8 +120,62 @@ def test_decisions_that_are_wrong_fail_it(name: str) -> None:
     if name == "accuracy":
         assert row["value"] == round(28 / 48, 4)
         assert found.sentence.endswith(
-            "accuracy (0.583, 0.443 to 0.712, at least 0.8, by the worse end of the interval)."
+            "accuracy (0.583, the worse end of the interval 0.443; asked for: at least 0.8)."
         )
+
+
+def test_what_is_not_required_is_told_and_breaks_nothing() -> None:
+    optional = Contract({**asked("accuracy", required=False).limits, **asked("unreadable").limits})
+    found = audit(reader("cnn", False), with_labels(range(20)), contract=optional, n_explained=0)
+    row = figure(found, "accuracy")
+    assert (found.passed, row["state"], row["broken"]) == (True, "fail", False)
+    told = "The contract is kept on 48 pictures, in all of 1 figures; not kept, and not required: accuracy."
+    assert found.sentence == told
+    page = found.to_html()
+    assert "<small>and not required</small>" in page
+    assert 'class="fail"' not in page
+    assert (
+        audit(reader("cnn", False), with_labels(range(20)), contract=asked("accuracy"), n_explained=0).data["audit"]
+        == "fail"
+    )
+
+
+def test_what_was_given_for_a_figure_makes_it_required() -> None:
+    worse = gathered([replace(s, group="ab"[i % 2]) for i, s in enumerate(shown().items)])
+    found = audit(reader("cnn", False), worse, n_explained=0)
+    assert not any(figure(found, name)["limit"]["required"] for name in ("group_gap", "copies", "background"))
+    told = audit(reader("cnn", False), worse, group="site", train=shown(), n_explained=0)
+    assert [figure(told, name)["limit"]["required"] for name in ("group_gap", "copies", "background")] == [
+        True,
+        True,
+        False,
+    ]
+    assert figure(told, "copies")["broken"]
+    with_limit = asked("copies", required=False)
+    assert audit(reader("cnn", False), worse, train=shown(), contract=with_limit, n_explained=0).passed, "as it says"
+
+
+@pytest.mark.parametrize("bound", ["worst", "value", "best"])
+def test_the_number_that_is_judged_is_printed_by_its_name(bound: Any) -> None:
+    limit = asked("accuracy", value=0.9, bound=bound)
+    found = audit(reader("cnn", False), with_labels(range(2)), contract=limit, n_explained=0)
+    row = figure(found, "accuracy")
+    expected = {"worst": row["interval"][0], "value": row["value"], "best": row["interval"][1]}[bound]
+    assert row["judged"] == pytest.approx(expected, abs=1e-4)
+    name = {"worst": "the worse end of the interval", "value": "the figure", "best": "the better end of the interval"}[
+        bound
+    ]
+    assert row["judged_by"] == f"{name}, {expected:.3f}"
+    assert f"<td>{row['judged_by']}</td><td>at least 0.9</td>" in found.to_html()
+    assert f"judged by {row['judged_by']}" in found.to_junit()
+
+
+def test_a_number_is_never_rounded_across_its_limit() -> None:
+    for value, said in ((0.89996, "0.89996"), (0.9, "0.900"), (0.9004, "0.900"), (0.8999999, "0.8999999")):
+        assert Limit("at_least", 0.9).said(Figure(value)) == f"the figure, {said}"
+    assert Limit("at_most", 0.1, "worst").said(Figure(0.05, (0.0, 0.10001))) == "the worse end of the interval, 0.10001"
+    assert Limit("at_most", 0.0, "worst").said(Figure(0.02)) == "the figure, 0.020", "it was counted: no interval"
+    assert Limit("at_most", 0.0).said(Figure(None)) == ""
 
 
 def test_the_bound_decides_which_end_of_the_interval_is_held_against_the_limit() -> None:
@@ -357,7 +411,7 @@ ALLOWED = {
 
 def test_junit_has_a_case_for_each_figure_and_no_character_that_xml_forbids() -> None:
     found = audit(reader("cnn", False), with_labels(range(20)), n_explained=0, contract=Contract(
-        {**asked("accuracy").limits, **asked("agreement").limits, **asked("words_meaning", required=True).limits,
+        {**asked("accuracy").limits, **asked("agreement", required=False).limits, **asked("words_meaning").limits,
          **asked("unreadable").limits}))  # fmt: skip
     data = {
         **found.data,
@@ -377,8 +431,13 @@ def test_junit_has_a_case_for_each_figure_and_no_character_that_xml_forbids() ->
     }  # fmt: skip
     assert [case[0].get("type") for case in suite if case[0].tag == "failure"] == ["broken", "not measured"]
     assert suite[0][0].get("message") == (
-        "Accuracy: 0.5833 (0.4428 to 0.7115); asked for: at least 0.8, by the worse end of the interval."
+        "Accuracy: 0.5833 (0.4428 to 0.7115), judged by the worse end of the interval, 0.443; asked for: at least 0.8."
     )
+    optional = Contract({**asked("accuracy", required=False).limits, **asked("unreadable").limits})
+    kept = audit(reader("cnn", False), with_labels(range(20)), n_explained=0, contract=optional)
+    case = ET.fromstring(kept.to_junit())[0][0]
+    assert (case.get("name"), case[0].tag) == ("accuracy", "skipped")
+    assert (case[0].get("message") or "").startswith("Not required. Accuracy: 0.5833 (")
 
 
 def test_exit_codes_and_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

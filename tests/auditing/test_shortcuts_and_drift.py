@@ -30,7 +30,7 @@ LABELS = ("moss", "rust", "sky")
 
 
 def asked(name: str, **changes: Any) -> Contract:
-    return Contract({name: replace(CHECKS[name].limit, **changes)})
+    return Contract({name: replace(CHECKS[name].limit, **{"required": True, **changes})})
 
 
 def figure(found: Audit, name: str) -> dict[str, Any]:

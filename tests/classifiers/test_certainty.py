@@ -171,12 +171,12 @@ def test_the_card_begins_with_the_decision(model: Classifier) -> None:
 
 def test_the_index_begins_with_what_is_most_doubtful(model: Classifier) -> None:
     sure, unknown = (index_entry(model.explain(p, measure=False), "x.html") for p in (picture(CLASSES[0], 99), odd()))
-    doubtful = replace(sure, image="b", verdict="one of few", right=0.6, trouble=0.4, score=0.99)
-    unmeasured = replace(sure, image="c", verdict="not measured", right=None, trouble=None)
+    doubtful = replace(sure, image="b", verdict="one of few", probability=0.6, trouble=0.4, score=0.99)
+    unmeasured = replace(sure, image="c", verdict="not measured", is_measured=False, trouble=None)
     order = sorted([sure, unknown, doubtful, unmeasured], key=lambda entry: entry.doubt)
     assert order == [unknown, unmeasured, doubtful, sure]
     page = render_index([sure, unknown])
-    assert page.index(SIGNS[unknown.verdict][1]) < page.index("Sure, right")
+    assert page.index(SIGNS[unknown.verdict][1]) < page.index("Sure</p>")
     assert "1 unlike anything it knows" in page
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import io
 import os
 import sys
@@ -9,11 +11,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
 from seewhy.classifiers.zero_shot import ZeroShot
-from seewhy.cli.options import named_by, picture_names
+from seewhy.cli.options import OTHERWISE, named_by, picture_names
 from seewhy.errors import DataError, InputError
 from tiny_words import tiny_pair
+
+
+def test_a_classifier_is_promised_without_a_model_only_where_one_is_made() -> None:
+    """``segment`` and ``detect`` said that the embedded ImageNet classifier stands in; they refuse."""
+    module = importlib.util.spec_from_file_location("generate", Path(__file__).parents[2] / "docs" / "generate.py")
+    assert module is not None
+    assert module.loader is not None
+    generate = importlib.util.module_from_spec(module)
+    module.loader.exec_module(generate)
+    from seewhy.cli import app
+
+    def callbacks(group: Any, before: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, verb in group.commands.items():
+            found |= (
+                callbacks(verb, f"{before}{name} ") if hasattr(verb, "commands") else {before + name: verb.callback}
+            )
+        return found
+
+    made = callbacks(typer.main.get_command(app), "")
+    verbs = generate.options()["--model/-m"]
+    promising = {verb for verb, option in verbs.items() if OTHERWISE in option.help}
+    assert {"explain", "predict", "evaluate", "app"} <= promising
+    assert not promising & {"segment", "detect", "index", "check", "drift"}
+    for verb in promising:
+        assert "resolve(" in inspect.getsource(inspect.getmodule(inspect.unwrap(made[verb]))), verb
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -188,6 +189,11 @@ def test_two_people_on_the_page(table: Path, decisions: LabelDecisions) -> None:
         shown = page.get("/").text
         key = known_picture(str(table.parent / "pictures" / "3.png")).key
         assert f'data-key="{key}" data-given="moss"' in shown
+        mine = shown.partition(f'data-key="{key}" data-given="moss">')[2].partition("</div>")[0]
+        assert re.findall(r"<button[^>]*>(.*?)</button>", mine) == [
+            "Keep moss", "Change to sky", "Change", "Later", "Leave out", "Undo",
+        ]  # fmt: skip
+        assert '<input class="label" list="labels" autocomplete="off">' in mine, "nothing filled in"
         assert "data:image/jpeg" in shown
         body = {"author": "Ann", "decision": "corrected", "label": "sky", "given": "moss", "base": 0}
         assert page.post(f"/decide/{key}", json=body).json()["number"] == 1
@@ -243,7 +249,8 @@ def test_two_people_in_a_browser_a_kill_an_undo_and_the_table(table: Path, comma
         bo.run(f"{row}.querySelector('[value=undo]').click()")
         until(bo, f"{row}.querySelector('output').value === 'Undone by Bo.'")
         assert [r["kind"] for r in exported(table) if r["id"] == "3"] == ["moss"]
-        bo.run(f"{row}.querySelector('.label').value = 'sand'; {row}.querySelector('[value=corrected]').click()")
+        bo.run(f"{row}.querySelector('.label').value = 'sand'; {row}.querySelector('.label').dispatchEvent("
+               f"new Event('input', {{bubbles: true}})); {row}.querySelector('.typed').click()")  # fmt: skip
         until(bo, f"{row}.querySelector('output').value.includes('is of none of the 2 classes')")
     server.terminate()
     server.communicate()

@@ -39,7 +39,8 @@ class Mistake:
         name: of the file, without its folder.
         true: its class.
         predicted: the class decided on.
-        score: probability of the wrong class.
+        score: the classifier's own score of the wrong class.
+        probability: as :attr:`seewhy.explanation.prediction.Prediction.probability`.
         key: first digits of the SHA-256 of its bytes; what is decided on its label is kept under it.
         measured_doubt: of the decision, as its verdict sorts it, where that was measured.
     """
@@ -49,6 +50,7 @@ class Mistake:
     true: str
     predicted: str
     score: float
+    probability: float | None
     key: str
     measured_doubt: float | None = None
 
@@ -63,6 +65,7 @@ class Mistake:
             "true": self.true,
             "predicted": self.predicted,
             "score": round(self.score, 4),
+            "probability": None if self.probability is None else round(self.probability, 4),
             "doubt": round(self.doubt, 4),
             "card": f"/sample/{self.index}",
         }
@@ -172,7 +175,7 @@ class Mistakes:
         else:
             doubt = None if top.decision is None else top.decision.doubt
             name, key = Path(sample.image).name, seen.digest[:KEY]
-            self.found.append(Mistake(index, name, sample.label, top.label, top.score, key, doubt))
+            self.found.append(Mistake(index, name, sample.label, top.label, top.score, top.probability, key, doubt))
 
     def to_json(self, asked: Asked | None = None) -> dict[str, Any]:
         """So far.

@@ -22,7 +22,7 @@ from ..storage.features import FeatureStore
 from .check import Material
 from .contract import CHECKS, Contract
 from .junit import junit
-from .limit import Figure, Limit
+from .limit import ENDS, Figure, Limit
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,7 +66,8 @@ def audit(
     Args:
         classifier: what is audited.
         samples: labelled pictures, or where they are.
-        contract: what it must keep, or the TOML file that says so; left out, :meth:`Contract.preset`.
+        contract: what it must keep, or the TOML file that says so; left out, :meth:`Contract.preset`, in which what
+            ``group``, ``train`` and ``masks`` are given for is required.
         group: a table's column that names a part of the pictures; for class folders ``"folder"``.
         train: the pictures that it was fitted on, where it does not know them itself.
         masks: where the objects are (:mod:`seewhy.pictures.object_masks`), to ask about the background.
@@ -80,7 +81,9 @@ def audit(
     """
     progress = progress or Progress()
     if not isinstance(contract, Contract):
-        contract = Contract.preset() if contract is None else Contract.load(contract)
+        given = {"group_gap": group, "copies": train, "background": masks}
+        needed = [name for name, value in given.items() if value is not None]
+        contract = Contract.preset(needed) if contract is None else Contract.load(contract)
     data = samples if isinstance(samples, Samples) else load_samples(samples, group=group)
     items = of_classes(data.labelled(), classifier)
     for note in data.notes:
@@ -146,15 +149,16 @@ def _told(material: Material, contract: Contract, found: Mapping[str, Figure]) -
 
 
 def _row(name: str, limit: Limit, figure: Figure) -> dict[str, Any]:
-    state = limit.state(figure)
     return {
         "name": name,
         "title": CHECKS[name].title,
-        "state": state,
-        "broken": state == "fail" or (state == "not measured" and limit.required),
+        "state": limit.state(figure),
+        "broken": limit.broken(figure),
         "value": None if figure.value is None else round(figure.value, 4),
         "interval": None if figure.interval is None else [round(end, 4) for end in figure.interval],
         "n": figure.n,
+        "judged": limit.judged(figure),
+        "judged_by": limit.said(figure),
         "limit": limit.to_json(),
         "asked": limit.told,
         "meaning": figure.meaning,
@@ -167,13 +171,15 @@ def _sentence(rows: list[dict[str, Any]], n: int) -> str:
     if broken := [row for row in rows if row["broken"]]:
         named = ", ".join(f"{row['name']} ({_why(row)})" for row in broken)
         return f"The contract is broken {on}, in {len(broken)} of {len(rows)} figures: {named}."
-    skipped = [row["name"] for row in rows if row["state"] == "not measured"]
-    rest = f"; not measured, and not required: {', '.join(skipped)}" if skipped else ""
-    return f"The contract is kept {on}, in all of {len(rows) - len(skipped)} figures{rest}."
+    others = {"fail": "not kept", "not measured": "not measured"}
+    aside = {said: [row["name"] for row in rows if row["state"] == state] for state, said in others.items()}
+    rest = "".join(f"; {said}, and not required: {', '.join(names)}" for said, names in aside.items() if names)
+    return f"The contract is kept {on}, in all of {len(rows) - sum(map(len, aside.values()))} figures{rest}."
 
 
 def _why(row: dict[str, Any]) -> str:
     if row["state"] == "not measured":
         return "not measured, and required"
-    between = "" if row["interval"] is None else f", {row['interval'][0]:.3g} to {row['interval'][1]:.3g}"
-    return f"{row['value']:.3g}{between}, {row['asked']}"
+    end, _, judged = row["judged_by"].rpartition(", ")
+    figure = judged if end == ENDS["value"] else f"{row['value']:.3g}, {end} {judged}"
+    return f"{figure}; asked for: {row['asked'].partition(',')[0]}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ HEAD = """\
 # bound                 what is held against it: "value", the figure itself; "worst", the end of its 95 % interval that
 #                       is worse, so that it passes only where the limit is shown to be kept; "best", the better end,
 #                       so that it fails only where the limit is shown to be broken
-# required              whether the contract is broken, too, where the figure cannot be measured
+# required              whether the contract is broken where the limit is not kept, or the figure cannot be measured;
+#                       with false it is measured and told, and breaks nothing
 # level                 of verdicts: the least that counts, "partly" or "believable"
 """
 
@@ -55,9 +56,14 @@ class Contract:
     source: str = "the one of this version"
 
     @classmethod
-    def preset(cls) -> Contract:
-        """What is asked for where nobody says otherwise."""
-        return cls({name: check.limit for name, check in CHECKS.items()})
+    def preset(cls, required: Collection[str] = ()) -> Contract:
+        """What is asked for where nobody says otherwise.
+
+        Args:
+            required: figures that are required beside those that always are.
+        """
+        limits = {name: check.limit for name, check in CHECKS.items()}
+        return cls({name: replace(x, required=x.required or name in required) for name, x in limits.items()})
 
     @classmethod
     def load(cls, path: str | Path) -> Contract:

@@ -9,6 +9,11 @@ Bound = Literal["worst", "value", "best"]
 BOUNDS: tuple[str, ...] = get_args(Bound)
 Side = Literal["at_least", "at_most"]
 State = Literal["pass", "fail", "not measured"]
+ENDS: dict[Bound, str] = {
+    "worst": "the worse end of the interval",
+    "value": "the figure",
+    "best": "the better end of the interval",
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Limit:
         side: whether the limit is the least or the most.
         value: the limit.
         bound: what is held against it: the interval's end that is worse, the figure itself, or the end that is better.
-        required: whether the contract is broken where the figure cannot be measured.
+        required: whether the contract is broken where this is not kept, or cannot be measured; else it is only told.
         level: the least verdict that counts, of figures that count verdicts.
     """
 
@@ -64,6 +69,14 @@ class Limit:
         low, high = figure.interval
         return low if (self.bound == "worst") == (self.side == "at_least") else high
 
+    def broken(self, figure: Figure) -> bool:
+        """Whether this breaks a contract.
+
+        >>> Limit("at_most", 0.1, required=False).broken(Figure(0.12)), Limit("at_most", 0.1).broken(Figure(0.12))
+        (False, True)
+        """
+        return self.required and self.state(figure) != "pass"
+
     def state(self, figure: Figure) -> State:
         """Whether the limit is kept.
 
@@ -82,12 +95,24 @@ class Limit:
         >>> Limit("at_least", 0.9, "worst").told
         'at least 0.9, by the worse end of the interval'
         """
-        end = {
-            "worst": "the worse end of the interval",
-            "value": "the figure",
-            "best": "the better end of the interval",
-        }
-        return f"{self.side.replace('_', ' ')} {self.value:g}, by {end[self.bound]}"
+        return f"{self.side.replace('_', ' ')} {self.value:g}, by {ENDS[self.bound]}"
+
+    def said(self, figure: Figure) -> str:
+        """What is held against the limit, by its name, with as many digits as tell the two apart.
+
+        >>> Limit("at_least", 0.9, "worst").said(Figure(0.95, (0.89996, 0.99)))
+        'the worse end of the interval, 0.89996'
+        >>> Limit("at_most", 0.1).said(Figure(0.12))
+        'the figure, 0.120'
+        """
+        value = self.judged(figure)
+        if value is None:
+            return ""
+        end = ENDS["value" if figure.interval is None else self.bound]
+        state = self.state(figure)
+        # As pages round the interval's ends, from four decimals.
+        shown = [f"{round(value, 4):.3f}", *(f"{value:.{digits}f}" for digits in range(4, 17))]
+        return f"{end}, {next((s for s in shown if self.state(Figure(float(s))) == state), repr(value))}"
 
     def to_json(self) -> dict[str, Any]:
         data = {"side": self.side, "value": self.value, "bound": self.bound, "required": self.required}

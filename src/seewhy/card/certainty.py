@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..explanation.base import Explanation
 from ..explanation.decision import Certainty, Decision
+from ..explanation.prediction import Prediction
 from ..explanation.verdict import Level
 from .canvas import LEVEL_COLOURS, Canvas
 from .page import percent
@@ -28,21 +29,16 @@ def heading(e: Explanation) -> str:
 
 
 def odds(e: Explanation) -> str:
-    """Beside it: how probable it is that the decision is right; by the classifier's own count where that is all."""
-    decision = e.prediction.decision
-    if e.prediction.n_classes == 1 or (decision is not None and decision.is_unknown):
-        return ""
-    right = None if decision is None else decision.probability
-    return percent(e.prediction.score if right is None else right)
+    """Beside it: how probable it is that the decision is right."""
+    right = e.prediction.probability
+    return "" if right is None else percent(right)
 
 
-def counted(e: Explanation) -> str:
-    """What the classifier itself counts, where the heading says something else."""
-    p = e.prediction
-    if p.decision is None or p.decision.probability is None or p.n_classes == 1:
+def own_scores(p: Prediction, space: str = " ") -> str:
+    """What the classifier itself says of the first two classes, where the heading says something else."""
+    if not p.is_measured or p.n_classes == 1:
         return ""
-    second = f", {p.top[1].label} {percent(p.top[1].score, ' ')}" if len(p.top) > 1 else ""
-    return f"by its own count {p.label} {percent(p.score, ' ')}{second}"
+    return ", ".join(f"{r.label} {percent(r.score, space)}" for r in p.top[:2])
 
 
 def figures_of(decision: Decision | None) -> list[tuple[str, str, str]]:

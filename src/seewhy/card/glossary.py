@@ -19,7 +19,7 @@ TERMS: tuple[Term, ...] = (
         "Right",
         "How often decisions like this one are right, told on pictures held out with all others of the same thing: by "
         "how sure the classifier is, and by a second opinion that knows only where each class lies. With a 95 % "
-        "interval, the held-out things drawn anew. It may be far from the classifier's own count.",
+        "interval, the held-out things drawn anew. It may be far from the classifier's own score.",
     ),
     Term(
         "fit-known",
@@ -37,9 +37,9 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "probability",
-        "Probability",
-        "How sure the classifier is of a class, the classes of one picture adding up to 100 %. How far to trust it is "
-        "what calibration measures.",
+        "The classifier's own score",
+        "How probable the classifier takes a class for, the classes of one picture adding up to 100 %. How far to "
+        "trust it is what calibration measures.",
     ),
     Term(
         "heat",

@@ -12,8 +12,8 @@ from ..explanation.similar import Display, Like, Likeness
 from ..explanation.verdict import Missing
 from ..types import FractionBox
 from .because import bars_of, scale_of
-from .certainty import counted, heading, odds, sign_of
 from .certainty import figures_of as decision_figures
+from .certainty import heading, odds, own_scores, sign_of
 from .curve import Chart, ceiling, points
 from .glossary import TERMS
 from .heat import overlay
@@ -46,7 +46,7 @@ def card_context(e: Explanation) -> dict[str, Any]:
         "sign": sign_of(e.prediction.decision),
         "heading": heading(e),
         "odds": odds(e),
-        "counted": counted(e),
+        "own_scores": own_scores(e.prediction),
         "decision_figures": decision_figures(e.prediction.decision),
         "top": e.prediction.top[:N_TOP],
         "n_classes": e.prediction.n_classes,

@@ -31,13 +31,14 @@ class IndexEntry:
         href: the card, relative to the index page.
         image: file name as given.
         label: the decision.
-        score: its probability, 0…1.
-        second: what it was nearly, and its probability; None when there is one class only.
+        score: the classifier's own score of it, 0…1.
+        second: what it was nearly, and the classifier's own score of it; None when there is one class only.
         levels: the verdicts on where, like and words; of a part, first on what is done inside it.
         thumbnail: the picture with its heat, as a data URI.
         aside: what the evidence is about, where that is not the decision.
         verdict: how far to trust the decision.
-        right: how probable it is to be right, where that was measured.
+        probability: as :attr:`seewhy.explanation.prediction.Prediction.probability`.
+        is_measured: whether held-out pictures say so.
         trouble: as :attr:`seewhy.explanation.decision.Decision.doubt`, where that was measured.
     """
 
@@ -50,7 +51,8 @@ class IndexEntry:
     thumbnail: str
     aside: str = ""
     verdict: Certainty = "not measured"
-    right: float | None = None
+    probability: float | None = None
+    is_measured: bool = False
     trouble: float | None = None
 
     @property
@@ -81,7 +83,8 @@ def index_entry(explanation: Explanation, href: str) -> IndexEntry:
         thumbnail=photo_uri(_thumbnail(e), quality=82),
         aside=". ".join(said for said in (e.part.name if e.part else "", e.aside) if said),
         verdict="not measured" if decision is None else decision.verdict,
-        right=None if decision is None else decision.probability,
+        probability=e.prediction.probability,
+        is_measured=e.prediction.is_measured,
         trouble=None if decision is None else decision.doubt,
     )
 
@@ -124,7 +127,7 @@ def render_index(
     of_parts = any(len(entry.levels) > len(QUESTIONS) for entry in entries)
     ordered = sorted(entries, key=lambda entry: (*entry.doubt, entry.image))
     by_name = sorted(ordered, key=lambda entry: entry.image.casefold())
-    by_score = sorted(ordered, key=lambda entry: entry.score)
+    by_score = sorted(ordered, key=lambda entry: -1.0 if entry.probability is None else entry.probability)
     names = {id(entry): rank for rank, entry in enumerate(by_name)}
     scores = {id(entry): rank for rank, entry in enumerate(by_score)}
     labels = sorted({entry.label for entry in entries}, key=str.casefold)

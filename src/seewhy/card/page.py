@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from .. import printable
 from ..explanation.verdict import Level
 from ..registry import spelling
 from .palette import coloured
@@ -29,18 +30,8 @@ NARROW_SPACE = "\u202f"
 
 
 def percent(value: float, space: str = NARROW_SPACE) -> str:
-    """Whole per cents that never claim certainty: 0.999 is ``>99 %``, 0.001 is ``<1 %``.
-
-    >>> percent(0.999, " "), percent(0.583, " "), percent(0.001, " "), percent(0.0, " ")
-    ('>99 %', '58 %', '<1 %', '0 %')
-    """
-    if value != value:
-        return "–"
-    if 0.0 < value < 0.005:
-        return f"<1{space}%"
-    if 0.995 <= value < 1.0:
-        return f">99{space}%"
-    return f"{value * 100:.0f}{space}%"
+    """As :func:`seewhy.printable.percent`, with the space that typographers put before the sign."""
+    return printable.percent(value, space)
 
 
 def figure(value: float | None) -> str:

@@ -28,7 +28,7 @@ from .canvas import (
     Canvas,
     Points,
 )
-from .certainty import counted, draw_certainty, heading
+from .certainty import draw_certainty, heading, own_scores
 from .certainty import odds as odds_of
 from .curve import ceiling
 from .heat import COLOURS, blend
@@ -96,7 +96,9 @@ def _decision(c: Canvas, e: Explanation) -> float:
     if second:
         name = c.clipped(second.label, room - 420, 28)
         tail = f"rather than {name}, which has {percent(second.score, ' ')}"
-    c.text(MARGIN, y + 52, c.clipped(counted(e), room, 28) or tail, 28, QUIET)
+    if own := own_scores(e.prediction):
+        tail = c.clipped(f"the classifier's own score: {own}", room, 28)
+    c.text(MARGIN, y + 52, tail, 28, QUIET)
     return c.paragraph(MARGIN, y + 94, e.aside, 24, room, 3) + 24 if e.aside else y + 90
 
 
@@ -145,6 +147,9 @@ def _picture(c: Canvas, e: Explanation, y: float) -> float:
         c.text(c.text(MARGIN, y, "Heat for ", 21, QUIET), y, label, 21, INK, True)
         y += 16
     y = draw_whole(c, e.part, MARGIN, y + 36, LEFT)
+    if own_scores(e.prediction):
+        c.text(MARGIN, y, "The classifier's own scores", 19, QUIET)
+        y += 39
     for number, (label, score) in enumerate(e.prediction.top[:N_TOP]):
         first = number == 0
         c.text(MARGIN, y, c.clipped(label, 226, 23, first), 23, INK if first else QUIET, first)

@@ -9,7 +9,7 @@ import typer
 
 from .adapt_names import Also, BaseToNew, Method, NewNames, Shots, adapt_and_save, refuse_without_method
 from .method_options import Set
-from .options import EncoderName, EngineName, Group, Json, Model, Quiet, Store, Validation, output, seed
+from .options import EncoderName, EngineName, Group, Json, Quiet, Store, Validation, output, saved, seed
 from .pairs import ImageColumn, LabelColumn, TextColumn
 from .training_runs import (
     BatchSize,
@@ -47,7 +47,9 @@ def adapt(
     output: Annotated[Path, output("The adapted encoder's folder; with --method, the classifier's.")],
     method: Method = None,
     setting: Set = None,
-    model: Model = None,
+    model: Annotated[
+        str | None, saved("With --method, a classifier, which is adapted and compared with. Left out, --encoder.")
+    ] = None,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     objective: Objective = "clip",

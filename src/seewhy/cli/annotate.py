@@ -35,7 +35,8 @@ def annotate(
         typer.Option(
             "--model",
             "-m",
-            help="A saved classifier. It proposes objects and a first text; without it and --labels, nothing does.",
+            help="A saved model. A classifier that proposes objects and a first text; left out, and without --labels, "
+            "nothing does.",
             show_default=False,
         ),
     ] = None,

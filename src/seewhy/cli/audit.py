@@ -182,12 +182,16 @@ def _print(found: Audit) -> None:
     from rich.table import Table
 
     shown = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("figure", "state", "measured", "asked for"):
-        shown.add_column(name, no_wrap=name != "asked for", justify="right" if name == "measured" else "left")
+    for name in ("figure", "state", "measured", "judged", "asked for"):
+        shown.add_column(
+            name, no_wrap=name != "asked for", justify="right" if name in ("measured", "judged") else "left"
+        )
     for row in found.data["figures"]:
         between = "" if row["interval"] is None else f" ({row['interval'][0]:.3f} to {row['interval'][1]:.3f})"
         measured = "" if row["value"] is None else f"{row['value']:.3f}{between}"
-        shown.add_row(row["name"], row["state"].upper() if row["broken"] else row["state"], measured, row["asked"])
+        state = row["state"].upper() if row["broken"] else row["state"]
+        state += "" if row["broken"] or row["state"] == "pass" else ", not required"
+        shown.add_row(row["name"], state, measured, row["judged_by"].rpartition(" ")[2], row["asked"])
     Console(soft_wrap=True).print(shown)
     for row in found.data["figures"]:
         if row["state"] != "pass":

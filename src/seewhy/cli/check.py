@@ -19,12 +19,12 @@ from .options import (
     ImageColumn,
     Json,
     LabelColumn,
-    Model,
     Port,
     Quiet,
     Store,
     encoder_given,
     open_store,
+    saved,
     seed,
 )
 from .outputs import StudyFolder, check_both, csv_row, report_line, save_both
@@ -47,7 +47,9 @@ Examples:\n
 
 def check(
     data: Labelled,
-    model: Model = None,
+    model: Annotated[
+        str | None, saved("A classifier: its encoder looks, its classes count. Left out, --encoder.")
+    ] = None,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",
     by: Annotated[

@@ -29,8 +29,10 @@ Examples:\n
 
 def detect(
     pictures: options.Pictures,
-    model: options.Model = None,
-    labels: options.Labels = None,
+    model: Annotated[
+        str | None, options.saved("A detector of fit-detector. Left out, what --labels names is looked for.")
+    ] = None,
+    labels: options.Names = None,
     encoder: options.EncoderName = "lite0",
     focus: options.Focus = None,
     engine: options.EngineName = "auto",

@@ -23,7 +23,9 @@ Exit codes: 0 no drift is shown, 1 there is drift, 2 wrong use.
 
 def drift(
     pictures: options.Pictures,
-    model: options.Model = None,
+    model: Annotated[
+        str | None, options.saved("A classifier. Left out, the embedded ImageNet one, and then --train is needed.")
+    ] = None,
     train: TrainPictures = None,
     alpha: Annotated[float, typer.Option(help="The p value below which there is drift.")] = 0.01,
     encoder: options.EncoderName = "lite0",

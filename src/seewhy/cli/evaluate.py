@@ -45,7 +45,13 @@ def evaluate(
             show_default=False,
         ),
     ],
-    model: options.Model = None,
+    model: Annotated[
+        str | None,
+        options.saved(
+            "A classifier; of masks a segmenter, of boxes a detector, with --retrieval an adapted encoder. "
+            f"{options.OTHERWISE}"
+        ),
+    ] = None,
     labels: options.Labels = None,
     encoder: options.EncoderName = "lite0",
     engine: options.EngineName = "auto",

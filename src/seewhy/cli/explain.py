@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..printable import percent
 from . import options
 from .explain_parts import DetectorName, Known, Most, PartsAsked, SegmenterName, run_parts
 from .method_options import Set
@@ -59,7 +60,7 @@ Examples:\n
 def explain(
     context: typer.Context,
     pictures: options.Pictures,
-    model: options.Model = None,
+    model: Annotated[str | None, options.saved(f"A classifier, segmenter or detector. {options.OTHERWISE}")] = None,
     labels: options.Labels = None,
     descriptions: options.DescriptionFile = None,
     follow_up: options.FollowUpFile = None,
@@ -278,20 +279,21 @@ def told(done: Done) -> None:
 
 def _lines(e: Explanation) -> Iterator[str]:
     """The answer as a person would read it."""
+    from ..card.certainty import own_scores
     from ..evidence.agreement import TOO_LITTLE
     from ..explanation.verdict import Missing
 
     p = e.prediction
-    nearly = f", nearly {p.top[1].label} {p.top[1].score:.0%}" if len(p.top) > 1 else ""
-    counted = f"{p.label} {p.score:.0%}{nearly}"
-    if p.decision is None or p.decision.probability is None:
-        yield f"{p.image}: {counted}"
+    label = p.label if p.probability is None else f"{p.label} {percent(p.probability)}"
+    if p.decision is None or not p.is_measured:
+        nearly = f", nearly {p.top[1].label} {percent(p.top[1].score)}" if len(p.top) > 1 else ""
+        yield f"{p.image}: {label}{nearly}"
     else:
-        yield f"{p.image}: {p.decision.headline}"
+        yield f"{p.image}: {p.decision.headline if p.probability is None else f'{label}, {p.decision.verdict}'}"
     if p.decision is not None:
         yield f"  {'decision':<10} {p.decision.verdict}: {p.decision.sentence}"
-        if p.decision.probability is not None:
-            yield f"  {'by count':<10} {counted}"
+    if own := own_scores(p, ""):
+        yield f"  {'own score':<10} {own}"
     if e.aside:
         yield f"  {'about':<10} {e.aside}"
     if e.seen is not None:

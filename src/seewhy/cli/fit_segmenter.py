@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from .method_options import Set
-from .options import EncoderName, EngineName, Json, Labels, Quiet, method, output
+from .options import EncoderName, EngineName, Json, Names, Quiet, method, output
 from .segment import label_names
 from .terminal import Terminal, say
 
@@ -32,7 +32,7 @@ def fit_segmenter(
         str, method("denseclip: a decoder; linear: a probe of each cell. auto: as the encoder can.")
     ] = AUTO,
     setting: Set = None,
-    labels: Labels = None,
+    labels: Names = None,
     ignore: Annotated[
         list[int] | None,
         typer.Option(help="A value of masks that counts for nothing. Left out, 255.", show_default=False),

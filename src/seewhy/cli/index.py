@@ -39,7 +39,7 @@ def index(
     ] = None,
     encoder: options.EncoderName = "lite0",
     focus: options.Focus = None,
-    model: options.Model = None,
+    model: Annotated[str | None, options.saved("A classifier, whose encoder looks. Left out, --encoder.")] = None,
     engine: options.EngineName = "auto",
     add: Annotated[bool, typer.Option("--add", help="Only add to an index that is there, with its settings.")] = False,
     forget: Annotated[

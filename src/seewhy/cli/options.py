@@ -22,19 +22,27 @@ Pictures = Annotated[
     list[str],
     typer.Argument(help="Picture files and folders; - reads file names from standard input.", show_default=False),
 ]
-Model = Annotated[
-    str | None,
-    typer.Option("--model", "-m", help="A saved classifier. Left out, the embedded ImageNet one.", show_default=False),
-]
-Labels = Annotated[
-    str | None,
-    typer.Option(
-        "--labels",
-        "-l",
-        help="Your classes: names separated by commas, a .txt with one per line, or a .json with descriptions.",
-        show_default=False,
-    ),
-]
+
+
+def saved(what: str) -> Any:
+    """``--model``.
+
+    Args:
+        what: this verb takes for one, and does without it.
+    """
+    return typer.Option("--model", "-m", help=f"A saved model. {what}", show_default=False)
+
+
+def labels(more: str = "") -> Any:
+    """``--labels``, with what else this verb reads there."""
+    said = f"Your classes: names separated by commas, or a .txt with one per line.{more}"
+    return typer.Option("--labels", "-l", help=said, show_default=False)
+
+
+OTHERWISE = "Left out, what --labels names, or the encoder's own classes (lite0: ImageNet's)."
+Model = Annotated[str | None, saved(f"A classifier. {OTHERWISE}")]
+Labels = Annotated[str | None, labels(" Or a .json with descriptions.")]
+Names = Annotated[str | None, labels()]
 DescriptionFile = Annotated[
     Path | None,
     typer.Option("--descriptions", help='Texts of each class: a JSON, {"class": ["text", …]}.', show_default=False),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..printable import printable, spreadsheet_safe
+from ..printable import percent, printable, spreadsheet_safe
 from ..storage.marks import Columns, Lines, Mark, Record
 from . import options
 from .findings import WITHOUT, Absent, Finding, predict_findings
@@ -69,7 +69,12 @@ def predict(
         bool, typer.Option("--reject", help="Label pictures that are unlike anything it was trained on 'unknown'.")
     ] = False,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="Comma-separated: image, label, score, error, verdict, right, set.")
+        bool,
+        typer.Option(
+            "--csv",
+            help="Comma-separated: image, label, score (the classifier's own), error, verdict, right (how probable it "
+            "is that the decision is right, as the card says), set.",
+        ),
     ] = False,
     output: Annotated[Path | None, options.output("This file instead of standard output, whole or not at all.")] = None,
     top: Annotated[int, options.top("The JSON lists them.", 1)] = 5,
@@ -176,8 +181,9 @@ def _text_lines(results: Iterator[Prediction | Failure]) -> Iterator[str]:
         if isinstance(result, Failure):
             yield f"{printable(result.image)}\tnot readable\n"
         else:
-            label = UNKNOWN if result.rejected else result.label
-            yield f"{printable(result.image)}\t{printable(label)}\t{result.score:.1%}{_judged(result)}\n"
+            label, right = UNKNOWN if result.rejected else result.label, result.probability
+            said = "–" if right is None else percent(right)
+            yield f"{printable(result.image)}\t{printable(label)}\t{said}{_judged(result)}\n"
 
 
 def _judged(result: Prediction) -> str:

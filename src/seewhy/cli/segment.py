@@ -28,8 +28,8 @@ Examples:\n
 
 def segment(
     pictures: options.Pictures,
-    model: options.Model = None,
-    labels: options.Labels = None,
+    model: Annotated[str | None, options.saved("A segmenter of fit-segmenter, in the place of --labels.")] = None,
+    labels: options.Names = None,
     segmenter: Annotated[
         str, typer.Option("--segmenter", help="maskclip; with a folder of weights clipseg:PATH.")
     ] = "maskclip",
@@ -68,7 +68,7 @@ def segment(
     store: options.Store = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Say of every pixel which of the names fits it best; nothing is trained."""
+    """Say of every pixel which of the names fits it best, untrained; with -m, what a trained segmenter says."""
     from ..dense.by_words import segmenter_for
     from ..dense.folder import SegmentFolder
     from ..dense.saving import load_segmenter

@@ -32,7 +32,7 @@ def serve(
         typer.Option(
             "--model",
             "-m",
-            help="A saved classifier. NAME=FOLDER gives it a name, else its folder does; may be given again.",
+            help="A saved model. A classifier; NAME=FOLDER gives it a name, else its folder does; may be given again.",
             show_default=False,
         ),
     ] = None,

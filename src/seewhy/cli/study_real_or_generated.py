@@ -18,7 +18,7 @@ from .make_pictures import (
     Prompt,
     make_pictures,
 )
-from .options import EncoderName, EngineName, Force, ImageColumn, Json, LabelColumn, Model, Quiet, seed
+from .options import EncoderName, EngineName, Force, ImageColumn, Json, LabelColumn, Quiet, saved, seed
 from .outputs import StudyFolder, answer, check_both
 from .study_options import HeldOut, TestPictures, learnt_and_tested
 from .terminal import Terminal, say
@@ -73,7 +73,9 @@ def real_or_generated(
     prompt: Prompt = "a photograph of a {}",
     denoising_steps: Denoising = None,
     guidance: Guidance = None,
-    model: Model = None,
+    model: Annotated[
+        str | None, saved("With --make, a classifier that is climbed. Left out, the encoder's own classes.")
+    ] = None,
     side: Annotated[int, typer.Option(min=8, help="Pixels at which small networks see pictures.")] = 32,
     encoder: EncoderName = "lite0",
     engine: EngineName = "auto",

@@ -27,7 +27,10 @@ Examples:\n\n
 
 def scaling(
     data: Labelled,
-    model: options.Model = None,
+    model: Annotated[
+        str | None,
+        options.saved("A classifier by linear: of its encoder and settings. Left out, --encoder."),
+    ] = None,
     encoder: options.EncoderName = "lite0",
     engine: options.EngineName = "auto",
     target: Annotated[

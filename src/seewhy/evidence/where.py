@@ -51,7 +51,7 @@ RULE = (
     "at most 1 in 20 is believable, measured on pictures that chose no limit. Where nothing that is hidden moves the "
     f"{_STILL_CLASS}, there is nothing to measure."
 )
-_UNMEASURED = Verdict("not measured", "Deletion and insertion were switched off.", RULE)
+_UNMEASURED = Verdict("not measured", "Deletion and insertion have not been measured.", RULE)
 
 
 @dataclass(frozen=True)

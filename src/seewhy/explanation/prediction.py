@@ -9,7 +9,7 @@ from .decision import UNKNOWN, Decision
 
 
 class Ranked(NamedTuple):
-    """A class and its probability in 0…1."""
+    """A class and the classifier's own score of it, 0…1: those of all classes add up to 1."""
 
     label: str
     score: float
@@ -42,12 +42,40 @@ class Prediction:
 
     @property
     def score(self) -> float:
+        """The classifier's own score of the decision, measured on nothing."""
         return self.top[0].score
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether held-out pictures say how often such decisions are right."""
+        return self.decision is not None and self.decision.probability is not None
+
+    @property
+    def probability(self) -> float | None:
+        """That the decision is right: the one percentage of a picture, on its card, its tile and in the terminal.
+
+        Calibrated on held-out pictures; the classifier's own score where none were held out. ``None`` where no class
+        is decided for, as the picture is unlike anything it knows, and where there is one class only.
+
+        Example:
+            >>> mango = (Ranked("mango", 0.91), Ranked("papaya", 0.09))
+            >>> measured = Decision("sure", "", ("mango",), 0.9, probability=0.98)
+            >>> Prediction("a.jpg", mango).probability, Prediction("a.jpg", mango, decision=measured).probability
+            (0.91, 0.98)
+        """
+        d = self.decision
+        if self.n_classes == 1 or (d is not None and d.is_unknown):
+            return None
+        return self.score if d is None or d.probability is None else d.probability
 
     def __repr__(self) -> str:
         told = ", ".join(f"{r.label[:40]} {r.score:.1%}" for r in self.top[:3])
         rest = "" if self.n_classes <= 3 else f", … of {self.n_classes:,} classes"
-        judged = "" if self.decision is None else f"; {self.decision.verdict}"
+        d, right = self.decision, self.probability
+        judged = "" if d is None else f"; {d.verdict}"
+        if d is not None and self.is_measured:
+            told = f"{d.headline}{'' if right is None else f', right {right:.1%}'}; own scores {told}"
+            judged = ""
         return f"Prediction({self.image[-80:]!r}: {told}{rest}{judged})"
 
     def to_json(self) -> dict[str, Any]:

@@ -91,7 +91,10 @@ class Showing:
         if self.deletion is None:
             return ""
         d = self.deletion
-        fall, elsewhere, most = (f"{v:.1f}".replace("-", "−") for v in (d.fall, d.fall_random, max(d.falls_random)))
+        figures = d.fall, d.fall_random, max(d.falls_random)
+        apart = (n for n in range(1, 4) if round(figures[0], n) not in (round(v, n) for v in figures[1:]))
+        digits = next(apart, 3)  # the verdict goes by which is larger: as many as tell that
+        fall, elsewhere, most = (f"{v:.{digits}f}".replace("-", "−") for v in figures)
         return (
             f" Hiding these places takes {fall} from the lead of {self.subject.label}, {d.lead:.1f}, hiding as much "
             f"elsewhere {elsewhere} (at most {most})."

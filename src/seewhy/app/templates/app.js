@@ -106,7 +106,6 @@
     const status = one(".status");
     status.textContent = "Measuring how faithful the heat is …";
     try {
-      const open = all("details[open]").length;
       const answer = await fetch(`${card}${asked({ measure: "true" })}`);
       const text = await answer.text();
       if (mine !== round) return;
@@ -114,8 +113,9 @@
       const fresh = new DOMParser().parseFromString(text, "text/html");
       const before = stops();
       const place = before.indexOf(document.activeElement);
-      if (!open) for (const selector of evidence) one(selector).replaceWith(fresh.querySelector(selector));
-      else one(".evidence").replaceWith(fresh.querySelector(".evidence"));
+      const open = all("details[open]").length;
+      /* what a person has opened stays open; its verdicts are those of the evidence below all the same */
+      for (const selector of open ? [".summary ul", ".evidence"] : evidence) one(selector).replaceWith(fresh.querySelector(selector));
       ready();
       if (place >= 0) stops().at(place - before.length)?.focus({ preventScroll: true });
       status.textContent = "";

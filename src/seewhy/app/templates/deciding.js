@@ -35,6 +35,13 @@
     put(undo, "hidden", !stands);
     row.closest("li").classList.toggle("decided", settled(state));
     if (typed.has(id(row))) put(row.querySelector(".label"), "value", typed.get(id(row)));
+    name(row);
+  };
+  // The button says what it would write.
+  const name = (row) => {
+    const [button, label] = [row.querySelector(".typed"), row.querySelector(".label").value.trim()];
+    put(button, "disabled", !label);
+    put(button, "textContent", label ? `Change to ${label}` : "Change");
   };
   const showAll = () => {
     const rows = all();
@@ -48,14 +55,14 @@
     for (const [key, state] of Object.entries(found)) if (state.number >= (states[key]?.number ?? 0)) states[key] = state;
   };
 
-  async function send(row, decision) {
+  async function send(row, decision, label = "") {
     const { key, given } = row.dataset;
     const [here, fail] = [id(row), (text) => problems.set(id(row), { text, number: number(row) })];
     if (pending.has(key)) return;
     problems.delete(here);
     if (!who.value.trim()) { fail("Type your name above first."); showAll(); who.focus(); return; }
     const body = { author: who.value, base: number(row) };
-    if (decision !== "undo") Object.assign(body, { decision, label: row.querySelector(".label").value, given });
+    if (decision !== "undo") Object.assign(body, { decision, label, given });
     pending.add(key);
     try {
       const answer = await fetch(`/${decision === "undo" ? "undo" : "decide"}/${key}?format=json`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
@@ -78,13 +85,20 @@
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest(".decide button");
-    if (button) send(button.closest(".decide"), button.value);
+    if (!button) return;
+    const row = button.closest(".decide");
+    send(row, button.value, button.dataset.label ?? row.querySelector(".label").value);
   });
   document.addEventListener("input", (event) => {
-    if (event.target.matches(".decide .label")) typed.set(id(event.target.closest(".decide")), event.target.value);
+    if (!event.target.matches(".decide .label")) return;
+    const row = event.target.closest(".decide");
+    typed.set(id(row), event.target.value);
+    name(row);
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && event.target.matches(".decide .label")) { event.preventDefault(); send(event.target.closest(".decide"), "corrected"); }
+    if (event.key !== "Enter" || !event.target.matches(".decide .label")) return;
+    event.preventDefault();
+    if (event.target.value.trim()) send(event.target.closest(".decide"), "corrected", event.target.value);
   });
   document.addEventListener("listed", showAll);
   showAll();
