@@ -31,6 +31,7 @@ from .like import LikeQuery, show_like
 from .neurons import show_neurons
 from .outside import show_outside
 from .perceived import show_perceived
+from .rival import Rival
 from .sentences import Sentences
 from .where import regions, show_where
 from .words import WordScores, show_words, word_scores, words_heat
@@ -296,6 +297,11 @@ def _assemble(
     pixels = classifier.encoder.pixels([one.picture.pixels])[0] if options.measure else None
     subject: Classifier | Sentences = classifier if sentences is None else sentences
     against = speaks_against(method)
+    look = EncoderOutput(one.features[None], one.pooled[:1])
+    beside = None
+    if sentences is None and pixels is not None:
+        whole = replace(look, pixels=pixels[None])
+        beside = Rival.of(classifier, method, whole, probabilities=probabilities, target=target, contrast=contrast)
     where = show_where(
         Complement(subject) if against else subject,
         heat,
@@ -305,8 +311,8 @@ def _assemble(
         contrast=contrast if sentences is None else sentences.contrast,
         parts=parts,
         seed=options.seed,
+        rival=beside,
     )
-    look = EncoderOutput(one.features[None], one.pooled[:1])
     about = _subject(classifier, options, probabilities, target, contrast, sentences, against)
     asked = LikeQuery(look, one.picture, target, contrast, cells, parts, about, pixels, options.because)
     like = show_like(classifier, asked, options.like, options.prototypes)
