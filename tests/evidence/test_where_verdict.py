@@ -221,7 +221,7 @@ def test_a_map_that_is_the_same_for_every_class_speaks_for_the_next_one_too() ->
     same = model.explain(pixels, target="moss", where=Given(torch.from_numpy(own.heat))).where
     assert (same.match, same.match_lead, same.rival) == (own.match, 0.0, own.rival)
     assert same.verdict.level == "partly"
-    assert same.verdict.sentence.endswith("by 0.00: as far as hiding tells, the same places speak for both.")
+    assert same.verdict.sentence.endswith("by 0.00: as far as hiding tells, the places shown speak for both.")
     against = model.explain(pixels, target="moss", contrast=own.rival).where
     assert (against.rival, against.match_lead, against.verdict.level) == (None, None, "believable")
 
@@ -278,7 +278,7 @@ def test_the_verdict_follows_from_the_lead(lead: float | None, level: str) -> No
     verdict = judge(found(0.9, 0.0, lead=lead), watched)
     assert verdict.level == level
     assert ("What it has more" in verdict.sentence) == (lead is not None)
-    assert ("the same places speak for both" in verdict.sentence) == (level == "partly")
+    assert ("the places shown speak for both" in verdict.sentence) == (level == "partly")
     assert judge(found(PARTLY - 0.01, 0.0, lead=0.9), watched).level == "do not rely"
 
 

@@ -298,10 +298,7 @@ def _assemble(
     subject: Classifier | Sentences = classifier if sentences is None else sentences
     against = speaks_against(method)
     look = EncoderOutput(one.features[None], one.pooled[:1])
-    beside = None
-    if sentences is None and pixels is not None:
-        whole = replace(look, pixels=pixels[None])
-        beside = Rival.of(classifier, method, whole, probabilities=probabilities, target=target, contrast=contrast)
+    beside = None if sentences else Rival.of(classifier, method, look, pixels, probabilities, target, contrast)
     where = show_where(
         Complement(subject) if against else subject,
         heat,

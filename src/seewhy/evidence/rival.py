@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,7 +36,7 @@ class Rival:
         classifier: Classifier,
         method: Attribution,
         look: EncoderOutput,
-        *,
+        pixels: Float[Tensor, "3 h w"] | None,
         probabilities: Float[Tensor, " k"],
         target: int,
         contrast: int | None,
@@ -46,7 +46,8 @@ class Rival:
         Args:
             classifier: whose class it is.
             method: what made the map.
-            look: of one picture, with its pixels where the method reads them.
+            look: of one picture.
+            pixels: the picture, normalised; ``None`` where nothing is measured.
             probabilities: of the classes on that picture.
             target: class explained.
             contrast: class it is explained against, as the rival is too.
@@ -56,4 +57,5 @@ class Rival:
         if not left:
             return None
         goal = Target(torch.tensor(left[:1]), None if contrast is None else torch.tensor([contrast]))
-        return cls(left[0], lambda: method(classifier, look, goal)[0])
+        whole = look if pixels is None else replace(look, pixels=pixels[None])
+        return cls(left[0], lambda: method(classifier, whole, goal)[0])

@@ -234,7 +234,7 @@ def _against_rival(lead: float, watched: Watched) -> str:
     said = (
         f" What it has more than the map of {watched.rival_name} matches the lead over that by {_signed(lead)}{close}"
     )
-    return f"{said}." if lead >= PARTLY else f"{said}: as far as hiding tells, the same places speak for both."
+    return f"{said}." if lead >= PARTLY else f"{said}: as far as hiding tells, the places shown speak for both."
 
 
 def _signed(number: float) -> str:
