@@ -31,7 +31,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import EncoderOutput
 from seewhy.evidence.halves import Match, masks, match
 from seewhy.evidence.watched import Watched
-from seewhy.evidence.where import BELIEVABLE, MARGIN, PARTLY
+from seewhy.evidence.where import PARTLY, stands_out
 from seewhy.explanation.base import Explanation, Where, Words
 from seewhy.explanation.similar import Like
 from seewhy.heads.head import Target
@@ -145,35 +145,43 @@ def trial(model: Classifier, pictures: Sequence[str], n_seeds: int, n_wrong: int
 
 
 def rates(model: Classifier, pictures: Sequence[str], n: int) -> dict[str, dict[str, float]]:
-    """How often maps are believable, and at least partly, ``n`` of each kind a picture against one set of looks."""
-    found: dict[str, list[Match]] = {}
+    """How often maps are believable, by the match alone and with the next class's map; ``n`` of each kind a picture.
+
+    Each kind is a pair: the maps given for the class decided for, and those the same maker gives for the next class.
+    """
+    found: dict[str, list[tuple[Match, float]]] = {}
     for i, path in enumerate(pictures):
         pixels = model.encoder.pixels([model.explain(upright(path), measure=False).view])
         size = (pixels.shape[2], pixels.shape[3])
         look, draw = model.encoder.encode(pixels), random.Random(i)
         logits = model.head(look.pooled)[0]
-        target, others = int(logits.argmax()), logits.argsort(descending=True).tolist()[1:]
-        watched = Watched(model, target)
-        odds = torch.cat([watched.read(part) for part in (pixels[0] * masks(*size)).split(12)])[:, 1]
-        own = GradCAM()(model, look, Target(torch.tensor([target])))
+        target, *others = logits.argsort(descending=True).tolist()
+        watched = Watched(model, target, None, others[0])
+        seen = torch.cat([watched.read(part) for part in (pixels[0] * masks(*size)).split(12)])
+        own, rival = of_classes(model, look, [target, others[0]]).split(1)
+        far = others[4:] or others[1:] or others
         generator = torch.Generator().manual_seed(i)
+        bump, edges = (CONTROLS[name](model, look, None) for name in ("gaussian", "edges"))
+        noise = torch.rand(2, n, *own.shape[1:], generator=generator)
         maps = {
-            "own": own,
-            "wrong class": of_classes(model, look, draw.sample(others, min(n, len(others)))),
-            "next four classes": of_classes(model, look, others[:4]),
-            "random": torch.rand(n, *own.shape[1:], generator=generator),
-            "shuffled": shuffled(own[0], n, i),
-            "gaussian": CONTROLS["gaussian"](model, look, None),
-            "edges": CONTROLS["edges"](model, look, None),
+            "own": (own, rival),
+            "next class": (rival, rival),
+            "next class, exchanged": (rival, own),
+            "third to fifth class": (of_classes(model, look, others[1:4]), rival),
+            "random other class": (of_classes(model, look, draw.sample(far, min(n, len(far)))), rival),
+            "random cells": (noise[0], noise[1]),
+            "shuffled": (shuffled(own[0], n, i), shuffled(rival[0], n, i)),
+            "gaussian": (bump, bump),
+            "edges": (edges, edges),
         }
-        for name, group in maps.items():
-            found.setdefault(name, []).extend(match(odds, group, size))
+        for name, (group, of_next) in maps.items():
+            leads = match(seen[:, 2], group - of_next, size)
+            odds = match(seen[:, 1], group, size)
+            found.setdefault(name, []).extend((m, lead.value) for m, lead in zip(odds, leads, strict=True))
     return {
         name: {
-            "believable": round(
-                float(np.mean([m.value >= BELIEVABLE and m.value >= m.centre + MARGIN for m in of])), 3
-            ),
-            "match from the limit of partly": round(float(np.mean([m.value >= PARTLY for m in of])), 3),
+            "believable by the match alone": round(float(np.mean([stands_out(m) for m, _ in of])), 3),
+            "believable": round(float(np.mean([stands_out(m) and lead >= PARTLY for m, lead in of])), 3),
             "maps": len(of),
         }
         for name, of in found.items()
@@ -181,6 +189,8 @@ def rates(model: Classifier, pictures: Sequence[str], n: int) -> dict[str, dict[
 
 
 def of_classes(model: Classifier, look: EncoderOutput, classes: Sequence[int]) -> Tensor:
+    if not classes:
+        return torch.empty(0, *model.encoder.layout.to_grid(look.features).shape[2:])
     return torch.cat([GradCAM()(model, look, Target(torch.tensor([k]))) for k in classes])
 
 

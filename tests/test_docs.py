@@ -26,7 +26,7 @@ from schemas import check, keys, named
 from seewhy.catalogue import listing
 from seewhy.cli import app
 from seewhy.cli.renamed import RENAMED
-from seewhy.evaluation.report import FURTHER
+from seewhy.evaluation.faithfulness import FURTHER
 from seewhy.evidence.agreement import agree
 from seewhy.pictures import images
 from seewhy.pictures.listing import SUFFIXES

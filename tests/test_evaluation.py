@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
+from seewhy.attributions.base import Attribution
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.pretrained import Pretrained
@@ -16,6 +18,7 @@ from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError
 from seewhy.evaluation import evaluate
 from seewhy.evaluation.confusions import address, write_cards
+from seewhy.evaluation.faithfulness import faithfulness_figures, than_random
 from seewhy.heads.head import Head
 from seewhy.metrics.calibration import accuracy_interval
 from seewhy.pictures.samples import Sample, Samples, load_samples
@@ -36,6 +39,19 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(folders: Path) -> Classifier:
     words = Descriptions({c: (f"{c} word", "other") for c in ("moss", "rust", "sky")})
     return Linear(n_crops=1).fit(ENCODER, load_samples(folders), descriptions=words)
+
+
+@dataclass(frozen=True)
+class Alike(Attribution):
+    """Equally hot everywhere."""
+
+    name: ClassVar[str] = "alike"
+    paper: ClassVar[str] = ""
+    needs: ClassVar[str] = "nothing"
+    cost: ClassVar[str] = "0"
+
+    def attribute(self, model: Any, look: Any, target: Any) -> torch.Tensor:
+        return torch.ones(len(look), 4, 4)
 
 
 def mislabelled(folders: Path) -> Samples:
@@ -74,7 +90,14 @@ def test_maps_that_are_zero_are_counted(model: Classifier, folders: Path) -> Non
     head = Head(model.head.feature, torch.zeros_like(model.head.weight), model.head.bias)
     empty = replace(model, head=head)
     where = evaluate(empty, load_samples(folders), n_explained=4).data["faithfulness"]
-    assert (where["n"], where["n_zero"], where["deletion"], where["better_than_random"]) == (4, 4, None, 0.0)
+    assert (where["n"], where["n_zero"], where["deletion"]) == (4, 4, None)
+    assert where["than_random"] == {
+        "lead": 0.0,
+        "interval": [0.0, 0.0],
+        "verdict": "not shown",
+        "sentence": "Better than random: not shown: insertion less deletion is +0.00 more (+0.00 to +0.00), n = 4, "
+        "fewer than 10 pictures show nothing.",
+    }
     assert where["verdicts"] == {"believable": 0, "partly": 0, "do not rely": 4, "not measured": 0}
 
 
@@ -88,6 +111,39 @@ def test_explanations_are_measured(model: Classifier, folders: Path) -> None:
     assert set(data["words"]) == {"accuracy", "name_only", "random_words", "n"}
     assert data["words"]["n"] == 18
     assert data == evaluate(model, folders, n_explained=4).data
+
+
+@pytest.mark.parametrize(
+    ("leads", "verdict"),
+    [
+        ([0.1] * 10, "better"),
+        ([0.1] * 9, "not shown"),
+        ([-0.1] * 10, "worse"),
+        ([0.3, -0.3] * 10, "not shown"),
+        ([0.3, -0.3] * 10 + [0.4] * 20, "better"),
+        ([0.0] * 40, "not shown"),
+        ([0.5] * 2 + [0.0] * 18, "not shown"),
+    ],
+)
+def test_better_than_random_is_said_where_the_interval_leaves_out_0(leads: list[float], verdict: str) -> None:
+    found = than_random(torch.tensor(leads), 0)
+    assert found["verdict"] == verdict
+    low, high = found["interval"]
+    assert low <= found["lead"] <= high
+    said = {"better": "are better than", "worse": "are worse than", "not shown": "Better than random: not shown"}
+    assert said[verdict] in found["sentence"]
+
+
+def test_a_map_is_compared_with_its_shuffled_copy_in_as_many_steps(model: Classifier, folders: Path) -> None:
+    """A map without places, all cells alike, is its own shuffled copy and no better by a hair."""
+    found = [e.where for e in model.explain_all(sorted(folders.rglob("*.png"))[:6], where=Alike())]
+    for where in found:
+        assert len(where.deletion_curve) == len(where.deletion_random_curve) == len(where.steps)
+        assert where.deletion_curve == where.deletion_random_curve
+        assert where.insertion_curve == where.insertion_random_curve
+    figures = faithfulness_figures(list(model.explain_all(sorted(folders.rglob("*.png"))[:12], where=Alike())), 0)
+    assert figures is not None
+    assert figures["than_random"]["lead"] == 0.0
 
 
 def test_nothing_explained_and_no_words(folders: Path) -> None:

@@ -45,6 +45,8 @@ LEAST = {
     "rise": 0.06,
     "score_cam": 0.4,
 }
+# Their map of the other class is the same: they see no class, or no sign, and of these two one is minus the other.
+BLIND = {"eigen_cam", "full_grad", "kpca_cam"}
 # The gradient of a linear model is the same whatever the picture.
 NOT_HERE = {"smooth_grad"}
 
@@ -77,8 +79,11 @@ def test_a_model_that_reads_one_patch_is_explained_by_that_patch(name: str, row:
     left, top, right, bottom = why.where.regions[0].query_box
     assert left <= column + 4 <= right
     assert top <= row + 4 <= bottom
-    # RISE's maps on so small a picture lie nine parts in ten outside the patch.
-    assert why.where.verdict.level in ("believable", "partly" if name == "rise" else "believable")
+    if name in BLIND:
+        assert (why.where.verdict.level, why.where.match_lead) == ("partly", pytest.approx(0, abs=1e-3))
+    else:
+        # RISE's maps on so small a picture lie nine parts in ten outside the patch.
+        assert why.where.verdict.level in ("believable", "partly" if name == "rise" else "believable")
     assert why.where.deletion < why.where.deletion_random
     assert why.where.insertion > why.where.insertion_random
 

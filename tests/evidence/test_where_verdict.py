@@ -20,7 +20,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.evidence.halves import Match, masks, match, patterns
 from seewhy.evidence.watched import Watched
-from seewhy.evidence.where import BELIEVABLE, MARGIN, PARTLY, Faithfulness, judge
+from seewhy.evidence.where import BELIEVABLE, MARGIN, PARTLY, RULE, RULE_OF_SENTENCE, Faithfulness, judge, stands_out
 from seewhy.heads.head import Head, Target
 from seewhy.metrics.base import Curve, shuffled
 from seewhy.seeded import seeded
@@ -67,10 +67,6 @@ def odds(lite0: Classifier) -> list[Tensor]:
         covered = pixels * masks(224, 224)
         found.append(torch.cat([Watched(lite0, target).read(part)[:, 1] for part in covered.split(12)]))
     return found
-
-
-def is_believable(found: Match) -> bool:
-    return found.value >= BELIEVABLE and found.value >= found.centre + MARGIN
 
 
 def test_halves_are_balanced_and_tell_every_field_apart_from_the_mean() -> None:
@@ -122,8 +118,8 @@ def test_maps_that_know_nothing_are_rarely_believable(odds: list[Tensor], lite0:
     for name, found in zip(PHOTOS, odds, strict=True):
         heat = torch.from_numpy(lite0.explain(getattr(skimage.data, name)(), measure=False).where.heat)
         maps = torch.cat([torch.rand(200, 7, 7, generator=draw), shuffled(heat, 200, 1)])
-        won += [is_believable(m) for m in match(found, maps, (224, 224))]
-        assert not any(is_believable(m) for m in match(found, torch.stack([bump(s) for s in SPREADS]), (224, 224)))
+        won += [stands_out(m) for m in match(found, maps, (224, 224))]
+        assert not any(stands_out(m) for m in match(found, torch.stack([bump(s) for s in SPREADS]), (224, 224)))
     assert sum(won) / len(won) <= 0.01
 
 
@@ -135,7 +131,7 @@ def test_the_map_of_another_class_is_believable_for_less_than_one_in_ten(odds: l
         look = lite0.encoder.encode(lite0.encoder.pixels([view]))
         wrong = torch.randperm(1000, generator=torch.Generator().manual_seed(3))[:50].tolist()
         maps = torch.cat([GradCAM()(lite0, look, Target(torch.tensor([k]))) for k in wrong])
-        won += [is_believable(m) for m in match(found, maps, (224, 224))]
+        won += [stands_out(m) for m in match(found, maps, (224, 224))]
     assert sum(won) / len(won) < 0.1
 
 
@@ -187,9 +183,103 @@ def test_a_contrast_is_measured_by_the_lead_over_it() -> None:
     assert f"of the probability of {first} rather than {second} (shuffled" in where.verdict.sentence
 
 
-def found(value: float, centre: float, moved: tuple[float, float] = (0.5, 3.0)) -> Faithfulness:
+@dataclass(frozen=True)
+class OfAnother(Attribution):
+    """Grad-CAM of another class than the one it is asked for."""
+
+    name: ClassVar[str] = "of_another"
+    paper: ClassVar[str] = ""
+    needs: ClassVar[str] = "features"
+    cost: ClassVar[str] = "0"
+    of: Any = None
+
+    def attribute(self, model: Any, look: Any, target: Target) -> Tensor:
+        first, second = model.head(look.pooled).topk(2).indices[0].tolist()
+        other = second if self.of == "runner-up" or int(target.index) == first else first
+        return GradCAM()(model, look, Target(torch.tensor([other])))
+
+
+@pytest.mark.parametrize("of", ["runner-up", "exchanged"])
+def test_the_map_of_the_runner_up_is_never_believable(lite0: Classifier, odds: list[Tensor], of: str) -> None:
+    """Not where it is given for every class, nor where the two best classes have one another's; two would win else."""
+    won = 0
+    for name, found in zip(PHOTOS, odds, strict=True):
+        where = lite0.explain(getattr(skimage.data, name)(), where=OfAnother(of)).where
+        assert where.verdict.level != "believable"
+        won += stands_out(match(found, torch.from_numpy(where.heat)[None], (224, 224))[0])
+    assert won >= 1
+
+
+def test_a_map_that_is_the_same_for_every_class_speaks_for_the_next_one_too() -> None:
+    model = Pretrained().build(colour_reader())
+    pixels = np.full((32, 32, 3), 128, np.uint8)
+    pixels[4:12, 20:28] = (255, 128, 0)
+    own = model.explain(pixels, target="moss").where
+    assert own.rival is not None
+    assert own.match_lead == pytest.approx(own.match, abs=1e-3)  # of two classes the lead is the odds
+    assert f" What it has more than the map of {own.rival} matches the lead over that by " in own.verdict.sentence
+    same = model.explain(pixels, target="moss", where=Given(torch.from_numpy(own.heat))).where
+    assert (same.match, same.match_lead, same.rival) == (own.match, 0.0, own.rival)
+    assert same.verdict.level == "partly"
+    assert same.verdict.sentence.endswith("by 0.00: as far as hiding tells, the places shown speak for both.")
+    against = model.explain(pixels, target="moss", contrast=own.rival).where
+    assert (against.rival, against.match_lead, against.verdict.level) == (None, None, "believable")
+
+
+def test_the_rival_is_the_next_class_and_its_map_is_made_only_where_the_verdict_hangs_on_it(lite0: Classifier) -> None:
+    asked: list[tuple[int, int | None]] = []
+
+    @dataclass(frozen=True)
+    class Counted(OfAnother):
+        heat: Any = None
+
+        def attribute(self, model: Any, look: Any, target: Target) -> Tensor:
+            asked.append((int(target.index), None if target.against is None else int(target.against)))
+            own = GradCAM()(model, look, target)
+            return own if self.heat is None else self.heat.expand_as(own)
+
+    photo = skimage.data.coffee()
+    best = [lite0.index_of(one.label) for one in lite0.predict(photo).top]
+    where = lite0.explain(photo, where=Counted(), contrast=best[1]).where
+    assert stands_out(Match(where.match, where.match_centre))
+    assert asked == [(best[0], best[1]), (best[2], best[1])]
+    assert where.rival == lite0.classes[best[2]]
+    asked.clear()
+    where = lite0.explain(photo, where=Counted(heat=torch.rand(7, 7, generator=torch.Generator().manual_seed(1)))).where
+    assert not stands_out(Match(where.match, where.match_centre))
+    assert (asked, where.rival, where.match_lead) == ([(best[0], None)], None, None)
+
+
+def test_what_speaks_against_a_class_is_weighed_against_what_speaks_against_the_next() -> None:
+    model = Pretrained().build(colour_reader())
+    pixels = np.full((32, 32, 3), 128, np.uint8)
+    pixels[4:12, 20:28] = (255, 128, 0)
+    where = model.explain(pixels, target="rust", where="grad_cam", settings={"counterfactual": True}).where
+    assert where.target == "anything but rust"
+    assert where.rival == "anything but moss"
+    assert where.match_lead == pytest.approx(where.match, abs=1e-3)
+
+
+def test_a_sentence_has_no_next_class() -> None:
+    assert "over that class" in RULE
+    assert "class" not in RULE_OF_SENTENCE
+
+
+def found(
+    value: float, centre: float, moved: tuple[float, float] = (0.5, 3.0), lead: float | None = None
+) -> Faithfulness:
     curves = tuple(Curve((0.0, 1.0), (v, v)) for v in (0.1, 0.55, 0.9, 0.5))
-    return Faithfulness(Match(value, centre), moved, (curves[0], curves[1]), (curves[2], curves[3]))
+    return Faithfulness(Match(value, centre), moved, (curves[0], curves[1]), (curves[2], curves[3]), lead)
+
+
+@pytest.mark.parametrize(("lead", "level"), [(None, "believable"), (PARTLY, "believable"), (0.49, "partly")])
+def test_the_verdict_follows_from_the_lead(lead: float | None, level: str) -> None:
+    watched = Watched(Pretrained().build(colour_reader()), 0, None, 1)
+    verdict = judge(found(0.9, 0.0, lead=lead), watched)
+    assert verdict.level == level
+    assert ("What it has more" in verdict.sentence) == (lead is not None)
+    assert ("the places shown speak for both" in verdict.sentence) == (level == "partly")
+    assert judge(found(PARTLY - 0.01, 0.0, lead=0.9), watched).level == "do not rely"
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ TERMS: tuple[Term, ...] = (
         "random-map",
         "Random map",
         "The same heat, shuffled over the picture: what deletion and insertion are when the places are chosen blindly. "
-        "Its curves are looked at in half as many places.",
+        "Its curves have as many steps as the map's.",
     ),
     Term(
         "match",

@@ -9,9 +9,7 @@ import torch
 
 from ..explanation.base import Explanation, Where
 from ..progress import Progress
-
-N_DRAWS = 2000
-"""Of as many pictures, with replacement, for the interval."""
+from .faithfulness import mean_interval
 
 
 def outside_figures(explained: Sequence[Explanation], seed: int, progress: Progress) -> dict[str, Any] | None:
@@ -31,8 +29,7 @@ def outside_figures(explained: Sequence[Explanation], seed: int, progress: Progr
         nothing = dict.fromkeys(("share", "area", "beyond", "interval"))
         return {**data, **nothing, "sentence": "How much of the heat lies outside the object was not measured."}
     share, area = torch.tensor(pairs, dtype=torch.double).unbind(1)
-    draws = torch.randint(len(share), (N_DRAWS, len(share)), generator=torch.Generator().manual_seed(seed))
-    low, high = (share - area)[draws].mean(1).quantile(torch.tensor([0.025, 0.975], dtype=torch.double)).tolist()
+    low, high = mean_interval(share - area, seed)
     outer, chance, beyond = (round(float(v.mean()), 4) for v in (share, area, share - area))
     sentence = (
         f"{outer:.0%} of the heat lies outside the object, by chance it would be {chance:.0%}; difference {beyond:+.0%}"

@@ -19,9 +19,8 @@ from ..descriptions.base import Descriptions, WordBank
 from ..descriptions.controls import name_only, random_words
 from ..encoders.stream import Encoded, EncodeRequest, Views, encode_stream
 from ..errors import DataError
-from ..explanation.base import Explanation, Where
+from ..explanation.base import Explanation
 from ..explanation.similar import Like
-from ..explanation.verdict import Level
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
 from ..pictures.object_masks import MaskSource
 from ..pictures.samples import Sample, Samples, load_samples
@@ -30,6 +29,7 @@ from ..storage.features import FeatureStore
 from ..trust.base import LEVEL
 from ..types import Failure
 from .copies import find_copies, say
+from .faithfulness import faithfulness_figures, further_figures
 from .outside import outside_figures
 from .trust import Unknown, look_at_unknown, trust_figures
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 N_CONFUSIONS = 20
 N_NOISE = 7
-LEVELS: tuple[Level, ...] = ("believable", "partly", "do not rely", "not measured")
 
 
 @dataclass(frozen=True, repr=False)
@@ -114,11 +113,11 @@ def evaluate(
     low, high = accuracy_interval(right, groups_of(kept))
     chosen = random.Random(seed).sample(range(len(kept)), min(n_explained, len(kept)))
     explained = _explained(classifier, [kept[i] for i in sorted(chosen)], store, progress, seed, objects)
-    faithful = _faithfulness(explained)
+    faithful = faithfulness_figures(explained, seed)
     if faithful is not None and (outside := outside_figures(explained, seed, progress)) is not None:
         faithful["outside"] = outside
     if faithfulness and faithful is not None and faithful["n"] > faithful["n_zero"]:
-        faithful |= _further(classifier, explained, progress)
+        faithful |= further_figures(classifier, explained, progress)
     return Report(
         {
             "model": classifier.provenance(),
@@ -235,55 +234,6 @@ def _matrix(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> dict[s
     counts = torch.zeros(len(seen), len(seen), dtype=torch.long)
     counts.index_put_((place[labels], place[predicted]), torch.ones(len(labels), dtype=torch.long), accumulate=True)
     return {"labels": [classes[k] for k in seen.tolist()], "counts": counts.tolist()}
-
-
-def _faithfulness(explained: Sequence[Explanation]) -> dict[str, Any] | None:
-    """Means over the explained pictures, for the predicted class of each.
-
-    A map that is zero everywhere orders no pixels: it has no deletion, and counts as no better than a random one.
-    """
-    shown = [e.where for e in explained if isinstance(e.where, Where)]
-    maps = [m for m in shown if m.deletion is not None]
-    if not shown:
-        return None
-    names = ("deletion", "deletion_random", "insertion", "insertion_random", "match", "match_centre")
-    found = {n: torch.tensor([getattr(m, n) for m in maps]) for n in names}
-    means = {n: round(float(v.mean()), 4) if maps else None for n, v in found.items()}
-    falls = found["deletion"] < found["deletion_random"]
-    rises = found["insertion"] > found["insertion_random"]
-    better = int((falls & rises).sum())
-    verdicts = {v: sum(m.verdict.level == v for m in shown) for v in LEVELS}
-    return {
-        "n": len(shown),
-        "n_zero": len(shown) - len(maps),
-        "method": shown[0].method,
-        **means,
-        "better_than_random": round(better / len(shown), 4),
-        "verdicts": verdicts,
-    }
-
-
-FURTHER = ("average_drop", "average_increase", "average_gain", "road", "sparsity")
-
-
-def _further(classifier: Classifier, explained: Sequence[Explanation], progress: Progress) -> dict[str, Any]:
-    """Means of more metrics over the same pictures and maps, each beside the same map with its cells shuffled."""
-    from ..metrics import metrics
-    from ..metrics.base import Case, shuffled
-
-    judges = [metrics[name]() for name in FURTHER]
-    maps = [e for e in explained if isinstance(e.where, Where) and e.where.deletion is not None]
-    found: dict[str, list[float]] = defaultdict(list)
-    for e in progress.track(maps, "Measuring faithfulness", len(maps)):
-        assert isinstance(e.where, Where)
-        heat = torch.from_numpy(e.where.heat)
-        pixels = classifier.encoder.pixels([e.view])[0]
-        case = Case.of(classifier, pixels, classifier.index_of(e.where.target))
-        for judge in judges:
-            ours, control = judge.measure(case, torch.cat([heat[None], shuffled(heat, 1, 0)]))
-            found[judge.name].append(ours.value)
-            found[f"{judge.name}_random"].append(control.value)
-    return {name: round(sum(v) / len(v), 4) for name, v in found.items()}
 
 
 def _like(explained: Sequence[Explanation]) -> dict[str, Any] | None:

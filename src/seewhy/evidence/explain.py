@@ -32,6 +32,7 @@ from .like import LikeQuery, show_like
 from .neurons import show_neurons
 from .outside import show_outside
 from .perceived import show_perceived
+from .rival import Rival
 from .sentences import Sentences
 from .where import regions, show_where
 from .words import WordScores, show_words, word_scores, words_heat
@@ -297,6 +298,8 @@ def _assemble(
     pixels = classifier.encoder.pixels([one.picture.pixels])[0] if options.measure else None
     subject: Classifier | Sentences = classifier if sentences is None else sentences
     against = speaks_against(method)
+    look = EncoderOutput(one.features[None], one.pooled[:1])
+    beside = None if sentences else Rival.of(classifier, method, look, pixels, probabilities, target, contrast)
     where = show_where(
         Complement(subject) if against else subject,
         heat,
@@ -306,8 +309,8 @@ def _assemble(
         contrast=contrast if sentences is None else sentences.contrast,
         parts=parts,
         seed=options.seed,
+        rival=beside,
     )
-    look = EncoderOutput(one.features[None], one.pooled[:1])
     prediction = classifier.prediction(one.name, probabilities, options.top, one.pooled[0], options.level)
     about = _subject(classifier, options, prediction, target, contrast, sentences, against)
     asked = LikeQuery(look, one.picture, target, contrast, cells, parts, about, pixels, options.because)

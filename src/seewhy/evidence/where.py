@@ -21,6 +21,7 @@ from ..metrics.insertion import Insertion
 from ..pictures.images import Picture
 from ..prototypes.bank import cell_box
 from .halves import Match, masks, match
+from .rival import Rival
 from .watched import Watched
 
 if TYPE_CHECKING:
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
     from .complement import Complement
     from .sentences import Sentences
 
-STEPS = (8, 4)
-"""Of the curves of the map, and of its shuffled copy."""
+STEPS = 6
+"""Of the curves of the map and of its shuffled copy alike: an area depends on how many places it is read at."""
 BATCH_SIZE = 16
 BELIEVABLE, PARTLY, MARGIN = 0.70, 0.50, 0.10
-"""Least match, and what it must have more than a bump in the middle; chosen on 50 ImageNet photographs."""
+"""Least match, and what it must have more than a bump in the middle; chosen on 50 ImageNet photographs.
+
+``PARTLY`` is also the least match of what a map has more than its rival's with the lead over the rival; chosen on 250.
+"""
 NEAR = 0.05
 """Of 30 photographs further from both limits 28 keep their level when moved by a pixel, of 20 nearer ones 12."""
 STILL_VALUE, STILL_ODDS, STILL_COSINE = 0.12, math.log(4), 0.002
@@ -41,16 +45,29 @@ STILL_VALUE, STILL_ODDS, STILL_COSINE = 0.12, math.log(4), 0.002
 Networks with random weights (ResNet-18, EfficientNet-Lite0, ViT-Ti, three each, on three photographs) stay below .10
 and 1.12, pretrained ones above both.
 """
-_STILL_CLASS = f"probability by {STILL_VALUE} or its odds fourfold"
-_STILL_SENTENCE = f"similarity by {STILL_COSINE}"
-RULE = (
+_MATCH = (
     "Half of the picture is hidden in 24 ways, the same for every picture, and the odds of what is explained are "
     "followed. The match is the cosine between what each half adds to their logarithm and the heat in it. Believable "
-    f"from {BELIEVABLE:.2f} if a bump in the middle of the picture matches worse by {MARGIN:.2f} at least; partly from "
-    f"{PARTLY:.2f}; otherwise do not rely on it. Of maps that know nothing (random, shuffled, a bump, another class's) "
-    "at most 1 in 20 is believable, measured on pictures that chose no limit. Where nothing that is hidden moves the "
-    f"{_STILL_CLASS}, there is nothing to measure."
+    f"from {BELIEVABLE:.2f} if a bump in the middle of the picture matches worse by {MARGIN:.2f} at least"
 )
+_RIVAL = (
+    ", and if what the map has more than the map of the next most probable class matches what hiding does to the lead "
+    f"over that class, from {PARTLY:.2f}"
+)
+_LEVELS = (
+    f"; partly from a match of {PARTLY:.2f}; otherwise do not rely on it. Of maps that know nothing (random, shuffled, "
+    "a bump{others}) at most 1 in 20 is believable, measured on pictures that chose no limit. Where nothing that is "
+    "hidden moves the {still}, there is nothing to measure."
+)
+RULE = (
+    _MATCH
+    + _RIVAL
+    + _LEVELS.format(
+        others=") and of maps of another class (a random one, the next one",
+        still=f"probability by {STILL_VALUE} or its odds fourfold",
+    )
+)
+RULE_OF_SENTENCE = _MATCH + _LEVELS.format(others="", still=f"similarity by {STILL_COSINE}")
 _UNMEASURED = Verdict("not measured", "Deletion and insertion have not been measured.", RULE)
 
 
@@ -60,6 +77,8 @@ class Faithfulness:
 
     Attributes:
         match: of the heat with what hiding halves does.
+        lead: match of what the map has more than its rival's with the lead over the rival; ``None`` where there is no
+            rival, or the map would not be believable anyway.
         moved: largest change of the curves' quantity on any copy, and of the logarithm of the odds on any half.
         deleted: the map's deletion, then that of its shuffled copy.
         inserted: the same of insertion.
@@ -69,18 +88,27 @@ class Faithfulness:
     moved: tuple[float, float]
     deleted: tuple[Curve, Curve]
     inserted: tuple[Curve, Curve]
+    lead: float | None = None
 
 
-def measure(watched: Watched, heat: Float[Tensor, "gh gw"], pixels: Float[Tensor, "3 h w"], seed: int) -> Faithfulness:
+def measure(
+    watched: Watched,
+    heat: Float[Tensor, "gh gw"],
+    pixels: Float[Tensor, "3 h w"],
+    seed: int,
+    rival: Rival | None = None,
+) -> Faithfulness:
     """Look at the picture again: whole, gone and blurred, under 24 masks, and as the hottest pixels go and come.
 
-    Cost: 47 forward passes: those three, 24 masks, 14 for the map's curves and 6 for its shuffled copy's.
+    Cost: 47 forward passes: those three, 24 masks, 10 for the map's curves and 10 for its shuffled copy's.
 
     Args:
         watched: what is followed.
         heat: signed.
         pixels: the picture, normalised.
         seed: of the shuffled copy and of tied pixels, on which the verdict does not rest.
+        rival: the class that is watched as such; its map costs what the method costs, and is made only of maps that
+            would be believable without it.
     """
     size = (pixels.shape[1], pixels.shape[2])
     places = ranks(torch.cat([heat[None], shuffled(heat, 1, seed)]), size, seed)
@@ -88,22 +116,28 @@ def measure(watched: Watched, heat: Float[Tensor, "gh gw"], pixels: Float[Tensor
     copies: list[Callable[[], Tensor]] = [lambda: whole, lambda: gone, lambda: blurred]
     copies += [partial(torch.mul, pixels, half) for half in masks(*size)]
     n_masked = len(copies)
-    for order, n_steps in zip(places, STEPS, strict=True):
+    for order in places:
         for hot, cold in ((gone, whole), (whole, blurred)):
-            copies += [partial(_changed, order, i / n_steps, hot, cold) for i in range(1, n_steps)]
+            copies += [partial(_changed, order, i / STEPS, hot, cold) for i in range(1, STEPS)]
     batches = torch.arange(len(copies)).split(BATCH_SIZE)
     table = torch.cat([watched.read(torch.stack([copies[i]() for i in batch.tolist()])) for batch in batches])
-    ends, inner = table[:3, 0].tolist(), table[n_masked:, 0].tolist()
-    curves = []
-    for n_steps in STEPS:
-        steps = tuple(i / n_steps for i in range(n_steps + 1))
-        for first, last in ((0, 1), (2, 0)):
-            curves.append(Curve(steps, (ends[first], *inner[: n_steps - 1], ends[last])))
-            inner = inner[n_steps - 1 :]
-    odds = table[3:n_masked, 1]
+    ends, inner = table[:3, 0].tolist(), table[n_masked:, 0].view(4, STEPS - 1).tolist()
+    steps = tuple(i / STEPS for i in range(STEPS + 1))
+    curves = [
+        Curve(steps, (ends[first], *values, ends[last]))
+        for values, (first, last) in zip(inner, ((0, 1), (2, 0)) * 2, strict=True)
+    ]
+    odds, ahead = table[3:n_masked, 1], table[3:n_masked, 2]
     moved = (float(table[:, 0].max() - table[:, 0].min()), float(odds.max() - odds.min()))
-    matched = match(odds, heat[None], size)[0]
-    return Faithfulness(matched, moved, (curves[0], curves[2]), (curves[1], curves[3]))
+    matched, lead = match(odds, heat[None], size)[0], None
+    if rival is not None and stands_out(matched):
+        lead = match(ahead, (heat - rival.heat())[None], size)[0].value
+    return Faithfulness(matched, moved, (curves[0], curves[2]), (curves[1], curves[3]), lead)
+
+
+def stands_out(found: Match) -> bool:
+    """Whether a map matches well enough, and better than a bump, to be believable."""
+    return found.value >= BELIEVABLE and found.value >= found.centre + MARGIN
 
 
 def _changed(
@@ -132,6 +166,7 @@ def show_where(
     contrast: int | None,
     parts: tuple[Region, ...],
     seed: int = 0,
+    rival: Rival | None = None,
 ) -> Where:
     """The map with its regions and, when ``pixels`` are given, how well it goes with what hiding does."""
     label = classifier.classes[target]
@@ -141,8 +176,8 @@ def show_where(
         return Where(method, label, against, heat.numpy(), parts, verdict)
     if pixels is None:
         return Where(method, label, against, heat.numpy(), parts, _UNMEASURED)
-    watched = Watched(classifier, target, contrast)
-    found = measure(watched, heat, pixels, seed)
+    watched = Watched(classifier, target, contrast, None if rival is None else rival.index)
+    found = measure(watched, heat, pixels, seed, rival)
     (deleted, deleted_random), (inserted, inserted_random) = found.deleted, found.inserted
     return Where(
         method,
@@ -154,26 +189,22 @@ def show_where(
         steps=deleted.steps,
         deletion_curve=deleted.values,
         insertion_curve=inserted.values,
-        deletion_random_curve=_between(deleted_random),
-        insertion_random_curve=_between(inserted_random),
+        deletion_random_curve=deleted_random.values,
+        insertion_random_curve=inserted_random.values,
         deletion=round(deleted.area, 4),
         insertion=round(inserted.area, 4),
         deletion_random=round(deleted_random.area, 4),
         insertion_random=round(inserted_random.area, 4),
         match=round(found.match.value, 4),
         match_centre=round(found.match.centre, 4),
+        rival=None if found.lead is None else watched.rival_name,
+        match_lead=None if found.lead is None else round(found.lead, 4),
     )
-
-
-def _between(curve: Curve) -> tuple[float, ...]:
-    """A curve of half the steps at all of them: on the straight lines between those that were looked at."""
-    values = torch.tensor(curve.values)
-    return tuple(torch.stack([values[:-1], (values[:-1] + values[1:]) / 2], 1).flatten().tolist()) + curve.values[-1:]
 
 
 def judge(found: Faithfulness, watched: Watched) -> Verdict:
     """The verdict on a map, and the figures it rests on."""
-    rule = RULE if not watched.of_sentence else RULE.replace(_STILL_CLASS, _STILL_SENTENCE)
+    rule = RULE_OF_SENTENCE if watched.of_sentence else RULE
     quantity, (value, odds) = watched.quantity, found.moved
     (deleted, deleted_random), (inserted, inserted_random) = found.deleted, found.inserted
     still = odds < STILL_COSINE if watched.of_sentence else value < STILL_VALUE and odds < STILL_ODDS
@@ -190,9 +221,20 @@ def judge(found: Faithfulness, watched: Watched) -> Verdict:
         f"{deleted.area:.2f} of the {quantity} (shuffled {deleted_random.area:.2f}), shown first they give "
         f"{inserted.area:.2f} (shuffled {inserted_random.area:.2f})."
     )
-    if found.match.value >= BELIEVABLE and found.match.value >= found.match.centre + MARGIN:
+    if found.lead is not None:
+        figures += _against_rival(found.lead, watched)
+    if stands_out(found.match) and (found.lead is None or found.lead >= PARTLY):
         return Verdict("believable", figures, rule)
     return Verdict("partly" if found.match.value >= PARTLY else "do not rely", figures, rule)
+
+
+def _against_rival(lead: float, watched: Watched) -> str:
+    """Whether the map is of its class rather than of the next."""
+    close = f"; so near the limit of {PARTLY:.2f} that a pixel may decide" if abs(lead - PARTLY) < NEAR else ""
+    said = (
+        f" What it has more than the map of {watched.rival_name} matches the lead over that by {_signed(lead)}{close}"
+    )
+    return f"{said}." if lead >= PARTLY else f"{said}: as far as hiding tells, the places shown speak for both."
 
 
 def _signed(number: float) -> str:

@@ -85,10 +85,12 @@ class Where:
         steps: fractions of the picture changed, 0…1, for the curves below.
         deletion_curve, insertion_curve: probability of the target, or of it rather than the contrast, as the hottest
             pixels go / come first.
-        deletion_random_curve, insertion_random_curve: the same for a shuffled copy, looked at in half as many places.
+        deletion_random_curve, insertion_random_curve: the same for a shuffled copy.
         deletion, insertion, deletion_random, insertion_random: areas under them (trapezoid, 0…1).
         match: how well the heat goes with what hiding halves of the picture does, −1…1.
         match_centre: the same of a bump in the middle.
+        rival: the most probable class beside those explained, where the verdict hangs on its map.
+        match_lead: how well what the map has more than the rival's goes with what hiding does to the lead over it.
         neurons: the channels that add most to the target and those that take most from it, if they were asked for.
         outside: what of the heat lies outside the object, where somebody says where that is.
     """
@@ -110,6 +112,8 @@ class Where:
     insertion_random: float | None = None
     match: float | None = None
     match_centre: float | None = None
+    rival: str | None = None
+    match_lead: float | None = None
     neurons: tuple[Neuron, ...] = ()
     outside: Outside | None = None
 
@@ -129,6 +133,8 @@ class Where:
             "insertion_random": self.insertion_random,
             "match": self.match,
             "match_centre": self.match_centre,
+            "rival": self.rival,
+            "match_lead": self.match_lead,
             "all_zero": self.is_zero,
             "heat": [[round(float(v), 5) for v in row] for row in _coarse(self.heat)],
             "regions": [

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..evaluation.faithfulness import N_FEWEST
 from .background_versions import ALONE
 from .bootstrap import EQUAL, holm, paired
 from .student import Error, beyond, within
-from .tables import N_FEWEST
 
 LEAST = 0.05
 """Of the score, between backgrounds of the own class and of others, below which nobody would call it leaning."""

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..evaluation.faithfulness import N_FEWEST
 from .bootstrap import EQUAL, holm
 from .student import Error, beyond, within
-from .tables import N_FEWEST
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..card.paging import Answer
+from ..evaluation.faithfulness import N_FEWEST
 from ..metrics import Metric
 from ..types import Failure
 from .bootstrap import kendall_tau
-from .tables import N_FEWEST, Resampling, Row, table
+from .tables import Resampling, Row, table
 
 RANDOM = "random"
 FILLS = {"mean": "deletion", "black": "deletion_black", "blur": "deletion_blur"}

@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 
+from ..evaluation.faithfulness import N_FEWEST
 from ..metrics import Metric
 from .bootstrap import Paired, paired
 
-N_FEWEST = 10
-"""Pictures below which no difference is called real: the bootstrap is too sure of itself on fewer."""
 Row = dict[str, Any]
 
 
