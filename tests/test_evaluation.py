@@ -95,7 +95,7 @@ def test_maps_that_are_zero_are_counted(model: Classifier, folders: Path) -> Non
         "lead": 0.0,
         "interval": [0.0, 0.0],
         "verdict": "not shown",
-        "sentence": "Better than random: not shown: insertion less deletion is +0.00 more (+0.00 to +0.00), n = 4, "
+        "sentence": "Better than random: not shown: insertion less deletion differs by +0.00 (+0.00 to +0.00), n = 4, "
         "fewer than 10 pictures show nothing.",
     }
     assert where["verdicts"] == {"believable": 0, "partly": 0, "do not rely": 4, "not measured": 0}

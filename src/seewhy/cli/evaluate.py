@@ -231,7 +231,7 @@ def _where_rows(where: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
             f"insertion {where['insertion']:.2f}, {where['insertion_random']:.2f} (high is good); n = {where['n']}"
         )
     yield ("where it looked", figures + zero)
-    yield ("than at random", where["than_random"]["sentence"])
+    yield ("than a random map", where["than_random"]["sentence"])
     if where["match"] is not None:
         levels = ", ".join(f"{level} {n}" for level, n in where["verdicts"].items() if n)
         middle = where["match_centre"]

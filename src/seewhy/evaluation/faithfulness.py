@@ -58,14 +58,14 @@ def than_random(leads: Float[Tensor, " n"], seed: int) -> dict[str, Any]:
 
     Example:
         >>> than_random(torch.tensor([0.1, 0.2, 0.3] * 5), 0)["sentence"]
-        'The maps are better than random: insertion less deletion is +0.20 more (+0.16 to +0.24), n = 15.'
+        'The maps are better than random: insertion less deletion differs by +0.20 (+0.16 to +0.24), n = 15.'
     """
     n, lead, (low, high) = len(leads), float(leads.mean()), mean_interval(leads, seed)
     enough = n >= N_FEWEST
     verdict = "better" if enough and low > 0 else "worse" if enough and high < 0 else "not shown"
     said = f"The maps are {verdict} than random" if verdict != "not shown" else "Better than random: not shown"
     why = "" if enough else f", fewer than {N_FEWEST} pictures show nothing"
-    figures = f"insertion less deletion is {lead:+.2f} more ({low:+.2f} to {high:+.2f}), n = {n}{why}."
+    figures = f"insertion less deletion differs by {lead:+.2f} ({low:+.2f} to {high:+.2f}), n = {n}{why}."
     return {
         "lead": round(lead, 4),
         "interval": [round(low, 4), round(high, 4)],
