@@ -217,19 +217,19 @@ def judge(found: Faithfulness, watched: Watched) -> Verdict:
     aside = "" if near is None else f"; so near the limit of {near:.2f} that a pixel may decide"
     figures = (
         f"The heat matches what hiding halves of the picture does to {odds_of} by {_signed(found.match.value)} (1 at "
-        f"most; a bump in the middle {_signed(found.match.centre)}{aside}). The hottest pixels hidden first leave "
+        f"most; a bump in the middle {_signed(found.match.centre)}{aside}).{_against_rival(found.lead, watched)} The hottest pixels hidden first leave "
         f"{deleted.area:.2f} of the {quantity} (shuffled {deleted_random.area:.2f}), shown first they give "
         f"{inserted.area:.2f} (shuffled {inserted_random.area:.2f})."
     )
-    if found.lead is not None:
-        figures += _against_rival(found.lead, watched)
     if stands_out(found.match) and (found.lead is None or found.lead >= PARTLY):
         return Verdict("believable", figures, rule)
     return Verdict("partly" if found.match.value >= PARTLY else "do not rely", figures, rule)
 
 
-def _against_rival(lead: float, watched: Watched) -> str:
+def _against_rival(lead: float | None, watched: Watched) -> str:
     """Whether the map is of its class rather than of the next."""
+    if lead is None:
+        return ""
     close = f"; so near the limit of {PARTLY:.2f} that a pixel may decide" if abs(lead - PARTLY) < NEAR else ""
     said = (
         f" What it has more than the map of {watched.rival_name} matches the lead over that by {_signed(lead)}{close}"
