@@ -217,9 +217,9 @@ def judge(found: Faithfulness, watched: Watched) -> Verdict:
     aside = "" if near is None else f"; so near the limit of {near:.2f} that a pixel may decide"
     figures = (
         f"The heat matches what hiding halves of the picture does to {odds_of} by {_signed(found.match.value)} (1 at "
-        f"most; a bump in the middle {_signed(found.match.centre)}{aside}).{_against_rival(found.lead, watched)} The hottest pixels hidden first leave "
-        f"{deleted.area:.2f} of the {quantity} (shuffled {deleted_random.area:.2f}), shown first they give "
-        f"{inserted.area:.2f} (shuffled {inserted_random.area:.2f})."
+        f"most; a bump in the middle {_signed(found.match.centre)}{aside}).{_against_rival(found.lead, watched)} "
+        f"The hottest pixels hidden first leave {deleted.area:.2f} of the {quantity} (shuffled "
+        f"{deleted_random.area:.2f}), shown first they give {inserted.area:.2f} (shuffled {inserted_random.area:.2f})."
     )
     if stands_out(found.match) and (found.lead is None or found.lead >= PARTLY):
         return Verdict("believable", figures, rule)
