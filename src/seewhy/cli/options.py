@@ -25,11 +25,7 @@ Pictures = Annotated[
 
 
 def saved(what: str) -> Any:
-    """``--model``.
-
-    Args:
-        what: this verb takes for one, and does without it.
-    """
+    """``--model``, with what this verb takes for one, and does without it."""
     return typer.Option("--model", "-m", help=f"A saved model. {what}", show_default=False)
 
 
