@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import adapt, described, explain, fit, from_module, pretrain, pretrained, study, zero_shot
-    from .auditing import audit
+    from .auditing.audit import audit
     from .catalogue import list_methods
     from .classifiers.base import Classifier
     from .classifiers.saving import load

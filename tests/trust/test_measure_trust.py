@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from seewhy.trust.base import FAMILIAR, KEPT, Trust
+from seewhy.trust.base import FAMILIAR, KEPT, TYPICAL, Trust
 from seewhy.trust.measure import drawn_folds, measure_trust, trust_features
 from seewhy.trust.selective import auroc
 from seewhy.trust.strangeness import Inputs
@@ -138,8 +138,12 @@ def test_near_unknowns_are_measured_as_they_come_out(world: World, trust: Trust)
 def test_what_is_strange_is_never_sure_and_another_day_widens_the_interval(world: World, trust: Trust) -> None:
     x, _, _ = world.draw(2000)
     judged = trust.judge(world.inputs(x))
-    assert not judged.sure[judged.unusual > trust.familiar].any()
-    assert float((judged.unusual <= trust.familiar).float().mean()) == pytest.approx(FAMILIAR - 0.017, abs=0.05)
+    strange, unusual = trust._limits
+    assert not judged.sure[judged.unusual > unusual].any()
+    assert float((judged.unusual <= unusual).float().mean()) == pytest.approx(TYPICAL - 0.017, abs=0.05)
+    found, _ = trust.strangeness(world.inputs(x))
+    assert not judged.sure[found > strange].any()
+    assert float((found <= strange).float().mean()) == pytest.approx(FAMILIAR, abs=0.05)
     other = replace(trust, shift=(1.0, 0.5)).judge(world.inputs(x))
     assert torch.equal(other.probability, judged.probability)
     assert torch.allclose(judged.low.logit(1e-6) - other.low.logit(1e-6), torch.tensor(1.0), atol=1e-2)

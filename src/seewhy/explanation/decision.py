@@ -14,7 +14,8 @@ RULE = (
     "right, and which classes must be named so that the true one is among them as often as promised. Unlike anything "
     "it knows when the picture is stranger than 95 % of held-out pictures, by the mean of five published scores. Else "
     "sure when one class alone keeps the promise, decisions like this one are right at least as often as promised, and "
-    "the picture is no more unusual for its class than two thirds of held-out pictures. Else one of few."
+    "the picture is no stranger than four fifths of held-out pictures, and no more unusual for its class than two "
+    "thirds. Else one of few."
 )
 
 

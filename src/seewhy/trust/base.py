@@ -20,8 +20,9 @@ from .strangeness import Inputs, Strangeness
 VERSION = 2
 KEPT = 0.95
 """Part of held-out pictures of the classes that are not called unlike anything it knows."""
-FAMILIAR = 0.67
-"""Part of held-out pictures, less a standard error, that are familiar enough to be called sure if all else allows."""
+FAMILIAR, TYPICAL = 0.8, 0.67
+"""Parts of held-out pictures that are familiar enough and, less a standard error, typical enough of their class to be
+called sure if all else allows."""
 LEVEL = 0.9
 """How often the true class is promised to be in the set, unless another is asked for."""
 LEAST = 1e-6
@@ -151,10 +152,15 @@ class Trust:
         return float(self.held.strangeness.quantile(KEPT))
 
     @cached_property
-    def familiar(self) -> float:
-        """How unusual for its class a picture may be to be called sure."""
-        error = math.sqrt(FAMILIAR * (1 - FAMILIAR) / len(self.held.unusual))
-        return float(self.held.unusual.quantile(FAMILIAR - error))
+    def _limits(self) -> tuple[float, float]:
+        """How strange a picture may be, and how unusual for its class, to be called sure."""
+        error = math.sqrt(TYPICAL * (1 - TYPICAL) / len(self.held.unusual))
+        strange, unusual = self.held.strangeness.quantile(FAMILIAR), self.held.unusual.quantile(TYPICAL - error)
+        return float(strange), float(unusual)
+
+    def _familiar(self, strange: Float[Tensor, " b"], unusual: Float[Tensor, " b"]) -> Bool[Tensor, " b"]:
+        most_strange, most_unusual = self._limits
+        return (strange <= most_strange) & (unusual <= most_unusual)
 
     def conformal(self, level: float) -> ConformalLines:
         doubtful = self.held.probability < level
@@ -173,7 +179,7 @@ class Trust:
         strange, unusual = self.strangeness(inputs)
         unknown = strange > self.line
         fit = 1 - torch.searchsorted(self._strangest, strange.contiguous()) / len(self._strangest)
-        sure = (sets.sum(1) == 1) & (probability >= level) & ~unknown & (unusual <= self.familiar)
+        sure = (sets.sum(1) == 1) & (probability >= level) & self._familiar(strange, unusual)
         low, high = self._interval(signs.signs, probability)
         return Judgement(sets, signs.pooled, probability, low, high, fit, unusual, sure, unknown)
 
@@ -202,8 +208,7 @@ class Trust:
         """Held-out pictures that would be called sure, and the part of them that were right."""
         lines = self.conformal(level).lines(level)[0]  # those that can be sure are not doubtful
         alone = (1 - self.held.rivals > lines[self.held.rival_classes] + 1e-6).all(1)
-        sure = alone & (self.held.probability >= level)
-        sure &= (self.held.strangeness <= self.line) & (self.held.unusual <= self.familiar)
+        sure = alone & (self.held.probability >= level) & self._familiar(self.held.strangeness, self.held.unusual)
         n = int(sure.sum())
         return n, float(self.held.right[sure].float().mean()) if n else None
 
