@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from .. import printable
 from ..explanation.verdict import Level
+from ..printable import percent as plainly
 from ..registry import spelling
 from .palette import coloured
 
@@ -31,7 +31,7 @@ NARROW_SPACE = "\u202f"
 
 def percent(value: float, space: str = NARROW_SPACE) -> str:
     """As :func:`seewhy.printable.percent`, with the space that typographers put before the sign."""
-    return printable.percent(value, space)
+    return plainly(value, space)
 
 
 def figure(value: float | None) -> str:
