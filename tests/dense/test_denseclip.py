@@ -40,7 +40,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"auxiliary": -1.0}, "width=64, tau=0.07, auxiliary=-1"),
     ({"levels": 5}, "levels=5, n_contexts=0. 1 to 4 levels and 0 to 64 vectors were expected."),
     ({"levels": 0}, "levels=0"),
-    ({"n_contexts": 65}, "levels=1, n_contexts=65"),
+    ({"n_contexts": 65}, "levels=2, n_contexts=65"),
     ({"prompting": "both"}, "prompting='both', texts='names'. 'post', 'pre' or 'none', and"),
     ({"texts": "words"}, "prompting='post', texts='words'"),
     ({"prompting": "pre"}, "prompting='pre', n_contexts=0, texts='names'. Vectors before names were expected"),

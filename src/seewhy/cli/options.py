@@ -30,9 +30,8 @@ def saved(what: str) -> Any:
 
 
 def labels(more: str = "") -> Any:
-    """``--labels``, with what else this verb reads there."""
-    said = f"Your classes: names separated by commas, or a .txt with one per line.{more}"
-    return typer.Option("--labels", "-l", help=said, show_default=False)
+    names = "Your classes: names separated by commas, or a .txt with one per line."
+    return typer.Option("--labels", "-l", help=names + more, show_default=False)
 
 
 OTHERWISE = "Left out, what --labels names, or the encoder's own classes (lite0: ImageNet's)."
