@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,10 +26,16 @@ Examples:\n
   seewhy segment photo.jpg --labels "cat, grass" --segmenter clipseg:/models/clipseg -o seg/
 """
 
+MOST_SAID = 10
+"""Names not found that are said of one picture."""
+
 
 def segment(
     pictures: options.Pictures,
-    model: options.Model = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="A saved segmenter. Left out, the names are found.", show_default=False),
+    ] = None,
     labels: options.Labels = None,
     segmenter: Annotated[
         str, typer.Option("--segmenter", help="maskclip; with a folder of weights clipseg:PATH.")
@@ -60,6 +67,7 @@ def segment(
         str, typer.Option(help="What likeness of places is: channels (cosines, the paper) or positions (its code).")
     ] = "channels",
     least: Annotated[float, typer.Option(help="Probability below which a pixel is given no name.")] = 0.0,
+    least_presence: options.Presence = None,
     output: Annotated[
         Path | None, options.output("A folder for masks (.png), segments.json (COCO) and a page.")
     ] = None,
@@ -68,7 +76,7 @@ def segment(
     store: options.Store = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Say of every pixel which of the names fits it best; nothing is trained."""
+    """Say of every pixel which of the names it shows, or none; by words, or as a segmenter was trained."""
     from ..dense.by_words import segmenter_for
     from ..dense.folder import SegmentFolder
     from ..dense.saving import load_segmenter
@@ -87,6 +95,7 @@ def segment(
         said: dict[str, Any] = {"zoom": zoom, "templates": tuple(template or ()) or None, "least": least or None}
         said |= {"centred": None if centred == 0.5 else centred, "denoised": denoise or None}
         said |= {"smoothed": smooth or None, "normalised": None if normalised == "channels" else normalised}
+        said |= {"least_presence": least_presence}
         given = {name: value for name, value in said.items() if value is not None}
         looks = options.focused(encoder, focus)
         names = label_names(labels)
@@ -118,5 +127,20 @@ def label_names(labels: str) -> list[str]:
 
 
 def _print(found: Segmentation) -> None:
-    shares = ", ".join(f"{s.label} {s.share:.0%}" for s in found.segments)
-    say(f"{printable(found.image)}\t{printable(shares) or 'nothing named'}")
+    shares = [f"{s.label} {s.share:.0%}" for s in found.segments]
+    if found.unnamed and shares:
+        shares.append(f"none of these {found.unnamed:.0%}")
+    said = printable(", ".join(shares)) or "nothing found"
+    say(f"{printable(found.image)}\t{said}{not_found(found.not_found)}")
+
+
+def not_found(names: Sequence[str]) -> str:
+    """What is said after what was found.
+
+    Example:
+        >>> not_found(["sports car", "bus"]), not_found([])
+        ('; not found: sports car, bus', '')
+    """
+    from ..pictures.samples import some
+
+    return f"; not found: {printable(some(names, MOST_SAID))}" if names else ""
