@@ -31,7 +31,7 @@ Presence = Annotated[
     typer.Option(
         "--least-presence",
         min=0,
-        help="How far a name must stand out among others in a picture to be found. Left out, 2.8; 0 finds every name.",
+        help="How far a name must stand out among others in a picture to be found. Left out, 3.3; 0 finds every name.",
         show_default=False,
     ),
 ]

@@ -82,8 +82,7 @@ class WordRegions:
     cost: ClassVar[str] = "one per window, and the head for each cell"
     takes_folder: ClassVar[bool] = False
     measured: ClassVar[str] = (
-        "On composites of groceries AP50 was 44.7 (37.9 to 57.1), above every control; on blood smears it is not shown "
-        "to be more than names shuffled reach. On pictures like these: seewhy evaluate BOXES --detector word_regions."
+        "How good its boxes are on these pictures was not measured: seewhy evaluate BOXES --detector word_regions."
     )
 
     templates: tuple[str, ...] = TEMPLATES
