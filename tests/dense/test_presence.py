@@ -93,7 +93,9 @@ def test_nothing_found_is_an_answer_in_the_terminal(tmp_path: Path, monkeypatch:
         done = CliRunner().invoke(app, [*words, "-o", str(tmp_path / verb)])
         assert done.exit_code == 0, done.output
         assert "a.png\tnothing found; not found: red, blue" in done.stdout
-        assert "<b>nothing found</b> <span>of red, blue</span>" in (tmp_path / verb / "index.html").read_text("utf-8")
+        page = (tmp_path / verb / "index.html").read_text("utf-8")
+        assert "<strong>Nothing was found.</strong>" in page
+        assert "<b>nothing found</b> <span>of red, blue</span>" in page
         lines = CliRunner().invoke(app, [*words, "--json"]).stdout.splitlines()
         assert json.loads(lines[0])["not_found"] == ["red", "blue"]
     every = CliRunner().invoke(app, [*words, "--json", "--least-presence", "0"]).stdout.splitlines()

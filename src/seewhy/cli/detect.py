@@ -10,7 +10,7 @@ import typer
 
 from ..printable import printable
 from . import options
-from .segment import label_names, not_found
+from .segment import Presence, label_names, not_found
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def detect(
             show_default=False,
         ),
     ] = None,
-    least_presence: options.Presence = None,
+    least_presence: Presence = None,
     overlap: Annotated[
         float | None,
         typer.Option(

@@ -26,15 +26,6 @@ Model = Annotated[
     str | None,
     typer.Option("--model", "-m", help="A saved classifier. Left out, the embedded ImageNet one.", show_default=False),
 ]
-Presence = Annotated[
-    float | None,
-    typer.Option(
-        "--least-presence",
-        min=0,
-        help="How far a name must stand out among others in a picture to be found. Left out, 3.3; 0 finds every name.",
-        show_default=False,
-    ),
-]
 Labels = Annotated[
     str | None,
     typer.Option(

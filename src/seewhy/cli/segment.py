@@ -25,7 +25,15 @@ Examples:\n
   seewhy segment photo.jpg --labels "cat, grass" --denoise 0.5 --smooth 0.9 -o seg/\n
   seewhy segment photo.jpg --labels "cat, grass" --segmenter clipseg:/models/clipseg -o seg/
 """
-
+Presence = Annotated[
+    float | None,
+    typer.Option(
+        "--least-presence",
+        min=0,
+        help="How far a name must stand out among others in a picture to be found. Left out, 3.3; 0 finds every name.",
+        show_default=False,
+    ),
+]
 MOST_SAID = 10
 """Names not found that are said of one picture."""
 
@@ -67,7 +75,7 @@ def segment(
         str, typer.Option(help="What likeness of places is: channels (cosines, the paper) or positions (its code).")
     ] = "channels",
     least: Annotated[float, typer.Option(help="Probability below which a pixel is given no name.")] = 0.0,
-    least_presence: options.Presence = None,
+    least_presence: Presence = None,
     output: Annotated[
         Path | None, options.output("A folder for masks (.png), segments.json (COCO) and a page.")
     ] = None,
