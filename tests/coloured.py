@@ -19,7 +19,10 @@ NAMES = tuple(COLOURS)
 
 def colours(words: str = "red green blue") -> Encoder:
     """Cells are their mean colour, and each word is one."""
-    text: Any = HashedWords(3, {word: torch.eye(3)[i] for i, word in enumerate(words.split())})
+    # Whatever is no colour is grey.
+    planted = {word: torch.eye(3)[i] for i, word in enumerate(words.split())} | {"": torch.ones(3)}
+    text: Any = HashedWords(3, planted)
+    text.fingerprint = f"colours {words}"
     text.project = lambda pooled: pooled + 0.5
     with torch.random.fork_rng():
         torch.manual_seed(0)

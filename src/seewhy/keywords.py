@@ -137,3 +137,4 @@ class SegmentKeywords(TypedDict, total=False):
     scale: float | None
     zoom: float
     least: float
+    least_presence: float

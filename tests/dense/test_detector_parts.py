@@ -244,7 +244,10 @@ def test_regions_are_of_what_stands_out() -> None:
 def test_parameters_of_regions_reach_what_they_rule() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (40, 120, 3), np.uint8)
     found = {
-        o: detector_for("word_regions", ["a", "b"], tiny_pair(), size=1, overlap=o).detect(pixels) for o in (0.0, 1.0)
+        o: detector_for(
+            "word_regions", ["a", "b"], tiny_pair(), size=1, overlap=o, least_presence=0.0, part=0.0
+        ).detect(pixels)
+        for o in (0.0, 1.0)
     }
     assert len(found[0.0]) < len(found[1.0])
     assert max(d.box[2] for d in found[1.0].found) > 60

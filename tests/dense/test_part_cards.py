@@ -28,6 +28,7 @@ from seewhy.dense.outside import elsewhere
 from seewhy.dense.part_encoder import PartEngine, WholeEngine, WholePicture, part_encoder, place_of
 from seewhy.dense.part_evidence import PartExplainer
 from seewhy.dense.part_examples import with_examples
+from seewhy.dense.presence import Presence
 from seewhy.dense.saving import save_segmenter
 from seewhy.dense.text_decoder import TextDecoder
 from seewhy.dense.word_regions import RegionDetector, WordRegions
@@ -77,7 +78,7 @@ def explained(
 
 
 def test_evidence_planted_in_a_box_is_where_it_is_and_none_of_it_outside() -> None:
-    detector = WordRegions().build(NAMES, colours())
+    detector = WordRegions(least_presence=0.0).build(NAMES, colours())
     why = explained(detector, painted({(32, 16, 48, 32): RED}), (16.0, 16.0, 48.0, 48.0))
     assert isinstance(why.where, Where)
     heat = why.where.heat
@@ -101,7 +102,7 @@ def test_evidence_planted_in_a_box_is_where_it_is_and_none_of_it_outside() -> No
 
 
 def test_a_detector_that_looks_at_a_mark_outside_is_told() -> None:
-    detector = WordRegions().build(NAMES, colours(Marked()))
+    detector = WordRegions(least_presence=0.0).build(NAMES, colours(Marked()))
     pixels = painted({(0, 0, 8, 8): RED, (32, 32, 48, 48): GREEN})
     why = explained(detector, pixels, (32.0, 32.0, 48.0, 48.0))
     assert why.part is not None
@@ -110,14 +111,14 @@ def test_a_detector_that_looks_at_a_mark_outside_is_told() -> None:
     assert outside.verdict.level == "do not rely"
     assert outside.share_inside < 0.5
     assert outside.without_outside < outside.probability / 2
-    clean = explained(WordRegions().build(NAMES, colours()), pixels, (0.0, 0.0, 8.0, 8.0))
+    clean = explained(WordRegions(least_presence=0.0).build(NAMES, colours()), pixels, (0.0, 0.0, 8.0, 8.0))
     assert clean.part is not None
     assert clean.part.outside is not None
     assert clean.part.outside.share_inside > 0.99
 
 
 def test_the_probability_is_the_detectors_and_the_heat_adds_up_to_it() -> None:
-    detector = WordRegions().build(NAMES, colours())
+    detector = WordRegions(least_presence=0.0).build(NAMES, colours())
     pixels, box = painted({(20, 8, 50, 40): RED, (0, 30, 30, 64): GREEN}), (13.0, 5.0, 42.0, 47.0)
     score = detector.pooled()
     whole = WholePicture(score, pixels)
@@ -150,7 +151,7 @@ def test_the_probability_is_the_detectors_and_the_heat_adds_up_to_it() -> None:
 
 
 def test_only_the_parts_own_pixels_are_changed_inside_and_all_others_outside() -> None:
-    detector = WordRegions().build(NAMES, colours())
+    detector = WordRegions(least_presence=0.0).build(NAMES, colours())
     whole = WholePicture(detector.pooled(), painted({(20, 20, 40, 40): RED}))
     place = place_of(whole, (18.0, 20.0, 40.0, 41.0), None)
     top, bottom, left, right = place.pixels
@@ -180,7 +181,7 @@ def test_the_same_shape_elsewhere_is_as_large_and_mostly_elsewhere() -> None:
 def test_a_segments_probability_is_the_mean_of_its_scores(size: tuple[int, int]) -> None:
     pixels = np.full((size[1], size[0], 3), GREEN, np.uint8)
     pixels[:, : size[0] // 2] = RED
-    segmenter = MaskCLIP().build(colours(), NAMES)
+    segmenter = MaskCLIP(least_presence=0.0).build(colours(), NAMES)
     whys = segmenter.explain(pixels, measure=False)
     found = segmenter.segment(pixels)
     assert [why.part.label for why in whys if why.part] == [s.label for s in found.segments]
@@ -195,7 +196,11 @@ def test_a_segments_probability_is_the_mean_of_its_scores(size: tuple[int, int])
 
 def test_a_segment_is_explained_within_its_pixels() -> None:
     pixels = painted({(0, 0, 32, 64): RED, (32, 0, 64, 64): GREEN})
-    red = next(w for w in MaskCLIP().build(colours(), NAMES).explain(pixels) if w.part and w.part.label == "red")
+    red = next(
+        w
+        for w in MaskCLIP(least_presence=0.0).build(colours(), NAMES).explain(pixels)
+        if w.part and w.part.label == "red"
+    )
     assert isinstance(red.where, Where)
     assert red.part is not None
     assert red.part.outside is not None
@@ -206,7 +211,7 @@ def test_a_segment_is_explained_within_its_pixels() -> None:
 
 def scorers() -> Iterator[Segmenter]:
     encoder = colours()
-    yield MaskCLIP().build(encoder, NAMES)
+    yield MaskCLIP(least_presence=0.0).build(encoder, NAMES)
     yield Linear().segmenter(encoder, tuple(NAMES), Affine(torch.randn(2, 3), torch.randn(2)))
     how = DenseCLIP(width=8)
     yield how.segmenter(encoder, tuple(NAMES), how._decoded(TextDecoder([3], torch.eye(3)[:2], how)))
@@ -255,7 +260,7 @@ def test_parts_are_likened_to_known_parts_and_never_to_themselves(tmp_path: Path
         boxes = (((x, 8, x + 16, 24), "red"), ((x + 16, 40, x + 32, 56), "green"), ((0, 0, 9, 9), "other"))
         records.append(BoxedPicture(str(file), (64, 64), tuple(BoxRecord(b, label) for b, label in boxes)))
     save_boxes(BoxData(tuple(records), ("red", "green", "other")), tmp_path)
-    detector = WordRegions().build(NAMES, colours())
+    detector = WordRegions(least_presence=0.0).build(NAMES, colours())
     progress = Progress()
     known = with_examples(PartExplainer.of(detector), tmp_path / "boxes.json", progress)
     assert progress.notes == ["1 class(es) of the examples are not looked for: other"]
@@ -269,7 +274,9 @@ def test_parts_are_likened_to_known_parts_and_never_to_themselves(tmp_path: Path
     assert {one.label for one in why.like.neighbours} == {why.prediction.label}
     assert file not in {one.image for one in why.like.neighbours}
     with pytest.raises(DataError, match="has no example of blue"):
-        with_examples(PartExplainer.of(WordRegions().build(["blue"], colours())), tmp_path / "boxes.json")
+        with_examples(
+            PartExplainer.of(WordRegions(least_presence=0.0).build(["blue"], colours())), tmp_path / "boxes.json"
+        )
 
 
 def test_examples_may_be_folders_of_classes_or_masks(tmp_path: Path) -> None:
@@ -282,7 +289,7 @@ def test_examples_may_be_folders_of_classes_or_masks(tmp_path: Path) -> None:
     Image.fromarray(painted({(0, 0, 32, 64): RED, (32, 0, 64, 64): GREEN})).save(masks / "images" / "a.png")
     Image.fromarray(np.repeat(np.uint8([[0] * 32 + [1] * 32]), 64, 0)).save(masks / "labels" / "a.png")
     (masks / "classes.txt").write_text("red\ngreen\n")
-    explainer = PartExplainer.of(MaskCLIP().build(colours(), NAMES))
+    explainer = PartExplainer.of(MaskCLIP(least_presence=0.0).build(colours(), NAMES))
     for source in (tmp_path / "classes", masks):
         bank = with_examples(explainer, source).model.bank
         assert bank is not None
@@ -292,7 +299,7 @@ def test_examples_may_be_folders_of_classes_or_masks(tmp_path: Path) -> None:
 def test_descriptions_are_words_of_a_part() -> None:
     told = {"red": ["red as rust"], "green": ["green as moss"]}
     (why,) = (
-        WordRegions()
+        WordRegions(least_presence=0.0)
         .build(NAMES, colours())
         .explain(painted({(16, 16, 48, 48): RED}), most=1, descriptions=told, measure=False)
     )
@@ -313,7 +320,7 @@ class Elsewhere(Detector):
 def test_what_cannot_be_explained_is_named() -> None:
     with pytest.raises(InputError, match="does not score a box by the cells under it"):
         Elsewhere().explain(painted({}))
-    detector = WordRegions().build(NAMES, colours())
+    detector = WordRegions(least_presence=0.0).build(NAMES, colours())
     pixels = painted({(16, 16, 48, 48): RED})
     for options, named in (
         ({"layer": "0"}, "an inner layer"),
@@ -339,7 +346,10 @@ def run(*words: str | Path) -> Any:
     return CliRunner().invoke(app, ["explain", *map(str, words), "-q", "--store", "none"])
 
 
-def test_every_box_gets_a_card_and_the_second_run_keeps_them(picture: Path, tmp_path: Path) -> None:
+def test_every_box_gets_a_card_and_the_second_run_keeps_them(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Presence, "found", lambda _self, presence: torch.ones_like(presence, dtype=torch.bool))
     given = (picture, "--labels", "red, green", "--detector", "word_regions", "--no-measure", "-o", tmp_path / "why")
     first = run(*given, "--json", "--most-cards", "2")
     assert first.exit_code == 0, first.output
@@ -360,7 +370,9 @@ def test_every_box_gets_a_card_and_the_second_run_keeps_them(picture: Path, tmp_
 def test_a_saved_segmenter_explains_and_what_is_wrong_is_said(picture: Path, tmp_path: Path) -> None:
     import seewhy
 
-    folder = save_segmenter(MaskCLIP().build(seewhy.encoder("lite0"), ["red", "green"]), tmp_path / "seg")
+    folder = save_segmenter(
+        MaskCLIP(least_presence=0.0).build(seewhy.encoder("lite0"), ["red", "green"]), tmp_path / "seg"
+    )
     found = run(picture, "-m", folder, "--no-measure", "--json")
     assert found.exit_code == 0, found.output
     rows = [json.loads(line) for line in found.stdout.splitlines()]

@@ -41,7 +41,9 @@ def test_what_is_planted_is_found_at_any_shape_and_size(size: tuple[int, int], t
     assert found.size == size
     assert agreement(found, pixels) > 0.9
     assert [s.label for s in found.segments] == ["red", "green", "blue"] or times < 2 or min(size) < 60
-    assert sum(s.share for s in found.segments) == pytest.approx(1)
+    assert sum(s.share for s in found.segments) + found.unnamed == pytest.approx(1)
+    assert found.unnamed < 0.001
+    assert not found.not_found
     assert (found.about["n_windows"] == 1) == (times <= 2 and max(size) / min(size) <= 1.5)
 
 
@@ -91,8 +93,8 @@ def test_options_change_what_they_say() -> None:
     unsure = seewhy.segment(pixels, least=0.9, scale=1.0, **how)
     assert (unsure.mask == 255).all()
     assert unsure.segments == ()
-    assert "nothing named" in repr(unsure)
-    assert "nothing named" in unsure.to_html()
+    assert "none of the names" in repr(unsure)
+    assert "nothing found" in unsure.to_html()
     gone = seewhy.segment(pixels, denoised=0.99, scale=3.0, **how)
     assert len(gone.segments) <= len(plain.segments)
     centred, bare = seewhy.segment(pixels, centred=1.0, **how), seewhy.segment(pixels, centred=0.0, **how)

@@ -18,6 +18,8 @@ class ShownBoxes(Shown, Protocol):
 
     @property
     def found(self) -> Sequence[Any]: ...
+    @property
+    def not_found(self) -> tuple[str, ...]: ...
 
 
 def render_boxes(shown: Sequence[ShownBoxes], n: int | None = None) -> str:
@@ -43,4 +45,5 @@ def _parts(one: ShownBoxes) -> dict[str, Any]:
         "boxes": boxes[::-1],  # the surest is drawn last, over the others
         "counts": [{"label": label, "n": n, "colour": named[label]} for label, n in counts.most_common()],
         "n_not_drawn": len(one.found) - len(boxes),
+        "not_found": one.not_found,
     }

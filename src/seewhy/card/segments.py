@@ -24,6 +24,10 @@ class ShownSegments(Shown, Protocol):
     def mask(self) -> np.ndarray: ...
     @property
     def segments(self) -> Sequence[Any]: ...
+    @property
+    def unnamed(self) -> float: ...
+    @property
+    def not_found(self) -> tuple[str, ...]: ...
 
 
 def render_segments(found: Sequence[ShownSegments], n: int | None = None) -> str:
@@ -48,5 +52,6 @@ def _parts(one: ShownSegments) -> dict[str, Any]:
         "segments": [
             {"label": s.label, "share": s.share, "score": s.score, "colour": named[s.label]} for s in one.segments
         ],
-        "unnamed": float((one.mask >= len(one.classes)).mean()),
+        "unnamed": one.unnamed,
+        "not_found": one.not_found,
     }

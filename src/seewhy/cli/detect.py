@@ -10,7 +10,7 @@ import typer
 
 from ..printable import printable
 from . import options
-from .segment import label_names
+from .segment import Presence, label_names, not_found
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def detect(
             show_default=False,
         ),
     ] = None,
+    least_presence: Presence = None,
     overlap: Annotated[
         float | None,
         typer.Option(
@@ -79,6 +80,7 @@ def detect(
 
     terminal = Terminal(quiet)
     given: dict[str, Any] = {"least": least_score, "overlap": overlap, "most": most_boxes}
+    given |= {"least_presence": least_presence}
     given = {name: value for name, value in given.items() if value is not None}
     if model is None:
         built = _by_words(detector, labels, options.focused(encoder, focus), engine, tiles, store, given)
@@ -133,6 +135,11 @@ def _saved(
             "--model and --tiles were both given. A saved detector looks as it did when it was fitted: drop one, or "
             "fit it with another --set zoom=…."
         )
+    if "least_presence" in given:
+        raise InputError(
+            "--model and --least-presence were both given. A saved detector has limits of its own: drop one, or use "
+            "--least-score."
+        )
     made = load_detector(model, encoder=options.encoder_given(encoder), engine=engine)
     return (made if labels is None else made.for_classes(label_names(labels))).keeping(**given)
 
@@ -142,4 +149,4 @@ def _print(found: Detections) -> None:
 
     counts = Counter(d.label for d in found.found)
     said = ", ".join(f"{n} {label}" for label, n in counts.most_common())
-    say(f"{printable(found.image)}\t{printable(said) or 'nothing found'}")
+    say(f"{printable(found.image)}\t{printable(said) or 'nothing found'}{not_found(found.not_found)}")

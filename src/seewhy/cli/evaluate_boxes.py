@@ -62,6 +62,7 @@ def run_boxes(
     quiet: bool,
 ) -> NoReturn:
     """Measure, write and say."""
+    from ..dense import detectors
     from ..dense.box_evaluation import evaluate_boxes
     from ..dense.boxes_by_words import detector_for
     from ..dense.saving import is_detector, load_detector
@@ -74,7 +75,9 @@ def run_boxes(
     looks: Encoder = find(encoder, engine=engine)
     if detector is not None:
         names = there.classes if labels is None else label_names(labels)
-        boxes = _detected(there, detector_for(detector, names, looks, store=open_store(store)), terminal)
+        ranked: dict[str, Any] = getattr(detectors[detector.partition(":")[0]], "ranked", dict)()
+        built = detector_for(detector, names, looks, store=open_store(store), **ranked)
+        boxes = _detected(there, built, terminal)
     elif is_detector(found or ""):
         saved = load_detector(found or "", encoder=encoder_given(encoder), engine=engine).keeping(least=0.0)
         looks = saved.base

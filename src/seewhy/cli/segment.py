@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,17 @@ Examples:\n
   seewhy segment photo.jpg --labels "cat, grass" --denoise 0.5 --smooth 0.9 -o seg/\n
   seewhy segment photo.jpg --labels "cat, grass" --segmenter clipseg:/models/clipseg -o seg/
 """
+Presence = Annotated[
+    float | None,
+    typer.Option(
+        "--least-presence",
+        min=0,
+        help="How far a name must stand out among others in a picture to be found. Left out, 3.3; 0 finds every name.",
+        show_default=False,
+    ),
+]
+MOST_SAID = 10
+"""Names not found that are said of one picture."""
 
 
 def segment(
@@ -60,6 +72,7 @@ def segment(
         str, typer.Option(help="What likeness of places is: channels (cosines, the paper) or positions (its code).")
     ] = "channels",
     least: Annotated[float, typer.Option(help="Probability below which a pixel is given no name.")] = 0.0,
+    least_presence: Presence = None,
     output: Annotated[
         Path | None, options.output("A folder for masks (.png), segments.json (COCO) and a page.")
     ] = None,
@@ -68,7 +81,7 @@ def segment(
     store: options.Store = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Say of every pixel which of the names fits it best, untrained; with -m, what a trained segmenter says."""
+    """Say of every pixel which of the names it shows, or none; by words, or as a segmenter was trained."""
     from ..dense.by_words import segmenter_for
     from ..dense.folder import SegmentFolder
     from ..dense.saving import load_segmenter
@@ -87,6 +100,7 @@ def segment(
         said: dict[str, Any] = {"zoom": zoom, "templates": tuple(template or ()) or None, "least": least or None}
         said |= {"centred": None if centred == 0.5 else centred, "denoised": denoise or None}
         said |= {"smoothed": smooth or None, "normalised": None if normalised == "channels" else normalised}
+        said |= {"least_presence": least_presence}
         given = {name: value for name, value in said.items() if value is not None}
         looks = options.focused(encoder, focus)
         names = label_names(labels)
@@ -118,5 +132,20 @@ def label_names(labels: str) -> list[str]:
 
 
 def _print(found: Segmentation) -> None:
-    shares = ", ".join(f"{s.label} {s.share:.0%}" for s in found.segments)
-    say(f"{printable(found.image)}\t{printable(shares) or 'nothing named'}")
+    shares = [f"{s.label} {s.share:.0%}" for s in found.segments]
+    if found.unnamed and shares:
+        shares.append(f"none of these {found.unnamed:.0%}")
+    said = printable(", ".join(shares)) or "nothing found"
+    say(f"{printable(found.image)}\t{said}{not_found(found.not_found)}")
+
+
+def not_found(names: Sequence[str]) -> str:
+    """What is said after what was found.
+
+    Example:
+        >>> not_found(["sports car", "bus"]), not_found([])
+        ('; not found: sports car, bus', '')
+    """
+    from ..pictures.samples import some
+
+    return f"; not found: {printable(some(names, MOST_SAID))}" if names else ""

@@ -20,6 +20,7 @@ from ..card.paging import framed
 from ..errors import DataError
 from ..pictures.boxes import BoxedPicture, BoxRecord
 from ..pictures.boxes.base import Corners
+from ..pictures.samples import some
 from ..storage.marks import PAGE
 from ..storage.output import check_file, write
 
@@ -58,6 +59,8 @@ class Detections:
         found: surest first.
         about: method and its parameters, as JSON.
         pixels: the picture, small and stretched to a square, for the page.
+        presence: of each name, how far it stands out among other names in the picture, in standard deviations; empty
+            where the detector has no such measure.
     """
 
     image: str
@@ -66,6 +69,13 @@ class Detections:
     found: tuple[Detection, ...]
     about: dict[str, Any] = field(repr=False)
     pixels: np.ndarray = field(repr=False)
+    presence: Mapping[str, float] = field(default_factory=dict, repr=False)
+
+    @property
+    def not_found(self) -> tuple[str, ...]:
+        """The names that were looked for and have no box."""
+        labels = {d.label for d in self.found}
+        return tuple(name for name in self.classes if name not in labels)
 
     def __len__(self) -> int:
         return len(self.found)
@@ -82,6 +92,8 @@ class Detections:
             "height": height,
             "classes": list(self.classes),
             "detections": [d.to_json() for d in self.found],
+            "not_found": list(self.not_found),
+            **({"presence": dict(self.presence)} if self.presence else {}),
             **self.about,
         }
 
@@ -115,7 +127,8 @@ class Detections:
 
     def __repr__(self) -> str:
         said = ", ".join(f"{d.label} {d.score:.2f}" for d in self.found[:4])
-        return f"Detections({self.image!r}, {len(self)} found{': ' + said if said else ''})"
+        absent = f"; not found: {some(self.not_found)}" if self.not_found else ""
+        return f"Detections({self.image!r}, {len(self)} found{': ' + said if said else ''}{absent})"
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def _scored(segmenter: Segmenter, train: MaskedPictures | None, seed: int, progr
     arms = {OWN: segmenter}
     for i in range(N_RANDOM):
         if (other := segmenter.scorer.random(seed + i)) is not None:
-            arms[f"{RANDOM} {i}"] = replace(segmenter, scorer=other)
+            arms[f"{RANDOM} {i}"] = replace(segmenter, scorer=other, presence=None)
     if train is not None:
         how = Linear(zoom=segmenter.zoom, seed=seed)
         probe = how.fit(segmenter.base, in_order(train, segmenter.classes), progress=progress)
@@ -166,7 +166,7 @@ class _Table:
         grid, size = (0, 0), (0, 0)
         for name, arm in self.scored.items():
             scores = arm.scores(one)
-            mask, _ = arm.pixels(scores, one)
+            mask, _ = arm.pixels(scores, one, arm.named_in(one))
             if name == OWN:
                 grid, size = (scores.shape[1], scores.shape[2]), arm.reader.resolution(one)
             self.arms[name].append(confusion(truth, mask, k))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +22,7 @@ from ..storage.features import FeatureStore
 from . import segmenters
 from .cells import joint_cells
 from .pooled_score import PooledScore
+from .presence import LEAST, Presence
 from .reader import LARGEST
 from .refine import Normalised, denoise, smooth
 from .segmenter import Segmenter
@@ -66,6 +68,9 @@ class MaskCLIP:
         scale: of cosines before a softmax; left out, the encoder's own. MaskCLIP's is 100.
         zoom: the picture's short side, in inputs of the encoder.
         least: probability below which a pixel is given no name.
+        least_presence: a name whose presence in the picture (:class:`seewhy.dense.presence.Presence`) is below has no
+            pixel, and a pixel where its own name stands out by less has no name; 0 is the paper's form, which names
+            every pixel.
 
     Raises:
         DataError: fewer than two classes, more than 255, or one of them twice.
@@ -87,14 +92,17 @@ class MaskCLIP:
     scale: float | None = None
     zoom: float = LARGEST
     least: float = 0.0
+    least_presence: float = LEAST
 
     def __post_init__(self) -> None:
         parts = {"centred": self.centred, "denoised": self.denoised, "smoothed": self.smoothed}
         wrong = [f"{name}={value:g}" for name, value in parts.items() if not 0 <= value <= 1]
+        if not 0 <= self.least_presence < inf:
+            wrong.append(f"least_presence={self.least_presence:g}")
         if wrong or self.normalised not in ("channels", "positions"):
             raise InputError(
-                f"maskclip was given {', '.join(wrong) or f'normalised={self.normalised!r}'}. Numbers from 0 to 1, and "
-                "'channels' or 'positions', were expected. Change it."
+                f"maskclip was given {', '.join(wrong) or f'normalised={self.normalised!r}'}. Numbers from 0 to 1, a "
+                "presence of 0 or more, and 'channels' or 'positions', were expected. Change it."
             )
         for template in self.templates or ("",):
             if "{}" not in template:
@@ -115,16 +123,22 @@ class MaskCLIP:
         if self.centred:
             texts = normalize(texts - texts.mean(0), dim=1)
         scorer = Words(texts, self.scale or encoder.text.logit_scale, self)
-        return self.segmenter(encoder, classes, scorer)
+        return self.segmenter(encoder, classes, scorer, store)
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
         """The segmenter that was saved."""
         return self.segmenter(encoder, classes, Words(tensors["texts"], self.scale or encoder.text.logit_scale, self))
 
-    def segmenter(self, encoder: Encoder, classes: tuple[str, ...], scorer: Words) -> Segmenter:
+    def segmenter(
+        self, encoder: Encoder, classes: tuple[str, ...], scorer: Words, store: FeatureStore | None = None
+    ) -> Segmenter:
         """With these scores."""
         given: dict[str, Any] = {**asdict(self), "templates": list(self.templates)}
-        return Segmenter(self.name, given, encoder, classes, scorer, self.zoom, self.least)
+        presence = Presence(encoder, classes, self.templates[0], self.least_presence, store)
+        return Segmenter(
+            self.name, given, encoder, classes, scorer, self.zoom, self.least,
+            presence=presence if self.least_presence > 0 else None,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,7 +115,7 @@ class WordMasks:
         names = self.objects or (sample.label,)
         if names not in self._made:
             rest = [word for word in self.rest if word not in names]
-            segmenter = MaskCLIP().build(self.encoder, [*names, *rest], self.store)
+            segmenter = MaskCLIP(least_presence=0.0).build(self.encoder, [*names, *rest], self.store)
             self._made[names] = SegmenterMasks(segmenter, names, self.grown)
         return self._made[names].mask(sample, picture)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..card.palette import class_colours
 from ..card.segments import render_segments
 from ..errors import DataError, UnknownNameError
 from ..pictures.runs import encode
+from ..pictures.samples import some
 from ..storage.marks import PAGE, PICTURE, Mark
 from ..storage.output import check_file, write
 from ..types import PixelBox
@@ -67,6 +69,8 @@ class Segmentation:
         segments: of the classes found, largest first.
         about: method, encoder and input, as JSON.
         pixels: the picture, small and stretched to a square, for the page.
+        presence: of each name, how far it stands out among other names in the picture, in standard deviations; empty
+            where the segmenter has no such measure.
     """
 
     image: str
@@ -76,6 +80,18 @@ class Segmentation:
     segments: tuple[Segment, ...]
     about: dict[str, Any] = field(repr=False)
     pixels: np.ndarray = field(repr=False)
+    presence: Mapping[str, float] = field(default_factory=dict, repr=False)
+
+    @property
+    def not_found(self) -> tuple[str, ...]:
+        """The names that were given and have no pixel."""
+        labels = {s.label for s in self.segments}
+        return tuple(name for name in self.classes if name not in labels)
+
+    @property
+    def unnamed(self) -> float:
+        """Part of the picture's pixels that is none of the names."""
+        return float((self.mask >= len(self.classes)).mean())
 
     @property
     def size(self) -> tuple[int, int]:
@@ -107,6 +123,9 @@ class Segmentation:
             "height": height,
             "classes": list(self.classes),
             "segments": [{**s.to_json(), "rle": self.coded[s.label]} for s in self.segments],
+            "unnamed": round(self.unnamed, 6),
+            "not_found": list(self.not_found),
+            **({"presence": dict(self.presence)} if self.presence else {}),
             **self.about,
         }
 
@@ -153,7 +172,8 @@ class Segmentation:
 
     def __repr__(self) -> str:
         found = ", ".join(f"{s.label} {s.share:.0%}" for s in self.segments[:4])
-        return f"Segmentation({self.image!r}, {found or 'nothing named'})"
+        absent = f"; not found: {some(self.not_found)}" if self.not_found else ""
+        return f"Segmentation({self.image!r}, {found or 'none of the names'}{absent})"
 
 
 def segments_of(classes: tuple[str, ...], mask: np.ndarray, probability: np.ndarray) -> tuple[Segment, ...]:

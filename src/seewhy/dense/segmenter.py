@@ -18,9 +18,12 @@ from ..errors import ImageError, InputError
 from ..heads.head import Head
 from ..pictures.sources import One
 from ..types import Failure
+from .cells import joint_cells
 from .explained import ExplainsParts
 from .pooled_score import PooledScore
+from .presence import NamesThere, Presence
 from .reader import LARGEST, Looked, Reader
+from .refine import ABSENT
 from .segmentation import NOTHING, Segmentation, segments_of
 from .windows import best_classes
 
@@ -74,6 +77,7 @@ class Segmenter(ExplainsParts):
         least: probability below which a pixel is given no name; 0 names all.
         trained_on: one line for who asks.
         levels: maps of the trunk that are looked at, the last and finer ones.
+        presence: which names a picture and a place in it hold; ``None`` names every pixel.
     """
 
     method: str
@@ -85,6 +89,7 @@ class Segmenter(ExplainsParts):
     least: float = 0.0
     trained_on: str = "nothing but the names of the classes"
     levels: int = 1
+    presence: Presence | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not 0.25 <= self.zoom <= 32 or not 0 <= self.least < 1:
@@ -160,9 +165,8 @@ class Segmenter(ExplainsParts):
 
     def _named(self, looked: Looked) -> Segmentation:
         scores = self.scores(looked)
-        mask, probability = self.pixels(scores, looked)
-        if self.least:
-            mask = np.where(probability < self.least, np.uint8(NOTHING), mask)
+        presence = self.named_in(looked)
+        mask, probability = self.pixels(scores, looked, presence)
         about = {
             "method": self.method,
             "encoder": self.base.name,
@@ -172,12 +176,35 @@ class Segmenter(ExplainsParts):
             "grid": list(scores.shape[1:]),
         }
         found = segments_of(self.classes, mask, probability)
-        return Segmentation(looked.name, self.classes, mask, scores.numpy(), found, about, looked.pixels)
+        by_name = {} if presence is None or self.presence is None else self.presence.to_json(presence.of_picture)
+        return Segmentation(looked.name, self.classes, mask, scores.numpy(), found, about, looked.pixels, by_name)
 
-    def pixels(self, scores: Float[Tensor, "k h w"], looked: Looked) -> tuple[np.ndarray, np.ndarray]:
-        """Class and probability of each pixel; no finer than the network's input was, then repeated."""
+    def named_in(self, looked: Looked) -> NamesThere | None:
+        """Which names a picture and its places hold; ``None`` where every pixel is named."""
+        if self.presence is None:
+            return None
+        cells = looked.windows.merged(joint_cells(self.encoder, looked.features))
+        return self.presence.there(self.encoder, looked, cells)
+
+    def pixels(
+        self, scores: Float[Tensor, "k h w"], looked: Looked, there: NamesThere | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Class and probability of each pixel; no finer than the network's input was, then repeated.
+
+        Args:
+            scores: of each class at each cell.
+            looked: the picture after the trunk.
+            there: which names it holds; the others have no pixel.
+        """
         size, (height, width) = looked.size[::-1], self.reader.resolution(looked)
+        if there is not None:
+            scores = scores.masked_fill(~there.found[:, None, None], ABSENT)
         best, likely = best_classes(scores, (height, width), self.scorer.scale)
         assert likely is not None
+        mask, probability = best.numpy(), likely.numpy()
+        if there is not None:
+            mask = there.without_others(mask)
+        if self.least:
+            mask = np.where(probability < self.least, np.uint8(NOTHING), mask)
         rows, columns = (np.arange(n) * m // n for n, m in zip(size, (height, width), strict=True))
-        return best.numpy()[rows][:, columns], likely.numpy()[rows][:, columns]
+        return mask[rows][:, columns], probability[rows][:, columns]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Any, ClassVar
 
 import torch
@@ -27,11 +28,14 @@ from .maskclip import TEMPLATES, MaskCLIP, Words
 from .names import names_to_find
 from .pooled_score import AmongWords, PooledScore, rest_names
 from .pooling import box_means
+from .presence import LEAST, Presence
 from .reader import LARGEST, Looked, Reader
 from .windows import bilinear
 
 FINER = 8
 """Places for each cell, between which a map is bilinear, on which its regions are cut out."""
+WITHIN = 0.7
+"""Of two boxes of a name that share more of the smaller one, the surer is kept."""
 
 
 @detectors.register
@@ -45,7 +49,10 @@ class WordRegions:
     Boxes lie around the connected pieces of ``l_k > level * max l_k``, for each level, as boxes are drawn around heat
     maps (Zhou et al. 2016, arXiv:1512.04150, there at .2). The score of a box is ``p (1 + p - q) / 2`` with ``p =
     softmax_k(scale * cos(mean of z in the box, t))``, names and the rest together, as DITO scores regions by the text
-    (arXiv:2310.00161), and ``q`` the same in the ring around the box. Then non-maximum suppression within a class.
+    (arXiv:2310.00161), and ``q`` the same in the ring around the box. A name whose
+    presence in the picture is below ``least_presence`` (:class:`seewhy.dense.presence.Presence`) has no box. Of the
+    others' boxes those stay that score at least ``part`` of the name's surest, and of two that lie in one another the
+    surer; then non-maximum suppression within a class.
 
     Cost: one pass of the trunk for each window, one of the head for each cell; that of ``segment``.
 
@@ -56,6 +63,9 @@ class WordRegions:
         around: part of a box's own width and height by which its ring is wider.
         size: of the picture's short side, in inputs of the encoder; above 2 it is looked at in tiles.
         least: score below which a box is not kept.
+        least_presence: below which a name is not found in the picture; 0 draws boxes of every name.
+        part: of the score of a name's surest box, below which its others are not kept; 0 keeps all, within one another
+            too.
         overlap: intersection over union above which the less sure of two boxes of a class goes.
         most: boxes kept in one picture.
 
@@ -72,8 +82,7 @@ class WordRegions:
     cost: ClassVar[str] = "one per window, and the head for each cell"
     takes_folder: ClassVar[bool] = False
     measured: ClassVar[str] = (
-        "On composites of groceries AP50 was 44.7 (37.9 to 57.1), above every control; on blood smears it is not shown "
-        "to be more than names shuffled reach. On pictures like these: seewhy evaluate BOXES --detector word_regions."
+        "How good its boxes are on these pictures was not measured: seewhy evaluate BOXES --detector word_regions."
     )
 
     templates: tuple[str, ...] = TEMPLATES
@@ -82,6 +91,8 @@ class WordRegions:
     around: float = 0.25
     size: float = LARGEST
     least: float = 0.0
+    least_presence: float = LEAST
+    part: float = 0.9
     overlap: float = 0.5
     most: int = 100
 
@@ -90,12 +101,19 @@ class WordRegions:
             raise InputError(
                 f"The levels {self.levels} were given. Numbers between 0 and 1 were expected. Change them."
             )
-        if not 0 <= self.overlap <= 1 or self.around <= 0 or self.most < 1 or not self.rest:
+        shares = 0 <= self.overlap <= 1 and 0 <= self.part <= 1
+        if not shares or self.around <= 0 or self.most < 1 or not self.rest or not 0 <= self.least_presence < inf:
             raise InputError(
-                f"word_regions was given overlap={self.overlap:g}, around={self.around:g}, most={self.most} and "
-                f"{len(self.rest)} words for the rest. An overlap from 0 to 1, more than 0 around, one box or more and "
-                "one word or more were expected. Change them."
+                f"word_regions was given overlap={self.overlap:g}, part={self.part:g}, around={self.around:g}, "
+                f"most={self.most}, least_presence={self.least_presence:g} and {len(self.rest)} words for the rest. "
+                "An overlap and a part from 0 to 1, more than 0 around, one box or more, 0 or a larger number, and one "
+                "word or more were expected. Change them."
             )
+
+    @staticmethod
+    def ranked() -> dict[str, Any]:
+        """The parameters with which boxes of every name and score are kept, as average precision wants them."""
+        return {"least": 0.0, "least_presence": 0.0, "part": 0.0}
 
     @staticmethod
     def tiled(n: int) -> dict[str, Any]:
@@ -121,7 +139,8 @@ class WordRegions:
         sentences = [filled(t, c) for c in (*classes, *self.rest) for t in self.templates]
         vectors = encode_texts(encoder, sentences, store).unflatten(0, (-1, len(self.templates)))
         words = Words(normalize(vectors.mean(1), dim=1), encoder.text.logit_scale, MaskCLIP(self.templates))
-        return RegionDetector(classes, self, Reader(encoder, self.size), words)
+        presence = Presence(encoder, classes, self.templates[0], self.least_presence, store)
+        return RegionDetector(classes, self, Reader(encoder, self.size), words, presence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,12 +152,14 @@ class RegionDetector(Detector):
         how: its parameters.
         reader: what reads pictures in windows.
         words: texts of the names, then those of the rest.
+        presence: which names a picture holds.
     """
 
     classes: tuple[str, ...]
     how: WordRegions
     reader: Reader = field(repr=False)
     words: Words = field(repr=False)
+    presence: Presence = field(repr=False)
 
     def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
         for looked in self.reader.looked(pictures):
@@ -154,8 +175,14 @@ class RegionDetector(Detector):
     @torch.no_grad()
     def _found(self, looked: Looked) -> Detections:
         cells = looked.windows.merged(joint_cells(self.reader.encoder, looked.features))
+        presence = self.presence.of(self.reader.encoder, looked, cells)
         boxes, labels = self.regions(cells)
+        there = self.presence.found(presence)[labels]
+        boxes, labels = boxes[there], labels[there]
         scores = self.scores(cells, boxes, labels)
+        if self.how.part > 0:
+            few = few_of_each(boxes, scores, labels, self.how.part)
+            boxes, scores, labels = boxes[few], scores[few], labels[few]
         h, w = cells.shape[1:]
         width, height = looked.size
         scale = torch.tensor([width / w, height / h] * 2)
@@ -168,7 +195,8 @@ class RegionDetector(Detector):
             "measured": self.how.measured,
             "parameters": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.how).items()},
         }
-        return Detections(looked.name, looked.size, self.classes, found, about, looked.pixels)
+        by_name = self.presence.to_json(presence)
+        return Detections(looked.name, looked.size, self.classes, found, about, looked.pixels, by_name)
 
     def regions(self, cells: Float[Tensor, "d h w"]) -> tuple[Float[Tensor, "n 4"], Int[Tensor, " n"]]:
         """Boxes around the pieces of each name's map, in cells, and the places of the names."""
@@ -197,6 +225,35 @@ class RegionDetector(Detector):
 
     def _sure(self, vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         return (self.words.scale * normalize(vectors, dim=1) @ self.words.texts.T).softmax(1)
+
+
+def few_of_each(
+    boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], labels: Int[Tensor, " n"], part: float
+) -> Int[Tensor, " m"]:
+    """The places of the boxes that score nearly as much as their name's surest, none of them in another.
+
+    Args:
+        boxes: left, top, right, bottom.
+        scores: of each.
+        labels: the place of its name.
+        part: of the score of the name's surest box, below which another is not kept.
+
+    Example:
+        >>> boxes = torch.tensor([[0.0, 0, 9, 9], [1, 1, 8, 8], [10, 0, 19, 9], [20, 0, 29, 9]])
+        >>> few_of_each(boxes, torch.tensor([0.5, 0.6, 0.55, 0.1]), torch.zeros(4, dtype=torch.long), 0.8).tolist()
+        [1, 2]
+    """
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    kept: list[int] = []
+    for i in scores.argsort(descending=True, stable=True).tolist():
+        own = [j for j in kept if labels[j] == labels[i]]
+        if own:
+            low, high = torch.maximum(boxes[own, :2], boxes[i, :2]), torch.minimum(boxes[own, 2:], boxes[i, 2:])
+            shared = (high - low).clamp(min=0).prod(1) / torch.minimum(areas[own], areas[i])
+            if scores[i] < part * scores[own[0]] or bool((shared > WITHIN).any()):
+                continue
+        kept.append(i)
+    return torch.tensor(kept, dtype=torch.long)
 
 
 def cut_regions(
