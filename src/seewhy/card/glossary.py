@@ -24,8 +24,8 @@ TERMS: tuple[Term, ...] = (
     Term(
         "fit-known",
         "As strange or stranger",
-        "The share of held-out pictures that are as unlike the training pictures as this one, or more, by the mean of "
-        "five published scores. Below 5 % it is called unlike anything the classifier knows.",
+        "The share of held-out pictures that are as unlike the training pictures as this one, or more, by two "
+        "distances. Below 5 % it is called unlike anything the classifier knows.",
     ),
     Term("sure", "Sure", "Of the held-out pictures that would have been called sure, the share that were right."),
     Term(

@@ -22,8 +22,8 @@ NEIGHBOUR = 3
 CIFAR and blood cells (benchmarks/strangers.py)."""
 USUAL = 5.0
 """Pictures that a class's mean is drawn towards that of all by."""
-STRANGE, UNUSUAL = (0, 1, 2, 3, 5), (2, 3, 4, 5)
-"""Places of the scores whose mean tells other worlds, and of those whose mean tells other classes."""
+N_DISTANCES = 2
+"""Scores whose mean tells other worlds; that of the others tells other classes."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Inputs:
 class Strangeness:
     """The scores, as they were fitted, and what is usual for them on held-out pictures.
 
-    How *strange* a picture is, is the mean of all but the fifth; how *unusual* for the class decided for, that of the
-    last four, less what is usual for the class.
+    How *strange* a picture is, is the mean of the two distances from all training pictures; how *unusual* for the class
+    decided for, that of the others, less what is usual for the class.
 
     - distance to the third nearest training picture (Sun et al. 2022, arXiv:2204.06507);
     - Mahalanobis distance from all training pictures (the marginal one of Kamoi & Kobayashi 2020, arXiv:2003.00402);
@@ -70,7 +70,7 @@ class Strangeness:
         bank: their features.
         posteriors: ``√q`` of each class, no column where the encoder has no classes of its own.
         mean, deviation: of each score on held-out pictures.
-        usual: what the last four are on average on held-out pictures that each class was decided for, drawn towards 0.
+        usual: what the others are on average on held-out pictures that each class was decided for, drawn towards 0.
     """
 
     gaussian: Gaussian
@@ -145,9 +145,7 @@ class Strangeness:
 
 
 def _means(scores: Float[Tensor, "b s"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    n = scores.shape[1]
-    strange, unusual = ([i for i in places if i < n] for places in (STRANGE, UNUSUAL))
-    return scores[:, strange].mean(1), scores[:, unusual].mean(1)
+    return scores[:, :N_DISTANCES].mean(1), scores[:, N_DISTANCES:].mean(1)
 
 
 def neighbour_distance(features: Float[Tensor, "b d"], bank: Float[Tensor, "n d"], k: int) -> Float[Tensor, " b"]:
