@@ -11,11 +11,11 @@ UNKNOWN = "unknown"
 
 RULE = (
     "On pictures held out with all others of the same thing it was measured how often decisions like this one are "
-    "right, and which classes must be named so that the true one is among them as often as promised. Unlike anything "
-    "it knows when the picture is stranger than 95 % of held-out pictures, by the mean of two distances from the "
-    "training pictures. Else sure when one class alone keeps the promise, decisions like this one are right as often as "
-    "promised at least, and the picture is no stranger than four fifths of held-out pictures, and no more unusual for "
-    "its class than two thirds, by the mean of four published scores. Else one of few."
+    "right, and which classes must be named so that the true one is among them as often as promised. Unlike "
+    "anything it knows when the picture is stranger than 95 % of held-out pictures, by the mean of two distances "
+    "from the training pictures. Else sure when one class alone keeps the promise, decisions like this one are "
+    "right at least as often as promised, and the picture is no stranger than four fifths of held-out pictures, and "
+    "no more unusual for its class than two thirds, by the mean of four published scores. Else one of few."
 )
 
 
