@@ -18,7 +18,7 @@ from seewhy.trust.conformal import ConformalLines, quantile
 from seewhy.trust.gaussian import RIDGE, WIDEST, Gaussian, narrowed
 from seewhy.trust.logistic import Monotone
 from seewhy.trust.selective import RiskCoverage, auroc
-from seewhy.trust.strangeness import USUAL, Inputs, Strangeness, neighbour_distance
+from seewhy.trust.strangeness import SPREAD, USUAL, Inputs, Strangeness, _spread, neighbour_distance
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -214,18 +214,29 @@ def test_each_score_of_strangeness_is_its_formula() -> None:
     part = Inputs(known.features[fold != 0], known.logits[fold != 0], own(known.features[fold != 0]))
     rest = Strangeness._of(part, known.labels[fold != 0], without[0])
     first = (rest.scores(seen.rows(fold == 0)) - found.mean) / found.deviation
-    assert torch.allclose(first[:, :2].mean(1), strange[fold == 0], atol=1e-5)
-    assert float(strange.mean()) == pytest.approx(0, abs=1e-5)
     decided = known.logits.argmax(1)
+    in_units = lambda rows, k: (rows[:, :2].mean(1) - found.spread[k, 0]) / found.spread[k, 1]  # noqa: E731
+    assert torch.allclose(in_units(first, decided[fold == 0]), strange[fold == 0], atol=1e-5)
     mine = decided == 1
     plain = unusual + found.usual[decided]
     assert torch.allclose(first[:, 2:].mean(1), plain[fold == 0], atol=1e-5)
     assert float(found.usual[1]) == pytest.approx(float(plain[mine].sum()) / (int(mine.sum()) + USUAL), abs=1e-5)
     now, beside = found(Inputs(q, logits, own(q)))
     unit = (scores - found.mean) / found.deviation
-    assert torch.allclose(now, unit[:, :2].mean(1))
+    assert torch.allclose(now, in_units(unit, logits.argmax(1)))
     assert torch.allclose(beside, unit[:, 2:].mean(1) - found.usual[logits.argmax(1)])
     assert found.scores(Inputs(q, logits + 3, own(q))).allclose(scores, atol=1e-4)  # a constant changes nothing
+
+
+def test_a_class_of_very_different_pictures_has_a_spread_of_its_own() -> None:
+    strange = torch.cat([torch.zeros(40) + 0.1 * torch.arange(40) / 40, 4 * torch.arange(40) / 40])
+    decided = torch.arange(80) // 40
+    count = torch.tensor([40, 40, 0])
+    spread = _spread(strange, decided, count)
+    means = [(strange[decided == k].sum() + SPREAD * strange.mean()) / (40 + SPREAD) for k in (0, 1)]
+    assert spread[:2, 0].tolist() == pytest.approx([float(m) for m in means], abs=1e-5)
+    assert float(spread[2, 0]) == pytest.approx(float(strange.mean()), abs=1e-5)  # without a picture: that of all
+    assert float(spread[0, 1]) < 0.8 * float(spread[2, 1]) < 0.9 * float(spread[1, 1])
 
 
 def test_an_encoder_without_classes_of_its_own_has_five_scores() -> None:

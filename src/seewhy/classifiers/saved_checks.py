@@ -40,6 +40,7 @@ KINDS = {
     "trust.gaussian.among": "float2",
     "trust.gaussian.middle": "float1",
     "trust.strangeness.posteriors": "float2",
+    "trust.strangeness.spread": "float2",
     **{f"trust.strangeness.{name}": "float1" for name in ("mean", "deviation", "usual")},
     "trust.held.labels": "int1",
     "trust.held.score": "float1",

@@ -224,8 +224,9 @@ class Trust:
         n_scores = 5 + (self.strangeness.posteriors.shape[1] > 0)
         shapes = {"bias": (k,), "within": (d, d), "among": (d, d), "middle": (d,)}
         found = {name: tuple(getattr(self.gaussian, name).shape) for name in shapes}
-        shapes |= {"mean": (n_scores,), "deviation": (n_scores,), "usual": (k,)}
-        found |= {name: tuple(getattr(self.strangeness, name).shape) for name in ("mean", "deviation", "usual")}
+        kept = {"mean": (n_scores,), "deviation": (n_scores,), "usual": (k,), "spread": (k, 2)}
+        shapes |= kept
+        found |= {name: tuple(getattr(self.strangeness, name).shape) for name in kept}
         if found != shapes or len(self.strangeness.posteriors) != k or self.strangeness.bank.shape[1:] != (d,):
             raise ValueError(f"measures of strangeness of shapes {found}")
         n = len(self.held.labels)
@@ -255,7 +256,7 @@ class Trust:
         """All but the features of the pictures it was measured on, which a classifier keeps."""
         own: dict[str, Any] = {"held": self.held, "gaussian": self.gaussian, "right": self.right}
         found = {f"{name}.{f.name}": getattr(part, f.name) for name, part in own.items() for f in fields(part)}
-        kept = ("posteriors", "mean", "deviation", "usual")
+        kept = ("posteriors", "mean", "deviation", "usual", "spread")
         return found | {f"strangeness.{name}": getattr(self.strangeness, name) for name in kept}
 
     @classmethod

@@ -20,8 +20,8 @@ from .gaussian import Gaussian
 NEIGHBOUR = 3
 """Which nearest training picture is measured to. Chosen with the other scores on training lists of groceries, clothes,
 CIFAR and blood cells (benchmarks/strangers.py)."""
-USUAL = 5.0
-"""Pictures that a class's mean is drawn towards that of all by."""
+USUAL, SPREAD = 5.0, 20.0
+"""Pictures by which a class's mean of the unusual is drawn towards that of all; mean and deviation of the strange."""
 N_DISTANCES = 2
 """Scores whose mean tells other worlds; that of the others tells other classes."""
 
@@ -52,8 +52,9 @@ class Inputs:
 class Strangeness:
     """The scores, as they were fitted, and what is usual for them on held-out pictures.
 
-    How *strange* a picture is, is the mean of the two distances from all training pictures; how *unusual* for the class
-    decided for, that of the others, less what is usual for the class.
+    How *strange* a picture is, is the mean of the two distances from all training pictures, in the deviations of the
+    class decided for, so that a class of very different pictures does not make room for strangers in the others. How
+    *unusual* it is, is the mean of the other scores, less what is usual for that class.
 
     - distance to the third nearest training picture (Sun et al. 2022, arXiv:2204.06507);
     - Mahalanobis distance from all training pictures (the marginal one of Kamoi & Kobayashi 2020, arXiv:2003.00402);
@@ -71,6 +72,7 @@ class Strangeness:
         posteriors: ``√q`` of each class, no column where the encoder has no classes of its own.
         mean, deviation: of each score on held-out pictures.
         usual: what the others are on average on held-out pictures that each class was decided for, drawn towards 0.
+        spread: mean and deviation of the two distances' mean on those pictures, drawn towards those of all.
     """
 
     gaussian: Gaussian
@@ -79,6 +81,7 @@ class Strangeness:
     mean: Float[Tensor, " s"]
     deviation: Float[Tensor, " s"]
     usual: Float[Tensor, " k"]
+    spread: Float[Tensor, "k 2"]
 
     @classmethod
     def fit(
@@ -106,9 +109,10 @@ class Strangeness:
         (strange, unusual), decided = _means((raw - mean) / deviation), inputs.logits.argmax(1)
         count = torch.bincount(decided, minlength=inputs.logits.shape[1])
         usual = torch.zeros(len(count)).index_add(0, decided, unusual) / (count + USUAL)
+        spread = _spread(strange, decided, count)
         whole = cls._of(inputs, labels, gaussian)
-        fitted = cls(gaussian, whole.bank, whole.posteriors, mean, deviation, usual)
-        return fitted, strange, unusual - usual[decided]
+        fitted = cls(gaussian, whole.bank, whole.posteriors, mean, deviation, usual, spread)
+        return fitted, _in_units(strange, spread[decided]), unusual - usual[decided]
 
     @classmethod
     def _of(cls, inputs: Inputs, labels: Int[Tensor, " n"], gaussian: Gaussian) -> Strangeness:
@@ -120,7 +124,15 @@ class Strangeness:
             posteriors = torch.zeros(k, own.shape[1]).index_add(0, labels, own) / count.clamp(min=1)
             posteriors = compact(torch.where(count > 0, posteriors, own.mean(0)).sqrt())
         n_scores = 5 + (own is not None)
-        return cls(gaussian, inputs.features, posteriors, torch.zeros(n_scores), torch.ones(n_scores), torch.zeros(k))
+        return cls(
+            gaussian,
+            inputs.features,
+            posteriors,
+            torch.zeros(n_scores),
+            torch.ones(n_scores),
+            torch.zeros(k),
+            torch.zeros(k, 2),
+        )
 
     def scores(self, inputs: Inputs) -> Float[Tensor, "b s"]:
         """Each score of each picture, higher is stranger."""
@@ -141,11 +153,25 @@ class Strangeness:
     def __call__(self, inputs: Inputs) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
         """How strange pictures are, and how unusual for the class decided for, in deviations of held-out pictures."""
         strange, unusual = _means((self.scores(inputs) - self.mean) / self.deviation)
-        return strange, unusual - self.usual[inputs.logits.argmax(1)]
+        decided = inputs.logits.argmax(1)
+        return _in_units(strange, self.spread[decided]), unusual - self.usual[decided]
 
 
 def _means(scores: Float[Tensor, "b s"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
     return scores[:, :N_DISTANCES].mean(1), scores[:, N_DISTANCES:].mean(1)
+
+
+def _spread(strange: Float[Tensor, " n"], decided: Int[Tensor, " n"], count: Int[Tensor, " k"]) -> Float[Tensor, "k 2"]:
+    """Mean and deviation of each class, drawn towards those of all."""
+    k, n = len(count), count + SPREAD
+    mean = torch.zeros(k).index_add(0, decided, strange) / n + strange.mean() * SPREAD / n
+    square = (strange - mean[decided]).square()
+    variance = (torch.zeros(k).index_add(0, decided, square) + SPREAD * square.mean()) / n
+    return torch.stack([mean, variance.sqrt().clamp(min=1e-6)], 1)
+
+
+def _in_units(strange: Float[Tensor, " b"], spread: Float[Tensor, "b 2"]) -> Float[Tensor, " b"]:
+    return (strange - spread[:, 0]) / spread[:, 1]
 
 
 def neighbour_distance(features: Float[Tensor, "b d"], bank: Float[Tensor, "n d"], k: int) -> Float[Tensor, " b"]:
