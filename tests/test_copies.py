@@ -14,7 +14,7 @@ from PIL import Image
 import seewhy
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.known_pictures import MOST_NEAR, NEAR, WIDTH, KnownPictures, compact
+from seewhy.classifiers.known_pictures import MINIATURE, WIDTH, KnownPictures, compact
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.errors import ModelError
 from seewhy.evaluation import evaluate
@@ -71,7 +71,10 @@ def test_it_is_saved_and_read_and_small(fitted: Classifier, tmp_path: Path) -> N
     assert again.names == known.names
     assert torch.equal(again.digests, known.digests)
     assert torch.equal(again.features, known.features)
-    assert sum(t.numel() * t.element_size() for t in known.tensors().values()) == len(known.names) * (32 + WIDTH)
+    assert torch.equal(again.miniatures, known.miniatures)
+    assert sum(t.numel() * t.element_size() for t in known.tensors().values()) == len(known.names) * (
+        32 + WIDTH + MINIATURE
+    )
 
 
 def test_an_earlier_archive_has_none_and_says_so(fitted: Classifier, folders: Path) -> None:
@@ -86,11 +89,11 @@ def test_an_earlier_archive_has_none_and_says_so(fitted: Classifier, folders: Pa
 def test_parts_that_do_not_fit_are_refused(fitted: Classifier, tmp_path: Path) -> None:
     assert fitted.known is not None
     facts, tensors = fitted.known.facts(), fitted.known.tensors()
-    for odd in ({"names": ["a"]}, {"least_cosine": 0.1}, {"least_cosine": "much"}):
-        with pytest.raises((ValueError, TypeError)):
-            KnownPictures.restore(facts | odd, tensors)
-    with pytest.raises(ValueError, match="other numbers of them"):
-        KnownPictures.restore(facts, tensors | {"known.features": tensors["known.features"].float()})
+    odd = [tensors | {f"known.{name}": tensors[f"known.{name}"].float()} for name in ("features", "miniatures")]
+    odd.append(tensors | {"known.miniatures": tensors["known.miniatures"][1:]})
+    for made, given in [(facts | {"names": ["a"]}, tensors), *((facts, one) for one in odd)]:
+        with pytest.raises(ValueError, match="other numbers of them"):
+            KnownPictures.restore(made, given)
     fitted.save(tmp_path / "model")
     card = json.loads((tmp_path / "model" / "seewhy.json").read_text())
     card["known"]["names"] = []
@@ -107,15 +110,6 @@ def test_few_numbers_keep_the_cosines() -> None:
     ours = torch.nn.functional.cosine_similarity(compact(a).float(), compact(b).float())
     assert float((exact - ours).abs().max()) < 0.03
     assert float(exact.min()) > 0.85
-
-
-def test_a_set_of_look_alikes_asks_for_more() -> None:
-    draw = torch.Generator().manual_seed(0)
-    different = torch.rand(40, 64, generator=draw) ** 8
-    alike = torch.ones(40, 64) + 0.02 * torch.rand(40, 64, generator=draw)
-    digests = ["00" * 32] * 40
-    assert KnownPictures.of(["a"] * 40, digests, different, "e").least_cosine == NEAR
-    assert KnownPictures.of(["a"] * 40, digests, alike, "e").least_cosine == MOST_NEAR
 
 
 @pytest.mark.slow
