@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.inspection.copies import Copy, find_copies
-from seewhy.inspection.pixels import PixelFacts, pixel_facts
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.sources import InMemory
 from seewhy.storage.features import FeatureStore
@@ -40,20 +39,32 @@ def _saved(picture: Image.Image, quality: int) -> Image.Image:
     return Image.open(buffer)
 
 
-def _cut(picture: Image.Image, part: float) -> Image.Image:
+def _cut(picture: Image.Image, part: float, left: float = 0.5, top: float = 0.5) -> Image.Image:
+    """Without a part of each side, of which so much lies at the left and at the top."""
     width, height = picture.size
-    left, top = round(part * width), round(part * height)
-    return picture.crop((left, top, width - left, height - top))
+    x, y = part * width, part * height
+    return picture.crop((round(x * left), round(y * top), width - round(x * (1 - left)), height - round(y * (1 - top))))
+
+
+def _cut_anywhere(picture: Image.Image, part: float) -> Image.Image:
+    left, top = np.random.default_rng(zlib.crc32(picture.tobytes())).random(2).tolist()
+    return _cut(picture, part, left, top)
 
 
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "saved anew, quality 80": partial(_saved, quality=80),
     "saved anew, quality 50": partial(_saved, quality=50),
     "half the size": lambda picture: picture.resize((max(1, picture.width // 2), max(1, picture.height // 2))),
-    "2 % cut off each side": partial(_cut, part=0.02),
-    "5 % cut off each side": partial(_cut, part=0.05),
+    "5 % cut off, anywhere": partial(_cut_anywhere, part=0.05),
+    "10 % cut off, anywhere": partial(_cut_anywhere, part=0.1),
+    "10 % cut off at a corner": partial(_cut, part=0.1, left=1, top=0),
+    "10 % cut off each side": partial(_cut, part=0.2),
+    "turned by 3°, black corners": lambda picture: picture.rotate(3, Image.Resampling.BICUBIC),
+    "turned by 3°, corners cut off": lambda picture: _cut(picture.rotate(-3, Image.Resampling.BICUBIC), 0.1),
     "mirrored": ImageOps.mirror,
-    "rotated by 90°": lambda picture: picture.transpose(Image.Transpose.ROTATE_90),
+    "turned by 90°": lambda picture: picture.transpose(Image.Transpose.ROTATE_90),
+    "turned by 180°": lambda picture: picture.transpose(Image.Transpose.ROTATE_180),
+    "turned by 270°": lambda picture: picture.transpose(Image.Transpose.ROTATE_270),
     "at 80 % of the brightness": lambda picture: ImageEnhance.Brightness(picture).enhance(0.8),
     "at 130 % of the brightness": lambda picture: ImageEnhance.Brightness(picture).enhance(1.3),
 }
@@ -63,20 +74,17 @@ def changed(name: str, how: str) -> Image.Image:
     return CHANGES[how](Image.open(name).convert("RGB"))
 
 
-def looked_at(eyes: Encoder, pictures: list[str] | list[InMemory]) -> tuple[list[Encoded], list[PixelFacts]]:
+def looked_at(eyes: Encoder, pictures: list[str] | list[InMemory]) -> list[Encoded]:
     """What is kept of pictures, all of which must be readable."""
-    seen, facts = [], []
-    for one in encode_stream(eyes, pictures, store=FeatureStore(), request=EncodeRequest(pictures=True)):
-        assert isinstance(one, Encoded)
-        assert one.picture is not None
-        facts.append(pixel_facts(one.picture.pixels, one.picture.original_size))
-        seen.append(replace(one, picture=None))
-    return seen, facts
+    stream = encode_stream(eyes, pictures, store=FeatureStore(), request=EncodeRequest(miniatures=True))
+    seen = [one for one in stream if isinstance(one, Encoded)]
+    assert len(seen) == len(pictures)
+    return seen
 
 
-def copies(seen: list[Encoded], facts: list[PixelFacts], n_own: int | None = None) -> tuple[Copy, ...]:
-    pooled = torch.stack([one.pooled[0] for one in seen])
-    return find_copies(pooled, facts, [one.digest for one in seen], n_own)
+def copies(seen: list[Encoded], n_own: int | None = None) -> tuple[Copy, ...]:
+    pooled, small = torch.stack([one.pooled[0] for one in seen]), [one.miniature for one in seen]
+    return find_copies(pooled, [m for m in small if m is not None], [one.digest for one in seen], n_own)
 
 
 def sheet(path: Path, pairs: list[tuple[str, str]]) -> None:
@@ -97,13 +105,14 @@ def main() -> None:
     parser.add_argument("--label-column", default="label")
     parser.add_argument("--most", type=int, default=600, help="pictures that are looked at")
     parser.add_argument("--changed", type=int, default=60, help="of these, are changed in each way")
+    parser.add_argument("--seed", type=int, default=0, help="of which pictures are looked at")
     parser.add_argument("--sheet", type=Path, help="where pairs among the pictures as they are can be looked at")
     given = parser.parse_args()
     samples, eyes = load_samples(given.data, label=given.label_column), encoder(given.encoder)
-    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))[: given.most].tolist()
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(given.seed))[: given.most].tolist()
     names = [samples.items[i].image for i in order]
-    seen, facts = looked_at(eyes, names)
-    within = copies(seen, facts)
+    seen = looked_at(eyes, names)
+    within = copies(seen)
     chosen = names[: given.changed]
     same = sum(c.same_bytes for c in within)
     print(f"{len(names)} pictures, {len(within)} pairs told among them, {same} of the same bytes")
@@ -113,8 +122,8 @@ def main() -> None:
     twins = {(c.first, c.second) for c in within} | {(c.second, c.first) for c in within}
     print("\n| changed | recall | others |\n|---|---|---|")
     for how in CHANGES:
-        anew, of = looked_at(eyes, [InMemory(f"{name} {how}", partial(changed, name, how)) for name in chosen])
-        told = [(c.first, c.second - len(names)) for c in copies(seen + anew, facts + of, len(names))]
+        anew = looked_at(eyes, [InMemory(f"{name} {how}", partial(changed, name, how)) for name in chosen])
+        told = [(c.first, c.second - len(names)) for c in copies(seen + anew, len(names))]
         across = Counter(own == new for own, new in told if new >= 0 and (own, new) not in twins)
         print(f"| {how} | {across[True] / len(chosen):.0%} | {across[False]} |", flush=True)
 

@@ -246,9 +246,9 @@ def make_report() -> dict[str, Any]:
         "fitted_on": {
             "n_same_bytes": 1,
             "n_near": 0,
-            "least_cosine": 0.94,
+            "n_compared": 120,
             "accuracy_without": 0.84,
-            "pictures": [{"image": "a.jpg", "fitted_on": "b.jpg", "same_bytes": True, "cosine": None}],
+            "pictures": [{"image": "a.jpg", "fitted_on": "b.jpg", "same_bytes": True, "agreement": None}],
         },
         "confusion_matrix": {"labels": labels, "counts": [[16, 4, 0], [2, 17, 1], [0, 0, 0]]},
         "faithfulness": {

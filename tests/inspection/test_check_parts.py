@@ -17,9 +17,8 @@ from PIL import Image
 from seewhy.encoders.stream import Encoded
 from seewhy.errors import DataError
 from seewhy.inspection import check as checking
-from seewhy.inspection import copies as copying
 from seewhy.inspection.check import Check, Seen, digest_of, reader
-from seewhy.inspection.copies import Copy, find_copies
+from seewhy.inspection.copies import Copy
 from seewhy.inspection.earlier import read_check, small_picture
 from seewhy.inspection.findings import COLUMNS, Checked, Finding, Like, in_order, sentence
 from seewhy.inspection.label_errors import HeldOutScores, LabelIssues, Neighbours, held_out_scores, ranker
@@ -173,7 +172,7 @@ def test_a_copy_of_the_other_split_says_its_other_label_and_a_contradiction_both
     other = Seen([Sample("x.png", "b"), Sample("y.png")], seen.looks, seen.facts)
     copies = [Copy(0, 1, 0.98, False), Copy(0, 2, 1.0, True), Copy(0, 3, 1.0, True)]
     first, second, split, plain = checking._of_copies(seen, other, copies)
-    assert first.why == "It is labelled 'a'; 1.png, the same picture by its looks (cosine 0.98), is labelled 'b'."
+    assert first.why == "It is labelled 'a'; 1.png, the same picture by its looks (agreement 0.98), is labelled 'b'."
     assert (first.image, first.key[0], first.proposed, first.pictures) == ("0.png", "0", "b", ("1.png",))
     assert (second.image, second.key[0], second.proposed, second.pictures) == ("1.png", "1", "a", ("0.png",))
     assert ", where it is labelled 'b': what is" in split.why
@@ -214,47 +213,6 @@ def test_pictures_of_the_page_that_are_gone_are_none(tmp_path: Path) -> None:
         shown = show(str(tmp_path / "wide.png"))
         assert shown is not None
         assert shown.shape == (*side, 3)
-
-
-def unit(vector: list[float]) -> np.ndarray:
-    grey = np.zeros((16, 16))
-    grey.flat[: len(vector)] = vector
-    return grey / np.linalg.norm(grey)
-
-
-def alike(small: np.ndarray) -> PixelFacts:
-    """With the details of all others here."""
-    return replace(FACTS, small=small)
-
-
-def test_copies_are_pairs_above_both_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = np.random.default_rng(0).normal(size=(2, 64))
-    a, b = (v / np.linalg.norm(v) for v in (draw[0], draw[1] - draw[0] * (draw[0] @ draw[1]) / (draw[0] @ draw[0])))
-
-    def near(cosine: float, match: float) -> int:
-        pooled = torch.tensor(np.stack([a, cosine * a + (1 - cosine**2) ** 0.5 * b]))
-        with monkeypatch.context() as patch:
-            patch.setattr(copying, "compact", lambda pooled: pooled)
-            given = [alike(unit([1.0])), alike(unit([match, (1 - match**2) ** 0.5]))]
-            return len(find_copies(pooled, given, ["a", "b"]))
-
-    assert [near(c, m) for c, m in ((0.81, 0.71), (0.79, 0.71), (0.81, 0.69))] == [1, 0, 0]
-
-
-def test_copies_are_alike_in_the_roots_of_their_features() -> None:
-    """The largest feature alone does not make a copy: cosines of .98, and of .76 between the roots."""
-    pooled = torch.zeros(2, 16)
-    pooled[:, 0], pooled[0, 1:] = 1.0, 0.05
-    grey = [alike(unit([1.0]))] * 2
-    assert find_copies(pooled, grey, ["a", "b"]) == ()
-    assert find_copies(pooled[[0, 0]], grey, ["a", "b"]) == (Copy(0, 1, 1.0, False),)
-
-
-def test_copies_are_the_same_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    grey = [alike(unit(v)) for v in ([1.0], [0.0, 1.0], [0.0, 0.0, 1.0])] * 2
-    pooled, digests = torch.eye(3, 16).repeat(2, 1), list("abcdef")
-    monkeypatch.setattr(copying, "STEP", 2)
-    assert [(c.first, c.second) for c in find_copies(pooled, grey, digests)] == [(0, 3), (1, 4), (2, 5)]
 
 
 def test_findings_are_in_order_and_told_by_name() -> None:
@@ -392,9 +350,7 @@ def test_strangers_count_in_robust_deviations_above_the_median() -> None:
 
 
 def facts(**changed: Any) -> PixelFacts:
-    return replace(
-        PixelFacts((64, 64), 0.1, 0.9, 0.2, 0.3, np.zeros((16, 16)), np.zeros((64, 64), np.uint8)), **changed
-    )
+    return replace(PixelFacts((64, 64), 0.1, 0.9, 0.2, 0.3), **changed)
 
 
 @pytest.mark.parametrize(
@@ -429,12 +385,10 @@ def test_odd_sizes_say_which_way_and_one_of_them_moves_no_median() -> None:
 def test_facts_of_a_picture_by_hand() -> None:
     red = pixel_facts(np.broadcast_to(np.uint8([255, 0, 0]), (32, 32, 3)), (9, 7))
     assert (red.size, red.low, red.high, red.spread) == ((9, 7), pytest.approx(0.299), pytest.approx(0.299), 0.0)
-    assert not red.small.any(), "a plain picture is like no other"
     half = np.zeros((32, 32, 3), np.uint8)
     half[:, 16:] = 255
     found = pixel_facts(half, (32, 32))
     assert found.spread == 0.5
-    assert found.small[0].tolist() == pytest.approx([-1 / 16] * 8 + [1 / 16] * 8)
     corner = np.zeros((40, 40, 3), np.uint8)
     corner[:1, :1] = 255
     assert pixel_facts(corner, (40, 40)).high == 0, "one point in a hundred is no brightness"

@@ -90,11 +90,11 @@ def audit(
         progress.note(note)
     if train is not None:
         classifier = with_known(classifier, train, store, progress)
-    kept, logits, pooled, digests = look_at(classifier, items, store, None, progress)
+    kept, logits, pooled, files = look_at(classifier, items, store, None, progress)
     labels = torch.tensor([classifier.index_of(s.label) for s in kept])
     grouped = group is not None or any(s.group is not None for s in kept)
     material = Material(
-        classifier, tuple(kept), logits, pooled, labels, tuple(digests), grouped, len(items) - len(kept), n_explained,
+        classifier, tuple(kept), logits, pooled, labels, tuple(files), grouped, len(items) - len(kept), n_explained,
         masks, store, seed, progress,
     )  # fmt: skip
     found = {name: CHECKS[name].measure(material, limit) for name, limit in contract.limits.items()}
@@ -122,8 +122,9 @@ def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
 def with_known(classifier: Classifier, train: Any, store: FeatureStore | None, progress: Progress) -> Classifier:
     """It with what is kept of pictures that it was fitted on, where somebody says which those are."""
     data = train if isinstance(train, Samples) else load_samples(train)
-    kept, _, pooled, digests = look_at(classifier, data.items, store, None, progress)
-    known = KnownPictures.of([s.image for s in kept], digests, pooled, classifier.encoder.fingerprint)
+    _, _, pooled, files = look_at(classifier, data.items, store, None, progress)
+    names, digests, small = zip(*files, strict=True)
+    known = KnownPictures.of(names, digests, pooled, classifier.encoder.fingerprint, small)
     return replace(classifier, known=known)
 
 

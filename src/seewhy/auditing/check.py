@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..classifiers.base import Classifier
+from ..evaluation.copies import Judged
 from ..explanation.base import Explanation
 from ..metrics.calibration import accuracy_interval
 from ..pictures.object_masks import MaskSource
@@ -31,7 +32,7 @@ class Material:
         logits: by the classifier.
         pooled: their features.
         labels: places of their classes.
-        digests: SHA-256 of their files.
+        files: what tells each again.
         grouped: whether a column of groups was named.
         n_unreadable: pictures that cannot be read.
         n_explained: pictures drawn at random whose explanations are measured.
@@ -46,7 +47,7 @@ class Material:
     logits: Float[Tensor, "n k"]
     pooled: Float[Tensor, "n d"]
     labels: Int[Tensor, " n"]
-    digests: tuple[str, ...]
+    files: tuple[Judged, ...]
     grouped: bool
     n_unreadable: int
     n_explained: int

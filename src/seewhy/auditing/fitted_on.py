@@ -15,13 +15,12 @@ class Copies(Check):
     side, preset, required = "at_most", 0.0, False
 
     def measure(self, material: Material, limit: Limit) -> Figure:
-        names = [s.image for s in material.items]
-        found = find_copies(material.classifier, names, material.digests, material.pooled, material.right)
+        found = find_copies(material.classifier, material.files, material.pooled, material.right)
         if found is None:
             return missing("It does not know what it was fitted on. Give those pictures with --train.")
-        same, near, n = found["n_same_bytes"], found["n_near"], len(names)
+        same, near, n = found["n_same_bytes"], found["n_near"], len(material.files)
         left = found["accuracy_without"]
         rest = "" if not same + near or left is None else f" On the others it is right on {left:.1%}."
-        looked = "" if found["least_cosine"] is not None else " Near copies are not sought: its network was trained."
+        looked = "" if found["n_compared"] else " Near copies are not sought: it was saved before they could be."
         said = f"{same} of {n} pictures are the same file as one that it was fitted on, {near} are near copies."
         return Figure((same + near) / n, None, n, said + rest + looked, found["pictures"])

@@ -105,7 +105,8 @@ class Pictures:
             return None
         pooled = torch.stack([self.seen[i].pooled[0] for i in index])
         names, digests = [self.items[i].image for i in index], [self.seen[i].digest for i in index]
-        return KnownPictures.of(names, digests, pooled, encoder.fingerprint)
+        small = [m for i in index if (m := self.seen[i].miniature) is not None]
+        return KnownPictures.of(names, digests, pooled, encoder.fingerprint, small if len(small) == len(index) else ())
 
     def own_crops(self, index: Int[Tensor, " m"]) -> HeldOut:
         """These pictures, each by its own crop alone."""
@@ -191,7 +192,7 @@ def look_at(
     kept: list[Sample] = []
     found: list[Encoded] = []
     held: list[bool] = []
-    request = EncodeRequest(views=views_of, features=lambda _index: features)
+    request = EncodeRequest(views=views_of, features=lambda _index: features, miniatures=True)
     stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
     for i, seen in progress.results(range(len(items)), stream, "Looking"):
         kept.append(items[i])

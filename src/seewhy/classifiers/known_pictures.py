@@ -1,10 +1,8 @@
 """Which pictures a classifier was fitted on, saved with it so that it is not judged on them unnoticed.
 
-Of each picture there is the SHA-256 of its file and 128 numbers of one byte: its square-rooted features, projected at
-random (always by the same matrix). Of lite0, over 1,500 pictures of six kinds, copies had these cosines with their
-originals (5th percentile and median): saved anew at quality 80 .98/.99, at 50 .94/.96, 2 % cut off each side .95/.97,
-mirrored .95/.97, half the size .87/.92, 5 % cut off .90/.94. The most similar *other* picture had .82 at most among
-ImageNet's, .85 among photographs of people, and .94 among shots of the same groceries and among blood smears.
+Of each picture there are the SHA-256 of its file, 128 numbers of one byte, which are its square-rooted features
+projected at random (always by the same matrix), and its miniature, by which a copy is told from a picture that is
+merely alike (:mod:`seewhy.pictures.same_picture`).
 """
 
 from __future__ import annotations
@@ -16,15 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int8, UInt8
+from jaxtyping import Float, Int, Int8, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..pictures.miniatures import WIDTH as MINIATURE
+from ..pictures.miniatures import stacked
+from ..pictures.same_picture import Likeness, same_pictures
+
 WIDTH = 128
-NEAR = 0.94
-"""Least cosine of a near copy: above what different shots of one thing reach with lite0."""
-MOST_NEAR = 0.985
-"""A set whose own pictures are alike asks for more than :data:`NEAR`, up to this."""
+MOST_MINIATURES = 20_000
+"""Miniatures that are kept, evenly drawn of more pictures than these: 6 kB each."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,23 @@ class KnownPictures:
         digests: SHA-256 of each file.
         features: what is left of each one's features, as whole numbers.
         encoder: fingerprint of what they were looked at with.
-        least_cosine: of a near copy.
+        miniatures: of all; of :data:`MOST_MINIATURES` evenly drawn, of more; of none, in earlier archives.
     """
 
     names: tuple[str, ...]
     digests: UInt8[Tensor, "n 32"]
     features: Int8[Tensor, "n w"]
     encoder: str
-    least_cosine: float
+    miniatures: UInt8[Tensor, "m s"]
 
     @staticmethod
-    def of(names: Sequence[str], digests: Sequence[str], pooled: Float[Tensor, "n d"], encoder: str) -> KnownPictures:
+    def of(
+        names: Sequence[str],
+        digests: Sequence[str],
+        pooled: Float[Tensor, "n d"],
+        encoder: str,
+        miniatures: Sequence[UInt8[Tensor, " s"]] = (),
+    ) -> KnownPictures:
         """What is kept of pictures.
 
         Args:
@@ -54,16 +60,17 @@ class KnownPictures:
             digests: SHA-256 of each, in hexadecimal.
             pooled: features, by each one's own crop.
             encoder: fingerprint of what looked.
+            miniatures: of each one's own crop; left out, near copies are not told.
         """
         bits = torch.tensor([list(bytes.fromhex(d)) for d in digests], dtype=torch.uint8).reshape(-1, 32)
-        features = compact(pooled)
-        return KnownPictures(tuple(names), bits, features, encoder, _least_cosine(features))
+        kept = [miniatures[i] for i in _drawn(len(names)).tolist()] if miniatures else []
+        return KnownPictures(tuple(names), bits, compact(pooled), encoder, stacked(kept))
 
     def facts(self) -> dict[str, Any]:
-        return {"names": list(self.names), "encoder": self.encoder, "least_cosine": self.least_cosine}
+        return {"names": list(self.names), "encoder": self.encoder}
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"known.digests": self.digests, "known.features": self.features}
+        return {"known.digests": self.digests, "known.features": self.features, "known.miniatures": self.miniatures}
 
     @staticmethod
     def restore(facts: dict[str, Any] | None, tensors: dict[str, Tensor]) -> KnownPictures | None:
@@ -75,13 +82,12 @@ class KnownPictures:
         if facts is None:
             return None
         digests, features, names = tensors["known.digests"], tensors["known.features"], tuple(map(str, facts["names"]))
+        small = tensors.get("known.miniatures", stacked(()))
         fits = digests.shape == (len(names), 32) and features.shape == (len(names), WIDTH)
-        if not fits or digests.dtype != torch.uint8 or features.dtype != torch.int8:
+        fits &= small.shape in ((0, MINIATURE), (len(_drawn(len(names))), MINIATURE))
+        if not fits or (digests.dtype, features.dtype, small.dtype) != (torch.uint8, torch.int8, torch.uint8):
             raise ValueError(f"{len(names)} pictures that were fitted on, and other numbers of them")
-        least = float(facts["least_cosine"])
-        if not NEAR <= least <= MOST_NEAR:
-            raise ValueError(f"a near copy has a cosine of {least}")
-        return KnownPictures(names, digests, features, str(facts["encoder"]), least)
+        return KnownPictures(names, digests, features, str(facts["encoder"]), small)
 
     def same_bytes(self, digest: str) -> str | None:
         """The picture with the same bytes."""
@@ -91,11 +97,24 @@ class KnownPictures:
     def _by_digest(self) -> dict[str, str]:
         return {bytes(row).hex(): name for row, name in zip(self.digests.tolist(), self.names, strict=True)}
 
-    def nearest(self, pooled: Float[Tensor, "n d"], step: int = 512) -> tuple[Tensor, Tensor]:
-        """Cosine with the most similar picture, and which it is, for each row."""
-        ours, rows = normalize(self.features.float(), dim=1), normalize(compact(pooled).float(), dim=1)
-        found = [(part @ ours.T).max(1) for part in rows.split(step)]
-        return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+    def copies_of(
+        self, miniatures: UInt8[Tensor, "q s"], pooled: Float[Tensor, "q d"] | None
+    ) -> list[tuple[str, float] | None]:
+        """Of each picture the one that it is a copy of, and how far their details agree.
+
+        Args:
+            miniatures: of the pictures.
+            pooled: their features by the same encoder, if it is the same.
+        """
+        place = _drawn(len(self.names))[: len(self.miniatures)]
+        ours = Likeness(self.miniatures, None if pooled is None else self.features[place].float())
+        found: list[tuple[str, float] | None] = [None] * len(miniatures)
+        asked = Likeness(miniatures, None if pooled is None else compact(pooled).float())
+        for i, j, value in zip(*(x.tolist() for x in same_pictures(asked, ours)), strict=True):
+            before = found[i]
+            if before is None or value > before[1]:
+                found[i] = self.names[int(place[j])], value
+        return found
 
 
 def compact(pooled: Float[Tensor, "n d"]) -> Int8[Tensor, "n w"]:
@@ -112,12 +131,6 @@ def _projection(width: int) -> np.ndarray:
     return np.random.RandomState(0).randn(width, WIDTH).astype(np.float32)
 
 
-def _least_cosine(features: Int8[Tensor, "n w"], most: int = 2000) -> float:
-    """Above what 99 of 100 of these pictures have with the most similar other one; they may be shots of one thing."""
-    unit = normalize(features[:: max(1, len(features) // most)].float(), dim=1)
-    if len(unit) < 2:
-        return NEAR
-    cosines = unit @ unit.T
-    cosines.fill_diagonal_(-1)
-    usual = float(cosines.amax(1).quantile(0.99))
-    return round(min(MOST_NEAR, max(NEAR, usual)), 4)
+def _drawn(n: int) -> Int[Tensor, " m"]:
+    """Places of those whose miniatures are kept."""
+    return torch.linspace(0, n - 1, MOST_MINIATURES).long() if n > MOST_MINIATURES else torch.arange(n)

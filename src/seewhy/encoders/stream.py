@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from ..arguments import article, fits
 from ..errors import ImageError, InputError
 from ..pictures.images import Picture, read_views
+from ..pictures.miniatures import miniature
 from ..pictures.sources import name_of
 from ..storage.features import FeatureStore, look_key, text_key
 from ..threads import n_threads
@@ -39,6 +40,7 @@ class Encoded:
         pooled: one row a view.
         features: the first view's features as the trunk arranges them, if asked for.
         picture: the first view's pixels, if asked for.
+        miniature: of the first view, if asked for.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Encoded:
     pooled: Float[Tensor, "v d"]
     features: Tensor | None = None
     picture: Picture | None = None
+    miniature: UInt8[Tensor, " w"] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,13 @@ class EncodeRequest:
     Attributes:
         features: index of the picture → whether its first view's feature map is wanted.
         pictures: whether the first view's pixels are wanted.
+        miniatures: whether what tells the first view again is wanted; the picture is then read even if it is known.
         views: its views.
     """
 
     features: Callable[[int], bool] = lambda _index: False
     pictures: bool = False
+    miniatures: bool = False
     views: Views = lambda _index: (None,)
 
 
@@ -73,6 +78,7 @@ class _Read:
     pictures: list[Picture]
     known: Encoded | None
     wants_features: bool
+    miniature: UInt8[Tensor, " w"] | None = None
 
     @property
     def views(self) -> list[Picture]:
@@ -175,14 +181,15 @@ def _read(
     views, wants = request.views(index), request.features(index)
     name = name_of(source, index + 1)
     if isinstance(source, Picture):
-        return _Read(source.name, source.digest, _keys(encoder, source.digest, views), [source], None, wants)
+        small = miniature(source.pixels, source.original_size) if request.miniatures else None
+        return _Read(source.name, source.digest, _keys(encoder, source.digest, views), [source], None, wants, small)
     known, keys = None, []
     digest = None if store is None else file_digest(source)
     if store is not None and digest is not None:
         keys = _keys(encoder, digest, views)
         known = _recall(store, name, digest, keys, wants)
         whole = known is not None and (known.features is not None or not wants)
-        if whole and not request.pictures:
+        if whole and not (request.pictures or request.miniatures):
             return _Read(name, digest, keys, [], known, wants)
     try:
         pictures = read_views(source, encoder.transform, views)
@@ -191,7 +198,8 @@ def _read(
     if not keys or pictures[0].digest != digest:  # or the file was replaced meanwhile
         digest, known = pictures[0].digest, None
         keys = _keys(encoder, digest, views)
-    return _Read(name, digest, keys, pictures, known, wants)
+    small = miniature(pictures[0].pixels, pictures[0].original_size) if request.miniatures else None
+    return _Read(name, digest, keys, pictures, known, wants, small)
 
 
 def _recall(store: FeatureStore, name: str, digest: str, keys: Sequence[bytes], wants: bool) -> Encoded | None:
@@ -230,7 +238,7 @@ def _encode(
         if not one.pooled.isfinite().all():
             yield Failure(read.name, "the encoder's numbers for this picture are not finite; try --engine torch")
         else:
-            yield replace(one, picture=read.pictures[0]) if request.pictures else one
+            yield replace(one, picture=read.pictures[0] if request.pictures else None, miniature=read.miniature)
 
 
 def _as_kept(seen: Encoded, read: _Read, store: FeatureStore) -> Encoded:

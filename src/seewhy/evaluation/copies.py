@@ -3,59 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from ..classifiers.base import Classifier
-from ..classifiers.known_pictures import KnownPictures
+from ..pictures.miniatures import stacked
+
+
+class Judged(NamedTuple):
+    """What tells a picture again: its name, the SHA-256 of its file, and its miniature."""
+
+    image: str
+    digest: str
+    miniature: UInt8[Tensor, " w"]
 
 
 def find_copies(
-    classifier: Classifier,
-    names: Sequence[str],
-    digests: Sequence[str],
-    pooled: Float[Tensor, "n d"],
-    right: Bool[Tensor, " n"],
+    classifier: Classifier, files: Sequence[Judged], pooled: Float[Tensor, "n d"], right: Bool[Tensor, " n"]
 ) -> dict[str, Any] | None:
     """What of the pictures judged on was fitted on; ``None`` where the classifier does not know what it was fitted on.
 
     Args:
         classifier: what is judged.
-        names: of the pictures.
-        digests: SHA-256 of their files.
+        files: the pictures.
         pooled: their features.
         right: whether it decides each rightly.
     """
     known = classifier.known
     if known is None:
         return None
-    same = [known.same_bytes(digest) for digest in digests]
-    near = _near(classifier, known, pooled)
+    same = [known.same_bytes(file.digest) for file in files]
+    other = [i for i, twin in enumerate(same) if twin is None]
+    near = dict.fromkeys(range(len(files)))
+    if len(known.miniatures):
+        features = pooled[other] if known.encoder == classifier.encoder.fingerprint else None
+        near |= dict(zip(other, known.copies_of(stacked([files[i].miniature for i in other]), features), strict=True))
     rows: list[dict[str, Any]] = []
-    for name, twin, alike in zip(names, same, near, strict=True):
+    for i, (file, twin) in enumerate(zip(files, same, strict=True)):
         if twin is not None:
-            rows.append({"image": name, "fitted_on": twin, "same_bytes": True, "cosine": None})
-        elif alike is not None:
-            rows.append({"image": name, "fitted_on": alike[0], "same_bytes": False, "cosine": alike[1]})
-    fresh = right[[i for i, (a, b) in enumerate(zip(same, near, strict=True)) if a is None and b is None]]
+            rows.append({"image": file.image, "fitted_on": twin, "same_bytes": True, "agreement": None})
+        elif (alike := near[i]) is not None:
+            rows.append(
+                {"image": file.image, "fitted_on": alike[0], "same_bytes": False, "agreement": round(alike[1], 4)}
+            )
+    fresh = right[[i for i in other if near[i] is None]]
+    n_same = len(files) - len(other)
     return {
-        "n_same_bytes": sum(twin is not None for twin in same),
-        "n_near": len(rows) - sum(twin is not None for twin in same),
-        "least_cosine": known.least_cosine if known.encoder == classifier.encoder.fingerprint else None,
+        "n_same_bytes": n_same,
+        "n_near": len(rows) - n_same,
+        "n_compared": len(known.miniatures),
         "accuracy_without": round(float(fresh.float().mean()), 4) if len(fresh) else None,
         "pictures": rows,
     }
-
-
-def _near(classifier: Classifier, known: KnownPictures, pooled: Tensor) -> list[tuple[str, float] | None]:
-    """The most similar picture fitted on, where it is alike enough; only the same encoder's can be compared."""
-    if known.encoder != classifier.encoder.fingerprint or not len(known.names):
-        return [None] * len(pooled)
-    cosines, which = known.nearest(pooled)
-    pairs = zip(cosines.tolist(), which.tolist(), strict=True)
-    return [(known.names[i], round(c, 4)) if c >= known.least_cosine else None for c, i in pairs]
 
 
 def say(copies: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..trust.base import LEVEL
 from ..types import Failure
-from .copies import find_copies, say
+from .copies import Judged, find_copies, say
 from .faithfulness import faithfulness_figures, further_figures
 from .outside import outside_figures
 from .trust import Unknown, look_at_unknown, trust_figures
@@ -100,13 +100,13 @@ def evaluate(
     items, strange = data.of(classifier.classes)
     for note in (*data.notes, *strange):
         progress.note(note)
-    kept, logits, pooled, digests = look_at(classifier, items, store, views, progress)
+    kept, logits, pooled, files = look_at(classifier, items, store, views, progress)
     labels = torch.tensor([classifier.index_of(s.label) for s in kept])
     strangers = None if unknown is None else look_at_unknown(classifier, unknown, store, views, progress)
     probabilities = logits.softmax(1)
     confidence, predicted = probabilities.max(1)
     right = predicted == labels
-    copies = find_copies(classifier, [s.image for s in kept], digests, pooled, right)
+    copies = find_copies(classifier, files, pooled, right)
     if copies is not None and (said := say(copies)):
         progress.note(said)
     bins = reliability(confidence, right)
@@ -164,22 +164,23 @@ def look_at(
     store: FeatureStore | None,
     views: Views | None,
     progress: Progress,
-) -> tuple[list[Sample], Tensor, Tensor, list[str]]:
-    """Logits, pooled features and digests of every picture that can be read."""
-    request = EncodeRequest() if views is None else EncodeRequest(views=views)
+) -> tuple[list[Sample], Tensor, Tensor, list[Judged]]:
+    """Logits, pooled features, and what tells each again, of every picture that can be read."""
+    request = EncodeRequest(miniatures=True) if views is None else EncodeRequest(miniatures=True, views=views)
     stream: Iterator[Encoded | Failure] = encode_stream(
         classifier.encoder, [s.source for s in items], store=store, request=request
     )
-    kept, logits, pooled, digests = [], [], [], []
+    kept, logits, pooled, files = [], [], [], []
     for sample, seen in progress.results(items, stream, "Looking"):
         with torch.no_grad():
             logits.append(classifier.head(seen.pooled).mean(0))
         kept.append(sample)
-        digests.append(seen.digest)
+        assert seen.miniature is not None
+        files.append(Judged(sample.image, seen.digest, seen.miniature))
         pooled.append(seen.pooled[0])
     if not kept:
         raise DataError(f"None of the {len(items)} pictures can be read; the first: {progress.failures[0].error}.")
-    return kept, torch.stack(logits), torch.stack(pooled), digests
+    return kept, torch.stack(logits), torch.stack(pooled), files
 
 
 def _explained(

@@ -44,6 +44,9 @@ class Seen:
     def key(self, i: int) -> str:
         return self.looks[i].digest[:16]
 
+    def miniatures(self) -> list[Tensor]:
+        return [one.miniature for one in self.looks if one.miniature is not None]
+
     def pooled(self) -> Tensor:
         return torch.stack([one.pooled[0] for one in self.looks])
 
@@ -104,7 +107,7 @@ class Check:
         digests = [one.digest for one in (*seen.looks, *other.looks)]
         pooled = torch.cat([seen.pooled(), *([other.pooled()] if other.looks else [])])
         splits = [s.split for s in (*seen.items, *other.items)]
-        copies = find_copies(pooled, (*seen.facts, *other.facts), digests, n, splits)
+        copies = find_copies(pooled, [*seen.miniatures(), *other.miniatures()], digests, n, splits)
         groups = joined(n, copies, [s.group for s in seen.items])
         strange_classes = {s.label for s in seen.items if known is not None and s.label not in known}
         findings = [*failed, *_of_no_class(seen, strange_classes, known or ())]
@@ -182,7 +185,9 @@ def _look(
 ) -> Seen:
     """Everything that is kept of the pictures; a broken one is told, and found to be broken."""
     seen = Seen()
-    stream = encode_stream(encoder, [s.source for s in items], store=store, request=EncodeRequest(pictures=True))
+    stream = encode_stream(
+        encoder, [s.source for s in items], store=store, request=EncodeRequest(pictures=True, miniatures=True)
+    )
     for sample, one in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
         if isinstance(one, Failure):
             progress.failed(one)
@@ -212,7 +217,7 @@ def _of_copies(seen: Seen, other: Seen, copies: Sequence[Copy]) -> Iterator[Find
     n, items = len(seen.items), [*seen.items, *other.items]
     for c in copies:
         first, second = items[c.first], items[c.second]
-        how = "byte for byte" if c.same_bytes else f"by its looks (cosine {c.cosine:.2f})"
+        how = "byte for byte" if c.same_bytes else f"by its looks (agreement {c.agreement:.2f})"
         across = c.second < n and None not in (first.split, second.split) and first.split != second.split
         if across:
             why = (
@@ -220,23 +225,25 @@ def _of_copies(seen: Seen, other: Seen, copies: Sequence[Copy]) -> Iterator[Find
                 "what is measured on one flatters the other."
             )
             yield Finding(
-                "split", second.image, second.label, seen.key(c.second), c.cosine, why, pictures=(first.image,),
+                "split", second.image, second.label, seen.key(c.second), c.agreement, why, pictures=(first.image,),
                 splits=(str(second.split), str(first.split)),
             )  # fmt: skip
         if c.second >= n:
             of = f", where it is labelled {second.label!r}" if second.label not in ("", first.label) else ""
             why = f"It is {second.image} of the other split, {how}{of}: what is measured on one flatters the other."
-            yield Finding("split", first.image, first.label, seen.key(c.first), c.cosine, why, pictures=(second.image,))
+            yield Finding(
+                "split", first.image, first.label, seen.key(c.first), c.agreement, why, pictures=(second.image,)
+            )
         elif first.label != second.label:
             for a, b, i in ((first, second, c.first), (second, first, c.second)):
                 why = f"It is labelled {a.label!r}; {b.image}, the same picture {how}, is labelled {b.label!r}."
                 yield Finding(
-                    "contradiction", a.image, a.label, seen.key(i), c.cosine, why, b.label, (), (), (b.image,)
+                    "contradiction", a.image, a.label, seen.key(i), c.agreement, why, b.label, (), (), (b.image,)
                 )
         elif not across:
             why = f"It is {first.image} again, {how}."
             key = seen.key(c.second)
-            yield Finding("copy", second.image, second.label, key, c.cosine, why, pictures=(first.image,))
+            yield Finding("copy", second.image, second.label, key, c.agreement, why, pictures=(first.image,))
 
 
 def _across(findings: Sequence[Finding]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d
 
 BLANK = 0.015
 """Standard deviation of brightness up to which there is nothing to see; the darker a dark picture, the less."""
@@ -22,8 +22,6 @@ BLURRED = 0.65
 (98 of 100 are found), by 3 points .76 and more."""
 ODD = 4.0
 """Times that a picture's area is above or below the median's, or its shape is more drawn out than the median's."""
-SMALL, FINE = 16, 64
-"""Sides of the grey copies by which two pictures are compared point by point, at a glance and closely."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,6 @@ class PixelFacts:
         low, high: brightness of 0…1 that 5 and 95 of 100 points do not reach.
         spread: standard deviation of brightness.
         blur: part of the change from point to point that another blurring leaves, 0 sharp to 1.
-        small: grey copy of 16 by 16, of mean 0 and length 1.
-        fine: grey copy of 64 by 64, as bytes.
     """
 
     size: tuple[int, int]
@@ -44,8 +40,6 @@ class PixelFacts:
     high: float
     spread: float
     blur: float
-    small: np.ndarray
-    fine: np.ndarray
 
 
 def pixel_facts(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> PixelFacts:
@@ -58,12 +52,7 @@ def pixel_facts(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> Pi
     """
     grey = torch.from_numpy(pixels @ np.array([0.299, 0.587, 0.114], np.float32))[None, None].float() / 255
     low, high = np.quantile(grey.numpy(), (0.05, 0.95))
-    small = interpolate(grey, (SMALL, SMALL), mode="area")[0, 0].numpy()
-    fine = (interpolate(grey, (FINE, FINE), mode="area")[0, 0] * 255).round().to(torch.uint8).numpy()
-    small = small - small.mean()
-    length = float(np.linalg.norm(small))
-    small = small / length if length > 1e-3 else np.zeros_like(small)
-    return PixelFacts(size, float(low), float(high), round(float(grey.std(correction=0)), 6), _blur(grey), small, fine)
+    return PixelFacts(size, float(low), float(high), round(float(grey.std(correction=0)), 6), _blur(grey))
 
 
 def _blur(grey: torch.Tensor) -> float:
