@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import seewhy
 from seewhy.card import index_entry, render_index
@@ -203,3 +204,15 @@ def test_a_prediction_without_features_says_nothing_of_trust(model: Classifier) 
     made = Prediction("a.jpg", model.predict(odd()).top)
     assert made.decision is None
     assert "decision" not in made.to_json()
+
+
+def test_pictures_of_which_none_could_be_held_out_are_not_denied(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("RGB", (40, 40), (120, 30, 200)).save(tmp_path / name / f"{i}.png")
+    decision = seewhy.fit(load_samples(tmp_path), colours(), n_crops=0).predict(picture(CLASSES[0], 0)).decision
+    assert decision is not None
+    sentence = decision.sentence
+    assert "no picture could be held out" in sentence
+    assert "without pictures of yours" not in sentence

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.descriptions import Descriptions
+from seewhy.evidence.words import _judge
 from seewhy.explanation.base import Words
 from tiny import CLASSES, picture, tiny_cnn
 
@@ -31,3 +34,17 @@ def test_half_of_two_classes_is_chance() -> None:
     words = told.explain(picture("rust", 1), measure=False).words
     assert isinstance(words, Words)
     assert words.verdict.level == "do not rely"
+
+
+@pytest.mark.parametrize(("labels", "lacking"), [([0, 0], True), ([0, 1], False)])
+def test_pictures_of_two_classes_are_not_said_to_be_missing_where_they_are_not(
+    labels: list[int], lacking: bool
+) -> None:
+    """Concepts written for no class have no wrong words beside them, however many pictures there are."""
+    held = SimpleNamespace(labels=torch.tensor(labels))
+    stand_in = SimpleNamespace(
+        classes=("red", "green"), words_accuracy=0.85, words_accuracy_on="20 held-out pictures", held_out=held
+    )
+    found = _judge(cast(Any, stand_in), [], 0, 0, 1, None)
+    assert found.level == "not measured"
+    assert ("without pictures of two classes" in found.sentence) == lacking

@@ -200,6 +200,8 @@ def _unmeasured(classifier: Classifier, p: Float[Tensor, " k"], level: float, wh
 def why_unmeasured(classifier: Classifier) -> str:
     """Why nothing was measured, and what it takes."""
     held = classifier.held_out
+    if held is None and "n_pictures" in classifier.measures:
+        return "no picture could be held out. Give each class pictures that show different things."
     if held is None:
         return (
             "it was made without pictures of yours. Give labelled ones with --validation PHOTOS, or fit a classifier "

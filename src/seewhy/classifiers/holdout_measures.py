@@ -47,7 +47,8 @@ def common_measures(
         }
         if how is not None and how["by"] != "given":
             hardest = accuracy_between_halves(held.pooled, held.labels, len(pictures.classes), c)
-            expected = hardest and expected_range(accuracy_interval(right, held.groups), hardest)
+            if hardest is not None:  # it may be 0
+                expected = expected_range(accuracy_interval(right, held.groups), hardest)
     return {
         **figures,
         "n_held_out": len(index) if held is None else len(held.labels),

@@ -315,7 +315,10 @@ def _judge(
         level = _level(control, clear, enough=not classifier.decided_by_words or (accuracy or 0.0) >= RIGHT_IN_PART)
         return Verdict(level, f"{_beside(control, label)}{parted} {choice}.", RULE)
     if accuracy is None or classifier.held_out is not None:
-        return Verdict("not measured", f"{choice}; without pictures of two classes their worth is not known.", RULE)
+        held = classifier.held_out
+        if held is None or len(held.labels.unique()) < 2:
+            choice += "; without pictures of two classes their worth is not known"
+        return Verdict("not measured", f"{choice}.", RULE)
     if accuracy <= 1 / len(classifier.classes):
         choice += f", not shown to be more than chance (1 in {len(classifier.classes)})"
     elif agrees and accuracy >= RIGHT_IN_PART:
