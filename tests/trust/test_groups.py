@@ -191,7 +191,7 @@ def test_what_fit_says_of_the_figure() -> None:
         "split": how,
     }
     assert held_out_lines(measures) == [
-        "nothing in these pictures tells how right it will be in another place or on another day: expect 61 to 91 % "
+        "nothing in these pictures tells whether another place or another day is harder: expect 61 to 91 % "
         "right. To know, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures",
         "right on 80.0% of 2640 pictures (95 % interval 77.0% to 83.0%), each held out with all others of the same "
         "thing (721 things, by looks)",
@@ -205,9 +205,7 @@ def test_what_fit_says_of_the_figure() -> None:
         "expect this of new groups"
     )
     (first, *_) = held_out_lines(measures | {"expected_range": None})
-    assert first.startswith(
-        "nothing in these pictures tells how right it will be in another place or on another day. To know"
-    )
+    assert first.startswith("nothing in these pictures tells whether another place or another day is harder. To know")
     (unknown,) = held_out_lines({"held_out_accuracy": None})
     assert unknown.endswith("how often it is right is not known")
 

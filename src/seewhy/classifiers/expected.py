@@ -8,7 +8,7 @@ lists, one to fit on and a later one, the range held the later figure in 93 % (b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -95,6 +95,16 @@ def expected_range(interval: tuple[float, float], hardest: float) -> tuple[float
     """
     low, high = interval
     return min(low, max(hardest, _moved(low, -DOWN))), _moved(high, UP)
+
+
+def range_in_words(expected: Sequence[float]) -> str:
+    """Whole per cents, rounded outwards.
+
+    Example:
+        >>> range_in_words((0.613, 0.9012))
+        '61 to 91 %'
+    """
+    return f"{math.floor(expected[0] * 100)} to {math.ceil(expected[1] * 100)} %"
 
 
 def log_odds_shift(measures: Mapping[str, Any]) -> tuple[float, float]:

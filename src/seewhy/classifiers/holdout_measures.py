@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
 from ..progress import Progress
 from .base import HeldOut
-from .expected import accuracy_between_halves, expected_range
+from .expected import accuracy_between_halves, expected_range, range_in_words
 from .holdout import Pictures
 
 
@@ -92,10 +91,9 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
 
 def _another_day(expected: Sequence[float] | None) -> str:
     """What cannot be told comes first, then what can be expected, and how to know."""
-    said = "nothing in these pictures tells how right it will be in another place or on another day"
+    said = "nothing in these pictures tells whether another place or another day is harder"
     if expected is not None:
-        low, high = math.floor(expected[0] * 100), math.ceil(expected[1] * 100)
-        said += f": expect {low} to {high} % right"
+        said += f": expect {range_in_words(expected)} right"
     return f"{said}. To know, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures"
 
 

@@ -185,6 +185,8 @@ def _print(report: Report, path: Path | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from ..classifiers.expected import range_in_words
+
     d = report.data
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     low, high = d["accuracy_interval"]
@@ -193,7 +195,7 @@ def _print(report: Report, path: Path | None) -> None:
         low, high = expected["held_out_interval"] or (None, None)
         between = "" if low is None else f" (95 % interval {low:.1%} to {high:.1%})"
         if (other := expected["expected_range"]) is not None:
-            between += f"; on another day {other[0]:.0%} to {other[1]:.0%}"
+            between += f"; on another day {range_in_words(other)}"
         table.add_row("expected", f"{expected['held_out_accuracy']:.1%}, held out while fitting{between}")
     table.add_row("calibration error", f"{d['calibration_error']:.3f} (0 is perfect)")
     for name, said in _trust_rows(d["trust"]):
