@@ -262,7 +262,7 @@ def flags(page: Path) -> str:
 
 TWO_MEANINGS = {
     "--target", "--class", "--like", "--mask", "--judge", "--generator", "--by", "--against", "--group", "--train",
-    "--export", "--model/-m",
+    "--export",
 }  # fmt: skip
 """Of a class and of an accuracy, of a method and of a picture, and so on: each is what people call it."""
 

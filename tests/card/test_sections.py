@@ -131,7 +131,7 @@ def detected(n: int = 0, name: str = "a.png", found: tuple[Any, ...] = ()) -> An
     one = [SimpleNamespace(label="b", score=1 - i / 1000, box=(0.0, 0.0, 9.0, 9.0)) for i in range(n)]
     return SimpleNamespace(
         image=f"x/{name}", size=(200, 100), classes=("a", "b"), found=[*found, *one], about=ABOUT,
-        pixels=np.zeros((10, 20, 3), np.uint8),
+        not_found=(), pixels=np.zeros((10, 20, 3), np.uint8),
     )  # fmt: skip
 
 
@@ -166,7 +166,7 @@ def segmented(mask: np.ndarray, name: str = "a.png") -> Any:
     found = [SimpleNamespace(label="b", share=0.25, score=0.5)]
     return SimpleNamespace(
         image=name, size=mask.shape[::-1], classes=("a", "b"), mask=mask, segments=found, about=ABOUT,
-        pixels=np.zeros((10, 20, 3), np.uint8),
+        not_found=(), unnamed=float((mask >= 2).mean()), pixels=np.zeros((10, 20, 3), np.uint8),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from seewhy.pictures.boxes import BoxData
 
 NAMES = [name for name in detectors if not getattr(detectors[name], "takes_folder", False)]
 TRAINED = [name for name in NAMES if hasattr(detectors[name], "fit")]
-FEW = {"n_steps": 3, "n_shapes": 3, "parts": 2, "rounds": 1}
+FEW = {"n_steps": 3, "n_shapes": 3, "parts": 2, "rounds": 1, "least_presence": 0.0}
 
 
 @pytest.fixture(scope="module")
