@@ -64,10 +64,16 @@ def two() -> Iterator[tuple[Browser, Browser]]:
 
 
 @pytest.fixture
-def serve(command: list[str], table: Path) -> Iterator[Serve]:
+def decided(tmp_path: Path) -> Path:
+    """Decisions of one test alone."""
+    return tmp_path / "decided"
+
+
+@pytest.fixture
+def serve(command: list[str], table: Path, decided: Path) -> Iterator[Serve]:
     """Starts the real command; gives it and the address of its list of mistakes."""
     how = ["app", "--labels", str(table.parent / "words.json"), "--data", str(table), "--store", "none"]
-    how += ["--decisions", str(table.parent / "decided"), "--port", "0"]
+    how += ["--decisions", str(decided), "--port", "0"]
     started: list[subprocess.Popen[str]] = []
 
     def start() -> tuple[subprocess.Popen[str], str]:
@@ -109,16 +115,16 @@ def typed(tab: Browser, number: int, label: str) -> None:
     )
 
 
-def exported(command: list[str], table: Path) -> list[str]:
+def exported(command: list[str], table: Path, decided: Path) -> list[str]:
     """Labels of the corrected table, by the command line."""
     out = table.parent / "corrected.csv"
-    how = ["app", "--data", str(table), "--decisions", str(table.parent / "decided"), "--export", str(out)]
+    how = ["app", "--data", str(table), "--decisions", str(decided), "--export", str(out)]
     subprocess.run([*command, *how], check=True, capture_output=True)
     return [row["label"] for row in csv.DictReader(out.read_text().splitlines())]
 
 
 def test_two_people_a_kill_an_undo_and_the_table(
-    two: tuple[Browser, Browser], serve: Serve, command: list[str], table: Path
+    two: tuple[Browser, Browser], serve: Serve, command: list[str], table: Path, decided: Path
 ) -> None:
     """What the page says is kept is there after the server was killed; who was slower is told, and stays told."""
     ann, bo = two
@@ -143,7 +149,7 @@ def test_two_people_a_kill_an_undo_and_the_table(
     server.wait()
     press(bo, 2, "dropped")
     until(bo, f"{TOLD % 2}.startsWith('Not kept: ')")
-    assert exported(command, table) == ["cat", "dog", "bird"]
+    assert exported(command, table, decided) == ["cat", "dog", "bird"]
 
     _, address = serve()
     opened(bo, address, "Bo")
@@ -156,7 +162,7 @@ def test_two_people_a_kill_an_undo_and_the_table(
     typed(bo, 0, "lynx")
     press_typed(bo, 0)
     until(bo, f"{TOLD % 0}.includes('is of none of the 3 classes')")
-    assert exported(command, table) == ["dog", "dog", "bird"]
+    assert exported(command, table, decided) == ["dog", "dog", "bird"]
     assert table.read_bytes() == original
     assert {one.partition(":")[0] for one in bo.complaints} == {"Failed to load resource"}, "and no script's"
 

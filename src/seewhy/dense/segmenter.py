@@ -187,14 +187,14 @@ class Segmenter(ExplainsParts):
         return self.presence.there(self.encoder, looked, cells)
 
     def pixels(
-        self, scores: Float[Tensor, "k h w"], looked: Looked, there: NamesThere | None
+        self, scores: Float[Tensor, "k h w"], looked: Looked, there: NamesThere | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Class and probability of each pixel; no finer than the network's input was, then repeated.
 
         Args:
             scores: of each class at each cell.
             looked: the picture after the trunk.
-            there: which names it holds; the others have no pixel.
+            there: which names it holds, the others having no pixel; left out, it may hold all.
         """
         size, (height, width) = looked.size[::-1], self.reader.resolution(looked)
         if there is not None:
