@@ -142,6 +142,8 @@ def test_what_is_strange_is_never_sure_and_another_day_widens_the_interval(world
     x, _, _ = world.draw(2000)
     judged = trust.judge(world.inputs(x))
     strange, unusual = trust._limits
+    few = TYPICAL - (TYPICAL * (1 - TYPICAL) / 800) ** 0.5
+    assert unusual == pytest.approx(float(trust.held.unusual.quantile(few)))
     assert not judged.sure[judged.unusual > unusual].any()
     assert float((judged.unusual <= unusual).float().mean()) == pytest.approx(TYPICAL - 0.017, abs=0.05)
     found, _ = trust.strangeness(world.inputs(x))
