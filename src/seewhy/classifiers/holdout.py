@@ -334,7 +334,7 @@ def patch_evidence(
         pictures: fitted on, and held out.
         n_bank: most pictures of either kind.
         store: where looks are kept.
-        progress: hears of progress.
+        progress: told of progress, notes and failures.
         decided: by place, the class decided for by a fit without the picture's fold; takes the place of ``trial``.
     """
     parts = (pictures.final, ~pictures.final)

@@ -202,7 +202,7 @@ class DenseCLIP:
             classes: of the labels.
             maps: from :meth:`look` with the same levels, zoom and cells.
             checkpoint: a file, and what is trained on what; see :func:`seewhy.training.loop.train`.
-            progress: hears of progress.
+            progress: told of progress, notes and failures.
         """
         said, texts = self._texts(encoder, classes)
         names = Names(opened(encoder), said) if self.n_contexts else None
