@@ -211,7 +211,8 @@ def _print(report: Report, path: Path | None) -> None:
             f"meaningless words {words['random_words']:.1%}",
         )
     for confusion in d["confusions"][:3]:
-        said = f"{confusion['true']} taken for {confusion['predicted']}, {confusion['n']} times"
+        times = "once" if confusion["n"] == 1 else f"{confusion['n']} times"
+        said = f"{confusion['true']} taken for {confusion['predicted']}, {times}"
         table.add_row("confusion", escape(printable(said)))
     console = Console(soft_wrap=True)
     console.print(table)
