@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import os
 import sys
+from functools import cache
 from typing import Any
 
 import typer
@@ -102,7 +104,7 @@ def main() -> None:
     take_standard_input()
     logging.getLogger("seewhy").addHandler(Notes())
     try:
-        app()
+        _of_verb("".join(sys.argv[1:2]))()
     except SeeWhyError as error:
         if debug:
             raise
@@ -110,6 +112,17 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as end:
         sys.exit(_exit_code(end))
+
+
+@cache
+def _of_verb(name: str) -> typer.Typer:
+    """The command line with this verb alone: reading the options of all takes a tenth of a second."""
+    own = [command for command in app.registered_commands if command.name == name]
+    if not own:
+        return app
+    alone = copy.copy(app)
+    alone.registered_commands, alone.registered_groups = own, []
+    return alone
 
 
 def _exit_code(end: SystemExit) -> Any:
