@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import DataError, InputError, MissingExtraError
 from ..storage.files import json_lines, json_value
-from ..storage.marks import MADE_BY, Lines, Mark, Parquet, Record, SealedText
+from ..storage.marks import MADE_BY, TABLE, Mark, SealedText
 from ..storage.output import check_file, write
 from .coverage import left_out
 from .records import ATTRIBUTES, TASKS, Picture, check_content, check_versions, objects_of
@@ -20,8 +20,11 @@ from .store import AnnotationStore
 
 FORMAT = 1
 ENDINGS = (".jsonl", ".parquet", ".json")
-RECORDS = Lines((Record(("format", "image", "digest", "width", "height", "objects"), None),))
-MARKS: dict[str, Mark] = {".jsonl": RECORDS, ".parquet": Parquet(), ".json": SealedText("annotations")}
+MARKS: dict[str, Mark] = {
+    ".jsonl": SealedText("annotations", lines=True),
+    ".parquet": TABLE,
+    ".json": SealedText("annotations"),
+}
 
 LABEL_STUDIO_CONFIG = f"""<View>
   <Image name="image" value="$image"/>

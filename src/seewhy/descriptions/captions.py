@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import DataError
 from ..storage.files import json_value
 from ..storage.journal import Journal
-from ..storage.marks import Lines, Record
+from ..storage.marks import Lines, Record, SealedText
 from ..storage.output import remove
 
 FORM = '{"image": "a.jpg", "digest": "…", "texts": ["…", …]}'
@@ -135,8 +135,9 @@ def _index(captions: Iterable[Caption], key: Callable[[Caption], str]) -> Mappin
     return found
 
 
-CAPTIONS = Lines((Record(("image", "digest", "texts", "label", "scores"), frozenset({"model", "prompt"})),))
-PART = Lines((Record(("seal",)), *CAPTIONS.forms))
+CAPTIONS = SealedText("captions", lines=True)
+_CAPTION = Record(("image", "digest", "texts", "label", "scores"), frozenset({"model", "prompt"}))
+PART = Lines((Record(("seal",)), _CAPTION))
 """What ``seewhy describe match`` writes, and what it has written while it is not finished."""
 
 
