@@ -1,8 +1,8 @@
 """From labelled photographs to a classifier: `seewhy.fit` beside a DataLoader and scikit-learn.
 
-The peer is what those write who know both: every picture once as it is and eight (or `--crops`) times
-as a random crop or its mirror, decoded once for all of its views by two processes, timm's network frozen and channels last, then scikit-learn's
-LogisticRegression, C chosen among five on a quarter held out, and fitted again to everything.
+The peer is what those write who know both: every picture once as it is and eight (or `--crops`) times as a random crop
+or its mirror, decoded once for all of its views by two processes, timm's network frozen and channels last, then
+scikit-learn's LogisticRegression, C chosen among five on a quarter held out, and fitted again to everything.
 `seewhy.fit` does this and more: it also finds which pictures show the same thing, measures on all of them held out,
 calibrates, and keeps patches for cards.
 
