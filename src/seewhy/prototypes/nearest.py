@@ -48,11 +48,12 @@ class NearestPatches(Prototypes):
         grid = model.encoder.layout.to_grid(query.look.features)[0]
         share = shares(cell_evidence(model, query.look, query.target))[0]
         banned = known.copies(query.look.pooled[0], query.digest, self.duplicate)
+        if not query.cells:
+            return []
+        similarity = torch.stack([patch_vector(grid, cell) for cell in query.cells]) @ known.vectors.T
         return [
-            Group(
-                cell, float(share[cell]), tuple(self._search(known, known.vectors @ patch_vector(grid, cell), banned))
-            )
-            for cell in query.cells
+            Group(cell, float(share[cell]), tuple(self._search(known, near, banned)))
+            for cell, near in zip(query.cells, similarity, strict=True)
         ]
 
     def _search(self, bank: PatchBank, similarity: Float[Tensor, " n"], banned: set[int]) -> list[Match]:
