@@ -8,9 +8,11 @@ for all alike.
 
     python benchmarks/explain_speed.py
     python benchmarks/explain_speed.py --pictures PHOTOS --engine openvino:f32 --rounds 9 --json
+    python benchmarks/explain_speed.py --busy 2
 
 Rounds are interleaved. Medians and best rounds are of the clock; CPU seconds count user and kernel time of all threads
-and child processes, and on a busy machine are the ones to trust.
+and child processes, and on a busy machine are the ones to trust. ``--busy 2`` leaves the peers out and runs SeeWhy
+alone and beside two programs that never wait, which it starts itself: CPU seconds should be the same.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import torch
 from files_to_embeddings import SMALL, make_photographs
 from rich.console import Console
 from rich.table import Table
-from side_by_side import in_turn, keep_memory, ratios
+from side_by_side import alone_and_beside, in_turn, keep_memory, ratios
 from torch import Tensor
 
 import seewhy
@@ -107,6 +109,47 @@ def measure(engine: str, names: Sequence[str], n_cards: int, rounds: int) -> dic
     }
 
 
+def measure_busy(engine: str, names: Sequence[str], n_cards: int, rounds: int, n: int) -> dict[str, Any]:
+    """SeeWhy alone and beside ``n`` busy programs, in milliseconds a picture, and how many times as much that is."""
+    classifier = seewhy.pretrained(load_encoder("lite0", engine=engine))
+    pictures = {PREDICT: list(names), EXPLAIN: list(names), CARD: list(names[:n_cards])}
+    programs: dict[str, Callable[[], Any]] = {
+        PREDICT: partial(predict, classifier, names),
+        EXPLAIN: partial(explain, classifier, False, names),
+        CARD: partial(explain, classifier, True, names[:n_cards]),
+    }
+    for program in programs.values():
+        program()
+    alone, beside = alone_and_beside(programs, rounds, n)
+    return {
+        "engine": f"{classifier.encoder.engine.name} {classifier.encoder.engine.precision}",
+        "busy_programs": n,
+        "rounds": rounds,
+        "threads": torch.get_num_threads(),
+        "ms_a_picture": {
+            name: {
+                company: {k: v / len(pictures[name]) * 1000 for k, v in times[name].to_json().items()}
+                for company, times in (("alone", alone), ("beside", beside))
+            }
+            for name in programs
+        },
+        "times_as_much": {name: beside[name].over(alone[name]) for name in programs},
+    }
+
+
+def show_busy(result: dict[str, Any], console: Console) -> None:
+    title = f"lite0, {result['engine']}, {result['rounds']} rounds, beside {result['busy_programs']} busy programs"
+    columns = ("", "CPU ms, alone", "beside", "times", "clock ms, alone", "beside", "times")
+    table = Table(*columns, title=f"{title}, {result['threads']} torch threads")
+    for name, ms in result["ms_a_picture"].items():
+        row = [name]
+        for kind in ("cpu_median", "median"):
+            row += [f"{ms['alone'][kind]:.1f}", f"{ms['beside'][kind]:.1f}"]
+            row.append(f"{result['times_as_much'][name][kind]:.2f}")
+        table.add_row(*row)
+    console.print(table)
+
+
 def show(result: dict[str, Any], console: Console) -> None:
     title = (
         f"lite0, {result['engine']}, {result['files']} files, {result['rounds']} rounds, {result['threads']} threads"
@@ -136,6 +179,7 @@ def main() -> None:
     parser.add_argument("--cards", type=int, default=4, help="files of which full cards are made")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
     parser.add_argument("--threads", type=int, help="of torch, for all; 1 where other programs are running")
+    parser.add_argument("--busy", type=int, metavar="N", help="SeeWhy alone and beside so many busy programs")
     parser.add_argument("--pictures", type=Path, help="a folder of photographs; made from samples where none is given")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     options = parser.parse_args()
@@ -147,11 +191,14 @@ def main() -> None:
             names = [str(p) for p in make_photographs(Path(made), options.n, SMALL)]
         else:
             names = [str(p) for p in list_pictures(options.pictures)][: options.n]
-        result = measure(options.engine, names, options.cards, options.rounds)
+        if options.busy:
+            result = measure_busy(options.engine, names, options.cards, options.rounds, options.busy)
+        else:
+            result = measure(options.engine, names, options.cards, options.rounds)
     if options.json:
         print(json.dumps(result, indent=2))
     else:
-        show(result, Console(width=160))
+        (show_busy if options.busy else show)(result, Console(width=160))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import resource
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -76,7 +78,10 @@ class Times:
 
 
 def in_turn(
-    programs: Mapping[str, Callable[[], Any]], rounds: int, order: Sequence[str] | None = None
+    programs: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    order: Sequence[str] | None = None,
+    times: dict[str, Times] | None = None,
 ) -> dict[str, Times]:
     """Run every program once a round.
 
@@ -84,8 +89,9 @@ def in_turn(
         programs: by name.
         rounds: how often; what must be warm is run beforehand by the caller.
         order: names within a round; one so short that a single run is mostly noise may stand there several times.
+        times: of earlier rounds, to which these are added.
     """
-    times = {name: Times() for name in programs}
+    times = {name: Times() for name in programs} if times is None else times
     for _ in range(rounds):
         for name in order or list(programs):
             wall, (user, sys) = time.perf_counter(), cpu_seconds()
@@ -95,6 +101,31 @@ def in_turn(
             times[name].user.append(now[0] - user)
             times[name].sys.append(now[1] - sys)
     return times
+
+
+@contextmanager
+def busy_programs(n: int) -> Iterator[None]:
+    """``n`` programs that keep a core busy each, for as long as this is open."""
+    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    try:
+        time.sleep(0.5)
+        yield
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+
+
+def alone_and_beside(
+    programs: Mapping[str, Callable[[], Any]], rounds: int, n: int
+) -> tuple[dict[str, Times], dict[str, Times]]:
+    """Every program once a round alone, and once beside ``n`` busy ones."""
+    alone, beside = ({name: Times() for name in programs} for _ in range(2))
+    for _ in range(rounds):
+        for times, company in ((alone, nullcontext()), (beside, busy_programs(n))):
+            with company:
+                in_turn(programs, 1, times=times)
+    return alone, beside
 
 
 def ratios(found: Mapping[str, float]) -> str:

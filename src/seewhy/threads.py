@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from typing import TypeVar
 
 from .errors import InputError
+
+T = TypeVar("T")
 
 _bound: list[int] = []
 
@@ -42,3 +48,60 @@ def bound_torch() -> None:
     torch = sys.modules.get("torch")
     if _bound and torch is not None:
         torch.set_num_threads(_bound[0])
+
+
+_before = threading.local()
+"""Of each thread, how many torch threads its caller had while only one is used."""
+
+
+@contextmanager
+def beside(engine: str) -> Iterator[None]:
+    """One torch thread inside, where another engine than torch runs the network; the caller's number again afterwards.
+
+    Torch's threads wait by spinning. On a machine that has other work they take the cores from the engine's, and each
+    small step between two passes of the engine waits for a thread that is not running.
+
+    Args:
+        engine: its name; with ``"torch"`` nothing changes.
+    """
+    import torch
+
+    n = torch.get_num_threads()
+    if engine == "torch" or n == 1:
+        yield
+        return
+    outer, _before.n = getattr(_before, "n", None), n
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        _before.n = outer
+        torch.set_num_threads(n)
+
+
+@contextmanager
+def for_torch() -> Iterator[None]:
+    """All of the caller's torch threads again, within :func:`beside`, for as long as torch itself runs a network."""
+    import torch
+
+    n: int | None = getattr(_before, "n", None)
+    if n is None:
+        yield
+        return
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(1)
+
+
+def each_beside(engine: str, stream: Generator[T, None, None]) -> Iterator[T]:
+    """A stream whose every result is made :func:`beside` an engine; whoever takes them keeps their torch threads."""
+    with closing(stream):
+        while True:
+            with beside(engine):
+                try:
+                    result = next(stream)
+                except StopIteration:
+                    return
+            yield result

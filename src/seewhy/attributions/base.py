@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from ..encoders.base import Encoder, EncoderOutput
 from ..errors import InputError
 from ..heads.head import Head, Target, TargetFunction
+from ..threads import for_torch
 
 
 class Explainable(Protocol):
@@ -47,6 +49,7 @@ class Attribution(ABC):
         needs_attention: whether it reads attention, and so explains transformers alone.
         needs_words: whether it reads classes' names word by word, and so explains by encoders that show single words.
         recipe: the recipe whose classifiers alone it explains, being their own; any where empty.
+        engine_alone: whether it reads pixels and runs the network in the encoder's engine only, never in torch.
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
     """
 
@@ -61,6 +64,7 @@ class Attribution(ABC):
     needs_attention: ClassVar[bool] = False
     needs_words: ClassVar[bool] = False
     recipe: ClassVar[str] = ""
+    engine_alone: ClassVar[bool] = False
     small: ClassVar[Mapping[str, Any]] = {}
 
     @property
@@ -82,7 +86,9 @@ class Attribution(ABC):
             check_classes(target, len(look), len(model.head.bias))
         else:
             check_numbers(target, model.head, look)
-        maps = self.attribute(model, look, target).detach()
+        in_torch = (self.reads_pixels and not self.engine_alone) or not model.encoder.is_average
+        with for_torch() if in_torch else nullcontext():
+            maps = self.attribute(model, look, target).detach()
         if not maps.isfinite().all():
             raise InputError(f"{self.name} gives numbers that are not finite on these features. Try --engine torch.")
         return maps

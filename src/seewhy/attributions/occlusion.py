@@ -42,6 +42,7 @@ class Occlusion(Attribution):
     needs: ClassVar[str] = "pixels; nothing of the model"
     cost: ClassVar[str] = "169 (one per window)"
     needs_pixels: ClassVar[bool] = True
+    engine_alone: ClassVar[bool] = True
 
     window: int | None = None
     stride: int | None = None

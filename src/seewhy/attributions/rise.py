@@ -55,6 +55,7 @@ class RISE(Attribution):
     cost: ClassVar[str] = "4000 (n_masks)"
     stochastic: ClassVar[bool] = True
     needs_pixels: ClassVar[bool] = True
+    engine_alone: ClassVar[bool] = True
     small: ClassVar = {"n_masks": 40}
 
     n_masks: int = 4000

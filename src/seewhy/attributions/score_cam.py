@@ -43,6 +43,7 @@ class ScoreCAM(Attribution):
     needs: ClassVar[str] = "a spatial last layer and the pixels"
     cost: ClassVar[str] = "one per channel, or n_masks"
     needs_pixels: ClassVar[bool] = True
+    engine_alone: ClassVar[bool] = True
 
     n_masks: int = 0
     batch_size: int = 64

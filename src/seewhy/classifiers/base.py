@@ -26,6 +26,7 @@ from ..pictures.sources import Many, One, several
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import LikenessMeasure
 from ..storage.features import FeatureStore
+from ..threads import beside
 from ..trust.base import LEVEL, Trust
 from ..types import Failure
 from .class_names import check_names as check_names
@@ -106,7 +107,8 @@ class Classifier:
 
     def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         """Normalised pixels → class probabilities."""
-        return self.head.probabilities(self.encoder.encode(pixels).pooled)
+        with beside(self.encoder.engine.name):
+            return self.head.probabilities(self.encoder.encode(pixels).pooled)
 
     @cached_property
     def measured_trust(self) -> Trust | None:
@@ -173,7 +175,9 @@ class Classifier:
             if isinstance(seen, Failure):
                 yield seen
             else:
-                yield self.prediction(seen.name, probabilities, top, seen.pooled[0], level)
+                with beside(self.encoder.engine.name):
+                    prediction = self.prediction(seen.name, probabilities, top, seen.pooled[0], level)
+                yield prediction
 
     def _decided(
         self, pictures: Iterable[Any], store: FeatureStore | None, views: Views | None, batch_size: int
@@ -184,8 +188,9 @@ class Classifier:
             if isinstance(seen, Failure):
                 yield seen, torch.empty(0)
                 continue
-            with torch.no_grad():
-                yield seen, self.head(seen.pooled).mean(0).softmax(0)
+            with beside(self.encoder.engine.name), torch.no_grad():
+                probabilities = self.head(seen.pooled).mean(0).softmax(0)
+            yield seen, probabilities
 
     @overload
     def predict(  # type: ignore[overload-overlap]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +20,7 @@ from ..errors import ImageError, InputError
 from ..pictures.images import Picture, read_views
 from ..pictures.sizes import upright_size
 from ..pictures.sources import name_of
+from ..threads import each_beside
 from ..types import Crop, Failure
 from .levels import with_levels
 from .windows import Windows
@@ -113,7 +114,7 @@ class Reader:
                 reads = [future.result() for future in ahead[:batch_size]]
                 del ahead[:batch_size]
                 submit(batch_size)
-                yield from self._looked(reads, batch_size)
+                yield from each_beside(self.encoder.engine.name, self._looked(reads, batch_size))
 
     def _read(self, number: int, source: Any) -> _Read | Failure:
         name = name_of(source, number)
@@ -125,7 +126,7 @@ class Reader:
         except ImageError as error:
             return Failure(name, error.reason)
 
-    def _looked(self, reads: list[_Read | Failure], batch_size: int) -> Iterator[Looked | Failure]:
+    def _looked(self, reads: list[_Read | Failure], batch_size: int) -> Generator[Looked | Failure, None, None]:
         pixels = [p.pixels for r in reads if isinstance(r, _Read) for p in r.seen]
         split = [pixels[i : i + batch_size] for i in range(0, len(pixels), batch_size)]
         parts = [self.encoder.forward_features(self.encoder.pixels(part)) for part in split]

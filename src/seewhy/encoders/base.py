@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..errors import InputError, ModelError
+from ..threads import beside, for_torch
 from ..types import Transform
 from .engines import Engine, make_engine
 from .text_tokens import TokenEmbeddings, TokenVectors
@@ -327,7 +328,8 @@ class Encoder:
         if condition is not None:
             return self.under(condition).encode(pixels)
         features = self.forward_features(pixels)
-        with torch.no_grad():
+        # A mean is no work; another head may be a whole block.
+        with beside(self.engine.name) if self.is_average else for_torch(), torch.no_grad():
             return EncoderOutput(features, self.head(features), pixels)
 
     def encode_image(self, pixels: Float[Tensor, "b 3 h w"], condition: str | None = None) -> Float[Tensor, "b d"]:
@@ -348,7 +350,8 @@ class Encoder:
                 f"A sentence holds {error.object[error.start]!r}, which is no character. Text in UTF-8 was expected. "
                 "Write it anew."
             ) from error
-        return self.text.encode_text(list(texts))
+        with for_torch():
+            return self.text.encode_text(list(texts))
 
     def __deepcopy__(self, _memo: object) -> Encoder:
         """It never changes, so what copies settings, as scikit-learn does, gets the same."""

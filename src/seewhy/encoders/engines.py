@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from ..errors import EngineError, MissingExtraError, UnknownNameError
 from ..storage.folders import write_inside
-from ..threads import bound_torch, n_cores, n_threads
+from ..threads import bound_torch, for_torch, n_cores, n_threads
 from .convert import openvino, to_openvino, write_onnx, write_openvino
 from .engine_cache import kept_folder
 from .precision import PRECISIONS, differs, is_rough, named, on_torch, to_try
@@ -88,7 +88,7 @@ class TorchEngine:
         # On a CPU, four maps at a time stay nearer the cache; matrix products of tokens want them all.
         step = 4 if self.device.type == "cpu" and self._convolves else max(len(pixels), 1)
         pixels = pixels.contiguous(memory_format=torch.channels_last)  # convolutions are up to half as fast without
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+        with for_torch(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             parts = [self.trunk(part.to(self.device)) for part in pixels.split(step)]
         return torch.cat(parts).float().cpu()
 
@@ -298,6 +298,7 @@ def _load_onnxruntime(folder: Path, precision: str) -> PictureEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores are for those with work
         return onnxruntime.InferenceSession(folder / "trunk.onnx", options, providers=["CPUExecutionProvider"])
 
     narrow = session(1)  # one session serves all threads

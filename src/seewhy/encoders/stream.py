@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -22,7 +22,7 @@ from ..pictures.images import Picture, read_views
 from ..pictures.miniatures import miniature
 from ..pictures.sources import name_of
 from ..storage.features import FeatureStore, look_key, text_key
-from ..threads import n_threads
+from ..threads import each_beside, n_threads
 from ..types import Crop, Failure
 from .base import Encoder
 
@@ -142,7 +142,7 @@ def encode_stream(
         while ahead:
             reads = [future.result() for future in ahead.pop(0)]
             submit()
-            yield from _encode(encoder, reads, store, request, batch_size)
+            yield from each_beside(encoder.engine.name, _encode(encoder, reads, store, request, batch_size))
     finally:
         # Not waited for: a stream that is dropped half-way may be closed by the garbage collector while a thread is
         # being started, which holds the very lock that joining a thread needs.
@@ -223,7 +223,7 @@ def _encode(
     store: FeatureStore | None,
     request: EncodeRequest,
     batch_size: int,
-) -> Iterator[Encoded | Failure]:
+) -> Generator[Encoded | Failure, None, None]:
     """Run the trunk over what is not known yet, keep it, and hand everything on in order."""
     todo = [r for r in reads if isinstance(r, _Read) and r.views]
     fresh = dict(zip(map(id, todo), _look(encoder, todo, batch_size), strict=True))

@@ -26,6 +26,7 @@ from ..pictures.object_masks import MaskSource
 from ..pictures.samples import Sample, Samples, load_samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
+from ..threads import beside
 from ..trust.base import LEVEL
 from ..types import Failure
 from .copies import Judged, find_copies, say
@@ -177,7 +178,7 @@ def look_at(
     )
     kept, logits, pooled, files = [], [], [], []
     for sample, seen in progress.results(items, stream, "Looking"):
-        with torch.no_grad():
+        with beside(classifier.encoder.engine.name), torch.no_grad():
             logits.append(classifier.head(seen.pooled).mean(0))
         kept.append(sample)
         assert seen.miniature is not None

@@ -19,6 +19,7 @@ from ..pictures.datasets import pictures_of
 from ..pictures.samples import Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
+from ..threads import beside
 from ..trust.base import LEVEL, Judgement
 from ..trust.selective import RiskCoverage, auroc
 
@@ -128,7 +129,7 @@ def look_at_unknown(
     )
     pooled, logits = [], []
     for _, seen in progress.results(names, stream, "Looking at pictures of no class"):
-        with torch.no_grad():
+        with beside(classifier.encoder.engine.name), torch.no_grad():
             logits.append(classifier.head(seen.pooled).mean(0))
         pooled.append(seen.pooled[0])
     if not pooled:

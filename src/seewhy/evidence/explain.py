@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from ..explanation.subject import Subject
 from ..heads.head import Target, TargetFunction
 from ..pictures.object_masks import MaskSource
 from ..storage.features import FeatureStore
+from ..threads import each_beside
 from ..trust.base import LEVEL
 from ..types import Failure
 from .agreement import agree
@@ -184,7 +185,7 @@ def explain_all(
     stream = encode_stream(classifier.encoder, sources, store=store, request=request, batch_size=batch_size)
     while batch := list(itertools.islice(stream, batch_size)):
         good = [s for s in batch if isinstance(s, Encoded)]
-        made = iter(_explain_batch(classifier, good, options, *asked)) if good else iter(())
+        made = _beside_engine(classifier, good, options, *asked) if good else iter(())
         for one in batch:
             yield one if isinstance(one, Failure) else next(made)
 
@@ -195,7 +196,7 @@ def explain_seen(classifier: Classifier, seen: Sequence[Encoded], options: Expla
     Raises:
         DataError: ``target`` or ``contrast`` is not one of the classes.
     """
-    return _explain_batch(classifier, seen, options.opened(classifier), *_ask(classifier, options))
+    return _beside_engine(classifier, seen, options.opened(classifier), *_ask(classifier, options))
 
 
 def _ask(
@@ -219,6 +220,10 @@ def _ask(
     return method, target, contrast, sentences
 
 
+def _beside_engine(classifier: Classifier, *given: Any) -> Iterator[Explanation]:
+    return each_beside(classifier.encoder.engine.name, _explain_batch(classifier, *given))
+
+
 def _explain_batch(
     classifier: Classifier,
     seen: Sequence[Encoded],
@@ -227,7 +232,7 @@ def _explain_batch(
     target: int | None,
     contrast: int | None,
     sentences: Sentences | None,
-) -> Iterator[Explanation]:
+) -> Generator[Explanation, None, None]:
     views = [s.picture.pixels for s in seen if s.picture is not None]
     pixels = classifier.encoder.pixels(views) if method.reads_pixels else None
     features = torch.stack([s.features for s in seen if s.features is not None])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import InputError
+from ..threads import beside
 
 if TYPE_CHECKING:
     from ..attributions.base import Explainable
@@ -232,7 +234,8 @@ class Metric(ABC):
             "sign": self.sign,
             "size": [height, width],
         }
-        found = self.score(case, upsampled(maps, (height, width)))
+        with nullcontext() if case.model is None else beside(case.model.encoder.engine.name):
+            found = self.score(case, upsampled(maps, (height, width)))
         return [replace(one, settings=settings) for one in found]
 
     def __call__(

@@ -17,6 +17,7 @@ from ..encoders.stream import Encoded
 from ..errors import ImageError, SeeWhyError
 from ..evidence.explain import ExplainOptions, explain_seen
 from ..explanation.base import Explanation
+from ..threads import beside
 from ..types import Failure
 from .access_log import AccessLog
 from .metrics import Metrics
@@ -109,7 +110,7 @@ class Service:
         """Of all classes, a row per picture."""
 
         def make() -> Tensor:
-            with torch.no_grad():
+            with beside(model.classifier.encoder.engine.name), torch.no_grad():
                 return model.classifier.head.probabilities(pooled)
 
         return await self.aside(make)
