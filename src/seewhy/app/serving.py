@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 
 from ..errors import InputError
-from .connection import MOST_HEAD_BYTES, connection
+from .connection import connection
 from .decoder import decoder_with
 from .settings import Settings
 
@@ -43,7 +43,6 @@ def limited(app: Any, settings: Settings) -> uvicorn.Config:
         proxy_headers=False,
         ws="none",
         http=connection(settings),
-        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=5,
