@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,21 +17,29 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 
 from starlette.testclient import TestClient
 
+from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
+from seewhy.classifiers.saving import load
 from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.minilm import TOGETHER, load_minilm
 from seewhy.encoders.text_tokens import LONGEST_TEXT
 from seewhy.pictures.samples import load_samples
-from seewhy.serve import kserve, make_service
+from seewhy.serve import ServiceSettings, kserve, make_service
+from seewhy.serve import models as served_models
+from seewhy.serve.models import Models
 
 INFER = "/v2/models/tiny/infer"
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     samples = load_samples(class_folders(tmp_path_factory.mktemp("classes") / "pictures"))
-    app = make_service({"tiny": Linear(n_crops=0).fit(tiny_cnn(), samples)})
-    with TestClient(app, base_url="http://localhost:8000") as client:
+    return Linear(n_crops=0).fit(tiny_cnn(), samples)
+
+
+@pytest.fixture(scope="module")
+def service(fitted: Classifier) -> Iterator[TestClient]:
+    with TestClient(make_service({"tiny": fitted}), base_url="http://localhost:8000") as client:
         yield client
 
 
@@ -114,3 +124,44 @@ def test_a_tokeniser_of_others_gets_no_endless_text() -> None:
     tower.encode_text(["a" * 1_000_000])
     tower.n_cut(["a" * 1_000_000])
     assert lengths == [LONGEST_TEXT] * 2
+
+
+def half_copied(service: TestClient, other: Classifier, folder: Path) -> tuple[Models, Path, bytes]:
+    """Another model lies in the folder, with half of its tensors, and was refused."""
+    models = service.app.state.service.models  # type: ignore[attr-defined]
+    other.save(folder)
+    (tensors,) = folder.glob("*.safetensors")
+    whole = tensors.read_bytes()
+    tensors.write_bytes(whole[: len(whole) // 2])
+    models.reload()
+    assert models.problems.keys() == {"tiny"}
+    return models, tensors, whole
+
+
+def test_a_model_that_was_copied_by_halves_is_taken_when_it_is_whole(
+    fitted: Classifier, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fitted.save(tmp_path / "m")
+    loads: list[Path] = []
+
+    def load_counted(path: Path) -> Classifier:
+        loads.append(path)
+        return load(path, encoder=fitted.encoder)
+
+    app = make_service({"tiny": folder}, ServiceSettings(reload_seconds=0), load=load_counted)
+    with TestClient(app, base_url="http://localhost:8000") as service:
+        other = replace(fitted, classes=tuple(map(str.upper, fitted.classes)), words=None)
+        models, tensors, whole = half_copied(service, other, folder)
+        models.reload()
+        assert len(loads) == 2, "what did not change is not read again"
+        tensors.write_bytes(whole[:-1])
+        models.reload()
+        assert len(loads) == 3
+        tensors.write_bytes(whole)
+        models.reload()
+        assert (models.problems, models.all()[0].classifier.classes[0].isupper()) == ({}, True)
+        half_copied(service, fitted, folder)
+        n_loads, n_told = len(loads), len(caplog.messages)
+        monkeypatch.setattr(served_models, "RETRY_SECONDS", 0.0)
+        models.reload()
+        assert (len(loads), len(caplog.messages)) == (n_loads + 1, n_told), "tried again, and not told again"
