@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..spelling import nearest
 from ..storage.reading import UnreadableError, read_file, reason
 from .around import Background, OnePlace
 from .cards import RANK, Agreement, LikeVerdict, WhereVerdict, WordsMeaning, WordsVerdict
@@ -160,5 +160,5 @@ def _shown(value: Any) -> str:
 
 
 def _near(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
+    near = nearest(name, known, n=2, cutoff=0.5)
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else f"There are {', '.join(known)}."

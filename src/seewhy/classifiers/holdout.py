@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from ..progress import Progress
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import Labelled, LikenessMeasure, Trial, trials
 from ..prototypes.nearest import NearestPatches
+from ..spelling import nearest
 from ..storage.features import FeatureStore
 from ..trust.groups import Grouping, group_by_copies, group_by_looks, group_by_names, group_folds, hold_out_groups
 from ..types import Crop
@@ -228,9 +228,10 @@ def check_labels(samples: Samples, validation: Samples) -> None:
     Raises:
         DataError: there is one; the message carries the nearest names.
     """
-    strange = [c for c in validation.classes if c not in samples.classes]
+    trained_on = set(samples.classes)
+    strange = [c for c in validation.classes if c not in trained_on]
     if strange:
-        near = difflib.get_close_matches(strange[0], samples.classes, n=3, cutoff=0.4)
+        near = nearest(strange[0], samples.classes, n=3, cutoff=0.4)
         raise DataError(
             f"The validation pictures have the class {strange[0]!r}, which is not among the {len(samples.classes)} to "
             f"train on. {'Did you mean' if near else 'The first are'} "
@@ -249,7 +250,8 @@ def hold_out(items: Sequence[Sample], seen: Sequence[Encoded], how: HoldOut, pro
     twice = copies_under_two_classes(names, digests)
     if twice:
         progress.note(f"{twice} picture(s) lie in more than one class, byte for byte; neither copy is held out")
-    labels = torch.tensor([classes.index(n) for n in names])
+    number = {name: i for i, name in enumerate(classes)}
+    labels = torch.tensor([number[n] for n in names])
     grouping = _grouping(items, seen, labels, how.split)
     groups, seed = grouping.groups, how.seed
     if how.split == "random":
@@ -299,7 +301,8 @@ def hold_validation(
     classes = _classes(train)
     known = {s.digest for s, out in zip(seen, held, strict=True) if not out}
     copies = [out and s.digest in known for s, out in zip(seen, held, strict=True)]
-    keep = [i for i, s in enumerate(items) if s.label in classes and not copies[i]]
+    number = {name: i for i, name in enumerate(classes)}
+    keep = [i for i, s in enumerate(items) if s.label in number and not copies[i]]
     if any(copies):
         progress.note(f"{sum(copies)} validation picture(s) are training pictures too, byte for byte, and left out")
     if len(keep) == len(train):
@@ -307,7 +310,7 @@ def hold_validation(
             "No validation picture can be used: none can be read, or all are training pictures too. "
             "Give pictures that are not trained on, or leave validation out."
         )
-    labels = torch.tensor([classes.index(items[i].label) for i in keep])
+    labels = torch.tensor([number[items[i].label] for i in keep])
     flags = torch.tensor([held[i] for i in keep])
     kept, looked = [items[i] for i in keep], [seen[i] for i in keep]
     grouping = _grouping(kept, looked, labels, by)

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 
 from ..arguments import checked
 from ..errors import DataError, ImageError
+from ..spelling import first_repeated
 from ..storage.reading import read_file, read_json, reason
 from .images import _HUSH, _identify, _read_bytes, _why_not_decoded
 from .listing import list_pictures
@@ -250,9 +251,9 @@ def _names(root: Path) -> dict[int, str]:
             "Correct it."
         ) from error
     found = {value: name for value, name in sorted(found.items()) if name}
-    twice = [name for i, name in enumerate(found.values()) if name in list(found.values())[:i]]
+    twice = first_repeated(found.values())
     if len(found) < 2 or twice or min(found) < 0:
-        given = f"{twice[0]!r} twice" if twice else f"{len(found)} class(es)"
+        given = f"{twice!r} twice" if twice else f"{len(found)} class(es)"
         raise DataError(
             f"{place} names {given}. Two or more different names of values from 0 on were expected. Mend it."
         )

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import DataError, MissingExtraError
 from ..printable import from_spreadsheet
+from ..spelling import first_repeated
 from ..storage.files import json_value
 from ..storage.reading import reason
 
@@ -133,9 +134,7 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 continue
 
             def once(pairs: list[tuple[str, Any]], number: int = number) -> dict[str, Any]:
-                names = [name for name, _ in pairs]
-                if len(set(names)) < len(names):
-                    twice = next(n for n in names if names.count(n) > 1)
+                if (twice := first_repeated(name for name, _ in pairs)) is not None:
                     raise DataError(
                         f"{path}, line {number}, names {twice!r} twice. Every name once was expected. Remove one."
                     )

@@ -21,6 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
+from ..spelling import first_repeated
+
 MAX_JSON = 256 << 20
 """Bytes of the largest card: a million pictures' names with their digests."""
 
@@ -144,8 +146,7 @@ def parse_json(data: bytes | str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = str(first_repeated(name for name, _ in pairs))
         raise ValueError(f"its key {twice[:40]!r} is there twice")
     return found
 

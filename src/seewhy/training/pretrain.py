@@ -276,7 +276,8 @@ class Pretrain(Way):
         columns: dict[str, Any] = {"pixels": pictures}
         classes = own.classes if objective.needs_labels else ()
         if classes:
-            columns["labels"] = torch.tensor([classes.index(item.label) for item in own.items])
+            number = {name: i for i, name in enumerate(classes)}
+            columns["labels"] = torch.tensor([number[item.label] for item in own.items])
         data, width = TrainingData(len(own), columns), own.pooled.shape[1]
         n_steps = self.training(data, on).n_steps
         if isinstance(objective, Dense):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...errors import DataError
+from ...spelling import first_repeated
 from ...storage.reading import parse_json, read_file, reason
 from . import box_formats
 from .base import BoxData, BoxRecord, Gathering
@@ -40,8 +41,8 @@ class COCO:
         data = _object(path)
         found = Gathering(path)
         names = {_id(path, c, "category"): str(c.get("name", "")) for c in _list(path, data, "categories")}
-        if twice := [n for n in names.values() if list(names.values()).count(n) > 1]:
-            raise DataError(f"{path} has two categories that are called {twice[0]!r}. Rename or merge them.")
+        if (twice := first_repeated(names.values())) is not None:
+            raise DataError(f"{path} has two categories that are called {twice!r}. Rename or merge them.")
         found.classes += names.values()
         images: dict[int, str] = {}
         folders = near(path, pictures)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import yaml
 
 from ...errors import DataError, EmptyFolderError
+from ...spelling import first_repeated
 from ...storage.reading import read_file, reason
 from ..listing import list_pictures, natural_key
 from . import box_formats
@@ -97,8 +98,8 @@ def _names(file: Path) -> dict[int, str]:
     if not names or not plain:
         raise DataError(f"{file} has no names of classes. 'names:' with a list or with numbers was expected. Add it.")
     found = {k: str(v).strip() for k, v in sorted(names.items())}
-    if twice := [n for n in found.values() if list(found.values()).count(n) > 1]:
-        raise DataError(f"{file} names the class {twice[0]!r} twice. Rename or merge them.")
+    if (twice := first_repeated(found.values())) is not None:
+        raise DataError(f"{file} names the class {twice!r} twice. Rename or merge them.")
     return found
 
 
