@@ -392,8 +392,9 @@ def lines_of(path: Path, what: str) -> list[str]:
         DataError: it cannot be read.
     """
     from ..errors import DataError
+    from ..storage.reading import read_text, reason
 
     try:
-        return path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Write one {what} a line, in UTF-8.") from error
+        return read_text(path).splitlines()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}. Write one {what} a line, in UTF-8.") from error
