@@ -107,7 +107,7 @@ def test_colours_of_twelve_bits_are_not_black(caplog: pytest.LogCaptureFixture) 
         return b"\x89PNG\r\n\x1a\n" + body
 
     assert grey(colours([0, 1000, 2000, 4000])) == [0, 51, 119, 255]
-    assert "has colours that use 12 of their 16 bits, of which 4 are read" in caplog.text
+    assert "has colours of 12 bits in 16, of which 4 are read" in caplog.text
     assert grey(colours([0, 1000, 2000, 40000])) == [0, 3, 7, 156]
 
 

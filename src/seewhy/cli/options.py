@@ -386,11 +386,7 @@ def from_labels(labels: str, encoder: object, store: FeatureStore | None) -> Cla
 
 
 def lines_of(path: Path, what: str) -> list[str]:
-    """The lines of a text file of the person's; each is one of ``what``.
-
-    Raises:
-        DataError: it cannot be read.
-    """
+    """The lines of a text file of the person's; each is one of ``what``. DataError where it cannot be read."""
     from ..errors import DataError
     from ..storage.reading import read_text, reason
 

@@ -72,9 +72,7 @@ def brightened(name: str, image: Image.Image) -> Image.Image:
     high = max(top for _, top in image.getextrema()[:3]) if image.info.get(WIDE) else 0  # type: ignore[misc, index]
     if not 0 < high <= 15:
         return image
-    what = (
-        "has colours that use 12 of their 16 bits, of which 4 are read; save it, and every other like it, with 8 bits"
-    )
+    what = "has colours of 12 bits in 16, of which 4 are read; save it, and every other like it, with 8 bits"
     _say("colours", f"{name}: {what}")
     table = np.minimum(np.arange(256) * 17, 255).tolist()
     return image.point(table * 3 + (list(range(256)) if image.mode == "RGBA" else []))
