@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,10 +15,11 @@ from torch import Tensor, nn
 
 from ..arguments import article, fits
 from ..errors import ImageError, InputError
-from ..pictures.images import Picture, read_views
+from ..pictures.images import MAX_BYTES, Picture, read_views
 from ..pictures.miniatures import miniature
 from ..pictures.sources import name_of
 from ..storage.features import FeatureStore, look_key, text_key
+from ..storage.reading import file_sha256
 from ..threads import each_beside, n_threads
 from ..types import Crop, Failure
 from .base import Encoder
@@ -162,15 +160,10 @@ def _repooled(made: nn.Module, stream: Iterator[Encoded | Failure]) -> Iterator[
 
 
 def file_digest(source: Any) -> str | None:
-    """SHA-256 of a regular file; ``None`` for anything else, on which the reader then has its say."""
-    if not isinstance(source, str | Path):
-        return None
+    """SHA-256 of a picture's file; ``None`` for anything else, on which the reader then has its say."""
     try:
-        if not stat.S_ISREG(os.stat(source).st_mode):
-            return None
-        with open(source, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError):
+        return file_sha256(source, MAX_BYTES) if isinstance(source, str | Path) else None
+    except OSError:
         return None
 
 

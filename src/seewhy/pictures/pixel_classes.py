@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from ..arguments import checked
 from ..errors import DataError, ImageError
 from ..spelling import first_repeated
-from ..storage.reading import read_file, read_json, reason
+from ..storage.reading import read_json, read_text, reason
 from .images import _HUSH, _identify, _read_bytes, _why_not_decoded
 from .listing import list_pictures
 from .runs import decode
@@ -243,7 +243,7 @@ def _names(root: Path) -> dict[int, str]:
             pairs: Iterable[tuple[Any, Any]] = said.items() if isinstance(said, dict) else enumerate(said)
             found = {int(value): str(name).strip() for value, name in pairs}
         else:
-            lines = read_file(place, CLASSES).decode("utf-8-sig").splitlines()
+            lines = read_text(place, CLASSES).splitlines()
             found = {i: line.strip() for i, line in enumerate(lines)}
     except (OSError, ValueError, TypeError) as error:
         raise DataError(

@@ -27,14 +27,15 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from ..errors import DataError, InputError, MissingExtraError, SeeWhyError
+from ..errors import DataError, InputError, SeeWhyError
 from ..pictures.datasets import IMAGE_COLUMNS
 from ..pictures.listing import list_pictures, natural_key
+from ..pictures.parquet import parquet_batches
 from ..pictures.samples import no_column
 from ..pictures.shards import records_of, shards_of
 from ..pictures.sources import InMemory
 from ..pictures.tables import TABLES, cell_text, rows_of
-from ..storage.reading import reason
+from ..storage.reading import open_regular, reason
 
 PER_SHARD = 2048
 """Pictures of a shard where the input has none of its own: what a kill may cost is a minute's work of a CPU."""
@@ -134,7 +135,11 @@ class Packed(Shard):
 
     def _items(self) -> Iterator[Item]:
         path = Path(self.place, self.name)
-        yield from rows_in_parquet(path, path, self) if path.suffix.lower() == ".parquet" else rows_in_tar(path, self)
+        if path.suffix.lower() != ".parquet":
+            yield from rows_in_tar(path, self)
+            return
+        with open_regular(path) as (file, _):
+            yield from rows_in_parquet(file, path, self)
 
 
 def rows_in_tar(path: Path, shard: Packed) -> Iterator[Item]:
@@ -149,25 +154,16 @@ def rows_in_parquet(opened: Any, path: PurePath, shard: Packed) -> Iterator[Item
     """The pictures of a Parquet file; those that are names of files lie beside it.
 
     Args:
-        opened: the file, or its name.
+        opened: the file.
         path: its name.
         shard: that it is.
     """
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise MissingExtraError("parquet", "Reading Parquet") from error
-    try:
-        with ParquetFile(opened) as file:
-            column = _picture_column(path, file.schema_arrow.names, shard.column)
-            number = 0
-            for batch in file.iter_batches(IN_HAND, columns=[column]):
-                for value in batch.column(0).to_pylist():
-                    yield _row(path, shard, number, value)
-                    number += 1
-    except (ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Copy it again.") from error
+    number = 0
+    column = partial(_picture_column, path, wanted=shard.column)
+    for batch in parquet_batches(opened, path, lambda names: [column(names)], IN_HAND):
+        for value in batch.column(0).to_pylist():
+            yield _row(path, shard, number, value)
+            number += 1
 
 
 def _picture_column(path: PurePath, names: list[str], wanted: str | None) -> str:

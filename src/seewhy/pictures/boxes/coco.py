@@ -13,7 +13,7 @@ from ...spelling import first_repeated
 from ...storage.reading import parse_json, read_file, reason
 from . import box_formats
 from .base import BoxData, BoxRecord, Gathering
-from .places import find_picture, from_folder, near, number, size_if_there, whole_size
+from .places import find_picture, from_folder, near, number, whole_size
 
 LARGEST = 1 << 30
 """Bytes of a file; the largest of COCO's own has half of it."""
@@ -52,8 +52,7 @@ class COCO:
                 what = "is there twice" if number_ in images else "has no file_name"
                 raise DataError(f"{path}: the image {number_} {what}. One image for every id was expected. Mend it.")
             images[number_] = find_picture(file, folders)
-            stated = whole_size(one.get("width"), one.get("height"))
-            found.picture(images[number_], stated or size_if_there(images[number_]))
+            found.picture(images[number_], whole_size(one.get("width"), one.get("height")))
         for i, one in enumerate(_list(path, data, "annotations")):
             _add(found, f"{path.name}, annotation {one.get('id', i)}", one, images, names)
         return found.done()
