@@ -1,12 +1,12 @@
 """From labelled photographs to a classifier: `seewhy.fit` beside a DataLoader and scikit-learn.
 
-The peer is what those write who know both: every picture once as it is and eight times as a random crop or its mirror,
-decoded once for all of its views by two processes, timm's network frozen and channels last, then scikit-learn's
-LogisticRegression, C chosen among five on a quarter held out, and fitted again to everything.
+The peer is what those write who know both: every picture once as it is and eight (or `--crops`) times as a random crop
+or its mirror, decoded once for all of its views by two processes, timm's network frozen and channels last, then
+scikit-learn's LogisticRegression, C chosen among five on a quarter held out, and fitted again to everything.
 `seewhy.fit` does this and more: it also finds which pictures show the same thing, measures on all of them held out,
 calibrates, and keeps patches for cards.
 
-    python benchmarks/fit_speed.py PHOTOS TEST [--n 320] [--rounds 3] [--json out.json]
+    python benchmarks/fit_speed.py PHOTOS TEST [--n 320] [--crops 8] [--rounds 3] [--json out.json]
 
 PHOTOS and TEST are class folders or tables; both classifiers are compared on TEST.
 """
@@ -35,7 +35,6 @@ from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, Ran
 import seewhy
 
 OURS, THEIRS = "seewhy.fit", "DataLoader, timm, scikit-learn"
-N_CROPS = 8
 CS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 PER_BATCH = 8
 """Pictures, each with its nine views."""
@@ -71,9 +70,9 @@ def features(module: torch.nn.Module, files: Sequence[str], n_crops: int) -> np.
     return torch.cat(found).numpy()
 
 
-def peer(module: torch.nn.Module, samples: seewhy.Samples) -> Callable[[Sequence[str]], list[str]]:
+def peer(module: torch.nn.Module, samples: seewhy.Samples, n_crops: int) -> Callable[[Sequence[str]], list[str]]:
     """Fits; what comes back classifies files."""
-    x = features(module, [s.image for s in samples.items], N_CROPS)
+    x = features(module, [s.image for s in samples.items], n_crops)
     x /= np.linalg.norm(x, axis=2, keepdims=True)
     y = np.array([s.label for s in samples.items])
 
@@ -97,7 +96,7 @@ def part(samples: seewhy.Samples, n: int) -> seewhy.Samples:
     return seewhy.Samples(tuple(samples.items[i] for i in chosen), samples.classes)
 
 
-def run(photos: str, test: str, n: int, rounds: int) -> dict[str, Any]:
+def run(photos: str, test: str, n: int, n_crops: int, rounds: int) -> dict[str, Any]:
     train, held = part(seewhy.load_samples(photos), n), seewhy.load_samples(test)
     encoder = seewhy.encoder("lite0")
     module = seewhy.encoder("lite0", engine="torch").module.to(memory_format=torch.channels_last)
@@ -106,11 +105,11 @@ def run(photos: str, test: str, n: int, rounds: int) -> dict[str, Any]:
     made: dict[str, Callable[[Sequence[str]], list[str]]] = {}
 
     def ours() -> None:
-        model = seewhy.fit(train, encoder, n_crops=N_CROPS)
+        model = seewhy.fit(train, encoder, n_crops=n_crops)
         made[OURS] = lambda names: [p.label for p in model.predict(names)]
 
     def theirs() -> None:
-        made[THEIRS] = peer(module, train)
+        made[THEIRS] = peer(module, train, n_crops)
 
     times = in_turn({THEIRS: theirs, OURS: ours}, rounds)
     right = {name: float(np.mean([a == b for a, b in zip(made[name](files), truth, strict=True)])) for name in made}
@@ -127,10 +126,11 @@ def main() -> None:
     parser.add_argument("photos")
     parser.add_argument("test")
     parser.add_argument("--n", type=int, default=320)
+    parser.add_argument("--crops", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found = run(options.photos, options.test, options.n, options.rounds)
+    found = run(options.photos, options.test, options.n, options.crops, options.rounds)
     table = Table("program", "seconds", "CPU seconds", "right on the test pictures", box=None)
     for name, t in found["seconds"].items():
         right = found["right on the test pictures"][name]

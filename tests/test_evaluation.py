@@ -185,6 +185,16 @@ def test_data_of_other_classes_is_refused(model: Classifier, folders: Path) -> N
     )
 
 
+def test_nothing_is_explained_unless_asked(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    stream = Classifier.explain_all
+    monkeypatch.setattr(Classifier, "explain_all", lambda *a, **k: asked.append(len(a[1])) or stream(*a, **k))
+    model = Pretrained().build(ENCODER)
+    plain = evaluate(model, folders).data
+    assert (plain["faithfulness"], plain["like"], sum(asked)) == (None, None, 0)
+    assert evaluate(model, folders, faithfulness=True).data["faithfulness"]["n"] == sum(asked) > 0
+
+
 def test_reports_are_written(model: Classifier, folders: Path, tmp_path: Path) -> None:
     report = evaluate(model, folders, n_explained=1)
     path = report.save(tmp_path / "report.json")

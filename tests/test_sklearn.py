@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 from sklearn import base
@@ -18,6 +20,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 
+import seewhy
 import tiny
 from seewhy import Explanation, FeatureStore
 from seewhy.errors import InputError
@@ -101,8 +104,28 @@ def test_what_is_wrong_is_told() -> None:
         estimator().fit(X, None)
     with pytest.raises(InputError, match="24 pictures and 3 labels"):
         estimator().fit(X, Y[:3])
-    with pytest.raises(InputError, match=r"Write estimator.classifier_.save\(folder\)"):
+    with pytest.raises(InputError, match=r"'tiny'.*Give the name, or write estimator.classifier_.save\(folder\)"):
         pickle.dumps(estimator().fit(X, Y))
+
+
+def test_a_fitted_one_is_pickled_and_copied(tmp_path: Path) -> None:
+    fitted = SeeWhyClassifier(n_crops=0, store=FeatureStore(tmp_path / "f.sqlite")).fit(X, Y)
+    expected = fitted.predict_proba(X[:4])
+    copies = [copy.deepcopy(fitted), copy.copy(fitted), pickle.loads(pickle.dumps(fitted))]
+    joblib.dump(fitted, tmp_path / "fitted.joblib")
+    for one in (*copies, joblib.load(tmp_path / "fitted.joblib")):
+        np.testing.assert_allclose(one.predict_proba(X[:4]), expected, atol=2e-3)
+        assert one.predict(X[:1]).tolist() == [10]
+        assert one.store.path == fitted.store.path
+        assert isinstance(one.explain(X[:1], measure=False)[0], Explanation)
+    copies[0].set_params(held_out=0.5)
+    assert fitted.held_out == 0.2
+    named = SeeWhyClassifier(seewhy.encoder("lite0"))
+    assert pickle.loads(pickle.dumps(named)).encoder == "lite0"
+    own = estimator().fit(X, Y)
+    again = copy.deepcopy(own)
+    assert again.encoder is own.encoder, "which no name finds"
+    assert again.predict(X[:1]).tolist() == [10]
 
 
 CHECKS = (

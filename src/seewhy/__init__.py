@@ -144,9 +144,9 @@ def __getattr__(name: str) -> Any:
         return version("seewhy")
     if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
         return importlib.import_module(f".{name}", __name__)
-    import difflib
+    from .spelling import nearest
 
-    near = difflib.get_close_matches(name, __dir__(), n=1)
+    near = nearest(name, __dir__())
     raise AttributeError(
         f"module 'seewhy' has no attribute {name!r}" + (f". Did you mean {near[0]!r}?" if near else "")
     )

@@ -5,7 +5,6 @@ What is expected is read off the annotations, so nothing is stated twice; ``Anno
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from .errors import InputError
+from .spelling import nearest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -270,7 +270,7 @@ def _cure(value: Any, hint: Any) -> str:
 def _unknown(function: str, keyword: str, value: Any, hints: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     known = [n for n in (*hints, *options) if n != "self"]
     meant = [name for name in known if keyword in SYNONYMS.get(name, ())]
-    meant = meant or difflib.get_close_matches(keyword, known, n=1, cutoff=0.7)
+    meant = meant or nearest(keyword, known, cutoff=0.7)
     shown = f"{keyword}={value!r}" if _is_plain(value) else keyword
     told = f"It is called {meant[0]}" if meant else f"It takes {', '.join(known)}"
     cure = f"Write {shown.replace(keyword, meant[0], 1)}" if meant else "Leave it out"

@@ -19,10 +19,11 @@ A message is one sentence on what was given, one on what was expected, one on wh
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+
+from .spelling import nearest
 
 LONGEST_WORD = 1000
 LONGEST = 1900
@@ -92,7 +93,7 @@ class UnknownNameError(SeeWhyError, KeyError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name[:LONGEST_WORD], known, n=3, cutoff=0.5)
+        near = nearest(name, known, n=3, cutoff=0.5)
         few = ", ".join(known[:MOST_NAMES]) + (
             f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
         )

@@ -1,12 +1,15 @@
-"""How long work tells what it is doing: the command line draws it, a script may ignore it."""
+"""How long work tells what it is doing: a bar on a terminal, a line now and then in a log; a script may ignore it."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import TextIO, TypeVar
 from uuid import uuid4
 
+from .printable import printable
 from .types import Failure
 
 S = TypeVar("S")
@@ -56,7 +59,7 @@ class Progress:
 
 
 class Bars(Progress):
-    """A progress bar, on a terminal and in a notebook: ``seewhy.fit("photos", progress=seewhy.Bars())``."""
+    """A bar on a terminal and in a notebook, lines elsewhere: ``seewhy.fit("photos", progress=seewhy.Bars())``."""
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         yield from draw(items, what, total, stderr=False, tail=self.tail)
@@ -65,7 +68,14 @@ class Bars(Progress):
 def draw(
     items: Iterable[T], what: str, total: int | None, *, stderr: bool, tail: Callable[[], str] = str
 ) -> Iterator[T]:
-    """Items as they are done, with a bar that goes when all are; behind it stands what ``tail`` says."""
+    """Items as they are done, with a bar that goes when all are; behind it stands what ``tail`` says.
+
+    Where there is no terminal to draw on, a line is written now and then, so that a log tells how long it will take.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    if not stream.isatty() and not _is_notebook():
+        yield from _in_lines(items, what, total, stream, tail)
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
@@ -81,6 +91,50 @@ def draw(
         for item in items:
             yield item
             bar.update(task, advance=1, said=tail())
+
+
+def _is_notebook() -> bool:
+    if "ipykernel" not in sys.modules:
+        return False
+    from rich.console import Console
+
+    return Console().is_jupyter
+
+
+def _in_lines(items: Iterable[T], what: str, total: int | None, stream: TextIO, tail: Callable[[], str]) -> Iterator[T]:
+    """A line in so many seconds at most; none where the work is done before. Nothing stops for a log that is gone."""
+    start = written = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - written >= LINE_SECONDS and done != total:
+            written = now
+            line = printable(line_of(what, done, total, now - start, tail()))
+            with contextlib.suppress(OSError, ValueError):
+                print(line, file=stream, flush=True)
+
+
+def line_of(what: str, done: int, total: int | None, seconds: float, tail: str = "") -> str:
+    """What a log says of work under way.
+
+    >>> line_of("Training", 3, 24, 60.0, "loss 1.2"), line_of("Reading", 300, None, 60.0)
+    ('Training: 3 of 24, loss 1.2, about 7 minutes left', 'Reading: 300')
+    """
+    parts = [f"{what}: {done}" + (f" of {total}" if total else ""), tail]
+    if total:
+        parts.append(f"about {duration(seconds * max(total - done, 0) / done)} left")
+    return ", ".join(part for part in parts if part)
+
+
+def duration(seconds: float) -> str:
+    """In words.
+
+    >>> duration(43), duration(620), duration(9000)
+    ('43 seconds', '10 minutes', '2.5 hours')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def _in_notebook(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
@@ -100,6 +154,8 @@ def _in_notebook(items: Iterable[T], what: str, total: int | None) -> Iterator[T
 
 SECONDS = 0.2
 """Between two states of a line in a notebook."""
+LINE_SECONDS = 20.0
+"""Between two lines of a log."""
 
 
 def bar(done: int, total: int | None, width: int = 30) -> str:

@@ -8,17 +8,21 @@ The estimator says so by its tags, and ``check_estimator`` then runs the others.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from .api import _encoder
 from .classifiers.linear.recipe import Linear
+from .classifiers.saving import load
 from .encoders.base import Encoder
-from .errors import InputError, MissingExtraError
+from .encoders.find import encoder
+from .errors import InputError, MissingExtraError, SeeWhyError
 from .keywords import ExplainKeywords
 from .pictures.datasets import rows_of, samples_of
 from .storage.features import FeatureStore
+from .storage.output import working_folder, write_atomic
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -130,14 +134,67 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.string = True
         return tags
 
-    def __getstate__(self) -> Any:
-        """What is fitted holds a network and its engine, which are not pickled."""
-        if hasattr(self, "classifier_"):
-            raise InputError(
-                "A fitted SeeWhyClassifier was to be pickled or copied. Its classifier is saved without running code. "
-                "Write estimator.classifier_.save(folder), and seewhy.load(folder)."
-            )
-        return super().__getstate__()
+    def __deepcopy__(self, memo: dict[int, Any]) -> SeeWhyClassifier:
+        """Another estimator with the same encoder, store and fitted classifier: nothing changes them."""
+        new = copy(self)
+        memo[id(self)] = new
+        return new
+
+    def __copy__(self) -> SeeWhyClassifier:
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The network and its engine are not pickled: an encoder is named, a fitted classifier is its saved files.
+
+        Raises:
+            InputError: the encoder is none that its name finds again.
+        """
+        state = dict(super().__getstate__())
+        if isinstance(self.encoder, Encoder):
+            state["encoder"] = _named(self.encoder)
+        if self.store is not None:
+            state["store"] = str(self.store.path)
+        fitted = state.pop("classifier_", None)
+        if fitted is not None:
+            with working_folder(None) as folder:
+                files = fitted.save(folder / "model").iterdir()
+                state[_FILES] = {file.name: file.read_bytes() for file in files}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        files = state.pop(_FILES, None)
+        if state["store"] is not None:
+            state["store"] = FeatureStore(state["store"])
+        super().__setstate__(state)
+        if files is not None:
+            with working_folder(None) as folder:
+                for name, data in files.items():
+                    write_atomic(folder / name, data)
+                self.classifier_ = load(folder)
+
+
+_FILES = "classifier files"
+
+
+def _named(given: Encoder) -> str:
+    """A name that finds the same encoder.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        if encoder(given.name).fingerprint == given.fingerprint:
+            return given.name
+    except SeeWhyError:
+        pass
+    raise InputError(
+        f"A SeeWhyClassifier with the encoder {given.name!r} was to be pickled, and that name does not find this "
+        "encoder again. An encoder given by its name was expected. Give the name, or write "
+        "estimator.classifier_.save(folder), which seewhy.load(folder, encoder=…) opens."
+    )
 
 
 def _names(classes: Iterable[Any]) -> list[str]:

@@ -139,6 +139,14 @@ def test_an_answer_that_nobody_reads_is_dropped(served: Callable[..., int]) -> N
         assert got < 30_000_000, "what was not read in time was thrown away"
 
 
+def test_accepted_connections_send_small_answers_at_once() -> None:
+    """Head and body are two writes; the second would wait 40 ms for the client to confirm the first."""
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_head_that_is_too_large_is_refused(served: Callable[..., int]) -> None:
     port = served(greets)
     with socket.create_connection(("127.0.0.1", port)) as client:

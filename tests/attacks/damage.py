@@ -99,3 +99,10 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     one.__name__: one
     for one in (pipe, device, folder, empty, sparse, sparse_behind, half, noise, huge_header, deep, deep_header, gone)
 }
+
+
+def flipped(data: bytes, place: int, bit: int) -> bytes:
+    """The same but for one bit."""
+    changed = bytearray(data)
+    changed[place] ^= 1 << bit
+    return bytes(changed)

@@ -129,6 +129,51 @@ def test_a_link_to_a_foreign_file_is_refused(verb: str, here: Path, refused: See
         path.unlink()
 
 
+CLEAN = ("pairs", "clean", "drafts.jsonl", "--text-column", "description", "--skip", "small_picture")
+EDITED: dict[str, tuple[tuple[str, ...], str]] = {
+    "predict": (("predict", "photos", "--labels", "labels.txt", "-o", "p.jsonl"), "p.jsonl"),
+    "predict --csv": (("predict", "photos", "--labels", "labels.txt", "--csv", "-o", "p.csv"), "p.csv"),
+    "predict --finding": (("predict", "photos", "--finding", "wren", "-o", "f.jsonl"), "f.jsonl"),
+    "predict --finding --csv": (("predict", "photos", "--finding", "wren", "--csv", "-o", "f.csv"), "f.csv"),
+    "check": (("check", "photos", "-o", "out"), "out/findings.csv"),
+    "detect": (("detect", "photos", "--labels", "labels.txt", "--format", "csv", "-o", "out"), "out/boxes.csv"),
+    "describe match": (("describe", "match", "photos", "--descriptions", "labels.json", "-o", "m.jsonl"), "m.jsonl"),
+    "pairs clean": ((*CLEAN, "-o", "c.jsonl"), "c.jsonl"),
+    "pairs clean, removed": ((*CLEAN, "-o", "c.jsonl"), "c.removed.jsonl"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", EDITED)
+def test_what_a_person_edited_is_refused(
+    verb: str, here: Path, refused: Seewhy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cell corrected by hand, in a table or lines whose columns are all SeeWhy's."""
+    arguments, name = EDITED[verb]
+    Path("drafts.jsonl").write_text(
+        '{"image": "photos/wren/1.png", "description": "A small brown wren on a mossy stone wall."}\n'
+        '{"image": "photos/robin/2.png", "description": "Red."}\n'
+    )
+    quiet = ("--store", "none", "-q")
+    for _ in range(2):  # as it left it, it is written over
+        monkeypatch.setattr(sys, "argv", ["seewhy", *arguments, *quiet])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code, capsys.readouterr().err
+    capsys.readouterr()
+    path = Path(name)
+    before = path.read_bytes()
+    changed = before.replace(b"wren", b"WREN").replace(b"robin", b"ROBIN")
+    assert changed != before
+    for theirs in (changed, before + before.splitlines(keepends=True)[-1]):
+        path.write_bytes(theirs)
+        assert name in refused(*arguments, *quiet)
+    monkeypatch.setattr(sys, "argv", ["seewhy", *arguments, *quiet, "--force"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert path.read_bytes() == before
+
+
 INPUTS: dict[str, tuple[str, ...]] = {
     "a picture": ("predict", "other.png", "--labels", "labels.txt", "-o", "other.png"),
     "a picture of a folder": ("predict", "photos", "--labels", "labels.txt", "-o", PHOTO),
@@ -172,6 +217,12 @@ def test_an_output_that_is_an_input_is_refused_even_by_force(what: str, by: str,
         said = refused(*arguments, path, *force)
         assert str(path) in said
         assert "is also read" in said or "was given twice" in said
+
+
+def test_pairs_that_were_removed_are_not_written_over_by_what_is_removed_of_them(here: Path, refused: Seewhy) -> None:
+    Path("a.removed.jsonl").write_text('{"image": "other.png", "text": "A wren.", "reasons": {}}\n')
+    for force in ((), ("--force",)):
+        assert "a.removed.jsonl is also read" in refused("pairs", "clean", "a.removed.jsonl", "-o", "a.jsonl", *force)
 
 
 def test_a_name_on_standard_input_is_an_input_too(here: Path, refused: Seewhy, monkeypatch: pytest.MonkeyPatch) -> None:

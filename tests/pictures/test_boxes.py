@@ -155,10 +155,10 @@ def test_what_does_not_count_and_scores_of_nothing_are_kept(name: str, tmp_path:
 def test_a_size_that_is_stated_counts_and_what_is_none_is_looked_up(tmp_path: Path) -> None:
     picture(tmp_path / "a.PNG")
     image = {"id": 7, "file_name": "a.PNG"}
-    for width, height, size in ((80, 60, (80, 60)), (0, 0, SIZE), (40.5, 60, SIZE), (None, 60, SIZE)):
+    for width, height in ((*SIZE,), (0, 0), (40.5, 60), (None, 60)):
         stated = {**image, "width": width, "height": height}
-        assert load_boxes(coco(tmp_path / "boxes.json", [], images=[stated])).pictures[0].size == size
-    row = "a.PNG,80,60,70,1,79,4,cat"
+        assert load_boxes(coco(tmp_path / "boxes.json", [], images=[stated])).pictures[0].size == SIZE
+    row = "b.PNG,80,60,70,1,79,4,cat"
     (tmp_path / "t.csv").write_text(f"image,width,height,left,top,right,bottom,label\n{row}\n")
     assert [(p.size, len(p.boxes)) for p in load_boxes(tmp_path / "t.csv").pictures] == [((80, 60), 1)]
     reading = Gathering(tmp_path)

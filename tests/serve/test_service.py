@@ -7,6 +7,7 @@ import io
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -290,6 +291,22 @@ def test_who_waits_for_evidence_has_a_turn_between_batches(fitted: Classifier, p
     gate.set()
     assert job.result(20) == MOST_IN_ROW
     assert all(isinstance(look.result(20), Encoded) for look in looks)
+    worker.close()
+
+
+def test_a_batch_waits_for_what_is_coming_and_for_nothing_else(fitted: Classifier, pictures: list[bytes]) -> None:
+    worker = Worker(fitted.encoder, Settings(gather_seconds=60))
+    view = read_picture(pictures[0], fitted.encoder.transform)
+    assert isinstance(worker.look(view, "alone").result(20), Encoded)
+    with worker.coming(), worker.coming():
+        first, second = worker.look(view, "first"), worker.look(view, "second")
+        time.sleep(0.2)
+        assert not first.done()
+    assert [isinstance(one.result(20), Encoded) for one in (first, second)] == [True, True]
+    with worker.coming():  # one that turned out to be broken: no look follows
+        third = worker.look(view, "third")
+    assert isinstance(third.result(20), Encoded)
+    assert list(worker.batches) == [1, 2, 1]
     worker.close()
 
 

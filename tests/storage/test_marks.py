@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,13 @@ from seewhy.storage.marks import (
     CHECKPOINT,
     DESCRIPTIONS,
     PICTURE,
+    TABLE,
     TENSORS,
-    Columns,
     Facts,
     Lines,
     Mark,
     Record,
+    SealedText,
     TensorFile,
     marked_tensors,
 )
@@ -46,8 +48,8 @@ OWN: dict[str, tuple[Mark, bytes]] = {
     "html": (CARD, b"<!doctype html>\n<p>\n"),
     "png": (PICTURE, png()),
     "safetensors": (TENSORS, marked_tensors({"a": torch.ones(2)})),
-    "jsonl": (ROWS, b'{"image": "a", "label": "b", "score": 1}\n{"image": "b", "error": "gone"}\n'),
-    "csv": (Columns(("image", "label"), frozenset({"error"})), b"image,label,score,error\na,b,0.5,\n"),
+    "jsonl": (SealedText("rows", lines=True), b'{"image": "a", "label": "b"}\n{"image": "b", "error": "gone"}\n'),
+    "csv": (TABLE, b"image,label,score,error\na,b,0.5,\n"),
 }
 
 
@@ -62,7 +64,7 @@ def test_a_file_of_its_own_is_written_over(kind: str, tmp_path: Path) -> None:
     assert path.read_bytes() == first
 
 
-@pytest.mark.parametrize("kind", ["json", "html", "png"])
+@pytest.mark.parametrize("kind", ["json", "html", "png", "jsonl", "csv"])
 @pytest.mark.parametrize("place", [0.3, 0.6, 0.99])
 def test_what_a_person_edited_is_theirs(kind: str, place: float, tmp_path: Path) -> None:
     mark, data = OWN[kind]
@@ -86,7 +88,38 @@ def test_a_file_of_one_kind_is_not_written_over_as_another(tmp_path: Path) -> No
     assert DESCRIPTIONS.is_on(path)
 
 
+@pytest.mark.parametrize("edit", [lambda d: d + b"{}\n", lambda d: d.partition(b"\n")[2], lambda d: d.rstrip() + b"\n"])
+def test_lines_that_were_added_or_taken_away_are_seen(edit: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    for kind in ("jsonl", "csv"):
+        mark, data = OWN[kind]
+        path = write(tmp_path / f"a.{kind}", data + data, mark)
+        path.write_bytes(edit(path.read_bytes()) + (b"x,y\n" if kind == "csv" else b""))
+        with pytest.raises(ForeignFileError):
+            write(path, data, mark)
+
+
+def test_a_table_is_known_where_it_was_written_and_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.csv", "a,b\n", TABLE)
+    (tmp_path / "copy.csv").write_bytes(path.read_bytes())
+    assert not TABLE.is_on(tmp_path / "copy.csv")
+    TABLE.remember(path, b"c,d\n")  # and killed before it was written
+    assert TABLE.is_on(path)
+    write(path, "c,d\n", TABLE)
+    (tmp_path / "link.csv").symlink_to(path)
+    assert TABLE.is_on(tmp_path / "link.csv")
+    monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path / "another"))
+    assert not TABLE.is_on(path)
+    monkeypatch.setenv("SEEWHY_CACHE", str(path))
+    assert not TABLE.is_on(path), "no cache can be made there"
+    assert write(tmp_path / "b.csv", "a\n", TABLE).read_text() == "a\n"
+
+
 def test_the_mark_is_seen_by_nobody_else(tmp_path: Path) -> None:
+    lines = write(tmp_path / "a.jsonl", *OWN["jsonl"][::-1]).read_bytes().splitlines()
+    assert [json.loads(line) for line in lines] == [{"image": "a", "label": "b"}, {"image": "b", "error": "gone"}]
+    assert write(tmp_path / "none.jsonl", "", OWN["jsonl"][0]).read_bytes() == b""
     assert json.loads(write(tmp_path / "a.json", '{"é": 1}', CARD).read_bytes()) == {"é": 1}
     with Image.open(write(tmp_path / "a.png", png(), PICTURE)) as picture, Image.open(io.BytesIO(png())) as before:
         picture.load()

@@ -126,17 +126,13 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(samples: Samples) -> No
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 
 
-def test_how_it_is_trained_follows_from_what_is_asked_for(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_it_is_trained_follows_from_what_is_asked_for(samples: Samples) -> None:
     data, on = TrainingData(100, {}), tiny_cnn()
     how = quick(epochs=4, batch_size=30, lr=0.01, weight_decay=0.2).training(data, on)
     assert (how.n_steps, how.batch_size, how.lr, how.weight_decay) == (12, 30, 0.01, 0.2)
     assert (how.schedule, how.warmup, how.micro_batch) == ("cosine", 2, None)
     assert quick(lr=None).training(data, on).lr == TUNING_LR
-    with monkeypatch.context() as patch:
-        patch.setattr("seewhy.training.pretrain.MICRO_PIXELS", 32 * 32 * 2 * 7)
-        assert quick(batch_size=30).training(data, on).micro_batch == 7
-        assert quick(batch_size=6).training(data, on).micro_batch is None
-        assert quick(batch_size=30, micro_batch=5).training(data, on).micro_batch == 5
+    assert quick(batch_size=30, micro_batch=5).training(data, on).micro_batch == 5
     asked = quick()
     own, held = asked.look(on, samples.items, None, Progress()).split(0.25, 0)
     _, _, read = asked.prepared(on, own, Progress())

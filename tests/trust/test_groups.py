@@ -66,13 +66,17 @@ def test_few_things_of_a_class_are_told_apart(n_things: int) -> None:
     assert float(truth[together].float().mean()) > 0.9
 
 
-def test_a_class_left_out_of_the_whitening_is_left_out() -> None:
-    """The quick form of the inverse is the slow one."""
-    pooled, labels, _ = planted(4, 3, 4, 0.3)
+@pytest.mark.parametrize("shots", [4, 12])
+def test_a_class_left_out_of_the_whitening_is_left_out(shots: int) -> None:
+    """The quick forms of the inverse, with fewer pictures than features and with more, are the slow one."""
+    pooled, labels, _ = planted(4, 3, shots, 0.3)
     one = Individuality(pooled, labels)
     mine = (labels == 1).nonzero()[:, 0]
-    rest = one.rest[mine]
-    product = rest @ torch.linalg.inv(one.within - rest.T @ rest / len(labels)) @ rest.T
+    n, d = one.rest.shape
+    assert (one.products is None) == (n >= d)
+    within = one.rest.T @ one.rest / n
+    rest, ridge = one.rest[mine], within.trace() / d * torch.eye(d, dtype=torch.double)
+    product = rest @ torch.linalg.inv(within + ridge - rest.T @ rest / n) @ rest.T
     length = product.diag().sqrt()
     torch.testing.assert_close(one.cosines(mine), product / length / length[:, None])
 

@@ -19,7 +19,7 @@ from ..inspection.check import digest_of
 from ..pictures.samples import Sample, load_samples
 from ..pictures.tables import TABLES, rows_of
 from ..printable import spreadsheet_safe
-from ..storage.marks import Columns
+from ..storage.marks import TABLE
 from ..storage.output import check_apart, check_file, write
 from .labels import KEY, LabelDecisions
 from .records import DECISIONS, OPEN
@@ -29,7 +29,6 @@ MENDING = ("corrected", "confirmed")
 """Decisions whose label counts, for copies of the picture too."""
 OUTDATED = "outdated"
 """Of a decision on a label that the data no longer give the picture or a copy of it: it is told, and not applied."""
-MARK = Columns((), frozenset(ADDED))
 NAME = "corrected.csv"
 
 Decided = Callable[[str], tuple[str, Mapping[str, Any]]]
@@ -101,7 +100,7 @@ def check_corrected(path: Path, data: Path, force: bool) -> Path:
     if path.suffix.lower() != ".csv":
         raise DataError(f"A corrected table is written as .csv, not as {path.suffix!r}. Change the ending of {path}.")
     check_apart(path, [data])
-    return check_file(path, MARK, force=force)
+    return check_file(path, TABLE, force=force)
 
 
 def write_corrected(
@@ -124,7 +123,7 @@ def write_corrected(
     """
     check_corrected(path, data.path, force)
     text, counts = corrected_table(data, decisions, path.parent)
-    write(path, text, MARK, force=force)
+    write(path, text, TABLE, force=force)
     return counts
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from ..errors import DataError, InputError, MissingExtraError
 from ..storage.files import json_lines, json_value
-from ..storage.marks import MADE_BY, Lines, Mark, Parquet, Record, SealedText
+from ..storage.marks import MADE_BY, TABLE, Mark, SealedText
 from ..storage.output import check_file, write
+from ..storage.reading import read_text, reason
 from .coverage import left_out
 from .records import ATTRIBUTES, TASKS, Picture, check_content, check_versions, objects_of
 from .rounds import StopRule, text_of
@@ -20,8 +21,11 @@ from .store import AnnotationStore
 
 FORMAT = 1
 ENDINGS = (".jsonl", ".parquet", ".json")
-RECORDS = Lines((Record(("format", "image", "digest", "width", "height", "objects"), None),))
-MARKS: dict[str, Mark] = {".jsonl": RECORDS, ".parquet": Parquet(), ".json": SealedText("annotations")}
+MARKS: dict[str, Mark] = {
+    ".jsonl": SealedText("annotations", lines=True),
+    ".parquet": TABLE,
+    ".json": SealedText("annotations"),
+}
 
 LABEL_STUDIO_CONFIG = f"""<View>
   <Image name="image" value="$image"/>
@@ -276,10 +280,12 @@ class _Known:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        text = path.read_text("utf-8-sig")
+        text = read_text(path)
         rows = json_value(text) if path.suffix == ".json" else json_lines(text)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}. JSONL of this program or JSON of Label Studio do.") from error
+        raise DataError(
+            f"{path} cannot be read: {reason(error)}. JSONL of this program or JSON of Label Studio do."
+        ) from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path} holds something that is no object. One object a picture was expected.")
     return rows

@@ -6,7 +6,6 @@ picture by its bytes, so that copies share it and a table that has changed does 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from ..encoders.stream import file_digest
 from ..errors import DataError, ImageError, InputError
 from ..pictures.sizes import upright_size
+from ..spelling import nearest
 from .records import DECISIONS, LABEL, OPEN, Content, Picture, Version
 from .store import AnnotationStore, Conflict, Saved
 
@@ -137,7 +137,7 @@ class LabelDecisions:
     def _check_label(self, label: str) -> None:
         if label in self.classes:
             return
-        near = difflib.get_close_matches(label, self.classes, n=1)
+        near = nearest(label, self.classes)
         meant = f"Did you mean {near[0]!r}?" if near else f"The first are {', '.join(self.classes[:5])}."
         raise InputError(
             f"The label {label!r:.80} is of none of the {len(self.classes)} classes. One of them was expected. {meant}"

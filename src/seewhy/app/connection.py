@@ -12,6 +12,36 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from .settings import Settings
 
 MOST_HEAD_BYTES = 32_000
+MOST_PIECES = 1000
+LEAST_PIECE = 64
+"""Bytes that pieces of a body have on average, beyond so many; each costs as much to read as some kilobytes."""
+
+
+class StrictFraming(h11.Connection):
+    """h11's reading of a connection, less what a proxy before it may read in another way, and without crumbs.
+
+    Of a request with both ``Content-Length`` and ``Transfer-Encoding``, or of HTTP/1.0 with the second, two programs
+    may see different ends, and take what follows for different requests (RFC 9112, section 6.1).
+    """
+
+    def next_event(self) -> Any:
+        """The next event.
+
+        Raises:
+            RemoteProtocolError: the client sent what is not taken.
+        """
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._pieces = self._body_bytes = 0
+            names = {name for name, _ in event.headers}
+            if b"transfer-encoding" in names and (b"content-length" in names or event.http_version < b"1.1"):
+                raise h11.RemoteProtocolError("the end of the request is told in two ways")
+        elif isinstance(event, h11.Data):
+            self._pieces += 1
+            self._body_bytes += len(event.data)
+            if self._pieces > MOST_PIECES + self._body_bytes // LEAST_PIECE:
+                raise h11.RemoteProtocolError("the body comes in crumbs")
+        return event
 
 
 class PatientConnection(H11Protocol):
@@ -28,6 +58,7 @@ class PatientConnection(H11Protocol):
 
     def __init__(self, *, limits: Settings, **options: Any) -> None:
         super().__init__(**options)
+        self.conn = StrictFraming(h11.SERVER, MOST_HEAD_BYTES)
         self.limits = limits
         self._until: asyncio.TimerHandle | None = None
 
@@ -45,6 +76,14 @@ class PatientConnection(H11Protocol):
             self._wait_at_most(self.limits.body_seconds)
         else:
             self._stop_waiting()
+
+    def send_400_response(self, msg: str) -> None:
+        """Uvicorn's, while no other answer is being made or was; else the end."""
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()

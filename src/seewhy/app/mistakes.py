@@ -116,7 +116,8 @@ class Mistakes:
         self.classifier = classifier
         self.items, _ = samples.of(classifier.classes)
         self.n_strange = len(samples) - len(self.items)
-        self.labels: tuple[str, ...] = tuple(c for c in samples.classes if c in classifier.classes)
+        known = set(classifier.classes)
+        self.labels: tuple[str, ...] = tuple(c for c in samples.classes if c in known)
         self.n_done = self.n_right = self.n_failed = 0
         self.problem = ""
         self.found: list[Mistake] = []

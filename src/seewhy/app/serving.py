@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 
 from ..errors import InputError
-from .connection import MOST_HEAD_BYTES, connection
+from .connection import connection
 from .decoder import decoder_with
 from .settings import Settings
 
@@ -43,7 +43,6 @@ def limited(app: Any, settings: Settings) -> uvicorn.Config:
         proxy_headers=False,
         ws="none",
         http=connection(settings),
-        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=5,
@@ -58,7 +57,10 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=512)
+        listening = socket.create_server((host, port), family=family, backlog=512)
+        # asyncio sets this only on sockets that name their protocol, which accepted ones here do not.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except OSError as error:
         raise InputError(
             f"{host} port {port} cannot be listened on: {(error.strerror or str(error)).lower()}. "

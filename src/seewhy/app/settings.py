@@ -29,7 +29,7 @@ class Settings:
         n_recent: last pictures of one reader.
         n_waiting: pictures and jobs that may wait; one more is turned away.
         batch: pictures looked at in one call of the engine.
-        gather_seconds: how long the first picture of a batch waits for others.
+        gather_seconds: how long the first picture of a batch waits for others that are being decoded.
         save: where edited descriptions are written; ``None`` keeps them for the session only.
         force: write them over a file that SeeWhy did not make.
     """

@@ -94,8 +94,10 @@ class State:
         Raises:
             ImageError: it cannot be read.
         """
-        picture = await asyncio.wrap_future(self.decoder.read(source, name, self.classifier.encoder.transform))
-        result = await asyncio.wrap_future(self.worker.look(picture, name))
+        with self.worker.coming():
+            picture = await asyncio.wrap_future(self.decoder.read(source, name, self.classifier.encoder.transform))
+            look = self.worker.look(picture, name)
+        result = await asyncio.wrap_future(look)
         if isinstance(result, Failure):
             raise ImageError(name, result.error)
         shown = self.memory.keep(result, label)

@@ -8,8 +8,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -50,6 +51,7 @@ class Worker:
         self.settings = settings
         self._on_batch = on_batch
         self._in_row = 0
+        self._n_coming = 0
         self.batches: deque[int] = deque(maxlen=1000)
         self._looks: deque[tuple[Picture, str, Future[Encoded | Failure]]] = deque()
         self._jobs: list[tuple[int, int, Callable[[], Any], Future[Any]]] = []
@@ -59,8 +61,20 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="seewhy-app", daemon=True)
         self._thread.start()
 
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """While a picture is made ready to be looked at: a batch waits a little for it, and for nothing else."""
+        with self._wake:
+            self._n_coming += 1
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._n_coming -= 1
+                self._wake.notify()
+
     def look(self, picture: Picture, name: str) -> Future[Encoded | Failure]:
-        """Look at a picture, together with those that arrive within the next moments.
+        """Look at a picture, together with those that are :meth:`coming` within the next moments.
 
         Args:
             picture: decoded already.
@@ -134,9 +148,12 @@ class Worker:
                 _settle(job[3], job[2])
 
     def _gather(self) -> list[tuple[Picture, str, Future[Encoded | Failure]]]:
-        """The next batch; the first picture waits a little for others. Called with the lock held."""
+        """The next batch; the first picture waits a little for those that are coming. Called with the lock held."""
         until = time.monotonic() + self.settings.gather_seconds
-        while self._open and len(self._looks) < self.settings.batch and (left := until - time.monotonic()) > 0:
+        while self._open and self._n_coming and len(self._looks) < self.settings.batch:
+            left = until - time.monotonic()
+            if left <= 0:
+                break
             self._wake.wait(left)
         batch: list[tuple[Picture, str, Future[Encoded | Failure]]] = []
         while self._looks and len(batch) < self.settings.batch:

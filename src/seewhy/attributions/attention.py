@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.graph import Node, get_gradient_edge
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -267,11 +268,12 @@ def run_with_attention(name: str, model: Explainable, look: EncoderOutput, batch
     for pixels in look.pixels.split(batch_size):
         with torch.enable_grad(), Capture() as capture:
             pooled = model.encoder.head(eager_features(model, pixels))
-        head, n_layers = model.encoder.head, len(capture.maps)
+        maps = _one_after_another(name, model, capture.maps, pooled)
+        head, n_layers = model.encoder.head, len(maps)
         entering, n_prompts = [n_tokens] * n_layers, 0
         if isinstance(head, AddsTokens):
             entering, n_prompts = head.entering(n_tokens, n_layers), head.n_added
-        shapes = {tuple(m.shape[-2:]) for m in capture.maps}
+        shapes = {tuple(m.shape[-2:]) for m in maps}
         if not shapes or layout.kind != "tokens":
             raise InputError(
                 f"{name} reads attention, and {model.encoder.name!r} has none among patch tokens. A vision transformer "
@@ -285,8 +287,53 @@ def run_with_attention(name: str, model: Explainable, look: EncoderOutput, batch
                 f"{odd[0]} to {odd[1]}, as windows and attention pooling do. A vision transformer that pools a class "
                 "token or the mean was expected. Use grad_cam, rise or occlusion."
             )
-        yield AttentionRun(first, tuple(capture.maps), pooled, entering)
+        yield AttentionRun(first, maps, pooled, entering)
         first += len(pixels)
+
+
+def _one_after_another(
+    name: str, model: Explainable, maps: Sequence[Tensor], pooled: Float[Tensor, "b p"]
+) -> tuple[Tensor, ...]:
+    """The maps that the pooled vector came from, first layer first.
+
+    Others are computed beside them: a head that cannot be cut out of its network runs the layers before it once more,
+    on an empty picture (:class:`~seewhy.encoders.cut.FromLayer`).
+
+    Raises:
+        InputError: one of them does not build on the one before it.
+    """
+    if not maps:
+        return ()
+    numbers = {get_gradient_edge(one).node: number for number, one in enumerate(maps)}
+    latest = _latest(numbers, pooled)
+    layers = [(number, latest[node]) for node, number in numbers.items() if node in latest]
+    if [before for _, before in layers[1:]] != [number for number, _ in layers[:-1]]:
+        raise InputError(
+            f"{name} follows one attention after another, and {model.encoder.name!r} has some side by side, as "
+            "parallel blocks and differential attention have. A vision transformer with one attention in a block was "
+            "expected. Use grad_cam, rise or occlusion."
+        )
+    return tuple(maps[number] for number, _ in layers)
+
+
+def _latest(numbers: Mapping[Node, int], result: Tensor) -> dict[Node, int]:
+    """Every step of the graph behind a result, and the number of the last map before that step; -1 where there is none.
+
+    Args:
+        numbers: the step that made each map, and its place in time.
+        result: with a graph.
+    """
+    latest: dict[Node, int] = {}
+    todo = [get_gradient_edge(result).node]
+    while todo:
+        node = todo[-1]
+        before = [step for step, _ in node.next_functions if step is not None]
+        if new := [step for step in before if step not in latest]:
+            todo += new
+            continue
+        latest[node] = max((numbers.get(step, latest[step]) for step in before), default=-1)
+        todo.pop()
+    return latest
 
 
 @torch.enable_grad()

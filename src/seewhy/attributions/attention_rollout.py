@@ -26,6 +26,8 @@ class AttentionRollout(Attribution):
     map is the row of ``R`` that belongs to the class token, or the mean of the patch rows where the network pools the
     mean. It is never negative, and it knows nothing of the target: a control as much as an explanation.
 
+    One attention a block, each on the one before it: attention side by side, in windows or that pools is refused.
+
     Follows ``jacobgil/vit-explain`` in ``head_fusion`` and ``discard_ratio``, except that rows are divided by their
     own sums (there, each column by the sum of the row of that number), and that the map is not divided by its maximum.
 

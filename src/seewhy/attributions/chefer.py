@@ -27,6 +27,8 @@ class Chefer(Attribution):
     pools the mean it is the mean of the patch rows of ``R − I``: a patch's look at itself would add the same to every
     one. Never negative: what speaks against the target is cut off by the ReLU, as in the paper.
 
+    One attention a block, each on the one before it: attention side by side, in windows or that pools is refused.
+
     Follows the authors' ``Transformer-MM-Explainability`` (vision transformer notebook), to rounding.
 
     Args:

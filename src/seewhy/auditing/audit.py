@@ -108,7 +108,8 @@ def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
         DataError: one is not.
     """
     items, _ = samples.of(classifier.classes)
-    strange = [s for s in samples.items if s.label not in classifier.classes]
+    known = set(classifier.classes)
+    strange = [s for s in samples.items if s.label not in known]
     if strange:
         names = list(dict.fromkeys(s.label for s in strange))
         raise DataError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..storage.reading import UnreadableError, read_file, reason
+from ..spelling import nearest
+from ..storage.reading import read_text, reason
 from .around import Background, OnePlace
 from .cards import RANK, Agreement, LikeVerdict, WhereVerdict, WordsMeaning, WordsVerdict
 from .changes import DriftP, FarPictures
@@ -73,11 +73,10 @@ class Contract:
             DataError: it cannot be read, or names an unknown figure, or a limit that makes no sense.
         """
         try:
-            text = read_file(path, LARGEST).decode("utf-8-sig")
-        except (OSError, UnreadableError, UnicodeError) as error:
-            told = "it is no text in UTF-8" if isinstance(error, UnicodeError) else reason(error)
+            text = read_text(path, LARGEST)
+        except OSError as error:
             raise DataError(
-                f"The contract {path} cannot be read: {told}. A TOML file was expected. Write one with "
+                f"The contract {path} cannot be read: {reason(error)}. A TOML file was expected. Write one with "
                 "seewhy audit --write-contract FILE."
             ) from None
         try:
@@ -160,5 +159,5 @@ def _shown(value: Any) -> str:
 
 
 def _near(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
+    near = nearest(name, known, n=2, cutoff=0.5)
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else f"There are {', '.join(known)}."

@@ -25,6 +25,7 @@ from ..keywords import EvaluateKeywords, ExplainKeywords
 from ..pictures.sources import Many, One, several
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import LikenessMeasure
+from ..spelling import first_repeated
 from ..storage.features import FeatureStore
 from ..threads import beside
 from ..trust.base import LEVEL, Trust
@@ -87,9 +88,8 @@ class Classifier:
     trust: Trust | None = None
 
     def __post_init__(self) -> None:
-        if len(set(self.classes)) != len(self.classes):
-            twice = sorted({c for c in self.classes if self.classes.count(c) > 1})
-            raise DataError(f"Two classes are called {twice[0]!r}. Give each class a name of its own.")
+        if (twice := first_repeated(self.classes)) is not None:
+            raise DataError(f"Two classes are called {twice!r}. Give each class a name of its own.")
 
     @checked
     def index_of(self, label: str | int) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from ..errors import DataError
+from ..spelling import first_repeated, nearest
 
 
 def position(label: str | int, classes: Sequence[str]) -> int:
@@ -23,7 +23,7 @@ def position(label: str | int, classes: Sequence[str]) -> int:
     if label in classes:
         return list(classes).index(label)
     inside = [c for c in classes if label.casefold() in c.casefold()]
-    near = inside[:3] or difflib.get_close_matches(label, classes, n=3, cutoff=0.4)
+    near = inside[:3] or nearest(label, classes, n=3, cutoff=0.4)
     known = near or classes[:5]
     raise DataError(
         f"There is no class called {label!r} among the {len(classes)} of this classifier. "
@@ -55,7 +55,6 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     cleaned = tuple(n.strip() for n in names if n.strip())
     if len(cleaned) < 2:
         raise DataError(f"{len(cleaned)} class was named. Name at least two, separated by commas.")
-    if len(set(cleaned)) < len(cleaned):
-        twice = next(n for n in cleaned if cleaned.count(n) > 1)
+    if (twice := first_repeated(cleaned)) is not None:
         raise DataError(f"The class {twice!r} is named twice. Name each class once.")
     return cleaned

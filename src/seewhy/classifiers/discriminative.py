@@ -139,7 +139,7 @@ class Discriminative(PictureRecipe):
         encoder, descriptions, store = fitting.encoder, fitting.descriptions, fitting.store
         if descriptions is None:
             raise DataError("No descriptions were given. Texts to choose from were expected. Add --descriptions FILE.")
-        pictures = fitting.look()
+        pictures = fitting.look(n_bank=self.n_bank)
         first = ZeroShot(templates=self.templates).build(encoder, pictures.classes, store)
         described = descriptions.limited_to(pictures.classes)
         pool = Pool.of(described)

@@ -60,6 +60,7 @@ class Fitting:
         *,
         views: Callable[[Sample], Sequence[Crop | None]] = lambda _sample: (None,),
         features: bool = False,
+        n_bank: int | None = None,
         keep: bool = True,
     ) -> Pictures:
         """See the pictures once, and hold some of them out; a broken one is reported and left out.
@@ -68,6 +69,7 @@ class Fitting:
             reader: what looks, if it is not the encoder.
             views: of a picture to train on; validation pictures are seen as themselves alone.
             features: whether the first view's feature map is wanted.
+            n_bank: pictures of either kind whose patches will be kept.
             keep: whether the looks are worth keeping.
 
         Raises:
@@ -81,6 +83,7 @@ class Fitting:
             progress=self.progress,
             views=views,
             features=features,
+            n_bank=n_bank,
         )
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from ..progress import Progress
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import Labelled, LikenessMeasure, Trial, trials
 from ..prototypes.nearest import NearestPatches
+from ..spelling import nearest
 from ..storage.features import FeatureStore
 from ..trust.groups import Grouping, group_by_copies, group_by_looks, group_by_names, group_folds, hold_out_groups
 from ..types import Crop
@@ -45,6 +45,7 @@ class Pictures:
         held: not trained on while choosing.
         validation: whether those held are the user's own validation pictures, which the final fit leaves out too.
         grouping: which of them show the same thing.
+        seen_by: fingerprint of what saw them.
         folds: of each picture, for classifiers that are fitted several times, so that each picture is held out once;
             -1 is never held out. Groups are whole in them, as in ``held``.
     """
@@ -57,6 +58,7 @@ class Pictures:
     validation: bool = False
     grouping: Grouping | None = None
     folds: Int[Tensor, " n"] | None = None
+    seen_by: str = ""
 
     @property
     def groups(self) -> Int[Tensor, " n"]:
@@ -84,6 +86,7 @@ class Pictures:
             self.validation,
             None if self.grouping is None else replace(self.grouping, groups=self.grouping.groups[index]),
             None if self.folds is None else self.folds[index],
+            self.seen_by,
         )
 
     def rows(self, of: Bool[Tensor, " n"]) -> tuple[Float[Tensor, "r d"], Int[Tensor, " r"], Int[Tensor, " r"]]:
@@ -164,6 +167,7 @@ def look_at(
     progress: Progress,
     views: Callable[[Sample], Sequence[Crop | None]] = lambda _sample: (None,),
     features: bool = False,
+    n_bank: int | None = None,
 ) -> Pictures:
     """See pictures once, and hold some of them out; a broken one is reported and left out.
 
@@ -175,6 +179,7 @@ def look_at(
         progress: hears of progress, notes and failures.
         views: of a picture to train on; validation pictures are seen as themselves alone.
         features: whether the first view's feature map is wanted.
+        n_bank: of how many pictures of either kind :func:`patch_evidence` will want the feature map and the pixels.
 
     Raises:
         DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
@@ -192,7 +197,8 @@ def look_at(
     kept: list[Sample] = []
     found: list[Encoded] = []
     held: list[bool] = []
-    request = EncodeRequest(views=views_of, features=lambda _index: features, miniatures=True)
+    shown = _patched(items, len(samples), n_bank or 0)
+    request = EncodeRequest(lambda i: features or i in shown, shown.__contains__, miniatures=True, views=views_of)
     stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
     for i, seen in progress.results(range(len(items)), stream, "Looking"):
         kept.append(items[i])
@@ -202,8 +208,18 @@ def look_at(
         first = progress.failures[0]
         raise DataError(f"None of the {len(items)} pictures can be read; the first, {first.image}: {first.error}.")
     if validation is None:
-        return hold_out(kept, found, held_out, progress)
-    return hold_validation(kept, found, held, held_out.split, progress)
+        pictures = hold_out(kept, found, held_out, progress)
+    else:
+        pictures = hold_validation(kept, found, held, held_out.split, progress)
+    return replace(pictures, seen_by=encoder.fingerprint)
+
+
+def _patched(items: Sequence[Sample], n_trained: int, n_bank: int) -> set[int]:
+    """Places of the pictures that evidence is made of, should all be readable."""
+    labels = [s.label for s in items]
+    trained = [i < n_trained for i in range(len(items))]
+    parts = (trained, [not mine for mine in trained]) if n_bank else ()
+    return {i for part in parts for i in spread(labels, part, n_bank)}
 
 
 def check_labels(samples: Samples, validation: Samples) -> None:
@@ -212,9 +228,10 @@ def check_labels(samples: Samples, validation: Samples) -> None:
     Raises:
         DataError: there is one; the message carries the nearest names.
     """
-    strange = [c for c in validation.classes if c not in samples.classes]
+    trained_on = set(samples.classes)
+    strange = [c for c in validation.classes if c not in trained_on]
     if strange:
-        near = difflib.get_close_matches(strange[0], samples.classes, n=3, cutoff=0.4)
+        near = nearest(strange[0], samples.classes, n=3, cutoff=0.4)
         raise DataError(
             f"The validation pictures have the class {strange[0]!r}, which is not among the {len(samples.classes)} to "
             f"train on. {'Did you mean' if near else 'The first are'} "
@@ -233,7 +250,8 @@ def hold_out(items: Sequence[Sample], seen: Sequence[Encoded], how: HoldOut, pro
     twice = copies_under_two_classes(names, digests)
     if twice:
         progress.note(f"{twice} picture(s) lie in more than one class, byte for byte; neither copy is held out")
-    labels = torch.tensor([classes.index(n) for n in names])
+    number = {name: i for i, name in enumerate(classes)}
+    labels = torch.tensor([number[n] for n in names])
     grouping = _grouping(items, seen, labels, how.split)
     groups, seed = grouping.groups, how.seed
     if how.split == "random":
@@ -283,7 +301,8 @@ def hold_validation(
     classes = _classes(train)
     known = {s.digest for s, out in zip(seen, held, strict=True) if not out}
     copies = [out and s.digest in known for s, out in zip(seen, held, strict=True)]
-    keep = [i for i, s in enumerate(items) if s.label in classes and not copies[i]]
+    number = {name: i for i, name in enumerate(classes)}
+    keep = [i for i, s in enumerate(items) if s.label in number and not copies[i]]
     if any(copies):
         progress.note(f"{sum(copies)} validation picture(s) are training pictures too, byte for byte, and left out")
     if len(keep) == len(train):
@@ -291,7 +310,7 @@ def hold_validation(
             "No validation picture can be used: none can be read, or all are training pictures too. "
             "Give pictures that are not trained on, or leave validation out."
         )
-    labels = torch.tensor([classes.index(items[i].label) for i in keep])
+    labels = torch.tensor([number[items[i].label] for i in keep])
     flags = torch.tensor([held[i] for i in keep])
     kept, looked = [items[i] for i in keep], [seen[i] for i in keep]
     grouping = _grouping(kept, looked, labels, by)
@@ -339,11 +358,14 @@ def patch_evidence(
     """
     parts = (pictures.final, ~pictures.final)
     chosen = [i for part in parts for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)]
+    found = {i: pictures.seen[i] for i in chosen if pictures.seen_by == final.encoder.fingerprint}
+    found = {i: s for i, s in found.items() if s.features is not None and s.picture is not None}
+    missing = [i for i in chosen if i not in found]
     request = EncodeRequest(features=lambda _index: True, pictures=True)
-    stream = encode_stream(final.encoder, [pictures.items[i].source for i in chosen], store=store, request=request)
-    looked = list(progress.track(stream, "Keeping patches", len(chosen)))
-    found = {i: s for i, s in zip(chosen, looked, strict=True) if isinstance(s, Encoded)}
-    kept = [i for i in found if bool(pictures.final[i])]
+    stream = encode_stream(final.encoder, [pictures.items[i].source for i in missing], store=store, request=request)
+    looked = list(progress.track(stream, "Keeping patches", len(missing)))
+    found |= {i: s for i, s in zip(missing, looked, strict=True) if isinstance(s, Encoded)}
+    kept = [i for i in chosen if i in found and bool(pictures.final[i])]
     if not kept:
         return {"bank": None}
     bank = PatchBank.build(final, [found[i] for i in kept], [int(pictures.labels[i]) for i in kept])
@@ -362,7 +384,7 @@ def patch_evidence(
     return {"bank": bank, "likeness": LikenessMeasure.of(made)}
 
 
-def spread(labels: Sequence[int], among: Sequence[bool], most: int) -> list[int]:
+def spread(labels: Sequence[Hashable], among: Sequence[bool], most: int) -> list[int]:
     """Up to ``most`` pictures of those flagged, as evenly spread over the classes as can be, in order.
 
     Example:
@@ -370,7 +392,7 @@ def spread(labels: Sequence[int], among: Sequence[bool], most: int) -> list[int]
         [0, 3, 4]
     """
     cap = max(1, most // max(len(set(labels)), 1))
-    taken: dict[int, int] = defaultdict(int)
+    taken: dict[Hashable, int] = defaultdict(int)
     found = []
     for i, label in enumerate(labels):
         if among[i] and taken[label] < cap:

@@ -86,7 +86,7 @@ class Neighbours(PictureRecipe):
             )
 
     def learn(self, fitting: Fitting) -> Outcome:
-        pictures = fitting.look(views=self._views)
+        pictures = fitting.look(views=self._views, n_bank=self.n_bank)
         chosen = self._choose(pictures)
         trial = self._classifier(fitting.encoder, pictures, ~pictures.held, chosen)
         plain = self._classifier(fitting.encoder, pictures, pictures.final, chosen)

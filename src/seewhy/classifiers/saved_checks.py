@@ -38,6 +38,7 @@ KINDS = {
     "trust.gaussian.bias": "float1",
     "trust.gaussian.within": "float2",
     "trust.gaussian.among": "float2",
+    "trust.gaussian.flat": "float1",
     "trust.gaussian.middle": "float1",
     "trust.strangeness.posteriors": "float2",
     "trust.strangeness.spread": "float2",

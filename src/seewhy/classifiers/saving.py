@@ -28,6 +28,7 @@ from ..storage.archive import FolderArchive
 from ..storage.marks import Facts
 from ..storage.reading import check_kinds
 from ..storage.tensors import compact, tensors_digest
+from ..trust.base import VERSION as TRUST_VERSION
 from ..trust.base import Trust
 from ..trust.measure import trust_features
 from . import classifiers
@@ -250,7 +251,7 @@ def _precision(written: object) -> str:
 def _trust(card: dict[str, Any], tensors: dict[str, Tensor]) -> Trust | None:
     """Archives of earlier versions have none, or one by other rules; it is then measured anew, where that can be."""
     facts, held = card.get("trust"), _held_out(tensors)
-    if facts is None or held is None or facts["version"] == 1:
+    if facts is None or held is None or facts["version"] in range(1, TRUST_VERSION):
         return None
     own = {name.removeprefix("trust."): t for name, t in tensors.items() if name.startswith("trust.")}
     return Trust.restore(facts, own, trust_features(held.pooled.float()))

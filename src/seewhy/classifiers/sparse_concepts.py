@@ -68,7 +68,7 @@ class SparseConcepts(PictureRecipe):
     def learn(self, fitting: Fitting) -> Outcome:
         encoder, store = fitting.encoder, fitting.store
         tower = encoder.text
-        pictures = fitting.look()
+        pictures = fitting.look(n_bank=self.n_bank)
         described = None if fitting.descriptions is None else fitting.descriptions.limited_to(pictures.classes)
         texts = tuple(dict.fromkeys(t for lines in _lines(described) for t in lines))
         pooled, labels, of = pictures.rows(~pictures.held)

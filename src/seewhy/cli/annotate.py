@@ -141,13 +141,14 @@ def _take_texts(store: AnnotationStore, path: Path) -> str:
     """
     from ..errors import DataError
     from ..storage.files import json_lines
+    from ..storage.reading import read_text
 
     keys: dict[str, list[str]] = {}
     for picture in store.pictures():
         keys.setdefault(Path(picture.name).name, []).append(picture.key)
     texts = []
     try:
-        for row in json_lines(path.read_text("utf-8-sig")):
+        for row in json_lines(read_text(path)):
             texts += [(key, str(row["description"])) for key in keys.get(Path(str(row["image"])).name, ())]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(

@@ -96,9 +96,10 @@ def check(
 ) -> None:
     """What is wrong with labelled pictures: labels, copies, strangers, dark and blurred ones; each with its reason."""
     from ..inspection.check import Check
-    from ..inspection.findings import COLUMNS, TABLE
+    from ..inspection.findings import COLUMNS
     from ..pictures.samples import load_samples
     from ..pictures.unlabelled import load_pictures
+    from ..storage.marks import TABLE
     from ..storage.output import check_file, write
 
     terminal = Terminal(quiet)

@@ -10,7 +10,7 @@ import typer
 
 from .options import EncoderName, EngineName, Focus, ImageColumn, Json, Quiet, focused, output
 from .scale_options import ClusterOption, Decoders, Gpus, PartOption, PerShard, Spread, Threads, WorkersOption, run_on
-from .terminal import say
+from .terminal import say, say_verified
 
 if TYPE_CHECKING:
     from ..scale.inputs import Input
@@ -23,6 +23,7 @@ Examples:\n
   seewhy embed s3://bucket/shards -o /mnt/vectors --cluster ray://head:10001 --workers 8 --gpus 1\n
   seewhy embed --plan photos/ --machines 16 --price 0.35\n
   seewhy embed --status vectors/\n
+  seewhy embed --verify vectors/\n
   seewhy embed photos/ -o words/ --encoder open_clip:ViT-B-32/openai --space words
 """
 
@@ -49,6 +50,13 @@ def embed(
         Path | None,
         typer.Option(help="Say what is there of a run and what is missing, and stop.", show_default=False),
     ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(
+            help="Read every byte of a run, say which shards are not as they were written, and stop.",
+            show_default=False,
+        ),
+    ] = None,
     plan: Annotated[
         bool,
         typer.Option("--plan", help="Measure a sample, say what the run will take in time, money and bytes, and stop."),
@@ -70,13 +78,17 @@ def embed(
 ) -> None:
     """Keep the vectors of many pictures. Run again after any stop, it goes on; each picture has one row."""
     from ..errors import InputError
+    from ..scale.status import verify as verify_run
     from ..scale.work import Embed
     from .terminal import Terminal
 
-    if status is not None:
-        if data is not None or output is not None:
-            raise InputError("--status and pictures were both given. The folder of a run alone was expected. Drop one.")
-        _tell(status, as_json)
+    if (of_run := status or verify) is not None:
+        if data is not None or output is not None or (status and verify):
+            option, other = "--status" if status else "--verify", "--verify" if status and verify else "pictures"
+            raise InputError(f"{option} and {other} were both given. The folder of a run alone was expected. Drop one.")
+        if verify:
+            say_verified(verify_run(verify), as_json)
+        _tell(of_run, as_json)
     work = Embed(focused(encoder, focus), engine, space, dtype)
     spread = Spread(shard, per_shard, image_column, workers, threads, cluster, gpus, decoders)
     if plan and data is not None:

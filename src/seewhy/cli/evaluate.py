@@ -62,13 +62,25 @@ def evaluate(
         Path | None,
         typer.Option(help="A folder for cards of the wrong decisions; the report leads to them.", show_default=False),
     ] = None,
-    n_explained: Annotated[int, typer.Option(min=0, help="Pictures on which explanations are measured.")] = 32,
+    n_explained: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Pictures on which explanations are measured. Left out, 32 with --faithfulness or masks, else none.",
+            show_default=False,
+        ),
+    ] = None,
     crops: options.Crops = "center",
     image_column: options.ImageColumn = "image",
     label_column: options.LabelColumn = "label",
     group: options.Group = None,
     faithfulness: Annotated[
-        bool, typer.Option("--faithfulness", help="Also average drop, increase, gain, ROAD and sparsity of maps.")
+        bool,
+        typer.Option(
+            "--faithfulness",
+            help="Measure explanations too: deletion and insertion, average drop, increase, gain, ROAD and sparsity of "
+            "maps, and how often neighbours are of the class decided for.",
+        ),
     ] = False,
     level: options.Level = 0.9,
     unknown: Annotated[
@@ -114,7 +126,7 @@ def evaluate(
     store: options.Store = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Accuracy, per class, calibration, confusions, and how faithful the explanations are."""
+    """Accuracy, per class, calibration, confusions, and, where asked, how faithful explanations are."""
     from ..card.paging import check_ending
     from ..classifiers.views import predict_views
     from ..errors import DataError
@@ -128,7 +140,7 @@ def evaluate(
     path = None if output is None else check_ending(output, force=force)
     drawn = (object_mask, object_segmenter, object_words)
     boxed, masked = is_of_boxes(model, detector), not retrieval and is_masked(data)
-    if any(drawn) and (retrieval or boxed or masked or not n_explained):
+    if any(drawn) and (retrieval or boxed or masked or n_explained == 0):
         raise _no_maps()
     if retrieval:
         columns: dict[str, Any] = {"image": _own(image_column, "image"), "label": _own(label_column, "label")}
@@ -202,6 +214,8 @@ def _print(report: Report, path: Path | None) -> None:
         table.add_row(name, said)
     for name, said in _where_rows(d["faithfulness"]):
         table.add_row(name, said)
+    if not (d["faithfulness"] or d["like"]):
+        table.add_row("explanations", "not measured; --faithfulness measures them")
     if like := d["like"]:
         table.add_row("like what", f"{like['held_out_precision']:.0%} of neighbours carry the predicted class")
     if words := d["words"]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..printable import printable, spreadsheet_safe
-from ..storage.marks import Columns, Lines, Mark, Record
+from ..storage.marks import TABLE, Mark, SealedText
 from .options import open_store, picture_names
 from .outputs import csv_row, write_lines
 from .terminal import Terminal
@@ -35,10 +35,7 @@ Absent = Annotated[
     ),
 ]
 COLUMNS = ("image", "finding", "probability", "margin", "error")
-MARKS: dict[str, Mark] = {
-    "json": Lines((Record(("image", "findings")), Record(("image", "error")))),
-    "csv": Columns(COLUMNS, frozenset(COLUMNS)),
-}
+MARKS: dict[str, Mark] = {"json": SealedText("findings", lines=True), "csv": TABLE}
 WITHOUT = ("model", "labels", "follow_up", "validation", "reject", "level", "top", "crops", "batch_size")
 """Options of ``predict`` that findings have no use for."""
 

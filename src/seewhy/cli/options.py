@@ -386,14 +386,11 @@ def from_labels(labels: str, encoder: object, store: FeatureStore | None) -> Cla
 
 
 def lines_of(path: Path, what: str) -> list[str]:
-    """The lines of a text file of the person's; each is one of ``what``.
-
-    Raises:
-        DataError: it cannot be read.
-    """
+    """The lines of a text file of the person's; each is one of ``what``. DataError where it cannot be read."""
     from ..errors import DataError
+    from ..storage.reading import read_text, reason
 
     try:
-        return path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Write one {what} a line, in UTF-8.") from error
+        return read_text(path).splitlines()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}. Write one {what} a line, in UTF-8.") from error

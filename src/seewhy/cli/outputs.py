@@ -102,15 +102,15 @@ def _paths(values: Any) -> Iterator[Path]:
 
 def _files(path: Path) -> Iterator[Path]:
     """The file, and those that are read because of it: pictures of a folder or a table, a model's own."""
-    from ..pictures.listing import SUFFIXES
+    from ..pictures.listing import SUFFIXES, list_files
     from ..pictures.tables import TABLES, rows_of
 
     if path.is_dir():
         endings: tuple[str, ...] = MODEL_FILES if _is_own(path) else SUFFIXES
         if (path / "config.json").exists() or (path / "open_clip_config.json").exists():
             endings = ("",)  # weights of somebody else's: all of it may be read
-        for folder, _, names in os.walk(path, followlinks=True):
-            yield from (Path(folder, name) for name in names if name.lower().endswith(endings))
+        with contextlib.suppress(SeeWhyError):
+            yield from map(Path, list_files(path, lambda name, _: name.lower().endswith(endings)))
         return
     yield path
     if path.suffix.lower() in TABLES:

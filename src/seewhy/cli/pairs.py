@@ -117,7 +117,7 @@ def clean(
     """Write the pairs that break no rule, and the others with the reasons. The original stays as it is."""
     from ..pairs import clean as take_out
     from ..pairs import restore as put_back
-    from ..pairs.files import check_place
+    from ..pairs.files import beside, check_place
     from ..storage.output import check_apart
 
     terminal = Terminal(quiet)
@@ -125,8 +125,9 @@ def clean(
         back = put_back(pairs, restore, output, force=force)
         _tell({"file": str(output), "restored": back}, f"{output}: {back} pairs are back", as_json)
         return
+    for place in (output, beside(output)):
+        check_apart(place, [pairs])
     check_place(output, force=force)
-    check_apart(output, [pairs])
     found = take_out(
         pairs,
         with_rules=_rules(rule, skip),

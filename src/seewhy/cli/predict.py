@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..printable import percent, printable, spreadsheet_safe
-from ..storage.marks import Columns, Lines, Mark, Record
+from ..storage.marks import TABLE, Mark, SealedText
 from . import options
 from .findings import WITHOUT, Absent, Finding, predict_findings
 from .outputs import csv_row, refuse_beside, write_lines
@@ -45,10 +45,7 @@ Examples:\n
 """
 
 
-MARKS: dict[str, Mark] = {
-    "json": Lines((Record(("image", "label", "score", "top"), None), Record(("image", "error")))),
-    "csv": Columns(COLUMNS[:3], frozenset(COLUMNS)),
-}
+MARKS: dict[str, Mark] = {"json": SealedText("predictions", lines=True), "csv": TABLE}
 
 
 def predict(

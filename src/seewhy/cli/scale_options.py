@@ -111,6 +111,8 @@ def _lines(report: Report) -> list[str]:
     there = f", {report.there:,} were there" if report.there else ""
     of = f" of the {report.n_part:,} of this part" if report.n_part < report.n_shards else f" of {report.n_shards:,}"
     lines = [f"{report.output}: {report.done:,} shards done{of}{there}; {report.rows:,} rows"]
+    if report.changed:
+        lines.append(f"  done again: {report.changed:,}, whose pictures had been replaced")
     if report.failed:
         lines.append(f"  not readable: {report.failed:,}; the column error says why")
     if report.unread:

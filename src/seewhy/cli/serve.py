@@ -52,7 +52,7 @@ def serve(
     max_pictures: Annotated[int, typer.Option(min=1, help="Pictures of one request.")] = 32,
     max_batch: Annotated[int, typer.Option(min=1, help="Pictures of all clients that are looked at together.")] = 16,
     max_wait: Annotated[
-        float, typer.Option(min=0, max=1000, help="Milliseconds that a picture waits for others.")
+        float, typer.Option(min=0, max=1000, help="Milliseconds that a picture waits for others being decoded.")
     ] = 5.0,
     max_waiting: Annotated[int, typer.Option(min=1, help="Pictures that may wait; one more is refused.")] = 256,
     rate: Annotated[

@@ -19,7 +19,7 @@ from .study_real_or_generated import REAL_EXAMPLES, real_or_generated
 from .study_scaling import SCALING_EXAMPLES, scaling
 from .study_transfer import TRANSFER_EXAMPLES, transfer
 from .study_words import EDIT_EXAMPLES, SEMANTICS_EXAMPLES, description_semantics, edit_words
-from .terminal import LineTerminal, say
+from .terminal import Terminal, say
 
 if TYPE_CHECKING:
     from ..studies.findings import Findings
@@ -88,7 +88,7 @@ def faithfulness(
     from ..storage.output import working_folder
     from ..studies.faithfulness import FaithfulnessStudy
 
-    terminal = LineTerminal(quiet)
+    terminal = Terminal(quiet)
     check_both(output, "study", force)
     study = FaithfulnessStudy.of(methods, metrics, masks=masks, seed=seed)
     classifier = options.resolve(model, labels, encoder, engine, None, options.open_store(store))

@@ -10,7 +10,7 @@ from . import options
 from .outputs import StudyFolder, answer, check_both
 from .study_options import HeldOut, Labelled, NSeeds, TestPictures, learnt_and_tested
 from .study_transfer import PER_CLASS, print_comparison
-from .terminal import LineTerminal
+from .terminal import Terminal
 
 BASE_TO_NEW_EXAMPLES = """
 Examples:\n\n
@@ -45,7 +45,7 @@ def base_to_new(
     from ..encoders.find import encoder as find
     from ..studies.base_to_new import BaseToNewStudy
 
-    terminal = LineTerminal(quiet)
+    terminal = Terminal(quiet)
     check_both(output, "base-to-new", force)
     study = BaseToNewStudy(
         tuple(name.strip() for name in method.split(",") if name.strip()),

@@ -11,7 +11,7 @@ from .options import seed as seed_option
 from .outputs import StudyFolder, answer, check_both
 from .study_options import HeldOut, Labelled, NSeeds, TestPictures, learnt_and_tested
 from .study_transfer import N_CORRUPTED, PER_CLASS, print_comparison
-from .terminal import LineTerminal
+from .terminal import Terminal
 from .training_runs import Augment, BatchSize, Epochs, Objective, Rate
 
 PROJECTION_EXAMPLES = """
@@ -61,7 +61,7 @@ def projection_head(
     from ..studies.projection_head import ProjectionHeadStudy
     from ..studies.transfer import TransferStudy
 
-    terminal = LineTerminal(quiet)
+    terminal = Terminal(quiet)
     check_both(output, "projection-head", force)
     given: dict[str, Any] = {"heads": tuple(head)} if head else {}
     study = ProjectionHeadStudy(

@@ -10,7 +10,7 @@ import typer
 from . import options
 from .outputs import StudyFolder, answer, check_both
 from .study_options import HeldOut, Labelled, NSeeds, TestPictures, learnt_and_tested
-from .terminal import LineTerminal
+from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..classifiers.linear.recipe import Linear
@@ -74,7 +74,7 @@ def scaling(
     """How many more pictures are needed for an accuracy? Stopped, it goes on where it was."""
     from ..studies.scaling import ScalingStudy
 
-    terminal = LineTerminal(quiet)
+    terminal = Terminal(quiet)
     check_both(output, "scaling", force)
     encoders, recipe = _asked(model, encoder, also_encoder or [], engine)
     study = ScalingStudy(

@@ -11,7 +11,7 @@ import typer
 from . import options
 from .outputs import StudyFolder, answer, check_both
 from .study_options import HeldOut, Labelled, NSeeds, TestPictures, learnt_and_tested
-from .terminal import LineTerminal
+from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..encoders.base import Encoder
@@ -60,7 +60,7 @@ def transfer(
     from ..classifiers.linear.recipe import Linear
     from ..studies.transfer import TransferStudy
 
-    terminal = LineTerminal(quiet)
+    terminal = Terminal(quiet)
     check_both(output, "transfer", force)
     study = TransferStudy(
         n_seeds=n_seeds,

@@ -6,23 +6,34 @@ import contextlib
 import json
 import logging
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from typing import TextIO, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
+
+import typer
 
 from ..printable import printable
 from ..progress import Progress, draw
 from ..types import Failure
 
+if TYPE_CHECKING:
+    from ..storage.verification import Verification
+
 T = TypeVar("T")
-SECONDS = 30
-"""Between two lines of progress where there is no terminal to draw a bar on."""
 
 
 def say(*lines: str, file: TextIO | None = None, flush: bool = True) -> None:
     """Print lines, each of them one whatever the names and texts in it; tabs stay, as they part columns."""
     for line in lines:
         print(printable(line, keep="\t"), file=file or sys.stdout, flush=flush)
+
+
+def say_verified(verification: Verification, as_json: bool) -> NoReturn:
+    """What reading everything came to; exit code 2 where anything is damaged."""
+    if as_json:
+        say(json.dumps(verification.to_json(), ensure_ascii=False))
+    else:
+        say(*verification.lines())
+    raise typer.Exit(2 if verification.damaged else 0)
 
 
 class Notes(logging.Handler):
@@ -34,7 +45,7 @@ class Notes(logging.Handler):
 
 
 class Terminal(Progress):
-    """Progress bars, notes and failures on standard error, so that standard output stays clean."""
+    """Progress, notes and failures on standard error, so that standard output stays clean."""
 
     def __init__(self, quiet: bool = False) -> None:
         super().__init__()
@@ -52,10 +63,7 @@ class Terminal(Progress):
             say(f"note: {text}", file=sys.stderr)
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        if self.quiet or not sys.stderr.isatty():
-            yield from items
-            return
-        yield from draw(items, what, total, stderr=True, tail=self.tail)
+        yield from items if self.quiet else draw(items, what, total, stderr=True, tail=self.tail)
 
     def readable(self, results: Iterable[T | Failure], what: str, as_json: bool) -> Iterator[T]:
         """What could be read, as it is done; what could not is named, and is a line of its own where JSON is asked."""
@@ -73,23 +81,3 @@ class Terminal(Progress):
             return 0
         say(f"seewhy: {done} done, {len(self.failures)} could not be read (named above)", file=sys.stderr)
         return 1
-
-
-class LineTerminal(Terminal):
-    """A bar on a terminal; where there is none, a line now and then, so that a log tells how long it will take."""
-
-    def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        if self.quiet or sys.stderr.isatty():
-            yield from super().track(items, what, total)
-            return
-        start = said = time.monotonic()
-        for done, item in enumerate(items, 1):
-            yield item
-            if time.monotonic() - said >= SECONDS:
-                said = time.monotonic()
-                left = f" of {total}, about {_minutes((said - start) * (total - done) / done)} left" if total else ""
-                say(f"{what}: {done} numbers{left}", file=sys.stderr, flush=True)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"

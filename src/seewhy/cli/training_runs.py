@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from ..progress import duration
 from .options import open_store
 from .terminal import Terminal, say
 
@@ -203,7 +204,7 @@ def train_and_save(
     checkpoint = check_checkpoint(output.parent / f".{output.name}.checkpoint")
     kept = open_store(store)
     done = how.fit(on, read, validation=chosen_on, store=kept, progress=terminal, checkpoint=checkpoint)
-    report = run_report(done, str(output), store=kept, notes=terminal.notes)
+    report = run_report(done, str(output), store=kept, notes=terminal.notes, progress=terminal)
     report.data["failures"] = [failure.to_json() for failure in terminal.failures]
     done.adaptation.save(output, files_of(done, report))
     remove(checkpoint, CHECKPOINT)
@@ -239,17 +240,6 @@ def say_cost(cost: Cost, as_json: bool) -> None:
         return
     texts = f" with {cost.n_texts} texts" if cost.n_texts else ""
     say(f"{cost.n_pictures} pictures{texts}, {cost.n_weights:,} weights to train")
-    say(f"looking and reading, if nothing is known yet: {_duration(cost.seconds_looking)}")
+    say(f"looking and reading, if nothing is known yet: {duration(cost.seconds_looking)}")
     say(f"training: {cost.n_steps} steps of {cost.seconds_per_step:.2f} s on this machine")
-    say(f"in all: {_duration(cost.seconds)}")
-
-
-def _duration(seconds: float) -> str:
-    """In words.
-
-    >>> _duration(43), _duration(620), _duration(9000)
-    ('43 seconds', '10 minutes', '2.5 hours')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+    say(f"in all: {duration(cost.seconds)}")

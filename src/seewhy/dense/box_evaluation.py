@@ -61,7 +61,8 @@ def evaluate_boxes(
         DataError: no class is in both, a novel class is in neither, or a box has no score.
     """
     classes = data.classes
-    if unknown := [n for n in novel if n not in classes]:
+    known = set(classes)
+    if unknown := [n for n in novel if n not in known]:
         raise DataError(
             f"{unknown[0]!r} is no class of the data. One of {', '.join(classes)} was expected. Correct it."
         )
@@ -123,7 +124,8 @@ def _found(data: BoxData, found: BoxData, classes: Sequence[str]) -> tuple[list[
         matched.append(boxes_of(other or BoxedPicture(picture.image, None), classes))
     notes = [f"{len(without)} picture(s) were not looked at, and count as without boxes: {some(without, 3)}"]
     notes = notes if without else []
-    strange = [c for c in found.classes if c not in classes]
+    known = set(classes)
+    strange = [c for c in found.classes if c not in known]
     if strange:
         notes.append(
             f"{len(strange)} class(es) that were found are none of the data's, and are left out: {some(strange)}"
@@ -153,8 +155,9 @@ def _groups(
 ) -> list[dict[str, Any]]:
     if not novel:
         return []
-    parts = {"base": [k for k, c in enumerate(classes) if c not in novel]}
-    parts["novel"] = [k for k, c in enumerate(classes) if c in novel]
+    new = set(novel)
+    parts = {"base": [k for k, c in enumerate(classes) if c not in new]}
+    parts["novel"] = [k for k, c in enumerate(classes) if c in new]
     return [{"name": n, "n_classes": len(w), **_figures(own, draws, w)} for n, w in parts.items() if w]
 
 

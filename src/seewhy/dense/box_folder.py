@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..card.boxes import render_boxes
 from ..card.found_in_pictures import MOST_SHOWN
-from ..pictures.boxes import BoxData, BoxedPicture, box_formats, save_boxes
+from ..pictures.boxes import BoxData, BoxedPicture, save_boxes
+from ..pictures.boxes.files import check_boxes
 from ..storage.marks import PAGE
 from ..storage.output import check_file, make_folder, write
 from .detections import Detections
@@ -25,14 +26,14 @@ class BoxFolder:
 
     Raises:
         UnknownNameError: there is no such format.
-        ForeignFileError: a page is there that SeeWhy did not make.
+        ForeignFileError: a page, or a list of boxes, is there that SeeWhy did not make.
         DataError: the folder cannot be made or written to.
     """
 
     def __init__(self, path: Path, classes: tuple[str, ...], format: str = "coco", *, force: bool = False) -> None:
-        _ = box_formats[format]
         self.path, self.classes, self.format, self.force = make_folder(path), classes, format, force
         check_file(path / INDEX, PAGE, force=force)
+        check_boxes(BoxData((), classes), path, format=format, force=force)
         self._shown: list[Detections] = []
         self._records: list[BoxedPicture] = []
 

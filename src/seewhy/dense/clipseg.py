@@ -20,9 +20,9 @@ from ..pictures.sources import One, name_of
 from ..types import Failure
 from . import segmenters
 from .maskclip import class_names
-from .pretrained_detector import FINE, SHOWN, WHOLE, as_image, open_network, stretched
+from .pretrained_detector import FINE, SHOWN, WHOLE, as_image, open_network, part_of, stretched
 from .segmentation import NOTHING, Segmentation, segments_of
-from .windows import Windows, best_classes
+from .windows import LONGEST, Windows, best_classes
 
 
 @segmenters.register
@@ -144,13 +144,10 @@ class PretrainedSegmenter:
         return found.reshape(k, *found.shape[-2:])
 
     def _named(self, name: str, source: Any) -> Segmentation:
-        width, height = upright_size(source)
+        width, height = upright_size(source, longest=LONGEST)
         n = Windows.over((width, height), (1, 1), self.how.tiles).n if self.how.tiles > 1 else (1, 1)
-        maps = []
-        for crop in [WHOLE] if n == (1, 1) else Windows((FINE, FINE), n).crops():
-            left, top, right, bottom = crop.box
-            own = (max(1, round((bottom - top) * height)), max(1, round((right - left) * width)))
-            maps.append(self.logits(read_views(source, stretched(*own), [crop])[0].pixels))
+        crops = [WHOLE] if n == (1, 1) else Windows((FINE, FINE), n).crops()
+        maps = [self.logits(part_of(source, (width, height), crop)) for crop in crops]
         windows = Windows((maps[0].shape[1], maps[0].shape[2]), n)
         scores = windows.merged(torch.stack(maps))
         best, likely = best_classes(scores, (height, width), 1.0, alone=True)

@@ -18,6 +18,7 @@ from ..encoders.templates import filled
 from ..errors import DataError, InputError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
+from ..spelling import first_repeated
 from ..storage.features import FeatureStore
 from . import segmenters
 from .cells import joint_cells
@@ -197,9 +198,9 @@ def class_names(labels: Iterable[str]) -> tuple[str, ...]:
     """
     names = tuple(" ".join(str(one).split()) for one in ([labels] if isinstance(labels, str) else labels))
     names = tuple(name for name in names if name)
-    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    twice = first_repeated(names)
     if not 2 <= len(names) <= MOST or twice:
-        given = f"{twice[0]!r} twice" if twice else f"{len(names)} class{'' if len(names) == 1 else 'es'}"
+        given = f"{twice!r} twice" if twice else f"{len(names)} class{'' if len(names) == 1 else 'es'}"
         raise DataError(
             f"A segmenter was given {given}. From 2 to {MOST} different names were expected. "
             "Add one for what else is there, such as 'background'."

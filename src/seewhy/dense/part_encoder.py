@@ -23,7 +23,7 @@ from ..pictures.sizes import upright_size
 from ..types import Transform
 from .pooled_score import PooledScore
 from .reader import WHOLE
-from .windows import Windows
+from .windows import LONGEST, Windows
 
 FINEST = 2048
 """Pixels of the longer side at which a picture is read to be shown."""
@@ -47,7 +47,7 @@ class WholePicture:
     def __init__(self, score: PooledScore, source: Any) -> None:
         looks, encoder = score.reader, score.reader.encoder
         self.score = score
-        self.size = upright_size(source)
+        self.size = upright_size(source, longest=LONGEST)
         self.looked = self.windows = Windows(looks.cells, looks.windows(self.size).n)
         self.step = tuple(i / c for i, c in zip(encoder.transform.input_size, looks.cells, strict=True))
         height, width = (

@@ -22,16 +22,18 @@ from ..encoders.split import freeze
 from ..errors import ImageError, InputError, MissingExtraError, ModelError
 from ..pictures.images import read_views
 from ..pictures.sizes import upright_size
-from ..pictures.sources import name_of
+from ..pictures.sources import One, name_of
 from ..storage.features import FeatureStore
 from ..storage.reading import file_sha256
 from ..types import Crop, Failure, Transform
 from .detections import Detections, Keep
 from .detector import Detector
 from .names import names_to_find
-from .windows import Windows
+from .windows import LONGEST, Windows
 
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
+READ = 4096
+"""Pixels of the long side at which a tile is given to a processor, which may pad it to a square in floats."""
 SHOWN = 448
 """Pixels of a picture's side on the page."""
 FINE = 64
@@ -131,18 +133,17 @@ class PretrainedDetector(Detector):
 
     @torch.no_grad()
     def _found(self, name: str, source: Any) -> Detections:
-        width, height = upright_size(source)
+        width, height = upright_size(source, longest=LONGEST)
         crops = self._crops((width, height))
         small = read_views(source, stretched(SHOWN, SHOWN), [WHOLE])[0].pixels
         boxes, scores, labels = [], [], []
         for crop in crops:
             left, top, right, bottom = crop.box
-            own = (max(1, round((bottom - top) * height)), max(1, round((right - left) * width)))
-            pixels = read_views(source, stretched(*own), [crop])[0].pixels
+            pixels = part_of(source, (width, height), crop)
             found, likely = self.look(pixels)
             best, which = likely.max(1)
-            place = torch.tensor([left * width, top * height] * 2)
-            real = torch.tensor([(right - left) * width / own[1], (bottom - top) * height / own[0]] * 2)
+            (high, wide), place = pixels.shape[:2], torch.tensor([left * width, top * height] * 2)
+            real = torch.tensor([(right - left) * width / wide, (bottom - top) * height / high] * 2)
             boxes.append(found * real + place)
             scores.append(best)
             labels.append(which)
@@ -160,6 +161,15 @@ class PretrainedDetector(Detector):
 def stretched(height: int, width: int) -> Transform:
     """A picture at this size, whatever its shape."""
     return Transform((height, width), (height, width), "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def part_of(source: One, size: tuple[int, int], crop: Crop) -> UInt8[np.ndarray, "h w 3"]:
+    """A part of a picture of this width and height as it is, or smaller where its long side is beyond :data:`READ`."""
+    left, top, right, bottom = crop.box
+    width, height = (right - left) * size[0], (bottom - top) * size[1]
+    scale = min(1.0, READ / max(width, height))
+    own = max(1, round(height * scale)), max(1, round(width * scale))
+    return read_views(source, stretched(*own), [crop])[0].pixels
 
 
 def open_network(

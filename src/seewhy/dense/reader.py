@@ -23,7 +23,7 @@ from ..pictures.sources import name_of
 from ..threads import each_beside
 from ..types import Crop, Failure
 from .levels import with_levels
-from .windows import Windows
+from .windows import LONGEST, Windows
 
 LARGEST = 2.0
 """Inputs larger than this many of the encoder's own are cut into tiles."""
@@ -100,7 +100,7 @@ class Reader:
             yield one
 
     def _look(self, pictures: Iterable[Any], batch_size: int) -> Iterator[Looked | Failure]:
-        numbered = enumerate(pictures, 1)
+        numbered, at_once = enumerate(pictures, 1), max(1, batch_size // self.along**2)
         # At least as many pictures as threads wait decoded, so that the engine never does.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             ahead: list[Future[_Read | Failure]] = []
@@ -109,17 +109,17 @@ class Reader:
                 ahead.extend(pool.submit(self._read, i, one) for i, one in islice(numbered, n))
 
             _ = self.encoder.engine
-            submit(2 * batch_size)
+            submit(2 * at_once)
             while ahead:
-                reads = [future.result() for future in ahead[:batch_size]]
-                del ahead[:batch_size]
-                submit(batch_size)
+                reads = [future.result() for future in ahead[:at_once]]
+                del ahead[:at_once]
+                submit(at_once)
                 yield from each_beside(self.encoder.engine.name, self._looked(reads, batch_size))
 
     def _read(self, number: int, source: Any) -> _Read | Failure:
         name = name_of(source, number)
         try:
-            size = upright_size(source)
+            size = upright_size(source, longest=LONGEST)
             windows = self.windows(size)
             crops = [WHOLE] if windows.n == (1, 1) else [*windows.crops(), WHOLE]
             return _Read(name, size, windows, read_views(source, self.encoder.transform, crops))

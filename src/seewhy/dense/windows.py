@@ -13,6 +13,10 @@ from ..types import Crop
 
 OVERLAP = 0.25
 """Part of a window that the next one shows as well."""
+LONGEST = 64
+"""Times its short side that the long side of a picture may be; such a picture is 57 windows."""
+MOST = 512
+"""Windows on one picture; where there would be more, fewer are laid along its short side."""
 STRETCH = 1.5
 """How far a window may be from the shape of the network's input before another is taken: photographs are 3 to 2."""
 
@@ -36,7 +40,7 @@ class Windows:
         Args:
             size: ``(width, height)`` in pixels.
             cells: ``(h, w)`` of a window.
-            along: windows on the short side.
+            along: windows on the short side, or fewer where all would be more than :data:`MOST`.
 
         Example:
             >>> Windows.over((640, 480), (14, 14), 1).n, Windows.over((1920, 1080), (14, 14), 1).n
@@ -48,6 +52,8 @@ class Windows:
         short = 1 + (along - 1) * (1 - OVERLAP)
         needed = short * max(size) / min(size) / STRETCH
         longer = max(along, 1 + math.ceil((needed - 1) / (1 - OVERLAP) - 1e-9))
+        if along > 1 and along * longer > MOST:
+            return cls.over(size, cells, along - 1)
         return cls(cells, (longer, along) if height > width else (along, longer))
 
     @property

@@ -20,6 +20,7 @@ from ..storage.features import FeatureStore
 from ..storage.files import json_value
 from ..storage.marks import DESCRIPTIONS
 from ..storage.output import write
+from ..storage.reading import read_text, reason
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Descriptions:
             DataError: not such a file; a class twice, with blank texts only, or with something that is not text.
         """
         try:
-            pairs = json_value(Path(path).read_text("utf-8-sig"), list)
+            pairs = json_value(read_text(path), list)
         except (OSError, ValueError) as error:
-            raise DataError(f'{path} cannot be read: {error}. Write {{"class": ["text", …], …}}.') from error
+            raise DataError(f'{path} cannot be read: {reason(error)}. Write {{"class": ["text", …], …}}.') from error
         named = pairs
         if isinstance(pairs, list) and all(isinstance(p, tuple) for p in pairs):
             named = [(label, [label] if lines == [] else lines) for label, lines in pairs]

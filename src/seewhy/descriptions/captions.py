@@ -13,8 +13,9 @@ from typing import Any
 from ..errors import DataError
 from ..storage.files import json_value
 from ..storage.journal import Journal
-from ..storage.marks import Lines, Record
+from ..storage.marks import Lines, Record, SealedText
 from ..storage.output import remove
+from ..storage.reading import read_text, reason
 
 FORM = '{"image": "a.jpg", "digest": "…", "texts": ["…", …]}'
 
@@ -54,9 +55,9 @@ def read_captions(path: str | Path) -> tuple[Caption, ...]:
         DataError: it cannot be read, or a line holds no texts or nothing that names a picture.
     """
     try:
-        lines = Path(path).read_text("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Write one object a line: {FORM}.") from error
+        lines = read_text(path).split("\n")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}. Write one object a line: {FORM}.") from error
     found = tuple(_caption(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip())
     if not found:
         raise DataError(f"{path} holds no texts. One object a line was expected: {FORM}. Write some.")
@@ -135,8 +136,9 @@ def _index(captions: Iterable[Caption], key: Callable[[Caption], str]) -> Mappin
     return found
 
 
-CAPTIONS = Lines((Record(("image", "digest", "texts", "label", "scores"), frozenset({"model", "prompt"})),))
-PART = Lines((Record(("seal",)), *CAPTIONS.forms))
+CAPTIONS = SealedText("captions", lines=True)
+_CAPTION = Record(("image", "digest", "texts", "label", "scores"), frozenset({"model", "prompt"}))
+PART = Lines((Record(("seal",)), _CAPTION))
 """What ``seewhy describe match`` writes, and what it has written while it is not finished."""
 
 

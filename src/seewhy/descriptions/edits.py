@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 
 from ..errors import DataError, InputError
+from ..spelling import nearest
 from .base import Descriptions
 
 
@@ -94,7 +94,7 @@ def _pattern(phrase: str) -> re.Pattern[str]:
 
 def _not_found(phrase: str, descriptions: Descriptions) -> str:
     texts = [t for lines in descriptions.texts.values() for t in lines]
-    near = difflib.get_close_matches(phrase, texts, n=1, cutoff=0.3) or texts[:1]
+    near = nearest(phrase, texts, cutoff=0.3) or texts[:1]
     return (
         f"No description has {phrase!r}. A phrase of one was expected, in any case and whole words. The nearest is "
         f"{near[0]!r}."

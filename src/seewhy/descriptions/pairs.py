@@ -11,6 +11,7 @@ from ..errors import DataError
 from ..storage.files import json_value
 from ..storage.marks import PAIRS
 from ..storage.output import write
+from ..storage.reading import read_text, reason
 from .class_questions import Difference, Pair
 
 FORM = '[{"classes": ["a", "b"], "differences": [{"attribute": "…", "first": "…", "second": "…"}, …]}, …]'
@@ -23,9 +24,9 @@ def read_pairs(path: str | Path) -> list[Pair]:
         DataError: it cannot be read, or is not such a file.
     """
     try:
-        rows = json_value(Path(path).read_text("utf-8-sig"))
+        rows = json_value(read_text(path))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Write {FORM}.") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}. Write {FORM}.") from error
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path} holds no pairs. Write {FORM}.")
     return [_pair(row, f"{path}, pair {i}") for i, row in enumerate(rows, 1)]

@@ -15,6 +15,7 @@ from ..pictures.thumbnails import encode_thumbnail
 from ..storage.files import json_lines
 from ..storage.journal import Journal
 from ..storage.marks import Lines, Record
+from ..storage.reading import read_file
 from ..types import Failure, Transform
 from .experts import CONTROLS, BoxSegmenter, CellDetector, CellVerifier, Scene, look_at
 from .llm import Estimate, NoWriterError, WriterError, WriterSession
@@ -140,7 +141,7 @@ def read_drafts(path: Path) -> dict[str, str]:
         DataError: it is no such file.
     """
     try:
-        rows = json_lines(path.read_text("utf-8-sig"))
+        rows = json_lines(read_file(path).decode("utf-8-sig"))
         return {Path(str(row["image"])).name: str(row["description"]) for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .base import Tokenised
-from .text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
+from .text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens, legible
 
 PHOTO = ("a photo of a {}.",)
 """The default template of openai/CLIP's README."""
@@ -54,11 +54,11 @@ class ClipText:
 
     def tokens(self, texts: Sequence[str]) -> Tokenised:
         """Sentences → what the module takes."""
-        return self._tokens(list(texts))
+        return self._tokens(legible(texts))
 
     def n_cut(self, texts: Sequence[str]) -> int:
         """How many sentences are longer than is read; none where that is not known."""
-        return 0 if self._n_cut is None else self._n_cut(list(texts))
+        return 0 if self._n_cut is None else self._n_cut(legible(texts))
 
     def embed(self, tokens: Tokenised) -> TokenEmbeddings:
         """Tokens → what the network reads, before positions; vectors of one's own can be put in. Differentiable."""

@@ -45,6 +45,16 @@ def openvino() -> ModuleType:
     return openvino
 
 
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's one ``Core`` of this process.
+
+    A ``Core`` gives the thread that makes it a stack for signals and frees that with itself. One that is dropped in
+    another thread, as by a service that exchanges a model, leaves a freed stack behind, and the next signal kills.
+    """
+    return openvino().Core()
+
+
 def to_openvino(network: nn.Module, example: Tensor) -> Any:
     """A network of one input as an OpenVINO model; traced where torch cannot export it."""
     with quiet(), torch.no_grad():

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from ..errors import EngineError, MissingExtraError, UnknownNameError
 from ..storage.folders import write_inside
 from ..threads import bound_torch, for_torch, n_cores, n_threads
-from .convert import openvino, to_openvino, write_onnx, write_openvino
+from .convert import openvino_core, to_openvino, write_onnx, write_openvino
 from .engine_cache import kept_folder
 from .precision import PRECISIONS, differs, is_rough, named, on_torch, to_try
 
@@ -243,12 +243,12 @@ def _build(
 @cache
 def _is_native(engine: str) -> bool:
     """Whether bfloat16 is the processor's own; emulated, as on older ones, it is no faster and only coarser."""
-    return engine == "openvino" and "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return engine == "openvino" and "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _processor(engine: str) -> tuple[str, ...]:
     """What a compiled trunk is tied to beside its version."""
-    return (openvino().Core().get_property("CPU", "FULL_DEVICE_NAME"),) if engine == "openvino" else ()
+    return (openvino_core().get_property("CPU", "FULL_DEVICE_NAME"),) if engine == "openvino" else ()
 
 
 def _to_openvino(module: nn.Module, example: Tensor, folder: Path, precision: str) -> None:
@@ -256,7 +256,7 @@ def _to_openvino(module: nn.Module, example: Tensor, folder: Path, precision: st
     model.reshape(list(example.shape))
     write_openvino(model, folder / "trunk.xml")
     # Importing what was compiled is four times as fast as compiling.
-    compiled = openvino().Core().compile_model(model, "CPU", _openvino_config("THROUGHPUT", precision))
+    compiled = openvino_core().compile_model(model, "CPU", _openvino_config("THROUGHPUT", precision))
     write_inside(folder / "trunk.blob", compiled.export_model().getvalue())
 
 
@@ -266,7 +266,7 @@ def _openvino_config(hint: str, precision: str) -> dict[str, str]:
 
 
 def _load_openvino(folder: Path, precision: str) -> PictureEngine:
-    core = openvino().Core()
+    core = openvino_core()
     narrow = core.import_model((folder / "trunk.blob").read_bytes(), "CPU", _openvino_config("THROUGHPUT", precision))
 
     def make_run(wide: bool) -> Run:

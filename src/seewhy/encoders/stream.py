@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,10 +15,11 @@ from torch import Tensor, nn
 
 from ..arguments import article, fits
 from ..errors import ImageError, InputError
-from ..pictures.images import Picture, read_views
+from ..pictures.images import MAX_BYTES, Picture, read_views
 from ..pictures.miniatures import miniature
 from ..pictures.sources import name_of
 from ..storage.features import FeatureStore, look_key, text_key
+from ..storage.reading import file_sha256
 from ..threads import each_beside, n_threads
 from ..types import Crop, Failure
 from .base import Encoder
@@ -57,15 +55,18 @@ class EncodeRequest:
 
     Attributes:
         features: index of the picture → whether its first view's feature map is wanted.
-        pictures: whether the first view's pixels are wanted.
+        pictures: likewise, whether the first view's pixels are wanted; of all or of none.
         miniatures: whether what tells the first view again is wanted; the picture is then read even if it is known.
         views: its views.
     """
 
     features: Callable[[int], bool] = lambda _index: False
-    pictures: bool = False
+    pictures: Callable[[int], bool] | bool = False
     miniatures: bool = False
     views: Views = lambda _index: (None,)
+
+    def wants_picture(self, index: int) -> bool:
+        return self.pictures(index) if callable(self.pictures) else self.pictures
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class _Read:
     pictures: list[Picture]
     known: Encoded | None
     wants_features: bool
+    wants_picture: bool = False
     miniature: UInt8[Tensor, " w"] | None = None
 
     @property
@@ -158,15 +160,10 @@ def _repooled(made: nn.Module, stream: Iterator[Encoded | Failure]) -> Iterator[
 
 
 def file_digest(source: Any) -> str | None:
-    """SHA-256 of a regular file; ``None`` for anything else, on which the reader then has its say."""
-    if not isinstance(source, str | Path):
-        return None
+    """SHA-256 of a picture's file; ``None`` for anything else, on which the reader then has its say."""
     try:
-        if not stat.S_ISREG(os.stat(source).st_mode):
-            return None
-        with open(source, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError):
+        return file_sha256(source, MAX_BYTES) if isinstance(source, str | Path) else None
+    except OSError:
         return None
 
 
@@ -178,18 +175,20 @@ def _keys(encoder: Encoder, digest: str, views: Sequence[Crop | None]) -> list[b
 def _read(
     encoder: Encoder, index: int, source: Any, store: FeatureStore | None, request: EncodeRequest
 ) -> _Read | Failure:
-    views, wants = request.views(index), request.features(index)
+    views, wants, shown = request.views(index), request.features(index), request.wants_picture(index)
     name = name_of(source, index + 1)
     if isinstance(source, Picture):
         small = miniature(source.pixels, source.original_size) if request.miniatures else None
-        return _Read(source.name, source.digest, _keys(encoder, source.digest, views), [source], None, wants, small)
+        return _Read(
+            source.name, source.digest, _keys(encoder, source.digest, views), [source], None, wants, shown, small
+        )
     known, keys = None, []
     digest = None if store is None else file_digest(source)
     if store is not None and digest is not None:
         keys = _keys(encoder, digest, views)
         known = _recall(store, name, digest, keys, wants)
         whole = known is not None and (known.features is not None or not wants)
-        if whole and not (request.pictures or request.miniatures):
+        if whole and not (shown or request.miniatures):
             return _Read(name, digest, keys, [], known, wants)
     try:
         pictures = read_views(source, encoder.transform, views)
@@ -199,7 +198,7 @@ def _read(
         digest, known = pictures[0].digest, None
         keys = _keys(encoder, digest, views)
     small = miniature(pictures[0].pixels, pictures[0].original_size) if request.miniatures else None
-    return _Read(name, digest, keys, pictures, known, wants, small)
+    return _Read(name, digest, keys, pictures, known, wants, shown, small)
 
 
 def _recall(store: FeatureStore, name: str, digest: str, keys: Sequence[bytes], wants: bool) -> Encoded | None:
@@ -238,7 +237,7 @@ def _encode(
         if not one.pooled.isfinite().all():
             yield Failure(read.name, "the encoder's numbers for this picture are not finite; try --engine torch")
         else:
-            yield replace(one, picture=read.pictures[0] if request.pictures else None, miniature=read.miniature)
+            yield replace(one, picture=read.pictures[0] if read.wants_picture else None, miniature=read.miniature)
 
 
 def _as_kept(seen: Encoded, read: _Read, store: FeatureStore) -> Encoded:

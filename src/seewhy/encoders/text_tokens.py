@@ -12,6 +12,14 @@ from torch import Tensor, nn
 
 from ..errors import InputError, ModelError
 
+LONGEST_TEXT = 10_000
+"""Signs of a sentence that are given to a tokenizer; networks read some hundred tokens."""
+
+
+def legible(texts: Sequence[str]) -> list[str]:
+    """Sentences as far as any network reads: what a tokenizer makes of the rest costs memory and is cut off."""
+    return [text[:LONGEST_TEXT] for text in texts]
+
 
 @dataclass(frozen=True)
 class Sentence:

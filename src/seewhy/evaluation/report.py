@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 N_CONFUSIONS = 20
 N_NOISE = 7
+N_EXPLAINED = 32
+"""Pictures whose explanations are measured, where that is asked for."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,7 +68,7 @@ def evaluate(
     classifier: Classifier,
     samples: Samples | str | Path,
     *,
-    n_explained: int = 32,
+    n_explained: int | None = None,
     store: FeatureStore | None = None,
     views: Views | None = None,
     seed: int = 0,
@@ -76,17 +78,18 @@ def evaluate(
     objects: MaskSource | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Accuracy, per class, calibration, confusions, and how faithful the explanations are.
+    """Accuracy, per class, calibration, confusions, and, where asked, how faithful the explanations are.
 
     Args:
         classifier: what is judged.
         samples: labelled pictures, or where they are. Where they say which belong together, the interval of the
             accuracy is that of as many pictures as they are worth.
-        n_explained: pictures drawn at random on which explanations are measured; 0 measures none.
+        n_explained: pictures drawn at random on which explanations are measured; left out, 32 with ``faithfulness`` or
+            ``objects``, else none.
         store: where looks are kept.
         views: several crops a picture, whose logits are averaged.
         seed: of the draw.
-        faithfulness: measure the explained pictures' maps with further metrics, beside a random map.
+        faithfulness: measure explanations, and their maps with further metrics beside a random map.
         level: how often the true class is to be among those that a decision names.
         unknown: pictures of no class, or their folder: how well are they told?
         objects: who says where the objects are, for the part of the heat outside them.
@@ -112,6 +115,8 @@ def evaluate(
         progress.note(said)
     bins = reliability(confidence, right)
     low, high = accuracy_interval(right, groups_of(kept))
+    if n_explained is None:
+        n_explained = N_EXPLAINED if faithfulness or objects is not None else 0
     chosen = random.Random(seed).sample(range(len(kept)), min(n_explained, len(kept)))
     explained = _explained(classifier, [kept[i] for i in sorted(chosen)], store, progress, seed, objects)
     faithful = faithfulness_figures(explained, seed)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch.export import ExportedProgram
 
-from ..encoders.convert import openvino, quiet, write_onnx, write_openvino
+from ..encoders.convert import openvino, openvino_core, quiet, write_onnx, write_openvino
 from ..errors import InputError, MissingExtraError, UnknownNameError
 from ..storage.output import working_folder
 from .graph import INPUTS, OUTPUTS
@@ -120,7 +120,7 @@ class OpenVino(Format):
             return openvino().convert_model(there / Onnx.file)
 
     def open(self, folder: Path) -> Run:
-        compiled = openvino().Core().compile_model(folder / self.file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = openvino_core().compile_model(folder / self.file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
         def run(picture: np.ndarray, index: np.ndarray) -> dict[str, np.ndarray]:
             found = compiled(dict(zip(INPUTS, (picture, index), strict=True)))

@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError, ImageError, ModelError
+from ..spelling import nearest
 from ..types import Failure
 from .catalogue import Catalogue, Item
 from .query import NEUTRAL, Query, by_pictures, composed
@@ -82,9 +83,7 @@ class Searching:
         known = self.catalogue.labels()
         strange = [label for label in labels if label not in known]
         if strange:
-            import difflib
-
-            near = difflib.get_close_matches(strange[0], known, n=3, cutoff=0.4) or list(known)[:5]
+            near = nearest(strange[0], known, n=3, cutoff=0.4) or list(known)[:5]
             raise DataError(
                 f"No picture of the index has the class {strange[0]!r}. Did you mean {', '.join(map(repr, near))}?"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from ..errors import DataError, ImageError
 from ..pictures.images import read_picture
 from ..pictures.samples import Sample, Samples, some
 from ..progress import Progress
+from ..spelling import nearest
 from ..storage.features import FeatureStore
 from ..trust.measure import drawn_folds
 from ..types import Failure
@@ -205,9 +205,10 @@ def _said(error: str) -> str:
 
 
 def _of_no_class(seen: Seen, strange: set[str], known: Sequence[str]) -> Iterator[Finding]:
+    near_of = {label: nearest(label, known) for label in strange}
     for i, s in enumerate(seen.items):
         if s.label in strange:
-            near = difflib.get_close_matches(s.label, known, n=1)
+            near = near_of[s.label]
             meant = f"; nearest by its letters is {near[0]!r}" if near else ""
             why = f"Its label {s.label!r} is none of the model's {len(known)} classes{meant}."
             yield Finding("class", s.image, s.label, seen.key(i), 1.0, why, near[0] if near else None)

@@ -12,6 +12,7 @@ from ..errors import DataError, ImageError
 from ..pictures.images import read_picture
 from ..pictures.samples import Sample
 from ..storage.files import json_value
+from ..storage.reading import read_text
 from ..types import Transform
 from .check import digest_of
 
@@ -35,7 +36,7 @@ def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, A
     """
     path = folder / NAME
     try:
-        check = json_value(path.read_text("utf-8"))
+        check = json_value(read_text(path))
         whole = _is_check(check)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, repr(error)) from error

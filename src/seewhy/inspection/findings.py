@@ -10,7 +10,6 @@ import numpy as np
 
 from ..card.check import render_check
 from ..card.paging import Page
-from ..storage.marks import Columns
 
 KINDS: Mapping[str, str] = {
     "class": "Label of no class",
@@ -29,8 +28,6 @@ KINDS: Mapping[str, str] = {
 }
 """What is looked for, in the order in which it is gone through, and how it is said."""
 COLUMNS = ("kind", "image", "label", "proposed", "doubt", "why", "with", "key")
-TABLE = Columns(COLUMNS)
-"""The mark of the findings as CSV."""
 
 
 @dataclass(frozen=True)

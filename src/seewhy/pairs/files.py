@@ -12,12 +12,12 @@ from ..errors import DataError
 from ..pictures.pairs import read_pairs
 from ..pictures.samples import Sample, Samples, gathered
 from ..pictures.tables import rows_of
-from ..storage.marks import Lines, Record
+from ..storage.marks import SealedText
 from ..storage.output import check_file, write
 
 MORE = frozenset({"label", "group"})
-KEPT = Lines((Record(("image", "texts"), MORE),))
-REMOVED = Lines((Record(("image", "text", "reasons"), MORE),))
+KEPT = SealedText("kept pairs", lines=True)
+REMOVED = SealedText("removed pairs", lines=True)
 
 
 def beside(path: Path) -> Path:

@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError, ImageError
+from ..storage.reading import file_sha256
+from .images import MAX_BYTES
 from .samples import Sample, Samples, gathered, some
 from .sources import plain
 
@@ -29,8 +31,7 @@ def content_digest(sample: Sample) -> str | None:
         if isinstance(given, Image.Image | np.ndarray):
             pixels = np.asarray(given)
             return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
-        with open(given, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(given, MAX_BYTES)
     except (OSError, ValueError, ImageError):
         return None
 

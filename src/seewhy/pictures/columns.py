@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DataError
+from ..spelling import nearest
 from .datasets import IMAGE_COLUMNS
 from .listing import SUFFIXES
 from .samples import no_column
@@ -70,7 +70,7 @@ def _usual(names: Sequence[str], usual: Sequence[str], what: str, option: str, w
     folded = {name.casefold(): name for name in reversed(names)}
     if found := next((folded[u] for u in usual if u in folded), None):
         return found
-    near = next((m for u in usual[:4] for m in difflib.get_close_matches(u, names, n=1)), None)
+    near = next((m for u in usual[:4] for m in nearest(u, names)), None)
     meant = f" Did you mean {near!r}?" if near else ""
     raise DataError(
         f"{where} has no column of {what} among {', '.join(map(repr, names))}.{meant} One called {usual[0]!r} was "

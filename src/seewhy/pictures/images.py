@@ -34,6 +34,7 @@ from ..errors import ImageError, InputError
 from ..types import INTERPOLATIONS, Crop, FractionBox, PixelBox, Transform
 from .colours import Colour, flatten, to_bytes
 from .decoding import BoundedFile, TooCostlyError, check_scans, max_seconds
+from .depth import note_depth
 from .dicom import is_dicom, open_dicom
 from .sources import InMemory, One, Plain, plain
 
@@ -283,6 +284,7 @@ def _identify(name: str, data: bytes) -> Image.Image:
         opened = Image.open(BoundedFile(data, MAX_SECONDS), formats=[f for f in _FORMATS if f in Image.OPEN])
         if isinstance(opened, ImageFile.ImageFile):
             opened.decodermaxblock = _BLOCK
+            note_depth(opened, data)
         return opened
     except Image.UnidentifiedImageError:
         if is_dicom(data):

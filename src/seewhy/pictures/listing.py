@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ..errors import DataError, EmptyFolderError
@@ -16,7 +16,8 @@ SUFFIXES = (".avif", ".bmp", ".dcm", ".gif", ".heic", ".heif", ".jpeg", ".jpg", 
 def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
     """Names the given files as they are, even missing ones, and the pictures in the given folders and below.
 
-    Folders are walked lazily in natural order ("2" before "10"), each once however linked; hidden entries are skipped.
+    Folders are walked lazily in natural order ("2" before "10"), each once however linked; hidden entries are skipped,
+    and so are links to a folder that they lie in.
 
     Raises:
         EmptyFolderError: a folder holds no picture.
@@ -26,7 +27,7 @@ def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
         if not os.path.isdir(path):
             yield os.fspath(path)
             continue
-        names = _walk(os.fspath(path))
+        names = list_files(path, _is_picture)
         first = next(names, None)
         if first is None:
             looked = f"No picture is in the folder {os.fspath(path)} or below. Expected files ending in"
@@ -37,8 +38,17 @@ def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
         yield from names
 
 
-def _walk(folder: str) -> Iterator[str]:
-    seen, pending = set(), [(folder, True)]
+def list_files(folder: str | Path, wanted: Callable[[str, str], bool]) -> Iterator[str]:
+    """The files in a folder and below, as :func:`list_pictures` walks it.
+
+    Args:
+        folder: where to begin.
+        wanted: name and path → whether a file is listed.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    seen, pending = set(), [(os.fspath(folder), True)]
     while pending:
         path, is_folder = pending.pop()
         if not is_folder:
@@ -53,14 +63,24 @@ def _walk(folder: str) -> Iterator[str]:
                 shown = [e for e in entries if not e.name.startswith(".")]
             # A link to itself makes is_dir() raise; isdir() calls it no folder.
             found = [(e.name, e.path, os.path.isdir(e.path) if e.is_symlink() else e.is_dir()) for e in shown]
+            above = {e.path for e in shown if e.is_symlink() and _leads_back(os.path.realpath(e.path), real)}
         except OSError as error:
             raise unlistable(path, error) from error
         found.sort(key=lambda entry: natural_key(entry[0]), reverse=True)
         pending += [
             (path, is_folder)
             for name, path, is_folder in found
-            if is_folder or name.lower().endswith(SUFFIXES) or _is_bare_dicom(name, path)
+            if path not in above and (is_folder or wanted(name, path))
         ]
+
+
+def _leads_back(target: str, folder: str) -> bool:
+    """Whether a link's target is the real folder that the link lies in, or one above."""
+    return folder == target or folder.startswith(target.rstrip(os.sep) + os.sep)
+
+
+def _is_picture(name: str, path: str) -> bool:
+    return name.lower().endswith(SUFFIXES) or _is_bare_dicom(name, path)
 
 
 def _is_bare_dicom(name: str, path: str) -> bool:

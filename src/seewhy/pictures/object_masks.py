@@ -119,7 +119,7 @@ class MaskFiles:
     @property
     def seal(self) -> str:
         files = sorted(self.place.rglob("*")) if self.place.is_dir() else [self.place]
-        facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+        facts = [(str(p), (status := p.lstat()).st_size, status.st_mtime_ns) for p in files]
         return hashlib.sha256(repr(facts).encode("utf-8", "surrogatepass")).hexdigest()
 
     def mask(self, sample: Sample, picture: Picture) -> Bool[Tensor, "h w"]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..arguments import article
 from ..errors import DataError, InputError
-from ..storage.reading import read_file, reason
+from ..storage.reading import read_text, reason
 from .columns import TEXT_COLUMNS, Columns, choose, texts_in
 from .datasets import column_of, one_at_a_time, opened
 from .listing import list_pictures
@@ -248,8 +248,8 @@ def _from_folder(root: Path, parts: Parts) -> None:
 
 def _text_of(path: Path) -> str:
     try:
-        return read_file(path).decode("utf-8-sig")
-    except (OSError, ValueError) as error:
+        return read_text(path)
+    except OSError as error:
         raise DataError(
             f"{path} cannot be read: {reason(error)}. A text in UTF-8 was expected. Write it anew."
         ) from error

@@ -20,7 +20,8 @@ from PIL import Image, ImageDraw
 
 from ..arguments import checked
 from ..errors import DataError, ImageError
-from ..storage.reading import read_file, read_json, reason
+from ..spelling import first_repeated
+from ..storage.reading import read_json, read_text, reason
 from .images import _HUSH, _identify, _read_bytes, _why_not_decoded
 from .listing import list_pictures
 from .runs import decode
@@ -242,7 +243,7 @@ def _names(root: Path) -> dict[int, str]:
             pairs: Iterable[tuple[Any, Any]] = said.items() if isinstance(said, dict) else enumerate(said)
             found = {int(value): str(name).strip() for value, name in pairs}
         else:
-            lines = read_file(place, CLASSES).decode("utf-8-sig").splitlines()
+            lines = read_text(place, CLASSES).splitlines()
             found = {i: line.strip() for i, line in enumerate(lines)}
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
@@ -250,9 +251,9 @@ def _names(root: Path) -> dict[int, str]:
             "Correct it."
         ) from error
     found = {value: name for value, name in sorted(found.items()) if name}
-    twice = [name for i, name in enumerate(found.values()) if name in list(found.values())[:i]]
+    twice = first_repeated(found.values())
     if len(found) < 2 or twice or min(found) < 0:
-        given = f"{twice[0]!r} twice" if twice else f"{len(found)} class(es)"
+        given = f"{twice!r} twice" if twice else f"{len(found)} class(es)"
         raise DataError(
             f"{place} names {given}. Two or more different names of values from 0 on were expected. Mend it."
         )

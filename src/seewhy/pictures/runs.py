@@ -84,7 +84,7 @@ def _lengths(text: str) -> list[int]:
         more = True
         while more:
             group = ord(text[place]) - 48
-            if not 0 <= group < 64:
+            if not 0 <= group < 64 or shift > 60:
                 raise ValueError(f"{text[place]!r} is none of its letters")
             x |= (group & 0x1F) << shift
             more, shift, place = bool(group & 0x20), shift + 5, place + 1

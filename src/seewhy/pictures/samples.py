@@ -7,7 +7,6 @@ natural sort of the names and is kept by name.
 
 from __future__ import annotations
 
-import difflib
 import random
 import unicodedata
 from collections import Counter, defaultdict
@@ -18,6 +17,7 @@ from typing import Any
 
 from ..arguments import checked
 from ..errors import DataError, EmptyFolderError, InputError
+from ..spelling import nearest
 from .listing import SUFFIXES, is_unicode, list_pictures, natural_key, unlistable
 from .regions import Box, Mask
 from .sources import InMemory
@@ -116,13 +116,14 @@ class Samples:
         Raises:
             DataError: no label is.
         """
-        items = tuple(s for s in self.items if s.label in classes)
+        known = set(classes)
+        items = tuple(s for s in self.items if s.label in known)
         if not items:
             raise DataError(
                 f"None of the {len(self.classes)} labels ({_few(self.classes)}) is one of the {len(classes)} classes "
                 f"({_few(classes)}). Name the classes alike."
             )
-        strange = [c for c in self.classes if c not in classes]
+        strange = [c for c in self.classes if c not in known]
         n = len(self) - len(items)
         return items, (f"{n} picture(s) of {len(strange)} unknown class(es) left out: {strange[0]}, …",) if n else ()
 
@@ -271,7 +272,7 @@ def _cell(row: dict[str, Any], column: str | None) -> str | None:
 def no_column(path: object, name: str, columns: Iterable[str], what: str = "") -> DataError:
     """What is said of a table without a column that was named."""
     there = sorted(map(str, columns))
-    near = difflib.get_close_matches(name, there, n=1)
+    near = nearest(name, there)
     meant = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(map(repr, there))}."
     return DataError(f"{path} has no column {name!r}{what}. {meant}")
 

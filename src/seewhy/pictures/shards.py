@@ -11,19 +11,22 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from io import BufferedReader
 from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import DataError, ImageError, SeeWhyError
 from ..storage.files import json_value
-from ..storage.reading import reason
+from ..storage.reading import open_regular, reason
 from .images import MAX_BYTES
 from .listing import SUFFIXES, natural_key
 from .sources import InMemory
 
 TEXT_BYTES = 2**20
 """Longest text or JSON member that is read."""
+HEADER_BYTES = 2**20
+"""Longest header of a member: a name and its attributes."""
 TEXTS = ("txt", "text", "caption", "json", "cls")
 
 
@@ -95,8 +98,7 @@ def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
     records: dict[str, Record] = {}
     odd: list[str] = []
     try:
-        size = shard.stat().st_size
-        with tarfile.open(shard, "r:") as tar:
+        with open_regular(shard) as (file, size), tarfile.open(fileobj=_Headers(file), mode="r:") as tar:
             for member in tar:
                 if member.offset_data + (0 if member.issparse() else member.size) > size:
                     raise tarfile.ReadError(f"{member.name!r} is cut off")
@@ -126,6 +128,22 @@ def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
     yield from records.items()
 
 
+class _Headers:
+    """A tar as its headers are read: one that asks for more than a header has is damaged.
+
+    Args:
+        file: the shard.
+    """
+
+    def __init__(self, file: BufferedReader) -> None:
+        self.file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if size > HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes is announced, and at most {HEADER_BYTES:,} are read")
+        return self.file.read(size)
+
+
 def _key(name: str) -> tuple[str, str, str]:
     """WebDataset's rule: a key ends at the first point of the file's name."""
     folder, _, file = name.rpartition("/")
@@ -147,7 +165,7 @@ def _refused(member: tarfile.TarInfo) -> str:
 
 
 def _bytes(shard: Path, name: str, start: int, size: int) -> bytes:
-    with open(shard, "rb") as file:
+    with open_regular(shard) as (file, _):
         file.seek(start)
         data = file.read(size)
     if len(data) < size:

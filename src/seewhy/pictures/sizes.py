@@ -13,11 +13,15 @@ from .images import _HUSH, _from_array, _identify, _name, _orientation, _read_by
 from .sources import InMemory, One, plain
 
 
-def upright_size(given: One) -> tuple[int, int]:
+def upright_size(given: One, *, longest: int | None = None) -> tuple[int, int]:
     """Width and height of the upright picture; nothing is decoded.
 
+    Args:
+        given: the picture.
+        longest: how many times its short side the long one may be.
+
     Raises:
-        ImageError: it cannot be opened, or is no picture.
+        ImageError: it cannot be opened, is no picture, or is too elongated.
     """
     source = plain(given)
     name = given.name if isinstance(given, InMemory) else _name(source)
@@ -30,6 +34,9 @@ def upright_size(given: One) -> tuple[int, int]:
             width, height = source.size
             if not width or not height:
                 raise ImageError(name, f"has no pixels ({width} by {height}); give one of at least 1 by 1")
+            if longest is not None and max(width, height) > longest * min(width, height):
+                times = f"one side may be {longest} times the other where a picture is cut into windows"
+                raise ImageError(name, f"has {width:,} by {height:,} pixels; {times}; cut it into shorter pieces")
             turned = isinstance(source, Image.Image) and _orientation(source) >= 5
         except ImageError:
             raise

@@ -16,10 +16,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, MissingExtraError
+from ..errors import DataError
 from ..printable import from_spreadsheet
+from ..spelling import first_repeated
 from ..storage.files import json_value
-from ..storage.reading import reason
+from ..storage.reading import open_lines, open_regular, reason
+from .parquet import parquet_batches
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 _NOT_A_NUMBER = ("nan", "<na>", "nat")
@@ -41,7 +43,7 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
         elif suffix == ".jsonl":
             yield from _json_lines(path)
         else:
-            with open(path, newline="", encoding="utf-8-sig") as file:
+            with open_lines(path, newline="") as file:
                 yield from _separated(path, csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",", strict=True))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {reason(error)}. Give a table in UTF-8.") from error
@@ -127,15 +129,13 @@ def _row(path: Path, number: int, line: int, columns: Sequence[str], cells: Sequ
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with open(path, encoding="utf-8-sig") as file:
+    with open_lines(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
 
             def once(pairs: list[tuple[str, Any]], number: int = number) -> dict[str, Any]:
-                names = [name for name, _ in pairs]
-                if len(set(names)) < len(names):
-                    twice = next(n for n in names if names.count(n) > 1)
+                if (twice := first_repeated(name for name, _ in pairs)) is not None:
                     raise DataError(
                         f"{path}, line {number}, names {twice!r} twice. Every name once was expected. Remove one."
                     )
@@ -154,15 +154,6 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _parquet(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise MissingExtraError("parquet", "Reading Parquet") from error
-    try:
-        file = ParquetFile(path)
-        _check_columns(path, file.schema_arrow.names)
-        for batch in file.iter_batches():
+    with open_regular(path) as (file, _):
+        for batch in parquet_batches(file, path, lambda names: _check_columns(path, names)):
             yield from batch.to_pylist()
-    except (ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Give a Parquet file.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,9 @@ from ..encoders.base import EncoderOutput
 from . import prototypes
 from .bank import PatchBank, Patches, patch_vector, patch_vectors
 from .base import Group, Match, Prototypes, Query
+
+FIRST = 8
+"""Patches that are sorted first for each that is shown; pictures with several, and copies, are passed over."""
 
 
 @prototypes.register
@@ -44,16 +48,18 @@ class NearestPatches(Prototypes):
         grid = model.encoder.layout.to_grid(query.look.features)[0]
         share = shares(cell_evidence(model, query.look, query.target))[0]
         banned = known.copies(query.look.pooled[0], query.digest, self.duplicate)
+        if not query.cells:
+            return []
+        similarity = torch.stack([patch_vector(grid, cell) for cell in query.cells]) @ known.vectors.T
         return [
-            Group(cell, float(share[cell]), tuple(self._search(known, patch_vector(grid, cell), banned)))
-            for cell in query.cells
+            Group(cell, float(share[cell]), tuple(self._search(known, near, banned)))
+            for cell, near in zip(query.cells, similarity, strict=True)
         ]
 
-    def _search(self, bank: PatchBank, vector: Float[Tensor, " c"], banned: set[int]) -> list[Match]:
-        similarity = bank.vectors @ vector
+    def _search(self, bank: PatchBank, similarity: Float[Tensor, " n"], banned: set[int]) -> list[Match]:
         shown: list[int] = []
         found: list[Match] = []
-        for patch in similarity.argsort(descending=True, stable=True).tolist():
+        for patch in _descending(similarity, first=FIRST * self.n_neighbours):
             if len(found) == self.n_neighbours:
                 break
             picture = int(bank.owner[patch])
@@ -69,6 +75,16 @@ class NearestPatches(Prototypes):
         """Cosine of each cell, with its neighbours, and each patch; -1…1."""
         vectors = patch_vectors(model.encoder.layout.to_grid(look.features))
         return torch.einsum("pc,bchw->bphw", patches(bank).vectors[which], vectors)
+
+
+def _descending(values: Float[Tensor, " n"], first: int) -> Iterator[int]:
+    """Their places, the largest first, ties in order; no more than ``first`` are sorted unless more are asked for."""
+    if first < len(values):
+        most = (values >= values.topk(first).values[-1]).nonzero()[:, 0]
+        yield from most[values[most].argsort(descending=True, stable=True)].tolist()
+    else:
+        most = torch.tensor([], dtype=torch.long)
+    yield from values.argsort(descending=True, stable=True)[len(most) :].tolist()
 
 
 def patches(bank: Patches) -> PatchBank:

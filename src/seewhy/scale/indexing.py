@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, ModelError, SeeWhyError
+from ..storage.parquet_seal import checked_parquet
 from ..storage.reading import reason
 from ..types import Failure
 from .job import MANIFEST, Job, read_job
@@ -77,9 +78,13 @@ def _rows(job: Job, progress: Progress, width: int) -> Iterator[Encoded]:
     root = os.path.abspath(place) if job.facts["input"]["kind"] == "folder" else os.path.abspath(os.path.dirname(place))
     named = job.facts["input"]["kind"] in ("folder", "table")
     for number in range(job.n_shards):
-        if job.written(number) is None:
-            continue
         try:
+            if not job.path(number).exists():
+                continue
+            if damage := checked_parquet(job.path(number)).error:
+                raise ValueError(damage)
+            if job.written(number) is None:
+                continue
             with ParquetFile(job.path(number)) as file:
                 for batch in file.iter_batches(AT_ONCE):
                     for row in batch.to_pylist():

@@ -21,20 +21,22 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from ..errors import DataError, InputError, MissingExtraError, SeeWhyError
+from ..errors import DataError, InputError, SeeWhyError
 from ..pictures.datasets import IMAGE_COLUMNS
 from ..pictures.listing import list_pictures, natural_key
+from ..pictures.parquet import parquet_batches
 from ..pictures.samples import no_column
 from ..pictures.shards import records_of, shards_of
 from ..pictures.sources import InMemory
 from ..pictures.tables import TABLES, cell_text, rows_of
-from ..storage.reading import reason
+from ..storage.reading import open_regular, reason
 
 PER_SHARD = 2048
 """Pictures of a shard where the input has none of its own: what a kill may cost is a minute's work of a CPU."""
@@ -60,15 +62,25 @@ class Shard(ABC):
     Attributes:
         index: its place among all.
         name: for messages.
+        stamp: of size and time of the files that it is read from, as they were when the work began.
     """
 
     index: int
     name: str
+    stamp: str = field(default="", kw_only=True)
 
     @property
     @abstractmethod
     def digest(self) -> str:
         """Of what says which pictures it has."""
+
+    def stamped(self) -> Self:
+        """The same, with the stamp that its files have now."""
+        return replace(self, stamp=digest_of(self._states()))
+
+    def _states(self) -> Iterator[str]:
+        """What changes when a file that it is read from is replaced, for each."""
+        yield from ()
 
     @abstractmethod
     def _items(self) -> Iterator[Item]: ...
@@ -93,6 +105,15 @@ def digest_of(names: Iterable[str]) -> str:
     return digest.hexdigest()[:32]
 
 
+def state_of(path: str) -> str:
+    """Size and time of a file; what does not exist has a state too."""
+    try:
+        about = os.stat(path)
+    except OSError as error:
+        return f"{error.errno}"
+    return f"{about.st_size} {about.st_mtime_ns}"
+
+
 @dataclass(frozen=True)
 class Named(Shard):
     """Pictures by their names.
@@ -108,6 +129,9 @@ class Named(Shard):
     @property
     def digest(self) -> str:
         return digest_of(self.names)
+
+    def _states(self) -> Iterator[str]:
+        return (state_of(os.path.join(self.place, name)) for name in self.names)
 
     def _items(self) -> Iterator[Item]:
         for name in self.names:
@@ -132,9 +156,19 @@ class Packed(Shard):
     def digest(self) -> str:
         return digest_of([self.name])
 
+    def _states(self) -> Iterator[str]:
+        path = Path(self.place, self.name)
+        yield state_of(str(path))
+        if path.suffix.lower() == ".parquet" and path.is_file():
+            yield from map(state_of, names_in_parquet(path, path, self))
+
     def _items(self) -> Iterator[Item]:
         path = Path(self.place, self.name)
-        yield from rows_in_parquet(path, path, self) if path.suffix.lower() == ".parquet" else rows_in_tar(path, self)
+        if path.suffix.lower() != ".parquet":
+            yield from rows_in_tar(path, self)
+            return
+        with open_regular(path) as (file, _):
+            yield from rows_in_parquet(file, path, self)
 
 
 def rows_in_tar(path: Path, shard: Packed) -> Iterator[Item]:
@@ -149,25 +183,36 @@ def rows_in_parquet(opened: Any, path: PurePath, shard: Packed) -> Iterator[Item
     """The pictures of a Parquet file; those that are names of files lie beside it.
 
     Args:
-        opened: the file, or its name.
+        opened: the file.
         path: its name.
         shard: that it is.
     """
+    number = 0
+    column = partial(_picture_column, path, wanted=shard.column)
+    for batch in parquet_batches(opened, path, lambda names: [column(names)], IN_HAND):
+        for value in batch.column(0).to_pylist():
+            yield _row(path, shard, number, value)
+            number += 1
+
+
+def names_in_parquet(opened: Any, path: PurePath, shard: Packed) -> Iterator[str]:
+    """The files that the rows of a Parquet file name, where its pictures are names."""
     try:
-        from pyarrow import ArrowException
+        import pyarrow as pa
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise MissingExtraError("parquet", "Reading Parquet") from error
-    try:
-        with ParquetFile(opened) as file:
-            column = _picture_column(path, file.schema_arrow.names, shard.column)
-            number = 0
-            for batch in file.iter_batches(IN_HAND, columns=[column]):
-                for value in batch.column(0).to_pylist():
-                    yield _row(path, shard, number, value)
-                    number += 1
-    except (ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Copy it again.") from error
+    with suppress(pa.ArrowException, SeeWhyError, UnicodeDecodeError), ParquetFile(opened) as file:
+        column = _picture_column(path, file.schema_arrow.names, shard.column)
+        kind = file.schema_arrow.field(column).type
+        if pa.types.is_struct(kind):
+            column = f"{column}.path"
+        elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            return
+        for batch in file.iter_batches(columns=[column]):
+            values = batch.column(0)
+            cells = values.field("path") if pa.types.is_struct(kind) else values
+            yield from (str(path.parent / cell) for cell in cells.to_pylist() if isinstance(cell, str))
 
 
 def _picture_column(path: PurePath, names: list[str], wanted: str | None) -> str:

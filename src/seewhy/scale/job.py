@@ -15,8 +15,9 @@ from ..errors import DataError, ForeignFileError
 from ..storage.folders import write_first, write_shard
 from ..storage.marks import JOB, MADE_BY
 from ..storage.output import check_folder, make_folder
-from ..storage.reading import read_json, reason
-from .inputs import Input, Item, Shard
+from ..storage.parquet_seal import sealed_metadata, sealed_writer
+from ..storage.reading import file_sha256, open_regular, read_json, reason
+from .inputs import Input, Item, Shard, ShardError
 from .work import Model, Opened
 
 MANIFEST = "_manifest.json"
@@ -71,12 +72,14 @@ class Written:
         n: its rows.
         n_failed: those among them that could not be read.
         first: a few of these, with why.
+        stamp: of the files that it was made of, as :attr:`Shard.stamp`.
     """
 
     index: int
     n: int
     n_failed: int
     first: tuple[tuple[str, str], ...] = ()
+    stamp: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,17 +111,39 @@ class Job:
     def written(self, index: int) -> Written | None:
         """A shard, if it is there, whole and of this job."""
         from pyarrow import ArrowException
-        from pyarrow.parquet import read_metadata
 
+        path = self.path(index)
         try:
-            found = read_metadata(self.path(index))
+            with open_regular(path) as (file, size):
+                found = sealed_metadata(file, size)
             facts = found.metadata or {}
             n_failed = int(facts.get(b"n_failed", 0))
         except (OSError, ArrowException, ValueError):  # the last of names or numbers that are none
             return None
         if facts.get(b"job") != self.digest.encode() or facts.get(b"shard") != str(index).encode():
             return None
-        return Written(index, found.num_rows, n_failed)
+        return Written(index, found.num_rows, n_failed, stamp=facts.get(b"stamp", b"").decode("ascii", "replace"))
+
+    def is_of(self, shard: Shard) -> bool:
+        """Whether what is written of a shard is of the pictures as they are now; what is gone has not changed.
+
+        By size and time of the files that it was made of, and where those differ by the SHA-256 in each row.
+        """
+        there = self.written(shard.index)
+        if there is None or there.stamp in ("", shard.stamp):
+            return there is not None
+        from pyarrow.parquet import ParquetFile
+
+        path = self.path(shard.index)
+        with ParquetFile(path) as file:
+            rows = file.read(["digest"])["digest"].to_pylist() if "digest" in file.schema_arrow.names else None
+        now = (_content(item) for item in shard.items())
+        try:
+            if rows is None:  # of decisions and explanations no digests are kept
+                return None in now
+            return all(digest in (None, row) for digest, row in zip(now, rows, strict=True))
+        except (ShardError, ValueError):  # other rows than it has, or none that can be read
+            return False
 
     def write(self, shard: Shard, opened: Opened) -> Written:
         """Do a shard.
@@ -232,12 +257,12 @@ def _is_told(facts: Mapping[str, Any]) -> bool:
 def _write(part: Path, shard: Shard, opened: Opened, digest: str) -> Written:
     """Rows as they come; at no time are more than a few in memory."""
     import pyarrow as pa
-    from pyarrow.parquet import ParquetWriter
 
     facts = {MADE_BY: version("seewhy"), "job": digest, "shard": str(shard.index), "input": shard.digest}
+    facts["stamp"] = shard.stamp
     schema = pa.schema(opened.model().fields, metadata=facts)
     n, failed, first, rows = 0, 0, [], []
-    with ParquetWriter(part, schema, compression="zstd", use_dictionary=False) as writer:
+    with sealed_writer(part, schema) as writer:
         for row in _rows(shard, opened):
             n += 1
             if row.get("error") is not None:
@@ -251,6 +276,16 @@ def _write(part: Path, shard: Shard, opened: Opened, digest: str) -> Written:
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
         writer.add_key_value_metadata({**facts, "n_failed": str(failed)})
     return Written(shard.index, n, failed, tuple(first))
+
+
+def _content(item: Item) -> str | None:
+    """SHA-256 of a picture's bytes; ``None`` where it is gone."""
+    try:
+        if isinstance(item.source, str):
+            return file_sha256(item.source)
+        return hashlib.sha256(item.source.load()).hexdigest()
+    except OSError:
+        return None
 
 
 def _rows(shard: Shard, opened: Opened) -> Iterator[dict[str, Any]]:

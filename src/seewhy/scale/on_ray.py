@@ -260,7 +260,8 @@ class _Actor:
             )
             return {"index": [shard.index], **{key: [value] for key, value in found.items()}}
         if self._ahead and self._transform is not None:
-            doing: Shard = Decoded(shard.index, shard.name, shard, self._transform, self._ahead)
+            spread = self._transform, self._ahead
+            doing: Shard = Decoded(shard.index, shard.name, shard, *spread, stamp=shard.stamp)
         else:
             doing = shard
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +31,8 @@ from .inputs import Input, Item, Named, Packed, Shard, iter_after, names_in_tabl
 T = TypeVar("T")
 AT_ONCE = 16
 """Pictures that are fetched at the same time; half as many again wait in memory."""
+STATES = ("ETag", "etag", "md5Hash", "content_hash", "mtime", "LastModified", "last_modified", "updated", "created")
+"""What file systems call that which changes with a file, in the order in which it is trusted."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^/].*")
 
 
@@ -66,6 +68,15 @@ class Remote:
         """The bytes of a file, up to one more than are decoded."""
         return self.files.cat_file(self.at(name), end=MAX_BYTES + 1)
 
+    def state(self, name: str) -> str:
+        """What changes when a file is replaced: its ETag, or size and time, as its file system says them."""
+        try:
+            about = self.files.info(self.at(name))
+        except FileNotFoundError:
+            return "gone"
+        known = [about[key] for key in STATES if about.get(key) is not None]
+        return f"{about.get('size')} {known[0] if known else ''}"
+
     def asked(self, question: Callable[[], T]) -> T:
         """An answer of the file system's.
 
@@ -88,9 +99,22 @@ def unreadable(address: str, error: Exception) -> DataError:
     )
 
 
+def states(place: Remote, names: Iterable[str]) -> Iterator[str]:
+    """The state of each file; several are asked for at once where no listing has said it.
+
+    Raises:
+        DataError: the place does not answer.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from place.asked(lambda: list(pool.map(place.state, names)))
+
+
 @dataclass(frozen=True)
 class RemoteNamed(Named):
     """Pictures by their names below an address."""
+
+    def _states(self) -> Iterator[str]:
+        return states(Remote(self.place), self.names)
 
     def _items(self) -> Iterator[Item]:
         yield from fetched(Remote(self.place), (Item(name, name) for name in self.names))
@@ -99,6 +123,9 @@ class RemoteNamed(Named):
 @dataclass(frozen=True)
 class RemotePacked(Packed):
     """A file below an address that holds pictures."""
+
+    def _states(self) -> Iterator[str]:
+        return states(Remote(self.place), [self.name])
 
     def _items(self) -> Iterator[Item]:
         place = Remote(self.place)

@@ -69,6 +69,7 @@ class Report:
         output: its folder.
         done: shards done now.
         there: shards that were there already.
+        changed: shards that were there, of pictures that have been replaced since; they are done again.
         n_shards: of the whole input.
         n_part: of the part that was meant.
         rows: written now.
@@ -81,6 +82,7 @@ class Report:
     n_part: int = 0
     done: int = 0
     there: int = 0
+    changed: int = 0
     rows: int = 0
     failed: int = 0
     unread: list[tuple[str, str]] = field(default_factory=list)
@@ -196,10 +198,13 @@ def missing(given: Input, survey: Survey, job: Job, part: Part, report: Report) 
             raise _changed(given)
         if not part.has(n):
             continue
-        if job.written(n) is not None:
+        now = shard.stamped()
+        is_there = job.written(n) is not None
+        if is_there and job.is_of(now):
             report.there += 1
         else:
-            yield shard
+            report.changed += is_there
+            yield now
     if n + 1 != len(survey.digests):
         raise _changed(given)
 

@@ -1,4 +1,4 @@
-"""What is there of a long run, and what is missing; read off its folder alone."""
+"""What is there of a long run, what is missing, and what is damaged; read off its folder alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from .job import read_job
+from ..storage.parquet_seal import checked_parquet
+from ..storage.verification import Checked, Verification
+from .job import MANIFEST, read_job
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,18 @@ def status(folder: Path) -> Status:
         else:
             rows, failed = rows + written.n, failed + written.n_failed
     return Status(str(folder), dict(job.facts), job.n_shards, tuple(missing), rows, failed)
+
+
+def verify(folder: Path) -> Verification:
+    """Read every byte of a run.
+
+    Raises:
+        DataError: the folder is no run's, or its manifest is damaged.
+        MissingExtraError: Parquet cannot be read.
+    """
+    from .work import arrow
+
+    arrow()
+    job = read_job(folder)
+    shards = (job.path(index) for index in range(job.n_shards))
+    return Verification.of(folder, (Checked(MANIFEST), *(checked_parquet(path) for path in shards if path.exists())))

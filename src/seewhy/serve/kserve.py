@@ -6,6 +6,7 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -27,6 +28,9 @@ from .service import Service
 
 PICTURE, PIXELS = "picture", "pixels"
 LONGEST_TEXT = 200
+MOST_AXES = 4
+MOST_OBJECTS = 1000
+"""Of a request's JSON, counted before it is read."""
 
 Name = Annotated[str, InPath(min_length=1, max_length=100, description="As it is served.")]
 TENSOR: dict[str, Any] = {
@@ -34,7 +38,7 @@ TENSOR: dict[str, Any] = {
     "required": ["name", "shape", "datatype", "data"],
     "properties": {
         "name": {"type": "string", "enum": [PICTURE, PIXELS]},
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 4},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": MOST_AXES},
         "datatype": {"type": "string", "enum": ["BYTES", "FP32"]},
         "data": {"type": "array", "description": "Files in base64, or numbers, flat or nested."},
     },
@@ -113,18 +117,12 @@ class KServe:
             raise InputError("Tensors came in binary. JSON alone was expected. Send data as JSON.")
         with self.service.models.use(name) as used:
             body = await request.body()
-            asked = await self.service.aside(lambda: _read(body))
-            tensor = asked["inputs"][0]
+            most = self.service.settings.n_pictures
+            asked = await self.service.aside(lambda: _read(body, used, most))
             visit = visit_of(request)
-            visit.model = used.name
-            if tensor["name"] == PICTURE:
-                files = _files(tensor, self.service.settings.n_pictures)
-                visit.pictures = len(files)
-                work = self._pictures(used, files)
-            else:
-                pixels = await self.service.aside(lambda: _pixels(tensor, used, self.service.settings.n_pictures))
-                visit.pictures = len(pixels)
-                work = self._pixels(used, pixels)
+            visit.model, visit.pictures = used.name, len(asked.pictures)
+            pictures = asked.pictures
+            work = self._pixels(used, pictures) if isinstance(pictures, Tensor) else self._pictures(used, pictures)
             probabilities, errors = await unless_gone(request, work)
             visit.failed = sum(map(bool, errors))
             return await self.service.aside(lambda: _answer(used, asked, probabilities, errors))
@@ -166,12 +164,35 @@ def _about(model: Model) -> dict[str, Any]:
     }
 
 
-def _read(body: bytes) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Asked:
+    """A request, without the JSON that it was read from.
+
+    Attributes:
+        pictures: files and what to call each, or pixels made ready.
+        outputs: names of what is wanted; none for all.
+        id: the client's own, if it sent one.
+    """
+
+    pictures: list[tuple[bytes, str]] | Tensor
+    outputs: frozenset[str]
+    id: str | None
+
+
+def _read(body: bytes, model: Model, most: int) -> Asked:
     """The request, as far as it is one.
 
     Raises:
-        InputError: it is none.
+        InputError: it is none, or has more in it than a request of so many pictures can have.
     """
+    _, height, width = expected = (3, *model.classifier.encoder.transform.input_size)
+    signs = {b"{": MOST_OBJECTS, b'"': 8 * MOST_OBJECTS + 2 * most}
+    signs |= {b"[": most * (3 * height + 4) + MOST_OBJECTS, b",": most * 3 * height * width + 8 * MOST_OBJECTS}
+    if any(body.count(sign) > n for sign, n in signs.items()):
+        raise InputError(
+            f"The body holds more lists, texts or numbers than {most} pictures have. At most {most} files, or pixels "
+            "of as many, were expected. Send several requests."
+        )
     try:
         asked = parse_json(body)
     except ValueError as problem:
@@ -182,17 +203,7 @@ def _read(body: bytes) -> dict[str, Any]:
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise InputError(f"The request has no input, or several. One was expected: {PICTURE!r} or {PIXELS!r}.")
     tensor = inputs[0]
-    kinds = {PICTURE: "BYTES", PIXELS: "FP32"}
-    name, kind, shape = (tensor.get(key) for key in ("name", "datatype", "shape"))
-    if not isinstance(name, str) or name not in kinds or kind != kinds[name]:
-        raise InputError(
-            f"The input is {str(name)[:50]!r} of {str(kind)[:50]!r}. {PICTURE!r} of BYTES or {PIXELS!r} of FP32 was "
-            "expected. Ask /v2/models/NAME."
-        )
-    if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
-        raise InputError(f"The shape of {name!r} is no list of whole numbers above 0. Send the shape of its data.")
-    if not isinstance(tensor.get("data"), list):
-        raise InputError(f"The data of {name!r} is no list. Send its data as a list, one value after the other.")
+    _check_tensor(tensor)
     outputs = asked.get("outputs") or []
     if not isinstance(outputs, list) or not all(
         isinstance(o, dict) and isinstance(o.get("name"), str) for o in outputs
@@ -200,7 +211,24 @@ def _read(body: bytes) -> dict[str, Any]:
         raise InputError("outputs is no list of objects with a name. Leave it out to get all.")
     if not isinstance(asked.get("id", ""), str) or len(asked.get("id", "")) > LONGEST_TEXT:
         raise InputError(f"id is no text of at most {LONGEST_TEXT} signs. Leave it out, or send a short text.")
-    return asked
+    pictures = _files(tensor, most) if tensor["name"] == PICTURE else _pixels(tensor, expected, most)
+    return Asked(pictures, frozenset(one["name"] for one in outputs), asked.get("id"))
+
+
+def _check_tensor(tensor: Mapping[str, Any]) -> None:
+    kinds = {PICTURE: "BYTES", PIXELS: "FP32"}
+    name, kind, shape = (tensor.get(key) for key in ("name", "datatype", "shape"))
+    if not isinstance(name, str) or name not in kinds or kind != kinds[name]:
+        raise InputError(
+            f"The input is {str(name)[:50]!r} of {str(kind)[:50]!r}. {PICTURE!r} of BYTES or {PIXELS!r} of FP32 was "
+            "expected. Ask /v2/models/NAME."
+        )
+    if not isinstance(shape, list) or len(shape) > MOST_AXES or not all(type(n) is int and n > 0 for n in shape):
+        raise InputError(
+            f"The shape of {name!r} is no list of up to {MOST_AXES} whole numbers above 0. Send the shape of its data."
+        )
+    if not isinstance(tensor.get("data"), list):
+        raise InputError(f"The data of {name!r} is no list. Send its data as a list, one value after the other.")
 
 
 def _count(n: int, most: int) -> None:
@@ -228,15 +256,15 @@ def _files(tensor: Mapping[str, Any], most: int) -> list[tuple[bytes, str]]:
     return found
 
 
-def _pixels(tensor: Mapping[str, Any], model: Model, most: int) -> Tensor:
+def _pixels(tensor: Mapping[str, Any], expected: tuple[int, ...], most: int) -> Tensor:
     """Pixels as the encoder takes them.
 
     Raises:
         InputError: they are no numbers, not all finite, or of another shape.
     """
-    shape, expected = tensor["shape"], [3, *model.classifier.encoder.transform.input_size]
-    if len(shape) != 4 or shape[1:] != expected:
-        raise InputError(f"{PIXELS!r} has the shape {shape[:9]}. [n, {', '.join(map(str, expected))}] was expected.")
+    shape = tensor["shape"]
+    if tuple(shape[1:]) != expected:
+        raise InputError(f"{PIXELS!r} has the shape {shape}. [n, {', '.join(map(str, expected))}] was expected.")
     _count(shape[0], most)
     try:
         values = np.asarray(tensor["data"])
@@ -253,7 +281,7 @@ def _pixels(tensor: Mapping[str, Any], model: Model, most: int) -> Tensor:
     return torch.from_numpy(pixels)
 
 
-def _answer(model: Model, asked: Mapping[str, Any], probabilities: Tensor, errors: list[str]) -> Response:
+def _answer(model: Model, asked: Asked, probabilities: Tensor, errors: list[str]) -> Response:
     n, classes = probabilities.shape[0], model.classifier.classes
     scores, best = probabilities.max(1)
     labels = ["" if said else classes[i] for said, i in zip(errors, best.tolist(), strict=True)]
@@ -268,9 +296,9 @@ def _answer(model: Model, asked: Mapping[str, Any], probabilities: Tensor, error
         },
         {"name": "error", "datatype": "BYTES", "shape": [n], "data": errors},
     ]
-    wanted = {one["name"] for one in asked.get("outputs") or ()}
+    wanted = asked.outputs
     if unknown := sorted(wanted - {one["name"] for one in outputs}):
         raise InputError(f"There is no output {unknown[0][:50]!r}. Ask /v2/models/{model.name} which there are.")
     kept = [one for one in outputs if not wanted or one["name"] in wanted or (one["name"] == "error" and any(errors))]
-    named = {"id": asked["id"]} if "id" in asked else {}
+    named = {} if asked.id is None else {"id": asked.id}
     return JSONResponse({"model_name": model.name, "model_version": model.digest[:12], **named, "outputs": kept})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,8 @@ from .metrics import Metrics
 
 _logger = logging.getLogger(__name__)
 Load = Callable[[Path], Classifier]
+RETRY_SECONDS = 60.0
+"""After which a model that was refused is tried again though its folder did not change."""
 
 
 class Model:
@@ -89,7 +93,8 @@ class Models:
         self.folders = {name: source for name, source in sources.items() if isinstance(source, Path)}
         self.problems: dict[str, str] = {}
         """Name → why the model that now lies in its folder was not taken."""
-        self._refused: dict[str, str] = {}
+        self._refused: dict[str, tuple[object, float]] = {}
+        """Name → what lay in its folder when it was refused, and when that was."""
         self._lock = threading.Lock()
         self._now = {
             name: self._made(name, source) if isinstance(source, Path) else self._model(name, source, source.digest)
@@ -130,22 +135,31 @@ class Models:
     def reload(self, *, force: bool = False) -> None:
         """Load what changed; whatever cannot be loaded whole leaves the old model where it is.
 
+        What was refused is tried again once any file of its folder changes, as one that is being copied does, or after
+        a minute, as the encoder may lie elsewhere.
+
         Args:
             force: load those that did not change, and those that were refused before, too.
         """
         for name, folder in self.folders.items():
-            digest = digest_of(folder)
-            if not force and (digest is None or digest in (self._now[name].digest, self._refused.get(name))):
+            digest, files = digest_of(folder), files_of(folder)
+            if not force and (digest is None or digest == self._now[name].digest or self._is_refused(name, files)):
                 continue
             try:
                 new = self._made(name, folder)
             except Exception as error:
                 reason = str(error) if isinstance(error, SeeWhyError) else type(error).__name__
-                self._refused[name], self.problems[name] = digest or "", reason
+                self._refused[name] = files, time.monotonic()
                 self.metrics.reloads.labels(name, "refused").inc()
-                _logger.warning("model %r was not loaded again, and the old one goes on: %s", name, reason)
+                if self.problems.get(name) != reason:
+                    _logger.warning("model %r was not loaded again, and the old one goes on: %s", name, reason)
+                self.problems[name] = reason
                 continue
             self._take(new)
+
+    def _is_refused(self, name: str, files: object) -> bool:
+        before, then = self._refused.get(name, (None, 0.0))
+        return files == before and time.monotonic() < then + RETRY_SECONDS
 
     def _take(self, new: Model) -> None:
         with self._lock:
@@ -168,6 +182,15 @@ def digest_of(folder: Path) -> str | None:
         return hashlib.sha256((folder / CARD).read_bytes()).hexdigest()
     except OSError:
         return None
+
+
+def files_of(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of each file, by which one sees that something is still being copied."""
+    try:
+        found = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
+    except OSError:  # one went while it was looked at, so that the next look finds others
+        return []
+    return sorted((name, status.st_size, status.st_mtime_ns) for name, status in found)
 
 
 class Reloader:

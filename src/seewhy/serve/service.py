@@ -97,8 +97,10 @@ class Service:
     async def _look(self, model: Model, data: bytes, name: str) -> Encoded | Failure:
         try:
             transform = model.classifier.encoder.transform
-            picture = await asyncio.wrap_future(self.decoder.read(data, name, transform))
-            return await asyncio.wrap_future(model.worker.look(picture, name))
+            with model.worker.coming():
+                picture = await asyncio.wrap_future(self.decoder.read(data, name, transform))
+                look = model.worker.look(picture, name)
+            return await asyncio.wrap_future(look)
         except ImageError as error:
             return Failure(name, error.reason)
 

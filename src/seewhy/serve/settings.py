@@ -9,6 +9,7 @@ from typing import Any
 
 from ..app.settings import Settings
 from ..errors import InputError
+from ..storage.reading import read_text, reason
 
 TOKEN_VARIABLE = "SEEWHY_TOKEN"
 SHORTEST_TOKEN = 16
@@ -76,12 +77,10 @@ def read_token(file: Path | None) -> str | None:
         found = os.environ.get(TOKEN_VARIABLE)
         return None if found is None else _check_token(found.strip())
     try:
-        with file.open("rb") as opened:
-            text = opened.read(MOST_TOKEN_BYTES).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror or "it is unreadable") if isinstance(error, OSError) else "it is not ASCII text"
+        text = read_text(file, MOST_TOKEN_BYTES).strip()
+    except OSError as error:
         raise InputError(
-            f"The token in {file} cannot be read: {reason.lower()}. A file with one line was expected. "
+            f"The token in {file} cannot be read: {reason(error).lower()}. A file with one line was expected. "
             "Make one with: openssl rand -hex 32 > token"
         ) from error
     return _check_token(text)

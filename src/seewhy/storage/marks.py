@@ -3,16 +3,20 @@
 * Text (JSON, HTML) ends in a line of 64 blanks and tabs: the first bits of a SHA-256 of all that stands before it.
   No reader of JSON or HTML sees it, and a file that a person has edited no longer has it: it is theirs.
 * A PNG carries the same digest as text, in a chunk of its own.
-* safetensors and Parquet have a place for such facts: ``seewhy``, the version.
-* JSON lines and CSV have no such place, since every line of theirs is data. They are SeeWhy's where each line has
-  exactly the fields that SeeWhy writes.
+* safetensors has a place for such facts: ``seewhy``, the version.
+* JSON lines end their last line in those blanks and tabs, before the newline.
+* CSV has no place for them, and a program that changes a Parquet file keeps its facts: what SeeWhy wrote there is
+  remembered in the cache, by place and digest. Where the cache is gone, they are known no more.
+* Lines that are added one by one, to go on where a run was stopped, are SeeWhy's where each has the fields it writes.
 """
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import hashlib
+import io
 import json
+import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -20,6 +24,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from ..errors import DataError
+from .cache import cache_dir
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,13 +60,17 @@ class SealedText:
 
     Attributes:
         kind: what is written; a file of one kind is not taken for one of another.
+        lines: each line is JSON; the blanks and tabs end the last one, since a blank line is none.
     """
 
     kind: str
+    lines: bool = False
 
     def put(self, data: bytes) -> bytes:
         body = data if data.endswith(b"\n") else data + b"\n"
-        return body + _seal(hashlib.sha256(self._salt + body)) + b"\n"
+        if self.lines:
+            body = body[:-1]
+        return body and body + _seal(hashlib.sha256(self._salt + body)) + b"\n"
 
     @property
     def _salt(self) -> bytes:
@@ -72,7 +83,7 @@ class SealedText:
                 return False
             file.seek(end - _LAST)
             last = file.read(_LAST)
-            if last[:1] != b"\n" or last[-1:] != b"\n" or last[1:-1].strip(b" \t"):
+            if (last[:1] == b"\n") is self.lines or last[-1:] != b"\n" or last[1:-1].strip(b" \t"):
                 return False
             digest = hashlib.sha256(self._salt)
             for block in _blocks(file, end - _LAST + 1):
@@ -191,7 +202,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Lines:
-    """JSON lines: every line is one of SeeWhy's records.
+    """JSON lines that are added one by one: every line is one of SeeWhy's records.
 
     Attributes:
         forms: the kinds of record.
@@ -229,52 +240,38 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Columns:
-    """CSV: its first line names the columns that SeeWhy writes, and every further line has as many cells.
-
-    Attributes:
-        first: the columns that it begins with, in their order.
-        has: others that it has somewhere behind them.
-    """
-
-    first: tuple[str, ...]
-    has: frozenset[str] = frozenset()
+class Remembered:
+    """CSV and Parquet: the digest of what was written to a place is kept in the cache."""
 
     def put(self, data: bytes) -> bytes:
         return data
 
     def is_on(self, path: Path) -> bool:
-        with open(path, newline="", encoding="utf-8", errors="backslashreplace") as file:
-            try:
-                rows = csv.reader(file, strict=True)
-                names = next(rows, [])
-                if tuple(names[: len(self.first)]) != self.first or not self.has.issubset(names):
-                    return False
-                return all(len(row) == len(names) for row in rows)
-            except csv.Error:
-                return False
+        with open(path, "rb") as file:
+            return _hex(file) in self._kept(path)
 
+    def remember(self, path: Path, data: bytes) -> None:
+        """Before it is written; what was there is known until then, so that a kill in between leaves either.
 
-@dataclass(frozen=True)
-class Parquet:
-    """Parquet: a fact of its schema, which the writer puts there."""
+        Without a cache it is not known again, and not written over.
+        """
+        from .output import write_atomic
 
-    def put(self, data: bytes) -> bytes:
-        return data
+        with contextlib.suppress(DataError):
+            write_atomic(self._memory(path), " ".join([_hex(io.BytesIO(data)), *self._kept(path)[:1]]))
 
-    def is_on(self, path: Path) -> bool:
+    def _kept(self, path: Path) -> list[str]:
         try:
-            from pyarrow import ArrowException
-            from pyarrow.parquet import read_schema
-        except ImportError:
-            return False
-        try:
-            return MADE_BY.encode() in (read_schema(path).metadata or {})
-        except (ArrowException, OSError, UnicodeDecodeError):
-            return False
+            return self._memory(path).read_text("ascii").split()
+        except (DataError, OSError, ValueError):
+            return []
+
+    def _memory(self, path: Path) -> Path:
+        place = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()
+        return cache_dir("written") / place[:32]
 
 
-PICTURE, TENSORS = SealedPicture(), TensorFile()
+PICTURE, TENSORS, TABLE = SealedPicture(), TensorFile(), Remembered()
 CARD, PAGE, DESCRIPTIONS, PAIRS, JOB, AUDIT = map(SealedText, ("card", "page", "descriptions", "pairs", "job", "audit"))
 CONTRACT = SealedComment()
 _FACTS = SealedText("facts")
@@ -285,6 +282,13 @@ CHECKPOINT = TensorFile(tuple(map(frozenset, (("seal", "history"), ("seal", "n")
 def _seal(digest: Any) -> bytes:
     bits = int.from_bytes(digest.digest()[: _BITS // 8], "big")
     return f"{bits:0{_BITS}b}".encode().translate(_BLANKS)
+
+
+def _hex(file: IO[bytes]) -> str:
+    digest = hashlib.sha256(_SALT)
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _blocks(file: IO[bytes], n: int) -> Iterator[bytes]:

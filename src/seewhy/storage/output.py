@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import DataError, ForeignFileError
-from .marks import CHECKPOINT, Mark
+from .marks import CHECKPOINT, Mark, Remembered
 
 _STREAM = re.compile(r"/dev/(stdout|stderr|fd/(\d+))|/proc/self/fd/(\d+)")
 _WAIT = 10.0
@@ -47,7 +47,10 @@ def write(path: str | Path, data: bytes | str, mark: Mark, *, force: bool | None
     path = check_file(path, mark, force=force)
     if special(path):
         return _write_through(path, _bytes(data))
-    return write_atomic(path, mark.put(_bytes(data)))
+    marked = mark.put(_bytes(data))
+    if isinstance(mark, Remembered):
+        mark.remember(path, marked)
+    return write_atomic(path, marked)
 
 
 def check_file(path: str | Path, mark: Mark, *, force: bool | None = False) -> Path:

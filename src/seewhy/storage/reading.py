@@ -9,10 +9,11 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from io import BufferedReader
+from io import BufferedReader, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,8 +22,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
+from ..spelling import first_repeated
+
 MAX_JSON = 256 << 20
 """Bytes of the largest card: a million pictures' names with their digests."""
+
+MAX_LINE = 64 << 20
+"""Signs of the longest line of a table: a picture written as text."""
 
 MAX_TENSORS = 4 << 30
 """Bytes of the largest file of tensors: both towers of a large network."""
@@ -34,6 +40,9 @@ MAX_HEADER = 64 << 20
 class UnreadableError(OSError):
     """A file that is there and cannot be used; the text says why, without its name."""
 
+
+_INHERITED = re.compile(r"/dev/fd/\d+|/proc/self/fd/\d+")
+"""What the shell calls a pipe that it opened for this program; opening it never waits."""
 
 LONGEST = 300
 """Signs of a reason that are shown."""
@@ -87,14 +96,63 @@ def _check_kind(status: os.stat_result) -> None:
 
 
 def read_file(path: str | Path, limit: int = MAX_JSON) -> bytes:
-    """All bytes of a regular file.
+    """All bytes of a regular file, or of a pipe that the shell opened for this program, as in ``<(command)``.
 
     Raises:
         FileNotFoundError: there is none.
-        UnreadableError: it is no regular file, larger than ``limit``, or cannot be read.
+        UnreadableError: it is neither, larger than ``limit``, or cannot be read.
     """
+    if _INHERITED.fullmatch(os.fspath(path)):
+        return _read_pipe(path, limit)
     with open_regular(path) as (file, size):
         return _read(file, size, limit)
+
+
+def _read_pipe(path: str | Path, limit: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+                raise UnreadableError("it is a terminal or device, not a file")
+            data = file.read(limit + 1)
+    except (UnreadableError, FileNotFoundError):
+        raise
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from error
+    if len(data) > limit:
+        raise UnreadableError(f"it has more than the {limit:,} bytes that are read")
+    return data
+
+
+def read_text(path: str | Path, limit: int = MAX_JSON) -> str:
+    """The same as text, whose lines end as Python's do.
+
+    Raises:
+        FileNotFoundError, UnreadableError: as :func:`read_file`, or it is no text in UTF-8.
+    """
+    try:
+        return StringIO(read_file(path, limit).decode("utf-8-sig"), newline=None).read()
+    except UnicodeDecodeError as error:
+        raise UnreadableError("it is no text in UTF-8") from error
+
+
+@contextmanager
+def open_lines(path: str | Path, newline: str | None = None) -> Iterator[Iterator[str]]:
+    """The lines of a text file of any length, one at a time.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UnreadableError: it is no regular file, or a line is longer than :data:`MAX_LINE`.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    with open_regular(path) as (file, _), TextIOWrapper(file, "utf-8-sig", newline=newline) as text:
+        yield _lines(text)
+
+
+def _lines(file: TextIOWrapper) -> Iterator[str]:
+    while line := file.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise UnreadableError(f"one of its lines has more than the {MAX_LINE:,} signs that are read")
+        yield line
 
 
 def _read(file: BufferedReader, size: int, limit: int) -> bytes:
@@ -111,14 +169,16 @@ def _read(file: BufferedReader, size: int, limit: int) -> bytes:
     return data
 
 
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a regular file, however large.
+def file_sha256(path: str | Path, limit: int | None = None) -> str:
+    """SHA-256 of a regular file, however large where no limit is given.
 
     Raises:
         FileNotFoundError: there is none.
-        UnreadableError: it is no regular file.
+        UnreadableError: it is no regular file, or larger than ``limit``.
     """
-    with open_regular(path) as (file, _):
+    with open_regular(path) as (file, size):
+        if limit is not None and size > limit:
+            raise UnreadableError(f"it has {size:,} bytes, and no more than {limit:,} are read")
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -144,8 +204,7 @@ def parse_json(data: bytes | str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = str(first_repeated(name for name, _ in pairs))
         raise ValueError(f"its key {twice[:40]!r} is there twice")
     return found
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..pictures.samples import Samples
+from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.adapt import Adapted
 from ..training.columns import Judged
@@ -28,7 +29,12 @@ from .retrieval import N_EXAMPLES, RetrievalReport, measure_retrieval
 
 
 def run_report(
-    done: Finished[Any, Any], name: str = "adapted", *, store: FeatureStore | None = None, notes: Sequence[str] = ()
+    done: Finished[Any, Any],
+    name: str = "adapted",
+    *,
+    store: FeatureStore | None = None,
+    notes: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> RetrievalReport | PretrainingReport:
     """The page of a training that :func:`seewhy.adapt` or :func:`seewhy.pretrain` gave; ``save("run.html")`` writes it.
 
@@ -37,8 +43,9 @@ def run_report(
         name: of the adapted encoder.
         store: where looks are kept.
         notes: what was said meanwhile.
+        progress: hears of progress.
     """
-    report = measured(done, name, store)
+    report = measured(done, name, store, progress)
     report.data["run"] = {
         "provenance": dict(done.adaptation.provenance),
         "history": list(done.done.history),
@@ -50,25 +57,29 @@ def run_report(
 
 
 @singledispatch
-def measured(done: Finished[Any, Any], name: str, store: FeatureStore | None) -> RetrievalReport | PretrainingReport:
+def measured(
+    done: Finished[Any, Any], name: str, store: FeatureStore | None, progress: Progress | None
+) -> RetrievalReport | PretrainingReport:
     """What a finished training gives on the pictures held out to measure on, and what was before."""
     raise TypeError(f"a training that ended as {type(done).__name__} has no page")
 
 
 @measured.register
-def _(done: Adapted, name: str, store: FeatureStore | None) -> RetrievalReport:
+def _(done: Adapted, name: str, store: FeatureStore | None, progress: Progress | None) -> RetrievalReport:
     classes = tuple(sorted({item.label for item in done.held.items} - {""}))
     held = Samples(done.held.items, classes)
-    return measure_retrieval(done.adaptation.encoder(name), held, before=done.adaptation.base, store=store)
+    return measure_retrieval(
+        done.adaptation.encoder(name), held, before=done.adaptation.base, store=store, progress=progress
+    )
 
 
 @measured.register
-def _(done: Pretrained, name: str, store: FeatureStore | None) -> PretrainingReport:
-    return measure_pretraining(done, done.adaptation.encoder(name), store=store)
+def _(done: Pretrained, name: str, store: FeatureStore | None, progress: Progress | None) -> PretrainingReport:
+    return measure_pretraining(done, done.adaptation.encoder(name), store=store, progress=progress)
 
 
 @measured.register
-def _(done: Taught, name: str, store: FeatureStore | None) -> RetrievalReport:
+def _(done: Taught, name: str, store: FeatureStore | None, progress: Progress | None) -> RetrievalReport:
     rows = [
         measure_row(measure, (j.right(j.before), j.right(j.after)), groups_of(j.items), 0)
         for measure, j in done.judged.items()

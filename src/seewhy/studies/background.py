@@ -310,7 +310,8 @@ def _see(classifier: Classifier, items: Sequence[Sample], masks: MaskSource, pro
         except ImageError as error:
             left_out.append(Failure(item.image, error.reason))
     kept, pictures, drawn = zip(*found, strict=True) if found else ((), (), ())
-    labels = torch.tensor([classifier.classes.index(item.label) for item in kept], dtype=torch.long)
+    number = {name: i for i, name in enumerate(classifier.classes)}
+    labels = torch.tensor([number[item.label] for item in kept], dtype=torch.long)
     grey = (np.array(transform.mean) * 255).round().astype(np.uint8)
     return Seen(kept, pictures, drawn, labels, grey, masks.by_hand, tuple(left_out))
 

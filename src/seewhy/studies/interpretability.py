@@ -16,6 +16,7 @@ from ..errors import DataError, InputError, UnknownNameError
 from ..objectives.sparse_concepts import SPARSITIES, Mask, n_kept
 from ..pictures.samples import Samples
 from ..progress import Progress
+from ..spelling import first_repeated
 from ..storage.features import FeatureStore
 from .concepts import LIBRARIES, Looked
 from .interpretability_answer import answer, correlations, encoders_told, rows_told
@@ -205,6 +206,6 @@ def _named(encoders: Sequence[Encoder]) -> list[str]:
     """Their names, with the beginning of a fingerprint where two are called alike."""
     names = [one.name for one in encoders]
     found = [f"{n} {e.fingerprint[:6]}" if names.count(n) > 1 else n for n, e in zip(names, encoders, strict=True)]
-    if twice := next((n for n in found if found.count(n) > 1), None):
+    if (twice := first_repeated(found)) is not None:
         raise InputError(f"The encoder {twice} was given twice. Different ones were expected. Name each once.")
     return found

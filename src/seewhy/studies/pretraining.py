@@ -93,7 +93,8 @@ def _anew(
 
 def _right(own: SeenPictures, held: SeenPictures, classes: Sequence[str], seed: int) -> dict[str, Float[Tensor, "n 2"]]:
     """Measure → whether each held-out picture is told right, and 1."""
-    y, true = (torch.tensor([classes.index(item.label) for item in seen.items]) for seen in (own, held))
+    number = {name: i for i, name in enumerate(classes)}
+    y, true = (torch.tensor([number[item.label] for item in seen.items]) for seen in (own, held))
     inner = torch.tensor(split([item.label for item in own.items], own.digests, 0.2, seed))
     found = {
         f"class by {min(K, len(own))} neighbours": neighbours(own.pooled, y, held.pooled, len(classes)) == true,

@@ -179,7 +179,8 @@ def _by_name(encoder: Encoder, seen: SeenPairs) -> Float[Tensor, "n 2"]:
     said = [[filled(t, c.replace("_", " ")) for t in encoder.text.templates] for c in classes]
     text = encoder.encode_text([one for several in said for one in several]).unflatten(0, (len(classes), -1)).mean(1)
     text = normalize(text, dim=1)
-    labels = torch.tensor([classes.index(item.label) for item in seen.items])
+    number = {name: i for i, name in enumerate(classes)}
+    labels = torch.tensor([number[item.label] for item in seen.items])
     confidence, nearest = (encoder.text.logit_scale * image @ text.T).softmax(1).max(1)
     return torch.stack([(nearest == labels).float(), confidence], 1)
 

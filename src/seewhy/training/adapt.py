@@ -94,7 +94,7 @@ class Adapt(Way):
             of both ways among those that cost no more than ``may_forget``.
         epochs: times that each picture is seen, each time with one of its texts.
         batch_size: pairs compared with one another.
-        micro_batch: pairs whose towers are computed at once; left out, 32 for towers.
+        micro_batch: pairs whose towers are computed at once; left out, as many as the free memory is enough for.
         lr: highest learning rate; left out, 1.5e-3 for heads, the words tower's own for towers.
         weight_decay: of everything but biases and the temperature.
         width: of the space that heads learn.
@@ -190,7 +190,7 @@ class Adapt(Way):
             schedule="cosine",
             warmup=min(20, steps // 5),
             seed=self.seed,
-            micro_batch=self.micro_batch if heads else (self.micro_batch or 32),
+            micro_batch=self.micro_batch,
         )
 
     def fit(
@@ -270,8 +270,6 @@ class Adapt(Way):
             task: Task = HeadsTask(heads, objective, labels=labels is not None)
             return heads, task, labelled(heads_data(heads, on, own, objective.n_texts), labels)
         towers = TunedTowers.before(on, self.train)
-        n = sum(p.numel() for p in towers.parameters())
-        progress.note(f"training {n:,} weights: {16 * n / 1e9:.1f} GB, and what a micro-batch leaves in the towers")
         with seeded(self.seed):
             task = towers_task(on, towers, objective, labels=labels is not None)
         return towers, task, labelled(towers_data(on, towers, own, progress, objective), labels)

@@ -46,7 +46,7 @@ def cached_gradients(
             found.append(task.features(part))
             _check(task, found[-1], len(part))
     whole = _joined(found)
-    leaves = [leaf.requires_grad_() for leaf in _tensors(whole) if leaf.is_floating_point()]
+    leaves = [leaf.requires_grad_() for leaf in tensors_in(whole) if leaf.is_floating_point()]
     reseed(seed)
     terms = task.loss(whole, batch)
     (weight * terms["loss"]).backward(inputs=[*leaves, *own])
@@ -54,7 +54,7 @@ def cached_gradients(
     pieces = zip(*(slope.split(size) for slope in slopes), strict=True)
     for i, (part, piece) in enumerate(zip(parts, pieces, strict=True)):
         reseed(_seed(seed, i))
-        outputs = [value for value in _tensors(task.features(part)) if value.is_floating_point()]
+        outputs = [value for value in tensors_in(task.features(part)) if value.is_floating_point()]
         learn = [(value, slope) for value, slope in zip(outputs, piece, strict=True) if value.requires_grad]
         if learn:
             torch.autograd.backward([v for v, _ in learn], [s for _, s in learn], inputs=list(own))
@@ -75,7 +75,7 @@ def exact(task: Task, reason: str | None) -> Iterator[None]:
     """
 
     def refuse(module: nn.Module, _: Any) -> None:
-        if module.training or getattr(module, "running_mean", None) is None:
+        if normalises(module):
             raise InputError(
                 f"{type(task).__name__} normalises by the statistics of what is computed together, and {reason}. "
                 "Statistics that are held, or a normalisation of each sample, were expected. Put its batch "
@@ -86,6 +86,12 @@ def exact(task: Task, reason: str | None) -> Iterator[None]:
     handles = [] if reason is None else [m.register_forward_pre_hook(refuse) for m in normal]
     with hooked(handles):
         yield
+
+
+def normalises(module: nn.Module) -> bool:
+    """Whether a module is a batch normalisation that takes the statistics of what it is given."""
+    normal = isinstance(module, nn.modules.batchnorm._BatchNorm)
+    return normal and (module.training or getattr(module, "running_mean", None) is None)
 
 
 def _each(value: Any, of: Callable[[list[Tensor]], Any], others: list[Any]) -> Any:
@@ -104,16 +110,22 @@ def _joined(found: list[Any]) -> Any:
     return _each(found[0], torch.cat, found)
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def tensors_in(value: Any) -> list[Tensor]:
+    """Every tensor in dicts, lists and tuples, however deep."""
     kept: list[Tensor] = []
     _each(value, lambda one: kept.extend(one), [value])
     return kept
 
 
+def has_rows(features: Any, n: int) -> bool:
+    """Whether features have a row for each of ``n`` samples."""
+    every = tensors_in(features)
+    return bool(every) and all(value.shape[:1] == (n,) for value in every)
+
+
 def _check(task: Task, features: Any, n: int) -> None:
-    shapes = [tuple(value.shape) for value in _tensors(features)]
-    if not shapes or any(shape[:1] != (n,) for shape in shapes):
-        given = ", ".join(map(str, shapes)) or "nothing"
+    if not has_rows(features, n):
+        given = ", ".join(str(tuple(value.shape)) for value in tensors_in(features)) or "nothing"
         raise InputError(
             f"{type(task).__name__} was given micro_batch, and made features of the shapes {given} of {n} samples. One "
             "row a sample was expected. Leave micro_batch out, or move what needs the whole batch into the loss."

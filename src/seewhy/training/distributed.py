@@ -79,25 +79,28 @@ class Processes:
         for value in tensors.values():
             dist.broadcast(value, 0)
 
-    def average(self, parameters: Sequence[Tensor], terms: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
-        """Gradients and terms of the whole batch, in one exchange.
+    def average(
+        self, parameters: Sequence[Tensor], terms: Mapping[str, Tensor], n: int, *, stop: bool = False
+    ) -> tuple[dict[str, Tensor], bool]:
+        """Gradients and terms of the whole batch, and whether any process is asked to stop, in one exchange.
 
         Args:
             parameters: whose gradients are those of ``n`` times this process's loss, and become the whole batch's.
             terms: of this process.
             n: its samples.
+            stop: whether this process is asked to.
         """
         like = parameters[0]
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         there = [float(p.grad is not None) for p in parameters]
         told = [n * term.detach().to(like).reshape(1) for term in terms.values()]
-        flat = torch.cat([*(g.reshape(-1) for g in grads), *told, like.new_tensor([*there, float(n)])])
+        flat = torch.cat([*(g.reshape(-1) for g in grads), *told, like.new_tensor([*there, float(stop), float(n)])])
         dist.all_reduce(flat)
         total = flat[-1]
-        *sums, means, learnt, _ = flat.split([*(p.numel() for p in parameters), len(told), len(there), 1])
+        *sums, means, learnt, stops, _ = flat.split([*(p.numel() for p in parameters), len(told), len(there), 1, 1])
         for p, one, any_has in zip(parameters, sums, learnt.tolist(), strict=True):
             p.grad = (one / total).view_as(p) if any_has else None
-        return dict(zip(terms, (means / total).unbind(), strict=True))
+        return dict(zip(terms, (means / total).unbind(), strict=True)), bool(stops > 0)
 
 
 class _Gather(torch.autograd.Function):

@@ -24,8 +24,13 @@ from .batches import Batch, TrainingData
 from .cached import cached_gradients, exact
 from .distributed import Processes
 from .history import History, HistoryFile
+from .interrupt import Interrupt
+from .memory import measure
 from .optimiser import Schedule, optimiser_of, optimiser_state, set_rates
 from .task import Task
+
+SECONDS = 30.0
+"""Between two checkpoints, where no number of steps is asked for."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,17 @@ class Training:
             1/25, then down to 1/250,000; with SGD its momentum 0.95 to 0.85 and back); ``"per_epoch"``, times 0.95
             after each.
         seed: of the order of samples and of everything drawn within a step.
-        checkpoint_every: steps between two checkpoints.
+        checkpoint_every: steps between two checkpoints; left out, half a minute, or ten times what writing one takes.
         nesterov: whether SGD's momentum is Nesterov's.
         warmup: first steps, in which the rate rises evenly to its highest instead of following the schedule.
         part_lr: rates of parts of the task, as multiples: ``(beginning of the parameters' names, multiple)``.
         part_decay: weight decays of parts, in the same way.
         clip: longest gradient, over all parameters; left out, any.
         ema: decay of a running average of the weights, with which a training ends; 0 ends with the weights themselves.
-        micro_batch: samples whose networks are computed at once; left out, the whole batch of a process. The gradient
-            is that of the whole batch, also where its samples are compared with one another (gradient caching, Gao et
-            al. 2021), for one more pass forward.
+        micro_batch: samples whose networks are computed at once; left out, the whole batch of a process where half of
+            the free memory is enough for it, else as many as 2 GB are, measured on a few pictures. The gradient is
+            that of the whole batch, also where its samples are compared with one another (gradient caching, Gao et al.
+            2021), for one more pass forward.
         precision: ``"bf16"`` computes networks in half the digits, on graphics cards alone: on CPUs it was slower.
     """
 
@@ -65,7 +71,7 @@ class Training:
     weight_decay: float = 5e-4
     schedule: Schedule = "one_cycle"
     seed: int = 0
-    checkpoint_every: int = 50
+    checkpoint_every: int | None = None
     nesterov: bool = True
     warmup: int = 0
     part_lr: tuple[tuple[str, float], ...] = ()
@@ -76,7 +82,7 @@ class Training:
     precision: Literal["f32", "bf16"] = "f32"
 
     def __post_init__(self) -> None:
-        if self.n_steps < 1 or self.batch_size < 1 or self.lr <= 0 or self.checkpoint_every < 1:
+        if min(self.n_steps, self.batch_size, self.checkpoint_every or 1) < 1 or self.lr <= 0:
             raise InputError(
                 f"Training was given n_steps={self.n_steps}, batch_size={self.batch_size}, lr={self.lr:g}, "
                 f"checkpoint_every={self.checkpoint_every}. Numbers above zero were expected. Change them."
@@ -135,7 +141,8 @@ def train(
     """Train a task in place; it ends frozen, in evaluation mode, where it was before.
 
     A step depends on the seed, its number and the weights alone, so a run that was killed and started again ends at
-    the weights of one that was not. Only the task's own parameters get gradients. Under ``torchrun`` each process
+    the weights of one that was not. Asked to stop (Ctrl-C, ``SIGTERM``, ``SIGHUP``), it ends its step and writes its
+    checkpoint first. Only the task's own parameters get gradients. Under ``torchrun`` each process
     computes a part of every batch, and all end at the same weights.
 
     Args:
@@ -164,11 +171,13 @@ def train(
             "elsewhere it is slower. Leave precision out."
         )
     run = _Run(task.to(device), how, among)
-    seal = json.dumps(["" if checkpoint is None else checkpoint[1], asdict(how), data.n_samples], sort_keys=True)
+    seal = _seal("" if checkpoint is None else checkpoint[1], how, data)
     first = 0 if checkpoint is None else run.resume(checkpoint[0], seal, progress)
     among.agree(run.trained(), first)
     steps, begun = range(first, how.n_steps), time.perf_counter()
     task.train()
+    if steps:
+        run.fit_into_memory(data, device, progress)
     reading = data.batches(steps, how.batch_size, how.seed, among)
     with ExitStack() as stack:
         told = None
@@ -178,16 +187,27 @@ def train(
         batches = stack.enter_context(closing(reading))
         for context in (seeded(how.seed), torch.enable_grad(), exact(task, run.in_parts())):
             stack.enter_context(context)
+        interrupt = Interrupt() if checkpoint is None else stack.enter_context(Interrupt())
         for step in progress.track(steps, "Training", len(steps)):
-            run.step(step, next(batches).to(device), data.n_samples)
-            keeps = checkpoint is not None and (step + 1) % how.checkpoint_every == 0
+            stops = run.step(step, next(batches).to(device), data.n_samples, interrupt)
+            keeps = checkpoint is not None and (stops or run.due(step))
             run.tell(told, now=keeps)
             progress.measured(step + 1, run.history.last)
             if checkpoint is not None and keeps:
                 run.keep(checkpoint[0], seal)
+            if stops:
+                run.stop(interrupt, progress)
         run.tell(told, now=True)
+        if interrupt.signal is not None:  # it came while the last step was written
+            run.stop(interrupt, progress)
     run.finish(home)
     return Trained(run.history.steps(), (time.perf_counter() - begun) / len(steps) if steps else 0.0, first)
+
+
+def _seal(what: str, how: Training, data: TrainingData) -> str:
+    """What is trained on what, and how; but for how often it is kept, and how much is computed at once."""
+    settings = {name: value for name, value in asdict(how).items() if name not in ("checkpoint_every", "micro_batch")}
+    return json.dumps([what, settings, data.n_samples], sort_keys=True)
 
 
 class _Run:
@@ -195,7 +215,8 @@ class _Run:
 
     def __init__(self, task: Task, how: Training, among: Processes) -> None:
         self.task, self.how, self.among, self.history = task, how, among, History()
-        self.kept = ""
+        self.at_once, self.was_at_once = how.micro_batch, None
+        self.kept, self.due_at = "", time.monotonic() + SECONDS
         self.optimiser = optimiser_of(task, how)
         named = {name: p for name, p in task.named_parameters() if p.requires_grad}
         self.own: list[Tensor] = list(named.values())
@@ -213,14 +234,34 @@ class _Run:
             )
         if self.among.world > 1:
             return f"{self.among.world} processes compute a part of each batch"
-        return None if self.how.micro_batch is None else f"micro_batch={self.how.micro_batch} computes batches in parts"
+        return None if self.at_once is None else f"micro_batch={self.at_once} computes batches in parts"
 
-    def step(self, step: int, batch: Batch, n_samples: int) -> None:
-        """Gradients, one step of the optimiser, and what follows the weights."""
+    def fit_into_memory(self, data: TrainingData, device: torch.device, progress: Progress) -> None:
+        """Choose how many samples are computed at once, no more than an earlier run did, and say what a step takes.
+
+        Raises:
+            InputError: the least that can be computed at once does not fit.
+        """
+        n = -(-min(self.how.batch_size, data.n_samples) // self.among.world)
+        with seeded(self.how.seed):
+            found = measure(self.task, data, n, self.how.seed, device)
+        if found is None:
+            return
+        if self.how.micro_batch is None:
+            sizes = [size for size in (found.at_once(n), self.was_at_once) if size is not None and size < n]
+            self.at_once = min(sizes, default=None)
+        if (note := found.say(n, self.at_once)) is not None:
+            progress.note(note)
+
+    def step(self, step: int, batch: Batch, n_samples: int, interrupt: Interrupt) -> bool:
+        """Gradients, one step of the optimiser, and what follows the weights; whether any process is asked to stop."""
         set_rates(self.optimiser, self.how, step, n_samples)
         self.optimiser.zero_grad()
         seed = self.how.seed * 1_000_003 + step
         terms = self._gradients(batch, seed if not self.among.rank else (seed + self.among.rank * 2**40) % 2**63)
+        stops = False
+        if self.among.world > 1:
+            terms, stops = self.among.average(self.own, terms, len(batch), stop=interrupt.signal is not None)
         if self.history.add(terms):
             self._read()
         if self.how.clip is not None:
@@ -230,10 +271,11 @@ class _Run:
             if self.average:
                 torch._foreach_lerp_(list(self.average.values()), self.own, 1 - self.how.ema)
             self.task.after_step()
+        return stops if self.among.world > 1 else interrupt.signal is not None
 
     def _gradients(self, batch: Batch, seed: int) -> Mapping[str, Tensor]:
         """Those of the whole batch, whatever its parts; and its terms."""
-        alone, micro = self.among.world == 1, self.how.micro_batch
+        alone, micro = self.among.world == 1, self.at_once
         weight = 1.0 if alone else float(len(batch))
         half = (
             torch.autocast(self.own[0].device.type, torch.bfloat16) if self.how.precision == "bf16" else nullcontext()
@@ -248,7 +290,7 @@ class _Run:
             for i, (name, own) in enumerate(self.players.items(), 1):
                 down = terms[name] if alone else weight * terms[name]
                 down.backward(inputs=own, retain_graph=i < len(self.players))
-        return terms if alone else self.among.average(self.own, terms, len(batch))
+        return terms
 
     def _read(self) -> None:
         self.history.read(list(self.players), self.how.lr, self.kept)
@@ -273,19 +315,34 @@ class _Run:
         state = {f"task.{n}": value for n, value in self.task.state_dict().items() if n not in frozen}
         return state | {f"average.{n}": value for n, value in self.average.items()}
 
+    def due(self, step: int) -> bool:
+        """Whether a checkpoint is to be written after a step; the last one's is, as other work may follow."""
+        if step + 1 == self.how.n_steps:
+            return True
+        if self.how.checkpoint_every is not None:
+            return (step + 1) % self.how.checkpoint_every == 0
+        return time.monotonic() >= self.due_at
+
+    def stop(self, interrupt: Interrupt, progress: Progress) -> None:
+        """Say where it stands, and let the signal do what it does."""
+        progress.note(f"stopped after step {len(self.history)} of {self.how.n_steps}{self.kept}; run it again to go on")
+        interrupt.act()
+
     def keep(self, path: Path, seal: str) -> None:
         """Task, optimiser and history in one file, so that they always belong together; the first process writes."""
         self._read()
         self.kept = f"; {path} holds step {len(self.history)}"
         if self.among.rank:
             return
+        begun = time.monotonic()
         tensors = self.trained()
         for i, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{i}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
         plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         plain["history"] = torch.tensor(self.history.numbers, dtype=torch.float64)
-        facts = {"seal": seal, "history": json.dumps(self.history.names)}
+        facts = {"seal": seal, "history": json.dumps(self.history.names), "at_once": json.dumps(self.at_once)}
         write(path, marked_tensors(plain, facts), CHECKPOINT)
+        self.due_at = time.monotonic() + max(SECONDS, 10 * (time.monotonic() - begun))
 
     def resume(self, path: Path, seal: str, progress: Progress) -> int:
         """How many steps an earlier run left, put back; 0 where there is nothing or it was another training."""
@@ -296,9 +353,9 @@ class _Run:
             # Weights and what the optimiser keeps of each; a task may be larger than anything else that is read.
             most = MAX_JSON + 8 * sum(value.nbytes for value in own.values()) + 1024 * self.how.n_steps
             tensors, about = read_tensors(path, most)
-            names = parse_json(about.get("history", "[]"))
+            names, size = parse_json(about.get("history", "[]")), parse_json(about.get("at_once", "null"))
         except (OSError, ValueError):
-            tensors, about, names = {}, {}, []
+            tensors, about, names, size = {}, {}, [], None
         if about.get("seal") != seal:
             progress.note(f"{path} belongs to another training or is damaged; this one begins at the first step")
             return 0
@@ -312,6 +369,7 @@ class _Run:
             for name, value in own.items():
                 value.copy_(kept[name])
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        self.was_at_once = size if isinstance(size, int) and size > 0 else None
         self.history.names, self.history.numbers = names, array("d", numbers.tolist())
         self.kept = f"; {path} holds step {len(self.history)}"
         progress.note(f"going on at step {len(self.history) + 1}, where an earlier run was stopped")

@@ -38,8 +38,6 @@ from .way import Finished, Tried, Way, say_shared
 
 TUNING_LR = 1e-4
 """Of encoders that say nothing of it."""
-MICRO_PIXELS = 2**23
-"""Pixels whose networks are computed at once, where nothing else is asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +112,7 @@ class Pretrain(Way):
         augmentation: what is done to views, or its name.
         epochs: times that each picture is seen.
         batch_size: pictures compared with one another.
-        micro_batch: pictures whose networks are computed at once; left out, by their size; for cells all.
+        micro_batch: pictures whose networks are computed at once; left out, as many as the free memory is enough for.
         lr: highest learning rate; left out, the encoder's own.
         weight_decay: of everything but biases and scales.
         held_out: part of the pictures that is never trained on and measured on.
@@ -211,8 +209,6 @@ class Pretrain(Way):
     def training(self, data: TrainingData, on: Encoder) -> Training:
         size = min(self.batch_size, data.n_samples)
         steps = self.epochs * data.steps_per_epoch(size)
-        height, width = on.transform.input_size
-        whole = max(1, MICRO_PIXELS // (height * width * self.made().n_views))
         own = on.text.tuning_lr if on.has_text and isinstance(on.text, TrainableText) else TUNING_LR
         return Training(
             steps,
@@ -222,7 +218,7 @@ class Pretrain(Way):
             schedule="cosine",
             warmup=min(20, steps // 5),
             seed=self.seed,
-            micro_batch=self.micro_batch or (whole if whole < size and not isinstance(self.made(), Dense) else None),
+            micro_batch=self.micro_batch,
         )
 
     def fit(
@@ -276,7 +272,8 @@ class Pretrain(Way):
         columns: dict[str, Any] = {"pixels": pictures}
         classes = own.classes if objective.needs_labels else ()
         if classes:
-            columns["labels"] = torch.tensor([classes.index(item.label) for item in own.items])
+            number = {name: i for i, name in enumerate(classes)}
+            columns["labels"] = torch.tensor([number[item.label] for item in own.items])
         data, width = TrainingData(len(own), columns), own.pooled.shape[1]
         n_steps = self.training(data, on).n_steps
         if isinstance(objective, Dense):

@@ -17,7 +17,7 @@ from .gaussian import WIDEST, Gaussian
 from .logistic import Monotone
 from .strangeness import Inputs, Strangeness
 
-VERSION = 2
+VERSION = 3
 KEPT = 0.95
 """Part of held-out pictures of the classes that are not called unlike anything it knows."""
 FAMILIAR, TYPICAL = 0.8, 0.67
@@ -222,12 +222,18 @@ class Trust:
         if k != n_classes or (width is not None and d != min(width, WIDEST)):
             raise ValueError(f"a second opinion of {k} classes by {d} features")
         n_scores = 5 + (self.strangeness.posteriors.shape[1] > 0)
-        shapes = {"bias": (k,), "within": (d, d), "among": (d, d), "middle": (d,)}
+        shapes: dict[str, tuple[int, ...]] = {"bias": (k,), "flat": (2,), "middle": (d,)}
         found = {name: tuple(getattr(self.gaussian, name).shape) for name in shapes}
+        roots = [tuple(root.shape[1:]) for root in (self.gaussian.within, self.gaussian.among)]
         kept = {"mean": (n_scores,), "deviation": (n_scores,), "usual": (k,), "spread": (k, 2)}
         shapes |= kept
         found |= {name: tuple(getattr(self.strangeness, name).shape) for name in kept}
-        if found != shapes or len(self.strangeness.posteriors) != k or self.strangeness.bank.shape[1:] != (d,):
+        if (
+            found != shapes
+            or roots != [(d,), (d,)]
+            or len(self.strangeness.posteriors) != k
+            or self.strangeness.bank.shape[1:] != (d,)
+        ):
             raise ValueError(f"measures of strangeness of shapes {found}")
         n = len(self.held.labels)
         rows = {f.name: len(getattr(self.held, f.name)) for f in fields(self.held)}

@@ -13,8 +13,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..storage.tensors import compact
-
 RIDGE = 0.3
 """Added to the diagonal of covariances for decisions, as a part of their mean eigenvalue. Chosen among 0.03 to 10 on
 groups left out of one training list and on its validation list; 0.1 to 1 do about as well."""
@@ -44,15 +42,17 @@ class Gaussian:
     Attributes:
         weight: ``μ_k Σ⁻¹`` of each class.
         bias: ``−½ μ_k Σ⁻¹ μ_k``, :data:`ABSENT` for classes without a picture.
-        within: ``Σ⁻¹``, in half precision where that holds it.
-        among: ``S⁻¹``, likewise.
+        within: root of ``Σ⁻¹``; see :func:`_root`.
+        among: of ``S⁻¹``, likewise.
+        flat: what goes with either root.
         middle: ``m``.
     """
 
     weight: Float[Tensor, "k d"]
     bias: Float[Tensor, " k"]
-    within: Float[Tensor, "d d"]
-    among: Float[Tensor, "d d"]
+    within: Float[Tensor, "r d"]
+    among: Float[Tensor, "s d"]
+    flat: Float[Tensor, " 2"]
     middle: Float[Tensor, " d"]
 
     @classmethod
@@ -61,11 +61,13 @@ class Gaussian:
         count = torch.bincount(labels, minlength=n_classes)
         means = torch.zeros(n_classes, features.shape[1]).index_add(0, labels, features) / count.clamp(min=1)[:, None]
         middle = features.mean(0)
-        within = _inverse_covariance(features - means[labels])
-        weight = (means - middle) @ within
-        bias = (-0.5 * (weight * (means - middle)).sum(1)).masked_fill(count == 0, ABSENT)
-        among = _inverse_covariance(features - middle)
-        return cls(weight, bias, compact(within), compact(among), middle)
+        within, flat = _root(features - means[labels])
+        among, flat_of_all = _root(features - middle)
+        own = means - middle
+        weight = flat * own - own @ within.T @ within if flat else own @ within.T @ within
+        bias = (-0.5 * (weight * own).sum(1)).masked_fill(count == 0, ABSENT)
+        kept = [root if f else root.half() for root, f in ((within, flat), (among, flat_of_all))]
+        return cls(weight, bias, kept[0], kept[1], torch.tensor([flat, flat_of_all]), middle)
 
     @property
     def known(self) -> Bool[Tensor, " k"]:
@@ -77,22 +79,27 @@ class Gaussian:
 
     def from_all(self, features: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
         """``(x − m) S⁻¹ (x − m)``."""
-        return _square(features - self.middle, self.among)
+        return _square(features - self.middle, self.among, float(self.flat[1]))
 
     def relative(self, features: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
         """``min_k (x − μ_k) Σ⁻¹ (x − μ_k) − (x − m) S⁻¹ (x − m)``."""
         nearest = self.logits(features).masked_fill(~self.known, -torch.inf).max(1).values
-        return _square(features - self.middle, self.within) - 2 * nearest - self.from_all(features)
+        own = _square(features - self.middle, self.within, float(self.flat[0]))
+        return own - 2 * nearest - self.from_all(features)
 
 
-def _square(x: Float[Tensor, "b d"], form: Float[Tensor, "d d"]) -> Float[Tensor, " b"]:
-    return ((x @ form.float()) * x).sum(1)
+def _square(x: Float[Tensor, "b d"], root: Float[Tensor, "r d"], flat: float) -> Float[Tensor, " b"]:
+    """``x P x`` of what :func:`_root` gives."""
+    along = (x @ root.float().T).square().sum(1)
+    return flat * x.square().sum(1) - along if flat else along
 
 
-def _inverse_covariance(centred: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
-    """With a ridge added: more of it where pictures differ by no more than rounding.
+def _root(centred: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "r d"], float]:
+    """``R`` and ``f`` of an inverse covariance ``P``, with a ridge added: more of it where rounding alone differs.
 
-    Of fewer pictures than features by Woodbury's identity, ``(I − Xᵀ (X Xᵀ + n λ I)⁻¹ X) / λ``: it inverts ``n × n``.
+    ``P = Rᵀ R`` with ``f = 0``, ``d × d``, no entry beyond half precision thanks to the ridge; of fewer pictures than
+    features ``P = f I − Rᵀ R``, ``n × d``, by Woodbury's identity ``(I − Xᵀ (X Xᵀ + n λ I)⁻¹ X) / λ``: nothing of
+    ``d × d`` is made.
     """
     n, d = centred.shape
     small = n < d
@@ -103,7 +110,5 @@ def _inverse_covariance(centred: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
     while bool(failed) and ridge < 1:
         ridge = ridge * 10
         factor, failed = torch.linalg.cholesky_ex(gram + ridge * eye)
-    if not small:
-        return torch.cholesky_inverse(factor)
-    half = torch.linalg.solve_triangular(factor, centred, upper=False)
-    return (torch.eye(d) - half.T @ half / n) / ridge
+    root = torch.linalg.solve_triangular(factor, centred if small else eye, upper=False)
+    return (root / (n * ridge).sqrt(), float(1 / ridge)) if small else (root, 0.0)

@@ -110,10 +110,15 @@ class Individuality:
         count = labels.bincount().clamp(min=1)[:, None]
         mean = torch.zeros(len(count), x.shape[1], dtype=x.dtype).index_add_(0, labels, x) / count
         self.rest, self.labels = x - mean[labels], labels
-        self.within = self.rest.T @ self.rest / len(x)
-        ridge = self.within.diag().mean().clamp(min=1e-12) * torch.eye(x.shape[1], dtype=x.dtype)
-        self.within += ridge
-        self.inverse = torch.linalg.inv(self.within)
+        n, d = x.shape
+        ridge = (self.rest.square().sum() / n / d).clamp(min=1e-12)
+        self.products: Float[Tensor, "n n"] | None = None
+        if n < d:  # R (RᵀR/n + λ I)⁻¹ Rᵀ = K (K/n + λ I)⁻¹ with K = R Rᵀ
+            gram = self.rest @ self.rest.T
+            self.products = torch.linalg.solve(gram / n + ridge * torch.eye(n, dtype=x.dtype), gram)
+        else:
+            self.within = self.rest.T @ self.rest / n + ridge * torch.eye(d, dtype=x.dtype)
+            self.inverse = torch.linalg.inv(self.within)
 
     def cosines(self, of: Int[Tensor, " m"]) -> Float[Tensor, "m m"]:
         """Between these pictures, which are all those of some classes."""
@@ -121,7 +126,9 @@ class Individuality:
         if len(of) < rest.shape[1]:
             # Woodbury: what W without these pictures would say, from what W with them says.
             eye = torch.eye(len(of), dtype=rest.dtype)
-            product = torch.linalg.inv(eye - rest @ self.inverse @ rest.T / len(self.rest)) - eye
+            known = self.products
+            between = rest @ self.inverse @ rest.T if known is None else known[of][:, of]
+            product = torch.linalg.inv(eye - between / len(self.rest)) - eye
         else:
             product = rest @ torch.linalg.solve(self.within - rest.T @ rest / len(self.rest), rest.T)
         length = product.diag().clamp(min=1e-12).sqrt()

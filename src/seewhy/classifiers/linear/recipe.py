@@ -83,7 +83,7 @@ class Linear(PictureRecipe):
         HoldOut(self.held_out, split=self.split)  # refuses a part that cannot be held out
 
     def learn(self, fitting: Fitting) -> Outcome:
-        return self.learn_seen(fitting.encoder, fitting.look(views=self._views))
+        return self.learn_seen(fitting.encoder, fitting.look(views=self._views, n_bank=self.n_bank))
 
     def learn_seen(self, encoder: Encoder, pictures: Pictures) -> Outcome:
         """Learn from pictures that were looked at before, all with as many views.

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from ...errors import DataError
+from ...errors import DataError, ImageError
 from ..listing import natural_key
 from ..regions import Box
 from ..samples import Sample, Samples, gathered, some
+from ..sizes import upright_size
 
 Corners = tuple[float, float, float, float]
 """``(left, top, right, bottom)`` in pixels of the upright picture, not rounded."""
@@ -183,14 +184,29 @@ class Gathering:
     classes: list[str] = field(default_factory=list)
     _boxes: dict[str, list[BoxRecord]] = field(default_factory=dict)
     _sizes: dict[str, tuple[int, int] | None] = field(default_factory=dict)
+    _own: dict[str, tuple[int, int] | None] = field(default_factory=dict)
+    _other: dict[str, str] = field(default_factory=dict)
     _left_out: list[LeftOut] = field(default_factory=list)
     _cut: list[str] = field(default_factory=list)
     _notes: list[str] = field(default_factory=list)
 
-    def picture(self, image: str, size: tuple[int, int] | None) -> None:
-        """A picture, with or without boxes to come."""
-        self._boxes.setdefault(image, [])
-        self._sizes[image] = self._sizes.get(image) or size
+    def picture(self, image: str, stated: tuple[int, int] | None = None) -> tuple[int, int] | None:
+        """A picture, with or without boxes to come; its size, as it has it or else as the file states it.
+
+        Where both are known and differ, its boxes would lie elsewhere, and the picture is left out with them.
+        """
+        if image not in self._boxes:
+            self._boxes[image] = []
+            try:
+                self._own[image] = upright_size(image)
+            except ImageError:
+                self._own[image] = None
+        own = self._own[image]
+        if own is not None and stated is not None and own != stated:
+            turned = " when it is upright" if own == stated[::-1] else ""
+            self._other[image] = f"stated {stated[0]} by {stated[1]}, is {own[0]} by {own[1]}{turned}"
+        self._sizes[image] = own or self._sizes.get(image) or stated
+        return self._sizes[image]
 
     def has(self, image: str) -> bool:
         return image in self._boxes
@@ -203,6 +219,8 @@ class Gathering:
 
     def box(self, where: str, image: str, record: BoxRecord) -> None:
         """A box of a picture that was named before; cut where it reaches beyond it."""
+        if image in self._other:
+            return
         why, cut = _placed(record.box, self._sizes.get(image))
         if why is None and record.score is not None and not math.isfinite(record.score):
             why = "has no number for its score"
@@ -226,14 +244,29 @@ class Gathering:
             raise DataError(
                 f"{self.source} names no picture. At least one was expected, be it without boxes. Give another file."
             )
-        pictures = tuple(BoxedPicture(i, self._sizes[i], tuple(b)) for i, b in self._boxes.items())
+        if len(self._other) == len(self._boxes):
+            raise DataError(
+                f"{self.source} states sizes that its pictures do not have: {self._differing()}. Boxes on the pictures "
+                "as they are were expected. Export it again from these pictures, saved upright, or give those that it "
+                "was made of."
+            )
+        kept = {i: b for i, b in self._boxes.items() if i not in self._other}
+        pictures = tuple(BoxedPicture(i, self._sizes[i], tuple(b)) for i, b in kept.items())
         used = Counter(b.label for p in pictures for b in p.boxes)
         classes = (*self.classes, *sorted(set(used) - set(self.classes), key=natural_key))
         missing = tuple(p.image for p in pictures if not os.path.exists(p.image))
         return BoxData(pictures, classes, tuple(self._left_out), missing, self._said(classes, used, missing))
 
+    def _differing(self) -> str:
+        return some([f"{Path(image).name} ({what})" for image, what in self._other.items()], 3)
+
     def _said(self, classes: Sequence[str], used: Counter[str], missing: Sequence[str]) -> tuple[str, ...]:
         notes = list(self._notes)
+        if self._other:
+            notes.append(
+                f"{len(self._other)} picture(s) left out, as the size stated is not theirs and the boxes would lie "
+                f"elsewhere: {self._differing()}"
+            )
         reasons: dict[str, list[LeftOut]] = {}
         for one in self._left_out:
             reasons.setdefault(one.why, []).append(one)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...errors import DataError
+from ...spelling import first_repeated
 from ...storage.reading import parse_json, read_file, reason
 from . import box_formats
 from .base import BoxData, BoxRecord, Gathering
-from .places import find_picture, from_folder, near, number, size_if_there, whole_size
+from .places import find_picture, from_folder, near, number, whole_size
 
 LARGEST = 1 << 30
 """Bytes of a file; the largest of COCO's own has half of it."""
@@ -40,8 +41,8 @@ class COCO:
         data = _object(path)
         found = Gathering(path)
         names = {_id(path, c, "category"): str(c.get("name", "")) for c in _list(path, data, "categories")}
-        if twice := [n for n in names.values() if list(names.values()).count(n) > 1]:
-            raise DataError(f"{path} has two categories that are called {twice[0]!r}. Rename or merge them.")
+        if (twice := first_repeated(names.values())) is not None:
+            raise DataError(f"{path} has two categories that are called {twice!r}. Rename or merge them.")
         found.classes += names.values()
         images: dict[int, str] = {}
         folders = near(path, pictures)
@@ -51,8 +52,7 @@ class COCO:
                 what = "is there twice" if number_ in images else "has no file_name"
                 raise DataError(f"{path}: the image {number_} {what}. One image for every id was expected. Mend it.")
             images[number_] = find_picture(file, folders)
-            stated = whole_size(one.get("width"), one.get("height"))
-            found.picture(images[number_], stated or size_if_there(images[number_]))
+            found.picture(images[number_], whole_size(one.get("width"), one.get("height")))
         for i, one in enumerate(_list(path, data, "annotations")):
             _add(found, f"{path.name}, annotation {one.get('id', i)}", one, images, names)
         return found.done()

@@ -14,7 +14,7 @@ from ...printable import spreadsheet_safe
 from ..tables import TABLES, cell_text, rows_of
 from . import box_formats
 from .base import BoxData, BoxRecord, Gathering
-from .places import find_picture, from_folder, near, number, size_if_there, whole_size, written
+from .places import find_picture, from_folder, near, number, whole_size, written
 
 FILE = "boxes.csv"
 COLUMNS: tuple[str, ...] = ("image", "width", "height", "left", "top", "right", "bottom", "label", "score", "ignored")
@@ -50,7 +50,6 @@ class CSV:
     def read(self, path: Path, pictures: Path | None) -> BoxData:
         path = path / FILE if path.is_dir() else path
         found, folders = Gathering(path), near(path, pictures)
-        sizes: dict[str, tuple[int, int] | None] = {}
         for i, row in enumerate(rows_of(path), 1):
             where = f"{path.name}, row {i}"
             one = _named(row)
@@ -64,9 +63,7 @@ class CSV:
                 found.leave_out(where, "", str(one["label"]), (), "has no picture")
                 continue
             image = find_picture(name, folders)
-            if image not in sizes:
-                sizes[image] = whole_size(one.get("width"), one.get("height")) or size_if_there(image)
-            found.picture(image, sizes[image])
+            found.picture(image, whole_size(one.get("width"), one.get("height")))
             if all(not str("" if one[e] is None else one[e]).strip() for e in EDGES):
                 continue  # nothing is on this picture
             left, top, right, bottom = (number(one[e]) for e in EDGES)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...arguments import checked
 from ...errors import DataError
-from ...storage.marks import Columns, Mark, SealedComment, SealedText
+from ...storage.marks import TABLE, Mark, SealedComment, SealedText
 from ...storage.output import check_file, make_folder, write
 from . import box_formats
 from .base import BoxData, BoxFormat
@@ -16,7 +17,6 @@ from .csv import COLUMNS
 
 _SEALED = SealedText("boxes")
 _COMMENT = SealedComment()
-_TABLE = Columns(COLUMNS)
 
 
 @checked
@@ -69,11 +69,7 @@ def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force
         DataError: the format has no place for something in the data, or the folder cannot be written to.
     """
     folder = Path(folder)
-    writer: BoxFormat = box_formats[format]()
-    made = writer.files(data, folder)
-    for name in made:
-        if (folder / name).exists():
-            check_file(folder / name, _mark(name, made[name]), force=force)
+    made = check_boxes(data, folder, format=format, force=force)
     written = []
     for name, text in made.items():
         place = make_folder((folder / name).parent) / Path(name).name
@@ -81,9 +77,23 @@ def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force
     return written
 
 
+def check_boxes(data: BoxData, folder: Path, *, format: str, force: bool) -> Mapping[str, str]:
+    """The files that :func:`save_boxes` would write, by their names in the folder; nothing is touched.
+
+    Raises:
+        ForeignFileError, DataError: as there.
+    """
+    writer: BoxFormat = box_formats[format]()
+    made = writer.files(data, folder)
+    for name in made:
+        if (folder / name).exists():
+            check_file(folder / name, _mark(name, made[name]), force=force)
+    return made
+
+
 def _mark(name: str, text: str) -> Mark:
-    """How the file is known again: a table by its columns, YAML by a comment, others by a line of blanks."""
+    """How the file is known again: a table is remembered, YAML has a comment, others a line of blanks."""
     first = next(csv.reader(io.StringIO(text)), [])
     if tuple(first) == COLUMNS:
-        return _TABLE
+        return TABLE
     return _COMMENT if Path(name).suffix == ".yaml" else _SEALED

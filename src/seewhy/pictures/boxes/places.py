@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError, ImageError
+from ...errors import DataError
 from ..listing import SUFFIXES
-from ..sizes import upright_size
 from .base import BoxedPicture
 
 
@@ -36,14 +35,6 @@ def near(path: Path, pictures: Path | None) -> list[Path]:
     beside = [here, here.parent]
     part = path.stem.rpartition("_")[2]  # instances_val2017.json
     return [*beside, *(folder / name for folder in beside for name in ("images", "JPEGImages", part))]
-
-
-def size_if_there(image: str) -> tuple[int, int] | None:
-    """Width and height of a picture; ``None`` where it cannot be read."""
-    try:
-        return upright_size(image)
-    except ImageError:
-        return None
 
 
 def whole_size(width: Any, height: Any) -> tuple[int, int] | None:

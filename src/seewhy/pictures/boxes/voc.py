@@ -9,11 +9,11 @@ from typing import ClassVar
 from xml.sax.saxutils import escape
 
 from ...errors import DataError
-from ...storage.reading import read_file, reason
+from ...storage.reading import read_file, read_text, reason
 from ..listing import natural_key
 from . import box_formats
 from .base import BoxData, BoxedPicture, BoxRecord, Gathering
-from .places import find_picture, from_folder, near, number, size_if_there, stems, whole_size, written
+from .places import find_picture, from_folder, near, number, stems, whole_size, written
 from .xml_tree import Element, parse_xml
 
 LARGEST = 16 << 20
@@ -44,7 +44,7 @@ class VOC:
         found = Gathering(path)
         listed = (path if path.is_dir() else path.parent) / NAMES
         if listed.is_file():
-            found.classes += filter(None, map(str.strip, read_file(listed, LARGEST).decode("utf-8-sig").splitlines()))
+            found.classes += filter(None, map(str.strip, read_text(listed, LARGEST).splitlines()))
         unread = []
         for file in files:
             try:
@@ -69,8 +69,7 @@ class VOC:
 def _add(found: Gathering, file: Path, root: Element, folders: list[Path]) -> None:
     name = root.text_of("filename") or file.stem
     image = find_picture(name, folders)
-    size = whole_size(root.text_of("size/width"), root.text_of("size/height")) or size_if_there(image)
-    found.picture(image, size)
+    found.picture(image, whole_size(root.text_of("size/width"), root.text_of("size/height")))
     for i, one in enumerate(root.all("object"), 1):
         left, top, right, bottom = (number(one.text_of(f"bndbox/{edge}")) for edge in EDGES)
         score = number(said) if (said := one.text_of("score")) else None

@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import yaml
 
 from ...errors import DataError, EmptyFolderError
-from ...storage.reading import read_file, reason
+from ...spelling import first_repeated
+from ...storage.reading import read_text, reason
 from ..listing import list_pictures, natural_key
 from . import box_formats
 from .base import BoxData, BoxRecord, Gathering, size_of
-from .places import find_picture, near, number, size_if_there, stems
+from .places import find_picture, near, number, stems
 
 LARGEST = 16 << 20
 NAMES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
@@ -49,8 +50,7 @@ class YOLO:
         outlines = 0
         for label_file in sorted(inside or texts, key=lambda p: natural_key(str(p))):
             image = _picture(label_file, root, pictures)
-            size = size_if_there(image)
-            found.picture(image, size)
+            size = found.picture(image)
             outlines += _lines(found, label_file, image, size, names)
         _without_labels(found, root, pictures)
         if outlines:
@@ -86,7 +86,7 @@ def _names(file: Path) -> dict[int, str]:
         DataError: the file cannot be read, or has none.
     """
     try:
-        text = read_file(file, LARGEST).decode("utf-8-sig")
+        text = read_text(file, LARGEST)
         given: Any = text.splitlines() if file.suffix not in (".yaml", ".yml") else yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{file} cannot be read: {reason(error)}. Give the names of the classes.") from error
@@ -97,8 +97,8 @@ def _names(file: Path) -> dict[int, str]:
     if not names or not plain:
         raise DataError(f"{file} has no names of classes. 'names:' with a list or with numbers was expected. Add it.")
     found = {k: str(v).strip() for k, v in sorted(names.items())}
-    if twice := [n for n in found.values() if list(found.values()).count(n) > 1]:
-        raise DataError(f"{file} names the class {twice[0]!r} twice. Rename or merge them.")
+    if (twice := first_repeated(found.values())) is not None:
+        raise DataError(f"{file} names the class {twice!r} twice. Rename or merge them.")
     return found
 
 
@@ -117,8 +117,8 @@ def _picture(label_file: Path, root: Path, pictures: Path | None) -> str:
 def _lines(found: Gathering, file: Path, image: str, size: tuple[int, int] | None, names: Mapping[int, str]) -> int:
     """The boxes of one file; how many were outlines."""
     try:
-        lines = read_file(file, LARGEST).decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(file, LARGEST).splitlines()
+    except OSError as error:
         found.note(f"{file.name} cannot be read: {reason(error)}")
         return 0
     outlines = 0
@@ -161,6 +161,6 @@ def _without_labels(found: Gathering, root: Path, pictures: Path | None) -> None
         try:
             for image in list_pictures([folder]):
                 if not found.has(image):
-                    found.picture(image, size_if_there(image))
+                    found.picture(image)
         except EmptyFolderError:
             continue

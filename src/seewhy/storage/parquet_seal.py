@@ -1,0 +1,184 @@
+"""Parquet that knows whether it is as it was written: digests between its rows and its footer, where no reader looks.
+
+::
+
+    rows | MAGIC, SHA-256 of the rows, SHA-256 of all that follows | footer, its length, PAR1
+
+Any reader of Parquet takes such a file as it is, as a footer says where its rows lie. Pages have Parquet's own
+checksums too, which say which rows are damaged, and which other readers can check.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from .reading import open_regular, reason
+from .verification import Checked
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+MAGIC = b"seewhy\0\1"
+SEALED = "digests"
+"""The fact of a file that has them: a file with this fact and without them has lost them."""
+_END = 8
+"""Bytes behind a footer: its length, and ``PAR1``."""
+_SEAL = len(MAGIC) + 2 * 32
+_BLOCK = 2**20
+
+
+class _Sealing(io.RawIOBase):
+    """What a writer writes into; from :meth:`hold` on, what it writes is kept back, as it ends in the footer."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._rows, self._held = file, hashlib.sha256(), bytearray()
+        self._place, self._holds = 0, False
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def write(self, data: Any) -> int:
+        data = memoryview(data).cast("B")
+        self._place += len(data)
+        if self._holds:
+            self._held += data
+        else:
+            self._rows.update(data)
+            self._file.write(data)
+        return len(data)
+
+    def hold(self) -> None:
+        self._holds = True
+
+    def seal(self) -> None:
+        """Write the rest of the rows, the digests and the footer."""
+        start = len(self._held) - _END - int.from_bytes(self._held[-_END:-4], "little")
+        rest, footer = self._held[:start], self._held[start:]
+        self._rows.update(rest)
+        self._file.write(rest + MAGIC + self._rows.digest() + hashlib.sha256(footer).digest() + footer)
+
+
+@contextmanager
+def sealed_writer(path: Path, schema: pa.Schema) -> Iterator[ParquetWriter]:
+    """A new file for the rows of a schema; sealed at the end of the block.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from pyarrow.parquet import ParquetWriter
+
+    schema = schema.with_metadata({**(schema.metadata or {}), SEALED: "sha256"})
+    with open(path, "xb") as file:
+        sink = _Sealing(file)
+        with ParquetWriter(sink, schema, compression="zstd", use_dictionary=False, write_page_checksum=True) as writer:
+            yield writer
+            sink.hold()
+        sink.seal()
+
+
+def sealed_metadata(file: BinaryIO, size: int) -> Any:
+    """What a file's footer says, if that is as it was written; the rows are not read.
+
+    Args:
+        file: any binary file that can seek.
+        size: its bytes.
+
+    Raises:
+        ValueError: it is damaged.
+        OSError, ArrowException: it cannot be read, or is no Parquet.
+    """
+    from pyarrow.parquet import read_metadata
+
+    start, digests = _digests(file, size)
+    file.seek(start)
+    footer = file.read()
+    if digests and hashlib.sha256(footer).digest() != digests[32:]:
+        raise ValueError("its footer is not as it was written")
+    file.seek(0)
+    found = read_metadata(file)
+    if not digests and SEALED.encode() in (found.metadata or {}):
+        raise ValueError("its digests are not as they were written")
+    return found
+
+
+def check_rows(file: BinaryIO, size: int) -> bool:
+    """Refuse a file of which any byte is not as it was written.
+
+    Returns:
+        Whether it has digests; one of an earlier version has none.
+
+    Raises:
+        ValueError: it is damaged; says which rows where that can be told.
+        OSError, ArrowException: it cannot be read, or is no Parquet.
+    """
+    sealed_metadata(file, size)
+    start, digests = _digests(file, size)
+    if not digests:
+        return False
+    file.seek(0)
+    rows, left = hashlib.sha256(), start - _SEAL
+    while left and (block := file.read(min(_BLOCK, left))):
+        rows.update(block)
+        left -= len(block)
+    if rows.digest() != digests[:32]:
+        file.seek(0)
+        raise ValueError(f"its {_damaged(file)} are not as they were written")
+    return True
+
+
+def _digests(file: BinaryIO, size: int) -> tuple[int, bytes]:
+    """Where the footer begins, and the two digests; none where there are none."""
+    if size < _END:
+        raise ValueError(f"its {size} bytes are no Parquet")
+    file.seek(size - _END)
+    start = size - _END - int.from_bytes(file.read(4), "little")
+    if start < 0:
+        raise ValueError("its footer is longer than the file")
+    if start < _SEAL:
+        return start, b""
+    file.seek(start - _SEAL)
+    seal = file.read(_SEAL)
+    return start, seal.removeprefix(MAGIC) if seal.startswith(MAGIC) else b""
+
+
+def _damaged(file: BinaryIO) -> str:
+    """Which rows are damaged, by the checksums of their pages."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    opened = ParquetFile(file, page_checksum_verification=True)
+    first = 1
+    for group in range(opened.num_row_groups):
+        last = first + opened.metadata.row_group(group).num_rows - 1
+        try:
+            opened.read_row_group(group)
+        except (ArrowException, OSError, ValueError):
+            return f"rows {first} to {last}"
+        first = last + 1
+    return "bytes between the rows"
+
+
+def checked_parquet(path: Path) -> Checked:
+    """What reading all of a file comes to.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    from pyarrow import ArrowException
+
+    try:
+        with open_regular(path) as (file, size):
+            return Checked(path.name, has_sums=check_rows(file, size))
+    except FileNotFoundError:
+        raise
+    except (OSError, ArrowException, ValueError) as error:
+        return Checked(path.name, reason(error))

@@ -1,0 +1,201 @@
+"""What a step of a training takes of memory, measured on a few samples, and how much of a batch is computed at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from ..errors import DataError, InputError
+from ..seeded import reseed
+from .batches import Batch, TrainingData
+from .cached import has_rows, normalises, tensors_in
+from .task import Task
+
+N_MEASURED = 2
+"""Samples that are measured, and twice as many."""
+PART = 0.5
+"""Of the memory that is free, what a batch that is computed whole may take."""
+AT_ONCE = 2 * 2**30
+"""Bytes that the parts of a larger one take on a processor, where larger parts are no faster."""
+N_AHEAD = 3
+"""Batches of pictures that are there at a time: one is computed, two are read ahead."""
+WORTH_A_NOTE = 2**30
+SMALL = 2**22
+"""Bytes of weights, or of a batch, below which a training without pictures is not measured."""
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Of a training.
+
+    Attributes:
+        per_sample: bytes that the networks keep of each sample until its gradient is known.
+        fixed: bytes of gradients, of what the optimiser keeps, and of the batches that are read.
+        free: bytes that this process may still take.
+        parts: bytes that samples may take which are computed at once where not all are.
+        splits: whether samples can be computed apart.
+    """
+
+    per_sample: float
+    fixed: float
+    free: float
+    parts: float
+    splits: bool
+
+    def of(self, n: int) -> float:
+        """Bytes, with so many samples computed at once."""
+        return self.fixed + n * self.per_sample
+
+    def at_once(self, n: int) -> int | None:
+        """How many of ``n`` samples are computed at once; ``None`` for all of them."""
+        most = PART * self.free - self.fixed
+        if not self.splits or n * self.per_sample <= most:
+            return None
+        return max(1, int(min(most, self.parts) / self.per_sample))
+
+    def say(self, n: int, size: int | None) -> str | None:
+        """What a person is told before it starts; nothing where it is little.
+
+        Raises:
+            InputError: it does not fit.
+        """
+        need, free = self.of(n if size is None else size), f"{gigabytes(self.free)} are free"
+        if need > self.free:
+            parts = "even one sample at a time" if size == 1 else f"with {size or n} samples computed at once"
+            raise InputError(
+                f"A step of {n} samples needs about {gigabytes(need)} of memory {parts}, and {free}. Less than is free "
+                "was expected. Give a smaller batch size, smaller pictures, or a machine with more."
+            )
+        if size is not None:
+            whole, part = gigabytes(self.of(n)), gigabytes(need)
+            return (
+                f"a step of {n} samples would take about {whole} of memory, and {free}: {size} are computed at once, "
+                f"in about {part}, with the same gradient and one more pass forward"
+            )
+        return f"a step of {n} samples takes about {gigabytes(need)} of memory; {free}" if need > WORTH_A_NOTE else None
+
+
+def gigabytes(n: float) -> str:
+    """In words.
+
+    >>> gigabytes(8.26e9), gigabytes(2.5e11), gigabytes(3e8)
+    ('8.3 GB', '250 GB', '0.3 GB')
+    """
+    return f"{n / 1e9:.1f} GB" if n < 1e11 else f"{n / 1e9:.0f} GB"
+
+
+def measure(task: Task, data: TrainingData, n: int, seed: int, device: torch.device) -> StepMemory | None:
+    """What a step will take, from the networks' pass over a few pictures; weights and buffers stay as they are.
+
+    ``None`` where little is learnt from little, where pictures cannot be read, or where it is not known how much is
+    free.
+
+    Args:
+        task: in training mode, on its device.
+        data: what it learns from.
+        n: samples of a batch.
+        seed: of what is drawn.
+        device: where it is trained.
+    """
+    free = free_memory(device)
+    few, heavy = min(N_MEASURED, n), sum(p.nbytes for p in task.parameters()) >= SMALL
+    if free is None:
+        return None
+    try:
+        batch = data.batch(0, min(2 * few, n), seed).to(device)
+    except DataError:
+        return None
+    inputs = {t.untyped_storage().data_ptr(): t.nbytes for t in tensors_in(list(batch.columns.values()))}
+    read = sum(inputs.values()) / len(batch)
+    if data.pictures is None and not heavy and n * read < SMALL:
+        return None
+    held, rows = zip(*(_held(task, part, seed) for part in (*batch.parts(few)[:1], batch)), strict=True)
+    more = len(batch) - min(few, len(batch))
+    slope = (held[1] - held[0]) / more if more else 0.0
+    per_sample = max(slope, 1.0) if more else max(held[1] / len(batch), 1.0)
+    learnt = sum(p.nbytes for p in task.parameters() if p.requires_grad)
+    splits = len(task.players()) == 1 and all(rows) and not any(normalises(m) for m in task.modules())
+    parts = free if device.type == "cuda" else AT_ONCE
+    return StepMemory(per_sample, 3 * learnt + N_AHEAD * n * read, free, parts, splits)
+
+
+def _held(task: Task, batch: Batch, seed: int) -> tuple[int, bool]:
+    """Bytes that a pass forward keeps for the way back, and whether its features have a row for each sample."""
+    kept: dict[int, int] = {}
+
+    def pack(value: Tensor) -> Tensor:
+        if not isinstance(value, torch.nn.Parameter):
+            memory = value.untyped_storage()
+            kept[memory.data_ptr()] = memory.nbytes()
+        return value.detach()
+
+    with _as_it_was(task), torch.enable_grad(), saved_tensors_hooks(pack, lambda value: value):
+        reseed(seed)
+        features = task.features(batch)
+        own = {p.untyped_storage().data_ptr() for p in task.parameters()}
+        return sum(n for place, n in kept.items() if place not in own), has_rows(features, len(batch))
+
+
+@contextmanager
+def _as_it_was(task: Task) -> Iterator[None]:
+    """Put buffers back, such as running averages."""
+    before = {name: value.clone() for name, value in task.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, value in task.named_buffers():
+                value.copy_(before[name])
+
+
+def free_memory(device: torch.device | None = None) -> int | None:
+    """Bytes that this process may still take: of a graphics card, or of the machine and of every group it runs in.
+
+    Processes that ``torchrun`` started on one machine share what there is.
+    """
+    if device is not None and device.type == "cuda":
+        own = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + own
+    known = [n for n in (_of_machine(), *_of_groups()) if n is not None]
+    return max(0, min(known)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if known else None
+
+
+def _of_machine() -> int | None:
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    with suppress(AttributeError, OSError, ValueError):  # no Linux: half of what there is
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return None
+
+
+def _of_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """What is left of the limit of each group, from this process's own upwards; version 2 and version 1."""
+    names = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
+    with suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, kinds, place = line.split(":", 2)
+            if kinds not in ("", "memory"):
+                continue
+            (most, used), top = names[bool(kinds)], root / kinds
+            for folder in [top / place.lstrip("/"), *(top / place.lstrip("/")).parents]:
+                with suppress(OSError, ValueError):
+                    limit = int((folder / most).read_text())
+                    yield limit - int((folder / used).read_text()) + _cached(folder)
+                if folder == top:
+                    break
+
+
+def _cached(folder: Path) -> int:
+    """Bytes of files that a group has in memory, which go when others need the place."""
+    facts: dict[str, Any] = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    return int(facts.get("total_inactive_file", facts.get("inactive_file", 0)))

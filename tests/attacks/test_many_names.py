@@ -1,0 +1,89 @@
+"""Files and requests with as many names as fit in: each is checked in one pass, and few are compared by spelling."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seewhy.classifiers.class_names import check_names
+from seewhy.dense.maskclip import class_names
+from seewhy.dense.names import names_to_find
+from seewhy.errors import DataError, UnknownNameError
+from seewhy.pictures.boxes.coco import COCO
+from seewhy.pictures.boxes.yolo import YOLO
+from seewhy.pictures.pixel_classes import _names
+from seewhy.pictures.samples import load_samples
+from seewhy.spelling import LONGEST, MOST, nearest
+from seewhy.storage.reading import parse_json
+
+N = 60_000
+"""In one pass a tenth of a second; where each is sought among all, half a minute or more."""
+NAMES = [f"class {i}" for i in range(N)]
+TWICE = [*NAMES, NAMES[-1]]
+
+
+def coco(folder: Path) -> None:
+    whole = {"images": [], "annotations": [], "categories": [{"id": i, "name": n} for i, n in enumerate(TWICE)]}
+    (folder / "a.json").write_text(json.dumps(whole))
+    COCO().read(folder / "a.json", None)
+
+
+def yolo(folder: Path) -> None:
+    (folder / "data.yaml").write_text("names: " + json.dumps(TWICE))
+    YOLO().read(folder / "data.yaml", None)
+
+
+def masks(folder: Path) -> None:
+    (folder / "classes.txt").write_text("\n".join(TWICE))
+    _names(folder)
+
+
+def table(folder: Path) -> None:
+    (folder / "a.jsonl").write_text(json.dumps(dict.fromkeys(NAMES, 1))[:-1] + f', "{NAMES[-1]}": 2}}\n')
+    load_samples(folder / "a.jsonl")
+
+
+def card(_folder: Path) -> None:
+    parse_json(json.dumps(dict.fromkeys(NAMES, 1))[:-1] + f', "{NAMES[-1]}": 2}}')
+
+
+DOORS: list[Callable[[Path], Any]] = [
+    coco,
+    yolo,
+    masks,
+    table,
+    card,
+    lambda _: check_names(TWICE),
+    lambda _: class_names(TWICE),
+    lambda _: names_to_find(TWICE),
+]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_name_that_is_there_twice_is_told_in_one_pass(door: Callable[[Path], Any], tmp_path: Path) -> None:
+    start = time.process_time()
+    with pytest.raises((DataError, ValueError), match=NAMES[-1]):
+        door(tmp_path)
+    assert time.process_time() - start < 20
+
+
+def test_few_names_that_are_short_are_compared_by_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[int, int]] = []
+    inner = difflib.get_close_matches
+
+    def count(word: str, known: list[str], **options: Any) -> list[str]:
+        compared.append((len(known), max(map(len, [word, *known]))))
+        return inner(word, known, **options)
+
+    monkeypatch.setattr(difflib, "get_close_matches", count)
+    assert nearest("clas 7" + "x" * 100_000, ["y" * 100_000, *NAMES]) == []
+    with pytest.raises(UnknownNameError):
+        raise UnknownNameError("model", "z" * 100_000, NAMES)
+    assert [(n <= MOST, longest <= LONGEST) for n, longest in compared] == [(True, True)] * 2
+    assert nearest("clas 7", NAMES) == ["class 7"]
