@@ -1,7 +1,8 @@
 """From JPEG files to lite0's embeddings: SeeWhy beside the loop people write, or its memory on a large folder.
 
 The loop opens each file with Pillow, prepares it with timm's evaluation transform and runs timm's network on batches of
-32, with the same weights. SeeWhy runs twice: with its engine, and with eager torch, which leaves what comes from
+32, with the same weights. OpenVINO by hand prepares them alike, with its own queue and threads that decode, in the
+precision of SeeWhy's engine. SeeWhy runs twice: with its engine, and with eager torch, which leaves what comes from
 reading ahead in threads and from decoding large JPEGs at a fraction of their size.
 
     python benchmarks/files_to_embeddings.py
@@ -24,11 +25,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from grad_cam_peers import batches, transform_of
+from grad_cam_peers import batches, openvino_files, transform_of
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
-from side_by_side import in_turn, ratios
+from side_by_side import in_turn, keep_memory, ratios
 from torch import Tensor
 
 from seewhy.encoders.base import Encoder
@@ -108,6 +109,34 @@ def data_loader(module: torch.nn.Module) -> Callable[[Sequence[str]], Tensor]:
     return embed
 
 
+class Pooled(torch.nn.Module):
+    """Pixels → what the last layer reads."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.module.forward_head(self.module.forward_features(pixels), pre_logits=True)
+
+
+def openvino_by_hand(module: torch.nn.Module, precision: str) -> Callable[[Sequence[str]], Tensor]:
+    """What those write who know OpenVINO; the engine pools."""
+    found: dict[int, np.ndarray] = {}
+
+    def keep(request: Any, index: int) -> None:
+        found[index] = request.get_output_tensor(0).data[0].copy()
+
+    run = openvino_files(Pooled(module), module, precision, keep)
+
+    def embed(names: Sequence[str]) -> Tensor:
+        found.clear()
+        run(names)
+        return torch.from_numpy(np.stack([found[i] for i in range(len(names))]))
+
+    return embed
+
+
 def seewhy_embed(encoder: Encoder, names: Sequence[str]) -> Tensor:
     return torch.cat(
         [one.pooled for one in encode_stream(encoder, names, batch_size=BATCH) if isinstance(one, Encoded)]
@@ -127,13 +156,16 @@ def compare(names: Sequence[str], engine: str, rounds: int) -> dict[str, Any]:
     loop = plain_loop(load_encoder("lite0", engine="torch").module)
     loader = data_loader(load_encoder("lite0", engine="torch").module)
     loader(names[:BATCH])
+    short = "bf16" if encoder.engine.precision == "bfloat16" else "f32"
+    by_hand = openvino_by_hand(load_encoder("lite0", engine="torch").module, short)
     programs = {
         "Pillow, timm, eager torch": lambda: loop(names),
         "DataLoader, timm, eager torch": lambda: loader(names),
+        f"OpenVINO {short} by hand": lambda: by_hand(names),
         "SeeWhy, eager torch": lambda: seewhy_embed(eager, names),
         "SeeWhy": lambda: seewhy_embed(encoder, names),
     }
-    for embed in (loop, lambda n: seewhy_embed(eager, n), lambda n: seewhy_embed(encoder, n)):
+    for embed in (loop, by_hand, lambda n: seewhy_embed(eager, n), lambda n: seewhy_embed(encoder, n)):
         embed(names[:BATCH])  # warm
     times = in_turn(programs, rounds)
     theirs = loop(names)
@@ -145,6 +177,7 @@ def compare(names: Sequence[str], engine: str, rounds: int) -> dict[str, Any]:
         "seconds": {name: t.to_json() for name, t in times.items()},
         "images_per_second": {name: round(len(names) / t.median, 1) for name, t in times.items()},
         "times_faster": {n: times["Pillow, timm, eager torch"].over(times[n]) for n in list(programs)[1:]},
+        "times_faster_than_openvino_by_hand": times[f"OpenVINO {short} by hand"].over(times["SeeWhy"]),
         **found,
         "equal": found["least_cosine"] >= TOLERANCE,
     }
@@ -191,6 +224,8 @@ def show(result: dict[str, Any], console: Console) -> None:
         faster = result["times_faster"].get(name)
         table.add_row(name, f"{speed:.1f}", ratios(faster) if faster else "")
     console.print(table)
+    by_hand = ratios(result["times_faster_than_openvino_by_hand"])
+    console.print(f"SeeWhy is faster than OpenVINO by hand by {by_hand}.")
     console.print(
         f"Embeddings {'agree' if result['equal'] else 'DIFFER'}: least cosine {result['least_cosine']:.5f} (tolerance "
         f"{TOLERANCE}), largest difference {result['largest_relative_difference']:.5f} of the largest feature."
@@ -212,6 +247,7 @@ def main() -> None:
         result = memory(options.memory, options.engine, console)
         console.print(f"From file 2,000 to the last, memory grew by {result['growth_mb_after_2000_files']} MiB.")
     else:
+        keep_memory()
         with tempfile.TemporaryDirectory() as made:
             if options.pictures is None:
                 make_photographs(Path(made), options.n - options.large, SMALL)

@@ -100,6 +100,39 @@ def captum(module: nn.Module, layer: nn.Module, workers: int = 0) -> Explain:
     return explain
 
 
+def openvino_files(
+    network: nn.Module, module: nn.Module, precision: str, keep: Callable[[Any, int], None]
+) -> Callable[[Sequence[str]], None]:
+    """OpenVINO's own queue over single pictures, which threads decode.
+
+    Args:
+        network: what is run.
+        module: whose preprocessing it is.
+        precision: ``"f32"`` or ``"bf16"``, the one SeeWhy's engine runs in.
+        keep: gets a finished request and the number of its file.
+    """
+    import openvino as ov
+
+    height, width = timm.data.resolve_model_data_config(module)["input_size"][1:]
+    converted = ov.convert_model(network, example_input=torch.randn(1, 3, height, width))
+    converted.reshape([1, 3, height, width])
+    hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
+    compiled, prepare = ov.Core().compile_model(converted, "CPU", hints), transform_of(module)
+    pool = ThreadPoolExecutor(2)
+
+    def run(names: Sequence[str]) -> None:
+        queue = ov.AsyncInferQueue(compiled)
+        queue.set_callback(keep)
+        files = Files(names, prepare)
+        for start in range(0, len(names), BATCH):
+            batch = range(start, min(start + BATCH, len(names)))
+            for i, pixels in zip(batch, pool.map(files.__getitem__, batch), strict=True):
+                queue.start_async([pixels[None].numpy()], i)
+        queue.wait_all()
+
+    return run
+
+
 class FeaturesAndLogits(nn.Module):
     """What the closed form needs of a network whose head is a mean and one linear layer."""
 
@@ -113,41 +146,28 @@ class FeaturesAndLogits(nn.Module):
 
 
 def openvino_by_hand(module: nn.Module, precision: str) -> Explain:
-    """OpenVINO's own queue over single pictures, decoding in threads, the class's row of weights times the features.
+    """The class's row of weights times the features that OpenVINO gives.
 
     Args:
         module: a network whose head is a mean and one linear layer.
         precision: ``"f32"`` or ``"bf16"``, the one SeeWhy's engine runs in.
     """
-    import openvino as ov
-
-    height, width = timm.data.resolve_model_data_config(module)["input_size"][1:]
-    converted = ov.convert_model(FeaturesAndLogits(module), example_input=torch.randn(1, 3, height, width))
-    converted.reshape([1, 3, height, width])
-    hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
-    compiled, prepare = ov.Core().compile_model(converted, "CPU", hints), transform_of(module)
     weight = module.get_classifier().weight.detach().numpy()  # type: ignore[operator]
-    pool = ThreadPoolExecutor(2)
+    found: dict[int, tuple[int, np.ndarray]] = {}
+
+    def keep(request: Any, index: int) -> None:
+        features, logits = (request.get_output_tensor(i).data[0] for i in (0, 1))
+        k = int(logits.argmax())
+        heat = np.einsum("c,chw->hw", weight[k], features) / features[0].size
+        found[index] = (k, np.maximum(heat, 0))
+
+    run = openvino_files(FeaturesAndLogits(module), module, precision, keep)
 
     def explain(names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        found: list[tuple[int, np.ndarray]] = [(0, np.empty(0))] * len(names)
-
-        def keep(request: Any, index: int) -> None:
-            features, logits = (request.get_output_tensor(i).data[0] for i in (0, 1))
-            k = int(logits.argmax())
-            heat = np.einsum("c,chw->hw", weight[k], features) / features[0].size
-            found[index] = (k, np.maximum(heat, 0))
-
-        queue = ov.AsyncInferQueue(compiled)
-        queue.set_callback(keep)
-        files = Files(names, prepare)
-        for start in range(0, len(names), BATCH):
-            for i, pixels in enumerate(
-                pool.map(files.__getitem__, range(start, min(start + BATCH, len(names)))), start
-            ):
-                queue.start_async([pixels[None].numpy()], i)
-        queue.wait_all()
-        return torch.tensor([k for k, _ in found]), torch.from_numpy(np.stack([m for _, m in found]))
+        found.clear()
+        run(names)
+        maps = np.stack([found[i][1] for i in range(len(names))])
+        return torch.tensor([found[i][0] for i in range(len(names))]), torch.from_numpy(maps)
 
     return explain
 

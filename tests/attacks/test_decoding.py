@@ -38,6 +38,9 @@ def test_scans_are_counted_as_they_were_written() -> None:
     # A thumbnail inside EXIF has scans of its own, which are not the picture's.
     inside = b"Exif\0\0" + encoded(image.resize((16, 12)), "JPEG", progressive=True)
     assert count_scans(encoded(image, "JPEG", exif=inside)) == 1
+    # Markers may begin with any number of 0xff; one before 0x00 or a restart is no marker, nor is its last.
+    filled = b"\xff\xd8\xff\xff\xff\xda\0\2a\xff\xff\0b\xff\xff\xd3c\xff\xff\xff\xda\0\2d\xff\xff\xd9"
+    assert count_scans(filled) == 2
 
 
 def test_a_jpeg_of_400_scans_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,14 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests.tiny import tiny_cnn, tiny_tokens
 from torch import Tensor, nn
 
 from seewhy.encoders import engines
@@ -20,6 +22,7 @@ from seewhy.encoders.convert import openvino
 from seewhy.encoders.engine_cache import kept_folder
 from seewhy.encoders.engines import ENGINES, Engine, available_engines, make_engine
 from seewhy.encoders.precision import TOLERANCE, UNASKED, differs
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import EngineError, MissingExtraError
 
 SIZE = (32, 32)
@@ -131,7 +134,7 @@ def test_the_first_picture_runs_alone() -> None:
     at_once, most = 0, []
     lock = threading.Lock()
 
-    def run(row: np.ndarray) -> np.ndarray:
+    def run(row: np.ndarray, which: Sequence[int]) -> list[np.ndarray]:
         nonlocal at_once
         with lock:
             at_once += 1
@@ -139,9 +142,9 @@ def test_the_first_picture_runs_alone() -> None:
         time.sleep(0.01)
         with lock:
             at_once -= 1
-        return row
+        return [row for _ in which]
 
-    engine = engines.PictureEngine("openvino", "float32", (3, 4, 4), 2, lambda _wide: run)
+    engine = engines.PictureEngine("openvino", "float32", [(3, 4, 4)], 2, lambda _wide: run)
     batch = torch.randn(6, 3, 4, 4)
     assert torch.equal(engine(batch), batch)
     assert most[:2] == [1, 1]
@@ -396,3 +399,52 @@ def test_openvino_reports_to_nobody() -> None:
 
     assert sys.modules["openvino_telemetry"] is None
     assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino:f32", "openvino:bf16"])
+def test_means_of_maps_come_from_the_engine(name: str) -> None:
+    trunk, batch = cnn(), pixels(5)
+    engine = build(name, trunk)
+    assert isinstance(engine, engines.PictureEngine)
+    assert engine.averages
+    maps, means = engine.maps_and_means(batch)
+    assert torch.equal(maps, engine(batch))
+    assert torch.equal(means, engine.mean(batch)), "a vector depends on whether its map was asked for"
+    # Also of bfloat16 the mean is one of float32: its own rounding would be four digits coarser.
+    torch.testing.assert_close(means, maps.mean((2, 3)), rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_no_map_has_no_mean() -> None:
+    engine = build("openvino", Counted(Tokens()))
+    assert isinstance(engine, engines.PictureEngine)
+    assert not engine.averages
+
+
+def test_pooled_is_what_encode_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    for encoder in (tiny_cnn(), tiny_tokens()):
+        encoder._engine = "openvino:f32"
+        batch = pixels(4)
+        assert torch.equal(encoder.pooled(batch), encoder.encode(batch).pooled)
+        torch.testing.assert_close(encoder.pooled(batch), encoder.head(encoder.trunk(batch)), rtol=1e-4, atol=1e-5)
+    asked: list[tuple[int, ...]] = []
+    run = engines.PictureEngine._outputs
+    monkeypatch.setattr(
+        engines.PictureEngine, "_outputs", lambda self, x, *which: (asked.append(which), run(self, x, *which))[1]
+    )
+    encoder = tiny_cnn()
+    encoder._engine = "openvino:f32"
+    pictures = [np.zeros((32, 32, 3), np.uint8)] * 3
+    list(encode_stream(encoder, pictures, batch_size=2))
+    assert set(asked) == {(engines.MEAN,)}, "a map left the engine, and nobody wants one"
+    asked.clear()
+    request = EncodeRequest(features=lambda index: index == 0)
+    seen = list(encode_stream(encoder, pictures, request=request, batch_size=2))
+    assert asked == [(engines.FEATURES, engines.MEAN), (engines.MEAN,)]
+    assert [one.features is not None for one in seen if isinstance(one, Encoded)] == [True, False, False]
+
+
+def test_a_conversion_whose_means_differ_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    mean = engines.PictureEngine.mean
+    monkeypatch.setattr(engines.PictureEngine, "mean", lambda self, x: mean(self, x) * 1.2)
+    with pytest.raises(EngineError, match="answers differently"):
+        build("openvino:f32", cnn(), key="means")

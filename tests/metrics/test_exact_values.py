@@ -18,7 +18,7 @@ from seewhy.classifiers.pretrained import Pretrained
 from seewhy.errors import InputError
 from seewhy.heads.head import Target
 from seewhy.metrics import metrics
-from seewhy.metrics.base import Case
+from seewhy.metrics.base import Case, _falling
 from seewhy.metrics.boxes import box_iou, largest_boxes
 from seewhy.metrics.controls import centred_gaussian, random_map, sobel_edges, uniform_map
 from seewhy.metrics.fills import filled
@@ -416,3 +416,11 @@ def test_controls() -> None:
     step[..., 16:] = 1
     edges = sobel_edges(MODEL, MODEL.encoder.encode(step), Target(torch.tensor([0])))[0]
     assert set(edges.mean(0).nonzero().flatten().tolist()) == set(range(11, 21))
+
+
+def test_falling_order_is_the_stable_one() -> None:
+    draw = torch.Generator().manual_seed(0)
+    values = (torch.randn(4, 3000, generator=draw) * 4).round() / 4
+    values[0, :40], values[1, 7], values[1, 9], values[2, 5] = -0.0, 3e38, -3e38, -1e-40
+    values[3] = 0.5
+    assert torch.equal(_falling(values), values.argsort(dim=1, descending=True, stable=True))

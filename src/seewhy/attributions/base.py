@@ -128,7 +128,7 @@ def feature_gradient(model: Explainable, look: EncoderOutput, target: TargetFunc
     """
     if model.encoder.is_average:
         leaf = look.pooled.detach().requires_grad_()
-        score = target(model.head(leaf)).sum()
+        score = model.head.score(leaf, target).sum()
         cells = look.features.shape[2] * look.features.shape[3]
         return torch.autograd.grad(score, leaf)[0][:, :, None, None] / cells
     leaf = look.features.detach().requires_grad_()

@@ -53,7 +53,7 @@ class ScoreCAM(Attribution):
         assert look.pixels is not None
         grid = model.encoder.layout.to_grid(look.features)
         weights = channel_scores(
-            lambda pixels: model.head(model.encoder.encode(pixels).pooled),
+            lambda pixels: model.head(model.encoder.pooled(pixels)),
             look.pixels,
             grid,
             target,

@@ -18,7 +18,7 @@ Of = Literal["logit", "probability"]
 def engine_logits(model: Explainable, pixels: Float[Tensor, "n 3 h w"], batch_size: int) -> Float[Tensor, "n k"]:
     """Logits in the encoder's engine, ``batch_size`` pictures at a time, without gradients."""
     with torch.no_grad():
-        return torch.cat([model.head(model.encoder.encode(part).pooled) for part in pixels.split(batch_size)])
+        return torch.cat([model.head(model.encoder.pooled(part)) for part in pixels.split(batch_size)])
 
 
 def scores_of_changes(target: TargetFunction, logits: Float[Tensor, "m b k"], of: Of) -> Float[Tensor, "m b"]:

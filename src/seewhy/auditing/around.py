@@ -124,7 +124,7 @@ def _changed(
     views = [_exchanged(cards[i].view, other.view, p) for p in (place, *rng.sample(apart, N_ELSEWHERE))]
     encoder = classifier.encoder
     with torch.no_grad():
-        decided = classifier.head.probabilities(encoder.encode(encoder.pixels(views)).pooled).argmax(1)
+        decided = classifier.head.probabilities(encoder.pooled(encoder.pixels(views))).argmax(1)
     changed = [float(classifier.classes[k] != cards[i].prediction.label) for k in decided.tolist()]
     return changed[0], sum(changed[1:]) / N_ELSEWHERE
 

@@ -108,7 +108,7 @@ class Classifier:
     def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         """Normalised pixels → class probabilities."""
         with beside(self.encoder.engine.name):
-            return self.head.probabilities(self.encoder.encode(pixels).pooled)
+            return self.head.probabilities(self.encoder.pooled(pixels))
 
     @cached_property
     def measured_trust(self) -> Trust | None:

@@ -60,7 +60,7 @@ def trust_of(classifier: Classifier) -> Trust | None:
     height, width = classifier.encoder.transform.input_size
     odd = [p[:height, :width] for p in strangers(N_STRANGERS, max(height, width))]
     with torch.no_grad():
-        strange = torch.cat([classifier.encoder.encode(classifier.encoder.pixels([p])).pooled for p in odd])
+        strange = torch.cat([classifier.encoder.pooled(classifier.encoder.pixels([p])) for p in odd])
         strange_logits = classifier.head(strange)
     kept = compact(held.pooled).float()  # as it is when it is loaded again
     return measure_trust(

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from ..errors import InputError, ModelError
 from ..threads import beside, for_torch
 from ..types import Transform
-from .engines import Engine, make_engine
+from .engines import Engine, PictureEngine, make_engine
 from .text_tokens import TokenEmbeddings, TokenVectors
 
 if TYPE_CHECKING:
@@ -327,10 +327,23 @@ class Encoder:
         """
         if condition is not None:
             return self.under(condition).encode(pixels)
+        if (engine := self._averaging) is not None:
+            return EncoderOutput(*engine.maps_and_means(pixels), pixels)
         features = self.forward_features(pixels)
         # A mean is no work; another head may be a whole block.
         with beside(self.engine.name) if self.is_average else for_torch(), torch.no_grad():
             return EncoderOutput(features, self.head(features), pixels)
+
+    def pooled(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """The pooled vectors of :meth:`encode` to the bit, for where no map is wanted: none leaves the engine."""
+        engine = self._averaging
+        return self.encode(pixels).pooled if engine is None else engine.mean(pixels)
+
+    @property
+    def _averaging(self) -> PictureEngine | None:
+        """The engine, where it gives what the head does: the mean over space."""
+        engine = self.engine
+        return engine if self.is_average and isinstance(engine, PictureEngine) and engine.averages else None
 
     def encode_image(self, pixels: Float[Tensor, "b 3 h w"], condition: str | None = None) -> Float[Tensor, "b d"]:
         """Pixels → unit vectors in the space shared with text, under an instruction where one is given."""

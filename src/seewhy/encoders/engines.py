@@ -16,7 +16,7 @@ import hashlib
 import logging
 import platform
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import version
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from ..errors import EngineError, MissingExtraError, UnknownNameError
 from ..storage.folders import write_inside
 from ..threads import bound_torch, for_torch, n_cores, n_threads
-from .convert import openvino_core, to_openvino, write_onnx, write_openvino
+from .convert import openvino, openvino_core, to_openvino, write_onnx, write_openvino
 from .engine_cache import kept_folder
 from .precision import PRECISIONS, differs, is_rough, named, on_torch, to_try
 
@@ -40,14 +40,16 @@ ENGINES = ("openvino", "onnxruntime", "torch")
 """Fastest first; ``auto`` takes the first that is installed and can run the trunk."""
 
 _MODULES = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnx", "onnxscript"), "torch": ("torch",)}
-_FORMAT = 2  # raise it when what is kept on disk changes
+_FORMAT = 3  # raise it when what is kept on disk changes
 _first_run = threading.Lock()
 _building = threading.RLock()  # warnings.catch_warnings is not thread-safe
 _log = logging.getLogger("seewhy")
 
 Row = np.ndarray
-Run = Callable[[Row], Row]
-"""One normalised picture ``(1, 3, h, w)`` → its features ``(1, …)``, which the next run may overwrite."""
+FEATURES, MEAN = 0, 1
+"""What a converted trunk gives: features, and of maps ``(c, h, w)`` their mean ``(c,)``."""
+Run = Callable[[Row, Sequence[int]], Sequence[Row]]
+"""One normalised picture ``(1, 3, h, w)`` → the outputs ``(1, …)`` asked for, which the next run may overwrite."""
 
 
 class Engine(Protocol):
@@ -99,18 +101,23 @@ class PictureEngine:
     Args:
         name: the engine's.
         precision: what it computes in.
-        shape: of one picture's features.
+        shapes: of one picture's features and, of maps, their mean.
         streams: pictures in flight at once.
         make_run: ``make_run(False)`` → one stream's runner; ``make_run(True)`` → a runner that spreads one picture
             over all cores, made only when there are many more cores than pictures.
     """
 
     def __init__(
-        self, name: str, precision: str, shape: tuple[int, ...], streams: int, make_run: Callable[[bool], Run]
+        self,
+        name: str,
+        precision: str,
+        shapes: Sequence[tuple[int, ...]],
+        streams: int,
+        make_run: Callable[[bool], Run],
     ) -> None:
         self.name = name
         self.precision = precision
-        self._shape = shape
+        self._shapes = tuple(shapes)
         self._streams = streams
         self._make_run = make_run
         self._pool = ThreadPoolExecutor(streams, thread_name_prefix=f"seewhy-{name}")
@@ -120,25 +127,49 @@ class PictureEngine:
         self._has_run = False
 
     def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
+        return self._outputs(pixels, FEATURES)[0]
+
+    @property
+    def averages(self) -> bool:
+        """Whether features are maps, whose means it gives, too."""
+        return len(self._shapes) > 1
+
+    def mean(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c"]:
+        """Means of the maps alone; no map leaves the engine."""
+        return self._outputs(pixels, MEAN)[0]
+
+    def maps_and_means(
+        self, pixels: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b c gh gw"], Float[Tensor, "b c"]]:
+        """Both of one pass."""
+        maps, means = self._outputs(pixels, FEATURES, MEAN)
+        return maps, means
+
+    def _outputs(self, pixels: Float[Tensor, "b 3 h w"], *which: int) -> list[Tensor]:
         batch = pixels.detach().cpu().numpy()
-        features = np.empty((len(batch), *self._shape), np.float32)
+        outputs = [np.empty((len(batch), *self._shapes[output]), np.float32) for output in which]
         rows = range(len(batch))
+
+        def run_row(run: Run, i: int) -> None:
+            for whole, part in zip(outputs, run(batch[i : i + 1], which), strict=True):
+                whole[i] = part[0]
+
         if not self._has_run and len(batch):
             # OpenVINO fills a C++ static during its first run; a second thread there deadlocks with the first.
             with _first_run:
-                self._run_rows(batch, features, rows[:1])
+                self._run_rows(run_row, len(batch), rows[:1])
             self._has_run, rows = True, rows[1:]
-        self._run_rows(batch, features, rows)
-        return torch.from_numpy(features)
+        self._run_rows(run_row, len(batch), rows)
+        return [torch.from_numpy(output) for output in outputs]
 
-    def _run_rows(self, batch: np.ndarray, features: np.ndarray, rows: range) -> None:
-        if len(batch) * 4 <= self._streams:
+    def _run_rows(self, run_row: Callable[[Run, int], None], n: int, rows: range) -> None:
+        if n * 4 <= self._streams:
             with self._wide_lock:
                 self._wide = self._wide or self._make_run(True)
                 for i in rows:
-                    _run_row(self._wide, batch, features, i)
+                    run_row(self._wide, i)
         else:
-            list(self._pool.map(lambda i: _run_row(self._own_run(), batch, features, i), rows))
+            list(self._pool.map(lambda i: run_row(self._own_run(), i), rows))
 
     def _own_run(self) -> Run:
         if not hasattr(self._local, "run"):
@@ -146,8 +177,16 @@ class PictureEngine:
         return self._local.run
 
 
-def _run_row(run: Run, batch: np.ndarray, features: np.ndarray, i: int) -> None:
-    features[i] = run(np.ascontiguousarray(batch[i : i + 1], dtype=np.float32))[0]
+class _WithMean(nn.Module):
+    """A trunk that gives the mean of its maps, too, so that no map need leave the engine for it."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor | tuple[Tensor, Tensor]:
+        features: Tensor = self.trunk(pixels)
+        return (features, features.mean((2, 3))) if features.ndim == 4 else features
 
 
 def make_engine(name: str, trunk: Callable[[], nn.Module], input_size: tuple[int, int], key: str) -> Engine:
@@ -219,9 +258,12 @@ def _build(
         with torch.no_grad():
             wanted = module(example)
         for candidate in tries:
-            convert(module, example, folder, candidate)
-            got = load(folder, candidate)(example)
-            if not differs(got, wanted, candidate) and (candidate == tries[-1] or not is_rough(got, wanted)):
+            convert(_WithMean(module).eval(), example, folder, candidate)
+            made = load(folder, candidate)
+            got = made(example)
+            wrong = differs(got, wanted, candidate)
+            wrong |= made.averages and differs(made.mean(example), wanted.mean((2, 3)), candidate)
+            if not wrong and (candidate == tries[-1] or not is_rough(got, wanted)):
                 write_inside(folder / "precision", candidate)
                 return
         raise EngineError(f"The engine {engine!r} converted this trunk to one that answers differently.")
@@ -254,6 +296,11 @@ def _processor(engine: str) -> tuple[str, ...]:
 def _to_openvino(module: nn.Module, example: Tensor, folder: Path, precision: str) -> None:
     model = to_openvino(module, example)
     model.reshape(list(example.shape))
+    # Channels last, as pictures are and as processors convolve: no copy of a picture is turned round.
+    last = openvino().preprocess.PrePostProcessor(model)
+    last.input().tensor().set_layout(openvino().Layout("NHWC"))
+    last.input().model().set_layout(openvino().Layout("NCHW"))
+    model = last.build()
     write_openvino(model, folder / "trunk.xml")
     # Importing what was compiled is four times as fast as compiling.
     compiled = openvino_core().compile_model(model, "CPU", _openvino_config("THROUGHPUT", precision))
@@ -275,18 +322,27 @@ def _load_openvino(folder: Path, precision: str) -> PictureEngine:
             config = {**_openvino_config("LATENCY", precision), "INFERENCE_NUM_THREADS": str(n_threads())}
             compiled = core.compile_model(folder / "trunk.xml", "CPU", config)
         request = compiled.create_infer_request()
-        return lambda row: request.infer([row], share_inputs=True, share_outputs=True)[0]
+
+        def run(row: Row, which: Sequence[int]) -> Sequence[Row]:
+            row = np.ascontiguousarray(row.transpose(0, 2, 3, 1), dtype=np.float32)
+            outputs = request.infer([row], share_inputs=True, share_outputs=True)
+            return [outputs[output] for output in which]
+
+        return run
 
     streams = narrow.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
     streams = max(1, streams * min(n_threads(), n_cores()) // n_cores())
-    return PictureEngine("openvino", precision, tuple(narrow.output(0).shape)[1:], streams, make_run)
+    shapes = [tuple(output.shape)[1:] for output in narrow.outputs]
+    return PictureEngine("openvino", precision, shapes, streams, make_run)
 
 
 # ONNX Runtime
 
 
 def _to_onnx(module: nn.Module, example: Tensor, folder: Path, precision: str) -> None:
-    write_onnx(module, (example,), folder / "trunk.onnx", inputs=["pixels"], outputs=["features"], beside=True)
+    with torch.no_grad():
+        names = ["features", "mean"] if isinstance(module(example), tuple) else ["features"]
+    write_onnx(module, (example,), folder / "trunk.onnx", inputs=["pixels"], outputs=names, beside=True)
 
 
 def _load_onnxruntime(folder: Path, precision: str) -> PictureEngine:
@@ -305,7 +361,14 @@ def _load_onnxruntime(folder: Path, precision: str) -> PictureEngine:
 
     def make_run(wide: bool) -> Run:
         network = session(cores) if wide else narrow
-        return lambda row: network.run(None, {"pixels": row})[0]
 
-    shape = tuple(narrow.get_outputs()[0].shape)[1:]
-    return PictureEngine("onnxruntime", precision, shape, cores, make_run)
+        def run(row: Row, which: Sequence[int]) -> Sequence[Row]:
+            row = np.ascontiguousarray(row, dtype=np.float32)
+            found: Sequence[Row] = network.run([names[output] for output in which], {"pixels": row})
+            return found
+
+        return run
+
+    names = [output.name for output in narrow.get_outputs()]
+    shapes = [tuple(output.shape)[1:] for output in narrow.get_outputs()]
+    return PictureEngine("onnxruntime", precision, shapes, cores, make_run)

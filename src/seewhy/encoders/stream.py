@@ -28,6 +28,10 @@ Views = Callable[[int], Sequence[Crop | None]]
 """Index of a picture → its views; ``None`` stands for the transform's own crop."""
 
 
+_TOO_LARGE = 65520
+"""From here on 16 bits hold infinity."""
+
+
 @dataclass(frozen=True)
 class Encoded:
     """One picture after the trunk.
@@ -258,9 +262,14 @@ def _look(encoder: Encoder, reads: Sequence[_Read], batch_size: int) -> Iterator
     pooled: list[Tensor] = []
     maps: dict[int, Tensor] = {}
     for start in range(0, len(pixels), batch_size):
-        look = encoder.encode(encoder.pixels(pixels[start : start + batch_size]))
+        part = encoder.pixels(pixels[start : start + batch_size])
+        if not any(start <= i < start + len(part) for i in first):
+            pooled.append(encoder.pooled(part))
+            continue
+        look = encoder.encode(part)
         pooled.append(look.pooled)
-        maps.update({start + j: _as_stored(look.features[j]) for j in range(len(look)) if start + j in first})
+        rows = [j for j in range(len(look)) if start + j in first]
+        maps.update(zip((start + j for j in rows), _as_stored(look.features, rows), strict=True))
     vectors = torch.cat(pooled) if pooled else torch.empty(0)
     row = 0
     for read in reads:
@@ -269,10 +278,13 @@ def _look(encoder: Encoder, reads: Sequence[_Read], batch_size: int) -> Iterator
         row += len(read.views)
 
 
-def _as_stored(features: Tensor) -> Tensor:
-    """A map at the precision in which maps are kept, so that evidence does not hang on where the map came from."""
-    kept = features.half()
-    return kept.float() if kept.isfinite().all() else features.clone()
+def _as_stored(features: Tensor, rows: Sequence[int]) -> Iterator[Tensor]:
+    """Maps at the precision in which maps are kept, so that evidence does not hang on where a map came from."""
+    low, high = features.aminmax()
+    fit = bool(low > -_TOO_LARGE and high < _TOO_LARGE)  # not so where one is no number
+    for row in rows:
+        kept = features[row].half()
+        yield kept.float() if fit or kept.isfinite().all() else features[row].clone()
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], store: FeatureStore | None = None) -> Float[Tensor, "n d"]:

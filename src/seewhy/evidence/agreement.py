@@ -36,8 +36,8 @@ def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> floa
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((count.cumsum() - (count - 1) / 2)[place.reshape(-1)])
+    rising = np.sort(values)
+    return np.asarray((rising.searchsorted(values) + rising.searchsorted(values, "right") + 1) / 2)
 
 
 def agree(

@@ -43,7 +43,7 @@ def delete_patches(
     masks = [torch.zeros_like(mask), mask, *(mask.roll(shift, (0, 1)) for shift in shifts)]
     changed = torch.stack([pixels.masked_fill(m, 0.0) for m in masks])
     with torch.no_grad():
-        logits = classifier.head(classifier.encoder.encode(changed).pooled)
+        logits = classifier.head(classifier.encoder.pooled(changed))
     lead = logits[:, target] - logits.mean(1)
     fall = (lead[0] - lead[1:]).tolist()
     return PatchDeletion(float(lead[0]), fall[0], tuple(fall[1:]), float(mask.float().mean()))

@@ -61,5 +61,5 @@ class Sentences:
     def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         """What deletion and insertion watch, in the first column: a cosine or a difference, not a probability."""
         with torch.no_grad():
-            cosines = self.head(self.encoder.encode(pixels).pooled)
+            cosines = self.head(self.encoder.pooled(pixels))
         return cosines if self.contrast is None else cosines - cosines[:, 1:]

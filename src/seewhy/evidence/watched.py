@@ -72,7 +72,7 @@ class Watched:
                 cosine = inner.probabilities(pixels)[:, self.target]
                 value = 1 - cosine if sign < 0 else cosine
                 return torch.stack([value, sign * cosine, torch.zeros_like(cosine)], 1)
-            logits = inner.head(inner.encoder.encode(pixels).pooled).double()
+            logits = inner.head(inner.encoder.pooled(pixels)).double()
         mine = logits[:, self.target]
         if self.contrast is None:
             others = logits.clone()

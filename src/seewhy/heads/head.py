@@ -77,15 +77,25 @@ class Head(nn.Module):
         self.register_buffer("bias", torch.zeros(n_classes) if bias is None else bias.detach().clone())
 
     def forward(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b k"]:
+        read = self._read(pooled)
+        if self.votes is not None:
+            return self.scale * self.votes(read @ self.weight.T) + self.bias
+        return self.scale * read @ self.weight.T + self.bias
+
+    def score(self, pooled: Float[Tensor, "b p"], target: TargetFunction) -> Float[Tensor, " b"]:
+        """``target(self(pooled))``, by the target's own rows alone where it is of classes and those are linear."""
+        if self.votes is not None or not isinstance(target, Target):
+            return target(self(pooled))
+        return self.scale * (self._read(pooled) * target.of(self.weight)).sum(1) + target.of(self.bias)
+
+    def _read(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
         read = self.feature(pooled)
         if read.shape[1] != self.weight.shape[1]:
             raise ModelError(
                 f"The head reads {self.weight.shape[1]} features a picture and the encoder gives {read.shape[1]}. "
                 "Equal numbers were expected. Fit the classifier again with this encoder."
             )
-        if self.votes is not None:
-            return self.scale * self.votes(read @ self.weight.T) + self.bias
-        return self.scale * read @ self.weight.T + self.bias
+        return read
 
     def probabilities(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b k"]:
         with torch.no_grad():
@@ -100,8 +110,10 @@ class Head(nn.Module):
         if self.votes is not None:
             part = target.over(self.votes, (self.feature(pooled) @ self.weight.T).detach())
             return self.feature.slope(pooled, self.scale * part @ self.weight)
-        rows = self.scale * target.of(self.weight - self.weight.mean(0))
-        return self.feature.slope(pooled, rows)
+        rows = target.of(self.weight)
+        if target.against is None:
+            rows = rows - self.weight.mean(0)
+        return self.feature.slope(pooled, self.scale * rows)
 
 
 class TargetFunction(Protocol):
@@ -137,7 +149,7 @@ class Target:
         lead = self(logits) if self.against is not None else self(logits) - logits.mean(1)
         return torch.autograd.grad(lead.sum(), leaf)[0]
 
-    def of(self, weight: Float[Tensor, "k d"]) -> Float[Tensor, "b d"]:
-        """The direction of the target in a linear layer."""
+    def of(self, weight: Float[Tensor, "k ..."]) -> Float[Tensor, "b ..."]:
+        """The direction of the target in a linear layer, or its part of the bias."""
         mine = weight[self.index]
         return mine if self.against is None else mine - weight[self.against]

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -121,7 +122,7 @@ class Case:
 
         def logits(batch: Tensor) -> Tensor:
             with torch.no_grad():
-                return model.head(model.encoder.encode(batch).pooled)
+                return model.head(model.encoder.pooled(batch))
 
         return cls(
             lambda batch: logits(batch).softmax(1),
@@ -290,10 +291,21 @@ def ranks(maps: Float[Tensor, "m gh gw"], size: torch.Size | tuple[int, int], se
     """0 for a map's hottest pixel, then 1, …; ties in random order, so that no row is favoured."""
     full = upsampled(maps, (size[0], size[1])).flatten(1)
     shuffle = torch.randperm(full.shape[1], generator=torch.Generator().manual_seed(seed))
-    order = shuffle[full[:, shuffle].argsort(dim=1, descending=True, stable=True)]
+    order = shuffle[_falling(full[:, shuffle])]
     places = torch.arange(full.shape[1], dtype=torch.int32).expand_as(order)
     found = torch.empty_like(places, memory_format=torch.contiguous_format).scatter_(1, order, places)
     return found.unflatten(1, tuple(size))
+
+
+def _falling(values: Float[Tensor, "m n"]) -> Int[Tensor, "m n"]:
+    """``values.argsort(dim=1, descending=True, stable=True)`` of finite values, in a fifth of its time.
+
+    A value's bits, as a number that rises with it, and its place make one number of 64 bits, which sort faster.
+    """
+    bits = (values + 0.0).contiguous().numpy().view(np.int32)  # −0 is 0
+    rising = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)
+    keys = np.sort((-rising << 32) | np.arange(bits.shape[1]), axis=1)
+    return torch.from_numpy(keys & 0xFFFFFFFF)
 
 
 def min_max(maps: Float[Tensor, "m h w"]) -> Float[Tensor, "m h w"]:

@@ -23,7 +23,7 @@ _MOST_READ = 16
 _FREE_BYTES = 64_000_000
 _MOST_READS = 500_000
 _MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
-_NEXT = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 
 class TooCostlyError(Exception):

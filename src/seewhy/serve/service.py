@@ -130,6 +130,6 @@ class Service:
         encoder, most = model.classifier.encoder, self.settings.web.batch
 
         def make() -> Tensor:
-            return torch.cat([encoder.encode(part).pooled for part in pixels.split(most)])
+            return torch.cat([encoder.pooled(part) for part in pixels.split(most)])
 
         return await asyncio.wrap_future(model.worker.do(make))

@@ -202,7 +202,7 @@ class BackgroundStudy:
 def _answer(classifier: Classifier, versions: Sequence[Pixels], label: int) -> tuple[list[float], list[int]]:
     """Score of the class, and what is decided for, of each version."""
     encoder = classifier.encoder
-    probabilities = classifier.head.probabilities(encoder.encode(encoder.pixels(versions)).pooled)
+    probabilities = classifier.head.probabilities(encoder.pooled(encoder.pixels(versions)))
     return [round(v, 6) for v in probabilities[:, label].tolist()], probabilities.argmax(1).tolist()
 
 

@@ -89,7 +89,7 @@ def _filled(pixels: Float[Tensor, "n 3 h w"], where: Bool[Tensor, "n h w"]) -> F
 
 def _lead(model: Explainable, pixels: Float[Tensor, "n 3 h w"], decided: Tensor) -> Float[Tensor, " n"]:
     """Of the class decided for over the best other."""
-    logits = model.head(model.encoder.encode(pixels).pooled)
+    logits = model.head(model.encoder.pooled(pixels))
     own = logits.gather(1, decided[:, None])[:, 0]
     return own - logits.scatter(1, decided[:, None], -torch.inf).amax(1)
 
