@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seewhy.dense.two_stage import CODER, Targets, TwoStage, TwoStageLearning, _iou, _taught, centres
+from seewhy.dense.two_stage import Targets, TwoStage, TwoStageLearning, _iou, _taught, box_coder, centres
 from seewhy.encoders.region_heads import HeadSizes, RegionHeads
 from seewhy.seeded import seeded
 from seewhy.training.batches import Batch, TrainingData
@@ -55,7 +55,7 @@ def test_what_is_learnt_from() -> None:
         (0.5, 0.5, 1.0, 0.8): 1,
     }
     real = labels > 0
-    back = CODER.decode_single(wanted[real], boxes[real])
+    back = box_coder().decode_single(wanted[real], boxes[real])
     assert _iou(back, there[(labels[real] == 1).long()]).min() > 0.999
     assert wanted[~real].abs().sum() == 0
 

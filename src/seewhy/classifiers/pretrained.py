@@ -73,10 +73,10 @@ def _measured(plain: Classifier) -> Classifier:
     Their accuracy was measured once (benchmarks/embedded_words.py), for embedded encoders as they are.
     """
     figures = json.loads(files("seewhy.encoders").joinpath("embedded_measures.json").read_text())
-    if gloss_vectors(plain.encoder) is None:
+    if (vectors := gloss_vectors(plain.encoder)) is None:
         return plain
     figure = figures.get(plain.encoder.name, {"accuracy": None, "on": ""})
-    return replace(with_glosses(plain), words_accuracy=figure["accuracy"], words_accuracy_on=figure["on"])
+    return replace(_glossed(plain, vectors), words_accuracy=figure["accuracy"], words_accuracy_on=figure["on"])
 
 
 def with_glosses(plain: Classifier) -> Classifier:
@@ -84,6 +84,10 @@ def with_glosses(plain: Classifier) -> Classifier:
     vectors = gloss_vectors(plain.encoder)
     if vectors is None:
         raise ModelError(f"The encoder {plain.encoder.name!r} has no glosses of its classes. Give descriptions.")
+    return _glossed(plain, vectors)
+
+
+def _glossed(plain: Classifier, vectors: Float[Tensor, "n d"]) -> Classifier:
     glosses = Descriptions.of(imagenet_descriptions()).limited_to(plain.classes)
     return replace(plain, words=WordBank.of_vectors(glosses, vectors))
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torchvision.ops import box_iou
 
 from ..attributions.finer_cam import lead_over
 from ..errors import InputError
@@ -104,6 +103,8 @@ class FasterRCNNBoxScoreTarget:
         self.iou_threshold = iou_threshold
 
     def __call__(self, output: dict[str, Tensor]) -> Tensor:
+        from torchvision.ops import box_iou
+
         boxes = output["boxes"]
         total = boxes.new_zeros(1)
         if not len(boxes):

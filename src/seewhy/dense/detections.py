@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from ..arguments import checked
 from ..card.boxes import render_boxes
@@ -149,6 +148,8 @@ class Keep:
         self, boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], labels: Int[Tensor, " n"]
     ) -> Int[Tensor, " m"]:
         """The places of the boxes to keep, surest first."""
+        from torchvision.ops import batched_nms
+
         sure = torch.nonzero(scores >= self.least).flatten()
         kept = sure[batched_nms(boxes[sure].float(), scores[sure].float(), labels[sure], self.overlap)]
         return kept[: self.most]

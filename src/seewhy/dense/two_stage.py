@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from functools import cache
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, huber_loss, normalize
-from torchvision.models.detection._utils import BoxCoder
-from torchvision.ops import batched_nms, box_iou
 
 from ..encoders.region_heads import GROUPS, LARGE, RegionHeads
 from ..training.batches import Batch
 from ..training.task import Task
 
-CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
-"""What moves a box, and its weights in the loss (Faster R-CNN)."""
 IOU_WEIGHT = 8.0
 BACKGROUND_WEIGHT = 0.9
 """Both the authors'."""
@@ -30,6 +27,14 @@ N_TAUGHT, N_RIGHT = 32, 12
 """Boxes of a picture that a step learns from, and those of things among them at most."""
 SUPPRESSED = 0.7
 """Overlap above which a proposal goes while training; when detecting, none does, as the authors have it."""
+
+
+@cache
+def box_coder() -> Any:
+    """What moves a box, and its weights in the loss (Faster R-CNN)."""
+    from torchvision.models.detection._utils import BoxCoder
+
+    return BoxCoder((10.0, 10.0, 5.0, 5.0))
 
 
 class Proposed(NamedTuple):
@@ -90,6 +95,8 @@ class TwoStage(nn.Module):
             real = ((own[:, 2:] - own[:, :2]) > 1e-3).all(1).nonzero()[:, 0]
             order = real[s[real].argsort(descending=True)]
             if overlap is not None:
+                from torchvision.ops import batched_nms
+
                 order = order[: 10 * n]
                 order = order[batched_nms(own[order], s[order], torch.zeros_like(order), overlap)]
             order = order[:n]
@@ -112,7 +119,7 @@ class TwoStage(nn.Module):
         b = len(grid)
         owner = torch.arange(b, device=grid.device).repeat_interleave(n)
         logits, by = self.read(levels, places.boxes.flatten(0, 1), owner)
-        boxes = CODER.decode_single(by, places.boxes.flatten(0, 1)).clamp(0, 1)
+        boxes = box_coder().decode_single(by, places.boxes.flatten(0, 1)).clamp(0, 1)
         return Proposed(boxes.unflatten(0, (b, n)), places.objectness), logits.unflatten(0, (b, n))
 
 
@@ -219,6 +226,8 @@ def _taught(
     proposed: Float[Tensor, "n 4"], there: Float[Tensor, "g 4"], named: Int[Tensor, " g"]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes to learn from: what is there, and proposals of things and of nothing; labels, 0 for nothing; offsets."""
+    from torchvision.ops import box_iou
+
     boxes = torch.cat([there, proposed])
     if len(there):
         overlap, which = box_iou(boxes, there).max(1)
@@ -232,5 +241,5 @@ def _taught(
     wanted = boxes.new_zeros(len(use), 4)
     if len(right):
         labels[: len(right)] = named[which[right]] + 1
-        wanted[: len(right)] = CODER.encode_single(there[which[right]], boxes[right])
+        wanted[: len(right)] = box_coder().encode_single(there[which[right]], boxes[right])
     return boxes[use], labels, wanted

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from torchvision.ops import roi_align
 
 from .split import freeze
 
@@ -112,6 +111,8 @@ class RegionHeads(nn.Module):
             boxes: left, top, right, bottom as parts of the picture.
             owner: of which picture of the batch each is.
         """
+        from torchvision.ops import roi_align
+
         high, wide = level.shape[2:]
         cells = boxes * boxes.new_tensor([wide, high, wide, high])
         cut = roi_align(level, torch.cat([owner[:, None].to(cells), cells], 1), self.sizes.side, aligned=True)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchvision.ops import box_iou
 
 STEP = 0.25
 """Of a window's own width and height, to the next of its shape."""
@@ -90,6 +89,8 @@ def wider(spans: Float[Tensor, "i 2"], around: float, n: int) -> Float[Tensor, "
 
 def best_overlaps(boxes: Float[Tensor, "n 4"], there: Float[Tensor, "m 4"]) -> tuple[Tensor, Tensor]:
     """Of each box, the largest overlap with what is there, and with which; a part of the boxes at a time."""
+    from torchvision.ops import box_iou
+
     if not len(there):
         return boxes.new_zeros(len(boxes)), torch.zeros(len(boxes), dtype=torch.long)
     parts = [box_iou(part, there).max(1) for part in boxes.split(CHUNK)]
