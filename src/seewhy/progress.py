@@ -62,6 +62,7 @@ class Bars(Progress):
     """A bar on a terminal and in a notebook, lines elsewhere: ``seewhy.fit("photos", progress=seewhy.Bars())``."""
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        self.terms = {}  # of another training
         yield from draw(items, what, total, stderr=False, tail=self.tail)
 
 

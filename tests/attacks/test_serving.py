@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -86,6 +88,35 @@ def test_nothing_of_a_request_is_kept_but_its_pictures(service: TestClient) -> N
     assert isinstance(asked.pictures, torch.Tensor)
     assert asked.pictures.nbytes == 4 * 3 * 32 * 32
     assert (asked.outputs, asked.id) == (frozenset(), None)
+
+
+@pytest.mark.parametrize(
+    "data",
+    ['["' + "a" * 100_000 + '",' + "1," * 3070 + "1]", "[[1],[2,3]]", "[1,[2]]", "[true]", "[" * 900 + "1" + "]" * 900],
+)
+def test_what_is_no_number_is_given_no_room(service: TestClient, data: str) -> None:
+    """A text of 100,000 signs among 3,071 numbers had 1.2 GB of room made, one of 10,000 among 500,000 had 20."""
+    tracemalloc.start()
+    answer = service.post(INFER, content=tensor(data, "[1,3,32,32]", "pixels", "FP32"))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert answer.json()["error"] == "The data of 'pixels' are not 3072 numbers. Send as many as its shape."
+    assert most < 50_000_000
+
+
+@pytest.mark.parametrize("shape", ["[1,3,32,32]", "[2,3,32,32]"])
+def test_numbers_may_be_nested(service: TestClient, shape: str) -> None:
+    nested = np.zeros(json.loads(shape)).tolist()
+    for data, status in ((nested, 200), (np.ravel(nested).tolist(), 200), ([nested], 422)):
+        answer = service.post(INFER, content=tensor(json.dumps(data), shape, "pixels", "FP32"))
+        assert answer.status_code == status
+
+
+@pytest.mark.parametrize("own", ["\\ud800", "\\u0000", "\\n"])
+def test_an_id_that_cannot_be_written_is_refused(service: TestClient, own: str) -> None:
+    answer = service.post(INFER, content=tensor('["aGk="]')[:-1] + f',"id":"{own}"}}'.encode())
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("id is no text")
 
 
 class Recorder:

@@ -188,6 +188,10 @@ def test_a_log_is_told_how_long_it_will_take(
         "Training: 2 of 5, loss 1, about 45 seconds left",
         "Training: 4 of 5, loss 0.5, about 15 seconds left",
     ]
+    for _ in heard.track(range(2), "Measuring", 2):
+        now[0] += 30
+    after = capsys.readouterr()
+    assert (after.err + after.out) == "Measuring: 1 of 2, about 30 seconds left\n", "the loss was another's"
     for _ in Terminal(quiet=True).track(range(5), "Training", 5):
         now[0] += 15
     assert capsys.readouterr() == ("", "")

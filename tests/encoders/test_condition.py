@@ -86,7 +86,7 @@ def test_saved_and_loaded_by_a_name_that_says_the_instruction(tmp_path: Path) ->
     made = Adaptation(on, random_head(on), 0.7, {"asked": ["the red"]})
     folder = made.save(tmp_path / "enc")
     again = open_adaptation(folder, base=tiny_cnn())
-    assert again.trained.facts() == {"form": "instructed", "width": 8, "sentence_width": 8, "rank": 3}
+    assert again.trained.facts() == {"form": "instructed", "width": 8, "sentence_width": 8, "rank": 3, "taught": []}
     assert again.provenance == {"asked": ["the red"]}
     named, ours = seewhy.encoder(f"{folder}#the red", base=tiny_cnn()), made.encoder().under("the red")
     assert named.name == f"adapted:{folder}#the red"

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import save_file
 
 import seewhy
 from seewhy.encoders.base import GlobalAverage, Layout
@@ -267,7 +268,7 @@ def test_remote_code_is_never_run(tmp_path: Path) -> None:
         json.dumps({"model_type": "x", "auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}})
     )
     (tmp_path / "evil.py").write_text("raise SystemExit('run')")
-    (tmp_path / "model.safetensors").touch()
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match="cannot be loaded"):
         load(str(tmp_path))
 

@@ -25,6 +25,7 @@ from seewhy.errors import DataError, EmptyFolderError, ImageError, InputError
 from seewhy.pictures import images
 from seewhy.pictures.images import Picture, read_picture, read_views
 from seewhy.pictures.listing import list_pictures
+from seewhy.pictures.room import Room
 from seewhy.pictures.thumbnails import encode_thumbnail
 from seewhy.types import Crop, Transform
 
@@ -400,7 +401,7 @@ def test_eight_threads_read_what_one_reads(hostile: tuple[Path, OUTCOMES]) -> No
 
 
 def test_large_pictures_wait_for_room_and_small_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "_ROOM", images._Room(2000, free=100))
+    monkeypatch.setattr(images, "_ROOM", Room(2000, free=100))
     decode, running, most, together = images._decode, [0], [0], threading.Barrier(3)
 
     def counted(name: str, image: Image.Image, *rest: Any) -> Any:

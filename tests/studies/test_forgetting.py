@@ -64,6 +64,7 @@ def test_learnt_new_and_all_classes_before_and_after(folders: Path) -> None:
         "all classes together",
         "harmonic mean",
         "agrees with its own classes by name",
+        "these classes, beside seewhy fit",
     ]
     assert rows["new classes"]["n"] == 12
     assert rows["these classes"]["n"] + rows["new classes"]["n"] == rows["all classes together"]["n"]

@@ -18,6 +18,9 @@ from .records import Content, Version
 _WORDS = re.compile(r"\S+\s*|\s+")
 _SENTENCES = re.compile(r".+?(?:[.!?][\"')\]]*\s+|\n\s*|$)", re.DOTALL)
 
+MOST_PAIRS = 250_000
+"""Of parts of two texts that are compared with one another."""
+
 
 class Change(NamedTuple):
     """A run of words that stayed, went or came: ``kind`` is ``"same"``, ``"removed"`` or ``"added"``."""
@@ -34,7 +37,7 @@ def changes(before: str, after: str) -> tuple[Change, ...]:
     """
     a, b = _WORDS.findall(before), _WORDS.findall(after)
     found: list[Change] = []
-    for kind, i1, i2, j1, j2 in SequenceMatcher(None, _keys(a), _keys(b), autojunk=False).get_opcodes():
+    for kind, i1, i2, j1, j2 in _opcodes(_keys(a), _keys(b)):
         if kind == "equal":
             for old, new in zip(a[i1:i2], b[j1:j2], strict=True):
                 if old == new:
@@ -60,7 +63,7 @@ def edited(before: str, after: str) -> float:
     a, b = before.split(), after.split()
     if not a and not b:
         return 0.0
-    codes = SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
+    codes = _opcodes(a, b)
     n = sum(max(i2 - i1, j2 - j1) for kind, i1, i2, j1, j2 in codes if kind != "equal")
     return min(1.0, n / max(len(a), len(b)))
 
@@ -187,7 +190,7 @@ class _Hunk(NamedTuple):
 
 
 def _hunks(old: list[str], new: list[str], side: str) -> list[_Hunk]:
-    codes = SequenceMatcher(None, _keys(old), _keys(new), autojunk=False).get_opcodes()
+    codes = _opcodes(_keys(old), _keys(new))
     return [_Hunk(i1, i2, side, tuple(new[j1:j2])) for kind, i1, i2, j1, j2 in codes if kind != "equal"]
 
 
@@ -198,6 +201,14 @@ def _applied(old: list[str], start: int, stop: int, hunks: list[_Hunk]) -> list[
         out += [*old[start : hunk.start], *hunk.new]
         start = hunk.stop
     return [*out, *old[start:stop]]
+
+
+def _opcodes(a: list[str], b: list[str]) -> list[tuple[str, int, int, int, int]]:
+    """What became of parts of ``a``; of long texts, parts that come again and again match beside others alone.
+
+    Without that a text of one word over and over takes the product of both lengths, or more.
+    """
+    return SequenceMatcher(None, a, b, autojunk=len(a) * len(b) > MOST_PAIRS).get_opcodes()
 
 
 def _sentences(text: str) -> list[str]:

@@ -24,6 +24,8 @@ from ..studies.words_compared import WordsCompared
 
 MOST_TEXTS = 50
 MOST_SIGNS = 300
+MOST_TOGETHER = 500
+"""Texts of one edit."""
 
 
 def with_texts(
@@ -44,6 +46,8 @@ def with_texts(
         raise DataError("This classifier has no descriptions to edit. Start with --descriptions FILE.")
     for label in changes:
         classifier.index_of(label)
+    if (n := sum(map(len, changes.values()))) > MOST_TOGETHER:
+        raise DataError(f"{n} texts came at once. At most {MOST_TOGETHER} are taken. Send fewer classes at a time.")
     wanted = Descriptions.of({**texts_of(classifier.words), **{k: list(v) for k, v in changes.items()}})
     for label in changes:
         _check(label, wanted.texts[label])

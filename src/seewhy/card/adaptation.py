@@ -32,6 +32,7 @@ def render_adaptation(data: dict[str, Any], pictures: Mapping[str, np.ndarray] =
         **{**data, "run": run},
         headline=_headline(data["measures"]),
         bars=[_bar(row) for row in data["measures"]],
+        guarded=run is not None and run["provenance"]["train"] == "heads" and run["provenance"].get("guard", False),
         finds=any("R@" in row["measure"] for row in data["measures"]),
         kept=None if run is None else _kept(run),
         curves=[] if run is None else _curves(run["history"]),
@@ -61,6 +62,8 @@ def _lesson(data: Mapping[str, Any]) -> str:
     >>> row = {"measure": "class by 20 neighbours", "after": 0.9, "before": 0.6}
     >>> _lesson({"measures": [row], "n_pictures": 50})
     'Neighbours tell 90 of 100 held-out pictures right; before, 60.'
+    >>> _lesson({"measures": [{**row, "difference": 0.3, "real": False}], "n_pictures": 50})
+    'Neighbours tell 90 of 100 held-out pictures right; before, 60: no real difference.'
     >>> _lesson({"measures": [], "n_pictures": 50})
     'Trained on 50 pictures; how good it is was not measured, as they have no classes.'
     """
@@ -68,7 +71,7 @@ def _lesson(data: Mapping[str, Any]) -> str:
         return f"Trained on {data['n_pictures']} pictures; how good it is was not measured, as they have no classes."
     row = data["measures"][0]
     said = f"Neighbours tell {100 * row['after']:.0f} of 100 held-out pictures right"
-    return f"{said}; before, {100 * row['before']:.0f}."
+    return f"{said}; before, {100 * row['before']:.0f}{_unless_real(row)}."
 
 
 def _headline(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -80,9 +83,15 @@ def _headline(rows: Sequence[Mapping[str, Any]]) -> str:
     row = next((r for r in rows if r["measure"] == "text to picture R@5"), None)
     if row is None:
         first = rows[0]
-        return f"{first['measure']}: right for {100 * first['after']:.0f} of 100 pictures; before, {_before(first)}."
+        said = f"{first['measure']}: right for {100 * first['after']:.0f} of 100 pictures; before, {_before(first)}"
+        return f"{said}{_unless_real(first)}."
     said = f"Texts find their picture among the first five in {100 * row['after']:.0f} of 100 cases"
-    return said + (f"; before, in {100 * row['before']:.0f}." if "before" in row else ".")
+    return said + (f"; before, in {100 * row['before']:.0f}{_unless_real(row)}." if "before" in row else ".")
+
+
+def _unless_real(row: Mapping[str, Any]) -> str:
+    """No gain is claimed where the interval of the difference, over the same pictures, does not leave out 0."""
+    return "" if row.get("real", True) else ": no real difference"
 
 
 def _before(row: Mapping[str, Any]) -> str:
@@ -92,13 +101,13 @@ def _before(row: Mapping[str, Any]) -> str:
 def _kept(run: Mapping[str, Any]) -> dict[str, Any]:
     """Columns and rows of the table of what each ``keep`` gives.
 
-    >>> _kept({"tried": [{"keep": 0.5, "right": {"kind": 0.2}, "named": None}]})
+    >>> _kept({"tried": [{"keep": 0.5, "right": {"kind": 0.2}, "named": None}], "tried_named": "own classes by name"})
     {'columns': ['kind', 'own classes by name'], 'rows': [(0.5, [0.2, None])]}
     """
     flat = [{**{k: v for k, v in one.items() if k != "right"}, **one.get("right", {})} for one in run["tried"]]
     names = [name for name in flat[0] if name not in ("keep", "named")]
     values = [(one["keep"], [one[name] for name in (*names, "named")]) for one in flat]
-    return {"columns": [*(HEADINGS.get(name, name) for name in names), "own classes by name"], "rows": values}
+    return {"columns": [*(HEADINGS.get(name, name) for name in names), run["tried_named"]], "rows": values}
 
 
 def _bar(row: Mapping[str, Any]) -> dict[str, Any]:

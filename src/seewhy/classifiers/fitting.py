@@ -21,8 +21,9 @@ from ..storage.features import FeatureStore
 from ..types import Crop
 from . import classifiers
 from .base import Classifier, HeldOut
-from .holdout import HoldOut, Pictures, Split, look_at, patch_evidence
+from .holdout import HoldOut, Pictures, Split, look_at
 from .holdout_measures import common_measures
+from .patches import patch_evidence
 from .recipe import Recipe
 
 

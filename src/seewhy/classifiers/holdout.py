@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,14 +17,11 @@ from ..errors import DataError
 from ..heads.head import Head
 from ..pictures.samples import Sample, Samples, copies_under_two_classes, split, under_two_classes
 from ..progress import Progress
-from ..prototypes.bank import PatchBank
-from ..prototypes.measure import Labelled, LikenessMeasure, Trial, trials
-from ..prototypes.nearest import NearestPatches
 from ..spelling import nearest
 from ..storage.features import FeatureStore
 from ..trust.groups import Grouping, group_by_copies, group_by_looks, group_by_names, group_folds, hold_out_groups
 from ..types import Crop
-from .base import Classifier, HeldOut
+from .base import HeldOut
 from .known_pictures import KnownPictures
 
 MAX_HELD_OUT = 5000
@@ -179,7 +176,7 @@ def look_at(
         progress: hears of progress, notes and failures.
         views: of a picture to train on; validation pictures are seen as themselves alone.
         features: whether the first view's feature map is wanted.
-        n_bank: of how many pictures of either kind :func:`patch_evidence` will want the feature map and the pixels.
+        n_bank: of how many pictures of either kind the feature map and the pixels are kept, for their patches.
 
     Raises:
         DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
@@ -333,55 +330,6 @@ def _classes(items: Sequence[Sample]) -> tuple[str, ...]:
             "Put the pictures of each class into a folder of its own."
         )
     return classes
-
-
-def patch_evidence(
-    trial: Classifier,
-    final: Classifier,
-    pictures: Pictures,
-    n_bank: int,
-    store: FeatureStore | None,
-    progress: Progress,
-    *,
-    decided: Mapping[int, int] | None = None,
-) -> dict[str, Any]:
-    """The bank of patches, and how far it can be trusted: by held-out pictures, whose fold is left out of the bank.
-
-    Args:
-        trial: decides on the pictures flagged as held out, which it was not fitted on.
-        final: whose evidence it is.
-        pictures: fitted on, and held out.
-        n_bank: most pictures of either kind.
-        store: where looks are kept.
-        progress: told of progress, notes and failures.
-        decided: by place, the class decided for by a fit without the picture's fold; takes the place of ``trial``.
-    """
-    parts = (pictures.final, ~pictures.final)
-    chosen = [i for part in parts for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)]
-    found = {i: pictures.seen[i] for i in chosen if pictures.seen_by == final.encoder.fingerprint}
-    found = {i: s for i, s in found.items() if s.features is not None and s.picture is not None}
-    missing = [i for i in chosen if i not in found]
-    request = EncodeRequest(features=lambda _index: True, pictures=True)
-    stream = encode_stream(final.encoder, [pictures.items[i].source for i in missing], store=store, request=request)
-    looked = list(progress.track(stream, "Keeping patches", len(missing)))
-    found |= {i: s for i, s in zip(missing, looked, strict=True) if isinstance(s, Encoded)}
-    kept = [i for i in chosen if i in found and bool(pictures.final[i])]
-    if not kept:
-        return {"bank": None}
-    bank = PatchBank.build(final, [found[i] for i in kept], [int(pictures.labels[i]) for i in kept])
-    if decided is None:
-        with torch.no_grad():
-            asked = [i for i in found if bool(pictures.held[i])]
-            decided = {i: int(trial.head(found[i].pooled[:1]).argmax()) for i in asked}
-    folds = pictures.held.long() if pictures.folds is None or pictures.validation else pictures.folds
-    known = {i: Labelled(found[i], int(pictures.labels[i]), k) for i, k in decided.items() if i in found}
-    made: list[Trial] = []
-    for fold in sorted({int(folds[i]) for i in known}):
-        others = bank.without(folds[kept] == fold)
-        if others.pictures:
-            mine = [one for i, one in known.items() if int(folds[i]) == fold]
-            made += trials(final, NearestPatches(), others, progress.track(mine, "Measuring", len(mine)), len(known))
-    return {"bank": bank, "likeness": LikenessMeasure.of(made)}
 
 
 def spread(labels: Sequence[Hashable], among: Sequence[bool], most: int) -> list[int]:

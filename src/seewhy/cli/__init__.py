@@ -60,6 +60,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(version_option)
+LONGEST_NAME = 200
+"""Signs of a name that are shown where the system refuses it."""
 STOPPED = 130
 """Exit code of a run that was ended with Ctrl-C."""
 BACKSLASHES = "backslashreplace"
@@ -105,13 +107,21 @@ def main() -> None:
     logging.getLogger("seewhy").addHandler(Notes())
     try:
         _of_verb("".join(sys.argv[1:2]))()
-    except SeeWhyError as error:
-        if debug:
+    except (SeeWhyError, OSError) as error:
+        if debug or not (isinstance(error, SeeWhyError) or isinstance(error.filename, str | bytes)):
             raise
-        say(f"seewhy: {error}", file=sys.stderr)
+        say(f"seewhy: {error if isinstance(error, SeeWhyError) else _unusable(error)}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
         sys.exit(_exit_code(end))
+
+
+def _unusable(error: OSError) -> str:
+    """What is said of a name that the system refuses, wherever it is asked: too long, not allowed, a broken disk."""
+    name = os.fsdecode(error.filename)
+    name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
+    wanted = "A file or folder that the system gives was expected. Check its name, and who may use it."
+    return f"{name} cannot be used: {error.strerror}. {wanted}"
 
 
 @cache

@@ -63,6 +63,7 @@ class Terminal(Progress):
             say(f"note: {text}", file=sys.stderr)
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        self.terms = {}  # of another training
         yield from items if self.quiet else draw(items, what, total, stderr=True, tail=self.tail)
 
     def readable(self, results: Iterable[T | Failure], what: str, as_json: bool) -> Iterator[T]:

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from ..encoders.base import Encoder
 from ..encoders.fence import loading
-from ..encoders.huggingface import OWN, check_saved
+from ..encoders.huggingface import check_saved
 from ..encoders.split import freeze
+from ..encoders.whole import OWN, from_saved
 from ..errors import ImageError, InputError, MissingExtraError, ModelError
 from ..pictures.images import read_views
 from ..pictures.sizes import upright_size
@@ -207,7 +208,9 @@ def open_network(
                 f"{name!r} holds a {config.model_type!r} network. One of {method!r} was expected. Name another "
                 f"{kind}, or another folder."
             )
-        model = getattr(transformers, network).from_pretrained(place, **OWN, use_safetensors=True, dtype=torch.float32)
+        model, missing = from_saved(getattr(transformers, network), name, place, dtype=torch.float32)
+        if missing.tensors:
+            raise missing.refusal()
         processor = transformers.AutoProcessor.from_pretrained(place, **OWN)
     digest = hashlib.sha256()
     for file in sorted(place.glob("*.safetensors")):

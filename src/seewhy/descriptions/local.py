@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..encoders.fence import check_file, check_folder, loading
+from ..encoders.whole import OWN, Stored, from_saved
 from ..errors import MissingExtraError, WeightsError
 from ..seeded import seeded
 from .filling import fill
@@ -56,14 +57,11 @@ class LocalWriter(Writer):
         except ImportError as error:
             raise MissingExtraError("writers", "A local language model") from error
         folder, file = model_files(self.place)
-        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        if file is not None:
-            if find_spec("gguf") is None or find_spec("accelerate") is None:
-                raise MissingExtraError("writers", "Reading a .gguf file")
-            options["gguf_file"] = file
-        else:
+        if file is not None and (find_spec("gguf") is None or find_spec("accelerate") is None):
+            raise MissingExtraError("writers", "Reading a .gguf file")
+        if file is None:
             check_folder(self.place, folder)
-            options["use_safetensors"] = True
+            Stored.beside(self.place, folder)
 
         def refusal(why: str) -> WeightsError:
             return WeightsError(
@@ -72,9 +70,11 @@ class LocalWriter(Writer):
             )
 
         with redirect_stderr(io.StringIO()), loading(refusal):  # the libraries' own progress bars
-            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-            network = AutoModelForCausalLM.from_pretrained(folder, **options).eval()
-        return tokenizer, network
+            tokenizer = AutoTokenizer.from_pretrained(folder, **OWN, gguf_file=file)
+            network, missing = from_saved(AutoModelForCausalLM, self.place, folder, file)
+        if missing.tensors:
+            raise missing.refusal()
+        return tokenizer, network.eval()
 
     def write(self, prompt: Prompt) -> str:
         if prompt.schema is not None:

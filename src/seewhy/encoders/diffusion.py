@@ -24,6 +24,7 @@ from .cut import UntilLayer
 from .fence import check_folder, loading
 from .sidecar import WeightsFile
 from .split import fingerprint, freeze, in_single, weights_digest
+from .whole import check_counts
 
 CONFIG, WEIGHTS, KIND = "config.json", "diffusion_pytorch_model.safetensors", "UNet2DModel"
 SCHEDULES = ("scheduler/scheduler_config.json", "scheduler_config.json")
@@ -105,15 +106,15 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     check_folder(whole, folder)
     own = folder / "unet" if (folder / "unet" / CONFIG).is_file() else folder
     config = _config(own, whole)
-    with loading(lambda why: ModelError(f"{whole!r} cannot be built: {why} Another one was expected. Save it again.")):
-        network = diffusers.UNet2DModel.from_config(config)
+    check_counts(whole, config)
     file = own / WEIGHTS
     if not file.is_file():
         raise WeightsError(
             f"{whole!r} has no {WEIGHTS}. Weights in safetensors were expected, because a pickle can run code. Save "
             "the model again with save_pretrained."
         )
-    WeightsFile(file, {}).load_into(network, KIND)
+    with loading(lambda why: ModelError(f"{whole!r} cannot be built: {why} Another one was expected. Save it again.")):
+        network = WeightsFile(file, {}).fill(lambda: diffusers.UNet2DModel.from_config(config), KIND)
     return encoder_of(network, alphas_of(folder, whole), reading, whole, engine=engine)
 
 

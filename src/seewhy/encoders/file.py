@@ -40,8 +40,10 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     if not timm.is_model(architecture):
         raise UnknownNameError("timm network", architecture, timm.list_models())
     with fenced():
-        model = timm.create_model(architecture, pretrained=False, num_classes=file.num_classes, **options)
-    file.load_into(model, architecture)
+        model = file.fill(
+            lambda: timm.create_model(architecture, pretrained=False, num_classes=file.num_classes, **options),
+            architecture,
+        )
     frozen = freeze(model)
     _check_size(frozen, name, architecture, transform.input_size)
     return encoder_of(frozen, f"file:{name}", engine=engine, transform=transform, classes=file.classes)

@@ -32,12 +32,11 @@ from .split import (
     run_and_record,
     same,
 )
+from .whole import OWN, Missing, Stored, from_saved
 
 STACKS = ("encoder.layer", "encoder.layers", "model.layer", "layers", "layer")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 BESIDE = ("*.json", "*.txt", "*.model")
-OWN: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-"""What every loader is told, whoever named the model."""
 RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
@@ -115,21 +114,25 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
             "repository is never run. Choose another model."
         )
     ):
-        model = _model(folder, options)
+        model, missing = _model(f"hf:{name}", folder, options)
         transform = transform_of(processor_of(folder, f"hf:{name}"), f"hf:{name}")
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **OWN) if hasattr(model, "text_model") else None
-    return _encoder(model, transform, tokenizer, f"hf:{name}", engine)
+    with missing.unread():
+        encoder = _encoder(model, transform, tokenizer, f"hf:{name}", engine)
+        if missing.tensors and tokenizer is not None:
+            same(words := encoder.text.encode_text(["a"]), words)
+    return encoder
 
 
-def _model(folder: Path, options: dict[str, Any]) -> Any:
-    """The classifier if the weights are one, else the backbone or the pair."""
+def _model(name: str, folder: Path, options: dict[str, Any]) -> tuple[Any, Missing]:
+    """The classifier if the weights are one, else the backbone or the pair; and what they leave out."""
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(folder, **OWN)
     classifies = any("ForImageClassification" in a for a in config.architectures or ())
     auto = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
-    found = auto.from_pretrained(folder, **{"dtype": torch.float32, **options, **OWN, "use_safetensors": True})
-    return in_single(freeze(found))
+    model, missing = from_saved(auto, name, folder, **{"dtype": torch.float32, **options})
+    return in_single(freeze(model)), missing
 
 
 def check_saved(name: str, folder: Path) -> None:
@@ -140,7 +143,7 @@ def check_saved(name: str, folder: Path) -> None:
         folder: where it lies.
 
     Raises:
-        WeightsError: there are no weights in safetensors, or a file would be waited on.
+        WeightsError: there are no weights in safetensors, a file would be waited on, or as :meth:`Stored.beside`.
         ModelError: it only adapts another model.
     """
     check_folder(name, folder)
@@ -155,6 +158,7 @@ def check_saved(name: str, folder: Path) -> None:
             "expected. Merge the adapter into its model, and save that."
         )
     if any((folder / file).is_file() for file in WEIGHT_FILES):
+        Stored.beside(name, folder)
         return
     if (folder / "pytorch_model.bin").is_file():
         raise WeightsError(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
 from .base import Encoder
 from .delta import seeing_the_same
 from .own_names import own_vectors
 from .paired_heads import SENTENCE_SCALE
 from .split import freeze, weights_digest
+
+_logger = logging.getLogger(__name__)
 
 RANK = 64
 """Of what an instruction adds: a full matrix learns the training pictures by heart."""
@@ -31,6 +35,9 @@ class InstructedHead(nn.Module):
         width: of pooled pictures.
         sentence_width: of the instructions' vectors.
         rank: directions.
+
+    Attributes:
+        taught: the instructions it was trained with; whoever gives another is told.
     """
 
     form = "instructed"
@@ -41,6 +48,8 @@ class InstructedHead(nn.Module):
     def __init__(self, width: int, sentence_width: int, rank: int = RANK) -> None:
         super().__init__()
         self.width, self.sentence_width, self.rank = width, sentence_width, rank
+        self.taught: tuple[str, ...] = ()
+        self.strange: set[str] = set()
         self.down = nn.Linear(width, rank)
         self.gate = nn.Linear(sentence_width, rank)
         self.up = nn.Linear(rank, width, bias=False)
@@ -75,6 +84,7 @@ class InstructedHead(nn.Module):
         digest = weights_digest(self.delta(on), f"{on.fingerprint}|{keep!r}")
 
         def under(instruction: str) -> Encoder:
+            self.say_untaught(on, name, instruction)
             vector = own_vectors(on.text, [instruction])[0].clone()
             under_it = UnderInstruction(self, vector, keep)
             return Encoder(
@@ -93,12 +103,27 @@ class InstructedHead(nn.Module):
 
         return seeing_the_same(on, name, digest, lambda: on.text, under)
 
+    def say_untaught(self, on: Encoder, name: str, instruction: str) -> None:
+        """Warn once of each instruction that was not taught: it is understood by its likeness to those that were."""
+        if not self.taught or instruction in self.taught or instruction in self.strange:
+            return
+        self.strange.add(instruction)
+        own, *others = own_vectors(on.text, [instruction, *self.taught])
+        cosines = cosine_similarity(own[None], torch.stack(others))
+        best = int(cosines.argmax())
+        _logger.warning(
+            "%s was not taught the instruction %r, and nothing was measured of it. It was taught %s; the likest of "
+            "them is %r, with a cosine of %.2f between the sentences.",
+            *(name, instruction, ", ".join(map(repr, self.taught[:8])), self.taught[best], float(cosines[best])),
+        )
+
     def delta(self, on: Encoder) -> dict[str, Tensor]:
         """All weights."""
         return {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
 
     def facts(self) -> dict[str, Any]:
-        return {"form": self.form, "width": self.width, "sentence_width": self.sentence_width, "rank": self.rank}
+        sizes = {"width": self.width, "sentence_width": self.sentence_width, "rank": self.rank}
+        return {"form": self.form, **sizes, "taught": list(self.taught)}
 
     @classmethod
     def restored(cls, on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
@@ -107,6 +132,10 @@ class InstructedHead(nn.Module):
             raise ValueError(f"its head has the sizes {sizes}")
         with torch.device("meta"):
             head = cls(*sizes)
+        taught = facts.get("taught", [])
+        if not isinstance(taught, list) or not all(isinstance(one, str) for one in taught):
+            raise ValueError("its instructions are no list of texts")
+        head.taught = tuple(taught)
         head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
         freeze(head)
         return head

@@ -16,6 +16,7 @@ from .base import Encoder, Layout
 from .fence import loading
 from .huggingface import check_saved, processor_of, transform_of
 from .split import Split, example_pixels, fingerprint, freeze, in_single, prove, replaced, weights_digest
+from .whole import OWN, from_saved
 
 PROMPT = "USER: {picture}\n{instruction} ASSISTANT:"
 """LLaVA-1.5's. A template in the model's folder is a program, and is not run."""
@@ -65,14 +66,13 @@ def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: An
             "its words as LLaVA does, was expected; code from a repository is never run. Choose another model."
         )
     ):
-        auto, own = transformers.AutoModelForImageTextToText, {"dtype": torch.float32, **options}
-        model = auto.from_pretrained(
-            folder, **{**own, "use_safetensors": True}, trust_remote_code=False, local_files_only=True
-        )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        auto = transformers.AutoModelForImageTextToText
+        model, missing = from_saved(auto, whole, folder, **{"dtype": torch.float32, **options})
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **OWN)
         transform = transform_of(processor_of(folder, whole), whole)
         reader = Reader(in_single(freeze(model)), tokenizer, prompt)
-        return _encoder(reader, transform, whole, "torch" if engine == "auto" else engine)
+        with missing.unread():
+            return _encoder(reader, transform, whole, "torch" if engine == "auto" else engine)
 
 
 class Pictures(nn.Module):

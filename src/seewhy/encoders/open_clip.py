@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -27,9 +28,7 @@ from .split import (
     run_and_record,
 )
 from .timm import split_timm
-
-OWN = {"trust_remote_code": False, "local_files_only": True}
-"""What transformers is told where it reads the tokenizer."""
+from .whole import OWN, Stored, building, check_numbers, silent
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
@@ -54,18 +53,24 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     forced = {"force_quick_gelu": True} if source.quick_gelu else {}
     for repo, files in source.fetched:
         fetch_for(name, repo, files)
-    with loading(
-        lambda why: WeightsError(
+
+    def refusal(why: str) -> WeightsError:
+        return WeightsError(
             f"'open_clip:{name}' cannot be loaded: {why}. Weights that fit the model were expected. "
             "Check the model name, and that the file is complete."
-        ),
-        online=source.online,
-    ):
+        )
+
+    with silent(), loading(refusal, online=source.online):
+        if source.files:
+            stored = Stored.in_files(f"open_clip:{name}", source.files, source.config)
+            with torch.device("meta"), building(stored):
+                open_clip.create_model(source.model, load_weights=False, pretrained_hf=False, device="meta", **options)
         model = open_clip.create_model(
             source.model, source.pretrained, require_pretrained=True, force_preprocess_cfg=source.preprocess,
             pretrained_hf=False, weights_only=True, **forced, **options,
         )  # fmt: skip
         tokenizer = open_clip.get_tokenizer(source.model, **(OWN if source.hf_tokenizer else {}))
+    check_numbers(f"open_clip:{name}", model)
     return _encoder(in_single(freeze(model)), tokenizer, f"open_clip:{name}", engine)
 
 

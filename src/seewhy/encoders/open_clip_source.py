@@ -42,6 +42,8 @@ class Source:
         fetched: repositories that open_clip itself names, each with files of which one is needed.
         hf_tokenizer: whether transformers reads its tokenizer.
         online: whether open_clip itself fetches the weights, from an address in its own list.
+        files: of weights, where they are a person's own.
+        config: of the network, where it is a person's own.
     """
 
     model: str
@@ -51,6 +53,8 @@ class Source:
     fetched: tuple[tuple[str, tuple[str, ...]], ...] = ()
     hf_tokenizer: bool = False
     online: bool = False
+    files: tuple[Path, ...] = ()
+    config: Any = None
 
 
 def find_source(name: str) -> Source:
@@ -101,14 +105,16 @@ def _from_folder(name: str, folder: Path) -> Source:
             "open_clip_model.safetensors was expected. Copy both from the hub."
         )
     check_folder(f"open_clip:{name}", folder)
-    if not any(f.suffix in (".safetensors", ".bin", ".pth") for f in folder.iterdir()):
+    files = tuple(sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".bin", ".pth")))
+    if not files:
         raise WeightsError(
             f"'open_clip:{name}' has no weights. open_clip_model.safetensors beside open_clip_config.json was "
             "expected. Copy it from the hub."
         )
     data = _read(name, config)
     _require_preprocessing(name, data.get("preprocess_cfg", {}), str(config))
-    return Source(f"local-dir:{folder}", hf_tokenizer=check_config(name, data.get("model_cfg")))
+    words = check_config(name, data.get("model_cfg"))
+    return Source(f"local-dir:{folder}", hf_tokenizer=words, files=files, config=data["model_cfg"])
 
 
 def _read(name: str, path: Path) -> dict[str, Any]:
@@ -170,7 +176,8 @@ def _from_file(name: str, model: str, path: Path, tags: list[str], config: dict[
         data = _read(name, sidecar)
         preprocess = data.get("preprocess_cfg", {})
         _require_preprocessing(name, preprocess, str(sidecar))
-        return Source(model, str(path), preprocess, bool(data.get("quick_gelu", config.get("quick_gelu"))))
+        quick = bool(data.get("quick_gelu", config.get("quick_gelu")))
+        return Source(model, str(path), preprocess, quick, files=(path,))
     cfgs = [open_clip.get_pretrained_cfg(model, tag) for tag in tags]
     ways = {json.dumps({key: cfg.get(key) for key in KEYS}) for cfg in cfgs}
     preprocess = json.loads(ways.pop()) if len(ways) == 1 else {}
@@ -182,7 +189,7 @@ def _from_file(name: str, model: str, path: Path, tags: list[str], config: dict[
             'checkpoint, write "quick_gelu": true into %s.',
             name, "QuickGELU" if config.get("quick_gelu") else "GELU", sidecar.name,
         )  # fmt: skip
-    return Source(model, str(path), preprocess)
+    return Source(model, str(path), preprocess, files=(path,))
 
 
 def _require_preprocessing(name: str, preprocess: dict[str, Any], where: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ..errors import InputError, ModelError, WeightsError
 from ..storage.reading import check_regular, parse_json, read_json, reason
 from ..types import Transform
 from .fence import FenceError, fenced
+from .whole import Stored, building, check_kinds, check_numbers
 
 EXAMPLE = (
     '{"architecture": "resnet18", "num_classes": 2, "classes": ["healthy", "ill"], "transform": {"input_size": '
@@ -169,20 +170,32 @@ class WeightsFile:
         tensors._metadata = getattr(found, "_metadata", {})  # type: ignore[attr-defined]  # layer versions
         return tensors
 
-    def load_into(self, module: torch.nn.Module, architecture: str) -> None:
-        """Fill a network with the tensors, all of them.
+    def fill(self, make: Callable[[], Any], architecture: str) -> Any:
+        """A network with the tensors, all of them, made once it is known to be no larger than they are.
+
+        Args:
+            make: the network, with any weights.
+            architecture: for the message.
 
         Raises:
-            WeightsError: they do not fit; says the first differences.
+            WeightsError: they do not fit, or are no numbers; says the first differences.
         """
+        weights = self.weights()
+        check_kinds(str(self.path), weights)
         try:
-            module.load_state_dict(self.weights(), strict=True)
+            with building(Stored.of(weights)):
+                with torch.device("meta"):
+                    make()
+                module = make()
+            module.load_state_dict(weights, strict=True)
         except (RuntimeError, ValueError) as error:
             lines = [line.strip() for line in str(error).splitlines()][-3:]
             raise WeightsError(
                 f"{str(self.path)!r} does not fit {architecture}: {' '.join(lines)} The weights of exactly this "
                 "architecture and number of classes were expected. Correct 'architecture' or 'num_classes'."
             ) from error
+        check_numbers(str(self.path), module)
+        return module
 
 
 def _metadata(path: Path) -> dict[str, Any]:

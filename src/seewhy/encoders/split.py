@@ -13,10 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import ModelError
+from ..errors import ModelError, WeightsError
 from ..types import Transform
 from .base import GlobalAverage, Layout
 from .hooks import hooked
+
+
+class NotFiniteError(WeightsError):
+    """A network gives no numbers."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,16 @@ def prove(split: Split, pixels: Float[Tensor, "b 3 h w"], expected: Float[Tensor
 
 
 def same(ours: Tensor, theirs: Tensor) -> bool:
-    """Equal but for float32 rounding: both sides do the same operations, so next to nothing is allowed."""
+    """Equal but for float32 rounding: both sides do the same operations, so next to nothing is allowed.
+
+    Raises:
+        NotFiniteError: the network itself gives no numbers.
+    """
+    if not theirs.isfinite().all():
+        raise NotFiniteError(
+            "The network gives NaN or infinity for a picture of noise. Finite numbers were expected. Check its "
+            "weights, and whether its last training broke off."
+        )
     if ours.shape != theirs.shape:
         return False
     return bool((ours - theirs).abs().max() <= 3e-6 * theirs.abs().max().clamp_min(1.0))

@@ -24,6 +24,7 @@ from .sidecar import WeightsFile
 from .split import (
     LastBlock,
     Method,
+    NotFiniteError,
     Split,
     average_if_equal,
     example_pixels,
@@ -36,10 +37,8 @@ from .split import (
     run_and_record,
     same,
 )
+from .whole import Missing, Stored, building, check_counts, check_kinds
 
-MOST_LARGER, SLACK = 8, 1 << 24
-"""How many times the numbers of its file a network may have, for embeddings of positions grow with the picture, and how
-many more."""
 WEIGHT_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
 
 
@@ -57,8 +56,12 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
         WeightsError: the weights are not on this machine and cannot be fetched.
         ModelError: the network or its preprocessing cannot be expressed.
     """
-    model = in_single(freeze(_create(name, options)))
-    return encoder_of(model, f"timm:{name}", engine=engine)
+    model, missing = _create(name, options)
+    in_single(freeze(model))
+    with missing.unread():
+        encoder = encoder_of(model, f"timm:{name}", engine=engine)
+        missing.check(model, encoder.transform.input_size)
+    return encoder
 
 
 def encoder_of(
@@ -97,8 +100,8 @@ def encoder_of(
     )
 
 
-def _create(name: str, options: dict[str, Any]) -> nn.Module:
-    """The network with weights, from a folder, the hub's cache or the hub."""
+def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
+    """The network with weights, from a folder, the hub's cache or the hub, and what they leave out."""
     import timm
 
     folder = Path(name).expanduser()
@@ -116,16 +119,16 @@ def _create(name: str, options: dict[str, Any]) -> nn.Module:
             f"timm has no pretrained weights for {name!r}. A network that has learnt something was expected. "
             "Choose one of timm.list_pretrained(), or save your own with timm.models.save_for_hf: 'timm:/folder'."
         )
-    given: dict[str, Any] = {}
     if cfg.hf_hub_id:
         files = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else WEIGHT_FILES
         folder = _fetch(name, cfg.hf_hub_id, files)
         file = next(folder / file for file in files if (folder / file).is_file())
-        given = {"pretrained_cfg_overlay": {"source": "", "state_dict": WeightsFile.open(file).weights()}}
-    else:  # timm finds it in torch's cache, and reads it as tensors alone
-        fetch_url(f"timm:{name}", cfg.url, "timm:/path/to/a/folder")
+        return _filled(name, name, WeightsFile.open(file).weights(), options)
+    # timm finds it in torch's cache, and reads it as tensors alone
+    fetch_url(f"timm:{name}", cfg.url, "timm:/path/to/a/folder")
     with fenced():
-        return _without_weights(timm.create_model(name, pretrained=True, **given, **options))
+        model = timm.create_model(name, pretrained=True, **options)
+    return model, Missing.of(f"timm:{name}", model, ())
 
 
 def _fetch(name: str, repo: str, files: Sequence[str]) -> Path:
@@ -133,10 +136,26 @@ def _fetch(name: str, repo: str, files: Sequence[str]) -> Path:
     return fetch(f"timm:{name}", repo, files, ("config.json",), f"timm:/path/to/{repo.split('/')[-1]}")
 
 
-def _without_weights(model: Any) -> nn.Module:
-    """The network, whose configuration no longer holds on to the weights that it was given."""
-    model.pretrained_cfg.pop("state_dict", None)
-    return model
+def _filled(
+    name: str, architecture: str, weights: Mapping[str, Tensor], options: dict[str, Any]
+) -> tuple[nn.Module, Missing]:
+    """The network with these weights, and what they leave out."""
+    import timm
+
+    check_kinds(f"timm:{name}", weights)
+    with loading(
+        lambda why: WeightsError(
+            f"'timm:{name}' cannot be loaded: {why}. Weights that fit the architecture in config.json were expected. "
+            "Write the folder again with timm.models.save_for_hf."
+        )
+    ):
+        given = {"source": "", "state_dict": weights}
+        with building(Stored.of(weights)) as found:
+            with torch.device("meta"):
+                timm.create_model(architecture, pretrained=False, **options)
+            model = timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=given, **options)
+        model.pretrained_cfg.pop("state_dict", None)  # which would be held on to
+    return model, Missing.of(f"timm:{name}", model, found.missing)
 
 
 def _check_tag(name: str) -> None:
@@ -149,10 +168,8 @@ def _check_tag(name: str) -> None:
         raise UnknownNameError("timm network", name, known or timm.list_models())
 
 
-def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> nn.Module:
+def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
     """A folder as ``save_for_hf`` writes it."""
-    import timm
-
     config = folder / "config.json"
     if not config.exists():
         raise WeightsError(
@@ -176,27 +193,9 @@ def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> nn.
             '"input_size": [3, 224, 224], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], '
             '"interpolation": "bicubic", "crop_pct": 0.875.'
         )
+    check_counts(f"timm:{name}", data)
     # The file is opened here, because some versions of timm run the code in a pickle.
-    weights = file.weights()
-    given = {"source": "", "state_dict": weights}
-    with loading(
-        lambda why: WeightsError(
-            f"'timm:{name}' cannot be loaded: {why}. Weights that fit the architecture in config.json were expected. "
-            "Write the folder again with timm.models.save_for_hf."
-        )
-    ):
-        _check_size(timm.create_model, f"local-dir:{folder}", weights, options)
-        model = timm.create_model(f"local-dir:{folder}", pretrained=True, pretrained_cfg_overlay=given, **options)
-    return _without_weights(model)
-
-
-def _check_size(create: Any, name: str, weights: Mapping[str, Tensor], options: dict[str, Any]) -> None:
-    """See, before any memory is taken, that a network is not far larger than the weights that are to fill it."""
-    with torch.device("meta"):
-        n = sum(p.numel() for p in create(name, pretrained=False, **options).parameters())
-    there = sum(t.numel() for t in weights.values())
-    if n > MOST_LARGER * there + SLACK:
-        raise ValueError(f"it has {n:,} parameters, and there are {there:,} numbers")
+    return _filled(name, f"local-dir:{folder}", file.weights(), options)
 
 
 def _weights_in(name: str, folder: Path) -> WeightsFile:
@@ -343,6 +342,8 @@ def _split_by_name(model: Any, size: tuple[int, int], name: str) -> tuple[Split,
     for layer in (*last, None):
         try:
             split, classifier, _, layout = split_module(model, layer, None, size, name)
+        except NotFiniteError:
+            raise
         except ModelError:
             continue
         if layout.kind == "tokens":

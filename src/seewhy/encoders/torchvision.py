@@ -86,8 +86,8 @@ def _from_file(
             f"Write it into {file.path.name + '.json'!r} beside the file, for example: {EXAMPLE}"
         )
     n = len(classes) or (file.num_classes if file.said.get("num_classes") else 1000)
-    model = models.get_model(architecture, weights=None, num_classes=n, **_without_aux(architecture), **options)
-    file.load_into(model, architecture)
+    given = {"num_classes": n, **_without_aux(architecture), **options}
+    model = file.fill(lambda: models.get_model(architecture, weights=None, **given), architecture)
     return model, transform, classes
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,11 +15,11 @@ import torch
 from jaxtyping import UInt8
 
 from ..encoders.fence import check_file, fenced, loading
+from ..encoders.whole import OWN, from_saved, silent
 from ..errors import InputError, MissingExtraError, ModelError, WeightsError
 from ..storage.reading import file_sha256, read_json, reason
 
 INDEX = "model_index.json"
-OWN = {"trust_remote_code": False, "local_files_only": True}
 CODE, PICKLES = (".py", ".pyc", ".so"), (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 LIBRARIES = ("diffusers", "transformers")
 """That a pipeline's folder may name classes of; beside them the pipelines of diffusers themselves."""
@@ -96,12 +95,13 @@ def load_pipeline(folder: Path, *, steps: int | None = None, guidance: float | N
         import diffusers
     except ImportError as error:
         raise MissingExtraError("diffusion", "diffusers") from error
-    kind = _checked(folder, diffusers)
+    kind, parts = _checked(folder, diffusers)
     with (
-        _silent(),
+        silent(),
         loading(lambda why: ModelError(f"{folder} cannot be built: {why} Another one was expected. Save it again.")),
     ):
-        pipe = kind.from_pretrained(str(folder), use_safetensors=True, **OWN)
+        networks = dict(_networks(folder, parts, diffusers))
+        pipe = kind.from_pretrained(str(folder), use_safetensors=True, **OWN, **networks)
     pipe.set_progress_bar_config(disable=True)
     takes = inspect.signature(type(pipe).__call__).parameters
     for name, given in (("num_inference_steps", steps), ("guidance_scale", guidance)):
@@ -120,23 +120,25 @@ def load_pipeline(folder: Path, *, steps: int | None = None, guidance: float | N
     return Pipeline(pipe, kind.__name__, key.hexdigest()[:32], "prompt" in takes, steps, guidance)
 
 
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Without the libraries' own bars; SeeWhy shows what it does itself."""
-    found = [import_module("diffusers.utils.logging")]
-    with suppress(ImportError):  # pipelines without words do without it
-        found.append(import_module("transformers.utils.logging"))
-    for log in found:
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log in found:
-            log.enable_progress_bar()
+def _networks(folder: Path, parts: dict[str, Any], diffusers: Any) -> Iterator[tuple[str, Any]]:
+    """The networks among a pipeline's parts, each with all its weights.
+
+    Raises:
+        WeightsError: some are missing, or of another network.
+    """
+    for part, (library, name) in parts.items():
+        home = import_module(library) if library in LIBRARIES else getattr(diffusers.pipelines, library or "", None)
+        kind = getattr(home, name or "", None)
+        if isinstance(kind, type) and issubclass(kind, torch.nn.Module):
+            told = {"dtype": torch.float32} if library == "transformers" else {}
+            network, missing = from_saved(kind, f"{folder}/{part}", folder / part, **told)
+            if missing.tensors:
+                raise missing.refusal()
+            yield part, network
 
 
-def _checked(folder: Path, diffusers: Any) -> Any:
-    """The pipeline's class, once nothing in the folder can choose what is loaded."""
+def _checked(folder: Path, diffusers: Any) -> tuple[Any, dict[str, Any]]:
+    """The pipeline's class and its parts, once nothing in the folder can choose what is loaded."""
     try:
         said = read_json(folder / INDEX)
         kind = getattr(diffusers, said["_class_name"])
@@ -167,7 +169,7 @@ def _checked(folder: Path, diffusers: Any) -> Any:
                 f"{file.relative_to(folder)} of {folder} is a pickle, which can run code. Weights in safetensors were "
                 "expected. Where you trust it, save it again with save_pretrained(…, safe_serialization=True)."
             )
-    return kind
+    return kind, parts
 
 
 def _known(library: Any, diffusers: Any) -> bool:

@@ -18,11 +18,9 @@ import importlib
 import math
 import os
 import re
-import stat
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -31,11 +29,13 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from ..errors import ImageError, InputError
+from ..storage.reading import UnreadableError, open_regular
 from ..types import INTERPOLATIONS, Crop, FractionBox, PixelBox, Transform
 from .colours import Colour, flatten, to_bytes
 from .decoding import BoundedFile, TooCostlyError, check_scans, max_seconds
 from .depth import note_depth
 from .dicom import is_dicom, open_dicom
+from .room import Room
 from .sources import InMemory, One, Plain, plain
 
 FloatBox = tuple[float, float, float, float]
@@ -150,38 +150,9 @@ class _Cut(NamedTuple):
     flip: bool = False
 
 
-class _Room:
-    """Pictures are decoded at once as long as they fit together; one larger than the room is decoded alone.
-
-    Decoding takes up to 13 bytes a pixel, and as many threads decode as there are cores.
-
-    Args:
-        pixels: of all pictures together.
-        free: pictures up to this many pixels need no room.
-    """
-
-    def __init__(self, pixels: int, free: int) -> None:
-        self.pixels, self.free, self.left = pixels, free, pixels
-        self.changed = threading.Condition()
-
-    @contextmanager
-    def taken(self, pixels: int) -> Iterator[None]:
-        if pixels <= self.free:
-            yield
-            return
-        share = min(pixels, self.pixels)
-        with self.changed:
-            self.changed.wait_for(lambda: self.left >= share)
-            self.left -= share
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.left += share
-                self.changed.notify_all()
-
-
-_ROOM = _Room(64_000_000, free=1_000_000)
+_ROOM = Room(64_000_000, free=1_000_000)
+FILES = Room(MAX_BYTES, free=2**26)
+"""The same of large files' bytes, as many threads read."""
 
 
 def read_picture(source: One, transform: Transform, *, background: Colour = (255, 255, 255)) -> Picture:
@@ -203,8 +174,22 @@ def read_views(
     Raises:
         ImageError: as ``read_picture``. InputError: a crop makes no sense.
     """
-    source, digest = plain(given), ""
+    source = plain(given)
     name = given.name if isinstance(given, InMemory) else _name(source)
+    with FILES.taken(n_bytes(source)):
+        return _views(source, name, transform, views, background)
+
+
+def n_bytes(source: Plain) -> int:
+    """Of a file, before it is read; 0 for what is none, or cannot be asked."""
+    try:
+        return os.stat(source).st_size if isinstance(source, str | Path) else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _views(source: Plain, name: str, transform: Transform, views: _Views, background: Colour) -> list[Picture]:
+    digest = ""
     if isinstance(source, (str, Path, bytes)):
         data = source if isinstance(source, bytes) else _read_bytes(os.fspath(source))
         digest = hashlib.sha256(data).hexdigest()
@@ -240,17 +225,10 @@ def _name(source: Plain) -> str:
 def _read_bytes(name: str) -> bytes:
     """All bytes of a regular file; never waits on a pipe or device."""
     try:
-        # Asked before opening, as opening a device can act on it; again after, as the name can change hands.
-        _check_regular(name, os.stat(name))
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        with open(os.open(name, flags), "rb") as file:
-            status = os.fstat(file.fileno())
-            _check_regular(name, status)
-            if status.st_size > MAX_BYTES:
-                raise ImageError(name, f"holds {status.st_size:,} bytes, more than the {MAX_BYTES:,} read; shrink it")
+        with open_regular(name) as (file, size):
+            if size > MAX_BYTES:
+                raise ImageError(name, f"holds {size:,} bytes, more than the {MAX_BYTES:,} read; shrink it")
             data = file.read()
-    except ImageError:
-        raise
     except (OSError, ValueError) as error:
         raise ImageError(name, _why_not_opened(name, error)) from error
     if not data:
@@ -258,14 +236,13 @@ def _read_bytes(name: str) -> bytes:
     return data
 
 
-def _check_regular(name: str, status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise ImageError(name, "is a folder, not a picture; name the files in it, or list it with list_pictures")
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError(name, "is a pipe, socket or device, not a file; save the picture to a file, or give its bytes")
-
-
-def _why_not_opened(name: str, error: OSError | ValueError) -> str:
+def _why_not_opened(name: str, error: BaseException) -> str:
+    if isinstance(error, UnreadableError) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, UnreadableError) and os.path.isdir(name):
+        return "is a folder, not a picture; name the files in it, or list it with list_pictures"
+    if isinstance(error, UnreadableError):
+        return "is a pipe, socket or device, not a file; save the picture to a file, or give its bytes"
     if isinstance(error, PermissionError):
         return "may not be read (permission denied); allow reading it, for example with chmod +r"
     if isinstance(error, FileNotFoundError) and os.path.islink(name):

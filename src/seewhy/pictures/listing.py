@@ -64,6 +64,10 @@ def list_files(folder: str | Path, wanted: Callable[[str, str], bool]) -> Iterat
             # A link to itself makes is_dir() raise; isdir() calls it no folder.
             found = [(e.name, e.path, os.path.isdir(e.path) if e.is_symlink() else e.is_dir()) for e in shown]
             above = {e.path for e in shown if e.is_symlink() and _leads_back(os.path.realpath(e.path), real)}
+        except FileNotFoundError as error:
+            if path == os.fspath(folder):
+                raise unlistable(path, error) from error
+            continue  # it was taken away meanwhile
         except OSError as error:
             raise unlistable(path, error) from error
         found.sort(key=lambda entry: natural_key(entry[0]), reverse=True)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
-from .images import _HUSH, _from_array, _identify, _name, _orientation, _read_bytes, _why_not_decoded
+from .images import _HUSH, FILES, _from_array, _identify, _name, _orientation, _read_bytes, _why_not_decoded, n_bytes
 from .sources import InMemory, One, plain
 
 
@@ -25,7 +25,7 @@ def upright_size(given: One, *, longest: int | None = None) -> tuple[int, int]:
     """
     source = plain(given)
     name = given.name if isinstance(given, InMemory) else _name(source)
-    with _HUSH:
+    with _HUSH, FILES.taken(n_bytes(source)):
         try:
             if isinstance(source, str | Path | bytes):
                 source = _identify(name, source if isinstance(source, bytes) else _read_bytes(os.fspath(source)))

@@ -28,7 +28,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple, Self
 
-from ..errors import DataError, InputError, SeeWhyError
+from ..errors import DataError, InputError, MissingExtraError, SeeWhyError
 from ..pictures.datasets import IMAGE_COLUMNS
 from ..pictures.listing import list_pictures, natural_key
 from ..pictures.parquet import parquet_batches
@@ -160,7 +160,8 @@ class Packed(Shard):
         path = Path(self.place, self.name)
         yield state_of(str(path))
         if path.suffix.lower() == ".parquet" and path.is_file():
-            yield from map(state_of, names_in_parquet(path, path, self))
+            with suppress(OSError, DataError), open_regular(path) as (file, _):  # told when its pictures are read
+                yield from map(state_of, names_in_parquet(file, path, self))
 
     def _items(self) -> Iterator[Item]:
         path = Path(self.place, self.name)
@@ -190,7 +191,11 @@ def rows_in_parquet(opened: Any, path: PurePath, shard: Packed) -> Iterator[Item
     number = 0
     column = partial(_picture_column, path, wanted=shard.column)
     for batch in parquet_batches(opened, path, lambda names: [column(names)], IN_HAND):
-        for value in batch.column(0).to_pylist():
+        try:
+            cells = batch.column(0).to_pylist()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} cannot be read: {reason(error)}. Give a Parquet file.") from error
+        for value in cells:
             yield _row(path, shard, number, value)
             number += 1
 
@@ -209,7 +214,7 @@ def names_in_parquet(opened: Any, path: PurePath, shard: Packed) -> Iterator[str
             column = f"{column}.path"
         elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             return
-        for batch in file.iter_batches(columns=[column]):
+        for batch in parquet_batches(opened, path, lambda _names: [column]):
             values = batch.column(0)
             cells = values.field("path") if pa.types.is_struct(kind) else values
             yield from (str(path.parent / cell) for cell in cells.to_pylist() if isinstance(cell, str))

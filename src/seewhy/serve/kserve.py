@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -209,7 +210,8 @@ def _read(body: bytes, model: Model, most: int) -> Asked:
         isinstance(o, dict) and isinstance(o.get("name"), str) for o in outputs
     ):
         raise InputError("outputs is no list of objects with a name. Leave it out to get all.")
-    if not isinstance(asked.get("id", ""), str) or len(asked.get("id", "")) > LONGEST_TEXT:
+    own = asked.get("id", "")
+    if not isinstance(own, str) or len(own) > LONGEST_TEXT or not own.isprintable():  # half a character is not
         raise InputError(f"id is no text of at most {LONGEST_TEXT} signs. Leave it out, or send a short text.")
     pictures = _files(tensor, most) if tensor["name"] == PICTURE else _pixels(tensor, expected, most)
     return Asked(pictures, frozenset(one["name"] for one in outputs), asked.get("id"))
@@ -267,18 +269,34 @@ def _pixels(tensor: Mapping[str, Any], expected: tuple[int, ...], most: int) -> 
         raise InputError(f"{PIXELS!r} has the shape {shape}. [n, {', '.join(map(str, expected))}] was expected.")
     _count(shape[0], most)
     try:
-        values = np.asarray(tensor["data"])
-        if values.dtype.kind not in "iuf":
-            raise ValueError("they are no numbers")
         with np.errstate(over="ignore"):
-            pixels = values.astype(np.float32).reshape(shape)
-    except (ValueError, TypeError, OverflowError) as problem:
+            pixels = np.array(_numbers(tensor["data"]), np.float32).reshape(shape)
+    except (ValueError, OverflowError) as problem:
         raise InputError(
             f"The data of {PIXELS!r} are not {math.prod(shape)} numbers. Send as many as its shape."
         ) from problem
     if not np.isfinite(pixels).all():
         raise InputError(f"{PIXELS!r} holds numbers beyond what FP32 holds. Send pixels made ready for the model.")
     return torch.from_numpy(pixels)
+
+
+def _numbers(values: list[Any]) -> list[float]:
+    """Numbers, flat or nested, one after the other.
+
+    Of a text among them numpy would make texts of all, each with room for the longest.
+
+    Raises:
+        ValueError: they are not all numbers, or rows are of unequal length.
+    """
+    for _ in range(MOST_AXES - 1):
+        if not values or not isinstance(values[0], list):
+            break
+        if not all(isinstance(row, list) and len(row) == len(values[0]) for row in values):
+            raise ValueError("rows are of unequal length")
+        values = list(itertools.chain.from_iterable(values))
+    if not all(type(value) in (int, float) for value in values):
+        raise ValueError("they are no numbers")
+    return values
 
 
 def _answer(model: Model, asked: Asked, probabilities: Tensor, errors: list[str]) -> Response:

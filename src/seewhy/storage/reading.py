@@ -277,6 +277,26 @@ def tensors_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise UnreadableError(f"its {len(data):,} bytes do not fit into memory") from error
 
 
+def read_layout(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name → kind of numbers (``"F32"``) and shape of each tensor of a safetensors file, of which the header is read.
+
+    Raises:
+        FileNotFoundError, UnreadableError, ValueError: as :func:`read_tensors`.
+    """
+    with open_regular(path) as (file, size):
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        header = _layout(start + file.read(length if length <= min(MAX_HEADER, size - 8) else 0), size)[0]
+    found = {}
+    for name, about in header.items():
+        kind, shape = about.get("dtype"), about.get("shape")
+        sized = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
+        if not (isinstance(kind, str) and sized):
+            raise ValueError(f"its header does not say what {name[:80]!r} is")
+        found[name] = (kind, tuple(shape))
+    return found
+
+
 def check_kinds(tensors: Mapping[str, Tensor], kinds: Mapping[str, str]) -> None:
     """Refuse tensors of other kinds of numbers or axes than what was written had.
 
@@ -303,6 +323,11 @@ def _kind(tensor: Tensor) -> str:
 
 def _header(data: bytes, size: int) -> dict[str, str]:
     """The texts in a header, if its tensors end where the file does."""
+    return _layout(data, size)[1]
+
+
+def _layout(data: bytes, size: int) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """What a header says of each tensor, and the texts in it, if the tensors end where the file does."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
         raise ValueError(f"its {size:,} bytes do not begin as tensors do" if size else "it is empty")
@@ -317,4 +342,4 @@ def _header(data: bytes, size: int) -> dict[str, str]:
         raise ValueError(f"its tensors end at byte {said:,} of {size - 8 - length:,}")
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
         raise ValueError("its header's texts are none")
-    return texts
+    return header, texts

@@ -14,16 +14,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..encoders.paired_heads import PairedHeads
 from ..pictures.samples import Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.adapt import Adapted
 from ..training.columns import Judged
-from ..training.from_columns import AGREES, Taught
+from ..training.from_columns import Taught
+from ..training.heads import agrees
 from ..training.loop import Trained
 from ..training.pretrain import Pretrained
-from ..training.way import Finished
-from .before_after import groups_of, measure_row
+from ..training.way import AGREES, AGREES_AS_NEW, Finished
+from .before_after import accuracy_sums, groups_of, measure_row
 from .pretraining import PretrainingReport, measure_pretraining
 from .retrieval import N_EXAMPLES, RetrievalReport, measure_retrieval
 
@@ -52,6 +54,9 @@ def run_report(
         "seconds_per_step": round(done.done.seconds_per_step, 4),
         "tried": [asdict(kept) for kept in done.tried],
     }
+    if isinstance(done, Adapted | Taught) and done.tried:
+        report.data["run"]["tried_apart"] = done.chosen_on is not done.held
+        report.data["run"]["tried_named"] = AGREES_AS_NEW if _guarded(done) else AGREES
     report.data["notes"] = [*notes]
     return report
 
@@ -68,9 +73,24 @@ def measured(
 def _(done: Adapted, name: str, store: FeatureStore | None, progress: Progress | None) -> RetrievalReport:
     classes = tuple(sorted({item.label for item in done.held.items} - {""}))
     held = Samples(done.held.items, classes)
-    return measure_retrieval(
-        done.adaptation.encoder(name), held, before=done.adaptation.base, store=store, progress=progress
-    )
+    after, before = done.adaptation.encoder(name), done.adaptation.base
+    report = measure_retrieval(after, held, before=before, store=store, progress=progress)
+    if _guarded(done):
+        both = [found for keep in (0.0, done.adaptation.keep) if (found := _as_new(done, keep)) is not None]
+        if both:
+            report.data["measures"].append(measure_row(AGREES_AS_NEW, both, groups_of(done.held.items), 0))
+    return report
+
+
+def _guarded(done: Finished[Any, Any]) -> bool:
+    """Whether own classes' names keep their place, so that they do not say what becomes of others."""
+    return isinstance(done.adaptation.trained, PairedHeads) and done.adaptation.trained.heard is not None
+
+
+def _as_new(done: Adapted, keep: float) -> Float[Tensor, "p 2"] | None:
+    heads: Any = done.adaptation.trained
+    found = agrees(heads, keep, done.adaptation.base, done.held.pooled)
+    return None if found is None else accuracy_sums(found)
 
 
 @measured.register

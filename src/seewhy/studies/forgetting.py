@@ -17,6 +17,7 @@ from ..errors import DataError, ModelError
 from ..pictures.samples import Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
+from ..training.way import AGREES
 from .before_after import accuracy_sums, calibration_sums, gap, harmonic, measure_row
 
 Row = dict[str, Any]
@@ -187,7 +188,7 @@ def _own_classes(tasks: Sequence[Told], both: Sequence[NamesClasses], seed: int,
     if isinstance(both[1], ReadsPooled):  # every picture has texts of its own, and reading them takes its time
         some = torch.linspace(0, len(first) - 1, max(2, min(len(first), N_READ // len(on.classes)))).long()
         first, last = first[some], last[some]
-    own = Told("agrees with its own classes by name", (first, last), layer(first).argmax(1), tuple(on.classes))
+    own = Told(AGREES, (first, last), layer(first).argmax(1), tuple(on.classes))
     logits = own.logits(both)
     right = [one.argmax(1) == own.labels for one in logits]
     return [measure_row(own.name, [accuracy_sums(r) for r in right], None, seed)]

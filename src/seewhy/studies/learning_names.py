@@ -9,13 +9,17 @@ from typing import Any, cast
 
 from ..classifiers import classifiers
 from ..classifiers.base import Classifier
+from ..classifiers.expected import linear_fit
 from ..classifiers.fitting import PictureRecipe
+from ..classifiers.labelled import look_at_labelled
 from ..classifiers.network import NamesClasses
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError
 from ..pictures.samples import Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
+from ..trust.measure import trust_features
+from .before_after import accuracy_sums, measure_row
 from .forgetting import NEW, base_and_new, forgetting, is_calibration, of_classes
 
 
@@ -97,11 +101,47 @@ def adapt_names(
         on, parts.samples, validation=parts.validation, store=store, progress=progress, checkpoint=checkpoint
     )
     rows = forgetting(made, also=parts.also, old=old, store=store, seed=recipe.seed, progress=progress)
+    if (row := beside_fit(made, on, parts.samples, store=store, seed=recipe.seed)) is not None:
+        rows.append(row)
+        if row["real"] and row["difference"] > 0:
+            progress.note(
+                f"seewhy fit with the same pictures, even without its crops, is right for {100 * row['after']:.1f} % "
+                f"where this is for {100 * row['before']:.1f} %: take fit, unless other classes are to be named"
+            )
     if plain is not None and isinstance(plain.network, NamesClasses):
         told = forgetting(made, against=plain.network, also=parts.also, store=store, seed=recipe.seed)
         rows += [{**row, "measure": f"by the new names: {row['measure']}"} for row in told if not is_calibration(row)]
         progress.note("by the new names: before is the same without them, after is with them")
     return replace(made, measures={**made.measures, "forgetting": rows})
+
+
+BESIDE_FIT = "these classes, beside seewhy fit"
+
+
+def beside_fit(
+    made: Classifier, on: Encoder, samples: Samples, *, store: FeatureStore | None = None, seed: int = 0
+) -> dict[str, Any] | None:
+    """What ``fit`` with the same pictures, without its crops, tells of those held out, beside the adapted one.
+
+    ``None`` where nothing was held out.
+
+    Args:
+        made: adapted by names.
+        on: the encoder it was adapted from.
+        samples: among which are those it learnt from.
+        store: where looks are kept.
+        seed: of the resampling.
+    """
+    held, names = made.held_out, set(made.known.names if made.known is not None else ())
+    own = replace(samples, items=tuple(item for item in samples.items if item.image in names))
+    if held is None or held.logits is None or not own.items:
+        return None
+    seen = look_at_labelled(on, made.classes, own, store)
+    fit = linear_fit(trust_features(seen.pooled.float()), seen.labels, len(made.classes))
+    pooled = held.pooled if held.before is None else held.before
+    right = [held.logits.argmax(1) == held.labels, fit(trust_features(pooled.float())).argmax(1) == held.labels]
+    groups = None if held.groups is None else held.groups.unique(return_inverse=True)[1]
+    return measure_row(BESIDE_FIT, [accuracy_sums(one) for one in right], groups, seed)
 
 
 def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecipe:

@@ -25,6 +25,7 @@ from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.retrieval import DEPTHS, Ranks, ranks
 from ..training.seen_pairs import SeenPairs, joint_vectors, look_at_pairs
+from ..training.way import AGREES
 from .before_after import accuracy_sums, calibration_sums, gap, groups_of, measure_row
 
 N_EXAMPLES = 12
@@ -144,7 +145,7 @@ def _measure(
         own_class = first.classifier(look_at_pairs(first, seen.items, store, Progress()).pooled).argmax(1)
         names = place(encoder.text, own_sentences(encoder.text, names_of(first)))
         named = (image @ names.T).argmax(1) == own_class
-        hits["agrees with its own classes by name"] = torch.stack([named.float(), one], 1)
+        hits[AGREES] = torch.stack([named.float(), one], 1)
     return _Measured(hits, found, image, text, seen, told)
 
 

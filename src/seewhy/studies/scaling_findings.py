@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import DataError
+from ..printable import percent
 from ..progress import Progress
 from .learning_curve import FormFit, LearningCurve, learning_curve
 from .material import Material, classifier_text
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from .scaling import ScalingStudy
 
 LEVELS = (0.9, 0.95)
+UNLIKELY = 0.2
+"""Part of the draws that reach a target within what is foretold, below which it is probably out of reach."""
 NEVER = 2.0**30
 """Times what was seen: what is not reached by then is not reached."""
 
@@ -113,7 +116,8 @@ def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str,
     """How many more pictures, as what can be said of it.
 
     ``kind`` is ``"more"``: between two numbers; ``"enough"``: about those there are; ``"open"``: at least so many, and
-    perhaps more than is foretold; ``"far"``: more than is foretold; ``"unreachable"``: no number would do.
+    perhaps more than is foretold; ``"unlikely"``: probably out of reach, as few of the draws reach it within what is
+    foretold, or most of them never; ``"far"``: more than is foretold; ``"unreachable"``: no number would do.
 
     Raises:
         DataError: it is reached already by what was measured.
@@ -135,9 +139,11 @@ def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str,
     elif high <= most:
         kind = "more"
     elif low <= most:
-        kind = "open"
+        kind = "open" if reach >= UNLIKELY else "unlikely"
+    elif never >= (1 + LEVELS[0]) / 2:
+        kind = "unreachable"
     else:
-        kind = "unreachable" if never >= (1 + LEVELS[0]) / 2 else "far"
+        kind = "unlikely" if never > 0.5 else "far"
     median = float(_quantile(needed, 0.5))
     return {
         "kind": kind,
@@ -190,6 +196,8 @@ def sentence(data: dict[str, Any]) -> str:
         "enough": f"For {target}: the {data['n_have']:,} pictures there are should be enough (90 %)",
         "open": f"For {target}: at least {first or 0:,} more pictures (95 %); {most} in all, the most that is foretold,"
         f" may not be enough (they are in {answer['reached_within']:.0%} of the draws)",
+        "unlikely": f"{target} is probably out of reach with this encoder: {most} pictures in all, the most that is "
+        f"foretold, are enough in {percent(answer['reached_within'], ' ')} of the draws",
         "far": f"For {target}: more than {most} pictures in all (95 %), beyond what is foretold (--beyond "
         "foretells further)",
         "unreachable": f"{target} is not reachable with this encoder, however many pictures (95 %)",

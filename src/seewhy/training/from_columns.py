@@ -30,15 +30,14 @@ from ..progress import Progress
 from ..storage.features import FeatureStore
 from .batches import TrainingData
 from .columns import Judged, ReadColumns, SeenColumns, check_values, cosines, read_columns
-from .instructed import Asked, Instruct, triplets
+from .instructed import Asked, Instruct, triplets, wordings
 from .loop import Trained, Training, train
 from .prefixed import Prefixing, two_kinds
 from .task import Task
-from .way import Finished, Way, apart, check_part, choose_keep, say_shared
+from .way import AGREES, Finished, Way, apart, check_part, choose_keep, say_shared
 
 KEEPS = (0.25, 0.5, 0.75, 1.0)
 """Tried where none was given."""
-AGREES = "agrees with its own classes by name"
 Measures = Mapping[str, tuple[str, Encoder, Sequence[str]]]
 
 
@@ -248,7 +247,10 @@ class ByInstructions(FromColumns):
         _ = on.text
 
     def prepared(self, on: Encoder, own: SeenColumns, progress: Progress) -> tuple[InstructedHead, Task, TrainingData]:
-        return *self.how.task(on, own.pooled), triplets(on, own.pooled, self._asked(own))
+        asked = self._asked(own)
+        head, task = self.how.task(on, own.pooled)
+        head.taught = wordings(asked)
+        return head, task, triplets(on, own.pooled, asked)
 
     def training(self, data: TrainingData, on: Encoder) -> Training:
         return self.how.training(data)

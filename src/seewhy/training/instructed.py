@@ -117,6 +117,7 @@ class Instruct:
         """
         data = triplets(on, pooled, asked)
         head, done = self.trained(on, pooled, data, progress)
+        head.taught = wordings(asked)
         return Adaptation(on, head, 1.0, self.provenance(data, asked, done))
 
     def trained(
@@ -164,6 +165,11 @@ class Instruct:
             "seed": self.seed,
             "loss": round(done.history[-1]["loss"], 4),
         }
+
+
+def wordings(asked: Sequence[Asked]) -> tuple[str, ...]:
+    """Every instruction, in each of its wordings."""
+    return tuple(words for one in asked for words in one.instructions)
 
 
 def triplets(on: Encoder, pooled: Float[Tensor, "n p"], asked: Sequence[Asked]) -> TrainingData:

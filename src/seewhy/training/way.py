@@ -22,6 +22,11 @@ N_CHOSEN_ON = 1000
 """Held-out pictures that ``keep`` is chosen on, at most."""
 N_APART = 40
 """Held-out pictures from which half are chosen on and the other half measured on; fewer are too few for either."""
+AGREES = "agrees with its own classes by name"
+"""The measure of how often the class whose name is nearest is the one that the encoder's own last layer says."""
+AGREES_AS_NEW = "own classes, names read as new"
+"""The same where each name is read as if it were none of the encoder's own, which keep their place: what becomes of
+the names of other things, and what a ``keep`` of heads is chosen by."""
 
 
 class Seen(Protocol):
