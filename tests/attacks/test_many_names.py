@@ -17,6 +17,7 @@ from seewhy.dense.names import names_to_find
 from seewhy.errors import DataError, UnknownNameError
 from seewhy.pictures.boxes.coco import COCO
 from seewhy.pictures.boxes.yolo import YOLO
+from seewhy.pictures.pairs import Parts
 from seewhy.pictures.pixel_classes import _names
 from seewhy.pictures.samples import load_samples
 from seewhy.spelling import LONGEST, MOST, nearest
@@ -71,6 +72,27 @@ def test_a_name_that_is_there_twice_is_told_in_one_pass(door: Callable[[Path], A
     with pytest.raises((DataError, ValueError), match=NAMES[-1]):
         door(tmp_path)
     assert time.process_time() - start < 20
+
+
+def test_texts_of_one_picture_are_not_copied_with_each_row() -> None:
+    parts = Parts("a table")
+    for i in range(3):
+        parts.add("a.png", [f"text {i}"])
+        assert parts.found["a.png"].texts == ()
+    assert parts.samples().items[0].texts == ("text 0", "text 1", "text 2")
+
+
+def test_groups_that_follow_one_another_are_walked_once() -> None:
+    class Counted(dict[str, str]):
+        n = 0
+
+        def get(self, key: str, default: Any = None) -> Any:
+            Counted.n += 1
+            return super().get(key, default)
+
+    parts = Parts("a table", same=Counted({str(i): str(i + 1) for i in range(1000)}))
+    assert {parts._root(str(i)) for i in range(1000)} == {"1000"}
+    assert Counted.n < 20_000
 
 
 def test_few_names_that_are_short_are_compared_by_spelling(monkeypatch: pytest.MonkeyPatch) -> None:

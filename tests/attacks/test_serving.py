@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tracemalloc
 from collections.abc import Iterator
@@ -17,8 +18,11 @@ from tiny import class_folders, tiny_cnn
 
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed, so there is no service")
 
+from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
+from seewhy.app import Settings
+from seewhy.app.guard import Guard
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saving import load
@@ -28,6 +32,7 @@ from seewhy.encoders.text_tokens import LONGEST_TEXT
 from seewhy.pictures.samples import load_samples
 from seewhy.serve import ServiceSettings, kserve, make_service
 from seewhy.serve import models as served_models
+from seewhy.serve.entrance import refuse
 from seewhy.serve.models import Models
 
 INFER = "/v2/models/tiny/infer"
@@ -117,6 +122,20 @@ def test_an_id_that_cannot_be_written_is_refused(service: TestClient, own: str) 
     answer = service.post(INFER, content=tensor('["aGk="]')[:-1] + f',"id":"{own}"}}'.encode())
     assert answer.status_code == 422
     assert answer.json()["error"].startswith("id is no text")
+
+
+def test_a_client_that_leaves_within_its_body_is_no_error_here(caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[Any] = []
+
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        raise ClientDisconnect
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"host", b"localhost")], "query_string": b""}
+    asyncio.run(Guard(app, Settings(), refuse)(scope, send, send))
+    assert (sent, caplog.messages) == ([], [])
 
 
 class Recorder:

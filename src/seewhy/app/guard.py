@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -72,6 +72,8 @@ class Guard:
         try:
             async with asyncio.timeout(self.settings.request_seconds):
                 await self.app(scope, body, answer)
+        except ClientDisconnect:
+            pass  # there is nobody to answer, and nothing went wrong here
         except TimeoutError:
             await self._fail(request, answer, 504, "This took too long and was given up. Try again.", receive)
         except Exception:

@@ -111,13 +111,15 @@ class Parts:
 
     Attributes:
         where: what is read, for messages.
-        found: by name.
+        found: by name, still without texts.
+        texts: of each name.
         notes: what a user should know.
         same: groups that share a picture, each with the one that it counts as.
     """
 
     where: str
     found: dict[str, Sample] = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     same: dict[str, str] = field(default_factory=dict)
 
@@ -134,10 +136,10 @@ class Parts:
         Raises:
             DataError: it had another class before.
         """
-        said = tuple(t.strip() for t in texts if t.strip())
+        self.texts.setdefault(image, []).extend(t.strip() for t in texts if t.strip())
         before = self.found.get(image)
         if before is None:
-            self.found[image] = Sample(image, label, said, group, pixels)
+            self.found[image] = Sample(image, label, (), group, pixels)
             return
         if before.label and label and before.label != label:
             raise DataError(
@@ -146,19 +148,18 @@ class Parts:
             )
         if before.group and group and (one := self._root(before.group)) != (other := self._root(group)):
             self.same[other] = one
-        self.found[image] = replace(
-            before, texts=before.texts + said, label=before.label or label, group=before.group or group
-        )
+        self.found[image] = replace(before, label=before.label or label, group=before.group or group)
 
     def _root(self, group: str) -> str:
-        while group in self.same:
-            group = self.same[group]
+        """What a group counts as; the way there is half as long the next time, however long it became."""
+        while (above := self.same.get(group)) is not None:
+            self.same[group] = group = self.same.get(above, above)
         return group
 
     def samples(self) -> Samples:
         """What was read; pictures of which nothing is said are left out with a note."""
-        silent = [s.image for s in self.found.values() if not s.texts]
-        items = tuple(s for s in self.found.values() if s.texts)
+        silent = [image for image, texts in self.texts.items() if not texts]
+        items = tuple(replace(s, texts=tuple(self.texts[s.image])) for s in self.found.values() if self.texts[s.image])
         items = tuple(replace(s, group=self._root(s.group)) if s.group in self.same else s for s in items)
         notes = list(self.notes)
         if self.same:
