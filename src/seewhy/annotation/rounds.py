@@ -203,7 +203,7 @@ def _applied(old: list[str], start: int, stop: int, hunks: list[_Hunk]) -> list[
     return [*out, *old[start:stop]]
 
 
-def _opcodes(a: list[str], b: list[str]) -> list[tuple[str, int, int, int, int]]:
+def _opcodes(a: list[str], b: list[str]) -> Sequence[tuple[str, int, int, int, int]]:
     """What became of parts of ``a``; of long texts, parts that come again and again match beside others alone.
 
     Without that a text of one word over and over takes the product of both lengths, or more.
