@@ -86,11 +86,12 @@ def test_a_second_ctrl_c_acts_at_once(tmp_path: Path) -> None:
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        done = train(Signalled(signal.SIGHUP, 5), DATA, HOW, checkpoint=(tmp_path / "c", "line"))
+        progress = Progress()
+        done = train(Signalled(signal.SIGHUP, 5), DATA, HOW, checkpoint=(tmp_path / "c", "line"), progress=progress)
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert len(done.history) == 24
+    assert (len(done.history), progress.notes) == (24, [])
 
 
 def test_a_training_in_another_thread_hears_no_signals(tmp_path: Path) -> None:
