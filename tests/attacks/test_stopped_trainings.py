@@ -10,6 +10,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -38,6 +39,11 @@ class Signalled(Line):
         os.kill(os.getpid(), self.number)
         for _ in range(1000):  # Python hears it between two of its instructions
             pass
+
+
+def clock(now: list[float]) -> SimpleNamespace:
+    """In place of the module, as the clock of threads must go on."""
+    return SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0])
 
 
 def same(one: Task, other: Task) -> None:
@@ -80,11 +86,12 @@ def test_a_second_ctrl_c_acts_at_once(tmp_path: Path) -> None:
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        done = train(Signalled(signal.SIGHUP, 5), DATA, HOW, checkpoint=(tmp_path / "c", "line"))
+        progress = Progress()
+        done = train(Signalled(signal.SIGHUP, 5), DATA, HOW, checkpoint=(tmp_path / "c", "line"), progress=progress)
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert len(done.history) == 24
+    assert (len(done.history), progress.notes) == (24, [])
 
 
 def test_a_training_in_another_thread_hears_no_signals(tmp_path: Path) -> None:
@@ -128,7 +135,7 @@ def test_checkpoints_are_written_by_the_clock(tmp_path: Path, monkeypatch: pytes
         now[0] += 5
         at.append(now[0])
 
-    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(loop, "time", clock(now))
     monkeypatch.setattr(loop, "write", write)
     train(Slow(), DATA, replace(HOW, n_steps=12), checkpoint=(kept, "line"))
     # due at 30: after step 3 at 33, written by 38; due at 88: after step 8; the last step's is always written
@@ -178,7 +185,7 @@ def test_a_log_is_told_how_long_it_will_take(
 ) -> None:
     """Nothing was written for 26 minutes where there was no terminal."""
     now, heard = [0.0], progress()
-    monkeypatch.setattr(telling.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(telling, "time", clock(now))
     for step in heard.track(range(5), "Training", 5):
         now[0] += 15
         heard.measured(step + 1, {"loss": 2.0 / (step + 1)})
@@ -203,7 +210,7 @@ def test_a_log_that_nobody_reads_any_more_stops_nothing(monkeypatch: pytest.Monk
             raise BrokenPipeError
 
     now = [0.0]
-    monkeypatch.setattr(telling.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(telling, "time", clock(now))
     monkeypatch.setattr(sys, "stderr", Gone())
     for _ in Terminal().track(range(5), "Training", 5):
         now[0] += 30

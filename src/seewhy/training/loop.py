@@ -215,7 +215,8 @@ class _Run:
 
     def __init__(self, task: Task, how: Training, among: Processes) -> None:
         self.task, self.how, self.among, self.history = task, how, among, History()
-        self.at_once, self.was_at_once = how.micro_batch, None
+        self.at_once = how.micro_batch
+        self.was_at_once: int | None = None
         self.kept, self.due_at = "", time.monotonic() + SECONDS
         self.optimiser = optimiser_of(task, how)
         named = {name: p for name, p in task.named_parameters() if p.requires_grad}
