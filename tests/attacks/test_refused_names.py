@@ -49,7 +49,7 @@ def test_an_error_of_no_file_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> N
     def broken() -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.setattr(cli, "_of_verb", lambda _: broken)
     monkeypatch.setattr(cli, "take_standard_input", lambda: None)
     with pytest.raises(OSError, match="Input/output error"):
         cli.main()

@@ -69,7 +69,7 @@ def greatest(name: str, high: int, stated: int | None) -> int:
 
 def brightened(name: str, image: Image.Image) -> Image.Image:
     """Colours of 12 bits in 16, of which Pillow keeps the upper 8: the four that are used, over the whole range."""
-    high = max(top for _, top in image.getextrema()[:3]) if image.info.get(WIDE) else 0  # type: ignore[misc, index]
+    high = max(top for _, top in image.getextrema()[:3]) if image.info.get(WIDE) else 0  # type: ignore[misc]
     if not 0 < high <= 15:
         return image
     what = "has colours of 12 bits in 16, of which 4 are read; save it, and every other like it, with 8 bits"
