@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
@@ -146,7 +145,7 @@ def fit(
         store=store,
         progress=progress,
     )
-    return replace(fitted, trust=fitted.measured_trust)
+    return fitted.with_trust(progress)
 
 
 @overload
@@ -242,7 +241,7 @@ def adapt(
         data = AdaptingData(samples_of(pairs, group=group), chosen, base_to_new, tuple(new_names), others)
         recipe = recipe_named(method, **parameters)
         made = adapt_names(recipe, _encoder(encoder), data, store=store, progress=progress)
-        return replace(made, trust=made.measured_trust)
+        return made.with_trust(progress)
     columns = {"image": image, "text": text, "label": label, "group": group}
     taught: Adapted | Taught = _teach(pairs, encoder, columns, validation, store, progress, parameters)
     return taught

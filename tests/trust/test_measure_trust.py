@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
+from typing import TypeVar
 
 import numpy as np
 import pytest
 import torch
 
+from seewhy.progress import Progress
 from seewhy.trust.base import FAMILIAR, KEPT, TYPICAL, Trust
 from seewhy.trust.measure import drawn_folds, measure_trust, trust_features
 from seewhy.trust.selective import auroc
@@ -15,6 +18,7 @@ from seewhy.trust.strangeness import Inputs
 from seewhy.trust.strangers import KINDS, strangers
 
 K, D = 8, 16
+T = TypeVar("T")
 
 
 class World:
@@ -228,3 +232,16 @@ def test_strangers_are_of_every_kind_and_the_same_again() -> None:
     assert len({p.tobytes() for p in made}) == len(KINDS)
     assert all(np.array_equal(a, b) for a, b in zip(made, strangers(len(KINDS), 48), strict=True))
     assert {p.shape for p in strangers(len(KINDS), 8)} == {(8, 8, 3)}
+
+
+def test_progress_is_told_of_the_fits_without_a_part_of_the_classes(world: World) -> None:
+    heard: list[tuple[str, int | None]] = []
+
+    class Heard(Progress):
+        def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+            heard.append((what, total))
+            yield from items
+
+    x, y, _ = world.draw(80)
+    measure_trust(world.inputs(x), y, progress=Heard())
+    assert heard == [("Measuring trust", K)]

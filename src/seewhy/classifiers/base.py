@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast, overload
@@ -23,6 +23,7 @@ from ..explanation.prediction import Prediction, Ranked
 from ..heads.head import Head, Projected
 from ..keywords import EvaluateKeywords, ExplainKeywords
 from ..pictures.sources import Many, One, several
+from ..progress import Progress
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import LikenessMeasure
 from ..spelling import first_repeated
@@ -63,7 +64,7 @@ class Classifier:
         folder: where it was loaded from; explainers trained for it lie there.
         network: what was trained inside the network, for classifiers that explain themselves.
         known: the pictures it was fitted on, by digests and a few numbers each, where it was fitted on pictures.
-        fitted_in: what the features were computed in that a saved one was fitted on, if that is known.
+        fitted_in: what a saved one's features were computed in, if known.
         trust: what held-out pictures say of decisions, where it was measured already.
     """
 
@@ -113,9 +114,13 @@ class Classifier:
     @cached_property
     def measured_trust(self) -> Trust | None:
         """What held-out pictures say of decisions; measured now where it was not, ``None`` where it cannot be."""
+        return self.with_trust().trust
+
+    def with_trust(self, progress: Progress | None = None) -> Classifier:
+        """The same, with :attr:`measured_trust` among what is saved."""
         from .certainty import trust_of
 
-        return self.trust or trust_of(self)
+        return replace(self, trust=self.trust or trust_of(self, progress))
 
     @cached_property
     def measured_words(self) -> WordsMeasure | None:
@@ -374,8 +379,9 @@ def words_alone(classifier: Classifier, held_out: HeldOut) -> float:
     """Accuracy of choosing the class whose descriptions, as they are measured, score highest on average."""
     if classifier.words is None:
         raise DataError("This classifier has no descriptions. Give some with --descriptions FILE.")
-    joint = Projected(classifier.encoder.text)(held_out.pooled)
-    chosen = (joint @ classifier.words.measured.class_weight().T).argmax(1)
+    chosen = (Projected(classifier.encoder.text)(held_out.pooled) @ classifier.words.measured.class_weight().T).argmax(
+        1
+    )
     return round(float((chosen == held_out.labels).float().mean()), 4)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..explanation.decision import Certainty, Decision
+from ..progress import Progress
 from ..storage.tensors import compact
 from ..trust.base import LEVEL, Judgement, Trust
 from ..trust.measure import MIN_PICTURES, measure_trust, trust_features
@@ -52,7 +53,7 @@ def trust_inputs(classifier: Classifier, pooled: Float[Tensor, "b d"], logits: F
     return Inputs(trust_features(pooled.float()), logits.float(), own)
 
 
-def trust_of(classifier: Classifier) -> Trust | None:
+def trust_of(classifier: Classifier, progress: Progress | None = None) -> Trust | None:
     """Measured on the classifier's held-out pictures and on pictures of nothing; ``None`` where there are too few."""
     held = classifier.held_out
     if held is None or held.logits is None:
@@ -70,6 +71,7 @@ def trust_of(classifier: Classifier) -> Trust | None:
         fit=partial(linear_fit, c=classifier.measures.get("C")) if "n_pictures" in classifier.measures else None,
         strange=trust_inputs(classifier, strange, strange_logits),
         shift=log_odds_shift(classifier.measures),
+        progress=progress,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -117,7 +116,7 @@ def fit(
         progress=terminal,
         checkpoint=checkpoint if keeps else None,
     )
-    classifier = replace(classifier, trust=classifier.measured_trust)
+    classifier = classifier.with_trust(terminal)
     classifier.save(output)
     if keeps:
         remove_checkpoints(checkpoint)

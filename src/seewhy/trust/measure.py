@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from ..explanation.decision import Unknowns
 from ..metrics.calibration import accuracy_interval
+from ..progress import Progress
 from .base import HeldOutSigns, Judgement, Signs, Trust
 from .gaussian import Gaussian, narrowed
 from .logistic import Monotone
@@ -48,6 +49,7 @@ def measure_trust(
     strange: Inputs | None = None,
     shift: tuple[float, float] = (0.0, 0.0),
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Trust | None:
     """What held-out pictures say of decisions.
 
@@ -61,6 +63,7 @@ def measure_trust(
         strange: of pictures that are of nothing.
         shift: of :class:`~seewhy.trust.base.Trust`.
         seed: of draws.
+        progress: hears of the fits without a part of the classes.
 
     Returns:
         Nothing where there are too few pictures to measure on, or fewer than two classes.
@@ -71,7 +74,7 @@ def measure_trust(
         return None
     fold = drawn_folds(groups, seed) if fold is None else fold
     trust = replace(_measured(inputs, labels, groups, fold, seed), shift=shift)
-    found = _near(trust.unknowns, fit, inputs, labels, groups, fold, seed)
+    found = _near(trust.unknowns, fit, inputs, labels, groups, fold, seed, progress or Progress())
     if strange is not None:
         judged = trust.judge(strange)
         found = replace(
@@ -167,7 +170,14 @@ def _held(own: Signs, labels: Tensor, rightness: Monotone, strange: Tensor, unus
 
 
 def _near(
-    found: Unknowns, fit: Fit | None, inputs: Inputs, labels: Tensor, groups: Tensor, fold: Tensor, seed: int
+    found: Unknowns,
+    fit: Fit | None,
+    inputs: Inputs,
+    labels: Tensor,
+    groups: Tensor,
+    fold: Tensor,
+    seed: int,
+    progress: Progress,
 ) -> Unknowns:
     """What becomes of pictures of classes that were left out of the whole fit, and of known ones beside them.
 
@@ -183,7 +193,8 @@ def _near(
         inputs, labels, groups, fold = inputs.rows(some), labels[some], groups[some], fold[some]
     order = present[torch.randperm(len(present), generator=draw)]
     known, unknown, theirs = [], [], []
-    for p, part in enumerate(order.chunk(min(N_PARTS, len(order)))):
+    parts = order.chunk(min(N_PARTS, len(order)))
+    for p, part in enumerate(progress.track(parts, "Measuring trust", len(parts))):
         rest = present[~torch.isin(present, part)]
         out, held = torch.isin(labels, part), fold == fold.unique()[p % len(fold.unique())]
         judge = _without(fit, inputs, labels, groups, fold, rest, ~out & ~held, seed)
