@@ -328,8 +328,6 @@ class Classifier:
         The texts are encoded without the class's name before them, and measured without the name where it is in them,
         so that the name cannot do their work.
         """
-        from dataclasses import replace
-
         from .labelled import nameless
 
         own = Descriptions.given(descriptions).limited_to(self.classes)
@@ -379,9 +377,8 @@ def words_alone(classifier: Classifier, held_out: HeldOut) -> float:
     """Accuracy of choosing the class whose descriptions, as they are measured, score highest on average."""
     if classifier.words is None:
         raise DataError("This classifier has no descriptions. Give some with --descriptions FILE.")
-    chosen = (Projected(classifier.encoder.text)(held_out.pooled) @ classifier.words.measured.class_weight().T).argmax(
-        1
-    )
+    joint = Projected(classifier.encoder.text)(held_out.pooled)
+    chosen = (joint @ classifier.words.measured.class_weight().T).argmax(1)
     return round(float((chosen == held_out.labels).float().mean()), 4)
 
 
