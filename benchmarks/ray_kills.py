@@ -87,6 +87,9 @@ class Machines:
         self.mend()
 
     def mend(self) -> None:
+        for node in [node for node in self._nodes if not node.any_processes_alive() or node.dead_processes()]:
+            self._nodes.remove(node)
+            self._cluster.remove_node(node, allow_graceful=False)
         with no_way_out():
             while len(self._nodes) < 2:
                 self._nodes.append(self._cluster.add_node(num_cpus=2, object_store_memory=80_000_000))
@@ -169,9 +172,11 @@ def start(photos: Path, output: Path, address: str, decoders: int) -> subprocess
     )
 
 
-def kill_run(machines: Machines, kind: str, photos: Path, output: Path, draw: random.Random) -> dict[str, Any]:
+def kill_run(
+    machines: Machines, kind: str, photos: Path, output: Path, draw: random.Random, decoders: int
+) -> dict[str, Any]:
     """A run in which something dies, and what came of it."""
-    decoders, at, later = draw.choice((0, 2)), draw.randrange(N_SHARDS - 4), draw.random() * 2
+    at, later = draw.randrange(N_SHARDS - 4), draw.random() * 2
     driver, began, killed = start(photos, output, machines.address, decoders), time.monotonic(), ""
     while n_done(output) < at and driver.poll() is None:
         time.sleep(0.05)
@@ -213,6 +218,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--times", type=int, default=5, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--decoders", type=int, default=2, help="tasks that read and decode; 0 does so in the actors")
     given = parser.parse_args()
     draw, fell = random.Random(given.seed), 0
     with tempfile.TemporaryDirectory() as place:
@@ -224,7 +230,7 @@ def main() -> None:
         try:
             for kind, number in ((kind, n) for n in range(given.times) for kind in given.kinds):
                 output = folder / f"{kind}-{number}"
-                outcome = kill_run(machines, kind, folder / "photos", output, draw)
+                outcome = kill_run(machines, kind, folder / "photos", output, draw, given.decoders)
                 rows = times_of_rows(output)
                 outcome |= {"rows": rows.total(), "twice": sum(n > 1 for n in rows.values())}
                 outcome |= {"files": n_done(output), "same_bytes": contents(output) == right}

@@ -110,6 +110,17 @@ def test_a_shard_underway_is_the_same_shard(shards: list[Shard]) -> None:
     assert [item.name for item in known.items()] == [item.name for item in shards[2].items()]
 
 
+def test_names_stay_with_their_pictures_where_the_model_reads_ahead(shards: list[Shard]) -> None:
+    engine = on_ray._Engine(WORK, MODEL, 1, {})
+    opened = engine._opened
+    engine._opened = SimpleNamespace(results=lambda sources: opened.results(iter(list(sources))))  # type: ignore[assignment]
+    (known,) = engine({"shard": shards[2:]})["shard"]
+    (right,) = on_ray._Engine(WORK, MODEL, 1, {})({"shard": shards[2:]})["shard"]
+    assert [(item.name, item.source["digest"]) for item in known.held] == [
+        (item.name, item.source["digest"]) for item in right.held
+    ]
+
+
 def test_a_machine_with_another_model_stops() -> None:
     with pytest.raises(
         ModelError, match=r"opened \{'encoder': 'other'\}, and the run is of \{'encoder': 'simulated'\}"
@@ -185,6 +196,57 @@ def test_shards_of_which_every_process_dies_are_left_out(shards: list[Shard], jo
             "expected. Look at Ray's logs for memory, and run the same command again."
         )
     assert list(on_ray_with().results(job, lambda: iter(()))) == []
+
+
+def test_what_ray_says_of_deaths_is_no_part_of_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    made = on_ray_with()
+    made._ray.shutdown = lambda: print("down")
+    with made:
+        print("an actor died")
+    print("{}")
+    assert capsys.readouterr() == ("{}\n", "an actor died\ndown\n")
+
+
+@pytest.mark.parametrize(
+    ("decoders", "transform", "names"),
+    [
+        (0, TRANSFORM, ["_Engine", "write"]),
+        (4, None, ["_Engine", "write"]),
+        (4, TRANSFORM, ["decode", "_Engine", "write"]),
+    ],
+)
+def test_stages_of_ray_data(
+    decoders: int, transform: Any, names: list[str], shards: list[Shard], job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks need no core, as actors may hold all there are; all are tried three times, and a shard is a block."""
+    asked: list[dict[str, Any]] = []
+
+    class Data(SimpleNamespace):
+        def map_batches(self, do: Any, **how: Any) -> Data:
+            asked.append({"name": getattr(do, "func", do).__name__, **how})
+            return self
+
+    def from_items(items: list[Any], *, override_num_blocks: int) -> Data:
+        assert (items, override_num_blocks) == ([{"shard": shard} for shard in shards], 3)
+        return Data()
+
+    made: Any = object.__new__(OnRay)
+    made._work, made._model, made._transform = WORK, MODEL, transform
+    made._cluster = Cluster("auto", 5, 2, 0.5, decoders)
+    made._ray = SimpleNamespace(
+        data=SimpleNamespace(
+            from_items=from_items, TaskPoolStrategy=lambda size: ("tasks", size), ActorPoolStrategy=lambda **how: how
+        )
+    )
+    made._stages(shards, job)
+    assert [one.pop("name") for one in asked] == names
+    task = {"batch_size": 1, "num_cpus": 0, "max_retries": 2}
+    assert asked.pop() == task
+    assert asked.pop() == {
+        "fn_constructor_args": (WORK, MODEL, 2, {}), "batch_size": 1, "num_cpus": 2, "num_gpus": 0.5,
+        "compute": {"size": 3, "max_tasks_in_flight_per_actor": 1}, "max_task_retries": 2,
+    }  # fmt: skip
+    assert asked in ([], [{**task, "compute": ("tasks", 4)}])
 
 
 def test_a_cluster_that_cannot_go_on_is_told_by_its_last_line(shards: list[Shard], job: Job) -> None:
