@@ -35,6 +35,7 @@ from seewhy.types import Failure, Transform
 
 TRANSFORM = Transform((8, 8), 8, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 N_SHARDS, PER_SHARD, BROKEN = 25, 6, 40
+MOST_SECONDS = 400
 KINDS = ("actor", "process", "node", "driver")
 
 
@@ -117,7 +118,7 @@ class Machines:
         return text.strip()
 
     def _below(self, node: Any) -> list[Any]:
-        import psutil
+        import psutil  # type: ignore[import-untyped]
 
         raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
         return [raylet, *raylet.children(recursive=True)]
@@ -172,6 +173,15 @@ def start(photos: Path, output: Path, address: str, decoders: int) -> subprocess
     )
 
 
+def ended(driver: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a driver said; one that does not end is a run that is not whole."""
+    try:
+        return driver.communicate(timeout=MOST_SECONDS)
+    except subprocess.TimeoutExpired:
+        driver.kill()
+        return driver.communicate()
+
+
 def kill_run(
     machines: Machines, kind: str, photos: Path, output: Path, draw: random.Random, decoders: int
 ) -> dict[str, Any]:
@@ -191,10 +201,10 @@ def kill_run(
             killed = machines.kill_process(draw, "_Engine" if kind == "actor" else "")
         time.sleep(0.05)
     done = n_done(output)
-    told, errors = driver.communicate(timeout=400)
+    told, errors = ended(driver)
     if kind == "driver":
         driver = start(photos, output, machines.address, decoders)
-        told, errors = driver.communicate(timeout=400)
+        told, errors = ended(driver)
     report = json.loads(told) if driver.returncode == 0 else {"unread": [errors[-2000:]]}
     return {
         "kind": kind, "decoders": decoders, "killed": killed, "done_then": done, "unread": report["unread"],
