@@ -115,6 +115,22 @@ def test_a_shard_of_which_actors_die_is_left_out(photos: Path, tmp_path: Path) -
     assert status(tmp_path / "out").missing == (3,)
 
 
+@pytest.mark.slow
+def test_a_machine_and_the_driver_die_and_each_row_is_there_once() -> None:
+    """Kill runs; ``--times`` of the script has more of them."""
+    for name in ("ray", "psutil"):
+        pytest.importorskip(name, reason="Ray and psutil are not installed: pip install 'seewhy[ray]' psutil")
+    paths = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(
+        [sys.executable, TESTS.parent / "benchmarks" / "ray_kills.py", "--times", "1", "--kinds", "node", "driver"],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=1500,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+
+
 def test_ray_that_is_not_there_or_does_not_answer_is_told(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setattr(os, "environ", {**os.environ, "RAY_USAGE_STATS_ENABLED": "1"})

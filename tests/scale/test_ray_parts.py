@@ -1,10 +1,11 @@
-"""What runs on Ray, without Ray: what an actor says of a shard, what is made of it, and who decodes."""
+"""What runs on Ray, without Ray: its stages, and what is made of what the last one says."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterable
+import pickle
+from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,14 +13,15 @@ from typing import Any
 import pytest
 
 from seewhy.cli.scale_options import Spread
-from seewhy.errors import ImageError, ModelError
+from seewhy.errors import ModelError
 from seewhy.scale import on_ray
 from seewhy.scale.inputs import Shard, ShardError, find_input
 from seewhy.scale.job import Job, Survey, Written, claim
-from seewhy.scale.on_ray import Begun, Cluster, Decoded, OnRay, decoded
+from seewhy.scale.on_ray import Cluster, OnRay, decode, write
 from simulated_work import TRANSFORM, Simulated, make_pictures, rows
 
 WORK = Simulated()
+MODEL = WORK.open().model()
 OUTSIDE = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
 
 
@@ -31,15 +33,24 @@ def shards(tmp_path: Path) -> list[Shard]:
 
 @pytest.fixture
 def job(tmp_path: Path, shards: list[Shard]) -> Job:
-    return claim(
-        tmp_path / "out", "embed", Survey.of(find_input(tmp_path / "photos", per_shard=2)), WORK.open().model()
-    )
+    return claim(tmp_path / "out", "embed", Survey.of(find_input(tmp_path / "photos", per_shard=2)), MODEL)
 
 
-def actor(job: Job, cluster: Cluster | None = None, work: Simulated = WORK, times: int = 1) -> Any:
-    made: Any = on_ray._Actor(work, job, cluster or Cluster("auto"), {}, None)
-    made._times = lambda _shard: times
-    return made
+def stages(shard: Shard, job: Job, *, decoders: int = 0, work: Simulated = WORK, threads: int = 1) -> dict[str, Any]:
+    """What the last stage gives of a shard; between two it travels as Ray has it travel."""
+    batch: dict[str, Any] = {"shard": [shard]}
+    if decoders:
+        batch = carried(decode(batch, TRANSFORM, {}))
+    batch = carried(on_ray._Engine(work, MODEL, threads, {})(batch))
+    return write(batch, job, MODEL, {})
+
+
+def files(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in output.glob("*.parquet")}
+
+
+def carried(batch: dict[str, Any]) -> dict[str, Any]:
+    return pickle.loads(pickle.dumps(batch))
 
 
 @pytest.fixture(autouse=True)
@@ -50,149 +61,196 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return told
 
 
-def test_an_actor_does_a_shard_and_says_what_came_of_it(
-    shards: list[Shard], job: Job, tmp_path: Path, bound: list[int]
+@pytest.mark.parametrize("decoders", [0, 2])
+def test_the_stages_write_what_one_process_writes(
+    decoders: int, shards: list[Shard], job: Job, tmp_path: Path, bound: list[int]
 ) -> None:
-    told = actor(job, Cluster("auto", threads=3))({"shard": [shards[0]]})
-    assert bound == [3]
-    ((image, error),) = told.pop("first")[0]
-    assert (image, "damaged" in error) == ("0/1.png", True)
-    assert told == {"index": [0], "n": [2], "n_failed": [1], "error": [""]}
-    assert [row["image"] for row in rows(tmp_path / "out")] == ["0/0.png", "0/1.png"]
+    alone = claim(tmp_path / "alone", "embed", Survey.of(find_input(tmp_path / "photos", per_shard=2)), MODEL)
+    for shard in shards:
+        written = alone.write(shard, WORK.open())
+        assert stages(shard, job, decoders=decoders, threads=3) == {"index": [shard.index], "result": [written]}
+    assert files(tmp_path / "out") == files(tmp_path / "alone")
+    assert bound == [3, 3, 3]
+    found = rows(tmp_path / "out")
+    assert [row["image"] for row in found] == [f"{i // 2}/{i}.png" for i in range(6)]
+    assert [("damaged" in (row["error"] or "")) for row in found] == [False, True, False, False, False, False]
 
 
-def test_a_shard_that_cannot_be_read_is_told_and_nothing_written(shards: list[Shard], job: Job, tmp_path: Path) -> None:
-    doing = actor(job)
+@pytest.mark.parametrize("decoders", [0, 2])
+def test_a_shard_that_cannot_be_read_is_told_and_nothing_written(
+    decoders: int, shards: list[Shard], job: Job, tmp_path: Path
+) -> None:
     (tmp_path / "photos").rename(tmp_path / "away")
-    told = doing({"shard": [shards[1]]})
-    assert (told["index"], told["n"]) == ([1], [0])
-    assert told["error"][0].endswith("photos is gone. The folder of the pictures was expected. Bring it back.")
+    told = stages(shards[1], job, decoders=decoders)
+    (error,) = told["result"]
+    assert told["index"] == [1]
+    assert isinstance(error, ShardError)
+    assert str(error).endswith("photos is gone. The folder of the pictures was expected. Bring it back.")
     assert rows(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize(("times", "done"), [(1, True), (3, True), (4, False)])
-def test_a_shard_is_begun_three_times_at_most(
-    times: int, done: bool, shards: list[Shard], job: Job, tmp_path: Path
-) -> None:
-    told = actor(job, times=times)({"shard": [shards[2]]})
-    assert (told["error"] == [""]) is done
-    assert len(rows(tmp_path / "out")) == (2 if done else 0)
-    if not done:
-        assert told["error"][0].startswith("Every one of 3 actors that did pictures 5 to 6 died.")
+def test_a_shard_that_cannot_be_written_is_told(shards: list[Shard], job: Job, tmp_path: Path) -> None:
+    (tmp_path / "out").rename(tmp_path / "away")
+    (tmp_path / "out").touch()
+    (error,) = stages(shards[0], job)["result"]
+    assert isinstance(error, ShardError)
+    assert "could not be written" in str(error)
 
 
-def test_beginnings_are_counted_of_each_shard() -> None:
-    begun = Begun()
-    assert [begun.begin(i) for i in (0, 1, 0, 0, 1)] == [1, 1, 2, 3, 2]
+def test_a_stage_done_again_changes_nothing(shards: list[Shard], job: Job, tmp_path: Path) -> None:
+    """As Ray does it where a machine died after it had written, and before it said so."""
+    first = stages(shards[0], job)
+    before = files(tmp_path / "out")
+    assert stages(shards[0], job) == first
+    assert files(tmp_path / "out") == before
 
 
-def test_a_machine_with_another_model_stops(job: Job) -> None:
+def test_a_shard_underway_is_the_same_shard(shards: list[Shard]) -> None:
+    (decoded,) = carried(decode({"shard": [shards[2]]}, TRANSFORM, {}))["shard"]
+    (known,) = carried(on_ray._Engine(WORK, MODEL, 1, {})({"shard": [decoded]}))["shard"]
+    for one in (decoded, known):
+        assert [getattr(one, f.name) for f in fields(Shard)] == [getattr(shards[2], f.name) for f in fields(Shard)]
+        assert (one.digest, one.shard) == (shards[2].digest, shards[2]), "and holds no earlier stage"
+    assert [item.name for item in known.items()] == [item.name for item in shards[2].items()]
+
+
+def test_names_stay_with_their_pictures_where_the_model_reads_ahead(shards: list[Shard]) -> None:
+    engine = on_ray._Engine(WORK, MODEL, 1, {})
+    opened = engine._opened
+    engine._opened = SimpleNamespace(results=lambda sources: opened.results(iter(list(sources))))  # type: ignore[assignment]
+    (known,) = engine({"shard": shards[2:]})["shard"]
+    (right,) = on_ray._Engine(WORK, MODEL, 1, {})({"shard": shards[2:]})["shard"]
+    assert [(item.name, item.source["digest"]) for item in known.held] == [
+        (item.name, item.source["digest"]) for item in right.held
+    ]
+
+
+def test_a_machine_with_another_model_stops() -> None:
     with pytest.raises(
         ModelError, match=r"opened \{'encoder': 'other'\}, and the run is of \{'encoder': 'simulated'\}"
     ):
-        actor(job, work=Simulated("other"))
+        on_ray._Engine(Simulated("other"), MODEL, 1, {})
 
 
-def test_actors_of_this_machine_reach_what_it_reaches(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stages_on_this_machine_reach_what_it_reaches(
+    shards: list[Shard], job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in OUTSIDE:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://own:3128")
     before = on_ray.proxies()
-    with on_ray.no_way_out():
-        assert os.environ["http_proxy"] == "http://127.0.0.1:9/"
-    assert on_ray.proxies() == before
-    with on_ray.no_way_out():
-        assert [os.environ[name] for name in OUTSIDE] == ["http://127.0.0.1:9/"] * 4 + ["127.0.0.1,localhost"] * 2
-        on_ray._Actor(WORK, job, Cluster("auto"), before, None)
-        assert os.environ["http_proxy"] == "http://127.0.0.1:9/", "another machine's settings are its own"
-        on_ray._Actor(WORK, job, Cluster("local"), before, None)
-        assert on_ray.proxies() == before == {**dict.fromkeys(OUTSIDE), "http_proxy": "http://own:3128"}
+    (known,) = on_ray._Engine(WORK, MODEL, 1, {})({"shard": shards[:1]})["shard"]
+    for stage in (
+        lambda outside: decode({"shard": shards[:1]}, TRANSFORM, outside),
+        lambda outside: on_ray._Engine(WORK, MODEL, 1, outside),
+        lambda outside: write({"shard": [known]}, job, MODEL, outside),
+    ):
+        with on_ray.no_way_out():
+            assert [os.environ[name] for name in OUTSIDE] == ["http://127.0.0.1:9/"] * 4 + ["127.0.0.1,localhost"] * 2
+            stage({})
+            assert os.environ["http_proxy"] == "http://127.0.0.1:9/", "another machine's settings are its own"
+            stage(before)
+            assert on_ray.proxies() == before == {**dict.fromkeys(OUTSIDE), "http_proxy": "http://own:3128"}
+        assert on_ray.proxies() == before
 
 
-class InOrder:
-    """Ray's tasks, done when they are asked for; ``waiting`` is the most that waited at once."""
-
-    def __init__(self) -> None:
-        self.waiting = self.most = 0
-
-    def remote(self, **_how: Any) -> Callable[..., Any]:
-        def task(do: Callable[..., Any]) -> Any:
-            def ask(*given: Any) -> Any:
-                self.waiting += 1
-                self.most = max(self.most, self.waiting)
-                return lambda: do(*given)
-
-            return SimpleNamespace(remote=ask)
-
-        return task
-
-    def get(self, reference: Any) -> Any:
-        self.waiting -= 1
-        return reference()
-
-
-@pytest.mark.parametrize(("decoders", "workers", "ahead"), [(0, 2, 0), (1, 2, 1), (3, 2, 2), (4, 1, 3)])
-def test_decoders_are_shared_by_actors_and_rows_stay_in_order(
-    decoders: int, workers: int, ahead: int, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of six pictures, two a piece, there are three pieces."""
-    tasks = InOrder()
-    monkeypatch.setitem(sys.modules, "ray", tasks)
-    monkeypatch.setattr(on_ray, "PIECE", 2)
-    given = find_input(tmp_path / "photos", per_shard=6)
-    (shard,) = given.shards()
-    whole = claim(tmp_path / "whole", "embed", Survey.of(given), WORK.open().model())
-    told = actor(whole, Cluster("auto", workers, decoders=decoders))({"shard": [shard]})
-    assert (told["n"], told["n_failed"], tasks.most) == ([6], [1], ahead)
-    found = rows(tmp_path / "whole")
-    assert [row["image"] for row in found] == [f"{i // 2}/{i}.png" for i in range(6)]
-    assert "damaged" in found[1]["error"]
-    assert Decoded(0, "x", shard, TRANSFORM, 1).digest == shard.digest
-
-
-def test_a_picture_that_cannot_be_decoded_fails_as_it_did(tmp_path: Path) -> None:
-    make_pictures(tmp_path, 2, broken=(0,))
-    bad, good = decoded([str(tmp_path / "0" / "0.png"), str(tmp_path / "1" / "1.png")], TRANSFORM)
-    assert on_ray._source(good) is good
-    source = on_ray._source(bad)
-    with pytest.raises(ImageError) as caught:
-        source.load()
-    assert (caught.value.path, caught.value.reason) == bad
-
-
-def on_ray_with(told: Iterable[dict[str, Any]], error: type[Exception] = KeyError) -> Any:
-    """OnRay whose actors say this."""
+def on_ray_with(*told: Iterable[dict[str, Any]], error: type[Exception] = KeyError) -> Any:
+    """OnRay whose data sets give this, one after another; what each was asked is kept."""
     made: Any = object.__new__(OnRay)
-    pools: list[int] = []
-    made._cluster = Cluster("auto", workers=5)
-    made._ray = SimpleNamespace(
-        exceptions=SimpleNamespace(RayError=error),
-        data=SimpleNamespace(ActorPoolStrategy=lambda size, **_: pools.append(size)),
-    )
-    made._done = lambda shards, job, pool: SimpleNamespace(iter_rows=lambda: iter(told))
-    made.pools = pools
+    made._ray = SimpleNamespace(exceptions=SimpleNamespace(RayError=error))
+    made.asked, left = [], iter(told)
+
+    def data(shards: list[Shard], _job: Job) -> Any:
+        made.asked.append([shard.index for shard in shards])
+        rows = next(left)
+        return SimpleNamespace(iter_rows=lambda: iter(rows))
+
+    made._stages = data
     return made
 
 
-def says(index: int, **more: Any) -> dict[str, Any]:
-    return {"index": index, "n": 2, "n_failed": 0, "first": [], "error": "", **more}
+def says(index: int) -> dict[str, Any]:
+    return {"index": index, "result": Written(index, 2, 0)}
 
 
-def test_what_actors_say_is_told_once_of_every_shard(shards: list[Shard], job: Job) -> None:
-    found = on_ray_with([says(2), says(0, n_failed=1, first=[["a", "b"]]), says(2), says(1, error="gone")])
+def test_what_is_done_is_told_once_of_every_shard(shards: list[Shard], job: Job) -> None:
+    gone = ShardError("gone")
+    found = on_ray_with([says(2), says(0), says(2), {"index": 1, "result": gone}])
+    results = [(shard.index, one) for shard, one in found.results(job, lambda: iter(shards))]
+    assert results == [(2, Written(2, 2, 0)), (0, Written(0, 2, 0)), (1, gone)]
+    assert found.asked == [[0, 1, 2]]
+
+
+def test_what_died_with_a_machine_is_done_by_another_data_set(shards: list[Shard], job: Job) -> None:
+    found = on_ray_with([says(1)], [says(2)], [says(0)])
+    results = [(shard.index, one) for shard, one in found.results(job, lambda: iter(shards))]
+    assert results == [(i, Written(i, 2, 0)) for i in (1, 2, 0)]
+    assert found.asked == [[0, 1, 2], [0, 2], [0]]
+
+
+def test_shards_of_which_every_process_dies_are_left_out(shards: list[Shard], job: Job) -> None:
+    found = on_ray_with([says(1)], [])
     results = list(found.results(job, lambda: iter(shards)))
-    assert [shard.index for shard, _ in results] == [2, 0, 1]
-    assert [one for _, one in results[:2]] == [Written(2, 2, 0), Written(0, 2, 1, (("a", "b"),))]
-    assert isinstance(results[2][1], ShardError)
-    assert str(results[2][1]) == "gone"
-    assert found.pools == [3], "no more actors than shards"
-
-
-def test_shards_that_no_actor_speaks_of_are_left_out(shards: list[Shard], job: Job) -> None:
-    results = list(on_ray_with([says(1)]).results(job, lambda: iter(shards)))
     assert [shard.index for shard, _ in results] == [1, 0, 2]
-    assert all(str(one).startswith(f"The actors that did {shard.name} died, or") for shard, one in results[1:])  # type: ignore[attr-defined]
-    assert list(on_ray_with([]).results(job, lambda: iter(()))) == []
+    assert found.asked == [[0, 1, 2], [0, 2]]
+    for shard, one in results[1:]:
+        assert isinstance(one, ShardError)
+        assert str(one) == (
+            f"The processes that did {shard.name} died, 3 times, or could not open their model. Ones that live were "
+            "expected. Look at Ray's logs for memory, and run the same command again."
+        )
+    assert list(on_ray_with().results(job, lambda: iter(()))) == []
+
+
+def test_what_ray_says_of_deaths_is_no_part_of_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    made = on_ray_with()
+    made._ray.shutdown = lambda: print("down")
+    with made:
+        print("an actor died")
+    print("{}")
+    assert capsys.readouterr() == ("{}\n", "an actor died\ndown\n")
+
+
+@pytest.mark.parametrize(
+    ("decoders", "transform", "names"),
+    [
+        (0, TRANSFORM, ["_Engine", "write"]),
+        (4, None, ["_Engine", "write"]),
+        (4, TRANSFORM, ["decode", "_Engine", "write"]),
+    ],
+)
+def test_stages_of_ray_data(
+    decoders: int, transform: Any, names: list[str], shards: list[Shard], job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks need no core, as actors may hold all there are; all are tried three times, and a shard is a block."""
+    asked: list[dict[str, Any]] = []
+
+    class Data(SimpleNamespace):
+        def map_batches(self, do: Any, **how: Any) -> Data:
+            asked.append({"name": getattr(do, "func", do).__name__, **how})
+            return self
+
+    def from_items(items: list[Any], *, override_num_blocks: int) -> Data:
+        assert (items, override_num_blocks) == ([{"shard": shard} for shard in shards], 3)
+        return Data()
+
+    made: Any = object.__new__(OnRay)
+    made._work, made._model, made._transform = WORK, MODEL, transform
+    made._cluster = Cluster("auto", 5, 2, 0.5, decoders)
+    made._ray = SimpleNamespace(
+        data=SimpleNamespace(
+            from_items=from_items, TaskPoolStrategy=lambda size: ("tasks", size), ActorPoolStrategy=lambda **how: how
+        )
+    )
+    made._stages(shards, job)
+    assert [one.pop("name") for one in asked] == names
+    task = {"batch_size": 1, "num_cpus": 0, "max_retries": 2}
+    assert asked.pop() == task
+    assert asked.pop() == {
+        "fn_constructor_args": (WORK, MODEL, 2, {}), "batch_size": 1, "num_cpus": 2, "num_gpus": 0.5,
+        "compute": {"size": 3, "max_tasks_in_flight_per_actor": 1}, "max_task_retries": 2,
+    }  # fmt: skip
+    assert asked in ([], [{**task, "compute": ("tasks", 4)}])
 
 
 def test_a_cluster_that_cannot_go_on_is_told_by_its_last_line(shards: list[Shard], job: Job) -> None:
@@ -201,7 +259,33 @@ def test_a_cluster_that_cannot_go_on_is_told_by_its_last_line(shards: list[Shard
             raise OSError("many\nlines\nno memory\n\n")
 
     with pytest.raises(ModelError, match=r"^The cluster cannot go on \(no memory\)\. Machines that open the same"):
-        list(on_ray_with(Stops(), OSError).results(job, lambda: iter(shards)))
+        list(on_ray_with(Stops(), error=OSError).results(job, lambda: iter(shards)))
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "told"),
+    [
+        (ModelError("no such encoder"), ModelError, "no such encoder"),
+        (ValueError(), ModelError, "The cluster cannot go on"),
+    ],
+)
+def test_a_model_that_no_machine_opens_is_told(cause: Exception, kind: type[Exception], told: str) -> None:
+    class Failed(Exception):
+        pass
+
+    def get(_reference: object) -> None:
+        error = Failed("a traceback\nof many lines")
+        error.cause = cause  # type: ignore[attr-defined]
+        raise error
+
+    made: Any = object.__new__(OnRay)
+    made._work, made._cluster = WORK, Cluster()
+    opening = SimpleNamespace(remote=lambda *_: None)
+    made._ray = SimpleNamespace(
+        get=get, remote=lambda **_: lambda _: opening, exceptions=SimpleNamespace(RayError=Failed)
+    )
+    with pytest.raises(kind, match=f"^{told}"):
+        made.model()
 
 
 @pytest.mark.parametrize(

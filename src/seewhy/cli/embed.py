@@ -20,7 +20,7 @@ EXAMPLES = """
 Examples:\n
   seewhy embed photos/ -o vectors/\n
   seewhy embed "shards/{000..099}.tar" -o vectors/ --shard 3/16\n
-  seewhy embed s3://bucket/shards -o /mnt/vectors --cluster ray://head:10001 --workers 8 --gpus 1\n
+  seewhy embed s3://bucket/shards -o /mnt/vectors --cluster auto --workers 8 --gpus 1\n
   seewhy embed --plan photos/ --machines 16 --price 0.35\n
   seewhy embed --status vectors/\n
   seewhy embed --verify vectors/\n

@@ -34,14 +34,18 @@ ClusterOption = Annotated[
     str | None,
     typer.Option(
         "--cluster",
-        help="On Ray: local, this machine; ray://HOST:10001, or auto where this machine is of a cluster. --workers are "
+        help="On Ray: local, this machine; auto, or HOST:PORT, the cluster that this machine belongs to. --workers are "
         "then actors there, each with --threads.",
         show_default=False,
     ),
 ]
 Gpus = Annotated[float, typer.Option(min=0, help="With --cluster: GPUs that each worker has; 0.5 is shared by two.")]
 Decoders = Annotated[
-    int, typer.Option(min=0, help="With --cluster: tasks that decode apart from the workers; 0 decodes in them.")
+    int,
+    typer.Option(
+        min=0,
+        help="With --cluster: tasks that read and decode apart from the workers, a shard each; 0 does so in them.",
+    ),
 ]
 Parquet = Annotated[
     bool,
