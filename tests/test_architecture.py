@@ -15,8 +15,9 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 ROOMS = (
-    "spelling", "errors", "threads", "printable", "seeded", "registry", "arguments", "schemas", "types", "explanation",
-    "progress", "storage", "objectives", "pictures", "card", "encoders", "pairs", "heads", "training", "attributions",
+    "spelling", "errors", "threads", "printable", "seeded", "undisturbed", "registry", "arguments", "schemas", "types",
+    "explanation", "progress", "storage", "objectives", "pictures", "card", "encoders", "pairs", "heads", "training",
+    "attributions",
     "metrics", "trust", "descriptions", "prototypes", "keywords", "classifiers", "compat", "adaptation",
     "self_explaining", "planted", "index", "generation", "evidence", "evaluation", "inspection", "studies", "dense",
     "graphs", "auditing", "api", "catalogue", "sklearn", "annotation", "app", "serve", "scale", "cli",

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args,
 
 from .errors import InputError
 from .spelling import nearest
+from .undisturbed import undisturbed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,7 +81,7 @@ _WORDS = {
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Refuses arguments that are not those of the signature, before the function begins.
+    """Refuses arguments that are not those of the signature, before the function begins :func:`undisturbed`.
 
     Raises:
         InputError: an argument is unknown, missing, given twice or of another type.
@@ -93,12 +94,12 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         ...
         seewhy.errors.InputError: draw() was given side='7', a str. A whole number was expected. Correct it.
     """
-    signature = inspect.signature(function)
+    signature, work = inspect.signature(function), undisturbed(function)
 
     @functools.wraps(function)
     def call(*args: P.args, **keywords: P.kwargs) -> R:
         _refuse(function, signature, args, keywords)
-        return function(*args, **keywords)
+        return work(*args, **keywords)
 
     call.__signature__ = _spelt_out(function, signature)  # type: ignore[attr-defined]
     return call

@@ -14,6 +14,23 @@ from .errors import InputError
 T = TypeVar("T")
 
 _bound: list[int] = []
+_forks: list[int] = [0]
+
+
+def n_forks() -> int:
+    """How many forks lie between this process and the one that imported SeeWhy; the threads of those are not here."""
+    return _forks[0]
+
+
+def _after_fork() -> None:
+    """OpenMP waits for ever for threads that a fork left behind, so torch keeps to one, as in its loaders' workers."""
+    _forks[0] += 1
+    _bound[:] = [1]
+    bound_torch()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def n_cores() -> int:

@@ -15,6 +15,7 @@ from ..encoders.base import Encoder, EncoderOutput
 from ..errors import InputError
 from ..heads.head import Head, Target, TargetFunction
 from ..threads import for_torch
+from ..undisturbed import undisturbed
 
 
 class Explainable(Protocol):
@@ -72,6 +73,7 @@ class Attribution(ABC):
         """Whether a look must carry its pixels: always, or because an inner layer is asked for."""
         return self.needs_pixels or getattr(self, "layer", None) is not None
 
+    @undisturbed
     def __call__(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         """Signed maps, at the features' own resolution or, for methods that read pixels, finer.
 

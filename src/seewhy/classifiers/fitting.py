@@ -19,6 +19,7 @@ from ..pictures.samples import Sample, Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..types import Crop
+from ..undisturbed import undisturbed
 from . import classifiers
 from .base import Classifier, HeldOut
 from .holdout import HoldOut, Pictures, Split, look_at
@@ -145,6 +146,7 @@ class PictureRecipe(Recipe):
         """Look at the pictures and learn: the method itself."""
 
     @final
+    @undisturbed
     def fit(
         self,
         encoder: Encoder,

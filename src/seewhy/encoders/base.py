@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from ..errors import InputError, ModelError
 from ..threads import beside, for_torch
 from ..types import Transform
+from ..undisturbed import undisturbed
 from .engines import Engine, PictureEngine, make_engine
 from .text_tokens import TokenEmbeddings, TokenVectors
 
@@ -315,6 +316,7 @@ class Encoder:
             )
         return self._conditioned(condition)
 
+    @undisturbed
     def encode(self, pixels: Float[Tensor, "b 3 h w"], condition: str | None = None) -> EncoderOutput:
         """The one pass from which prediction and all evidence come.
 
@@ -334,6 +336,7 @@ class Encoder:
         with beside(self.engine.name) if self.is_average else for_torch(), torch.no_grad():
             return EncoderOutput(features, self.head(features), pixels)
 
+    @undisturbed
     def pooled(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         """The pooled vectors of :meth:`encode` to the bit, for where no map is wanted: none leaves the engine."""
         engine = self._averaging
@@ -345,11 +348,13 @@ class Encoder:
         engine = self.engine
         return engine if self.is_average and isinstance(engine, PictureEngine) and engine.averages else None
 
+    @undisturbed
     def encode_image(self, pixels: Float[Tensor, "b 3 h w"], condition: str | None = None) -> Float[Tensor, "b d"]:
         """Pixels → unit vectors in the space shared with text, under an instruction where one is given."""
         with torch.no_grad():
             return normalize(self.text.project(self.encode(pixels, condition).pooled), dim=1)
 
+    @undisturbed
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Sentences → unit vectors in the space shared with pictures.
 

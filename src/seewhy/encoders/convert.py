@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from ..threads import n_forks
+
 _log = logging.getLogger("seewhy")
 
 
@@ -45,13 +47,17 @@ def openvino() -> ModuleType:
     return openvino
 
 
-@cache
 def openvino_core() -> Any:
     """OpenVINO's one ``Core`` of this process.
 
     A ``Core`` gives the thread that makes it a stack for signals and frees that with itself. One that is dropped in
     another thread, as by a service that exchanges a model, leaves a freed stack behind, and the next signal kills.
     """
+    return _core(n_forks())
+
+
+@cache
+def _core(_n_forks: int) -> Any:
     return openvino().Core()
 
 

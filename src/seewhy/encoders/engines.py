@@ -18,7 +18,7 @@ import platform
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from ..errors import EngineError, MissingExtraError, UnknownNameError
 from ..storage.folders import write_inside
-from ..threads import bound_torch, for_torch, n_cores, n_threads
+from ..threads import bound_torch, for_torch, n_cores, n_forks, n_threads
 from .convert import openvino, openvino_core, to_openvino, write_onnx, write_openvino
 from .engine_cache import kept_folder
 from .precision import PRECISIONS, differs, is_rough, named, on_torch, to_try
@@ -44,6 +44,9 @@ _FORMAT = 3  # raise it when what is kept on disk changes
 _first_run = threading.Lock()
 _building = threading.RLock()  # warnings.catch_warnings is not thread-safe
 _log = logging.getLogger("seewhy")
+
+_left: list[Any] = []
+"""What a fork copied of engines whose threads it did not."""
 
 Row = np.ndarray
 FEATURES, MEAN = 0, 1
@@ -125,6 +128,8 @@ class PictureEngine:
         self._wide: Run | None = None
         self._wide_lock = threading.Lock()
         self._has_run = False
+        self._n_forks = n_forks()
+        self.again: Callable[[], PictureEngine] | None = None
 
     def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
         return self._outputs(pixels, FEATURES)[0]
@@ -146,6 +151,9 @@ class PictureEngine:
         return maps, means
 
     def _outputs(self, pixels: Float[Tensor, "b 3 h w"], *which: int) -> list[Tensor]:
+        if self._n_forks != n_forks() and self.again is not None:
+            _left.append(dict(self.__dict__))  # to be freed, it would wait for its threads
+            self.__dict__.update({**self.again().__dict__, "again": self.again})
         batch = pixels.detach().cpu().numpy()
         outputs = [np.empty((len(batch), *self._shapes[output]), np.float32) for output in which]
         rows = range(len(batch))
@@ -271,7 +279,10 @@ def _build(
     try:
         with _building:
             folder = kept_folder(f"{engine}-{hashlib.sha256(repr(made_for).encode()).hexdigest()[:24]}", build)
-            return load(folder, (folder / "precision").read_text())
+            again = partial(load, folder, (folder / "precision").read_text())
+            made = again()
+            made.again = again
+            return made
     except (EngineError, MissingExtraError):
         raise
     except Exception as error:

@@ -182,8 +182,8 @@ def _from_file(name: str, model: str, path: Path, tags: list[str], config: dict[
     ways = {json.dumps({key: cfg.get(key) for key in KEYS}) for cfg in cfgs}
     preprocess = json.loads(ways.pop()) if len(ways) == 1 else {}
     _require_preprocessing(name, preprocess, str(sidecar))
-    quick = {bool(cfg.get("quick_gelu")) for cfg in cfgs}
-    if quick != {bool(config.get("quick_gelu"))}:
+    activations = {bool(cfg.get("quick_gelu")) for cfg in cfgs}
+    if activations != {bool(config.get("quick_gelu"))}:
         log.warning(
             "open_clip:%s does not say its activation and is computed with %s. If it is an OpenAI, MetaCLIP or DFN "
             'checkpoint, write "quick_gelu": true into %s.',

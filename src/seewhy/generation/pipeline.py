@@ -130,7 +130,7 @@ def _networks(folder: Path, parts: dict[str, Any], diffusers: Any) -> Iterator[t
         home = import_module(library) if library in LIBRARIES else getattr(diffusers.pipelines, library or "", None)
         kind = getattr(home, name or "", None)
         if isinstance(kind, type) and issubclass(kind, torch.nn.Module):
-            told = {"dtype": torch.float32} if library == "transformers" else {}
+            told: dict[str, Any] = {"dtype": torch.float32} if library == "transformers" else {}
             network, missing = from_saved(kind, f"{folder}/{part}", folder / part, **told)
             if missing.tensors:
                 raise missing.refusal()

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from io import BufferedReader
 from itertools import product
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from ..errors import DataError, ImageError, SeeWhyError
 from ..storage.files import json_value
@@ -98,7 +98,7 @@ def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
     records: dict[str, Record] = {}
     odd: list[str] = []
     try:
-        with open_regular(shard) as (file, size), tarfile.open(fileobj=_Headers(file), mode="r:") as tar:
+        with open_regular(shard) as (file, size), tarfile.open(fileobj=cast(Any, _Headers(file)), mode="r:") as tar:
             for member in tar:
                 if member.offset_data + (0 if member.issparse() else member.size) > size:
                     raise tarfile.ReadError(f"{member.name!r} is cut off")

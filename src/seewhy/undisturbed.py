@@ -1,0 +1,126 @@
+"""What the caller has set for the whole process or thread: put aside while SeeWhy works, and as it was afterwards."""
+
+from __future__ import annotations
+
+import functools
+import random
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import fields, is_dataclass, replace
+from types import GeneratorType
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_thread = threading.local()
+"""Of each thread, whether it is inside."""
+
+
+def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that neither minds nor changes what its caller has set; what it yields is made the same way.
+
+    Example:
+        >>> import torch
+        >>> with torch.no_grad():
+        ...     undisturbed(torch.is_grad_enabled)()
+        True
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **keywords: P.kwargs) -> R:
+        torch = sys.modules.get("torch")
+        inferring = torch is not None and torch.is_inference_mode_enabled()
+        with as_usual():
+            if inferring:
+                args, keywords = map(_of_no_mode, args), _of_no_mode(keywords)  # type: ignore[assignment]
+            result = function(*args, **keywords)
+        return _each(result) if isinstance(result, GeneratorType) else result  # type: ignore[return-value]
+
+    return call
+
+
+def _of_no_mode(given: Any) -> Any:
+    """Tensors that were made in inference mode, and what is made of such alone, as others that gradients can pass."""
+    torch = sys.modules["torch"]
+    if isinstance(given, torch.Tensor):
+        return given.clone() if given.is_inference() else given
+    if isinstance(given, dict):
+        return {key: _of_no_mode(one) for key, one in given.items()}
+    if is_dataclass(given) and not isinstance(given, type):
+        parts = {f.name: getattr(given, f.name) for f in fields(given)}
+        if all(one is None or isinstance(one, torch.Tensor) for one in parts.values()):
+            return replace(given, **_of_no_mode(parts))
+    return given
+
+
+def _each(stream: Generator[Any, None, None]) -> Iterator[Any]:
+    with closing(stream):
+        while True:
+            with as_usual():
+                try:
+                    result = next(stream)
+                except StopIteration:
+                    return
+            yield result
+
+
+@contextmanager
+def as_usual() -> Iterator[None]:
+    """Inside, torch is as a fresh process has it; the random states go on afterwards from where they were."""
+    if getattr(_thread, "inside", False):
+        yield
+        return
+    _thread.inside = True
+    try:
+        with _same_draws(), _plain_torch():
+            yield
+    finally:
+        _thread.inside = False
+
+
+@contextmanager
+def _plain_torch() -> Iterator[None]:
+    """Single precision, on the processor, with gradients where SeeWhy asks for them, no autocast, no inference mode."""
+    torch = sys.modules.get("torch")
+    if torch is None:  # nothing can be set of what is not there
+        yield
+        return
+    dtype = torch.get_default_dtype()
+    with ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.set_grad_enabled(True))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if dtype != torch.float32:
+            torch.set_default_dtype(torch.float32)
+            stack.callback(torch.set_default_dtype, dtype)
+        yield
+
+
+@contextmanager
+def _same_draws() -> Iterator[None]:
+    """The states of Python, numpy and torch, put back; by the main thread, as others work beside one that trains."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numpy, torch = sys.modules.get("numpy.random"), sys.modules.get("torch")
+    cards = torch is not None and torch.cuda.is_initialized()
+    before = random.getstate(), numpy and numpy.get_state(), torch and torch.get_rng_state()
+    on_cards = torch.cuda.get_rng_state_all() if torch is not None and cards else []
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        if numpy is not None:
+            numpy.set_state(before[1])
+        if torch is not None:
+            torch.set_rng_state(before[2])
+        if cards:
+            torch.cuda.set_rng_state_all(on_cards)
