@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from . import options
-from .terminal import say
+from .terminal import say, say_verified
 
 if TYPE_CHECKING:
     from ..index import Index
     from ..index.adding import Entry
     from ..index.settings import Settings
+    from ..storage.verification import Verification
 
 EXAMPLES = """
 Examples:\n
@@ -23,6 +24,7 @@ Examples:\n
   seewhy index vectors/ -o library\n
   seewhy index more/ -o library --add\n
   seewhy index -o library --forget photos/old --forget-missing\n
+  seewhy index -o library --verify\n
   seewhy index photos/ -o library --encoder open_clip:ViT-B-32/openai --whiten 256\n
   seewhy index photos/ -o by-colour --encoder enc --focus "the colour"
 """
@@ -51,6 +53,10 @@ def index(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Fit whitening and approximate search anew, and clear away what is gone.")
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Read every byte of the index, say which files are not as written, and stop."),
+    ] = False,
     parts: Annotated[
         Literal["none", "spatial", "jitter"],
         typer.Option(help="Keep overlapping parts of each picture, or its crops, and compare them too."),
@@ -73,9 +79,13 @@ def index(
     from ..scale.indexing import add_run, is_run
     from .terminal import Terminal
 
+    if verify:
+        if data or forget or forget_missing or rebuild:
+            raise InputError("--verify and a change were both given. The index alone was expected. Drop one.")
+        say_verified(_verified(output), as_json)
     if not (data or forget or forget_missing or rebuild):
         raise InputError(
-            "Nothing was named. Pictures to add were expected, or --forget, --forget-missing or --rebuild."
+            "Nothing was named. Pictures to add were expected, or --forget, --forget-missing, --rebuild or --verify."
         )
     terminal = Terminal(quiet)
     check_place(output)
@@ -97,6 +107,16 @@ def index(
     told = {"index": str(output), **(vars(change) if change else {}), "removed": removed, **opened.describe()}
     _tell(told, as_json, terminal.notes, terminal.failures)
     raise typer.Exit(terminal.exit_code(told["n"]))
+
+
+def _verified(output: Path) -> Verification:
+    from ..index import Index
+
+    opened = Index.open(output)
+    try:
+        return opened.verify()
+    finally:
+        opened.close()
 
 
 def _opened(output: Path, encoder: str, model: str | None, engine: str, settings: Settings, only_there: bool) -> Index:
