@@ -194,12 +194,12 @@ def test_verify_names_the_file_and_ends_with_2(
     place: str, pattern: str, named: str, whole: Path, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(whole / place, tmp_path / "copy"))
-    assert CliRunner().invoke(app, ["index", "-o", str(copy), "--verify"]).exit_code == 0
+    assert CliRunner().invoke(app, ["index", "--verify", str(copy)]).exit_code == 0
     (path,) = copy.glob(pattern)
     data = path.read_bytes()
     at = data.index(b"moss_3") if pattern == "catalogue.sqlite" else len(data) // 2
     path.write_bytes(flipped(data, at, 3))
-    done = CliRunner().invoke(app, ["index", "-o", str(copy), "--verify", "--json"])
+    done = CliRunner().invoke(app, ["index", "--verify", str(copy), "--json"])
     told = json.loads(done.stdout)
     check("verify", [told])
     assert (done.exit_code, len(told["damaged"]), told["unchecked"]) == (2, 1, [])

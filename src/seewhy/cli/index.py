@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from . import options
-from .terminal import say, say_verified
+from .terminal import say
+from .verify import Verify, say_verified
 
 if TYPE_CHECKING:
     from ..index import Index
@@ -24,14 +25,13 @@ Examples:\n
   seewhy index vectors/ -o library\n
   seewhy index more/ -o library --add\n
   seewhy index -o library --forget photos/old --forget-missing\n
-  seewhy index -o library --verify\n
+  seewhy index --verify library\n
   seewhy index photos/ -o library --encoder open_clip:ViT-B-32/openai --whiten 256\n
   seewhy index photos/ -o by-colour --encoder enc --focus "the colour"
 """
 
 
 def index(
-    output: Annotated[Path, options.output("The index's folder.")],
     data: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -39,6 +39,7 @@ def index(
             show_default=False,
         ),
     ] = None,
+    output: Annotated[Path | None, options.output("The index's folder.")] = None,
     encoder: options.EncoderName = "lite0",
     focus: options.Focus = None,
     model: Annotated[str | None, options.saved("A classifier, whose encoder looks. Left out, --encoder.")] = None,
@@ -53,10 +54,7 @@ def index(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Fit whitening and approximate search anew, and clear away what is gone.")
     ] = False,
-    verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Read every byte of the index, say which files are not as written, and stop."),
-    ] = False,
+    verify: Verify = None,
     parts: Annotated[
         Literal["none", "spatial", "jitter"],
         typer.Option(help="Keep overlapping parts of each picture, or its crops, and compare them too."),
@@ -79,10 +77,12 @@ def index(
     from ..scale.indexing import add_run, is_run
     from .terminal import Terminal
 
-    if verify:
-        if data or forget or forget_missing or rebuild:
+    if verify is not None:
+        if data or output or forget or forget_missing or rebuild:
             raise InputError("--verify and a change were both given. The index alone was expected. Drop one.")
-        say_verified(_verified(output), as_json)
+        say_verified(_verified(verify), as_json)
+    if output is None:
+        raise InputError("No index was named. The folder of one was expected. Name it with -o.")
     if not (data or forget or forget_missing or rebuild):
         raise InputError(
             "Nothing was named. Pictures to add were expected, or --forget, --forget-missing, --rebuild or --verify."
@@ -109,10 +109,10 @@ def index(
     raise typer.Exit(terminal.exit_code(told["n"]))
 
 
-def _verified(output: Path) -> Verification:
+def _verified(folder: Path) -> Verification:
     from ..index import Index
 
-    opened = Index.open(output)
+    opened = Index.open(folder)
     try:
         return opened.verify()
     finally:
