@@ -304,7 +304,9 @@ class Catalogue:
     def _count(self, changes: Iterable[tuple[Item | None, Item | None]]) -> None:
         self._scanned = None
         if (totals := self.get("totals")) is not None:
-            pairs = ((before and before.pair, now and now.pair) for before, now in changes)
+            pairs = (
+                (None if before is None else before.pair, None if now is None else now.pair) for before, now in changes
+            )
             self._set("totals", Totals(**totals).changed(pairs).to_json())
 
     def move(self, old: Sequence[int]) -> None:

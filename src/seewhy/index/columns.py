@@ -158,7 +158,7 @@ class Rows:
         return rows[~whole]
 
     def _each(self, rows: Int[np.ndarray, " m"]) -> Iterator[memoryview]:
-        data, size = memoryview(self._vectors).cast("B"), self._vectors.itemsize * self._vectors.shape[1]
+        data, size = self._vectors.data.cast("B"), self._vectors.itemsize * self._vectors.shape[1]
         return (data[row * size : (row + 1) * size] for row in rows.tolist())
 
 

@@ -89,7 +89,9 @@ class Snapshot:
             catalogue.rows(),
             columns,
             {
-                name: column.rows(n_rows, has_sums=catalogue.has_sums).trust(before and before.matrices.get(name))
+                name: column.rows(n_rows, has_sums=catalogue.has_sums).trust(
+                    None if before is None else before.matrices.get(name)
+                )
                 for name, column in columns.items()
             },
             None if whitening is None else _whitening(inside(folder, whitening["file"], WHITENING), columns),

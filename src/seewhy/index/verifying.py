@@ -34,7 +34,8 @@ def _files(catalogue: Catalogue) -> Iterator[Checked]:
         yield Checked(FILE, damage)
     else:
         yield Checked(FILE, has_sums=catalogue.has_sums)
-    for name, shape in _known(lambda: catalogue.need("columns"), {}).items():
+    shapes: dict[str, list[int]] = _known(lambda: catalogue.need("columns"), {})
+    for name, shape in shapes.items():
         yield _column(Column(catalogue.folder, name, *shape), catalogue)
     if (white := _known(lambda: catalogue.get("whitening"), None)) is not None:
         path = catalogue.folder / white["file"]

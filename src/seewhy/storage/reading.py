@@ -261,7 +261,7 @@ def tensors_sum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
     found = zlib.crc32(json.dumps(facts).encode())
     for name, tensor in sorted(tensors.items()):
         found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode(), found)
-        found = zlib.crc32(tensor.detach().reshape(-1).view(torch.uint8).numpy(), found)
+        found = zlib.crc32(tensor.detach().reshape(-1).view(torch.uint8).numpy().data, found)
     return f"{found:08x}"
 
 
