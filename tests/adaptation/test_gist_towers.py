@@ -97,7 +97,7 @@ def test_saved_and_loaded_it_decides_and_says_the_same(tmp_path: Path, train: Fo
     assert why["where"] == before["where"]
     assert [(w["text"], w["score"]) for w in why["words"]] == [(w["text"], w["score"]) for w in before["words"]]
     card = tmp_path / "m" / "seewhy.json"
-    said = card.read_text()
+    said = card.read_text().rstrip()
     assert json.loads(said)["network"] == {"train": train}  # as it has been on disk from the first
     for other in ("x", "text"):
         card.write_text(said.replace(f'"train": "{train}"', f'"train": "{other}"'))

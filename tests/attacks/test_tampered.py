@@ -27,6 +27,7 @@ from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saved_checks import KINDS
 from seewhy.errors import SeeWhyError
 from seewhy.index import Entry, Index
+from seewhy.index.columns import sums_of
 from seewhy.index.settings import Settings
 from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
@@ -289,6 +290,8 @@ def test_numbers_that_are_none_are_told(root: Path) -> None:
     rows = np.fromfile(path, "<f4")
     rows[5] = np.nan
     rows.tofile(path)
+    assert "is damaged (its row 2 is not as it was written)" in told(lambda: search(root))
+    sums_of(rows.reshape(-1, 4)).tofile(path.with_suffix(".crc"))
     assert "holds numbers that are not finite" in told(lambda: search(root))
 
 

@@ -196,7 +196,7 @@ def test_saved_over_itself_it_leaves_one_file_of_tensors(tmp_path: Path) -> None
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / CARD).write_text('{"mine": 1}')
-    with pytest.raises(ForeignFileError, match=r"exists and is not an encoder that SeeWhy adapted\. A new name"):
+    with pytest.raises(ForeignFileError, match=r"exists and is not an adapted encoder\. Give another name"):
         Adaptation(tiny_cnn(), random_heads(tiny_cnn())).save(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [CARD]
     with pytest.raises(ModelError, match=r"has format None; this SeeWhy reads 1"):

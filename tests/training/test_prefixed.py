@@ -87,7 +87,7 @@ def test_saved_and_loaded_it_reads_the_same(tmp_path: Path) -> None:
         assert again.fingerprint == ours.fingerprint
         assert torch.equal(again.encode_text(WORDS), ours.encode_text(WORDS))
     card = folder / "encoder.json"
-    card.write_text(card.read_text("utf-8").replace('"n_tokens": 2', '"n_tokens": 3'), "utf-8")
+    card.write_text(card.read_text("utf-8").rstrip().replace('"n_tokens": 2', '"n_tokens": 3'), "utf-8")
     with pytest.raises(ModelError, match=r"is damaged \(its prefixes have the shape \(2, 2, 8\)\)"):
         open_adaptation(folder, base=opened())
 

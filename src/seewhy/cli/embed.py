@@ -10,7 +10,8 @@ import typer
 
 from .options import EncoderName, EngineName, Focus, ImageColumn, Json, Quiet, focused, output
 from .scale_options import ClusterOption, Decoders, Gpus, PartOption, PerShard, Spread, Threads, WorkersOption, run_on
-from .terminal import say, say_verified
+from .terminal import say
+from .verify import Verify, say_verified
 
 if TYPE_CHECKING:
     from ..scale.inputs import Input
@@ -50,13 +51,7 @@ def embed(
         Path | None,
         typer.Option(help="Say what is there of a run and what is missing, and stop.", show_default=False),
     ] = None,
-    verify: Annotated[
-        Path | None,
-        typer.Option(
-            help="Read every byte of a run, say which shards are not as they were written, and stop.",
-            show_default=False,
-        ),
-    ] = None,
+    verify: Verify = None,
     plan: Annotated[
         bool,
         typer.Option("--plan", help="Measure a sample, say what the run will take in time, money and bytes, and stop."),

@@ -11,11 +11,13 @@ import typer
 
 from . import options
 from .terminal import say
+from .verify import Verify, say_verified
 
 if TYPE_CHECKING:
     from ..index import Index
     from ..index.adding import Entry
     from ..index.settings import Settings
+    from ..storage.verification import Verification
 
 EXAMPLES = """
 Examples:\n
@@ -23,13 +25,13 @@ Examples:\n
   seewhy index vectors/ -o library\n
   seewhy index more/ -o library --add\n
   seewhy index -o library --forget photos/old --forget-missing\n
+  seewhy index --verify library\n
   seewhy index photos/ -o library --encoder open_clip:ViT-B-32/openai --whiten 256\n
   seewhy index photos/ -o by-colour --encoder enc --focus "the colour"
 """
 
 
 def index(
-    output: Annotated[Path, options.output("The index's folder.")],
     data: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -37,6 +39,7 @@ def index(
             show_default=False,
         ),
     ] = None,
+    output: Annotated[Path | None, options.output("The index's folder.")] = None,
     encoder: options.EncoderName = "lite0",
     focus: options.Focus = None,
     model: Annotated[str | None, options.saved("A classifier, whose encoder looks. Left out, --encoder.")] = None,
@@ -51,6 +54,7 @@ def index(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Fit whitening and approximate search anew, and clear away what is gone.")
     ] = False,
+    verify: Verify = None,
     parts: Annotated[
         Literal["none", "spatial", "jitter"],
         typer.Option(help="Keep overlapping parts of each picture, or its crops, and compare them too."),
@@ -73,9 +77,15 @@ def index(
     from ..scale.indexing import add_run, is_run
     from .terminal import Terminal
 
+    if verify is not None:
+        if data or output or forget or forget_missing or rebuild:
+            raise InputError("--verify and a change were both given. The index alone was expected. Drop one.")
+        say_verified(_verified(verify), as_json)
+    if output is None:
+        raise InputError("No index was named. The folder of one was expected. Name it with -o.")
     if not (data or forget or forget_missing or rebuild):
         raise InputError(
-            "Nothing was named. Pictures to add were expected, or --forget, --forget-missing or --rebuild."
+            "Nothing was named. Pictures to add were expected, or --forget, --forget-missing, --rebuild or --verify."
         )
     terminal = Terminal(quiet)
     check_place(output)
@@ -97,6 +107,16 @@ def index(
     told = {"index": str(output), **(vars(change) if change else {}), "removed": removed, **opened.describe()}
     _tell(told, as_json, terminal.notes, terminal.failures)
     raise typer.Exit(terminal.exit_code(told["n"]))
+
+
+def _verified(folder: Path) -> Verification:
+    from ..index import Index
+
+    opened = Index.open(folder)
+    try:
+        return opened.verify()
+    finally:
+        opened.close()
 
 
 def _opened(output: Path, encoder: str, model: str | None, engine: str, settings: Settings, only_there: bool) -> Index:

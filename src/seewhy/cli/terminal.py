@@ -7,16 +7,11 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
-
-import typer
+from typing import TextIO, TypeVar
 
 from ..printable import printable
 from ..progress import Progress, draw
 from ..types import Failure
-
-if TYPE_CHECKING:
-    from ..storage.verification import Verification
 
 T = TypeVar("T")
 
@@ -25,15 +20,6 @@ def say(*lines: str, file: TextIO | None = None, flush: bool = True) -> None:
     """Print lines, each of them one whatever the names and texts in it; tabs stay, as they part columns."""
     for line in lines:
         print(printable(line, keep="\t"), file=file or sys.stdout, flush=flush)
-
-
-def say_verified(verification: Verification, as_json: bool) -> NoReturn:
-    """What reading everything came to; exit code 2 where anything is damaged."""
-    if as_json:
-        say(json.dumps(verification.to_json(), ensure_ascii=False))
-    else:
-        say(*verification.lines())
-    raise typer.Exit(2 if verification.damaged else 0)
 
 
 class Notes(logging.Handler):

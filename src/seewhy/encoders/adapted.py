@@ -7,24 +7,20 @@ encoder it stands on is found again by its name, and must see what it saw. Loadi
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, cast, get_args
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor
 
-from ..errors import ForeignFileError, InputError, ModelError, WeightsError
-from ..storage.folders import write_together
+from ..errors import InputError, ModelError, WeightsError
+from ..storage.archive import FolderArchive
 from ..storage.marks import Facts, marked_tensors
-from ..storage.output import check_folder
-from ..storage.reading import check_kinds, read_json, read_tensor_bytes, reason, tensors_of
+from ..storage.reading import check_kinds, reason
 from .base import Encoder
 from .find import ADAPTED
 from .instructed import InstructedHead
@@ -38,9 +34,16 @@ CARD = ADAPTED
 FORMAT = 1
 DIGITS = 16
 """Of a picture's SHA-256."""
-FACTS = Facts(("format", "seewhy", "adapted", "base"))
-MAX_CARD = 16 << 20
-"""Bytes of the largest card."""
+ARCHIVE = FolderArchive(
+    CARD,
+    Facts(("format", "seewhy", "adapted", "base")),
+    formats=(FORMAT,),
+    kind="an adapted encoder",
+    make="A folder that seewhy adapt wrote was expected. Make one with: seewhy adapt PAIRS -o {folder}",
+    again="adapt the encoder again",
+    undigested={},
+    most=16 << 20,
+)
 
 
 class Trained(Protocol):
@@ -98,7 +101,7 @@ class Adaptation:
             DataError: it cannot be written.
         """
         folder = check_place(Path(folder))
-        own = {f"trained.{n}": t.contiguous() for n, t in self.trained.delta(self.base).items()}
+        own = {f"trained.{n}": t for n, t in self.trained.delta(self.base).items()}
         tensors = marked_tensors({**own, "pictures": _as_bytes(self.trained_on)})
         card = {
             "format": FORMAT,
@@ -107,11 +110,8 @@ class Adaptation:
             "base": self.base.describe(),
             "keep": self.keep,
             "provenance": dict(self.provenance),
-            "tensors": hashlib.sha256(tensors).hexdigest(),
         }
-        text = FACTS.put((json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
-        files = {**(more or {}), _tensors_file(card): tensors, CARD: text}
-        return write_together(folder, files, _old_tensors(folder))
+        return ARCHIVE.save(folder, card, tensors, more)
 
 
 def check_place(folder: Path) -> Path:
@@ -121,19 +121,13 @@ def check_place(folder: Path) -> Path:
         ForeignFileError: it exists and is none.
         DataError: it cannot be written to.
     """
-    if folder.exists() and not is_adapted(folder):
-        raise ForeignFileError(
-            f"{folder} exists and is not an encoder that SeeWhy adapted. A new name, or one of those, was expected. "
-            "Give another name."
-        )
-    return check_folder(folder)
+    return ARCHIVE.check(folder)
 
 
 def is_adapted(folder: str | Path) -> bool:
     """Whether a folder has the mark of an adapted encoder; never raises for what is in it."""
-    card = Path(folder) / CARD
     with contextlib.suppress(OSError, ValueError):
-        return card.is_file() and not card.is_symlink() and FACTS.is_on(card)
+        return ARCHIVE.is_one(Path(folder))
     return False
 
 
@@ -156,7 +150,7 @@ def load(name: str, *, engine: str = "auto", base: Encoder | str | None = None) 
 def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder | str | None = None) -> Adaptation:
     """What :meth:`Adaptation.save` wrote; see :func:`load`."""
     folder = Path(folder)
-    card = _read_card(folder)
+    card = ARCHIVE.load_card(folder)
     try:
         found = saved_encoder(
             card["base"],
@@ -167,7 +161,7 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
             again="adapt the encoder again",
             argument="base",
         )
-        tensors = _read_tensors(folder, card)
+        tensors = ARCHIVE.checked_tensors(folder, card)
         own = {n.removeprefix("trained."): t for n, t in tensors.items() if n.startswith("trained.")}
         trained = _restored(found, card["adapted"], own)
         keep, provenance = float(card["keep"]), dict(card["provenance"])
@@ -209,47 +203,3 @@ def _restored(on: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tenso
     if form in get_args(Halves):
         return TunedTowers.restored(on, facts, tensors)
     raise ValueError(f"its form is {form!r}")
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    try:
-        card = read_json(folder / CARD, MAX_CARD)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{folder} is not an adapted encoder ({CARD}: {reason(error)}). A folder that seewhy adapt wrote was "
-            f"expected. Make one with: seewhy adapt PAIRS -o {shlex.quote(str(folder))}"
-        ) from error
-    written = card.get("format") if isinstance(card, dict) else None
-    if written != FORMAT:
-        raise ModelError(
-            f"{folder} has format {written!r}; this SeeWhy reads {FORMAT}. "
-            "Update SeeWhy with: pip install -U seewhy, or adapt the encoder again."
-        )
-    return cast(dict[str, Any], card)
-
-
-def _tensors_file(card: Mapping[str, Any]) -> str:
-    sha256 = card["tensors"]
-    if not isinstance(sha256, str) or re.fullmatch("[0-9a-f]{64}", sha256) is None:
-        raise ValueError(f"its tensors are {sha256!r}, not a SHA-256")
-    return f"tensors-{sha256[:16]}.safetensors"
-
-
-def _old_tensors(folder: Path) -> Path | None:
-    """The tensors of the encoder in a folder; ``None`` where its card cannot be read."""
-    with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
-        return folder / _tensors_file(read_json(folder / CARD, MAX_CARD))
-    return None
-
-
-def _read_tensors(folder: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
-    file = folder / _tensors_file(card)
-    try:
-        data = read_tensor_bytes(file)
-        if hashlib.sha256(data).hexdigest() != card["tensors"]:
-            raise ValueError(f"its SHA-256 is not the one in {CARD}")
-        return tensors_of(data)[0]
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{file} is damaged ({reason(error)}). Copy the whole folder again, or adapt the encoder again."
-        ) from error

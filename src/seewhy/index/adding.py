@@ -231,6 +231,11 @@ def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> No
                 f"The index {catalogue.folder} has rows of {width} numbers in {name!r}, which its encoder does not "
                 "make. It is damaged: make it again from the pictures."
             )
-    for name, (width, generation) in shapes.items():
-        Column(catalogue.folder, name, width, generation).append(first, rows[name])
+    columns = {name: Column(catalogue.folder, name, *shape) for name, shape in shapes.items()}
+    if not catalogue.has_sums:
+        for column in columns.values():
+            column.add_sums(first)
+        catalogue.add_sums()
+    for name, column in columns.items():
+        column.append(first, rows[name])
     catalogue.set(n_rows=first + len(rows["look"]))

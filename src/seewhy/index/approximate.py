@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import DataError, MissingExtraError
 from ..storage.folders import write_by
 from ..storage.reading import file_sha256, reason
-from .columns import BLOCK, exact_top
+from .columns import BLOCK, Rows, exact_top
 from .faiss_file import check_file
 
 REFINE = 4
@@ -25,8 +25,9 @@ REFINE = 4
 TIED = 1e-6
 """Products that differ by less are of rows that are as near."""
 
-N_NEARER = 100
-"""Nearest rows that are taken away from a query to make it one whose like is not in the index."""
+N_NEARER, NEARER = 100, 300
+"""Nearest rows that are taken away from a query to make it one whose like is not in the index: so many at least, and
+one in so many of all, as an index of crops, frames or copies has the more of a picture the larger it is."""
 
 N_TRAIN = 48
 """Vectors a list that the lists' centres are fitted on; below 39 faiss warns."""
@@ -100,7 +101,7 @@ class Approximate:
     @classmethod
     def build(
         cls,
-        matrix: Float32[np.ndarray, "n d"],
+        matrix: Float32[np.ndarray, "n d"] | Rows,
         rows: Int[np.ndarray, " m"],
         *,
         target: float = 0.95,
@@ -110,10 +111,10 @@ class Approximate:
     ) -> Approximate | None:
         """Fit the lists, fill them, and look into ever more of them until recall is reached.
 
-        The queries are drawn from the rows and take no part in fitting; a query's own row does not count as found. What
-        is found counts by its product, so that one of several equal rows is as good as another. Recall is reached when
-        its lower bound is on rows, on rows whose 100 nearest are taken away as if they had never been added, and on
-        points in the middle of four rows, each by itself.
+        The queries are made of rows that take no part in fitting. What is found counts by its product, so that one of
+        several equal rows is as good as another. Recall is reached when its lower bound is on rows whose nearest, one
+        in 300 of all and 100 at least, are taken away as if they had never been added, and on points in the middle of
+        four rows, each by itself.
 
         Args:
             matrix: unit vectors.
@@ -145,38 +146,32 @@ class Approximate:
         return cls(made, blank)._calibrated(matrix, rows, queries)
 
     def _calibrated(
-        self, matrix: Float32[np.ndarray, "n d"], rows: Int[np.ndarray, " m"], queries: Int[np.ndarray, " q"]
+        self, matrix: Float32[np.ndarray, "n d"] | Rows, rows: Int[np.ndarray, " m"], queries: Int[np.ndarray, " q"]
     ) -> Approximate | None:
         begun = self.calibration
-        asked, own = _asked(matrix, queries)
-        every = None if len(rows) == len(matrix) else rows
-        n_nearer = min(N_NEARER, (len(rows) - len(queries)) // 2)
-        exact = _others(*exact_top(matrix, asked, n_nearer + begun.k + 1, every), own)
+        kinds = _strangers(matrix, rows, queries, begun.k), _between(matrix, rows, queries, begun.k)
         n_probe = 1
         while True:
-            found = _others(*self.top(matrix, asked, begun.k + 1, n_probe=n_probe), own)[:, : begun.k]
-            hits = _hits(found, exact[:, : begun.k])
-            alone, theirs = asked[: len(queries)], own[: len(queries)]
-            deep = _others(*self.top(matrix, alone, n_nearer + begun.k + 1, n_probe=n_probe), theirs)
-            kinds = (hits[: len(queries)], hits[len(queries) :], _hits(deep, exact[: len(queries), n_nearer:]))
-            reached = min(float(h.mean()) - 1.645 * float(h.std()) / math.sqrt(len(h)) for h in kinds)
+            recalls = [torch.stack([self._recall(matrix, one, n_probe) for one in kind]) for kind in kinds]
+            reached = min(map(_lower_bound, recalls))
             if reached >= begun.target:
-                low = min(float(h.quantile(0.05)) for h in kinds)
-                figures = (
-                    math.floor(reached * 1e4) / 1e4,
-                    round(low, 4),
-                    begun.target,
-                    sum(map(len, kinds)),
-                    begun.k,
-                )
+                low = round(min(float(one.quantile(0.05)) for one in recalls), 4)
+                figures = math.floor(reached * 1e4) / 1e4, low, begun.target, sum(map(len, recalls)), begun.k
                 return Approximate(self._engine, Calibration(*figures, begun.n_lists, n_probe, begun.n_rows))
             if n_probe == begun.n_lists:
                 return None
             n_probe = min(begun.n_lists, max(n_probe + 1, round(n_probe * 1.4)))
 
+    def _recall(self, matrix: Float32[np.ndarray, "n d"] | Rows, asked: _Asked, n_probe: int) -> Tensor:
+        """Part of the nearest that is found of those that are not taken away."""
+        faiss, k = load_faiss(), self.calibration.k
+        others = faiss.IDSelectorNot(faiss.IDSelectorBatch(asked.gone))
+        scores, _ = self._search(matrix, asked.vector[None], k, nprobe=n_probe, sel=others)
+        return (scores[0] >= asked.least - TIED).double().sum() / k
+
     def top(
         self,
-        matrix: Float32[np.ndarray, "n d"],
+        matrix: Float32[np.ndarray, "n d"] | Rows,
         queries: Float[Tensor, "q d"],
         k: int,
         *,
@@ -203,8 +198,12 @@ class Approximate:
             probes = math.ceil(probes / part)
             bits = np.packbits(keep, bitorder="little")
             options["sel"] = faiss.IDSelectorBitmap(bits)
-        parameters = faiss.SearchParametersIVF(nprobe=min(probes, self.calibration.n_lists), **options)
-        found = []
+        return self._search(matrix, queries, k, nprobe=min(probes, self.calibration.n_lists), **options)
+
+    def _search(
+        self, matrix: Float32[np.ndarray, "n d"] | Rows, queries: Float[Tensor, "q d"], k: int, **how: Any
+    ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
+        found, parameters = [], load_faiss().SearchParametersIVF(**how)
         for part in queries.split(64):
             asked = np.ascontiguousarray(part.numpy(), np.float32)
             _, near = self._engine.search(asked, REFINE * k, params=parameters)
@@ -252,34 +251,64 @@ class Approximate:
             ) from error
 
 
-def _asked(
-    matrix: Float32[np.ndarray, "n d"], queries: Int[np.ndarray, " q"]
-) -> tuple[Float[Tensor, "p d"], Int[np.ndarray, " p"]]:
-    """Rows, and points in the middle of four of them, with the row that does not count as found.
+@dataclass(frozen=True)
+class _Asked:
+    """A query that a new picture could be.
 
-    A picture that is not in the index has no near-duplicate there, as a row of it may have: its neighbours are farther,
-    and spread over more lists. Points between rows are as far.
+    Attributes:
+        vector: of unit length.
+        gone: rows that are as if they had never been added.
+        least: product with the farthest that is to be found.
     """
+
+    vector: Float[Tensor, " d"]
+    gone: Int[np.ndarray, " g"]
+    least: float
+
+
+def _strangers(
+    matrix: Float32[np.ndarray, "n d"] | Rows, rows: Int[np.ndarray, " m"], queries: Int[np.ndarray, " q"], k: int
+) -> list[_Asked]:
+    """Rows without all that is like them: the nearest of them, which may be of the same picture, taken away.
+
+    A picture that is not in the index has no near-copies there, as a row of it may have: its neighbours are farther,
+    and spread over more lists.
+    """
+    n_nearer = min(max(N_NEARER, len(rows) // NEARER), (len(rows) - len(queries)) // 2)
+    vectors = torch.from_numpy(np.array(matrix[queries]))
+    scores, near = exact_top(matrix, vectors, n_nearer + k + 1, None if len(rows) == len(matrix) else rows)
+    made = []
+    for vector, own, products, others in zip(vectors, queries, scores, near.numpy(), strict=True):
+        gone = others[: n_nearer + 1].copy()
+        gone[-1] = gone[-1] if own in gone else own  # of several equal rows its own may be any
+        made.append(_Asked(vector, gone, float(products[-1])))
+    return made
+
+
+def _between(
+    matrix: Float32[np.ndarray, "n d"] | Rows, rows: Int[np.ndarray, " m"], queries: Int[np.ndarray, " q"], k: int
+) -> list[_Asked]:
+    """Points in the middle of four rows, which are as far from all as a new picture may be."""
     known = torch.from_numpy(np.array(matrix[queries]))
-    four = torch.stack([known.roll(i, 0) for i in range(4)])
-    between = torch.nn.functional.normalize(four.mean(0), dim=1)
-    return torch.cat([known, between]), np.concatenate([queries, np.full(len(queries), -1)])
+    middles = torch.nn.functional.normalize(torch.stack([known.roll(i, 0) for i in range(4)]).mean(0), dim=1)
+    scores, _ = exact_top(matrix, middles, k, None if len(rows) == len(matrix) else rows)
+    none = np.empty(0, np.int64)
+    return [_Asked(vector, none, float(products[-1])) for vector, products in zip(middles, scores, strict=True)]
 
 
-def _hits(found: Float[Tensor, "q j"], true: Float[Tensor, "q i"]) -> Float[Tensor, " q"]:
-    """Part of the true products that was found; what is nearer than all of them is as if it were not there."""
-    counted = (found >= true[:, -1:] - TIED) & (found <= true[:, :1] + TIED)
-    return (counted.double().sum(1) / true.shape[1]).clamp(max=1)
+def _lower_bound(recalls: Float[Tensor, " q"]) -> float:
+    """Of the mean, one-sided, 95 %, as if one more query had found nothing; so it is never 1.
 
-
-def _others(scores: Float[Tensor, "q j"], rows: Int[Tensor, "q j"], own: Int[np.ndarray, " q"]) -> Float[Tensor, "q i"]:
-    """Products with other rows than the query's own, falling; one fewer than were found."""
-    mine = rows == torch.from_numpy(own)[:, None]
-    return scores.masked_fill(mine, -torch.inf).sort(dim=1, descending=True).values[:, :-1]
+    Example:
+        >>> round(_lower_bound(torch.ones(200)), 4)
+        0.9868
+    """
+    counted = torch.cat([recalls, recalls.new_zeros(1)])
+    return float(counted.mean() - 1.645 * counted.std() / math.sqrt(len(counted)))
 
 
 def _exactly(
-    matrix: Float32[np.ndarray, "n d"], queries: Float[Tensor, "q d"], near: Int[Tensor, "q c"], k: int
+    matrix: Float32[np.ndarray, "n d"] | Rows, queries: Float[Tensor, "q d"], near: Int[Tensor, "q c"], k: int
 ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
     """Candidates in the order of their exact products; -1 marks a place that was not filled."""
     if len(near) and int(near.max()) >= len(matrix):

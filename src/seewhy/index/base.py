@@ -24,6 +24,7 @@ from ..progress import Progress
 from ..storage.database import check
 from ..storage.features import FeatureStore
 from ..storage.output import check_folder, make_folder
+from ..storage.verification import Verification
 from .adding import Adding, Change, Entry, append
 from .catalogue import CATALOGUE, FILE, FORMAT, Catalogue
 from .columns import Column
@@ -33,6 +34,8 @@ from .results import Results
 from .searching import Searching
 from .settings import Settings
 from .snapshot import Nearest, Snapshot, check_names
+from .sums import Totals
+from .verifying import verify
 
 
 def check_place(folder: str | Path) -> Path:
@@ -107,7 +110,8 @@ class Index:
                 columns = {n: [w, 1] for n, w in _widths(encoder, settings, width).items()}
                 for name, (wide, generation) in columns.items():
                     Column(folder, name, wide, generation).append(0, torch.empty(0, wide))
-                catalogue.set(format=FORMAT, settings=settings.to_json(), encoder=about, columns=columns, n_rows=0)
+                empty = {"n_rows": 0, "totals": Totals().to_json()}
+                catalogue.set(format=FORMAT, settings=settings.to_json(), encoder=about, columns=columns, **empty)
         if (there := catalogue.settings().to_json()) != settings.to_json():
             other = [k for k, v in settings.to_json().items() if there.get(k) != v]
             raise DataError(
@@ -270,6 +274,10 @@ class Index:
         """Clear away what was deleted, and fit whitening and the approximate index anew."""
         tidy(self._catalogue, self.settings, progress or Progress(), rebuild=True)
 
+    def verify(self) -> Verification:
+        """Read every byte that an answer can hang on; a search checks only what it reads, once in a process."""
+        return verify(self._catalogue)
+
     def search(
         self,
         query: Query | One,
@@ -322,7 +330,7 @@ class Index:
                 version = self._catalogue.get("version", 0)
                 if self._snapshot is None or self._snapshot.version != version:
                     try:
-                        self._snapshot = Snapshot.of(self._catalogue)
+                        self._snapshot = Snapshot.of(self._catalogue, self._snapshot)
                     except FileNotFoundError:  # a writer replaced it between the two looks; the next one finds it
                         continue
                 yield self._snapshot

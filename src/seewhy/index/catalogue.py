@@ -1,7 +1,7 @@
 """What an index knows beside its vectors: names, digests, classes, thumbnails, settings. SQLite, write-ahead.
 
 One transaction is one step: either all of it happened or nothing. Readers see the last finished step, while one
-writer works; a second writer waits for its turn.
+writer works; a second writer waits for its turn. What is read is checked by :mod:`.sums`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..storage.database import DatabaseKind, connect
 from ..storage.reading import parse_json
 from .facts import check
 from .settings import Settings
+from .sums import Pair, Totals, jpeg_sum, sealed, sum_of, unsealed
 
 FILE = "catalogue.sqlite"
 FORMAT = 1
@@ -33,7 +35,11 @@ CREATE TABLE IF NOT EXISTS items (
 );
 CREATE TABLE IF NOT EXISTS thumbnails (id INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
 """
-CATALOGUE = DatabaseKind("the catalogue of an index", 0x53576978, _SCHEMA, earlier=(_SCHEMA,))
+_SUMS = """
+CREATE TABLE IF NOT EXISTS sums (id INTEGER PRIMARY KEY, item INTEGER NOT NULL, jpeg INTEGER);
+"""
+CATALOGUE = DatabaseKind("the catalogue of an index", 0x53576978, _SCHEMA + _SUMS, earlier=(_SCHEMA,))
+_ITEMS = "SELECT i.id, i.row, i.name, i.digest, i.label, s.item FROM items i LEFT JOIN sums s ON s.id = i.id"
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,14 @@ class Item:
     digest: str
     label: str
 
+    @property
+    def sum(self) -> int:
+        return sum_of(astuple(self))
+
+    @property
+    def pair(self) -> Pair:
+        return self.row, self.label
+
 
 class Catalogue:
     """The database of an index.
@@ -70,6 +84,7 @@ class Catalogue:
         self.folder = folder
         self._wait = wait
         self._lock = threading.RLock()
+        self._scanned: tuple[int, np.ndarray, list[str]] | None = None
         try:
             self._db = connect(folder / FILE, CATALOGUE, timeout=wait, isolation_level=None)
             self._db.execute("PRAGMA synchronous=FULL")
@@ -98,7 +113,7 @@ class Catalogue:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
-                    before = self._db.total_changes
+                    before, self._scanned = self._db.total_changes, None
                     yield self._db
                     if self._db.total_changes > before:  # else readers need not look again
                         self._set("version", self.get("version", 0) + 1)
@@ -106,6 +121,8 @@ class Catalogue:
                 except BaseException:
                     self._db.execute("ROLLBACK")
                     raise
+                finally:
+                    self._scanned = None
             except sqlite3.Error as error:
                 raise self._problem(error) from error
 
@@ -136,9 +153,9 @@ class Catalogue:
         if not found:
             return default
         try:
-            value = parse_json(found[0][0])
+            value = parse_json(unsealed(found[0][0]))
             check(key, value)
-        except (ValueError, TypeError) as error:  # a column may hold bytes
+        except (ValueError, TypeError, KeyError) as error:  # a column may hold bytes
             raise self._problem(error) from error
         return value
 
@@ -157,7 +174,7 @@ class Catalogue:
         return Settings(**self.need("settings"))
 
     def _set(self, key: str, value: Any) -> None:
-        self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+        self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, sealed(json.dumps(value))))
 
     def set(self, **settings: Any) -> None:
         """Keep settings; inside :meth:`writing`."""
@@ -165,101 +182,166 @@ class Catalogue:
             self._set(key, value)
 
     def __len__(self) -> int:
-        return int(self._run("SELECT COUNT(*) FROM items")[0][0])
+        totals = self.get("totals")
+        return int(self._run("SELECT COUNT(*) FROM items")[0][0]) if totals is None else totals["n"]
 
     def known(self, column: str, values: Sequence[str]) -> dict[str, Item]:
         """Items by ``"name"`` or ``"digest"``."""
-        position = {"name": 2, "digest": 3}[column]
-        found: dict[str, Item] = {}
-        for start in range(0, len(values), 500):
-            part = values[start : start + 500]
-            marks = ",".join("?" * len(part))
-            for row in self._run(f"SELECT id, row, name, digest, label FROM items WHERE {column} IN ({marks})", part):
-                found[row[position]] = self._item(row)
-        return found
+        return {getattr(item, column): item for item in self._items(column, values)}
 
     def at_rows(self, rows: Sequence[int]) -> dict[int, Item]:
-        """Items by row."""
-        found: dict[int, Item] = {}
-        for start in range(0, len(rows), 500):
-            part = rows[start : start + 500]
-            marks = ",".join("?" * len(part))
-            query = f"SELECT id, row, name, digest, label FROM items WHERE row IN ({marks})"
-            found.update((row[1], self._item(row)) for row in self._run(query, part))
+        """Items by row, of rows in use.
+
+        Raises:
+            DataError: one has no item.
+        """
+        found = {item.row: item for item in self._items("row", rows)}
+        if missing := set(rows) - found.keys():
+            raise self._problem(ValueError(f"the picture of row {min(missing)} is not there"))
         return found
+
+    def _items(self, column: str, values: Sequence[Any]) -> Iterator[Item]:
+        for start in range(0, len(values), 500):
+            part = values[start : start + 500]
+            where = f"WHERE i.{column} IN ({','.join('?' * len(part))})"
+            yield from map(self._item, self._run(f"{_ITEMS} {where}", part))
 
     def _item(self, row: tuple) -> Item:
         """SQLite keeps any kind of value in any column."""
-        if [type(value) for value in row] != [int, int, str, str, str]:
-            raise self._problem(ValueError(f"a picture is kept as {str(row)[:60]}"))
-        return Item(*row)
+        *values, kept = row
+        if [type(value) for value in values] != [int, int, str, str, str]:
+            raise self._problem(ValueError(f"a picture is kept as {str(values)[:60]}"))
+        item = Item(*values)
+        if kept != item.sum and self.has_sums:
+            raise self._problem(ValueError(f"what is kept of {item.name!r:.80} is not as it was written"))
+        return item
 
-    def _numbers(self, query: str, values: Sequence[Any] = ()) -> np.ndarray:
-        """The rows that a query gives, if every one is a row."""
-        found, n = [row for (row,) in self._run(query, values)], self.get("n_rows", 0)
-        if not all(type(row) is int and 0 <= row < n for row in found):
-            raise self._problem(ValueError(f"a picture is of no row from 0 to {n - 1}"))
-        return np.array(found, np.int64)
+    @property
+    def has_sums(self) -> bool:
+        """Whether what is kept can be checked; an earlier version wrote nothing to check it by."""
+        return self.get("totals") is not None
 
     def items(self) -> Iterator[Item]:
         """Every item, in the order added."""
-        yield from (self._item(row) for row in self._run("SELECT id, row, name, digest, label FROM items ORDER BY id"))
+        yield from map(self._item, self._run(f"{_ITEMS} ORDER BY i.id"))
+
+    def _scan(self) -> tuple[np.ndarray, list[str]]:
+        """Row and class of every item, by row, once for each step; that none is missing or changed is known of all."""
+        if not self._db.in_transaction:
+            with self.reading():
+                return self._scan()
+        version = self.get("version", 0)
+        if self._scanned is None or self._scanned[0] != version:
+            found, n = self._run("SELECT row, label FROM items NOT INDEXED"), self.get("n_rows", 0)
+            if not all(type(row) is int and 0 <= row < n and isinstance(label, str) for row, label in found):
+                raise self._problem(ValueError(f"a picture is of no row from 0 to {n - 1}, or its class is no text"))
+            if (totals := self.get("totals")) is not None and totals != Totals.of(found).to_json():
+                raise self._problem(ValueError("pictures are missing, or not as they were written"))
+            found.sort()
+            self._scanned = version, np.array([row for row, _ in found], np.int64), [label for _, label in found]
+        return self._scanned[1:]
 
     def rows(self) -> np.ndarray:
         """The rows in use, rising, int64."""
-        return self._numbers("SELECT row FROM items ORDER BY row")
+        return self._scan()[0]
 
     def rows_of(self, labels: Sequence[str]) -> np.ndarray:
         """The rows of these classes, rising, int64."""
-        marks = ",".join("?" * len(labels))
-        return self._numbers(f"SELECT row FROM items WHERE label IN ({marks}) ORDER BY row", labels)
+        rows, every = self._scan()
+        wanted = set(labels)
+        return rows[np.fromiter((label in wanted for label in every), bool, len(every))]
 
     def labels(self) -> dict[str, int]:
         """Classes and how many pictures each has."""
-        found = dict(self._run("SELECT label, COUNT(*) FROM items GROUP BY label ORDER BY label"))
-        if not all(isinstance(label, str) for label in found):
-            raise self._problem(ValueError("a class has a name that is no text"))
-        return found
+        return dict(sorted(Counter(self._scan()[1]).items()))
 
     def thumbnails(self, ids: Sequence[int]) -> dict[int, bytes]:
         """JPEGs by item."""
-        marks = ",".join("?" * len(ids))
-        found = dict(self._run(f"SELECT id, jpeg FROM thumbnails WHERE id IN ({marks})", ids))
-        if not all(isinstance(jpeg, bytes) for jpeg in found.values()):
-            raise self._problem(ValueError("a small picture is none"))
-        return found
+        query = "SELECT i.id, t.jpeg, s.jpeg FROM items i LEFT JOIN thumbnails t USING (id) LEFT JOIN sums s USING (id)"
+        found = self._run(f"{query} WHERE i.id IN ({','.join('?' * len(ids))})", ids)
+        for item, jpeg, kept in found:
+            if not isinstance(jpeg, bytes | None) or (kept != jpeg_sum(jpeg) and self.has_sums):
+                raise self._problem(ValueError(f"the small picture {item} is not as it was written"))
+        return {item: jpeg for item, jpeg, _ in found if jpeg is not None}
 
     def put(self, rows: Iterable[tuple[int, str, str, str, bytes | None]]) -> None:
         """Row, name, digest, class and thumbnail of pictures; a name that is there already gets the new ones.
 
         Inside :meth:`writing`.
         """
+        changes = []
         for row, name, digest, label, jpeg in rows:
-            known = "UPDATE items SET row = ?, digest = ?, label = ? WHERE name = ? RETURNING id"
-            found = self._run(known, (row, digest, label, name))
-            if found:
-                self._run("DELETE FROM thumbnails WHERE id = ?", found[0])
-            else:
+            before = self.known("name", [name]).get(name)
+            if before is None:
                 fresh = "INSERT INTO items (row, digest, label, name) VALUES (?, ?, ?, ?) RETURNING id"
-                found = self._run(fresh, (row, digest, label, name))
+                now = Item(self._run(fresh, (row, digest, label, name))[0][0], row, name, digest, label)
+            else:
+                now = replace(before, row=row, digest=digest, label=label)
+                self._run("UPDATE items SET row = ?, digest = ?, label = ? WHERE id = ?", (row, digest, label, now.id))
+                self._run("DELETE FROM thumbnails WHERE id = ?", (now.id,))
             if jpeg is not None:
-                self._run("INSERT INTO thumbnails VALUES (?, ?)", (found[0][0], jpeg))
+                self._run("INSERT INTO thumbnails VALUES (?, ?)", (now.id, jpeg))
+            self._run("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", (now.id, now.sum, jpeg_sum(jpeg)))
+            changes.append((before, now))
+        self._count(changes)
 
     def change(self, item: int, *, name: str, label: str) -> None:
         """Another name or class for a picture that stays the same; inside :meth:`writing`."""
+        (before,) = self._items("id", [item])
+        now = replace(before, name=name, label=label)
         self._run("UPDATE items SET name = ?, label = ? WHERE id = ?", (name, label, item))
+        self._run("UPDATE sums SET item = ? WHERE id = ?", (now.sum, item))
+        self._count([(before, now)])
 
     def remove(self, ids: Sequence[int]) -> None:
         """Forget pictures; inside :meth:`writing`."""
-        for item in ids:
-            self._run("DELETE FROM items WHERE id = ?", (item,))
-            self._run("DELETE FROM thumbnails WHERE id = ?", (item,))
+        gone = list(self._items("id", ids))
+        for item in gone:
+            for table in ("items", "thumbnails", "sums"):
+                self._run(f"DELETE FROM {table} WHERE id = ?", (item.id,))
+        self._count((item, None) for item in gone)
+
+    def _count(self, changes: Iterable[tuple[Item | None, Item | None]]) -> None:
+        self._scanned = None
+        if (totals := self.get("totals")) is not None:
+            pairs = (
+                (None if before is None else before.pair, None if now is None else now.pair) for before, now in changes
+            )
+            self._set("totals", Totals(**totals).changed(pairs).to_json())
 
     def move(self, old: Sequence[int]) -> None:
         """Row ``old[i]`` becomes row ``i``; inside :meth:`writing`."""
+        place = {row: i for i, row in enumerate(old)}
+        items = [replace(item, row=place[item.row]) for item in self.items()]
         # In two steps, since a row may not be taken twice on the way.
         self._db.execute("UPDATE items SET row = -row - 1")
-        self._db.executemany("UPDATE items SET row = ? WHERE row = ?", ((i, -r - 1) for i, r in enumerate(old)))
+        self._db.executemany("UPDATE items SET row = ? WHERE id = ?", ((item.row, item.id) for item in items))
+        self._db.executemany("UPDATE sums SET item = ? WHERE id = ?", ((item.sum, item.id) for item in items))
+        if self.has_sums:
+            self._set("totals", Totals.of(item.pair for item in items).to_json())
+        self._scanned = None
+
+    def add_sums(self) -> None:
+        """Sums of what is there as it is, where an earlier version wrote none; inside :meth:`writing`."""
+        for item in self.items():
+            ((jpeg,),) = self._run("SELECT jpeg FROM thumbnails WHERE id = ?", (item.id,)) or ((None,),)
+            self._run("INSERT OR REPLACE INTO sums VALUES (?, ?, ?)", (item.id, item.sum, jpeg_sum(jpeg)))
+        self._set("totals", Totals.of(item.pair for item in self.items()).to_json())
+
+    def damage(self) -> str:
+        """What of it is not as it was written, after reading all of it; empty where it is whole."""
+        try:
+            wrong = [text for (text,) in self._run("PRAGMA integrity_check(3)") if text != "ok"]
+            if wrong:
+                return "; ".join(wrong)
+            for (key,) in self._run("SELECT key FROM meta"):
+                self.get(key)
+            self._scan()
+            for item in self.items():
+                self.thumbnails([item.id])
+        except DataError as error:
+            return str(error)
+        return ""
 
     def close(self) -> None:
         self._db.close()

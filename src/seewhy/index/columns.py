@@ -1,13 +1,17 @@
 """Vectors of an index on disk: a flat file of float32 rows a column, mapped into memory, only ever appended to.
 
 A row counts once the catalogue has committed it. What a killed writer left behind it is overwritten by the next one.
+Beside the rows lies a file with the CRC-32 of each, by which a row is checked when a process first reads it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,44 +46,124 @@ class Column:
     def path(self) -> Path:
         return inside(self.folder, f"{self.name}-{self.generation:06d}.f32", r"[a-z0-9_]+-[0-9]{6,}\.f32")
 
+    @property
+    def sums(self) -> Path:
+        return inside(self.folder, self.path.with_suffix(".crc").name, r"[a-z0-9_]+-[0-9]{6,}\.crc")
+
     def append(self, first: int, vectors: Float[Tensor, "n d"]) -> None:
         """Write rows from row ``first`` on, and have them on the disk before returning.
 
         Raises:
             DataError: the disk is full or read-only.
         """
-        data = vectors.detach().cpu().numpy().astype("<f4", copy=False)
-        try:
-            write_at(self.path, first * self.width * 4, np.ascontiguousarray(data).data)
-        except OSError as error:
-            raise DataError(f"{self.path} cannot be written: {error}. Free some space on that disk.") from error
+        data = np.ascontiguousarray(vectors.detach().cpu().numpy().astype("<f4", copy=False))
+        self._write(self.path, first * self.width * 4, data)
+        self._write(self.sums, first * 4, sums_of(data))
 
-    def rows(self, n: int) -> Float32[np.ndarray, "n d"]:
-        """The first ``n`` rows, mapped, read-only.
+    def add_sums(self, n: int) -> None:
+        """The sums of the first ``n`` rows as they are, where an earlier version wrote none."""
+        for start in range(0, n, BLOCK):
+            self._write(self.sums, start * 4, sums_of(np.array(self._mapped(self.path, n)[start : start + BLOCK])))
+
+    def _write(self, path: Path, place: int, data: np.ndarray) -> None:
+        try:
+            write_at(path, place, data.data)
+        except OSError as error:
+            raise DataError(f"{path} cannot be written: {error}. Free some space on that disk.") from error
+
+    def rows(self, n: int, *, has_sums: bool) -> Rows:
+        """The first ``n`` rows, mapped.
+
+        Args:
+            n: how many.
+            has_sums: whether they are checked; an earlier version wrote nothing to check them by.
 
         Raises:
-            DataError: the file is shorter than the catalogue says.
+            DataError: a file is shorter than the catalogue says.
             FileNotFoundError: there is no such file, for example because it was just replaced by a newer generation.
         """
         if n == 0:
-            return np.empty((0, self.width), np.float32)
+            return Rows(self.path, np.empty((0, self.width), np.float32), None)
+        sums = self._mapped(self.sums, n)[:, 0].view("<u4") if has_sums else None
+        return Rows(self.path, self._mapped(self.path, n), sums)
+
+    def _mapped(self, path: Path, n: int) -> Float32[np.ndarray, "n d"]:
+        width = self.width if path == self.path else 1
         try:
-            with open_regular(self.path) as (_, size):
-                if size < n * self.width * 4:
+            with open_regular(path) as (_, size):
+                if size < n * width * 4:
                     raise UnreadableError(f"it is cut short: {n} rows were expected")
         except UnreadableError as error:
-            raise DataError(f"{self.path} is damaged ({error}). Make the index again from the pictures.") from error
+            raise DataError(f"{path} is damaged ({error}). Make the index again from the pictures.") from error
         # A reader who meant to write would be a mistake; mode "c" lets torch wrap the pages without a warning.
-        return np.memmap(self.path, "<f4", "c", shape=(n, self.width))
+        return np.memmap(path, "<f4", "c", shape=(n, width))
 
     def drop(self) -> None:
-        """Delete the file; where a reader still has it open and the system forbids it, the next clearing will."""
-        with contextlib.suppress(DataError):
-            remove_inside(self.path)
+        """Delete the files; where a reader still has one open and the system forbids it, the next clearing will."""
+        for path in (self.path, self.sums):
+            with contextlib.suppress(DataError):
+                remove_inside(path)
+
+
+def sums_of(rows: Float32[np.ndarray, "n d"]) -> np.ndarray:
+    """CRC-32 of each row."""
+    return np.fromiter(map(zlib.crc32, rows), "<u4", len(rows))
+
+
+class Rows:
+    """Rows of a column, of which each is checked when it is first read, whoever reads it.
+
+    Args:
+        path: their file, for messages.
+        vectors: the rows, mapped.
+        sums: CRC-32 of each; ``None`` checks nothing.
+    """
+
+    def __init__(self, path: Path, vectors: Float32[np.ndarray, "n d"], sums: np.ndarray | None) -> None:
+        self.path, self._vectors, self._sums = path, vectors, sums
+        self.shape = vectors.shape
+        self._unchecked = np.full(len(vectors), sums is not None)
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def trust(self, before: Rows | None) -> Rows:
+        """Rows that an earlier look at the same file has checked are not checked again."""
+        if before is not None and before.path == self.path:
+            n = min(len(before), len(self))
+            self._unchecked[:n] &= before._unchecked[:n]
+        return self
+
+    def __getitem__(self, rows: Any) -> Float32[np.ndarray, "*m d"]:
+        """Rows by any index that numpy takes.
+
+        Raises:
+            DataError: one is not as it was written.
+        """
+        if self._unchecked[rows].any():
+            wanted = np.unique(np.arange(len(self))[rows])
+            if len(wrong := self.check(wanted[self._unchecked[wanted]])):
+                raise DataError(
+                    f"{self.path} is damaged (its row {wrong[0] + 1} is not as it was written). Make the index again "
+                    "from the pictures."
+                )
+        return self._vectors[rows]
+
+    def check(self, rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " w"]:
+        """Those of the rows that are not as they were written."""
+        if self._sums is None:
+            return rows[:0]
+        whole = np.fromiter(map(zlib.crc32, self._each(rows)), np.uint32, len(rows)) == self._sums[rows]
+        self._unchecked[rows[whole]] = False
+        return rows[~whole]
+
+    def _each(self, rows: Int[np.ndarray, " m"]) -> Iterator[memoryview]:
+        data, size = self._vectors.data.cast("B"), self._vectors.itemsize * self._vectors.shape[1]
+        return (data[row * size : (row + 1) * size] for row in rows.tolist())
 
 
 def exact_top(
-    matrix: Float32[np.ndarray, "n d"],
+    matrix: Float32[np.ndarray, "n d"] | Rows,
     queries: Float[Tensor, "q d"],
     k: int,
     rows: Int[np.ndarray, " m"] | None = None,
@@ -114,7 +198,7 @@ def exact_top(
     return best, where
 
 
-def _gather(matrix: Float32[np.ndarray, "n d"], rows: Int[np.ndarray, " m"]) -> Float32[np.ndarray, "m d"]:
+def _gather(matrix: Float32[np.ndarray, "n d"] | Rows, rows: Int[np.ndarray, " m"]) -> Float32[np.ndarray, "m d"]:
     """Rows as a plain array; neighbours in one piece, since a copy row by row costs five times as much."""
     first, last = int(rows[0]), int(rows[-1])
     if last - first + 1 == len(rows):

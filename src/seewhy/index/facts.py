@@ -87,6 +87,13 @@ def _approximate(value: Any) -> None:
         raise ValueError(f"its approximate index looks into {figures['n_probe']} of {figures['n_lists']} lists")
 
 
+def _totals(value: Any) -> None:
+    if not isinstance(value, dict) or set(value) != {"n", "sum"}:
+        raise ValueError("it does not say how many pictures it has")
+    for one in value.values():
+        _count(one)
+
+
 def _named_file(value: Any, pattern: str) -> None:
     name = value.get("file") if isinstance(value, dict) else None
     if not isinstance(name, str) or re.fullmatch(pattern, name) is None:
@@ -105,6 +112,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "settings": _settings,
     "encoder": _encoder,
     "columns": _columns,
+    "totals": _totals,
     "whitening": _whitening,
     "approximate": _approximate,
 }

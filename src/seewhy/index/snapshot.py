@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import DataError
 from ..storage.folders import inside
 from .approximate import Approximate, Calibration, has_faiss
 from .catalogue import Catalogue
-from .columns import Column, exact_top
+from .columns import Column, Rows, exact_top
 from .whitening import Whitening
 
 WHITENING = r"whitening-[0-9a-f]+\.safetensors"
@@ -53,7 +53,7 @@ class Snapshot:
         n_rows: rows written, in use or not.
         rows: those in use, rising.
         columns: by name.
-        matrices: their vectors, mapped.
+        matrices: their vectors, mapped; each is checked when it is first read.
         whitening: how ``"whitened"`` was made of ``"look"``; ``None`` without that column.
         built: the column that ``approximate`` covers.
         approximate: for large indexes; ``None`` where every row is compared.
@@ -63,14 +63,18 @@ class Snapshot:
     n_rows: int
     rows: Int[np.ndarray, " n"]
     columns: dict[str, Column]
-    matrices: dict[str, Float32[np.ndarray, "m d"]]
+    matrices: dict[str, Rows]
     whitening: Whitening | None
     built: str | None
     approximate: Approximate | None
 
     @classmethod
-    def of(cls, catalogue: Catalogue) -> Snapshot:
+    def of(cls, catalogue: Catalogue, before: Snapshot | None = None) -> Snapshot:
         """The last finished step; inside :meth:`Catalogue.reading`.
+
+        Args:
+            catalogue: of the index.
+            before: an earlier step, of which what was checked is not checked again.
 
         Raises:
             DataError: a file of the index is cut short or damaged.
@@ -84,7 +88,12 @@ class Snapshot:
             n_rows,
             catalogue.rows(),
             columns,
-            {name: column.rows(n_rows) for name, column in columns.items()},
+            {
+                name: column.rows(n_rows, has_sums=catalogue.has_sums).trust(
+                    None if before is None else before.matrices.get(name)
+                )
+                for name, column in columns.items()
+            },
             None if whitening is None else _whitening(inside(folder, whitening["file"], WHITENING), columns),
             built and built["column"],
             _load(folder, built, columns),

@@ -21,7 +21,17 @@ from ..errors import ForeignFileError, ModelError, SeeWhyError, WeightsError
 from .folders import write_together
 from .marks import TENSORS, Facts, TensorFile, marked_tensors
 from .output import check_file, check_folder, write
-from .reading import LONGEST, MAX_JSON, parse_json, read_json, read_tensor_bytes, read_tensors, reason, tensors_of
+from .reading import (
+    LONGEST,
+    MAX_JSON,
+    parse_json,
+    read_file,
+    read_json,
+    read_tensor_bytes,
+    read_tensors,
+    reason,
+    tensors_of,
+)
 
 T = TypeVar("T")
 
@@ -86,9 +96,8 @@ class TensorArchive:
         """
         if spoken is not None:
             check_file(path.with_suffix(".json"), SPOKEN, force=force)
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         facts = None if card is None else {"card": json.dumps(card)}
-        write(path, marked_tensors(plain, facts), TENSORS if card is None else WITH_CARD, force=force)
+        write(path, marked_tensors(tensors, facts), TENSORS if card is None else WITH_CARD, force=force)
         if spoken is not None:
             write(path.with_suffix(".json"), json.dumps(spoken, indent=1, ensure_ascii=False), SPOKEN, force=force)
         return path
@@ -158,8 +167,20 @@ class FolderArchive:
         card = folder / self.card
         return card.is_file() and not card.is_symlink() and self.facts.is_on(card)
 
-    def save(self, folder: Path, card: Mapping[str, Any], tensors: bytes) -> Path:
+    def save(
+        self,
+        folder: Path,
+        card: Mapping[str, Any],
+        tensors: bytes,
+        more: Mapping[str, bytes | str] | None = None,
+    ) -> Path:
         """Write the tensors and then the card, which says their digest; one that was there is replaced with its card.
+
+        Args:
+            folder: where.
+            card: facts, as JSON.
+            tensors: of a safetensors file.
+            more: further files of the folder.
 
         Raises:
             ForeignFileError: the folder exists and is another.
@@ -167,12 +188,12 @@ class FolderArchive:
         """
         self.check(folder)
         sealed = {**card, "tensors": hashlib.sha256(tensors).hexdigest()}
-        said = json.dumps(sealed, indent=1, ensure_ascii=False)
-        files: dict[str, bytes | str] = {self.tensors_file(sealed): tensors, self.card: said}
+        text = json.dumps(sealed, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        own = {self.tensors_file(sealed): tensors, self.card: self.facts.put(text)}
         old = None
         with contextlib.suppress(*DAMAGE):
             old = folder / self.tensors_file(read_json(folder / self.card, self.most))
-        return write_together(folder, files, old)
+        return write_together(folder, {**(more or {}), **own}, old)
 
     def tensors_file(self, card: Mapping[str, Any]) -> str:
         """The name of the file that a card's tensors lie in.
@@ -191,10 +212,16 @@ class FolderArchive:
         """The card, of a format that is read here.
 
         Raises:
-            ModelError: there is none, or it is of another format.
+            ModelError: there is none, or it is of another format or damaged.
         """
         try:
-            card = read_json(folder / self.card, self.most)
+            data = read_file(folder / self.card, self.most)
+            if not self.facts.is_whole(data):
+                raise ModelError(
+                    f"{folder / self.card} is damaged: it is not as it was written. If you changed it, delete its last "
+                    f"line, which is blank; else copy the whole folder again, or {self.again}."
+                )
+            card = parse_json(data)
         except (OSError, ValueError) as error:
             why = f"{self.card}: {reason(error)}"
             raise ModelError(f"{folder} is not {self.kind} ({why}). {self.make.format(folder=folder)}") from error

@@ -72,6 +72,13 @@ class SealedText:
             body = body[:-1]
         return body and body + _seal(hashlib.sha256(self._salt + body)) + b"\n"
 
+    def is_whole(self, data: bytes) -> bool:
+        """Whether nothing before the last line was changed since; true where there is no such line."""
+        body, last = data[: -_LAST + 1], data[-_LAST:]
+        if len(last) < _LAST or last[:1] != b"\n" or last[-1:] != b"\n" or last[1:-1].strip(b" \t"):
+            return True
+        return last[1:-1] == _seal(hashlib.sha256(self._salt + body))
+
     @property
     def _salt(self) -> bytes:
         return _SALT + self.kind.encode() + b"\0"
@@ -163,6 +170,10 @@ class Facts:
     def put(self, data: bytes) -> bytes:
         return _FACTS.put(data)
 
+    def is_whole(self, data: bytes) -> bool:
+        """As :meth:`SealedText.is_whole`."""
+        return _FACTS.is_whole(data)
+
     def is_on(self, path: Path) -> bool:
         if _FACTS.is_on(path):
             return True
@@ -176,10 +187,14 @@ class Facts:
 
 
 def marked_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> bytes:
-    """The contents of a safetensors file that :class:`TensorFile` knows."""
+    """The contents of a safetensors file that :class:`TensorFile` knows, with a sum of all that is in it."""
     from safetensors.torch import save  # not needed by all that write
 
-    return save(dict(tensors), {MADE_BY: version("seewhy"), **(facts or {})})
+    from .reading import SUM, tensors_sum
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    texts = {MADE_BY: version("seewhy"), **(facts or {})}
+    return save(plain, {**texts, SUM: tensors_sum(plain, texts)})
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import stat
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader, StringIO, TextIOWrapper
@@ -35,6 +36,10 @@ MAX_TENSORS = 4 << 30
 
 MAX_HEADER = 64 << 20
 """Bytes of the longest header of a file of tensors."""
+
+
+SUM = "crc32"
+"""The fact of a file of tensors that holds :func:`tensors_sum`."""
 
 
 class UnreadableError(OSError):
@@ -237,14 +242,27 @@ def read_json(path: str | Path, limit: int = MAX_JSON) -> Any:
 
 
 def read_tensors(path: str | Path, limit: int = MAX_TENSORS) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file, and the texts in its header.
+    """The tensors of a safetensors file, and the texts in its header; both checked where they have a sum.
 
     Raises:
         FileNotFoundError: there is none.
         UnreadableError: it is no regular file, larger than ``limit``, or cannot be read.
         ValueError: it is damaged or no such file.
     """
-    return tensors_of(read_tensor_bytes(path, limit))
+    tensors, texts = tensors_of(read_tensor_bytes(path, limit))
+    if SUM in texts and texts[SUM] != tensors_sum(tensors, texts):
+        raise ValueError("its numbers or texts are not as they were written")
+    return tensors, texts
+
+
+def tensors_sum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
+    """CRC-32 of tensors, with names, types and shapes, and of the texts beside them."""
+    facts = sorted((name, text) for name, text in texts.items() if name != SUM)
+    found = zlib.crc32(json.dumps(facts).encode())
+    for name, tensor in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode(), found)
+        found = zlib.crc32(tensor.detach().reshape(-1).view(torch.uint8).numpy().data, found)
+    return f"{found:08x}"
 
 
 def read_tensor_bytes(path: str | Path, limit: int = MAX_TENSORS) -> bytes:
