@@ -26,6 +26,33 @@ from .marks import CHECKPOINT, Mark, Remembered
 _STREAM = re.compile(r"/dev/(stdout|stderr|fd/(\d+))|/proc/self/fd/(\d+)")
 _WAIT = 10.0
 """Seconds that a pipe's reader may take to come."""
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])", re.IGNORECASE)
+
+
+def address_of(path: str | Path) -> str | None:
+    """The address, such as ``s3://bucket/photos``, that a path was made of: a path keeps one of the two strokes.
+
+    Example:
+        >>> address_of(Path("s3://bucket/photos"))
+        's3://bucket/photos'
+    """
+    text = os.fspath(path)
+    scheme = _ADDRESS.match(text)
+    return None if scheme is None else f"{scheme[1].lower()}://{text[scheme.end() :]}"
+
+
+def refuse_address(path: str | Path) -> None:
+    """Refuse an address, of which a folder called ``s3:`` would be made.
+
+    Raises:
+        DataError: it is one.
+    """
+    if (address := address_of(path)) is not None:
+        raise DataError(
+            f"{address} is an address. The name of a file or folder on this machine was expected: object storage is "
+            "read and written by seewhy embed, by predict and explain with --parquet, and read by index. Choose a name "
+            "here."
+        )
 
 
 def write(path: str | Path, data: bytes | str, mark: Mark, *, force: bool | None = False) -> Path:
@@ -211,6 +238,7 @@ def check_target(path: Path) -> Path:
     """
     if special(path):
         return path
+    refuse_address(path)
     target = Path(os.path.realpath(path))
     if target.is_dir():
         code = errno.EISDIR
@@ -233,6 +261,7 @@ def check_folder(path: Path) -> Path:
     Raises:
         DataError: a file is in the way, or a folder on the way may not be written to.
     """
+    refuse_address(path)
     whole = Path(os.path.abspath(path))
     there = next(p for p in (whole, *whole.parents) if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -247,6 +276,7 @@ def make_folder(path: str | Path) -> Path:
     Raises:
         DataError: it cannot be made.
     """
+    refuse_address(path)
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
