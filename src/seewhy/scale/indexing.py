@@ -52,7 +52,8 @@ def add_run(index: Index, run: Where, progress: Progress) -> Change:
     job = _fitting(index, run)
     missing = sum(written is None for written in job.all_written(range(job.n_shards)))
     if missing:
-        progress.note(f"{missing} of {job.n_shards} shards of {job.place} are missing; add it again when they are there.")
+        of = f"{missing} of {job.n_shards} shards of {job.place}"
+        progress.note(f"{of} are missing; add it again when they are there.")
     return index.add_seen(progress.track(_rows(job, progress, index.describe()["columns"]["look"]), "Indexing"))
 
 

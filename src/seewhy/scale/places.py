@@ -171,18 +171,22 @@ class ObjectStore(Place):
             try:
                 self._remote.files.info(bucket)
             except FileNotFoundError as error:
-                raise unreadable(self.address, error) from error
+                raise DataError(
+                    f"{self.address} cannot be written to: there is no {bucket}. A bucket that is there was expected. "
+                    "Make it, or correct its name."
+                ) from error
             except Exception:  # listing was allowed below the address alone
                 return
 
     def names(self) -> set[str]:
         root = self._remote.root.strip("/")
         try:
-            found = self._asked(lambda files: files.ls(self._remote.root, detail=False, refresh=True))
+            found = self._asked(lambda files: files.ls(self._remote.root, detail=True, refresh=True))
         except FileNotFoundError:
             return set()
-        paths = (path.strip("/") for path in found)
-        names = (path.rpartition("/")[2] for path in paths if path != root)  # some tools make an object of a folder
+        # Some tools make an empty object that stands for the folder.
+        paths = (one["name"].strip("/") for one in found if one["name"].strip("/") != root or one.get("size"))
+        names = (path.rpartition("/")[2] for path in paths)
         return {name for name in names if not name.startswith(".")}
 
     def read(self, name: str, start: int, end: int | None = None) -> bytes:

