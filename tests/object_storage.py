@@ -49,7 +49,8 @@ class Service:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{self.port}")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        monkeypatch.setenv("HOME", str(folder))
+        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            monkeypatch.setenv(name, str(folder / "none"))
         self._monkeypatch = monkeypatch
         self.user("full")
         self.start()
@@ -104,11 +105,19 @@ class Service:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
+    def sizes(self, place: str) -> dict[str, int]:
+        """The objects of a place, which is given without ``s3://``."""
+        try:
+            found = self.files().ls(place, detail=True, refresh=True)
+        except FileNotFoundError:
+            return {}
+        return {one["name"]: one["size"] for one in found if one["type"] == "file"}
+
     def files(self) -> Any:
         """The file system of whoever asks now."""
         import fsspec
 
-        return fsspec.filesystem("s3")
+        return fsspec.filesystem("s3", use_listings_cache=False)
 
 
 def _free_ports() -> int:
