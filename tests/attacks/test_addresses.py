@@ -14,11 +14,12 @@ import typer.main
 
 from seewhy.cli import app, main
 from seewhy.errors import DataError
+from seewhy.storage.addresses import address_of
 from seewhy.storage.cache import cache_dir
 from seewhy.storage.features import FeatureStore
 from seewhy.storage.folders import exchanged_folder, new_folder
 from seewhy.storage.marks import CARD
-from seewhy.storage.output import address_of, check_file, check_folder, make_folder, write
+from seewhy.storage.output import check_file, check_folder, make_folder, write
 from simulated_work import make_pictures
 
 TAKE_ADDRESSES = {

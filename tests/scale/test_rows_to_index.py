@@ -107,16 +107,10 @@ def _with(table: pa.Table, vectors: list[Any], kind: pa.DataType) -> pa.Table:
 
 
 def rewritten(job: Job, table: pa.Table) -> None:
-<<<<<<< HEAD
     """As an earlier version would have written it, without digests."""
     kept = pq.read_metadata(job.place.at(job.name(0))).metadata.items()
     facts = {key: value for key, value in kept if key not in (b"ARROW:schema", b"digests")}
     pq.write_table(table.replace_schema_metadata(facts), job.place.at(job.name(0)))
-=======
-    path = job.place.at(job.name(0))
-    facts = {key: value for key, value in pq.read_metadata(path).metadata.items() if key != b"ARROW:schema"}
-    pq.write_table(table.replace_schema_metadata(facts), path)
->>>>>>> f5dd36b (Addresses are refused where a verb takes names of this machine; tests of places and of S3)
 
 
 def test_a_shard_that_was_changed_is_told_with_its_cure(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def refuse_addresses(values: Any) -> None:
     Raises:
         DataError: one is.
     """
-    from ..storage.output import refuse_address
+    from ..storage.addresses import refuse_address
 
     for value in values if isinstance(values, list | tuple) else [values]:
         if isinstance(value, Path):

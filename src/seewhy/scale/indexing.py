@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, ModelError, SeeWhyError
-from ..storage.output import address_of
+from ..storage.addresses import address_of
 from ..storage.parquet_seal import checked_parquet
 from ..storage.reading import reason
 from ..types import Failure

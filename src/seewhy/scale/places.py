@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from ..errors import DataError, SeeWhyError
+from ..storage.addresses import address_of
 from ..storage.folders import write_first, write_shard
-from ..storage.output import address_of, check_folder, make_folder, working_folder
+from ..storage.output import check_folder, make_folder, working_folder
 from ..storage.reading import open_regular, reason
 from .remote import Remote, unreadable
 

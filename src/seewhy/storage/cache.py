@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import DataError
-from .output import refuse_address
+from .addresses import refuse_address
 
 _CURE = "Name a folder that you may write to with SEEWHY_CACHE."
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ForeignFileError
-from .output import refuse_address, special
+from .addresses import refuse_address
+from .output import special
 
 _MAGIC = b"SQLite format 3\0"
 _NUMBER_AT = slice(68, 72)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import DataError, ForeignFileError
-from .output import refuse_address, write_atomic
+from .addresses import refuse_address
+from .output import write_atomic
 
 T = TypeVar("T")
 
