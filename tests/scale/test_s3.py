@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from killing import CONTEXT
 from object_storage import Service
 from seewhy.errors import DataError
 from seewhy.scale.inputs import find_input
-from seewhy.scale.run import run
+from seewhy.scale.run import Part, run
 from seewhy.scale.status import status
 from simulated_work import Simulated, make_pictures
 
@@ -40,8 +38,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
-    for i in range(N):
-        Image.new("RGB", (40, 30), (i, 255 - i, i % 7)).save(folder / f"{i}.jpg")
+    make_pictures(folder, N)
     return folder
 
 
@@ -49,22 +46,18 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def local(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Of each file of the same run in a folder, a digest."""
     folder = tmp_path_factory.mktemp("local") / "run"
-    assert ended(embed(photos, str(folder))) == 0
+    _run(photos, str(folder), "1/1", 0.0, {})
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def _main(arguments: list[str], environment: dict[str, str]) -> None:
-    """The real entry point, in a process that was forked off one that has imported what it needs."""
-    from seewhy.cli import main
-
+def _run(photos: Path, output: str, part: str, seconds: float, environment: dict[str, str]) -> None:
     os.environ.update(environment)
-    sys.argv = ["seewhy", *arguments]
-    main()
+    run(Simulated(seconds=seconds), find_input(photos, per_shard=PER_SHARD), output, part=Part.read(part))
 
 
-def embed(photos: Path, output: str, *more: str) -> BaseProcess:
-    arguments = ["embed", str(photos), "-o", output, "--per-shard", str(PER_SHARD), "--threads", "1", "--quiet", *more]
-    process = CONTEXT.Process(target=_main, args=(arguments, dict(os.environ)))
+def started(photos: Path, output: str, part: str = "1/1", seconds: float = 0.004) -> BaseProcess:
+    """A run in a process of its own, forked off one that has imported what it needs."""
+    process = CONTEXT.Process(target=_run, args=(photos, output, part, seconds, dict(os.environ)))
     process.start()
     return process
 
@@ -95,7 +88,7 @@ def test_a_run_that_is_killed_ten_times_has_each_row_once(
     address, moments = f"{OUT}/killed", random.Random(0)
     progress = []
     for _ in range(KILLS):
-        process, before = embed(photos, address), shards(service, address)
+        process, before = started(photos, address), shards(service, address)
         while process.is_alive() and shards(service, address) == before:
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.05))  # while it decodes, encodes, writes or uploads
@@ -109,7 +102,7 @@ def test_a_run_that_is_killed_ten_times_has_each_row_once(
         assert "_SUCCESS" not in seen
     print("shards after each kill", progress)
     assert KILLS <= progress[-1] < N // PER_SHARD
-    assert ended(embed(photos, address)) == 0
+    assert ended(started(photos, address)) == 0
     assert there(service, address) == local
     assert status(address).rows == N
 
@@ -122,7 +115,7 @@ def test_a_service_that_is_killed_and_comes_back_costs_no_row(
     address = f"{OUT}/restarted"
     monkeypatch.setenv("AWS_RETRY_MODE", "standard")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "10")
-    process = embed(photos, address)
+    process = started(photos, address, seconds=0.02)
     while process.is_alive() and shards(service, address) < 3:
         time.sleep(0.01)
     service.kill()
@@ -135,7 +128,7 @@ def test_a_service_that_is_killed_and_comes_back_costs_no_row(
 
 def test_two_machines_share_a_place(service: Service, photos: Path, local: dict[str, str]) -> None:
     address = f"{OUT}/shared"
-    both = [embed(photos, address, "--shard", f"{i}/2") for i in (1, 2)]
+    both = [started(photos, address, f"{i}/2") for i in (1, 2)]
     assert [ended(process) for process in both] == [0, 0]
     assert there(service, address) == local
 
