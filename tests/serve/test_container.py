@@ -35,7 +35,10 @@ def answering(answer: bytes | None) -> Iterator[tuple[int, list[bytes]]]:
         def serve() -> None:
             client, _ = service.accept()
             with client:
-                asked.append(client.recv(4096))
+                request = b""
+                while not request.endswith(b"\r\n\r\n") and (piece := client.recv(4096)):  # the shell sends lines
+                    request += piece
+                asked.append(request)
                 if answer is None:
                     over.wait(10)
                 else:
