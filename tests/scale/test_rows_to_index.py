@@ -108,16 +108,16 @@ def _with(table: pa.Table, vectors: list[Any], kind: pa.DataType) -> pa.Table:
 
 def rewritten(job: Job, table: pa.Table) -> None:
     """As an earlier version would have written it, without digests."""
-    kept = pq.read_metadata(job.path(0)).metadata.items()
+    kept = pq.read_metadata(job.place.at(job.name(0))).metadata.items()
     facts = {key: value for key, value in kept if key not in (b"ARROW:schema", b"digests")}
-    pq.write_table(table.replace_schema_metadata(facts), job.path(0))
+    pq.write_table(table.replace_schema_metadata(facts), job.place.at(job.name(0)))
 
 
 def test_a_shard_that_was_changed_is_told_with_its_cure(tmp_path: Path) -> None:
     make_pictures(tmp_path / "photos", 2)
     run(Embedding(), find_input(tmp_path / "photos"), tmp_path / "out")
     job = read_job(tmp_path / "out")
-    table = pq.read_table(job.path(0))
+    table = pq.read_table(job.place.at(job.name(0)))
     for changed, why in (
         (table.drop_columns(["digest"]), "it has no 'digest'"),
         (_with(table, [[1.0]] * 2, pa.list_(pa.float32())), "has no digest, or not 4 numbers"),

@@ -51,7 +51,7 @@ def test_a_survey_counts_where_nothing_has_to_be_opened(tmp_path: Path) -> None:
 
 
 def test_names_of_shards_sort_however_many_there_are() -> None:
-    named = [Job(Path("out"), {"digest": "", "n_shards": n}).path(3).name for n in (5, 1_000_000)]
+    named = [Job(Path("out"), {"digest": "", "n_shards": n}).name(3) for n in (5, 1_000_000)]
     assert named == ["shard-00003-of-00005.parquet", "shard-0000003-of-1000000.parquet"]
 
 

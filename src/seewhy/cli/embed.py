@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from .options import EncoderName, EngineName, Focus, ImageColumn, Json, Quiet, focused, output
-from .scale_options import ClusterOption, Decoders, Gpus, PartOption, PerShard, Spread, Threads, WorkersOption, run_on
+from .scale_options import (
+    FOLDER_OR_ADDRESS,
+    ClusterOption,
+    Decoders,
+    Gpus,
+    PartOption,
+    PerShard,
+    Spread,
+    Threads,
+    WorkersOption,
+    run_on,
+)
 from .terminal import say
 from .verify import Verify, say_verified
 
@@ -21,6 +32,7 @@ EXAMPLES = """
 Examples:\n
   seewhy embed photos/ -o vectors/\n
   seewhy embed "shards/{000..099}.tar" -o vectors/ --shard 3/16\n
+  seewhy embed s3://bucket/shards -o s3://bucket/vectors --shard 3/16\n
   seewhy embed s3://bucket/shards -o /mnt/vectors --cluster auto --workers 8 --gpus 1\n
   seewhy embed --plan photos/ --machines 16 --price 0.35\n
   seewhy embed --status vectors/\n
@@ -37,7 +49,9 @@ def embed(
             show_default=False,
         ),
     ] = None,
-    output: Annotated[Path | None, output("A folder of Parquet files, one for each shard of the input.")] = None,
+    output: Annotated[
+        Path | None, output("A folder of Parquet files, one for each shard of the input.", FOLDER_OR_ADDRESS)
+    ] = None,
     encoder: EncoderName = "lite0",
     focus: Focus = None,
     engine: EngineName = "auto",
@@ -49,7 +63,11 @@ def embed(
     shard: PartOption = "1/1",
     status: Annotated[
         Path | None,
-        typer.Option(help="Say what is there of a run and what is missing, and stop.", show_default=False),
+        typer.Option(
+            help="Say what is there of a run and what is missing, and stop.",
+            show_default=False,
+            metavar=FOLDER_OR_ADDRESS,
+        ),
     ] = None,
     verify: Verify = None,
     plan: Annotated[

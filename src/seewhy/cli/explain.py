@@ -70,7 +70,8 @@ def explain(
     output: Annotated[
         Path | None,
         options.output(
-            "A folder for cards and their index, or one .html, .png or .json file; left out, no card is made."
+            "A folder for cards and their index, or one .html, .png or .json file; left out, no card is made.",
+            "PATH|ADDRESS",
         ),
     ] = None,
     where: Annotated[

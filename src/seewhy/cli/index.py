@@ -35,7 +35,8 @@ def index(
     data: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Pictures, folders, class folders, tables with classes, or what seewhy embed wrote.",
+            help="Pictures, folders, class folders, tables with classes, or what seewhy embed wrote, s3:// as well.",
+            metavar="DATA|ADDRESS",
             show_default=False,
         ),
     ] = None,

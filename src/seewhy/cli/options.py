@@ -140,13 +140,9 @@ DecodeSeconds = Annotated[
 ]
 
 
-def output(what: str) -> Any:
-    """``-o``. Left out, a verb that reports writes nothing; one that makes something for later asks for a place.
-
-    Args:
-        what: this verb writes there.
-    """
-    return typer.Option("--output", "-o", help=f"Where to write. {what}", show_default=False)
+def output(what: str, metavar: str | None = None) -> Any:
+    """``-o``, with ``what`` this verb writes. Left out, a verb that reports writes nothing; others ask for a place."""
+    return typer.Option("--output", "-o", help=f"Where to write. {what}", show_default=False, metavar=metavar)
 
 
 def seed(of: str) -> Any:

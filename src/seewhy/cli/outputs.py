@@ -26,12 +26,17 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("output", "export", "save", "cards", "junit", "write_contract")
 """Options that name what is written; ``--store`` is read and written."""
+ADDRESS = "ADDRESS"
+"""Stands in the metavar of an option that takes the name of a place in object storage, too."""
 MODEL_FILES = (".safetensors", ".sqlite", ".f32", ".faiss", "seewhy.json", "encoder.json")
 """What SeeWhy reads of a folder of its own, by the end of the name."""
 
 
 class Guarded(TyperCommand):
-    """A verb that does not begin where an output is also an input, or has an empty name, which would be this folder."""
+    """A verb that does not begin where an output is also an input, or has an empty name, which would be this folder.
+
+    Nor where an address is given to an option that takes names of this machine alone.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         args = with_new_names(self.name or "", args)
@@ -44,8 +49,24 @@ class Guarded(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
+        for option in self.params:
+            if ADDRESS not in (option.metavar or ""):
+                refuse_addresses(ctx.params.get(option.name))
         check_options(ctx.params, keeps=(self.name or "").startswith("fit"))
         return super().invoke(ctx)
+
+
+def refuse_addresses(values: Any) -> None:
+    """Refuse what is an address among an option's values that are names of files.
+
+    Raises:
+        DataError: one is.
+    """
+    from ..storage.addresses import refuse_address
+
+    for value in values if isinstance(values, list | tuple) else [values]:
+        if isinstance(value, Path):
+            refuse_address(value)
 
 
 def check_options(options: Mapping[str, Any], *, keeps: bool = False) -> None:

@@ -73,7 +73,9 @@ def predict(
             "is that the decision is right, as the card says), set.",
         ),
     ] = False,
-    output: Annotated[Path | None, options.output("This file instead of standard output, whole or not at all.")] = None,
+    output: Annotated[
+        Path | None, options.output("This file instead of standard output, whole or not at all.", "FILE|ADDRESS")
+    ] = None,
     top: Annotated[int, options.top("The JSON lists them.", 1)] = 5,
     crops: options.Crops = "center",
     parquet: Parquet = False,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..scale.work import Work
     from .terminal import Terminal
 
+FOLDER_OR_ADDRESS = "FOLDER|ADDRESS"
+"""What names a run's place: a folder, or one in object storage such as ``s3://bucket/vectors``."""
 PartOption = Annotated[
     str,
     typer.Option(
@@ -51,7 +53,7 @@ Parquet = Annotated[
     bool,
     typer.Option(
         "--parquet",
-        help="Many pictures: -o is a folder of Parquet files, one for each shard of the one input, as embed's.",
+        help="Many pictures: -o names a folder of Parquet files, one for each shard of the one input, as embed's.",
     ),
 ]
 PerShard = Annotated[

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, ModelError, SeeWhyError
+from ..storage.addresses import address_of
 from ..storage.parquet_seal import checked_parquet
 from ..storage.reading import reason
 from ..types import Failure
 from .job import MANIFEST, Job, read_job
+from .places import Where
 from .work import arrow
 
 if TYPE_CHECKING:
@@ -24,46 +26,53 @@ AT_ONCE = 1024
 """Rows that are added in one step: what a kill can cost."""
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run."""
-    return (folder / MANIFEST).is_file()
+def is_run(place: Path) -> bool:
+    """Whether a folder is that of a run.
+
+    Raises:
+        DataError: it is an address, where nothing else is looked for, and no run is there.
+    """
+    if address_of(place) is not None:
+        return bool(read_job(place))
+    return (place / MANIFEST).is_file()
 
 
-def add_run(index: Index, folder: Path, progress: Progress) -> Change:
+def add_run(index: Index, run: Where, progress: Progress) -> Change:
     """Add what a run has; what is there already stays, so that it may be added again when more is done.
 
     Args:
         index: made with the run's encoder.
-        folder: of the run.
+        run: its folder or address.
         progress: hears of progress, of pictures that failed, of shards that are missing.
 
     Raises:
         ModelError: the run's encoder is another.
         DataError: the run has no pooled vectors, or the index keeps parts, which a run has not.
     """
-    job = _fitting(index, folder)
-    missing = sum(job.written(i) is None for i in range(job.n_shards))
+    job = _fitting(index, run)
+    missing = sum(written is None for written in job.all_written(range(job.n_shards)))
     if missing:
-        progress.note(f"{missing} of {job.n_shards} shards of {folder} are missing; add it again when they are there.")
+        of = f"{missing} of {job.n_shards} shards of {job.place}"
+        progress.note(f"{of} are missing; add it again when they are there.")
     return index.add_seen(progress.track(_rows(job, progress, index.describe()["columns"]["look"]), "Indexing"))
 
 
-def _fitting(index: Index, folder: Path) -> Job:
-    job = read_job(folder)
-    made = job.facts["model"]
+def _fitting(index: Index, run: Where) -> Job:
+    job = read_job(run)
+    place, made = job.place, job.facts["model"]
     if made.get("space") != "features":
         raise DataError(
-            f"{folder} has no pooled vectors. A run of seewhy embed --space features was expected. Make one from the "
+            f"{place} has no pooled vectors. A run of seewhy embed --space features was expected. Make one from the "
             "pictures."
         )
     if made.get("fingerprint") != index.encoder.fingerprint:
         raise ModelError(
-            f"{folder} was made with {made.get('encoder')}, and the index with {index.encoder.name}, whose weights "
+            f"{place} was made with {made.get('encoder')}, and the index with {index.encoder.name}, whose weights "
             "differ. The same were expected. Name the encoder of the run with --encoder, for an index of its own."
         )
     if index.settings.parts != "none":
         raise DataError(
-            f"The index keeps parts of pictures, and {folder} has whole ones. An index without parts was expected. Add "
+            f"The index keeps parts of pictures, and {place} has whole ones. An index without parts was expected. Add "
             "the pictures themselves."
         )
     return job
@@ -77,29 +86,31 @@ def _rows(job: Job, progress: Progress, width: int) -> Iterator[Encoded]:
     place = str(job.facts["input"]["place"])
     root = os.path.abspath(place) if job.facts["input"]["kind"] == "folder" else os.path.abspath(os.path.dirname(place))
     named = job.facts["input"]["kind"] in ("folder", "table")
+    there = job.place.names()
     for number in range(job.n_shards):
+        if job.name(number) not in there:
+            continue
         try:
-            if not job.path(number).exists():
-                continue
-            if damage := checked_parquet(job.path(number)).error:
-                raise ValueError(damage)
-            if job.written(number) is None:
-                continue
-            with ParquetFile(job.path(number)) as file:
-                for batch in file.iter_batches(AT_ONCE):
-                    for row in batch.to_pylist():
-                        seen = _seen(row, root if named else "", width)
-                        if isinstance(seen, Failure):
-                            progress.failed(seen)
-                        else:
-                            yield seen
+            with job.place.copy(job.name(number)) as path:
+                if damage := checked_parquet(path).error:
+                    raise ValueError(damage)
+                if job.written(number) is None:
+                    continue
+                with ParquetFile(path) as file:
+                    for batch in file.iter_batches(AT_ONCE):
+                        for row in batch.to_pylist():
+                            seen = _seen(row, root if named else "", width)
+                            if isinstance(seen, Failure):
+                                progress.failed(seen)
+                            else:
+                                yield seen
         except (ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, SeeWhyError):
                 raise
             why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
             raise DataError(
-                f"{job.path(number)} is damaged ({why}). A shard as the run wrote it was expected. Delete it, and run "
-                "the same command again."
+                f"{job.place.at(job.name(number))} is damaged ({why}). A shard as the run wrote it was expected. "
+                "Delete it, and run the same command again."
             ) from error
 
 

@@ -1,31 +1,41 @@
-"""The folder that a long run writes: a manifest that says what it is, and a Parquet file for each shard."""
+"""What a long run writes: a manifest that says what it is, a Parquet file for each shard, and last ``_SUCCESS``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, ForeignFileError
-from ..storage.folders import write_first, write_shard
+from ..errors import DataError, ForeignFileError, SeeWhyError
 from ..storage.marks import JOB, MADE_BY
-from ..storage.output import check_folder, make_folder
-from ..storage.parquet_seal import sealed_metadata, sealed_writer
-from ..storage.reading import file_sha256, open_regular, read_json, reason
+from ..storage.parquet_seal import SEAL, sealed_metadata, sealed_writer
+from ..storage.reading import file_sha256, read_json, reason
 from .inputs import Input, Item, Shard, ShardError
+from .places import Place, Where, find_place
 from .work import Model, Opened
 
 MANIFEST = "_manifest.json"
 """Readers of a folder of Parquet pass over names that begin so."""
+SUCCESS = "_SUCCESS"
+"""What Hadoop, Spark and those that wait for them take for the end of a run: it is there when every shard is."""
 FORMAT = 1
 IN_HAND = 512
 """Rows that are in memory before they are written."""
 MOST_SHARDS = 1_000_000
+MAGIC = b"PAR1"
+"""By which Parquet begins."""
+END = 1 << 16
+"""Bytes at the end of a shard that are read first; the facts of most are among them."""
+AT_ONCE = 16
+"""Shards whose ends are read at the same time."""
 FIRST = 5
 """Pictures that failed, of a shard, that are named on the way; all are in the column ``error``."""
 
@@ -84,14 +94,14 @@ class Written:
 
 @dataclass(frozen=True)
 class Job:
-    """A run's folder.
+    """A run, where it is written.
 
     Attributes:
-        folder: where.
+        place: where.
         facts: what its manifest says.
     """
 
-    folder: Path
+    place: Place
     facts: Mapping[str, Any]
 
     @property
@@ -103,39 +113,83 @@ class Job:
     def n_shards(self) -> int:
         return self.facts["n_shards"]
 
-    def path(self, index: int) -> Path:
-        """Of a shard; the name hangs on nothing but its place and the number of all."""
+    def name(self, index: int) -> str:
+        """Of a shard; it hangs on nothing but its place and the number of all."""
         digits = max(5, len(str(self.n_shards)))
-        return self.folder / f"shard-{index:0{digits}}-of-{self.n_shards:0{digits}}.parquet"
+        return f"shard-{index:0{digits}}-of-{self.n_shards:0{digits}}.parquet"
 
     def written(self, index: int) -> Written | None:
-        """A shard, if it is there, whole and of this job."""
+        """A shard, if it is there, whole and of this job.
+
+        Raises:
+            ForeignFileError: what has its name is not SeeWhy's.
+            DataError: the place does not answer.
+        """
         from pyarrow import ArrowException
 
-        path = self.path(index)
+        name = self.name(index)
         try:
-            with open_regular(path) as (file, size):
-                found = sealed_metadata(file, size)
+            end = self._end(name)
+        except FileNotFoundError:
+            return None
+        try:
+            found = sealed_metadata(BytesIO(end), len(end))
             facts = found.metadata or {}
             n_failed = int(facts.get(b"n_failed", 0))
         except (OSError, ArrowException, ValueError):  # the last of names or numbers that are none
+            self._check_own(name)
             return None
+        if MADE_BY.encode() not in facts:
+            raise self._foreign(name)
         if facts.get(b"job") != self.digest.encode() or facts.get(b"shard") != str(index).encode():
             return None
         return Written(index, found.num_rows, n_failed, stamp=facts.get(b"stamp", b"").decode("ascii", "replace"))
 
-    def is_of(self, shard: Shard) -> bool:
+    def _end(self, name: str) -> bytes:
+        """The footer of a file, and what stands before it."""
+        try:
+            end = self.place.read(name, -END)
+            if len(end) == END < (length := int.from_bytes(end[-8:-4], "little") + 2 * len(MAGIC) + SEAL):
+                end = self.place.read(name, -length)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise DataError(
+                f"{self.place.at(name)} cannot be read: {reason(error)}. A shard of the run was expected. Delete it, "
+                "and run the same command again."
+            ) from error
+        return end
+
+    def all_written(self, indices: Iterable[int]) -> Iterator[Written | None]:
+        """Shards, as :meth:`written` has them, several read at once."""
+        names = self.place.names()
+        waiting = iter(indices)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            while some := list(islice(waiting, 16 * AT_ONCE)):
+                yield from pool.map(lambda index: self.written(index) if self.name(index) in names else None, some)
+
+    def _check_own(self, name: str) -> None:
+        """See that a file that cannot be read may be a shard: a damaged one is written again, and no other file."""
+        start = self.place.read(name, 0, len(MAGIC))
+        if start and start != MAGIC:
+            raise self._foreign(name)
+
+    def _foreign(self, name: str) -> ForeignFileError:
+        return ForeignFileError(
+            f"{self.place.at(name)} is not SeeWhy's. Nothing, or a shard of this run, was expected under that name. "
+            "Move it away, or choose another place for the run."
+        )
+
+    def is_of(self, shard: Shard, there: Written) -> bool:
         """Whether what is written of a shard is of the pictures as they are now; what is gone has not changed.
 
         By size and time of the files that it was made of, and where those differ by the SHA-256 in each row.
         """
-        there = self.written(shard.index)
-        if there is None or there.stamp in ("", shard.stamp):
-            return there is not None
+        if there.stamp in ("", shard.stamp):
+            return True
         from pyarrow.parquet import ParquetFile
 
-        path = self.path(shard.index)
-        with ParquetFile(path) as file:
+        with self.place.copy(self.name(shard.index)) as path, ParquetFile(path) as file:
             rows = file.read(["digest"])["digest"].to_pylist() if "digest" in file.schema_arrow.names else None
         now = (_content(item) for item in shard.items())
         try:
@@ -152,23 +206,32 @@ class Job:
             ShardError: the shard cannot be read; nothing is written.
             DataError: it cannot be written.
         """
-        try:
-            return write_shard(self.path(shard.index), lambda part: _write(part, shard, opened, self.digest))
-        except OSError as error:
-            raise DataError(
-                f"{self.path(shard.index)} could not be written: {reason(error).lower()}. What is there is whole. Free "
-                "some space or allow writing there, and run the same command again."
-            ) from error
+        return self.place.write_by(self.name(shard.index), lambda part: _write(part, shard, opened, self.digest))
+
+    def finish(self) -> bool:
+        """Say that every shard is there, if that is so; whether it is.
+
+        Raises:
+            DataError: that cannot be read or written.
+        """
+        names = self.place.names()
+        if SUCCESS in names:
+            return True
+        if any(self.name(index) not in names for index in range(self.n_shards)):
+            return False
+        text = json.dumps({"job": self.digest, "n_shards": self.n_shards}, indent=1).encode()
+        self.place.write_first(SUCCESS, JOB.put(text))
+        return True
 
 
-def claim(folder: Path, verb: str, survey: Survey, model: Model) -> Job:
-    """The folder for this run: a new one, or that of the same run, begun before or elsewhere.
+def claim(output: Where, verb: str, survey: Survey, model: Model) -> Job:
+    """The place for this run: a new one, or that of the same run, begun before or elsewhere.
 
     Raises:
         ForeignFileError: it holds other things, or the run of another model, version or input.
         DataError: it cannot be made.
     """
-    columns = [name for name, _ in model.fields]
+    place, columns = find_place(output), [name for name, _ in model.fields]
     facts: dict[str, Any] = {
         "format": FORMAT,
         "seewhy": version("seewhy"),
@@ -180,22 +243,18 @@ def claim(folder: Path, verb: str, survey: Survey, model: Model) -> Job:
     }
     facts["digest"] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     facts["input"] |= {"place": survey.place, "n_pictures": survey.n_pictures}
-    make_folder(check_folder(folder))
-    manifest = folder / MANIFEST
-    if not manifest.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
+    names = place.names()
+    if names and MANIFEST not in names:
         raise ForeignFileError(
-            f"{folder} holds files that are not of such a run. A new folder, or that of a run, was expected. "
+            f"{place} holds files that are not of such a run. A new folder, or that of a run, was expected. "
             "Choose another name."
         )
     text = json.dumps(facts, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
-    try:
-        write_first(manifest, JOB.put(text))
-    except OSError as error:
-        raise DataError(f"{manifest} could not be written: {reason(error).lower()}. Choose another place.") from error
-    job = read_job(folder)
+    place.write_first(MANIFEST, JOB.put(text))
+    job = read_job(place)
     if job.digest != facts["digest"]:
         raise ForeignFileError(
-            f"{folder} was begun with {'; '.join(_differences(job.facts, facts))}. The same was expected, so that rows "
+            f"{place} was begun with {'; '.join(_differences(job.facts, facts))}. The same was expected, so that rows "
             "are not mixed. Choose another folder, or run what it was begun with."
         )
     return job
@@ -216,22 +275,27 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[
         yield f"other pictures ({there['input']['place']}), not those of {here['input']['place']}"
 
 
-def read_job(folder: Path) -> Job:
-    """A run's folder.
+def read_job(output: Where) -> Job:
+    """The run that is written there.
 
     Raises:
-        DataError: it is none, or its manifest is damaged.
+        DataError: there is none, or its manifest is damaged.
     """
-    manifest = folder / MANIFEST
+    place = find_place(output)
+    manifest = place.at(MANIFEST)
     try:
-        facts = read_json(manifest)
+        with place.copy(MANIFEST) as path:
+            facts = read_json(path)
+            is_own = JOB.is_on(path)
         whole = isinstance(facts, dict) and isinstance(facts["digest"], str) and facts["format"] == FORMAT
-        whole = whole and _is_told(facts) and JOB.is_on(manifest)
+        whole = whole and _is_told(facts) and is_own
     except FileNotFoundError as error:
         raise DataError(
-            f"{folder} has no {MANIFEST}. The folder of a run was expected, as seewhy embed -o makes it. Look for "
+            f"{place} has no {MANIFEST}. The folder of a run was expected, as seewhy embed -o makes it. Look for "
             "another name."
         ) from error
+    except SeeWhyError:
+        raise
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{manifest} cannot be read: {reason(error)}. Choose another folder for the run.") from error
     if not whole:
@@ -239,7 +303,7 @@ def read_job(folder: Path) -> Job:
             f"{manifest} is not as SeeWhy wrote it. The manifest of a run of this version was expected. Choose another "
             "folder for the run."
         )
-    return Job(folder, facts)
+    return Job(place, facts)
 
 
 def _is_told(facts: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from ..storage.output import working_folder
 from ..threads import bound_threads
 from .inputs import Input, Item, Shard, ShardError
 from .job import Job, Survey
+from .places import LocalFolder
 from .work import Opened, Work
 
 SAMPLE = 512
@@ -194,12 +195,12 @@ def _measured(opened: Opened, sample: list[Item]) -> tuple[float, int, int, int]
     with working_folder(None) as folder:
         for number, first in enumerate(range(0, len(rest), SAMPLE // 2)):
             part = rest[first : first + SAMPLE // 2]
-            job = Job(folder, {"digest": "", "n_shards": len(rest)})
+            job = Job(LocalFolder(folder), {"digest": "", "n_shards": len(rest)})
             start = time.perf_counter()
             written = job.write(_Sample(number, "the sample", tuple(part)), opened)
             seconds += time.perf_counter() - start
             done, failed = done + written.n, failed + written.n_failed
-            size += job.path(number).stat().st_size
+            size += (folder / job.name(number)).stat().st_size
             if seconds > SECONDS:
                 break
     return seconds, done, failed, size

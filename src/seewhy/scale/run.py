@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
@@ -14,6 +13,7 @@ from ..threads import bound_threads, n_cores
 from .inputs import Input, Shard, ShardError
 from .job import Job, Survey, Written, claim
 from .on_ray import Cluster, OnRay
+from .places import Where, find_place
 from .work import Model, Work
 from .workers import Result, Workers
 
@@ -100,7 +100,7 @@ class Report:
 def run(
     work: Work,
     given: Input,
-    output: Path,
+    output: Where,
     *,
     part: Part = WHOLE,
     workers: int = 1,
@@ -113,7 +113,7 @@ def run(
     Args:
         work: what is done with each picture.
         given: the pictures.
-        output: the folder.
+        output: a folder, or an address in object storage.
         part: which shards are meant.
         workers: processes on this machine.
         threads: kept busy by engine, decoders and torch together, in all processes; left out, one per core.
@@ -125,21 +125,24 @@ def run(
         SeeWhyError: the model cannot be loaded.
     """
     progress = progress or Progress()
+    place = find_place(output)
+    place.check()
     survey = Survey.of(given)
-    report = Report(str(output), len(survey.digests), sum(map(part.has, range(len(survey.digests)))))
+    report = Report(str(place), len(survey.digests), sum(map(part.has, range(len(survey.digests)))))
 
     def left(job: Job) -> Iterator[Shard]:
         return missing(given, survey, job, part, report)
 
     named = 0
     with _doing(work, cluster, workers, threads, progress) as doing:
-        job = claim(output, work.verb, survey, doing.model())
+        job = claim(place, work.verb, survey, doing.model())
         for shard, result in progress.track(doing.results(job, lambda: left(job)), "Shards", report.n_part):
             if isinstance(result, ShardError):
                 unread(shard, result, report, progress)
             else:
                 report.add(result)
                 named += name_failed(result, SHOWN - named, progress)
+    job.finish()
     return report
 
 
@@ -193,17 +196,18 @@ def missing(given: Input, survey: Survey, job: Job, part: Part, report: Report) 
         InputError: the input is no longer what it was when the run began.
     """
     n = -1
+    before = job.all_written(filter(part.has, range(len(survey.digests))))
     for n, shard in enumerate(given.shards()):
         if n >= len(survey.digests) or shard.digest != survey.digests[n]:
             raise _changed(given)
         if not part.has(n):
             continue
         now = shard.stamped()
-        is_there = job.written(n) is not None
-        if is_there and job.is_of(now):
+        there = next(before) or job.written(n)  # another run may have done it meanwhile
+        if there is not None and job.is_of(now, there):
             report.there += 1
         else:
-            report.changed += is_there
+            report.changed += there is not None
             yield now
     if n + 1 != len(survey.digests):
         raise _changed(given)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from ..storage.parquet_seal import checked_parquet
 from ..storage.verification import Checked, Verification
-from .job import MANIFEST, read_job
+from .job import MANIFEST, Job, read_job
+from .places import Where
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def spans(numbers: Sequence[int]) -> list[str]:
     return found
 
 
-def status(folder: Path) -> Status:
+def status(output: Where) -> Status:
     """How far a run is.
 
     Raises:
@@ -70,26 +70,33 @@ def status(folder: Path) -> Status:
     from .work import arrow
 
     arrow()
-    job = read_job(folder)
+    job = read_job(output)
     missing, rows, failed = [], 0, 0
-    for index in range(job.n_shards):
-        if (written := job.written(index)) is None:
+    for index, written in enumerate(job.all_written(range(job.n_shards))):
+        if written is None:
             missing.append(index)
         else:
             rows, failed = rows + written.n, failed + written.n_failed
-    return Status(str(folder), dict(job.facts), job.n_shards, tuple(missing), rows, failed)
+    return Status(str(job.place), dict(job.facts), job.n_shards, tuple(missing), rows, failed)
 
 
-def verify(folder: Path) -> Verification:
+def verify(output: Where) -> Verification:
     """Read every byte of a run.
 
     Raises:
-        DataError: the folder is no run's, or its manifest is damaged.
+        DataError: no run is there, or its manifest is damaged.
         MissingExtraError: Parquet cannot be read.
     """
     from .work import arrow
 
     arrow()
-    job = read_job(folder)
-    shards = (job.path(index) for index in range(job.n_shards))
-    return Verification.of(folder, (Checked(MANIFEST), *(checked_parquet(path) for path in shards if path.exists())))
+    job = read_job(output)
+    return Verification.of(job.place, (Checked(MANIFEST), *_checked(job)))
+
+
+def _checked(job: Job) -> Iterator[Checked]:
+    there = job.place.names()
+    for name in map(job.name, range(job.n_shards)):
+        if name in there:
+            with job.place.copy(name) as path:
+                yield checked_parquet(path)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import DataError
+from .addresses import refuse_address
 
 _CURE = "Name a folder that you may write to with SEEWHY_CACHE."
 
@@ -20,7 +21,9 @@ def cache_dir(*parts: str) -> Path:
         DataError: the system knows no home folder, or the folder cannot be made.
     """
     try:
-        folder = _root().joinpath(*parts)
+        root = _root()
+        refuse_address(root)
+        folder = root.joinpath(*parts)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         said = (error.strerror or str(error)).lower()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ForeignFileError
+from .addresses import refuse_address
 from .output import special
 
 _MAGIC = b"SQLite format 3\0"
@@ -75,6 +76,7 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
         ForeignFileError: the file is somebody else's; it is left as it is, to the byte.
         sqlite3.Error, OSError: it cannot be opened, is damaged, or the disk is full.
     """
+    refuse_address(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _guard:  # nobody may look at the file between its being looked at and its being known as opened
         if not check(path, kind):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import DataError, ForeignFileError
+from .addresses import refuse_address
 from .output import write_atomic
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be made, or something of that name is there by now.
     """
+    refuse_address(folder)
     fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
     try:
         fresh.mkdir(parents=True)
@@ -60,6 +62,7 @@ def exchanged_folder(folder: Path, is_own: Callable[[Path], bool]) -> Iterator[P
     Raises:
         OSError: it cannot be made, or what has its name by now is not SeeWhy's.
     """
+    refuse_address(folder)
     fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
     old = fresh.with_suffix(".old")
     try:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import DataError, ForeignFileError
+from .addresses import refuse_address
 from .marks import CHECKPOINT, Mark, Remembered
 
 _STREAM = re.compile(r"/dev/(stdout|stderr|fd/(\d+))|/proc/self/fd/(\d+)")
@@ -211,6 +212,7 @@ def check_target(path: Path) -> Path:
     """
     if special(path):
         return path
+    refuse_address(path)
     target = Path(os.path.realpath(path))
     if target.is_dir():
         code = errno.EISDIR
@@ -233,6 +235,7 @@ def check_folder(path: Path) -> Path:
     Raises:
         DataError: a file is in the way, or a folder on the way may not be written to.
     """
+    refuse_address(path)
     whole = Path(os.path.abspath(path))
     there = next(p for p in (whole, *whole.parents) if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -247,6 +250,7 @@ def make_folder(path: str | Path) -> Path:
     Raises:
         DataError: it cannot be made.
     """
+    refuse_address(path)
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)

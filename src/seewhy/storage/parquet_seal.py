@@ -29,7 +29,8 @@ SEALED = "digests"
 """The fact of a file that has them: a file with this fact and without them has lost them."""
 _END = 8
 """Bytes behind a footer: its length, and ``PAR1``."""
-_SEAL = len(MAGIC) + 2 * 32
+SEAL = len(MAGIC) + 2 * 32
+"""Bytes before a footer: what makes the digests known, and the two."""
 _BLOCK = 2**20
 
 
@@ -125,7 +126,7 @@ def check_rows(file: BinaryIO, size: int) -> bool:
     if not digests:
         return False
     file.seek(0)
-    rows, left = hashlib.sha256(), start - _SEAL
+    rows, left = hashlib.sha256(), start - SEAL
     while left and (block := file.read(min(_BLOCK, left))):
         rows.update(block)
         left -= len(block)
@@ -143,10 +144,10 @@ def _digests(file: BinaryIO, size: int) -> tuple[int, bytes]:
     start = size - _END - int.from_bytes(file.read(4), "little")
     if start < 0:
         raise ValueError("its footer is longer than the file")
-    if start < _SEAL:
+    if start < SEAL:
         return start, b""
-    file.seek(start - _SEAL)
-    seal = file.read(_SEAL)
+    file.seek(start - SEAL)
+    seal = file.read(SEAL)
     return start, seal.removeprefix(MAGIC) if seal.startswith(MAGIC) else b""
 
 

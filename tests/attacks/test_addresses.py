@@ -1,0 +1,133 @@
+"""The name of a place in object storage: written to and read where a verb says so, and no folder called ``s3:``."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_type_hints
+
+import pytest
+import typer.main
+
+from seewhy.cli import app, main
+from seewhy.errors import DataError
+from seewhy.storage.addresses import address_of
+from seewhy.storage.cache import cache_dir
+from seewhy.storage.features import FeatureStore
+from seewhy.storage.folders import exchanged_folder, new_folder
+from seewhy.storage.marks import CARD
+from seewhy.storage.output import check_file, check_folder, make_folder, write
+from simulated_work import make_pictures
+
+TAKE_ADDRESSES = {
+    ("embed", "output"),
+    ("embed", "status"),
+    ("embed", "verify"),
+    ("predict", "output"),
+    ("explain", "output"),
+    ("index", "data"),
+}
+
+
+def commands(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", command
+
+
+def names_of_files(command: Any) -> Iterator[Any]:
+    """Parameters of a verb that are names of files or folders."""
+    function = inspect.unwrap(command.callback)
+    hints = get_type_hints(function)
+    for parameter in command.params:
+        if parameter.name in hints and "Path" in str(hints[parameter.name]):
+            yield parameter
+
+
+def test_every_verb_refuses_addresses_but_where_its_help_names_them() -> None:
+    taken, refused = set(), set()
+    for verb, command in commands(typer.main.get_command(app)):
+        for parameter in names_of_files(command):
+            context: Any = SimpleNamespace(params={parameter.name: Path("s3://bucket/x")})
+            if "ADDRESS" in (parameter.metavar or ""):
+                taken.add((verb, parameter.name))
+                continue
+            refused.add(verb)
+            for value in (Path("s3://bucket/x"), [Path("a"), Path("s3://bucket/x")]):
+                context.params[parameter.name] = value
+                with pytest.raises(DataError, match=r"^s3://bucket/x is an address\. The name of a file or folder on"):
+                    command.invoke(context)
+    assert taken == TAKE_ADDRESSES
+    assert len(refused) >= 35
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("fit photos -o s3://bucket/model", "s3://bucket/model is an address. The name of a file or folder on this"),
+        ("fit s3://bucket/photos -o model", "s3://bucket/photos is an address. The name of a file or folder on this"),
+        ("index photos -o gs://bucket/library", "gs://bucket/library is an address."),
+        ("predict photos --labels a,b -o s3://bucket/a.csv", "s3://bucket/a.csv is an address."),
+        ("explain photos --labels a,b -o s3://bucket/cards", "s3://bucket/cards is an address."),
+        ("explain photos --labels a,b --store S3://bucket/a.sqlite", "s3://bucket/a.sqlite is an address."),
+        ("embed photos -o sftp://host/a", "sftp://host/a is no object storage, in which files appear whole."),
+        ("embed photos -o memory://nowhere/a", "memory://nowhere/a cannot be written to: there is no nowhere."),
+        ("embed --status memory://nowhere/a", "memory://nowhere/a has no _manifest.json."),
+        ("index memory://nowhere/a -o library", "memory://nowhere/a has no _manifest.json."),
+        ("predict photos --labels a,b --parquet -o memory://nowhere/a", "memory://nowhere/a cannot be written to: "),
+    ],
+)
+def test_an_address_makes_no_folder(
+    arguments: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("fsspec")
+    make_pictures(tmp_path / "photos", 2)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["seewhy", *arguments.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n")) == (2, 1), said
+    assert said.startswith(f"seewhy: {says}")
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_a_picture_by_its_address_is_told_what_reads_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["seewhy", "predict", "s3://bucket/a.jpg", "--labels", "a,b"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "is an address, which seewhy embed and --parquet alone read; copy the picture to this machine" in said
+
+
+def test_python_makes_no_folder_of_an_address_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("s3://bucket/x.json", Path("s3://bucket/x.json"), "GS://bucket/x.json"):
+        monkeypatch.setenv("SEEWHY_CACHE", str(name))
+        doors: tuple[Callable[[], object], ...] = (
+            lambda: check_file(name, CARD),  # noqa: B023
+            lambda: check_folder(Path(name)),  # noqa: B023
+            lambda: make_folder(name),  # noqa: B023
+            lambda: write(name, "{}", CARD),  # noqa: B023
+            lambda: FeatureStore(str(name)),  # noqa: B023
+            lambda: cache_dir("looked"),
+            lambda: new_folder(Path(name)).__enter__(),  # noqa: B023
+            lambda: exchanged_folder(Path(name), bool).__enter__(),  # noqa: B023
+        )
+        for door in doors:
+            with pytest.raises(DataError, match=r"^(s3|gs)://bucket/x\.json is an address\."):
+                door()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["c:/photos", "photos", "a/s3://b", "/s3:/b", "s3:b", "12:/30", "./a:/b", "s3://"])
+def test_what_is_no_address_is_a_name(name: str) -> None:
+    assert address_of(name) is None
