@@ -122,5 +122,5 @@ def _same_draws() -> Iterator[None]:
             numpy.set_state(before[1])
         if torch is not None:
             torch.set_rng_state(before[2])
-        if cards:
+        if torch is not None and cards:
             torch.cuda.set_rng_state_all(on_cards)

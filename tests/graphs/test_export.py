@@ -139,6 +139,22 @@ def test_the_card_says_all(made: tuple[Classifier, Exported]) -> None:
     assert (exported.folder / "labels.txt").read_text() == "moss\nrust\nsky\nsand\n"
 
 
+def test_the_graphs_own_file_says_classes_and_preprocessing(made: tuple[Classifier, Exported], tmp_path: Path) -> None:
+    import onnx
+
+    from seewhy.encoders.convert import openvino_core
+
+    classifier, exported = made
+    facts = {one.key: one.value for one in onnx.load(exported.graph).metadata_props}
+    other = export(classifier, tmp_path / "ov", to="openvino")
+    model = openvino_core().read_model(other.graph)
+    for read in (facts, {name: model.get_rt_info(name).astype(str) for name in facts}):
+        assert read["seewhy"] == exported.card["seewhy"]
+        assert json.loads(read["seewhy.classes"]) == exported.card["classes"]
+        assert json.loads(read["seewhy.preprocessing"]) == exported.card["preprocessing"]
+        assert json.loads(read["seewhy.encoder"]) == exported.card["encoder"]
+
+
 def test_the_example_of_the_docs_runs_without_seewhy(made: tuple[Classifier, Exported], tmp_path: Path) -> None:
     classifier, exported = made
     code = re.search(r"<!-- example -->\n```python\n(.*?)```", (DOCS / "export.md").read_text("utf-8"), re.DOTALL)

@@ -73,7 +73,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Graph, R
     """It as a graph, and what OpenVINO runs of it."""
     classifier, folder = vit(), tmp_path_factory.mktemp("graphs")
     graph = Graph(classifier)
-    FORMATS["openvino"].write(graph.program((64, 64)), (64, 64), folder)
+    FORMATS["openvino"].write(graph.program((64, 64)), (64, 64), folder, {})
     return classifier, graph, FORMATS["openvino"].open(folder)
 
 
@@ -138,6 +138,12 @@ ZOO: dict[str, Callable[[], Encoder]] = {
     "SwiGLU, average": lambda: of_timm("vit_giant_patch14_reg4_dinov2", global_pool="avg", **of_size(70, 70), **SMALL),
     "rotary, registers": lambda: of_timm("vit_small_patch16_dinov3", depth=2, **of_size(64, 96)),
     "two class tokens": lambda: of_timm("deit_tiny_distilled_patch16_224", **of_size(64, 64), **SMALL),
+    "ConvNeXt": lambda: of_timm(
+        "test_convnext", pretrained_cfg_overlay={"input_size": (3, 64, 96), "crop_mode": "squash"}
+    ),
+    "Swin": lambda: of_timm(
+        "swin_tiny_patch4_window7_224", depths=(1, 2), num_heads=(1, 2), embed_dim=24, window_size=4, **of_size(64, 96)
+    ),
     "BEiT": lambda: of_timm("beit_base_patch16_224", **of_size(64, 64), **SMALL),
 }
 
@@ -151,7 +157,7 @@ def test_networks_of_users(name: str, tmp_path: Path) -> None:
     program = Graph(classifier).program(size)
     assert check.answers(classifier, check.drawn(size, 2))["heat"].abs().amax() > 1e-4
     for form in FORMATS.values():
-        form.write(program, size, tmp_path)
+        form.write(program, size, tmp_path, {})
         run = form.open(tmp_path)
         for n in (1, 3):
             assert check.compare(classifier, run, check.drawn(size, n)).largest <= check.TOLERANCE

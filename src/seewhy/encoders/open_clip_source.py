@@ -176,8 +176,8 @@ def _from_file(name: str, model: str, path: Path, tags: list[str], config: dict[
         data = _read(name, sidecar)
         preprocess = data.get("preprocess_cfg", {})
         _require_preprocessing(name, preprocess, str(sidecar))
-        quick = bool(data.get("quick_gelu", config.get("quick_gelu")))
-        return Source(model, str(path), preprocess, quick, files=(path,))
+        gelu = bool(data.get("quick_gelu", config.get("quick_gelu")))
+        return Source(model, str(path), preprocess, gelu, files=(path,))
     cfgs = [open_clip.get_pretrained_cfg(model, tag) for tag in tags]
     ways = {json.dumps({key: cfg.get(key) for key in KEYS}) for cfg in cfgs}
     preprocess = json.loads(ways.pop()) if len(ways) == 1 else {}

@@ -120,7 +120,7 @@ def _write(
     home = make_folder(fresh / place.graph_folder(named))
     program = graph.program(size)
     try:
-        opset = form.write(program, size, home)
+        opset = form.write(program, size, home, in_the_file(model))
         run = form.open(home)
     except (SeeWhyError, OSError):
         raise
@@ -231,6 +231,13 @@ def preprocessing(model: Classifier) -> dict[str, Any]:
         },
         "by_the_graph": {"divide_by": 255, "mean": list(t.mean), "std": list(t.std)},
     }
+
+
+def in_the_file(model: Classifier) -> dict[str, str]:
+    """What the graph's own file says, for those who have it without the card: texts, all but the version JSON."""
+    facts = {"classes": list(model.classes), "preprocessing": preprocessing(model), "encoder": model.encoder.name}
+    said = {f"seewhy.{name}": json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
+    return {"seewhy": version("seewhy"), **said}
 
 
 def _about(model: Classifier, form: Format, place: Layout, named: str, opset: int | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 
 from ..encoders.convert import openvino, openvino_core, quiet, write_onnx, write_openvino
 from ..errors import InputError, MissingExtraError, UnknownNameError
+from ..storage.folders import write_inside
 from ..storage.output import working_folder
 from .graph import INPUTS, OUTPUTS
 
@@ -42,8 +43,10 @@ class Format(ABC):
     made_with: ClassVar[tuple[str, ...]]
 
     @abstractmethod
-    def write(self, program: ExportedProgram, size: tuple[int, int], folder: Path) -> int | None:
-        """Write the graph into a folder of SeeWhy's own; its opset, where there is one."""
+    def write(
+        self, program: ExportedProgram, size: tuple[int, int], folder: Path, facts: Mapping[str, str]
+    ) -> int | None:
+        """Write the graph into a folder of SeeWhy's own, facts by name in its file; its opset, where it has one."""
 
     @abstractmethod
     def open(self, folder: Path) -> Run:
@@ -64,11 +67,15 @@ class Onnx(Format):
     needs = ("onnxruntime", "onnx", "onnxscript")
     made_with = ("onnx", "onnxscript", "onnxruntime")
 
-    def write(self, program: ExportedProgram, size: tuple[int, int], folder: Path) -> int | None:
+    def write(
+        self, program: ExportedProgram, size: tuple[int, int], folder: Path, facts: Mapping[str, str]
+    ) -> int | None:
         import onnx
 
         self.write_graph(program, folder / self.file)
         made = onnx.load(folder / self.file, load_external_data=False)
+        onnx.helper.set_model_props(made, dict(facts))
+        write_inside(folder / self.file, made.SerializeToString())
         return next(int(one.version) for one in made.opset_import if one.domain == "")
 
     @staticmethod
@@ -99,8 +106,12 @@ class OpenVino(Format):
     needs = ("openvino",)
     made_with = ("openvino",)
 
-    def write(self, program: ExportedProgram, size: tuple[int, int], folder: Path) -> int | None:
+    def write(
+        self, program: ExportedProgram, size: tuple[int, int], folder: Path, facts: Mapping[str, str]
+    ) -> int | None:
         model = self._converted(program)
+        for name, fact in facts.items():
+            model.set_rt_info(fact, name)
         for port, name in zip((*model.inputs, *model.outputs), (*INPUTS, *OUTPUTS), strict=True):
             port.get_tensor().set_names({name})
         model.reshape({"picture": [-1, *size, 3], "class_index": [-1, 1]})

@@ -308,10 +308,10 @@ def read_layout(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     found = {}
     for name, about in header.items():
         kind, shape = about.get("dtype"), about.get("shape")
-        sized = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
-        if not (isinstance(kind, str) and sized):
+        sizes = shape if isinstance(shape, list) else [None]
+        if not isinstance(kind, str) or not all(type(n) is int and n >= 0 for n in sizes):
             raise ValueError(f"its header does not say what {name[:80]!r} is")
-        found[name] = (kind, tuple(shape))
+        found[name] = (kind, tuple(sizes))
     return found
 
 
