@@ -307,7 +307,8 @@ def read_layout(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         header = _layout(start + file.read(length if length <= min(MAX_HEADER, size - 8) else 0), size)[0]
     found = {}
     for name, about in header.items():
-        kind, shape = about.get("dtype"), about.get("shape")
+        kind: Any = about.get("dtype")
+        shape: Any = about.get("shape")
         sizes = shape if isinstance(shape, list) else [None]
         if not isinstance(kind, str) or not all(type(n) is int and n >= 0 for n in sizes):
             raise ValueError(f"its header does not say what {name[:80]!r} is")
