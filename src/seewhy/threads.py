@@ -13,6 +13,8 @@ from .errors import InputError
 
 T = TypeVar("T")
 
+FEW = 1000
+"""Vectors with which one thread computes about as fast as several: solvers and covariances of so many pictures."""
 _bound: list[int] = []
 _forks: list[int] = [0]
 
@@ -72,7 +74,7 @@ _before = threading.local()
 
 
 @contextmanager
-def beside(engine: str) -> Iterator[None]:
+def beside(engine: str, n_rows: int = 0) -> Iterator[None]:
     """One torch thread inside, where another engine than torch runs the network; the caller's number again afterwards.
 
     Torch's threads wait by spinning. On a machine that has other work they take the cores from the engine's, and each
@@ -80,11 +82,12 @@ def beside(engine: str) -> Iterator[None]:
 
     Args:
         engine: its name; with ``"torch"`` nothing changes.
+        n_rows: vectors that torch computes with; of more than :data:`FEW` it does so faster with all threads.
     """
     import torch
 
     n = torch.get_num_threads()
-    if engine == "torch" or n == 1:
+    if engine == "torch" or n == 1 or n_rows > FEW:
         yield
         return
     outer, _before.n = getattr(_before, "n", None), n

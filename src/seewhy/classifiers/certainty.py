@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..explanation.decision import Certainty, Decision
 from ..progress import Progress
 from ..storage.tensors import compact
+from ..threads import beside
 from ..trust.base import LEVEL, Judgement, Trust
 from ..trust.measure import MIN_PICTURES, measure_trust, trust_features
 from ..trust.strangeness import Inputs
@@ -60,19 +61,20 @@ def trust_of(classifier: Classifier, progress: Progress | None = None) -> Trust 
         return None
     height, width = classifier.encoder.transform.input_size
     odd = [p[:height, :width] for p in strangers(N_STRANGERS, max(height, width))]
-    with torch.no_grad():
-        strange = torch.cat([classifier.encoder.pooled(classifier.encoder.pixels([p])) for p in odd])
-        strange_logits = classifier.head(strange)
-    kept = compact(held.pooled).float()  # as it is when it is loaded again
-    return measure_trust(
-        trust_inputs(classifier, kept, held.logits),
-        held.labels,
-        held.groups,
-        fit=partial(linear_fit, c=classifier.measures.get("C")) if "n_pictures" in classifier.measures else None,
-        strange=trust_inputs(classifier, strange, strange_logits),
-        shift=log_odds_shift(classifier.measures),
-        progress=progress,
-    )
+    with beside(classifier.encoder.engine.name, len(held.labels)):
+        with torch.no_grad():
+            strange = torch.cat([classifier.encoder.pooled(classifier.encoder.pixels([p])) for p in odd])
+            strange_logits = classifier.head(strange)
+        kept = compact(held.pooled).float()  # as it is when it is loaded again
+        return measure_trust(
+            trust_inputs(classifier, kept, held.logits),
+            held.labels,
+            held.groups,
+            fit=partial(linear_fit, c=classifier.measures.get("C")) if "n_pictures" in classifier.measures else None,
+            strange=trust_inputs(classifier, strange, strange_logits),
+            shift=log_odds_shift(classifier.measures),
+            progress=progress,
+        )
 
 
 def decide(

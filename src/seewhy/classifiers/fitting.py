@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
+from ..threads import beside
 from ..types import Crop
 from ..undisturbed import undisturbed
 from . import classifiers
@@ -191,7 +192,8 @@ class PictureRecipe(Recipe):
             checkpoint,
         )
         outcome = self.learn(fitting)
-        made = replace(outcome.classifier, **self._evidence(outcome, fitting))
+        with beside(encoder.engine.name):  # thousands of small products
+            made = replace(outcome.classifier, **self._evidence(outcome, fitting))
         words = fitting.descriptions if made.words is None else None
         return made if words is None else made.with_descriptions(words, store)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,15 @@ class Patches(ABC):
 
     def copies(self, pooled: Float[Tensor, " d"], digest: str, duplicate: float) -> set[int]:
         """Pictures that are this one: the same bytes, or a pooled cosine of ``duplicate`` or more."""
-        close = (self.pooled @ (pooled / pooled.norm().clamp(min=1e-12)) >= duplicate).tolist()
-        return {i for i, p in enumerate(self.pictures) if close[i] or (p.digest == digest and digest)}
+        close = (self.pooled @ (pooled / pooled.norm().clamp(min=1e-12)) >= duplicate).nonzero()[:, 0].tolist()
+        return {*close, *(self._of_digest.get(digest, ()) if digest else ())}
+
+    @cached_property
+    def _of_digest(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for i, picture in enumerate(self.pictures):
+            found.setdefault(picture.digest, []).append(i)
+        return found
 
     def repeats(self, picture: int, shown: Sequence[int], duplicate: float) -> bool:
         """Whether a picture, or a near-duplicate of it, is among those shown."""

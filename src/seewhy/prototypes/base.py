@@ -41,12 +41,14 @@ class Query:
         target: the class that is explained.
         cells: its strongest cells as (row, column), for methods that start from places.
         digest: of the picture's file, so that its own copy in the bank is never shown.
+        share: how what speaks for the target divides over the cells, where that is known already.
     """
 
     look: EncoderOutput
     target: Target
     cells: Sequence[tuple[int, int]] = ()
     digest: str = ""
+    share: Float[Tensor, "h w"] | None = None
 
 
 @dataclass(frozen=True)

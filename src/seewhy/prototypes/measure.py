@@ -229,10 +229,12 @@ def trials(
         others = [k for k in range(n_classes) if k not in (label, decided)]
         drawn = random.Random(seen.digest).sample(others, min(n_wrong, len(others)))
         found: dict[int, list[Group]] = {}
-        for k in {decided, *drawn}:
-            target = Target(torch.tensor([k]))
-            cells = strongest_cells(shares(cell_evidence(model, look, target))[0], n_regions)
-            found[k] = method(model, bank, Query(look, target, cells, seen.digest))
+        asked = [decided, *(k for k in drawn if k != decided)]
+        alike = EncoderOutput(*(part.expand(len(asked), *part.shape[1:]) for part in (look.features, look.pooled)))
+        speaks = shares(cell_evidence(model, alike, Target(torch.tensor(asked))))
+        for k, share in zip(asked, speaks, strict=True):
+            cells = strongest_cells(share, n_regions)
+            found[k] = method(model, bank, Query(look, Target(torch.tensor([k])), cells, seen.digest, share))
         share = predicted_share(bank, found[decided], decided)
         if share is not None:
             wrong = tuple(predicted_share(bank, found[k], k) or 0.0 for k in drawn)

@@ -46,7 +46,9 @@ class NearestPatches(Prototypes):
     def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:
         known = patches(bank)
         grid = model.encoder.layout.to_grid(query.look.features)[0]
-        share = shares(cell_evidence(model, query.look, query.target))[0]
+        share = query.share
+        if share is None:
+            share = shares(cell_evidence(model, query.look, query.target))[0]
         banned = known.copies(query.look.pooled[0], query.digest, self.duplicate)
         if not query.cells:
             return []

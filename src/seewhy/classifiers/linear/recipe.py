@@ -14,6 +14,7 @@ from ...errors import DataError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
 from ...pictures.samples import Sample, split
+from ...threads import beside
 from ...types import Crop
 from .. import classifiers
 from ..base import Classifier
@@ -93,7 +94,8 @@ class Linear(PictureRecipe):
             pictures: with those that are held out.
         """
         rows = Rows.of(pictures, self._feature)
-        chosen = self._choose(rows, pictures)
+        with beside(encoder.engine.name, len(pictures.items)):
+            chosen = self._choose(rows, pictures)
         trial, plain = (
             self._classifier(encoder, pictures, fit, chosen.temperature) for fit in (chosen.trial, chosen.fit)
         )
