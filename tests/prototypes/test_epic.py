@@ -39,6 +39,7 @@ from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
 from seewhy.prototypes.measure import NEVER, LikenessMeasure
 from seewhy.prototypes.nearest import NearestPatches
+from seewhy.storage.reading import SUM
 from tiny import class_folders, colour_reader, noise, picture, tiny_cnn, tiny_tokens
 
 MEASURED = LikenessMeasure(0.5, 0.3, 4, limit=0.5, near=0.9)
