@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -227,12 +227,11 @@ def test_shards_of_which_every_process_dies_are_left_out(
 def test_data_sets_that_bring_nothing_while_machines_die_are_followed_by_others(
     shards: list[Shard], job: Job, pauses: list[float]
 ) -> None:
-    class Dies:
-        def __iter__(self) -> Any:
-            yield says(2)
-            raise OSError("lost")
+    def dies(*done: int) -> Iterator[dict[str, Any]]:
+        yield from map(says, done)
+        raise OSError("lost")
 
-    found = on_ray_with([], [], Dies(), [], [], [says(0), says(1)], error=OSError)
+    found = on_ray_with([], [], dies(2), [], dies(), dies(0, 1), error=OSError)
     results = [(shard.index, one) for shard, one in found.results(job, lambda: iter(shards))]
     assert results == [(i, Written(i, 2, 0)) for i in (2, 0, 1)]
     assert found.asked == [[0, 1, 2]] * 3 + [[0, 1]] * 3
@@ -252,7 +251,7 @@ def test_a_data_set_that_waits_for_a_machine_that_died_is_ended(
 
     def stuck() -> Any:
         yield says(0)
-        ended.wait(1 if len(asked) == 1 else 60)
+        ended.wait(1 if len(asked) == 1 else 10)
         yield from () if ended.is_set() else (says(1), says(2))
 
     found = on_ray_with(stuck(), [says(2), says(1)], alive=[*alive, *["ab"] * 99])
