@@ -35,7 +35,7 @@ from seewhy.types import Failure, Transform
 
 TRANSFORM = Transform((8, 8), 8, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 N_SHARDS, PER_SHARD, BROKEN = 25, 6, 40
-MOST_SECONDS = 400
+MOST_SECONDS = 800
 KINDS = ("actor", "process", "node", "driver")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,10 +155,26 @@ def test_stages_on_this_machine_reach_what_it_reaches(
         assert on_ray.proxies() == before
 
 
-def on_ray_with(*told: Iterable[dict[str, Any]], error: type[Exception] = KeyError) -> Any:
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was waited."""
+    waited: list[float] = []
+    monkeypatch.setattr(on_ray.time, "sleep", waited.append)
+    return waited
+
+
+def on_ray_with(
+    *told: Iterable[dict[str, Any]], error: type[Exception] = KeyError, address: str = "auto", alive: Any = ()
+) -> Any:
     """OnRay whose data sets give this, one after another; what each was asked is kept."""
     made: Any = object.__new__(OnRay)
-    made._ray = SimpleNamespace(exceptions=SimpleNamespace(RayError=error))
+    machines = iter(alive)
+
+    def nodes() -> list[dict[str, Any]]:
+        return [{"NodeID": name, "Alive": name.islower()} for name in next(machines, "")]
+
+    made._ray = SimpleNamespace(exceptions=SimpleNamespace(RayError=error), nodes=nodes)
+    made._cluster = Cluster(address)
     made.asked, left = [], iter(told)
 
     def data(shards: list[Shard], _job: Job) -> Any:
@@ -188,18 +205,62 @@ def test_what_died_with_a_machine_is_done_by_another_data_set(shards: list[Shard
     assert found.asked == [[0, 1, 2], [0, 2], [0]]
 
 
-def test_shards_of_which_every_process_dies_are_left_out(shards: list[Shard], job: Job) -> None:
-    found = on_ray_with([says(1)], [])
+@pytest.mark.parametrize(("address", "tries"), [("auto", 3), ("local", 1)])
+def test_shards_of_which_every_process_dies_are_left_out(
+    address: str, tries: int, shards: list[Shard], job: Job, pauses: list[float]
+) -> None:
+    """On a cluster once Ray has had the time to know which machines died; on one machine at once."""
+    found = on_ray_with([says(1)], [], [], [], address=address)
     results = list(found.results(job, lambda: iter(shards)))
     assert [shard.index for shard, _ in results] == [1, 0, 2]
-    assert found.asked == [[0, 1, 2], [0, 2]]
+    assert found.asked == [[0, 1, 2], *[[0, 2]] * tries]
+    assert pauses == [0, *[0, 20, 20][:tries]]
     for shard, one in results[1:]:
         assert isinstance(one, ShardError)
         assert str(one) == (
-            f"The processes that did {shard.name} died, 3 times, or could not open their model. Ones that live were "
-            "expected. Look at Ray's logs for memory, and run the same command again."
+            f"The processes that did {shard.name} died, at every try, or could not open their model. Ones that live "
+            "were expected. Look at Ray's logs for memory, and run the same command again."
         )
     assert list(on_ray_with().results(job, lambda: iter(()))) == []
+
+
+def test_data_sets_that_bring_nothing_while_machines_die_are_followed_by_others(
+    shards: list[Shard], job: Job, pauses: list[float]
+) -> None:
+    def dies(*done: int) -> Iterator[dict[str, Any]]:
+        yield from map(says, done)
+        raise OSError("lost")
+
+    found = on_ray_with([], [], dies(2), [], dies(), dies(0, 1), error=OSError)
+    results = [(shard.index, one) for shard, one in found.results(job, lambda: iter(shards))]
+    assert results == [(i, Written(i, 2, 0)) for i in (2, 0, 1)]
+    assert found.asked == [[0, 1, 2]] * 3 + [[0, 1]] * 3
+    assert pauses == [0, 20, 20, 0, 20, 20]
+
+
+@pytest.mark.parametrize(
+    ("alive", "asked"), [(["ab", "ab", "aB"], [[0, 1, 2], [1, 2]]), (["a", "ab", "ab"], [[0, 1, 2]])]
+)
+def test_a_data_set_that_waits_for_a_machine_that_died_is_ended(
+    alive: list[str], asked: list[list[int]], shards: list[Shard], job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that takes its time is not."""
+    monkeypatch.setattr(on_ray, "PATIENCE", 0.05)
+    ended = threading.Event()
+    done: list[str] = []
+
+    def stuck() -> Any:
+        yield says(0)
+        ended.wait(1 if len(asked) == 1 else 10)
+        yield from () if ended.is_set() else (says(1), says(2))
+
+    found = on_ray_with(stuck(), [says(2), says(1)], alive=[*alive, *["ab"] * 99])
+    found._ray.shutdown = ended.set
+    found._connect = lambda: done.append("connected")
+    results = {shard.index: one for shard, one in found.results(job, lambda: iter(shards))}
+    assert results == {i: Written(i, 2, 0) for i in range(3)}
+    assert found.asked == asked
+    assert done == ["connected"] * (len(asked) - 1)
 
 
 def test_what_ray_says_of_deaths_is_no_part_of_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,7 +320,7 @@ def test_a_cluster_that_cannot_go_on_is_told_by_its_last_line(shards: list[Shard
             raise OSError("many\nlines\nno memory\n\n")
 
     with pytest.raises(ModelError, match=r"^The cluster cannot go on \(no memory\)\. Machines that open the same"):
-        list(on_ray_with(Stops(), error=OSError).results(job, lambda: iter(shards)))
+        list(on_ray_with(*[Stops()] * 3, error=OSError).results(job, lambda: iter(shards)))
 
 
 @pytest.mark.parametrize(

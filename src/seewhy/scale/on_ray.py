@@ -15,11 +15,14 @@ import logging
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, fields
 from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageError, InputError, MissingExtraError, ModelError, SeeWhyError
@@ -37,6 +40,11 @@ NOWHERE = "http://127.0.0.1:9/"
 """Where Ray's reports go: the discard port of this machine, where nothing listens."""
 LIVES = 2
 """Times that a stage is tried again with a shard of which its process died, before the shard is left out."""
+PAUSE = 20.0
+"""Seconds before a data set that brought nothing is followed by another: what died with a machine Ray tries again at
+once, on the same machine, of which it knows after 15 that it is dead."""
+PATIENCE = 300.0
+"""Seconds without a shard, since a machine died, after which Ray is taken to wait for what was there."""
 Proxies = Mapping[str, "str | None"]
 PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 _ADDRESS = re.compile(r"local|auto|[^/\s]+:\d+")
@@ -51,6 +59,7 @@ def ray() -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_USAGE_STATS_REPORT_URL"] = NOWHERE
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else what it still does when it is left starts it anew
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_worker_niceness", "0")  # else its processes give way to all others
     try:
@@ -132,9 +141,18 @@ class OnRay:
     """
 
     def __init__(self, work: Work, cluster: Cluster) -> None:
-        address = cluster.reached()
-        self._work, self._cluster = work, cluster
+        self._work, self._cluster, self._address = work, cluster, cluster.reached()
         self._ray = ray()
+        self._connect()
+        context = self._ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.max_errored_blocks = -1
+        context.max_consecutive_actor_init_deaths = LIVES
+        context.execution_options.preserve_order = False
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+
+    def _connect(self) -> None:
+        address, cluster = self._address, self._cluster
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address == "local":
             here = max(n_cores(), cluster.workers * cluster.threads)
@@ -147,12 +165,6 @@ class OnRay:
                 f"The cluster {address} does not answer ({type(error).__name__}: {error}). One that runs was "
                 "expected. Start it, or give --cluster local."
             ) from error
-        context = self._ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.max_errored_blocks = -1
-        context.max_consecutive_actor_init_deaths = LIVES
-        context.execution_options.preserve_order = False
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
     def __enter__(self) -> OnRay:
         self._aside = redirect_stdout(sys.stderr)  # where Ray says what died, which is no part of --json
@@ -175,22 +187,63 @@ class OnRay:
 
     def results(self, job: Job, shards: Callable[[], Iterator[Shard]]) -> Iterator[Result]:
         """Every shard, as it is done or given up."""
-        waiting, before = {shard.index: shard for shard in shards()}, 0
-        try:
-            while waiting and len(waiting) != before:  # what Ray gave up, as machines died, is done by those that live
-                before = len(waiting)
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of how many tries are said, from Ray 2.64 on
-                    stages = self._stages(list(waiting.values()), job)
-                for row in stages.iter_rows():
+        waiting, barren = {shard.index: shard for shard in shards()}, 0
+        most, failure = 1 if self._cluster.address == "local" else 1 + LIVES, None
+        while waiting and barren < most:  # what Ray gave up, as machines died, is done by those that live
+            time.sleep(PAUSE if barren else 0)
+            before, failure = len(waiting), None
+            try:
+                for row in self._rows(list(waiting.values()), job):
                     if (shard := waiting.pop(int(row["index"]), None)) is not None:
                         yield shard, row["result"]
-        except self._ray.exceptions.RayError as error:
-            raise _stopped(error) from error
+            except self._ray.exceptions.RayError as error:
+                failure = error
+            barren = 0 if len(waiting) < before else barren + 1
+        if waiting and failure is not None:
+            raise _stopped(failure) from failure
         for shard in waiting.values():
-            why = f"The processes that did {shard.name} died, {1 + LIVES} times, or could not open their model. Ones "
+            why = f"The processes that did {shard.name} died, at every try, or could not open their model. Ones "
             why += "that live were expected. Look at Ray's logs for memory, and run the same command again."
             yield shard, ShardError(why)
+
+    def _rows(self, shards: list[Shard], job: Job) -> Iterator[dict[str, Any]]:
+        """What one data set says.
+
+        Where a machine dies Ray may wait for ever for what lay there (ray-project/ray#64581); then all that the data
+        set does is ended with the connection, and the next one does what is left.
+        """
+        machines, told = self._machines(), SimpleQueue[Any]()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how many tries are said, from Ray 2.64 on
+            stages = self._stages(shards, job)
+
+        def read() -> None:
+            try:
+                for row in stages.iter_rows():
+                    told.put(row)
+                told.put(None)
+            except BaseException as error:
+                told.put(error)
+
+        reader = Thread(target=read, daemon=True)
+        reader.start()
+        while True:
+            try:
+                row = told.get(timeout=PATIENCE)
+            except Empty:
+                if self._machines() >= machines:
+                    continue  # shards may take long
+                self._ray.shutdown()
+                reader.join(PATIENCE)
+                return self._connect()
+            if row is None:
+                return None
+            if isinstance(row, BaseException):
+                raise row
+            yield row
+
+    def _machines(self) -> set[str]:
+        return {machine["NodeID"] for machine in self._ray.nodes() if machine["Alive"]}
 
     def _stages(self, shards: list[Shard], job: Job) -> Any:
         """A data set of what was done, which is done as it is read; a row of it is a shard, at every stage."""
