@@ -103,7 +103,7 @@ def test_commands_and_options_shown_exist() -> None:
     wrong = []
     for page in PAGES:
         for block in re.findall(r"```bash\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
-            for line in block.splitlines():
+            for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line.rpartition("| ")[2], comments=True)
                 if words[:1] != ["seewhy"]:
                     continue

@@ -368,8 +368,12 @@ def test_bars_are_drawn_on_a_terminal_and_as_a_line_in_a_notebook(
     shown: list[str] = []
     page = ModuleType("IPython.display")
     page.display = page.update_display = lambda data, **_: shown.append(data["text/plain"])  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
-    monkeypatch.setitem(sys.modules, "IPython.display", page)
+    for name, module in (
+        ("ipykernel", ModuleType("ipykernel")),
+        ("IPython", ModuleType("IPython")),
+        (page.__name__, page),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     monkeypatch.setattr("seewhy.progress.SECONDS", 0)
     assert list(seewhy.Bars().track(iter("abc"), "Looking", 3)) == ["a", "b", "c"]

@@ -78,11 +78,13 @@ def test_an_old_name_works_with_a_line_that_says_the_new_one(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("arguments", [["index", "photos"], ["annotate", "photos"], ["fit", "photos"]])
+@pytest.mark.parametrize("arguments", [["annotate", "photos"], ["fit", "photos"]])
 def test_what_makes_something_for_later_asks_for_a_place(arguments: list[str]) -> None:
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
     assert "--output" in done.output
+    unnamed = CliRunner().invoke(app, ["index", "photos"])  # where --verify and --rebuild may stand alone
+    assert str(unnamed.exception) == "No index was named. The folder of one was expected. Name it with -o."
 
 
 @pytest.mark.slow

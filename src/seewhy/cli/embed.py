@@ -22,7 +22,7 @@ from .scale_options import (
     run_on,
 )
 from .terminal import say
-from .verify import Verify, say_verified
+from .verify import VerifyRun, say_verified
 
 if TYPE_CHECKING:
     from ..scale.inputs import Input
@@ -69,7 +69,7 @@ def embed(
             metavar=FOLDER_OR_ADDRESS,
         ),
     ] = None,
-    verify: Verify = None,
+    verify: VerifyRun = None,
     plan: Annotated[
         bool,
         typer.Option("--plan", help="Measure a sample, say what the run will take in time, money and bytes, and stop."),

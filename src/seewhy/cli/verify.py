@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from .scale_options import FOLDER_OR_ADDRESS
 from .terminal import say
 
 if TYPE_CHECKING:
     from ..storage.verification import Verification
 
-Verify = Annotated[
-    Path | None,
-    typer.Option(
-        help="Read every byte of a folder, say which files are not as they were written, and stop.", show_default=False
-    ),
-]
+_HELP = "Read every byte of a folder, say which files are not as they were written, and stop."
+Verify = Annotated[Path | None, typer.Option(help=_HELP, show_default=False)]
+VerifyRun = Annotated[Path | None, typer.Option(help=_HELP, show_default=False, metavar=FOLDER_OR_ADDRESS)]
 
 
 def say_verified(verification: Verification, as_json: bool) -> NoReturn:

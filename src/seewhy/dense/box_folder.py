@@ -31,9 +31,9 @@ class BoxFolder:
     """
 
     def __init__(self, path: Path, classes: tuple[str, ...], format: str = "coco", *, force: bool = False) -> None:
+        check_boxes(BoxData((), classes), path, format=format, force=force)
         self.path, self.classes, self.format, self.force = make_folder(path), classes, format, force
         check_file(path / INDEX, PAGE, force=force)
-        check_boxes(BoxData((), classes), path, format=format, force=force)
         self._shown: list[Detections] = []
         self._records: list[BoxedPicture] = []
 

@@ -277,7 +277,8 @@ class Remembered:
 
     def _kept(self, path: Path) -> list[str]:
         try:
-            return self._memory(path).read_text("ascii").split()
+            with open(self._memory(path), encoding="ascii") as file:
+                return file.read(1000).split()
         except (DataError, OSError, ValueError):
             return []
 
