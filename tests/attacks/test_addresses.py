@@ -131,3 +131,13 @@ def test_python_makes_no_folder_of_an_address_either(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("name", ["c:/photos", "photos", "a/s3://b", "/s3:/b", "s3:b", "12:/30", "./a:/b", "s3://"])
 def test_what_is_no_address_is_a_name(name: str) -> None:
     assert address_of(name) is None
+
+
+@pytest.mark.parametrize("name", ["file:store.sqlite", "file:store.sqlite?mode=memory", ":memory:"])
+def test_a_database_lies_under_the_name_it_was_given(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    FeatureStore(name).close()
+    FeatureStore(Path(name)).close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]

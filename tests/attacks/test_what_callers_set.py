@@ -9,7 +9,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from seewhy.attributions.integrated_gradients import IntegratedGradients
 from seewhy.encoders.base import Encoder
 from seewhy.errors import WeightsError
 from seewhy.heads.head import Target
+from seewhy.index import Index
 from tiny import CLASSES, class_folders, picture, tiny_cnn
 from tiny_transformer import tiny_vit
 from tiny_words import opened
@@ -137,6 +138,30 @@ def test_a_transformer_is_loaded_and_explained_the_same(what: str) -> None:
     with SET[what]():
         found = seewhy.pretrained(encoder).explain(picture(CLASSES[0], 1), where="chefer").where.heat
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def kept(folder: Path, encoder: Encoder, tag: str) -> list[Any]:
+    """What an index keeps and answers, as numbers."""
+    names = sorted((folder / "pictures").rglob("*.png"))
+    index = Index.create(folder / tag, encoder)
+    index.add(names)
+    index.close()
+    with closing(Index.open(folder / tag, encoder)) as again:
+        hits = again.search(picture(CLASSES[0], 3), k=5, collapse=None).hits
+        ours = again.vectors()
+        nearest = again.nearest(ours[0])[1].scores
+        return [ours.cpu().numpy(), [hit.cosine for hit in hits], nearest.cpu().numpy()]
+
+
+@pytest.mark.parametrize("what", SET)
+def test_an_index_keeps_and_answers_the_same(tmp_path: Path, what: str) -> None:
+    class_folders(tmp_path / "pictures", n=4)
+    encoder = tiny_cnn(engine="torch")
+    plain = kept(tmp_path, encoder, "plain")
+    with SET[what]():
+        given = kept(tmp_path, encoder, "given")
+    for ours, expected in zip(given, plain, strict=True):
+        np.testing.assert_allclose(np.asarray(ours, float), np.asarray(expected, float), atol=1e-6)
 
 
 def settings() -> list[Any]:

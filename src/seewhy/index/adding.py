@@ -24,6 +24,7 @@ from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..storage.folders import inside
 from ..types import Failure
+from ..undisturbed import undisturbed
 from .catalogue import Catalogue, Item
 from .columns import Column
 from .query import One
@@ -122,6 +123,7 @@ class Adding:
         self.store = store
         self.progress = progress
 
+    @undisturbed
     def add(self, entries: Iterable[Entry], total: int | None = None) -> Change:
         """Add, a step at a time; what a step reported is on the disk."""
         stream = iter(self.progress.track(entries, "Indexing", total))
@@ -130,6 +132,7 @@ class Adding:
             done += self._step(chunk)
         return done
 
+    @undisturbed
     def add_seen(self, seen: Iterable[Encoded]) -> Change:
         """Add what was looked at already, a step at a time, without thumbnails."""
         stream, done = iter(seen), Change()
@@ -215,6 +218,7 @@ class Adding:
         return Change(len(new) - n_updated, n_updated, len(fresh) - len(new))
 
 
+@undisturbed
 def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> None:
     """Rows behind the last in every column, and in those derived from them; inside :meth:`Catalogue.writing`."""
     if not vectors:

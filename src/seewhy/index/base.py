@@ -25,6 +25,7 @@ from ..storage.database import check
 from ..storage.features import FeatureStore
 from ..storage.output import check_folder, make_folder
 from ..storage.verification import Verification
+from ..undisturbed import undisturbed
 from .adding import Adding, Change, Entry, append
 from .catalogue import CATALOGUE, FILE, FORMAT, Catalogue
 from .columns import Column
@@ -73,6 +74,7 @@ class Index:
         self._snapshot: Snapshot | None = None
 
     @classmethod
+    @undisturbed
     def create(
         cls,
         folder: str | Path,
@@ -252,8 +254,7 @@ class Index:
         Returns:
             How many there were.
         """
-        asked = {str(n) for n in names}
-        asked |= {os.path.abspath(n) for n in asked}
+        asked = {one for n in names for one in (str(n), os.path.abspath(n))}
         below = tuple(n.rstrip(os.sep) + os.sep for n in asked if os.path.isabs(n))
         with self._catalogue.writing():
             found = [i.id for i in self._catalogue.items() if i.name in asked or i.name.startswith(below)]

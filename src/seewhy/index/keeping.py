@@ -11,6 +11,7 @@ import torch
 from ..progress import Progress
 from ..storage.folders import inside, remove_inside
 from ..storage.reading import file_sha256
+from ..undisturbed import undisturbed
 from .approximate import Approximate, has_faiss
 from .catalogue import Catalogue
 from .columns import BLOCK, Column
@@ -25,6 +26,7 @@ DEAD = 0.25
 """Part of the rows that may be deleted before they are cleared away."""
 
 
+@undisturbed
 def tidy(catalogue: Catalogue, settings: Settings, progress: Progress, *, rebuild: bool = False) -> None:
     """Do what is due; killed on the way, the next call does it.
 

@@ -16,6 +16,7 @@ from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import DataError, ImageError, ModelError
 from ..spelling import nearest
 from ..types import Failure
+from ..undisturbed import undisturbed
 from .catalogue import Catalogue, Item
 from .query import NEUTRAL, Query, by_pictures, composed
 from .results import Hit, Results
@@ -46,6 +47,7 @@ class Searching:
         self.encoder = encoder
         self.settings = settings
 
+    @undisturbed
     def search(
         self,
         query: Query,

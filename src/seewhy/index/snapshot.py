@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..storage.folders import inside
+from ..undisturbed import undisturbed
 from .approximate import Approximate, Calibration, has_faiss
 from .catalogue import Catalogue
 from .columns import Column, Rows, exact_top
@@ -69,6 +70,7 @@ class Snapshot:
     approximate: Approximate | None
 
     @classmethod
+    @undisturbed
     def of(cls, catalogue: Catalogue, before: Snapshot | None = None) -> Snapshot:
         """The last finished step; inside :meth:`Catalogue.reading`.
 
@@ -123,6 +125,7 @@ class Snapshot:
         some = self.rows[np.linspace(0, len(self.rows) - 1, min(len(self.rows), N_MEAN)).astype(np.int64)]
         return torch.from_numpy(np.array(self.matrices[column][some])).mean(0)
 
+    @undisturbed
     def top(
         self,
         column: str,

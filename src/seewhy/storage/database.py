@@ -81,7 +81,7 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
     with _guard:  # nobody may look at the file between its being looked at and its being known as opened
         if not check(path, kind):
             _make(path, kind)
-        db = sqlite3.connect(path, check_same_thread=False, **options)
+        db = sqlite3.connect(os.path.abspath(path), check_same_thread=False, **options)  # ``file:…`` would be a URI
         try:
             _opened.add(_identity(path))
             db.execute("PRAGMA trusted_schema=OFF")
