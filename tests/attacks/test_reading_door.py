@@ -236,6 +236,21 @@ def test_a_header_of_a_shard_is_short(tmp_path: Path) -> None:
         list(records_of(path, []))
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_hole_is_no_empty_shard(whole: bool, tmp_path: Path) -> None:
+    """A tar made ready for a download, or one that broke off: zeros end a tar, so it had few pictures, or none."""
+    path = tmp_path / "t.tar"
+    with tarfile.open(path, "w") as tar:
+        member = tarfile.TarInfo("a.txt")
+        member.size = 2
+        tar.addfile(member, io.BytesIO(b"ab"))
+    assert len(list(records_of(path, []))) == 1
+    os.truncate(path, 0 if whole else path.stat().st_size)
+    os.truncate(path, 30 << 30)
+    with pytest.raises(DataError, match=r"cannot be read: it ends 32,\d+,\d+,\d+ bytes before its file does"):
+        list(records_of(path, []))
+
+
 def test_a_shard_of_long_names_is_read(tmp_path: Path) -> None:
     path = tmp_path / "t.tar"
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:

@@ -27,6 +27,8 @@ TEXT_BYTES = 2**20
 """Longest text or JSON member that is read."""
 HEADER_BYTES = 2**20
 """Longest header of a member: a name and its attributes."""
+PADDING = 2**20
+"""Bytes behind the end of a tar, at most; more are a hole where its pictures should be."""
 TEXTS = ("txt", "text", "caption", "json", "cls")
 
 
@@ -113,6 +115,8 @@ def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
                 elif ending.lower() in TEXTS:
                     fact = _fact(shard, member.name, _bytes(shard, member.name, member.offset_data, member.size))
                     records.setdefault(key, Record()).facts[ending.lower()] = fact
+            if (rest := size - tar.offset) > PADDING:
+                raise tarfile.ReadError(f"it ends {rest:,} bytes before its file does")
     except SeeWhyError:
         raise
     except (OSError, tarfile.TarError, EOFError, ArithmeticError, LookupError, ValueError) as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import DataError
 
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])", re.IGNORECASE)
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}(?=[^/])", re.IGNORECASE)
 
 
 def address_of(path: str | Path) -> str | None:
