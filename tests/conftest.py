@@ -77,6 +77,22 @@ def own_log() -> Iterator[None]:
     log.handlers[:] = handlers
 
 
+@pytest.fixture(autouse=True)
+def own_threads() -> Iterator[None]:
+    """A test, or a command run in the tests' own process, may set torch's threads: for itself, not for those after it.
+
+    With several, sums are rounded in another order, and what is compared to the last digit depends on what ran before.
+    """
+    import torch
+
+    from seewhy import threads
+
+    before, bound = torch.get_num_threads(), [*threads._bound]
+    yield
+    threads._bound[:] = bound
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def commands_built_once() -> Iterator[None]:
     """Typer builds all commands anew on each call of ``main``: 36 of the 41 ms in which a wrong one is refused."""

@@ -19,6 +19,7 @@ from seewhy.attributions import attributions
 from seewhy.attributions.ablation_cam import AblationCAM
 from seewhy.attributions.eigen_cam import EigenCAM
 from seewhy.attributions.finer_cam import FinerCAM
+from seewhy.attributions.first_component import first_component
 from seewhy.attributions.full_grad import full_gradient
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.grad_cam_plus_plus import GradCAMPlusPlus
@@ -414,3 +415,17 @@ def test_their_epsilon_makes_another_grad_cam_plus_plus() -> None:
     theirs = GradCAMPlusPlus(epsilon=1e-6).weigh(activations, gradient)[0, 0]
     assert paper[1] / paper[0] == pytest.approx(2, rel=1e-3)
     assert theirs[1] / theirs[0] == pytest.approx(8, rel=0.1)
+
+
+def test_rounding_decides_no_sign() -> None:
+    """Before a layer norm gradient × activation sums to zero, and what is left of the sum is rounding."""
+    maps = noise(2)
+    maps = maps * (1 + torch.arange(maps.shape[2])[:, None])  # cells of different sizes
+    maps = maps - maps.mean(1, keepdim=True)
+    left = 1e-8 * noise(2)[:, 0]
+    found = first_component(maps, left)
+    assert torch.equal(found, first_component(maps, -left))
+    assert ((found * maps.abs().sum(1)).sum((1, 2)) > 0).all()
+    # What is more than rounding decides, small or not.
+    assert torch.equal(first_component(maps, 1e-3 * found), found)
+    assert torch.equal(first_component(maps, -1e-3 * found), -found)

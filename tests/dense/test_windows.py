@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from seewhy.dense.windows import Windows, best_classes, bilinear
+from seewhy.dense.windows import LONGEST, Windows, best_classes, bilinear
 from seewhy.errors import DataError
 from seewhy.pictures.runs import decode, encode, runs
 
@@ -33,8 +33,10 @@ def test_the_best_class_of_every_pixel_strip_by_strip() -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(1, 2000), st.integers(1, 2000), st.integers(1, 3))
-def test_windows_cover_a_picture_and_are_hardly_stretched(width: int, height: int, along: int) -> None:
+@given(st.integers(1, 2000), st.floats(1, LONGEST), st.booleans(), st.integers(1, 3))
+def test_windows_cover_a_picture_and_are_hardly_stretched(side: int, ratio: float, high: bool, along: int) -> None:
+    """Of no picture that is longer than those which are cut; with up to 3 windows along they are never too many."""
+    width, height = (side, int(ratio * side)) if high else (int(ratio * side), side)
     found = Windows.over((width, height), (14, 10), along)
     short, long = (found.n[0], found.n[1]) if width >= height else (found.n[1], found.n[0])
     assert short == along <= long
@@ -44,8 +46,7 @@ def test_windows_cover_a_picture_and_are_hardly_stretched(width: int, height: in
     one = crops[0].box
     sides = (one[2] * width * 14 / 10 / (one[3] * height) * 10 / 14, one[3] * height / (one[2] * width))
     assert max(sides) < 1.5 * 1.2 or long == along
-    high, wide = found.whole
-    assert torch.equal(found.merged(torch.ones(len(crops), 2, 14, 10)), torch.ones(2, high, wide))
+    assert torch.equal(found.merged(torch.ones(len(crops), 2, 14, 10)), torch.ones(2, *found.whole))
 
 
 def test_windows_are_put_together_where_they_lie() -> None:

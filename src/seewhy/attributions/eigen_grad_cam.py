@@ -20,7 +20,8 @@ class EigenGradCAM(CAM):
 
     The products ``∂y/∂A A``, less their mean over cells, are projected on their first right singular vector. The sign
     is the one for which the map correlates with HiResCAM, the sum of the products over channels, so that positive
-    speaks for the target. Cells are relative to the picture's mean.
+    speaks for the target. Where HiResCAM is zero, as it is before a layer norm, cells whose products are large are
+    positive. Cells are relative to the picture's mean.
 
     Cost: none beside the pass that predicts; with ``layer``, one forward pass and the backward pass behind it.
     """

@@ -6,13 +6,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+ROUNDING = 1e-5
+"""Part of its terms' sizes below which a sum of them is taken for zero: gradients are rounded on their way back."""
+
 
 def first_component(maps: Float[Tensor, "b c h w"], strength: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
     """Projection of each cell (its channels, less their mean over cells) on the first right singular vector.
 
     Args:
         maps: the cells.
-        strength: the sign, arbitrary in itself, is the one that correlates positively with this.
+        strength: the sign, arbitrary in itself, is the one that correlates positively with this; where that is zero
+            but for rounding, as sums of gradient × activation are before a layer norm, with the cells' sizes.
     """
     if not maps.isfinite().all():  # the decomposition would raise; the base says it better
         return torch.full_like(strength, torch.nan)
@@ -20,5 +24,9 @@ def first_component(maps: Float[Tensor, "b c h w"], strength: Float[Tensor, "b h
     cells = cells - cells.mean(1, keepdim=True)
     left, values, _ = torch.linalg.svd(cells, full_matrices=False)
     component = left[..., 0] * values[:, :1]
-    sign = torch.where((component * strength.flatten(1)).sum(1, keepdim=True) < 0, -1.0, 1.0)
+    sizes = maps.abs().sum(1).flatten(1)
+    speaks = (component * strength.flatten(1)).sum(1, keepdim=True)
+    unclear = speaks.abs() <= ROUNDING * (component.abs() * sizes).sum(1, keepdim=True)
+    speaks = torch.where(unclear, (component * sizes).sum(1, keepdim=True), speaks)
+    sign = torch.where(speaks < 0, -1.0, 1.0)
     return (component * sign).unflatten(1, maps.shape[2:])
