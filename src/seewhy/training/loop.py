@@ -199,10 +199,10 @@ def train(
             if checkpoint is not None and keeps:
                 run.keep(checkpoint[0], seal)
             if stops:
-                run.stop(interrupt, progress)
+                run.stop(progress, interrupt)
         run.tell(told, now=True)
         if interrupt.signal is not None:  # it came while the last step was written
-            run.stop(interrupt, progress)
+            run.stop(progress, interrupt)
     run.finish(home)
     return Trained(run.history.steps(), (time.perf_counter() - begun) / len(steps) if steps else 0.0, first)
 
@@ -220,8 +220,7 @@ class _Run:
         self.task, self.how, self.among, self.history = task, how, among, History()
         self.at_once = how.micro_batch
         self.was_at_once: int | None = None
-        self.kept, self.due_at = "", time.monotonic() + SECONDS
-        self.unkept = False
+        self.kept, self.unkept, self.due_at = "", False, time.monotonic() + SECONDS
         self.optimiser = optimiser_of(task, how)
         named = {name: p for name, p in task.named_parameters() if p.requires_grad}
         self.own: list[Tensor] = list(named.values())
@@ -330,27 +329,22 @@ class _Run:
             return (step + 1) % self.how.checkpoint_every == 0
         return time.monotonic() >= self.due_at
 
-    def stop(self, interrupt: Interrupt, progress: Progress) -> None:
-        """Say where it stands, and let the signal do what it does."""
-        self._say_stopped(progress)
-        interrupt.act()
-
-    def _say_stopped(self, progress: Progress) -> None:
+    def stop(self, progress: Progress, interrupt: Interrupt | None = None) -> None:
+        """Say where it stands, and let a signal do what it does."""
         progress.note(f"stopped after step {len(self.history)} of {self.how.n_steps}{self.kept}; run it again to go on")
+        if interrupt is not None:
+            interrupt.act()
 
     @contextmanager
     def kept_on_error(self, path: Path, seal: str, interrupt: Interrupt, progress: Progress) -> Iterator[None]:
-        """Write what is done where an error ends the training between two steps: within one, weights are half new.
-
-        A second signal acts at once.
-        """
+        """Write what is done where an error ends it between two steps; within one, weights are half new."""
         try:
             yield
         except BaseException:
-            if self.unkept and interrupt.signal is None:
+            if self.unkept and interrupt.signal is None:  # a second signal acts at once
                 with suppress(SeeWhyError):  # the first error is the one to hear of
                     self.keep(path, seal)
-                    self._say_stopped(progress)
+                    self.stop(progress)
             raise
 
     def keep(self, path: Path, seal: str) -> None:
