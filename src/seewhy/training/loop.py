@@ -392,9 +392,7 @@ class _Run:
         self.was_at_once = size if isinstance(size, int) and size > 0 else None
         self.history.names, self.history.numbers = names, array("d", numbers.tolist())
         self.kept = f"; {path} holds step {len(self.history)}"
-        done = len(self.history)
-        whole = f"an earlier run made all {done} steps; none is made again"
-        progress.note(
-            whole if done == self.how.n_steps else f"going on at step {done + 1}, where an earlier run was stopped"
-        )
-        return len(self.history)
+        done, n = len(self.history), self.how.n_steps
+        rest = f"going on at step {done + 1}, where an earlier run was stopped"
+        progress.note(rest if done < n else f"an earlier run made all {done} steps; none is made again")
+        return done
