@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TypeVar
 
 import pytest
 import torch
@@ -26,6 +28,15 @@ from seewhy.training.task import Task
 from training.test_loop import DATA, Line
 
 HOW = Training(24, 8, lr=0.05)
+T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard() -> Iterator[None]:
+    """A shell starts what it puts in the background with Ctrl-C ignored, and so would every test here be."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Signalled(Line):
@@ -80,6 +91,85 @@ def test_a_second_ctrl_c_acts_at_once(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         train(Twice(signal.SIGINT, 5), DATA, HOW, checkpoint=(tmp_path / "c", "line"))
+    assert not (tmp_path / "c").exists()
+
+
+class Fails(Progress):
+    """Fails before a step or after it."""
+
+    def __init__(self, at: int, before: bool, error: BaseException) -> None:
+        super().__init__()
+        self.at, self.before, self.error = at, before, error
+
+    def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        for i, item in enumerate(items):
+            if self.before and i + 1 == self.at:
+                raise self.error
+            yield item
+
+    def measured(self, step: int, terms: Mapping[str, float]) -> None:
+        if not self.before and step == self.at:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError(), DataError("A picture is gone.")])
+@pytest.mark.parametrize(("before", "done"), [(True, 10), (False, 11)])
+def test_an_error_between_two_steps_loses_none(before: bool, done: int, error: BaseException, tmp_path: Path) -> None:
+    """In another thread Ctrl-C is such an error, and what hears of progress may fail in any way."""
+    kept, straight, progress = (tmp_path / "c", "line"), Line(), Fails(11, before, error)
+    whole = train(straight, DATA, HOW)
+    with pytest.raises(type(error)) as caught:
+        train(twin(straight), DATA, HOW, checkpoint=kept, progress=progress)
+    assert caught.value is error
+    assert progress.notes == [f"stopped after step {done} of 24; {kept[0]} holds step {done}; run it again to go on"]
+    again = twin(straight)
+    rest = train(again, DATA, HOW, checkpoint=kept)
+    assert (rest.resumed_at, rest.history) == (done, whole.history)
+    same(again, straight)
+
+
+@pytest.mark.parametrize("where", ["features", "after_step"])
+def test_an_error_within_a_step_leaves_the_last_checkpoint(where: str, tmp_path: Path) -> None:
+    """The means of a normalisation, or the weights, are new there, and the rest is old."""
+    kept, straight, broken = (tmp_path / "c", "line"), Line(), Line()
+    whole, real, calls = train(straight, DATA, HOW), getattr(broken, where), [0]
+
+    def fails(*given: object) -> object:
+        calls[0] += 1
+        done = real(*given)
+        if calls[0] == 8:
+            raise ZeroDivisionError
+        return done
+
+    object.__setattr__(broken, where, fails)
+    with pytest.raises(ZeroDivisionError):
+        train(broken, DATA, replace(HOW, checkpoint_every=5), checkpoint=kept)
+    rest = train(twin(straight), DATA, HOW, checkpoint=kept)
+    assert (rest.resumed_at, rest.history[5:]) == (5, whole.history[5:])
+
+
+def test_an_error_while_the_disk_is_full_is_the_one_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object) -> None:
+        raise DataError("The disk is full.")
+
+    monkeypatch.setattr(loop, "write", full)
+    progress = Fails(11, False, ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        train(Line(), DATA, HOW, checkpoint=(tmp_path / "c", "line"), progress=progress)
+    assert progress.notes == []
+
+
+def test_a_second_ctrl_c_between_two_steps_writes_nothing(tmp_path: Path) -> None:
+    class Again(Progress):
+        def measured(self, step: int, terms: Mapping[str, float]) -> None:
+            if step == 5:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Line(), DATA, HOW, checkpoint=(tmp_path / "c", "line"), progress=Again())
     assert not (tmp_path / "c").exists()
 
 

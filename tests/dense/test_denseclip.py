@@ -27,6 +27,7 @@ from seewhy.encoders.open_clip_text import TextHalf
 from seewhy.encoders.text_tokens import Sentence
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.pictures.pixel_classes import LEFT_OUT, load_masks
+from seewhy.progress import Progress
 from seewhy.training.batches import Batch
 from tiny import tiny_tokens
 from tiny_words import opened as with_words
@@ -207,12 +208,12 @@ def test_a_pixel_without_a_class_teaches_nothing() -> None:
 def test_a_stopped_training_goes_on_bit_for_bit(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import seewhy.training.loop as loop
 
-    how, given, encoder = DenseCLIP(**{**SMALL, "n_steps": 55}), load_masks(data), colours()
+    how, given, encoder = DenseCLIP(**{**SMALL, "n_steps": 6}), load_masks(data), colours()
     whole = how.fit(encoder, given)
     step = loop._Run.step
 
     def stops(self: Any, number: int, *more: Any) -> None:
-        if number == 52:
+        if number == 4:
             raise KeyboardInterrupt
         step(self, number, *more)
 
@@ -220,7 +221,9 @@ def test_a_stopped_training_goes_on_bit_for_bit(data: Path, tmp_path: Path, monk
     with pytest.raises(KeyboardInterrupt):
         how.fit(encoder, given, checkpoint=tmp_path / "kept")
     monkeypatch.setattr(loop._Run, "step", step)
-    resumed = how.fit(encoder, given, checkpoint=tmp_path / "kept")
+    progress = Progress()
+    resumed = how.fit(encoder, given, checkpoint=tmp_path / "kept", progress=progress)
+    assert "going on at step 5, where an earlier run was stopped" in progress.notes
     for name, value in whole.scorer.tensors().items():
         assert torch.equal(value, resumed.scorer.tensors()[name]), name
 

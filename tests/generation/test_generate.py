@@ -85,19 +85,13 @@ class Killed(Progress):
 
 @pytest.mark.parametrize("gan", [0.0, 0.1])
 def test_what_was_stopped_goes_on_to_the_same_weights(gan: float, samples: Samples, tmp_path: Path) -> None:
-    fit, where = (
-        replace(
-            QUICK,
-            gan=gan,
-            n_steps=54,
-        ),
-        tmp_path / "checkpoint",
-    )
+    fit, where, progress = replace(QUICK, gan=gan, n_steps=6), tmp_path / "checkpoint", Progress()
     whole = fit.fit(tiny_cnn(), samples.items)
     with pytest.raises(KeyboardInterrupt):
-        fit.fit(tiny_cnn(), samples.items, checkpoint=where, progress=Killed(52))
+        fit.fit(tiny_cnn(), samples.items, checkpoint=where, progress=Killed(4))
     assert where.exists()
-    again = fit.fit(tiny_cnn(), samples.items, checkpoint=where)
+    again = fit.fit(tiny_cnn(), samples.items, checkpoint=where, progress=progress)
+    assert "going on at step 5, where an earlier run was stopped" in progress.notes
     for (name, a), b in zip(whole.network.state_dict().items(), again.network.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
 

@@ -281,7 +281,7 @@ def test_a_stopped_run_ends_at_the_same_weights(
     assert [p.name for p in tmp_path.iterdir()] == ["kept.0.05"]
     progress = Progress()
     again = recipe.fit(tiny_vit(), samples, progress=progress, checkpoint=tmp_path / "kept")
-    assert "going on at step 7, where an earlier run was stopped" in progress.notes
+    assert "going on at step 8, where an earlier run was stopped" in progress.notes
     a, b = whole.network, again.network
     assert a is not None
     assert b is not None

@@ -33,6 +33,7 @@ from seewhy.storage.marks import (
     marked_tensors,
 )
 from seewhy.storage.output import remove, write
+from seewhy.storage.reading import SUM, tensors_of, tensors_sum
 
 ROWS = Lines((Record(("image", "label", "score"), None), Record(("image", "error"))))
 
@@ -227,3 +228,15 @@ def test_a_file_that_may_not_be_written_stays(tmp_path: Path) -> None:
     path.chmod(0o444)
     with pytest.raises(DataError, match="write-protected"):
         write(path, "{}", CARD, force=True)
+
+
+def test_the_same_tensors_are_the_same_bytes() -> None:
+    """Files are named by their digest; safetensors writes its texts in any order."""
+    tensors, facts = {"b": torch.ones(3), "a": torch.zeros(2, dtype=torch.int8)}, {"é": 'x"', "seal": "y", "d": "\n"}
+    first = marked_tensors(tensors, facts)
+    assert {marked_tensors(tensors, facts) for _ in range(20)} == {first}
+    assert int.from_bytes(first[:8], "little") % 8 == 0
+    again, texts = tensors_of(first)
+    assert all(torch.equal(again[name], value) for name, value in tensors.items())
+    assert texts[SUM] == tensors_sum(again, texts)
+    assert texts | facts == texts

@@ -102,21 +102,19 @@ class Stopped(Exception):
 
 
 def test_a_run_that_was_stopped_goes_on(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    often = ("--epochs", "60", "--batch-size", "64")
+    often = ("--epochs", "6", "--batch-size", "64")
     adapt(table, *ASKED, *often, name="whole")
     heard: list[int] = []
 
     def stop(self: Watched, step: int, terms: Mapping[str, float]) -> None:
         heard.append(step)
-        if len(heard) == 55:
+        if len(heard) == 4:
             raise Stopped
 
     monkeypatch.setattr(Watched, "measured", stop)
-    monkeypatch.setattr("seewhy.training.loop.SECONDS", 0.0)
     assert isinstance(adapt(table, *ASKED, *often), Stopped)
     adapt(table, *ASKED, *often)
-    assert heard[-1] == 60
-    assert 1 < heard[55] <= 55, "it is kept by the clock"
+    assert heard == [1, 2, 3, 4, 5, 6], "what was done when it was stopped is kept"
     whole, cut = (content(table.parent / name) for name in ("whole", "enc"))
     assert [n for n in whole if n.endswith(".safetensors")] == [n for n in cut if n.endswith(".safetensors")]
     assert not (table.parent / ".enc.checkpoint").exists()

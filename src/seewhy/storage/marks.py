@@ -194,7 +194,17 @@ def marked_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, str] | Non
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     texts = {MADE_BY: version("seewhy"), **(facts or {})}
-    return save(plain, {**texts, SUM: tensors_sum(plain, texts)})
+    return _in_order(save(plain, {**texts, SUM: tensors_sum(plain, texts)}))
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same safetensors file with its texts sorted: it has them in an order drawn anew with each file."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 @dataclass(frozen=True)

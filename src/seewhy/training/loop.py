@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 from array import array
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, SeeWhyError
 from ..progress import Progress
 from ..seeded import reseed, seeded
 from ..storage.marks import CHECKPOINT, marked_tensors
@@ -142,7 +142,8 @@ def train(
 
     A step depends on the seed, its number and the weights alone, so a run that was killed and started again ends at
     the weights of one that was not. Asked to stop (Ctrl-C, ``SIGTERM``, ``SIGHUP``), it ends its step and writes its
-    checkpoint first. Only the task's own parameters get gradients. Under ``torchrun`` each process
+    checkpoint first; so it does where an error comes between two steps, from ``progress`` or a picture. An error within
+    a step leaves the last checkpoint. Only the task's own parameters get gradients. Under ``torchrun`` each process
     computes a part of every batch, and all end at the same weights.
 
     Args:
@@ -188,6 +189,8 @@ def train(
         for context in (seeded(how.seed), torch.enable_grad(), exact(task, run.in_parts())):
             stack.enter_context(context)
         interrupt = Interrupt() if checkpoint is None else stack.enter_context(Interrupt())
+        if checkpoint is not None:
+            stack.enter_context(run.kept_on_error(checkpoint[0], seal, interrupt, progress))
         for step in progress.track(steps, "Training", len(steps)):
             stops = run.step(step, next(batches).to(device), data.n_samples, interrupt)
             keeps = checkpoint is not None and (stops or run.due(step))
@@ -196,10 +199,10 @@ def train(
             if checkpoint is not None and keeps:
                 run.keep(checkpoint[0], seal)
             if stops:
-                run.stop(interrupt, progress)
+                run.stop(progress, interrupt)
         run.tell(told, now=True)
         if interrupt.signal is not None:  # it came while the last step was written
-            run.stop(interrupt, progress)
+            run.stop(progress, interrupt)
     run.finish(home)
     return Trained(run.history.steps(), (time.perf_counter() - begun) / len(steps) if steps else 0.0, first)
 
@@ -217,7 +220,7 @@ class _Run:
         self.task, self.how, self.among, self.history = task, how, among, History()
         self.at_once = how.micro_batch
         self.was_at_once: int | None = None
-        self.kept, self.due_at = "", time.monotonic() + SECONDS
+        self.kept, self.unkept, self.due_at = "", False, time.monotonic() + SECONDS
         self.optimiser = optimiser_of(task, how)
         named = {name: p for name, p in task.named_parameters() if p.requires_grad}
         self.own: list[Tensor] = list(named.values())
@@ -256,6 +259,7 @@ class _Run:
 
     def step(self, step: int, batch: Batch, n_samples: int, interrupt: Interrupt) -> bool:
         """Gradients, one step of the optimiser, and what follows the weights; whether any process is asked to stop."""
+        self.unkept = False
         set_rates(self.optimiser, self.how, step, n_samples)
         self.optimiser.zero_grad()
         seed = self.how.seed * 1_000_003 + step
@@ -272,6 +276,7 @@ class _Run:
             if self.average:
                 torch._foreach_lerp_(list(self.average.values()), self.own, 1 - self.how.ema)
             self.task.after_step()
+        self.unkept = True
         return stops if self.among.world > 1 else interrupt.signal is not None
 
     def _gradients(self, batch: Batch, seed: int) -> Mapping[str, Tensor]:
@@ -324,13 +329,27 @@ class _Run:
             return (step + 1) % self.how.checkpoint_every == 0
         return time.monotonic() >= self.due_at
 
-    def stop(self, interrupt: Interrupt, progress: Progress) -> None:
-        """Say where it stands, and let the signal do what it does."""
+    def stop(self, progress: Progress, interrupt: Interrupt | None = None) -> None:
+        """Say where it stands, and let a signal do what it does."""
         progress.note(f"stopped after step {len(self.history)} of {self.how.n_steps}{self.kept}; run it again to go on")
-        interrupt.act()
+        if interrupt is not None:
+            interrupt.act()
+
+    @contextmanager
+    def kept_on_error(self, path: Path, seal: str, interrupt: Interrupt, progress: Progress) -> Iterator[None]:
+        """Write what is done where an error ends it between two steps; within one, weights are half new."""
+        try:
+            yield
+        except BaseException:
+            if self.unkept and interrupt.signal is None:  # a second signal acts at once
+                with suppress(SeeWhyError):  # the first error is the one to hear of
+                    self.keep(path, seal)
+                    self.stop(progress)
+            raise
 
     def keep(self, path: Path, seal: str) -> None:
         """Task, optimiser and history in one file, so that they always belong together; the first process writes."""
+        self.unkept = False
         self._read()
         self.kept = f"; {path} holds step {len(self.history)}"
         if self.among.rank:
@@ -373,5 +392,7 @@ class _Run:
         self.was_at_once = size if isinstance(size, int) and size > 0 else None
         self.history.names, self.history.numbers = names, array("d", numbers.tolist())
         self.kept = f"; {path} holds step {len(self.history)}"
-        progress.note(f"going on at step {len(self.history) + 1}, where an earlier run was stopped")
-        return len(self.history)
+        done, n = len(self.history), self.how.n_steps
+        rest = f"going on at step {done + 1}, where an earlier run was stopped"
+        progress.note(rest if done < n else f"an earlier run made all {done} steps; none is made again")
+        return done
