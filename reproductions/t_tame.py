@@ -309,8 +309,9 @@ def losses(args: Any) -> list[float]:
     if kept is None or not kept.exists():
         return []
     with safe_open(kept, "pt") as file:
-        history = [step["loss"] for step in json.loads(file.metadata()["history"])]
-    return [round(float(part.mean()), 3) for part in torch.tensor(history).tensor_split(10)]
+        names = json.loads(file.metadata()["history"])
+        history = file.get_tensor("history").reshape(-1, len(names))[:, names.index("loss")]
+    return [round(float(part.mean()), 3) for part in history.tensor_split(10)]
 
 
 def faithful(scores: dict[str, Columns]) -> list[Claim]:

@@ -182,7 +182,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     assert not (tmp_path / "own.1").exists(), "the first alone writes"
     assert (tmp_path / "apart.0").read_text() == (tmp_path / "apart.1").read_text()
     assert (tmp_path / "apart.1").read_text() == (
-        "The processes would go on from different steps: 2, 0. One checkpoint that all of them can read was expected. "
+        "The processes would go on from different steps: 3, 0. One checkpoint that all of them can read was expected. "
         "Keep it where every machine sees it."
     )
     assert "and 2 processes compute a part of each batch. Statistics" in (tmp_path / "norm.0").read_text()
