@@ -63,7 +63,7 @@ def measure_trust(
         strange: of pictures that are of nothing.
         shift: of :class:`~seewhy.trust.base.Trust`.
         seed: of draws.
-        progress: hears of the fits without a part of the classes.
+        progress: told of the fits without a part of the classes.
 
     Returns:
         Nothing where there are too few pictures to measure on, or fewer than two classes.
