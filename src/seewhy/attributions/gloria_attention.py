@@ -14,7 +14,7 @@ from ..encoders.base import Encoder, EncoderOutput, TrainableText
 from ..encoders.text_tokens import ReadsTokens
 from ..errors import InputError
 from ..heads.head import Target, TargetFunction
-from ..objectives.gloria import Attending
+from ..learning.objectives.gloria import Attending
 from . import attributions
 from .base import Attribution, Deciding, Explainable
 

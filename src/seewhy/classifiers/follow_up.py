@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ..descriptions.base import WordBank
 from ..descriptions.class_questions import Pair, write_pairs
-from ..descriptions.llm import WriterError, WriterSession
 from ..descriptions.pairs import check_pairs
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_stream, encode_texts
 from ..errors import InputError
 from ..heads.head import Head, Projected
 from ..heads.reranking import Reason, Reranking
+from ..language.llm import WriterError, WriterSession
 from ..pictures.sources import One
 from ..storage.features import FeatureStore
 from ..types import Failure

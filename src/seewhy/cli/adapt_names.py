@@ -181,7 +181,7 @@ def document(made: Classifier, output: Path, terminal: Watched) -> dict[str, Any
 
 
 def _say(made: Classifier, told: dict[str, Any], output: Path) -> None:
-    from ..adaptation.nearest_words import prompt_lines
+    from ..learning.adaptation.nearest_words import prompt_lines
 
     say(f"{output}: {made.recipe}, {len(made.classes)} classes, {told['n_pictures']} pictures, keep {told['keep']:g}")
     say_measures(told["measures"])

@@ -51,7 +51,7 @@ def classes(
 ) -> None:
     """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
     from ..descriptions.class_questions import as_descriptions, class_prompt, write_classes
-    from ..descriptions.llm import WriterError
+    from ..language.llm import WriterError
     from ..storage.marks import DESCRIPTIONS
     from ..storage.output import check_file
 

@@ -82,8 +82,8 @@ def fit(
     """Make a classifier of your pictures. Run again, it goes on where it was stopped."""
     from ..classifiers.holdout_measures import held_out_lines
     from ..classifiers.saving import ARCHIVE
-    from ..descriptions.captions import read_captions
     from ..encoders.find import encoder as find
+    from ..language.captions import read_captions
     from ..pictures.samples import load_samples
     from ..storage.output import check_checkpoint, make_folder
     from .method_options import settings

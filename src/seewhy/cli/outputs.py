@@ -21,7 +21,7 @@ from .renamed import with_new_names
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..card.paging import Answer, Page
+    from ..report.paging import Answer, Page
     from ..storage.marks import Mark
 
 OUTPUTS = ("output", "export", "save", "cards", "junit", "write_contract")
@@ -165,7 +165,7 @@ def check_both(folder: Path | None, name: str, force: bool) -> None:
     Raises:
         ForeignFileError: a file of that name is there that SeeWhy did not make.
     """
-    from ..card.paging import ENDINGS, check_ending
+    from ..report.paging import ENDINGS, check_ending
     from ..storage.journal import Journal
     from ..storage.output import check_folder
     from ..studies.records import NUMBERS, PROGRESS

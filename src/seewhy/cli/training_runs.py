@@ -15,8 +15,8 @@ from .options import open_store
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
-    from ..training.cost import Cost
-    from ..training.way import Way
+    from ..learning.cost import Cost
+    from ..learning.way import Way
 
 PairsArgument = Annotated[
     str,
@@ -109,7 +109,7 @@ def way_given(context: typer.Context, *, all_of_it: bool = False) -> tuple[Way, 
     Raises:
         InputError: an option is missing, or the objective has no use for it.
     """
-    from ..training.ways import way_of
+    from ..learning.ways import way_of
 
     options = context.params
     given = {
@@ -136,7 +136,7 @@ def objective_settings(objective: str, given: list[str]) -> dict[str, Any]:
         InputError: a value is none of the field's.
     """
     from ..attributions.settings import configured
-    from ..objectives import objectives
+    from ..learning.objectives import objectives
     from .method_options import settings
 
     named = settings(given)
@@ -196,7 +196,7 @@ def train_and_save(
     chosen_on = None if validation is None else how.read(validation, columns, terminal)
     on = find(looks[0], engine=looks[1])
     if dry_run:
-        from ..training.cost import estimate
+        from ..learning.cost import estimate
 
         say_cost(estimate(how, on, read, validation=chosen_on is not None), as_json)
         return

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..card.box_report import render_box_report
-from ..card.paging import Page
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..metrics.average_precision import AveragePrecision, PictureBoxes, average_precision, boxes_of, confusion, mean
 from ..pictures.boxes import BoxData, BoxedPicture
 from ..pictures.samples import some
+from ..report.box_report import render_box_report
+from ..report.paging import Page
 from .box_controls import controls
 
 N_DRAWS = 1000

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..card.boxes import render_boxes
-from ..card.found_in_pictures import MOST_SHOWN
 from ..pictures.boxes import BoxData, BoxedPicture, save_boxes
 from ..pictures.boxes.files import check_boxes
+from ..report.boxes import render_boxes
+from ..report.found_in_pictures import MOST_SHOWN
 from ..storage.marks import PAGE
 from ..storage.output import check_file, make_folder, write
 from .detections import Detections

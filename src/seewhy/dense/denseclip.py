@@ -14,11 +14,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
-from ..adaptation.prompts import Names, opened
 from ..encoders.base import Encoder, Layout
 from ..errors import DataError, InputError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
+from ..learning.adaptation.prompts import Names, opened
 from ..pictures.pixel_classes import LEFT_OUT, MaskedPictures
 from ..progress import Progress
 from ..seeded import seeded

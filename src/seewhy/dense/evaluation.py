@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..arguments import checked
-from ..card.paging import Page
-from ..card.segment_report import render_segment_report
 from ..errors import DataError, InputError
 from ..pictures.pixel_classes import MaskedPictures
 from ..progress import Progress
+from ..report.paging import Page
+from ..report.segment_report import render_segment_report
 from .controls import N_RANDOM, Norms, ceiling, commonest, shuffled
 from .linear import Linear
 from .miou import accuracy, compared, confusion, per_class

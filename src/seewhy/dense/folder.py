@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..card.found_in_pictures import MOST_SHOWN
-from ..card.segments import render_segments
 from ..errors import ForeignFileError
+from ..report.found_in_pictures import MOST_SHOWN
+from ..report.segments import render_segments
 from ..storage.marks import PAGE, PICTURE, SealedText
 from ..storage.output import check_file, make_folder, write
 from .segmentation import CocoDocument, Segmentation

@@ -14,12 +14,12 @@ import numpy as np
 from PIL import Image
 
 from ..arguments import checked
-from ..card.paging import framed
-from ..card.palette import class_colours
-from ..card.segments import render_segments
 from ..errors import DataError, UnknownNameError
 from ..pictures.runs import encode
 from ..pictures.samples import some
+from ..report.paging import framed
+from ..report.palette import class_colours
+from ..report.segments import render_segments
 from ..storage.marks import PAGE, PICTURE, Mark
 from ..storage.output import check_file, write
 from ..types import PixelBox

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from ..errors import InputError
+from ..language.llm import Prompt, WriterError, WriterSession
 from .base import Descriptions
-from .llm import Prompt, WriterError, WriterSession
 
 EXAMPLES = (
     (

@@ -21,13 +21,13 @@ from torch.nn.functional import normalize
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, encode_stream, encode_texts
 from ..errors import DataError, InputError
+from ..language.captions import CAPTIONS, PART, Caption, resume_rows
+from ..language.llm import Prompt, WriterSession
 from ..pictures.samples import Sample, Samples
 from ..storage.features import FeatureStore
 from ..storage.output import check_file, remove, write
 from ..types import Failure
 from .base import Descriptions
-from .captions import CAPTIONS, PART, Caption, resume_rows
-from .llm import Prompt, WriterSession
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ..card.report import shown_examples
 from ..classifiers.base import Classifier
 from ..errors import ImageError
 from ..evidence.batch import Batch, Done
 from ..evidence.explain import ExplainOptions
 from ..pictures.images import read_picture
 from ..progress import Progress
+from ..report.report import shown_examples
 from ..storage.features import FeatureStore
 from ..types import Transform
 from .report import Report

@@ -209,7 +209,7 @@ class MadeSet:
             )
 
     def _made(self, source: Source, row: dict[str, Any], path: Path) -> str:
-        from ..card.page import png_of
+        from ..report.page import png_of
 
         make_folder(path.parent)
         label = None if not self.classes else row["label"]

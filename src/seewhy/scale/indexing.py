@@ -18,9 +18,9 @@ from .work import arrow
 
 if TYPE_CHECKING:
     from ..encoders.stream import Encoded
-    from ..index import Index
-    from ..index.adding import Change
     from ..progress import Progress
+    from ..retrieval import Index
+    from ..retrieval.adding import Change
 
 AT_ONCE = 1024
 """Rows that are added in one step: what a kill can cost."""

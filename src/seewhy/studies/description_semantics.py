@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from ..card.paging import Answer
 from ..classifiers.labelled import look_at_labelled
 from ..descriptions.base import Descriptions
 from ..descriptions.controls import CONTROLS, flaws, own_noise, randomly_assigned, swapped, without_names
@@ -22,6 +21,7 @@ from ..encoders.base import Encoder
 from ..heads.head import Projected
 from ..pictures.samples import Samples
 from ..progress import Progress
+from ..report.paging import Answer
 from ..storage.features import FeatureStore
 from .bootstrap import Paired, paired
 from .records import PROGRESS, StudyRecords
@@ -66,7 +66,7 @@ class SemanticsFindings(Answer):
         raise KeyError(f"{name}, {group}")
 
     def to_html(self) -> str:
-        from ..card.description_semantics import render_semantics
+        from ..report.description_semantics import render_semantics
 
         return render_semantics(self.data)
 

@@ -14,10 +14,10 @@ from ..classifiers.base import Classifier
 from ..classifiers.labelled import look_at_labelled
 from ..classifiers.network import NamesClasses, ReadsPooled
 from ..errors import DataError, ModelError
+from ..learning.way import AGREES
 from ..pictures.samples import Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
-from ..training.way import AGREES
 from .before_after import accuracy_sums, calibration_sums, gap, harmonic, measure_row
 
 Row = dict[str, Any]

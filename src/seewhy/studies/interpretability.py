@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..card.paging import Answer
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError, UnknownNameError
-from ..objectives.sparse_concepts import SPARSITIES, Mask, n_kept
+from ..learning.objectives.sparse_concepts import SPARSITIES, Mask, n_kept
 from ..pictures.samples import Samples
 from ..progress import Progress
+from ..report.paging import Answer
 from ..spelling import first_repeated
 from ..storage.features import FeatureStore
 from .concepts import LIBRARIES, Looked
@@ -42,7 +42,7 @@ class InterpretabilityFindings(Answer):
         raise KeyError(f"{encoder}, {library}")
 
     def to_html(self) -> str:
-        from ..card.interpretability import render_interpretability
+        from ..report.interpretability import render_interpretability
 
         return render_interpretability(self.data)
 
@@ -64,7 +64,7 @@ class InterpretabilityStudy:
     Args:
         libraries: names of :data:`~seewhy.studies.concepts.LIBRARIES`.
         n_concepts: ``M``, 200 as in the authors' scripts.
-        mask: how few are kept; see :data:`~seewhy.objectives.sparse_concepts.Mask`.
+        mask: how few are kept; see :data:`~seewhy.learning.objectives.sparse_concepts.Mask`.
         layer_norm: as the authors, a picture's values are normalised over its concepts; without, each concept over the
             pictures, so that a value that is kept does not depend on those that are not.
         grid: pieces of pictures are cells of so many rows and columns; 1 takes whole pictures.

@@ -12,12 +12,12 @@ from ..encoders.base import Encoder
 from ..encoders.projection import Form
 from ..encoders.tuned_pictures import TunedPictures
 from ..errors import InputError
+from ..learning.pretrain import Pretrain
 from ..pictures.samples import Samples, gathered
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..storage.output import make_folder
 from ..training.distortions import Augmentation
-from ..training.pretrain import Pretrain
 from .material import look_with_each
 from .transfer import TransferFindings, TransferStudy
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from ..card.paging import Answer
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
 from ..errors import InputError
 from ..pictures.samples import Samples
 from ..progress import Progress
+from ..report.paging import Answer
 from ..storage.features import FeatureStore
 from .material import Material, look_with_each
 from .records import cell_records
@@ -28,7 +28,7 @@ class ScalingFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
 
     def to_html(self) -> str:
-        from ..card.scaling import render_scaling
+        from ..report.scaling import render_scaling
 
         return render_scaling(self.data)
 

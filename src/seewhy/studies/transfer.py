@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..card.paging import Answer
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
 from ..errors import InputError
 from ..pictures.samples import Samples
 from ..progress import Progress
+from ..report.paging import Answer
 from ..storage.features import FeatureStore
 from .differences import Measure, compared, said_of, standings
 from .material import Material, classifier_text, look_with_each
@@ -29,7 +29,7 @@ class TransferFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
 
     def to_html(self) -> str:
-        from ..card.transfer import render_transfer
+        from ..report.transfer import render_transfer
 
         return render_transfer(self.data)
 

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...card.box_report import expected
 from ...encoders.base import Encoder
 from ...encoders.stream import file_digest
 from ...errors import InputError
+from ...report.box_report import expected
 from ...types import Failure
 from ..detections import Detections, Keep
 from ..detector import Detector
