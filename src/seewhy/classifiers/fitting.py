@@ -198,11 +198,7 @@ class PictureRecipe(Recipe):
         return made if words is None else made.with_descriptions(words, store)
 
     def check_given(self, **given: object) -> None:
-        """Refuse what the recipe does not take.
-
-        Raises:
-            InputError: something of it was given; the message names the recipes that take it.
-        """
+        """Refuse what the recipe does not take."""
         for name, value in given.items():
             if value is not None and name not in self.takes:
                 able = [n for n in classifiers if name in getattr(classifiers[n], "takes", ())]

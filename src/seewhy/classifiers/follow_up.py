@@ -177,28 +177,12 @@ class FollowUp(Recipe):
     def build(
         self, encoder: Encoder, labels: Sequence[str], pairs: Iterable[Pair] = (), store: FeatureStore | None = None
     ) -> Classifier:
-        """A classifier for these classes.
-
-        Args:
-            encoder: with a text half.
-            labels: names of the classes.
-            pairs: what parts them, for as many pairs as there is something for; see :func:`write_missing`.
-            store: where texts are kept.
-
-        Raises:
-            DataError: fewer than two classes, or pairs of none of them.
-            ModelError: the encoder has no text half.
-        """
+        """A classifier for these classes."""
         first = ZeroShot(self.templates, self.scale).build(encoder, labels, store)
         return self.after(first, list(pairs), store)
 
     def after(self, first: Classifier, pairs: Sequence[Pair], store: FeatureStore | None = None) -> Classifier:
-        """The second look behind a classifier that compares pictures with sentences (zero_shot, described).
-
-        Raises:
-            InputError: it is none.
-            DataError: pairs of none of its classes.
-        """
+        """The second look behind a classifier that compares pictures with sentences (zero_shot, described)."""
         if not isinstance(first.head.feature, Projected) or first.head.votes is not None:
             raise InputError(
                 f"A follow-up was asked for behind {first.recipe}. A classifier made from names or descriptions was "
@@ -247,11 +231,7 @@ def _bank(
 
 
 def missing_pairs(classifier: Classifier, pictures: Iterable[One], store: FeatureStore | None = None) -> list[tuple]:
-    """Pairs of classes in question together on these pictures, for which nothing is written.
-
-    Raises:
-        InputError: the classifier was not made by :class:`FollowUp`.
-    """
+    """Pairs of classes in question together on these pictures, for which nothing is written."""
     decides = classifier.head.votes
     if not isinstance(decides, Captions):
         raise InputError(f"{classifier.recipe} asks no follow-up. One made with FollowUp was expected. Build one.")

@@ -151,9 +151,6 @@ def names_in(text: str) -> list[str]:
 
     >>> names_in("a wren, a robin")
     ['a wren', 'a robin']
-
-    Raises:
-        DataError: the file cannot be read.
     """
     names = lines_of(Path(text), "class") if text.lower().endswith(".txt") else text.split(",")
     return [name.strip() for name in names if name.strip()]

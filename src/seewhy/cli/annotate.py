@@ -99,11 +99,7 @@ def annotate(
 
 
 def _list_pictures(store: AnnotationStore, data: list[str], terminal: Terminal) -> int:
-    """Make the pictures known; those that cannot be read are named.
-
-    Raises:
-        DataError: none can be read.
-    """
+    """Make the pictures known; those that cannot be read are named."""
     from ..errors import DataError
     from ..language.annotation.desk import find_pictures
     from ..types import Failure
@@ -134,11 +130,7 @@ def _seeder(
 
 
 def _take_texts(store: AnnotationStore, path: Path) -> str:
-    """Texts from elsewhere, found by the picture's file name.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
+    """Texts from elsewhere, found by the picture's file name."""
     from ..errors import DataError
     from ..storage.files import json_lines
     from ..storage.reading import read_text

@@ -135,11 +135,7 @@ def _corrections(
 
 
 def _export(path: Path, data: Path | None, decisions: Path | None, columns: tuple[str, str], force: bool) -> None:
-    """The corrected table, for which no model is needed.
-
-    Raises:
-        InputError: it is not said of what, or where the decisions are.
-    """
+    """The corrected table, for which no model is needed."""
     from ..errors import InputError
     from ..language.annotation.corrected import LabelledData, check_corrected
     from ..language.annotation.labels import open_decisions
@@ -160,11 +156,7 @@ def _export(path: Path, data: Path | None, decisions: Path | None, columns: tupl
 def _check(
     classifier: Classifier, save: Path | None, data: Path | None, by: str | None, decisions: Path | None
 ) -> None:
-    """Options that would do nothing.
-
-    Raises:
-        InputError: one was given.
-    """
+    """Options that would do nothing."""
     from ..errors import InputError
 
     if save is not None and classifier.words is None:

@@ -163,12 +163,7 @@ def _go_on(
     force: bool,
     as_json: bool,
 ) -> None:
-    """From a check that was made: the corrected table, or the page on which people decide.
-
-    Raises:
-        InputError: no check was named, or nothing to do with it.
-        DataError: it cannot be read, or the data have changed since.
-    """
+    """From a check that was made: the corrected table, or the page on which people decide."""
     from ..errors import InputError
     from ..language.annotation.corrected import Corrections, LabelledData, check_corrected
     from ..language.annotation.labels import open_decisions

@@ -125,11 +125,7 @@ def pairs(
 
 
 def _names(given: str) -> list[str]:
-    """Class names of an argument.
-
-    Raises:
-        DataError: the file cannot be read, or fewer than two names.
-    """
+    """Class names of an argument."""
     from ..classifiers.base import check_names
     from ..pictures.samples import load_samples
 

@@ -143,12 +143,7 @@ def remove_checkpoints(checkpoint: Path) -> None:
 
 
 def recipe_from(name: str, named: dict[str, Any], given: dict[str, str]) -> Any:
-    """The recipe with its fields, from options of their own and from ``--set``.
-
-    Raises:
-        UnknownNameError: there is no such recipe or field.
-        InputError: the recipe is not fitted on pictures, an option is none of its fields, or a value is not one.
-    """
+    """The recipe with its fields, from options of their own and from ``--set``."""
     from typing import cast
 
     from ..attributions.settings import configured, settings_of

@@ -160,12 +160,7 @@ def _scoring(encoder: str | None, engine: str, store: str | None) -> dict[str, A
 
 
 def _rules(settings: list[str] | None, skip: list[str] | None) -> list[Rule]:
-    """All rules but some, with these settings.
-
-    Raises:
-        UnknownNameError: there is no such rule or field.
-        InputError: a setting is not of the form, or its value of another kind.
-    """
+    """All rules but some, with these settings."""
     from dataclasses import fields
 
     from ..errors import InputError, UnknownNameError

@@ -83,12 +83,7 @@ def transfer(
 
 
 def encoders_named(names: Sequence[str], engine: str) -> dict[str, Encoder]:
-    """Encoders by the names they were given.
-
-    Raises:
-        InputError: one was given twice.
-        UnknownNameError: there is none of that name.
-    """
+    """Encoders by the names they were given."""
     from ..encoders.find import encoder as find
     from ..errors import InputError
 

@@ -23,11 +23,6 @@ class BoxFolder:
         classes: of the detector.
         format: a registered name.
         force: write over files of somebody else's.
-
-    Raises:
-        UnknownNameError: there is no such format.
-        ForeignFileError: a page, or a list of boxes, is there that SeeWhy did not make.
-        DataError: the folder cannot be made or written to.
     """
 
     def __init__(self, path: Path, classes: tuple[str, ...], format: str = "coco", *, force: bool = False) -> None:

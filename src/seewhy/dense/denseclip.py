@@ -339,11 +339,7 @@ def _moments(maps: Float[Tensor, "n c h w"], layout: Layout) -> tuple[Float[Tens
 
 
 def _gathered(segmenter: Segmenter, how: DenseCLIP, data: MaskedPictures, progress: Progress) -> Maps:
-    """Of all windows of the pictures that can be used.
-
-    Raises:
-        DataError: fewer than two pictures can be used.
-    """
+    """Of all windows of the pictures that can be used."""
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     labels: list[Tensor] = []
     layout = segmenter.encoder.layout

@@ -104,11 +104,7 @@ def evaluate_segmenter(
 
 
 def in_order(data: MaskedPictures, classes: tuple[str, ...]) -> MaskedPictures:
-    """The same pictures with their classes in this order.
-
-    Raises:
-        InputError: they are others.
-    """
+    """The same pictures with their classes in this order."""
     if set(data.classes) != set(classes):
         more, fewer = sorted(set(data.classes) - set(classes)), sorted(set(classes) - set(data.classes))
         raise InputError(
@@ -146,11 +142,7 @@ class _Table:
         self.n_pixels = 0
 
     def measure(self) -> None:
-        """Look at every picture once.
-
-        Raises:
-            DataError: none can be used.
-        """
+        """Look at every picture once."""
         for one, truth, unnamed in with_truth(self.segmenter, self.data, self.progress, "Segmenting"):
             self.unnamed.update(unnamed)
             self.n_pixels += truth.size

@@ -37,10 +37,6 @@ class PartBatch:
         png: also write a still picture of each card.
         force: write over an index that SeeWhy did not make.
         progress: hears of what was left out.
-
-    Raises:
-        InputError: the output is one file, or the options are not for parts.
-        ForeignFileError, DataError: it cannot be written to.
     """
 
     def __init__(

@@ -177,13 +177,7 @@ class Segmentation:
 
 
 def segments_of(classes: tuple[str, ...], mask: np.ndarray, probability: np.ndarray) -> tuple[Segment, ...]:
-    """The classes in a mask, largest first.
-
-    Args:
-        classes: their names.
-        mask: places among them.
-        probability: of the pixel's own class.
-    """
+    """The classes in a mask, largest first."""
     counts = np.bincount(mask.ravel(), minlength=256)
     found = []
     for index in np.argsort(-counts[: len(classes)], kind="stable"):

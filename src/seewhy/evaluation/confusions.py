@@ -41,9 +41,6 @@ def write_cards(
     """A card for each wrong decision that the report shows, in a folder as ``seewhy explain`` makes it.
 
     A card that is there, of the same picture and classifier, is kept.
-
-    Returns:
-        The cards by picture.
     """
     wrong = shown_examples(report.data)
     if not wrong:

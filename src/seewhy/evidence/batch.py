@@ -193,12 +193,7 @@ class Batch:
 
 
 def check_output(output: Path, *, force: bool = False) -> bool:
-    """Whether an output is one file and not a folder; asked before the work begins.
-
-    Raises:
-        ForeignFileError: there is a file that SeeWhy did not make.
-        DataError: it cannot be written to, or ends like a file that no card is.
-    """
+    """Whether an output is one file and not a folder; asked before the work begins."""
     ending = output.suffix.lower()
     if ending in ONE_FILE:
         check_card(output, force=force)

@@ -215,12 +215,7 @@ def sentence(data: dict[str, Any]) -> str:
 
 
 def check_place(folder: Path) -> None:
-    """See that pages, JSON and pictures can be written into a folder; asked before the work begins.
-
-    Raises:
-        ForeignFileError: a file of that name is there that SeeWhy did not make.
-        DataError: the folder cannot be written to.
-    """
+    """See that pages, JSON and pictures can be written into a folder; asked before the work begins."""
     from ..report.paging import ENDINGS, check_ending
     from ..storage.output import check_folder
 

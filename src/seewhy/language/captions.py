@@ -49,11 +49,7 @@ class Caption:
 
 
 def read_captions(path: str | Path) -> tuple[Caption, ...]:
-    """Read a ``.jsonl``; ``text`` may stand for ``texts``.
-
-    Raises:
-        DataError: it cannot be read, or a line holds no texts or nothing that names a picture.
-    """
+    """Read a ``.jsonl``; ``text`` may stand for ``texts``."""
     try:
         lines = read_text(path).split("\n")
     except OSError as error:
@@ -94,14 +90,6 @@ def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequ
     """The captions of these pictures, in their order, one to one.
 
     A caption with a digest is found by it; one without by its file name, which must then be no other picture's.
-
-    Args:
-        captions: of these pictures, and maybe of others.
-        digests: of the pictures' bytes.
-        names: of the pictures.
-
-    Raises:
-        DataError: a picture has no caption, or two that differ; names the first.
     """
     by_digest = _index((c for c in captions if c.digest), lambda c: c.digest)
     by_name = _index((c for c in captions if not c.digest), lambda c: Path(c.image).name)
@@ -143,16 +131,7 @@ PART = Lines((Record(("seal",)), _CAPTION))
 
 
 def resume_rows(part: Path, seal: str) -> tuple[Journal, tuple[Caption, ...]]:
-    """A file to go on writing to, and what a stopped run left in it; begun anew where it was of another run.
-
-    Args:
-        part: the unfinished file: the seal on its first line, a caption on each further one, maybe half of the last.
-        seal: says what is being written.
-
-    Raises:
-        ForeignFileError: a file of that name is not of SeeWhy's.
-        DataError: the file cannot be written.
-    """
+    """A file to go on writing to, and what a stopped run left in it; begun anew where it was of another run."""
     journal = Journal(part, PART, force=None)
     if journal.rows[:1] != [{"seal": seal}]:
         remove(part, PART)

@@ -78,11 +78,7 @@ class Scene:
 
     @classmethod
     def read(cls, name: str) -> Scene:
-        """Read a file.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """Read a file."""
         picture = read_picture(name, WHOLE)
         return cls(name, picture.digest, picture.pixels, *picture.original_size)
 
@@ -269,11 +265,7 @@ class CellVerifier:
 
 
 def look_at(classifier: Deciding, name: str) -> Encoded:
-    """One picture after the trunk, with its map and pixels.
-
-    Raises:
-        ImageError: it cannot be read.
-    """
+    """One picture after the trunk, with its map and pixels."""
     seen = next(
         encode_stream(classifier.encoder, [name], request=EncodeRequest(features=lambda _index: True, pictures=True))
     )

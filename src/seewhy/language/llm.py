@@ -92,13 +92,7 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, prompt: Prompt) -> str:
-        """The answer.
-
-        Raises:
-            NoWriterError: nothing can be asked; says why and what to do.
-            CutOffError: the answer is longer than the prompt allows.
-            WriterError: this one is not answered.
-        """
+        """The answer."""
 
 
 @dataclass(frozen=True)
@@ -165,16 +159,8 @@ class WriterSession:
     def ask(self, prompt: Prompt, read: Callable[[str], T]) -> T:
         """The answer, read.
 
-        Args:
-            prompt: the question.
-            read: makes of an answer what is wanted; raises ``ValueError`` that says what is wrong with it.
-
         A writer that was sent a schema and answers with no JSON at all is asked again with the schema in words. Of an
         answer that was cut off, what is whole is taken, unless it was to be JSON. The progress is told of both.
-
-        Raises:
-            WriterError: the writer fails, or none of its answers can be read.
-            InputError: the prompt has pictures and the writer does not see.
         """
         if prompt.images and not self.writer.sees:
             raise InputError(
@@ -202,14 +188,7 @@ class WriterSession:
         )
 
     def ask_all(self, questions: Iterable[tuple[Prompt, Callable[[str], T]]]) -> Iterator[T | WriterError]:
-        """Answers as a stream, in order; one that cannot be had is its error, and the others go on.
-
-        Args:
-            questions: prompts, each with what reads its answer.
-
-        Raises:
-            NoWriterError: there is nobody to ask.
-        """
+        """Answers as a stream, in order; one that cannot be had is its error, and the others go on."""
         for prompt, read in questions:
             try:
                 yield self.ask(prompt, read)

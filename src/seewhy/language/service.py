@@ -67,9 +67,6 @@ class ServiceWriter(Writer):
         timeout_s: for one answer, all in all: connecting, redirects, reading, and trying again; only the waits that a
             busy service asks for are not counted.
         n_retries: when the service is busy.
-
-    Raises:
-        InputError: the URL is none, or holds a key; a parameter to leave out is unknown.
     """
 
     name: str

@@ -42,11 +42,7 @@ class Allowance:
         self.seconds = self.left = seconds
 
     def spend(self, call: Callable[[], T]) -> T:
-        """What the call gives.
-
-        Raises:
-            TimeoutError: it lasts longer than what is left; it is left to itself, in a thread that stops nobody.
-        """
+        """What the call gives."""
         outcome: list[tuple[T | None, BaseException | None]] = []
 
         def run() -> None:

@@ -144,13 +144,7 @@ def mentions(text: str, phrase: str) -> bool:
 
 
 def score_objects(text: str, there: Sequence[str], vocabulary: Iterable[str]) -> ObjectScore:
-    """Which objects of a vocabulary a text names, against those that are there.
-
-    Args:
-        text: the description.
-        there: labels of what is on the picture.
-        vocabulary: labels that are looked for; those of ``there`` are always among them.
-    """
+    """Which objects of a vocabulary a text names, against those that are there."""
     known = dict.fromkeys([*there, *vocabulary])
     named = [v for v in known if mentions(text, v)]
     truly = set(there)

@@ -17,12 +17,7 @@ OBJECTS_SCHEMA = {
 
 
 def draft_prompt(image: bytes, seed: int = 0) -> Prompt:
-    """Phase 1: a whole description, from a writer that sees.
-
-    Args:
-        image: JPEG bytes.
-        seed: of the draw.
-    """
+    """Phase 1: a whole description, from a writer that sees."""
     user = (
         "Describe this picture so that someone who cannot see it knows what is on it: the view first, then the main "
         "things with their colours, shapes, materials and places, then what is around them. State only what you see."
@@ -43,11 +38,7 @@ def objects_prompt(draft: str) -> Prompt:
 
 
 def read_objects(answer: str) -> tuple[str, ...]:
-    """The phrases in an answer, each once.
-
-    Raises:
-        ValueError: it is no JSON of the schema.
-    """
+    """The phrases in an answer, each once."""
     data = read_json(answer)
     rows = data.get("objects") if isinstance(data, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
@@ -77,11 +68,7 @@ def rewrite_prompt(draft: str, removed: Sequence[str], found: Sequence[FoundObje
 
 
 def read_text(answer: str) -> str:
-    """A description without quotation marks around it.
-
-    Raises:
-        ValueError: it is empty.
-    """
+    """A description without quotation marks around it."""
     text = answer.strip().strip('"').strip()
     if not text:
         raise ValueError("it is empty")

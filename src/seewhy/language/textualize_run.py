@@ -95,18 +95,6 @@ def textualize_all(
     """Describe pictures as a stream; each line is on the disk before the next picture is looked at.
 
     A picture whose bytes have a line by the same ``made_by`` in the file is not described again.
-
-    Args:
-        names: files.
-        textualizer: the pipeline.
-        drafter: phase 1.
-        output: a ``.jsonl``; lines are added.
-        made_by: names all that decides a line.
-        force: begin anew where the file is not of this command.
-
-    Raises:
-        ForeignFileError: a line of the file is of another program.
-        DataError: the file cannot be read or written.
     """
     journal = Journal(output, DESCRIPTIONS, force=force, sync=True)
     done = {row["digest"]: row for row in journal.rows if row["made_by"] == made_by}
@@ -135,11 +123,7 @@ def textualize_all(
 
 
 def read_drafts(path: Path) -> dict[str, str]:
-    """File name → text, from lines of ``{"image": …, "description": …}``.
-
-    Raises:
-        DataError: it is no such file.
-    """
+    """File name → text, from lines of ``{"image": …, "description": …}``."""
     try:
         rows = json_lines(read_file(path).decode("utf-8-sig"))
         return {Path(str(row["image"])).name: str(row["description"]) for row in rows}

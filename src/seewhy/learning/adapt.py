@@ -163,12 +163,7 @@ class Adapt(Way):
         return look_at_pairs(on, read, store, progress)
 
     def contrastive(self) -> Contrastive:
-        """The objective.
-
-        Raises:
-            UnknownNameError: there is none of that name.
-            InputError: it is not one over pairs.
-        """
+        """The objective."""
         found, each = objectives[self.objective], [(n, objectives[n]) for n in objectives]
         if not (issubclass(found, Contrastive) and found.plain_pairs):
             able = ", ".join(n for n, one in each if issubclass(one, Contrastive) and one.plain_pairs)
@@ -204,22 +199,7 @@ class Adapt(Way):
         checkpoint: Path | None = None,
         history: Path | None = None,
     ) -> Adapted:
-        """Look, train, choose.
-
-        Args:
-            on: the encoder; it stays as it is.
-            items: pictures with texts.
-            validation: pictures with texts that ``keep`` is chosen on; left out, a part of ``items`` is held out.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-            checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
-            history: a file of JSON lines to which each step's terms are added.
-
-        Raises:
-            DataError: no picture can be read, or there are too few.
-            ModelError: the encoder has no text half, or one that cannot be trained.
-            InputError: the loss is not finite.
-        """
+        """Look, train, choose."""
         progress = progress or Progress()
         _ = on.text if self.train == "heads" else trainable(on)  # refused before anything is looked at
         seen = look_at_pairs(on, items, store, progress)

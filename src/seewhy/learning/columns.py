@@ -125,11 +125,7 @@ def read_columns(
     group: str | None,
     progress: Progress,
 ) -> ReadColumns:
-    """What each column says of which picture.
-
-    Raises:
-        DataError: there is no such column, or nothing has columns.
-    """
+    """What each column says of which picture."""
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     if isinstance(source, list | tuple | Samples) or (path is not None and path.is_dir() and not shards_of(path)):
         given = "A list of pictures" if path is None else str(path)
@@ -152,11 +148,7 @@ def read_columns(
 
 
 def check_values(name: str, own: SeenColumns, are_names: bool, progress: Progress) -> None:
-    """Refuse a column from which nothing can be learnt, and say where captions seem to stand in the place of names.
-
-    Raises:
-        DataError: all values that are there are the same, or one is a text rather than a name.
-    """
+    """Refuse a column from which nothing can be learnt, and say where captions seem to stand in the place of names."""
     values = own.first(name)
     different = sorted({*values} - {""})
     if len(different) < 2:

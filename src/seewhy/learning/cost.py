@@ -80,17 +80,7 @@ def count(
 
 
 def estimate(how: Way, on: Encoder, read: Any, *, validation: bool = False) -> Cost:
-    """Look at some pictures, train a few steps on copies, and count.
-
-    Args:
-        how: the training.
-        on: the encoder.
-        read: what :meth:`Way.read` gave.
-        validation: whether none of them will be held out.
-
-    Raises:
-        DataError: none of the pictures can be read.
-    """
+    """Look at some pictures, train a few steps on copies, and count."""
     some = how.some(read, N_LOOKED_AT)
     how.look(on, how.some(read, 1), None, Progress())  # the engine starts, and is not counted
     begun = time.perf_counter()

@@ -142,11 +142,7 @@ class DenseViews(Task):
 
 
 def check_cells(objective: PictureObjective, *, pyramid: bool, keep_head: bool) -> None:
-    """See that what is asked for fits what is compared.
-
-    Raises:
-        InputError: a pyramid without cells, or a head of cells that is to be kept.
-    """
+    """See that what is asked for fits what is compared."""
     dense, name = isinstance(objective, Dense), objective.name
     if pyramid and not dense:
         raise InputError(
@@ -163,19 +159,7 @@ def check_cells(objective: PictureObjective, *, pyramid: bool, keep_head: bool) 
 def dense_views(
     on: Encoder, objective: Dense, head: Projection, pyramid: bool, *, n_steps: int, seed: int
 ) -> tuple[TunedPictures, DenseViews]:
-    """A copy of an encoder's picture half, and the task that trains it by its cells.
-
-    Args:
-        on: the encoder.
-        objective: of cells.
-        head: by which they are projected.
-        pyramid: whether a pyramid on the trunk is trained and kept.
-        n_steps: of the training.
-        seed: of all weights that are new.
-
-    Raises:
-        ModelError: a pyramid is asked for, and the trunk's maps are all of one size.
-    """
+    """A copy of an encoder's picture half, and the task that trains it by its cells."""
     with seeded(seed):
         if pyramid:
             maps = Pyramid.on(on)

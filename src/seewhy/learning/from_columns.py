@@ -131,21 +131,7 @@ class FromColumns(Way):
         progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Taught:
-        """Look, train, choose how much is kept, and measure on what was held out.
-
-        Args:
-            on: the encoder, with words; it stays as it is.
-            items: what :meth:`read` gave of a table.
-            validation: the same of pictures that are chosen and measured on; left out, a part of ``items`` is held out.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-            checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
-
-        Raises:
-            DataError: a column has a single value, or too few pictures can be read.
-            ModelError: the encoder has no words, or none that can be trained.
-            InputError: the loss is not finite.
-        """
+        """Look, train, choose how much is kept, and measure on what was held out."""
         progress = progress or Progress()
         self.check(on)
         seen = self.look(on, items, store, progress)

@@ -138,9 +138,6 @@ def two_kinds(
     """A pair for each picture with a class and one for each with captions; batches of one kind where they are asked.
 
     Pairs of one class share a label, and so do pictures with the same captions.
-
-    Raises:
-        DataError: see :meth:`Prefixing.fit`.
     """
     tower = trainable(on)
     named = [i for i, name in enumerate(classes) if name.strip()]

@@ -72,9 +72,6 @@ class SeenPictures:
         """What is trained on and what is held out: of every class a part, where there are classes and no groups.
 
         Copies and groups are on one side.
-
-        Raises:
-            DataError: there are too few pictures.
         """
         labels = [item.label for item in self.items]
         if self.classes and not any(item.group for item in self.items):
@@ -176,12 +173,7 @@ class Pretrain(Way):
         return SeenPictures(*look_at_pictures(on, read, store, progress))
 
     def made(self) -> PictureObjective:
-        """The objective.
-
-        Raises:
-            UnknownNameError: there is none of that name.
-            InputError: it needs words, or has no such setting.
-        """
+        """The objective."""
         if not isinstance(self.objective, str):
             return self.objective
         found = objectives[self.objective]
@@ -232,21 +224,7 @@ class Pretrain(Way):
         checkpoint: Path | None = None,
         history: Path | None = None,
     ) -> Pretrained:
-        """Look, train, and take what is kept.
-
-        Args:
-            on: the encoder; it stays as it is.
-            items: pictures, with classes where the objective needs them.
-            validation: pictures to measure on; left out, a part of ``items`` is held out.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-            checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
-            history: a file of JSON lines to which each step's terms are added.
-
-        Raises:
-            DataError: no picture can be read, there are too few, or they lack the classes that are needed.
-            InputError: the loss is not finite.
-        """
+        """Look, train, and take what is kept."""
         progress = progress or Progress()
         check_classes(self.made(), items)
         seen = self.look(on, items, store, progress)
@@ -309,11 +287,7 @@ def is_of_pictures(objective: PictureObjective | str) -> bool:
 
 
 def task_of(objective: PictureObjective, tower: nn.Module, head: nn.Module, **sizes: Any) -> Task:
-    """The task of an objective, by its base shape.
-
-    Raises:
-        InputError: no task takes objectives of that shape.
-    """
+    """The task of an objective, by its base shape."""
     if isinstance(objective, Vectors):
         return Views(tower, head, objective, **sizes)
     raise InputError(
@@ -323,11 +297,7 @@ def task_of(objective: PictureObjective, tower: nn.Module, head: nn.Module, **si
 
 
 def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
-    """See that pictures have the classes that an objective needs.
-
-    Raises:
-        DataError: one has none, there is one class, or no class has two pictures.
-    """
+    """See that pictures have the classes that an objective needs."""
     if not objective.needs_labels:
         return
     without = [item.image for item in items if not item.label]

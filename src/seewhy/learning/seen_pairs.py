@@ -81,11 +81,7 @@ class SeenPairs:
         )
 
     def split(self, held_out: float, seed: int) -> tuple[SeenPairs, SeenPairs]:
-        """What is trained on and what is held out, by groups and by files: copies are never on both sides.
-
-        Raises:
-            DataError: there are too few pictures to hold any out.
-        """
+        """What is trained on and what is held out, by groups and by files: copies are never on both sides."""
         own, held = parted(self.items, self.digests, held_out, seed)
         return self.only(own), self.only(held)
 
@@ -110,11 +106,7 @@ def parted(items: Sequence[Sample], digests: Sequence[str], held_out: float, see
 def look_at_pictures(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
 ) -> tuple[tuple[Sample, ...], tuple[str, ...], Float[Tensor, "p d"]]:
-    """Those that can be read, the digests of their files, and what is pooled of each; the others are named.
-
-    Raises:
-        DataError: no picture can be read.
-    """
+    """Those that can be read, the digests of their files, and what is pooled of each; the others are named."""
     kept, digests, pooled = [], [], []
     stream = encode_stream(encoder, [item.source for item in items], store=store)
     for item, seen in progress.results(items, stream, "Looking"):
@@ -133,11 +125,7 @@ def look_at_pictures(
 def look_at_pairs(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
 ) -> SeenPairs:
-    """See every picture and read every text, each once; what cannot be read is named and left out.
-
-    Raises:
-        DataError: no picture can be read.
-    """
+    """See every picture and read every text, each once; what cannot be read is named and left out."""
     kept, digests, pooled = look_at_pictures(encoder, items, store, progress)
     _say_long(encoder.text, kept, progress)
     numbers: dict[str, int] = {}
@@ -178,7 +166,8 @@ def read_texts(
 
 
 def spanned(encoder: Encoder, seen: SeenPairs, of: str, store: FeatureStore | None, progress: Progress) -> SeenPairs:
-    """The same pictures with what an objective compares of their texts, see :func:`seewhy.learning.objectives.spans.spans`."""
+    """The same pictures with what an objective compares of their texts, see :func:`seewhy.learning.objectives.spans.spans`.
+    """
     if of == "text":
         return seen
     numbers: dict[str, int] = {}

@@ -27,14 +27,7 @@ from .seen_pairs import SeenPairs, placed
 
 
 def towers_task(on: Encoder, towers: TunedTowers, objective: Contrastive, *, labels: bool = False) -> Task:
-    """The task of those towers that are trained; the others' vectors are looked up, unless their parts are compared.
-
-    Args:
-        on: the encoder.
-        towers: what is trained.
-        objective: between pictures and texts.
-        labels: whether pictures have labels that the objective uses.
-    """
+    """The task of those towers that are trained; the others' vectors are looked up, unless their parts are compared."""
     if isinstance(objective, Regional):
         return _regional(on, towers, objective)
     if isinstance(objective, RandomBoxes) and towers.trunk is not None:
@@ -76,15 +69,7 @@ def _boxed(on: Encoder, towers: TunedTowers, objective: RandomBoxes) -> BoxContr
 def towers_data(
     on: Encoder, towers: TunedTowers, own: SeenPairs, progress: Progress, objective: Contrastive
 ) -> TrainingData:
-    """Each picture once an epoch, with one of its texts, or as many as the objective compares at once.
-
-    Args:
-        on: the encoder.
-        towers: what is trained.
-        own: pictures and texts.
-        progress: hears of pictures that cannot be read.
-        objective: what is made small.
-    """
+    """Each picture once an epoch, with one of its texts, or as many as the objective compares at once."""
     tower, regional = trainable(on), isinstance(objective, Regional)
     columns: dict[str, Any] = {}
     if towers.trunk is None and not regional:

@@ -122,11 +122,7 @@ class Way(ABC):
 
     @abstractmethod
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> Any:
-        """What a table says; it has a length, and :meth:`look` takes it.
-
-        Raises:
-            DataError: nothing usable is there, or a column is missing.
-        """
+        """What a table says; it has a length, and :meth:`look` takes it."""
 
     @abstractmethod
     def n_texts(self, read: Any) -> int:
@@ -228,15 +224,7 @@ def choose(tried: Sequence[T], may_forget: float) -> T:
 def choose_keep(
     measured: Callable[[float], T], every: Sequence[float], how: Way, n: int, progress: Progress
 ) -> tuple[T, list[T]]:
-    """The ``keep`` that was asked for, or the best of several; and what each gives, 0 first.
-
-    Args:
-        measured: what one gives.
-        every: to try, where none was asked for.
-        how: says which was asked for, and what one may cost.
-        n: pictures that it is chosen on.
-        progress: hears which was chosen.
-    """
+    """The ``keep`` that was asked for, or the best of several; and what each gives, 0 first."""
     asked = every if how.keep is None else (how.keep,)
     tried = [measured(keep) for keep in progress.track((0.0, *asked), "Choosing how much is kept", 1 + len(asked))]
     best = tried[-1] if how.keep is not None else choose(tried, how.may_forget)

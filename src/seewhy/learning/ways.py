@@ -23,17 +23,6 @@ def way_of(
 ) -> Way:
     """How an encoder is taught by an objective.
 
-    Args:
-        objective: registered name.
-        settings: of the training, those that were given.
-        columns: what for → the table's column, those that were named.
-        all_of_it: whether as much as can be is trained and kept, but for what the settings say.
-        spelt: how a user writes a setting or a column, for messages.
-
-    Raises:
-        UnknownNameError: there is no such objective.
-        InputError: it has no use for one of the settings or columns, or needs another.
-
     Example:
         >>> way_of("siglip", {"keep": 0.3}, {}).keep, type(way_of("prefix", {}, {"label": "kind"})).__name__
         (0.3, 'ByClassesAndCaptions')

@@ -56,11 +56,7 @@ def save(explanation: Explanation, path: Path, *, force: bool = False) -> Path:
 
 
 def check_card(path: Path, *, force: bool = False) -> Path:
-    """The path, if a card can be saved there; asked before the work begins.
-
-    Raises:
-        ForeignFileError, DataError: as for :func:`save`.
-    """
+    """The path, if a card can be saved there; asked before the work begins."""
     if path.suffix.lower() not in (".html", ".htm", ".png", ".json"):
         raise DataError(
             f"{path} ends in {path.suffix!r}. A card is saved as .html, .png or .json. "
@@ -70,11 +66,7 @@ def check_card(path: Path, *, force: bool = False) -> Path:
 
 
 def open_in_browser(explanation: Explanation) -> None:
-    """Write the card to a temporary file and open it.
-
-    Raises:
-        DataError: no browser could be started; the message says where the card lies.
-    """
+    """Write the card to a temporary file and open it."""
     path = save(explanation, temporary_folder() / "card.html")
     if not webbrowser.open(path.as_uri()):
         raise DataError(f"No web browser could be started. The card is at {path}. Open that file by hand.")

@@ -18,12 +18,7 @@ N_POINTS = 200
 
 
 def render_adaptation(data: dict[str, Any], pictures: Mapping[str, np.ndarray] = MappingProxyType({})) -> str:
-    """The page.
-
-    Args:
-        data: the document of ``seewhy evaluate --retrieval --json``; with ``run``, that of ``seewhy adapt``.
-        pictures: small views of those that its examples name.
-    """
+    """The page."""
     run = data.get("run")
     uris = {name: photo_uri(view, quality=80) for name, view in pictures.items()}
     return render(
@@ -41,11 +36,7 @@ def render_adaptation(data: dict[str, Any], pictures: Mapping[str, np.ndarray] =
 
 
 def render_pretraining(data: dict[str, Any]) -> str:
-    """The page of a training on pictures alone.
-
-    Args:
-        data: the document of ``seewhy pretrain --json``.
-    """
+    """The page of a training on pictures alone."""
     return render(
         "pretraining.html",
         None,

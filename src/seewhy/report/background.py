@@ -9,12 +9,7 @@ from .page import photo_uri, render
 
 
 def render_background(study: dict[str, Any], examples: Sequence[Any]) -> str:
-    """The study as one self-contained page.
-
-    Args:
-        study: the document of ``seewhy study background --json``.
-        examples: pictures with their versions (:class:`seewhy.studies.background.Example`).
-    """
+    """The study as one self-contained page."""
     headline, _, rest = study["sentence"].partition(": ")
     shown = [
         {

@@ -10,11 +10,7 @@ from .transfer import real_ones
 
 
 def render_base_to_new(study: dict[str, Any]) -> str:
-    """The study as one self-contained page.
-
-    Args:
-        study: the document of ``seewhy study base-to-new --json``.
-    """
+    """The study as one self-contained page."""
     names = study["methods"]
     tables = [
         {**table, "rows": [{"encoder": row["method"], **row} for row in table["rows"]]} for table in study["measures"]

@@ -12,11 +12,7 @@ RECALLS = [i / 100 for i in range(101)]
 
 
 def render_box_report(data: dict[str, Any]) -> str:
-    """The page.
-
-    Args:
-        data: the document of ``seewhy evaluate --json`` of boxes.
-    """
+    """The page."""
     colours = named_colours(data["classes"])
     curves = [
         {"label": row["label"], "colour": colours[row["label"]], "points": " ".join(_curve(row["precision"]))}

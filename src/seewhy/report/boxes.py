@@ -23,12 +23,7 @@ class ShownBoxes(Shown, Protocol):
 
 
 def render_boxes(shown: Sequence[ShownBoxes], n: int | None = None) -> str:
-    """The pictures as one self-contained page.
-
-    Args:
-        shown: at least one.
-        n: how many there are in all; left out, these.
-    """
+    """The pictures as one self-contained page."""
     return render_found("boxes.html", shown, n, _parts)
 
 

@@ -24,13 +24,7 @@ def render_check(check: dict[str, Any], kinds: Mapping[str, str], read: Callable
 def check_context(
     check: dict[str, Any], kinds: Mapping[str, str], read: Callable[[str], np.ndarray | None]
 ) -> dict[str, Any]:
-    """What the page shows.
-
-    Args:
-        check: the document of ``seewhy check --json``.
-        kinds: what is looked for, and how it is said.
-        read: gives a picture by its name.
-    """
+    """What the page shows."""
 
     @cache
     def uri(name: str) -> str | None:

@@ -34,11 +34,7 @@ LINES = ("var(--ember)", "var(--good)", "var(--part)", "var(--idle)", "var(--bad
 
 
 def render_semantics(study: dict[str, Any]) -> str:
-    """The study as one self-contained page.
-
-    Args:
-        study: the document of ``seewhy study description-semantics --json``.
-    """
+    """The study as one self-contained page."""
     first, _, rest = study["sentence"].partition("; ")
     return render(
         "description_semantics.html",

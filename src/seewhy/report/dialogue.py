@@ -12,13 +12,7 @@ from .page import layer_uri, render
 
 
 def render_dialogue(talk: dict[str, Any], pictures: Mapping[int, np.ndarray], sentence: str) -> str:
-    """The talk as one self-contained page.
-
-    Args:
-        talk: the document of ``seewhy dialogue --json``.
-        pictures: turn → what was seen, grey.
-        sentence: what became of it.
-    """
+    """The talk as one self-contained page."""
     last = max(pictures)
     strip = [
         {"uri": layer_uri(picture), "turn": turn, "who": _who(turn), "is_last": turn >= last - 1}

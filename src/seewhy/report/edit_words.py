@@ -11,11 +11,7 @@ MOST = 200
 
 
 def render_edit(study: dict[str, Any]) -> str:
-    """The study as one self-contained page.
-
-    Args:
-        study: the document of ``seewhy study edit-words --json``.
-    """
+    """The study as one self-contained page."""
     return render("edit_words.html", None, **edit_context(study))
 
 

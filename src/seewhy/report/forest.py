@@ -26,12 +26,7 @@ def colour_of(place: int) -> str:
 
 
 def forest(tables: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
-    """One drawing.
-
-    Args:
-        tables: ``measure`` and ``rows`` with ``encoder``, ``value`` and ``interval``.
-        names: of those compared, in the order of their colours.
-    """
+    """One drawing."""
     edges = [v for t in tables for row in t["rows"] for v in (row["value"], *row["interval"])]
     low, high = math.floor(min(edges) * 10) / 10, math.ceil(max(edges) * 10) / 10
     high = max(high, low + 0.1)

@@ -33,14 +33,7 @@ S = TypeVar("S", bound=Shown)
 
 
 def render_found(template: str, found: Sequence[S], n: int | None, parts: Callable[[S], dict[str, Any]]) -> str:
-    """The pictures as one self-contained page.
-
-    Args:
-        template: its file.
-        found: at least one.
-        n: how many there are in all; left out, these.
-        parts: what is drawn over a picture, and said below it.
-    """
+    """The pictures as one self-contained page."""
     figures = [_figure(one) | parts(one) for one in found[:MOST_SHOWN]]
     first, n = found[0], n or len(found)
     return render(

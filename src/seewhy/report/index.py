@@ -117,12 +117,6 @@ def render_index(
     """The index page of a batch.
 
     It is complete without a script, sorted by doubt; the script only sorts and filters anew.
-
-    Args:
-        entries: one for each picture that was explained.
-        failures: pictures that could not be read.
-        title: heading of the page.
-        nouns: what one card is of, and several are.
     """
     of_parts = any(len(entry.levels) > len(QUESTIONS) for entry in entries)
     ordered = sorted(entries, key=lambda entry: (*entry.doubt, entry.image))

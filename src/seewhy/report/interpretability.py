@@ -25,11 +25,7 @@ NAMES = {
 
 
 def render_interpretability(study: dict[str, Any]) -> str:
-    """The study as one self-contained page.
-
-    Args:
-        study: the document of ``seewhy study interpretability --json``.
-    """
+    """The study as one self-contained page."""
     first, _, rest = study["sentence"].partition(". ")
     whole = {one["encoder"]: one for one in study["encoders"]}
     libraries = dict.fromkeys(row["library"] for row in study["rows"])

@@ -20,12 +20,7 @@ TITLES = {
 
 
 def render_made(data: dict[str, Any], strips: dict[str, list[np.ndarray]]) -> str:
-    """The chains as one self-contained page.
-
-    Args:
-        data: the document of ``seewhy generate --json``.
-        strips: way → for each chain its pictures, start to end.
-    """
+    """The chains as one self-contained page."""
     groups = []
     for row in data["ways"]:
         title, lead = TITLES[row["way"]]

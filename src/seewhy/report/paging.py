@@ -50,16 +50,7 @@ class Page(ABC):
 
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write as ``.html`` or ``.json``, by the ending.
-
-        Args:
-            path: where; over an earlier report of SeeWhy's, not over another file.
-            force: over another file too.
-
-        Raises:
-            ForeignFileError: there is a file that SeeWhy did not make.
-            DataError: another ending, or a place that no file can be written to.
-        """
+        """Write as ``.html`` or ``.json``, by the ending."""
         path = check_ending(path, force=force)
         data = self.to_html() if path.suffix == ".html" else json.dumps(self.data, indent=1, ensure_ascii=False)
         return write(path, data, PAGE, force=force)
@@ -97,10 +88,6 @@ def framed(page: str, title: str) -> str:
 
     The frame may run the page's own scripts and reach nothing outside; the page tells its height in a message, so that
     there is one scroll bar, the notebook's.
-
-    Args:
-        page: self-contained HTML, as :mod:`seewhy.report.page` renders it.
-        title: of the frame, for who cannot see it.
     """
     digest = base64.b64encode(hashlib.sha256(_TELL.encode()).digest()).decode("ascii")
     allowed = page.replace("script-src 'none'", "script-src", 1) if "script-src 'none'" in page else page
@@ -114,12 +101,7 @@ def framed(page: str, title: str) -> str:
 
 
 def check_ending(path: str | Path, *, force: bool = False) -> Path:
-    """The path, if a page can be written there; asked before the work begins.
-
-    Raises:
-        ForeignFileError: there is a file that SeeWhy did not make.
-        DataError: another ending, or a place that no file can be written to.
-    """
+    """The path, if a page can be written there; asked before the work begins."""
     path = Path(path)
     if path.suffix not in ENDINGS:
         raise DataError(f"A report is written as .html or .json, not as {path.suffix!r}. Change the ending of {path}.")

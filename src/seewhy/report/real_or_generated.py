@@ -8,11 +8,7 @@ from .page import render
 
 
 def render_real_or_generated(study: dict[str, Any]) -> str:
-    """The study as one self-contained page.
-
-    Args:
-        study: the document of ``seewhy study real-or-generated --json``.
-    """
+    """The study as one self-contained page."""
     first, _, rest = study["sentence"].partition("; ")
     tried = sorted(study["topologies"], key=lambda row: -row["right"])
     versions = [cell["version"] for cell in study["judges"][0]["cells"]]

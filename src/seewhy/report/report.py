@@ -58,14 +58,7 @@ def render_report(
     pictures: Mapping[str, np.ndarray] = MappingProxyType({}),
     cards: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """The evaluation as one self-contained page.
-
-    Args:
-        report: the document of ``seewhy evaluate --json``. A key that is missing or None is said to be
-            not measured; it is never guessed.
-        pictures: small copies of wrongly decided pictures, by name; one that is missing is named only.
-        cards: addresses of their cards, relative to the page.
-    """
+    """The evaluation as one self-contained page."""
     known = {key: report.get(key) for key in KEYS}
     classes = sorted(known["per_class"] or [], key=lambda row: (row["f1"] or 0.0, row["label"]))
     return render(

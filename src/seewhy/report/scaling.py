@@ -13,11 +13,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640.0, 320.0, 52.0, 12.0, 12.0, 40.0
 
 
 def render_scaling(study: dict[str, Any]) -> str:
-    """The study as one self-contained page.
-
-    Args:
-        study: the document of ``seewhy study scaling --json``.
-    """
+    """The study as one self-contained page."""
     first, _, rest = study["sentence"].partition("; ")
     charts = [_chart(arm, study) for arm in study["arms"]]
     return render("scaling.html", None, **study, headline=f"{first.rstrip('.')}.", rest=rest, charts=charts)

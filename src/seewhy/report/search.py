@@ -28,12 +28,7 @@ class Shown(Protocol):
 
 
 def render_search(found: dict[str, Any], hits: Sequence[Shown]) -> str:
-    """The results as one self-contained page.
-
-    Args:
-        found: the document of ``seewhy search --json``.
-        hits: with thumbnails.
-    """
+    """The results as one self-contained page."""
     shown = [
         {
             "name": Path(hit.image).name,

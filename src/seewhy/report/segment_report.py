@@ -10,11 +10,7 @@ WIDTH = 100.0
 
 
 def render_segment_report(data: dict[str, Any]) -> str:
-    """The page.
-
-    Args:
-        data: the document of ``seewhy evaluate --json`` on pictures with masks.
-    """
+    """The page."""
     most = max([row["interval"][1] for row in data["rows"]] + [1e-9])
     classes = sorted(data["classes"], key=lambda c: -1.0 if c["iou"] is None else -c["iou"])
     return render(

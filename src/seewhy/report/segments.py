@@ -31,12 +31,7 @@ class ShownSegments(Shown, Protocol):
 
 
 def render_segments(found: Sequence[ShownSegments], n: int | None = None) -> str:
-    """The pictures as one self-contained page.
-
-    Args:
-        found: at least one.
-        n: how many there are in all; left out, these.
-    """
+    """The pictures as one self-contained page."""
     return render_found("segments.html", found, n, _parts)
 
 

@@ -18,11 +18,7 @@ FAMILIES = {
 
 
 def render_study(study: dict[str, Any]) -> str:
-    """The study as one self-contained page.
-
-    Args:
-        study: the document of ``seewhy study faithfulness --json``.
-    """
+    """The study as one self-contained page."""
     tables = sorted(study["metrics"], key=lambda t: list(FAMILIES).index(t["family"]))
     order = [line["method"] for line in study["ranking"]] + study["controls"]
     first, _, rest = study["sentence"].partition("; ")

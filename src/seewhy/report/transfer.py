@@ -9,11 +9,7 @@ from .page import render
 
 
 def render_transfer(study: dict[str, Any]) -> str:
-    """The study as one self-contained page.
-
-    Args:
-        study: the document of ``seewhy study transfer --json``.
-    """
+    """The study as one self-contained page."""
     names = [e["name"] for e in study["encoders"]]
     families: dict[str, list[dict[str, Any]]] = {}
     for table in study["measures"]:

@@ -34,11 +34,7 @@ N_TRAIN = 48
 
 
 def load_faiss() -> Any:
-    """The engine.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """The engine."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # its generated wrappers, on every import
@@ -115,17 +111,6 @@ class Approximate:
         several equal rows is as good as another. Recall is reached when its lower bound is on rows whose nearest, one
         in 300 of all and 100 at least, are taken away as if they had never been added, and on points in the middle of
         four rows, each by itself.
-
-        Args:
-            matrix: unit vectors.
-            rows: those that count.
-            target: recall to reach.
-            k: results a query.
-            n_queries: to measure on.
-            seed: of the draw.
-
-        Returns:
-            Nothing when even all lists do not reach the target; search then stays exact.
         """
         faiss = load_faiss()
         rng = np.random.default_rng(seed)
@@ -178,18 +163,7 @@ class Approximate:
         keep: Bool[np.ndarray, " n"] | None = None,
         n_probe: int | None = None,
     ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
-        """The ``k`` nearest as far as they are found: candidates by 8-bit vectors, then exact products.
-
-        Args:
-            matrix: the vectors themselves.
-            queries: unit vectors.
-            k: results.
-            keep: rows that count; left out, all. Where few count, more lists are looked into.
-            n_probe: lists looked into; left out, as calibrated.
-
-        Returns:
-            Products, falling, and rows; where fewer than ``k`` were found, the product is ``-inf`` and the row -1.
-        """
+        """The ``k`` nearest as far as they are found: candidates by 8-bit vectors, then exact products."""
         faiss = load_faiss()
         probes = n_probe or self.calibration.n_probe
         options: dict[str, Any] = {}
@@ -211,11 +185,7 @@ class Approximate:
         return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
 
     def save(self, path: Path) -> None:
-        """Write to a file, whole or not at all.
-
-        Raises:
-            DataError: the disk is full or read-only.
-        """
+        """Write to a file, whole or not at all."""
         faiss = load_faiss()
         try:
             write_by(path, lambda part: faiss.write_index(self._engine, str(part)))
@@ -224,19 +194,7 @@ class Approximate:
 
     @classmethod
     def load(cls, path: Path, calibration: Calibration, width: int, sha256: str = "") -> Approximate:
-        """Read from a file, all of whose lengths are checked before.
-
-        Args:
-            path: the file.
-            calibration: of what is in it.
-            width: numbers a vector.
-            sha256: of the file; empty where an earlier version wrote it.
-
-        Raises:
-            MissingExtraError: faiss is not installed.
-            FileNotFoundError: there is no such file.
-            DataError: it is damaged.
-        """
+        """Read from a file, all of whose lengths are checked before."""
         faiss = load_faiss()
         try:
             check_file(path, width=width, n_lists=calibration.n_lists, n_rows=calibration.n_rows)

@@ -40,12 +40,7 @@ from .verifying import verify
 
 
 def check_place(folder: str | Path) -> Path:
-    """The folder, if an index is there or can be made there; asked before the work begins.
-
-    Raises:
-        ForeignFileError: it holds something else.
-        DataError: it cannot be written to.
-    """
+    """The folder, if an index is there or can be made there; asked before the work begins."""
     folder = check_folder(Path(folder))
     if folder.exists() and any(folder.iterdir()) and not check(folder / FILE, CATALOGUE):
         raise ForeignFileError(f"{folder} exists and is not a SeeWhy index. Give another name.")
@@ -206,15 +201,7 @@ class Index:
         return done
 
     def add_seen(self, seen: Iterable[Encoded], *, progress: Progress | None = None) -> Change:
-        """Add pictures that were looked at already, with this index's encoder; those there already stay.
-
-        Args:
-            seen: with the names and digests under which they are kept; without pictures of them.
-            progress: hears of progress.
-
-        Raises:
-            DataError: another process writes and does not finish, or the disk is full; what was added stays.
-        """
+        """Add pictures that were looked at already, with this index's encoder; those there already stay."""
         progress = progress or Progress()
         done = Adding(self._catalogue, self.encoder, self.settings, None, progress).add_seen(seen)
         tidy(self._catalogue, self.settings, progress)
@@ -228,11 +215,7 @@ class Index:
         *,
         progress: Progress | None = None,
     ) -> None:
-        """Add vectors made elsewhere, to an index without an encoder; names that are there get the new vectors.
-
-        Raises:
-            InputError: the numbers of vectors and names differ, or the width is not the index's.
-        """
+        """Add vectors made elsewhere, to an index without an encoder; names that are there get the new vectors."""
         width = self._catalogue.need("columns")["look"][0]
         if vectors.shape[1] != width or len(names) != len(vectors) or len(set(names)) != len(names):
             raise InputError(
@@ -263,11 +246,7 @@ class Index:
         return len(found)
 
     def remove_missing(self, *, progress: Progress | None = None) -> int:
-        """Forget pictures whose files are gone.
-
-        Returns:
-            How many there were.
-        """
+        """Forget pictures whose files are gone."""
         gone = [i.name for i in self._catalogue.items() if os.path.isabs(i.name) and not os.path.exists(i.name)]
         return self.remove(gone, progress=progress) if gone else 0
 

@@ -75,9 +75,6 @@ class Catalogue:
     Args:
         folder: of the index.
         wait: seconds a writer waits for another one.
-
-    Raises:
-        DataError: it cannot be opened or is damaged.
     """
 
     def __init__(self, folder: Path, wait: float = 60.0) -> None:
@@ -104,11 +101,7 @@ class Catalogue:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """One step: all of it is kept, or nothing.
-
-        Raises:
-            DataError: another process writes and does not finish, or the disk is full.
-        """
+        """One step: all of it is kept, or nothing."""
         with self._lock:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -144,11 +137,7 @@ class Catalogue:
             raise self._problem(error) from error
 
     def get(self, key: str, default: Any = None) -> Any:
-        """What the index says of itself, checked.
-
-        Raises:
-            DataError: it says what no index does.
-        """
+        """What the index says of itself, checked."""
         found = self._run("SELECT value FROM meta WHERE key = ?", (key,))
         if not found:
             return default
@@ -160,11 +149,7 @@ class Catalogue:
         return value
 
     def need(self, key: str) -> Any:
-        """The same, of what every index says.
-
-        Raises:
-            DataError: it does not.
-        """
+        """The same, of what every index says."""
         if (found := self.get(key)) is None:
             raise self._problem(ValueError(f"it does not say its {key}"))
         return found
@@ -190,11 +175,7 @@ class Catalogue:
         return {getattr(item, column): item for item in self._items(column, values)}
 
     def at_rows(self, rows: Sequence[int]) -> dict[int, Item]:
-        """Items by row, of rows in use.
-
-        Raises:
-            DataError: one has no item.
-        """
+        """Items by row, of rows in use."""
         found = {item.row: item for item in self._items("row", rows)}
         if missing := set(rows) - found.keys():
             raise self._problem(ValueError(f"the picture of row {min(missing)} is not there"))

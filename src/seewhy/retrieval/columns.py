@@ -51,11 +51,7 @@ class Column:
         return inside(self.folder, self.path.with_suffix(".crc").name, r"[a-z0-9_]+-[0-9]{6,}\.crc")
 
     def append(self, first: int, vectors: Float[Tensor, "n d"]) -> None:
-        """Write rows from row ``first`` on, and have them on the disk before returning.
-
-        Raises:
-            DataError: the disk is full or read-only.
-        """
+        """Write rows from row ``first`` on, and have them on the disk before returning."""
         data = np.ascontiguousarray(vectors.detach().cpu().numpy().astype("<f4", copy=False))
         self._write(self.path, first * self.width * 4, data)
         self._write(self.sums, first * 4, sums_of(data))
@@ -72,16 +68,7 @@ class Column:
             raise DataError(f"{path} cannot be written: {error}. Free some space on that disk.") from error
 
     def rows(self, n: int, *, has_sums: bool) -> Rows:
-        """The first ``n`` rows, mapped.
-
-        Args:
-            n: how many.
-            has_sums: whether they are checked; an earlier version wrote nothing to check them by.
-
-        Raises:
-            DataError: a file is shorter than the catalogue says.
-            FileNotFoundError: there is no such file, for example because it was just replaced by a newer generation.
-        """
+        """The first ``n`` rows, mapped."""
         if n == 0:
             return Rows(self.path, np.empty((0, self.width), np.float32), None)
         sums = self._mapped(self.sums, n)[:, 0].view("<u4") if has_sums else None
@@ -135,11 +122,7 @@ class Rows:
         return self
 
     def __getitem__(self, rows: Any) -> Float32[np.ndarray, "*m d"]:
-        """Rows by any index that numpy takes.
-
-        Raises:
-            DataError: one is not as it was written.
-        """
+        """Rows by any index that numpy takes."""
         if self._unchecked[rows].any():
             wanted = np.unique(np.arange(len(self))[rows])
             if len(wrong := self.check(wanted[self._unchecked[wanted]])):
@@ -169,15 +152,6 @@ def exact_top(
     rows: Int[np.ndarray, " m"] | None = None,
 ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
     """The ``k`` largest inner products, every row looked at: block by block, so memory does not grow with ``n``.
-
-    Args:
-        matrix: vectors.
-        queries: one a row.
-        k: how many; fewer come back where there are fewer.
-        rows: the rows that count, rising; left out, all.
-
-    Returns:
-        Products, falling, and their rows.
 
     Example:
         >>> score, row = exact_top(np.eye(3, dtype=np.float32), torch.tensor([[0.1, 0.9, 0.0]]), 2)

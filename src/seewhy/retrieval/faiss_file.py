@@ -16,19 +16,7 @@ from ..storage.reading import open_regular
 
 
 def check_file(path: Path, *, width: int, n_lists: int, n_rows: int) -> None:
-    """Refuse a file whose lengths do not add up.
-
-    Args:
-        path: the file.
-        width: numbers a vector.
-        n_lists: lists it should have.
-        n_rows: vectors it may have at most.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UnreadableError: it is a folder, pipe, socket or device.
-        ValueError: says what is not as it should be.
-    """
+    """Refuse a file whose lengths do not add up."""
     with open_regular(path) as (file, size):
         read = _Reader(file, size)
         read.expect("4s", b"IwSq")

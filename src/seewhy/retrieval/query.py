@@ -102,14 +102,7 @@ def _name(picture: One, index: int) -> str:
 def by_pictures(
     like: Float[Tensor, "a d"], unlike: Float[Tensor, "b d"], weight: float, mean: Float[Tensor, " d"]
 ) -> Float[Tensor, " d"]:
-    """The query of pictures alone.
-
-    Args:
-        like: unit vectors.
-        unlike: unit vectors; there may be none.
-        weight: of ``unlike``.
-        mean: of the index's vectors; used only with ``unlike``.
-    """
+    """The query of pictures alone."""
     if not len(unlike):
         return normalize(like.mean(0), dim=0)
     wanted, unwanted = (like - mean).mean(0), (unlike - mean).mean(0)
@@ -122,14 +115,7 @@ def composed(
     query: Query,
     means: Callable[[], tuple[Float[Tensor, " d"], Float[Tensor, " d"]]],
 ) -> Float[Tensor, " d"]:
-    """The query of words, and of words and pictures.
-
-    Args:
-        pictures: unit vectors it should and should not be like, in the space shared with text.
-        words: unit vectors of the words that should and should not hold.
-        query: the weights.
-        means: of pictures and of words; called only where they are subtracted.
-    """
+    """The query of words, and of words and pictures."""
     nothing = torch.zeros(len(words[0] if words[0] is not None else pictures[0][0]))
     of_pictures, of_words = means() if query.centred else (nothing, nothing)
     like, unlike = (normalize(p.mean(0) - of_pictures, dim=0) if len(p) else nothing for p in pictures)

@@ -30,9 +30,6 @@ class Settings:
         thumbnail: longest side in pixels; 0 keeps none.
         approximate_from: pictures from which search is approximate, if the extra ``search`` is installed.
         recall: that the approximate search must reach, of 10.
-
-    Raises:
-        InputError: a value is out of range.
     """
 
     parts: Parts = "none"

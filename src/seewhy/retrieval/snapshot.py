@@ -72,16 +72,7 @@ class Snapshot:
     @classmethod
     @undisturbed
     def of(cls, catalogue: Catalogue, before: Snapshot | None = None) -> Snapshot:
-        """The last finished step; inside :meth:`Catalogue.reading`.
-
-        Args:
-            catalogue: of the index.
-            before: an earlier step, of which what was checked is not checked again.
-
-        Raises:
-            DataError: a file of the index is cut short or damaged.
-            FileNotFoundError: a file is missing, for example because a writer has just replaced it.
-        """
+        """The last finished step; inside :meth:`Catalogue.reading`."""
         shapes, built, whitening = catalogue.need("columns"), catalogue.get("approximate"), catalogue.get("whitening")
         n_rows, folder = catalogue.get("n_rows", 0), catalogue.folder
         columns = {n: Column(folder, n, w, g) for n, (w, g) in shapes.items()}
@@ -102,11 +93,7 @@ class Snapshot:
         )
 
     def check_width(self, column: str, width: int) -> None:
-        """Refuse numbers that are not of a column's rows.
-
-        Raises:
-            DataError: another width, or no such column.
-        """
+        """Refuse numbers that are not of a column's rows."""
         own = self.columns[column].width if column in self.columns else 0
         if own != width:
             folder = self.columns["look"].folder
@@ -135,15 +122,7 @@ class Snapshot:
         rows: Int[np.ndarray, " m"] | None = None,
         exact: bool = False,
     ) -> Nearest:
-        """The ``k`` nearest.
-
-        Args:
-            column: where.
-            query: of unit length.
-            k: results; fewer come back where there are fewer.
-            rows: those that count, rising; left out, all in use.
-            exact: compare every row, even where an approximate index is there.
-        """
+        """The ``k`` nearest."""
         wanted = self.rows if rows is None else rows
         fast = self.approximate if self.built == column else None
         if exact or fast is None or len(wanted) <= N_EXACT:
@@ -180,11 +159,7 @@ class Snapshot:
 
 
 def check_names(catalogue: Catalogue) -> None:
-    """See that what an index names as its files are names of files in its folder.
-
-    Raises:
-        ForeignFileError: one leads elsewhere.
-    """
+    """See that what an index names as its files are names of files in its folder."""
     for name, (width, generation) in (catalogue.get("columns") or {}).items():
         _ = Column(catalogue.folder, name, width, generation).path
     for key, pattern in (("whitening", WHITENING), ("approximate", APPROXIMATE)):

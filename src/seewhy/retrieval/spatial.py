@@ -16,9 +16,6 @@ def sub_patches(levels: int) -> list[Crop]:
     The paper gives no size; here a part of level ``i`` has the side ``2 / (i + 1)``, so that neighbours overlap by
     half. Level 1 is the whole picture. Four levels are 30 parts, three are the first 14 of them.
 
-    Raises:
-        InputError: fewer than one level.
-
     Example:
         >>> [tuple(round(v, 2) for v in crop.box) for crop in sub_patches(2)][1:3]
         [(0.0, 0.0, 0.67, 0.67), (0.33, 0.0, 1.0, 0.67)]

@@ -76,11 +76,7 @@ def _seal(text: str) -> str:
 
 
 def unsealed(text: str) -> str:
-    """The text without its sum; one that an earlier version wrote has none.
-
-    Raises:
-        ValueError: it is not as it was written.
-    """
+    """The text without its sum; one that an earlier version wrote has none."""
     found = _SEAL.search(text)
     if found is None:
         return text

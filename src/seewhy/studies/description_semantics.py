@@ -55,11 +55,7 @@ class SemanticsFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
 
     def value(self, name: str, group: str = "with names") -> float:
-        """Accuracy of an arm.
-
-        Raises:
-            KeyError: there is none of that name in the group.
-        """
+        """Accuracy of an arm."""
         for arm in self.data["arms"]:
             if (arm["name"], arm["group"]) == (name, group):
                 return float(arm["value"])
@@ -116,20 +112,7 @@ class DescriptionSemanticsStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> SemanticsFindings:
-        """Decide by every arm, and say what follows. Stopped, it goes on where it was.
-
-        Args:
-            encoder: with a text half.
-            descriptions: of the classes; all of them are in the running, whether they have pictures or not.
-            samples: labelled pictures.
-            output: folder of ``records.jsonl``; left out, nothing is noted.
-            store: where looks and sentences are kept.
-            progress: hears of progress and failures.
-
-        Raises:
-            DataError: no label is described, or no picture can be read.
-            ModelError: the encoder has no text half.
-        """
+        """Decide by every arm, and say what follows. Stopped, it goes on where it was."""
         progress = progress or Progress()
         looked = look_at_labelled(encoder, tuple(descriptions.texts), samples, store, progress)
         seen, labels = Projected(encoder.text)(looked.pooled).detach(), looked.labels

@@ -31,11 +31,7 @@ class InterpretabilityFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
 
     def row(self, encoder: str, library: str) -> dict[str, Any]:
-        """The figures of one encoder with one library.
-
-        Raises:
-            KeyError: they were not measured.
-        """
+        """The figures of one encoder with one library."""
         for row in self.data["rows"]:
             if (row["encoder"], row["library"]) == (encoder, library):
                 return dict(row)

@@ -56,11 +56,7 @@ class HeadTraining:
     seed: int = 0
 
     def __call__(self, x: Float[Tensor, "n d"], labels: Int[Tensor, " n"], parts: Parts) -> Bool[Tensor, " t"]:
-        """Which test rows the best layer is right on, the best by the rows to choose on.
-
-        Raises:
-            DataError: a number is not finite.
-        """
+        """Which test rows the best layer is right on, the best by the rows to choose on."""
         if not bool(torch.isfinite(x).all()):
             row = int((~torch.isfinite(x).all(1)).nonzero()[0])
             raise DataError(
@@ -88,10 +84,6 @@ class _Layers:
 
     Adam is written out, since the gradient is a formula and a study trains hundreds of small layers: ten times as fast
     as with ``torch.optim`` and a tape.
-
-    Args:
-        start: first weights.
-        rates: of each layer.
     """
 
     BETAS, EPS = (0.9, 0.999), 1e-8

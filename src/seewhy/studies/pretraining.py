@@ -51,12 +51,6 @@ def measure_pretraining(
 
     Neighbours and the probe are those of the pictures trained on. The strength of the probe is chosen on a part of
     those. Intervals come from resampling held-out pictures, the same ones before and after; with groups, whole groups.
-
-    Args:
-        done: the training.
-        encoder: what came of it.
-        store: where looks are kept.
-        progress: hears of progress and failures.
     """
     progress = progress or Progress()
     rows: list[dict[str, Any]] = []

@@ -79,20 +79,7 @@ class ProjectionHeadStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> TransferFindings:
-        """Train, look, probe and compare; a stopped run goes on from its checkpoints and its journal.
-
-        Args:
-            encoder: with which each training begins; it stays as it is.
-            samples: pictures with classes.
-            folder: where checkpoints and numbers are kept.
-            test: pictures to test on; left out, a part of ``samples``.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            DataError: as :meth:`.transfer.TransferStudy.run`.
-            InputError: the objective needs words, or the loss is not finite.
-        """
+        """Train, look, probe and compare; a stopped run goes on from its checkpoints and its journal."""
         progress, probes = progress or Progress(), self.probes
         if test is None:
             looked = look_with_each(

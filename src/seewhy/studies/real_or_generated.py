@@ -213,11 +213,7 @@ class RealOrGeneratedStudy:
 
 
 def made_class(samples: Samples, named: str | None) -> str:
-    """Which of two classes is of made pictures.
-
-    Raises:
-        DataError: there are not two, the named one is none of them, or none or both are called so.
-    """
+    """Which of two classes is of made pictures."""
     classes = samples.classes
     if len(classes) != 2:
         raise DataError(

@@ -32,7 +32,8 @@ OUTDATED = "outdated"
 NAME = "corrected.csv"
 
 Decided = Callable[[str], tuple[str, Mapping[str, Any]]]
-"""A picture's file → what counts for it (:data:`~seewhy.language.annotation.records.OPEN`: nothing), and the decision."""
+"""A picture's file → what counts for it (:data:`~seewhy.language.annotation.records.OPEN`: nothing), and the decision.
+"""
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,7 @@ class LabelledData:
     label: str = "label"
 
     def read_again(self) -> LabelledData:
-        """The same, as it now is.
-
-        Raises:
-            DataError: names or labels have changed since; pages show this, so the folder is not said.
-        """
+        """The same, as it now is."""
         try:
             now = load_samples(self.path, image=self.image, label=self.label).items
         except DataError:
@@ -91,12 +88,7 @@ class Corrections:
 
 
 def check_corrected(path: Path, data: Path, force: bool) -> Path:
-    """The path, if a corrected table can be written there.
-
-    Raises:
-        DataError: another ending than .csv, or as for writing.
-        ForeignFileError: it is the data themselves, or a file that SeeWhy did not make.
-    """
+    """The path, if a corrected table can be written there."""
     if path.suffix.lower() != ".csv":
         raise DataError(f"A corrected table is written as .csv, not as {path.suffix!r}. Change the ending of {path}.")
     check_apart(path, [data])
@@ -106,21 +98,7 @@ def check_corrected(path: Path, data: Path, force: bool) -> Path:
 def write_corrected(
     path: Path, data: LabelledData, decisions: Mapping[str, Mapping[str, Any]], *, force: bool = False
 ) -> dict[str, int]:
-    """Write the data with the decisions on their labels as a table, its pictures named from where it lies.
-
-    Args:
-        path: where, .csv.
-        data: as they are.
-        decisions: a picture's key → what stands.
-        force: write over somebody else's file.
-
-    Returns:
-        How many rows were corrected, confirmed, left out and put off, how many decisions are outdated, and how many
-        rows there are.
-
-    Raises:
-        DataError, ForeignFileError: as for :func:`check_corrected`.
-    """
+    """Write the data with the decisions on their labels as a table, its pictures named from where it lies."""
     check_corrected(path, data.path, force)
     text, counts = corrected_table(data, decisions, path.parent)
     write(path, text, TABLE, force=force)

@@ -63,22 +63,14 @@ class AnnotationDesk:
         self._seeding = threading.Lock()
 
     def picture(self, key: str) -> Picture:
-        """One picture.
-
-        Raises:
-            DataError: there is none of that key.
-        """
+        """One picture."""
         found = self.store.picture(key)
         if found is None:
             raise DataError(f"There is no picture {key[:40]!r}. One of those listed was expected. Go back to the list.")
         return found
 
     def jpeg(self, key: str, longest: int = 1600) -> bytes:
-        """The picture upright, as the page shows it; decoded by us, so the file itself never leaves the disk.
-
-        Raises:
-            ImageError: the file is gone, damaged, or no longer the one that was annotated.
-        """
+        """The picture upright, as the page shows it; decoded by us, so the file itself never leaves the disk."""
         picture = self.picture(key)
         if file_digest(picture.name) != picture.digest:
             raise ImageError(
@@ -206,12 +198,7 @@ class AnnotationDesk:
         return None
 
     def judge(self, key: str, author: str, answers: object, token: str, seconds: float) -> None:
-        """Keep a comparison, from the last round's side.
-
-        Raises:
-            InputError: an answer is missing or is none.
-            DataError: the texts have changed since the page was opened.
-        """
+        """Keep a comparison, from the last round's side."""
         pair = self.pair(key)
         turned = pair is not None and swapped(key, author, pair[0][0], pair[1][0])
         if pair is None or token != self._token(pair, turned):

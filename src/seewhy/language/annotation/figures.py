@@ -43,11 +43,7 @@ class RoundFigures:
 
 
 def by_round(histories: Iterable[Sequence[Version]]) -> tuple[RoundFigures, ...]:
-    """The paper's question on rounds: do texts grow, and is each round quicker than the last?
-
-    Args:
-        histories: of each picture, the versions of one task from the first to the last.
-    """
+    """The paper's question on rounds: do texts grow, and is each round quicker than the last?"""
     found: dict[int, list[tuple[int, float, float]]] = defaultdict(list)
     for versions in histories:
         by_number = {v.number: text_of(v.content) for v in versions}
@@ -89,12 +85,6 @@ def krippendorff_alpha(units: Iterable[Sequence[float]]) -> float | None:
 
     ``α = 1 − D_o / D_e`` with ``D_o = (1/n) Σ_u Σ_{i≠j} (v_ui − v_uj)² / (m_u − 1)`` over units ``u`` of ``m_u ≥ 2``
     values, and ``D_e = Σ_{i≠j} (v_i − v_j)² / (n (n − 1))`` over all ``n`` of their values.
-
-    Args:
-        units: what several people gave to one thing; units of fewer than two values say nothing.
-
-    Returns:
-        At most 1; ``None`` where all values are alike, or there are none.
 
     Example:
         >>> krippendorff_alpha([[1, 1], [2, 2]]), krippendorff_alpha([[1, 2], [2, 1]]), krippendorff_alpha([[1, 1]])

@@ -67,12 +67,7 @@ def records(store: AnnotationStore, rule: StopRule | None = None) -> Iterator[di
 
 
 def check_export(path: str | Path, *, force: bool = False) -> Path:
-    """The path, if annotations can be written there; asked before the work begins.
-
-    Raises:
-        ForeignFileError: there is a file that SeeWhy did not export.
-        DataError: another ending, or a place that no file can be written to.
-    """
+    """The path, if annotations can be written there; asked before the work begins."""
     path = Path(path)
     if path.suffix not in ENDINGS:
         raise DataError(
@@ -182,11 +177,7 @@ def label_studio(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_label_studio(task: dict[str, Any]) -> dict[str, Any]:
-    """``objects`` and ``text`` of one of Label Studio's tasks; the last annotation that was not cancelled counts.
-
-    Raises:
-        DataError: it is not such a task.
-    """
+    """``objects`` and ``text`` of one of Label Studio's tasks; the last annotation that was not cancelled counts."""
     try:
         result = [one for one in task["annotations"] if not one.get("was_cancelled")][-1]["result"]
         text = ""
@@ -231,12 +222,6 @@ def bring_in(store: AnnotationStore, path: str | Path, author: str = "import") -
     From JSONL every version and judgement comes back, into pictures that have none yet. From Label Studio each task
     that differs from the last version becomes one more round by ``author``. Nothing is taken of a file in which
     anything is wrong.
-
-    Returns:
-        Pictures that took something, and notes on those that did not.
-
-    Raises:
-        DataError: the file cannot be read or is of another form.
     """
     path = Path(path)
     known = _Known(store.pictures())

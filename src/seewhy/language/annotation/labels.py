@@ -24,15 +24,7 @@ FILE = "decisions.sqlite"
 
 
 def known_picture(name: str, key: str | None = None) -> Picture:
-    """The picture in a file, as the store knows pictures.
-
-    Args:
-        name: the file.
-        key: what it was named by before.
-
-    Raises:
-        DataError: it cannot be read, or has changed since; pages show this, so the folder is not said.
-    """
+    """The picture in a file, as the store knows pictures."""
     digest, short = file_digest(name), Path(name).name
     try:
         size = upright_size(name)
@@ -82,22 +74,7 @@ class LabelDecisions:
     def decide(
         self, picture: Picture, author: str, decision: str, label: str, given: str, base: int
     ) -> Saved | Conflict:
-        """Add a decision on top of the one that was seen.
-
-        Args:
-            picture: what it is on.
-            author: who decides.
-            decision: of :data:`~seewhy.language.annotation.records.DECISIONS`.
-            label: that it is to have; for other decisions than a correction, the one it has.
-            given: the label that the data give it.
-            base: number of the version that was seen; 0 where there was none.
-
-        Returns:
-            The version; or somebody else's that came between, and nothing has changed.
-
-        Raises:
-            InputError: no decision is called so, or the label is of no class.
-        """
+        """Add a decision on top of the one that was seen."""
         if decision not in DECISIONS:
             raise InputError(f"The decision {decision!r:.40} was given. One of {', '.join(DECISIONS)} was expected.")
         if decision == "corrected":
@@ -107,11 +84,7 @@ class LabelDecisions:
         return self.store.save(picture.key, LABEL, author, content, base, 0.0)
 
     def undo(self, key: str, author: str, base: int) -> Saved | Conflict:
-        """Go back to what was decided before the decision that stands; again, to what was before that.
-
-        Raises:
-            InputError: there is nothing before it.
-        """
+        """Go back to what was decided before the decision that stands; again, to what was before that."""
         versions = {v.number: v for v in self.store.versions(key, LABEL)}
         latest = versions.get(max(versions, default=0))
         if latest is None or shown(latest) == 0:

@@ -129,22 +129,14 @@ def objects_of(content: Content) -> tuple[BoxedObject, ...]:
 
 
 def check_task(task: str) -> str:
-    """The task, if there is one of that name.
-
-    Raises:
-        InputError: there is not.
-    """
+    """The task, if there is one of that name."""
     if task not in (*TASKS, LABEL):
         raise InputError(f"The task {task!r} was given. One of {', '.join(TASKS)} was expected.")
     return task
 
 
 def check_author(name: object) -> str:
-    """A person's name, without outer blanks.
-
-    Raises:
-        InputError: it is empty, no text, or longer than 80 characters.
-    """
+    """A person's name, without outer blanks."""
     text = " ".join(_text(name, "The annotator's name", 1000).split())
     if not 0 < len(text) <= 80:
         raise InputError(f"The annotator's name has {len(text)} characters. 1 to 80 were expected. Type a name.")
@@ -152,11 +144,7 @@ def check_author(name: object) -> str:
 
 
 def check_content(task: str, content: object) -> Content:
-    """Content as it is kept: known keys, plain text, boxes that lie on the picture.
-
-    Raises:
-        InputError: it is of another form, or too large.
-    """
+    """Content as it is kept: known keys, plain text, boxes that lie on the picture."""
     if not isinstance(content, dict):
         raise InputError(f"The content of {task} is a {type(content).__name__}. A JSON object was expected.")
     if check_task(task) == LABEL:
@@ -197,11 +185,7 @@ def _object(given: object) -> BoxedObject:
 
 
 def check_versions(given: object) -> tuple[Version, ...]:
-    """Versions as :meth:`Version.to_json` writes them, each number of a task once.
-
-    Raises:
-        InputError: they are of another form.
-    """
+    """Versions as :meth:`Version.to_json` writes them, each number of a task once."""
     if not isinstance(given, list) or not all(isinstance(row, dict) for row in given):
         raise InputError("The versions are no list of objects. What this program exports was expected.")
     found = [check_version(row) for row in given]
@@ -211,11 +195,7 @@ def check_versions(given: object) -> tuple[Version, ...]:
 
 
 def check_version(row: dict[str, Any]) -> Version:
-    """One version as :meth:`Version.to_json` writes it.
-
-    Raises:
-        InputError: it is of another form.
-    """
+    """One version as :meth:`Version.to_json` writes it."""
     number, base, kind, made = (row.get(name) for name in ("number", "base", "kind", "made"))
     whole = _is_count(number) and (base is None or _is_count(base))
     if not whole or kind not in KINDS or not isinstance(made, str):
@@ -233,11 +213,7 @@ def _is_count(value: object) -> bool:
 
 
 def check_seconds(seconds: object) -> float:
-    """A time from 0.
-
-    Raises:
-        InputError: it is none.
-    """
+    """A time from 0."""
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= MAX_SECONDS:
         return float(seconds)
     raise InputError(f"The time {seconds!r:.40} was given. Seconds from 0 to {MAX_SECONDS:.0e} were expected.")
@@ -245,9 +221,6 @@ def check_seconds(seconds: object) -> float:
 
 def check_box(box: object) -> FractionBox:
     """A box in fractions of the picture.
-
-    Raises:
-        InputError: it is none, or lies off the picture.
 
     Example:
         >>> check_box([0, 0.25, 1, 0.5])

@@ -45,11 +45,7 @@ class Seeder(Protocol):
     """Anything that proposes: a classifier here, a detector with a writer elsewhere."""
 
     def __call__(self, name: str) -> Seed:
-        """What is proposed for a picture's file.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """What is proposed for a picture's file."""
         ...
 
 

@@ -64,15 +64,7 @@ def swapped(key: str, author: str, first: str, second: str) -> bool:
 
 
 def check_answers(answers: object, turned: bool = False) -> dict[str, int]:
-    """One score a dimension, from the first text's side.
-
-    Args:
-        answers: dimension → score, as given on the page.
-        turned: whether the second text stood on the left.
-
-    Raises:
-        InputError: a dimension is missing, unknown, or has no score of :data:`POINTS`.
-    """
+    """One score a dimension, from the first text's side."""
     if not isinstance(answers, Mapping) or set(answers) != set(DIMENSIONS):
         raise InputError(f"The answers {answers!r:.120} were given. One each was expected for {', '.join(DIMENSIONS)}.")
     for name, score in answers.items():
@@ -82,11 +74,7 @@ def check_answers(answers: object, turned: bool = False) -> dict[str, int]:
 
 
 def check_judgement(row: object) -> dict[str, Any]:
-    """One comparison as the export writes it.
-
-    Raises:
-        InputError: it is of another form.
-    """
+    """One comparison as the export writes it."""
     if not isinstance(row, Mapping) or not all(isinstance(row.get(k), str) for k in ("first", "second")):
         raise InputError("A judgement does not name two texts. What this program exports was expected.")
     made = row.get("made")
@@ -109,15 +97,6 @@ def net_preference(
     seed: int = 0,
 ) -> dict[str, Net]:
     """Net preference for the first text, by dimension and as their ``mean``.
-
-    Args:
-        judgements: dimension → score, from the first text's side.
-        pictures: of each judgement; several of one picture are drawn together. Left out, each has its own.
-        n_draws: resampled sets.
-        seed: of the draws.
-
-    Raises:
-        InputError: there are none.
 
     Example:
         >>> rows = [dict.fromkeys(DIMENSIONS, s) for s in (2, 1, 0, -1)]

@@ -81,10 +81,6 @@ class AnnotationStore:
 
     Args:
         path: the database file; made where there is none.
-
-    Raises:
-        ForeignFileError: the file is somebody else's.
-        DataError: it cannot be opened, or the disk is full.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -150,24 +146,7 @@ class AnnotationStore:
     def save(
         self, key: str, task: str, author: str, content: object, base: int, seconds: float, *, merges: bool = False
     ) -> Saved | Conflict:
-        """Add a version on top of ``base``, and drop the author's draft.
-
-        Args:
-            key: the picture's.
-            task: of :data:`~seewhy.language.annotation.records.TASKS`.
-            author: who made it.
-            content: all of it.
-            base: number of the version it was made from; 0 where there was none.
-            seconds: active time.
-            merges: whether it brings two people's versions together.
-
-        Returns:
-            The version; or, where there is a newer one than ``base``, that one, and nothing has changed.
-
-        Raises:
-            InputError: the content is of the wrong form.
-            DataError: no such picture, or the disk is full.
-        """
+        """Add a version on top of ``base``, and drop the author's draft."""
         author, kept = check_author(author), check_content(check_task(task), content)
         with self._writing():
             self._known(key)
@@ -187,16 +166,7 @@ class AnnotationStore:
         return Saved(version)
 
     def restore(self, key: str, versions: Iterable[Version], judgements: Iterable[dict[str, Any]]) -> bool:
-        """Keep what was exported, whole or not at all; nothing where the picture has versions already.
-
-        Args:
-            key: the picture's.
-            versions: checked by :func:`~seewhy.language.annotation.records.check_versions`.
-            judgements: checked by :func:`~seewhy.language.annotation.side_by_side.check_judgement`.
-
-        Returns:
-            Whether it was kept.
-        """
+        """Keep what was exported, whole or not at all; nothing where the picture has versions already."""
         with self._writing():
             self._known(key)
             if self._rows("SELECT 1 FROM versions WHERE picture = ? LIMIT 1", key):
@@ -226,17 +196,7 @@ class AnnotationStore:
         tab: str = "",
         sequence: int = 0,
     ) -> tuple[int, bool]:
-        """Keep what was typed so far.
-
-        Args:
-            key, task, author, content, base, seconds: as for :meth:`save`.
-            seen: revision of the draft that this one goes on from; 0 where there was none.
-            tab: window that it was typed in.
-            sequence: counts up with that window's messages; one that comes late does not undo a later one.
-
-        Returns:
-            Its revision, and whether another draft of the same person was shelved for it.
-        """
+        """Keep what was typed so far."""
         author, kept = check_author(author), check_content(check_task(task), content)
         with self._writing():
             self._known(key)

@@ -118,12 +118,7 @@ class Cleaned:
     removed: tuple[Removed, ...]
 
     def save(self, path: str | Path, *, force: bool = False) -> tuple[Path, Path]:
-        """Write the kept pairs as JSONL, and beside them ``NAME.removed.jsonl`` with the others.
-
-        Raises:
-            DataError: the name does not end in ``.jsonl``, nothing is left, or a picture is no file.
-            ForeignFileError: a file is there that SeeWhy did not make.
-        """
+        """Write the kept pairs as JSONL, and beside them ``NAME.removed.jsonl`` with the others."""
         if not self.kept.items:
             raise DataError(
                 "Every pair breaks a rule, so nothing is left to write. Pairs that break none were expected. Leave a "

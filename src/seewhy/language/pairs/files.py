@@ -26,12 +26,7 @@ def beside(path: Path) -> Path:
 
 
 def check_place(path: Path, *, force: bool = False) -> None:
-    """See that both files can be written, before the work begins.
-
-    Raises:
-        DataError: the name does not end in ``.jsonl``, or the folder cannot be written to.
-        ForeignFileError: a file is there that SeeWhy did not make.
-    """
+    """See that both files can be written, before the work begins."""
     if path.suffix.lower() != ".jsonl":
         raise DataError(
             f"{path} was given as the place of cleaned pairs. A name ending in .jsonl was expected. Add it."

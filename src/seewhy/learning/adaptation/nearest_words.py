@@ -43,17 +43,7 @@ def vocabulary(tower: TrainableText) -> tuple[list[str], Float[Tensor, "n w"]]:
 
 @torch.no_grad()
 def nearest_words(tower: TrainableText, prompt: Float[Tensor, "p w"], top: int = 3) -> dict[str, Any]:
-    """Each vector's nearest words, with their distances, beside the distance from a word to its own nearest word.
-
-    Args:
-        tower: whose vocabulary it is.
-        prompt: learnt vectors.
-        top: words of each.
-
-    Returns:
-        ``"vectors"``, one per place, each with ``"nearest"``; ``"word_to_word"``, the mean over the vocabulary of the
-        distance to the nearest other word; ``"n_words"``.
-    """
+    """Each vector's nearest words, with their distances, beside the distance from a word to its own nearest word."""
     words, known = vocabulary(tower)
     apart = torch.cat([torch.cdist(part, known).topk(2, largest=False).values[:, 1] for part in known.split(N_AT_ONCE)])
     distance, cosine = torch.cdist(prompt, known), normalize(prompt, dim=1) @ normalize(known, dim=1).T

@@ -159,12 +159,7 @@ class PromptLearning(PictureRecipe):
 
     @final
     def estimate(self, on: Encoder, samples: Samples) -> Cost:
-        """Look at some pictures, train a few steps, and count.
-
-        Raises:
-            ModelError: the encoder shows no tokens.
-            DataError: none of the pictures can be read.
-        """
+        """Look at some pictures, train a few steps, and count."""
         names = Names(opened(on), samples.classes)
 
         def begun(pooled: Tensor) -> tuple[PromptTask, TrainingData]:

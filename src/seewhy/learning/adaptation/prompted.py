@@ -98,11 +98,7 @@ class PromptedNetwork(PromptNetwork):
         return seeing_the_same(on, on.name, digest, lambda: text, None)
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
-        """A classifier for classes by their names, whichever they are.
-
-        Raises:
-            DataError: fewer than two, or one of them twice.
-        """
+        """A classifier for classes by their names, whichever they are."""
         return named(self, classes, "nothing but the names of the classes, read behind a learnt prompt")
 
     def facts(self) -> dict[str, Any]:

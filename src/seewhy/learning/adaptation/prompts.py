@@ -147,11 +147,7 @@ class SharedPrompt(CommonPrompt):
 
     @classmethod
     def begun(cls, tower: TrainableText, words: str, n_tokens: int) -> Self:
-        """With the vectors of words; without words, ``n_tokens`` of torch's random numbers.
-
-        Raises:
-            InputError: the words are longer than is read.
-        """
+        """With the vectors of words; without words, ``n_tokens`` of torch's random numbers."""
         found = begun(tower, words, n_tokens)
         return cls(found)
 

@@ -117,15 +117,7 @@ class TowerPrompt(CommonPrompt):
 
     @classmethod
     def begun(cls, towers: Towers, words: str, n_tokens: int, depth: int, n_image: int | None) -> Self:
-        """Words at first, and torch's random numbers in deeper layers and among patches.
-
-        Args:
-            towers: where they go.
-            words: that stand before the names; empty, random vectors too.
-            n_tokens: of a prompt that begins without words.
-            depth: layers.
-            n_image: vectors among patches; left out, maps of those among words, every map the same at first.
-        """
+        """Words at first, and torch's random numbers in deeper layers and among patches."""
         towers.check(depth)
         vectors = begun(towers.text, words, n_tokens)
         deeper = [STD * torch.randn_like(vectors) for _ in range(depth - 1)]
@@ -259,11 +251,7 @@ class TowerPromptedNetwork(PromptNetwork):
         )
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
-        """A classifier for classes by their names, whichever they are.
-
-        Raises:
-            DataError: fewer than two, or one of them twice.
-        """
+        """A classifier for classes by their names, whichever they are."""
         return named(self, classes, "nothing but the names of the classes, behind prompts in both towers")
 
     def facts(self) -> dict[str, Any]:

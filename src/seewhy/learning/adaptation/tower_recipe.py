@@ -153,12 +153,7 @@ class TowerPromptLearning(PictureRecipe):
 
     @final
     def estimate(self, on: Encoder, samples: Samples) -> Cost:
-        """Look at some pictures, train a few steps, and count.
-
-        Raises:
-            ModelError: the encoder shows no tokens.
-            DataError: none of the pictures can be read.
-        """
+        """Look at some pictures, train a few steps, and count."""
         towers = Towers.of(on)
         names = Names(towers.text, samples.classes)
 

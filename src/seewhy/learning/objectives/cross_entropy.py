@@ -34,9 +34,6 @@ class CrossEntropy(Vectors):
         label_smoothing: part of the right answer that is spread over all classes.
         n_views: of each picture; one, as is usual.
 
-    Raises:
-        InputError: a smoothing outside 0 to below 1, or no view.
-
     Example:
         >>> import torch
         >>> layer = Layer(2, 2)

@@ -37,18 +37,7 @@ class Dense(PictureObjective):
         flipped: Bool[Tensor, "2 b"],
         state: nn.Module | None = None,
     ) -> Float[Tensor, ""]:
-        """The number to make small, checked; what views learn of one another is two of them, one each way.
-
-        Args:
-            first: the map of each picture's first view, which learns.
-            second: of its second, from the branch that follows.
-            boxes: which part of the picture each view shows, as a batch of the training has it.
-            flipped: whether it is mirrored.
-            state: what :meth:`state` made; left out, as it is at first.
-
-        Raises:
-            InputError: the maps are not alike, there are none, or boxes are missing.
-        """
+        """The number to make small, checked; what views learn of one another is two of them, one each way."""
         b = len(first)
         if first.shape != second.shape or not b or boxes.shape != (2, b, 4) or flipped.shape != (2, b):
             raise InputError(

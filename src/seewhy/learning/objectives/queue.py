@@ -194,13 +194,6 @@ def log_sums(
     """``log sum_j exp(scale q_i · k_j)`` over all of a store; with classes also over those of one's own class.
 
     Memory does not grow with the store, forwards or backwards.
-
-    Args:
-        query: what learns.
-        store: what does not.
-        scale: of the products.
-        without: rows and columns of pairs that do not count, columns in order.
-        classes: of queries and store.
     """
     found: tuple[Tensor, ...] = _LogSums.apply(query, store, scale, without, classes)
     return found

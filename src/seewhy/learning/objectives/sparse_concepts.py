@@ -51,11 +51,6 @@ def concept_scores(
 
     The mean and the spread of LayerNorm are those of all concepts, so that a value that is kept still depends on those
     that are not.
-
-    Args:
-        pooled: features.
-        concepts: a row each.
-        over_concepts: whether LayerNorm is taken; without, the products themselves.
     """
     products = pooled @ normalize(concepts, dim=1).T
     return layer_norm(products, products.shape[1:]) if over_concepts else products
@@ -73,14 +68,6 @@ def sparsify(scores: Float[Tensor, "b m"], sparsity: float, mask: Mask = "hard")
     With ``mask="authors"`` this is ``soft_threshold_with_ratio`` of their code, which, strictly above its threshold,
     keeps one fewer than ``M - floor(sM)`` (199 of 200 at sparsity 0), and fewer still where values are equal. ``soft``
     is the paper's equation 4 as reviews quote it, ``x · max(|x| - tau, 0)``, with the largest size left out as ``tau``.
-
-    Args:
-        scores: of each concept.
-        sparsity: part that is left out.
-        mask: see :data:`Mask`.
-
-    Raises:
-        InputError: as :func:`n_kept`.
 
     Example:
         >>> sparsify(torch.tensor([[3.0, -2.0, 1.0, 0.5]]), 0.5).tolist()

@@ -14,12 +14,7 @@ SCRIPTS = ("annotate.js", "annotate_boxes.js", "annotate_compare.js")
 
 
 def make_annotation_app(desk: AnnotationDesk, settings: Settings | None = None) -> FastAPI:
-    """Pages on which people describe pictures in rounds.
-
-    Args:
-        desk: pictures, annotations and, if there is one, the model that proposes.
-        settings: limits; one request's body need not be larger than the text of one picture.
-    """
+    """Pages on which people describe pictures in rounds."""
     app = make_base("SeeWhy annotation", settings or Settings(), SCRIPTS)
     AnnotationPages(desk).mount(app)
     AnnotationData(desk).mount(app)

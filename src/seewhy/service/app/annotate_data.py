@@ -167,11 +167,7 @@ class AnnotationData:
 
 
 def known_picture(desk: AnnotationDesk, key: str) -> Picture:
-    """The picture of a key.
-
-    Raises:
-        HTTPException: 404, there is none.
-    """
+    """The picture of a key."""
     found = desk.store.picture(key)
     if found is None:
         raise HTTPException(404, "There is no such picture here. Go back to the list.")

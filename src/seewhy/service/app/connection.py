@@ -25,11 +25,7 @@ class StrictFraming(h11.Connection):
     """
 
     def next_event(self) -> Any:
-        """The next event.
-
-        Raises:
-            RemoteProtocolError: the client sent what is not taken.
-        """
+        """The next event."""
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._pieces = self._body_bytes = 0

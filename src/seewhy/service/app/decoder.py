@@ -41,16 +41,7 @@ class Decoder:
         self._pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)), thread_name_prefix="seewhy-decoder")
 
     def read(self, source: bytes | str, name: str, transform: Transform) -> Future[Picture]:
-        """A picture's view, as :func:`seewhy.pictures.images.read_picture` gives it.
-
-        Args:
-            source: the file's bytes; a file name only where the server itself found it.
-            name: what the picture is called.
-            transform: the encoder's.
-
-        Raises:
-            BusyError: too many wait. The future raises :class:`ImageError` where it cannot be read.
-        """
+        """A picture's view, as :func:`seewhy.pictures.images.read_picture` gives it."""
         with self._lock:
             if self._n >= self.n_waiting:
                 raise BusyError(f"{self._n} pictures are waiting already. Try again in a few seconds.")

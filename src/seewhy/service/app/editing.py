@@ -31,17 +31,7 @@ MOST_TOGETHER = 500
 def with_texts(
     classifier: Classifier, changes: Mapping[str, Sequence[str]], store: FeatureStore | None = None
 ) -> Classifier:
-    """The same classifier with other texts for some classes (:func:`seewhy.classifiers.rewording.reworded`).
-
-    Args:
-        classifier: with descriptions.
-        changes: class → its new texts, all of them.
-        store: where sentences are kept.
-
-    Raises:
-        DataError: there are no descriptions to change, no such class, or a class is left without texts, with too many
-            or with too long ones.
-    """
+    """The same classifier with other texts for some classes (:func:`seewhy.classifiers.rewording.reworded`)."""
     if classifier.words is None:
         raise DataError("This classifier has no descriptions to edit. Start with --descriptions FILE.")
     for label in changes:
@@ -121,15 +111,7 @@ def on_pictures(
     numbers: Sequence[int],
     pooled: Float[Tensor, "n d"],
 ) -> dict[str, Any]:
-    """What other words change on labelled pictures: the study ``edit-words`` of this one edit.
-
-    Args:
-        before: the classifier as it was given.
-        after: with other words.
-        samples: the pictures; their files' folders are not told.
-        numbers: by which their addresses name them.
-        pooled: their features.
-    """
+    """What other words change on labelled pictures: the study ``edit-words`` of this one edit."""
     # The study knows pictures by a name; here their numbers, as two files may have one name.
     numbered = [replace(sample, image=str(i)) for i, sample in zip(numbers, samples, strict=True)]
     names = {str(i): Path(sample.image).name for i, sample in zip(numbers, samples, strict=True)}

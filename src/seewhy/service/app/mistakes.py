@@ -100,9 +100,6 @@ class Mistakes:
         worker: the thread it runs in.
         store: where looks are found and kept; what an evaluation saw is not looked at again.
         done: called, in the worker's thread, when all were gone through.
-
-    Raises:
-        DataError: no label is one of the classifier's classes.
     """
 
     def __init__(
@@ -179,14 +176,7 @@ class Mistakes:
             self.found.append(Mistake(index, name, sample.label, top.label, top.score, top.probability, key, doubt))
 
     def to_json(self, asked: Asked | None = None) -> dict[str, Any]:
-        """So far.
-
-        Args:
-            asked: what to list; left out, all pairs, the most frequent confusion first.
-
-        Raises:
-            DataError: a class that is not there.
-        """
+        """So far."""
         asked = asked or Asked()
         for label in (asked.true, asked.predicted):
             if label is not None:

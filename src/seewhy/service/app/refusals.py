@@ -17,13 +17,7 @@ RETRY_AFTER = "2"
 
 
 def answer_errors(app: FastAPI, refuse: Refuse, statuses: dict[type[SeeWhyError], int] | None = None) -> None:
-    """Answer errors of HTTP, of what was sent and of ours.
-
-    Args:
-        app: whose errors.
-        refuse: makes the answer of a status and a text.
-        statuses: of our errors that have one of their own, beside 503 where too much is waiting and 422 else.
-    """
+    """Answer errors of HTTP, of what was sent and of ours."""
 
     def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -27,29 +27,13 @@ UPLOAD_BODY = form_with({"type": "string", "format": "binary", "description": "O
 
 
 async def read_upload(request: Request, most: int) -> tuple[bytes, str]:
-    """The one picture of a form, and what to call it.
-
-    Args:
-        request: ``multipart/form-data`` with the file in the field ``picture``.
-        most: bytes that may come; more was refused already, so this only keeps the file in memory.
-
-    Raises:
-        InputError: the body is no such form, or holds no picture.
-    """
+    """The one picture of a form, and what to call it."""
     (found,) = await read_uploads(request, most, 1)
     return found
 
 
 async def read_uploads(request: Request, most: int, n_most: int) -> list[tuple[bytes, str]]:
     """The pictures of a form in their order, and what to call each; of an empty one no bytes, where there are several.
-
-    Args:
-        request: ``multipart/form-data`` with files in the field ``picture``.
-        most: bytes that may come; more was refused already, so this only keeps the files in memory.
-        n_most: files that may come.
-
-    Raises:
-        InputError: the body is no such form, or holds no picture or too many.
     """
     files = "one file" if n_most == 1 else f"1 to {n_most} files"
     expected = f"Expected a form of the type multipart/form-data with {files} in the field {FIELD!r}."
@@ -82,11 +66,7 @@ def shown_name(name: str) -> str:
 
 
 async def read_form(request: Request) -> list[tuple[str, str]]:
-    """The fields of a form that holds text only, in their order.
-
-    Raises:
-        InputError: it is larger than such a form can be, or not UTF-8.
-    """
+    """The fields of a form that holds text only, in their order."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)

@@ -74,15 +74,7 @@ class Worker:
                 self._wake.notify()
 
     def look(self, picture: Picture, name: str) -> Future[Encoded | Failure]:
-        """Look at a picture, together with those that are :meth:`coming` within the next moments.
-
-        Args:
-            picture: decoded already.
-            name: what the picture is called.
-
-        Raises:
-            BusyError: too many wait.
-        """
+        """Look at a picture, together with those that are :meth:`coming` within the next moments."""
         future: Future[Encoded | Failure] = Future()
         with self._wake:
             self._admit(len(self._looks))
@@ -91,11 +83,7 @@ class Worker:
         return future
 
     def do(self, job: Callable[[], T], urgency: int = SOON) -> Future[T]:
-        """Run a job in the thread.
-
-        Raises:
-            BusyError: too many wait; one that is :data:`IDLE` is always taken.
-        """
+        """Run a job in the thread."""
         future: Future[T] = Future()
         with self._wake:
             self._admit(-1 if urgency == IDLE else len(self._jobs))

@@ -150,12 +150,7 @@ def _write(
 
 
 def check_place(folder: Path) -> Path:
-    """The folder, if an export can be written there; asked before the work begins.
-
-    Raises:
-        ForeignFileError: it exists and is no export, or one that was changed since.
-        DataError: it cannot be written to.
-    """
+    """The folder, if an export can be written there; asked before the work begins."""
     if folder.exists() and not is_untouched(folder):
         raise ForeignFileError(
             f"{folder} exists and is not an export as SeeWhy left it. A new name, or one of those, was expected. "

@@ -144,13 +144,7 @@ FORMATS: dict[str, Format] = {one.name: one for one in (Onnx(), OpenVino())}
 
 
 def format_of(to: str) -> Format:
-    """The format by its name; ``:f32`` may follow.
-
-    Raises:
-        InputError: another precision is asked for.
-        UnknownNameError: there is no such format.
-        MissingExtraError: what writes and checks it is not installed.
-    """
+    """The format by its name; ``:f32`` may follow."""
     name, _, precision = to.partition(":")
     if name not in FORMATS:
         raise UnknownNameError("format", name, FORMATS)

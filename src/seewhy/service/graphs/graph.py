@@ -37,9 +37,6 @@ class Graph(nn.Module):
 
     Args:
         classifier: what decides.
-
-    Raises:
-        ModelError: its head does what no graph of fixed operations can.
     """
 
     mean: Tensor
@@ -63,11 +60,7 @@ class Graph(nn.Module):
         return self.tail(self.trunk(pixels), class_index)
 
     def program(self, size: tuple[int, int]) -> ExportedProgram:
-        """The graph for pictures of this height and width, and batches of any length.
-
-        Raises:
-            ModelError: torch cannot export the trunk so.
-        """
+        """The graph for pictures of this height and width, and batches of any length."""
         example = torch.zeros(self.n_examples, *size, 3, dtype=torch.uint8)
         index = torch.full((self.n_examples, 1), -1)
         batch = Dim("batch", min=1, max=MOST)
@@ -84,13 +77,7 @@ class Graph(nn.Module):
 def decide_and_explain(
     classifier: Classifier, features: Tensor, class_index: Int[Tensor, "b 1"]
 ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"], Float[Tensor, "b gh gw"], Int[Tensor, "b 1"]]:
-    """What ``predict`` and ``explain --where grad_cam`` do once the trunk has run.
-
-    Args:
-        classifier: what decides.
-        features: of the trunk.
-        class_index: of the class to be explained; below 0, the one decided for.
-    """
+    """What ``predict`` and ``explain --where grad_cam`` do once the trunk has run."""
     pooled = classifier.encoder.head(features)
     logits = classifier.head(pooled)
     explained = torch.where(class_index < 0, logits.argmax(1, keepdim=True), class_index)

@@ -181,11 +181,7 @@ class Asked:
 
 
 def _read(body: bytes, model: Model, most: int) -> Asked:
-    """The request, as far as it is one.
-
-    Raises:
-        InputError: it is none, or has more in it than a request of so many pictures can have.
-    """
+    """The request, as far as it is one."""
     _, height, width = expected = (3, *model.classifier.encoder.transform.input_size)
     signs = {b"{": MOST_OBJECTS, b'"': 8 * MOST_OBJECTS + 2 * most}
     signs |= {b"[": most * (3 * height + 4) + MOST_OBJECTS, b",": most * 3 * height * width + 8 * MOST_OBJECTS}
@@ -259,11 +255,7 @@ def _files(tensor: Mapping[str, Any], most: int) -> list[tuple[bytes, str]]:
 
 
 def _pixels(tensor: Mapping[str, Any], expected: tuple[int, ...], most: int) -> Tensor:
-    """Pixels as the encoder takes them.
-
-    Raises:
-        InputError: they are no numbers, not all finite, or of another shape.
-    """
+    """Pixels as the encoder takes them."""
     shape = tensor["shape"]
     if tuple(shape[1:]) != expected:
         raise InputError(f"{PIXELS!r} has the shape {shape}. [n, {', '.join(map(str, expected))}] was expected.")
@@ -284,9 +276,6 @@ def _numbers(values: list[Any]) -> list[float]:
     """Numbers, flat or nested, one after the other.
 
     Of a text among them numpy would make texts of all, each with room for the longest.
-
-    Raises:
-        ValueError: they are not all numbers, or rows are of unequal length.
     """
     for _ in range(MOST_AXES - 1):
         if not values or not isinstance(values[0], list):

@@ -79,9 +79,6 @@ class Models:
         settings: of batches and queues.
         load: how a folder is loaded.
         metrics: told about batches and reloads.
-
-    Raises:
-        ModelError: a folder cannot be loaded.
     """
 
     def __init__(
@@ -116,11 +113,7 @@ class Models:
 
     @contextmanager
     def use(self, name: str | None) -> Iterator[Model]:
-        """A model while a request needs it, by its name; the first where none is named.
-
-        Raises:
-            UnknownNameError: there is none of that name.
-        """
+        """A model while a request needs it, by its name; the first where none is named."""
         with self._lock:
             found = self._now.get(next(iter(self._now)) if name is None else name)
             if found is not None:
@@ -137,9 +130,6 @@ class Models:
 
         What was refused is tried again once any file of its folder changes, as one that is being copied does, or after
         a minute, as the encoder may lie elsewhere.
-
-        Args:
-            force: load those that did not change, and those that were refused before, too.
         """
         for name, folder in self.folders.items():
             digest, files = digest_of(folder), files_of(folder)

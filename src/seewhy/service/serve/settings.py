@@ -68,11 +68,7 @@ class ServiceSettings:
 
 
 def read_token(file: Path | None) -> str | None:
-    """The token of a file, or else of the environment; ``None`` where there is neither.
-
-    Raises:
-        InputError: the file cannot be read, or the token is too short to keep anybody out.
-    """
+    """The token of a file, or else of the environment; ``None`` where there is neither."""
     if file is None:
         found = os.environ.get(TOKEN_VARIABLE)
         return None if found is None else _check_token(found.strip())

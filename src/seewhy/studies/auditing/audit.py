@@ -102,11 +102,7 @@ def audit(
 
 
 def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
-    """The pictures, if every label is one of the classes: an audit leaves nothing out.
-
-    Raises:
-        DataError: one is not.
-    """
+    """The pictures, if every label is one of the classes: an audit leaves nothing out."""
     items, _ = samples.of(classifier.classes)
     known = set(classifier.classes)
     strange = [s for s in samples.items if s.label not in known]

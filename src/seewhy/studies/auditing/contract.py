@@ -57,21 +57,13 @@ class Contract:
 
     @classmethod
     def preset(cls, required: Collection[str] = ()) -> Contract:
-        """What is asked for where nobody says otherwise.
-
-        Args:
-            required: figures that are required beside those that always are.
-        """
+        """What is asked for where nobody says otherwise."""
         limits = {name: check.limit for name, check in CHECKS.items()}
         return cls({name: replace(x, required=x.required or name in required) for name, x in limits.items()})
 
     @classmethod
     def load(cls, path: str | Path) -> Contract:
-        """Read one.
-
-        Raises:
-            DataError: it cannot be read, or names an unknown figure, or a limit that makes no sense.
-        """
+        """Read one."""
         try:
             text = read_text(path, LARGEST)
         except OSError as error:

@@ -118,11 +118,7 @@ class DriftTest:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Drift:
-        """Compare new pictures, whose classes need not be known, with those that a classifier was fitted on.
-
-        Raises:
-            DataError: it keeps nothing of these, or fewer than ten pictures are on either side.
-        """
+        """Compare new pictures, whose classes need not be known, with those that a classifier was fitted on."""
         progress = progress or Progress()
         known = known_of(classifier)
         items, logits, pooled, _ = look_at(classifier, pictures, store, None, progress)
@@ -158,11 +154,7 @@ class Drift(Page):
 
 
 def known_of(classifier: Classifier) -> KnownPictures:
-    """What a classifier keeps of its training pictures, if it can be compared.
-
-    Raises:
-        DataError: it keeps nothing, or what it keeps was looked at by another encoder.
-    """
+    """What a classifier keeps of its training pictures, if it can be compared."""
     if (known := classifier.known) is None:
         raise DataError(
             "The classifier keeps nothing of pictures that it was fitted on. One fitted on pictures was expected. Give "

@@ -61,9 +61,6 @@ class Check:
     Args:
         by: how labels are doubted; a name of :data:`~seewhy.studies.inspection.label_errors.RANKERS`.
         seed: of the parts that are held out.
-
-    Raises:
-        InputError: no ranker is called so.
     """
 
     by: str = "odds"
@@ -82,19 +79,7 @@ class Check:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Checked:
-        """Check labelled pictures.
-
-        Args:
-            encoder: what looks.
-            samples: the pictures.
-            known: classes that there are; a label that is none of them is found. Left out, all labels are classes.
-            against: pictures of other splits, of which none may be a copy.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            DataError: no picture can be read.
-        """
+        """Check labelled pictures."""
         progress = progress or Progress()
         failed: list[Finding] = []
         seen = _look(encoder, samples.items, store, progress, failed)

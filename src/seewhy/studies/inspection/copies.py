@@ -40,13 +40,6 @@ def find_copies(
 ) -> tuple[Copy, ...]:
     """Every pair of copies, the first of the data before the second; of more than two with the same bytes, each with
     the first of its split, and the first of a split with those of the others.
-
-    Args:
-        pooled: features.
-        miniatures: of the views that were looked at.
-        digests: of the files.
-        n_own: pictures from this place on are of other splits, which are not compared among themselves.
-        splits: of which part each is; none, where all are of one.
     """
     n = len(digests)
     n_own = n if n_own is None else n_own

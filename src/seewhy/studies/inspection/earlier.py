@@ -29,11 +29,7 @@ def small_picture(name: str) -> np.ndarray | None:
 
 
 def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, Any]:
-    """The document of ``seewhy check`` in a folder, if it is on these pictures with these labels.
-
-    Raises:
-        DataError: there is none that can be read, or the names or labels of the data have changed since.
-    """
+    """The document of ``seewhy check`` in a folder, if it is on these pictures with these labels."""
     path = folder / NAME
     try:
         check = json_value(read_text(path))

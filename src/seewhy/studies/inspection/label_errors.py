@@ -65,16 +65,7 @@ def held_out_scores(
     groups: Int[Tensor, " n"],
     seed: int = 0,
 ) -> HeldOutScores:
-    """Linear heads over features that were looked at once, each fitted without a fifth of the pictures.
-
-    Args:
-        encoder: what looked.
-        items: the pictures with their labels.
-        seen: what it saw of each.
-        classes: of the labels.
-        groups: pictures of one number are held out together.
-        seed: of the parts.
-    """
+    """Linear heads over features that were looked at once, each fitted without a fifth of the pictures."""
     number = {name: i for i, name in enumerate(classes)}
     labels = torch.tensor([number[s.label] for s in items])
     pooled = torch.stack([s.pooled[0] for s in seen])
@@ -254,11 +245,7 @@ RANKERS: Mapping[str, LabelRanker] = {one.name: one for one in (Odds(), Confiden
 
 
 def ranker(name: str) -> LabelRanker:
-    """The ranker of this name.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The ranker of this name."""
     if name not in RANKERS:
         raise InputError(f"--by {name!r} was given. One of {', '.join(RANKERS)} was expected. Choose one.")
     return RANKERS[name]

@@ -98,15 +98,6 @@ def tune_towers(
 
     Costs a pass forward and one back through the trunk for each pair of a batch, and as many through the words half
     for each of the batch's different texts, where that half is trained too.
-
-    Args:
-        towers: what is trained.
-        tower: makes tokens of texts.
-        pairs: pictures and texts.
-        objective: the loss.
-        how: steps, batch, rate, seed.
-        checkpoint: see :func:`seewhy.training.loop.train`.
-        progress: hears of progress.
     """
     of, row = pairs.pairs.T
     image = Still(nn.Sequential(*towers.image_parts()), learns=True)

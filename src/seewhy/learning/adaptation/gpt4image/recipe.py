@@ -190,15 +190,7 @@ class GPT4Image(PictureRecipe):
 def joint_task(
     predictor: Predictor, beside: nn.Module, alignment: Alignment, label_smoothing: float = 0.0, *, still: bool = False
 ) -> Multitask:
-    """``CE + lam alignment`` on the same pooled vectors; which features find their own text in the batch is watched.
-
-    Args:
-        predictor: which alone is used when predicting.
-        beside: pooled vectors → the space of the texts.
-        alignment: of the two.
-        label_smoothing: of the cross entropy.
-        still: whether the predictor's normalisation stays as it was trained before.
-    """
+    """``CE + lam alignment`` on the same pooled vectors; which features find their own text in the batch is watched."""
     seen, last = predictor.requires_grad_(True).parts()
     aligned = Contrast(beside.requires_grad_(True), nn.Identity(), alignment, column=POOLED, watch=True)
     tasks: dict[str, tuple[float, Task]] = {

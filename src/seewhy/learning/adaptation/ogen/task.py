@@ -98,14 +98,7 @@ class OGENTask(PromptTask):
     def made(
         self, image: Float[Tensor, "b d"], text: Float[Tensor, "c d"], labels: Int[Tensor, " b"], value: Tensor
     ) -> dict[str, Tensor]:
-        """The terms of features that were made: how far they are from real ones, and how they are told.
-
-        Args:
-            image: real features.
-            text: of the classes with pictures.
-            labels: of the real ones.
-            value: features drawn for the classes near each label.
-        """
+        """The terms of features that were made: how far they are from real ones, and how they are told."""
         near, width = self.near[labels], image.shape[1]
         k = near.shape[1]
         query, key = text[labels].detach()[:, None], text[near].detach()

@@ -103,11 +103,7 @@ class ShiftedNetwork(PromptNetwork):
         return ShiftedFeature(self.on, self.prompt, self.keep, self.classes)
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
-        """A classifier for classes by their names, whichever they are.
-
-        Raises:
-            DataError: fewer than two, or one of them twice.
-        """
+        """A classifier for classes by their names, whichever they are."""
         own = replace(self, classes=check_names(classes))
         told = "nothing but the names of the classes, read behind a learnt prompt that each picture shifts"
         head = Head(own.feature(), torch.eye(len(own.classes)), scale=self.on.text.logit_scale)

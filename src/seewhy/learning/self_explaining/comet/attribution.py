@@ -26,9 +26,6 @@ class COMETMask(Attribution):
     against another.
 
     Cost: one pass of the selector, no pass of the trunk.
-
-    Raises:
-        InputError: the classifier is not one of :class:`~.recipe.COMET`, or a contrast is asked for.
     """
 
     name: ClassVar[str] = "comet"

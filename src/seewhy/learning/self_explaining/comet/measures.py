@@ -113,13 +113,7 @@ def watch(game: Players, judge: Predictor, encoder: Encoder, pictures: Pictures,
 def borrowed(
     mask: Float[Tensor, "b h w"], labels: Int[Tensor, " b"], lent: tuple[Tensor, Tensor] | None = None
 ) -> Float[Tensor, "b h w"]:
-    """For every picture the mask of another one, of another class where there is one.
-
-    Args:
-        mask: of the pictures.
-        labels: their classes.
-        lent: masks and classes of pictures before them, which may be borrowed as well.
-    """
+    """For every picture the mask of another one, of another class where there is one."""
     offered, whose = (mask, labels) if lent is None else (torch.cat([mask, lent[0]]), torch.cat([labels, lent[1]]))
     place, own = torch.arange(len(offered)), torch.arange(len(mask))[:, None]
     is_other, differs = place != own, whose[None] != labels[:, None]

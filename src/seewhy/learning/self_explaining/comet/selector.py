@@ -33,14 +33,7 @@ class Selector(nn.Module):
 
 
 def make_selector(kind: Kind) -> Selector:
-    """A selector with new weights, from torch's random numbers.
-
-    Args:
-        kind: ``"unet"`` (0.3 M weights, ours) or ``"lraspp"`` (3.2 M, the authors').
-
-    Raises:
-        MissingExtraError: torchvision, which has the authors' network, is not installed.
-    """
+    """A selector with new weights, from torch's random numbers."""
     if kind == "unet":
         return Selector(UNet())
     try:

@@ -45,11 +45,6 @@ class Objective:
     ) -> Float[Tensor, ""]:
         """The loss.
 
-        Args:
-            ce_p: cross entropy of the predictor on the shown part.
-            ce_d: that of the detector on the rest.
-            mask: of every picture.
-
         Example:
             >>> Objective()(torch.tensor(0.5), torch.tensor(0.7), torch.full((2, 4, 4), 0.25))
             tensor(6.3000)

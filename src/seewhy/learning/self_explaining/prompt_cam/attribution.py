@@ -96,11 +96,7 @@ class PromptCAM(Attribution):
 
 
 def prompt_head(model: Explainable) -> PromptHead:
-    """The head of a Prompt-CAM encoder.
-
-    Raises:
-        InputError: the classifier is another one.
-    """
+    """The head of a Prompt-CAM encoder."""
     head = model.encoder.head
     if not isinstance(head, PromptHead):
         raise InputError(

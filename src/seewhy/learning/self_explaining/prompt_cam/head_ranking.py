@@ -36,16 +36,7 @@ class HeadRanking:
 def run_last_block(
     head: PromptHead, tokens: Float[Tensor, "b t d"], change: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b r s s"]]:
-    """Scores, and the last block's attention: ``s`` tokens, the ``k`` prompts first; a row is what its token reads.
-
-    Args:
-        head: of a Prompt-CAM encoder.
-        tokens: the look's features.
-        change: what is done to the weights before they are used.
-
-    Raises:
-        InputError: the last block does not attend once among all its tokens.
-    """
+    """Scores, and the last block's attention: ``s`` tokens, the ``k`` prompts first; a row is what its token reads."""
     with torch.no_grad(), Capture(change) as capture:
         scores = head.scores(tokens)
     if len(capture.maps) != 1 or capture.maps[0].shape[-1] != capture.maps[0].shape[-2]:
@@ -68,14 +59,6 @@ def flattened_scores(
 
     ``softmax(0) = 1 / s`` over all ``s`` tokens, as in the authors' code, which sets the logits to 0; or ``1 / m`` over
     the ``m`` patches, as in the paper's formula. A flattened head still hands on a mean of the values: it is not gone.
-
-    Args:
-        head: of a Prompt-CAM encoder.
-        tokens: the look's features.
-        index: class whose prompt it is, one a picture.
-        flat: heads that are flattened.
-        n_patches: tokens that are patches, the last ones.
-        flatten: over what.
     """
     rows = torch.arange(len(tokens))
 
@@ -101,13 +84,6 @@ def rank_heads(
     Each round costs a pass through the last block for each head that is left, ``r (r + 1) / 2`` in all. The authors'
     code sorts the heads that are left at its end by scores that belong to other heads (one of them is gone already);
     here the order is that of the greedy rounds to their end.
-
-    Args:
-        head: of a Prompt-CAM encoder.
-        tokens: the look's features.
-        index: class, one a picture.
-        n_patches: tokens that are patches, the last ones.
-        flatten: over what.
     """
     first, weights = run_last_block(head, tokens)
     return [

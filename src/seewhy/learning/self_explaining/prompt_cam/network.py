@@ -164,11 +164,7 @@ class Parts:
 
 
 def parts_of(encoder: Encoder) -> Parts:
-    """Find the blocks and the norm of a vision transformer.
-
-    Raises:
-        ModelError: it is none, or none that is cut before its last block.
-    """
+    """Find the blocks and the norm of a vision transformer."""
     last, grid = encoder.head, encoder.layout.grid
     if isinstance(last, LastBlock) and grid is not None:
         norms = [n for n in (inside(last.tail, path) for path in NORMS) if getattr(n, "weight", None) is not None]
@@ -197,9 +193,6 @@ class PromptCAMNetwork(Network):
         base: the frozen encoder.
         first: the layer where the classes' own prompts enter.
         prompts: what was trained.
-
-    Raises:
-        ModelError: the network takes no further tokens.
     """
 
     where: ClassVar[str] = "prompt_cam"

@@ -27,9 +27,6 @@ class ProtoPNetMap(Attribution):
     paper's figures do one prototype at a time (section 2.4), and so does not add up to it.
 
     Cost: none beside the pass that predicts.
-
-    Raises:
-        InputError: the classifier is not a ProtoPNet, or the target is another function of the logits than a class.
     """
 
     name: ClassVar[str] = "protopnet"
@@ -50,11 +47,7 @@ class ProtoPNetMap(Attribution):
 
 
 def network_of(model: Explainable) -> ProtoPNetNetwork:
-    """The prototypes of a classifier.
-
-    Raises:
-        InputError: it has none.
-    """
+    """The prototypes of a classifier."""
     network = getattr(model, "network", None)
     if not isinstance(network, ProtoPNetNetwork):
         raise InputError(

@@ -127,15 +127,6 @@ def measure_prototypes(
     rest would be counted wrong whatever the prototype. What a card shows for a class are prototypes of that class
     nearly always, so that counting *their* class would measure nothing.
 
-    Args:
-        close: similarity of each held-out picture to each prototype.
-        labels: class of each picture.
-        owner: class of each prototype.
-        most: pictures asked.
-
-    Returns:
-        The mean over prototypes, and that of a prototype with no idea; ``None`` where no class is held out.
-
     Example:
         >>> close = torch.tensor([[9.0, 1.0], [8.0, 7.0], [1.0, 2.0]])
         >>> measure_prototypes(close, torch.tensor([0, 0, 1]), torch.tensor([0, 1])).precision
@@ -160,21 +151,7 @@ def prototype_bank(
     pushed: Sequence[Pushed],
     store: FeatureStore | None,
 ) -> tuple[PatchBank, tuple[Pushed, ...]]:
-    """The patches that became prototypes, with the pictures they lie on.
-
-    Args:
-        encoder: whose views and cells they are.
-        sources: all pictures, as they are read.
-        labels: index of each one's class.
-        pushed: the place of each prototype; ``picture`` is a position in ``sources``.
-        store: where looks are kept.
-
-    Returns:
-        The bank, a patch a prototype, and their places with ``picture`` a position among the bank's pictures.
-
-    Raises:
-        DataError: a picture can no longer be read.
-    """
+    """The patches that became prototypes, with the pictures they lie on."""
     needed = sorted({p.picture for p in pushed})
     request = EncodeRequest(pictures=True, features=lambda _index: True)
     seen: list[Encoded] = []
