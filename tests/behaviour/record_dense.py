@@ -16,20 +16,19 @@ from safetensors import safe_open
 
 import seewhy
 from coloured import NAMES, colours, masked, picture, squares
-from seewhy.annotation.coverage import coverage
-from seewhy.annotation.desk import AnnotationDesk, find_pictures
-from seewhy.annotation.formats import bring_in, export, records
-from seewhy.annotation.labels import LabelDecisions
-from seewhy.annotation.records import Picture, objects_of
-from seewhy.annotation.rounds import changes, merged
-from seewhy.annotation.side_by_side import DIMENSIONS
-from seewhy.annotation.store import AnnotationStore
 from seewhy.dense import segmenters
 from seewhy.dense.box_evaluation import evaluate_boxes
 from seewhy.dense.boxes_by_words import detector_for
 from seewhy.dense.by_words import segmenter_for
 from seewhy.dense.evaluation import evaluate_segmenter
 from seewhy.dense.saving import load_detector, load_segmenter, save_detector, save_segmenter
+from seewhy.language.annotation.desk import AnnotationDesk, find_pictures
+from seewhy.language.annotation.figures import coverage
+from seewhy.language.annotation.formats import bring_in, export, records
+from seewhy.language.annotation.labels import LabelDecisions
+from seewhy.language.annotation.records import DIMENSIONS, Picture, objects_of
+from seewhy.language.annotation.rounds import changes, merged
+from seewhy.language.annotation.store import AnnotationStore
 from seewhy.pictures.boxes import BoxData, BoxedPicture, BoxRecord, box_formats, load_boxes, save_boxes
 from seewhy.pictures.pixel_classes import load_masks
 from tiny_words import tiny_pair
