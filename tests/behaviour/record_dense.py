@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -320,18 +319,4 @@ def keep() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--keep"]:
-        keep()
-    else:
-        file = Path(__file__).with_name("dense.json")
-        text = json.dumps(record(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        if sys.argv[1:] == ["--write"]:
-            file.write_text(text)
-        else:
-            import difflib
-
-            lines = list(
-                difflib.unified_diff(file.read_text().splitlines(), text.splitlines(), "kept", "now", lineterm="", n=1)
-            )
-            print("\n".join(lines[:200]) or "equal")
-            sys.exit(bool(lines))
+    keep()
