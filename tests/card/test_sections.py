@@ -19,11 +19,10 @@ from seewhy.explanation.typical import MadePicture, Typical
 from seewhy.explanation.verdict import Missing, Verdict
 from seewhy.report import found_in_pictures, segments
 from seewhy.report.because import NOT_COMPARED, Bar, Bars, bars_of, draw_bars, scale_of
-from seewhy.report.boxes import render_boxes
 from seewhy.report.canvas import EMBER, IDLE, INK, Canvas
 from seewhy.report.palette import class_colours
 from seewhy.report.part import dimming, draw_whole, part_page
-from seewhy.report.segments import render_segments
+from seewhy.report.regions import render_boxes, render_segments
 from seewhy.report.typical import draw_typical, seen_said, typical_page
 
 VERDICT = Verdict("believable", "Told.", "Rule.")

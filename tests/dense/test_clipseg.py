@@ -19,7 +19,7 @@ from schemas import check
 from seewhy.cli import app
 from seewhy.dense.by_words import segmenter_for
 from seewhy.dense.clipseg import CLIPSeg
-from seewhy.dense.pretrained_detector import open_network
+from seewhy.dense.pretrained import open_network
 from seewhy.dense.windows import best_classes
 from seewhy.errors import DataError, ImageError, InputError, ModelError, UnknownNameError
 from seewhy.types import Failure

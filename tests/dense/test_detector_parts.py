@@ -11,18 +11,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from seewhy.dense.truths import said_unnamed
 
 from seewhy.dense import Detection, Detections, pretrained_detector
-from seewhy.dense.box_controls import controls
-from seewhy.dense.box_evaluation import evaluate_boxes
-from seewhy.dense.box_folder import BoxFolder
-from seewhy.dense.boxes_by_words import detector_for
-from seewhy.dense.detections import Keep
+from seewhy.dense.by_words import detector_for
+from seewhy.dense.evaluation import controls, evaluate_boxes
 from seewhy.dense.grounding_dino import GroundingDino
 from seewhy.dense.owlv2 import Owlv2
-from seewhy.dense.pooling import box_means
-from seewhy.dense.pretrained_detector import PretrainedDetector
-from seewhy.dense.truths import said_unnamed
+from seewhy.dense.pretrained import PretrainedDetector
+from seewhy.dense.regions import BoxFolder, Keep
+from seewhy.dense.windows import box_means
 from seewhy.dense.word_regions import WordRegions, cut_regions
 from seewhy.errors import ForeignFileError, InputError, UnknownNameError
 from seewhy.metrics.average_precision import PictureBoxes
@@ -190,7 +188,7 @@ def found_on(name: str, n: int = 1) -> Detections:
 
 
 def test_a_folder_of_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.dense.box_folder.MOST_SHOWN", 2)
+    monkeypatch.setattr("seewhy.dense.regions.MOST_SHOWN", 2)
     folder = BoxFolder(tmp_path / "det", ("a",), "csv")
     for i in range(3):
         folder.add(found_on(f"{i}.png"))
@@ -221,7 +219,7 @@ def test_results_keep_their_scores_and_what_is_no_number_is_not_found(tmp_path: 
 
 def test_engine_and_store_are_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engines = []
-    monkeypatch.setattr("seewhy.dense.boxes_by_words.find", lambda name, engine: engines.append(engine) or tiny_pair())
+    monkeypatch.setattr("seewhy.dense.by_words.find", lambda name, engine: engines.append(engine) or tiny_pair())
     detector_for("word_regions", ["a"], "some", engine="torch")
     assert engines == ["torch"]
     store = FeatureStore(tmp_path / "s.sqlite")

@@ -19,11 +19,21 @@ import seewhy
 from coloured import squares as world
 from schemas import check
 from seewhy.cli import app
-from seewhy.dense.detection.fit import fit_detector, usable
-from seewhy.dense.detection.folds import Folds, beside, dealt
-from seewhy.dense.detection.linear import Linear, RegionProbe, _examples, _labelled, _mistakes
-from seewhy.dense.detection.places import best_overlaps, common_shapes, moved, parts_of, windows_of
-from seewhy.dense.detection.taught import Axes, Taught
+from seewhy.dense.detection.fit import Folds, beside, dealt, fit_detector, usable
+from seewhy.dense.detection.linear import (
+    Axes,
+    Linear,
+    RegionProbe,
+    Taught,
+    _examples,
+    _labelled,
+    _mistakes,
+    best_overlaps,
+    common_shapes,
+    moved,
+    parts_of,
+    windows_of,
+)
 from seewhy.dense.detection.thresholds import FIGURES, Ranked, best_point, calibrated, part, wilson
 from seewhy.dense.detection.trained import Regions, TrainedDetector
 from seewhy.dense.reader import Looked, Reader

@@ -15,13 +15,12 @@ from typer.testing import CliRunner
 from coloured import NAMES, colours, masked
 from schemas import check
 from seewhy.cli import app
-from seewhy.dense.controls import Norms, ceiling, commonest, shuffled
 from seewhy.dense.evaluation import ALWAYS, GRID, NORM, OWN, PROBE, RANDOM, SHUFFLED, evaluate_segmenter
+from seewhy.dense.finders import Segmenter
 from seewhy.dense.linear import Linear, shares_of
 from seewhy.dense.maskclip import MaskCLIP
-from seewhy.dense.miou import accuracy, confusion, mean_iou, per_class, sums
+from seewhy.dense.miou import Norms, accuracy, ceiling, commonest, confusion, mean_iou, per_class, shuffled, sums
 from seewhy.dense.saving import is_segmenter, load_segmenter, save_segmenter
-from seewhy.dense.segmenter import Segmenter
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.pictures.pixel_classes import load_masks
 from seewhy.progress import Progress

@@ -17,19 +17,17 @@ from test_mask_evaluation import rows_of
 import seewhy
 import seewhy.dense.by_words
 import seewhy.dense.evaluation
-import seewhy.dense.folder
 import seewhy.dense.linear
+import seewhy.dense.regions
 import seewhy.dense.saving
 from coloured import NAMES, colours, masked, picture
-from seewhy.dense.context_decoder import ContextDecoder
-from seewhy.dense.controls import Norms, ceiling, commonest, shuffled
+from seewhy.dense.denseclip_network import ContextDecoder
 from seewhy.dense.evaluation import ALWAYS, OWN, RANDOM, SHUFFLED, evaluate_segmenter
-from seewhy.dense.folder import SegmentFolder
 from seewhy.dense.linear import Affine, Linear, gathered, shares_of
 from seewhy.dense.maskclip import MaskCLIP, Words
-from seewhy.dense.miou import accuracy, confusion, mean_iou, per_class, sums
+from seewhy.dense.miou import Norms, accuracy, ceiling, commonest, confusion, mean_iou, per_class, shuffled, sums
+from seewhy.dense.regions import NOTHING, CocoDocument, Segmentation, SegmentFolder, segments_of
 from seewhy.dense.saving import is_segmenter, load_segmenter, save_segmenter
-from seewhy.dense.segmentation import NOTHING, CocoDocument, Segmentation, segments_of
 from seewhy.dense.windows import Windows
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
 from seewhy.pictures.pixel_classes import load_masks
@@ -77,7 +75,7 @@ def test_a_coco_document_has_the_numbers_of_segments() -> None:
 
 
 def test_a_folder_names_its_masks_and_leaves_others_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seewhy.dense.folder, "MOST_SHOWN", 2)
+    monkeypatch.setattr(seewhy.dense.regions, "MOST_SHOWN", 2)
     folder = SegmentFolder(tmp_path / "seg", NAMES)
     given = ("x/Cat.jpg", "y/cat.jpg", " .hid.den. .png", "a?b/c:d.png", f"{'l' * 200}.png", "....", "cat.png")
     names = [folder.add(result(one)).name for one in given]
@@ -246,9 +244,9 @@ def test_a_tiled_picture_is_shown_whole() -> None:
 def test_pixels_are_named_no_finer_than_was_looked(monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter = MaskCLIP().build(colours(), NAMES)
     sizes: list[tuple[int, int]] = []
-    real = seewhy.dense.segmenter.best_classes  # type: ignore[attr-defined]
+    real = seewhy.dense.finders.best_classes  # type: ignore[attr-defined]
     monkeypatch.setattr(
-        "seewhy.dense.segmenter.best_classes", lambda s, size, scale: sizes.append(size) or real(s, size, scale)
+        "seewhy.dense.finders.best_classes", lambda s, size, scale: sizes.append(size) or real(s, size, scale)
     )
     for size in ((40, 30), (300, 200), (1000, 100)):
         segmenter.segment(picture(*size))

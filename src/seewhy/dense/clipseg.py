@@ -11,17 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..arguments import checked
 from ..encoders.templates import filled
-from ..errors import ImageError, InputError
+from ..errors import InputError
 from ..pictures.images import read_views
 from ..pictures.sizes import upright_size
-from ..pictures.sources import One, name_of
 from ..types import Failure
 from . import segmenters
-from .maskclip import class_names
-from .pretrained_detector import FINE, SHOWN, WHOLE, as_image, open_network, part_of, stretched
-from .segmentation import NOTHING, Segmentation, segments_of
+from .finders import NamesPixels
+from .pretrained import FINE, SHOWN, WHOLE, as_image, one_by_one, open_network, part_of, stretched
+from .regions import NOTHING, Segmentation, class_names, segments_of
 from .windows import LONGEST, Windows, best_classes
 
 
@@ -91,7 +89,7 @@ class CLIPSeg:
 
 
 @dataclass(frozen=True, eq=False)
-class PretrainedSegmenter:
+class PretrainedSegmenter(NamesPixels):
     """A network that was trained to find what words name, with the names that it looks for.
 
     Attributes:
@@ -110,22 +108,8 @@ class PretrainedSegmenter:
     texts: Float[Tensor, "k d"] = field(repr=False)
     how: CLIPSeg
 
-    @checked
-    def segment(self, picture: One) -> Segmentation:
-        """Name every pixel of a picture."""
-        found = next(iter(self.segment_all([picture])))
-        if isinstance(found, Failure):
-            raise ImageError(found.image, found.error)
-        return found
-
     def segment_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
-        """The same of many, in order; one that cannot be read never stops the others."""
-        for number, source in enumerate(pictures, 1):
-            name = name_of(source, number)
-            try:
-                yield self._named(name, source)
-            except ImageError as error:
-                yield Failure(name, error.reason)
+        return one_by_one(pictures, self._named)
 
     @torch.no_grad()
     def logits(self, pixels: np.ndarray) -> Float[Tensor, "k h w"]:

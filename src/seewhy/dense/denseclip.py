@@ -26,16 +26,14 @@ from ..training.batches import Batch, TrainingData
 from ..training.loop import Training, train
 from ..training.task import Task
 from . import segmenters
-from .cells import attended_cells, joint_cells
-from .controls import exchanged
-from .levels import MOST, unpacked
+from .cells import MOST, attended_cells, joint_cells, unpacked
+from .denseclip_network import GROUPS, Prompting, TextDecoder, centred
+from .finders import Scorer, Segmenter
 from .linear import Affine
 from .maskclip import MaskCLIP, Words
-from .pooled_score import PooledScore
+from .miou import exchanged
+from .parts import PooledScore
 from .reader import LARGEST
-from .segmenter import Scorer, Segmenter
-from .text_decoder import GROUPS, Prompting, TextDecoder, centred
-from .truths import with_truth
 from .windows import Windows
 
 FINER = 4
@@ -294,14 +292,12 @@ def _pixel_loss(scores: Float[Tensor, "b k h w"], labels: Tensor) -> Float[Tenso
 
 
 @dataclass(frozen=True, eq=False)
-class Decoded:
+class Decoded(Scorer):
     """Scores of cells by a trained decoder."""
 
     network: TextDecoder
     how: DenseCLIP
-
     scale: ClassVar[float] = 1.0
-    compares: ClassVar[bool] = False
 
     @torch.no_grad()
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k _h _w"]:
@@ -311,14 +307,8 @@ class Decoded:
     def pooled(self, looks: Segmenter) -> PooledScore:
         return looks.score(self.scores, Head(Normalise(), torch.eye(len(looks.classes))))
 
-    def random(self, seed: int) -> None:
-        return None
-
     def tensors(self) -> dict[str, Tensor]:
         return self.network.state_dict()
-
-    def finish(self, scores: Float[Tensor, "k h w"], keys: Float[Tensor, "c h w"] | None) -> Float[Tensor, "k h w"]:
-        return scores
 
 
 def _channels(packed: int, layout: Layout) -> list[int]:
@@ -343,7 +333,7 @@ def _gathered(segmenter: Segmenter, how: DenseCLIP, data: MaskedPictures, progre
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     labels: list[Tensor] = []
     layout = segmenter.encoder.layout
-    for one, truth, _ in with_truth(segmenter, data, progress, "Looking"):
+    for one, truth, _ in segmenter.reader.with_masks(data, progress, "Looking"):
         if (truth == LEFT_OUT).all():
             continue
         joint, whole = how.cells(segmenter.encoder, one.features)

@@ -19,11 +19,10 @@ from ..heads.normalise import Normalise
 from ..pictures.pixel_classes import MaskedPictures
 from ..progress import Progress
 from . import segmenters
-from .miou import confusion, mean_iou, sums
-from .pooled_score import PooledScore
+from .finders import Scorer, Segmenter
+from .miou import mean_iou, pixel_confusion, sums
+from .parts import PooledScore
 from .reader import LARGEST
-from .segmenter import Segmenter
-from .truths import with_truth
 
 CS = (1e-3, 1e-2, 1e-1)
 """Weights of the losses that are tried on held-out pictures; features are brought to a spread of 1."""
@@ -105,7 +104,7 @@ class Linear:
 
 
 @dataclass(frozen=True, eq=False)
-class Affine:
+class Affine(Scorer):
     """Scores of cells by a layer.
 
     Attributes:
@@ -115,9 +114,7 @@ class Affine:
 
     weight: Float[Tensor, "k c"]
     bias: Float[Tensor, " k"]
-
     scale: ClassVar[float] = 1.0
-    compares: ClassVar[bool] = False
 
     @classmethod
     def empty(cls, k: int) -> Affine:
@@ -132,14 +129,8 @@ class Affine:
         head = Head(Normalise(), self.weight, self.bias)
         return replace(looks.score(lambda encoder, found: encoder.layout.to_grid(found), head), words="own")
 
-    def random(self, seed: int) -> None:
-        return None
-
     def tensors(self) -> dict[str, Tensor]:
         return {"weight": self.weight, "bias": self.bias}
-
-    def finish(self, scores: Float[Tensor, "k h w"], keys: Float[Tensor, "c h w"] | None) -> Float[Tensor, "k h w"]:
-        return scores
 
 
 class Cells(NamedTuple):
@@ -169,7 +160,7 @@ def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Pr
     k, most = len(data.classes), max(1, MOST_CELLS // max(len(data), 1))
     generator = torch.Generator().manual_seed(seed)
     found: list[Cells] = []
-    for one, truth, _ in with_truth(segmenter, data, progress, "Looking"):
+    for one, truth, _ in segmenter.reader.with_masks(data, progress, "Looking"):
         grid = one.windows.merged(segmenter.encoder.layout.to_grid(one.features)).permute(1, 2, 0)
         shares = shares_of(truth, k, (grid.shape[0], grid.shape[1])).flatten(0, 1)
         use = (shares.sum(1) > LEAST).nonzero()[:, 0]
@@ -194,4 +185,6 @@ def _fitted(x: Float[Tensor, "n c"], shares: Float[Tensor, "n k"], c: float) -> 
 def _overlap(fitted: LinearFit, x: Float[Tensor, "n c"], shares: Float[Tensor, "n k"]) -> float:
     """Mean intersection over union of the cells' likeliest classes."""
     k = shares.shape[1]
-    return float(mean_iou(sums(confusion(shares.argmax(1).numpy(), fitted.logits(x).argmax(1).numpy(), k)[None]))[0])
+    return float(
+        mean_iou(sums(pixel_confusion(shares.argmax(1).numpy(), fitted.logits(x).argmax(1).numpy(), k)[None]))[0]
+    )

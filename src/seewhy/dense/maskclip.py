@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -15,18 +15,18 @@ from torch.nn.functional import normalize
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_texts
 from ..encoders.templates import filled
-from ..errors import DataError, InputError
+from ..errors import InputError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
-from ..spelling import first_repeated
 from ..storage.features import FeatureStore
 from . import segmenters
 from .cells import joint_cells
-from .pooled_score import PooledScore
+from .finders import Scorer, Segmenter
+from .parts import PooledScore
 from .presence import LEAST, Presence
 from .reader import LARGEST
-from .refine import Normalised, denoise, smooth
-from .segmenter import Segmenter
+from .regions import class_names
+from .windows import ABSENT
 
 TEMPLATES = (
     "a photo of a {}.",
@@ -37,8 +37,6 @@ TEMPLATES = (
     "this is one {} in the scene.",
 )
 """CLIP's, and the five that MaskCLIP adds to CLIP's 80 for scenes."""
-MOST = 255
-"""Classes: as many values as a mask of one byte has, less the one for nothing."""
 
 
 @segmenters.register
@@ -143,7 +141,7 @@ class MaskCLIP:
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
+class Words(Scorer):
     """Scores of cells by the texts of classes.
 
     Attributes:
@@ -190,15 +188,58 @@ class Words:
         return (smoothed[0].clamp(min=1e-12).log()) / self.scale
 
 
-def class_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """The names, each once, without blanks around them."""
-    names = tuple(" ".join(str(one).split()) for one in ([labels] if isinstance(labels, str) else labels))
-    names = tuple(name for name in names if name)
-    twice = first_repeated(names)
-    if not 2 <= len(names) <= MOST or twice:
-        given = f"{twice!r} twice" if twice else f"{len(names)} class{'' if len(names) == 1 else 'es'}"
-        raise DataError(
-            f"A segmenter was given {given}. From 2 to {MOST} different names were expected. "
-            "Add one for what else is there, such as 'background'."
-        )
-    return names
+Normalised = Literal["channels", "positions"]
+"""Over what keys are of unit length: each cell's over its channels, as the paper has cosines; or each channel over the
+cells, as the released code does."""
+
+
+def denoise(scores: Float[Tensor, "b k h w"], threshold: float, scale: float = 100.0) -> Float[Tensor, "b k h w"]:
+    """Prompt denoising: a class that no cell of the picture is sure of is taken to be absent.
+
+    Args:
+        scores: cosines.
+        threshold: least probability that some cell must give the class; 0 leaves all.
+        scale: cosines are multiplied with it before the softmax.
+
+    Example:
+        >>> scores = torch.tensor([[[[0.3, 0.1]], [[0.1, 0.2]], [[0.0, 0.0]]]])
+        >>> denoise(scores, 0.5)[0, :, 0].amax(1).tolist()
+        [0.30000001192092896, 0.20000000298023224, -100.0]
+    """
+    if threshold <= 0:
+        return scores
+    surest = (scale * scores).softmax(1).amax((2, 3), keepdim=True)
+    return scores.masked_fill(surest < threshold, ABSENT)
+
+
+def smooth(
+    scores: Float[Tensor, "b k h w"],
+    keys: Float[Tensor, "b c h w"],
+    threshold: float,
+    normalised: Normalised = "channels",
+    scale: float = 100.0,
+) -> Float[Tensor, "b k h w"]:
+    """Key smoothing: a cell that is sure of nothing takes the answers of cells with keys like its own.
+
+    ``p_i ← Σ_j cos(k_i, k_j) p_j`` where ``max p_i < threshold`` (paper, equation 3). The released code calls
+    ``normalize(k, p=2)`` on ``(b, cells, channels)``, which divides over the cells: ``normalised="positions"``.
+
+    Args:
+        scores: cosines.
+        keys: what is compared.
+        threshold: cells whose best probability is below are smoothed; 0 smoothes none and leaves cosines.
+        normalised: over what keys have unit length.
+        scale: cosines are multiplied with it before the softmax.
+
+    Returns:
+        Probabilities; those of smoothed cells are sums, not 1 in all. Cosines where nothing was to be done.
+    """
+    if threshold <= 0:
+        return scores
+    b, k, h, w = scores.shape
+    given = (scale * scores).softmax(1).flatten(2).transpose(1, 2)
+    vectors = normalize(keys.flatten(2).transpose(1, 2), dim=2 if normalised == "channels" else 1)
+    weights = vectors @ vectors.transpose(1, 2)
+    unsure = given.amax(2, keepdim=True) < threshold
+    mended = torch.where(unsure, weights @ given, given)
+    return mended.transpose(1, 2).reshape(b, k, h, w)

@@ -19,8 +19,8 @@ from ..pictures.images import Picture
 from ..pictures.object_masks import in_view, usable
 from ..pictures.samples import Sample, some
 from ..storage.features import FeatureStore
+from .finders import Segmenter
 from .maskclip import MaskCLIP
-from .segmenter import Segmenter
 
 REST = ("background", "ground", "sky", "plants", "water", "wall")
 """What else may be in a picture, in words: what fits one of these better is no object."""

@@ -19,7 +19,7 @@ from ..encoders.stream import encode_texts
 from ..encoders.templates import filled
 from ..storage.features import FeatureStore
 from .reader import Looked
-from .segmentation import NOTHING
+from .regions import NOTHING
 from .windows import bilinear
 
 N_OTHERS = 250

@@ -18,11 +18,13 @@ from ..encoders.base import Encoder
 from ..encoders.larger import can_grow, larger
 from ..errors import ImageError, InputError
 from ..pictures.images import Picture, read_views
+from ..pictures.pixel_classes import MaskedPictures
 from ..pictures.sizes import upright_size
 from ..pictures.sources import name_of
+from ..progress import Progress
 from ..threads import each_beside
 from ..types import Crop, Failure
-from .levels import with_levels
+from .cells import with_levels
 from .windows import LONGEST, Windows
 
 LARGEST = 2.0
@@ -143,6 +145,19 @@ class Reader:
                 continue
             windows = Windows(tuple(self.encoder.layout.to_grid(own).shape[2:]), read.windows.n)  # type: ignore[arg-type]
             yield Looked(read.name, read.size, windows, own, read.views[-1].pixels)
+
+    def with_masks(
+        self, data: MaskedPictures, progress: Progress, what: str
+    ) -> Iterator[tuple[Looked, np.ndarray, dict[int, int]]]:
+        """Pictures that can be used, each with its mask and how many pixels have which value without a name."""
+        looked = self.looked([item.image for item in data.items])
+        for item, one in progress.results(data.items, looked, what):
+            try:
+                mask, unnamed = data.truth(item, one.size)
+            except ImageError as error:
+                progress.failed(Failure(error.path, error.reason))
+                continue
+            yield one, mask, unnamed
 
     def resolution(self, looked: Looked) -> tuple[int, int]:
         """``(height, width)`` at which pixels are named: the picture's, or the network's input where that is less."""

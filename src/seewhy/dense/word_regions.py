@@ -22,15 +22,13 @@ from ..storage.features import FeatureStore
 from ..types import Failure
 from . import detectors
 from .cells import joint_cells
-from .detections import Detections, Keep
-from .detector import Detector
+from .finders import Detector
 from .maskclip import TEMPLATES, MaskCLIP, Words
-from .names import names_to_find
-from .pooled_score import AmongWords, PooledScore, rest_names
-from .pooling import box_means
+from .parts import AmongWords, PooledScore, rest_names
 from .presence import LEAST, Presence
 from .reader import LARGEST, Looked, Reader
-from .windows import bilinear
+from .regions import Detections, Keep, class_names
+from .windows import bilinear, box_means
 
 FINER = 8
 """Places for each cell, between which a map is bilinear, on which its regions are cut out."""
@@ -123,7 +121,7 @@ class WordRegions:
         store: FeatureStore | None = None,
     ) -> RegionDetector:
         """A detector for these names; nothing is trained."""
-        classes = names_to_find(labels)
+        classes = class_names(labels, boxes=True)
         sentences = [filled(t, c) for c in (*classes, *self.rest) for t in self.templates]
         vectors = encode_texts(encoder, sentences, store).unflatten(0, (-1, len(self.templates)))
         words = Words(normalize(vectors.mean(1), dim=1), encoder.text.logit_scale, MaskCLIP(self.templates))

@@ -28,11 +28,10 @@ from ...training.loop import Training, train
 from .. import detectors
 from ..cells import joint_cells
 from ..maskclip import TEMPLATES
-from ..pooled_score import NOTHING, PooledScore, rest_names
-from ..pooling import box_means
+from ..parts import NOTHING, PooledScore, rest_names
 from ..reader import LARGEST, Looked, Reader
-from ..region_scores import Blend, shrunk
-from ..two_stage import TwoStage, TwoStageLearning
+from ..two_stage import Blend, TwoStage, TwoStageLearning, shrunk
+from ..windows import box_means
 from .trained import Regions
 
 BACKGROUND = "background"
@@ -49,7 +48,7 @@ class DITO:
 
     ``p = softmax(cos(head(box), t) / temperature)``; ``z`` the same of the mean of the encoder's own cells in the box,
     made smaller by ``shrink``; names that were trained on score ``p^(1-alpha) z^alpha``, all others ``p^(1-beta)
-    z^beta``, times the objectness to its power (:class:`~seewhy.dense.region_scores.Blend`). Other names can be given
+    z^beta``, times the objectness to its power (:class:`~seewhy.dense.two_stage.Blend`). Other names can be given
     when detecting: those that no box was drawn of are the others. Heads go on from where ``seewhy pretrain --objective
     dito`` left them, where the encoder has some.
 

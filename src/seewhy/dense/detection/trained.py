@@ -14,13 +14,12 @@ from torch import Tensor
 from ...encoders.base import Encoder
 from ...encoders.stream import file_digest
 from ...errors import InputError
-from ...report.box_report import expected
+from ...report.region_reports import expected
 from ...types import Failure
-from ..detections import Detections, Keep
-from ..detector import Detector
-from ..names import names_to_find
-from ..pooled_score import PooledScore, cannot_pool
+from ..finders import Detector
+from ..parts import PooledScore, cannot_pool
 from ..reader import LARGEST, Looked, Reader
+from ..regions import Detections, Keep, class_names
 
 CANDIDATES = 1000
 """Pairs of a region and a class, the surest, among which overlapping ones are suppressed."""
@@ -126,7 +125,7 @@ class TrainedDetector(Detector):
 
     def for_classes(self, labels: Iterable[str]) -> TrainedDetector:
         """The same for other names, whose thresholds are those of known names, or their mean."""
-        names = names_to_find(labels)
+        names = class_names(labels, boxes=True)
         if names == self.classes:
             return self
         if not self.reads_words:

@@ -1,70 +1,171 @@
-"""A segmenter: an encoder at a larger input, and what makes classes of its cells."""
+"""What finds things in pictures: detectors give boxes, segmenters name every pixel; both explain what they found."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..arguments import checked
+from ..arguments import Count, checked
+from ..descriptions.base import Words
 from ..encoders.base import Encoder
 from ..errors import ImageError, InputError
+from ..explanation.base import Explanation
 from ..heads.head import Head
+from ..keywords import ExplainKeywords
 from ..pictures.sources import One
+from ..storage.features import FeatureStore
 from ..types import Failure
 from .cells import joint_cells
-from .explained import ExplainsParts
-from .pooled_score import PooledScore
+from .parts import PooledScore
 from .presence import NamesThere, Presence
 from .reader import LARGEST, Looked, Reader
-from .refine import ABSENT
-from .segmentation import NOTHING, Segmentation, segments_of
-from .windows import best_classes
+from .regions import NOTHING, Detections, Segmentation, segments_of
+from .windows import ABSENT, best_classes
 
 
-class Scorer(Protocol):
-    """What makes scores of classes of an encoder's cells.
+class Finder(ABC):
+    """Finds what it was told to look for, and explains it.
 
     Attributes:
-        scale: what a score is multiplied with before the softmax.
-        compares: whether :meth:`finish` wants what cells are compared by.
+        classes: what it looks for.
     """
 
-    @property
-    def scale(self) -> float: ...
-    @property
-    def compares(self) -> bool: ...
+    classes: tuple[str, ...]
 
+    @abstractmethod
+    def find_all(self, pictures: Iterable[Any]) -> Iterator[Any]:
+        """What is in each of many pictures, in order; one that cannot be read never stops the others."""
+
+    def find(self, picture: One) -> Any:
+        """What is in a picture."""
+        result = next(iter(self.find_all([picture])))
+        if isinstance(result, Failure):
+            raise ImageError(result.image, result.error)
+        return result
+
+    @checked
+    def explain(
+        self,
+        picture: One,
+        *,
+        most: Count = 20,
+        descriptions: Words | None = None,
+        known: str | Path | None = None,
+        store: FeatureStore | None = None,
+        **options: Unpack[ExplainKeywords],
+    ) -> list[Explanation]:
+        """Boxes or segments explained: where, like what, in words, and what comes from outside; each measured.
+
+        Args:
+            picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
+            most: how many are explained: the surest boxes, or the largest segments.
+            descriptions: sentences about the classes.
+            known: pictures with boxes, masks or folders of one class each, to liken to.
+            store: where sentences are kept between runs.
+            **options: of :class:`seewhy.evidence.explain.ExplainOptions`.
+
+        Returns:
+            An explanation each, with its ``box`` and a segment's ``mask``, which display themselves in a notebook.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            InputError: a box is not scored by the cells under it, or an option is not for parts of pictures.
+        """
+        from .part_evidence import explain_parts
+
+        return explain_parts(self, picture, most, descriptions, known, store, **options)
+
+
+class Detector(Finder):
+    """Draws boxes around what it finds."""
+
+    @checked
+    def detect(self, picture: One) -> Detections:
+        """What is in a picture, and where.
+
+        Args:
+            picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        found: Detections = self.find(picture)
+        return found
+
+    @abstractmethod
+    def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
+        """The same of many, in order; one that cannot be read never stops the others."""
+
+    def find_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
+        return self.detect_all(pictures)
+
+
+class NamesPixels(Finder):
+    """Names every pixel of a picture."""
+
+    @checked
+    def segment(self, picture: One) -> Segmentation:
+        """Name every pixel of a picture.
+
+        Args:
+            picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        found: Segmentation = self.find(picture)
+        return found
+
+    @abstractmethod
+    def segment_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
+        """The same of many, in order; one that cannot be read never stops the others."""
+
+    def find_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
+        return self.segment_all(pictures)
+
+
+class Scorer(ABC):
+    """What makes scores of classes of an encoder's cells.
+
+    ``scale`` multiplies a score before the softmax; ``compares`` says whether :meth:`finish` wants the cells' features.
+    """
+
+    scale: float
+    compares: bool = False
+
+    @abstractmethod
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:
         """Of each window by itself."""
-        ...
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """What its method needs to make it again."""
+
+    @abstractmethod
+    def pooled(self, looks: Segmenter) -> PooledScore:
+        """The same as a layer on the mean of cells, so that a segment's score can be explained."""
 
     def random(self, seed: int) -> Scorer | None:
         """The same with other texts, drawn at random; ``None`` where no texts score."""
-        ...
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What its method needs to make it again."""
-        ...
-
-    def pooled(self, looks: Segmenter) -> PooledScore:
-        """The same as a layer on the mean of cells, so that a segment's score can be explained."""
-        ...
+        return None
 
     def finish(self, scores: Float[Tensor, "k h w"], keys: Float[Tensor, "c h w"] | None) -> Float[Tensor, "k h w"]:
         """Of the whole picture, when its windows are put together."""
-        ...
+        return scores
 
 
 @dataclass(frozen=True, eq=False)
-class Segmenter(ExplainsParts):
-    """Names every pixel of a picture.
+class Segmenter(NamesPixels):
+    """An encoder at a larger input, and what makes classes of its cells.
 
     Attributes:
         method: registered name of what made it.
@@ -119,11 +220,7 @@ class Segmenter(ExplainsParts):
         return replace(self, trained_on=what)
 
     def check(self) -> None:
-        """See that it can score what its encoder gives, with as many classes as it has.
-
-        Raises:
-            ValueError: it cannot, or its numbers are not finite.
-        """
+        """See that it can score what its encoder gives, with as many classes as it has; ``ValueError`` otherwise."""
         features = self.encoder.forward_features(torch.zeros(1, 3, *self.encoder.transform.input_size))
         scores = self.scorer.scores(self.encoder, features)
         if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all()):
@@ -131,25 +228,9 @@ class Segmenter(ExplainsParts):
                 f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or none that are finite"
             )
 
-    @checked
-    def segment(self, picture: One) -> Segmentation:
-        """Name every pixel of a picture.
-
-        Args:
-            picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
-
-        Raises:
-            ImageError: it cannot be read.
-        """
-        found = next(iter(self.segment_all([picture])))
-        if isinstance(found, Failure):
-            raise ImageError(found.image, found.error)
-        return found
-
     def segment_all(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Segmentation | Failure]:
-        """The same of many, in order; one that cannot be read never stops the others."""
-        for read in self.reader.looked(pictures, batch_size=batch_size):
-            yield read if isinstance(read, Failure) else self._named(read)
+        for looked in self.reader.looked(pictures, batch_size=batch_size):
+            yield looked if isinstance(looked, Failure) else self._named(looked)
 
     @torch.no_grad()
     def scores(self, looked: Looked) -> Float[Tensor, "k h w"]:
@@ -170,9 +251,9 @@ class Segmenter(ExplainsParts):
             "n_windows": looked.windows.n[0] * looked.windows.n[1],
             "grid": list(scores.shape[1:]),
         }
-        found = segments_of(self.classes, mask, probability)
+        segments = segments_of(self.classes, mask, probability)
         by_name = {} if presence is None or self.presence is None else self.presence.to_json(presence.of_picture)
-        return Segmentation(looked.name, self.classes, mask, scores.numpy(), found, about, looked.pixels, by_name)
+        return Segmentation(looked.name, self.classes, mask, scores.numpy(), segments, about, looked.pixels, by_name)
 
     def named_in(self, looked: Looked) -> NamesThere | None:
         """Which names a picture and its places hold; ``None`` where every pixel is named."""
@@ -184,13 +265,7 @@ class Segmenter(ExplainsParts):
     def pixels(
         self, scores: Float[Tensor, "k h w"], looked: Looked, there: NamesThere | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Class and probability of each pixel; no finer than the network's input was, then repeated.
-
-        Args:
-            scores: of each class at each cell.
-            looked: the picture after the trunk.
-            there: which names it holds, the others having no pixel; left out, it may hold all.
-        """
+        """Class and probability of each pixel; no finer than the network's input was, then repeated."""
         size, (height, width) = looked.size[::-1], self.reader.resolution(looked)
         if there is not None:
             scores = scores.masked_fill(~there.found[:, None, None], ABSENT)

@@ -1,4 +1,4 @@
-"""Ready detectors of transformers, from a folder: read safely, looked at in tiles where asked."""
+"""Ready networks of transformers, from a folder: read safely, looked at in tiles where asked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -27,9 +27,8 @@ from ..pictures.sources import One, name_of
 from ..storage.features import FeatureStore
 from ..storage.reading import file_sha256
 from ..types import Crop, Failure, Transform
-from .detections import Detections, Keep
-from .detector import Detector
-from .names import names_to_find
+from .finders import Detector
+from .regions import Detections, Keep, class_names
 from .windows import LONGEST, Windows
 
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
@@ -42,6 +41,7 @@ FINE = 64
 
 Found = tuple[Float[Tensor, "n 4"], Float[Tensor, "n k"]]
 """Boxes in pixels of what was looked at, and the score of each name for each."""
+T = TypeVar("T")
 Look = Callable[[UInt8[np.ndarray, "h w 3"]], Found]
 
 
@@ -94,7 +94,7 @@ class PretrainedMethod(ABC):
             InputError: all names together are longer than it reads.
             ModelError: as :func:`open_network`.
         """
-        classes = names_to_find(labels)
+        classes = class_names(labels, boxes=True)
         model, processor, digest = open_network(self.name, folder)
         look = self.look(classes, model, processor)
         about: dict[str, Any] = {"method": self.name, "encoder": str(folder), "fingerprint": digest}
@@ -125,12 +125,7 @@ class PretrainedDetector(Detector):
     tiles: int = 1
 
     def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
-        for number, source in enumerate(pictures, 1):
-            name = name_of(source, number)
-            try:
-                yield self._found(name, source)
-            except ImageError as error:
-                yield Failure(name, error.reason)
+        return one_by_one(pictures, self._found)
 
     @torch.no_grad()
     def _found(self, name: str, source: Any) -> Detections:
@@ -157,6 +152,16 @@ class PretrainedDetector(Detector):
         if self.tiles == 1:
             return [WHOLE]
         return Windows((FINE, FINE), Windows.over(size, (1, 1), self.tiles).n).crops()
+
+
+def one_by_one(pictures: Iterable[Any], look: Callable[[str, Any], T]) -> Iterator[T | Failure]:
+    """What a look at each picture gives, in order; one that cannot be read never stops the others."""
+    for number, source in enumerate(pictures, 1):
+        name = name_of(source, number)
+        try:
+            yield look(name, source)
+        except ImageError as error:
+            yield Failure(name, error.reason)
 
 
 def stretched(height: int, width: int) -> Transform:
