@@ -15,7 +15,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 CORE = (
-    "spelling", "errors", "threads", "printable", "seeded", "undisturbed", "registry", "arguments", "schemas", "types",
+    "spelling", "errors", "threads", "printable", "seeded", "undisturbed", "registry", "arguments", "results", "types",
     "explanation", "progress", "storage", "pictures", "report", "encoders", "heads", "training", "attributions",
     "metrics", "trust", "descriptions", "prototypes", "keywords", "classifiers", "planted", "evidence", "evaluation",
     "api", "catalogue", "cli",
@@ -35,7 +35,7 @@ UPWARD = {
 """The arrows that point up, so that a result or a classifier can be asked for what is made from it."""
 
 BESIDE = {
-    ("dense", "learning"), ("dense", "studies"), ("generation", "learning"), ("language", "studies"),
+    ("dense", "learning"), ("dense", "studies"), ("studies", "generation"), ("studies", "language"), ("generation", "learning"), ("language", "studies"),
     ("learning", "language"), ("scale", "retrieval"), ("service", "language"), ("service", "studies"),
     ("studies", "learning"),
 }  # fmt: skip
