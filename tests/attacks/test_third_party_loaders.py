@@ -27,14 +27,14 @@ ONLY: dict[str, set[str]] = {
     "download_url_to_file": {"encoders/hub.py"},
     "load_state_dict_from_url": set(),
     "read_index": {"index/approximate.py"},
-    "safe_open": {"encoders/sidecar.py", "encoders/imagenet_sentences.py"},
+    "safe_open": {"encoders/sidecar.py"},
     "load_file": {"encoders/sidecar.py"},
     "load_tensors": {"storage/reading.py"},
     "input": set(),
     "read_text": {  # files of the person's, and of the packages
         "annotation/formats.py", "classifiers/pretrained.py", "planted.py", "descriptions/textualize_run.py",
         "descriptions/base.py", "descriptions/captions.py", "descriptions/pairs.py", "cli/annotate.py",
-        "cli/options.py", "encoders/engines.py", "encoders/imagenet_words.py", "inspection/earlier.py",
+        "cli/options.py", "encoders/engines.py", "encoders/imagenet.py", "inspection/earlier.py",
         "schemas/__init__.py", "training/memory.py",
     },
 }  # fmt: skip
