@@ -27,14 +27,14 @@ ONLY: dict[str, set[str]] = {
     "download_url_to_file": {"encoders/hub.py"},
     "load_state_dict_from_url": set(),
     "read_index": {"retrieval/approximate.py"},
-    "safe_open": {"encoders/sidecar.py", "encoders/imagenet_sentences.py"},
+    "safe_open": {"encoders/sidecar.py"},
     "load_file": {"encoders/sidecar.py"},
     "load_tensors": {"storage/reading.py"},
     "input": set(),
     "read_text": {  # files of the person's, and of the packages
         "language/annotation/formats.py", "classifiers/pretrained.py", "planted.py", "language/textualize_run.py",
         "descriptions/base.py", "language/captions.py", "descriptions/pairs.py", "cli/annotate.py",
-        "cli/options.py", "encoders/engines.py", "encoders/imagenet_words.py", "studies/inspection/earlier.py",
+        "cli/options.py", "encoders/engines.py", "encoders/imagenet.py", "studies/inspection/earlier.py",
         "training/memory.py",
     },
 }  # fmt: skip

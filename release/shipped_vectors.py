@@ -1,39 +1,32 @@
-"""What emoji add to the place of sentences among an embedded encoder's pictures; shipped, for adapting.
+"""Make anew what is shipped beside the embedded encoders: vectors of ImageNet's texts, and what emoji add.
 
-``python -m seewhy.encoders.emoji_words NotoColorEmoji.ttf emoji-en-US.json`` makes it anew from Noto Color Emoji
-(SIL Open Font License 1.1) and the names and keywords of emojilib (MIT). It is used only while the sentence encoder,
-the classes' texts and the encoder are those it was made from.
+``python release/shipped_vectors.py NotoColorEmoji.ttf emoji-en-US.json`` needs Noto Color Emoji (SIL Open Font License
+1.1) and the names and keywords of emojilib (MIT); without them, the vectors of ImageNet's texts alone are made.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
+from PIL import Image, ImageDraw, ImageFont
 from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..storage.output import write_atomic
-from ..storage.reading import read_json, read_tensors
-from .imagenet_words import imagenet_texts
-from .minilm import MINILM_SHA256, load_minilm
-from .own_names import whole_numbers
-from .text_space import kernel, regress
+from seewhy.encoders.embedded import SOURCES, EmbeddedText, load
+from seewhy.encoders.imagenet import imagenet_texts
+from seewhy.encoders.minilm import load_minilm
+from seewhy.encoders.names import whole_numbers
+from seewhy.encoders.shipped import EMOJI, SENTENCES, encoded, made_from, place_of
+from seewhy.encoders.stream import Encoded, encode_stream
+from seewhy.encoders.text_space import kernel, regress
+from seewhy.storage.reading import read_json
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from .embedded import EmbeddedText
-
-FILE = "emoji_words.safetensors"
 N_KEYWORDS = 6
 """Of each emoji, beside its name."""
 WEIGHT = 0.1
@@ -41,38 +34,6 @@ WEIGHT = 0.1
 RIDGE = 0.1
 RANK = 64
 """Of what is added: directions in which pictures of emoji differ most."""
-MIX = 0.3
-"""How much of it is added."""
-
-
-def made_from() -> str:
-    """Digest of what it depends on beside the encoder."""
-    return hashlib.sha256(repr((MINILM_SHA256, imagenet_texts())).encode()).hexdigest()
-
-
-@lru_cache(maxsize=1)
-def shipped() -> dict[str, Tensor]:
-    """All tensors; none where they do not fit."""
-    path = Path(str(files(__package__).joinpath(FILE)))
-    if not path.is_file():
-        return {}
-    tensors, facts = read_tensors(path)
-    return tensors if facts.get("made_from") == made_from() else {}
-
-
-def emoji_term(fingerprint: str) -> dict[str, Tensor] | None:
-    """``centres`` ``(m, e)``, whole numbers, of which only the direction counts; ``left`` ``(k + m, r)``, ``right``.
-
-    ``None`` for an encoder that none was made for.
-    """
-    found, key = shipped(), fingerprint[:16]
-    if f"{key}.left" not in found:
-        return None
-    return {
-        "centres": found["centres"].float(),
-        "left": (MIX * found[f"{key}.left"].float()).half().float(),
-        "right": found[f"{key}.right"].float(),
-    }
 
 
 def fit_emoji(
@@ -95,10 +56,8 @@ def fit_emoji(
     return {"centres": centres, "left": left, "right": right}
 
 
-def draw(font: Path, characters: Sequence[str]) -> dict[str, Image]:
+def draw(font: Path, characters: Sequence[str]) -> dict[str, Image.Image]:
     """Emoji on white, 160 pixels wide, in the one size that the font has; those that are no single picture left out."""
-    from PIL import Image, ImageDraw, ImageFont
-
     face, drawn = ImageFont.truetype(str(font), 109), {}
     for one in characters:
         left, top, right, bottom = face.getbbox(one)
@@ -110,10 +69,7 @@ def draw(font: Path, characters: Sequence[str]) -> dict[str, Image]:
     return drawn
 
 
-def main(font: str, keywords: str) -> None:
-    from .embedded import SOURCES, EmbeddedText, load
-    from .stream import Encoded, encode_stream
-
+def emoji(font: str, keywords: str) -> dict[str, Tensor]:
     said = {one: [w.replace("_", " ") for w in words] for one, words in read_json(Path(keywords)).items()}
     drawn = draw(Path(font), list(said))
     texts = [text for one in drawn for text in (said[one][0], ", ".join(said[one][:N_KEYWORDS]))]
@@ -133,8 +89,14 @@ def main(font: str, keywords: str) -> None:
         )
         found["centres"] = own["centres"].to(torch.int8)
         found |= {f"{on.fingerprint[:16]}.{side}": own[side].half().contiguous() for side in ("left", "right")}
-    write_atomic(Path(str(files(__package__).joinpath(FILE))), save(found, {"made_from": made_from()}))
+    return found
+
+
+def write(file: str, tensors: dict[str, Tensor]) -> None:
+    place_of(file).write_bytes(save(tensors, {"made_from": made_from(file)}))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    write(SENTENCES, {name: vectors.to(torch.float16).contiguous() for name, vectors in encoded().items()})
+    if len(sys.argv) > 2:
+        write(EMOJI, emoji(*sys.argv[1:]))

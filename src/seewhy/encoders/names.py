@@ -1,9 +1,11 @@
-"""The names of an encoder's own classes, and how far a sentence is from them beside the sentences it was adapted to."""
+"""Names of classes: in sentences, distinguished from one another, and how far a sentence is from a network's own."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -13,10 +15,40 @@ from torch.nn.functional import normalize
 from ..storage.tensors import cached_tensors
 from .base import Encoder, SentenceText, TextTower
 
+ARTICLE = re.compile(r"\b(a|an|the) $", re.IGNORECASE)
+NAMED = re.compile(r"(a|an|the) ", re.IGNORECASE)
 N_HEARD = 256
 """Centres that stand for all sentences adapted to."""
 SOFTNESS = 0.05
 """Of the change from one space to the other, in cosines."""
+
+
+def filled(template: str, name: str) -> str:
+    """A template with a name in place of ``{}``; a name that brings its article takes the place of the template's.
+
+    Example:
+        >>> filled("a photo of a {}.", "dog"), filled("a photo of a {}.", "a dog"), filled("a photo of a {}.", "an owl")
+        ('a photo of a dog.', 'a photo of a dog.', 'a photo of an owl.')
+        >>> filled("{}", "a dog"), filled("a {}, or the {}", "the sky")
+        ('a dog', 'the sky, or the sky')
+    """
+    if not NAMED.match(name.lstrip()):
+        return template.replace("{}", name)
+    *parts, last = template.split("{}")
+    return "".join(ARTICLE.sub("", part) + name.lstrip() for part in parts) + last
+
+
+def distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """The names in their order; one that more than one class has is followed by the class's row.
+
+    >>> distinct(["crane", "cat", "crane"])
+    ('crane (0)', 'cat', 'crane (2)')
+    """
+    unique = tuple(names)
+    while len(set(unique)) < len(unique):
+        counts = Counter(unique)
+        unique = tuple(f"{name} ({i})" if counts[name] > 1 else name for i, name in enumerate(unique))
+    return unique
 
 
 def named(on: Encoder) -> bool:

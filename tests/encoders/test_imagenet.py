@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from seewhy.encoders import imagenet_words
-from seewhy.encoders.imagenet_words import imagenet_classes, imagenet_descriptions, imagenet_texts, split_gloss
+from seewhy.encoders import imagenet
+from seewhy.encoders.imagenet import imagenet_classes, imagenet_descriptions, imagenet_texts, split_gloss
 from seewhy.errors import ModelError
 
 
@@ -56,12 +56,12 @@ def test_split_gloss(gloss, phrases):
 
 
 def test_does_not_import_timm():
-    code = "import sys, seewhy.encoders.imagenet_words as w; w.imagenet_classes(); print('timm' in sys.modules)"
+    code = "import sys, seewhy.encoders.imagenet as w; w.imagenet_classes(); print('timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
 def test_missing_timm_is_named_with_the_cure(monkeypatch):
-    monkeypatch.setattr(imagenet_words, "find_spec", lambda name: None)
+    monkeypatch.setattr(imagenet, "find_spec", lambda name: None)
     with pytest.raises(ModelError) as caught:
         imagenet_classes.__wrapped__()
     assert str(caught.value) == (
