@@ -15,11 +15,39 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 CORE = (
-    "spelling", "errors", "threads", "printable", "seeded", "undisturbed", "registry", "arguments", "results", "types",
-    "explanation", "progress", "storage", "pictures", "report", "encoders", "heads", "training", "attributions",
-    "metrics", "trust", "descriptions", "prototypes", "keywords", "classifiers", "planted", "evidence", "evaluation",
-    "api", "catalogue", "cli",
-)  # fmt: skip
+    "spelling",
+    "errors",
+    "threads",
+    "printable",
+    "seeded",
+    "undisturbed",
+    "registry",
+    "bounds",
+    "arguments",
+    "results",
+    "types",
+    "explanation",
+    "progress",
+    "storage",
+    "pictures",
+    "report",
+    "encoders",
+    "heads",
+    "training",
+    "attributions",
+    "metrics",
+    "trust",
+    "descriptions",
+    "prototypes",
+    "keywords",
+    "classifiers",
+    "planted",
+    "evidence",
+    "evaluation",
+    "api",
+    "catalogue",
+    "cli",
+)
 """From the ground up, each on a floor of its own: it may use those before it, in whatever place an import stands."""
 
 WINGS = (
