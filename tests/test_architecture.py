@@ -63,19 +63,41 @@ UPWARD = {
 """The arrows that point up, so that a result or a classifier can be asked for what is made from it."""
 
 BESIDE = {
-    ("dense", "learning"), ("dense", "studies"), ("studies", "generation"), ("studies", "language"), ("generation", "learning"), ("language", "studies"),
-    ("learning", "language"), ("scale", "retrieval"), ("service", "language"), ("service", "studies"),
+    ("dense", "learning"),
+    ("dense", "studies"),
+    ("generation", "learning"),
+    ("language", "studies"),
+    ("learning", "language"),
+    ("scale", "retrieval"),
+    ("service", "language"),
+    ("service", "studies"),
+    ("studies", "generation"),
+    ("studies", "language"),
     ("studies", "learning"),
-}  # fmt: skip
+}
 """Wings that use another wing."""
 
 CORE_USES = {
-    ("api", "learning"), ("api", "studies"), ("attributions", "learning"), ("catalogue", "dense"),
-    ("catalogue", "learning"), ("classifiers", "language"), ("classifiers", "learning"), ("cli", "dense"),
-    ("cli", "generation"), ("cli", "language"), ("cli", "learning"), ("cli", "retrieval"), ("cli", "scale"),
-    ("cli", "service"), ("cli", "studies"), ("descriptions", "language"), ("evidence", "generation"),
-    ("heads", "learning"), ("prototypes", "learning"),
-}  # fmt: skip
+    ("api", "learning"),
+    ("api", "studies"),
+    ("attributions", "learning"),
+    ("catalogue", "dense"),
+    ("catalogue", "learning"),
+    ("classifiers", "language"),
+    ("classifiers", "learning"),
+    ("cli", "dense"),
+    ("cli", "generation"),
+    ("cli", "language"),
+    ("cli", "learning"),
+    ("cli", "retrieval"),
+    ("cli", "scale"),
+    ("cli", "service"),
+    ("cli", "studies"),
+    ("descriptions", "language"),
+    ("evidence", "generation"),
+    ("heads", "learning"),
+    ("prototypes", "learning"),
+}
 """To be emptied."""
 
 METHODS = tuple(

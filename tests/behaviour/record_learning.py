@@ -11,16 +11,16 @@ from typing import Any
 
 import torch
 from PIL import Image
-
-import seewhy
-from registered import small
-from seewhy.classifiers import classifiers
-from seewhy.descriptions import Descriptions
 from seewhy.descriptions.captions import Caption
 from seewhy.objectives import Contrastive, objectives
 from seewhy.objectives.dense import Dense
 from seewhy.objectives.local import Regional
 from seewhy.objectives.vectors import Vectors
+
+import seewhy
+from registered import small
+from seewhy.classifiers import classifiers
+from seewhy.descriptions import Descriptions
 from seewhy.pictures.samples import load_samples
 from seewhy.prototypes.epic.training import FitEPIC
 from tiny import CLASSES, class_folders, noise, picture, tiny_cnn, tiny_tokens

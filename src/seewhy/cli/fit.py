@@ -80,7 +80,7 @@ def fit(
     quiet: options.Quiet = False,
 ) -> None:
     """Make a classifier of your pictures. Run again, it goes on where it was stopped."""
-    from ..classifiers.holdout_measures import held_out_lines
+    from ..classifiers.figures import held_out_lines
     from ..classifiers.saving import ARCHIVE
     from ..encoders.find import encoder as find
     from ..language.captions import read_captions

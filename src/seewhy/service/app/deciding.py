@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from ...errors import DataError
-from ...language.annotation.labels import NAME, Corrections, known_picture, as_row
+from ...language.annotation.labels import NAME, Corrections, as_row, known_picture
 from ...language.annotation.store import Conflict, Saved
 from .annotate_data import Key
 from .base import JSON_ONLY, NOT_THERE, data_route, said
