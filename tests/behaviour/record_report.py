@@ -28,7 +28,8 @@ HUES = {"moss": ["very green", "a door"], "rust": ["very brown", "a cup"], "sky"
 
 def card_text(page: str) -> dict[str, Any]:
     """Figures and definitions on a page, whatever their order."""
-    body = re.sub(r"<(style|script)\b.*?</\1>", " ", page, flags=re.S).partition("<body")[2]
+    page = page.partition("<body")[2].partition('<section class="glossary"')[0]
+    body = re.sub(r"<(style|script)\b.*?</\1>", " ", page, flags=re.S)
     words = html.unescape(re.sub(r"<[^>]*>", " ", body))
     figures = sorted(set(re.findall(r"[−+<>]?\d+(?:[.,]\d+)*(?:[ \u202f]?%)?", words)))
     return {
@@ -47,8 +48,8 @@ def explained(classifier: Any, **options: Any) -> dict[str, Any]:
 def pages(classifier: Any, sky: bytes) -> dict[str, Any]:
     from starlette.testclient import TestClient
 
-    from seewhy.app import Settings, make_app
     from seewhy.pictures.samples import load_samples
+    from seewhy.service.app import Settings, make_app
 
     app = make_app(classifier, Settings(), data=load_samples("mixed"))
     with TestClient(app, base_url="http://localhost:8000") as client:
