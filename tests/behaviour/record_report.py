@@ -152,25 +152,3 @@ def record() -> dict[str, Any]:
             return cards()
         finally:
             os.chdir(before)
-
-
-if __name__ == "__main__":
-    import json
-
-    place = Path(__file__).with_name("report.json")
-    now = json.loads(json.dumps(record()))
-    if "--write" in sys.argv:
-        place.write_text(json.dumps(now, indent=1, ensure_ascii=False, sort_keys=True))
-        raise SystemExit
-    then = json.loads(place.read_text())
-
-    def differences(a: Any, b: Any, at: str) -> list[str]:
-        if isinstance(a, dict) and isinstance(b, dict):
-            return [d for k in {**a, **b} for d in differences(a.get(k), b.get(k), f"{at}/{k}")]
-        if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-            return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{at}/{i}")]
-        return [] if a == b else [f"{at}: {str(a)[:300]} -> {str(b)[:300]}"]
-
-    lines = differences(then, now, "")
-    print("\n".join(lines[:60]) or "equal")
-    raise SystemExit(bool(lines))
