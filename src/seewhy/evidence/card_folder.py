@@ -34,10 +34,6 @@ class CardFolder:
     Args:
         path: the folder, made if it is not there.
         force: write over an index of somebody else's.
-
-    Raises:
-        ForeignFileError: it holds an index of somebody else's.
-        DataError: it cannot be made or written to.
     """
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
@@ -88,9 +84,6 @@ class CardFolder:
 
     def place(self, picture: str, endings: Sequence[str]) -> str:
         """The name of a picture's card, without an ending: safe for any disk, no other picture's, and no user's file.
-
-        Raises:
-            DataError: the user has files under every name it could have.
         """
         kept = (c if c.isalnum() or c in "-_. " else "_" for c in Path(picture).stem)
         stem = "".join(kept).strip(". ")[:80] or "picture"
