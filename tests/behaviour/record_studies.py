@@ -148,8 +148,8 @@ def _check(folder: Path) -> Any:
     import numpy as np
     from PIL import Image
 
-    from seewhy.inspection.check import Check
     from seewhy.pictures.samples import load_samples
+    from seewhy.studies.inspection.check import Check
     from tiny import COLOURS, tiny_cnn
 
     def scene(seed: int) -> Any:
@@ -182,12 +182,12 @@ def _audit(folder: Path) -> Any:
     from dataclasses import replace
 
     from backgrounds import Known, planted
-    from seewhy.auditing import audit
-    from seewhy.auditing.contract import Contract
     from seewhy.classifiers.linear.recipe import Linear
     from seewhy.descriptions import Descriptions
     from seewhy.pictures.samples import Sample, gathered
     from seewhy.planted import CLASSES, plant, reader
+    from seewhy.studies.auditing import audit
+    from seewhy.studies.auditing.contract import Contract
     from tiny import HUES, colours, picture
 
     shown = [plant("copies", seed) for seed in range(48)]
@@ -209,9 +209,9 @@ def _audit(folder: Path) -> Any:
 
 
 def _drift(folder: Path) -> Any:
-    from seewhy.auditing.drift import DriftTest
     from seewhy.classifiers.linear.recipe import Linear
     from seewhy.pictures.samples import Sample, gathered
+    from seewhy.studies.auditing.drift import DriftTest
     from tiny import colours, picture
 
     labels = ("moss", "rust", "sky")
@@ -223,7 +223,7 @@ def _drift(folder: Path) -> Any:
 
 
 def _adapted(folder: Path) -> Any:
-    from seewhy.adaptation.prompt_learning.coop import CoOp
+    from seewhy.learning.adaptation.prompt_learning.coop import CoOp
     from seewhy.pictures.samples import load_samples
     from seewhy.studies.learning_names import AdaptingData, adapt_names
     from tiny import CLASSES, class_folders
