@@ -100,8 +100,7 @@ class Watched(Terminal):
 
 
 def way_given(context: typer.Context, *, all_of_it: bool = False) -> tuple[Way, dict[str, str]]:
-    """The training, and the columns of the table, that a person's options name; what is left out is the training's own.
-    """
+    """The training and the table's columns that a person's options name."""
     from ..learning.ways import way_of
 
     options = context.params

@@ -309,8 +309,7 @@ def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.
 
 
 def _split_by_name(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
-    """Cut any other network behind its last block, where a class token reads the patches later (CaiT, XCiT), or before.
-    """
+    """Cut any other network behind its last block, where a class token reads the patches later, or before."""
     stack = getattr(model, "blocks", None)
     last = [f"blocks.{len(stack) - 1}"] if isinstance(stack, nn.Sequential | nn.ModuleList) and len(stack) else []
     for layer in (*last, None):

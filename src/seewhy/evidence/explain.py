@@ -181,8 +181,7 @@ def explain_all(
 
 
 def explain_seen(classifier: Classifier, seen: Sequence[Encoded], options: ExplainOptions) -> Iterator[Explanation]:
-    """Explain pictures that were looked at already, with their feature maps and pixels; no trunk runs but to measure.
-    """
+    """Explain pictures whose feature maps and pixels are given; no trunk runs but to measure."""
     return _beside_engine(classifier, seen, options.opened(classifier), *_ask(classifier, options))
 
 

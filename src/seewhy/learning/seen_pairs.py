@@ -166,8 +166,7 @@ def read_texts(
 
 
 def spanned(encoder: Encoder, seen: SeenPairs, of: str, store: FeatureStore | None, progress: Progress) -> SeenPairs:
-    """The same pictures with what an objective compares of their texts, see :func:`seewhy.learning.objectives.spans.spans`.
-    """
+    """The same pictures with what an objective compares of their texts, see :func:`~.objectives.spans.spans`."""
     if of == "text":
         return seen
     numbers: dict[str, int] = {}

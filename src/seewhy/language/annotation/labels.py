@@ -1,7 +1,7 @@
 """Decisions on labels: corrected, confirmed, put off or left out, by several people, with undo; nothing is lost.
 
-A decision is a version of the task ``label`` in an :class:`~seewhy.language.annotation.store.AnnotationStore`. It is on a
-picture by its bytes, so that copies share it and a table that has changed does not lose it. Undoing adds a version too.
+A decision is a version of the task ``label`` in an annotation store. It is on a picture by its bytes, so that copies
+share it and a table that has changed does not lose it. Undoing adds a version too.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ class GPT4Image(PictureRecipe):
     """A network is trained by its classes and, beside them, to place each picture near a text about that very picture.
 
     ``L = CE(head(f), y) + lam align(projection(f), text)``, with the text's vector fixed; see
-    :class:`seewhy.learning.objectives.gpt4image.GPT4Image`. When predicting, text and projection are gone and a picture costs
-    what it cost before. So the texts are no explanation of a decision, and the card shows none.
+    :class:`~seewhy.learning.objectives.gpt4image.GPT4Image`. When predicting, text and projection are gone and a
+    picture costs what it cost before. So the texts are no explanation of a decision, and the card shows none.
 
     Differences: a trained encoder is tuned for minutes, its last layer fitted before and its batch normalisation held
     (the authors train ResNets and DeiTs on ImageNet from nothing, for 120 and 300 epochs; ``backbone="scratch"`` trains

@@ -47,7 +47,7 @@ class COMET(PictureRecipe):
 
     ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, the complement ``x_c = (1 − S) ∘ x + S ∘ q`` to a detector that
     was trained on whole pictures. The predictor learns by its cross entropy on ``x_s``, the selector by
-    :class:`seewhy.learning.self_explaining.comet.training.Objective`: the predictor must be right on what is shown, the detector
+    :class:`~.training.Objective`: the predictor must be right on what is shown, the detector
     clearly worse on what is left, and the mask small. So the mask is both what the decision is made from and its map;
     it is one mask a picture and of no class.
 
