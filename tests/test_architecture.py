@@ -15,7 +15,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 CORE = (
-    "spelling", "errors", "threads", "printable", "seeded", "undisturbed", "registry", "arguments", "schemas", "types",
+    "spelling", "errors", "threads", "printable", "seeded", "undisturbed", "registry", "parameters", "arguments", "schemas",
+    "types",
     "explanation", "progress", "storage", "pictures", "report", "encoders", "heads", "training", "attributions",
     "metrics", "trust", "descriptions", "prototypes", "keywords", "classifiers", "planted", "evidence", "evaluation",
     "api", "catalogue", "cli",
