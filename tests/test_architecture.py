@@ -24,6 +24,7 @@ CORE = (
     "registry",
     "bounds",
     "arguments",
+    "parameters",
     "results",
     "types",
     "explanation",

@@ -12,10 +12,10 @@ from seewhy.attributions.attention_rollout import AttentionRollout
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.occlusion import Occlusion
 from seewhy.attributions.rise import RISE
-from seewhy.attributions.settings import configured, settings_of
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.errors import InputError, UnknownNameError
 from seewhy.evidence.explain import ExplainOptions
+from seewhy.parameters import configured, settings_of
 from tiny import tiny_cnn
 
 
