@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 WORKERS ?= 2
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal
 
-.PHONY: serve demo test quick mutants fuzz check bench docs lock wheel floors sbom clean
+.PHONY: serve demo test quick record mutants fuzz check bench docs lock wheel floors sbom clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
@@ -16,6 +16,10 @@ test: $(VENV)/.dev
 
 quick: $(VENV)/.dev
 	$(PYTEST) -m "not slow" $(ARGS)
+
+# What SeeWhy answers, compared with the record (ARGS="learning" for one room of it).
+record: $(VENV)/.dev
+	$(BIN)/python tests/behaviour/compare.py $(ARGS)
 
 # 200 seeded wrong changes, each met by the tests of its room: build/mutants.jsonl. Stopped, it goes on where it was.
 mutants: $(VENV)/.dev

@@ -20,12 +20,12 @@ from side_by_side import cpu_seconds, keep_memory
 
 import seewhy
 from seewhy.encoders.base import Encoder
+from seewhy.learning.adapt import KEEPS, Adapt
+from seewhy.learning.seen_pairs import SeenPairs
+from seewhy.learning.way import N_CHOSEN_ON
 from seewhy.pictures.samples import Sample
 from seewhy.progress import Progress
-from seewhy.training.adapt import KEEPS, Adapt
 from seewhy.training.loop import train
-from seewhy.training.seen_pairs import SeenPairs
-from seewhy.training.way import N_CHOSEN_ON
 
 TEXTS = 5
 

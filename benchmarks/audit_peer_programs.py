@@ -73,9 +73,9 @@ class Answers:
 def seewhy_audit(planted: Planted) -> Answers:
     """``seewhy.audit`` with the written contract, no card made, and the test of ``seewhy drift``."""
     import seewhy
-    from seewhy.auditing.drift import DriftTest
     from seewhy.pictures.samples import Sample, gathered
     from seewhy.storage.features import FeatureStore
+    from seewhy.studies.auditing.drift import DriftTest
 
     items = {
         split: [Sample(i, r["label"]) for i, r in zip(planted.images, planted.rows, strict=True) if r["split"] == split]
@@ -103,9 +103,9 @@ def seewhy_audit(planted: Planted) -> Answers:
 def seewhy_check(planted: Planted) -> Answers:
     """``seewhy check`` on all pictures of both splits."""
     from seewhy.encoders.find import encoder
-    from seewhy.inspection.check import Check
     from seewhy.pictures.samples import Sample, gathered
     from seewhy.storage.features import FeatureStore
+    from seewhy.studies.inspection.check import Check
 
     samples = gathered([Sample(i, r["label"]) for i, r in zip(planted.images, planted.rows, strict=True)])
     told = Answers()

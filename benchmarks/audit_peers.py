@@ -108,9 +108,9 @@ def look(folder: Path) -> float:
 
     from seewhy.encoders.find import encoder
     from seewhy.encoders.stream import Encoded, encode_stream
-    from seewhy.inspection.label_errors import held_out_scores
     from seewhy.pictures.samples import Sample
     from seewhy.storage.features import FeatureStore
+    from seewhy.studies.inspection.label_errors import held_out_scores
 
     planted, start = Planted.load(folder), sum(cpu_seconds())
     looks = encoder("lite0")

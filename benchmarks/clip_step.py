@@ -36,11 +36,11 @@ from torch.utils.data import DataLoader, Dataset
 import seewhy
 from seewhy.encoders.base import Encoder, Layout
 from seewhy.encoders.open_clip import transform_of
-from seewhy.objectives.clip import CLIP
+from seewhy.learning.contrast import Contrast, Drawn
+from seewhy.learning.objectives.clip import CLIP
 from seewhy.progress import Progress
 from seewhy.training.augmentation import TrainingPictures
 from seewhy.training.batches import TrainingData
-from seewhy.training.contrast import Contrast, Drawn
 from seewhy.training.loop import Training, train
 
 SIDE, WORDS, WORKERS, RATE, DECAY = 112, 32, 2, 5e-4, 0.2

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from seewhy.adaptation.backbone import GlobalAverage, SmallResNet
-from seewhy.objectives.clip import CLIP
+from seewhy.learning.adaptation.backbone import GlobalAverage, SmallResNet
+from seewhy.learning.contrast import Contrast
+from seewhy.learning.objectives.clip import CLIP
 from seewhy.training.batches import TrainingData
-from seewhy.training.contrast import Contrast
 from seewhy.training.loop import Training, train
 
 

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seewhy.auditing.drift import DriftTest
 from seewhy.classifiers.known_pictures import KnownPictures
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder
@@ -29,6 +28,7 @@ from seewhy.pictures.corruptions import CORRUPTIONS, Corruption, read_small
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.sources import InMemory
 from seewhy.storage.features import FeatureStore
+from seewhy.studies.auditing.drift import DriftTest
 
 CHANGES = ("noise", "resampling", "brightness")
 ALPHAS = (0.01, 0.05)

@@ -28,11 +28,11 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import MissingExtraError
-from seewhy.inspection.copies import find_copies, joined
-from seewhy.inspection.label_errors import RANKERS, HeldOutScores, LabelIssues, held_out_scores
-from seewhy.inspection.pixels import pixel_facts
 from seewhy.pictures.samples import Sample, gathered, load_samples
 from seewhy.storage.features import FeatureStore
+from seewhy.studies.inspection.copies import find_copies, joined
+from seewhy.studies.inspection.label_errors import RANKERS, HeldOutScores, LabelIssues, held_out_scores
+from seewhy.studies.inspection.pixels import pixel_facts
 
 PARTS = (0.05, 0.2)
 FIGURES = ("flagged", "precision", "recall", "area", "repaired")

@@ -28,12 +28,12 @@ from torch.nn.functional import normalize
 
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
-from seewhy.index import Index
-from seewhy.index.approximate import load_faiss
-from seewhy.index.columns import BLOCK, exact_top
-from seewhy.index.settings import Settings
 from seewhy.pictures.listing import list_pictures
 from seewhy.progress import Progress
+from seewhy.retrieval import Index
+from seewhy.retrieval.approximate import load_faiss
+from seewhy.retrieval.columns import BLOCK, exact_top
+from seewhy.retrieval.settings import Settings
 from seewhy.storage.features import FeatureStore
 
 WIDTH, K = 512, 10

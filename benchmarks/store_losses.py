@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from seewhy.objectives.look import votes
-from seewhy.objectives.queue import own_places
-from seewhy.objectives.supcon import against_store
+from seewhy.learning.objectives.look import votes
+from seewhy.learning.objectives.queue import own_places
+from seewhy.learning.objectives.supcon import against_store
 
 TEMPERATURE = 0.1
 EPS = 1e-4

@@ -21,7 +21,7 @@ from side_by_side import in_turn, keep_memory, ratios
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from seewhy.adaptation.backbone import GlobalAverage, SmallResNet
+from seewhy.learning.adaptation.backbone import GlobalAverage, SmallResNet
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
 from seewhy.training.task import Supervised

@@ -143,7 +143,7 @@ def decision(page: Path) -> str:
 
 def terms(page: Path) -> str:
     """The definitions every number on a card links to."""
-    from seewhy.card.glossary import PART_TERMS, REPORT_TERMS, SEEN_TERMS, TERMS
+    from seewhy.report.glossary import PART_TERMS, REPORT_TERMS, SEEN_TERMS, TERMS
 
     terms = (*TERMS, *SEEN_TERMS, *PART_TERMS, *REPORT_TERMS)
     return table(("number", "definition"), [(t.name, t.text) for t in terms])
@@ -341,7 +341,7 @@ def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 def contract(page: Path) -> str:
     """Every figure of an audit with the limit that is written for it."""
-    from seewhy.auditing.contract import CHECKS
+    from seewhy.studies.auditing.contract import CHECKS
 
     rows = [(f"`{c.name}`", c.told, c.limit.told, "yes" if c.required else "no") for c in CHECKS.values()]
     return table(("figure", "what", "limit that is written", "required"), rows)

@@ -18,10 +18,10 @@ import skimage.data
 from PIL import Image, ImageDraw, ImageFont
 
 import seewhy
-from seewhy.card.canvas import Canvas
-from seewhy.card.certainty import SIGNS
-from seewhy.card.page import LEVELS
 from seewhy.explanation.verdict import Missing
+from seewhy.report.canvas import Canvas
+from seewhy.report.certainty import SIGNS
+from seewhy.report.page import LEVELS
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 1000

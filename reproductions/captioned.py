@@ -19,12 +19,12 @@ import seewhy
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.paired_heads import SENTENCE_SCALE, own_vectors
 from seewhy.encoders.stream import Encoded, encode_stream
-from seewhy.objectives.contrastive import Contrastive
+from seewhy.learning.contrast import Contrast, Drawn
+from seewhy.learning.objectives.contrastive import Contrastive
 from seewhy.pictures.samples import Samples
 from seewhy.storage.features import FeatureStore, text_key
 from seewhy.storage.output import write_atomic
 from seewhy.training.batches import TrainingData
-from seewhy.training.contrast import Contrast, Drawn
 from seewhy.training.loop import Training, train
 
 WIDTH = 256

@@ -38,11 +38,11 @@ import seewhy
 from seewhy.classifiers.prompt_pairs import Findings, PromptPairs
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import encode_texts
-from seewhy.objectives.clip import CLIP
-from seewhy.objectives.contrastive import Contrastive
-from seewhy.objectives.convirt import ConVIRT
-from seewhy.objectives.medclip import MedCLIP
-from seewhy.objectives.spans import spans
+from seewhy.learning.objectives.clip import CLIP
+from seewhy.learning.objectives.contrastive import Contrastive
+from seewhy.learning.objectives.convirt import ConVIRT
+from seewhy.learning.objectives.medclip import MedCLIP
+from seewhy.learning.objectives.spans import spans
 from seewhy.pictures.samples import Sample, gathered
 from seewhy.storage.features import FeatureStore
 

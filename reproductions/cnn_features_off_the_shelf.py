@@ -35,11 +35,11 @@ from seewhy.encoders.find import encoder as find
 from seewhy.encoders.module import from_module
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.heads.normalise import signed_power
-from seewhy.index.spatial import n_patches, spatial_distance, sub_patches
-from seewhy.index.whitening import Whitening
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
+from seewhy.retrieval.spatial import n_patches, spatial_distance, sub_patches
+from seewhy.retrieval.whitening import Whitening
 from seewhy.storage.features import FeatureStore
 
 NAME = "cnn_features_off_the_shelf"

@@ -34,15 +34,15 @@ from seewhy.dense.two_stage import TwoStage, TwoStageLearning
 from seewhy.encoders.base import Layout
 from seewhy.encoders.new import Patches, Residual
 from seewhy.encoders.region_heads import HeadSizes, RegionHeads
+from seewhy.learning.contrast import Contrast
+from seewhy.learning.objectives.clip import CLIP
+from seewhy.learning.objectives.dito import DITO
+from seewhy.learning.random_boxes import BoxContrast
 from seewhy.metrics.average_precision import PictureBoxes, average_precision
-from seewhy.objectives.clip import CLIP
-from seewhy.objectives.dito import DITO
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic
 from seewhy.training.batches import TrainingData
-from seewhy.training.contrast import Contrast
 from seewhy.training.loop import Training, train
-from seewhy.training.random_boxes import BoxContrast
 
 CHANNELS, SPACE = 64, 64
 """Of the trunk's map, and of the space of pictures and words."""

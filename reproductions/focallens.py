@@ -30,8 +30,8 @@ from torch.nn.functional import normalize
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.stream import Encoded, encode_stream
+from seewhy.learning.instructed import Asked, Instruct
 from seewhy.storage.features import FeatureStore
-from seewhy.training.instructed import Asked, Instruct
 
 NAME = "focallens"
 N_SEEDS = 3

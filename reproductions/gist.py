@@ -28,21 +28,21 @@ from PIL import Image
 from torch import Tensor, nn
 
 import seewhy
-from seewhy.adaptation.backbone import sized
-from seewhy.adaptation.gist.layers import Pairs, Turns, tune
-from seewhy.adaptation.gist.towers import PicturePairs, grown, tune_towers
 from seewhy.classifiers.linear.solvers import c_path
 from seewhy.descriptions.matching import Match
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import Encoded, encode_stream, encode_texts
 from seewhy.encoders.tuned_towers import TunedTowers, trainable
-from seewhy.objectives.gist import GIST
+from seewhy.learning.adaptation.backbone import sized
+from seewhy.learning.adaptation.gist.layers import Pairs, Turns, tune
+from seewhy.learning.adaptation.gist.towers import PicturePairs, grown, tune_towers
+from seewhy.learning.objectives.gist import GIST
+from seewhy.learning.retrieval import recall
 from seewhy.progress import Progress
 from seewhy.storage.output import write_atomic
 from seewhy.training.augmentation import TrainingPictures
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
-from seewhy.training.retrieval import recall
 from seewhy.training.task import Supervised
 
 SIDE, NOISE = 112, 60.0

@@ -23,7 +23,6 @@ from drawn_shapes import COLOURS, GROUNDS, SHAPES, Thing, draw
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from seewhy.adaptation.backbone import SmallResNet
 from seewhy.attributions import attributions
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.zero_shot import ZeroShot
@@ -32,13 +31,14 @@ from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.split import freeze
 from seewhy.encoders.text_tokens import Sentence, TokenEmbeddings, TokenVectors
 from seewhy.heads.head import Target
+from seewhy.learning.adaptation.backbone import SmallResNet
+from seewhy.learning.objectives.gloria import GLoRIA
+from seewhy.learning.regions import ImageRegions, RegionalContrast, TextWords
 from seewhy.metrics.controls import CONTROLS
-from seewhy.objectives.gloria import GLoRIA
 from seewhy.planted import hit_and_energy
 from seewhy.seeded import seeded
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
-from seewhy.training.regions import ImageRegions, RegionalContrast, TextWords
 from seewhy.types import Transform
 
 SIDE, NOISE, WIDTH, HALF = 64, 10.0, 64, 32

@@ -22,10 +22,10 @@ from claims import Claim, Interval, Report, command, lead, machine, mean_of, par
 from drawn_shapes import CLASSES, anything, draw
 from torch import Tensor
 
-from seewhy.adaptation.backbone import new_predictor
-from seewhy.adaptation.gpt4image.recipe import joint_task
 from seewhy.encoders.minilm import load_minilm
-from seewhy.objectives.gpt4image import GPT4Image, projection
+from seewhy.learning.adaptation.backbone import new_predictor
+from seewhy.learning.adaptation.gpt4image.recipe import joint_task
+from seewhy.learning.objectives.gpt4image import GPT4Image, projection
 from seewhy.storage.output import write_atomic
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from claims import Claim, Report, command, lead, machine, mean_of, parser, verdict
 
-from seewhy.descriptions.experts import COLOURS, FoundObject, Scene, colour_name
-from seewhy.descriptions.text_metrics import mentions, readability, score_objects
-from seewhy.descriptions.textualize import Textualized, Textualizer
-from seewhy.descriptions.textualize_words import depth_in_words, position_in_words, size_in_words
+from seewhy.language.experts import COLOURS, FoundObject, Scene, colour_name
+from seewhy.language.text_metrics import mentions, readability, score_objects
+from seewhy.language.textualize import Textualized, Textualizer
+from seewhy.language.textualize_words import depth_in_words, position_in_words, size_in_words
 
 NAME = "image_textualization"
 SIDE = 160

@@ -27,17 +27,17 @@ from torch.nn.functional import normalize, one_hot
 from seewhy.classifiers.linear.solvers import c_path, fit_logistic
 from seewhy.encoders.new import Residual
 from seewhy.encoders.projection import Form, Projection
-from seewhy.objectives.cross_entropy import CrossEntropy
-from seewhy.objectives.look import LOOK
-from seewhy.objectives.simclr import SimCLR
-from seewhy.objectives.supcon import SupCon
-from seewhy.objectives.vectors import Vectors
+from seewhy.learning.objectives.cross_entropy import CrossEntropy
+from seewhy.learning.objectives.look import LOOK
+from seewhy.learning.objectives.simclr import SimCLR
+from seewhy.learning.objectives.supcon import SupCon
+from seewhy.learning.objectives.vectors import Vectors
+from seewhy.learning.views import Views
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic
 from seewhy.studies.bootstrap import kendall_tau
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
-from seewhy.training.views import Views
 
 WIDTH, PROJECTED = 64, 32
 """Of the vectors, and behind the projection."""

@@ -27,15 +27,15 @@ from claims import Claim, Report, command, deliver, judged, lead, machine, mean_
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from seewhy.adaptation.ogen.generator import FeatureGenerator
-from seewhy.adaptation.ogen.recipe import OGEN
-from seewhy.adaptation.prompt_learning.coop import CoOp
-from seewhy.adaptation.prompt_recipe import Lesson, PromptLearning, sgd
-from seewhy.adaptation.prompted import image_vectors
-from seewhy.adaptation.prompts import Names, PromptTask, as_it_was, learning_rate, opened
 from seewhy.classifiers.labelled import look_at_labelled
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
+from seewhy.learning.adaptation.ogen.generator import FeatureGenerator
+from seewhy.learning.adaptation.ogen.recipe import OGEN
+from seewhy.learning.adaptation.prompt_learning.coop import CoOp
+from seewhy.learning.adaptation.prompt_recipe import Lesson, PromptLearning, sgd
+from seewhy.learning.adaptation.prompted import image_vectors
+from seewhy.learning.adaptation.prompts import Names, PromptTask, as_it_was, learning_rate, opened
 from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
 from seewhy.seeded import seeded

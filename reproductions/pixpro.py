@@ -32,13 +32,13 @@ from seewhy.classifiers.linear.solvers import c_path
 from seewhy.encoders.base import Layout
 from seewhy.encoders.new import Residual
 from seewhy.encoders.projection import Projection
-from seewhy.objectives.dense import apart
-from seewhy.objectives.pixpro import PixPro
+from seewhy.learning.dense import DenseViews, OneMap
+from seewhy.learning.objectives.dense import apart
+from seewhy.learning.objectives.pixpro import PixPro
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic
 from seewhy.studies.bootstrap import paired
 from seewhy.training.batches import TrainingData
-from seewhy.training.dense import DenseViews, OneMap
 from seewhy.training.loop import Training, train
 
 ARMS: dict[str, PixPro | None] = {

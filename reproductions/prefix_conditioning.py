@@ -31,10 +31,10 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.prefixed import PrefixedWords
 from seewhy.encoders.stream import Encoded, encode_stream
-from seewhy.objectives.prefix import Prefix
+from seewhy.learning.contrast import Drawn
+from seewhy.learning.objectives.prefix import Prefix
+from seewhy.learning.prefixed import Prefixing, two_kinds
 from seewhy.storage.features import FeatureStore
-from seewhy.training.contrast import Drawn
-from seewhy.training.prefixed import Prefixing, two_kinds
 
 NAME = "prefix_conditioning"
 N_NAMED = 12

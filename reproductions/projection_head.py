@@ -29,16 +29,16 @@ from torch import Tensor, nn
 from seewhy.classifiers.linear.solvers import c_path, fit_logistic, grouped_folds
 from seewhy.encoders.new import Residual
 from seewhy.encoders.projection import Projection, Reweighted
-from seewhy.objectives.cross_entropy import CrossEntropy
-from seewhy.objectives.simclr import SimCLR
-from seewhy.objectives.supcon import SupCon
-from seewhy.objectives.vectors import Vectors
+from seewhy.learning.objectives.cross_entropy import CrossEntropy
+from seewhy.learning.objectives.simclr import SimCLR
+from seewhy.learning.objectives.supcon import SupCon
+from seewhy.learning.objectives.vectors import Vectors
+from seewhy.learning.views import Views
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic
 from seewhy.studies.differences import mean_of
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
-from seewhy.training.views import Views
 
 WIDTH, BATCH = 64, 64
 DECAYS = (0.0, 0.02, 0.05)

@@ -28,13 +28,13 @@ from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.evidence.patch_deletion import delete_patches
 from seewhy.explanation.prediction import Prediction
 from seewhy.heads.head import Target
+from seewhy.learning.self_explaining.protopnet.recipe import ProtoPNet
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.prototypes import prototypes
 from seewhy.prototypes.bank import Patches, cell_box
 from seewhy.prototypes.base import Query
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
-from seewhy.self_explaining.protopnet.recipe import ProtoPNet
 from seewhy.storage.features import FeatureStore
 
 

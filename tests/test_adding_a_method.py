@@ -53,7 +53,7 @@ print(json.dumps(told))
 DRAW = """
 import json, sys
 import seewhy
-from seewhy.card.canvas import Canvas
+from seewhy.report.canvas import Canvas
 drawn, text = [], Canvas.text
 def recorded(canvas, x, y, words, *rest, **more):
     drawn.append(words)
@@ -226,7 +226,7 @@ def page_of(root: Path, name: str) -> str:
 
 
 def test_the_contracts_hold_them_to_account(run: Run) -> None:
-    other = {"seewhy.objectives": "every_objective"}
+    other = {"seewhy.learning.objectives": "every_objective"}
     kinds = {name: other.get(group, group.partition(".")[2]) for name, group in METHODS.items()} | {"blocks": "schemes"}
     files = [f"tests/contracts/test_{kind}.py" for kind in dict.fromkeys(kinds.values())]
     only = ["-k", " or ".join(kinds), "-p", "no:cacheprovider", "-rA", "--tb=short"]

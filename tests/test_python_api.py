@@ -43,10 +43,10 @@ from seewhy.keywords import (
     SegmentKeywords,
     ZeroShotKeywords,
 )
+from seewhy.learning.adapt import Adapt
+from seewhy.learning.pretrain import Pretrain
+from seewhy.learning.ways import FROM_COLUMNS
 from seewhy.pictures.sources import InMemory
-from seewhy.training.adapt import Adapt
-from seewhy.training.pretrain import Pretrain
-from seewhy.training.ways import FROM_COLUMNS
 from seewhy.types import Failure
 
 LABELS = [label for label in tiny.CLASSES[:3] for _ in range(6)]

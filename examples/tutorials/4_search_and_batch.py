@@ -55,7 +55,7 @@ for why in classifier.explain_all(doubtful, store=store):
 # ----
 # An index is a folder. It is asked with a picture, with words, or with both.
 
-from seewhy.index import Entry, Index, Query
+from seewhy.retrieval import Entry, Index, Query
 
 index = Index.create(folder / "library", seewhy.encoder("lite0"))
 index.add([Entry(picture) for picture in pictures if "broken" not in picture])

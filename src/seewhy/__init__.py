@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import adapt, described, explain, fit, from_module, pretrain, pretrained, study, zero_shot
-    from .auditing.audit import audit
     from .catalogue import list_methods
     from .classifiers.base import Classifier
     from .classifiers.saving import load
@@ -35,13 +34,14 @@ if TYPE_CHECKING:
     from .explanation.base import Explanation
     from .explanation.prediction import Prediction
     from .generation.generate import generate
-    from .graphs.export import export
     from .pictures.boxes import BoxData, load_boxes, save_boxes
     from .pictures.pairs import load_pairs
     from .pictures.samples import Samples, load_samples
     from .progress import Bars, Progress
     from .schemas import schema
+    from .service.graphs.export import export
     from .storage.features import FeatureStore
+    from .studies.auditing.audit import audit
     from .types import Failure, Transform
 
     __version__: str

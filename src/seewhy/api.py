@@ -34,10 +34,10 @@ from .types import Failure
 
 if TYPE_CHECKING:
     from .explanation.base import Explanation
+    from .learning.adapt import Adapted
+    from .learning.from_columns import Taught
+    from .learning.pretrain import Pretrained
     from .studies.findings import Findings
-    from .training.adapt import Adapted
-    from .training.from_columns import Taught
-    from .training.pretrain import Pretrained
 
 __all__ = ["adapt", "described", "explain", "fit", "from_module", "pretrain", "pretrained", "study", "zero_shot"]
 
@@ -196,14 +196,14 @@ def adapt(
     progress: Progress | None = None,
     **parameters: Unpack[TeachKeywords],
 ) -> Adapted | Taught | Classifier:
-    """Teach an encoder pictures with texts (:class:`seewhy.training.adapt.Adapt`), a table's columns, or a few classes.
+    """Teach an encoder pictures with texts (:class:`seewhy.learning.adapt.Adapt`), a table's columns, or a few classes.
 
     With a method, classes are learnt by their names from labelled pictures, for example by
-    :class:`seewhy.adaptation.prompt_learning.coop.CoOp`.
+    :class:`seewhy.learning.adaptation.prompt_learning.coop.CoOp`.
 
     Columns are learnt from with ``objective="focallens"`` and ``instructions``
-    (:class:`seewhy.training.from_columns.ByInstructions`), and with ``objective="prefix"`` and ``label``
-    (:class:`seewhy.training.from_columns.ByClassesAndCaptions`).
+    (:class:`seewhy.learning.from_columns.ByInstructions`), and with ``objective="prefix"`` and ``label``
+    (:class:`seewhy.learning.from_columns.ByClassesAndCaptions`).
 
     Args:
         pairs: a table, JSONL, a folder, shards, a data frame, a Hugging Face data set or ``[(picture, texts), …]``, as
@@ -268,7 +268,7 @@ def pretrain(
 
     Args:
         pairs: pictures with texts, as for :func:`adapt`; by an objective that needs no words
-            (:class:`seewhy.training.pretrain.Pretrain`) class folders, a table, a folder of pictures, pictures, or
+            (:class:`seewhy.learning.pretrain.Pretrain`) class folders, a table, a folder of pictures, pictures, or
             what :func:`fit` takes.
         encoder: where it begins; ``"new:resnet"`` and ``"new:vit"`` have learnt nothing yet.
         image: the column of pictures.
@@ -295,7 +295,7 @@ def _teach(
     *,
     all_of_it: bool = False,
 ) -> Any:
-    from .training.ways import way_of
+    from .learning.ways import way_of
 
     progress, named = progress or Progress(), {name: column for name, column in columns.items() if column is not None}
     settings: dict[str, Any] = {**parameters}

@@ -14,8 +14,8 @@ def families() -> dict[str, Registry[Any]]:
     from .attributions import attributions
     from .classifiers import classifiers
     from .dense import detectors, segmenters
+    from .learning.objectives import objectives
     from .metrics import metrics
-    from .objectives import objectives
     from .prototypes import prototypes, reasons
 
     return {

@@ -57,7 +57,7 @@ class EvaluateKeywords(TypedDict, total=False):
 
 
 class AdaptKeywords(TypedDict, total=False):
-    """Of :class:`seewhy.training.adapt.Adapt`."""
+    """Of :class:`seewhy.learning.adapt.Adapt`."""
 
     objective: str
     train: Literal["heads", "image", "text", "towers"]
@@ -76,8 +76,8 @@ class AdaptKeywords(TypedDict, total=False):
 
 
 class TeachKeywords(AdaptKeywords, total=False):
-    """Of :func:`seewhy.adapt`: also of :class:`seewhy.training.instructed.Instruct` and
-    :class:`seewhy.training.prefixed.Prefixing`."""
+    """Of :func:`seewhy.adapt`: also of :class:`seewhy.learning.instructed.Instruct` and
+    :class:`seewhy.learning.prefixed.Prefixing`."""
 
     instructions: Mapping[str, str | Sequence[str]]
     rank: Count
@@ -86,7 +86,7 @@ class TeachKeywords(AdaptKeywords, total=False):
 
 
 class PretrainKeywords(TeachKeywords, total=False):
-    """Of :func:`seewhy.pretrain`: also of :class:`seewhy.training.pretrain.Pretrain`."""
+    """Of :func:`seewhy.pretrain`: also of :class:`seewhy.learning.pretrain.Pretrain`."""
 
     settings: Mapping[str, Any]
     projection: Literal["none", "linear", "mlp", "fixed"]

@@ -65,11 +65,7 @@ class Planted:
 
 
 def plant(kind: str, seed: int) -> Planted:
-    """One picture of a kind; the same for the same seed, on every machine.
-
-    Raises:
-        InputError: there is no such kind.
-    """
+    """One picture of a kind; the same for the same seed, on every machine."""
     if kind not in KINDS:
         raise InputError(f"There is no planted evidence called {kind!r}. One of {', '.join(KINDS)} was expected.")
     rng = np.random.default_rng([KINDS.index(kind), seed])
@@ -297,14 +293,7 @@ def score_methods(
     seed: int = 0,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Score]:
-    """Every registered attribution (or those named) on every kind of evidence.
-
-    Args:
-        names: registered names.
-        n: pictures a kind.
-        seed: of the first picture.
-        settings: fields that differ from a method's defaults, by name.
-    """
+    """Every registered attribution (or those named) on every kind of evidence."""
     found = []
     for name in attributions if names is None else names:
         method = attributions[name](**(settings or {}).get(name, {}))

@@ -146,11 +146,7 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         return new
 
     def __getstate__(self) -> dict[str, Any]:
-        """The network and its engine are not pickled: an encoder is named, a fitted classifier is its saved files.
-
-        Raises:
-            InputError: the encoder is none that its name finds again.
-        """
+        """The network and its engine are not pickled: an encoder is named, a fitted classifier is its saved files."""
         state = dict(super().__getstate__())
         if isinstance(self.encoder, Encoder):
             state["encoder"] = _named(self.encoder)
@@ -180,11 +176,7 @@ _FILES = "classifier files"
 
 
 def _named(given: Encoder) -> str:
-    """A name that finds the same encoder.
-
-    Raises:
-        InputError: there is none.
-    """
+    """A name that finds the same encoder."""
     try:
         if encoder(given.name).fingerprint == given.fingerprint:
             return given.name

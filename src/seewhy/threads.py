@@ -51,11 +51,7 @@ def n_threads() -> int:
 
 
 def bound_threads(n: int) -> None:
-    """Bound what this process keeps busy; asked before an encoder is loaded, as engines are built for it.
-
-    Raises:
-        InputError: it is not a whole number above 0.
-    """
+    """Bound what this process keeps busy; asked before an encoder is loaded, as engines are built for it."""
     if n < 1:
         raise InputError(f"{n} threads were asked for. A whole number above 0 was expected. Give at least 1.")
     _bound[:] = [n]

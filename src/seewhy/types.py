@@ -43,12 +43,7 @@ class Transform:
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        """Refuses what no network was trained with, above all numbers of 0…255.
-
-        Raises:
-            InputError: a size is not made of whole numbers above 0, the interpolation is another, ``mean`` or ``std``
-                is not three numbers of 0…1, or ``std`` holds a 0.
-        """
+        """Refuses what no network was trained with, above all numbers of 0…255."""
         if not _are_sizes(self.input_size):
             raise InputError(
                 f"The transform's input_size is {self.input_size!r}. Two whole numbers of pixels above 0 were "
@@ -74,12 +69,7 @@ class Transform:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Transform:
-        """What :meth:`to_json` gave, or the same as read from a file.
-
-        Raises:
-            KeyError: a key is missing.
-            InputError: a value cannot be.
-        """
+        """What :meth:`to_json` gave, or the same as read from a file."""
         keys = ("input_size", "resize", "interpolation", "mean", "std")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v := data[k], list) else v for k in keys}
         return cls(**values)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from seewhy.adaptation.gist.layers import Pairs, Turns, measure, tune
-from seewhy.adaptation.gist.network import GISTNetwork
-from seewhy.adaptation.gist.recipe import GIST
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.captions import Caption
 from seewhy.errors import DataError, InputError
-from seewhy.objectives.gist import GIST as Contrast
+from seewhy.language.captions import Caption
+from seewhy.learning.adaptation.gist.layers import Pairs, Turns, measure, tune
+from seewhy.learning.adaptation.gist.network import GISTNetwork
+from seewhy.learning.adaptation.gist.recipe import GIST
+from seewhy.learning.objectives.gist import GIST as Contrast
 from seewhy.pictures.samples import load_samples
 from seewhy.training.loop import Training
 from tiny import CLASSES, class_folders, noise, tiny_cnn

@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 import torch
 
-from seewhy.adaptation.backbone import Predictor, new_predictor
-from seewhy.adaptation.gpt4image.recipe import GPT4Image, joint_task
-from seewhy.adaptation.gpt4image.texts import TextVectors
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saving import load
-from seewhy.descriptions.captions import Caption
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError
-from seewhy.objectives.gpt4image import GPT4Image as Alignment
-from seewhy.objectives.gpt4image import projection
+from seewhy.language.captions import Caption
+from seewhy.learning.adaptation.backbone import Predictor, new_predictor
+from seewhy.learning.adaptation.gpt4image.recipe import GPT4Image, joint_task
+from seewhy.learning.adaptation.gpt4image.texts import TextVectors
+from seewhy.learning.multitask import Multitask
+from seewhy.learning.objectives.gpt4image import GPT4Image as Alignment
+from seewhy.learning.objectives.gpt4image import projection
+from seewhy.learning.retrieval import recall
 from seewhy.pictures.samples import Samples, load_samples, split
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
-from seewhy.training.multitask import Multitask
-from seewhy.training.retrieval import recall
 from seewhy.training.task import Supervised
 from tiny import class_folders, noise, tiny_cnn, tiny_tokens
 

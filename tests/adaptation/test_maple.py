@@ -11,19 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seewhy.adaptation.prompt_learning.maple import MaPLe
-from seewhy.adaptation.prompt_learning.promptsrc import epoch_weights
-from seewhy.adaptation.prompt_learning.promptsrc_towers import ConsistentTowers, PromptSRCTowers
-from seewhy.adaptation.prompt_recipe import Lesson
-from seewhy.adaptation.prompts import Names, as_it_was, begun
-from seewhy.adaptation.tower_prompts import TowerPrompt, TowerPromptedNetwork, Towers
-from seewhy.adaptation.tower_recipe import TowerTask
 from seewhy.classifiers.saving import load
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.open_clip import split_visual
 from seewhy.encoders.open_clip_text import text_tower
 from seewhy.encoders.split import weights_digest
 from seewhy.errors import InputError, ModelError
+from seewhy.learning.adaptation.prompt_learning.maple import MaPLe
+from seewhy.learning.adaptation.prompt_learning.promptsrc import epoch_weights
+from seewhy.learning.adaptation.prompt_learning.promptsrc_towers import ConsistentTowers, PromptSRCTowers
+from seewhy.learning.adaptation.prompt_recipe import Lesson
+from seewhy.learning.adaptation.prompts import Names, as_it_was, begun
+from seewhy.learning.adaptation.tower_prompts import TowerPrompt, TowerPromptedNetwork, Towers
+from seewhy.learning.adaptation.tower_recipe import TowerTask
 from seewhy.pictures.samples import load_samples
 from seewhy.studies.forgetting import forgetting
 from seewhy.training.batches import Batch, TrainingData

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from seewhy.adaptation.ogen.generator import FeatureGenerator, neighbours, statistics
-from seewhy.adaptation.ogen.recipe import OGEN
-from seewhy.adaptation.ogen.task import OGENTask
-from seewhy.adaptation.prompt_recipe import Lesson
-from seewhy.adaptation.prompts import Names, SharedPrompt, opened
 from seewhy.errors import InputError
+from seewhy.learning.adaptation.ogen.generator import FeatureGenerator, neighbours, statistics
+from seewhy.learning.adaptation.ogen.recipe import OGEN
+from seewhy.learning.adaptation.ogen.task import OGENTask
+from seewhy.learning.adaptation.prompt_recipe import Lesson
+from seewhy.learning.adaptation.prompts import Names, SharedPrompt, opened
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
 from tiny_words import opened as with_words

@@ -13,21 +13,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from seewhy.adaptation.keeping import Kept, choose
-from seewhy.adaptation.nearest_words import nearest_words, prompt_lines
-from seewhy.adaptation.ogen.recipe import OGEN
-from seewhy.adaptation.prompt_learning.cocoop import CoCoOp, ShiftedPrompt
-from seewhy.adaptation.prompt_learning.coop import CoOp
-from seewhy.adaptation.prompt_learning.promptsrc import PromptSRC, consistency, epoch_weights
-from seewhy.adaptation.prompt_recipe import Lesson, apart, drawn
-from seewhy.adaptation.prompted import PromptedNetwork
-from seewhy.adaptation.prompts import Names, PromptTask, SharedPrompt, as_it_was, opened, scores
 from seewhy.classifiers.fitting import Fitting
 from seewhy.classifiers.holdout import HoldOut
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.open_clip_text import text_tower
 from seewhy.errors import DataError, InputError, ModelError
+from seewhy.learning.adaptation.keeping import Kept, choose
+from seewhy.learning.adaptation.nearest_words import nearest_words, prompt_lines
+from seewhy.learning.adaptation.ogen.recipe import OGEN
+from seewhy.learning.adaptation.prompt_learning.cocoop import CoCoOp, ShiftedPrompt
+from seewhy.learning.adaptation.prompt_learning.coop import CoOp
+from seewhy.learning.adaptation.prompt_learning.promptsrc import PromptSRC, consistency, epoch_weights
+from seewhy.learning.adaptation.prompt_recipe import Lesson, apart, drawn
+from seewhy.learning.adaptation.prompted import PromptedNetwork
+from seewhy.learning.adaptation.prompts import Names, PromptTask, SharedPrompt, as_it_was, opened, scores
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.progress import Progress
 from seewhy.training.batches import Batch, TrainingData
@@ -223,7 +223,9 @@ def test_the_least_that_does_as_well_is_kept() -> None:
 
 
 def test_nearest_words_of_words_are_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.adaptation.nearest_words.common_words", lambda: ("bird", "oak", "rain", "stone"))
+    monkeypatch.setattr(
+        "seewhy.learning.adaptation.nearest_words.common_words", lambda: ("bird", "oak", "rain", "stone")
+    )
     tower = opened(with_words())
     found = nearest_words(tower, SharedPrompt.begun(tower, "rain bird", 1).vectors.detach(), top=2)
     assert [v["nearest"][0]["word"] for v in found["vectors"]] == ["rain", "bird"]

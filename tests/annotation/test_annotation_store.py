@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from seewhy.annotation.records import Picture, check_author, check_box, check_content
-from seewhy.annotation.rounds import text_of
-from seewhy.annotation.side_by_side import DIMENSIONS
-from seewhy.annotation.store import AnnotationStore, Conflict, Saved
 from seewhy.errors import DataError, InputError
+from seewhy.language.annotation.records import Picture, check_author, check_box, check_content
+from seewhy.language.annotation.rounds import text_of
+from seewhy.language.annotation.side_by_side import DIMENSIONS
+from seewhy.language.annotation.store import AnnotationStore, Conflict, Saved
 
 KEY = "k" * 16
 
@@ -110,7 +110,7 @@ def test_a_seed_never_comes_over_what_people_began(store: AnnotationStore) -> No
 
 WRITER = """
 import sys
-from seewhy.annotation.store import AnnotationStore
+from seewhy.language.annotation.store import AnnotationStore
 store = AnnotationStore(sys.argv[1])
 for i in range(100000):
     store.keep_draft(sys.argv[2], "caption", "Ann", {"text": "word " * i}, 0, 1, i, tab="t", sequence=i)

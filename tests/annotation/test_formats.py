@@ -12,12 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seewhy.annotation.desk import AnnotationDesk, find_pictures
-from seewhy.annotation.formats import LABEL_STUDIO_CONFIG, bring_in, export, label_studio, read_label_studio, records
-from seewhy.annotation.records import Picture
-from seewhy.annotation.side_by_side import DIMENSIONS
-from seewhy.annotation.store import AnnotationStore
 from seewhy.errors import DataError, InputError
+from seewhy.language.annotation.desk import AnnotationDesk, find_pictures
+from seewhy.language.annotation.formats import (
+    LABEL_STUDIO_CONFIG,
+    bring_in,
+    export,
+    label_studio,
+    read_label_studio,
+    records,
+)
+from seewhy.language.annotation.records import Picture
+from seewhy.language.annotation.side_by_side import DIMENSIONS
+from seewhy.language.annotation.store import AnnotationStore
 from seewhy.types import Failure
 
 CUP = {"id": "o1", "label": "cup", "box": [0.1, 0.2, 0.55555, 0.9], "description": "röd\nkopp", "attributes": ["shape"]}

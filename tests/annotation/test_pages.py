@@ -16,14 +16,14 @@ pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so ther
 from starlette.testclient import TestClient
 
 from documented import ask_documented, operations
-from seewhy.annotation.desk import AnnotationDesk, find_pictures
-from seewhy.annotation.records import BoxedObject, Picture
-from seewhy.annotation.rounds import StopRule
-from seewhy.annotation.seeding import Seed
-from seewhy.annotation.side_by_side import DIMENSIONS
-from seewhy.annotation.store import AnnotationStore
-from seewhy.app.annotate import make_annotation_app
-from seewhy.app.annotate_pages import PICTURES_A_PAGE
+from seewhy.language.annotation.desk import AnnotationDesk, find_pictures
+from seewhy.language.annotation.records import BoxedObject, Picture
+from seewhy.language.annotation.rounds import StopRule
+from seewhy.language.annotation.seeding import Seed
+from seewhy.language.annotation.side_by_side import DIMENSIONS
+from seewhy.language.annotation.store import AnnotationStore
+from seewhy.service.app.annotate import make_annotation_app
+from seewhy.service.app.annotate_pages import PICTURES_A_PAGE
 
 
 def proposes(name: str) -> Seed:

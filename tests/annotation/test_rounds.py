@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seewhy.annotation.coverage import coverage, head_of, left_out, naming_words
-from seewhy.annotation.records import BoxedObject, Version
-from seewhy.annotation.rounds import Change, StopRule, changes, edited, history, merged
+from seewhy.language.annotation.coverage import coverage, head_of, left_out, naming_words
+from seewhy.language.annotation.records import BoxedObject, Version
+from seewhy.language.annotation.rounds import Change, StopRule, changes, edited, history, merged
 
 TEXT = st.text(alphabet="ab .\n", max_size=40)
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from seewhy.annotation.seeding import ClassifierSeeder, _inside
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
+from seewhy.language.annotation.seeding import ClassifierSeeder, _inside
 from tiny import colour_reader
 
 SIDE = 54

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from seewhy.annotation.side_by_side import DIMENSIONS, POINTS, check_answers, net_preference, swapped
 from seewhy.errors import InputError
+from seewhy.language.annotation.side_by_side import DIMENSIONS, POINTS, check_answers, net_preference, swapped
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "imageinwords.json").read_text("utf-8"))
 

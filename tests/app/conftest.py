@@ -17,13 +17,13 @@ pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so ther
 
 from starlette.testclient import TestClient
 
-from seewhy.annotation.corrected import Corrections
-from seewhy.app import Settings, make_app
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.described import Described
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.descriptions.base import Descriptions
+from seewhy.language.annotation.corrected import Corrections
 from seewhy.pictures.samples import load_samples
+from seewhy.service.app import Settings, make_app
 
 TEXTS = {
     "moss": ("soft green cushions", "grows on stones"),

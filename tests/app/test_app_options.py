@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from seewhy.app import Settings
 from seewhy.classifiers.base import Classifier
 from seewhy.cli.app import _check
 from seewhy.errors import InputError
+from seewhy.service.app import Settings
 
 
 def test_options_that_would_do_nothing(fitted: Classifier) -> None:

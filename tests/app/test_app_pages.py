@@ -14,16 +14,16 @@ import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
-from seewhy.app import Settings, make_app
-from seewhy.app.editing import moved, with_texts
-from seewhy.app.memory import Bounded
-from seewhy.app.upload import shown_name
-from seewhy.card.html import card_context
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import DataError
 from seewhy.evidence.place import like_place
 from seewhy.evidence.word_maps import word_maps
+from seewhy.report.html import card_context
+from seewhy.service.app import Settings, make_app
+from seewhy.service.app.editing import moved, with_texts
+from seewhy.service.app.memory import Bounded
+from seewhy.service.app.upload import shown_name
 
 Client = Callable[..., TestClient]
 

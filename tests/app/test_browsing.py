@@ -12,15 +12,15 @@ import pytest
 from gone_through import looked
 from starlette.testclient import TestClient
 
-from seewhy.app import Settings, make_app
-from seewhy.app.editing import changes_between, with_texts
-from seewhy.app.mistakes import PAIRS_A_PAGE, PICTURES_A_PAGE, Asked, Mistake, Mistakes
-from seewhy.app.worker import Worker
 from seewhy.classifiers.base import Classifier
 from seewhy.cli.options import grouped_samples
 from seewhy.descriptions.edits import Change, Edit
 from seewhy.errors import DataError
 from seewhy.pictures.samples import load_samples
+from seewhy.service.app import Settings, make_app
+from seewhy.service.app.editing import changes_between, with_texts
+from seewhy.service.app.mistakes import PAIRS_A_PAGE, PICTURES_A_PAGE, Asked, Mistake, Mistakes
+from seewhy.service.app.worker import Worker
 from seewhy.studies.edit_words import EditWordsStudy
 
 Client = Callable[..., TestClient]
@@ -55,7 +55,7 @@ def test_mistakes_are_filtered_and_ordered(
     assert page.get("/mistakes?order=size&format=json").status_code == 422
     link = "/mistakes?true=moss&amp;predicted=sky&amp;order=surest"
     assert link not in page.get("/mistakes").text, "all are shown"
-    monkeypatch.setattr("seewhy.app.browsing.THUMBS_A_PAIR", 3)
+    monkeypatch.setattr("seewhy.service.app.browsing.THUMBS_A_PAIR", 3)
     assert link in page.get("/mistakes").text
 
 
@@ -172,7 +172,7 @@ def test_what_stops_the_browsing_is_in_the_log(
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr("seewhy.app.mistakes.encode_stream", broken)
+    monkeypatch.setattr("seewhy.service.app.mistakes.encode_stream", broken)
     with TestClient(make_app(fitted, data=load_samples(folders)), base_url="http://localhost:8000") as page:
         for _ in range(200):
             if problem := page.get("/mistakes?format=json").json()["problem"]:

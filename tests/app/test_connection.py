@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the extra 'app' is not installed, so there is no page")
 
-from seewhy.app import Settings
-from seewhy.app.serving import listen, make_server
+from seewhy.service.app import Settings
+from seewhy.service.app.serving import listen, make_server
 
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

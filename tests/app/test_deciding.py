@@ -14,13 +14,13 @@ from PIL import Image
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from seewhy.annotation.corrected import Corrections, LabelledData
-from seewhy.annotation.labels import FILE, open_decisions
 from seewhy.classifiers.base import Classifier
 from seewhy.cli import app
 from seewhy.errors import DataError, ForeignFileError, InputError, SeeWhyError
-from seewhy.inspection.check import Check
+from seewhy.language.annotation.corrected import Corrections, LabelledData
+from seewhy.language.annotation.labels import FILE, open_decisions
 from seewhy.pictures.samples import load_samples
+from seewhy.studies.inspection.check import Check
 from tiny import tiny_cnn
 
 Opened = Callable[[Path], TestClient]

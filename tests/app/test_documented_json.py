@@ -12,16 +12,16 @@ from gone_through import looked
 from starlette.testclient import TestClient
 
 from schemas import check, keys, named
-from seewhy.annotation.corrected import Corrections, LabelledData
-from seewhy.annotation.desk import AnnotationDesk
-from seewhy.annotation.formats import records
-from seewhy.annotation.labels import open_decisions
-from seewhy.annotation.records import Picture
-from seewhy.annotation.side_by_side import DIMENSIONS
-from seewhy.annotation.store import AnnotationStore
-from seewhy.app.annotate import make_annotation_app
 from seewhy.classifiers.base import Classifier
+from seewhy.language.annotation.corrected import Corrections, LabelledData
+from seewhy.language.annotation.desk import AnnotationDesk
+from seewhy.language.annotation.formats import records
+from seewhy.language.annotation.labels import open_decisions
+from seewhy.language.annotation.records import Picture
+from seewhy.language.annotation.side_by_side import DIMENSIONS
+from seewhy.language.annotation.store import AnnotationStore
 from seewhy.pictures.samples import load_samples
+from seewhy.service.app.annotate import make_annotation_app
 
 
 def whole(name: str, *rows: Any, without: tuple[str, ...] = ()) -> None:

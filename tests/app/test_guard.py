@@ -15,13 +15,13 @@ from starlette.testclient import TestClient
 
 import hostile
 from bombs import many_scans
-from seewhy.app import Settings, make_app
-from seewhy.app.guard import HEADERS, Guard
-from seewhy.app.serving import address, listen
-from seewhy.app.worker import IDLE, LATER, SOON, BusyError, Worker
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.stream import Encoded
 from seewhy.errors import InputError, MissingExtraError
+from seewhy.service.app import Settings, make_app
+from seewhy.service.app.guard import HEADERS, Guard
+from seewhy.service.app.serving import address, listen
+from seewhy.service.app.worker import IDLE, LATER, SOON, BusyError, Worker
 from seewhy.types import Failure
 
 Client = Callable[..., TestClient]
@@ -186,7 +186,7 @@ def test_a_body_that_never_comes_is_given_up(fitted: Classifier) -> None:
 
 
 def test_an_answer_that_never_comes_is_given_up_and_an_error_leaves_no_trace() -> None:
-    from seewhy.app.base import refuse
+    from seewhy.service.app.base import refuse
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(60)
@@ -331,7 +331,7 @@ def test_a_port_that_is_taken_is_named() -> None:
 def test_without_the_extra_it_says_which(fitted: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    monkeypatch.delitem(sys.modules, "seewhy.app.making", raising=False)
+    monkeypatch.delitem(sys.modules, "seewhy.service.app.making", raising=False)
     monkeypatch.setitem(sys.modules, "fastapi", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'seewhy\[app\]'"):
         make_app(fitted)

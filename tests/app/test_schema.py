@@ -11,11 +11,11 @@ import torch
 from starlette.testclient import TestClient
 
 from documented import ask_documented, operations
-from seewhy.annotation.corrected import Corrections, LabelledData
-from seewhy.annotation.labels import open_decisions
-from seewhy.app import Settings, make_app
 from seewhy.classifiers.base import Classifier
+from seewhy.language.annotation.corrected import Corrections, LabelledData
+from seewhy.language.annotation.labels import open_decisions
 from seewhy.pictures.samples import load_samples
+from seewhy.service.app import Settings, make_app
 
 pytestmark = pytest.mark.slow
 PATHS = (

@@ -24,14 +24,14 @@ from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app
 from seewhy.encoders.stream import EncodeRequest, encode_stream, encode_texts
 from seewhy.errors import SeeWhyError
-from seewhy.index import Entry, Index, Query, columns, snapshot
-from seewhy.index.settings import Settings
 from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
 from seewhy.prototypes.bank_influences import load_influences, measure_bank
 from seewhy.prototypes.epic.bank import EPICBank
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
+from seewhy.retrieval import Entry, Index, Query, columns, snapshot
+from seewhy.retrieval.settings import Settings
 from seewhy.storage.features import FeatureStore
 from seewhy.training.loop import Training
 from tiny import CLASSES, class_folders, picture, tiny_cnn

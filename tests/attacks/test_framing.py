@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the extra 'app' is not installed, so nothing listens")
 
-from seewhy.app import Settings
-from seewhy.app.connection import LEAST_PIECE, MOST_PIECES, StrictFraming
-from seewhy.app.serving import listen, make_server
+from seewhy.service.app import Settings
+from seewhy.service.app.connection import LEAST_PIECE, MOST_PIECES, StrictFraming
+from seewhy.service.app.serving import listen, make_server
 
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"

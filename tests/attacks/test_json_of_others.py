@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from damage import in_time
 
-from seewhy.annotation.formats import _read
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.captions import read_captions
 from seewhy.descriptions.pairs import read_pairs
-from seewhy.descriptions.textualize_run import read_drafts
 from seewhy.errors import SeeWhyError
+from seewhy.language.annotation.formats import _read
+from seewhy.language.captions import read_captions
+from seewhy.language.textualize_run import read_drafts
 from seewhy.pictures.boxes import load_boxes
 
 READERS: dict[str, Callable[[Path], Any]] = {

@@ -22,12 +22,12 @@ from damage import device, in_time, pipe
 
 import seewhy
 from seewhy.classifiers.saving import CARD
-from seewhy.descriptions.llm import Prompt
-from seewhy.descriptions.local import LocalWriter
 from seewhy.encoders.embedded import fingerprint_of
 from seewhy.encoders.fence import FenceError, fenced
 from seewhy.errors import ModelError, SeeWhyError, WeightsError
-from seewhy.index import Index
+from seewhy.language.llm import Prompt
+from seewhy.language.local import LocalWriter
+from seewhy.retrieval import Index
 from tiny import tiny_cnn
 
 open_clip = pytest.importorskip("open_clip")

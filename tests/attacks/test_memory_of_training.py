@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from seewhy.errors import InputError
-from seewhy.objectives.simclr import SimCLR
+from seewhy.learning.objectives.simclr import SimCLR
+from seewhy.learning.views import Views
 from seewhy.progress import Progress
 from seewhy.training import memory
 from seewhy.training.augmentation import TrainingPictures
@@ -21,7 +22,6 @@ from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
 from seewhy.training.memory import StepMemory, free_memory, gigabytes, measure
 from seewhy.training.task import Task
-from seewhy.training.views import Views
 from tiny import tiny_cnn
 from training.test_loop import pictures
 

@@ -343,8 +343,8 @@ def test_an_index_that_names_files_outside_touches_none(where: str, do: str, her
     import torch
 
     from seewhy.errors import DataError
-    from seewhy.index import Index
-    from seewhy.index.settings import Settings
+    from seewhy.retrieval import Index
+    from seewhy.retrieval.settings import Settings
 
     index = Index.create(Path("library"), settings=Settings(whiten=4, words=False), width=8)
     vectors = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))

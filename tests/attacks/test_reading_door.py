@@ -16,16 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seewhy.annotation.formats import _read as read_annotations
-from seewhy.auditing.contract import Contract
 from seewhy.cli.options import lines_of
 from seewhy.cli.outputs import _files
 from seewhy.descriptions.base import Descriptions
-from seewhy.descriptions.captions import read_captions
 from seewhy.descriptions.pairs import read_pairs
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError, SeeWhyError
-from seewhy.inspection.earlier import read_check
+from seewhy.language.annotation.formats import _read as read_annotations
+from seewhy.language.captions import read_captions
 from seewhy.pictures import parquet
 from seewhy.pictures.apart import content_digest
 from seewhy.pictures.boxes.files import load_boxes
@@ -34,9 +32,11 @@ from seewhy.pictures.samples import Sample, load_samples
 from seewhy.pictures.shards import in_shard, records_of
 from seewhy.pictures.tables import rows_of
 from seewhy.scale.inputs import find_input
-from seewhy.serve.settings import read_token
+from seewhy.service.serve.settings import read_token
 from seewhy.storage import reading
 from seewhy.storage.reading import MAX_LINE, UnreadableError, open_lines, read_file, read_text
+from seewhy.studies.auditing.contract import Contract
+from seewhy.studies.inspection.earlier import read_check
 
 SPARSE = 30 << 30
 Read = Callable[[Path], Any]

@@ -21,8 +21,6 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
-from seewhy.app import Settings
-from seewhy.app.guard import Guard
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saving import load
@@ -30,10 +28,12 @@ from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.minilm import TOGETHER, load_minilm
 from seewhy.encoders.text_tokens import LONGEST_TEXT
 from seewhy.pictures.samples import load_samples
-from seewhy.serve import ServiceSettings, kserve, make_service
-from seewhy.serve import models as served_models
-from seewhy.serve.entrance import refuse
-from seewhy.serve.models import Models
+from seewhy.service.app import Settings
+from seewhy.service.app.guard import Guard
+from seewhy.service.serve import ServiceSettings, kserve, make_service
+from seewhy.service.serve import models as served_models
+from seewhy.service.serve.entrance import refuse
+from seewhy.service.serve.models import Models
 
 INFER = "/v2/models/tiny/infer"
 

@@ -26,15 +26,15 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saved_checks import KINDS
 from seewhy.errors import SeeWhyError
-from seewhy.index import Entry, Index
-from seewhy.index.columns import sums_of
-from seewhy.index.settings import Settings
 from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
 from seewhy.prototypes.bank_influences import load_influences, measure_bank
 from seewhy.prototypes.epic.bank import EPICBank
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
+from seewhy.retrieval import Entry, Index
+from seewhy.retrieval.columns import sums_of
+from seewhy.retrieval.settings import Settings
 from seewhy.training.loop import Training
 from tiny import class_folders, picture, tiny_cnn
 

@@ -9,10 +9,10 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.errors import InputError
 from seewhy.heads.head import Target
+from seewhy.learning.self_explaining.comet.attribution import COMETMask
+from seewhy.learning.self_explaining.comet.network import COMETNetwork
+from seewhy.learning.self_explaining.comet.recipe import COMET
 from seewhy.pictures.samples import load_samples
-from seewhy.self_explaining.comet.attribution import COMETMask
-from seewhy.self_explaining.comet.network import COMETNetwork
-from seewhy.self_explaining.comet.recipe import COMET
 from tiny import class_folders, noise, tiny_cnn
 
 TARGET = Target(torch.tensor([0, 2, 1]))

@@ -16,11 +16,6 @@ import torch
 from typer.testing import CliRunner
 
 from schemas import check
-from seewhy.auditing.audit import Audit, audit
-from seewhy.auditing.contract import CHECKS, Contract
-from seewhy.auditing.junit import junit
-from seewhy.auditing.limit import Figure, Limit
-from seewhy.auditing.parts import apart, fisher, group_rows
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app
@@ -30,6 +25,11 @@ from seewhy.explanation.verdict import Level, Missing, Verdict
 from seewhy.heads.head import Head
 from seewhy.pictures.samples import Sample, Samples, gathered, load_samples
 from seewhy.planted import CLASSES, plant, reader
+from seewhy.studies.auditing.audit import Audit, audit
+from seewhy.studies.auditing.contract import CHECKS, Contract
+from seewhy.studies.auditing.junit import junit
+from seewhy.studies.auditing.limit import Figure, Limit
+from seewhy.studies.auditing.parts import apart, fisher, group_rows
 from tiny import HUES, class_folders, colours, picture
 
 RUNNER = CliRunner()

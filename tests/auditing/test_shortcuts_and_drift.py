@@ -14,9 +14,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from schemas import check
-from seewhy.auditing.audit import Audit, audit
-from seewhy.auditing.contract import CHECKS, Contract
-from seewhy.auditing.drift import DriftTest
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.known_pictures import KnownPictures
 from seewhy.classifiers.linear.recipe import Linear
@@ -24,6 +21,9 @@ from seewhy.cli import app
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.planted import CLASSES, SIDE, reader
+from seewhy.studies.auditing.audit import Audit, audit
+from seewhy.studies.auditing.contract import CHECKS, Contract
+from seewhy.studies.auditing.drift import DriftTest
 from tiny import colours, picture
 
 LABELS = ("moss", "rust", "sky")

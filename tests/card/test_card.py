@@ -15,7 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seewhy.card import (
+from seewhy.errors import DataError
+from seewhy.explanation.base import Explanation, Region, Where
+from seewhy.explanation.prediction import Prediction, Ranked
+from seewhy.explanation.verdict import Verdict
+from seewhy.report import (
     canvas,
     index_entry,
     open_in_browser,
@@ -26,13 +30,9 @@ from seewhy.card import (
     render_png,
     save,
 )
-from seewhy.card.canvas import Canvas
-from seewhy.card.heat import COLOURS, blend, overlay, positive_part, upsample
-from seewhy.card.html import crop, place_of
-from seewhy.errors import DataError
-from seewhy.explanation.base import Explanation, Region, Where
-from seewhy.explanation.prediction import Prediction, Ranked
-from seewhy.explanation.verdict import Verdict
+from seewhy.report.canvas import Canvas
+from seewhy.report.heat import COLOURS, blend, overlay, positive_part, upsample
+from seewhy.report.html import crop, place_of
 from seewhy.storage.marks import CARD, PICTURE
 from seewhy.types import Failure
 
@@ -392,7 +392,7 @@ def test_the_index_takes_anything(cards: dict[str, Explanation]) -> None:
 @pytest.mark.parametrize("width", [60, 150, 400])
 def test_lines_hold_as_many_words_as_fit(width: int, bold: bool) -> None:
     """Beside the definition, word by word; the length of a text is measured once and is that of its font."""
-    from seewhy.card.canvas import Canvas
+    from seewhy.report.canvas import Canvas
 
     canvas = Canvas(10, 10)
     text = "it looked at the beak, the wing and an incomprehensibilities-like tail - not the sky"

@@ -6,9 +6,9 @@ import pytest
 
 from seewhy.attributions import attributions
 from seewhy.attributions.grad_cam import GradCAM
-from seewhy.card.page import method_name
 from seewhy.classifiers import classifiers
 from seewhy.prototypes import prototypes
+from seewhy.report.page import method_name
 
 
 def test_a_family_that_knows_no_spelling_hides_none() -> None:

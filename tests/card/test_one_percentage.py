@@ -13,14 +13,14 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so there is no page")
 
-from seewhy.app.base import render
-from seewhy.card import index_entry, render_html, render_index, render_png
-from seewhy.card.canvas import Canvas
 from seewhy.cli.explain import _lines
 from seewhy.cli.predict import _LINES
 from seewhy.explanation.base import Explanation
 from seewhy.explanation.decision import Decision
 from seewhy.explanation.prediction import Prediction
+from seewhy.report import index_entry, render_html, render_index, render_png
+from seewhy.report.canvas import Canvas
+from seewhy.service.app.base import render
 
 OWN = ("58", "30")
 """What the classifier itself says of the first two classes of the card."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from seewhy.card import canvas, palette
-from seewhy.card.heat import COLOURS
-from seewhy.card.page import environment
+from seewhy.report import canvas, palette
+from seewhy.report.heat import COLOURS
+from seewhy.report.page import environment
 
 SOURCE = Path(palette.__file__).parents[1]
 SHEETS = sorted(path for room in ("card", "app") for path in (SOURCE / room / "templates").iterdir())

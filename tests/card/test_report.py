@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from test_card import Page
 
-from seewhy.card import render_report
-from seewhy.card.report import KEYS
+from seewhy.report import render_report
+from seewhy.report.report import KEYS
 
 
 def test_everything_measured_is_said(report: dict[str, Any]) -> None:

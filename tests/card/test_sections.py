@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seewhy.card import found_in_pictures, segments
-from seewhy.card.because import NOT_COMPARED, Bar, Bars, bars_of, draw_bars, scale_of
-from seewhy.card.boxes import render_boxes
-from seewhy.card.canvas import EMBER, IDLE, INK, Canvas
-from seewhy.card.palette import class_colours
-from seewhy.card.part import dimming, draw_whole, part_page
-from seewhy.card.segments import render_segments
-from seewhy.card.typical import draw_typical, seen_said, typical_page
 from seewhy.explanation.measures import Because
 from seewhy.explanation.part import Outside, Part
 from seewhy.explanation.similar import Like, Likeness
 from seewhy.explanation.typical import MadePicture, Typical
 from seewhy.explanation.verdict import Missing, Verdict
+from seewhy.report import found_in_pictures, segments
+from seewhy.report.because import NOT_COMPARED, Bar, Bars, bars_of, draw_bars, scale_of
+from seewhy.report.boxes import render_boxes
+from seewhy.report.canvas import EMBER, IDLE, INK, Canvas
+from seewhy.report.palette import class_colours
+from seewhy.report.part import dimming, draw_whole, part_page
+from seewhy.report.segments import render_segments
+from seewhy.report.typical import draw_typical, seen_said, typical_page
 
 VERDICT = Verdict("believable", "Told.", "Rule.")
 ABOUT = {"method": "x", "encoder": "y", "fingerprint": "z", "input": [32, 32]}

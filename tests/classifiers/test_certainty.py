@@ -12,8 +12,6 @@ import pytest
 from PIL import Image
 
 import seewhy
-from seewhy.card import index_entry, render_index
-from seewhy.card.certainty import SIGNS
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.certainty import check_level, listed
 from seewhy.classifiers.labelled import measured_on
@@ -23,6 +21,8 @@ from seewhy.cli.predict import _LINES
 from seewhy.errors import InputError
 from seewhy.explanation.prediction import Prediction
 from seewhy.pictures.samples import Samples, load_samples
+from seewhy.report import index_entry, render_index
+from seewhy.report.certainty import SIGNS
 from tiny import CLASSES, class_folders, colours, picture
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from seewhy.app import Settings
 from seewhy.cli import app
 from seewhy.scale.on_ray import Cluster
 from seewhy.scale.plan import Plan
 from seewhy.scale.work import Embed
-from seewhy.serve import ServiceSettings
-from seewhy.serve.settings import TOKEN_VARIABLE
+from seewhy.service.app import Settings
+from seewhy.service.serve import ServiceSettings
+from seewhy.service.serve.settings import TOKEN_VARIABLE
 
 TOKEN = "0123456789abcdef"
 
@@ -34,7 +34,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         raise Stop
 
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
-    monkeypatch.setattr("seewhy.serve.make_service", make)
+    monkeypatch.setattr("seewhy.service.serve.make_service", make)
     monkeypatch.setattr("seewhy.cli.options.resolve", lambda *given: ("resolved", *given))
     return told
 

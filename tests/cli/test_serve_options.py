@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from seewhy.cli import app
 from seewhy.cli.serve import named
 from seewhy.errors import InputError
-from seewhy.serve.settings import TOKEN_VARIABLE, read_token
+from seewhy.service.serve.settings import TOKEN_VARIABLE, read_token
 
 
 def test_models_have_names(tmp_path: Path) -> None:

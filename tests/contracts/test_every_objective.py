@@ -7,8 +7,8 @@ import torch
 
 from registered import check_class, small
 from seewhy.errors import InputError
-from seewhy.objectives import Contrastive, objectives
-from seewhy.objectives.local import Regional
+from seewhy.learning.objectives import Contrastive, objectives
+from seewhy.learning.objectives.local import Regional
 
 CONTRASTIVE = [name for name in objectives if issubclass(objectives[name], Contrastive)]
 REGIONAL = [name for name in CONTRASTIVE if issubclass(objectives[name], Regional)]

@@ -13,7 +13,6 @@ from test_refine import wave
 from typer.testing import CliRunner
 
 from coloured import colours, masked
-from seewhy.adaptation.prompts import Names
 from seewhy.cli import app
 from seewhy.dense.context_decoder import ContextDecoder, visual_context
 from seewhy.dense.denseclip import DenseCLIP, _labels, _Learning, _pixel_loss
@@ -26,6 +25,7 @@ from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.open_clip_text import TextHalf
 from seewhy.encoders.text_tokens import Sentence
 from seewhy.errors import DataError, InputError, ModelError
+from seewhy.learning.adaptation.prompts import Names
 from seewhy.pictures.pixel_classes import LEFT_OUT, load_masks
 from seewhy.progress import Progress
 from seewhy.training.batches import Batch

@@ -21,7 +21,6 @@ import seewhy.dense.folder
 import seewhy.dense.linear
 import seewhy.dense.saving
 from coloured import NAMES, colours, masked, picture
-from seewhy.card.palette import class_colours
 from seewhy.dense.context_decoder import ContextDecoder
 from seewhy.dense.controls import Norms, ceiling, commonest, shuffled
 from seewhy.dense.evaluation import ALWAYS, OWN, RANDOM, SHUFFLED, evaluate_segmenter
@@ -35,6 +34,7 @@ from seewhy.dense.windows import Windows
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
 from seewhy.pictures.pixel_classes import load_masks
 from seewhy.progress import Progress
+from seewhy.report.palette import class_colours
 from seewhy.storage.features import FeatureStore
 
 MASK = np.array([[2, 2, 255, 255], [2, 2, 2, 0], [255, 255, 255, 0]], np.uint8)

@@ -7,8 +7,8 @@ import importlib
 import pytest
 
 from seewhy.descriptions import reference_metrics
-from seewhy.descriptions.reference_metrics import reference_scores, word_classes, words_of
 from seewhy.errors import InputError, MissingExtraError
+from seewhy.language.reference_metrics import reference_scores, word_classes, words_of
 
 TEXTS = ["A cat sits on the mat.", "Two dogs run across a green field!", "A red cup stands on the table"]
 KNOWN = [

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from seewhy.descriptions.text_metrics import (
+from seewhy.errors import InputError
+from seewhy.language.text_metrics import (
     ari,
     coleman_liau,
     count,
@@ -18,7 +19,6 @@ from seewhy.descriptions.text_metrics import (
     smog,
     syllables,
 )
-from seewhy.errors import InputError
 
 TEXT = "The big dog ran. A beautiful animal slept on it!"
 """10 words, 2 sentences, 37 letters; syllables 1 1 1 1 · 1 3 3 1 1 1 = 14; two hard words."""

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from schemas import check
-from seewhy.descriptions.experts import BoxSegmenter, CellDetector, CellVerifier, FoundObject, Scene, colour_name
-from seewhy.descriptions.llm import Prompt, Writer, WriterSession
-from seewhy.descriptions.textualize import Textualizer
-from seewhy.descriptions.textualize_prompts import read_objects, rewrite_prompt
-from seewhy.descriptions.textualize_removal import without
-from seewhy.descriptions.textualize_run import Drafter, estimate, jpeg, offline, read_drafts, textualize_all
-from seewhy.descriptions.textualize_words import depth_in_words, position_in_words, scaled_depths, size_in_words
-from seewhy.descriptions.written import Written
 from seewhy.errors import DataError
+from seewhy.language.experts import BoxSegmenter, CellDetector, CellVerifier, FoundObject, Scene, colour_name
+from seewhy.language.llm import Prompt, Writer, WriterSession
+from seewhy.language.textualize import Textualizer
+from seewhy.language.textualize_prompts import read_objects, rewrite_prompt
+from seewhy.language.textualize_removal import without
+from seewhy.language.textualize_run import Drafter, estimate, jpeg, offline, read_drafts, textualize_all
+from seewhy.language.textualize_words import depth_in_words, position_in_words, scaled_depths, size_in_words
+from seewhy.language.written import Written
 from seewhy.types import Failure
 
 SCENE = Scene("x.png", "d" * 64, np.full((200, 200, 3), 255, np.uint8), 100, 50)

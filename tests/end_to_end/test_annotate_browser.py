@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from browser import NEEDS_BROWSER, Browser
-from seewhy.annotation.rounds import text_of
-from seewhy.annotation.store import AnnotationStore
+from seewhy.language.annotation.rounds import text_of
+from seewhy.language.annotation.store import AnnotationStore
 
 pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
 

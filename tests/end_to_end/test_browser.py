@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from browser import NEEDS_BROWSER, Browser
-from seewhy.card import index_entry, render_index, render_notebook, render_report, save
 from seewhy.evaluation import Report
+from seewhy.report import index_entry, render_index, render_notebook, render_report, save
 from seewhy.storage.output import write_atomic
 from seewhy.types import Failure
 

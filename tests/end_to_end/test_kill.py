@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from killing import Killing, content, lines, rows, writes
-from seewhy.annotation.desk import find_pictures
-from seewhy.annotation.formats import export
-from seewhy.annotation.records import Picture
-from seewhy.annotation.store import AnnotationStore
+from seewhy.language.annotation.desk import find_pictures
+from seewhy.language.annotation.formats import export
+from seewhy.language.annotation.records import Picture
+from seewhy.language.annotation.store import AnnotationStore
 from seewhy.types import Transform
 from tiny import CLASSES, class_folders
 

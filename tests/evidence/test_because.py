@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 import seewhy
-from seewhy.card.because import NOT_COMPARED, bars_of, scale_of
 from seewhy.classifiers.base import Classifier
 from seewhy.errors import InputError
 from seewhy.evidence.because import leaders, sentence, source
@@ -25,6 +24,7 @@ from seewhy.prototypes.bank_influences import bank_influences, view_of
 from seewhy.prototypes.base import Group, Match
 from seewhy.prototypes.nearest import NearestPatches
 from seewhy.prototypes.perturbations import PROPERTIES, PaperChanges, warp
+from seewhy.report.because import NOT_COMPARED, bars_of, scale_of
 from tiny import SIDE, class_folders, picture, tiny_cnn
 
 

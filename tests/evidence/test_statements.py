@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from seewhy.card import canvas
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli.explain import _lines
@@ -17,6 +16,7 @@ from seewhy.descriptions import Descriptions
 from seewhy.explanation.base import Explanation, Where, Words
 from seewhy.explanation.similar import Like
 from seewhy.pictures.samples import load_samples
+from seewhy.report import canvas
 from tiny import class_folders, picture, tiny_cnn
 
 CLASSES = ("moss", "rust", "sky")

@@ -12,13 +12,13 @@ from tiny import class_folders
 
 
 def _contract(folder: Path) -> None:
-    from seewhy.auditing.contract import Contract
+    from seewhy.studies.auditing.contract import Contract
 
     (folder / "audit.toml").write_text(Contract.preset().to_toml())
 
 
 def _use_contract(folder: Path) -> None:
-    from seewhy.auditing.contract import Contract
+    from seewhy.studies.auditing.contract import Contract
 
     Contract.load(folder / "audit.toml").to_toml()
 
@@ -29,10 +29,10 @@ def _data(folder: Path) -> Path:
 
 def _checked(folder: Path) -> None:
     """A check of pictures of which two are one under two labels, and what two people decided on them."""
-    from seewhy.annotation.labels import LabelDecisions, known_picture
-    from seewhy.annotation.store import AnnotationStore
-    from seewhy.inspection.check import Check
+    from seewhy.language.annotation.labels import LabelDecisions, known_picture
+    from seewhy.language.annotation.store import AnnotationStore
     from seewhy.pictures.samples import load_samples
+    from seewhy.studies.inspection.check import Check
 
     data = _data(folder)
     first, second = sorted(p for p in data.iterdir() if p.is_dir())[:2]
@@ -49,12 +49,12 @@ def _checked(folder: Path) -> None:
 
 
 def _use_check(folder: Path) -> None:
-    from seewhy.annotation.corrected import Corrections, LabelledData, write_corrected
-    from seewhy.annotation.labels import LabelDecisions
-    from seewhy.annotation.store import AnnotationStore
-    from seewhy.app.check_page import make_check_app
-    from seewhy.inspection.earlier import read_check, small_picture
+    from seewhy.language.annotation.corrected import Corrections, LabelledData, write_corrected
+    from seewhy.language.annotation.labels import LabelDecisions
+    from seewhy.language.annotation.store import AnnotationStore
     from seewhy.pictures.samples import load_samples
+    from seewhy.service.app.check_page import make_check_app
+    from seewhy.studies.inspection.earlier import read_check, small_picture
 
     items = load_samples(folder / "data").items
     check = read_check(folder, folder / "data", items)

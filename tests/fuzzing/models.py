@@ -151,8 +151,8 @@ def _status(folder: Path) -> None:
 
 
 def _index(folder: Path) -> None:
-    from seewhy.index import Entry, Index
-    from seewhy.index.settings import Settings
+    from seewhy.retrieval import Entry, Index
+    from seewhy.retrieval.settings import Settings
 
     index = Index.create(folder / "i", encoder(), Settings(whiten=4))
     index.add([Entry(str(p), p.parent.name) for p in sorted(_photos().rglob("*.png"))])
@@ -165,7 +165,7 @@ def _photos() -> Path:
 
 
 def _search(folder: Path) -> None:
-    from seewhy.index import Index
+    from seewhy.retrieval import Index
 
     index = Index.open(folder / "i", encoder())
     try:
@@ -179,8 +179,8 @@ def _indexed_run(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from seewhy.index import Index
-    from seewhy.index.settings import Settings
+    from seewhy.retrieval import Index
+    from seewhy.retrieval.settings import Settings
     from seewhy.storage.marks import JOB
 
     _run(folder)
@@ -198,8 +198,8 @@ def _indexed_run(folder: Path) -> None:
 
 
 def _add_run(folder: Path) -> None:
-    from seewhy.index import Index
     from seewhy.progress import Progress
+    from seewhy.retrieval import Index
     from seewhy.scale.indexing import add_run
 
     index = Index.open(folder / "i", encoder())
@@ -246,9 +246,9 @@ def _encoded(folder: Path) -> None:
 
 
 def _annotations(folder: Path) -> None:
-    from seewhy.annotation.formats import export
-    from seewhy.annotation.records import Picture
-    from seewhy.annotation.store import AnnotationStore
+    from seewhy.language.annotation.formats import export
+    from seewhy.language.annotation.records import Picture
+    from seewhy.language.annotation.store import AnnotationStore
 
     store = AnnotationStore(folder / "a.sqlite")
     store.add_pictures([Picture("0" * 64, "a.png", "0" * 64, 40, 40)])
@@ -266,8 +266,8 @@ def _annotations(folder: Path) -> None:
 
 
 def _use_annotations(folder: Path) -> None:
-    from seewhy.annotation.formats import records
-    from seewhy.annotation.store import AnnotationStore
+    from seewhy.language.annotation.formats import records
+    from seewhy.language.annotation.store import AnnotationStore
 
     store = AnnotationStore(folder / "a.sqlite")
     try:
@@ -278,8 +278,8 @@ def _use_annotations(folder: Path) -> None:
 
 
 def _bring_in(name: str, folder: Path) -> None:
-    from seewhy.annotation.formats import bring_in
-    from seewhy.annotation.store import AnnotationStore
+    from seewhy.language.annotation.formats import bring_in
+    from seewhy.language.annotation.store import AnnotationStore
 
     store = AnnotationStore(folder / "a.sqlite")
     try:
@@ -299,8 +299,8 @@ def _texts(folder: Path) -> None:
 
 def _use_texts(name: str, folder: Path) -> None:
     from seewhy.descriptions import Descriptions
-    from seewhy.descriptions.captions import read_captions
     from seewhy.descriptions.pairs import read_pairs
+    from seewhy.language.captions import read_captions
 
     read: dict[str, Any] = {"d.json": Descriptions.read, "c.jsonl": read_captions, "p.json": read_pairs}
     read[name](folder / name)

@@ -24,12 +24,12 @@ from readers import Target
 
 import seewhy
 from seewhy.dense.reader import Reader
-from seewhy.descriptions.captions import read_captions
 from seewhy.errors import DataError, ForeignFileError, ImageError, InputError, UnknownNameError
-from seewhy.index import Index
-from seewhy.index.settings import Settings
+from seewhy.language.captions import read_captions
 from seewhy.pictures.images import _why_not_decoded
 from seewhy.progress import Progress
+from seewhy.retrieval import Index
+from seewhy.retrieval.settings import Settings
 from seewhy.scale.indexing import add_run
 from seewhy.scale.inputs import find_input
 from seewhy.scale.run import run

@@ -23,14 +23,14 @@ from seewhy.classifiers.base import Classifier
 from seewhy.cli import app
 from seewhy.encoders.base import GlobalAverage, Layout
 from seewhy.errors import DataError, ForeignFileError, InputError, MissingExtraError, ModelError, UnknownNameError
-from seewhy.graphs import check, formats
-from seewhy.graphs.export import CARD, Exported, export
-from seewhy.graphs.formats import FORMATS
-from seewhy.graphs.graph import Graph, _unlike
-from seewhy.graphs.layouts import model_name
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
 from seewhy.heads.votes import Votes
+from seewhy.service.graphs import check, formats
+from seewhy.service.graphs.export import CARD, Exported, export
+from seewhy.service.graphs.formats import FORMATS
+from seewhy.service.graphs.graph import Graph, _unlike
+from seewhy.service.graphs.layouts import model_name
 from seewhy.types import Transform
 from tiny import TRANSFORM, build, tiny_cnn, tiny_tokens
 

@@ -18,11 +18,11 @@ import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.saving import digest
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
-from seewhy.graphs import export as exporting
-from seewhy.graphs import formats
-from seewhy.graphs.check import _differences, answers, compare, drawn
-from seewhy.graphs.export import CARD, FACTS, export, is_untouched, preprocessing
-from seewhy.graphs.formats import FORMATS, Onnx, format_of
+from seewhy.service.graphs import export as exporting
+from seewhy.service.graphs import formats
+from seewhy.service.graphs.check import _differences, answers, compare, drawn
+from seewhy.service.graphs.export import CARD, FACTS, export, is_untouched, preprocessing
+from seewhy.service.graphs.formats import FORMATS, Onnx, format_of
 from tiny import tiny_cnn
 
 Found = dict[str, np.ndarray]

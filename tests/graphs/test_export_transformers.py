@@ -16,12 +16,12 @@ import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.timm import encoder_of
-from seewhy.graphs import check
-from seewhy.graphs.formats import FORMATS, Run
-from seewhy.graphs.graph import OUTPUTS, Graph, _stack
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
 from seewhy.pictures.images import read_picture
+from seewhy.service.graphs import check
+from seewhy.service.graphs.formats import FORMATS, Run
+from seewhy.service.graphs.graph import OUTPUTS, Graph, _stack
 from seewhy.types import Transform
 from tiny_transformer import tiny_network
 

@@ -11,10 +11,10 @@ import torch
 from torch.nn.functional import normalize
 
 from schemas import check
-from seewhy.index import Index, snapshot
-from seewhy.index.approximate import Approximate, Calibration
-from seewhy.index.settings import Settings
 from seewhy.progress import Progress
+from seewhy.retrieval import Index, snapshot
+from seewhy.retrieval.approximate import Approximate, Calibration
+from seewhy.retrieval.settings import Settings
 
 pytest.importorskip("faiss", reason="the extra 'search' is not installed")
 N, WIDTH = 12_000, 48
@@ -117,7 +117,7 @@ def test_copies_of_pictures_do_not_make_the_measure_too_good() -> None:
 
 
 def test_without_the_engine_search_is_exact_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.index.keeping.has_faiss", lambda: False)
+    monkeypatch.setattr("seewhy.retrieval.keeping.has_faiss", lambda: False)
     progress = Progress()
     made = Index.create(tmp_path / "index", settings=Settings(approximate_from=1000), width=WIDTH)
     made.add_vectors(cloud(1200, 1), [str(i) for i in range(1200)], progress=progress)

@@ -14,17 +14,17 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
-from seewhy.card.paging import framed
 from seewhy.encoders.base import Encoder
 from seewhy.errors import DataError, ImageError, InputError, ModelError
-from seewhy.index import Entry, Index, Query
-from seewhy.index.adding import Change
-from seewhy.index.columns import exact_top
-from seewhy.index.results import Results
-from seewhy.index.searching import Searching
-from seewhy.index.settings import Settings
 from seewhy.pictures.listing import list_pictures
 from seewhy.progress import Progress
+from seewhy.report.paging import framed
+from seewhy.retrieval import Entry, Index, Query
+from seewhy.retrieval.adding import Change
+from seewhy.retrieval.columns import exact_top
+from seewhy.retrieval.results import Results
+from seewhy.retrieval.searching import Searching
+from seewhy.retrieval.settings import Settings
 from seewhy.storage.marks import PAGE
 from tiny import CLASSES, class_folders, picture, tiny_cnn
 

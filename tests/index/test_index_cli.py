@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from seewhy.cli import app
 from seewhy.cli.index import _entries
 from seewhy.errors import DataError, InputError
-from seewhy.index import Entry
+from seewhy.retrieval import Entry
 from tiny import CLASSES, class_folders
 
 runner = CliRunner()

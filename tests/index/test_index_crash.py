@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from seewhy.errors import DataError
-from seewhy.index import Index
-from seewhy.index.catalogue import Catalogue
+from seewhy.retrieval import Index
+from seewhy.retrieval.catalogue import Catalogue
 
 N, WIDTH, STEP = 1_000_000, 32, 50
 WRITER = f"""
 import sys, torch
-from seewhy.index import Index
+from seewhy.retrieval import Index
 index = Index.create(sys.argv[1], width={WIDTH}, fingerprint="seeded")
 for first in range(len(index), {N}, {STEP}):
     rows = torch.stack([torch.full(({WIDTH},), 1.0).index_fill_(0, torch.tensor([i % {WIDTH}]), i + 2.0)

@@ -13,12 +13,12 @@ from schemas import check
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import InputError
-from seewhy.index import Entry, Index, Query
-from seewhy.index.query import by_pictures, composed
-from seewhy.index.results import Hit
-from seewhy.index.settings import Settings
-from seewhy.index.spatial import n_patches, spatial_distance, sub_patches
-from seewhy.index.whitening import Whitening
+from seewhy.retrieval import Entry, Index, Query
+from seewhy.retrieval.query import by_pictures, composed
+from seewhy.retrieval.results import Hit
+from seewhy.retrieval.settings import Settings
+from seewhy.retrieval.spatial import n_patches, spatial_distance, sub_patches
+from seewhy.retrieval.whitening import Whitening
 from tiny import Channels, HashedWords, build, picture, tiny_cnn
 
 COLOURS = {"red": (230, 40, 40), "green": (40, 230, 40), "blue": (40, 40, 230)}

@@ -19,14 +19,14 @@ from typer.testing import CliRunner
 from schemas import check as as_documented
 from seewhy.cli import app
 from seewhy.errors import DataError, InputError, MissingExtraError
-from seewhy.inspection.check import Check, digest_of
-from seewhy.inspection.copies import find_copies, joined
-from seewhy.inspection.label_errors import HeldOutScores, Neighbours, ranker
-from seewhy.inspection.outliers import FAR, strangeness
-from seewhy.inspection.pixels import pixel_facts, pixel_faults
 from seewhy.pictures.miniatures import miniature
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.progress import Progress
+from seewhy.studies.inspection.check import Check, digest_of
+from seewhy.studies.inspection.copies import find_copies, joined
+from seewhy.studies.inspection.label_errors import HeldOutScores, Neighbours, ranker
+from seewhy.studies.inspection.outliers import FAR, strangeness
+from seewhy.studies.inspection.pixels import pixel_facts, pixel_faults
 from tiny import COLOURS, tiny_cnn
 
 SIDE = 64

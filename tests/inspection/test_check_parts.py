@@ -16,17 +16,17 @@ from PIL import Image
 
 from seewhy.encoders.stream import Encoded
 from seewhy.errors import DataError
-from seewhy.inspection import check as checking
-from seewhy.inspection.check import Check, Seen, digest_of, reader
-from seewhy.inspection.copies import Copy
-from seewhy.inspection.earlier import read_check, small_picture
-from seewhy.inspection.findings import COLUMNS, Checked, Finding, Like, in_order, sentence
-from seewhy.inspection.label_errors import HeldOutScores, LabelIssues, Neighbours, held_out_scores, ranker
-from seewhy.inspection.outliers import strangeness
-from seewhy.inspection.pixels import PixelFacts, pixel_facts, pixel_faults
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
+from seewhy.studies.inspection import check as checking
+from seewhy.studies.inspection.check import Check, Seen, digest_of, reader
+from seewhy.studies.inspection.copies import Copy
+from seewhy.studies.inspection.earlier import read_check, small_picture
+from seewhy.studies.inspection.findings import COLUMNS, Checked, Finding, Like, in_order, sentence
+from seewhy.studies.inspection.label_errors import HeldOutScores, LabelIssues, Neighbours, held_out_scores, ranker
+from seewhy.studies.inspection.outliers import strangeness
+from seewhy.studies.inspection.pixels import PixelFacts, pixel_facts, pixel_faults
 from seewhy.trust.groups import group_folds
 from seewhy.trust.measure import drawn_folds
 from tiny import COLOURS, TRANSFORM, tiny_cnn
@@ -268,7 +268,7 @@ def test_heads_are_held_out_by_group_and_a_lone_picture_is_judged_by_none(
         drawn.append((groups, n, seed))
         return group_folds(labels, groups, n, seed)
 
-    monkeypatch.setattr("seewhy.inspection.label_errors.group_folds", folds)
+    monkeypatch.setattr("seewhy.studies.inspection.label_errors.group_folds", folds)
     found = held_out_scores(tiny_cnn(), wrong, seen.looks, ("gold", "moss", "sky"), torch.arange(13), 1)
     ((groups, n, seed),) = drawn
     assert (groups.tolist(), n, seed) == ([*range(13)], 5, 1)

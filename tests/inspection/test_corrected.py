@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from seewhy.annotation.corrected import Corrections, LabelledData, check_corrected, write_corrected
-from seewhy.annotation.labels import LabelDecisions, known_picture
-from seewhy.annotation.records import Picture
-from seewhy.annotation.store import AnnotationStore, Conflict, Saved
-from seewhy.app.check_page import make_check_app
-from seewhy.app.settings import Settings
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, ForeignFileError, InputError
+from seewhy.language.annotation.corrected import Corrections, LabelledData, check_corrected, write_corrected
+from seewhy.language.annotation.labels import LabelDecisions, known_picture
+from seewhy.language.annotation.records import Picture
+from seewhy.language.annotation.store import AnnotationStore, Conflict, Saved
 from seewhy.pictures.samples import load_samples
+from seewhy.service.app.check_page import make_check_app
+from seewhy.service.app.settings import Settings
 
 
 def drawn(root: Path, n: int) -> list[Path]:

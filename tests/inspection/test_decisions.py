@@ -21,15 +21,15 @@ pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so ther
 from starlette.testclient import TestClient
 
 from browser import BROWSER, Browser, until
-from seewhy.annotation.corrected import Corrections, LabelledData
-from seewhy.annotation.labels import LabelDecisions, known_picture
-from seewhy.annotation.store import AnnotationStore, Conflict, Saved
-from seewhy.app.check_page import make_check_app
 from seewhy.cli import app
 from seewhy.errors import DataError, InputError
-from seewhy.inspection.check import Check
-from seewhy.inspection.earlier import read_check, small_picture
+from seewhy.language.annotation.corrected import Corrections, LabelledData
+from seewhy.language.annotation.labels import LabelDecisions, known_picture
+from seewhy.language.annotation.store import AnnotationStore, Conflict, Saved
 from seewhy.pictures.samples import load_samples
+from seewhy.service.app.check_page import make_check_app
+from seewhy.studies.inspection.check import Check
+from seewhy.studies.inspection.earlier import read_check, small_picture
 from tiny import COLOURS, tiny_cnn
 
 ORIGINAL = "id,file,kind,note\n"

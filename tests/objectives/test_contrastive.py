@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from seewhy.errors import InputError
-from seewhy.objectives import contrastive
-from seewhy.objectives.align import ALIGN
-from seewhy.objectives.clip import CLIP
-from seewhy.objectives.contrastive import Contrastive
-from seewhy.objectives.gist import GIST
-from seewhy.objectives.siglip import SigLIP
+from seewhy.learning.objectives import contrastive
+from seewhy.learning.objectives.align import ALIGN
+from seewhy.learning.objectives.clip import CLIP
+from seewhy.learning.objectives.contrastive import Contrastive
+from seewhy.learning.objectives.gist import GIST
+from seewhy.learning.objectives.siglip import SigLIP
 
 OBJECTIVES = [CLIP(), SigLIP(), ALIGN(), GIST(10, "masked"), GIST(10, "positive")]
 

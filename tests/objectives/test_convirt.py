@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from seewhy.errors import InputError
-from seewhy.objectives.convirt import ConVIRT
+from seewhy.learning.objectives.convirt import ConVIRT
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "convirt.json").read_text("utf-8"))
 

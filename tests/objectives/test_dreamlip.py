@@ -12,8 +12,8 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from seewhy.errors import InputError
-from seewhy.objectives.clip import CLIP
-from seewhy.objectives.dreamlip import DreamLIP, Grouping
+from seewhy.learning.objectives.clip import CLIP
+from seewhy.learning.objectives.dreamlip import DreamLIP, Grouping
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "dreamlip.json").read_text("utf-8"))
 IMAGE, TEXT, REGIONS = (torch.tensor(GOLDEN[n]) for n in ("image", "text", "regions"))

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from seewhy.errors import InputError
-from seewhy.objectives.clip import CLIP
-from seewhy.objectives.contrastive import focal_costs
-from seewhy.objectives.dito import DITO
-from seewhy.objectives.focal_contrastive import FocalContrastive
+from seewhy.learning.objectives.clip import CLIP
+from seewhy.learning.objectives.contrastive import focal_costs
+from seewhy.learning.objectives.dito import DITO
+from seewhy.learning.objectives.focal_contrastive import FocalContrastive
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "dito.json").read_text("utf-8"))
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import InputError
-from seewhy.objectives import gloria
-from seewhy.objectives.gloria import Attending, GLoRIA
+from seewhy.learning.objectives import gloria
+from seewhy.learning.objectives.gloria import Attending, GLoRIA
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "gloria.json").read_text("utf-8"))
 REGIONS = torch.tensor(GOLDEN["regions"]).flatten(2).transpose(1, 2)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from seewhy.errors import InputError
-from seewhy.objectives.dense import apart
-from seewhy.objectives.pixpro import PixPro, Propagation
+from seewhy.learning.objectives.dense import apart
+from seewhy.learning.objectives.pixpro import PixPro, Propagation
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "pixpro.json").read_text("utf-8"))
 FIRST, SECOND = torch.tensor(GOLDEN["first"]), torch.tensor(GOLDEN["second"])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from seewhy.objectives.spans import spans
+from seewhy.learning.contrast import Drawn
+from seewhy.learning.objectives.spans import spans
 from seewhy.training.batches import TrainingData
-from seewhy.training.contrast import Drawn
 
 REPORT = "FINDINGS:\n1. No effusion. A nodule of 2.5 cm. Is it new? Yes!\n\nNo effusion."
 

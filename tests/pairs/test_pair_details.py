@@ -15,9 +15,9 @@ from test_rules import broken, run, said
 
 from seewhy.cli import app
 from seewhy.errors import DataError, ForeignFileError
-from seewhy.pairs import check, clean, files, restore, rules
-from seewhy.pairs.base import Corpus, Glance, folded
-from seewhy.pairs.files import beside
+from seewhy.language.pairs import check, clean, files, restore, rules
+from seewhy.language.pairs.base import Corpus, Glance, folded
+from seewhy.language.pairs.files import beside
 from seewhy.pictures.pairs import read_pairs
 from tiny import COLOURS, HUES, colours
 
@@ -225,7 +225,7 @@ def test_every_option_reaches_what_it_is_for(
     monkeypatch.setattr("seewhy.encoders.find.encoder", lambda *given, **how: (given, how))
     monkeypatch.setattr("seewhy.cli.pairs.open_store", lambda place: ("store", place))
     for verb in ("check", "clean"):
-        monkeypatch.setattr(f"seewhy.pairs.{verb}", stop)
+        monkeypatch.setattr(f"seewhy.language.pairs.{verb}", stop)
     place = grouped(tmp_path)
     asked = [
         place,
@@ -255,7 +255,7 @@ def test_every_option_reaches_what_it_is_for(
         app(["pairs", "clean", str(place), "-o", str(place), "--force"], standalone_mode=False)
     assert told == {}
     (tmp_path / "e.jsonl").write_text("mine")
-    monkeypatch.setattr("seewhy.pairs.restore", lambda *given, **how: told.update(how, given=given) or 3)
+    monkeypatch.setattr("seewhy.language.pairs.restore", lambda *given, **how: told.update(how, given=given) or 3)
     run(monkeypatch, "pairs", "clean", place, "-o", tmp_path / "e.jsonl", "--restore", "copy", "--force", "--json")
     assert (told["given"], told["force"]) == ((place, "copy", tmp_path / "e.jsonl"), True)
     assert json.loads(capsys.readouterr().out) == {"file": str(tmp_path / "e.jsonl"), "restored": 3}

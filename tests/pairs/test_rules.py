@@ -16,9 +16,9 @@ from PIL import Image
 import schemas
 import seewhy
 from seewhy.errors import DataError, ForeignFileError, InputError, UnknownNameError
-from seewhy.pairs import Rule, check, clean, restore, rules
-from seewhy.pairs.base import Corpus
-from seewhy.pairs.files import beside
+from seewhy.language.pairs import Rule, check, clean, restore, rules
+from seewhy.language.pairs.base import Corpus
+from seewhy.language.pairs.files import beside
 from seewhy.pictures.pairs import read_pairs
 from seewhy.pictures.samples import Samples
 from tiny import COLOURS, HUES, colours
@@ -151,7 +151,7 @@ def test_swapped_texts_fit_worse_than_others_do(tmp_path: Path) -> None:
 
 def test_cleaned_and_put_back(planted: Path, tmp_path: Path) -> None:
     before = planted.read_bytes()
-    cleaned = seewhy.pairs.clean(planted)
+    cleaned = seewhy.language.pairs.clean(planted)
     assert [Path(s.image).name for s in cleaned.kept.items] == ["good 0.png", "good 1.png", "good 2.png", "again.png"]
     place = tmp_path / "clean.jsonl"
     assert cleaned.save(place) == (place, beside(place))

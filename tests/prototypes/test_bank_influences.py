@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from seewhy.card.because import bars_of, scale_of
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.neighbours import Neighbours
@@ -37,6 +36,7 @@ from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
 from seewhy.prototypes.influences import GlobalInfluences, SumsFile
 from seewhy.prototypes.perturbations import PROPERTIES, PaperChanges
+from seewhy.report.because import bars_of, scale_of
 from tiny import class_folders, picture, tiny_cnn
 
 

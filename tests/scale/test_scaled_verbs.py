@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from seewhy.cli import app
 from seewhy.cli.scale_options import Spread
-from seewhy.index import Index
+from seewhy.retrieval import Index
 from seewhy.scale.run import Part, Report
 from seewhy.scale.work import Embed
 from simulated_work import rows

@@ -15,20 +15,28 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from seewhy.adaptation.backbone import Predictor, new_predictor, predictor_of, sized
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.holdout import Pictures
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
 from seewhy.errors import InputError, ModelError
+from seewhy.learning.adaptation.backbone import Predictor, new_predictor, predictor_of, sized
+from seewhy.learning.self_explaining.comet.measures import (
+    Played,
+    borrowed,
+    figures,
+    mask_alone,
+    probed,
+    temperature,
+    watch,
+)
+from seewhy.learning.self_explaining.comet.network import COMETNetwork
+from seewhy.learning.self_explaining.comet.recipe import COMET, RELEASED
+from seewhy.learning.self_explaining.comet.selector import Hide, Selector, make_selector
+from seewhy.learning.self_explaining.comet.training import Objective, Players, Playing
 from seewhy.pictures.samples import Sample, load_samples
 from seewhy.progress import Progress
-from seewhy.self_explaining.comet.measures import Played, borrowed, figures, mask_alone, probed, temperature, watch
-from seewhy.self_explaining.comet.network import COMETNetwork
-from seewhy.self_explaining.comet.recipe import COMET, RELEASED
-from seewhy.self_explaining.comet.selector import Hide, Selector, make_selector
-from seewhy.self_explaining.comet.training import Objective, Players, Playing
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
 from tiny import CLASSES, TRANSFORM, class_folders, colour_reader, noise, picture, tiny_cnn, tiny_tokens

@@ -23,11 +23,19 @@ from seewhy.errors import DataError, InputError
 from seewhy.evidence.perceived import show_perceived
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
+from seewhy.learning.self_explaining.perceptual.disturbances import _grid, disturb
+from seewhy.learning.self_explaining.perceptual.network import (
+    Loop,
+    PerceptualNetwork,
+    Shape,
+    cosid,
+    dialogue,
+    grey,
+    orbit,
+)
+from seewhy.learning.self_explaining.perceptual.recipe import Perceptual
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.samples import load_samples
-from seewhy.self_explaining.perceptual.disturbances import _grid, disturb
-from seewhy.self_explaining.perceptual.network import Loop, PerceptualNetwork, Shape, cosid, dialogue, grey, orbit
-from seewhy.self_explaining.perceptual.recipe import Perceptual
 from seewhy.studies.dialogue import talk
 from tiny import class_folders, tiny_cnn
 
@@ -152,8 +160,8 @@ def test_contrast_has_its_range_and_every_second_picture_is_blurred(monkeypatch:
         sigmas.append(sigma)
         return pictures
 
-    monkeypatch.setattr("seewhy.self_explaining.perceptual.disturbances._grid", still)
-    monkeypatch.setattr("seewhy.self_explaining.perceptual.disturbances._blur", sharp)
+    monkeypatch.setattr("seewhy.learning.self_explaining.perceptual.disturbances._grid", still)
+    monkeypatch.setattr("seewhy.learning.self_explaining.perceptual.disturbances._blur", sharp)
     pictures = torch.zeros(1000, 1, 16, 16)
     pictures[..., 8:] = 0.5
     black, grey_half = (half.mean((1, 2, 3)) for half in disturb(pictures, 1.0, seeded()).split(8, 3))

@@ -25,11 +25,11 @@ from seewhy.encoders.open_clip import split_visual
 from seewhy.encoders.stream import file_digest
 from seewhy.encoders.timm import split_timm
 from seewhy.errors import InputError, ModelError
+from seewhy.learning.self_explaining.prompt_cam.head_ranking import curve_of_order, rank_heads, run_last_block
+from seewhy.learning.self_explaining.prompt_cam.network import PromptCAMNetwork, Prompts
+from seewhy.learning.self_explaining.prompt_cam.recipe import PromptCAM
 from seewhy.pictures.samples import Samples, load_samples, split
 from seewhy.progress import Progress
-from seewhy.self_explaining.prompt_cam.head_ranking import curve_of_order, rank_heads, run_last_block
-from seewhy.self_explaining.prompt_cam.network import PromptCAMNetwork, Prompts
-from seewhy.self_explaining.prompt_cam.recipe import PromptCAM
 from seewhy.storage.features import FeatureStore
 from seewhy.training.batches import Batch, TrainingData
 from seewhy.training.loop import Training, train
@@ -273,7 +273,9 @@ class Stops(Progress):
 def test_a_stopped_run_ends_at_the_same_weights(
     variant: Any, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seewhy.self_explaining.prompt_cam.recipe.Training", partial(Training, checkpoint_every=2))
+    monkeypatch.setattr(
+        "seewhy.learning.self_explaining.prompt_cam.recipe.Training", partial(Training, checkpoint_every=2)
+    )
     recipe = PromptCAM(**QUICK | {"epochs": 5}, variant=variant)
     whole = recipe.fit(tiny_vit(), samples)
     with pytest.raises(KeyboardInterrupt):
@@ -427,8 +429,8 @@ def test_the_network_of_the_better_rate_is_given_back(
         tried.append(network)
         return torch.cat([shown, torch.zeros(len(labels), network.parts.width)], 1)
 
-    monkeypatch.setattr("seewhy.self_explaining.prompt_cam.recipe._held_pooled", scored)
-    monkeypatch.setattr("seewhy.self_explaining.prompt_cam.recipe.RATES", {"sgd": rates})
+    monkeypatch.setattr("seewhy.learning.self_explaining.prompt_cam.recipe._held_pooled", scored)
+    monkeypatch.setattr("seewhy.learning.self_explaining.prompt_cam.recipe.RATES", {"sgd": rates})
     made = PromptCAM(**QUICK | {"lr": None}).fit(tiny_vit(), samples)
     assert made.measures["held_out_accuracy_by_lr"] == {"0.01": 1.0 - better, "0.05": float(better)}
     assert made.measures["lr"] == rates[better]
@@ -447,7 +449,7 @@ def test_no_picture_of_the_bank_is_held_out_and_a_fifth_of_the_steps_warms_up(
         trainings.append(Training(*args, **options))
         return trainings[-1]
 
-    monkeypatch.setattr("seewhy.self_explaining.prompt_cam.recipe.Training", training)
+    monkeypatch.setattr("seewhy.learning.self_explaining.prompt_cam.recipe.Training", training)
     made = PromptCAM(**QUICK | {"n_bank": 100, "epochs": 5, "split": "random"}).fit(tiny_vit(), samples)
     digests = {s.image: file_digest(s.image) or "" for s in samples.items}
     held = split([s.label for s in samples.items], list(digests.values()), 0.2, 0)

@@ -20,13 +20,8 @@ from seewhy.evidence.place import like_place
 from seewhy.explanation.similar import Like
 from seewhy.heads.head import Head, Target
 from seewhy.heads.normalise import Normalise
-from seewhy.pictures.samples import load_samples
-from seewhy.progress import Progress
-from seewhy.prototypes.bank import PatchBank
-from seewhy.prototypes.base import Query
-from seewhy.prototypes.measure import LikenessMeasure
-from seewhy.self_explaining.protopnet.attribution import ProtoPNetMap
-from seewhy.self_explaining.protopnet.network import (
+from seewhy.learning.self_explaining.protopnet.attribution import ProtoPNetMap
+from seewhy.learning.self_explaining.protopnet.network import (
     NearestSimilarity,
     ProtoPNetNetwork,
     PrototypeLayer,
@@ -34,9 +29,9 @@ from seewhy.self_explaining.protopnet.network import (
     frozen,
     similarity,
 )
-from seewhy.self_explaining.protopnet.prototypes import ProtoPNetPrototypes, beats_chance, measure_prototypes
-from seewhy.self_explaining.protopnet.recipe import ProtoPNet
-from seewhy.self_explaining.protopnet.training import (
+from seewhy.learning.self_explaining.protopnet.prototypes import ProtoPNetPrototypes, beats_chance, measure_prototypes
+from seewhy.learning.self_explaining.protopnet.recipe import ProtoPNet
+from seewhy.learning.self_explaining.protopnet.training import (
     Maps,
     Weights,
     first_weight,
@@ -47,6 +42,11 @@ from seewhy.self_explaining.protopnet.training import (
     terms,
     train_last,
 )
+from seewhy.pictures.samples import load_samples
+from seewhy.progress import Progress
+from seewhy.prototypes.bank import PatchBank
+from seewhy.prototypes.base import Query
+from seewhy.prototypes.measure import LikenessMeasure
 from seewhy.training.loop import Training
 from tiny import class_folders, tiny_cnn
 
@@ -207,8 +207,8 @@ def test_each_round_has_a_tenth_of_the_rate_and_after_pruning_the_last_layer_is_
         fits.append((how.n_steps, owner.tolist(), distances.shape[1]))
         return weight + 10.0 ** -len(fits)
 
-    monkeypatch.setattr("seewhy.self_explaining.protopnet.recipe.train_prototypes", prototypes)
-    monkeypatch.setattr("seewhy.self_explaining.protopnet.recipe.train_last", last)
+    monkeypatch.setattr("seewhy.learning.self_explaining.protopnet.recipe.train_prototypes", prototypes)
+    monkeypatch.setattr("seewhy.learning.self_explaining.protopnet.recipe.train_last", last)
     strict = ProtoPNet(n_per_class=2, depth=8, n_rounds=3, last_steps=7, lr=0.5, n_crops=0, prune_threshold=99)
     made = strict.fit(tiny_cnn(), load_samples(class_folders(tmp_path / "data", 2)))
     assert rates == pytest.approx([0.5, 0.05, 0.005])

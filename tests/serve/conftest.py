@@ -15,13 +15,13 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 
 from starlette.testclient import TestClient
 
-from seewhy.app import Settings
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saving import load
 from seewhy.descriptions.base import Descriptions
 from seewhy.pictures.samples import load_samples
-from seewhy.serve import ServiceSettings, make_service
+from seewhy.service.app import Settings
+from seewhy.service.serve import ServiceSettings, make_service
 
 TEXTS = {"moss": ["soft green cushions"], "rust": ["a brown flaking crust"], "sky": ["blue with clouds"]}
 

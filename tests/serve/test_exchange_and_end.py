@@ -18,13 +18,13 @@ import uvicorn
 from starlette.testclient import TestClient
 from test_reload_and_drain import renamed, service_of, wait_until
 
-from seewhy.app import Settings
 from seewhy.classifiers.base import Classifier
 from seewhy.errors import ModelError
-from seewhy.serve import serving as servings
-from seewhy.serve.metrics import Metrics
-from seewhy.serve.models import Models, Reloader, digest_of
-from seewhy.serve.serving import DrainingServer
+from seewhy.service.app import Settings
+from seewhy.service.serve import serving as servings
+from seewhy.service.serve.metrics import Metrics
+from seewhy.service.serve.models import Models, Reloader, digest_of
+from seewhy.service.serve.serving import DrainingServer
 
 Client = Callable[..., TestClient]
 

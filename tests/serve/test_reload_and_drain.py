@@ -18,12 +18,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from forms import files
-from seewhy.app import Settings
-from seewhy.app.serving import limited, listen
 from seewhy.classifiers.base import Classifier
-from seewhy.serve import ServiceSettings, make_service
-from seewhy.serve.service import Service
-from seewhy.serve.serving import DrainingServer
+from seewhy.service.app import Settings
+from seewhy.service.app.serving import limited, listen
+from seewhy.service.serve import ServiceSettings, make_service
+from seewhy.service.serve.service import Service
+from seewhy.service.serve.serving import DrainingServer
 
 Client = Callable[..., TestClient]
 

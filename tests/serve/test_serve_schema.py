@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from documented import ask_documented, operations
 from seewhy.classifiers.base import Classifier
-from seewhy.serve import make_service
+from seewhy.service.serve import make_service
 
 pytestmark = pytest.mark.slow
 PATHS = (

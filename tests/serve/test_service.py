@@ -19,15 +19,15 @@ from starlette.testclient import TestClient
 
 from forms import files, png
 from schemas import check
-from seewhy.app import Settings
-from seewhy.app.worker import MOST_IN_ROW, Worker
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.stream import Encoded
 from seewhy.errors import InputError
 from seewhy.pictures.images import read_picture
 from seewhy.planted import reader
-from seewhy.serve import ServiceSettings
-from seewhy.serve.entrance import Rates
+from seewhy.service.app import Settings
+from seewhy.service.app.worker import MOST_IN_ROW, Worker
+from seewhy.service.serve import ServiceSettings
+from seewhy.service.serve.entrance import Rates
 
 Client = Callable[..., TestClient]
 TOKEN = "0123456789abcdef"

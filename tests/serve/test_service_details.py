@@ -16,15 +16,15 @@ from test_kserve import INFER, asks, text
 from test_reload_and_drain import service_of
 
 from forms import files
-from seewhy.app import Settings
 from seewhy.classifiers.base import Classifier
 from seewhy.errors import InputError
 from seewhy.explanation.base import Explanation
 from seewhy.planted import reader
-from seewhy.serve import ServiceSettings, access_log, entrance
-from seewhy.serve.access_log import AccessLog
-from seewhy.serve.entrance import Rates
-from seewhy.serve.metrics import Metrics
+from seewhy.service.app import Settings
+from seewhy.service.serve import ServiceSettings, access_log, entrance
+from seewhy.service.serve.access_log import AccessLog
+from seewhy.service.serve.entrance import Rates
+from seewhy.service.serve.metrics import Metrics
 
 Client = Callable[..., TestClient]
 TOKEN = "0123456789abcdef"

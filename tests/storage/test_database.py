@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from seewhy.annotation.store import ANNOTATIONS, AnnotationStore
-from seewhy.descriptions.written import ANSWERS, Written
 from seewhy.errors import DataError, ForeignFileError
-from seewhy.index.catalogue import CATALOGUE, FILE, Catalogue
+from seewhy.language.annotation.store import ANNOTATIONS, AnnotationStore
+from seewhy.language.written import ANSWERS, Written
+from seewhy.retrieval.catalogue import CATALOGUE, FILE, Catalogue
 from seewhy.storage.database import DatabaseKind
 from seewhy.storage.features import STORE, FeatureStore
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from seewhy.annotation.store import ANNOTATIONS as NOTES
-from seewhy.descriptions.written import ANSWERS
 from seewhy.errors import ForeignFileError
-from seewhy.index.catalogue import CATALOGUE
+from seewhy.language.annotation.store import ANNOTATIONS as NOTES
+from seewhy.language.written import ANSWERS
+from seewhy.retrieval.catalogue import CATALOGUE
 from seewhy.storage.database import DatabaseKind, check, connect
 from seewhy.storage.features import STORE
 

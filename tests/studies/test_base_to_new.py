@@ -11,10 +11,10 @@ import torch
 from typer.testing import CliRunner
 
 from schemas import check
-from seewhy.adaptation.prompt_learning.coop import CoOp
 from seewhy.classifiers.labelled import Labelled
 from seewhy.cli import app
 from seewhy.errors import DataError, InputError
+from seewhy.learning.adaptation.prompt_learning.coop import CoOp
 from seewhy.pictures.samples import load_samples
 from seewhy.studies import base_to_new
 from seewhy.studies.base_to_new import ALL, HARMONIC, LEARNT, NEW, Asked, BaseToNewStudy, sentence_of, values_of

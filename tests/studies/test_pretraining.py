@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from seewhy.learning.pretrain import Pretrain, SeenPictures
 from seewhy.pictures.samples import Sample
 from seewhy.pictures.unlabelled import load_pictures
 from seewhy.studies import pretraining
 from seewhy.studies.pretraining import measure_pretraining, neighbours, probe
-from seewhy.training.pretrain import Pretrain, SeenPictures
 from tiny import class_folders, tiny_cnn
 
 

@@ -15,11 +15,11 @@ from seewhy.cli import app
 from seewhy.encoders.adapted import Adaptation
 from seewhy.encoders.paired_heads import PairedHeads
 from seewhy.errors import DataError
+from seewhy.learning.adapt import Adapt
+from seewhy.learning.seen_pairs import look_at_pairs
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.progress import Progress
 from seewhy.studies.retrieval import RetrievalReport, measure_retrieval
-from seewhy.training.adapt import Adapt
-from seewhy.training.seen_pairs import look_at_pairs
 from tiny import COLOURS, HUES, class_folders, colours, picture, tiny_cnn
 from tiny_words import tiny_pair
 

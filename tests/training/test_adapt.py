@@ -14,17 +14,17 @@ from seewhy.encoders.base import Encoder
 from seewhy.encoders.own_names import names_of
 from seewhy.encoders.paired_heads import PairedHeads
 from seewhy.errors import DataError, InputError, ModelError
+from seewhy.learning.adapt import KEEPS, Adapt, Kept
+from seewhy.learning.cost import estimate
+from seewhy.learning.heads import agrees
+from seewhy.learning.retrieval import ranks
+from seewhy.learning.seen_pairs import look_at_pairs
+from seewhy.learning.way import choose
 from seewhy.pictures.pairs import load_pairs
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.progress import Progress
 from seewhy.storage.features import FeatureStore
-from seewhy.training.adapt import KEEPS, Adapt, Kept
-from seewhy.training.cost import estimate
-from seewhy.training.heads import agrees
 from seewhy.training.loop import Trained
-from seewhy.training.retrieval import ranks
-from seewhy.training.seen_pairs import look_at_pairs
-from seewhy.training.way import choose
 from tiny import picture, tiny_cnn
 from tiny_words import tiny_pair
 
@@ -109,7 +109,7 @@ def test_what_is_chosen_on_is_not_measured_on(samples: Samples, monkeypatch: pyt
     alike = quick().fit(tiny_pair(), samples.items, progress=progress)
     assert alike.held.digests == alike.chosen_on.digests
     assert any(note.startswith(f"keep is chosen and measured on the same {few} held-out") for note in progress.notes)
-    monkeypatch.setattr("seewhy.training.way.N_APART", few)
+    monkeypatch.setattr("seewhy.learning.way.N_APART", few)
     apart = quick().fit(tiny_pair(), samples.items, progress=(told := Progress()))
     assert sorted({*apart.held.digests, *apart.chosen_on.digests}) == sorted(alike.held.digests)
     assert not {*apart.held.digests} & {*apart.chosen_on.digests}
@@ -300,8 +300,8 @@ def test_the_cost_counts_steps_and_weights(samples: Samples) -> None:
 
 
 def test_a_step_costs_by_the_size_of_its_batch(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.training.cost.N_LOOKED_AT", 4)
-    monkeypatch.setattr("seewhy.training.cost.train", lambda *_: Trained((), 1.0, 0))
+    monkeypatch.setattr("seewhy.learning.cost.N_LOOKED_AT", 4)
+    monkeypatch.setattr("seewhy.learning.cost.train", lambda *_: Trained((), 1.0, 0))
     cost = estimate(quick(keep=1.0), tiny_pair(), samples.items)
     assert cost.seconds_per_step == 3.0
     assert cost.seconds == pytest.approx(cost.seconds_looking + 3 * 40, abs=0.1)

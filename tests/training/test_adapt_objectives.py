@@ -11,12 +11,12 @@ from PIL import Image
 
 from seewhy.encoders.paired_heads import own_vectors
 from seewhy.errors import InputError
-from seewhy.objectives import Contrastive, objectives
+from seewhy.learning.adapt import Adapt, Adapted
+from seewhy.learning.objectives import Contrastive, objectives
+from seewhy.learning.seen_pairs import SeenPairs, findings, look_at_pairs, spanned
 from seewhy.pictures.samples import Sample
 from seewhy.progress import Progress
-from seewhy.training.adapt import Adapt, Adapted
 from seewhy.training.loop import train
-from seewhy.training.seen_pairs import SeenPairs, findings, look_at_pairs, spanned
 from tiny import picture
 from tiny_words import tiny_pair
 

@@ -19,21 +19,21 @@ from torch import Tensor, nn
 
 from killing import CONTEXT
 from seewhy.errors import DataError, InputError
-from seewhy.objectives.clip import CLIP
-from seewhy.objectives.gloria import GLoRIA
-from seewhy.objectives.gpt4image import GPT4Image
-from seewhy.objectives.look import LOOK
-from seewhy.objectives.siglip import SigLIP
-from seewhy.objectives.supcon import SupCon
+from seewhy.learning.contrast import Contrast, Drawn
+from seewhy.learning.multitask import POOLED, Multitask
+from seewhy.learning.objectives.clip import CLIP
+from seewhy.learning.objectives.gloria import GLoRIA
+from seewhy.learning.objectives.gpt4image import GPT4Image
+from seewhy.learning.objectives.look import LOOK
+from seewhy.learning.objectives.siglip import SigLIP
+from seewhy.learning.objectives.supcon import SupCon
+from seewhy.learning.regions import RegionalContrast
+from seewhy.learning.views import Views
 from seewhy.seeded import seeded
 from seewhy.training.batches import Batch, TrainingData
-from seewhy.training.contrast import Contrast, Drawn
 from seewhy.training.distributed import Processes
 from seewhy.training.loop import Training, train
-from seewhy.training.multitask import POOLED, Multitask
-from seewhy.training.regions import RegionalContrast
 from seewhy.training.task import Supervised
-from seewhy.training.views import Views
 
 N = 22
 DRAW = torch.Generator().manual_seed(5)

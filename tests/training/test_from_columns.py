@@ -22,10 +22,7 @@ from seewhy.cli.training_runs import Watched
 from seewhy.encoders.adapted import open_adaptation
 from seewhy.encoders.stream import Encoded, encode_stream
 from seewhy.errors import InputError, ModelError
-from seewhy.objectives import objectives
-from seewhy.progress import Progress
-from seewhy.studies.adapting import run_report
-from seewhy.training.from_columns import (
+from seewhy.learning.from_columns import (
     AGREES,
     KEEPS,
     ByClassesAndCaptions,
@@ -34,7 +31,10 @@ from seewhy.training.from_columns import (
     Right,
     needs,
 )
-from seewhy.training.way import choose
+from seewhy.learning.objectives import objectives
+from seewhy.learning.way import choose
+from seewhy.progress import Progress
+from seewhy.studies.adapting import run_report
 from tiny import picture, tiny_cnn
 from tiny_words import opened
 

@@ -14,8 +14,8 @@ from torch.nn.functional import avg_pool2d
 from seewhy.encoders.adapted import Adaptation
 from seewhy.encoders.base import Layout
 from seewhy.errors import DataError
-from seewhy.objectives.clip import CLIP
-from seewhy.training.instructed import Asked, Instruct, triplets
+from seewhy.learning.instructed import Asked, Instruct, triplets
+from seewhy.learning.objectives.clip import CLIP
 from tiny import HashedWords, build
 
 COLOURS, SHAPES = ("red", "green", "blue"), ("bar", "frame", "dot")

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from seewhy.objectives.clip import CLIP
-from seewhy.objectives.gpt4image import GPT4Image
+from seewhy.learning.contrast import Contrast
+from seewhy.learning.multitask import POOLED, Multitask
+from seewhy.learning.objectives.clip import CLIP
+from seewhy.learning.objectives.gpt4image import GPT4Image
+from seewhy.learning.retrieval import recall
 from seewhy.training.batches import Batch, TrainingData
-from seewhy.training.contrast import Contrast
 from seewhy.training.loop import Training, train
-from seewhy.training.multitask import POOLED, Multitask
-from seewhy.training.retrieval import recall
 from seewhy.training.task import Supervised
 
 COLUMNS = {"pixels": torch.randn(6, 4), "labels": torch.arange(6) % 3, "text": torch.randn(6, 5)}

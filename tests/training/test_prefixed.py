@@ -19,9 +19,9 @@ from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.prefixed import PrefixedWords
 from seewhy.encoders.split import freeze
 from seewhy.errors import DataError, InputError, ModelError
-from seewhy.objectives.prefix import Prefix
+from seewhy.learning.objectives.prefix import Prefix
+from seewhy.learning.prefixed import Prefixing, two_kinds
 from seewhy.training.batches import TrainingData
-from seewhy.training.prefixed import Prefixing, two_kinds
 from tiny import noise, tiny_cnn
 from tiny_words import Opened, hashed, opened
 

@@ -19,11 +19,13 @@ from seewhy.cli import app
 from seewhy.encoders.base import GlobalAverage
 from seewhy.encoders.find import encoder as find
 from seewhy.errors import DataError, InputError
-from seewhy.objectives import objectives
-from seewhy.objectives.look import LOOK
-from seewhy.objectives.queue import Queue
-from seewhy.objectives.supcon import SupCon
-from seewhy.objectives.vectors import Vectors
+from seewhy.learning.objectives import objectives
+from seewhy.learning.objectives.look import LOOK
+from seewhy.learning.objectives.queue import Queue
+from seewhy.learning.objectives.supcon import SupCon
+from seewhy.learning.objectives.vectors import Vectors
+from seewhy.learning.pretrain import TUNING_LR, Pretrain
+from seewhy.learning.views import Views
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.pictures.unlabelled import load_pictures, pictures_of
 from seewhy.progress import Progress
@@ -31,8 +33,6 @@ from seewhy.studies.adapting import run_report
 from seewhy.studies.pretraining import probe
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import train
-from seewhy.training.pretrain import TUNING_LR, Pretrain
-from seewhy.training.views import Views
 from tiny import CLASSES, class_folders, noise, picture, tiny_cnn
 
 VECTORS = [name for name in objectives if issubclass(objectives[name], Vectors)]

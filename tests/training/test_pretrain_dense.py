@@ -19,10 +19,10 @@ from seewhy.encoders.base import GlobalAverage
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.pyramid import Pyramid
 from seewhy.errors import InputError, ModelError
-from seewhy.objectives.pixpro import PixPro
+from seewhy.learning.objectives.pixpro import PixPro
+from seewhy.learning.pretrain import Pretrain
 from seewhy.pictures.samples import Samples
 from seewhy.pictures.unlabelled import load_pictures
-from seewhy.training.pretrain import Pretrain
 from tiny import class_folders, noise, tiny_cnn
 
 

@@ -14,12 +14,12 @@ from seewhy.encoders.base import Layout
 from seewhy.encoders.find import encoder
 from seewhy.encoders.region_heads import HeadSizes, RegionHeads
 from seewhy.errors import InputError
-from seewhy.objectives.dito import DITO
+from seewhy.learning.adapt import Adapt
+from seewhy.learning.objectives.dito import DITO
+from seewhy.learning.random_boxes import BoxContrast, levels_of, random_boxes
 from seewhy.pictures.samples import Sample
 from seewhy.seeded import seeded
-from seewhy.training.adapt import Adapt
 from seewhy.training.batches import Batch
-from seewhy.training.random_boxes import BoxContrast, levels_of, random_boxes
 
 
 def heads(channels: int = 8) -> RegionHeads:

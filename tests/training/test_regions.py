@@ -12,16 +12,16 @@ from torch.nn.functional import normalize
 
 import seewhy
 from seewhy.encoders.split import example_pixels
-from seewhy.objectives.dreamlip import DreamLIP
-from seewhy.objectives.gloria import GLoRIA
-from seewhy.objectives.local import Regional
-from seewhy.objectives.spans import spans
+from seewhy.learning.contrast import Drawn
+from seewhy.learning.objectives.dreamlip import DreamLIP
+from seewhy.learning.objectives.gloria import GLoRIA
+from seewhy.learning.objectives.local import Regional
+from seewhy.learning.objectives.spans import spans
+from seewhy.learning.regions import ImageRegions, RegionalContrast, Still, TextWords
 from seewhy.seeded import seeded
 from seewhy.training.batches import TrainingData
 from seewhy.training.cached import cached_gradients
-from seewhy.training.contrast import Drawn
 from seewhy.training.loop import Training, train
-from seewhy.training.regions import ImageRegions, RegionalContrast, Still, TextWords
 from tiny_words import tiny_pair
 
 N, THINGS, CELLS, WIDTH = 60, 12, 4, 12

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seewhy.objectives.pictures import Beside
-from seewhy.objectives.vectors import Vectors
+from seewhy.learning.objectives.pictures import Beside
+from seewhy.learning.objectives.vectors import Vectors
+from seewhy.learning.views import Views
 from seewhy.seeded import seeded
 from seewhy.training.batches import Batch
-from seewhy.training.views import Views
 
 
 class Counted(Beside):

@@ -69,12 +69,6 @@ def cells_evidence(
     divide by what they divided by in the look. Where a cell's own row is read as well (the largest number beside the
     mean), that row's part is gradient · feature, which adds up to first order. Where cells are read otherwise but
     through a norm, the way leads from their mean to them.
-
-    Args:
-        model: what decides.
-        look: at the pictures.
-        score: pooled vectors → one number each.
-        reading: of this encoder's head.
     """
     if not reading.numbers:
         return _from_their_mean(model.encoder, look.features, score) if reading.scale_free else None

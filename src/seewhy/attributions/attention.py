@@ -101,12 +101,7 @@ def attention_weights(
 
 
 def attend_packed(call: inspect.BoundArguments, attend: Callable[..., Tensor]) -> tuple[Tensor, bool]:
-    """``nn.MultiheadAttention`` by another's attention, and whether it asks for weights; its tensors are ``(t, b, d)``.
-
-    Args:
-        call: one that is plain.
-        attend: queries, keys, values ``(b, heads, t, d)`` and a mask → what attention gives.
-    """
+    """``nn.MultiheadAttention`` by another's attention, and whether it asks for weights; its tensors are ``(t, b, d)``."""
     a = call.arguments
     joined = a["in_proj_weight"]
     apart = (a["q_proj_weight"], a["k_proj_weight"], a["v_proj_weight"])
@@ -255,11 +250,7 @@ class AttentionRun:
 
 
 def run_with_attention(name: str, model: Explainable, look: EncoderOutput, batch_size: int) -> Iterator[AttentionRun]:
-    """The pictures of a look, ``batch_size`` at a time, in plain torch, with their attention.
-
-    Raises:
-        InputError: the network has no attention among all its patch tokens, or pools by attention.
-    """
+    """The pictures of a look, ``batch_size`` at a time, in plain torch, with their attention."""
     assert look.pixels is not None  # the base has checked
     layout = model.encoder.layout
     grid = layout.to_grid(look.features).shape[2:]
@@ -298,9 +289,6 @@ def _one_after_another(
 
     Others are computed beside them: a head that cannot be cut out of its network runs the layers before it once more,
     on an empty picture (:class:`~seewhy.encoders.cut.FromLayer`).
-
-    Raises:
-        InputError: one of them does not build on the one before it.
     """
     if not maps:
         return ()
@@ -317,12 +305,7 @@ def _one_after_another(
 
 
 def _latest(numbers: Mapping[Node, int], result: Tensor) -> dict[Node, int]:
-    """Every step of the graph behind a result, and the number of the last map before that step; -1 where there is none.
-
-    Args:
-        numbers: the step that made each map, and its place in time.
-        result: with a graph.
-    """
+    """Every step of the graph behind a result, and the number of the last map before that step; -1 where there is none."""
     latest: dict[Node, int] = {}
     todo = [get_gradient_edge(result).node]
     while todo:

@@ -73,11 +73,7 @@ def _forward(model: Explainable, target: TargetFunction, others: Float[Tensor, "
 
 
 def load_captum(what: str) -> Any:
-    """``captum.attr``.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """``captum.attr``."""
     try:
         import captum.attr
     except ImportError as error:

@@ -47,11 +47,7 @@ class TTAMEExplainer:
         return self.mechanism.variant
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``folder/VARIANT.safetensors``, which holds everything, and the same facts as JSON, for people.
-
-        Raises:
-            DataError: the folder cannot be written.
-        """
+        """Write ``folder/VARIANT.safetensors``, which holds everything, and the same facts as JSON, for people."""
         path = check_explainer(make_folder(folder), self.variant) / f"{self.variant}.safetensors"
         card = {
             "format": FORMAT,
@@ -77,21 +73,12 @@ ARCHIVE = TensorArchive(
 
 
 def check_explainer(folder: Path, variant: str) -> Path:
-    """The folder, if an explainer can be saved there; asked before the work begins.
-
-    Raises:
-        ForeignFileError: a file of its name is there that SeeWhy did not make.
-    """
+    """The folder, if an explainer can be saved there; asked before the work begins."""
     return ARCHIVE.check(folder / f"{variant}.safetensors").parent
 
 
 def load_explainer(path: str | Path) -> TTAMEExplainer:
-    """Read what :meth:`TTAMEExplainer.save` wrote. It runs no code.
-
-    Raises:
-        ModelError: it is missing or of a newer format.
-        WeightsError: it is damaged.
-    """
+    """Read what :meth:`TTAMEExplainer.save` wrote. It runs no code."""
     return ARCHIVE.load(Path(path), _assemble)
 
 
@@ -122,16 +109,7 @@ def _check_card(card: dict[str, Any]) -> None:
 
 
 def find_file(model: Explainable, variant: str, place: str | None) -> Path:
-    """The file of a trained explainer.
-
-    Args:
-        model: whose folder is searched when no place is given.
-        variant: names the file.
-        place: the file, the folder it lies in, or a classifier's folder.
-
-    Raises:
-        InputError: there is none; says how to make one.
-    """
+    """The file of a trained explainer."""
     own: Path | None = getattr(model, "folder", None)
     root = Path(place) if place is not None else own
     if root is not None:
@@ -147,11 +125,7 @@ def find_file(model: Explainable, variant: str, place: str | None) -> Path:
 
 
 def explainer_of(model: Explainable, variant: str, place: str | None) -> TTAMEExplainer:
-    """The trained explainer of a classifier.
-
-    Raises:
-        InputError: there is none, or it was trained on another classifier.
-    """
+    """The trained explainer of a classifier."""
     path = find_file(model, variant, place)
     status = path.stat()
     found = _loaded(path, status.st_mtime_ns, status.st_size)

@@ -11,13 +11,7 @@ ROUNDING = 1e-5
 
 
 def first_component(maps: Float[Tensor, "b c h w"], strength: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
-    """Projection of each cell (its channels, less their mean over cells) on the first right singular vector.
-
-    Args:
-        maps: the cells.
-        strength: the sign, arbitrary in itself, is the one that correlates positively with this; where that is zero
-            but for rounding, as sums of gradient × activation are before a layer norm, with the cells' sizes.
-    """
+    """Projection of each cell (its channels, less their mean over cells) on the first right singular vector."""
     if not maps.isfinite().all():  # the decomposition would raise; the base says it better
         return torch.full_like(strength, torch.nan)
     cells = maps.flatten(2).transpose(1, 2)

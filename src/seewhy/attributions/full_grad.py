@@ -53,13 +53,7 @@ class FullGrad(Attribution):
 def full_gradient(
     network: Callable[[Tensor], Any], pixels: Float[Tensor, "b p h w"], score: Callable[[Any], Tensor]
 ) -> list[Tensor]:
-    """Input × gradient, then bias × gradient of every convolution and batch norm: ``(b, c, h, w)``, signed.
-
-    Args:
-        network: pixels → what the score reads.
-        pixels: normalised.
-        score: one number a picture of that.
-    """
+    """Input × gradient, then bias × gradient of every convolution and batch norm: ``(b, c, h, w)``, signed."""
     with torch.enable_grad():
         leaf = pixels.detach().clone().requires_grad_()
         with Biases() as heard:

@@ -14,7 +14,7 @@ from ..encoders.base import Encoder, EncoderOutput, TrainableText
 from ..encoders.text_tokens import ReadsTokens
 from ..errors import InputError
 from ..heads.head import Target, TargetFunction
-from ..objectives.gloria import Attending
+from ..learning.objectives.gloria import Attending
 from . import attributions
 from .base import Attribution, Deciding, Explainable
 
@@ -41,9 +41,6 @@ class GLoRIAAttention(Attribution):
         sentence: with ``{}`` for the class's name; left out, the encoder's first template.
 
     Cost: no forward pass of the picture's network; one of the words' for the classes asked for.
-
-    Raises:
-        InputError: the encoder shows no single words or its cells are not among them, or the target is not a class.
     """
 
     name: ClassVar[str] = "gloria_attention"

@@ -30,19 +30,7 @@ CHUNK = 4
 def layer_and_gradient(
     model: Explainable, look: EncoderOutput, target: TargetFunction, layer: str | None
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c gh gw"]]:
-    """Activations and ``∂ target / ∂ activations``, channels second.
-
-    Args:
-        model: what is explained.
-        look: with its pixels where a layer is named.
-        target: what of the logits.
-        layer: dotted name of a layer of the trunk; ``None`` takes the encoder's last map, at no extra pass, whose
-            gradient is ``(b, c, 1, 1)`` behind a mean.
-
-    Raises:
-        UnknownNameError: there is no such layer; carries the nearest names.
-        ModelError: the layer does not run exactly once, has no places, or the prediction does not read it.
-    """
+    """Activations and ``∂ target / ∂ activations``, channels second."""
     if layer is None:
         return model.encoder.layout.to_grid(look.features), feature_gradient(model, look, target)
     leaves, features = layer_leaves(model, look, layer)
@@ -61,11 +49,7 @@ def layer_leaves(model: Explainable, look: EncoderOutput, layer: str | None) -> 
 
 
 def slopes_of(score: Tensor, leaves: list[Tensor], layer: str | None, again: bool = False) -> list[Tensor]:
-    """The gradient of a number at the leaves; ``again``: one that can itself be differentiated.
-
-    Raises:
-        ModelError: the number does not depend on them.
-    """
+    """The gradient of a number at the leaves; ``again``: one that can itself be differentiated."""
     found = torch.autograd.grad(score, leaves, allow_unused=True, create_graph=again)
     gradients = [g for g in found if g is not None]
     if len(gradients) < len(leaves):
@@ -147,11 +131,7 @@ class Taps:
         return out.clone()  # what follows may work in place
 
     def only(self, name: str) -> Tensor:
-        """The layer's output.
-
-        Raises:
-            ModelError: it ran never, or more than once.
-        """
+        """The layer's output."""
         found = self.taken.get(name, [])
         if len(found) != 1:
             raise ModelError(
@@ -200,11 +180,7 @@ class _Interpreter(fx.Interpreter):
 
 
 def find_place(trunk: nn.Module, layer: str, who: str) -> Place:
-    """A layer by its name in the user's network; a block that tracing has dissolved is its last operation.
-
-    Raises:
-        UnknownNameError: there is no such layer.
-    """
+    """A layer by its name in the user's network; a block that tracing has dissolved is its last operation."""
     if isinstance(trunk, fx.GraphModule):
         called = [n for n in trunk.graph.nodes if n.op == "call_module" and n.target == layer]
         inside = [n for n in trunk.graph.nodes if layer in n.meta.get("nn_module_stack", {})]
@@ -228,17 +204,7 @@ def to_grid(parts: list[Tensor], encoder: Encoder, look: EncoderOutput, layer: s
 
 
 def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, layer: str) -> Layout:
-    """How a layer arranges its output, told by which of its axes have the picture's proportions.
-
-    Args:
-        shape: of the output.
-        picture: height and width in pixels.
-        own: of the trunk's last map; its token grid, and its order of axes where both would fit.
-        layer: for the message.
-
-    Raises:
-        ModelError: no axes fit.
-    """
+    """How a layer arranges its output, told by which of its axes have the picture's proportions."""
     height, width = picture
     n_own = math.prod(own.grid) if own.grid is not None else 0
     # Of each head one row a token is no map, though it may be square.
@@ -263,11 +229,7 @@ def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, lay
 
 
 def refuse_windows(out: Tensor, n_pictures: int, layer: str) -> None:
-    """Refuse what looks like a map and is none: windows in place of pictures, or what each token attends to.
-
-    Raises:
-        ModelError: there are not as many rows as pictures, or rows ``(b, heads, t, t)`` each add up to one.
-    """
+    """Refuse what looks like a map and is none: windows in place of pictures, or what each token attends to."""
     if len(out) != n_pictures:
         raise ModelError(
             f"The layer {layer!r} gives {len(out)} maps for {n_pictures} pictures, as inside windows. One a picture "

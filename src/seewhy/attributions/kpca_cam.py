@@ -44,9 +44,6 @@ class KPCACAM(Attribution):
         layer: an inner layer instead of the last map.
         kernel: ``"sigmoid"`` as in pytorch-grad-cam, ``"rbf"``, ``"poly"``, ``"cosine"`` or ``"linear"``.
         gamma: the kernel's slope; left out, one by the number of channels, as in scikit-learn.
-
-    Raises:
-        UnknownNameError: there is no such kernel.
     """
 
     name: ClassVar[str] = "kpca_cam"

@@ -45,11 +45,7 @@ class Ear:
         return out
 
     def heard_of(self, name: str) -> Any:
-        """What a layer gave.
-
-        Raises:
-            ModelError: it did not run.
-        """
+        """What a layer gave."""
         if name not in self.heard:
             raise ModelError(f"The layer {name!r} does not run for these pictures. Name one that does.")
         return self.heard[name]
@@ -59,19 +55,7 @@ class Ear:
 def layer_maps(
     encoder: Encoder, pixels: Float[Tensor, "b 3 h w"], layers: tuple[str, ...], features: Tensor | None = None
 ) -> tuple[list[Float[Tensor, "b _c _h _w"]], Tensor]:
-    """One map a layer, channels second, and the trunk's features.
-
-    Args:
-        encoder: whose trunk is run in plain torch.
-        pixels: normalised.
-        layers: dotted names, or :data:`LAST`.
-        features: of these pixels, if a look has them; the pass then ends at the last inner layer, and none is made
-            where there is no inner layer.
-
-    Raises:
-        UnknownNameError: there is no such layer.
-        ModelError: a layer runs never or twice, or has no places.
-    """
+    """One map a layer, channels second, and the trunk's features."""
     inner = tuple(name for name in layers if name != LAST)
     known, size = features is not None, (pixels.shape[2], pixels.shape[3])
     found: dict[str, list[Tensor]] = {name: [] for name in inner}

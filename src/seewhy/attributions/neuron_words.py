@@ -75,9 +75,6 @@ class Dictionary:
     def of(cls, texts: Sequence[str], directions: Float[Tensor, "n c"]) -> Dictionary:
         """From what a change of each channel does to each word's score.
 
-        Raises:
-            InputError: fewer than two words or two channels were given, which cannot be told apart.
-
         Example:
             >>> words = Dictionary.of(["a", "b"], torch.tensor([[0.0, 9, 0, 0, 0, 0], [0.0, 0, 0, 0, 9, 0]]))
             >>> [words.name(channel)[0] for channel in range(6)]
@@ -155,10 +152,6 @@ def important_channels(
     are ranked by what they add to the target's logit (less the mean over classes) on this picture, ``v_k`` times their
     mean. ``v`` is the head's slope (:meth:`seewhy.heads.head.Head.slope`), so the products add up to the logit up
     to a constant of the head; for a target that is another function of the logits it is the gradient.
-
-    Raises:
-        ModelError: the encoder is not mean-pooled.
-        InputError: ``n`` is below 1.
     """
     check_pooling(model.encoder)
     if n < 1:

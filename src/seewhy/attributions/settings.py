@@ -46,16 +46,7 @@ def settings_of(method: type[Attribution]) -> tuple[Setting, ...]:
 
 
 def configured(method: type[Attribution] | Attribution, given: Mapping[str, Any]) -> Attribution:
-    """A method with some fields set; an instance keeps its other fields.
-
-    Args:
-        method: registered class, or a method made by hand.
-        given: field → value; text is read as the field's type, so ``"true"``, ``"2000"`` and ``"none"`` do.
-
-    Raises:
-        UnknownNameError: the method has no such field; carries the nearest.
-        InputError: the value is not one of the field's.
-    """
+    """A method with some fields set; an instance keeps its other fields."""
     cls = method if isinstance(method, type) else type(method)
     hints, known = get_type_hints(cls), [s.name for s in settings_of(cls)]
     values, of = {}, getattr(cls, "name", cls.__name__)

@@ -35,9 +35,6 @@ class TTAME(Attribution):
         explainer: trained one, or where it lies; left out, the one in the classifier's own folder. One given as an
             object is used as it is; one that is loaded must have been trained on this very classifier.
         variant: which of the folder's explainers: ``"t_tame"``, ``"tame"`` (ISM 2022) or ``"l_cam"`` (ECCVW 2022).
-
-    Raises:
-        InputError: there is no trained explainer, it belongs to another classifier, or the target is not a class.
     """
 
     name: ClassVar[str] = "t_tame"

@@ -84,19 +84,7 @@ class FitTTAME:
         checkpoint: Path | None = None,
         progress: Progress | None = None,
     ) -> TTAMEExplainer:
-        """Train on these pictures.
-
-        Args:
-            model: what is to be explained; it is left as it was.
-            pictures: file names or pixels, without labels.
-            how: steps, batch, rate, seed; see :meth:`training`.
-            checkpoint: where to keep what a stopped run goes on from.
-            progress: hears of layers, progress and pictures that cannot be read.
-
-        Raises:
-            DataError: no picture of a batch can be read.
-            UnknownNameError: a layer does not exist.
-        """
+        """Train on these pictures."""
         progress = progress or Progress()
         layers = self.layers or ((LAST,) if self.variant == "l_cam" else find_layers(model.encoder))
         fill = self.fill or ("mean" if model.encoder.layout.kind == "tokens" else "black")
@@ -126,13 +114,7 @@ class FitTTAME:
     def objective(
         self, logits: Float[Tensor, "b k"], label: Int[Tensor, " b"], a: Float[Tensor, "b m h w"]
     ) -> dict[str, Tensor]:
-        """The loss and its three terms before they are weighed.
-
-        Args:
-            logits: of the masked pictures.
-            label: the class each picture had before.
-            a: maps of every class of the batch for every picture of it, 0…1.
-        """
+        """The loss and its three terms before they are weighed."""
         ce, area, smooth = cross_entropy(logits, label), ((a + 5e-4) ** self.power).mean(), variation(a)
         return {
             "loss": self.ce * ce + self.area * area + self.smooth * smooth,
@@ -197,11 +179,7 @@ def _names_digest(pictures: Sequence[Any]) -> str:
 
 
 def explainer_folder(model: Explainable, output: Path | None) -> Path:
-    """Where a trained explainer goes.
-
-    Raises:
-        InputError: the classifier has no folder and none was given.
-    """
+    """Where a trained explainer goes."""
     if output is not None:
         return output
     own: Path | None = getattr(model, "folder", None)

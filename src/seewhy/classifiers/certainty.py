@@ -32,11 +32,7 @@ MIN_LEVEL = 0.5
 
 
 def check_level(level: float) -> float:
-    """The level, if it is one.
-
-    Raises:
-        InputError: it is not from 0.5 to below 1.
-    """
+    """The level, if it is one."""
     if not MIN_LEVEL <= level < 1:
         raise InputError(
             f"A level of {level} was given. A number from {MIN_LEVEL} to below 1 was expected, how often the true "

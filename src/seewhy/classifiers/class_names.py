@@ -47,11 +47,7 @@ def _numbered(number: int, classes: Sequence[str]) -> int:
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Class names as the user wrote them, without outer blanks.
-
-    Raises:
-        DataError: fewer than two, or one of them twice.
-    """
+    """Class names as the user wrote them, without outer blanks."""
     cleaned = tuple(n.strip() for n in names if n.strip())
     if len(cleaned) < 2:
         raise DataError(f"{len(cleaned)} class was named. Name at least two, separated by commas.")

@@ -36,12 +36,7 @@ class Described(Recipe):
     scale: float | None = None
 
     def build(self, encoder: Encoder, descriptions: Descriptions, store: FeatureStore | None = None) -> Classifier:
-        """A classifier for the described classes.
-
-        Raises:
-            DataError: fewer than two classes.
-            ModelError: the encoder has no text half.
-        """
+        """A classifier for the described classes."""
         classes = check_names(list(descriptions.texts))
         words = WordBank.build(encoder, descriptions.limited_to(classes), with_names=self.with_names, store=store)
         return Classifier(

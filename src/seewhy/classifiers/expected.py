@@ -38,14 +38,7 @@ def linear_fit(
 def accuracy_between_halves(
     pooled: Float[Tensor, "n p"], labels: Int[Tensor, " n"], n_classes: int, c: float | None = None
 ) -> float | None:
-    """Accuracy where each half of every class is decided by a fit on the other halves; ``None`` without two classes.
-
-    Args:
-        pooled: features of pictures.
-        labels: their classes.
-        n_classes: how many there are.
-        c: of a picture; left out, a middling one.
-    """
+    """Accuracy where each half of every class is decided by a fit on the other halves; ``None`` without two classes."""
     if len(labels) > MOST:
         some = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:MOST]
         pooled, labels = pooled[some], labels[some]

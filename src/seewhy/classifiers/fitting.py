@@ -12,9 +12,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..descriptions.base import Descriptions
-from ..descriptions.captions import Caption
 from ..encoders.base import Encoder
 from ..errors import InputError
+from ..language.captions import Caption
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
@@ -169,7 +169,7 @@ class PictureRecipe(Recipe):
                 Give them where ``samples`` holds near-duplicates (frames of one film, photos of one visit), on which
                 everything looks better than it is.
             descriptions: of the same classes, as words evidence or to learn from.
-            captions: texts of each picture; see :mod:`seewhy.descriptions.captions`.
+            captions: texts of each picture; see :mod:`seewhy.language.captions`.
             store: where looks are kept, so that a second or an interrupted run does not look again.
             progress: hears of progress, notes and failures.
             checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
@@ -198,11 +198,7 @@ class PictureRecipe(Recipe):
         return made if words is None else made.with_descriptions(words, store)
 
     def check_given(self, **given: object) -> None:
-        """Refuse what the recipe does not take.
-
-        Raises:
-            InputError: something of it was given; the message names the recipes that take it.
-        """
+        """Refuse what the recipe does not take."""
         for name, value in given.items():
             if value is not None and name not in self.takes:
                 able = [n for n in classifiers if name in getattr(classifiers[n], "takes", ())]

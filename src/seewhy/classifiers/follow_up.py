@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ..descriptions.base import WordBank
 from ..descriptions.class_questions import Pair, write_pairs
-from ..descriptions.llm import WriterError, WriterSession
 from ..descriptions.pairs import check_pairs
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_stream, encode_texts
 from ..errors import InputError
 from ..heads.head import Head, Projected
 from ..heads.reranking import Reason, Reranking
+from ..language.llm import WriterError, WriterSession
 from ..pictures.sources import One
 from ..storage.features import FeatureStore
 from ..types import Failure
@@ -177,28 +177,12 @@ class FollowUp(Recipe):
     def build(
         self, encoder: Encoder, labels: Sequence[str], pairs: Iterable[Pair] = (), store: FeatureStore | None = None
     ) -> Classifier:
-        """A classifier for these classes.
-
-        Args:
-            encoder: with a text half.
-            labels: names of the classes.
-            pairs: what parts them, for as many pairs as there is something for; see :func:`write_missing`.
-            store: where texts are kept.
-
-        Raises:
-            DataError: fewer than two classes, or pairs of none of them.
-            ModelError: the encoder has no text half.
-        """
+        """A classifier for these classes."""
         first = ZeroShot(self.templates, self.scale).build(encoder, labels, store)
         return self.after(first, list(pairs), store)
 
     def after(self, first: Classifier, pairs: Sequence[Pair], store: FeatureStore | None = None) -> Classifier:
-        """The second look behind a classifier that compares pictures with sentences (zero_shot, described).
-
-        Raises:
-            InputError: it is none.
-            DataError: pairs of none of its classes.
-        """
+        """The second look behind a classifier that compares pictures with sentences (zero_shot, described)."""
         if not isinstance(first.head.feature, Projected) or first.head.votes is not None:
             raise InputError(
                 f"A follow-up was asked for behind {first.recipe}. A classifier made from names or descriptions was "
@@ -247,11 +231,7 @@ def _bank(
 
 
 def missing_pairs(classifier: Classifier, pictures: Iterable[One], store: FeatureStore | None = None) -> list[tuple]:
-    """Pairs of classes in question together on these pictures, for which nothing is written.
-
-    Raises:
-        InputError: the classifier was not made by :class:`FollowUp`.
-    """
+    """Pairs of classes in question together on these pictures, for which nothing is written."""
     decides = classifier.head.votes
     if not isinstance(decides, Captions):
         raise InputError(f"{classifier.recipe} asks no follow-up. One made with FollowUp was expected. Build one.")

@@ -135,9 +135,6 @@ class HoldOut:
         seed: of that draw.
         validation: the user's own for it.
         split: whether pictures of the same thing stay together.
-
-    Raises:
-        DataError: the fraction is not from 0 to 0.9.
     """
 
     fraction: float = 0.2
@@ -166,21 +163,7 @@ def look_at(
     features: bool = False,
     n_bank: int | None = None,
 ) -> Pictures:
-    """See pictures once, and hold some of them out; a broken one is reported and left out.
-
-    Args:
-        encoder: what looks.
-        samples: to train on.
-        held_out: which are measured on.
-        store: where looks are kept.
-        progress: hears of progress, notes and failures.
-        views: of a picture to train on; validation pictures are seen as themselves alone.
-        features: whether the first view's feature map is wanted.
-        n_bank: of how many pictures of either kind the feature map and the pixels are kept, for their patches.
-
-    Raises:
-        DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
-    """
+    """See pictures once, and hold some of them out; a broken one is reported and left out."""
     validation = held_out.validation
     if validation is not None:
         check_labels(samples, validation)
@@ -220,11 +203,7 @@ def _patched(items: Sequence[Sample], n_trained: int, n_bank: int) -> set[int]:
 
 
 def check_labels(samples: Samples, validation: Samples) -> None:
-    """Refuse validation pictures of a class that is not trained on.
-
-    Raises:
-        DataError: there is one; the message carries the nearest names.
-    """
+    """Refuse validation pictures of a class that is not trained on."""
     trained_on = set(samples.classes)
     strange = [c for c in validation.classes if c not in trained_on]
     if strange:
@@ -237,11 +216,7 @@ def check_labels(samples: Samples, validation: Samples) -> None:
 
 
 def hold_out(items: Sequence[Sample], seen: Sequence[Encoded], how: HoldOut, progress: Progress) -> Pictures:
-    """Hold out part of the pictures themselves, those of the same thing together.
-
-    Raises:
-        DataError: fewer than two classes have a readable picture.
-    """
+    """Hold out part of the pictures themselves, those of the same thing together."""
     classes = _classes(items)
     names, digests = [s.label for s in items], [s.digest for s in seen]
     twice = copies_under_two_classes(names, digests)
@@ -289,11 +264,7 @@ def some_of(flags: Bool[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
 def hold_validation(
     items: Sequence[Sample], seen: Sequence[Encoded], held: Sequence[bool], by: Split, progress: Progress
 ) -> Pictures:
-    """Hold out the user's validation pictures, without those that are training pictures too.
-
-    Raises:
-        DataError: fewer than two classes have a readable training picture, or no validation picture is left.
-    """
+    """Hold out the user's validation pictures, without those that are training pictures too."""
     train = [s for s, out in zip(items, held, strict=True) if not out]
     classes = _classes(train)
     known = {s.digest for s, out in zip(seen, held, strict=True) if not out}

@@ -23,16 +23,7 @@ def common_measures(
     measured: Tensor | None = None,
     c: float | None = None,
 ) -> dict[str, Any]:
-    """What every classifier that is fitted on pictures reports.
-
-    Args:
-        pictures: fitted on, and held out.
-        n: fitted on.
-        held: those held out, with what was said of each, if there are any.
-        progress: heard of notes and failures.
-        measured: their places; left out, those flagged as held out.
-        c: of a linear classifier on these features, where one was chosen.
-    """
+    """What every classifier that is fitted on pictures reports."""
     index = pictures.held.nonzero()[:, 0] if measured is None else measured
     figures: dict[str, Any] = {"held_out_accuracy": None, "held_out_interval": None, "held_out_calibration_error": None}
     how, expected = _facts(pictures, index), None

@@ -53,15 +53,7 @@ class KnownPictures:
         encoder: str,
         miniatures: Sequence[UInt8[Tensor, " s"]] = (),
     ) -> KnownPictures:
-        """What is kept of pictures.
-
-        Args:
-            names: their files.
-            digests: SHA-256 of each, in hexadecimal.
-            pooled: features, by each one's own crop.
-            encoder: fingerprint of what looked.
-            miniatures: of each one's own crop; left out, near copies are not told.
-        """
+        """What is kept of pictures."""
         bits = torch.tensor([list(bytes.fromhex(d)) for d in digests], dtype=torch.uint8).reshape(-1, 32)
         kept = [miniatures[i] for i in _drawn(len(names)).tolist()] if miniatures else []
         return KnownPictures(tuple(names), bits, compact(pooled), encoder, stacked(kept))
@@ -74,11 +66,7 @@ class KnownPictures:
 
     @staticmethod
     def restore(facts: dict[str, Any] | None, tensors: dict[str, Tensor]) -> KnownPictures | None:
-        """What was saved; ``None`` in archives of earlier versions.
-
-        Raises:
-            KeyError, TypeError, ValueError: the parts do not fit together.
-        """
+        """What was saved; ``None`` in archives of earlier versions."""
         if facts is None:
             return None
         digests, features, names = tensors["known.digests"], tensors["known.features"], tuple(map(str, facts["names"]))
@@ -100,12 +88,7 @@ class KnownPictures:
     def copies_of(
         self, miniatures: UInt8[Tensor, "q s"], pooled: Float[Tensor, "q d"] | None
     ) -> list[tuple[str, float] | None]:
-        """Of each picture the one that it is a copy of, and how far their details agree.
-
-        Args:
-            miniatures: of the pictures.
-            pooled: their features by the same encoder, if it is the same.
-        """
+        """Of each picture the one that it is a copy of, and how far their details agree."""
         place = _drawn(len(self.names))[: len(self.miniatures)]
         ours = Likeness(self.miniatures, None if pooled is None else self.features[place].float())
         found: list[tuple[str, float] | None] = [None] * len(miniatures)

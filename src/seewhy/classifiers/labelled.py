@@ -46,18 +46,7 @@ def look_at_labelled(
     store: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> Labelled:
-    """Look at the pictures whose label is one of these classes; the others are counted in a note.
-
-    Args:
-        encoder: what looks.
-        classes: in the order of the labels returned.
-        samples: labelled pictures.
-        store: where looks are kept.
-        progress: hears of progress, notes and failures.
-
-    Raises:
-        DataError: no label is one of the classes, or no picture can be read.
-    """
+    """Look at the pictures whose label is one of these classes; the others are counted in a note."""
     progress = progress or Progress()
     index = {c: i for i, c in enumerate(classes)}
     items, strange = samples.of(classes)
@@ -115,15 +104,7 @@ def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | Non
 
 
 def nameless(encoder: Encoder, words: WordBank, store: FeatureStore | None = None, *, bare: bool = False) -> WordBank:
-    """The same words, to be measured by the texts alone, each without its class's name.
-
-    Args:
-        encoder: whose text half encodes.
-        words: with vectors of whatever they decide by.
-        store: where sentences are kept.
-        bare: whether those vectors are of the texts alone, so that only texts with the name in them are encoded anew;
-            where there are none, the words are measured as they are.
-    """
+    """The same words, to be measured by the texts alone, each without its class's name."""
     said: dict[int, str] = {}
     for i, (text, owner) in enumerate(zip(words.texts, words.owner.tolist(), strict=True)):
         label = words.classes[owner]

@@ -27,17 +27,7 @@ def patch_evidence(
     *,
     decided: Mapping[int, int] | None = None,
 ) -> dict[str, Any]:
-    """The bank of patches, and how far it can be trusted: by held-out pictures, whose fold is left out of the bank.
-
-    Args:
-        trial: decides on the pictures flagged as held out, which it was not fitted on.
-        final: whose evidence it is.
-        pictures: fitted on, and held out.
-        n_bank: most pictures of either kind.
-        store: where looks are kept.
-        progress: told of progress, notes and failures.
-        decided: by place, the class decided for by a fit without the picture's fold; takes the place of ``trial``.
-    """
+    """The bank of patches, and how far it can be trusted: by held-out pictures, whose fold is left out of the bank."""
     parts = (pictures.final, ~pictures.final)
     chosen = [i for part in parts for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)]
     found = {i: pictures.seen[i] for i in chosen if pictures.seen_by == final.encoder.fingerprint}

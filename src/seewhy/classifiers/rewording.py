@@ -25,16 +25,7 @@ def texts_of(words: WordBank) -> dict[str, tuple[str, ...]]:
 
 
 def reworded(classifier: Classifier, descriptions: Descriptions, store: FeatureStore | None = None) -> Classifier:
-    """The classifier with these descriptions of all its classes; only sentences that are new are encoded.
-
-    Args:
-        classifier: with descriptions.
-        descriptions: of every class.
-        store: where sentences are kept.
-
-    Raises:
-        DataError: there are no descriptions to change, or a class is left without any.
-    """
+    """The classifier with these descriptions of all its classes; only sentences that are new are encoded."""
     if classifier.words is None:
         raise DataError("This classifier has no descriptions to change. Start with --descriptions FILE.")
     wanted, words = descriptions.limited_to(classifier.classes), classifier.words

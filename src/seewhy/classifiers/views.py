@@ -10,11 +10,7 @@ CROPS = ("center", "twelve")
 
 
 def predict_views(name: str) -> Views | None:
-    """``"center"`` is the model's own crop (``None``); ``"twelve"`` the paper's twelve versions.
-
-    Raises:
-        UnknownNameError: another name.
-    """
+    """``"center"`` is the model's own crop (``None``); ``"twelve"`` the paper's twelve versions."""
     if name not in CROPS:
         raise UnknownNameError("set of crops", name, CROPS)
     crops = paper_twelve()

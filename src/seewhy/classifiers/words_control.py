@@ -62,13 +62,7 @@ class WordsMeasure:
     foreign: ForeignLists | None
 
     def of(self, index: int, joint: Float[Tensor, " d"], cosines: Float[Tensor, " k"]) -> WordControl:
-        """What is said of one class on one picture.
-
-        Args:
-            index: of the class.
-            joint: the picture in the space of the sentences.
-            cosines: of the picture with each class's list.
-        """
+        """What is said of one class on one picture."""
         beats = _share(cosines - self.centre, index)
         if self.foreign is not None:
             others = self.foreign.lists[index] @ joint - self.foreign.centre[index]

@@ -43,13 +43,7 @@ class ZeroShot(Recipe):
     scale: float | None = None
 
     def build(self, encoder: Encoder, labels: Sequence[str], store: FeatureStore | None = None) -> Classifier:
-        """A classifier for these classes.
-
-        Raises:
-            DataError: fewer than two classes, or one of them twice.
-            InputError: a template has no place for the name.
-            ModelError: the encoder has no text half.
-        """
+        """A classifier for these classes."""
         classes = check_names(labels)
         templates = self.templates or encoder.text.templates
         for template in templates:

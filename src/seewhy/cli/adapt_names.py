@@ -151,9 +151,6 @@ def names_in(text: str) -> list[str]:
 
     >>> names_in("a wren, a robin")
     ['a wren', 'a robin']
-
-    Raises:
-        DataError: the file cannot be read.
     """
     names = lines_of(Path(text), "class") if text.lower().endswith(".txt") else text.split(",")
     return [name.strip() for name in names if name.strip()]
@@ -181,7 +178,7 @@ def document(made: Classifier, output: Path, terminal: Watched) -> dict[str, Any
 
 
 def _say(made: Classifier, told: dict[str, Any], output: Path) -> None:
-    from ..adaptation.nearest_words import prompt_lines
+    from ..learning.adaptation.nearest_words import prompt_lines
 
     say(f"{output}: {made.recipe}, {len(made.classes)} classes, {told['n_pictures']} pictures, keep {told['keep']:g}")
     say_measures(told["measures"])

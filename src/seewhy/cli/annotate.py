@@ -13,9 +13,9 @@ from . import options
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
-    from ..annotation.desk import AnnotationDesk
-    from ..annotation.seeding import Seeder
-    from ..annotation.store import AnnotationStore
+    from ..language.annotation.desk import AnnotationDesk
+    from ..language.annotation.seeding import Seeder
+    from ..language.annotation.store import AnnotationStore
 
 EXAMPLES = """
 Examples:\n
@@ -69,11 +69,11 @@ def annotate(
     quiet: options.Quiet = False,
 ) -> None:
     """Describe pictures in rounds: objects in boxes, then the whole. Nothing that is typed is lost."""
-    from ..annotation.desk import AnnotationDesk
-    from ..annotation.formats import bring_in, check_export
-    from ..annotation.formats import export as write
-    from ..annotation.rounds import StopRule
-    from ..annotation.store import AnnotationStore
+    from ..language.annotation.desk import AnnotationDesk
+    from ..language.annotation.formats import bring_in, check_export
+    from ..language.annotation.formats import export as write
+    from ..language.annotation.rounds import StopRule
+    from ..language.annotation.store import AnnotationStore
 
     terminal = Terminal(quiet)
     if export is not None:
@@ -99,13 +99,9 @@ def annotate(
 
 
 def _list_pictures(store: AnnotationStore, data: list[str], terminal: Terminal) -> int:
-    """Make the pictures known; those that cannot be read are named.
-
-    Raises:
-        DataError: none can be read.
-    """
-    from ..annotation.desk import find_pictures
+    """Make the pictures known; those that cannot be read are named."""
     from ..errors import DataError
+    from ..language.annotation.desk import find_pictures
     from ..types import Failure
     from .options import picture_names
 
@@ -125,7 +121,7 @@ def _seeder(
     model: str | None, labels: str | None, descriptions: Path | None, encoder: str, engine: str, store: str | None
 ) -> Seeder | None:
     """What proposes; nothing, unless a model or classes were named."""
-    from ..annotation.seeding import ClassifierSeeder
+    from ..language.annotation.seeding import ClassifierSeeder
     from .options import open_store, resolve
 
     if model is None and labels is None:
@@ -134,11 +130,7 @@ def _seeder(
 
 
 def _take_texts(store: AnnotationStore, path: Path) -> str:
-    """Texts from elsewhere, found by the picture's file name.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
+    """Texts from elsewhere, found by the picture's file name."""
     from ..errors import DataError
     from ..storage.files import json_lines
     from ..storage.reading import read_text
@@ -159,11 +151,11 @@ def _take_texts(store: AnnotationStore, path: Path) -> str:
 
 
 def _serve(desk: AnnotationDesk, host: str, port: int, names: tuple[str, ...], n: int, as_json: bool) -> None:
-    from ..app import Settings, serve
     from ..errors import MissingExtraError
+    from ..service.app import Settings, serve
 
     try:
-        from ..app.annotate import make_annotation_app
+        from ..service.app.annotate import make_annotation_app
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     settings = Settings(host=host, port=port, names=names)

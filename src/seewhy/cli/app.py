@@ -12,8 +12,8 @@ from . import options
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..annotation.corrected import Corrections
     from ..classifiers.base import Classifier
+    from ..language.annotation.corrected import Corrections
     from ..pictures.samples import Samples
 
 EXAMPLES = """
@@ -78,8 +78,8 @@ def app(
     quiet: options.Quiet = False,
 ) -> None:
     """Serve the page: drop a picture, see the card, point at words and heat, edit words, compare, browse mistakes."""
-    from ..app import Settings, make_app, serve
-    from ..app.settings import MEGABYTE
+    from ..service.app import Settings, make_app, serve
+    from ..service.app.settings import MEGABYTE
     from ..storage.marks import DESCRIPTIONS
     from ..storage.output import check_file
     from .terminal import Terminal
@@ -93,8 +93,8 @@ def app(
     classifier = options.resolve(model, labels, encoder, engine, descriptions, kept, follow_up)
     _check(classifier, save, data, by, decisions)
     if save is not None and save.exists():
-        from ..app.editing import with_texts
         from ..descriptions.base import Descriptions
+        from ..service.app.editing import with_texts
 
         classifier = with_texts(classifier, Descriptions.read(save).texts, kept)
     settings = Settings(
@@ -127,22 +127,18 @@ def _corrections(
     data: Path, samples: Samples, folder: Path, classes: tuple[str, ...], columns: tuple[str, str]
 ) -> Corrections:
     """What is decided on; a picture may get a label of the model or of the data."""
-    from ..annotation.corrected import Corrections, LabelledData
-    from ..annotation.labels import open_decisions
+    from ..language.annotation.corrected import Corrections, LabelledData
+    from ..language.annotation.labels import open_decisions
 
     known = tuple(dict.fromkeys((*classes, *samples.classes)))
     return Corrections(LabelledData(data, samples.items, *columns), open_decisions(folder, known))
 
 
 def _export(path: Path, data: Path | None, decisions: Path | None, columns: tuple[str, str], force: bool) -> None:
-    """The corrected table, for which no model is needed.
-
-    Raises:
-        InputError: it is not said of what, or where the decisions are.
-    """
-    from ..annotation.corrected import LabelledData, check_corrected
-    from ..annotation.labels import open_decisions
+    """The corrected table, for which no model is needed."""
     from ..errors import InputError
+    from ..language.annotation.corrected import LabelledData, check_corrected
+    from ..language.annotation.labels import open_decisions
     from ..pictures.samples import load_samples
     from .correcting import export_corrected
 
@@ -160,11 +156,7 @@ def _export(path: Path, data: Path | None, decisions: Path | None, columns: tupl
 def _check(
     classifier: Classifier, save: Path | None, data: Path | None, by: str | None, decisions: Path | None
 ) -> None:
-    """Options that would do nothing.
-
-    Raises:
-        InputError: one was given.
-    """
+    """Options that would do nothing."""
     from ..errors import InputError
 
     if save is not None and classifier.words is None:

@@ -28,7 +28,7 @@ from .outputs import StudyFolder, check_both, report_line, save_both
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
-    from ..auditing import Audit
+    from ..studies.auditing import Audit
 
 TrainPictures = Annotated[
     Path | None,
@@ -102,12 +102,12 @@ def audit(
     quiet: Quiet = False,
 ) -> None:
     """Does it keep a contract? Figure by figure, each with its interval, its limit and what it means."""
-    from ..auditing import audit as run
-    from ..auditing.contract import Contract
     from ..pictures.boxes.files import load_boxes
     from ..pictures.samples import load_samples
     from ..storage.marks import AUDIT, CONTRACT
     from ..storage.output import write
+    from ..studies.auditing import audit as run
+    from ..studies.auditing.contract import Contract
 
     if write_contract is not None:
         _alone(model, data)
@@ -162,7 +162,7 @@ def _alone(model: Any, data: Any) -> None:
 
 def _check_junit(junit: Path, folder: Path | None, force: bool) -> None:
     """See that a JUnit file can be written, in the report's folder, too, which need not be there yet."""
-    from ..card.paging import ENDINGS
+    from ..report.paging import ENDINGS
     from ..storage.marks import AUDIT
     from ..storage.output import check_file
 

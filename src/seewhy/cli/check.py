@@ -32,7 +32,7 @@ from .study_options import Labelled
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
-    from ..annotation.corrected import Corrections
+    from ..language.annotation.corrected import Corrections
 
 EXAMPLES = """
 Examples:\n
@@ -95,12 +95,12 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """What is wrong with labelled pictures: labels, copies, strangers, dark and blurred ones; each with its reason."""
-    from ..inspection.check import Check
-    from ..inspection.findings import COLUMNS
     from ..pictures.samples import load_samples
     from ..pictures.unlabelled import load_pictures
     from ..storage.marks import TABLE
     from ..storage.output import check_file, write
+    from ..studies.inspection.check import Check
+    from ..studies.inspection.findings import COLUMNS
 
     terminal = Terminal(quiet)
     if checked is not None or serve or export is not None:
@@ -141,7 +141,7 @@ def _encoder(model: str | None, encoder: str, engine: str) -> tuple[Any, tuple[s
 
 
 def _print(data: dict[str, Any], most: int = 5) -> None:
-    from ..inspection.findings import KINDS
+    from ..studies.inspection.findings import KINDS
 
     for kind, n in data["counts"].items():
         if not n:
@@ -163,17 +163,12 @@ def _go_on(
     force: bool,
     as_json: bool,
 ) -> None:
-    """From a check that was made: the corrected table, or the page on which people decide.
-
-    Raises:
-        InputError: no check was named, or nothing to do with it.
-        DataError: it cannot be read, or the data have changed since.
-    """
-    from ..annotation.corrected import Corrections, LabelledData, check_corrected
-    from ..annotation.labels import open_decisions
+    """From a check that was made: the corrected table, or the page on which people decide."""
     from ..errors import InputError
-    from ..inspection.earlier import read_check
+    from ..language.annotation.corrected import Corrections, LabelledData, check_corrected
+    from ..language.annotation.labels import open_decisions
     from ..pictures.samples import load_samples
+    from ..studies.inspection.earlier import read_check
     from .correcting import export_corrected
 
     if folder is None or serve == (export is not None):
@@ -194,13 +189,13 @@ def _go_on(
 
 
 def _serve(check: dict[str, Any], corrections: Corrections, where: tuple[str, int, tuple[str, ...]]) -> None:
-    from ..app import Settings
-    from ..app import serve as run
     from ..errors import MissingExtraError
-    from ..inspection.earlier import small_picture
+    from ..service.app import Settings
+    from ..service.app import serve as run
+    from ..studies.inspection.earlier import small_picture
 
     try:
-        from ..app.check_page import make_check_app
+        from ..service.app.check_page import make_check_app
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
     settings = Settings(host=where[0], port=where[1], names=where[2])

@@ -51,7 +51,7 @@ def classes(
 ) -> None:
     """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
     from ..descriptions.class_questions import as_descriptions, class_prompt, write_classes
-    from ..descriptions.llm import WriterError
+    from ..language.llm import WriterError
     from ..storage.marks import DESCRIPTIONS
     from ..storage.output import check_file
 
@@ -125,11 +125,7 @@ def pairs(
 
 
 def _names(given: str) -> list[str]:
-    """Class names of an argument.
-
-    Raises:
-        DataError: the file cannot be read, or fewer than two names.
-    """
+    """Class names of an argument."""
     from ..classifiers.base import check_names
     from ..pictures.samples import load_samples
 

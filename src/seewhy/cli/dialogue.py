@@ -33,8 +33,8 @@ def dialogue(
     quiet: Quiet = False,
 ) -> None:
     """Let two perceivers observe, in turn, what the other has just seen."""
-    from ..card.paging import check_ending
     from ..classifiers.saving import load
+    from ..report.paging import check_ending
     from ..studies.dialogue import talk
 
     if output is not None:

@@ -38,9 +38,9 @@ def drift(
     quiet: options.Quiet = False,
 ) -> None:
     """Are new pictures like those that it was fitted on? They need no classes."""
-    from ..auditing.audit import with_known
-    from ..auditing.drift import DriftTest
     from ..pictures.samples import Sample, load_samples
+    from ..studies.auditing.audit import with_known
+    from ..studies.auditing.drift import DriftTest
 
     terminal = Terminal(quiet)
     test = DriftTest(alpha=alpha, seed=seed)

@@ -127,7 +127,6 @@ def evaluate(
     quiet: options.Quiet = False,
 ) -> None:
     """Accuracy, per class, calibration, confusions, and, where asked, how faithful explanations are."""
-    from ..card.paging import check_ending
     from ..classifiers.views import predict_views
     from ..errors import DataError
     from ..evaluation import evaluate as run
@@ -135,6 +134,7 @@ def evaluate(
     from ..evidence.batch import check_output
     from ..pictures.pixel_classes import is_masked
     from ..pictures.samples import load_samples
+    from ..report.paging import check_ending
     from .terminal import Terminal
 
     path = None if output is None else check_ending(output, force=force)

@@ -280,9 +280,9 @@ def told(done: Done) -> None:
 
 def _lines(e: Explanation) -> Iterator[str]:
     """The answer as a person would read it."""
-    from ..card.certainty import own_scores
     from ..evidence.agreement import TOO_LITTLE
     from ..explanation.verdict import Missing
+    from ..report.certainty import own_scores
 
     p = e.prediction
     label = p.label if p.probability is None else f"{p.label} {percent(p.probability)}"

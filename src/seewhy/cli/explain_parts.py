@@ -87,11 +87,7 @@ class PartsAsked:
         return is_segmenter(self.model) or is_detector(self.model)
 
     def finder(self, store: FeatureStore | None) -> Any:
-        """What finds.
-
-        Raises:
-            InputError: the options contradict one another.
-        """
+        """What finds."""
         from ..dense.boxes_by_words import detector_for
         from ..dense.by_words import segmenter_for
         from ..dense.saving import is_detector, load_detector, load_segmenter
@@ -135,11 +131,7 @@ def run_parts(
     store: str | None,
     quiet: bool,
 ) -> None:
-    """Explain, write and say.
-
-    Raises:
-        InputError: an option was given that is for whole pictures alone.
-    """
+    """Explain, write and say."""
     from ..dense.part_cards import PartBatch
     from ..dense.part_evidence import PartExplainer
     from ..dense.part_examples import with_examples

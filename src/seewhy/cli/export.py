@@ -48,9 +48,9 @@ def export(
 ) -> None:
     """Write a classifier as one graph, with the decision and Grad-CAM in it, and check that it answers the same."""
     from ..errors import InputError
-    from ..graphs.export import check_place
-    from ..graphs.export import export as write
-    from ..graphs.formats import format_of
+    from ..service.graphs.export import check_place
+    from ..service.graphs.export import export as write
+    from ..service.graphs.formats import format_of
 
     terminal = Terminal(quiet)
     if triton and ovms:

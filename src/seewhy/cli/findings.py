@@ -52,12 +52,7 @@ def predict_findings(
     force: bool,
     quiet: bool,
 ) -> None:
-    """One line per picture, or per picture and finding.
-
-    Raises:
-        InputError: a finding is empty, or a sentence has no place for it.
-        ModelError: the encoder has no words.
-    """
+    """One line per picture, or per picture and finding."""
     from ..classifiers.prompt_pairs import PromptPairs
     from ..encoders.find import encoder as find
     from ..storage.output import check_file

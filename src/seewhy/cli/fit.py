@@ -82,8 +82,8 @@ def fit(
     """Make a classifier of your pictures. Run again, it goes on where it was stopped."""
     from ..classifiers.holdout_measures import held_out_lines
     from ..classifiers.saving import ARCHIVE
-    from ..descriptions.captions import read_captions
     from ..encoders.find import encoder as find
+    from ..language.captions import read_captions
     from ..pictures.samples import load_samples
     from ..storage.output import check_checkpoint, make_folder
     from .method_options import settings
@@ -143,12 +143,7 @@ def remove_checkpoints(checkpoint: Path) -> None:
 
 
 def recipe_from(name: str, named: dict[str, Any], given: dict[str, str]) -> Any:
-    """The recipe with its fields, from options of their own and from ``--set``.
-
-    Raises:
-        UnknownNameError: there is no such recipe or field.
-        InputError: the recipe is not fitted on pictures, an option is none of its fields, or a value is not one.
-    """
+    """The recipe with its fields, from options of their own and from ``--set``."""
     from typing import cast
 
     from ..attributions.settings import configured, settings_of

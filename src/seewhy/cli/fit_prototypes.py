@@ -121,12 +121,7 @@ def fit_prototypes(
 
 
 def _fitting(found: type[Prototypes], named: dict[str, Any], given: dict[str, str]) -> Fitting | None:
-    """What fits the method's prototypes, from options of their own and from ``--set``; nothing where none does.
-
-    Raises:
-        UnknownNameError: there is no such field.
-        InputError: an option is none of its fields, or a value is not one.
-    """
+    """What fits the method's prototypes, from options of their own and from ``--set``; nothing where none does."""
     from pkgutil import resolve_name
     from typing import cast
 
@@ -170,11 +165,7 @@ def _folder(classifier: Classifier, found: type[Prototypes], because: bool, outp
 
 
 def _check(folder: Path, found: type[Prototypes], because: bool) -> None:
-    """See that nothing lies where the results will, but earlier ones.
-
-    Raises:
-        ForeignFileError: something does.
-    """
+    """See that nothing lies where the results will, but earlier ones."""
     from ..prototypes.bank_influences import file_of
     from ..prototypes.fitted import check_bank, file_name
     from ..storage.output import check_checkpoint

@@ -14,9 +14,9 @@ from .terminal import say
 from .verify import Verify, say_verified
 
 if TYPE_CHECKING:
-    from ..index import Index
-    from ..index.adding import Entry
-    from ..index.settings import Settings
+    from ..retrieval import Index
+    from ..retrieval.adding import Entry
+    from ..retrieval.settings import Settings
     from ..storage.verification import Verification
 
 EXAMPLES = """
@@ -72,9 +72,9 @@ def index(
 ) -> None:
     """Make pictures searchable, or change what is. Pictures that are there are not looked at again."""
     from ..errors import InputError
-    from ..index.adding import Change
-    from ..index.base import check_place
-    from ..index.settings import Settings
+    from ..retrieval.adding import Change
+    from ..retrieval.base import check_place
+    from ..retrieval.settings import Settings
     from ..scale.indexing import add_run, is_run
     from .terminal import Terminal
 
@@ -111,7 +111,7 @@ def index(
 
 
 def _verified(folder: Path) -> Verification:
-    from ..index import Index
+    from ..retrieval import Index
 
     opened = Index.open(folder)
     try:
@@ -123,7 +123,7 @@ def _verified(folder: Path) -> Verification:
 def _opened(output: Path, encoder: str, model: str | None, engine: str, settings: Settings, only_there: bool) -> Index:
     """The index: one that is there with what it was made with, or a new one."""
     from ..encoders.find import encoder as find
-    from ..index import Index
+    from ..retrieval import Index
 
     if only_there:
         return Index.open(output, options.encoder_given(encoder), engine=engine)
@@ -138,9 +138,9 @@ def _opened(output: Path, encoder: str, model: str | None, engine: str, settings
 
 def _entries(data: Sequence[Path], image_column: str, label_column: str) -> Iterator[Entry]:
     """Pictures with classes: of a table its column, of a folder the folder next below it."""
-    from ..index.adding import Entry
     from ..pictures.listing import list_pictures
     from ..pictures.samples import TABLES, load_samples
+    from ..retrieval.adding import Entry
 
     for source in data:
         if source.suffix.lower() in TABLES:

@@ -52,24 +52,7 @@ def make_pictures(
     as_json: bool,
     terminal: Terminal,
 ) -> None:
-    """Make the set and say where it is.
-
-    Args:
-        folder: of the set.
-        generator: folder of a pipeline or of a generator.
-        classes: names, separated by commas.
-        count: pictures of each.
-        prompt: with ``{}``.
-        steps: of denoising or walking.
-        guidance: of a pipeline.
-        seed: of the set.
-        through: classifier, encoder and engine that are climbed where the generator is ours.
-        as_json: whether JSON is printed.
-        terminal: hears of progress.
-
-    Raises:
-        InputError: no generator is given, or what is given does not go together.
-    """
+    """Make the set and say where it is."""
     from ..errors import InputError
     from ..generation.generator import load_generator
     from ..generation.made_set import MadeSet, OfGenerator, Source, check_set

@@ -21,11 +21,7 @@ Examples:\n
 
 
 def with_settings(name: str) -> list[dict[str, Any]]:
-    """The methods of that name, those that ``--set`` can set with their fields: name, what it takes, default.
-
-    Raises:
-        UnknownNameError: no family has it.
-    """
+    """The methods of that name, those that ``--set`` can set with their fields: name, what it takes, default."""
     from ..attributions import attributions
     from ..attributions.settings import settings_of
     from ..classifiers import classifiers

@@ -66,20 +66,7 @@ def mask_source(
     boxes: BoxData | None = None,
     store: FeatureStore | None = None,
 ) -> MaskSource | None:
-    """Who says where the objects are: masks, else a segmenter, else words, else boxes; ``None`` where nobody does.
-
-    Args:
-        classifier: whose views are masked, and whose encoder reads the words.
-        pictures: their names.
-        masks: name of the option, and what it names.
-        segmenter: given by the person.
-        words: for the object, separated by commas.
-        boxes: of the objects.
-        store: where sentences are kept.
-
-    Raises:
-        InputError: masks were given, and who else should draw some.
-    """
+    """Who says where the objects are: masks, else a segmenter, else words, else boxes; ``None`` where nobody does."""
     from ..dense.object_masks import SegmenterMasks, WordMasks
     from ..errors import InputError
     from ..pictures.object_masks import BoxMasks, MaskFiles

@@ -201,11 +201,7 @@ def version_option(
 
 
 def open_store(name: str | None) -> FeatureStore | None:
-    """The feature store named, or none; without the one in the cache, which nobody asked for, a run goes on.
-
-    Raises:
-        DataError: the one that was named cannot be used.
-    """
+    """The feature store named, or none; without the one in the cache, which nobody asked for, a run goes on."""
     from ..errors import DataError
     from ..storage.features import FeatureStore
 
@@ -221,16 +217,7 @@ def open_store(name: str | None) -> FeatureStore | None:
 
 
 def picture_names(pictures: list[str], output: Path | None = None) -> Iterator[str]:
-    """Files, and the pictures in folders; ``-`` stands for the names on standard input.
-
-    Args:
-        pictures: as they were typed.
-        output: what will be written, which no name on standard input may be.
-
-    Raises:
-        ForeignFileError: one is.
-        DataError: a folder cannot be listed, or no picture was named at all.
-    """
+    """Files, and the pictures in folders; ``-`` stands for the names on standard input."""
     from ..errors import DataError
     from ..pictures.listing import list_pictures
 
@@ -278,11 +265,7 @@ def read_descriptions(path: Path | None) -> Descriptions | None:
 
 
 def grouped_samples(data: Path, image: str, label: str, group: str | None) -> Samples:
-    """Labelled pictures; the text of each is its value in the column of groups, if one is named.
-
-    Raises:
-        DataError: there is no such column, or nothing usable.
-    """
+    """Labelled pictures; the text of each is its value in the column of groups, if one is named."""
     from dataclasses import replace
 
     from ..errors import DataError
@@ -315,11 +298,7 @@ def resolve(
     store: FeatureStore | None,
     follow_up: Path | None = None,
 ) -> Classifier:
-    """The classifier the options name.
-
-    Raises:
-        InputError: ``--model`` excludes ``--labels``, and ``--follow-up`` excludes ``--descriptions``.
-    """
+    """The classifier the options name."""
     from ..errors import InputError
 
     if follow_up is not None:
@@ -352,11 +331,7 @@ def resolve(
 
 
 def named_by(model: Classifier, labels: str) -> Classifier:
-    """Other classes by their names, where a saved classifier tells any.
-
-    Raises:
-        InputError: it has its own classes alone.
-    """
+    """Other classes by their names, where a saved classifier tells any."""
     from ..classifiers.network import NamesClasses
     from ..errors import InputError
     from .adapt_names import names_in

@@ -21,7 +21,7 @@ from .renamed import with_new_names
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..card.paging import Answer, Page
+    from ..report.paging import Answer, Page
     from ..storage.marks import Mark
 
 OUTPUTS = ("output", "export", "save", "cards", "junit", "write_contract")
@@ -57,11 +57,7 @@ class Guarded(TyperCommand):
 
 
 def refuse_addresses(values: Any) -> None:
-    """Refuse what is an address among an option's values that are names of files.
-
-    Raises:
-        DataError: one is.
-    """
+    """Refuse what is an address among an option's values that are names of files."""
     from ..storage.addresses import refuse_address
 
     for value in values if isinstance(values, list | tuple) else [values]:
@@ -70,15 +66,7 @@ def refuse_addresses(values: Any) -> None:
 
 
 def check_options(options: Mapping[str, Any], *, keeps: bool = False) -> None:
-    """See that no output among a verb's options is an input too.
-
-    Args:
-        options: name → value.
-        keeps: whether the verb keeps with a model what it finds for it.
-
-    Raises:
-        ForeignFileError: one is read, too, or would be read the next time.
-    """
+    """See that no output among a verb's options is an input too."""
     from ..storage.output import check_apart
 
     for name in OUTPUTS:
@@ -160,12 +148,8 @@ StudyFolder = Annotated[
 
 
 def check_both(folder: Path | None, name: str, force: bool) -> None:
-    """See that a page, its JSON and its progress can be written into a folder; asked before the work begins.
-
-    Raises:
-        ForeignFileError: a file of that name is there that SeeWhy did not make.
-    """
-    from ..card.paging import ENDINGS, check_ending
+    """See that a page, its JSON and its progress can be written into a folder; asked before the work begins."""
+    from ..report.paging import ENDINGS, check_ending
     from ..storage.journal import Journal
     from ..storage.output import check_folder
     from ..studies.records import NUMBERS, PROGRESS
@@ -227,11 +211,7 @@ def deliver(report: Page, path: Path | None, force: bool, as_json: bool, show: C
 
 
 def refuse_beside(context: Any, option: str, names: Sequence[str]) -> None:
-    """Refuse options that were given beside one that has no use for them.
-
-    Raises:
-        InputError: one was.
-    """
+    """Refuse options that were given beside one that has no use for them."""
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
@@ -249,15 +229,7 @@ def csv_row(values: list[Any]) -> str:
 
 
 def write_lines(lines: Iterator[str], form: str, output: Path | None, mark: Mark | None, force: bool) -> None:
-    """Lines as they come, on standard output; or a file, whole or not at all.
-
-    Args:
-        lines: each with its end.
-        form: ``"csv"`` goes out as it is, for a quoted cell may go over lines.
-        output: the file.
-        mark: by which it is known as SeeWhy's.
-        force: write over one that is not.
-    """
+    """Lines as they come, on standard output; or a file, whole or not at all."""
     if output is None or mark is None:
         raw = form == "csv" and not sys.stdout.isatty()
         for line in lines:

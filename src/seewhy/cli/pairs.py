@@ -13,7 +13,7 @@ from .outputs import Guarded
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
-    from ..pairs import Rule
+    from ..language.pairs import Rule
 
 EXAMPLES = """
 Examples:\n\n
@@ -72,7 +72,7 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Say what each rule finds: ALIGN's, copies, scripts, with an encoder texts that do not fit. Changes nothing."""
-    from ..pairs import check as find
+    from ..language.pairs import check as find
 
     terminal = Terminal(quiet)
     columns = _columns(image_column, text_column, label_column, group)
@@ -115,9 +115,9 @@ def clean(
     quiet: Quiet = False,
 ) -> None:
     """Write the pairs that break no rule, and the others with the reasons. The original stays as it is."""
-    from ..pairs import clean as take_out
-    from ..pairs import restore as put_back
-    from ..pairs.files import beside, check_place
+    from ..language.pairs import clean as take_out
+    from ..language.pairs import restore as put_back
+    from ..language.pairs.files import beside, check_place
     from ..storage.output import check_apart
 
     terminal = Terminal(quiet)
@@ -160,16 +160,11 @@ def _scoring(encoder: str | None, engine: str, store: str | None) -> dict[str, A
 
 
 def _rules(settings: list[str] | None, skip: list[str] | None) -> list[Rule]:
-    """All rules but some, with these settings.
-
-    Raises:
-        UnknownNameError: there is no such rule or field.
-        InputError: a setting is not of the form, or its value of another kind.
-    """
+    """All rules but some, with these settings."""
     from dataclasses import fields
 
     from ..errors import InputError, UnknownNameError
-    from ..pairs import rules
+    from ..language.pairs import rules
 
     for name in skip or ():
         rules[name]

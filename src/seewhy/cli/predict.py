@@ -144,11 +144,7 @@ def predict(
 
 
 def _check_rejects(classifier: Classifier) -> None:
-    """Refuse to reject where nothing says what is unknown.
-
-    Raises:
-        InputError: nothing was measured on held-out pictures.
-    """
+    """Refuse to reject where nothing says what is unknown."""
     from ..classifiers.certainty import why_unmeasured
     from ..errors import InputError
 

@@ -174,11 +174,7 @@ ONE_BY_ONE = {
 
 
 def explain_many(asked: dict[str, Any]) -> NoReturn:
-    """``seewhy explain --parquet``, by its options.
-
-    Raises:
-        InputError: one has no place in Parquet.
-    """
+    """``seewhy explain --parquet``, by its options."""
     from ..evidence.explain import ExplainOptions
     from ..prototypes.perturbations import find_changes
     from .method_options import settings
@@ -217,11 +213,7 @@ def explain_many(asked: dict[str, Any]) -> NoReturn:
 def into_parquet(
     work: Work, pictures: list[str], output: Path | None, spread: Spread, terminal: Terminal, as_json: bool
 ) -> NoReturn:
-    """Run the work on the one input that was named.
-
-    Raises:
-        InputError: several were, or no place for the rows.
-    """
+    """Run the work on the one input that was named."""
     if len(pictures) != 1 or pictures[0] == "-":
         raise InputError(
             "--parquet was given with several inputs, or with names on standard input. One folder, table or place of "

@@ -13,7 +13,7 @@ from .options import EncoderName, EngineName, Focus, Force, Json, Quiet, encoder
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
-    from ..index import Results
+    from ..retrieval import Results
 
 EXAMPLES = """
 Examples:\n
@@ -61,8 +61,8 @@ def search(
     quiet: Quiet = False,
 ) -> None:
     """Find pictures in an index: by picture, by words, or by both."""
-    from ..card.paging import check_ending
-    from ..index import Index, Query
+    from ..report.paging import check_ending
+    from ..retrieval import Index, Query
 
     Terminal(quiet)
     if output is not None:

@@ -123,11 +123,7 @@ def segment(
 
 
 def label_names(labels: str) -> list[str]:
-    """Names separated by commas, or one per line of a .txt.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
+    """Names separated by commas, or one per line of a .txt."""
     return options.lines_of(Path(labels), "class") if labels.lower().endswith(".txt") else labels.split(",")
 
 

@@ -74,11 +74,11 @@ def serve(
     quiet: options.Quiet = False,
 ) -> None:
     """Serve classifiers to programs: several pictures a request, evidence on demand, metrics, reload, drain."""
-    from ..app.settings import MEGABYTE, Settings
     from ..classifiers.saving import load
-    from ..serve import ServiceSettings, make_service
-    from ..serve import serve as run
-    from ..serve.settings import read_token
+    from ..service.app.settings import MEGABYTE, Settings
+    from ..service.serve import ServiceSettings, make_service
+    from ..service.serve import serve as run
+    from ..service.serve.settings import read_token
 
     web = Settings(
         host=host,

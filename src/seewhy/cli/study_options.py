@@ -31,18 +31,7 @@ HeldOut = Annotated[float, held_out("0.2", "--test takes its place.", least=0.05
 def learnt_and_tested(
     data: Path, test: Path | None, *, image: str, label: str, group: str | None = None
 ) -> tuple[Samples, Samples | None]:
-    """Labelled pictures, and those to test on if they were named.
-
-    Args:
-        data: the folder or table of ``Labelled``.
-        test: that of ``TestPictures``.
-        image: the table's column of file names.
-        label: its column of classes.
-        group: its column that says which pictures belong together.
-
-    Raises:
-        DataError: there is no such column, nothing usable, or a picture without a class.
-    """
+    """Labelled pictures, and those to test on if they were named."""
     from ..pictures.samples import load_samples
 
     samples = load_samples(data, image=image, label=label, group=group).labelled()

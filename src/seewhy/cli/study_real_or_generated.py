@@ -132,11 +132,7 @@ def real_or_generated(
 
 
 def _check_one(data: Path | None, make: Path | None) -> None:
-    """Either a study or the making of a set.
-
-    Raises:
-        InputError: both or neither.
-    """
+    """Either a study or the making of a set."""
     from ..errors import InputError
 
     if data is not None and make is not None:
@@ -152,11 +148,7 @@ def _check_one(data: Path | None, make: Path | None) -> None:
 
 
 def _named(given: str) -> tuple[str, Any]:
-    """``NAME=FOLDER`` → its name and its pictures.
-
-    Raises:
-        InputError: it is not that.
-    """
+    """``NAME=FOLDER`` → its name and its pictures."""
     from ..errors import InputError
     from ..pictures.listing import list_pictures
     from ..pictures.samples import Sample, gathered

@@ -96,11 +96,7 @@ def scaling(
 
 
 def _asked(model: str | None, name: str, others: list[str], engine: str) -> tuple[dict[str, Encoder], Linear]:
-    """Encoders by name, the model's first, and what is fitted on their features.
-
-    Raises:
-        DataError: the model has no encoder that is frozen.
-    """
+    """Encoders by name, the model's first, and what is fitted on their features."""
     from ..classifiers.linear.recipe import Linear
     from ..encoders.find import encoder as find
 

@@ -83,12 +83,7 @@ def transfer(
 
 
 def encoders_named(names: Sequence[str], engine: str) -> dict[str, Encoder]:
-    """Encoders by the names they were given.
-
-    Raises:
-        InputError: one was given twice.
-        UnknownNameError: there is none of that name.
-    """
+    """Encoders by the names they were given."""
     from ..encoders.find import encoder as find
     from ..errors import InputError
 
@@ -102,7 +97,7 @@ def print_comparison(data: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ..card.transfer import real_ones
+    from ..report.transfer import real_ones
 
     shown = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     shown.add_column("measure", no_wrap=True)

@@ -15,8 +15,8 @@ from .options import open_store
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
-    from ..training.cost import Cost
-    from ..training.way import Way
+    from ..learning.cost import Cost
+    from ..learning.way import Way
 
 PairsArgument = Annotated[
     str,
@@ -73,11 +73,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost,
 
 
 class Watched(Terminal):
-    """Progress on standard error, and each step for TensorBoard where a folder is named.
-
-    Raises:
-        MissingExtraError: TensorBoard is not installed.
-    """
+    """Progress on standard error, and each step for TensorBoard where a folder is named."""
 
     def __init__(self, quiet: bool, folder: Path | None) -> None:
         super().__init__(quiet)
@@ -104,12 +100,8 @@ class Watched(Terminal):
 
 
 def way_given(context: typer.Context, *, all_of_it: bool = False) -> tuple[Way, dict[str, str]]:
-    """The training, and the columns of the table, that a person's options name; what is left out is the training's own.
-
-    Raises:
-        InputError: an option is missing, or the objective has no use for it.
-    """
-    from ..training.ways import way_of
+    """The training, and the columns of the table, that a person's options name; what is left out is the training's own."""
+    from ..learning.ways import way_of
 
     options = context.params
     given = {
@@ -129,14 +121,9 @@ def way_given(context: typer.Context, *, all_of_it: bool = False) -> tuple[Way, 
 
 
 def objective_settings(objective: str, given: list[str]) -> dict[str, Any]:
-    """An objective's fields, read from text.
-
-    Raises:
-        UnknownNameError: there is no such objective, or no such field of it.
-        InputError: a value is none of the field's.
-    """
+    """An objective's fields, read from text."""
     from ..attributions.settings import configured
-    from ..objectives import objectives
+    from ..learning.objectives import objectives
     from .method_options import settings
 
     named = settings(given)
@@ -154,9 +141,6 @@ def by_column(given: Sequence[str]) -> dict[str, list[str]]:
 
     >>> by_column(["colour=the colour", "kind=its kind", "colour=what colour is it?"])
     {'colour': ['the colour', 'what colour is it?'], 'kind': ['its kind']}
-
-    Raises:
-        InputError: one is not of the form.
     """
     from ..errors import InputError
 
@@ -196,7 +180,7 @@ def train_and_save(
     chosen_on = None if validation is None else how.read(validation, columns, terminal)
     on = find(looks[0], engine=looks[1])
     if dry_run:
-        from ..training.cost import estimate
+        from ..learning.cost import estimate
 
         say_cost(estimate(how, on, read, validation=chosen_on is not None), as_json)
         return

@@ -15,7 +15,7 @@ import typer
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..descriptions.llm import Estimate, WriterSession
+    from ..language.llm import Estimate, WriterSession
     from ..progress import Progress
 
 WHO = "Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small local one."
@@ -55,10 +55,10 @@ class Asked:
 
         There is never another writer in its place.
         """
-        from ..descriptions.llm import WriterSession
-        from ..descriptions.local import SMOLLM2, LocalWriter
-        from ..descriptions.service import ServiceWriter
-        from ..descriptions.written import Written
+        from ..language.llm import WriterSession
+        from ..language.local import SMOLLM2, LocalWriter
+        from ..language.service import ServiceWriter
+        from ..language.written import Written
 
         name = self.writer
         if name is None:

@@ -64,9 +64,6 @@ class PeerCAM(ABC):
 
     Attributes:
         outputs: what the network gave for the pictures that were explained last.
-
-    Raises:
-        InputError: a layer is not the model's.
     """
 
     names_layers: ClassVar[bool] = True
@@ -92,19 +89,7 @@ class PeerCAM(ABC):
         aug_smooth: bool = False,
         eigen_smooth: bool = False,
     ) -> np.ndarray:
-        """Maps ``(b, h, w)``, from 0 to 1 in each picture that has one.
-
-        Args:
-            input_tensor: normalised pixels ``(b, channels, h, w)``.
-            targets: one a picture; ``None`` explains the class with the highest output.
-            aug_smooth: the mean over ``tta_transforms``; without them six views: as it is and turned over, each at 0.9,
-                1 and 1.1 times the values.
-            eigen_smooth: the first component of the weighted channels in place of their sum. Its sign, which a
-                decomposition does not tell, is ours: that for which it correlates with the sum.
-
-        Raises:
-            InputError: these are no pictures, or there are not as many targets.
-        """
+        """Maps ``(b, h, w)``, from 0 to 1 in each picture that has one."""
         if input_tensor.ndim != 4:
             raise InputError(
                 f"The input is {tuple(input_tensor.shape)}. Pictures (b, channels, h, w) were expected. Of a volume, "
@@ -147,16 +132,7 @@ class PeerCAM(ABC):
     def slopes(
         self, pixels: Float[Tensor, "b p h w"], choose: Choose, less_bends: bool = False
     ) -> list[tuple[Tensor, Tensor]]:
-        """Of each layer the output, and the gradient of the targets there, ``(b, c, h, w)``.
-
-        Args:
-            pixels: normalised.
-            choose: what is explained.
-            less_bends: take half of what the Hessian makes of the output away from the gradient.
-
-        Raises:
-            InputError: the output does not depend on a layer.
-        """
+        """Of each layer the output, and the gradient of the targets there, ``(b, c, h, w)``."""
         taps = Taps()
         output = self._run(pixels, taps)
         leaves = [taps.only(name) for name in self._names]
@@ -192,11 +168,7 @@ class PeerCAM(ABC):
 
 
 def names_of(model: nn.Module, layers: Sequence[nn.Module]) -> list[str]:
-    """Where the layers are in the model.
-
-    Raises:
-        InputError: one is not the model's, or these are no layers.
-    """
+    """Where the layers are in the model."""
     names = {id(part): name for name, part in model.named_modules() if name}
     if isinstance(layers, nn.Module) or not layers:
         raise InputError("target_layers is no list of layers. A list was expected. Write target_layers=[layer].")

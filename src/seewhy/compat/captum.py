@@ -57,10 +57,6 @@ class CaptumMethod(ForeignMethod):
             explains whatever model it is asked about; or the method of one that is made already,
             ``IntegratedGradients(ClassifierModule(model)).attribute``, which explains its own network only.
         options: further keywords the method is called with.
-
-    Raises:
-        InputError: a method that is bound to its own network was asked about a copy that has forgotten, as metrics of
-            the randomisation family do.
     """
 
     name: ClassVar[str] = "captum"
@@ -120,11 +116,7 @@ def class_index(target: TargetFunction, name: str) -> Tensor:
 
 
 def as_maps(found: Any, n_pictures: int, name: str) -> Float[Tensor, "b h w"]:
-    """What a function returned, channels summed.
-
-    Raises:
-        InputError: it has not one map a picture.
-    """
+    """What a function returned, channels summed."""
     if isinstance(found, tuple) and len(found) == 1:
         found = found[0]
     maps = found.detach() if isinstance(found, Tensor) else torch.from_numpy(np.asarray(found))

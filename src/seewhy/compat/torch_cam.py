@@ -41,10 +41,6 @@ class Extractor(ABC):
         input_shape: of the empty picture by which that layer is found.
         enable_hooks: listen from the beginning.
         reshape_transform: a layer's output → ``(b, c, h, w)``; left out, the arrangement is found, tokens included.
-
-    Raises:
-        InputError: a layer is not the model's, or none gives a map.
-        UnknownNameError: there is no layer of that name.
     """
 
     clips: ClassVar[bool] = True
@@ -76,18 +72,7 @@ class Extractor(ABC):
         targets: Callable[[Any], Tensor] | Targets | None = None,
         retain_graph: bool = False,
     ) -> list[Float[Tensor, "b _h _w"]]:
-        """A map for each layer, at the layer's own size.
-
-        Args:
-            class_idx: the class that is explained, or one for each picture.
-            scores: what the network gave; methods without gradients do not read it.
-            normalized: from 0 to 1 in each picture.
-            targets: in place of classes: a function of a picture's own output, or one for each picture.
-            retain_graph: keep the graph, to ask the same scores again.
-
-        Raises:
-            InputError: nothing went through yet, or it is not said what to explain.
-        """
+        """A map for each layer, at the layer's own size."""
         if self._pixels is None or len(self._outputs) < len(self.target_names):
             raise InputError("No picture went through the network yet. Run scores = model(pixels) first.")
         chosen = _targets(class_idx, targets, len(self._pixels))

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..card.box_report import render_box_report
-from ..card.paging import Page
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..metrics.average_precision import AveragePrecision, PictureBoxes, average_precision, boxes_of, confusion, mean
 from ..pictures.boxes import BoxData, BoxedPicture
 from ..pictures.samples import some
+from ..report.box_report import render_box_report
+from ..report.paging import Page
 from .box_controls import controls
 
 N_DRAWS = 1000
@@ -47,18 +47,6 @@ def evaluate_boxes(
     out 0. Drawings are taken less their mean, which leans upwards.
 
     Cost: no pass, but one look at each picture for the control by feature norms, where an encoder is given.
-
-    Args:
-        data: what is there.
-        found: what was found, as ``seewhy detect`` writes it: each box with a score.
-        encoder: for the control by feature norms.
-        novel: classes that the detector was not trained on, which get a line of their own.
-        least: score from which a box counts in the table of confusions.
-        n_draws: drawings of as many pictures, with replacement.
-        seed: of the drawings.
-
-    Raises:
-        DataError: no class is in both, a novel class is in neither, or a box has no score.
     """
     classes = data.classes
     known = set(classes)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..card.boxes import render_boxes
-from ..card.found_in_pictures import MOST_SHOWN
 from ..pictures.boxes import BoxData, BoxedPicture, save_boxes
 from ..pictures.boxes.files import check_boxes
+from ..report.boxes import render_boxes
+from ..report.found_in_pictures import MOST_SHOWN
 from ..storage.marks import PAGE
 from ..storage.output import check_file, make_folder, write
 from .detections import Detections
@@ -23,11 +23,6 @@ class BoxFolder:
         classes: of the detector.
         format: a registered name.
         force: write over files of somebody else's.
-
-    Raises:
-        UnknownNameError: there is no such format.
-        ForeignFileError: a page, or a list of boxes, is there that SeeWhy did not make.
-        DataError: the folder cannot be made or written to.
     """
 
     def __init__(self, path: Path, classes: tuple[str, ...], format: str = "coco", *, force: bool = False) -> None:

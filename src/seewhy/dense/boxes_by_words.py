@@ -82,11 +82,7 @@ def detector_for(
     store: FeatureStore | None = None,
     **parameters: Any,
 ) -> Detector:
-    """A detector by its name; one without weights of its own stands on the encoder.
-
-    Raises:
-        UnknownNameError, InputError, DataError, ModelError: as for :func:`detect`.
-    """
+    """A detector by its name; one without weights of its own stands on the encoder."""
     name, _, folder = detector.partition(":")
     method = detectors[name]
     if not hasattr(method, "build"):

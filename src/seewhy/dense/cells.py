@@ -52,13 +52,6 @@ def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b
     encoder pools by the mean, cells are those of :func:`joint_cells`, and the whole is their mean.
 
     Cost: no pass of the trunk; one attention of every cell to all.
-
-    Args:
-        encoder: with words.
-        features: as its trunk arranges them.
-
-    Raises:
-        ModelError: it has no words, or pools in another way.
     """
     grid = encoder.layout.to_grid(features)
     if encoder.is_average:

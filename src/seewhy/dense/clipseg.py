@@ -112,11 +112,7 @@ class PretrainedSegmenter:
 
     @checked
     def segment(self, picture: One) -> Segmentation:
-        """Name every pixel of a picture.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """Name every pixel of a picture."""
         found = next(iter(self.segment_all([picture])))
         if isinstance(found, Failure):
             raise ImageError(found.image, found.error)

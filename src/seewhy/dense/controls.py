@@ -47,14 +47,7 @@ def commonest(confusions: Int[Tensor, "n k k1"]) -> Int[Tensor, "n k k1"]:
 
 
 def ceiling(truth: np.ndarray, k: int, grid: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """The masks of someone who knows the true parts of every cell, and names pixels between cells as we do.
-
-    Args:
-        truth: ``(height, width)``, places among ``k`` classes.
-        k: classes.
-        grid: ``(h, w)`` in cells.
-        size: ``(height, width)`` at which pixels are named, before they are repeated.
-    """
+    """The masks of someone who knows the true parts of every cell, and names pixels between cells as we do."""
     (high, wide), (h, w) = truth.shape, grid
     rows, columns = np.arange(high) * h // high, np.arange(wide) * w // wide
     cell = rows[:, None] * w + columns[None]

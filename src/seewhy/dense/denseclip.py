@@ -14,11 +14,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
-from ..adaptation.prompts import Names, opened
 from ..encoders.base import Encoder, Layout
 from ..errors import DataError, InputError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
+from ..learning.adaptation.prompts import Names, opened
 from ..pictures.pixel_classes import LEFT_OUT, MaskedPictures
 from ..progress import Progress
 from ..seeded import seeded
@@ -339,11 +339,7 @@ def _moments(maps: Float[Tensor, "n c h w"], layout: Layout) -> tuple[Float[Tens
 
 
 def _gathered(segmenter: Segmenter, how: DenseCLIP, data: MaskedPictures, progress: Progress) -> Maps:
-    """Of all windows of the pictures that can be used.
-
-    Raises:
-        DataError: fewer than two pictures can be used.
-    """
+    """Of all windows of the pictures that can be used."""
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     labels: list[Tensor] = []
     layout = segmenter.encoder.layout

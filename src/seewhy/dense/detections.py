@@ -14,12 +14,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..arguments import checked
-from ..card.boxes import render_boxes
-from ..card.paging import framed
 from ..errors import DataError
 from ..pictures.boxes import BoxedPicture, BoxRecord
 from ..pictures.boxes.base import Corners
 from ..pictures.samples import some
+from ..report.boxes import render_boxes
+from ..report.paging import framed
 from ..storage.marks import PAGE
 from ..storage.output import check_file, write
 

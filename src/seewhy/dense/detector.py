@@ -25,14 +25,7 @@ class Detector(ExplainsParts, ABC):
 
     @checked
     def detect(self, picture: One) -> Detections:
-        """What is in a picture, and where.
-
-        Args:
-            picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """What is in a picture, and where."""
         found = next(iter(self.detect_all([picture])))
         if isinstance(found, Failure):
             raise ImageError(found.image, found.error)

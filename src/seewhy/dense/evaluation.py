@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..arguments import checked
-from ..card.paging import Page
-from ..card.segment_report import render_segment_report
 from ..errors import DataError, InputError
 from ..pictures.pixel_classes import MaskedPictures
 from ..progress import Progress
+from ..report.paging import Page
+from ..report.segment_report import render_segment_report
 from .controls import N_RANDOM, Norms, ceiling, commonest, shuffled
 from .linear import Linear
 from .miou import accuracy, compared, confusion, per_class
@@ -104,11 +104,7 @@ def evaluate_segmenter(
 
 
 def in_order(data: MaskedPictures, classes: tuple[str, ...]) -> MaskedPictures:
-    """The same pictures with their classes in this order.
-
-    Raises:
-        InputError: they are others.
-    """
+    """The same pictures with their classes in this order."""
     if set(data.classes) != set(classes):
         more, fewer = sorted(set(data.classes) - set(classes)), sorted(set(classes) - set(data.classes))
         raise InputError(
@@ -146,11 +142,7 @@ class _Table:
         self.n_pixels = 0
 
     def measure(self) -> None:
-        """Look at every picture once.
-
-        Raises:
-            DataError: none can be used.
-        """
+        """Look at every picture once."""
         for one, truth, unnamed in with_truth(self.segmenter, self.data, self.progress, "Segmenting"):
             self.unnamed.update(unnamed)
             self.n_pixels += truth.size

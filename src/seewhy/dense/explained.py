@@ -27,23 +27,7 @@ class ExplainsParts:
         store: FeatureStore | None = None,
         **options: Unpack[ExplainKeywords],
     ) -> list[Explanation]:
-        """Boxes or segments explained: where, like what, in words, and what comes from outside; each measured.
-
-        Args:
-            picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
-            most: how many are explained: the surest boxes, or the largest segments.
-            descriptions: sentences about the classes.
-            known: pictures with boxes, masks or folders of one class each, to liken to.
-            store: where sentences are kept between runs.
-            **options: of :class:`seewhy.evidence.explain.ExplainOptions`.
-
-        Returns:
-            An explanation each, with its ``box`` and a segment's ``mask``, which display themselves in a notebook.
-
-        Raises:
-            ImageError: the picture cannot be read.
-            InputError: a box is not scored by the cells under it, or an option is not for parts of pictures.
-        """
+        """Boxes or segments explained: where, like what, in words, and what comes from outside; each measured."""
         from .part_examples import explain_parts
 
         finder: Any = self

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..card.found_in_pictures import MOST_SHOWN
-from ..card.segments import render_segments
 from ..errors import ForeignFileError
+from ..report.found_in_pictures import MOST_SHOWN
+from ..report.segments import render_segments
 from ..storage.marks import PAGE, PICTURE, SealedText
 from ..storage.output import check_file, make_folder, write
 from .segmentation import CocoDocument, Segmentation
@@ -24,10 +24,6 @@ class SegmentFolder:
         path: the folder, made if it is not there.
         classes: of the segmenter.
         force: write over files of somebody else's.
-
-    Raises:
-        ForeignFileError: a file of these names is there that SeeWhy did not make.
-        DataError: it cannot be made or written to.
     """
 
     def __init__(self, path: Path, classes: tuple[str, ...], *, force: bool = False) -> None:
@@ -39,11 +35,7 @@ class SegmentFolder:
         self._names: set[str] = set()
 
     def add(self, found: Segmentation) -> Path:
-        """Write a picture's mask; where it is.
-
-        Raises:
-            ForeignFileError: files of somebody else's have all names that it could have.
-        """
+        """Write a picture's mask; where it is."""
         self._coco.add(found)
         if len(self._shown) < MOST_SHOWN:
             self._shown.append(found)

@@ -37,11 +37,7 @@ class GroundingDino(PretrainedMethod):
     least: float = 0.25
 
     def look(self, classes: tuple[str, ...], model: Any, processor: Any) -> Look:
-        """The sentence is asked of each picture.
-
-        Raises:
-            InputError: all names together are longer than it reads.
-        """
+        """The sentence is asked of each picture."""
         sentence = " ".join(f"{' '.join(c.lower().replace('.', ' ').split())}." for c in classes)
         owner = words_of_names(processor.tokenizer(sentence)["input_ids"], processor.tokenizer, len(classes))
         if owner.shape[1] > model.config.max_text_len or not bool(owner.any(1).all()):

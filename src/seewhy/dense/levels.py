@@ -48,11 +48,6 @@ class Packed(nn.Module):
 def with_levels(encoder: Encoder, n: int) -> Encoder:
     """The encoder with finer maps of its trunk behind its last one: the last map of each size (FPN's C3 and C4).
 
-    Args:
-        encoder: with a map of features.
-        n: maps in all, at most: a trunk that gives tokens has one, and each finer one is a whole number of times as
-            fine as the last. 1 is the encoder as it is.
-
     Example:
         >>> import seewhy
         >>> with_levels(seewhy.encoder("lite0"), 2).layout.finer

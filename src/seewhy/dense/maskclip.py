@@ -191,11 +191,7 @@ class Words:
 
 
 def class_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """The names, each once, without blanks around them.
-
-    Raises:
-        DataError: fewer than two, more than 255, or one of them twice.
-    """
+    """The names, each once, without blanks around them."""
     names = tuple(" ".join(str(one).split()) for one in ([labels] if isinstance(labels, str) else labels))
     names = tuple(name for name in names if name)
     twice = first_repeated(names)

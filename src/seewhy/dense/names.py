@@ -9,11 +9,7 @@ from ..spelling import first_repeated
 
 
 def names_to_find(labels: Iterable[str]) -> tuple[str, ...]:
-    """The names, each once, without blanks around them.
-
-    Raises:
-        DataError: there is none, or one of them twice.
-    """
+    """The names, each once, without blanks around them."""
     names = tuple(" ".join(str(one).split()) for one in ([labels] if isinstance(labels, str) else labels))
     names = tuple(name for name in names if name)
     twice = first_repeated(names)

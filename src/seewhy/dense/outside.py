@@ -29,13 +29,6 @@ def measure_outside(
     """Look at the picture whole, without the part, with it alone, without anything, and with as much hidden elsewhere.
 
     What is hidden becomes the mean colour, as in deletion. Cost: 8 forward passes.
-
-    Args:
-        watched: what is followed, on pixels of the whole picture.
-        pixels: the picture, normalised.
-        inside: where the part is.
-        kind: what it is called.
-        seed: of the other places.
     """
     nothing = torch.zeros_like(inside)
     hidden = torch.stack([nothing, inside, ~inside, ~nothing, *elsewhere(inside, seed)])

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..card import IndexEntry, index_entry, render_index
 from ..encoders.stream import file_digest
 from ..errors import ImageError, InputError
 from ..evidence.batch import FORMS, Done, check_output, entry_of
@@ -19,6 +18,7 @@ from ..evidence.explain import ExplainOptions
 from ..explanation.base import Explanation
 from ..explanation.part import Part
 from ..progress import Progress
+from ..report import IndexEntry, index_entry, render_index
 from ..types import Failure
 from .part_evidence import MOST, PartExplainer, parts_of
 
@@ -37,10 +37,6 @@ class PartBatch:
         png: also write a still picture of each card.
         force: write over an index that SeeWhy did not make.
         progress: hears of what was left out.
-
-    Raises:
-        InputError: the output is one file, or the options are not for parts.
-        ForeignFileError, DataError: it cannot be written to.
     """
 
     def __init__(

@@ -39,9 +39,6 @@ class WholePicture:
     Args:
         score: whose parts are explained.
         source: a file name or pixels.
-
-    Raises:
-        ImageError: it cannot be read.
     """
 
     def __init__(self, score: PooledScore, source: Any) -> None:

@@ -64,16 +64,7 @@ class PartExplainer:
     def of(
         cls, finder: Detector | Segmenter, descriptions: Words | None = None, store: FeatureStore | None = None
     ) -> PartExplainer:
-        """For a detector or a segmenter.
-
-        Args:
-            finder: what finds.
-            descriptions: sentences about its classes.
-            store: where sentences are kept.
-
-        Raises:
-            InputError: its score is no layer on cells; or there are descriptions, and its cells are not among words.
-        """
+        """For a detector or a segmenter."""
         if isinstance(finder, Segmenter):
             score = finder.scorer.pooled(finder)
         elif isinstance(finder, PoolsBoxes):
@@ -94,11 +85,7 @@ class PartExplainer:
         return cls(finder, score, replace(model, trained_on=score.trained_on))
 
     def options(self, options: ExplainOptions) -> ExplainOptions:
-        """The same with the map that parts get where none is named.
-
-        Raises:
-            InputError: parts cannot be explained so.
-        """
+        """The same with the map that parts get where none is named."""
         if self.score.reads is not None and options.where is None:
             options = replace(options, where=HIDING)
         method = options.method(self.model.where)
@@ -111,24 +98,13 @@ class PartExplainer:
         return options
 
     def find(self, picture: Any) -> Found:
-        """What is in a picture.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """What is in a picture."""
         return self.finder.segment(picture) if isinstance(self.finder, Segmenter) else self.finder.detect(picture)
 
     def explain(
         self, picture: Any, found: Found, options: ExplainOptions, numbers: Iterable[int] | None = None
     ) -> Iterator[Explanation]:
-        """Explain parts of a picture.
-
-        Args:
-            picture: that they were found in.
-            found: the parts.
-            options: as for whole pictures; the class explained is the part's own unless another is named.
-            numbers: those of the parts to explain, from 1; left out, the first :data:`MOST`.
-        """
+        """Explain parts of a picture."""
         options = self.options(options)
         parts = parts_of(found)
         chosen = range(1, min(len(parts), MOST) + 1) if numbers is None else sorted(numbers)
@@ -210,11 +186,7 @@ def parts_of(found: Found) -> list[Part]:
 
 
 def check_options(options: ExplainOptions, method: Attribution) -> None:
-    """See that parts can be explained so.
-
-    Raises:
-        InputError: something is asked for that reads the inside of the network, or is for whole pictures alone.
-    """
+    """See that parts can be explained so."""
     asked = {
         "an inner layer": options.layer, "neurons": options.neurons, "because": options.because,
         "prototypes": options.prototypes, "a typical picture": options.typical, "likenesses by name": options.like,

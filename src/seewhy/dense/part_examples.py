@@ -53,14 +53,6 @@ def with_examples(explainer: PartExplainer, source: str | Path, progress: Progre
     Cost: one look for each picture, :data:`MOST_PICTURES` at most. Every other picture's parts are looked up among the
     rest's to measure how often neighbours carry the class; the bank that cards use has all of them. A picture's own
     patches are known by its file and never shown for it; other near-duplicates are not looked for.
-
-    Args:
-        explainer: of a detector or segmenter.
-        source: pictures with boxes, with masks, or in folders of one class each.
-        progress: hears of progress, notes and failures.
-
-    Raises:
-        DataError: nothing usable is there, or of none of its classes.
     """
     progress, classes = progress or Progress(), explainer.finder.classes
     given = list(_given(Path(source), isinstance(explainer.finder, Detector)))
@@ -133,21 +125,7 @@ def explain_parts(
     store: FeatureStore | None = None,
     **options: Unpack[ExplainKeywords],
 ) -> list[Explanation]:
-    """Find what is in a picture, and explain it.
-
-    Args:
-        finder: what finds.
-        picture: a file name or pixels.
-        most: parts that are explained: the surest boxes, or the largest segments.
-        descriptions: sentences about the classes.
-        known: pictures to liken to.
-        store: where sentences are kept.
-        **options: of :class:`seewhy.evidence.explain.ExplainOptions`.
-
-    Raises:
-        ImageError: the picture cannot be read.
-        InputError: the finder does not pool cells, or an option is not for parts.
-    """
+    """Find what is in a picture, and explain it."""
     explainer = PartExplainer.of(finder, descriptions, store)
     if known is not None:
         explainer = with_examples(explainer, known)

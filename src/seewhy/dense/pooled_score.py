@@ -61,11 +61,7 @@ class PooledScore:
     trained_on: str = "nothing but the names of the classes"
 
     def text(self, shift: Callable[[], Tensor]) -> Callable[[], TextTower] | None:
-        """The words half that goes with the mean; ``None`` where there is none.
-
-        Args:
-            shift: what centring took off.
-        """
+        """The words half that goes with the mean; ``None`` where there is none."""
         base = self.reader.base
         if not base.has_text or self.words is None or (self.words == "own" and not base.is_average):
             return None
@@ -79,11 +75,7 @@ class PoolsBoxes(Protocol):
     def detect(self, picture: object, /) -> Detections: ...
 
     def pooled(self) -> PooledScore:
-        """That layer, and what it reads.
-
-        Raises:
-            InputError: what was trained does not pool.
-        """
+        """That layer, and what it reads."""
         ...
 
 

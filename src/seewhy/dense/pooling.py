@@ -12,10 +12,6 @@ def box_means(grid: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"]) -> Floa
 
     ``∫ box grid / area``, exactly, from one table of sums (Crow 1984): cost ``d h w + 4 n d`` however large a box is.
 
-    Args:
-        grid: constant within a cell.
-        boxes: left, top, right, bottom in cells, within the map and of some area.
-
     Example:
         >>> grid = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
         >>> box_means(grid, torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.5, 0.0, 1.5, 1.0]])).flatten().tolist()

@@ -153,11 +153,6 @@ def standing_out(
 ) -> Float[Tensor, "k n"]:
     """Cosines of names with vectors, in standard deviations above the mean of other names' with the same vectors.
 
-    Args:
-        own: of the names.
-        others: of the names that they may be compared with.
-        compared: which of them each name is compared with.
-
     Example:
         >>> others = torch.tensor([[0.0], [0.1], [0.2], [0.9]])
         >>> standing_out(torch.tensor([[0.5]]), others, torch.tensor([[True, True, True, False]])).round(decimals=4)

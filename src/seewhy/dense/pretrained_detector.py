@@ -176,20 +176,7 @@ def part_of(source: One, size: tuple[int, int], crop: Crop) -> UInt8[np.ndarray,
 def open_network(
     method: str, folder: str | None, network: str = "AutoModelForZeroShotObjectDetection", kind: str = "detector"
 ) -> tuple[Any, Any, str]:
-    """The network, its processor, and a digest of its weights.
-
-    Args:
-        method: registered name, which is also what transformers calls the architecture.
-        folder: written by ``save_pretrained`` of model and processor.
-        network: the class of transformers that reads it.
-        kind: what it is for the user: also the option's name.
-
-    Raises:
-        InputError: there is no folder.
-        WeightsError: weights are missing, or lie there only as a pickle.
-        ModelError: it is of another architecture, or cannot be loaded.
-        MissingExtraError: transformers is not installed.
-    """
+    """The network, its processor, and a digest of its weights."""
     if folder is None:
         raise InputError(
             f"The {kind} {method} was named without its weights. A folder written by save_pretrained was expected. "

@@ -107,28 +107,13 @@ DETECTORS = DenseArchive("detector", "seewhy detect PICTURE -m {folder} --encode
 
 
 def save_segmenter(segmenter: Segmenter, folder: Path) -> Path:
-    """Write a segmenter.
-
-    Raises:
-        ForeignFileError: the folder exists and is another.
-        DataError: it cannot be written.
-    """
+    """Write a segmenter."""
     return SEGMENTERS.save(segmenter, segmenter.scorer.tensors(), folder)
 
 
 @checked
 def load_segmenter(folder: str | Path, *, encoder: Encoder | str | None = None, engine: str = "auto") -> Segmenter:
-    """Bring a segmenter back.
-
-    Args:
-        folder: what was saved.
-        encoder: what it looks with; needed where that is not embedded.
-        engine: what runs the trunk, where it is loaded here.
-
-    Raises:
-        ModelError: it is none, or damaged, or of another encoder.
-        WeightsError: its tensors are damaged.
-    """
+    """Bring a segmenter back."""
 
     def assemble(how: Any, found: Encoder, card: dict[str, Any], tensors: dict[str, Tensor]) -> Segmenter:
         made: Segmenter = how.restore(found, class_names(card["classes"]), tensors)
@@ -140,12 +125,7 @@ def load_segmenter(folder: str | Path, *, encoder: Encoder | str | None = None, 
 
 @checked
 def save_detector(detector: TrainedDetector, folder: str | Path) -> Path:
-    """Write a detector with its thresholds.
-
-    Raises:
-        ForeignFileError: the folder exists and is another.
-        DataError: it cannot be written.
-    """
+    """Write a detector with its thresholds."""
     more = {
         "thresholds": list(detector.thresholds), "overlap": detector.overlap, "most": detector.most,
         "calibration": detector.calibration, "pictures": list(detector.pictures),

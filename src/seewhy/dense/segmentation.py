@@ -14,12 +14,12 @@ import numpy as np
 from PIL import Image
 
 from ..arguments import checked
-from ..card.paging import framed
-from ..card.palette import class_colours
-from ..card.segments import render_segments
 from ..errors import DataError, UnknownNameError
 from ..pictures.runs import encode
 from ..pictures.samples import some
+from ..report.paging import framed
+from ..report.palette import class_colours
+from ..report.segments import render_segments
 from ..storage.marks import PAGE, PICTURE, Mark
 from ..storage.output import check_file, write
 from ..types import PixelBox
@@ -177,13 +177,7 @@ class Segmentation:
 
 
 def segments_of(classes: tuple[str, ...], mask: np.ndarray, probability: np.ndarray) -> tuple[Segment, ...]:
-    """The classes in a mask, largest first.
-
-    Args:
-        classes: their names.
-        mask: places among them.
-        probability: of the pixel's own class.
-    """
+    """The classes in a mask, largest first."""
     counts = np.bincount(mask.ravel(), minlength=256)
     found = []
     for index in np.argsort(-counts[: len(classes)], kind="stable"):

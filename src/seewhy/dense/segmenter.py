@@ -147,12 +147,7 @@ class Segmenter(ExplainsParts):
         return found
 
     def segment_all(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Segmentation | Failure]:
-        """The same of many, in order; one that cannot be read never stops the others.
-
-        Args:
-            pictures: file names or pixels.
-            batch_size: windows that the engine sees at once; bounds memory.
-        """
+        """The same of many, in order; one that cannot be read never stops the others."""
         for read in self.reader.looked(pictures, batch_size=batch_size):
             yield read if isinstance(read, Failure) else self._named(read)
 

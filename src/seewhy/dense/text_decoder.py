@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, relu
 
-from ..adaptation.prompts import STD, Names
+from ..learning.adaptation.prompts import STD, Names
 from .context_decoder import ContextDecoder, visual_context
 
 GROUPS = 8

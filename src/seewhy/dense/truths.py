@@ -25,14 +25,7 @@ class Truth(NamedTuple):
 
 
 def with_truth(segmenter: Segmenter, data: MaskedPictures, progress: Progress, what: str) -> Iterator[Truth]:
-    """The pictures that can be used, each looked at once, in order.
-
-    Args:
-        segmenter: what looks.
-        data: pictures with masks.
-        progress: hears of progress and failures.
-        what: is being done.
-    """
+    """The pictures that can be used, each looked at once, in order."""
     items = data.items
     looked = segmenter.reader.looked([item.image for item in items])
     for item, one in progress.results(items, looked, what):

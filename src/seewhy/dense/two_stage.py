@@ -81,13 +81,7 @@ class TwoStage(nn.Module):
         return torch.cat(boxes, 1), torch.cat(centred, 1)
 
     def proposed(self, levels: tuple[Tensor, ...], n: int, overlap: float | None = None) -> Proposed:
-        """The likeliest within the picture; fewer than ``n`` are filled up with the whole picture of no objectness.
-
-        Args:
-            levels: of the heads.
-            n: how many.
-            overlap: above which the less sure goes; left out, none does.
-        """
+        """The likeliest within the picture; fewer than ``n`` are filled up with the whole picture of no objectness."""
         boxes, logits = self.proposals(levels)
         boxes, sure = boxes.detach().clamp(0, 1), logits.detach().sigmoid()
         found = Proposed(boxes.new_tensor([0.0, 0, 1, 1]).repeat(len(boxes), n, 1), sure.new_zeros(len(sure), n))

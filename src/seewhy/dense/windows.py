@@ -121,18 +121,7 @@ def best_classes(
     *,
     alone: bool = False,
 ) -> tuple[UInt8[Tensor, "y x"], Float[Tensor, "y x"] | None]:
-    """The best class at every pixel, its score bilinear between cells; a strip of rows at a time.
-
-    Args:
-        scores: of each class on the grid.
-        size: ``(height, width)`` of the result.
-        scale: what a score is multiplied with before the softmax; left out, no probability is computed.
-        strip: rows that are held in memory for all classes at once.
-        alone: probabilities are each score's own, by the sigmoid, and not among the classes.
-
-    Returns:
-        Its place among the classes, and its probability among them.
-    """
+    """The best class at every pixel, its score bilinear between cells; a strip of rows at a time."""
     height, width = size
     across = torch.einsum("khw,xw->khx", scores, bilinear(scores.shape[2], width).to(scores))
     down = bilinear(scores.shape[1], height).to(scores)

@@ -68,11 +68,6 @@ class WordRegions:
             too.
         overlap: intersection over union above which the less sure of two boxes of a class goes.
         most: boxes kept in one picture.
-
-    Raises:
-        DataError: no name, or one twice.
-        InputError: a parameter is out of its range.
-        ModelError: the encoder has no words, or its head cannot take a cell alone.
     """
 
     name: ClassVar[str] = "word_regions"
@@ -127,14 +122,7 @@ class WordRegions:
         folder: str | None = None,
         store: FeatureStore | None = None,
     ) -> RegionDetector:
-        """A detector for these names; nothing is trained.
-
-        Args:
-            labels: what may be in the picture, at least one name.
-            encoder: with words.
-            folder: not taken.
-            store: where sentences are found and kept.
-        """
+        """A detector for these names; nothing is trained."""
         classes = names_to_find(labels)
         sentences = [filled(t, c) for c in (*classes, *self.rest) for t in self.templates]
         vectors = encode_texts(encoder, sentences, store).unflatten(0, (-1, len(self.templates)))
@@ -232,12 +220,6 @@ def few_of_each(
 ) -> Int[Tensor, " m"]:
     """The places of the boxes that score nearly as much as their name's surest, none of them in another.
 
-    Args:
-        boxes: left, top, right, bottom.
-        scores: of each.
-        labels: the place of its name.
-        part: of the score of the name's surest box, below which another is not kept.
-
     Example:
         >>> boxes = torch.tensor([[0.0, 0, 9, 9], [1, 1, 8, 8], [10, 0, 19, 9], [20, 0, 29, 9]])
         >>> few_of_each(boxes, torch.tensor([0.5, 0.6, 0.55, 0.1]), torch.zeros(4, dtype=torch.long), 0.8).tolist()
@@ -259,12 +241,7 @@ def few_of_each(
 def cut_regions(
     maps: Float[Tensor, "k h w"], levels: tuple[float, ...]
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 4"]]:
-    """Boxes around what stands out in each map: which map each is of, and its corners in cells.
-
-    Args:
-        maps: their mean over the picture is taken off.
-        levels: parts of the maximum at which each is cut.
-    """
+    """Boxes around what stands out in each map: which map each is of, and its corners in cells."""
     lead = maps - maps.mean((1, 2), keepdim=True)
     h, w = lead.shape[1:]
     fine = torch.einsum("yh,khw,xw->kyx", bilinear(h, h * FINER), lead, bilinear(w, w * FINER))

@@ -101,11 +101,7 @@ class Descriptions:
         write(path, data, DESCRIPTIONS, force=force)
 
     def limited_to(self, classes: Sequence[str]) -> Descriptions:
-        """Those of these classes, in their order.
-
-        Raises:
-            DataError: a class has no descriptions.
-        """
+        """Those of these classes, in their order."""
         missing = [c for c in classes if c not in self.texts]
         if missing:
             raise DataError(

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from ..errors import InputError
+from ..language.llm import Prompt, WriterError, WriterSession
 from .base import Descriptions
-from .llm import Prompt, WriterError, WriterSession
 
 EXAMPLES = (
     (
@@ -38,14 +38,7 @@ def _question(label: str, kind: str) -> str:
 
 
 def class_prompt(label: str, kind: str = "", n: int = 6, seed: int = 0) -> Prompt:
-    """Two worked examples and the question (arXiv 2210.07183, section 2.1; the examples are ours).
-
-    Args:
-        label: the class.
-        kind: what the classes are, for example ``"birds"``.
-        n: descriptors wanted.
-        seed: of the draw.
-    """
+    """Two worked examples and the question (arXiv 2210.07183, section 2.1; the examples are ours)."""
     shown = [f"{_question(name, '')}\n" + "\n".join(f"- {t}" for t in texts) for name, texts in EXAMPLES]
     system = (
         f"You list up to {n} short visual features of a thing, one a line, each beginning with '- '. Only what can be "
@@ -56,14 +49,6 @@ def class_prompt(label: str, kind: str = "", n: int = 6, seed: int = 0) -> Promp
 
 def read_bullets(answer: str, n: int = 6, label: str = "") -> tuple[str, ...]:
     """The lines of a list, each once, without marks; small models repeat the worked examples, which are left out.
-
-    Args:
-        answer: what was written.
-        n: lines taken, at most.
-        label: the class asked about; the example of its own name may be repeated.
-
-    Raises:
-        ValueError: there are fewer than two.
 
     Example:
         >>> read_bullets("- red beak\\n- black  cap.\\nThat is all.")
@@ -136,11 +121,7 @@ class Pair:
     differences: tuple[Difference, ...]
 
     def captions(self, label: str) -> tuple[str, ...]:
-        """Those of one of the two classes.
-
-        Raises:
-            InputError: it is neither.
-        """
+        """Those of one of the two classes."""
         if label not in self.classes:
             raise InputError(f"{label!r} is not of the pair {self.classes}. One of the two was expected.")
         first = label == self.classes[0]
@@ -162,13 +143,6 @@ def pair_prompt(first: str, second: str, kind: str = "", n: int = 5, seed: int =
     """A worked example and the question: attributes in which two classes differ, as JSON (the example is ours).
 
     A writer says how each looks; the caption around it is always the same, so that two captions differ in nothing else.
-
-    Args:
-        first: a class.
-        second: another.
-        kind: what both are, for example ``"birds"``.
-        n: differences wanted.
-        seed: of the draw.
     """
     of = f" (both {kind})" if kind else ""
     shown = json.dumps({"differences": [dict(zip(_KEYS, row, strict=True)) for row in PAIR_SHOWN]})
@@ -186,9 +160,6 @@ def read_pair(answer: str, first: str, second: str) -> Pair:
     """The differences in an answer, as captions.
 
     Small models repeat the worked example, or say of a class its name: that is left out.
-
-    Raises:
-        ValueError: it is no JSON of the schema, or says nothing.
     """
     data = read_json(answer)
     rows = data.get("differences") if isinstance(data, dict) else None
@@ -227,11 +198,7 @@ def _said(label: str) -> str:
 
 
 def read_json(answer: str) -> Any:
-    """The first JSON object or list in a text: models like to say something around it.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The first JSON object or list in a text: models like to say something around it."""
     start = min((i for i in (answer.find("{"), answer.find("[")) if i >= 0), default=-1)
     if start < 0:
         raise ValueError("it holds no JSON")

@@ -15,10 +15,6 @@ def confusable_pairs(predictions: Iterable[Prediction | Failure], most: int) -> 
 
     A pair counts, on each picture, the probability of the less likely of the two: 0.5 where the classifier cannot tell
     them apart at all.
-
-    Args:
-        predictions: each with as many classes as shall count; pictures that could not be read are passed over.
-        most: pairs returned, the most confused first; names within a pair are in alphabetical order.
     """
     weight: Counter[tuple[str, str]] = Counter()
     for one in predictions:

@@ -51,15 +51,6 @@ def selection_matrix(
 
     The authors take the same number of pictures of every class; here each class is averaged over those it has.
 
-    Args:
-        texts: unit vectors.
-        pictures: unit vectors of the selection set.
-        labels: index of each picture's class.
-        n_classes: how many there are.
-
-    Raises:
-        DataError: a class has no picture.
-
     Example:
         >>> selection_matrix(torch.eye(2), torch.tensor([[1., 0.], [0., 1.], [0., 1.]]), torch.tensor([0, 0, 1]), 2)
         tensor([[0.5000, 0.0000],
@@ -118,13 +109,7 @@ class Selector:
     def __call__(
         self, matrix: Float[Tensor, "p c"], ambiguous: Int[Tensor, "b k"], assigned: Sequence[Sequence[int]]
     ) -> Selection:
-        """Choose.
-
-        Args:
-            matrix: of :func:`selection_matrix`.
-            ambiguous: the classes in question for each picture, each once.
-            assigned: texts written for each class, to fall back on.
-        """
+        """Choose."""
         at = matrix[:, ambiguous].permute(1, 2, 0)  # b k p
         rival = _best_rival(at)
         ahead = torch.where(at - rival >= self.margin, at - at.mean(1, keepdim=True), -torch.inf)
@@ -156,12 +141,6 @@ def best_weight(
     weights: Sequence[float] = WEIGHTS,
 ) -> tuple[float, Float[Tensor, " w"]]:
     """The weight ``w`` of ``w · caption + words`` that is right most often, equals by the smallest; and every accuracy.
-
-    Args:
-        captions: cosines with the sentences of the classes in question.
-        words: mean cosines with the words chosen for them.
-        right: which of them is the picture's class; none where it is not in question.
-        weights: to try.
 
     Example:
         >>> captions, words = torch.tensor([[0.2, 0.1]]), torch.tensor([[0.0, 0.12]])

@@ -21,13 +21,13 @@ from torch.nn.functional import normalize
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, encode_stream, encode_texts
 from ..errors import DataError, InputError
+from ..language.captions import CAPTIONS, PART, Caption, resume_rows
+from ..language.llm import Prompt, WriterSession
 from ..pictures.samples import Sample, Samples
 from ..storage.features import FeatureStore
 from ..storage.output import check_file, remove, write
 from ..types import Failure
 from .base import Descriptions
-from .captions import CAPTIONS, PART, Caption, resume_rows
-from .llm import Prompt, WriterSession
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,7 @@ def match_pictures(
     *,
     store: FeatureStore | None = None,
 ) -> Iterator[Caption | Failure]:
-    """The texts of each picture, as a stream in order; one that cannot be read becomes a failure.
-
-    Raises:
-        DataError: a class has no texts.
-        ModelError: the encoder has no text half.
-    """
+    """The texts of each picture, as a stream in order; one that cannot be read becomes a failure."""
     matcher = Matcher(encoder, descriptions.limited_to(samples.classes), how or Match(), store)
     for sample, seen in zip(
         samples.items, encode_stream(encoder, [s.source for s in samples.items], store=store), strict=True
@@ -128,9 +123,6 @@ def short_prompt(text: str) -> Prompt:
 def read_short(answer: str) -> str:
     """A list of traits, on one line.
 
-    Raises:
-        ValueError: it is empty, or longer than 60 words.
-
     Example:
         >>> read_short(" red beak,\\n black cap. ")
         'red beak, black cap'
@@ -142,11 +134,7 @@ def read_short(answer: str) -> str:
 
 
 def shortened(caption: Caption, desk: WriterSession) -> Caption:
-    """The same with every text shortened; a text is asked about once, whoever it belongs to.
-
-    Raises:
-        WriterError: the writer fails on one of them; the long text is never put in its place.
-    """
+    """The same with every text shortened; a text is asked about once, whoever it belongs to."""
     texts = tuple(desk.ask(short_prompt(text), read_short) for text in caption.texts)
     return replace(caption, texts=texts, model=f"{caption.model}, shortened by {desk.writer.model}")
 
@@ -204,21 +192,6 @@ def match_to_file(
     """:func:`match_pictures`, written line by line as it comes; the file takes its name when the last line is there.
 
     A run that was stopped is gone on from, where it matched the same texts by the same encoder.
-
-    Args:
-        path: of the finished file, a ``.jsonl``.
-        encoder: which decides.
-        samples: pictures with classes.
-        descriptions: texts of each class.
-        how: how texts are chosen.
-        desk: who shortens them; left out, they stay as they are.
-        store: where looks are kept.
-        force: write over a file that is not of this command.
-
-    Raises:
-        ForeignFileError: there is such a file.
-        DataError: a class has no texts, or the file cannot be written.
-        WriterError: the writer fails; what was written before is gone on from.
     """
     how = how or Match()
     part = path.with_name(f".{path.name}.part")

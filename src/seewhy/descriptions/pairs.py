@@ -18,11 +18,7 @@ FORM = '[{"classes": ["a", "b"], "differences": [{"attribute": "…", "first": "
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
-    """Read a file of pairs; the same two classes may come more than once, in either order.
-
-    Raises:
-        DataError: it cannot be read, or is not such a file.
-    """
+    """Read a file of pairs; the same two classes may come more than once, in either order."""
     try:
         rows = json_value(read_text(path))
     except (OSError, ValueError) as error:
@@ -58,11 +54,7 @@ def write_pairs_file(path: str | Path, pairs: Iterable[Pair], *, force: bool = F
 
 
 def check_pairs(pairs: Sequence[Pair], classes: Sequence[str]) -> list[Pair]:
-    """Those of these classes.
-
-    Raises:
-        DataError: there is none; names differ.
-    """
+    """Those of these classes."""
     kept = [p for p in pairs if set(p.classes) <= set(classes)]
     if not kept:
         named = sorted({n for p in pairs for n in p.classes})

@@ -90,16 +90,7 @@ class Adaptation:
         return self.trained.grown(self.base, name, self.keep)
 
     def save(self, folder: str | Path, more: Mapping[str, bytes | str] | None = None) -> Path:
-        """Write the card and, beside it, the tensors; an adapted encoder that was there is replaced with its card.
-
-        Args:
-            folder: where.
-            more: further files of the folder.
-
-        Raises:
-            ForeignFileError: the folder exists and is no adapted encoder.
-            DataError: it cannot be written.
-        """
+        """Write the card and, beside it, the tensors; an adapted encoder that was there is replaced with its card."""
         folder = check_place(Path(folder))
         own = {f"trained.{n}": t for n, t in self.trained.delta(self.base).items()}
         tensors = marked_tensors({**own, "pictures": _as_bytes(self.trained_on)})
@@ -115,12 +106,7 @@ class Adaptation:
 
 
 def check_place(folder: Path) -> Path:
-    """The folder, if an adapted encoder can be saved there; asked before the work begins.
-
-    Raises:
-        ForeignFileError: it exists and is none.
-        DataError: it cannot be written to.
-    """
+    """The folder, if an adapted encoder can be saved there; asked before the work begins."""
     return ARCHIVE.check(folder)
 
 

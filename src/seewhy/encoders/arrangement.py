@@ -134,16 +134,7 @@ class Arrangements:
         return (height, width) if height * width > 1 else None
 
     def layout(self, layer: str, name: str, stem: tuple[tuple[int, int], int] | None) -> Layout:
-        """Layout of a layer the user chose.
-
-        Args:
-            layer: its name.
-            name: of the network, for messages.
-            stem: grid and number of tokens before it, where the network says them.
-
-        Raises:
-            ModelError: the layer runs not once, or has no places, or these cannot be told.
-        """
+        """Layout of a layer the user chose."""
         out = self.trace.outputs.get(layer)
         if out is None or self.trace.calls[layer] != 1:
             raise ModelError(

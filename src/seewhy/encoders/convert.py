@@ -85,16 +85,7 @@ def write_onnx(
     outputs: Sequence[str],
     beside: bool,
 ) -> None:
-    """A network as ONNX.
-
-    Args:
-        network: it, or what torch exported of it.
-        example: its inputs; empty for what torch exported.
-        file: where to; a new file in a folder of SeeWhy's own.
-        inputs: names.
-        outputs: names.
-        beside: weights lie in a file of their own, which ONNX wants from 2 GB on.
-    """
+    """A network as ONNX."""
     with quiet(), torch.no_grad():
         torch.onnx.export(
             network,

@@ -14,13 +14,7 @@ from .hooks import hooked
 
 
 def cut_by_graph(module: nn.Module, layer: str, end: str | None) -> tuple[nn.Module, nn.Module] | None:
-    """Two graphs, up to the layer and from it to the input of ``end``; ``None`` if the network cannot be traced.
-
-    Args:
-        module: the network, in evaluation mode.
-        layer: the cut lies behind it.
-        end: the head stops before this layer; ``None`` takes the network's output.
-    """
+    """Two graphs, up to the layer and from it to the input of ``end``; ``None`` if the network cannot be traced."""
     leaves = {id(module.get_submodule(name)) for name in (layer, end) if name}
 
     class Tracer(fx.Tracer):

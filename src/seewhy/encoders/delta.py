@@ -24,15 +24,7 @@ def seeing_the_same(
     text: Callable[[], TextTower],
     conditioned: Callable[[str], Encoder] | None,
 ) -> Encoder:
-    """An encoder that sees what another sees, by the same engine and with its classes, and has words of its own.
-
-    Args:
-        on: the other.
-        name: of the new one.
-        fingerprint: of the new one.
-        text: its words half.
-        conditioned: instruction → the encoder under it, where it takes any.
-    """
+    """An encoder that sees what another sees, by the same engine and with its classes, and has words of its own."""
     return Encoder(
         name=name,
         transform=on.transform,
@@ -52,13 +44,7 @@ def seeing_the_same(
 
 
 def state_delta(parts: Mapping[str, nn.Module], before: Mapping[str, nn.Module], *, whole: bool) -> dict[str, Tensor]:
-    """Tensors of the parts that are not as they were before.
-
-    Args:
-        parts: name → trained module.
-        before: name → the same before training.
-        whole: take all of them, for parts that are not found again without.
-    """
+    """Tensors of the parts that are not as they were before."""
     known = {f"{part}.{n}": t for part, module in before.items() for n, t in module.state_dict().items()}
     # An engine on a graphics card has moved the trained trunk there.
     now = {f"{part}.{n}": t.cpu() for part, module in parts.items() for n, t in module.state_dict().items()}
@@ -66,12 +52,7 @@ def state_delta(parts: Mapping[str, nn.Module], before: Mapping[str, nn.Module],
 
 
 def load_delta(parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], *, whole: bool) -> None:
-    """What :func:`state_delta` gave, into parts that are as they were before.
-
-    Raises:
-        KeyError: a tensor is of none of the parts.
-        RuntimeError: one is missing where ``whole``, or of another shape.
-    """
+    """What :func:`state_delta` gave, into parts that are as they were before."""
     for part, module in parts.items():
         own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
         unknown = module.load_state_dict(own, strict=whole).unexpected_keys

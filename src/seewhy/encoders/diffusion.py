@@ -121,15 +121,7 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
 def encoder_of(
     network: nn.Module, alphas: Float[Tensor, " steps"], reading: Reading, name: str, *, engine: str = "auto"
 ) -> Encoder:
-    """An encoder from a U-Net in memory, which is frozen and owned from here on.
-
-    Args:
-        network: a ``UNet2DModel``.
-        alphas: how much of the picture's power is left at each step.
-        reading: what is read of it.
-        name: what to call the encoder.
-        engine: what runs the trunk; ``"auto"`` is torch.
-    """
+    """An encoder from a U-Net in memory, which is frozen and owned from here on."""
     config: Any = network.config
     side = config.sample_size
     height, width = (side, side) if isinstance(side, int) else side
@@ -235,11 +227,7 @@ def usual_block(network: Any) -> int:
 
 
 def alphas_of(folder: Path, name: str) -> Float[Tensor, " steps"]:
-    """How much of the picture's power is left at each step, by the schedule that was saved with the model.
-
-    Raises:
-        ModelError: the schedule is not known.
-    """
+    """How much of the picture's power is left at each step, by the schedule that was saved with the model."""
     file = next((folder / one for one in SCHEDULES if (folder / one).is_file()), None)
     try:
         said = {} if file is None else read_json(file)
@@ -280,11 +268,7 @@ def schedule(said: Mapping[str, Any]) -> Float[Tensor, " steps"]:
 
 
 def _config(folder: Path, name: str) -> dict[str, Any]:
-    """Of a U-Net that can be read: pixels in colour, without classes.
-
-    Raises:
-        ModelError: it is another.
-    """
+    """Of a U-Net that can be read: pixels in colour, without classes."""
     try:
         config = read_json(folder / CONFIG)
         kind = config["_class_name"]

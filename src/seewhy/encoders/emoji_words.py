@@ -81,14 +81,7 @@ def fit_emoji(
     pictures: Float[Tensor, "n d"],
     vectors: Float[Tensor, "n t e"],
 ) -> dict[str, Tensor]:
-    """The regression on classes and emoji together, less that on classes alone, where emoji differ most.
-
-    Args:
-        text: words of the encoder.
-        classes: rows of each class's text, of unit length, and the texts' vectors.
-        pictures: what the encoder pools of each emoji.
-        vectors: of each emoji's texts.
-    """
+    """The regression on classes and emoji together, less that on classes alone, where emoji differ most."""
     centres = whole_numbers(normalize(vectors.mean(1), dim=1))
     among = torch.cat([text.space.centres, normalize(centres, dim=1)])
     targets = normalize(pictures - pictures.mean(0), dim=1).double()

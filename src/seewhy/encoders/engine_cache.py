@@ -26,9 +26,6 @@ def kept_folder(name: str, build: Callable[[Path], None]) -> Path:
     """The folder ``name`` in the cache, built if it is missing or damaged; safe beside other processes.
 
     Where the cache cannot be written to, the folder is built elsewhere, for this run alone, and a note says so.
-
-    Raises:
-        EngineError: it cannot be kept.
     """
     try:
         root = cache_dir("engines")

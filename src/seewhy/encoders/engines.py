@@ -198,19 +198,7 @@ class _WithMean(nn.Module):
 
 
 def make_engine(name: str, trunk: Callable[[], nn.Module], input_size: tuple[int, int], key: str) -> Engine:
-    """Choose and build an engine.
-
-    Args:
-        name: see the module's docstring. ``"auto"`` takes torch when there is a GPU, otherwise the first installed of
-            OpenVINO, ONNX Runtime and torch; one that cannot run the trunk is passed over with a logged warning.
-        trunk: returns the module; not called when its conversion is in the cache.
-        input_size: ``(height, width)``.
-        key: changes whenever the trunk's weights do.
-
-    Raises:
-        EngineError: the name or precision is unknown, or the engine asked for cannot run this trunk.
-        MissingExtraError: the engine asked for is not installed.
-    """
+    """Choose and build an engine."""
     bound_torch()
     engine, _, precision = name.partition(":")
     if engine not in ("auto", *ENGINES):

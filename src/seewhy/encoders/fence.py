@@ -49,11 +49,7 @@ _depth = _Depth()
 
 @contextmanager
 def fenced(*, online: bool = False) -> Iterator[None]:
-    """Inside, in this thread: no code but that of installed packages, no pickles, no standard input, and no network.
-
-    Args:
-        online: a person has named what is to be fetched, and it is not here yet.
-    """
+    """Inside, in this thread: no code but that of installed packages, no pickles, no standard input, and no network."""
     _watch()
     before, stdin = (_depth.fences, _depth.online), sys.stdin
     _depth.fences, _depth.online = before[0] + 1, online
@@ -73,12 +69,7 @@ def fenced(*, online: bool = False) -> Iterator[None]:
 
 @contextmanager
 def loading(refusal: Callable[[str], ModelError], *, online: bool = False) -> Iterator[None]:
-    """:func:`fenced`; whatever a library raises inside becomes the error that ``refusal`` makes of its reason.
-
-    Args:
-        refusal: the reason, on one line → the error, in the words of what was to be loaded.
-        online: see :func:`fenced`.
-    """
+    """:func:`fenced`; whatever a library raises inside becomes the error that ``refusal`` makes of its reason."""
     try:
         with fenced(online=online):
             yield
@@ -146,15 +137,7 @@ def _places() -> tuple[str, ...]:
 
 
 def check_folder(name: str, folder: Path) -> None:
-    """Refuse a model's folder in which a file would be waited on.
-
-    Args:
-        name: the encoder as the user wrote it.
-        folder: where its files lie.
-
-    Raises:
-        WeightsError: it is no folder, or holds a pipe, socket or device.
-    """
+    """Refuse a model's folder in which a file would be waited on."""
     try:
         files = sorted(folder.iterdir())
     except OSError as error:
@@ -167,11 +150,7 @@ def check_folder(name: str, folder: Path) -> None:
 
 
 def check_file(name: str, file: Path) -> None:
-    """Refuse a file of a model that would be waited on.
-
-    Raises:
-        WeightsError: it is a folder, pipe, socket or device.
-    """
+    """Refuse a file of a model that would be waited on."""
     try:
         check_regular(file)
     except OSError as error:

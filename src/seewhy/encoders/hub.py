@@ -20,15 +20,7 @@ from ..storage.reading import file_sha256
 
 
 def missing_weights(name: str, repo: str, filename: str, instead: str, reason: str) -> WeightsError:
-    """The error for weights that are not here.
-
-    Args:
-        name: the encoder as the user wrote it.
-        repo: repository on the hub.
-        filename: file that was looked for.
-        instead: the encoder name that reads a copied folder.
-        reason: why the hub was not an answer.
-    """
+    """The error for weights that are not here."""
     from huggingface_hub import constants
 
     return WeightsError(
@@ -134,16 +126,7 @@ def _first_there(repo: str, revision: str, weights: Sequence[str]) -> list[str]:
 
 
 def fetch_url(name: str, url: str, instead: str) -> Path:
-    """A published file in torch's cache, checked; asked for at its address where it is not there.
-
-    Args:
-        name: the encoder as the user wrote it.
-        url: where it is published; its name says the first digits of its SHA-256, where it says any.
-        instead: the encoder name that reads a copied file.
-
-    Raises:
-        WeightsError: not in the cache, and the network may not be asked or does not answer; or it is another file.
-    """
+    """A published file in torch's cache, checked; asked for at its address where it is not there."""
     import torch
 
     file = url.rsplit("/", 1)[-1]

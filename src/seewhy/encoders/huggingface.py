@@ -136,16 +136,7 @@ def _model(name: str, folder: Path, options: dict[str, Any]) -> tuple[Any, Missi
 
 
 def check_saved(name: str, folder: Path) -> None:
-    """Refuse a folder in which no whole model lies, or one whose weights are a pickle alone.
-
-    Args:
-        name: the encoder as the user wrote it.
-        folder: where it lies.
-
-    Raises:
-        WeightsError: there are no weights in safetensors, a file would be waited on, or as :meth:`Stored.beside`.
-        ModelError: it only adapts another model.
-    """
+    """Refuse a folder in which no whole model lies, or one whose weights are a pickle alone."""
     check_folder(name, folder)
     if not (folder / "config.json").is_file():
         raise WeightsError(
@@ -187,11 +178,7 @@ def processor_of(folder: Path, name: str) -> dict[str, Any]:
 
 
 def transform_of(data: dict[str, Any], name: str) -> Transform:
-    """An image processor's settings as a Transform.
-
-    Raises:
-        ModelError: it does something a Transform does not express.
-    """
+    """An image processor's settings as a Transform."""
     size, crop = data.get("size") or {}, data.get("crop_size") or {}
     crops = bool(data.get("do_center_crop")) and bool(crop)
     interpolation = RESAMPLE.get(data.get("resample", -1))

@@ -38,9 +38,6 @@ def imagenet_classes() -> tuple[ImageNetClass, ...]:
 
     >>> imagenet_classes()[281].names
     ('tabby', 'tabby cat')
-
-    Raises:
-        ModelError: timm is missing or no longer carries the lists.
     """
     folder = _folder()
     synsets = (folder / "imagenet_synsets.txt").read_text(encoding="utf-8").split()

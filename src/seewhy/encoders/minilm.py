@@ -155,11 +155,7 @@ def _padded(found: Sequence[Int[Tensor, " _"]]) -> tuple[Int[Tensor, "n t"], Int
 
 @lru_cache(maxsize=1)
 def load_minilm() -> SentenceEncoder:
-    """The sentence encoder; read and verified once per process.
-
-    Raises:
-        WeightsError: the package is missing, or its file is not the one the numbers of this library were made with.
-    """
+    """The sentence encoder; read and verified once per process."""
     folder = _folder()
     data = (folder / "model.safetensors").read_bytes()
     if hashlib.sha256(data).hexdigest() != MINILM_SHA256:

@@ -105,11 +105,7 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 def split_module(
     module: nn.Module, layer: str | None, layout: Layout | None, size: tuple[int, int], name: str
 ) -> tuple[Split, nn.Linear | None, str, Layout]:
-    """Cut a network behind a layer and before its last linear layer.
-
-    Returns:
-        The halves, the last linear layer if the network ends with one, the layer's name and its layout.
-    """
+    """Cut a network behind a layer and before its last linear layer."""
     pixels = example_pixels(size)
     trace = watch(module, pixels)
     if trace.output.ndim != 2:

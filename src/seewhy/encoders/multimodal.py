@@ -127,12 +127,7 @@ class Reader:
         self.longest = int(getattr(model.config.text_config, "max_position_embeddings", 1 << 30))
 
     def ids(self, instruction: str) -> tuple[Int[Tensor, " p"], Int[Tensor, " q"]]:
-        """Numbers of the tokens before the picture, and behind it.
-
-        Raises:
-            InputError: the instruction has a mark of the picture's place in it.
-            ModelError: the tokenizer does not know that mark.
-        """
+        """Numbers of the tokens before the picture, and behind it."""
         mark = str(self.tokenizer.convert_ids_to_tokens(self.mark))
         if mark in instruction:
             raise InputError(
@@ -151,11 +146,7 @@ class Reader:
 
     @torch.no_grad()
     def head(self, instruction: str, n_tokens: int) -> tuple[LastToken, Tensor]:
-        """What reads pictures of so many tokens under an instruction, and the numbers of all its words.
-
-        Raises:
-            InputError: it is longer than the model reads.
-        """
+        """What reads pictures of so many tokens under an instruction, and the numbers of all its words."""
         before, behind = self.ids(instruction)
         n = len(before) + n_tokens + len(behind)
         if n > self.longest:

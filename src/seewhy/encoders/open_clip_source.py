@@ -130,18 +130,7 @@ def _read(name: str, path: Path) -> dict[str, Any]:
 
 
 def check_config(name: str, config: Any) -> bool:
-    """Refuse a configuration out of a folder that would have other loaders load what it names.
-
-    Args:
-        name: for the message.
-        config: the ``model_cfg`` in it.
-
-    Returns:
-        Whether transformers reads its tokenizer.
-
-    Raises:
-        ModelError: it names something that is no part of the folder or of the installed libraries.
-    """
+    """Refuse a configuration out of a folder that would have other loaders load what it names."""
     import timm
 
     text, vision = (config.get(key) if isinstance(config, dict) else None for key in ("text_cfg", "vision_cfg"))

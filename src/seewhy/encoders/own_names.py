@@ -74,11 +74,5 @@ def likest_other(names: Float[Tensor, "k e"]) -> Float[Tensor, " k"]:
 def openness(
     vectors: Float[Tensor, "n e"], heard: Float[Tensor, "m e"], near_names: Float[Tensor, " n"]
 ) -> Float[Tensor, "n 1"]:
-    """``σ((max_j s·u_j - max_c s·n_c) / softness)``: near 1 for sentences like those adapted to, 0 for own names.
-
-    Args:
-        vectors: ``s``, unit vectors.
-        heard: ``u``, centres of the sentences adapted to.
-        near_names: the highest cosine of each with the name ``n`` of an own class.
-    """
+    """``σ((max_j s·u_j - max_c s·n_c) / softness)``: near 1 for sentences like those adapted to, 0 for own names."""
     return torch.sigmoid((likest(vectors, heard) - near_names) / SOFTNESS)[:, None]

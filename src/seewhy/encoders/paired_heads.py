@@ -80,13 +80,7 @@ class PairedHeads(nn.Module):
 
     @classmethod
     def before(cls, on: Encoder, width: int = WIDTH, *, refit: bool = True) -> Self:
-        """With torch's random numbers.
-
-        Args:
-            on: the encoder.
-            width: of the second space.
-            refit: whether the encoder's own place of sentences is fitted anew, where it can be.
-        """
+        """With torch's random numbers."""
         one = own_vectors(on.text, ["a"])
         heads = cls(place(on.text, one).shape[1], one.shape[1], width)
         if refit and isinstance(on.text, RefittedText):
@@ -148,14 +142,7 @@ class PairedHeads(nn.Module):
     def guarded(
         self, tower: TextTower, sentences: Float[Tensor, "b s"], keep: float, near_names: Tensor | None = None
     ) -> Float[Tensor, "b e"]:
-        """The same from the encoder's own words half, where sentences like own classes' names keep their old place.
-
-        Args:
-            tower: the encoder's own words half.
-            sentences: by their own vectors.
-            keep: how much the second space counts.
-            near_names: how near each is to an own class's name; left out, measured.
-        """
+        """The same from the encoder's own words half, where sentences like own classes' names keep their old place."""
         text = self.text(sentences, self.placed(tower, sentences, keep), keep)
         if self.heard is None or self.names is None or not keep:
             return text

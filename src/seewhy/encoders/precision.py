@@ -46,12 +46,7 @@ def on_torch() -> str:
 
 
 def to_try(asked: str, is_native: bool) -> tuple[str, ...]:
-    """The precisions of a converted trunk, in the order they are tried; the last is taken or refused.
-
-    Args:
-        asked: whole name, or nothing.
-        is_native: whether the processor computes in bfloat16 itself.
-    """
+    """The precisions of a converted trunk, in the order they are tried; the last is taken or refused."""
     if asked:
         return (asked,)
     return ("bfloat16", "float32") if is_native else ("float32",)

@@ -50,9 +50,6 @@ class Projection:
         normalised: whether an ``"mlp"`` is twice as wide inside and normalises there over the batch, as PixPro's and
             BYOL's do.
 
-    Raises:
-        InputError: no such form, or a number that is out of its range.
-
     Example:
         >>> head = Projection("fixed", effective=4).build(8)
         >>> [round(w, 4) for w in head.weight.tolist()[:5]]  # a thousandth behind four
@@ -78,11 +75,7 @@ class Projection:
             )
 
     def kappa_for(self, width: int) -> float:
-        """By how much each coordinate weighs less than the one before it.
-
-        Raises:
-            InputError: the last ones would weigh nothing at all.
-        """
+        """By how much each coordinate weighs less than the one before it."""
         effective = self.effective or max(1.0, width / 2)
         kappa = self.kappa or (1 / TOLERANCE) ** (1 / effective)
         if (width - 1) * math.log(kappa) > -math.log(torch.finfo(torch.float32).tiny):
@@ -95,12 +88,7 @@ class Projection:
         return kappa
 
     def build(self, width: int, progress: Progress | None = None) -> nn.Module:
-        """The head behind an encoder whose vectors are so wide; its weights are drawn by torch.
-
-        Args:
-            width: of the encoder's vectors.
-            progress: hears where many coordinates would get next to no gradient.
-        """
+        """The head behind an encoder whose vectors are so wide; its weights are drawn by torch."""
         makes = {"none": self._none, "linear": self._linear, "mlp": self._mlp, "fixed": self._fixed}
         if self.form == "fixed" and progress is not None:
             log_kappa = math.log(self.kappa_for(width))

@@ -28,19 +28,6 @@ def saved_encoder(
     A file may name an embedded encoder, which is part of what is installed, or one that begins from nothing, for which
     no file is read. Any other is loaded only where a person names it, for a name decides which library reads which
     file, and asks which address.
-
-    Args:
-        about: what :meth:`Encoder.describe` gave, as it was read.
-        given: the person's encoder, or its name.
-        engine: what runs the trunk, where it is loaded here.
-        place: what was read, for the message.
-        command: what to type, with ``{}`` for the encoder's name.
-        again: how to make it anew.
-        argument: what Python calls ``given``.
-
-    Raises:
-        ModelError: the person has to name it, or theirs is another one.
-        KeyError, TypeError: ``about`` names none.
     """
     name, fingerprint = about["encoder"], about["fingerprint"]
     if not isinstance(name, str) or not isinstance(fingerprint, str):

@@ -44,17 +44,7 @@ class Stage:
 
 
 def stages_of(trunk: nn.Module, layout: Layout, size: tuple[int, int], n_levels: int = N_LEVELS) -> list[Stage]:
-    """The last map of every size that a trunk makes, finest first; the last one is its output.
-
-    Args:
-        trunk: pixels → features.
-        layout: of its output.
-        size: height and width of the pictures.
-        n_levels: the coarsest so many.
-
-    Raises:
-        ModelError: all its maps have one size.
-    """
+    """The last map of every size that a trunk makes, finest first; the last one is its output."""
     trace = watch(trunk, example_pixels(size))
     arranged, own = Arrangements(trunk, trace), layout.to_grid(trace.output)
     last = (int(own.shape[2]), int(own.shape[3]))
@@ -101,12 +91,7 @@ class Pyramid(nn.Module):
 
     @classmethod
     def restored(cls, trunk: nn.Module, layout: Layout, facts: Any) -> Self:
-        """One by what :meth:`facts` gave, on a trunk; its own layers are zero until their tensors are loaded.
-
-        Raises:
-            ValueError: they are none.
-            AttributeError: the trunk has no such layer.
-        """
+        """One by what :meth:`facts` gave, on a trunk; its own layers are zero until their tensors are loaded."""
         stages = [Stage(s["layer"], s["kind"], s["width"], tuple(s["grid"])) for s in facts["stages"]]
         widths = [facts["width"], *(stage.width for stage in stages)]
         if not 1 < len(stages) <= 8 or not all(type(n) is int and 0 < n <= MOST for n in widths) or stages[-1].layer:

@@ -77,11 +77,7 @@ class RegionHeads(nn.Module):
 
     @classmethod
     def restored(cls, facts: Mapping[str, Any]) -> Self:
-        """By what :meth:`facts` gave, before its tensors are loaded.
-
-        Raises:
-            ValueError: they are none.
-        """
+        """By what :meth:`facts` gave, before its tensors are loaded."""
         made = cls(HeadSizes(**facts))
         freeze(made)
         return made
@@ -104,13 +100,7 @@ class RegionHeads(nn.Module):
     def on_level(
         self, level: Float[Tensor, "b d h w"], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]
     ) -> Float[Tensor, "n _hidden"]:
-        """What boxes of one level become before they are vectors.
-
-        Args:
-            level: of :meth:`levels`.
-            boxes: left, top, right, bottom as parts of the picture.
-            owner: of which picture of the batch each is.
-        """
+        """What boxes of one level become before they are vectors."""
         from torchvision.ops import roi_align
 
         high, wide = level.shape[2:]

@@ -39,11 +39,7 @@ class WeightsFile:
 
     @classmethod
     def open(cls, path: str | Path) -> WeightsFile:
-        """Read the metadata, not yet the weights.
-
-        Raises:
-            WeightsError: there is no such file, or it is damaged.
-        """
+        """Read the metadata, not yet the weights."""
         path = Path(path).expanduser()
         try:
             check_regular(path)
@@ -70,11 +66,7 @@ class WeightsFile:
         return cls(path, said)
 
     def require(self, keys: Iterable[str]) -> None:
-        """Refuse a file that does not say what is needed.
-
-        Raises:
-            ModelError: names the missing keys and shows an example.
-        """
+        """Refuse a file that does not say what is needed."""
         missing = [key for key in keys if self.said.get(key) is None]
         if missing:
             raise ModelError(
@@ -84,11 +76,7 @@ class WeightsFile:
 
     @property
     def transform(self) -> Transform:
-        """The preprocessing.
-
-        Raises:
-            ModelError: not said, or not complete.
-        """
+        """The preprocessing."""
         self.require(["transform"])
         try:
             return Transform.from_json(self.said["transform"])
@@ -104,11 +92,7 @@ class WeightsFile:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the last layer's rows; none where they are not said.
-
-        Raises:
-            ModelError: they are not a list of names.
-        """
+        """Names of the last layer's rows; none where they are not said."""
         found = self.said.get("classes") or []
         if not isinstance(found, list) or not all(isinstance(c, str | int | float) for c in found):
             raise ModelError(
@@ -119,11 +103,7 @@ class WeightsFile:
 
     @property
     def num_classes(self) -> int:
-        """Rows of the last layer; 0 for a network without one.
-
-        Raises:
-            ModelError: not said, no whole number, or not the number of class names.
-        """
+        """Rows of the last layer; 0 for a network without one."""
         self.require([] if self.classes else ["num_classes"])
         n = self.said.get("num_classes") or len(self.classes)
         if not isinstance(n, int) or isinstance(n, bool) or n < 0:
@@ -138,11 +118,7 @@ class WeightsFile:
         return n
 
     def weights(self) -> dict[str, Tensor]:
-        """The tensors; no code in the file is ever run.
-
-        Raises:
-            WeightsError: damaged, or not only tensors.
-        """
+        """The tensors; no code in the file is ever run."""
         try:
             check_regular(self.path)
             with fenced():
@@ -171,15 +147,7 @@ class WeightsFile:
         return tensors
 
     def fill(self, make: Callable[[], Any], architecture: str) -> Any:
-        """A network with the tensors, all of them, made once it is known to be no larger than they are.
-
-        Args:
-            make: the network, with any weights.
-            architecture: for the message.
-
-        Raises:
-            WeightsError: they do not fit, or are no numbers; says the first differences.
-        """
+        """A network with the tensors, all of them, made once it is known to be no larger than they are."""
         weights = self.weights()
         check_kinds(str(self.path), weights)
         try:

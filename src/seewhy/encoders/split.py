@@ -178,20 +178,7 @@ def average_if_equal(head: nn.Module, features: Tensor, layout: Layout) -> nn.Mo
 
 
 def prove(split: Split, pixels: Float[Tensor, "b 3 h w"], expected: Float[Tensor, "b p"], name: str) -> Tensor:
-    """Check on noise that trunk then head is the network, and that the features fill the grid.
-
-    Args:
-        split: the two halves.
-        pixels: noise.
-        expected: what the network itself pools from it.
-        name: for the message.
-
-    Returns:
-        The pooled noise.
-
-    Raises:
-        ModelError: the cut is not clean.
-    """
+    """Check on noise that trunk then head is the network, and that the features fill the grid."""
     with torch.no_grad():
         features = split.trunk(pixels)
         pooled = split.head(features)

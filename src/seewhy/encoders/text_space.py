@@ -68,17 +68,6 @@ class TextSpace:
 
         The figures are flat around them (width 0.35 to 0.5, ridge 0.03 to 0.3), and neither whitening by the rows'
         covariance nor centring pictures on an estimated mean raised them, so pictures are only scaled by default.
-
-        Args:
-            weight: the classifier's rows.
-            texts_per_class: what is said about each class, at least one text.
-            embed: sentences → unit vectors.
-            mean: pooled feature of an average picture; zero where unknown.
-            width: of the kernel.
-            ridge: how far rows may be missed.
-
-        Raises:
-            DataError: a class has no text, or the number of classes is not that of the rows.
         """
         n_described = sum(bool(texts) for texts in texts_per_class)
         if len(texts_per_class) != len(weight) or n_described != len(weight):
@@ -113,11 +102,6 @@ class TextSpace:
         """Coefficients on the same centres, fitted on every text by itself instead of on each class's mean.
 
         ``argmin_A |K(T, C) A - Y|² + ridge · tr(Aᵀ K(C, C) A)``, one ``(k, k)`` solve.
-
-        Args:
-            rows: ``Y``, the classifier's row of each text, less the mean of all rows; taken at unit length.
-            vectors: ``T``, of the texts.
-            ridge: how far rows may be missed; chosen on ImageNet photographs beside Flickr8k's captions.
         """
         seen, among = (kernel(v, self.centres, self.width) for v in (vectors, self.centres))
         return regress(seen, among, F.normalize(rows, dim=1), None, ridge).float()
@@ -131,13 +115,7 @@ class TextSpace:
         return F.normalize(self.regression(vectors), dim=1)
 
     def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
-        """The same as :meth:`place` by other coefficients, and by what more centres add to them where there are some.
-
-        Args:
-            vectors: of sentences.
-            refit: ``coefficients`` ``(k, d)``; beside them ``centres`` ``(m, e)``, whose length does not count, and
-                ``left`` ``(k + m, r)``, ``right`` ``(r, d)``.
-        """
+        """The same as :meth:`place` by other coefficients, and by what more centres add to them where there are some."""
         near = kernel(vectors, self.centres, self.width)
         found = near @ refit["coefficients"]
         if "centres" in refit:
@@ -228,15 +206,7 @@ def regress(
     weights: Float[Tensor, " n"] | None,
     ridge: float,
 ) -> Float[Tensor, "m d"]:
-    """``argmin_A Σ_i w_i |K(t_i, C) A - y_i|² + ridge · tr(Aᵀ K(C, C) A)``, in double precision.
-
-    Args:
-        seen: ``K(T, C)``.
-        among: ``K(C, C)``.
-        rows: ``Y``.
-        weights: ``w``; left out, 1.
-        ridge: how far rows may be missed.
-    """
+    """``argmin_A Σ_i w_i |K(t_i, C) A - y_i|² + ridge · tr(Aᵀ K(C, C) A)``, in double precision."""
     seen, among = seen.double(), among.double()
     weighted = seen.T if weights is None else seen.T * weights.double()
     gram = weighted @ seen + ridge * among + 1e-6 * torch.eye(len(among), dtype=torch.float64)

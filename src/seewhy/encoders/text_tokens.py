@@ -104,12 +104,6 @@ class TokenEmbeddings:
         """The same sentences with vectors between the opening mark and the first word.
 
         Gradient flows into the prefix. A sentence that does not fit any more loses its last words, never its end mark.
-
-        Args:
-            prefix: the same for all, or one per sentence.
-
-        Raises:
-            InputError: it is of another width, or leaves no room for a word.
         """
         n, _, width = self.vectors.shape
         p = prefix.shape[-2] if prefix.ndim in (2, 3) else -1

@@ -72,15 +72,7 @@ def encoder_of(
     transform: Transform | None = None,
     classes: Sequence[str] = (),
 ) -> Encoder:
-    """An encoder from a timm network in evaluation mode.
-
-    Args:
-        model: the network.
-        name: what the user calls it.
-        engine: what runs the trunk.
-        transform: instead of the one in the network's ``pretrained_cfg``.
-        classes: instead of the names found in ``pretrained_cfg``.
-    """
+    """An encoder from a timm network in evaluation mode."""
     with _configuration(name):
         transform = transform or transform_of(model, name)
     split, classifier = split_timm(model, transform.input_size, name)
@@ -222,11 +214,7 @@ def _configuration(name: str) -> AbstractContextManager[None]:
 
 
 def transform_of(model: nn.Module, name: str) -> Transform:
-    """The network's own evaluation preprocessing.
-
-    Raises:
-        ModelError: it pads, or the input is not RGB, which a Transform does not express.
-    """
+    """The network's own evaluation preprocessing."""
     import timm
 
     data = timm.data.resolve_model_data_config(model)
@@ -237,11 +225,7 @@ def transform_of(model: nn.Module, name: str) -> Transform:
 
 
 def transform_of_config(data: dict[str, Any], name: str) -> Transform:
-    """timm's data configuration, as ``resolve_data_config`` gives it, as a Transform.
-
-    Raises:
-        ModelError: it pads, or the input is not RGB, which a Transform does not express.
-    """
+    """timm's data configuration, as ``resolve_data_config`` gives it, as a Transform."""
     channels, height, width = data["input_size"]
     if channels != 3:
         raise ModelError(f"{name} takes {channels} channels. RGB was expected. Choose a network with 3 channels.")
@@ -295,14 +279,7 @@ class VitTail(nn.Module):
 
 
 def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
-    """Cut a timm network before its pooling, or before the last block where pooling may read a class token.
-
-    Returns:
-        The halves, and the last linear layer if it follows directly on the pooled vector.
-
-    Raises:
-        ModelError: no clean cut is known for this family.
-    """
+    """Cut a timm network before its pooling, or before the last block where pooling may read a class token."""
     if not hasattr(model, "forward_head") or not hasattr(model, "forward_features"):
         raise _no_cut(name)
     pixels = example_pixels(size)
@@ -332,11 +309,7 @@ def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.
 
 
 def _split_by_name(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
-    """Cut any other network behind its last block, where a class token reads the patches later (CaiT, XCiT), or before.
-
-    Raises:
-        ModelError: neither is a clean cut of patch tokens.
-    """
+    """Cut any other network behind its last block, where a class token reads the patches later (CaiT, XCiT), or before."""
     stack = getattr(model, "blocks", None)
     last = [f"blocks.{len(stack) - 1}"] if isinstance(stack, nn.Sequential | nn.ModuleList) and len(stack) else []
     for layer in (*last, None):

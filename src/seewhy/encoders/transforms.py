@@ -21,18 +21,7 @@ FORMS = (
 
 
 def as_transform(given: Any, name: str = "The transform") -> Transform:
-    """What a network's own library says of its preprocessing.
-
-    Args:
-        given: a transform; torchvision's ``weights.transforms()`` or the weights entry; what timm's
-            ``resolve_data_config`` or ``create_transform`` gives; an image processor of transformers; or torchvision's
-            ``Compose`` of ``Resize``, ``CenterCrop``, ``ToTensor`` and ``Normalize``.
-        name: of the network, for messages.
-
-    Raises:
-        InputError: it is something else, or does what a Transform does not express.
-        ModelError: the same, of a configuration.
-    """
+    """What a network's own library says of its preprocessing."""
     if isinstance(given, Transform):
         return given
     if hasattr(given, "transforms") and hasattr(given, "meta"):  # a member of torchvision's weights

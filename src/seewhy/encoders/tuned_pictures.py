@@ -38,12 +38,7 @@ class TunedPictures(nn.Module):
 
     @classmethod
     def before(cls, on: Encoder, pyramid: Mapping[str, Any] | None = None) -> Self:
-        """What an encoder's halves are before any training, frozen; the encoder stays as it is.
-
-        Args:
-            on: the encoder.
-            pyramid: what stands on the trunk and is pooled instead, by its facts; its layers are zero.
-        """
+        """What an encoder's halves are before any training, frozen; the encoder stays as it is."""
         trunk, pool = halves_of(on)
         return (
             cls(trunk, pool) if pyramid is None else cls(Pyramid.restored(trunk, on.layout, pyramid), GlobalAverage())

@@ -25,15 +25,7 @@ BATCH = 64
 
 
 def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
-    """The encoder's words half, whose weights can be trained.
-
-    Args:
-        on: the encoder.
-        instead: what the caller can train behind any other.
-
-    Raises:
-        ModelError: it has none, or one without weights.
-    """
+    """The encoder's words half, whose weights can be trained."""
     tower = on.text
     if not isinstance(tower, TrainableText):
         raise ModelError(

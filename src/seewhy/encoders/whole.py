@@ -58,17 +58,7 @@ class Stored:
 
     @classmethod
     def in_files(cls, name: str, files: Iterable[Path], config: Any = None) -> Stored:
-        """Of files of weights, from their headers alone; of other files, what their bytes could hold.
-
-        Args:
-            name: the model as the user wrote it.
-            files: one network's.
-            config: which describes the network.
-
-        Raises:
-            WeightsError: a header is damaged, a weight is of whole numbers, or the configuration counts more parts than
-                any network has.
-        """
+        """Of files of weights, from their headers alone; of other files, what their bytes could hold."""
         layout: dict[str, Kind] = {}
         try:
             for file in files:
@@ -86,11 +76,7 @@ class Stored:
 
     @classmethod
     def beside(cls, name: str, folder: Path) -> Stored:
-        """Of a folder that ``save_pretrained`` wrote.
-
-        Raises:
-            WeightsError: as :meth:`in_files`, or an index leads out of the folder.
-        """
+        """Of a folder that ``save_pretrained`` wrote."""
         try:
             config = read_json(folder / "config.json")
             for index in sorted(folder.glob("*.index.json")):
@@ -125,11 +111,7 @@ def _check_index(name: str, folder: Path, index: Path) -> None:
 
 
 def check_counts(name: str, config: Any) -> None:
-    """Refuse a configuration that counts more layers or classes than any network has, before anything counts to it.
-
-    Raises:
-        WeightsError: names the key.
-    """
+    """Refuse a configuration that counts more layers or classes than any network has, before anything counts to it."""
     todo = [("", config)]
     while todo:
         key, value = todo.pop()
@@ -146,15 +128,7 @@ def check_counts(name: str, config: Any) -> None:
 
 
 def check_kinds(name: str, weights: Mapping[str, Tensor | Kind]) -> None:
-    """Refuse whole numbers where weights were expected.
-
-    Args:
-        name: the model as the user wrote it.
-        weights: or what a header says of them.
-
-    Raises:
-        WeightsError: names the first.
-    """
+    """Refuse whole numbers where weights were expected."""
     for tensor, of in weights.items():
         kind, shape = (str(of.dtype).removeprefix("torch."), of.shape) if isinstance(of, Tensor) else of
         whole = kind.lower().startswith(("i", "u", "b")) and kind.lower() not in ("bf16", "bfloat16")
@@ -196,9 +170,6 @@ def building(stored: Stored) -> Iterator[Building]:
     """Inside, in this thread, no network is made that is far larger than its weights; what they leave out is noted.
 
     It is stopped at the first tensor too many, before that is filled with anything.
-
-    Raises:
-        ValueError: it is larger.
     """
     found, thread, seen = Building(stored), threading.get_ident(), set[nn.Module]()
 
@@ -238,11 +209,7 @@ class Missing:
 
     @classmethod
     def of(cls, name: str, network: nn.Module, tensors: Iterable[str], others: Iterable[str] = ()) -> Missing:
-        """Mark them in a network whose other weights are numbers.
-
-        Raises:
-            WeightsError: others are not.
-        """
+        """Mark them in a network whose other weights are numbers."""
         found = cls(name, tuple(sorted(tensors)), tuple(sorted(others)))
         check_numbers(name, network, found.tensors)
         held = dict(network.named_parameters(remove_duplicate=False)) | dict(network.named_buffers())
@@ -253,11 +220,7 @@ class Missing:
 
     @contextmanager
     def unread(self) -> Iterator[None]:
-        """Inside, the network is run; that it gives no numbers is told as what it is.
-
-        Raises:
-            WeightsError: it reads what is missing.
-        """
+        """Inside, the network is run; that it gives no numbers is told as what it is."""
         try:
             yield
         except NotFiniteError as error:
@@ -267,11 +230,7 @@ class Missing:
 
     @torch.no_grad()
     def check(self, network: Any, size: tuple[int, int]) -> None:
-        """See that what a network gives for a picture of noise came of its weights alone.
-
-        Raises:
-            WeightsError: it did not.
-        """
+        """See that what a network gives for a picture of noise came of its weights alone."""
         if self.tensors:
             out = network(example_pixels(size))
             if not getattr(out, "logits", out).isfinite().all():
@@ -294,11 +253,7 @@ def _listed(names: Iterable[str], most: int = 3) -> str:
 
 @torch.no_grad()
 def check_numbers(name: str, network: nn.Module, missing: Iterable[str] = ()) -> None:
-    """Refuse a network with weights that are no numbers.
-
-    Raises:
-        WeightsError: names the first.
-    """
+    """Refuse a network with weights that are no numbers."""
     left = set(missing)
     for tensor, weights in network.named_parameters():
         kind = torch.float32 if weights.dtype in (torch.float16, torch.bfloat16) else None
@@ -310,19 +265,7 @@ def check_numbers(name: str, network: nn.Module, missing: Iterable[str] = ()) ->
 
 
 def from_saved(kind: Any, name: str, folder: Path, file: str | None = None, **options: Any) -> tuple[Any, Missing]:
-    """A network that ``save_pretrained`` wrote, and what its weights leave out; behind the fence.
-
-    Args:
-        kind: the class that reads it, of transformers or diffusers.
-        name: the model as the user wrote it.
-        folder: where it lies.
-        file: a ``.gguf`` in there, which is both weights and configuration; left out, safetensors.
-        options: passed to ``from_pretrained``.
-
-    Raises:
-        WeightsError: the weights are of another network, or no numbers.
-        ValueError: the network is far larger than its weights.
-    """
+    """A network that ``save_pretrained`` wrote, and what its weights leave out; behind the fence."""
     if file is None:
         own: dict[str, Any] = {"use_safetensors": True}
         stored = Stored.beside(name, folder)

@@ -9,13 +9,13 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ..card.report import shown_examples
 from ..classifiers.base import Classifier
 from ..errors import ImageError
 from ..evidence.batch import Batch, Done
 from ..evidence.explain import ExplainOptions
 from ..pictures.images import read_picture
 from ..progress import Progress
+from ..report.report import shown_examples
 from ..storage.features import FeatureStore
 from ..types import Transform
 from .report import Report
@@ -41,9 +41,6 @@ def write_cards(
     """A card for each wrong decision that the report shows, in a folder as ``seewhy explain`` makes it.
 
     A card that is there, of the same picture and classifier, is kept.
-
-    Returns:
-        The cards by picture.
     """
     wrong = shown_examples(report.data)
     if not wrong:

@@ -23,14 +23,7 @@ class Judged(NamedTuple):
 def find_copies(
     classifier: Classifier, files: Sequence[Judged], pooled: Float[Tensor, "n d"], right: Bool[Tensor, " n"]
 ) -> dict[str, Any] | None:
-    """What of the pictures judged on was fitted on; ``None`` where the classifier does not know what it was fitted on.
-
-    Args:
-        classifier: what is judged.
-        files: the pictures.
-        pooled: their features.
-        right: whether it decides each rightly.
-    """
+    """What of the pictures judged on was fitted on; ``None`` where the classifier does not know what it was fitted on."""
     known = classifier.known
     if known is None:
         return None

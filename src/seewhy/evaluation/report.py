@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..card.paging import Page
 from ..classifiers.base import Classifier, HeldOut, words_alone
 from ..classifiers.certainty import check_level
 from ..descriptions.base import Descriptions, WordBank
@@ -25,6 +24,7 @@ from ..metrics.calibration import accuracy_interval, calibration_error, reliabil
 from ..pictures.object_masks import MaskSource
 from ..pictures.samples import Sample, Samples, load_samples
 from ..progress import Progress
+from ..report.paging import Page
 from ..storage.features import FeatureStore
 from ..threads import beside
 from ..trust.base import LEVEL
@@ -58,7 +58,7 @@ class Report(Page):
         return float(self.data["accuracy"])
 
     def to_html(self) -> str:
-        from ..card.report import render_report, shown_examples
+        from ..report.report import render_report, shown_examples
         from .confusions import small_copies
 
         return render_report(self.data, small_copies(shown_examples(self.data)), self.cards)

@@ -36,16 +36,7 @@ def trust_figures(
     level: float = LEVEL,
     unknown: tuple[Float[Tensor, "m d"], Float[Tensor, "m k"]] | None = None,
 ) -> dict[str, Any]:
-    """What is printed and kept of it (docs/json.md); where nothing was held out, by the classifier's own probability.
-
-    Args:
-        classifier: what decides.
-        pooled: features of labelled pictures.
-        logits: by the classifier.
-        labels: their classes.
-        level: how often the true class is to be in the set.
-        unknown: features and logits of pictures of no class.
-    """
+    """What is printed and kept of it (docs/json.md); where nothing was held out, by the classifier's own probability."""
     check_level(level)
     trust, right = classifier.measured_trust, logits.argmax(1) == labels
     own = 1 - logits.softmax(1).max(1).values
@@ -118,11 +109,7 @@ def _rounded(value: float | None) -> float | None:
 def look_at_unknown(
     classifier: Classifier, pictures: Unknown, store: FeatureStore | None, views: Views | None, progress: Progress
 ) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m k"]]:
-    """Features and logits of pictures of no class.
-
-    Raises:
-        DataError: none of them can be read.
-    """
+    """Features and logits of pictures of no class."""
     names = pictures_of(pictures)
     stream = encode_stream(
         classifier.encoder, names, store=store, request=EncodeRequest() if views is None else EncodeRequest(views=views)

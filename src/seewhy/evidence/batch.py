@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ..attributions.explainers import trained_digest
-from ..card import IndexEntry, check_card, index_entry, render_index
 from ..classifiers.base import Classifier
 from ..encoders.stream import file_digest
 from ..errors import DataError, ForeignFileError
@@ -20,6 +19,7 @@ from ..explanation.base import Explanation
 from ..pictures.listing import SUFFIXES
 from ..prototypes.bank_influences import influence_files
 from ..prototypes.find import files_of
+from ..report import IndexEntry, check_card, index_entry, render_index
 from ..storage.features import FeatureStore
 from ..storage.output import check_folder
 from ..types import Failure
@@ -193,12 +193,7 @@ class Batch:
 
 
 def check_output(output: Path, *, force: bool = False) -> bool:
-    """Whether an output is one file and not a folder; asked before the work begins.
-
-    Raises:
-        ForeignFileError: there is a file that SeeWhy did not make.
-        DataError: it cannot be written to, or ends like a file that no card is.
-    """
+    """Whether an output is one file and not a folder; asked before the work begins."""
     ending = output.suffix.lower()
     if ending in ONE_FILE:
         check_card(output, force=force)

@@ -42,15 +42,6 @@ def reasons_for(
     """For each patch of each group: how much of its likeness to its place is lost when a property is changed.
 
     Seven forward passes, whatever the number of patches: the place is fixed, the patches only compared with it.
-
-    Args:
-        classifier: what decides.
-        method: of the likenesses.
-        bank: where the patches are.
-        picture: the view; read again from its file where the changes belong on the original.
-        groups: places and the patches they are like.
-        changes: what is changed and how strongly.
-        place: where EPIC's prototypes lie; their influences over many pictures, if they were measured, lie there too.
     """
     which = torch.tensor([m.patch for g in groups for m in g.matches])
     if not len(which):

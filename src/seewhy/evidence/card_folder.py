@@ -34,10 +34,6 @@ class CardFolder:
     Args:
         path: the folder, made if it is not there.
         force: write over an index of somebody else's.
-
-    Raises:
-        ForeignFileError: it holds an index of somebody else's.
-        DataError: it cannot be made or written to.
     """
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
@@ -87,11 +83,7 @@ class CardFolder:
         return file_digest(self.path / name) in self._own[name]
 
     def place(self, picture: str, endings: Sequence[str]) -> str:
-        """The name of a picture's card, without an ending: safe for any disk, no other picture's, and no user's file.
-
-        Raises:
-            DataError: the user has files under every name it could have.
-        """
+        """The name of a picture's card, without an ending: safe for any disk, no other picture's, and no user's file."""
         kept = (c if c.isalnum() or c in "-_. " else "_" for c in Path(picture).stem)
         stem = "".join(kept).strip(". ")[:80] or "picture"
         digest = hashlib.sha256(picture.encode("utf-8", "surrogatepass")).hexdigest()

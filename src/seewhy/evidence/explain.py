@@ -109,12 +109,7 @@ class ExplainOptions:
             )
 
     def opened(self, classifier: Classifier) -> ExplainOptions:
-        """The same, with the generator read, so that all that follows makes each class once.
-
-        Raises:
-            ModelError: there is no generator, or it was made for another encoder.
-            InputError: the judge is the network that is climbed.
-        """
+        """The same, with the generator read, so that all that follows makes each class once."""
         if not isinstance(self.typical, str | Path):
             return self
         from ..classifiers.base import Classifier
@@ -129,12 +124,7 @@ class ExplainOptions:
         return replace(self, typical=Typicals.open(self.typical, classifier, self.judge), judge=None)
 
     def method(self, own: str = "grad_cam") -> Attribution:
-        """What *where* names, with the settings and at the layer asked for; ``own`` where it names nothing.
-
-        Raises:
-            UnknownNameError: there is no such attribution, or it has no such setting.
-            InputError: it reads no layer, and one was asked for; or a setting's value is not one.
-        """
+        """What *where* names, with the settings and at the layer asked for; ``own`` where it names nothing."""
         given = dict(self.settings)
         if isinstance(self.where, Attribution):
             if self.layer is not None:
@@ -191,11 +181,7 @@ def explain_all(
 
 
 def explain_seen(classifier: Classifier, seen: Sequence[Encoded], options: ExplainOptions) -> Iterator[Explanation]:
-    """Explain pictures that were looked at already, with their feature maps and pixels; no trunk runs but to measure.
-
-    Raises:
-        DataError: ``target`` or ``contrast`` is not one of the classes.
-    """
+    """Explain pictures that were looked at already, with their feature maps and pixels; no trunk runs but to measure."""
     return _beside_engine(classifier, seen, options.opened(classifier), *_ask(classifier, options))
 
 

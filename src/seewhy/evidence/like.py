@@ -63,14 +63,7 @@ class LikeQuery:
 def show_like(
     classifier: Classifier, query: LikeQuery, name: str | None = None, place: str | Path | None = None
 ) -> Like | Missing:
-    """Patches like the strongest regions or channels, or what it would take to have them.
-
-    Args:
-        classifier: what decides.
-        query: the picture.
-        name: registered way of finding likenesses; left out, the first that has a bank, by priority.
-        place: where those lie; left out, the classifier's folder.
-    """
+    """Patches like the strongest regions or channels, or what it would take to have them."""
     found = find_prototypes(classifier, name, place)
     if found is None and classifier.network is not None and isinstance(classifier.network, Perceiver):
         return Missing(

@@ -28,9 +28,6 @@ def show_neurons(
     """Of each picture the ``n`` channels that speak most for the target and against it; none where ``n`` is 0.
 
     They are named after the encoder's own classes, or after the classifier's descriptions where it has none.
-
-    Raises:
-        ModelError: the encoder's map is not pooled by a mean, or there are no words.
     """
     if n == 0:
         return [()] * len(look)

@@ -15,14 +15,7 @@ from ..pictures.samples import Sample
 
 
 def show_outside(heat: Float[Tensor, "h w"], picture: Picture, label: str, masks: MaskSource) -> Outside:
-    """Part of the positive heat, laid over the view bilinearly, that lies outside the object.
-
-    Args:
-        heat: signed.
-        picture: the view.
-        label: the class explained, where the masks are of classes.
-        masks: where the object is.
-    """
+    """Part of the positive heat, laid over the view bilinearly, that lies outside the object."""
     if not bool((heat > 0).any()):
         return Outside(masks.told, why="there is no heat")
     try:

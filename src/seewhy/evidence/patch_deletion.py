@@ -30,12 +30,6 @@ def delete_patches(
 
     Moving the whole pattern, round the edges of the picture, keeps its area and its shape. The figure is the lead:
     the target's logit less the mean over classes. Cost: 10 forward passes.
-
-    Args:
-        classifier: what decides.
-        pixels: the picture, normalised.
-        boxes: places shown, as fractions of the view.
-        target: the class explained.
     """
     height, width = pixels.shape[1:]
     mask = _mask(boxes, height, width)

@@ -32,13 +32,7 @@ LOOPS = (0, 1, 2, 3, 5, 8, 13, 21)
 
 
 def show_perceived(classifier: Classifier, picture: Picture, decided: str) -> Perceived | None:
-    """What was seen, if the classifier is a perceiver.
-
-    Args:
-        classifier: any.
-        picture: its view.
-        decided: the class it was given.
-    """
+    """What was seen, if the classifier is a perceiver."""
     network = classifier.network
     if network is None or not isinstance(network, Perceiver):
         return None

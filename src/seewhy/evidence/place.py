@@ -69,9 +69,6 @@ def like_place(
 
     Nearest patches are searched for this very cell, also where whole pictures voted. Methods that start from channels
     or prototypes answer with those they show for the whole picture, by how strong each is here relative to its peak.
-
-    Raises:
-        InputError: the cell is not on the map.
     """
     if seen.features is None:
         raise TypeError("features were wished for")

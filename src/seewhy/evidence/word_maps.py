@@ -44,16 +44,6 @@ def word_maps(
         (d − mean_b) · x = const + Σ_ij s · z_ij / (h w)      s = ∂((d − mean_b) · P(v)) / ∂v / |P(v)|
 
     Cost: no pass; one small gradient a sentence. Range: unbounded; a cell counts relative to the others.
-
-    Args:
-        classifier: whose descriptions they are.
-        grid: the picture's last feature map.
-        pooled: its mean.
-        one: index of the class that is explained.
-        other: index of the class it is weighed against; the same where there is only one.
-
-    Returns:
-        Sentences of ``one``, then of ``other``; or why there is no such map.
     """
     words = classifier.words
     if words is None:

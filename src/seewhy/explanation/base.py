@@ -320,13 +320,13 @@ class Explanation:
 
     def to_html(self) -> str:
         """The card: one self-contained page."""
-        from ..card import render_html
+        from ..report import render_html
 
         return render_html(self)
 
     def to_png(self) -> bytes:
         """The card as a still picture."""
-        from ..card import render_png
+        from ..report import render_png
 
         return render_png(self)
 
@@ -338,17 +338,17 @@ class Explanation:
             path: where; over an earlier card, not over a file that SeeWhy did not make.
             force: over any file.
         """
-        from ..card import save
+        from ..report import save
 
         return save(self, Path(path), force=force)
 
     def show(self) -> None:
         """Open the card in the web browser (in a notebook, the object displays itself)."""
-        from ..card import open_in_browser
+        from ..report import open_in_browser
 
         open_in_browser(self)
 
     def _repr_html_(self) -> str:
-        from ..card import render_notebook
+        from ..report import render_notebook
 
         return render_notebook(self)

@@ -61,13 +61,7 @@ class Question:
             raise InputError("--like and --inpaint were both given. One picture to start at was expected. Drop one.")
 
     def condition(self, model: Classifier | Encoder) -> Condition | None:
-        """What is climbed; nothing where a hole is filled by the prior alone.
-
-        Raises:
-            InputError: a class of something without classes.
-            DataError: no such class.
-            ModelError: no words.
-        """
+        """What is climbed; nothing where a hole is filled by the prior alone."""
         on = model if isinstance(model, Encoder) else model.encoder
         if self.label is not None:
             if isinstance(model, Encoder):
@@ -91,11 +85,7 @@ class Question:
         return as_read(self.like, generator.read.encoder, generator.side)
 
     def hole(self, generator: Generator) -> Hole | None:
-        """What is filled in.
-
-        Raises:
-            DataError: the mask is of another size, all of it is hole, or nothing.
-        """
+        """What is filled in."""
         if self.inpaint is None or self.mask is None:
             return None
         encoder, side = generator.read.encoder, generator.side
@@ -111,11 +101,7 @@ class Question:
 
 
 def _mask_of(picture: One, mask: One) -> float:
-    """How much of it is white.
-
-    Raises:
-        DataError: it is of another size than the picture.
-    """
+    """How much of it is white."""
     plain = Transform((64, 64), (64, 64), "bilinear", (0.5,) * 3, (0.5,) * 3)
     own, marks = read_picture(picture, plain), read_picture(mask, plain)
     if own.original_size != marks.original_size:

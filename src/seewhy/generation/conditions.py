@@ -113,10 +113,6 @@ class OfText(Condition):
     Args:
         on: an encoder with words.
         text: the sentence.
-
-    Raises:
-        ModelError: the encoder has no words.
-        InputError: the sentence is empty.
     """
 
     kind = "text"
@@ -151,9 +147,6 @@ class OfNeuron(Condition):
         on: the encoder.
         number: of the unit.
         n_units: how many there are.
-
-    Raises:
-        InputError: there is no such unit.
     """
 
     kind = "neuron"

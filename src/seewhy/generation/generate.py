@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..arguments import Count, checked
-from ..card.paging import Page
 from ..classifiers.base import Classifier
 from ..classifiers.pretrained import Pretrained
 from ..encoders.base import Encoder
@@ -20,6 +19,7 @@ from ..encoders.find import encoder as find
 from ..metrics.calibration import accuracy_interval
 from ..pictures.sources import One
 from ..progress import Progress
+from ..report.paging import Page
 from .asking import Question
 from .conditions import Condition
 from .generator import Generator, load_generator
@@ -47,7 +47,7 @@ class Made(Page):
     strips: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
     def to_html(self) -> str:
-        from ..card.made import render_made
+        from ..report.made import render_made
 
         return render_made(self.data, self.strips)
 
@@ -215,13 +215,8 @@ def sentence(data: dict[str, Any]) -> str:
 
 
 def check_place(folder: Path) -> None:
-    """See that pages, JSON and pictures can be written into a folder; asked before the work begins.
-
-    Raises:
-        ForeignFileError: a file of that name is there that SeeWhy did not make.
-        DataError: the folder cannot be written to.
-    """
-    from ..card.paging import ENDINGS, check_ending
+    """See that pages, JSON and pictures can be written into a folder; asked before the work begins."""
+    from ..report.paging import ENDINGS, check_ending
     from ..storage.output import check_folder
 
     check_folder(folder)
@@ -232,7 +227,7 @@ def check_place(folder: Path) -> None:
 
 def save(made: Made, folder: Path) -> Path:
     """The page, its JSON and the last pictures; where the page is."""
-    from ..card.page import png_of
+    from ..report.page import png_of
     from ..storage.marks import PICTURE
     from ..storage.output import make_folder, write
 

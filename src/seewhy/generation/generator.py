@@ -72,30 +72,14 @@ class Generator:
 
 
 def check_generator(folder: Path) -> Path:
-    """The folder, if a generator can be saved there; asked before the work begins.
-
-    Raises:
-        ForeignFileError: a file of its name is there that SeeWhy did not make.
-    """
+    """The folder, if a generator can be saved there; asked before the work begins."""
     return ARCHIVE.check(folder / FILE).parent
 
 
 def load_generator(
     folder: str | Path, encoder: Encoder | str | None = None, *, own: Encoder | None = None, engine: str = "auto"
 ) -> Generator:
-    """Read what :meth:`Generator.save` wrote. It runs no code.
-
-    Args:
-        folder: where it lies, or its file.
-        encoder: whose code it turns round; left out, an embedded one, or one that begins from nothing, by the name that
-            it was saved with. Any other has to be named: what is read from a file never chooses what is loaded.
-        own: an encoder at hand, taken where it is that one.
-        engine: of an encoder that is found.
-
-    Raises:
-        ModelError: there is none; it was made for another encoder, or for one that has to be named.
-        WeightsError: it is damaged.
-    """
+    """Read what :meth:`Generator.save` wrote. It runs no code."""
     path = Path(folder)
     path = path / FILE if path.is_dir() else path
 

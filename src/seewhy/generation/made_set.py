@@ -104,9 +104,6 @@ class MadeSet:
         prompt: sentence with ``{}`` where the name goes; CIFAKE's own sentences are not known word for word.
         seed: of all of them.
 
-    Raises:
-        InputError: a name is empty or twice there, or the prompt has no place for it.
-
     Example:
         >>> [row["seed"] for row in MadeSet(("wren",), 2).rows("g")]
         [1633811461, 1414937683]
@@ -144,21 +141,7 @@ class MadeSet:
                 }
 
     def make(self, source: Source, folder: Path, progress: Progress | None = None) -> dict[str, Any]:
-        """Make what is not there yet; a stopped run goes on.
-
-        Args:
-            source: what makes them.
-            folder: class folders and :data:`TABLE`, which names class, prompt and seed of each.
-            progress: hears of progress.
-
-        Returns:
-            What ``seewhy study real-or-generated --make --json`` prints.
-
-        Raises:
-            InputError: classes were named to a source that knows none, or none to one that has to be told.
-            ForeignFileError: the folder holds something that SeeWhy did not make.
-            DataError: it holds pictures of another making, or cannot be written.
-        """
+        """Make what is not there yet; a stopped run goes on."""
         progress = progress or Progress()
         refusal = source.refusal(self.classes)
         if refusal is not None:
@@ -209,7 +192,7 @@ class MadeSet:
             )
 
     def _made(self, source: Source, row: dict[str, Any], path: Path) -> str:
-        from ..card.page import png_of
+        from ..report.page import png_of
 
         make_folder(path.parent)
         label = None if not self.classes else row["label"]
@@ -218,11 +201,7 @@ class MadeSet:
 
 
 def check_set(folder: Path) -> Path:
-    """The folder, if a set can be made or gone on with there; nothing is touched.
-
-    Raises:
-        ForeignFileError: it holds something, and is no such set.
-    """
+    """The folder, if a set can be made or gone on with there; nothing is touched."""
     check_folder(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / TABLE).is_file():
         raise ForeignFileError(

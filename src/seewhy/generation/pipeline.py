@@ -52,11 +52,7 @@ class Pipeline:
         return f"{self.name} {'has to be told what to make' if self.in_words else 'reads no words'}"
 
     def picture(self, label: str | None, prompt: str, seed: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture of a prompt and a seed, always the same.
-
-        Raises:
-            ModelError: the pipeline raises, or gives no picture in colour.
-        """
+        """The picture of a prompt and a seed, always the same."""
         asked: dict[str, Any] = {"prompt": prompt} if self.in_words else {}
         asked |= {"num_inference_steps": self.steps} if self.steps else {}
         asked |= {"guidance_scale": self.guidance} if self.guidance is not None else {}
@@ -79,17 +75,6 @@ def load_pipeline(folder: Path, *, steps: int | None = None, guidance: float | N
     """Read what ``save_pretrained`` wrote. The hub is not asked, and no code in the folder is run.
 
     Classes are those that the installed diffusers and transformers have; weights are safetensors.
-
-    Args:
-        folder: with ``model_index.json``.
-        steps: of denoising.
-        guidance: how much the prompt weighs.
-
-    Raises:
-        MissingExtraError: diffusers is not installed.
-        WeightsError: there are no weights in safetensors, or a file would be waited on.
-        ModelError: it names classes of other libraries or code of its own, or cannot be built.
-        InputError: the pipeline has no such setting.
     """
     try:
         import diffusers
@@ -121,11 +106,7 @@ def load_pipeline(folder: Path, *, steps: int | None = None, guidance: float | N
 
 
 def _networks(folder: Path, parts: dict[str, Any], diffusers: Any) -> Iterator[tuple[str, Any]]:
-    """The networks among a pipeline's parts, each with all its weights.
-
-    Raises:
-        WeightsError: some are missing, or of another network.
-    """
+    """The networks among a pipeline's parts, each with all its weights."""
     for part, (library, name) in parts.items():
         home = import_module(library) if library in LIBRARIES else getattr(diffusers.pipelines, library or "", None)
         kind = getattr(home, name or "", None)

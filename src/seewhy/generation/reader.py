@@ -73,11 +73,7 @@ def shown_at(encoder: Encoder, side: int) -> Transform:
 
 
 def as_read(picture: One, encoder: Encoder, side: int) -> Float[Tensor, "1 3 s s"]:
-    """A picture of a person's, as a generator would have to make it.
-
-    Raises:
-        ImageError: it cannot be read.
-    """
+    """A picture of a person's, as a generator would have to make it."""
     return unit(torch.from_numpy(read_picture(picture, shown_at(encoder, side)).pixels.copy())[None])
 
 

@@ -124,14 +124,7 @@ class PPGN:
     def terms(
         self, generator: Generator, condition: Condition | None, codes: Float[Tensor, "b d"], hole: Hole | None = None
     ) -> Terms:
-        """What pulls at each code; a term whose ``ε`` is 0 is not computed.
-
-        Args:
-            generator: ``G`` and ``E``.
-            condition: what is climbed, if anything is.
-            codes: where the chains are.
-            hole: what is filled in; then ``E`` and the condition are shown the filled picture.
-        """
+        """What pulls at each code; a term whose ``ε`` is 0 is not computed."""
         with torch.enable_grad():
             leaf = codes.detach().requires_grad_()
             made = generator.network(leaf)
@@ -158,16 +151,7 @@ class PPGN:
         hole: Hole | None = None,
         progress: Progress | None = None,
     ) -> Chains:
-        """Walk from every start; a chain is the same whatever others walk beside it.
-
-        Args:
-            generator: ``G`` and ``E``.
-            condition: what is climbed; left out, only prior and noise move.
-            starts: a code for each chain.
-            seed: of the noise.
-            hole: what is filled in.
-            progress: hears of progress.
-        """
+        """Walk from every start; a chain is the same whatever others walk beside it."""
         low, high = generator.bounds
         codes = starts.clamp(low, high) if self.clip else starts.clone()
         eps1 = self.eps1 * self._scale(generator, condition, codes, hole)

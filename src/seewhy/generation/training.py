@@ -15,13 +15,13 @@ from torch.nn.functional import mse_loss, softplus
 
 from ..encoders.base import Encoder
 from ..errors import DataError, ImageError, InputError
+from ..learning.seen_pairs import parted
 from ..pictures.images import read_picture
 from ..pictures.samples import Sample
 from ..progress import Progress
 from ..seeded import seeded
 from ..training.batches import Batch, TrainingData
 from ..training.loop import Training, train
-from ..training.seen_pairs import parted
 from ..training.task import Task
 from ..types import Failure
 from .generator import Generator

@@ -52,9 +52,6 @@ class Typicals:
         n: pictures of a class, that start at different facets of it.
         walk: the sampler.
         seed: of starts.
-
-    Raises:
-        InputError: the judge is the network that is climbed.
     """
 
     def __init__(
@@ -77,12 +74,7 @@ class Typicals:
 
     @classmethod
     def open(cls, folder: str | Path, classifier: Classifier, judge: Classifier | Encoder | None = None) -> Typicals:
-        """With the generator of a folder that ``seewhy fit-generator`` wrote.
-
-        Raises:
-            ModelError: there is none, or it was made for another encoder.
-            InputError: the judge is the network that is climbed.
-        """
+        """With the generator of a folder that ``seewhy fit-generator`` wrote."""
         generator = load_generator(folder, own=classifier.encoder)
         path = Path(folder)
         return cls(classifier, generator, judge, file_sha256(path / FILE if path.is_dir() else path))

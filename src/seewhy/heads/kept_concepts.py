@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import InputError
-from ..objectives.sparse_concepts import strongest
+from ..learning.objectives.sparse_concepts import strongest
 from .word_decision import WordDecision
 
 
@@ -26,9 +26,6 @@ class KeptConcepts(WordDecision):
         layer: ``W``.
         offset: ``b``.
         kept: concepts of each picture.
-
-    Raises:
-        InputError: more are to be kept than there are.
     """
 
     name: ClassVar[str] = "sparse_concepts"
@@ -74,12 +71,7 @@ class KeptConcepts(WordDecision):
     def without(
         self, scores: Float[Tensor, "b m"], *, at_random: bool = False
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
-        """Logits as they are, and without the kept concepts that add most to the first class's lead over the second.
-
-        Args:
-            scores: cosines.
-            at_random: take out as many of those kept, whichever they are.
-        """
+        """Logits as they are, and without the kept concepts that add most to the first class's lead over the second."""
         values = self.values(scores)
         logits = values @ self.layer.T + self.offset
         first, second = logits.topk(2, dim=1).indices.T

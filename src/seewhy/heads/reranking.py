@@ -54,12 +54,7 @@ class Reranking(WordDecision):
 
     @abstractmethod
     def mix(self, ambiguous: Int[Tensor, "b k"], *, words_only: bool = False) -> Float[Tensor, "b k r"]:
-        """What each row counts for each class in question.
-
-        Args:
-            ambiguous: indices of the classes, those of the largest first scores first.
-            words_only: without the classes' own sentences, where the second look counts them in.
-        """
+        """What each row counts for each class in question."""
 
     @abstractmethod
     def reasons(self, ambiguous: Int[Tensor, " k"], label: int) -> tuple[Reason, ...]:

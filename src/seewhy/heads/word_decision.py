@@ -47,8 +47,4 @@ class WordDecision(ABC):
     @classmethod
     @abstractmethod
     def restore(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], weight: Float[Tensor, "r d"]) -> Self:
-        """Build it again.
-
-        Raises:
-            KeyError, TypeError, ValueError: they do not fit together.
-        """
+        """Build it again."""

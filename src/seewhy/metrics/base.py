@@ -210,15 +210,7 @@ class Metric(ABC):
         """Means over pictures of :attr:`Score.sums` → the set's number."""
 
     def measure(self, case: Case, maps: Float[Tensor, "m gh gw"]) -> list[Any]:
-        """One score a map; all maps share what can be shared.
-
-        Args:
-            case: what they are judged on.
-            maps: signed maps of any resolution, upsampled bilinearly.
-
-        Raises:
-            InputError: something the metric needs is not in the case, or a map is not finite.
-        """
+        """One score a map; all maps share what can be shared."""
         for name in self.requires:
             if getattr(case, name) is None:
                 raise InputError(f"{self.name} needs {_WORDS[name]}. Pass {name}=… with the case.")
@@ -268,14 +260,7 @@ def scores(values: Sequence[float] | Tensor, parts: Sequence[dict[str, Any]] | N
 def read_in_batches(
     reader: Callable[[Tensor], Tensor], make: Callable[[Tensor], Tensor], n: int, batch_size: int
 ) -> Float[Tensor, " n"]:
-    """``reader`` on ``n`` changed pictures, of which only ``batch_size`` exist at once.
-
-    Args:
-        reader: pixels → one number a picture.
-        make: indices → pictures.
-        n: how many.
-        batch_size: bounds memory.
-    """
+    """``reader`` on ``n`` changed pictures, of which only ``batch_size`` exist at once."""
     parts = [reader(make(index)) for index in torch.arange(n).split(batch_size)]
     return torch.cat(parts) if parts else torch.empty(0)
 

@@ -20,12 +20,6 @@ def impute(
     ``w`` is 1/6 for the four direct neighbours, 1/12 for the diagonal ones, 0 outside the picture. The system is
     symmetric and positive definite, so conjugate gradients solve it, begun from the solution on a grid of half the
     size (cascadic multigrid, Bornemann & Deuflhard 1996): the work grows with the pixels, not with their square.
-
-    Args:
-        pixels: the picture.
-        missing: one mask a result.
-        tolerance: largest residual, in units of the pixels.
-        max_iterations: of conjugate gradients at full size.
     """
     # One mask at a time stays in the processor's cache, which is several times as fast as all together.
     known = [(~one)[None, None].to(pixels) for one in missing]

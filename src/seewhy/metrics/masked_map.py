@@ -13,11 +13,7 @@ from .base import AveragedMetric, Case, Score, scores
 
 
 def object_mask(case: Case, name: str) -> Bool[Tensor, "h w"]:
-    """The mask of a case.
-
-    Raises:
-        InputError: it is empty or not of the picture's size.
-    """
+    """The mask of a case."""
     assert case.mask is not None
     if tuple(case.mask.shape) != tuple(case.pixels.shape[1:]):
         raise InputError(

@@ -29,11 +29,7 @@ class RandomisedModel:
 
     @property
     def network(self) -> None:
-        """What a recipe trained inside the network and reads from there is not copied.
-
-        Raises:
-            InputError: always; a method that reads it would explain what was not reset.
-        """
+        """What a recipe trained inside the network and reads from there is not copied."""
         raise InputError(
             "A copy of the model was made whose layers forget what they learned, and the method reads parts of the "
             "model that are not in the copy. A method that reads the copy alone was expected. Leave this one out."

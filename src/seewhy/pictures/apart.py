@@ -19,11 +19,7 @@ from .sources import plain
 
 
 def content_digest(sample: Sample) -> str | None:
-    """SHA-256 of a file's bytes, or of the pixels of what is no file; ``None`` where it cannot be read.
-
-    Raises:
-        InputError: the picture is in no form that can be read.
-    """
+    """SHA-256 of a file's bytes, or of the pixels of what is no file; ``None`` where it cannot be read."""
     try:
         given: Any = plain(sample.source)
         if isinstance(given, bytes):

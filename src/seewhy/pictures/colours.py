@@ -51,13 +51,7 @@ def flatten(name: str, image: Image.Image, background: Colour) -> Image.Image:
 
 
 def to_bytes(name: str, values: np.ndarray, stated: int | None = None) -> np.ndarray:
-    """Wide integers and floats as 8 bits, by the rule in the module's docstring.
-
-    Args:
-        name: of the picture, for messages.
-        values: its pixels.
-        stated: the greatest value that its file states for whole numbers.
-    """
+    """Wide integers and floats as 8 bits, by the rule in the module's docstring."""
     kind, width = values.dtype.kind, values.dtype.itemsize
     if kind not in "buif":
         raise ImageError(name, f"holds {values.dtype} values; expected integers or floats; convert it to uint8")

@@ -121,11 +121,7 @@ def _are_sentences(values: Sequence[Any]) -> bool:
 
 
 def texts_in(value: Any, where: str) -> list[str]:
-    """The texts of a cell: one, or a list of them.
-
-    Raises:
-        DataError: it is something else, or the entry of a list is.
-    """
+    """The texts of a cell: one, or a list of them."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):

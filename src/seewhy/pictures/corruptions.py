@@ -40,11 +40,7 @@ class Corruption:
 
 
 def read_small(source: One) -> np.ndarray:
-    """The whole picture ``(h, w, 3)``, its short side at most :data:`SIDE`.
-
-    Raises:
-        ImageError: it cannot be read.
-    """
+    """The whole picture ``(h, w, 3)``, its short side at most :data:`SIDE`."""
     width, height = read_picture(source, _SMALL).original_size
     shrink = min(1.0, SIDE / min(width, height))
     size = (max(1, round(height * shrink)), max(1, round(width * shrink)))

@@ -10,14 +10,7 @@ from ..types import Crop
 
 
 def random_crop(rng: np.random.Generator, scale: tuple[float, float], aspect: tuple[float, float], flip: bool) -> Crop:
-    """One whose area is uniform in ``scale`` and whose width/height ratio is log-uniform in ``aspect``.
-
-    Args:
-        rng: what is drawn from.
-        scale: smallest and largest area, as fractions of the picture.
-        aspect: smallest and largest ratio of the two side fractions.
-        flip: mirror it with probability one half.
-    """
+    """One whose area is uniform in ``scale`` and whose width/height ratio is log-uniform in ``aspect``."""
     area = rng.uniform(*scale)
     ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
     # A side longer than the picture is cut back and the other grows, which keeps the area.

@@ -33,12 +33,7 @@ def write_request(to: IO[bytes], source: bytes | str, transform: Transform) -> N
 
 
 def read_reply(source: IO[bytes], name: str, transform: Transform) -> Picture:
-    """The picture asked for.
-
-    Raises:
-        ImageError: it cannot be read.
-        EOFError: the process ended, or answered nonsense.
-    """
+    """The picture asked for."""
     try:
         head = json.loads(source.readline(MOST_HEAD))
         if "error" in head:

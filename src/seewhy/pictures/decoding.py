@@ -31,11 +31,7 @@ class TooCostlyError(Exception):
 
 
 def max_seconds() -> int:
-    """Seconds of computing that one picture may take: ``SEEWHY_MAX_SECONDS``, or 30.
-
-    Raises:
-        InputError: the variable holds something else than a whole number.
-    """
+    """Seconds of computing that one picture may take: ``SEEWHY_MAX_SECONDS``, or 30."""
     text = os.environ.get("SEEWHY_MAX_SECONDS", str(_DEFAULT_MAX_SECONDS))
     if not text.isdecimal() or int(text) < 1:
         raise InputError(f"SEEWHY_MAX_SECONDS is {text!r}. Expected a whole number of seconds. Correct or unset it.")
@@ -103,10 +99,6 @@ def count_scans(data: bytes, most: int = MAX_SCANS) -> int:
 
 
 def check_scans(data: bytes) -> None:
-    """Refuse a JPEG that goes over its picture more often than any program lets it.
-
-    Raises:
-        TooCostlyError: it does.
-    """
+    """Refuse a JPEG that goes over its picture more often than any program lets it."""
     if data[:2] == b"\xff\xd8" and count_scans(data) > MAX_SCANS:
         raise TooCostlyError(f"goes over its picture in more than {MAX_SCANS} scans; save it anew")

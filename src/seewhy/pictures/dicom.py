@@ -59,11 +59,7 @@ def is_dicom(data: bytes) -> bool:
 
 
 def open_dicom(name: str, data: bytes, seconds: float) -> Image.Image:
-    """The picture with its size; its pixels are decoded when it is loaded.
-
-    Raises:
-        ImageError: pydicom is not installed, the header is damaged, or there are no pixels.
-    """
+    """The picture with its size; its pixels are decoded when it is loaded."""
     try:
         importlib.import_module("pydicom")
     except ImportError:

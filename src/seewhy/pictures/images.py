@@ -159,9 +159,6 @@ def read_picture(source: One, transform: Transform, *, background: Colour = (255
     """Reads a file, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
 
     Transparent pixels lie on ``background``.
-
-    Raises:
-        ImageError: the picture cannot be read; the reason says why and what to do.
     """
     return read_views(source, transform, [None], background=background)[0]
 
@@ -169,11 +166,7 @@ def read_picture(source: One, transform: Transform, *, background: Colour = (255
 def read_views(
     given: One, transform: Transform, views: Sequence[Crop | None], *, background: Colour = (255, 255, 255)
 ) -> list[Picture]:
-    """Decodes once and cuts several views; ``None`` is the transform's own resize and centre crop.
-
-    Raises:
-        ImageError: as ``read_picture``. InputError: a crop makes no sense.
-    """
+    """Decodes once and cuts several views; ``None`` is the transform's own resize and centre crop."""
     source = plain(given)
     name = given.name if isinstance(given, InMemory) else _name(source)
     with FILES.taken(n_bytes(source)):

@@ -18,10 +18,6 @@ def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
 
     Folders are walked lazily in natural order ("2" before "10"), each once however linked; hidden entries are skipped,
     and so are links to a folder that they lie in.
-
-    Raises:
-        EmptyFolderError: a folder holds no picture.
-        DataError: a folder, or one below it, cannot be listed.
     """
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         if not os.path.isdir(path):
@@ -39,15 +35,7 @@ def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
 
 
 def list_files(folder: str | Path, wanted: Callable[[str, str], bool]) -> Iterator[str]:
-    """The files in a folder and below, as :func:`list_pictures` walks it.
-
-    Args:
-        folder: where to begin.
-        wanted: name and path → whether a file is listed.
-
-    Raises:
-        DataError: a folder cannot be listed.
-    """
+    """The files in a folder and below, as :func:`list_pictures` walks it."""
     seen, pending = set(), [(os.fspath(folder), True)]
     while pending:
         path, is_folder = pending.pop()

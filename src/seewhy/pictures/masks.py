@@ -16,17 +16,7 @@ from .sizes import upright_size
 
 
 def mask_beside(folder: Path, picture: str | Path, transform: Transform) -> Bool[Tensor, "h w"] | None:
-    """A picture's mask, cut and resized like it; ``None`` where there is none, or where it is empty or full.
-
-    Args:
-        folder: with a mask a picture, an image whose object is not black.
-        picture: its name.
-        transform: of the picture.
-
-    Raises:
-        DataError: the folder is none.
-        ImageError: the mask cannot be read, or is of another shape than its picture.
-    """
+    """A picture's mask, cut and resized like it; ``None`` where there is none, or where it is empty or full."""
     if not folder.is_dir():
         raise DataError(f"The masks {folder} are no folder. A folder with a mask per picture was expected. Name one.")
     found = sorted(folder.glob(f"{glob.escape(Path(picture).stem)}.*"))

@@ -24,10 +24,6 @@ WEIGHTS = (1.0, 2.0, 2.0, 3.0)
 def miniature(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[Tensor, " w"]:
     """A view as few bytes.
 
-    Args:
-        pixels: the view.
-        size: of the picture that it is a view of, width and height.
-
     Example:
         >>> miniature(np.zeros((224, 224, 3), np.uint8), (640, 480)).shape
         torch.Size([6145])

@@ -45,11 +45,7 @@ class MaskSource(Protocol):
     def seal(self) -> str: ...
 
     def mask(self, sample: Sample, picture: Picture) -> Bool[Tensor, "h w"]:
-        """True on the object, on the view.
-
-        Raises:
-            ImageError: there is none, or it cannot be used; the reason says why.
-        """
+        """True on the object, on the view."""
         ...
 
 

@@ -23,18 +23,7 @@ BYTES_PER_BYTE, VALUES_PER_BYTE = 250, 64
 def parquet_batches(
     opened: Any, where: PurePath, choose: Callable[[list[str]], Sequence[str] | None], most_rows: int = MOST_ROWS
 ) -> Iterator[Any]:
-    """The rows, some at a time, as record batches of pyarrow.
-
-    Args:
-        opened: the file.
-        where: its name, for messages.
-        choose: names of columns → those to read; ``None`` is all.
-        most_rows: of a batch.
-
-    Raises:
-        DataError: it is no Parquet file, is damaged, or unpacks to far more than it holds.
-        MissingExtraError: the extra is not installed.
-    """
+    """The rows, some at a time, as record batches of pyarrow."""
     try:
         from pyarrow import ArrowException, RecordBatch
         from pyarrow.parquet import ParquetFile

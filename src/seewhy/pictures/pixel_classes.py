@@ -73,15 +73,7 @@ class MaskedPictures:
         return len(self.items)
 
     def truth(self, item: MaskedPicture, size: tuple[int, int]) -> tuple[np.ndarray, dict[int, int]]:
-        """Places among the classes ``(height, width)``, 255 where nothing counts; and values without a name.
-
-        Args:
-            item: one of these.
-            size: ``(width, height)`` of the upright picture.
-
-        Raises:
-            ImageError: the mask cannot be read, or is of another size.
-        """
+        """Places among the classes ``(height, width)``, 255 where nothing counts; and values without a name."""
         if not isinstance(item.mask, str):
             return self._drawn(item.image, *item.mask, size), {}
         found = read_values(item.mask)
@@ -138,11 +130,7 @@ def _mask_of(shape: Any, size: tuple[int, int], image: str) -> np.ndarray:
 
 
 def read_values(path: str) -> np.ndarray:
-    """The numbers in a mask's file, ``(h, w)``: a palette's places, a grey's levels; colours are no numbers.
-
-    Raises:
-        ImageError: it cannot be read, or has colours.
-    """
+    """The numbers in a mask's file, ``(h, w)``: a palette's places, a grey's levels; colours are no numbers."""
     with _HUSH:
         try:
             opened = _identify(path, _read_bytes(path))

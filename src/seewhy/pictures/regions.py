@@ -15,9 +15,6 @@ class Box:
     Attributes:
         corners: left, top, right, bottom, as fractions of the upright picture.
         label: what is in it; empty where nobody said.
-
-    Raises:
-        DataError: the corners make no box within the picture.
     """
 
     corners: FractionBox
@@ -43,9 +40,6 @@ class Mask:
         image: a picture of one channel and of the same shape as the one it belongs to.
         label: what it is; empty where nobody said.
         value: its pixels have this value; ``None`` where they are all that are not 0.
-
-    Raises:
-        DataError: there is no file name, or no pixel has such a value.
     """
 
     image: str

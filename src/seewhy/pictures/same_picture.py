@@ -69,10 +69,6 @@ def same_pictures(ours: Likeness, theirs: Likeness | None = None) -> tuple[Tenso
     """Places of pictures that are the same one, and how far their details agree.
 
     Costs a product of the numbers of pictures for the glance, and sixteen close looks a picture at most.
-
-    Args:
-        ours: pictures.
-        theirs: among which they are looked for; left out, among ``ours``, each pair once.
     """
     first, second = _candidates(ours, ours if theirs is None else theirs, within=theirs is None)
     there = ours if theirs is None else theirs

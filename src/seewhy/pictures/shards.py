@@ -88,15 +88,7 @@ def _expanded(pattern: str) -> list[str]:
 
 
 def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
-    """The keys of a shard with what they have, in order.
-
-    Args:
-        shard: an uncompressed tar.
-        notes: gets a line for what was left out.
-
-    Raises:
-        DataError: it cannot be read, or is cut off.
-    """
+    """The keys of a shard with what they have, in order."""
     records: dict[str, Record] = {}
     odd: list[str] = []
     try:
@@ -133,11 +125,7 @@ def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
 
 
 class _Headers:
-    """A tar as its headers are read: one that asks for more than a header has is damaged.
-
-    Args:
-        file: the shard.
-    """
+    """A tar as its headers are read: one that asks for more than a header has is damaged."""
 
     def __init__(self, file: BufferedReader) -> None:
         self.file, self.seek, self.tell = file, file.seek, file.tell

@@ -14,15 +14,7 @@ from .sources import InMemory, One, plain
 
 
 def upright_size(given: One, *, longest: int | None = None) -> tuple[int, int]:
-    """Width and height of the upright picture; nothing is decoded.
-
-    Args:
-        given: the picture.
-        longest: how many times its short side the long one may be.
-
-    Raises:
-        ImageError: it cannot be opened, is no picture, or is too elongated.
-    """
+    """Width and height of the upright picture; nothing is decoded."""
     source = plain(given)
     name = given.name if isinstance(given, InMemory) else _name(source)
     with _HUSH, FILES.taken(n_bytes(source)):

@@ -30,12 +30,7 @@ _WHOLE = re.compile(r"-?\d+\.0+")
 
 
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a table by the names of its columns.
-
-    Raises:
-        DataError: it cannot be read, names a column twice, or a row has more or fewer cells than there are columns.
-        MissingExtraError: it is Parquet and the extra is not installed.
-    """
+    """The rows of a table by the names of its columns."""
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
@@ -50,15 +45,7 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def cell_text(value: Any, where: str) -> str:
-    """A cell as text; empty where there is none.
-
-    Args:
-        value: as it was read.
-        where: the table, row and column, for the message.
-
-    Raises:
-        DataError: it is a number that is none, or no single value.
-    """
+    """A cell as text; empty where there is none."""
     if value is None:
         return ""
     odd = isinstance(value, float) and not math.isfinite(value)

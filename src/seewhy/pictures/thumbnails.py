@@ -22,15 +22,7 @@ def encode_thumbnail(pixels: np.ndarray, quality: int = 85) -> bytes:
 
 
 def decode_thumbnail(data: bytes, name: str) -> np.ndarray:
-    """The pixels ``(h, w, 3)`` of JPEG bytes that were kept with a model; no other format is tried.
-
-    Args:
-        data: what :func:`encode_thumbnail` gave.
-        name: of the picture, for the message.
-
-    Raises:
-        WeightsError: they are damaged, or something else.
-    """
+    """The pixels ``(h, w, 3)`` of JPEG bytes that were kept with a model; no other format is tried."""
     try:
         check_scans(data)
         opened = Image.open(io.BytesIO(data), formats=["JPEG"])

@@ -22,15 +22,6 @@ def load_pictures(
     """Read class folders, a table or just pictures.
 
     A folder without folders in it has pictures without classes; so has a table without the column of classes.
-
-    Args:
-        source: a folder, or a table.
-        image: the table's column of file names.
-        label: the table's column of classes; it may be missing.
-        group: which pictures belong together; see :func:`seewhy.load_samples`.
-
-    Raises:
-        DataError: nothing usable is there, or only some of the pictures have a class.
     """
     path = Path(source)
     if path.is_dir() and not any(p.is_dir() and not p.name.startswith(".") for p in path.iterdir()):

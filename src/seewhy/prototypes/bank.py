@@ -186,15 +186,7 @@ def pictures_of(entries: list[list[Any]], thumbnails: UInt8[Tensor, " bytes"]) -
 
 
 def check_patches(bank: Patches, n_classes: int | None) -> None:
-    """Refuse a bank that was read from a file and in which something points beyond what there is.
-
-    Args:
-        bank: of any kind.
-        n_classes: of its classifier; ``None`` where that is not known.
-
-    Raises:
-        TypeError, ValueError: says what.
-    """
+    """Refuse a bank that was read from a file and in which something points beyond what there is."""
     n, m = len(bank.owner), len(bank.pictures)
     check_index("the patches' pictures", bank.owner, m)
     labels = [p.label for p in bank.pictures]
@@ -212,22 +204,14 @@ def check_patches(bank: Patches, n_classes: int | None) -> None:
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse numbers that are infinite or none.
-
-    Raises:
-        ValueError: names the tensor.
-    """
+    """Refuse numbers that are infinite or none."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} has numbers that are not finite")
 
 
 def check_index(name: str, index: Tensor, n: int) -> None:
-    """Refuse an index that is not a row of whole numbers from 0 to ``n - 1``.
-
-    Raises:
-        ValueError: says what it was of.
-    """
+    """Refuse an index that is not a row of whole numbers from 0 to ``n - 1``."""
     if index.ndim != 1 or index.is_floating_point() or not bool(((index >= 0) & (index < n)).all()):
         raise ValueError(f"{name}: whole numbers below {n} were expected")
 

@@ -98,11 +98,7 @@ class BankInfluences:
         }
 
     def save(self, folder: Path) -> Path:
-        """Write ``METHOD.because.safetensors``, which holds everything, and ``METHOD.because.json``, for people.
-
-        Raises:
-            DataError: the folder cannot be written.
-        """
+        """Write ``METHOD.because.safetensors``, which holds everything, and ``METHOD.because.json``, for people."""
         path = check_bank(make_folder(folder), file_of(self.method)) / file_of(self.method)
         about = {"seewhy": version("seewhy"), "method": self.method, "bank": self.bank, "seal": self.seal}
         about |= self.means.to_json()
@@ -121,11 +117,7 @@ def file_of(method: str) -> str:
 
 
 def load_influences(path: Path) -> BankInfluences:
-    """Read what :meth:`BankInfluences.save` wrote. It runs no code.
-
-    Raises:
-        WeightsError: it is damaged, or of other properties.
-    """
+    """Read what :meth:`BankInfluences.save` wrote. It runs no code."""
     try:
         tensors, texts = read_tensors(path)
         card = parse_json(texts["card"])
@@ -157,17 +149,7 @@ def folder_of(
 def kept_influences(
     model: Explainable, method: Prototypes, bank: Patches, place: str | Path | None = None
 ) -> BankInfluences | None:
-    """The global influences that were measured for this very bank; ``None`` where there are none.
-
-    Args:
-        model: whose bank it is.
-        method: of the bank.
-        bank: of the kind that the method makes.
-        place: where EPIC's prototypes lie; left out, the classifier's folder.
-
-    Raises:
-        WeightsError: they are damaged.
-    """
+    """The global influences that were measured for this very bank; ``None`` where there are none."""
     folder = folder_of(model, method, place)
     path = None if folder is None else folder / file_of(method.name)
     if path is None or not path.is_file():
@@ -178,12 +160,7 @@ def kept_influences(
 
 
 def influence_files(model: Explainable, place: str | Path | None = None) -> list[Path]:
-    """Every file of influences that an explanation of this classifier might show.
-
-    Args:
-        model: whose folder is searched.
-        place: where EPIC's prototypes lie; left out, the classifier's folder.
-    """
+    """Every file of influences that an explanation of this classifier might show."""
     folders = {f for name in prototypes if (f := folder_of(model, prototypes[name], place)) is not None}
     return sorted(path for folder in folders for path in folder.glob(file_of("*")))
 
@@ -259,22 +236,6 @@ def measure_bank(
     """The influences of every prototype of a bank, measured and kept; those that are kept already are read.
 
     Stopped, it goes on where it was.
-
-    Args:
-        model: whose features they are.
-        method: of the bank.
-        bank: of the kind that the method makes.
-        names: pictures to measure on; those that cannot be read are reported and left out.
-        folder: where they are kept.
-        changes: what is changed and how strongly; left out, the calibrated strengths.
-        progress: hears of progress and failures.
-
-    Returns:
-        The influences, and whether they were there already.
-
-    Raises:
-        InputError: no picture can be read.
-        DataError: the folder cannot be written.
     """
     changes, progress = changes or EqualChanges(), progress or Progress()
     first: dict[int, int] = {}

@@ -157,12 +157,7 @@ class Prototypes(ABC):
 
     @classmethod
     def bank_for(cls, model: Any, place: str | Path | None = None) -> Patches | None:
-        """The bank it searches, for one classifier; ``None`` where there is none.
-
-        Args:
-            model: a classifier.
-            place: where prototypes that were fitted for it lie; left out, its own folder.
-        """
+        """The bank it searches, for one classifier; ``None`` where there is none."""
         if cls.kept_as is not None:
             return cls.kept_as.of(model, place)
         return None if cls.recipe not in ("", model.recipe) else model.bank

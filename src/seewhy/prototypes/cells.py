@@ -83,13 +83,6 @@ def unpooled(encoder: Encoder, features: Tensor) -> Unpooled:
 
     Four heads can be undone: a mean; a mean and then a layer norm (ConvNeXt); a layer norm and then a mean (Swin); what
     changes each cell by itself and then a mean (DenseNet).
-
-    Args:
-        encoder: whose head is undone.
-        features: of at least one real picture, as the trunk arranges them.
-
-    Raises:
-        InputError: the head is none of these, for example attention pooling or a class token.
     """
     with torch.no_grad():
         grid, pooled = encoder.layout.to_grid(features), encoder.head(features)
@@ -128,11 +121,7 @@ def _same(ours: Tensor, theirs: Tensor) -> bool:
 
 
 def cells_of(model: Explainable, features: Tensor) -> Float[Tensor, "b d h w"]:
-    """The cells of pictures, their mean the pooled vector.
-
-    Raises:
-        InputError: the encoder's head cannot be undone.
-    """
+    """The cells of pictures, their mean the pooled vector."""
     with torch.no_grad():
         return unpooled(model.encoder, features)(model.encoder.layout.to_grid(features))
 

@@ -14,20 +14,7 @@ from .base import Prototypes
 def find_prototypes(
     model: Any, name: str | None = None, place: str | Path | None = None, *, of_place: bool = False
 ) -> tuple[Prototypes, Patches] | None:
-    """The method and its bank; ``None`` where the classifier has neither.
-
-    Args:
-        model: a classifier.
-        name: registered; left out, the method with the highest priority that has a bank: EPIC where prototypes were
-            fitted for this classifier, else the prototypes of a ProtoPNet, else the pictures that voted, else nearest
-            patches.
-        place: where fitted prototypes lie; left out, the classifier's own folder.
-        of_place: leave out methods that cannot be asked about one place of a picture.
-
-    Raises:
-        UnknownNameError: there is no such method.
-        InputError: the method asked for has nothing to search, or its prototypes were made for another classifier.
-    """
+    """The method and its bank; ``None`` where the classifier has neither."""
     if name is not None:
         return _named(prototypes[name], model, place)
     for method in by_priority(fitted=place is not None):

@@ -248,13 +248,7 @@ def file_name(method: str) -> str:
 
 
 def find_file(method: str, model: Explainable, place: str | Path | None = None) -> Path | None:
-    """The file of a classifier's prototypes; ``None`` where there is none.
-
-    Args:
-        method: registered name of what shows them.
-        model: whose folder is searched when no place is given.
-        place: the file, the folder it lies in, or a classifier's folder.
-    """
+    """The file of a classifier's prototypes; ``None`` where there is none."""
     from . import prototypes
 
     root, name = Path(place) if place is not None else getattr(model, "folder", None), file_name(method)
@@ -268,11 +262,7 @@ def find_file(method: str, model: Explainable, place: str | Path | None = None) 
 
 
 def check_bank(folder: Path, file: str) -> Path:
-    """The folder, if a bank, or what lies beside it, can be saved there; asked before the work begins.
-
-    Raises:
-        ForeignFileError: a file of its name is there that SeeWhy did not make.
-    """
+    """The folder, if a bank, or what lies beside it, can be saved there; asked before the work begins."""
     if folder.is_dir():
         check_file(folder / file, BANK, force=None)
         check_file((folder / file).with_suffix(".json"), FACTS, force=None)

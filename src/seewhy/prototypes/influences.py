@@ -134,12 +134,7 @@ class GlobalInfluences:
 
     @classmethod
     def load(cls, tensors: dict[str, Tensor], data: dict[str, Any], prefix: str = "because.") -> GlobalInfluences:
-        """What :meth:`tensors` and :meth:`to_json` gave.
-
-        Raises:
-            KeyError: a tensor or an entry is missing.
-            ValueError: they are of other properties than these.
-        """
+        """What :meth:`tensors` and :meth:`to_json` gave."""
         if tuple(data["properties"]) != PROPERTIES:
             raise ValueError(f"influences of {data['properties']}, not of {list(PROPERTIES)}")
         kept = {k: tensors[prefix + k] for k in _TENSORS}
@@ -184,11 +179,7 @@ class Sums:
         return self._n
 
     def means(self, strengths: str) -> GlobalInfluences:
-        """What the sums come to.
-
-        Raises:
-            InputError: there was no picture.
-        """
+        """What the sums come to."""
         if not self._n:
             raise InputError("No picture was given. At least one was expected. Give those the prototypes come from.")
         weight = self._sums["weight"]
@@ -223,11 +214,7 @@ class SumsFile:
         return sums
 
     def keep(self, sums: Sums) -> None:
-        """Write them, whenever it is time.
-
-        Raises:
-            DataError: the file cannot be written.
-        """
+        """Write them, whenever it is time."""
         if sums.n % self.every == 0:
             tensors = {name: value.contiguous() for name, value in sums._sums.items()}
             make_folder(self.path.parent)

@@ -130,11 +130,6 @@ def limit_of(wrong: Sequence[Sequence[float]], own: Sequence[float], part: float
 
     Few: the mean over pictures and one standard error more are at most ``part``, so that few pictures promise less.
 
-    Args:
-        wrong: of each picture, the parts that wrong classes have.
-        own: of each, the part that the class decided for has.
-        part: of the pictures.
-
     Example:
         >>> limit_of([[0.0], [0.25], [0.5], [0.0]], [1.0, 0.5, 0.25, 0.75], part=0.3)
         0.75

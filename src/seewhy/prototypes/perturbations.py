@@ -198,11 +198,7 @@ def _search(picture: Pixels, change: Callable[[float], Pixels], most: float, lev
 
 
 def find_changes(name: str) -> Changes:
-    """Strengths by name.
-
-    Raises:
-        InputError: neither ``"calibrated"`` nor ``"paper"``.
-    """
+    """Strengths by name."""
     known: dict[str, type[Changes]] = {kind.name: kind for kind in (EqualChanges, PaperChanges)}
     if name not in known:
         raise InputError(f"The strengths {name!r} were given. Expected calibrated or paper. Choose one of them.")

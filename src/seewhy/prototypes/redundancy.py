@@ -24,14 +24,6 @@ def redundant(
     pictures they are most like overlap by at least ``overlap`` (the size of the intersection divided by that of the
     union), and no relative influence differs by more than ``difference``. Ours; the paper has no such rule.
 
-    Args:
-        vectors: a direction each, of any length.
-        pictures: the pictures each one is most like, as numbers.
-        influences: relative influences (:attr:`seewhy.prototypes.influences.Influences.relative`), if they are known.
-        cosine: least cosine, −1…1.
-        overlap: least overlap, 0…1; 0 asks for none.
-        difference: largest difference of an influence.
-
     Example:
         >>> import torch
         >>> redundant(torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.1]]), [{1, 2}, {1, 2}, {2, 1}])

@@ -203,15 +203,6 @@ def measure_removal(
 
     Those that vote for the decision, ``n_pictures`` at most, lose their vote, and it is decided again; beside it, as
     many drawn at random among all that voted lose theirs.
-
-    Args:
-        head: of the classifier.
-        pooled: of pictures that it was not fitted on.
-        n_pictures: voters of a class that a card shows.
-        seed: of the pictures drawn.
-
-    Returns:
-        ``changed`` and ``changed_random``, parts of these pictures 0…1, and ``n``.
     """
     votes, draw = head.votes, torch.Generator().manual_seed(seed)
     if not isinstance(votes, Votes):

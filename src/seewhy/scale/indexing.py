@@ -18,37 +18,23 @@ from .work import arrow
 
 if TYPE_CHECKING:
     from ..encoders.stream import Encoded
-    from ..index import Index
-    from ..index.adding import Change
     from ..progress import Progress
+    from ..retrieval import Index
+    from ..retrieval.adding import Change
 
 AT_ONCE = 1024
 """Rows that are added in one step: what a kill can cost."""
 
 
 def is_run(place: Path) -> bool:
-    """Whether a folder is that of a run.
-
-    Raises:
-        DataError: it is an address, where nothing else is looked for, and no run is there.
-    """
+    """Whether a folder is that of a run."""
     if address_of(place) is not None:
         return bool(read_job(place))
     return (place / MANIFEST).is_file()
 
 
 def add_run(index: Index, run: Where, progress: Progress) -> Change:
-    """Add what a run has; what is there already stays, so that it may be added again when more is done.
-
-    Args:
-        index: made with the run's encoder.
-        run: its folder or address.
-        progress: hears of progress, of pictures that failed, of shards that are missing.
-
-    Raises:
-        ModelError: the run's encoder is another.
-        DataError: the run has no pooled vectors, or the index keeps parts, which a run has not.
-    """
+    """Add what a run has; what is there already stays, so that it may be added again when more is done."""
     job = _fitting(index, run)
     missing = sum(written is None for written in job.all_written(range(job.n_shards)))
     if missing:

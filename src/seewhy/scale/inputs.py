@@ -86,11 +86,7 @@ class Shard(ABC):
     def _items(self) -> Iterator[Item]: ...
 
     def items(self) -> Iterator[Item]:
-        """Its pictures, one by one, in order.
-
-        Raises:
-            ShardError: it cannot be read to its end.
-        """
+        """Its pictures, one by one, in order."""
         try:
             yield from self._items()
         except (OSError, SeeWhyError) as error:
@@ -181,13 +177,7 @@ def rows_in_tar(path: Path, shard: Packed) -> Iterator[Item]:
 
 
 def rows_in_parquet(opened: Any, path: PurePath, shard: Packed) -> Iterator[Item]:
-    """The pictures of a Parquet file; those that are names of files lie beside it.
-
-    Args:
-        opened: the file.
-        path: its name.
-        shard: that it is.
-    """
+    """The pictures of a Parquet file; those that are names of files lie beside it."""
     number = 0
     column = partial(_picture_column, path, wanted=shard.column)
     for batch in parquet_batches(opened, path, lambda names: [column(names)], IN_HAND):
@@ -267,11 +257,7 @@ class Input(ABC):
 
     @abstractmethod
     def shards(self) -> Iterator[Shard]:
-        """Its shards in order; only one is in memory at once.
-
-        Raises:
-            DataError: nothing usable is there.
-        """
+        """Its shards in order; only one is in memory at once."""
 
     def _of_names(self, place: str, names: Iterator[str]) -> Iterator[Named]:
         first = 1
@@ -348,12 +334,7 @@ def _parquets(folder: Path) -> list[Path]:
 
 
 def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | None = None) -> Input:
-    """What was given, by what lies there.
-
-    Raises:
-        DataError: it is neither a folder nor a table nor shards.
-        InputError: shards of no picture were asked for.
-    """
+    """What was given, by what lies there."""
     text = os.fspath(place)
     if per_shard < 1:
         raise InputError(f"Shards of {per_shard} pictures were asked for. A number above 0 was expected. Give one.")

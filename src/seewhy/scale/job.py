@@ -119,12 +119,7 @@ class Job:
         return f"shard-{index:0{digits}}-of-{self.n_shards:0{digits}}.parquet"
 
     def written(self, index: int) -> Written | None:
-        """A shard, if it is there, whole and of this job.
-
-        Raises:
-            ForeignFileError: what has its name is not SeeWhy's.
-            DataError: the place does not answer.
-        """
+        """A shard, if it is there, whole and of this job."""
         from pyarrow import ArrowException
 
         name = self.name(index)
@@ -200,20 +195,11 @@ class Job:
             return False
 
     def write(self, shard: Shard, opened: Opened) -> Written:
-        """Do a shard.
-
-        Raises:
-            ShardError: the shard cannot be read; nothing is written.
-            DataError: it cannot be written.
-        """
+        """Do a shard."""
         return self.place.write_by(self.name(shard.index), lambda part: _write(part, shard, opened, self.digest))
 
     def finish(self) -> bool:
-        """Say that every shard is there, if that is so; whether it is.
-
-        Raises:
-            DataError: that cannot be read or written.
-        """
+        """Say that every shard is there, if that is so; whether it is."""
         names = self.place.names()
         if SUCCESS in names:
             return True
@@ -276,11 +262,7 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[
 
 
 def read_job(output: Where) -> Job:
-    """The run that is written there.
-
-    Raises:
-        DataError: there is none, or its manifest is damaged.
-    """
+    """The run that is written there."""
     place = find_place(output)
     manifest = place.at(MANIFEST)
     try:

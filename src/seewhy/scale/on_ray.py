@@ -112,11 +112,7 @@ class Cluster:
     decoders: int = 0
 
     def reached(self) -> str:
-        """The address, as Ray's own settings have it where it is ``"auto"``.
-
-        Raises:
-            InputError: it is none that Ray Data works with.
-        """
+        """The address, as Ray's own settings have it where it is ``"auto"``."""
         address = os.environ.get("RAY_ADDRESS") or "auto" if self.address == "auto" else self.address
         if not _ADDRESS.fullmatch(address):
             raise InputError(
@@ -133,11 +129,6 @@ class OnRay:
     Args:
         work: what is done with each picture.
         cluster: where.
-
-    Raises:
-        InputError: the address is none that Ray Data works with.
-        MissingExtraError: Ray is not installed.
-        ModelError: the cluster does not answer.
     """
 
     def __init__(self, work: Work, cluster: Cluster) -> None:

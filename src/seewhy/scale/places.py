@@ -41,53 +41,27 @@ class Place(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """See, before the work begins, that it can be written to as far as can be told; nothing is touched.
-
-        Raises:
-            DataError: it cannot.
-        """
+        """See, before the work begins, that it can be written to as far as can be told; nothing is touched."""
 
     @abstractmethod
     def names(self) -> set[str]:
-        """What lies there, but for hidden files.
-
-        Raises:
-            DataError: it cannot be listed.
-        """
+        """What lies there, but for hidden files."""
 
     @abstractmethod
     def read(self, name: str, start: int, end: int | None = None) -> bytes:
-        """Part of a file; a negative start counts from its end.
-
-        Raises:
-            FileNotFoundError: there is none.
-            OSError, DataError: it cannot be read.
-        """
+        """Part of a file; a negative start counts from its end."""
 
     @abstractmethod
     def copy(self, name: str) -> AbstractContextManager[Path]:
-        """A file as one of this disk, which is read and not changed.
-
-        Raises:
-            FileNotFoundError: there is none.
-            DataError: it cannot be fetched.
-        """
+        """A file as one of this disk, which is read and not changed."""
 
     @abstractmethod
     def write_first(self, name: str, data: bytes) -> bool:
-        """Write a file where none of that name is there yet, whole or not at all; whether this writer was the first.
-
-        Raises:
-            DataError: it cannot be written.
-        """
+        """Write a file where none of that name is there yet, whole or not at all; whether this writer was the first."""
 
     @abstractmethod
     def write_by(self, name: str, make: Callable[[Path], T]) -> T:
-        """Have ``make`` write a file of this disk, which is there under its name when it is whole.
-
-        Raises:
-            DataError: it cannot be written.
-        """
+        """Have ``make`` write a file of this disk, which is there under its name when it is whole."""
 
 
 @dataclass(frozen=True)
@@ -248,11 +222,7 @@ Where: TypeAlias = str | Path | Place
 
 
 def find_place(output: Where) -> Place:
-    """The place of that name.
-
-    Raises:
-        DataError: it is an address of another kind than object storage.
-    """
+    """The place of that name."""
     if isinstance(output, Place):
         return output
     address = address_of(output)

@@ -41,10 +41,6 @@ class Remote:
 
     Args:
         address: as it was given.
-
-    Raises:
-        DataError: it is no address.
-        MissingExtraError: fsspec, or what it needs for this kind of address, is not installed.
     """
 
     def __init__(self, address: str) -> None:
@@ -78,11 +74,7 @@ class Remote:
         return f"{about.get('size')} {known[0] if known else ''}"
 
     def asked(self, question: Callable[[], T]) -> T:
-        """An answer of the file system's.
-
-        Raises:
-            DataError: there is none.
-        """
+        """An answer of the file system's."""
         try:
             return question()
         except SeeWhyError:

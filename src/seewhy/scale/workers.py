@@ -86,11 +86,7 @@ class Workers:
         return self._model
 
     def results(self, job: Job, shards: Callable[[], Iterator[Shard]]) -> Iterator[Result]:
-        """Every shard, as it is done or given up.
-
-        Raises:
-            SeeWhyError: a process cannot go on, and neither could another.
-        """
+        """Every shard, as it is done or given up."""
         waiting, lost, deaths = shards(), deque[Shard](), Counter[int]()
         self._workers[0].pipe.send(job)
         while len(self._workers) < self._n:

@@ -24,11 +24,7 @@ def address_of(path: str | Path) -> str | None:
 
 
 def refuse_address(path: str | Path) -> None:
-    """Refuse an address, of which a folder called ``s3:`` would be made.
-
-    Raises:
-        DataError: it is one.
-    """
+    """Refuse an address, of which a folder called ``s3:`` would be made."""
     if (address := address_of(path)) is not None:
         raise DataError(
             f"{address} is an address. The name of a file or folder on this machine was expected: object storage is "

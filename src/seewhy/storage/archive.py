@@ -60,12 +60,7 @@ class TensorArchive:
     error: type[SeeWhyError] = WeightsError
 
     def check(self, path: Path) -> Path:
-        """The path, if an archive can be saved there; asked before the work begins.
-
-        Raises:
-            ForeignFileError: a file of its name is there that SeeWhy did not make.
-            DataError: its folder cannot be written to.
-        """
+        """The path, if an archive can be saved there; asked before the work begins."""
         if path.parent.is_dir():
             check_file(path, WITH_CARD, force=None)
             check_file(path.with_suffix(".json"), SPOKEN, force=None)
@@ -81,19 +76,7 @@ class TensorArchive:
         *,
         force: bool | None = None,
     ) -> Path:
-        """Write the file, and beside it what is said to people.
-
-        Args:
-            path: where; its folder must exist.
-            tensors: by name.
-            card: facts beside them, as JSON.
-            spoken: what a person is to read of it; left out, nothing is written beside.
-            force: write over somebody else's file too; ``None`` where nobody is offered that.
-
-        Raises:
-            ForeignFileError: a file of its name is there that SeeWhy did not make.
-            DataError: it cannot be written.
-        """
+        """Write the file, and beside it what is said to people."""
         if spoken is not None:
             check_file(path.with_suffix(".json"), SPOKEN, force=force)
         facts = None if card is None else {"card": json.dumps(card)}
@@ -103,12 +86,7 @@ class TensorArchive:
         return path
 
     def load(self, path: Path, assemble: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
-        """What ``assemble`` makes of card and tensors; whatever of them it cannot use is damage.
-
-        Raises:
-            ModelError: there is no such file, or it is of another format.
-            WeightsError: it is damaged; or the archive's own ``error``.
-        """
+        """What ``assemble`` makes of card and tensors; whatever of them it cannot use is damage."""
         try:
             tensors, texts = read_tensors(path)
             card = {} if self.format is None and "card" not in texts else parse_json(texts["card"])
@@ -152,12 +130,7 @@ class FolderArchive:
     most: int = MAX_JSON
 
     def check(self, folder: Path) -> Path:
-        """The folder, if one can be saved there; asked before the work begins.
-
-        Raises:
-            ForeignFileError: it exists and is another.
-            DataError: it cannot be written to.
-        """
+        """The folder, if one can be saved there; asked before the work begins."""
         if folder.exists() and not self.is_one(folder):
             raise ForeignFileError(f"{folder} exists and is not {self.kind}. Give another name.")
         return check_folder(folder)
@@ -174,18 +147,7 @@ class FolderArchive:
         tensors: bytes,
         more: Mapping[str, bytes | str] | None = None,
     ) -> Path:
-        """Write the tensors and then the card, which says their digest; one that was there is replaced with its card.
-
-        Args:
-            folder: where.
-            card: facts, as JSON.
-            tensors: of a safetensors file.
-            more: further files of the folder.
-
-        Raises:
-            ForeignFileError: the folder exists and is another.
-            DataError: it cannot be written.
-        """
+        """Write the tensors and then the card, which says their digest; one that was there is replaced with its card."""
         self.check(folder)
         sealed = {**card, "tensors": hashlib.sha256(tensors).hexdigest()}
         text = json.dumps(sealed, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
@@ -196,11 +158,7 @@ class FolderArchive:
         return write_together(folder, {**(more or {}), **own}, old)
 
     def tensors_file(self, card: Mapping[str, Any]) -> str:
-        """The name of the file that a card's tensors lie in.
-
-        Raises:
-            ValueError: the card does not say it.
-        """
+        """The name of the file that a card's tensors lie in."""
         if card["format"] in self.undigested:
             return self.undigested[card["format"]]
         sha256 = card.get("tensors")
@@ -209,11 +167,7 @@ class FolderArchive:
         return f"tensors-{sha256[:16]}.safetensors"
 
     def load_card(self, folder: Path) -> dict[str, Any]:
-        """The card, of a format that is read here.
-
-        Raises:
-            ModelError: there is none, or it is of another format or damaged.
-        """
+        """The card, of a format that is read here."""
         try:
             data = read_file(folder / self.card, self.most)
             if not self.facts.is_whole(data):
@@ -234,12 +188,7 @@ class FolderArchive:
         return card
 
     def checked_tensors(self, folder: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The card's tensors, as they were written.
-
-        Raises:
-            ModelError: the card does not say which they are.
-            WeightsError: they are damaged.
-        """
+        """The card's tensors, as they were written."""
         try:
             file = folder / self.tensors_file(card)
         except ValueError as error:

@@ -16,9 +16,6 @@ def cache_dir(*parts: str) -> Path:
     """A folder under the cache, made if it is not there.
 
     ``SEEWHY_CACHE`` sets the root; otherwise it is the platform's own place for caches.
-
-    Raises:
-        DataError: the system knows no home folder, or the folder cannot be made.
     """
     try:
         root = _root()

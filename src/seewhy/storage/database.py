@@ -65,17 +65,7 @@ class DatabaseKind:
 
 
 def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connection:
-    """Open a database of SeeWhy's, or make it; write-ahead, the tables there.
-
-    Args:
-        path: the file; its folder is made if it is not there.
-        kind: what it must be.
-        options: of :func:`sqlite3.connect`.
-
-    Raises:
-        ForeignFileError: the file is somebody else's; it is left as it is, to the byte.
-        sqlite3.Error, OSError: it cannot be opened, is damaged, or the disk is full.
-    """
+    """Open a database of SeeWhy's, or make it; write-ahead, the tables there."""
     refuse_address(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _guard:  # nobody may look at the file between its being looked at and its being known as opened
@@ -151,11 +141,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _open_here(target: Path, kind: DatabaseKind) -> bool:
-    """Whether it is such a database and open in this process; another file under a number that is free again is not.
-
-    Raises:
-        ForeignFileError: it is open, and a database of another kind.
-    """
+    """Whether it is such a database and open in this process; another file under a number that is free again is not."""
     if not target.exists() or _identity(target) not in _opened:
         return False
     try:

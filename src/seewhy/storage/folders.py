@@ -40,11 +40,7 @@ def inside(folder: Path, name: object, pattern: str) -> Path:
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside ``folder``, which takes its name in one step when all of it is there, or goes again.
-
-    Raises:
-        OSError: it cannot be made, or something of that name is there by now.
-    """
+    """A folder beside ``folder``, which takes its name in one step when all of it is there, or goes again."""
     refuse_address(folder)
     fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
     try:
@@ -57,11 +53,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def exchanged_folder(folder: Path, is_own: Callable[[Path], bool]) -> Iterator[Path]:
-    """As :func:`new_folder`, and in place of an earlier one that is SeeWhy's own; that one stays whole until then.
-
-    Raises:
-        OSError: it cannot be made, or what has its name by now is not SeeWhy's.
-    """
+    """As :func:`new_folder`, and in place of an earlier one that is SeeWhy's own; that one stays whole until then."""
     refuse_address(folder)
     fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
     old = fresh.with_suffix(".old")
@@ -82,11 +74,7 @@ def exchanged_folder(folder: Path, is_own: Callable[[Path], bool]) -> Iterator[P
 
 
 def write_inside(path: Path, data: bytes | str) -> Path:
-    """Write a file of a folder of SeeWhy's own, whole or not at all; a link there is replaced and never followed.
-
-    Raises:
-        DataError: as for :func:`write_atomic`.
-    """
+    """Write a file of a folder of SeeWhy's own, whole or not at all; a link there is replaced and never followed."""
     return write_atomic(path, data, follow=False)
 
 
@@ -96,14 +84,6 @@ def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path |
     A new folder takes its name when all are there. In one that is there, all are on the disk before the first takes its
     name, so that a full disk changes nothing; what it held stays whole until its last file is replaced, and what is
     written is whole from then on; nothing else in it is touched.
-
-    Args:
-        folder: the folder.
-        files: name → contents, in the order in which they are written.
-        stale: a file of the folder that goes when all others are there, unless it is one of them.
-
-    Raises:
-        DataError: they cannot be written.
     """
     try:
         if not folder.exists():
@@ -150,17 +130,7 @@ def _take_names(staged: Path, files: Iterable[str], folder: Path) -> None:
 
 
 def write_at(path: Path, place: int, data: bytes | memoryview) -> None:
-    """Write into a file of a folder of SeeWhy's own from byte ``place`` on, and have it on the disk.
-
-    Args:
-        path: what :func:`inside` gave; made if it is not there.
-        place: where in it.
-        data: what to write.
-
-    Raises:
-        ForeignFileError: it is a link, and so maybe another file.
-        OSError: it cannot be written.
-    """
+    """Write into a file of a folder of SeeWhy's own from byte ``place`` on, and have it on the disk."""
     if path.is_symlink() or (path.exists() and path.stat().st_nlink > 1):
         raise ForeignFileError(
             f"{path} is linked to another place, where it would change too. A file of its own was expected. "
@@ -193,12 +163,6 @@ def write_first(path: Path, data: bytes) -> bool:
     """Write a file of a folder of SeeWhy's own where none of that name is there yet, whole or not at all.
 
     Of several that try at once, on one machine or on several that share the folder, one does.
-
-    Returns:
-        Whether it did.
-
-    Raises:
-        OSError: it cannot be written.
     """
     part = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
     try:
@@ -222,9 +186,6 @@ def write_shard(path: Path, make: Callable[[Path], T]) -> T:
 
     Another process may do the same at the same time: whoever is first has it, and what the others began, or what a kill
     left of an earlier try, goes.
-
-    Raises:
-        OSError: it cannot be written.
     """
     part = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
     try:
@@ -244,11 +205,7 @@ def write_shard(path: Path, make: Callable[[Path], T]) -> T:
 
 
 def remove_inside(path: Path) -> None:
-    """Delete a file of a folder of SeeWhy's own, if it is there; a link goes, what it points to stays.
-
-    Raises:
-        DataError: it cannot be deleted.
-    """
+    """Delete a file of a folder of SeeWhy's own, if it is there; a link goes, what it points to stays."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

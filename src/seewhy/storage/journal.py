@@ -27,10 +27,6 @@ class Journal:
 
     Attributes:
         rows: the records that were there.
-
-    Raises:
-        ForeignFileError: it is somebody else's.
-        DataError: it may not be written to, or is a folder.
     """
 
     def __init__(self, path: Path, form: Lines, *, force: bool | None = False, sync: bool = False) -> None:
@@ -68,11 +64,7 @@ class Journal:
         return place > 0
 
     def add(self, row: dict[str, Any]) -> None:
-        """Add a record.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Add a record."""
         if self._file is None:
             self._file = self._opened()
         text = json.dumps(row, ensure_ascii=False)

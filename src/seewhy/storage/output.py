@@ -55,12 +55,7 @@ def write(path: str | Path, data: bytes | str, mark: Mark, *, force: bool | None
 
 
 def check_file(path: str | Path, mark: Mark, *, force: bool | None = False) -> Path:
-    """The path, if :func:`write` would write there; asked before the work begins, and nothing is touched.
-
-    Raises:
-        ForeignFileError: there is a file that SeeWhy did not make.
-        DataError: its folder is missing or may not be written to, or the path is a folder.
-    """
+    """The path, if :func:`write` would write there; asked before the work begins, and nothing is touched."""
     path = check_target(Path(path))
     if not special(path) and path.exists() and not force and not _is_own(path, mark):
         cure = "Choose another name" + (", or --force (force=True) to write over it." if force is False else ".")
@@ -72,12 +67,7 @@ def check_file(path: str | Path, mark: Mark, *, force: bool | None = False) -> P
 
 
 def check_checkpoint(path: Path) -> Path:
-    """The path, if what a stopped run goes on from is there, or can be kept there; asked before the work begins.
-
-    Raises:
-        ForeignFileError: something else is there.
-        DataError: as for :func:`check_target`.
-    """
+    """The path, if what a stopped run goes on from is there, or can be kept there; asked before the work begins."""
     path = check_target(path)
     if path.exists() and not _is_own(path, CHECKPOINT):
         raise ForeignFileError(
@@ -130,19 +120,6 @@ def write_atomic(path: Path, data: bytes | str, *, follow: bool = True) -> Path:
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and take the
     name in one step. A file that was there keeps its permissions; a link keeps pointing.
-
-    Args:
-        path: where to write. Its folder must exist.
-        data: bytes as they are, text as UTF-8 with its line endings untouched. What UTF-8 cannot say, as in the file
-            name ``caf\\udce9.png``, is written with backslashes, which JSON reads back as it was.
-        follow: write where a link points; else the link itself is replaced.
-
-    Returns:
-        The path as given.
-
-    Raises:
-        DataError: the disk is full, the folder is missing, read-only, or the name is a folder;
-            nothing is left behind and what was there before is unchanged.
     """
     target = Path(os.path.realpath(path)) if follow else path
     temporary = target.parent / f".{secrets.token_hex(6)}.part"
@@ -205,11 +182,7 @@ def descriptor(path: Path) -> int:
 
 
 def check_target(path: Path) -> Path:
-    """The path, if a file can be written there as far as can be told; asked before the work begins.
-
-    Raises:
-        DataError: its folder is missing or may not be written to, the file may not, or the path is a folder.
-    """
+    """The path, if a file can be written there as far as can be told; asked before the work begins."""
     if special(path):
         return path
     refuse_address(path)
@@ -230,11 +203,7 @@ def check_target(path: Path) -> Path:
 
 
 def check_folder(path: Path) -> Path:
-    """The path, if it is a folder that can be written to, or one can be made there; asked before the work begins.
-
-    Raises:
-        DataError: a file is in the way, or a folder on the way may not be written to.
-    """
+    """The path, if it is a folder that can be written to, or one can be made there; asked before the work begins."""
     refuse_address(path)
     whole = Path(os.path.abspath(path))
     there = next(p for p in (whole, *whole.parents) if p.exists())
@@ -245,11 +214,7 @@ def check_folder(path: Path) -> Path:
 
 
 def make_folder(path: str | Path) -> Path:
-    """The folder, made with those above it where they are missing.
-
-    Raises:
-        DataError: it cannot be made.
-    """
+    """The folder, made with those above it where they are missing."""
     refuse_address(path)
     path = Path(path)
     try:

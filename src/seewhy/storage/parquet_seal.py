@@ -70,11 +70,7 @@ class _Sealing(io.RawIOBase):
 
 @contextmanager
 def sealed_writer(path: Path, schema: pa.Schema) -> Iterator[ParquetWriter]:
-    """A new file for the rows of a schema; sealed at the end of the block.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """A new file for the rows of a schema; sealed at the end of the block."""
     from pyarrow.parquet import ParquetWriter
 
     schema = schema.with_metadata({**(schema.metadata or {}), SEALED: "sha256"})
@@ -87,16 +83,7 @@ def sealed_writer(path: Path, schema: pa.Schema) -> Iterator[ParquetWriter]:
 
 
 def sealed_metadata(file: BinaryIO, size: int) -> Any:
-    """What a file's footer says, if that is as it was written; the rows are not read.
-
-    Args:
-        file: any binary file that can seek.
-        size: its bytes.
-
-    Raises:
-        ValueError: it is damaged.
-        OSError, ArrowException: it cannot be read, or is no Parquet.
-    """
+    """What a file's footer says, if that is as it was written; the rows are not read."""
     from pyarrow.parquet import read_metadata
 
     start, digests = _digests(file, size)
@@ -112,15 +99,7 @@ def sealed_metadata(file: BinaryIO, size: int) -> Any:
 
 
 def check_rows(file: BinaryIO, size: int) -> bool:
-    """Refuse a file of which any byte is not as it was written.
-
-    Returns:
-        Whether it has digests; one of an earlier version has none.
-
-    Raises:
-        ValueError: it is damaged; says which rows where that can be told.
-        OSError, ArrowException: it cannot be read, or is no Parquet.
-    """
+    """Refuse a file of which any byte is not as it was written."""
     sealed_metadata(file, size)
     start, digests = _digests(file, size)
     if not digests:
@@ -169,11 +148,7 @@ def _damaged(file: BinaryIO) -> str:
 
 
 def checked_parquet(path: Path) -> Checked:
-    """What reading all of a file comes to.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
+    """What reading all of a file comes to."""
     from pyarrow import ArrowException
 
     try:

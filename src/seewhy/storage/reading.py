@@ -60,24 +60,14 @@ def reason(error: Exception) -> str:
 
 
 def check_regular(path: str | Path) -> None:
-    """Refuse what is no file, before a library that would wait on it opens it by its name.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UnreadableError: it is a folder, pipe, socket or device, or may not be read.
-    """
+    """Refuse what is no file, before a library that would wait on it opens it by its name."""
     with open_regular(path):
         pass
 
 
 @contextmanager
 def open_regular(path: str | Path) -> Iterator[tuple[BufferedReader, int]]:
-    """A regular file, open for reading, and its size.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UnreadableError: it is a folder, pipe, socket or device, or may not be read.
-    """
+    """A regular file, open for reading, and its size."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         # Asked before opening, as opening a device can act on it; again after, as the name can change hands.
@@ -101,12 +91,7 @@ def _check_kind(status: os.stat_result) -> None:
 
 
 def read_file(path: str | Path, limit: int = MAX_JSON) -> bytes:
-    """All bytes of a regular file, or of a pipe that the shell opened for this program, as in ``<(command)``.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UnreadableError: it is neither, larger than ``limit``, or cannot be read.
-    """
+    """All bytes of a regular file, or of a pipe that the shell opened for this program, as in ``<(command)``."""
     if _INHERITED.fullmatch(os.fspath(path)):
         return _read_pipe(path, limit)
     with open_regular(path) as (file, size):
@@ -129,11 +114,7 @@ def _read_pipe(path: str | Path, limit: int) -> bytes:
 
 
 def read_text(path: str | Path, limit: int = MAX_JSON) -> str:
-    """The same as text, whose lines end as Python's do.
-
-    Raises:
-        FileNotFoundError, UnreadableError: as :func:`read_file`, or it is no text in UTF-8.
-    """
+    """The same as text, whose lines end as Python's do."""
     try:
         return StringIO(read_file(path, limit).decode("utf-8-sig"), newline=None).read()
     except UnicodeDecodeError as error:
@@ -142,13 +123,7 @@ def read_text(path: str | Path, limit: int = MAX_JSON) -> str:
 
 @contextmanager
 def open_lines(path: str | Path, newline: str | None = None) -> Iterator[Iterator[str]]:
-    """The lines of a text file of any length, one at a time.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UnreadableError: it is no regular file, or a line is longer than :data:`MAX_LINE`.
-        UnicodeDecodeError: it is not UTF-8.
-    """
+    """The lines of a text file of any length, one at a time."""
     with open_regular(path) as (file, _), TextIOWrapper(file, "utf-8-sig", newline=newline) as text:
         yield _lines(text)
 
@@ -175,12 +150,7 @@ def _read(file: BufferedReader, size: int, limit: int) -> bytes:
 
 
 def file_sha256(path: str | Path, limit: int | None = None) -> str:
-    """SHA-256 of a regular file, however large where no limit is given.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UnreadableError: it is no regular file, or larger than ``limit``.
-    """
+    """SHA-256 of a regular file, however large where no limit is given."""
     with open_regular(path) as (file, size):
         if limit is not None and size > limit:
             raise UnreadableError(f"it has {size:,} bytes, and no more than {limit:,} are read")
@@ -188,11 +158,7 @@ def file_sha256(path: str | Path, limit: int | None = None) -> str:
 
 
 def parse_json(data: bytes | str) -> Any:
-    """The value of a JSON text in UTF-8, read strictly.
-
-    Raises:
-        ValueError: it is none, is nested too deeply, names a key twice, or has a number that is too large or none.
-    """
+    """The value of a JSON text in UTF-8, read strictly."""
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
         return json.loads(
@@ -231,24 +197,12 @@ def _number(text: str) -> float:
 
 
 def read_json(path: str | Path, limit: int = MAX_JSON) -> Any:
-    """The value of a JSON file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UnreadableError: it is no regular file, larger than ``limit``, or cannot be read.
-        ValueError: see :func:`parse_json`.
-    """
+    """The value of a JSON file."""
     return parse_json(read_file(path, limit))
 
 
 def read_tensors(path: str | Path, limit: int = MAX_TENSORS) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file, and the texts in its header; both checked where they have a sum.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UnreadableError: it is no regular file, larger than ``limit``, or cannot be read.
-        ValueError: it is damaged or no such file.
-    """
+    """The tensors of a safetensors file, and the texts in its header; both checked where they have a sum."""
     tensors, texts = tensors_of(read_tensor_bytes(path, limit))
     if SUM in texts and texts[SUM] != tensors_sum(tensors, texts):
         raise ValueError("its numbers or texts are not as they were written")
@@ -266,11 +220,7 @@ def tensors_sum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
 
 
 def read_tensor_bytes(path: str | Path, limit: int = MAX_TENSORS) -> bytes:
-    """All bytes of a safetensors file, of which no more than the header is read where that is not true of the rest.
-
-    Raises:
-        FileNotFoundError, UnreadableError, ValueError: as :func:`read_tensors`.
-    """
+    """All bytes of a safetensors file, of which no more than the header is read where that is not true of the rest."""
     with open_regular(path) as (file, size):
         start = file.read(8)
         if len(start) == 8 and 2 <= (length := int.from_bytes(start, "little")) <= min(MAX_HEADER, size - 8):
@@ -281,11 +231,7 @@ def read_tensor_bytes(path: str | Path, limit: int = MAX_TENSORS) -> bytes:
 
 
 def tensors_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The same from bytes.
-
-    Raises:
-        ValueError: they are damaged or no tensors.
-    """
+    """The same from bytes."""
     header = _header(data, len(data))
     try:
         return load_tensors(data), header
@@ -296,11 +242,7 @@ def tensors_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_layout(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name → kind of numbers (``"F32"``) and shape of each tensor of a safetensors file, of which the header is read.
-
-    Raises:
-        FileNotFoundError, UnreadableError, ValueError: as :func:`read_tensors`.
-    """
+    """Name → kind of numbers (``"F32"``) and shape of each tensor of a safetensors file, of which the header is read."""
     with open_regular(path) as (file, size):
         start = file.read(8)
         length = int.from_bytes(start, "little")
@@ -317,15 +259,7 @@ def read_layout(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def check_kinds(tensors: Mapping[str, Tensor], kinds: Mapping[str, str]) -> None:
-    """Refuse tensors of other kinds of numbers or axes than what was written had.
-
-    Args:
-        tensors: as they were read; one that is not there is not checked.
-        kinds: name → ``"float"``, ``"int"`` or ``"bytes"`` and the number of axes, as in ``"float2"``.
-
-    Raises:
-        ValueError: names the first.
-    """
+    """Refuse tensors of other kinds of numbers or axes than what was written had."""
     for name, kind in kinds.items():
         tensor = tensors.get(name)
         if tensor is not None and f"{_kind(tensor)}{tensor.ndim}" != kind:

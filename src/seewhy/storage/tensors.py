@@ -31,11 +31,6 @@ def compact(tensor: Tensor) -> Tensor:
 def cached_tensors(folder: str, name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors of ``folder/name.safetensors`` in the cache; where it is missing or damaged, ``make`` gives them.
 
-    Args:
-        folder: under the cache's root.
-        name: changes whenever ``make`` would give something else.
-        make: called only when needed.
-
     Where they cannot be written, they are used as they were made, and a note says so.
     """
     try:

@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..card.paging import Answer
 from ..classifiers.base import Classifier
 from ..errors import DataError, ImageError, InputError
 from ..pictures.boxes.base import BoxData
@@ -23,6 +22,7 @@ from ..pictures.images import Picture, read_views
 from ..pictures.object_masks import BoxMasks, MaskSource
 from ..pictures.samples import Sample, Samples, some
 from ..progress import Progress
+from ..report.paging import Answer
 from ..types import Failure
 from .background_verdict import ALL, Answers, judged, mask_check, overall, rule
 from .background_versions import ALONE, Donors, Pixels, alone, filled, pasted
@@ -57,7 +57,7 @@ class BackgroundFindings(Answer):
     examples: tuple[Example, ...] = field(default=(), compare=False)
 
     def to_html(self) -> str:
-        from ..card.background import render_background
+        from ..report.background import render_background
 
         return render_background(self.data, self.examples)
 

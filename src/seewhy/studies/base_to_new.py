@@ -14,16 +14,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..adaptation.prompts import as_it_was
-from ..card.paging import Answer
 from ..classifiers.fitting import PictureRecipe
 from ..classifiers.holdout import HoldOut, look_at
 from ..classifiers.labelled import Labelled, look_at_labelled
 from ..classifiers.network import NamesClasses
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError
+from ..learning.adaptation.prompts import as_it_was
 from ..pictures.samples import Samples
 from ..progress import Progress
+from ..report.paging import Answer
 from ..storage.features import FeatureStore
 from ..trust.groups import group_by_looks
 from .before_after import groups_of
@@ -44,7 +44,7 @@ class BaseToNewFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
 
     def to_html(self) -> str:
-        from ..card.base_to_new import render_base_to_new
+        from ..report.base_to_new import render_base_to_new
 
         return render_base_to_new(self.data)
 

@@ -63,16 +63,7 @@ def measure_row(
     combine: Combine = ratio,
     strata: Tensor | None = None,
 ) -> dict[str, Any]:
-    """A measure before and after, with intervals.
-
-    Args:
-        name: of it.
-        hits: what each picture adds to it, before and after; after alone, where there is no before.
-        groups: of pictures that are drawn together; left out, each by itself.
-        seed: of the resampling.
-        combine: means over pictures → the number.
-        strata: of each picture, of which every draw has as many as there are; without groups.
-    """
+    """A measure before and after, with intervals."""
     sums = torch.stack(list(hits), 1)
     n = len(sums)
     if groups is not None:

@@ -81,12 +81,7 @@ def named(text: str | Sequence[str] | None) -> tuple[list[str] | None, dict[str,
 
 
 def chosen_methods(names: Sequence[str] | None = None) -> dict[str, Explain]:
-    """Attributions by name.
-
-    Args:
-        names: left out, those that need neither a forward pass of their own nor single words; ``all`` stands for
-            every one that needs no training, the slow ones in their quick forms.
-    """
+    """Attributions by name."""
     if names is None:
         names = [n for n in attributions if attributions[n].cost.startswith("0") and not attributions[n].needs_words]
     found: dict[str, Explain] = {}
@@ -102,12 +97,7 @@ def _every_method() -> list[str]:
 
 
 def chosen_metrics(names: Sequence[str] | None = None, *, with_masks: bool = False) -> dict[str, Metric]:
-    """Metrics by name, among them deletion with other fills.
-
-    Args:
-        names: left out, the usual ones; ``all`` stands for every one that the masks allow.
-        with_masks: whether there are masks of the objects.
-    """
+    """Metrics by name, among them deletion with other fills."""
     if names is None:
         names = [*DEFAULT_METRICS, *(LOCALISATION if with_masks else ())]
     found: dict[str, Metric] = {}

@@ -16,8 +16,8 @@ from ..encoders.base import Encoder
 from ..encoders.stream import EncodeRequest, encode_stream, encode_texts
 from ..errors import DataError
 from ..heads.head import Projected
+from ..learning.objectives.sparse_concepts import concept_scores
 from ..metrics.clusters import k_means
-from ..objectives.sparse_concepts import concept_scores
 from ..storage.features import FeatureStore
 from ..types import Crop, Failure
 from .interpretability_score import Parts, standardised

@@ -39,14 +39,7 @@ class CurveForm(ABC):
     def fit(
         self, n: Float[Tensor, " s"], e: Float[Tensor, "b s"], weight: Float[Tensor, " s"], top: float = 1.0
     ) -> Float[Tensor, "b p"]:
-        """Numbers of the form, one row a curve.
-
-        Args:
-            n: sizes, rising.
-            e: errors, above 0.
-            weight: of each size; :func:`relative` for relative errors.
-            top: the error of guessing, which no curve is above.
-        """
+        """Numbers of the form, one row a curve."""
 
     @abstractmethod
     def predict(self, found: Float[Tensor, "*b p"], n: Float[Tensor, " m"]) -> Float[Tensor, "*b m"]:

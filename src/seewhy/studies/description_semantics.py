@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from ..card.paging import Answer
 from ..classifiers.labelled import look_at_labelled
 from ..descriptions.base import Descriptions
 from ..descriptions.controls import CONTROLS, flaws, own_noise, randomly_assigned, swapped, without_names
@@ -22,6 +21,7 @@ from ..encoders.base import Encoder
 from ..heads.head import Projected
 from ..pictures.samples import Samples
 from ..progress import Progress
+from ..report.paging import Answer
 from ..storage.features import FeatureStore
 from .bootstrap import Paired, paired
 from .records import PROGRESS, StudyRecords
@@ -55,18 +55,14 @@ class SemanticsFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
 
     def value(self, name: str, group: str = "with names") -> float:
-        """Accuracy of an arm.
-
-        Raises:
-            KeyError: there is none of that name in the group.
-        """
+        """Accuracy of an arm."""
         for arm in self.data["arms"]:
             if (arm["name"], arm["group"]) == (name, group):
                 return float(arm["value"])
         raise KeyError(f"{name}, {group}")
 
     def to_html(self) -> str:
-        from ..card.description_semantics import render_semantics
+        from ..report.description_semantics import render_semantics
 
         return render_semantics(self.data)
 
@@ -116,20 +112,7 @@ class DescriptionSemanticsStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> SemanticsFindings:
-        """Decide by every arm, and say what follows. Stopped, it goes on where it was.
-
-        Args:
-            encoder: with a text half.
-            descriptions: of the classes; all of them are in the running, whether they have pictures or not.
-            samples: labelled pictures.
-            output: folder of ``records.jsonl``; left out, nothing is noted.
-            store: where looks and sentences are kept.
-            progress: hears of progress and failures.
-
-        Raises:
-            DataError: no label is described, or no picture can be read.
-            ModelError: the encoder has no text half.
-        """
+        """Decide by every arm, and say what follows. Stopped, it goes on where it was."""
         progress = progress or Progress()
         looked = look_at_labelled(encoder, tuple(descriptions.texts), samples, store, progress)
         seen, labels = Projected(encoder.text)(looked.pooled).detach(), looked.labels

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..card.paging import Page
 from ..classifiers.base import Classifier
 from ..encoders.base import Encoder
 from ..errors import InputError
+from ..learning.self_explaining.perceptual.network import PerceptualNetwork, dialogue, distance, grey
 from ..pictures.images import read_picture
 from ..pictures.sources import One
-from ..self_explaining.perceptual.network import PerceptualNetwork, dialogue, distance, grey
+from ..report.paging import Page
 
 STILL = 1 / 255
 """Root mean square over pixels, less than a grey level: the same picture."""
@@ -35,7 +35,7 @@ class Talk(Page):
     pictures: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     def to_html(self) -> str:
-        from ..card.dialogue import render_dialogue
+        from ..report.dialogue import render_dialogue
 
         return render_dialogue(self.data, self.pictures, self.sentence)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..card.paging import Answer
 from ..classifiers.base import Classifier
 from ..classifiers.labelled import look_at_labelled
 from ..classifiers.rewording import reworded, texts_of
@@ -13,6 +12,7 @@ from ..descriptions.edits import Edit
 from ..errors import DataError
 from ..pictures.samples import Samples
 from ..progress import Progress
+from ..report.paging import Answer
 from ..storage.features import FeatureStore
 from .words_compared import WordsCompared
 
@@ -22,7 +22,7 @@ class EditFindings(Answer):
     """What changed; ``data`` is the documented JSON (docs/json.md)."""
 
     def to_html(self) -> str:
-        from ..card.edit_words import render_edit
+        from ..report.edit_words import render_edit
 
         return render_edit(self.data)
 

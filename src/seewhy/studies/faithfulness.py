@@ -76,19 +76,7 @@ class FaithfulnessStudy:
         masks: Path | None = None,
         seed: int = 0,
     ) -> FaithfulnessStudy:
-        """A study of methods and metrics by name; ``rise:50`` is measured on 50 pictures at most.
-
-        Args:
-            methods: names, or one text with commas between them, or ``"all"``; left out, those that need no forward
-                pass of their own.
-            metrics: the same; left out, the usual ones.
-            masks: a folder of masks named like the pictures.
-            seed: of the resampling.
-
-        Raises:
-            UnknownNameError: there is no such method or metric.
-            InputError: what follows a colon is no number.
-        """
+        """A study of methods and metrics by name; ``rise:50`` is measured on 50 pictures at most."""
         method_names, of_methods = named(methods)
         metric_names, of_metrics = named(metrics)
         makes = chosen_methods(method_names)
@@ -99,17 +87,7 @@ class FaithfulnessStudy:
     def run(
         self, classifier: Classifier, pictures: Iterable[Any], output: str | Path, progress: Progress | None = None
     ) -> Findings:
-        """Measure what is not measured yet, and say what follows.
-
-        Args:
-            classifier: whose explanations are judged.
-            pictures: file names (or pixels, which are measured anew every time).
-            output: folder of ``records.jsonl``.
-            progress: hears of progress, a number at a time, of failures and of methods that do not fit the model.
-
-        Raises:
-            DataError: a name is both a method's and a control's, no picture can be read, or nothing was measured.
-        """
+        """Measure what is not measured yet, and say what follows."""
         progress = progress or Progress()
         known = controls()
         if twice := sorted(set(known) & set(self.methods)):

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..card.paging import Answer
 from ..evaluation.faithfulness import N_FEWEST
 from ..metrics import Metric
+from ..report.paging import Answer
 from ..types import Failure
 from .bootstrap import kendall_tau
 from .tables import Resampling, Row, table
@@ -26,7 +26,7 @@ class Findings(Answer):
     """What a study found; ``data`` is its JSON."""
 
     def to_html(self) -> str:
-        from ..card.study import render_study
+        from ..report.study import render_study
 
         return render_study(self.data)
 

@@ -14,10 +14,10 @@ from ..classifiers.base import Classifier
 from ..classifiers.labelled import look_at_labelled
 from ..classifiers.network import NamesClasses, ReadsPooled
 from ..errors import DataError, ModelError
+from ..learning.way import AGREES
 from ..pictures.samples import Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
-from ..training.way import AGREES
 from .before_after import accuracy_sums, calibration_sums, gap, harmonic, measure_row
 
 Row = dict[str, Any]
@@ -195,11 +195,7 @@ def _own_classes(tasks: Sequence[Told], both: Sequence[NamesClasses], seed: int,
 
 
 def base_and_new(samples: Samples) -> tuple[Samples, Samples]:
-    """The first half of the classes, the larger one, and the rest, as the protocol of CoCoOp cuts them.
-
-    Raises:
-        DataError: fewer than four classes.
-    """
+    """The first half of the classes, the larger one, and the rest, as the protocol of CoCoOp cuts them."""
     if len(samples.classes) < 4:
         raise DataError(
             f"{len(samples.classes)} classes were given to be cut in learnt and new ones. Two of each or more were "

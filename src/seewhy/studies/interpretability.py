@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..card.paging import Answer
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError, UnknownNameError
-from ..objectives.sparse_concepts import SPARSITIES, Mask, n_kept
+from ..learning.objectives.sparse_concepts import SPARSITIES, Mask, n_kept
 from ..pictures.samples import Samples
 from ..progress import Progress
+from ..report.paging import Answer
 from ..spelling import first_repeated
 from ..storage.features import FeatureStore
 from .concepts import LIBRARIES, Looked
@@ -31,18 +31,14 @@ class InterpretabilityFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
 
     def row(self, encoder: str, library: str) -> dict[str, Any]:
-        """The figures of one encoder with one library.
-
-        Raises:
-            KeyError: they were not measured.
-        """
+        """The figures of one encoder with one library."""
         for row in self.data["rows"]:
             if (row["encoder"], row["library"]) == (encoder, library):
                 return dict(row)
         raise KeyError(f"{encoder}, {library}")
 
     def to_html(self) -> str:
-        from ..card.interpretability import render_interpretability
+        from ..report.interpretability import render_interpretability
 
         return render_interpretability(self.data)
 
@@ -64,7 +60,7 @@ class InterpretabilityStudy:
     Args:
         libraries: names of :data:`~seewhy.studies.concepts.LIBRARIES`.
         n_concepts: ``M``, 200 as in the authors' scripts.
-        mask: how few are kept; see :data:`~seewhy.objectives.sparse_concepts.Mask`.
+        mask: how few are kept; see :data:`~seewhy.learning.objectives.sparse_concepts.Mask`.
         layer_norm: as the authors, a picture's values are normalised over its concepts; without, each concept over the
             pictures, so that a value that is kept does not depend on those that are not.
         grid: pieces of pictures are cells of so many rows and columns; 1 takes whole pictures.

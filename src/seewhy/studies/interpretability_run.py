@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..errors import DataError
-from ..objectives.sparse_concepts import Mask
+from ..learning.objectives.sparse_concepts import Mask
 from ..progress import Progress
 from .concepts import CONTROL, LIBRARIES, Looked
 from .interpretability_score import HeadTraining, Parts, measure, standardised
@@ -87,11 +87,7 @@ class Measuring:
     records: StudyRecords | None
 
     def __call__(self, name: str, looked: Looked, progress: Progress) -> EncoderRow:
-        """Every library of one encoder; one that cannot be made for it is left out, with a note.
-
-        Raises:
-            DataError: its features are not finite.
-        """
+        """Every library of one encoder; one that cannot be made for it is left out, with a note."""
         if not bool(torch.isfinite(looked.pooled).all()):
             raise DataError(f"The features of {name} are NaN or infinite. Finite numbers were expected. Leave it out.")
         fingerprint = looked.encoder.fingerprint

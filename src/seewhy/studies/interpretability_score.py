@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from ..errors import DataError
-from ..objectives.sparse_concepts import SPARSITIES, Mask, n_kept, sparsify
+from ..learning.objectives.sparse_concepts import SPARSITIES, Mask, n_kept, sparsify
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,7 @@ class HeadTraining:
     seed: int = 0
 
     def __call__(self, x: Float[Tensor, "n d"], labels: Int[Tensor, " n"], parts: Parts) -> Bool[Tensor, " t"]:
-        """Which test rows the best layer is right on, the best by the rows to choose on.
-
-        Raises:
-            DataError: a number is not finite.
-        """
+        """Which test rows the best layer is right on, the best by the rows to choose on."""
         if not bool(torch.isfinite(x).all()):
             row = int((~torch.isfinite(x).all(1)).nonzero()[0])
             raise DataError(
@@ -88,10 +84,6 @@ class _Layers:
 
     Adam is written out, since the gradient is a formula and a study trains hundreds of small layers: ten times as fast
     as with ``torch.optim`` and a tape.
-
-    Args:
-        start: first weights.
-        rates: of each layer.
     """
 
     BETAS, EPS = (0.9, 0.999), 1e-8
@@ -197,7 +189,7 @@ def measure(
         labels: classes.
         parts: which rows are for what.
         sparsities: parts left out.
-        mask: see :data:`~seewhy.objectives.sparse_concepts.Mask`.
+        mask: see :data:`~seewhy.learning.objectives.sparse_concepts.Mask`.
         training: of each layer.
     """
     training = training or HeadTraining()

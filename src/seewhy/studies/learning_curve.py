@@ -103,15 +103,6 @@ def learning_curve(
 
     A form's share is ``1 / off²``: of relative errors at held-out larger sizes, cut by cut. None is chosen by how well
     it fits what it was fitted on.
-
-    Args:
-        sizes: pictures learnt from, rising.
-        errors: measured, above 0.
-        resampled: the same on each resampled set.
-        top: error of guessing.
-        seed: which draw goes by which form, and its tilt.
-        spread: by how much a curve leaves its form in one doubling.
-        forms: to choose among.
     """
     fits = [_fitted(form, sizes, errors, resampled, top) for form in forms if form.n_free <= len(sizes)]
     fits.sort(key=lambda fit: fit.off)

@@ -42,11 +42,7 @@ class AdaptingData:
     also: Mapping[str, Samples] = field(default_factory=dict)
 
     def parted(self) -> AdaptingData:
-        """With the new classes among those that are also measured, where they are to be.
-
-        Raises:
-            DataError: there are too few classes, or the validation pictures are of no new class.
-        """
+        """With the new classes among those that are also measured, where they are to be."""
         if not self.base_to_new:
             return self
         base, new = base_and_new(self.samples)
@@ -73,22 +69,7 @@ def adapt_names(
     progress: Progress | None = None,
     checkpoint: Path | None = None,
 ) -> Classifier:
-    """A classifier by a recipe, with the forgetting table among its measures.
-
-    Args:
-        recipe: registered; one that learns a prompt, say.
-        on: the encoder; it stays as it is.
-        data: what is learnt from, and what it is measured on.
-        old: whose task was there before.
-        store: where looks are kept.
-        progress: hears of progress, notes and failures.
-        checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
-
-    Raises:
-        DataError: too few classes or pictures.
-        ModelError: the encoder is not of the kind that the recipe needs.
-        InputError: the recipe learns nothing for names without pictures, and some were given.
-    """
+    """A classifier by a recipe, with the forgetting table among its measures."""
     progress = progress or Progress()
     parts = data.parted()
     plain: Classifier | None = None
@@ -124,13 +105,6 @@ def beside_fit(
     """What ``fit`` with the same pictures, without its crops, tells of those held out, beside the adapted one.
 
     ``None`` where nothing was held out.
-
-    Args:
-        made: adapted by names.
-        on: the encoder it was adapted from.
-        samples: among which are those it learnt from.
-        store: where looks are kept.
-        seed: of the resampling.
     """
     held, names = made.held_out, set(made.known.names if made.known is not None else ())
     own = replace(samples, items=tuple(item for item in samples.items if item.image in names))
@@ -145,12 +119,7 @@ def beside_fit(
 
 
 def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecipe:
-    """A recipe by its name, with these of its fields; or the one that was given.
-
-    Raises:
-        UnknownNameError: there is none of that name.
-        InputError: it is not fitted on pictures, or has no such field.
-    """
+    """A recipe by its name, with these of its fields; or the one that was given."""
     if not isinstance(method, str):
         return replace(cast(Any, method), **parameters) if parameters else method
     kind = classifiers[method]
@@ -166,11 +135,7 @@ def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecip
 
 
 def learning_for(recipe: PictureRecipe, names: tuple[str, ...], classes: tuple[str, ...]) -> PictureRecipe:
-    """The recipe with names of classes that have no pictures.
-
-    Raises:
-        InputError: it learns nothing for such names, or one is a class with pictures.
-    """
+    """The recipe with names of classes that have no pictures."""
     made = cast(Any, recipe)
     if "new_names" not in {f.name for f in fields(made)}:
         raise InputError(

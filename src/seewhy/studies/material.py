@@ -132,22 +132,7 @@ def look_with_each(
     store: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Material]:
-    """All pictures once by each encoder, the same held out for all.
-
-    Args:
-        encoders: by name; pictures that look alike to the first are held out together.
-        samples: pictures with classes.
-        recipe: what will be fitted.
-        held_out: part of the pictures that is tested on where no others are given.
-        seed: of the split.
-        test: pictures to test on; left out, a part of ``samples``.
-        store: where looks are kept.
-        progress: hears of progress, notes and failures.
-
-    Raises:
-        DataError: too few pictures or classes, a class without test pictures, the same pictures on both sides, or a
-            picture that one encoder read and another did not.
-    """
+    """All pictures once by each encoder, the same held out for all."""
     progress = progress or Progress()
     if test is not None:
         check_apart(samples, test)

@@ -10,15 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from ..card.adaptation import render_pretraining
-from ..card.paging import Page
 from ..classifiers.linear.solvers import fit_logistic
 from ..encoders.base import Encoder
+from ..learning.pretrain import Pretrained, SeenPictures
+from ..learning.seen_pairs import look_at_pictures
 from ..pictures.samples import split
 from ..progress import Progress
+from ..report.adaptation import render_pretraining
+from ..report.paging import Page
 from ..storage.features import FeatureStore
-from ..training.pretrain import Pretrained, SeenPictures
-from ..training.seen_pairs import look_at_pictures
 from .retrieval import groups_of, measure_row
 
 K = 20
@@ -51,12 +51,6 @@ def measure_pretraining(
 
     Neighbours and the probe are those of the pictures trained on. The strength of the probe is chosen on a part of
     those. Intervals come from resampling held-out pictures, the same ones before and after; with groups, whole groups.
-
-    Args:
-        done: the training.
-        encoder: what came of it.
-        store: where looks are kept.
-        progress: hears of progress and failures.
     """
     progress = progress or Progress()
     rows: list[dict[str, Any]] = []

@@ -12,12 +12,12 @@ from ..encoders.base import Encoder
 from ..encoders.projection import Form
 from ..encoders.tuned_pictures import TunedPictures
 from ..errors import InputError
+from ..learning.pretrain import Pretrain
 from ..pictures.samples import Samples, gathered
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..storage.output import make_folder
 from ..training.distortions import Augmentation
-from ..training.pretrain import Pretrain
 from .material import look_with_each
 from .transfer import TransferFindings, TransferStudy
 
@@ -79,20 +79,7 @@ class ProjectionHeadStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> TransferFindings:
-        """Train, look, probe and compare; a stopped run goes on from its checkpoints and its journal.
-
-        Args:
-            encoder: with which each training begins; it stays as it is.
-            samples: pictures with classes.
-            folder: where checkpoints and numbers are kept.
-            test: pictures to test on; left out, a part of ``samples``.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            DataError: as :meth:`.transfer.TransferStudy.run`.
-            InputError: the objective needs words, or the loss is not finite.
-        """
+        """Train, look, probe and compare; a stopped run goes on from its checkpoints and its journal."""
         progress, probes = progress or Progress(), self.probes
         if test is None:
             looked = look_with_each(

@@ -41,14 +41,6 @@ def rank_correlation(
 ) -> RankCorrelation:
     """Spearman's rho of two numbers, or what is left of it given a third: ``(r_xy - r_xz r_yz) / √(…)`` of ranks.
 
-    Args:
-        x: a number of each thing.
-        y: another.
-        given: the one that is held.
-        n_draws: sets of things drawn anew, with replacement; those in which a number never changes are left out.
-        level: of the interval.
-        seed: of the draws.
-
     Example:
         >>> rank_correlation([1, 2, 3, 4], [1, 4, 9, 16]).rho
         1.0

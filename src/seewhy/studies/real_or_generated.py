@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..card.paging import Answer
 from ..classifiers.base import Classifier
 from ..classifiers.holdout import HoldOut, Pictures, hold_out, look_at
 from ..classifiers.small_cnn.network import Topology, reader
@@ -23,6 +22,7 @@ from ..errors import DataError, InputError
 from ..pictures.masks import mask_beside
 from ..pictures.samples import Samples
 from ..progress import Progress
+from ..report.paging import Answer
 from . import background_claim
 from .perturbations import PERTURBATIONS, perturbed
 from .real_or_generated_judges import NUMBERS, Judge, OfClassifier, OfNumbers, Pixels, frozen
@@ -46,7 +46,7 @@ class RealOrGeneratedFindings(Answer):
     classifier: Classifier | None = field(default=None, compare=False)
 
     def to_html(self) -> str:
-        from ..card.real_or_generated import render_real_or_generated
+        from ..report.real_or_generated import render_real_or_generated
 
         return render_real_or_generated(self.data)
 
@@ -213,11 +213,7 @@ class RealOrGeneratedStudy:
 
 
 def made_class(samples: Samples, named: str | None) -> str:
-    """Which of two classes is of made pictures.
-
-    Raises:
-        DataError: there are not two, the named one is none of them, or none or both are called so.
-    """
+    """Which of two classes is of made pictures."""
     classes = samples.classes
     if len(classes) != 2:
         raise DataError(

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from ..adaptation.backbone import sized
 from ..classifiers.base import Classifier
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
+from ..learning.adaptation.backbone import sized
 from ..pictures.samples import Sample, gathered
 from ..pictures.sources import InMemory
 from ..seeded import seeded

@@ -35,10 +35,6 @@ class StudyRecords:
     Args:
         path: the file; made with the first record.
         form: what the records look like; each begins with its ``key``.
-
-    Raises:
-        ForeignFileError: it is not of a study of SeeWhy's.
-        DataError: it cannot be opened.
     """
 
     def __init__(self, path: Path, form: Lines = NUMBERS) -> None:

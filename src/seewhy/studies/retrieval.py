@@ -11,8 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..card.adaptation import render_adaptation
-from ..card.paging import Page
 from ..encoders.adapted import DIGITS
 from ..encoders.base import Encoder
 from ..encoders.own_names import names_of, own_sentences
@@ -20,12 +18,14 @@ from ..encoders.paired_heads import place
 from ..encoders.templates import filled
 from ..errors import DataError
 from ..evaluation.confusions import small_copies
+from ..learning.retrieval import DEPTHS, Ranks, ranks
+from ..learning.seen_pairs import SeenPairs, joint_vectors, look_at_pairs
+from ..learning.way import AGREES
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress
+from ..report.adaptation import render_adaptation
+from ..report.paging import Page
 from ..storage.features import FeatureStore
-from ..training.retrieval import DEPTHS, Ranks, ranks
-from ..training.seen_pairs import SeenPairs, joint_vectors, look_at_pairs
-from ..training.way import AGREES
 from .before_after import accuracy_sums, calibration_sums, gap, groups_of, measure_row
 
 N_EXAMPLES = 12

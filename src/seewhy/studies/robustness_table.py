@@ -29,9 +29,6 @@ class Table:
         judges: by name, the network first, each with one instance per seed.
         said: judge → version → probability of being made, a row per seed.
         made: whether each picture is.
-
-    Raises:
-        InputError: a version or a judge that the accuracy must not stand without is missing.
     """
 
     judges: Mapping[str, tuple[Judge, ...]]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from ..card.paging import Answer
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
 from ..errors import InputError
 from ..pictures.samples import Samples
 from ..progress import Progress
+from ..report.paging import Answer
 from ..storage.features import FeatureStore
 from .material import Material, look_with_each
 from .records import cell_records
@@ -28,7 +28,7 @@ class ScalingFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
 
     def to_html(self) -> str:
-        from ..card.scaling import render_scaling
+        from ..report.scaling import render_scaling
 
         return render_scaling(self.data)
 
@@ -83,20 +83,7 @@ class ScalingStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> ScalingFindings:
-        """Look, fit every cell that is not in the journal yet, and conclude.
-
-        Args:
-            encoders: by name; the first answers the question, the others are curves beside it.
-            samples: pictures with classes.
-            folder: where each cell is kept, so that a stopped run goes on.
-            test: pictures to test on; left out, a part of ``samples``.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            DataError: too few pictures or classes, a class without test pictures, the same pictures on both sides, or a
-                target that is reached already.
-        """
+        """Look, fit every cell that is not in the journal yet, and conclude."""
         progress = progress or Progress()
         check_settings(self.target, self.noise, self.n_classes, len(samples.classes))
         materials = self.look(encoders, samples, test, store, progress)

@@ -40,11 +40,7 @@ class Arm:
 
 
 def check_sizes(material: Material) -> None:
-    """See that a curve can be measured.
-
-    Raises:
-        DataError: too few pictures are there for three sizes.
-    """
+    """See that a curve can be measured."""
     each, names = LEAST_RATIO * LEAST_PER_CLASS, material.classes
     if len(material.pool) < each * len(names):
         raise DataError(
@@ -150,11 +146,7 @@ def from_text(text: str) -> list[int]:
 
 
 def check_settings(target: float | None, noise: Sequence[float], n_classes: Sequence[int], known: int) -> None:
-    """Refuse what cannot be asked.
-
-    Raises:
-        DataError: a target that is no part, noise that leaves nothing, more classes than there are.
-    """
+    """Refuse what cannot be asked."""
     if target is not None and not 0 < target < 1:
         raise DataError(
             f"The target {target:g} was given. An accuracy above 0 and below 1 was expected, which is a part of the "

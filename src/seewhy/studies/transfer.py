@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..card.paging import Answer
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
 from ..errors import InputError
 from ..pictures.samples import Samples
 from ..progress import Progress
+from ..report.paging import Answer
 from ..storage.features import FeatureStore
 from .differences import Measure, compared, said_of, standings
 from .material import Material, classifier_text, look_with_each
@@ -29,7 +29,7 @@ class TransferFindings(Answer):
     """What the study found; ``data`` is the documented JSON (docs/json.md)."""
 
     def to_html(self) -> str:
-        from ..card.transfer import render_transfer
+        from ..report.transfer import render_transfer
 
         return render_transfer(self.data)
 
@@ -88,21 +88,7 @@ class TransferStudy:
         progress: Progress | None = None,
         pairs: Sequence[tuple[str, str]] | None = None,
     ) -> TransferFindings:
-        """Look, measure every cell that is not in the journal yet, and compare.
-
-        Args:
-            encoders: by name.
-            samples: pictures with classes.
-            folder: where each cell is kept, so that a stopped run goes on.
-            test: pictures to test on; left out, a part of ``samples``.
-            store: where looks are kept.
-            progress: hears of progress, notes and failures.
-            pairs: encoders that are compared with one another; left out, each with each.
-
-        Raises:
-            InputError: there is no encoder.
-            DataError: too few pictures or classes, a class without test pictures, or the same pictures on both sides.
-        """
+        """Look, measure every cell that is not in the journal yet, and compare."""
         if not encoders:
             raise InputError("No encoder was given. One or more were expected. Give lite0 and lite2, say.")
         progress = progress or Progress()

@@ -41,15 +41,7 @@ class WordsCompared:
         samples: Sequence[Sample],
         pooled: Float[Tensor, "n d"],
     ) -> dict[str, Any]:
-        """The part of the study's JSON (docs/json.md) that is about the change.
-
-        Args:
-            before: with descriptions.
-            after: the same classifier with others.
-            changes: what was changed, as it is told.
-            samples: labelled pictures of its classes, at least one; ``text`` of each is its group, if it has one.
-            pooled: their features.
-        """
+        """The part of the study's JSON (docs/json.md) that is about the change."""
         labels = torch.tensor([before.index_of(s.label) for s in samples])
         old, new = by_words(before, pooled), by_words(after, pooled)
         right = torch.stack([old == labels, new == labels], 1)

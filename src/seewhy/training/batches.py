@@ -79,7 +79,7 @@ def _cut(value: Any, rows: slice, name: str = "") -> Any:
 Column = Any
 """A tensor, or anything else that a list of positions indexes; a function of positions and a ``torch.Generator``; an
 object whose ``drawn`` takes positions and a ``numpy`` generator of each, such as
-:class:`~seewhy.training.contrast.Drawn`; or :class:`~seewhy.training.augmentation.TrainingPictures`."""
+:class:`~seewhy.learning.contrast.Drawn`; or :class:`~seewhy.training.augmentation.TrainingPictures`."""
 
 
 @dataclass(frozen=True, eq=False)

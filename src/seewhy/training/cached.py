@@ -27,17 +27,6 @@ def cached_gradients(
 
     Costs one more pass forward than the full batch. Random numbers of each part are seeded by its number, and are the
     same in both passes.
-
-    Args:
-        task: with one player, whose features have one row a sample.
-        batch: the whole.
-        own: parameters that learn.
-        size: samples of a part.
-        seed: of the step.
-        weight: factor of the loss.
-
-    Raises:
-        InputError: the features have no row for each sample.
     """
     parts, found = batch.parts(size), []
     with torch.no_grad():

@@ -65,13 +65,7 @@ class Augmentation:
         return random_crop(draw, self.scale, self.aspect, self.flip)
 
     def distort(self, pixels: np.ndarray, draw: np.random.Generator, view: int) -> np.ndarray:
-        """A view ``(h, w, 3)`` with other colours; everything is drawn, whether it is used or not.
-
-        Args:
-            pixels: uint8.
-            draw: of this picture at this step.
-            view: its number.
-        """
+        """A view ``(h, w, 3)`` with other colours; everything is drawn, whether it is used or not."""
         chances, amounts, order = draw.random(4), draw.uniform(-1, 1, 4), draw.permutation(4)
         sigma = draw.uniform(0.1, 2.0) * max(pixels.shape[:2]) / 224
         image = Image.fromarray(pixels)

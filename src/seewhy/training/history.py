@@ -86,10 +86,6 @@ class HistoryFile:
     Args:
         path: the file.
         training: what is trained on what.
-
-    Raises:
-        ForeignFileError: something else is there, or the history of another training.
-        DataError: it cannot be written.
     """
 
     def __init__(self, path: Path, training: str) -> None:

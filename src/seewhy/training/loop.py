@@ -241,11 +241,7 @@ class _Run:
         return None if self.at_once is None else f"micro_batch={self.at_once} computes batches in parts"
 
     def fit_into_memory(self, data: TrainingData, device: torch.device, progress: Progress) -> None:
-        """Choose how many samples are computed at once, no more than an earlier run did, and say what a step takes.
-
-        Raises:
-            InputError: the least that can be computed at once does not fit.
-        """
+        """Choose how many samples are computed at once, no more than an earlier run did, and say what a step takes."""
         n = -(-min(self.how.batch_size, data.n_samples) // self.among.world)
         with seeded(self.how.seed):
             found = measure(self.task, data, n, self.how.seed, device)

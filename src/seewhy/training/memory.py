@@ -62,11 +62,7 @@ class StepMemory:
         return max(1, int(min(most, self.parts) / self.per_sample))
 
     def say(self, n: int, size: int | None) -> str | None:
-        """What a person is told before it starts; nothing where it is little.
-
-        Raises:
-            InputError: it does not fit.
-        """
+        """What a person is told before it starts; nothing where it is little."""
         need, free = self.of(n if size is None else size), f"{gigabytes(self.free)} are free"
         if need > self.free:
             parts = "even one sample at a time" if size == 1 else f"with {size or n} samples computed at once"

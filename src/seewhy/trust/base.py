@@ -167,12 +167,7 @@ class Trust:
         return ConformalLines(self.held.score, self.held.labels, len(self.gaussian.bias), doubtful)
 
     def judge(self, inputs: Inputs, level: float = LEVEL) -> Judgement:
-        """Decisions on pictures, judged.
-
-        Args:
-            inputs: of the pictures.
-            level: how often the true class is to be in the set.
-        """
+        """Decisions on pictures, judged."""
         signs = Signs.of(self.gaussian, inputs, self.temperature, self.sharpness)
         probability = self.right.margin(signs.signs).sigmoid()
         sets = self.conformal(level).sets(signs.pooled, signs.decided, level, probability < level)
@@ -213,11 +208,7 @@ class Trust:
         return n, float(self.held.right[sure].float().mean()) if n else None
 
     def check(self, n_classes: int, width: int | None) -> None:
-        """Refuse parts that do not fit together or the classifier; ``width`` is that of its features, where known.
-
-        Raises:
-            ValueError: says what does not fit.
-        """
+        """Refuse parts that do not fit together or the classifier; ``width`` is that of its features, where known."""
         k, d = self.gaussian.weight.shape
         if k != n_classes or (width is not None and d != min(width, WIDEST)):
             raise ValueError(f"a second opinion of {k} classes by {d} features")
@@ -267,12 +258,7 @@ class Trust:
 
     @classmethod
     def restore(cls, facts: dict[str, Any], tensors: dict[str, Tensor], bank: Float[Tensor, "n d"]) -> Trust:
-        """From what :meth:`facts` and :meth:`tensors` gave, and the features of the pictures it was measured on.
-
-        Raises:
-            ValueError: of a later version.
-            KeyError: something is missing.
-        """
+        """From what :meth:`facts` and :meth:`tensors` gave, and the features of the pictures it was measured on."""
         if facts["version"] != VERSION:
             raise ValueError(f"its measures of trust have version {facts['version']!r}, and {VERSION} is read")
 

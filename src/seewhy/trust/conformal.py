@@ -81,10 +81,6 @@ class ConformalLines:
 
 
 def quantile(scores: Float[Tensor, " n"], level: float) -> float:
-    """The ⌈(n + 1) level⌉-th smallest score, which a new one of the same kind does not exceed with that probability.
-
-    Returns:
-        1, which every class is within, where there are fewer scores than that.
-    """
+    """The ⌈(n + 1) level⌉-th smallest score, which a new one of the same kind does not exceed with that probability."""
     rank = math.ceil((len(scores) + 1) * level - 1e-9)
     return 1.0 if rank > len(scores) else float(scores.sort().values[rank - 1])

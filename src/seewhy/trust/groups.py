@@ -252,12 +252,6 @@ def group_folds(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], n_folds: i
 
     The largest groups are placed first, each where the least of its classes is. A class whose pictures would all fall
     into one fold cannot be measured: it is only trained on, in fold -1.
-
-    Args:
-        labels: class of each picture.
-        groups: of each picture.
-        n_folds: at least 2.
-        seed: which groups go together.
     """
     order = torch.randperm(int(groups.max()) + 1, generator=torch.Generator().manual_seed(seed)).tolist()
     members: dict[int, list[int]] = defaultdict(list)

@@ -32,14 +32,7 @@ class Monotone:
     def fit(
         cls, signs: Float[Tensor, "n s"], true: Bool[Tensor, " n"], groups: Int[Tensor, " n"], seed: int = 0
     ) -> Monotone:
-        """By maximum likelihood; signs that would count against what they stand for are left out.
-
-        Args:
-            signs: higher speaks for true.
-            true: what is to be told.
-            groups: pictures of the same thing have the same number, and are drawn together.
-            seed: of the draws.
-        """
+        """By maximum likelihood; signs that would count against what they stand for are left out."""
         mean, deviation = signs.mean(0), signs.std(0, correction=0).clamp(min=1e-6)
         x = torch.cat([(signs - mean) / deviation, torch.ones(len(signs), 1)], 1).double()
         y = true.double()

@@ -51,23 +51,7 @@ def measure_trust(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Trust | None:
-    """What held-out pictures say of decisions.
-
-    Args:
-        inputs: of held-out pictures; the logits by a classifier that saw no picture of the same thing.
-        labels: their classes.
-        groups: pictures of the same thing have the same number; left out, each is alone.
-        fold: which are left out together from the second opinion, groups whole, 0 or more; left out, drawn.
-        fit: fits a classifier like the one that is judged, to measure what becomes of pictures of a class that it never
-            saw; left out, one without a class gives the others the same logits, as one made of words does.
-        strange: of pictures that are of nothing.
-        shift: of :class:`~seewhy.trust.base.Trust`.
-        seed: of draws.
-        progress: told of the fits without a part of the classes.
-
-    Returns:
-        Nothing where there are too few pictures to measure on, or fewer than two classes.
-    """
+    """What held-out pictures say of decisions."""
     n = len(inputs)
     groups = torch.arange(n) if groups is None else groups.unique(return_inverse=True)[1]
     if n < MIN_PICTURES or len(labels.unique()) < 2 or len(groups.unique()) < 2:

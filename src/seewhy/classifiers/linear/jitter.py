@@ -36,17 +36,6 @@ def random_crops(
     Crop ``i`` depends on ``(seed, picture, i)`` alone, so asking for more crops keeps the first ones, and features
     already stored stay valid. Area and ratio are in fractions of the picture; a side never exceeds the picture.
 
-    Args:
-        n: how many.
-        seed: the run's seed.
-        picture: which picture, so that every picture gets crops of its own.
-        scale: smallest and largest area, as fractions of the picture.
-        aspect: smallest and largest ratio of the two side fractions.
-        flip: mirror every crop with probability one half.
-
-    Raises:
-        InputError: ``n`` is negative, or a range is empty, not positive, or above the whole picture.
-
     Example:
         >>> [round(v, 3) for v in random_crops(1, scale=(1.0, 1.0), aspect=(1.0, 1.0))[0].box]
         [0.0, 0.0, 1.0, 1.0]
@@ -65,14 +54,6 @@ def random_crops(
 def crops_by_name(name: str, n: int, seed: int = 0) -> list[View]:
     """The picture as it is and ``n`` random crops, drawn by file name: more pictures leave the crops of others alone.
 
-    Args:
-        name: the picture's file; its folder does not matter.
-        n: how many.
-        seed: the run's seed.
-
-    Raises:
-        InputError: ``n`` is negative.
-
     Example:
         >>> crops_by_name("a/1.png", 2) == crops_by_name("b/1.png", 2)
         True
@@ -83,9 +64,6 @@ def crops_by_name(name: str, n: int, seed: int = 0) -> list[View]:
 
 def five_boxes(side: float) -> list[FractionBox]:
     """The four corners and the centre, each ``side`` of the picture's width and height.
-
-    Raises:
-        InputError: ``side`` is not in (0, 1].
 
     Example:
         >>> five_boxes(0.5)[-1]

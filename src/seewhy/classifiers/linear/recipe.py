@@ -87,12 +87,7 @@ class Linear(PictureRecipe):
         return self.learn_seen(fitting.encoder, fitting.look(views=self._views, n_bank=self.n_bank))
 
     def learn_seen(self, encoder: Encoder, pictures: Pictures) -> Outcome:
-        """Learn from pictures that were looked at before, all with as many views.
-
-        Args:
-            encoder: what they were looked at with, or what makes of their features those in ``pictures``.
-            pictures: with those that are held out.
-        """
+        """Learn from pictures that were looked at before, all with as many views."""
         rows = Rows.of(pictures, self._feature)
         with beside(encoder.engine.name, len(pictures.items)):
             chosen = self._choose(rows, pictures)
@@ -110,12 +105,7 @@ class Linear(PictureRecipe):
         )
 
     def fit_at(self, pictures: Pictures, c: float) -> Head:
-        """What these pictures give with a ``C`` (of a picture) that was chosen elsewhere, fitted once, uncalibrated.
-
-        Args:
-            pictures: all are fitted on.
-            c: as :meth:`learn` reports it.
-        """
+        """What these pictures give with a ``C`` (of a picture) that was chosen elsewhere, fitted once, uncalibrated."""
         rows = Rows.of(pictures, self._feature)
         fit = self._solve(rows, torch.ones_like(rows.own), len(pictures.classes), c / (self.n_crops + 1), None)
         return Head(self._feature, fit.weight, fit.bias)

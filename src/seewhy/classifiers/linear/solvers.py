@@ -56,19 +56,6 @@ def fit_logistic(
     The objective is scikit-learn's ``LogisticRegression(C=c)``. Its default stopping rule leaves the objective up to
     twice too high when C is large; this one stops when the predicted decrease is ``tol`` of the objective.
 
-    Args:
-        x: features.
-        y: class of each row, 0 ... k-1; a class without a row is allowed.
-        n_classes: k.
-        c: weight of the losses against the penalty.
-        sample_weight: one weight per row; :func:`balanced_weight` makes the classes count alike.
-        warm_start: a fit to start from, say at a neighbouring ``c``.
-        tol: relative decrease at which to stop.
-
-    Raises:
-        DataError: features that are not finite, labels out of range, fewer than two classes present.
-        InputError: ``c`` is not a positive number.
-
     Example:
         >>> x = torch.tensor([[-1.0], [1.0]])
         >>> fit_logistic(x, torch.tensor([0, 1]), 2).weight.flatten().mul(100).round().int().tolist()
@@ -232,15 +219,6 @@ def grouped_folds(
     """Number every row's fold, 0 ... n_folds-1: all versions of a picture in one, every class spread evenly.
 
     A class with a single picture can only be trained on: its fold is -1.
-
-    Args:
-        y: class of each row.
-        groups: picture of each row.
-        n_folds: at least 2.
-        seed: which pictures go together.
-
-    Raises:
-        DataError: the versions of one picture have different classes.
     """
     _, group, count = groups.unique(return_inverse=True, return_counts=True)
     label = torch.zeros(len(count), dtype=y.dtype).scatter_(0, group, y)
@@ -316,21 +294,6 @@ def c_path(
     percent of it, the lowest log-loss. The path ends early when two steps in a row neither raise the best accuracy nor
     lower the best log-loss by a hundredth: weaker penalties cost most and gain nothing then. It goes on while all say
     what the strongest says, as they do where features hardly differ from picture to picture.
-
-    Args:
-        x: features.
-        y: class of each row.
-        n_classes: k.
-        fold: rows of fold f are held out in round f; rows of fold -1 never are (see :func:`grouped_folds`).
-        groups: picture of each row; by default each row is a picture.
-        asked: rows whose logits count when their picture is held out; by default all.
-        grid: the values of C.
-        solver: ``"logistic"`` or ``"svm"``.
-        weigh: classes of the rows fitted to → their weights, for example :func:`balanced_weight`.
-        tol: looser than for the final fit, which the choice does not feel.
-
-    Raises:
-        DataError: no row is held out, the versions of a picture are in several folds, or as :func:`fit_logistic`.
     """
     groups = torch.arange(len(y)) if groups is None else groups
     numbers = [f for f in fold.unique().tolist() if f >= 0]

@@ -33,9 +33,6 @@ class Topology:
         n_dense: layers between the last map and the classes.
         n_units: of each.
 
-    Raises:
-        InputError: a number is below what a network has.
-
     Example:
         >>> str(Topology(2, 32, 1, 64)), Topology(2, 32, 1, 64).n_weights(32, 2)
         ('2 x 32 filters, 1 x 64 units', 141410)
@@ -59,11 +56,7 @@ class Topology:
         return f"{self.n_convs} x {self.n_filters} filters{dense}"
 
     def check(self, side: int) -> None:
-        """See that pictures of this side can be halved so often.
-
-        Raises:
-            InputError: they cannot, or the network would not be small.
-        """
+        """See that pictures of this side can be halved so often."""
         if side not in SIDES or side >> self.n_convs < 1:
             raise InputError(
                 f"A small CNN of {self.n_convs} convolutions was given side={side}. {SIDES[0]} to {SIDES[-1]} pixels "

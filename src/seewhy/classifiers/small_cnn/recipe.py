@@ -55,9 +55,6 @@ class SmallCNN(PictureRecipe):
         split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
         n_bank: pictures whose patches are kept as evidence.
         seed: of the split, the first weights and the order.
-
-    Raises:
-        InputError: a number that no network has.
     """
 
     name: ClassVar[str] = "small_cnn"

@@ -279,11 +279,7 @@ def texts_of(encoder: Encoder, names: tuple[str, ...], templates: tuple[str, ...
 
 
 def _gathered(reader: Reader, data: BoxData, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:
-    """Maps of all pictures at one size, boxes as parts of the picture, and labels; -1 where there is none.
-
-    Raises:
-        DataError: none can be used.
-    """
+    """Maps of all pictures at one size, boxes as parts of the picture, and labels; -1 where there is none."""
     place = {name: k for k, name in enumerate(data.classes)}
     most = max((len(p.boxes) for p in data.pictures), default=0)
     maps: list[Tensor] = []

@@ -106,12 +106,7 @@ def fit_detector(
 
 
 def methods_for(name: str, parameters: dict[str, Any]) -> list[Any]:
-    """Methods that are trained, with the parameters that are theirs: one, or all where the best is to be taken.
-
-    Raises:
-        InputError: it is not trained, or a value is not one of the parameter's.
-        UnknownNameError: there is no such method, or none has such a parameter.
-    """
+    """Methods that are trained, with the parameters that are theirs: one, or all where the best is to be taken."""
     able = [n for n in detectors if hasattr(detectors[n], "fit")]
     if name != AUTO and name not in able:
         _ = detectors[name]

@@ -208,11 +208,7 @@ class RegionProbe:
         }  # fmt: skip
 
     def check(self, k: int) -> None:
-        """See that its numbers are as many as its classes ask for, and its windows parts of a picture.
-
-        Raises:
-            ValueError: they are not.
-        """
+        """See that its numbers are as many as its classes ask for, and its windows parts of a picture."""
         wanted = (k + 5, (self.parts**2 + 1) * len(self.axes.components) + 2)
         if tuple(self.weight.shape) != wanted or self.bias.shape != wanted[:1]:
             raise ValueError(f"its weights are {tuple(self.weight.shape)}, not {wanted}")

@@ -17,14 +17,7 @@ CHUNK = 1024
 
 
 def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 25) -> Float[Tensor, "m 2"]:
-    """Widths and heights that stand for all: k-means on their logarithms (YOLOv2, Redmon & Farhadi 2016, by overlap).
-
-    Args:
-        sizes: widths and heights, above 0.
-        n: how many shapes at most.
-        seed: of those that it starts from.
-        steps: of Lloyd's.
-    """
+    """Widths and heights that stand for all: k-means on their logarithms (YOLOv2, Redmon & Farhadi 2016, by overlap)."""
     points = sizes.double().log()
     distinct = points.unique(dim=0)
     order = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(seed))[:n]
@@ -51,12 +44,7 @@ class Lattice(NamedTuple):
 
 
 def lattices(shapes: Float[Tensor, "m 2"], grid: tuple[int, int]) -> list[Lattice]:
-    """Every place of every shape in cells, within the map.
-
-    Args:
-        shapes: widths and heights as parts of the picture.
-        grid: ``(h, w)`` cells of the picture.
-    """
+    """Every place of every shape in cells, within the map."""
     h, w = grid
     return [
         Lattice(*(_places(side, own) for side, own in ((w, width), (h, height))))

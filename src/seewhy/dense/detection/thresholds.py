@@ -188,11 +188,6 @@ def _on(matched: Matched, which: Bool[np.ndarray, " p"]) -> Matched:
 def best_point(matched: Sequence[Matched], precision: float | None) -> Point | None:
     """The threshold to take; ``None`` where nothing right was found.
 
-    Args:
-        matched: of one class, or of several together.
-        precision: that boxes are to have, at which the most is to be found: its lower bound is to be as high. Where
-            none is, the highest is taken. Left out, F1 counts.
-
     Example:
         >>> one = Matched(np.zeros(3, int), np.array([.9, .6, .2]), np.array([[True, True, False]]),
         ...               np.ones((1, 3), bool), np.array([2]))

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...card.box_report import expected
 from ...encoders.base import Encoder
 from ...encoders.stream import file_digest
 from ...errors import InputError
+from ...report.box_report import expected
 from ...types import Failure
 from ..detections import Detections, Keep
 from ..detector import Detector
@@ -116,13 +116,7 @@ class TrainedDetector(Detector):
     def keeping(
         self, *, least: float | None = None, overlap: float | None = None, most: int | None = None
     ) -> TrainedDetector:
-        """The same with other boxes kept.
-
-        Args:
-            least: one threshold for all classes; 0 keeps whatever is found.
-            overlap: above which the less sure of two boxes of a class goes.
-            most: in one picture.
-        """
+        """The same with other boxes kept."""
         return replace(
             self,
             thresholds=self.thresholds if least is None else (least,) * len(self.classes),
@@ -131,12 +125,7 @@ class TrainedDetector(Detector):
         )
 
     def for_classes(self, labels: Iterable[str]) -> TrainedDetector:
-        """The same for other names, whose thresholds are those of known names, or their mean.
-
-        Raises:
-            InputError: it finds only what it was shown.
-            DataError: no name, or one twice.
-        """
+        """The same for other names, whose thresholds are those of known names, or their mean."""
         names = names_to_find(labels)
         if names == self.classes:
             return self
@@ -180,11 +169,7 @@ class TrainedDetector(Detector):
         return [image for image in images if set(digests([image])) & own]
 
     def pooled(self) -> PooledScore:
-        """How its score of a box comes from the cells under it.
-
-        Raises:
-            InputError: what it learnt does not pool cells.
-        """
+        """How its score of a box comes from the cells under it."""
         if not isinstance(self.finder, PoolingFinder):
             raise cannot_pool(f"a {self.method} detector")
         score = self.finder.pooled(self.reader, self.classes)
@@ -202,12 +187,7 @@ class TrainedDetector(Detector):
         }
 
     def check(self) -> None:
-        """See that it finds something of as many classes as it has, and can say how good it is.
-
-        Raises:
-            ValueError: it does not, or its numbers are not finite.
-            TypeError, LookupError: its figures are not those that fitting writes.
-        """
+        """See that it finds something of as many classes as it has, and can say how good it is."""
         import numpy as np
 
         seen = next(self.reader.looked([np.zeros((64, 64, 3), np.uint8)]))

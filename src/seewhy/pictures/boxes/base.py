@@ -159,11 +159,7 @@ class BoxFormat(Protocol):
 
 
 def size_of(picture: BoxedPicture) -> tuple[int, int]:
-    """Width and height.
-
-    Raises:
-        DataError: they are not known.
-    """
+    """Width and height."""
     if picture.size is None:
         raise DataError(
             f"The size of {picture.image} is not known, as the file is not there. Width and height were expected, "
@@ -235,11 +231,7 @@ class Gathering:
         self._boxes[image].append(record)
 
     def done(self) -> BoxData:
-        """All that was read.
-
-        Raises:
-            DataError: there is no picture.
-        """
+        """All that was read."""
         if not self._boxes:
             raise DataError(
                 f"{self.source} names no picture. At least one was expected, be it without boxes. Give another file."

@@ -78,11 +78,7 @@ def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force
 
 
 def check_boxes(data: BoxData, folder: Path, *, format: str, force: bool) -> Mapping[str, str]:
-    """The files that :func:`save_boxes` would write, by their names in the folder; nothing is touched.
-
-    Raises:
-        ForeignFileError, DataError: as there.
-    """
+    """The files that :func:`save_boxes` would write, by their names in the folder; nothing is touched."""
     writer: BoxFormat = box_formats[format]()
     made = writer.files(data, folder)
     for name in made:

@@ -75,11 +75,7 @@ def from_folder(image: str, folder: Path) -> str:
 
 
 def stems(pictures: Sequence[BoxedPicture]) -> list[str]:
-    """A name without ending for each, with the folders in which they differ.
-
-    Raises:
-        DataError: two pictures differ only in their endings.
-    """
+    """A name without ending for each, with the folders in which they differ."""
     plain = [Path(os.path.abspath(p.image)).with_suffix("") for p in pictures]
     common = os.path.commonpath([p.parent for p in plain]) if plain else ""
     names = [Path(os.path.relpath(p, common)).as_posix() for p in plain]

@@ -34,9 +34,6 @@ def parse_xml(data: bytes) -> Element:
     """The root of an XML text.
 
     A declaration of a document type is refused, and with it every entity that could be expanded or fetched.
-
-    Raises:
-        ValueError: it is none, declares a document type, or is nested too deeply.
     """
     top = Element("")
     open_ = [top]

@@ -80,11 +80,7 @@ class YOLO:
 
 
 def _names(file: Path) -> dict[int, str]:
-    """Number → name.
-
-    Raises:
-        DataError: the file cannot be read, or has none.
-    """
+    """Number → name."""
     try:
         text = read_text(file, LARGEST)
         given: Any = text.splitlines() if file.suffix not in (".yaml", ".yml") else yaml.safe_load(text)

@@ -81,14 +81,7 @@ class AdamSchedule:
         progress: Progress | None = None,
         after: Callable[[int, float], None] | None = None,
     ) -> Rotation:
-        """Train.
-
-        Args:
-            maps: cells.
-            checkpoint: where the state is kept after each stage; what is there is gone on from.
-            progress: hears of progress.
-            after: is told each step's number and loss.
-        """
+        """Train."""
         progress = progress or Progress()
         width = maps.pooled.shape[1]
         raw = torch.zeros(width, width, requires_grad=True)

@@ -43,14 +43,7 @@ class Entry:
 def without_copies(
     candidates: Int[Tensor, "k c"], unit: Float[Tensor, "n d"], m: int, duplicate: float
 ) -> Int[Tensor, "k m"]:
-    """The first ``m`` candidates of each row that are no copies of earlier ones; −1 where they run out.
-
-    Args:
-        candidates: pictures, best first.
-        unit: their pooled vectors, of unit length.
-        m: how many are wanted.
-        duplicate: cosine from which two count as one.
-    """
+    """The first ``m`` candidates of each row that are no copies of earlier ones; −1 where they run out."""
     found = torch.full((len(candidates), m), -1)
     for k, row in enumerate(candidates):
         near = (unit[row] @ unit[row].T >= duplicate).tolist()
@@ -71,20 +64,7 @@ def collect(
     duplicate: float,
     store: FeatureStore | None,
 ) -> EPICBank:
-    """The bank of a rotation.
-
-    Args:
-        model: whose grid the boxes are on.
-        rotation: the matrix.
-        maps: cells of the pictures.
-        entries: those pictures.
-        n_kept: prototypes of each channel and sign.
-        duplicate: cosine from which two pictures count as one.
-        store: where looks were kept.
-
-    Raises:
-        DataError: a picture that was read before cannot be read any more.
-    """
+    """The bank of a rotation."""
     unit = normalize(maps.pooled, dim=1)
     rows = [_patches(rotation, maps, unit, sign, n_kept, duplicate) for sign in (1, -1)]
     channels, owner, cells, purity, signs = (torch.cat(parts) for parts in zip(*rows, strict=True))

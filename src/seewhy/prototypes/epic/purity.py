@@ -113,12 +113,6 @@ def mean_unit_peaks(
     """Row ``k`` of ``A``: the mean unit feature at the peaks of channel ``k``'s prototypes.
 
     With prototypes and peaks held, the mean purity of an orthogonal ``U`` is ``<U, A> / d``.
-
-    Args:
-        maps: cells.
-        rotation: ``U``, or some of its rows.
-        of: each channel's prototypes, the strongest first.
-        weights: of the strongest, the second strongest, …; they add up to 1. Left out, all weigh alike.
     """
     by_rank = torch.full(of.shape[1:], 1 / of.shape[1]) if weights is None else weights
     mean = torch.zeros(rotation.shape)

@@ -131,11 +131,7 @@ class FoldCheck:
 def check_fold(
     head: Head, rotation: Rotation, pooled: Float[Tensor, "b d"], cells: Float[Tensor, "b s d"]
 ) -> FoldCheck:
-    """Compare folded logits with the model's own.
-
-    Raises:
-        ModelError: they differ by more than rounding.
-    """
+    """Compare folded logits with the model's own."""
     with torch.no_grad():
         own, folded = head(pooled), folded_logits(head, rotation, pooled, cells)
     difference = float((own - folded).abs().max() / own.abs().max().clamp(min=1e-12))

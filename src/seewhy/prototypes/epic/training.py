@@ -88,20 +88,7 @@ class FitEPIC(Fitting):
         checkpoint: Path | None = None,
         progress: Progress | None = None,
     ) -> EPICBank:
-        """Look, fit, choose, measure, and collect the prototypes.
-
-        Args:
-            model: the classifier; mean-pooled, with or without a layer norm.
-            pictures: file name and index of the class; without a class, the classifier's own decision counts.
-            store: where looks are kept, so that a second or an interrupted run does not look again.
-            checkpoint: where Adam's state is kept after each stage.
-            progress: hears of progress, notes and failures.
-
-        Raises:
-            InputError: the classifier does not pool by a mean.
-            DataError: too few pictures.
-            ModelError: the folded head differs from the classifier.
-        """
+        """Look, fit, choose, measure, and collect the prototypes."""
         progress = progress or Progress()
         seal = self.seal(model, pictures)
         entries, maps = self._look(model, pictures, store, progress)

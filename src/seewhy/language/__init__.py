@@ -1,0 +1,1 @@
+"""Writers of descriptions, pairs of pictures and texts, annotation."""

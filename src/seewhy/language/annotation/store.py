@@ -1,0 +1,315 @@
+"""Where annotations are kept: one SQLite file in write-ahead mode, on the disk before a call returns.
+
+Nothing that was typed is ever overwritten by someone else's, or by an older state of one's own:
+
+* versions are only added, and only on top of the version they were made from; otherwise :meth:`AnnotationStore.save`
+  answers with what there is now, and the draft stays;
+* a draft is replaced only by whoever has seen it (``seen``); otherwise the one that was there is shelved, not lost.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ...errors import DataError
+from ...storage.database import DatabaseKind, connect
+from .records import (
+    TASKS,
+    Content,
+    Picture,
+    Version,
+    check_author,
+    check_content,
+    check_task,
+)
+from .rows import Draft, draft_of, judgement_of, picture_of, version_of
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS pictures (
+    key TEXT PRIMARY KEY, digest TEXT NOT NULL, name TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS versions (
+    picture TEXT NOT NULL, task TEXT NOT NULL, number INTEGER NOT NULL, author TEXT NOT NULL, kind TEXT NOT NULL,
+    content TEXT NOT NULL, seconds REAL NOT NULL, base INTEGER, made TEXT NOT NULL,
+    PRIMARY KEY (picture, task, number)
+);
+CREATE TABLE IF NOT EXISTS drafts (
+    picture TEXT NOT NULL, task TEXT NOT NULL, author TEXT NOT NULL, revision INTEGER NOT NULL, base INTEGER NOT NULL,
+    content TEXT NOT NULL, seconds REAL NOT NULL, made TEXT NOT NULL, tab TEXT NOT NULL, sequence INTEGER NOT NULL,
+    PRIMARY KEY (picture, task, author)
+);
+CREATE TABLE IF NOT EXISTS shelved (
+    picture TEXT NOT NULL, task TEXT NOT NULL, author TEXT NOT NULL, revision INTEGER NOT NULL, base INTEGER NOT NULL,
+    content TEXT NOT NULL, seconds REAL NOT NULL, made TEXT NOT NULL, tab TEXT NOT NULL, sequence INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS texts (
+    picture TEXT NOT NULL, source TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (picture, source)
+);
+CREATE TABLE IF NOT EXISTS judgements (
+    picture TEXT NOT NULL, author TEXT NOT NULL, first TEXT NOT NULL, second TEXT NOT NULL, swapped INTEGER NOT NULL,
+    answers TEXT NOT NULL, seconds REAL NOT NULL, made TEXT NOT NULL
+);
+"""
+ANNOTATIONS = DatabaseKind("a file of annotations", 0x5357616E, _SCHEMA, earlier=(_SCHEMA,))
+_VERSION = "task, number, author, kind, content, seconds, base, made"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A draft that became a version."""
+
+    version: Version
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Someone else was faster: ``latest`` is not the version that the draft began from."""
+
+    latest: Version
+
+
+class AnnotationStore:
+    """Pictures, versions, drafts and judgements.
+
+    Args:
+        path: the database file; made where there is none.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = threading.RLock()
+        with self._told():
+            self._db = connect(self.path, ANNOTATIONS, timeout=30, isolation_level=None)
+            self._db.execute("PRAGMA synchronous=FULL")
+
+    def close(self) -> None:
+        self._db.close()
+
+    # pictures
+
+    def add_pictures(self, pictures: Iterable[Picture]) -> None:
+        """Make pictures known; one that is known takes the new file name."""
+        rows = [(p.key, p.digest, p.name, p.width, p.height) for p in pictures]
+        with self._writing():
+            self._db.executemany(
+                "INSERT INTO pictures VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET name = excluded.name", rows
+            )
+
+    def pictures(self) -> tuple[Picture, ...]:
+        """All, in the order they became known."""
+        return tuple(map(picture_of, self._rows("SELECT * FROM pictures ORDER BY rowid")))
+
+    def picture(self, key: str) -> Picture | None:
+        rows = self._rows("SELECT * FROM pictures WHERE key = ?", key)
+        return picture_of(rows[0]) if rows else None
+
+    # versions
+
+    def versions(self, key: str, task: str) -> tuple[Version, ...]:
+        """From the first to the last; the seed, if there is one, is the first."""
+        query = f"SELECT {_VERSION} FROM versions WHERE picture = ? AND task = ? ORDER BY number"
+        return tuple(version_of(row) for row in self._rows(query, key, task))
+
+    def histories(self) -> dict[str, dict[str, list[Version]]]:
+        """Picture → task → its versions, of all pictures that have some."""
+        found: dict[str, dict[str, list[Version]]] = {}
+        for key, *row in self._rows(f"SELECT picture, {_VERSION} FROM versions ORDER BY picture, task, number"):
+            found.setdefault(key, {task: [] for task in TASKS}).setdefault(row[0], []).append(version_of(row))
+        return found
+
+    def drafted(self, author: str) -> set[tuple[str, str]]:
+        """Pictures and tasks on which a person has typed something that is no version yet."""
+        return {(row[0], row[1]) for row in self._rows("SELECT picture, task FROM drafts WHERE author = ?", author)}
+
+    def latest(self, key: str, task: str) -> Version | None:
+        found = self.versions(key, task)
+        return found[-1] if found else None
+
+    def seed(self, key: str, task: str, author: str, content: Content) -> bool:
+        """Keep a model's proposal as version 0, unless a version or a draft is there already."""
+        content = check_content(task, content)
+        with self._writing():
+            for table in ("versions", "drafts"):
+                if self._rows(f"SELECT 1 FROM {table} WHERE picture = ? AND task = ? LIMIT 1", key, task):
+                    return False
+            self._insert(key, Version(task, 0, check_author(author), "seed", content, 0.0, None, _now()))
+        return True
+
+    def save(
+        self, key: str, task: str, author: str, content: object, base: int, seconds: float, *, merges: bool = False
+    ) -> Saved | Conflict:
+        """Add a version on top of ``base``, and drop the author's draft."""
+        author, kept = check_author(author), check_content(check_task(task), content)
+        with self._writing():
+            self._known(key)
+            now = self.latest(key, task)
+            if now is not None and now.number != base:
+                return Conflict(now)
+            # The first version of people is 1, with or without a seed.
+            kind = "merge" if merges else "round"
+            number = (now.number if now else 0) + 1
+            version = Version(task, number, author, kind, kept, round(max(0.0, seconds), 1), base, _now())
+            self._insert(key, version)
+            # A draft that differs was typed in another window: it is shelved rather than dropped.
+            for draft in self._drafts(key, task, author):
+                if draft.content != kept:
+                    self._shelve(key, task, author)
+            self._db.execute("DELETE FROM drafts WHERE picture = ? AND task = ? AND author = ?", (key, task, author))
+        return Saved(version)
+
+    def restore(self, key: str, versions: Iterable[Version], judgements: Iterable[dict[str, Any]]) -> bool:
+        """Keep what was exported, whole or not at all; nothing where the picture has versions already."""
+        with self._writing():
+            self._known(key)
+            if self._rows("SELECT 1 FROM versions WHERE picture = ? LIMIT 1", key):
+                return False
+            for version in versions:
+                self._insert(key, version)
+            for judgement in judgements:
+                self._judged(key, judgement)
+        return True
+
+    def _insert(self, key: str, v: Version) -> None:
+        row = (key, v.task, v.number, v.author, v.kind, json.dumps(v.content), v.seconds, v.base, v.made)
+        self._db.execute("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    # drafts
+
+    def keep_draft(
+        self,
+        key: str,
+        task: str,
+        author: str,
+        content: object,
+        base: int,
+        seconds: float,
+        seen: int,
+        *,
+        tab: str = "",
+        sequence: int = 0,
+    ) -> tuple[int, bool]:
+        """Keep what was typed so far."""
+        author, kept = check_author(author), check_content(check_task(task), content)
+        with self._writing():
+            self._known(key)
+            there = next(iter(self._drafts(key, task, author)), None)
+            same_tab = there is not None and tab != "" and there.tab == tab
+            if there is not None and same_tab and sequence < there.sequence:
+                return there.revision, False
+            revision = 1 + max(seen, there.revision if there else 0)
+            shelves = there is not None and not same_tab and there.revision != seen and there.content != kept
+            if shelves:
+                self._shelve(key, task, author)
+            row = (key, task, author, revision, base, json.dumps(kept), max(0.0, seconds), _now(), tab, sequence)
+            self._db.execute("INSERT OR REPLACE INTO drafts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        return revision, shelves
+
+    def draft(self, key: str, task: str, author: str) -> Draft | None:
+        found = self._drafts(key, task, author)
+        return found[0] if found else None
+
+    def shelved(self, key: str, task: str, author: str) -> tuple[Draft, ...]:
+        """Drafts that gave way to others of the same person, oldest first."""
+        return self._drafts(key, task, author, "shelved")
+
+    def put_aside(self, key: str, task: str, author: str, *, stays: bool = False) -> None:
+        """Put a draft on the shelf; unless it ``stays``, the page begins from the last version again."""
+        with self._writing():
+            self._shelve(key, task, author)
+            if stays:
+                return
+            self._db.execute("DELETE FROM drafts WHERE picture = ? AND task = ? AND author = ?", (key, task, author))
+
+    def _drafts(self, key: str, task: str, author: str, table: str = "drafts") -> tuple[Draft, ...]:
+        rows = self._rows(
+            f"SELECT revision, base, content, seconds, made, tab, sequence FROM {table} WHERE picture = ? AND "
+            "task = ? AND author = ? ORDER BY rowid",
+            key,
+            task,
+            author,
+        )
+        return tuple(draft_of(task, row) for row in rows)
+
+    def _shelve(self, key: str, task: str, author: str) -> None:
+        self._db.execute(
+            "INSERT INTO shelved SELECT * FROM drafts WHERE picture = ? AND task = ? AND author = ?",
+            (key, task, author),
+        )
+
+    # texts from elsewhere, and judgements
+
+    def put_texts(self, source: str, texts: Iterable[tuple[str, str]]) -> None:
+        """Descriptions from elsewhere, to compare with; pairs of a picture's key and its text."""
+        rows = [(key, source, check_content("caption", {"text": text})["text"]) for key, text in texts]
+        with self._writing():
+            self._db.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", rows)
+
+    def texts(self, key: str) -> dict[str, str]:
+        """Source → text."""
+        rows = self._rows("SELECT source, text FROM texts WHERE picture = ? ORDER BY source", key)
+        return {row[0]: row[1] for row in rows}
+
+    def put_judgement(self, key: str, row: dict[str, Any]) -> None:
+        """Keep a comparison; every one is kept, the last of a person on a pair counts."""
+        with self._writing():
+            self._known(key)
+            self._judged(key, row)
+
+    def _judged(self, key: str, row: dict[str, Any]) -> None:
+        made, answers = row.get("made") or _now(), json.dumps(row["answers"])
+        given = (row["author"], row["first"], row["second"], int(row["swapped"]), answers, row["seconds"], made)
+        self._db.execute("INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, *given))
+
+    def judgements(self, key: str | None = None) -> list[dict[str, Any]]:
+        """The last of every person on every pair, in the order they were made."""
+        where, given = ("", ()) if key is None else ("WHERE picture = ?", (key,))
+        rows = self._rows(
+            "SELECT picture, author, first, second, swapped, answers, seconds, made FROM judgements WHERE rowid IN "
+            f"(SELECT MAX(rowid) FROM judgements {where} GROUP BY picture, author, first, second) ORDER BY rowid",
+            *given,
+        )
+        return [judgement_of(row) for row in rows]
+
+    # the database
+
+    def _known(self, key: str) -> None:
+        if not self._rows("SELECT 1 FROM pictures WHERE key = ?", key):
+            raise DataError(f"There is no picture {key!r} here. One of those listed was expected. Open the list anew.")
+
+    def _rows(self, query: str, *given: Any) -> list[Sequence[Any]]:
+        with self._lock, self._told():
+            return self._db.execute(query, given).fetchall()
+
+    @contextmanager
+    def _writing(self) -> Any:
+        """One transaction: whole, or not at all."""
+        with self._lock, self._told():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    @contextmanager
+    def _told(self) -> Any:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise DataError(
+                f"Annotations cannot be kept in {self.path}: {error}. A file that can be written to was expected. "
+                "Free some space, or name another place."
+            ) from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

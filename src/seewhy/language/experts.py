@@ -1,0 +1,301 @@
+"""Experts that say what is on a picture: protocols for any detector, and those that SeeWhy has on board.
+
+Image Textualization (arXiv 2406.07502) takes GRiT, Grounding DINO, SAM and a depth network. Each is a protocol here, so
+any of them can be plugged in. Offline, a classifier's own cells stand in: it scores every place of the picture, and the
+places where one class is ahead are that class's object. That finds classes the classifier knows and nothing else, as
+coarsely as its feature map; there is no depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from ..encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
+from ..errors import DataError, ImageError
+from ..pictures.images import read_picture
+from ..types import Failure, FractionBox, Transform
+
+if TYPE_CHECKING:
+    from ..attributions.base import Deciding
+
+SIDE = 448
+WHOLE = Transform((SIDE, SIDE), (SIDE, SIDE), "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+"""The whole picture, stretched to a square: fractions on it are fractions of the picture."""
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "black": (20, 20, 20),
+    "grey": (128, 128, 128),
+    "white": (245, 245, 245),
+    "red": (200, 30, 35),
+    "orange": (240, 135, 30),
+    "yellow": (240, 215, 50),
+    "green": (60, 150, 60),
+    "dark green": (30, 75, 40),
+    "turquoise": (60, 190, 185),
+    "blue": (45, 85, 190),
+    "light blue": (150, 195, 235),
+    "purple": (125, 60, 150),
+    "pink": (240, 150, 175),
+    "brown": (110, 70, 40),
+    "beige": (215, 190, 150),
+}
+"""Names people use, and an sRGB colour that has each; ours, nearest in CIELAB wins."""
+
+_EVERYDAY = """
+airplane bag ball bench bicycle bird boat book bottle bridge building bus camera car cat chair clock cloud coat
+cow cup dog door fence flower fork fountain grass guitar hat horse house key knife lamp laptop mirror mountain
+orange person phone pizza plate river road shoe sign sofa table tower train tree truck umbrella wall window
+"""
+CONTROLS = tuple(_EVERYDAY.split())
+"""Everyday things a phrase is measured against."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture as the experts see it.
+
+    Attributes:
+        name: file name as given.
+        digest: SHA-256 of the file's bytes.
+        pixels: all of it, upright, stretched to a square.
+        width, height: of the original, in pixels.
+    """
+
+    name: str
+    digest: str
+    pixels: UInt8[np.ndarray, "h w 3"] = field(repr=False, compare=False)
+    width: int
+    height: int
+
+    @classmethod
+    def read(cls, name: str) -> Scene:
+        """Read a file."""
+        picture = read_picture(name, WHOLE)
+        return cls(name, picture.digest, picture.pixels, *picture.original_size)
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """One thing an expert found.
+
+    Attributes:
+        label: what it is, without an article.
+        box: where, in fractions of the picture.
+        score: the expert's own, 0…1.
+        colour: a name of :data:`COLOURS`, or empty.
+        size: part of the picture that it covers, 0…1; ``None`` where nobody measured it.
+        depth: larger is nearer, in any unit; ``None`` where nobody measured it.
+    """
+
+    label: str
+    box: FractionBox
+    score: float = 1.0
+    colour: str = ""
+    size: float | None = None
+    depth: float | None = None
+
+
+class Detector(Protocol):
+    """Finds objects."""
+
+    def detect(self, scene: Scene) -> Sequence[FoundObject]:
+        """What is on the picture, the surest first."""
+        ...
+
+
+class Segmenter(Protocol):
+    """Cuts an object out (the paper: SAM)."""
+
+    def segment(self, scene: Scene, box: FractionBox) -> Bool[np.ndarray, "h w"]:
+        """The object in the box, on ``scene.pixels``."""
+        ...
+
+
+class DepthEstimator(Protocol):
+    """Measures how near everything is (the paper: 255 less GLPN's depth)."""
+
+    def nearness(self, scene: Scene) -> Float[np.ndarray, "h w"]:
+        """Larger is nearer, in any unit, on ``scene.pixels``."""
+        ...
+
+
+class Verifier(Protocol):
+    """Looks for a phrase on a picture (the paper: Grounding DINO finds a box, or none)."""
+
+    def supports(self, scene: Scene, phrase: str) -> bool:
+        """Whether something on the picture bears the phrase out."""
+        ...
+
+
+class BoxSegmenter:
+    """Takes the ellipse in a box for the object; what is left where nothing segments."""
+
+    def segment(self, scene: Scene, box: FractionBox) -> Bool[np.ndarray, "h w"]:
+        height, width = scene.pixels.shape[:2]
+        left, top, right, bottom = box
+        y = (np.arange(height) + 0.5) / height
+        x = (np.arange(width) + 0.5) / width
+        across = (x - (left + right) / 2) / ((right - left) / 2)
+        down = (y - (top + bottom) / 2) / ((bottom - top) / 2)
+        return down[:, None] ** 2 + across[None] ** 2 <= 1
+
+
+def colour_name(pixels: UInt8[np.ndarray, "*shape 3"]) -> str:
+    """The name that most of the pixels bear.
+
+    >>> colour_name(np.full((4, 4, 3), (250, 210, 40), np.uint8))
+    'yellow'
+    """
+    flat = pixels.reshape(-1, 3)
+    if not len(flat):
+        return ""
+    named = _lab(np.array(list(COLOURS.values()), np.uint8))
+    step = max(1, len(flat) // 4000)
+    distance = ((_lab(flat[::step])[:, None] - named[None]) ** 2).sum(2)
+    counts = np.bincount(distance.argmin(1), minlength=len(COLOURS))
+    return list(COLOURS)[int(counts.argmax())]
+
+
+def _lab(rgb: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """sRGB → CIELAB under D65 (IEC 61966-2-1, CIE 15)."""
+    v = rgb.astype(np.float64) / 255
+    v = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
+    matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = v @ matrix.T / np.array([0.9505, 1.0, 1.089])
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+
+
+def covered(pixels: UInt8[np.ndarray, "h w 3"], box: FractionBox) -> UInt8[np.ndarray, "y x 3"]:
+    """The middle half of a box, which is the object more often than its corners are."""
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = box
+    inset_x, inset_y = (right - left) / 4, (bottom - top) / 4
+    rows = slice(
+        int((top + inset_y) * height), max(int((top + inset_y) * height) + 1, int((bottom - inset_y) * height))
+    )
+    cols = slice(int((left + inset_x) * width), max(int((left + inset_x) * width) + 1, int((right - inset_x) * width)))
+    return pixels[rows, cols]
+
+
+@dataclass(frozen=True)
+class CellDetector:
+    """Objects of a classifier's own classes, from its cells.
+
+    Every cell, averaged with its neighbours, goes through the head as if it were the pooled picture. A connected patch
+    of cells in which one class has at least ``threshold`` is an object of that class.
+
+    Args:
+        classifier: what scores.
+        threshold: probability, 0…1.
+        most: objects at most, the surest first.
+    """
+
+    classifier: Deciding
+    threshold: float = 0.5
+    most: int = 10
+
+    def detect(self, scene: Scene) -> list[FoundObject]:
+        seen = look_at(self.classifier, scene.name)
+        assert seen.picture is not None
+        assert seen.features is not None
+        cells = _cells(self.classifier, seen.features)
+        height, width = cells.shape[1:]
+        with torch.no_grad():
+            scores = self.classifier.head.probabilities(cells.flatten(1).T).reshape(height, width, -1)
+        best, label = scores.max(2)
+        found = []
+        for patch in _patches(best >= self.threshold, label):
+            rows, columns = [r for r, _ in patch], [c for _, c in patch]
+            box = (min(columns) / width, min(rows) / height, (max(columns) + 1) / width, (max(rows) + 1) / height)
+            left, top, right, bottom = seen.picture.to_original(box)
+            whole = (left / scene.width, top / scene.height, right / scene.width, bottom / scene.height)
+            score = max(float(best[r, c]) for r, c in patch)
+            name = self.classifier.classes[int(label[patch[0]])]
+            found.append(FoundObject(name, whole, round(score, 4), colour_name(covered(scene.pixels, whole))))
+        return sorted(found, key=lambda o: -o.score)[: self.most]
+
+
+@dataclass(frozen=True)
+class CellVerifier:
+    """Whether a phrase fits some place of a picture better than everyday words do.
+
+    The cosine of the phrase with the best cell, or with the whole picture, must lie ``margin`` standard deviations
+    above the mean of the same for :data:`CONTROLS`.
+
+    Args:
+        classifier: whose encoder looks; it must have a text half.
+        margin: in standard deviations; 1 keeps about one control in six.
+    """
+
+    classifier: Deciding
+    margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.classifier.encoder.has_text:
+            raise DataError(
+                f"The encoder {self.classifier.encoder.name} has no text half. One that scores words was expected. "
+                "Use lite0 or an open_clip model, or leave --check out."
+            )
+
+    @cached_property
+    def _controls(self) -> Float[Tensor, "n d"]:
+        return encode_texts(self.classifier.encoder, [f"a photo of a {word}" for word in CONTROLS])
+
+    def supports(self, scene: Scene, phrase: str) -> bool:
+        from ..heads.head import Projected
+
+        seen = look_at(self.classifier, scene.name)
+        assert seen.features is not None
+        cells = _cells(self.classifier, seen.features).flatten(1).T
+        with torch.no_grad():
+            joint = Projected(self.classifier.encoder.text)(torch.cat([cells, seen.pooled[:1]]))
+            text = encode_texts(self.classifier.encoder, [f"a photo of a {phrase}"])
+            mine, others = (joint @ text.T).max(0).values, (joint @ self._controls.T).max(0).values
+        return bool(mine[0] >= others.mean() + self.margin * others.std())
+
+
+def look_at(classifier: Deciding, name: str) -> Encoded:
+    """One picture after the trunk, with its map and pixels."""
+    seen = next(
+        encode_stream(classifier.encoder, [name], request=EncodeRequest(features=lambda _index: True, pictures=True))
+    )
+    if isinstance(seen, Failure):
+        raise ImageError(seen.image, seen.error)
+    return seen
+
+
+def _cells(classifier: Deciding, features: Tensor) -> Float[Tensor, "c h w"]:
+    """The map as a grid, each cell averaged with its neighbours."""
+    return avg_pool2d(classifier.encoder.layout.to_grid(features[None]), 3, 1, 1, count_include_pad=False)[0]
+
+
+def _patches(mask: Bool[Tensor, "h w"], label: Tensor) -> list[list[tuple[int, int]]]:
+    """Connected cells of one label, each patch once, in reading order."""
+    height, width = mask.shape
+    done: set[tuple[int, int]] = set()
+    found = []
+    for start in [tuple(cell) for cell in mask.nonzero().tolist()]:
+        if start in done:
+            continue
+        done.add(start)
+        patch, pending = [], [start]
+        while pending:
+            r, c = pending.pop()
+            patch.append((r, c))
+            for near in ((r - 1, c), (r + 1, c), (r, c - 1), (r, c + 1)):
+                inside = 0 <= near[0] < height and 0 <= near[1] < width
+                if inside and near not in done and mask[near] and label[near] == label[start]:
+                    done.add(near)
+                    pending.append(near)
+        found.append(sorted(patch))
+    return found

@@ -1,0 +1,327 @@
+"""The rules: those of ALIGN (Jia et al. 2021, arXiv:2102.05918, section 3.1, "Image-based" and "Text-based filtering"),
+and a few that any set needs. ALIGN's defaults are the paper's; its filter of unwanted pictures has no public model and
+is
+left out. The others' defaults are explained where they stand.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from abc import abstractmethod
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+
+from ...pictures.samples import some
+from . import rules
+from .base import Corpus, Glance, Rule, folded
+
+ALIGN = "Jia et al. 2021, arXiv:2102.05918"
+OURS = "SeeWhy"
+
+
+class _OfPictures(Rule):
+    """A rule that a picture breaks with all of its texts."""
+
+    needs: ClassVar[str] = "pictures"
+
+    def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
+        reasons = [self.reason(glance) for glance in corpus.glances]
+        yield from ((i, reasons[picture]) for i, (picture, _) in enumerate(corpus.pairs) if reasons[picture])
+
+    @abstractmethod
+    def reason(self, glance: Glance) -> str:
+        """Why the picture breaks it; empty where it does not."""
+
+
+class _OfTexts(Rule):
+    """A rule that a text breaks by itself."""
+
+    def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
+        yield from ((i, reason) for i, (_, text) in enumerate(corpus.pairs) if (reason := self.reason(text)))
+
+    @abstractmethod
+    def reason(self, text: str) -> str:
+        """Why the text breaks it; empty where it does not."""
+
+
+def words_of(text: str) -> list[str]:
+    """Unigrams: runs of letters, digits and apostrophes, case folded."""
+    return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())
+
+
+@rules.register
+@dataclass(frozen=True)
+class Unreadable(_OfPictures):
+    """The picture is missing or broken."""
+
+    name: ClassVar[str] = "unreadable"
+    paper: ClassVar[str] = OURS
+
+    def reason(self, glance: Glance) -> str:
+        return glance.fault
+
+
+@rules.register
+@dataclass(frozen=True)
+class SmallPicture(_OfPictures):
+    """The shorter side has too few pixels.
+
+    Attributes:
+        more_than: pixels that it must have more of.
+    """
+
+    more_than: int = 200
+
+    name: ClassVar[str] = "small_picture"
+    paper: ClassVar[str] = ALIGN
+
+    def reason(self, glance: Glance) -> str:
+        small = glance.size is not None and min(glance.size) <= self.more_than
+        return f"is {glance.size[0]} x {glance.size[1]} pixels" if small and glance.size else ""
+
+
+@rules.register
+@dataclass(frozen=True)
+class Elongated(_OfPictures):
+    """The longer side is too many times the shorter.
+
+    Attributes:
+        less_than: times that it must be less.
+    """
+
+    less_than: float = 3.0
+
+    name: ClassVar[str] = "elongated"
+    paper: ClassVar[str] = ALIGN
+
+    def reason(self, glance: Glance) -> str:
+        ratio = max(glance.size) / min(glance.size) if glance.size else 0.0
+        return f"is {ratio:.1f} times as long as it is wide" if ratio >= self.less_than else ""
+
+
+@rules.register
+@dataclass(frozen=True)
+class Copy(Rule):
+    """The picture is an earlier one, byte for byte: each would be the other's wrong answer."""
+
+    name: ClassVar[str] = "copy"
+    paper: ClassVar[str] = OURS
+    needs: ClassVar[str] = "pictures"
+
+    def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
+        first: dict[str, int] = {}
+        for i, glance in enumerate(corpus.glances):
+            if glance.digest:
+                first.setdefault(glance.digest, i)
+        for i, (picture, _) in enumerate(corpus.pairs):
+            earlier = first.get(corpus.glances[picture].digest, picture)
+            if earlier != picture:
+                yield i, f"is the same picture as {corpus.samples.items[earlier].image}"
+
+
+@rules.register
+@dataclass(frozen=True)
+class ManyTexts(Rule):
+    """The picture has too many texts, as a logo on every page has.
+
+    Attributes:
+        most: texts that it may have.
+    """
+
+    most: int = 1000
+
+    name: ClassVar[str] = "many_texts"
+    paper: ClassVar[str] = ALIGN
+
+    def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
+        counts = Counter(picture for picture, _ in corpus.pairs)
+        many = {picture: n for picture, n in counts.items() if n > self.most}
+        yield from ((i, f"has {many[p]} texts") for i, (p, _) in enumerate(corpus.pairs) if p in many)
+
+
+@rules.register
+@dataclass(frozen=True)
+class SharedText(Rule):
+    """The text is said of too many pictures, and so of none ("img 1920x1080").
+
+    Attributes:
+        most: pictures that it may be said of, over the whole set.
+    """
+
+    most: int = 10
+
+    name: ClassVar[str] = "shared_text"
+    paper: ClassVar[str] = ALIGN
+
+    def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
+        of: dict[str, set[int]] = defaultdict(set)
+        for picture, text in corpus.pairs:
+            of[folded(text)].add(picture)
+        for i, (_, text) in enumerate(corpus.pairs):
+            if (n := len(of[folded(text)])) > self.most:
+                yield i, f"is said of {n} pictures"
+
+
+@rules.register
+@dataclass(frozen=True)
+class RepeatedText(Rule):
+    """The text was said of the same picture before."""
+
+    name: ClassVar[str] = "repeated_text"
+    paper: ClassVar[str] = OURS
+
+    def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
+        said: set[tuple[int, str]] = set()
+        for i, (picture, text) in enumerate(corpus.pairs):
+            if (pair := (picture, folded(text))) in said:
+                yield i, "is said twice of this picture"
+            said.add(pair)
+
+
+@rules.register
+@dataclass(frozen=True)
+class TooShort(_OfTexts):
+    """The text has too few words.
+
+    Attributes:
+        least: words that it must have.
+    """
+
+    least: int = 3
+
+    name: ClassVar[str] = "too_short"
+    paper: ClassVar[str] = ALIGN
+
+    def reason(self, text: str) -> str:
+        n = len(words_of(text))
+        return f"has {n} word{'s' * (n != 1)}" if n < self.least else ""
+
+
+@rules.register
+@dataclass(frozen=True)
+class TooLong(_OfTexts):
+    """The text has too many words.
+
+    Attributes:
+        most: words that it may have.
+    """
+
+    most: int = 20
+
+    name: ClassVar[str] = "too_long"
+    paper: ClassVar[str] = ALIGN
+
+    def reason(self, text: str) -> str:
+        n = len(words_of(text))
+        return f"has {n} words" if n > self.most else ""
+
+
+@rules.register
+@dataclass(frozen=True)
+class RareWords(Rule):
+    """The text has a word, or two in a row, outside the set's own vocabulary.
+
+    ALIGN keeps the 100 million most frequent unigrams and bigrams, which takes nothing from a set of ordinary size;
+    give
+    ``vocabulary`` for one of your own.
+
+    Attributes:
+        vocabulary: unigrams and bigrams that are known, the most frequent first; among equals the alphabet decides.
+    """
+
+    vocabulary: int = 100_000_000
+
+    name: ClassVar[str] = "rare_words"
+    paper: ClassVar[str] = ALIGN
+
+    def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
+        grams = [_grams(text) for _, text in corpus.pairs]
+        counts = Counter(gram for some_of in grams for gram in some_of)
+        if len(counts) <= self.vocabulary:
+            return
+        known = set(sorted(counts, key=lambda gram: (-counts[gram], gram))[: self.vocabulary])
+        for i, mine in enumerate(grams):
+            if rare := [gram for gram in mine if gram not in known]:
+                yield i, f"has {some([repr(g) for g in rare], 2)}, which is rare"
+
+
+def _grams(text: str) -> list[str]:
+    words = words_of(text)
+    return [*words, *(f"{a} {b}" for a, b in pairwise(words))]
+
+
+@rules.register
+@dataclass(frozen=True)
+class WrongScript(Rule):
+    """Less than half of the text's letters are of the set's script. Says nothing of languages that share one.
+
+    Attributes:
+        script: as Unicode names it, such as ``LATIN``; empty for that of most texts.
+        part: of its letters that must be of it; half, so that a name in another script does no harm.
+    """
+
+    script: str = ""
+    part: float = 0.5
+
+    name: ClassVar[str] = "wrong_script"
+    paper: ClassVar[str] = OURS
+
+    def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
+        counts = [_scripts(text) for _, text in corpus.pairs]
+        usual = Counter(c.most_common(1)[0][0] for c in counts if c)
+        if not usual:
+            return
+        wanted = self.script.upper() or usual.most_common(1)[0][0]
+        for i, mine in enumerate(counts):
+            if mine and mine[wanted] < self.part * mine.total():
+                yield i, f"is written in {mine.most_common(1)[0][0]}, not in {wanted}"
+
+
+def _scripts(text: str) -> Counter[str]:
+    """Letters by script, by the first word of their Unicode names."""
+    return Counter(unicodedata.name(c, "UNKNOWN").partition(" ")[0] for c in text if c.isalpha())
+
+
+@rules.register
+@dataclass(frozen=True)
+class PoorMatch(Rule):
+    """The text fits its picture worse than others' texts do.
+
+    ``z = (s_ij - mean_k s_ik) / std_k s_ik``, with cosines ``s`` and ``k`` over texts of other pictures, drawn once. A
+    text of another picture has z of about 0 ± 1: the default removes what fits worse than two thirds of those do.
+
+    Attributes:
+        least: z that a pair must have.
+        n_others: texts that it is compared with.
+        seed: of their drawing.
+    """
+
+    least: float = -0.5
+    n_others: int = 256
+    seed: int = 0
+
+    name: ClassVar[str] = "poor_match"
+    paper: ClassVar[str] = OURS
+    needs: ClassVar[str] = "an encoder"
+
+    def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
+        pictures, texts = corpus.vectors
+        owner = torch.tensor([picture for picture, _ in corpus.pairs])
+        drawn = torch.randperm(len(texts), generator=torch.Generator().manual_seed(self.seed))[: self.n_others]
+        scores = pictures @ texts[drawn].T
+        others = owner[drawn] != torch.arange(len(pictures))[:, None]
+        n = others.sum(1).clamp(min=1)
+        mean = (scores * others).sum(1) / n
+        std = (((scores - mean[:, None]) ** 2 * others).sum(1) / n).sqrt().clamp(min=1e-6)
+        own = (pictures[owner] * texts).sum(1)
+        seen = pictures.norm(dim=1)[owner] > 0
+        low: Sequence[float] = ((own - mean[owner]) / std[owner]).tolist()
+        for i, z in enumerate(low):
+            if seen[i] and z < self.least:
+                yield i, f"fits its picture worse than texts of others do (z = {z:.1f})"

@@ -1,0 +1,155 @@
+"""Figures of a description: readability by the published formulas, and which objects it names rightly (CHAIR).
+
+Scores against reference texts and counts of word classes: :mod:`seewhy.language.reference_metrics`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..descriptions.naming import naming
+from ..errors import InputError
+
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_END = re.compile(r"[.!?]+(?:\s|$)")
+_VOWELS = re.compile(r"[aeiouy]+")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the readability formulas count.
+
+    Attributes:
+        words: runs of letters and digits, with their hyphens and apostrophes.
+        sentences: ends of sentences, at least one.
+        letters: letters and digits of the words.
+        syllables: of all words (see :func:`syllables`).
+        hard_words: words of three syllables or more.
+    """
+
+    words: int
+    sentences: int
+    letters: int
+    syllables: int
+    hard_words: int
+
+
+def syllables(word: str) -> int:
+    """Vowel groups of an English word, less a silent final e; at least one. A rule of thumb, as everybody's.
+
+    >>> [syllables(w) for w in ("cat", "table", "apple", "make", "beautiful", "the", "rhythm")]
+    [1, 2, 2, 1, 3, 1, 1]
+    """
+    low = word.casefold()
+    n = len(_VOWELS.findall(low))
+    silent = low.endswith("e") and not low.endswith(("le", "ee", "ye")) and n > 1
+    return max(1, n - silent)
+
+
+def count(text: str) -> Counts:
+    """Count a text.
+
+    Raises:
+        InputError: it has no word.
+    """
+    words = _WORD.findall(text)
+    if not words:
+        raise InputError("The text has no words. At least one was expected. Give a description.")
+    each = [syllables(w) for w in words]
+    letters = sum(c.isalnum() for w in words for c in w)
+    *_, tail = _END.split(text)
+    n_sentences = len(_END.findall(text)) + bool(_WORD.search(tail))
+    return Counts(len(words), max(1, n_sentences), letters, sum(each), sum(n >= 3 for n in each))
+
+
+def ari(c: Counts) -> float:
+    """Automated readability index (Senter & Smith 1967): a US school grade; ``4.71·L/W + 0.5·W/S − 21.43``."""
+    return 4.71 * c.letters / c.words + 0.5 * c.words / c.sentences - 21.43
+
+
+def flesch_kincaid(c: Counts) -> float:
+    """Flesch–Kincaid grade level (Kincaid et al. 1975): ``0.39·W/S + 11.8·Y/W − 15.59``."""
+    return 0.39 * c.words / c.sentences + 11.8 * c.syllables / c.words - 15.59
+
+
+def smog(c: Counts) -> float:
+    """SMOG grade (McLaughlin 1969): ``1.0430·√(30·H/S) + 3.1291``; meant for 30 sentences or more."""
+    return 1.0430 * math.sqrt(30 * c.hard_words / c.sentences) + 3.1291
+
+
+def coleman_liau(c: Counts) -> float:
+    """Coleman–Liau index (1975): ``0.0588·100·L/W − 0.296·100·S/W − 15.8``."""
+    return 5.88 * c.letters / c.words - 29.6 * c.sentences / c.words - 15.8
+
+
+def gunning_fog(c: Counts) -> float:
+    """Gunning fog index (1952): ``0.4·(W/S + 100·H/W)``; every word of three syllables counts as hard."""
+    return 0.4 * (c.words / c.sentences + 100 * c.hard_words / c.words)
+
+
+def readability(text: str) -> dict[str, float]:
+    """All five, and what they are made of.
+
+    Raises:
+        InputError: the text has no word.
+
+    Example:
+        >>> found = readability("The cat sat on the mat. It was red.")
+        >>> found["words"], found["sentences"], round(found["flesch_kincaid"], 2)
+        (9, 2, -2.03)
+    """
+    c = count(text)
+    figures = {f.__name__: round(f(c), 4) for f in (ari, flesch_kincaid, smog, coleman_liau, gunning_fog)}
+    return {"words": c.words, "sentences": c.sentences, **figures}
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """Objects a text names against those that are there (CHAIR, Rohrbach et al. 2018, counts hallucinated ones).
+
+    Attributes:
+        right: named and there.
+        wrong: named and not there.
+        missed: there and not named.
+    """
+
+    right: tuple[str, ...]
+    wrong: tuple[str, ...]
+    missed: tuple[str, ...]
+
+    @property
+    def precision(self) -> float:
+        """Part of the named that is there, 0…1; 1 where nothing is named. CHAIR_i is 1 less this."""
+        named = len(self.right) + len(self.wrong)
+        return len(self.right) / named if named else 1.0
+
+    @property
+    def recall(self) -> float:
+        """Part of what is there that is named, 0…1; 1 where nothing is there."""
+        there = len(self.right) + len(self.missed)
+        return len(self.right) / there if there else 1.0
+
+
+def mentions(text: str, phrase: str) -> bool:
+    """Whether a text has a phrase, in whole words; plurals of its last word count.
+
+    >>> mentions("Two red cups.", "red cup"), mentions("A cupboard.", "cup"), mentions("Ripe cherries", "cherry")
+    (True, False, True)
+    """
+    finder = naming(phrase)
+    return finder is not None and finder.search(text) is not None
+
+
+def score_objects(text: str, there: Sequence[str], vocabulary: Iterable[str]) -> ObjectScore:
+    """Which objects of a vocabulary a text names, against those that are there."""
+    known = dict.fromkeys([*there, *vocabulary])
+    named = [v for v in known if mentions(text, v)]
+    truly = set(there)
+    return ObjectScore(
+        tuple(v for v in named if v in truly),
+        tuple(v for v in named if v not in truly),
+        tuple(v for v in dict.fromkeys(there) if v not in named),
+    )

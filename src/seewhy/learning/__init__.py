@@ -1,0 +1,1 @@
+"""Teaching encoders: objectives, adapting, pretraining, prompt learning and trained methods."""

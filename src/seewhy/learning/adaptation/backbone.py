@@ -1,0 +1,175 @@
+"""Trunk and pooling of an encoder as they are trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from ...encoders.base import Encoder, GlobalAverage, Layout
+from ...encoders.delta import halves_of
+from ...encoders.split import freeze
+from ...errors import InputError
+from ...heads.head import Feature, Head
+from ...heads.normalise import Normalise
+from ...seeded import seeded
+
+
+def halves(base: Encoder, backbone: Backbone) -> tuple[nn.Module, nn.Module, Layout]:
+    """Copies of the encoder's trunk and pooling, or those of the small ResNet with new weights; and the layout."""
+    return new_halves() if backbone == "scratch" else (*halves_of(base), base.layout)
+
+
+def reader_of(base: Encoder) -> Encoder:
+    """Looks at pictures only to see whether they can be read, with next to no network."""
+    trunk, pool, layout = new_halves()
+    return Encoder(
+        name="reader",
+        transform=base.transform,
+        trunk=lambda: trunk,
+        head=pool,
+        layout=layout,
+        fingerprint="reader",
+        engine="torch",
+    )
+
+
+Backbone = Literal["encoder", "scratch"]
+
+
+N_CHANNELS = 64
+"""Of the small network's last map."""
+
+
+class Predictor(nn.Module):
+    """Pixels → logits, with every weight free to be trained.
+
+    Args:
+        trunk: pixels → features.
+        pool: features → pooled vector.
+        feature: what is done to it before the last layer.
+        weight: of the last layer.
+        bias: of the last layer.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        pool: nn.Module,
+        feature: Feature,
+        weight: Float[Tensor, "k d"],
+        bias: Float[Tensor, " k"],
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.pool = pool
+        self.feature = feature
+        self.weight = nn.Parameter(weight.detach().clone())
+        self.bias = nn.Parameter(bias.detach().clone())
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        return linear(self.feature(self.pool(self.trunk(pixels))), self.weight, self.bias)
+
+    def parts(self) -> tuple[nn.Sequential, LastLayer]:
+        """Pixels → pooled vector → logits, of the same weights."""
+        return nn.Sequential(self.trunk, self.pool), LastLayer(self.feature, self.weight, self.bias)
+
+    def head(self) -> Head:
+        """The last layer, as every classifier has it."""
+        return Head(self.feature, self.weight, self.bias)
+
+
+class LastLayer(nn.Module):
+    """Pooled vector → logits.
+
+    Args:
+        feature: what is done before.
+        weight: taken as it is.
+        bias: taken as it is.
+    """
+
+    def __init__(self, feature: Feature, weight: nn.Parameter, bias: nn.Parameter) -> None:
+        super().__init__()
+        self.feature, self.weight, self.bias = feature, weight, bias
+
+    def forward(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
+        return linear(self.feature(pooled), self.weight, self.bias)
+
+
+def new_predictor(n_classes: int) -> Predictor:
+    """A small ResNet with new weights, from torch's random numbers."""
+    last = nn.Linear(N_CHANNELS, n_classes)
+    return Predictor(SmallResNet(), GlobalAverage(), Normalise(), last.weight, last.bias)
+
+
+def predictor_of(encoder: Encoder, head: Head) -> Predictor:
+    """A copy of an encoder's network under a linear head, frozen; the encoder stays as it is."""
+    trunk, pool = halves_of(encoder)
+    return Predictor(trunk, pool, head.feature, head.scale * head.weight, head.bias).requires_grad_(False)
+
+
+def new_halves() -> tuple[nn.Module, nn.Module, Layout]:
+    """Trunk, pooling and layout of the small ResNet, before any training; torch's random numbers stay as they are."""
+    with seeded(0):
+        return freeze(SmallResNet()), GlobalAverage(), Layout()
+
+
+class SmallResNet(nn.Module):
+    """Three residual blocks (He et al. 2015, arXiv 1512.03385) at 1/2, 1/4 and 1/8 of the side; 78,000 weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.blocks = nn.Sequential(_Block(16, 16, 1), _Block(16, 32, 2), _Block(32, N_CHANNELS, 2))
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c gh gw"]:
+        features: Tensor = self.blocks(self.start(pixels))
+        return features
+
+
+class _Block(nn.Module):
+    """Two convolutions and a way round them."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(n_out),
+            nn.ReLU(),
+            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(n_out),
+        )
+        self.way_round = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d gh gw"]:
+        return (self.inner(x) + self.way_round(x)).relu()
+
+
+def sized(encoder: Encoder, size: int | None) -> Encoder:
+    """The same network on pictures of another size.
+
+    Raises:
+        InputError: its tokens are bound to the size it was made for.
+    """
+    own = encoder.transform
+    if size is None or own.input_size == (size, size):
+        return encoder
+    if encoder.layout.kind == "tokens":
+        raise InputError(
+            f"The size {size} was given, and the tokens of {encoder.name!r} are bound to {own.input_size[0]} pixels. "
+            "Leave size out, or take a convolutional encoder."
+        )
+    resize = round(own.resize * size / min(own.input_size)) if isinstance(own.resize, int) else (size, size)
+    return Encoder(
+        name=encoder.name,
+        transform=replace(own, input_size=(size, size), resize=resize),
+        trunk=lambda: encoder.trunk,
+        head=encoder.head,
+        layout=encoder.layout,
+        fingerprint=f"{encoder.fingerprint}-{size}px",
+        text=(lambda: encoder.text) if encoder.has_text else None,
+        engine=encoder.engine_asked,
+    )

@@ -1,0 +1,58 @@
+"""MaPLe (Khattak et al. 2023, arXiv 2210.03117): prompts in both towers, those of pictures made of those of words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ....classifiers import classifiers
+from ..prompt_recipe import Lesson
+from ..tower_prompts import TowerPrompt, Towers
+from ..tower_recipe import TowerPromptLearning, TowerTask
+
+
+@classifiers.register
+@dataclass(frozen=True)
+class MaPLe(TowerPromptLearning):
+    """Vectors before every class's name and in deeper layers, and among a picture's patches by a linear map of these.
+
+    With ``P_i`` the vectors in layer ``i`` of the words half, those in layer ``i`` of the picture tower are
+    ``F_i(P_i)``, for the first ``depth`` layers (equations 4 to 8); trained by the cross entropy of CoOp. What became
+    of the vectors of one layer is thrown away in the next of these, and travels on behind the last.
+
+    Pictures are seen otherwise afterwards: the classifier has an encoder of its own, which looks at everything anew.
+
+    Differences: single precision; vectors stand behind the class token, theirs behind the patches, which is the same;
+    one epoch of a rising rate instead of one at 1e-5; the encoder's own template follows the name.
+
+    Cost: one pass of the picture tower for every picture and epoch, forwards and backwards, and one of the words half
+    over all classes per step; when predicting, as the encoder.
+
+    Args:
+        words: that the prompt begins with; empty, ``n_tokens`` random vectors (authors: the first two of "a photo of
+            a").
+        n_tokens: of a prompt that begins without words.
+        depth: layers of both towers that have vectors of their own (authors: 9 of 12).
+        shots: pictures of each class to train on; left out, all that are not held out.
+        keep: 1, all that was learnt, or 0, the encoder as it was.
+        epochs: times that each picture is seen (authors: 5).
+        batch_size: pictures per step (authors: 4).
+        lr: of SGD with momentum 0.9, at its highest (authors: 0.0035).
+        weight_decay: of all that is trained (authors: 5e-4).
+        held_out: part of the pictures that is never trained on.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
+        n_bank: pictures whose patches are kept as evidence.
+        seed: of split, pictures drawn, vectors, crops and order.
+
+    Example:
+        >>> MaPLe(shots=16).depth
+        9
+    """
+
+    name: ClassVar[str] = "maple"
+    spelt: ClassVar[str] = "MaPLe"
+    paper: ClassVar[str] = "Khattak et al. 2023, arXiv:2210.03117"
+
+    def task(self, towers: Towers, lesson: Lesson) -> TowerTask:
+        prompt = TowerPrompt.begun(towers, self.words, self.n_tokens, self.depth, None)
+        return TowerTask(towers, prompt, lesson.names)

@@ -1,0 +1,281 @@
+"""Learnt vectors inside both towers: before the names and in deeper layers of the words half, and among the patches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ...classifiers.base import Classifier
+from ...encoders.base import Encoder, Layout, TrainableText
+from ...encoders.delta import seeing_the_same
+from ...encoders.split import LastBlock, example_pixels, freeze, replaced, weights_digest
+from ...encoders.token_blocks import Placed, Without, first_norm, image_stack, text_stack, with_more_prefix
+from ...errors import InputError, ModelError
+from .prompted import PromptedText, PromptNetwork, named
+from .prompts import STD, CommonPrompt, Names, begun, opened
+
+
+@dataclass(frozen=True, eq=False)
+class Towers:
+    """Where vectors can be put into an encoder's two halves.
+
+    Attributes:
+        on: the encoder.
+        text: its words half.
+        image_stack: name of the picture tower's blocks in the trunk, all but the last.
+        n_layers: blocks of the picture tower.
+        text_stack: name of the words half's blocks, where they are known.
+        n_text: blocks of the words half; 0 where they are not known.
+        width: of a token of the picture tower.
+    """
+
+    on: Encoder
+    text: TrainableText
+    image_stack: str
+    n_layers: int
+    text_stack: str
+    n_text: int
+    width: int
+
+    @classmethod
+    def of(cls, on: Encoder) -> Self:
+        """Look for them.
+
+        Raises:
+            ModelError: one of the halves shows no tokens.
+        """
+        tower, stack = opened(on), image_stack(on)
+        if stack is None:
+            raise ModelError(
+                f"The picture tower of {on.name!r} has no tokens that prompts could stand among. A vision transformer "
+                "under 'open_clip:' or 'hf:' was expected. Take one of those, or a method that leaves pictures as they "
+                "are: --method coop."
+            )
+        words = text_stack(tower.module)
+        n_text = 0 if words is None else len(_blocks(tower.module, words))
+        with torch.no_grad():
+            width = on.trunk(example_pixels(on.transform.input_size)).shape[2]
+        return cls(on, tower, stack, len(_blocks(on.trunk, stack)) + 1, words or "", n_text, width)
+
+    def check(self, depth: int) -> None:
+        """Refuse more layers than there are.
+
+        Raises:
+            InputError: a tower is not so deep.
+            ModelError: the layers of the words half are not known.
+        """
+        if depth > 1 and not self.n_text:
+            raise ModelError(
+                f"The layers of the words half of {self.on.name!r} are not known, and prompts were asked for in "
+                f"{depth}. A CLIP under 'open_clip:' or 'hf:' was expected. Take one of those, or depth=1."
+            )
+        deepest = min(self.n_layers, self.n_text or 1)
+        if depth > deepest:
+            raise InputError(
+                f"Prompts were asked for in {depth} layers, and the towers of {self.on.name!r} have {self.n_layers} "
+                f"and {self.n_text}. From 1 to {deepest} were expected. Give depth={deepest}, say."
+            )
+
+
+def _blocks(module: nn.Module, path: str) -> Any:
+    return module.get_submodule(path)
+
+
+class TowerPrompt(CommonPrompt):
+    """Vectors before the names, others in deeper layers, and those among a picture's patches.
+
+    In layer ``i`` below ``depth`` the vectors of that layer take the place of what became of those before; behind the
+    last of these layers they travel on. Vectors among patches are either linear maps of those among words (MaPLe), or
+    their own (independent prompts).
+
+    Args:
+        vectors: before the names, in the first layer.
+        deeper: in the words half's second layer, third, and so on.
+        maps: of each layer's vectors among words, to those among patches.
+        own: those among patches themselves, where they are no maps.
+    """
+
+    def __init__(
+        self,
+        vectors: Float[Tensor, "p w"],
+        deeper: Sequence[Float[Tensor, "p w"]],
+        maps: Sequence[nn.Linear] = (),
+        own: Sequence[Float[Tensor, "q v"]] = (),
+    ) -> None:
+        super().__init__(vectors)
+        self.deeper = nn.ParameterList(nn.Parameter(one.detach().clone()) for one in deeper)
+        self.maps = nn.ModuleList(maps)
+        self.own = nn.ParameterList(nn.Parameter(one.detach().clone()) for one in own)
+
+    @classmethod
+    def begun(cls, towers: Towers, words: str, n_tokens: int, depth: int, n_image: int | None) -> Self:
+        """Words at first, and torch's random numbers in deeper layers and among patches."""
+        towers.check(depth)
+        vectors = begun(towers.text, words, n_tokens)
+        deeper = [STD * torch.randn_like(vectors) for _ in range(depth - 1)]
+        if n_image is not None:
+            return cls(vectors, deeper, own=[STD * torch.randn(n_image, towers.width) for _ in range(depth)])
+        first, others = (nn.Linear(vectors.shape[1], towers.width) for _ in range(2))
+        maps = [first]
+        for _ in range(depth - 1):
+            one = nn.Linear(vectors.shape[1], towers.width)
+            one.load_state_dict(others.state_dict())
+            maps.append(one)
+        return cls(vectors, deeper, maps)
+
+    @property
+    def depth(self) -> int:
+        return len(self.deeper) + 1
+
+    @property
+    def n_image(self) -> int:
+        """Vectors among patches, in each layer."""
+        return len(self.own[0] if len(self.own) else self.vectors)
+
+    def among_patches(self, layer: int) -> Float[Tensor, "q v"]:
+        """Those of one layer, counted from 0."""
+        if len(self.own):
+            return self.own[layer]
+        among_words = self.vectors if layer == 0 else self.deeper[layer - 1]
+        mapped: Tensor = self.maps[layer](among_words)
+        return mapped
+
+    def read(self, names: Names) -> Float[Tensor, "k d"]:
+        return names.read(self.vectors, self.words_of(names.tower))
+
+    def words_of(self, tower: TrainableText) -> nn.Module:
+        """The words half with the deeper vectors in it."""
+        if not len(self.deeper):
+            return tower.module
+        stack = text_stack(tower.module)
+        opening = tower.embed(tower.tokens(["a"])).sentence.opening
+        return replaced(
+            tower.module,
+            {
+                f"{stack}.{i}": Placed(
+                    _blocks(tower.module, str(stack))[i], partial(_one, self.deeper, i - 1), opening, replaces=True
+                )
+                for i in range(1, self.depth)
+            },
+        )
+
+    @classmethod
+    def restored(cls, tensors: Mapping[str, Tensor]) -> Self:
+        def several(part: str) -> list[Tensor]:
+            n = sum(name.startswith(f"{part}.") for name in tensors)
+            return [tensors[f"{part}.{i}"].float() for i in range(n)]
+
+        n_maps = sum(name.startswith("maps.") and name.endswith(".weight") for name in tensors)
+        shapes = [tensors[f"maps.{i}.weight"].shape for i in range(n_maps)]
+        maps = [nn.Linear(shape[1], shape[0]) for shape in shapes]
+        vectors, deeper, own = tensors["vectors"].float(), several("deeper"), several("own")
+        if len({one.shape for one in (vectors, *deeper)}) > 1 or len({one.shape for one in own}) > 1:
+            raise ValueError("its vectors have several shapes")
+        found = cls(vectors, deeper, maps, own)
+        found.load_state_dict(dict(tensors))
+        if (n_maps or len(found.own)) != found.depth or (n_maps and len(found.own)):
+            raise ValueError(f"{n_maps} maps and {len(found.own)} sets of vectors stand beside {found.depth} layers")
+        return found
+
+
+def _one(several: nn.ParameterList, i: int) -> Tensor:
+    return several[i]
+
+
+class PromptedPictures(nn.Module):
+    """Pixels → pooled vectors, with a prompt's vectors between class token and patches; differentiable in them.
+
+    The authors put them behind the patches, which is the same to every other token.
+
+    Args:
+        towers: the frozen network.
+        prompt: whose vectors stand there.
+    """
+
+    def __init__(self, towers: Towers, prompt: TowerPrompt) -> None:
+        super().__init__()
+        on, at, n = towers.on, towers.on.layout.prefix, prompt.n_image
+        last = on.head
+        assert isinstance(last, LastBlock)
+        self.norm, self.prompt = first_norm(on.trunk), prompt
+        blocks = [*_blocks(on.trunk, towers.image_stack), last.block]
+        for i, block in enumerate(blocks):
+            blocks[i] = with_more_prefix(block, n)
+            if i < prompt.depth:
+                vectors = self._first if i == 0 else partial(prompt.among_patches, i)
+                blocks[i] = Placed(blocks[i], vectors, at, replaces=i > 0)
+        self.trunk = replaced(on.trunk, {f"{towers.image_stack}.{i}": block for i, block in enumerate(blocks[:-1])})
+        self.head = LastBlock(blocks[-1], Without(last.tail, at, n), last.keywords)
+
+    def _first(self) -> Tensor:
+        found: Tensor = self.norm(self.prompt.among_patches(0))
+        return found
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b p"]:
+        pooled: Tensor = self.head(self.trunk(pixels))
+        return pooled
+
+
+@dataclass(frozen=True, eq=False)
+class TowerPromptedNetwork(PromptNetwork):
+    """An encoder with learnt vectors in both halves; all of them are kept, or none."""
+
+    prompt: TowerPrompt
+
+    def encoder(self) -> Encoder:
+        on, digest = self.on, weights_digest(self.tensors(), f"{self.on.fingerprint}|{self.keep!r}")
+        text = PromptedText(opened(on), self.prompt, self.keep, digest)
+        if not self.keep:
+            return seeing_the_same(on, on.name, digest, lambda: text, None)
+        pictures, own = PromptedPictures(Towers.of(on), self.prompt), on.layout
+        freeze(pictures)
+        return Encoder(
+            name=on.name,
+            transform=on.transform,
+            trunk=lambda: pictures.trunk,
+            head=pictures.head,
+            layout=Layout("tokens", own.grid, own.prefix + self.prompt.n_image),
+            fingerprint=digest,
+            text=lambda: text,
+            module=lambda: nn.Sequential(pictures.trunk, pictures.head),
+            engine=on.engine_asked,
+            base=on,
+        )
+
+    def classifier(self, classes: Sequence[str]) -> Classifier:
+        """A classifier for classes by their names, whichever they are."""
+        return named(self, classes, "nothing but the names of the classes, behind prompts in both towers")
+
+    def facts(self) -> dict[str, Any]:
+        own = json.loads(json.dumps(dict(self.parameters)))
+        return {"keep": self.keep, "recipe": self.recipe, "parameters": own}
+
+    @classmethod
+    def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        keep, prompt = float(facts["keep"]), TowerPrompt.restored(tensors)
+        if keep not in (0.0, 1.0):
+            raise ValueError(f"it keeps {keep}")
+        freeze(prompt)
+        towers = Towers.of(base)
+        width = towers.text.embed(towers.text.tokens(["a"])).vectors.shape[2]
+        widths = {one.shape[1] for one in (prompt.vectors, *prompt.deeper)}
+        if widths != {width} or prompt.among_patches(0).shape[1] != towers.width:
+            raise ValueError(f"its prompts are {sorted(widths)} wide")
+        try:
+            towers.check(prompt.depth)
+        except (InputError, ModelError) as error:
+            raise ValueError(str(error)) from error
+        return cls(base, prompt, keep, str(facts["recipe"]), dict(facts["parameters"]))
+
+
+def image_of(pictures: nn.Module, on: Encoder, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+    """Unit vectors among the texts; differentiable."""
+    return normalize(on.text.project(pictures(pixels)), dim=1)

@@ -1,0 +1,37 @@
+"""What every objective is: parameters of a paper, and what the tables say of it."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class Objective(ABC):
+    """A frozen dataclass whose fields are the paper's parameters.
+
+    What is learnt beside the networks, such as a temperature, is a module that ``state()`` makes and a task owns.
+
+    Class attributes:
+        name: registered name, the file's stem.
+        paper: where it is from.
+        needs: what a batch must hold.
+        cost: in forward passes a sample, beside those of the network that is trained.
+        n_texts: of a picture, that are compared with it at once.
+        spans: what is drawn of its texts, as :func:`seewhy.learning.objectives.spans.spans` takes it.
+        uses_labels: whether it uses classes, or what is found in pictures, where samples have them.
+        plain_pairs: whether pictures with texts are enough; who needs more of them has a training of its own.
+        options: of ``seewhy adapt``, which give what it needs beside pairs.
+        small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    needs: ClassVar[str]
+    cost: ClassVar[str] = "0"
+    n_texts: int = 1
+    spans: str = "text"
+    uses_labels: ClassVar[bool] = False
+    plain_pairs: ClassVar[bool] = True
+    options: ClassVar[str] = ""
+    small: ClassVar[Mapping[str, Any]] = {}

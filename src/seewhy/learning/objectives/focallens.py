@@ -1,0 +1,87 @@
+"""FocalLens' objective (Zhang et al. 2025, arXiv 2504.08368): a picture under an instruction finds the answer to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ...errors import InputError
+from . import objectives
+from .contrastive import Contrastive, Learnt, Temperature
+
+SameAnswer = Literal["masked", "positive", "negative"]
+"""What two triplets with the same answer are to one another."""
+
+
+@objectives.register
+@dataclass(frozen=True)
+class FocalLens(Contrastive):
+    """Each picture, seen under an instruction, must find its answer among those of the batch, and each answer it.
+
+    ``s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))``;
+    ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``, with ``theta`` learnt and held as CLIP's. A picture comes
+    with several instructions, so that its answer to one is a wrong answer to another. ``F`` is
+    :class:`seewhy.encoders.instructed.InstructedHead`; ``G`` is the words half, frozen.
+
+    There is no code of the authors, and this is written from the abstract and reviews: a head behind a frozen encoder
+    stands for the tuned vision transformer. Short answers repeat ("red"), and what is done with those is ours.
+
+    Args:
+        temperature: at first, ``exp(-theta)``; CLIP's 0.07.
+        max_scale: of ``exp(theta)``; CLIP's 100.
+        same_answer: triplets with the same answer are left out of the comparison (``"masked"``), right with equal parts
+            (``"positive"``), or wrong (``"negative"``).
+
+    Example:
+        >>> answers = torch.tensor([7, 7, 3])  # the second row shares the first's answer, and is not compared with it
+        >>> round(float(FocalLens(1.0)(torch.eye(3), torch.eye(3), answers)), 4)
+        0.3915
+    """
+
+    name: ClassVar[str] = "focallens"
+    paper: ClassVar[str] = "Zhang et al. 2025, arXiv:2504.08368"
+    needs: ClassVar[str] = "pictures with instructions and their answers"
+    plain_pairs: ClassVar[bool] = False
+    options: ClassVar[str] = (
+        '--instruction COLUMN=WORDS, once or more, for example --instruction colour="the colour"; in Python, '
+        'instructions={"colour": "the colour"}'
+    )
+
+    temperature: float = 0.07
+    max_scale: float = 100.0
+    same_answer: SameAnswer = "masked"
+
+    def __post_init__(self) -> None:
+        scales = Learnt.takes(self.temperature, self.max_scale)
+        if not scales or self.same_answer not in get_args(SameAnswer):
+            raise InputError(
+                f"The objective focallens was given temperature={self.temperature:g}, max_scale={self.max_scale:g}, "
+                f"same_answer={self.same_answer!r}. A scale from 1, a temperature between its inverse and 1, and "
+                "'masked', 'positive' or 'negative', were expected. Change them."
+            )
+
+    def state(self) -> Temperature:
+        return Learnt(1 / self.temperature, self.max_scale)
+
+    def weights(self) -> tuple[float, float]:
+        return 0.5, 0.5
+
+    def rows(
+        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
+    ) -> Float[Tensor, " a"]:
+        if self.same_answer == "negative":
+            return cross_entropy(scores, own, reduction="none")
+        if labels is None:
+            raise InputError(
+                f"The objective focallens with same_answer={self.same_answer!r} was given no labels. The number of "
+                "each triplet's answer was expected. Give labels, or take same_answer='negative'."
+            )
+        alike = labels[0][:, None] == labels[1]
+        if self.same_answer == "positive":
+            return cross_entropy(scores, alike.to(scores) / alike.sum(1, keepdim=True), reduction="none")
+        others = alike.scatter(1, own[:, None], False)
+        return cross_entropy(scores.masked_fill(others, float("-inf")), own, reduction="none")

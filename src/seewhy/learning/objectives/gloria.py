@@ -1,0 +1,151 @@
+"""GLoRIA's objective (Huang et al. 2021): pictures with reports, and regions with words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from ...errors import InputError
+from . import objectives
+from .contrastive import BLOCK, Fixed, Temperature
+from .local import Local, Regional
+from .spans import Span
+
+
+@dataclass(frozen=True)
+class Attending(Local):
+    """The local part: each word gathers what it attends to in a picture, and must be near it.
+
+    With ``a`` the products of words and regions, after a softmax over words, a second over regions of ``attention_scale
+    a`` weighs the regions into a context ``c_t`` for each word ``w_t``. ``Z_ij = log sum_t exp(word_scale cos(c_t,
+    w_t))`` of picture ``i`` and text ``j``; ``loss = mean_i CE(scale Z_i·, i) + mean_j CE(scale Z_·j, j)``.
+
+    Every picture is held against the words of every text: the cost grows with the square of the batch times words times
+    regions. It is made in blocks of texts, so that memory does not.
+
+    Example:
+        >>> regions = torch.tensor([[[4.0, 0.0], [0.0, 4.0]]])
+        >>> words, said = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[True, True]])
+        >>> likeness, attention = Attending().likeness(regions, words, said)
+        >>> [[round(v, 2) for v in word] for word in attention[0, 0].tolist()]
+        [[0.98, 0.02], [0.02, 0.98]]
+    """
+
+    name: ClassVar[str] = "gloria"
+
+    attention_scale: float = 4.0
+    word_scale: float = 5.0
+    scale: float = 10.0
+
+    def state(self) -> Temperature:
+        return Fixed(self.scale)
+
+    def likeness(
+        self, regions: Float[Tensor, "b r d"], words: Float[Tensor, "c t d"], said: Bool[Tensor, "c t"]
+    ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c t r"]]:
+        """``Z`` of each picture and text, and how much each word attends to each region; 1 over all regions."""
+        near, attention = self.near(regions, words, said)
+        return near.masked_fill(~said, float("-inf")).logsumexp(2), attention
+
+    def near(
+        self, regions: Float[Tensor, "b r d"], words: Float[Tensor, "c t d"], said: Bool[Tensor, "c t"]
+    ) -> tuple[Float[Tensor, "b c t"], Float[Tensor, "b c t r"]]:
+        """``word_scale cos(c_t, w_t)`` of each word with what it gathers, and its attention."""
+        products = torch.einsum("brd,ctd->bctr", regions, words)
+        among = products.masked_fill(~said[:, :, None], float("-inf")).softmax(2)
+        attention = (self.attention_scale * among).softmax(3)
+        context = torch.einsum("bctr,brd->bctd", attention, regions)
+        return self.word_scale * cosine_similarity(context, words[None], dim=3), attention
+
+    def loss(
+        self,
+        regions: Float[Tensor, "b r d"],
+        words: Float[Tensor, "b t d"],
+        said: Bool[Tensor, "b t"],
+        state: nn.Module,
+    ) -> Float[Tensor, ""]:
+        b, t = said.shape
+        size = max(1, BLOCK // (b * t * max(regions.shape[1:])))
+        parts = [slice(i, i + size) for i in range(0, b, size)]
+        found = [
+            self._likeness(regions, words, said)
+            if len(parts) == 1
+            else checkpoint(self._likeness, regions, words[part], said[part], use_reentrant=False)
+            for part in parts
+        ]
+        scores, own = state(torch.cat(found, 1)), torch.arange(b, device=words.device)
+        return cross_entropy(scores, own) + cross_entropy(scores.T, own)
+
+    def _likeness(self, regions: Tensor, words: Tensor, said: Tensor) -> Tensor:
+        return self.likeness(regions, words, said)[0]
+
+
+@objectives.register
+@dataclass(frozen=True)
+class GLoRIA(Regional):
+    """Whole pictures and whole texts must find one another, and so must words and the regions they attend to.
+
+    ``s_ij = scale cos(image_i, text_j)``; ``loss = mean_i CE(s_i·, i) + mean_j CE(s_·j, j)`` of the whole, and
+    ``local_weight`` times that of the parts (``local``): a word's attention, a softmax of ``attention_scale`` times its
+    products with regions, gathers a context from each picture, and ``log sum exp(word_scale cos)`` over words and their
+    contexts takes the place of the cosine (sections 3.2 and 3.3).
+
+    Equal to the authors' ``global_loss`` and ``local_loss``, attention included, but for their reading one token more
+    than there are words. There a layer of its own makes the vectors of regions; here a tower's projection does.
+
+    Args:
+        attention_scale: of words over regions; the authors' ``temp1``, 4.
+        word_scale: of a word's likeness with what it attends to; the authors' ``temp2``, 5.
+        scale: of likenesses of both parts; the authors' ``temp3``, 10. None of them is learnt.
+        local_weight: of the parts beside the whole; the authors' 1.
+        spans: what is drawn of a report, ``"sentence"`` as the authors do, or ``"text"`` for the whole.
+
+    Example:
+        >>> round(float(GLoRIA(scale=1.0)(torch.eye(2), torch.eye(2))), 4)  # 2 log(1 + exp(-1))
+        0.6265
+        >>> regions = torch.eye(2)[:, None].repeat(1, 3, 1)
+        >>> round(float(GLoRIA(scale=1.0).local()(regions, torch.eye(2)[:, None])), 4)  # 2 log(1 + exp(-5))
+        0.0134
+    """
+
+    name: ClassVar[str] = "gloria"
+    paper: ClassVar[str] = "Huang et al. 2021, ICCV, GLoRIA"
+    needs: ClassVar[str] = "pictures with a report each; regions and words"
+    parts = "words"
+
+    attention_scale: float = 4.0
+    word_scale: float = 5.0
+    scale: float = 10.0
+    local_weight: float = 1.0
+    spans: Span = "sentence"
+
+    def __post_init__(self) -> None:
+        scales = (self.attention_scale, self.word_scale, self.scale)
+        fits = all(0 < one < float("inf") for one in scales) and 0 <= self.local_weight < float("inf")
+        if not fits or self.spans not in ("sentence", "text"):
+            raise InputError(
+                f"The objective gloria was given attention_scale={self.attention_scale:g}, "
+                f"word_scale={self.word_scale:g}, scale={self.scale:g}, local_weight={self.local_weight:g}, "
+                f"spans={self.spans!r}. Scales above zero, a weight from 0, and 'sentence' or 'text', were expected. "
+                "Change them."
+            )
+
+    def state(self) -> Temperature:
+        return Fixed(self.scale)
+
+    def weights(self) -> tuple[float, float]:
+        return 1.0, 1.0
+
+    def rows(
+        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
+    ) -> Float[Tensor, " a"]:
+        return cross_entropy(scores, own, reduction="none")
+
+    def local(self) -> Attending:
+        return Attending(self.attention_scale, self.word_scale, self.scale)

@@ -1,0 +1,91 @@
+"""MedCLIP's objective (Wang et al. 2022, arXiv 2210.10163): who belongs together is a matter of degree, by findings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from ...errors import InputError
+from . import objectives
+from .contrastive import Contrastive, Learnt, Temperature
+
+
+@objectives.register
+@dataclass(frozen=True)
+class MedCLIP(Contrastive):
+    """Pictures and texts are to be as near one another as what is found in them is alike.
+
+    ``s_ij = exp(theta) cos(image_i, text_j)``; ``q_i = softmax_j(l_i · m_j)``, with ``l`` the findings of pictures and
+    ``m`` those of texts, 1 present, -1 absent and 0 unsure or not mentioned; ``loss = (mean_i CE(s_i·, q_i) +
+    mean_j CE(s_·j, q_j)) / 2`` (section 3.3). Labels may be classes too: alike are then those of one class. Without
+    labels it is CLIP's objective, as in the authors' code.
+
+    Follows ``_soft_clip_loss`` of the authors' code, whose likeness is the plain product; the paper divides by the
+    lengths of ``l`` and ``m``, which leaves targets that are nearly even: ``targets`` shows them. Its second term, of
+    augmented texts, is left out. Pictures and texts need not be pairs: ``labels`` may be two, one of each side.
+
+    Args:
+        temperature: at first, ``exp(-theta)``; the authors' 0.07.
+        alike: ``"dot"`` as the code, or ``"cosine"`` as the paper.
+        max_scale: of ``exp(theta)``; the authors' 100.
+
+    Example:
+        >>> import torch
+        >>> both = torch.tensor([[1, -1], [1, -1]])  # the same found twice: each text is half right for each picture
+        >>> round(float(MedCLIP(temperature=1.0)(torch.eye(2), torch.eye(2), both)), 4)  # log(1 + exp(-1)) + 1 / 2
+        0.8133
+    """
+
+    name: ClassVar[str] = "medclip"
+    paper: ClassVar[str] = "Wang et al. 2022, arXiv:2210.10163"
+    needs: ClassVar[str] = "pictures and texts, with findings or classes"
+    uses_labels: ClassVar[bool] = True
+
+    temperature: float = 0.07
+    alike: Literal["dot", "cosine"] = "dot"
+    max_scale: float = 100.0
+
+    def __post_init__(self) -> None:
+        fits = 1 <= self.max_scale < float("inf") and 1 / self.max_scale <= self.temperature <= 1
+        if not fits or self.alike not in ("dot", "cosine"):
+            raise InputError(
+                f"The objective medclip was given temperature={self.temperature:g}, alike={self.alike!r}, "
+                f"max_scale={self.max_scale:g}. A scale from 1, a temperature between its inverse and 1, and 'dot' or "
+                "'cosine', were expected. Change them."
+            )
+
+    def state(self) -> Temperature:
+        return Learnt(1 / self.temperature, self.max_scale)
+
+    def weights(self) -> tuple[float, float]:
+        return 0.5, 0.5
+
+    def targets(self, rows: Shaped[Tensor, "a ..."], columns: Shaped[Tensor, "n ..."]) -> Float[Tensor, "a n"]:
+        """How much each column is to be each row's answer: rows sum to 1.
+
+        Args:
+            rows: their classes ``(a,)``, or their findings ``(a, f)``.
+            columns: of the same kind.
+
+        Example:
+            >>> import torch
+            >>> found = torch.tensor([[1, 1, -1], [1, 1, -1], [-1, -1, 1]])
+            >>> [[round(v, 3) for v in row] for row in MedCLIP().targets(found, found).tolist()[::2]]
+            [[0.499, 0.499, 0.001], [0.002, 0.002, 0.995]]
+        """
+        if rows.ndim == 1:
+            return (rows[:, None] == columns).float().softmax(1)
+        found, among = rows.float(), columns.float()
+        if self.alike == "cosine":
+            found, among = normalize(found, dim=1), normalize(among, dim=1)
+        return (found @ among.T).softmax(1)
+
+    def rows(
+        self, scores: Float[Tensor, "a n"], own: Int[Tensor, " a"], labels: tuple[Tensor, Tensor] | None
+    ) -> Float[Tensor, " a"]:
+        target = own if labels is None else self.targets(*labels).to(scores)
+        return cross_entropy(scores, target, reduction="none")

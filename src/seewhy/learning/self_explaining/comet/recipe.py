@@ -1,0 +1,288 @@
+"""COMET (Zhang et al. 2024, arXiv 2407.19308): the decision is made from what a mask shows, and the mask is the map."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from ....classifiers import classifiers
+from ....classifiers.base import Classifier
+from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ....classifiers.holdout import Pictures, Split
+from ....classifiers.linear.recipe import Linear
+from ....classifiers.network import Network
+from ....encoders.base import Encoder, Layout
+from ....errors import InputError
+from ....heads.head import Head
+from ....pictures.samples import Samples
+from ....progress import Progress
+from ....seeded import seeded
+from ....storage.features import FeatureStore
+from ....storage.marks import CHECKPOINT
+from ....storage.output import remove
+from ....training.augmentation import TrainingPictures
+from ....training.batches import TrainingData
+from ....training.loop import Schedule, Trained, Training, mean_terms, train
+from ....training.task import Supervised
+from ...adaptation.backbone import Backbone, Predictor, new_predictor, predictor_of, reader_of, sized
+from .measures import figures, temperature, watch
+from .network import COMETNetwork
+from .selector import Fill, Hide, Kind, make_selector
+from .training import Mode, Norm, Objective, Players, Playing
+
+RELEASED: dict[str, float] = {"m_c": 4.0, "gap": 2.0, "tau": 0.6}
+"""The weights in the authors' published configuration, where they differ from those it calls the default."""
+
+
+@classifiers.register
+@dataclass(frozen=True)
+class COMET(PictureRecipe):
+    """Select, then predict: a selector masks the picture, and a predictor decides from what the mask shows.
+
+    ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, the complement ``x_c = (1 − S) ∘ x + S ∘ q`` to a detector that
+    was trained on whole pictures. The predictor learns by its cross entropy on ``x_s``, the selector by
+    :class:`~.training.Objective`: the predictor must be right on what is shown, the detector
+    clearly worse on what is left, and the mask small. So the mask is both what the decision is made from and its map;
+    it is one mask a picture and of no class.
+
+    Follows the authors' code, from its equations. Differences: the detector stays in evaluation mode
+    (``detector_norm="batch"`` is theirs); the last weights are kept, not the best on validation pictures; masks come
+    from a small U-Net (``selector="lraspp"`` is theirs, here without ImageNet weights); no rotation in augmentation;
+    predictor and detector begin as the encoder (``backbone="scratch"`` is nearer to theirs, with a smaller ResNet).
+
+    Args:
+        mode: ``"2p"``: selector and predictor learn, the detector is fixed; ``"3p"``: the detector learns too, on the
+            complement; ``"post_hoc"``: one frozen classifier is predictor and detector, only the selector learns.
+        backbone: ``"encoder"``: predictor and detector are the encoder under a linear layer; ``"scratch"``: a small
+            ResNet for small pictures, whose detector is trained first for as many steps.
+        selector: ``"unet"`` or ``"lraspp"``.
+        m_p: weight of sufficiency.
+        m_c: weight of completeness; 0 is plain select-then-predict. The authors' configuration has 4.
+        gap: how much worse the detector must be, in nats. The authors' configuration has 2.
+        m_1: weight of the area.
+        tau: part of the picture that the mask may show for nothing. The authors' configuration has 0.6.
+        fill: q, ``"mean"`` colour or ``"black"``; left out, black for ``"post_hoc"`` and mean otherwise (authors).
+        detector_norm: ``"frozen"``, or ``"batch"`` for a detector whose normalisation follows the batch (2p, scratch).
+        size: side of the pictures in pixels; left out, the encoder's own.
+        n_steps: batches.
+        batch_size: pictures a batch; the authors' 128.
+        lr: learning rate of AdamW, for every player. The authors' is 0.0005, over 200 epochs; in so short a training
+            masks stay grey with it.
+        encoder_lr: that of predictor and detector where they come from the encoder, as a multiple.
+        weight_decay: 0.03 (authors).
+        schedule: ``"milestones"`` is the authors'; see :class:`seewhy.training.loop.Training`.
+        held_out: part of the pictures that everything is measured on; never trained on.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
+        n_bank: pictures whose patches are kept as evidence.
+        seed: of split, weights and order.
+    """
+
+    name: ClassVar[str] = "comet"
+    paper: ClassVar[str] = "Zhang et al. 2024, arXiv:2407.19308"
+    needs: ClassVar[str] = "pictures in classes"
+    cost: ClassVar[str] = "1, and the selector's"
+    stochastic: ClassVar[bool] = True
+    network: ClassVar[type[Network] | None] = COMETNetwork
+    takes: ClassVar = ("descriptions", "checkpoint")
+    small: ClassVar = {"n_steps": 2, "batch_size": 4}
+
+    mode: Mode = "2p"
+    backbone: Backbone = "encoder"
+    selector: Kind = "unet"
+    m_p: float = 1.0
+    m_c: float = 4.0
+    gap: float = 2.0
+    m_1: float = 100.0
+    tau: float = 0.2
+    fill: Fill | None = None
+    detector_norm: Norm = "frozen"
+    size: int | None = None
+    n_steps: int = 300
+    batch_size: int = 16
+    lr: float = 2e-3
+    encoder_lr: float = 0.1
+    weight_decay: float = 0.03
+    schedule: Schedule = "milestones"
+    held_out: float = 0.2
+    split: Split = "grouped"
+    n_bank: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field, known in CHOICES.items():
+            value = getattr(self, field)
+            if value not in known:
+                words = ", ".join(repr(k) for k in known)
+                raise InputError(f"The {field} of comet is {value!r}. One of {words} was expected. Choose one.")
+        if not 0 <= self.tau < 1 or min(self.m_p, self.m_c, self.m_1) < 0 or (self.size is not None and self.size < 32):
+            raise InputError(
+                f"comet was given m_p={self.m_p:g}, m_c={self.m_c:g}, m_1={self.m_1:g}, tau={self.tau:g}, "
+                f"size={self.size}. Weights from 0, tau in [0, 1) and a size from 32 were expected. Change them."
+            )
+
+    def learn(self, fitting: Fitting) -> Outcome:
+        encoder, progress, checkpoint = fitting.encoder, fitting.progress, fitting.checkpoint
+        if fitting.descriptions is not None and not self._frozen:
+            raise InputError(
+                f"Descriptions were given to comet in mode {self.mode!r} with backbone {self.backbone!r}, whose trunk "
+                "leaves the space of the sentences as it learns. mode='post_hoc' with backbone='encoder' was "
+                "expected. Set them, or leave the descriptions out."
+            )
+        base, scratch = sized(encoder, self.size), self.backbone == "scratch"
+        pictures = fitting.look(reader_of(base) if scratch else base, keep=not scratch)
+        data = self._data(base, pictures, progress)
+        seal = self._seal(base, pictures)
+        judge = self._plain(base, pictures, data, fitting.store, progress, _beside(checkpoint, seal))
+        game = self._game(base, judge)
+        done = train(Playing(game), data, self._training, checkpoint=fitting.sealed(seal), progress=progress)
+        outcome = self._outcome(encoder, game, judge, pictures, done, progress)
+        if (plain := _beside(checkpoint, seal)) is not None:
+            remove(plain[0], CHECKPOINT)
+        return outcome
+
+    @property
+    def _frozen(self) -> bool:
+        """Whether the trunk stays as it was in the encoder."""
+        return self.mode == "post_hoc" and self.backbone == "encoder"
+
+    def _data(self, base: Encoder, pictures: Pictures, progress: Progress) -> TrainingData:
+        index = pictures.trained
+        read = TrainingPictures(base, [pictures.items[i].source for i in index], None, progress)
+        return TrainingData(len(index), {"pixels": read, "labels": pictures.labels[index]})
+
+    @property
+    def _training(self) -> Training:
+        parts = (("predictor.", self.encoder_lr), ("detector.", self.encoder_lr))
+        return Training(
+            self.n_steps,
+            self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            seed=self.seed,
+            warmup=max(1, self.n_steps // 100),
+            part_lr=parts if self.backbone == "encoder" else (),
+        )
+
+    def _seal(self, base: Encoder, pictures: Pictures) -> str:
+        facts = [
+            (one.digest, label)
+            for one, label, out in zip(pictures.seen, pictures.labels.tolist(), pictures.held.tolist(), strict=True)
+            if not out
+        ]
+        return json.dumps([self.parameters(), base.fingerprint, facts])
+
+    def _plain(
+        self,
+        base: Encoder,
+        pictures: Pictures,
+        data: TrainingData,
+        store: FeatureStore | None,
+        progress: Progress,
+        checkpoint: tuple[Path, str] | None,
+    ) -> Predictor:
+        """The classifier of whole pictures: detector, judge, and what the accuracy is compared with."""
+        if self.backbone == "scratch":
+            with seeded(self.seed):
+                plain = new_predictor(len(pictures.classes))
+            train(Supervised(plain), data, self._training, checkpoint=checkpoint, progress=progress)
+            return plain
+        own, held = (_some(pictures, part) for part in (~pictures.held, pictures.held))
+        linear = Linear(n_crops=2, n_bank=1, seed=self.seed, held_out=0.0)
+        fitted = linear.fit(base, own, validation=held if len(held) else None, store=store, progress=progress)
+        return predictor_of(base, fitted.head)
+
+    def _game(self, base: Encoder, judge: Predictor) -> Players:
+        """The players at the start; the judge is one of them only where it cannot change."""
+        with seeded(self.seed + 1):
+            selector = make_selector(self.selector)
+            new = [new_predictor(len(judge.bias)) if self.backbone == "scratch" else copy.deepcopy(judge) for _ in "pd"]
+        predictor = judge if self.mode == "post_hoc" else new[0]
+        detector = judge if self.mode != "3p" else new[1]
+        if self.mode == "2p" and self.detector_norm == "batch":
+            detector = copy.deepcopy(judge)
+        objective = Objective(self.m_p, self.m_c, self.gap, self.m_1, self.tau)
+        hide = Hide(self._fill, base.transform)
+        pretrained = self.backbone == "encoder"
+        return Players(selector, predictor, detector, self.mode, objective, hide, pretrained, self.detector_norm)
+
+    @property
+    def _fill(self) -> Fill:
+        return self.fill or ("black" if self.mode == "post_hoc" else "mean")
+
+    def _outcome(
+        self,
+        encoder: Encoder,
+        game: Players,
+        judge: Predictor,
+        pictures: Pictures,
+        done: Trained,
+        progress: Progress,
+    ) -> Outcome:
+        settings = {
+            "selector": self.selector,
+            "backbone": self.backbone,
+            "fill": self._fill,
+            "size": self.size,
+            "frozen": self._frozen,
+        }
+        layout = encoder.layout if self.backbone == "encoder" else Layout()
+        player = game.predictor
+        network = COMETNetwork(encoder, game.selector, player.trunk, player.pool, layout, settings)
+        looks = network.encoder()
+        played = watch(game, judge, looks, pictures, progress)
+        found = figures(played)
+        heat = temperature(played)
+        n_train, n_held = int((~pictures.held).sum()), int(pictures.held.sum())
+        made = Classifier(
+            self.name,
+            self.parameters(),
+            looks,
+            pictures.classes,
+            Head(player.feature, player.weight / heat, player.bias / heat),
+            held_out=played.held_out(),
+            trained_on=_origin(n_train, len(pictures.classes), n_held, found),
+            network=network,
+        )
+        further = {"temperature": round(heat, 4), "last_steps": mean_terms(done.history[-20:])}
+        return Outcome(made, pictures, {**found, **further}, keep=False)
+
+
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "mode": ("2p", "3p", "post_hoc"),
+    "backbone": ("encoder", "scratch"),
+    "selector": ("unet", "lraspp"),
+    "fill": (None, "mean", "black"),
+    "detector_norm": ("frozen", "batch"),
+}
+
+
+def _beside(checkpoint: Path | None, seal: str) -> tuple[Path, str] | None:
+    """Where the plain classifier's training is kept."""
+    return None if checkpoint is None else (checkpoint.with_name(f"{checkpoint.name}.plain"), seal)
+
+
+def _some(pictures: Pictures, part: Tensor) -> Samples:
+    """Those pictures, with the classes that they have."""
+    items = tuple(pictures.items[i] for i in part.nonzero()[:, 0].tolist())
+    return Samples(items, tuple(c for c in pictures.classes if any(s.label == c for s in items)))
+
+
+def _origin(n_train: int, n_classes: int, n_held: int, found: Mapping[str, Any]) -> str:
+    """One line for the card, with what a reader of the mask must know."""
+    text = (
+        f"{n_train:,} of your pictures, {n_classes} classes; the mask shows {found['mean_mask_area']:.0%} of a picture"
+    )
+    if "mask_alone_accuracy" not in found:
+        return text
+    return (
+        f"{text}; on {n_held:,} held-out pictures the mask without the picture tells the class "
+        f"{found['mask_alone_accuracy']:.0%} of the time (chance {found['chance']:.0%}), and what it hides tells it "
+        f"{found['complement_accuracy']:.0%} of the time"
+    )

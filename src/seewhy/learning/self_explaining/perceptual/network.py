@@ -1,0 +1,279 @@
+"""A perceiver (Kupeev & Nitzany 2023, arXiv 2310.05212): what is observed is seen, what is seen is observed again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count, islice, pairwise
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ....classifiers.network import Network, Perception
+from ....encoders.base import Encoder, Layout
+from ....encoders.split import freeze, weights_digest
+from ....types import Transform
+from .disturbances import disturb
+
+UNFELT = 1e-3
+"""Strength below which a picture is no longer disturbed: less than a grey level in 255."""
+
+Form = Literal["vanilla", "stochastic", "none"]
+
+
+def cosid(x: Tensor) -> Tensor:
+    """``cos(x) - x``, the authors' activation."""
+    return x.cos() - x
+
+
+class Cosid(nn.Module):
+    """:func:`cosid` as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cosid(x)
+
+
+def dense_memory(side: int, width: int, depth: int) -> nn.Sequential:
+    """An autoencoder of ``depth`` fully connected layers between the first and the last.
+
+    The authors' other family, theirs 20 layers of 2,048. Depth makes training pictures attract: of 100 digits, with
+    noise of 0.1 added, 0 came back through 2 layers of 512, 36 through 10 of 256, 88 through 16 of 256, after 1,000
+    steps each.
+    """
+    inner = [layer for _ in range(depth - 1) for layer in (nn.Linear(width, width), Cosid())]
+    first, last = nn.Linear(side * side, width), nn.Linear(width, side * side)
+    return nn.Sequential(nn.Flatten(), first, Cosid(), *inner, last, nn.Unflatten(1, (1, side, side)))
+
+
+def convolutional_memory(side: int, width: int, _depth: int) -> nn.Sequential:
+    """The authors' autoencoder: 3 × 3 convolutions of stride 2 down to one cell, and back; theirs is 256 wide."""
+    down: list[nn.Module] = []
+    size, channels, n_levels = side, 1, 0
+    while size > 1:
+        size, n_levels = -(-size // 2), n_levels + 1
+        down += [nn.Conv2d(channels, width, 3, 2, 1), Cosid()]
+        channels = width
+    up: list[nn.Module] = []
+    for level in range(n_levels):
+        scale = nn.Upsample(size=(side, side)) if level == n_levels - 1 else nn.Upsample(scale_factor=2)
+        up += [nn.Conv2d(width, width, 3, 1, 1), Cosid(), scale]
+    last = [nn.Conv2d(width, width, 3, 1, 1), Cosid(), nn.Conv2d(width, width, 3, 1, 1), Cosid()]
+    return nn.Sequential(*down, *up, *last, nn.Conv2d(width, 1, 3, 1, 1), Cosid())
+
+
+MEMORIES = {"dense": dense_memory, "convolutional": convolutional_memory}
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How an observed picture becomes a seen one.
+
+    Attributes:
+        form: ``"vanilla"``, ``"stochastic"``, or ``"none"``, in which the picture is seen as it is.
+        n_loops: times the seen picture is observed again; the authors' 30.
+        n_copies: of the picture, each disturbed in its own way, whose ends are averaged; the authors' 500.
+        alpha: strength of the first disturbance; the authors' 1.
+        beta: by how much each is weaker than the one before; the authors' 2.6.
+        seed: of the disturbances, which are the same for every picture.
+    """
+
+    form: Form = "stochastic"
+    n_loops: int = 30
+    n_copies: int = 50
+    alpha: float = 1.0
+    beta: float = 2.6
+    seed: int = 0
+
+    def perceive(self, memory: nn.Module, observed: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
+        """The picture it settles on; nothing is clamped on the way."""
+        if self.form == "none":
+            return observed
+        if self.form == "vanilla":
+            return next(islice(orbit(memory, observed), self.n_loops, None))
+        ends = [next(islice(self.paths(memory, one), self.n_loops, None)) for one in observed.split(1)]
+        return torch.cat([end.mean(0, keepdim=True) for end in ends])
+
+    def paths(self, memory: nn.Module, observed: Float[Tensor, "1 1 h w"]) -> Iterator[Float[Tensor, "c 1 h w"]]:
+        """The copies of one picture after 0, 1, … loops, without end; the picture alone where it is not disturbed."""
+        if self.form != "stochastic":
+            yield from orbit(memory, observed)
+        seeded = torch.Generator().manual_seed(self.seed)
+        copies = observed.expand(self.n_copies, -1, -1, -1)
+        for step in count():
+            yield copies
+            strength = self.alpha * self.beta**-step
+            copies = memory(disturb(copies, strength, seeded) if strength > UNFELT else copies)
+
+
+def orbit(memory: nn.Module, observed: Float[Tensor, "b 1 h w"]) -> Iterator[Float[Tensor, "b 1 h w"]]:
+    """``x, m(x), m(m(x)), …``, without end."""
+    while True:
+        yield observed
+        observed = memory(observed)
+
+
+def dialogue(
+    first: nn.Module, second: nn.Module, said: Float[Tensor, "b 1 h w"], n: int = 50
+) -> Float[Tensor, "t b 1 h w"]:
+    """Two perceivers in turn observe what the other has just seen (``orbits.py`` of the authors' code).
+
+    Returns:
+        What was said first, and what each answered, ``2 n + 1`` pictures. Where the talk settles it has period two.
+    """
+    pictures = [said]
+    for _ in range(n):
+        pictures.append(first(pictures[-1]))
+        pictures.append(second(pictures[-1]))
+    return torch.stack(pictures)
+
+
+class Perceive(nn.Module):
+    """Trunk of the grown encoder: normalised colour pixels → the seen picture, grey."""
+
+    def __init__(self, memory: nn.Module, loop: Loop) -> None:
+        super().__init__()
+        self.memory = memory
+        self.loop = loop
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
+        return self.loop.perceive(self.memory, grey(pixels))
+
+
+def grey(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
+    """Luma (Rec. 601), 0…1, as the authors' grey pictures."""
+    return (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+
+
+def distance(a: Float[Tensor, "n 1 h w"], b: Float[Tensor, "m 1 h w"]) -> Float[Tensor, " k"]:
+    """Root mean square over pixels of each picture less its partner."""
+    return (a - b).flatten(1).square().mean(1).sqrt()
+
+
+def judge_of(side: int, n_classes: int) -> nn.Sequential:
+    """The authors' classifier of seen pictures: side²-500-100-k with ReLU."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(side * side, 500),
+        nn.ReLU(),
+        nn.Linear(500, 100),
+        nn.ReLU(),
+        nn.Linear(100, n_classes),
+    )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the networks.
+
+    Attributes:
+        side: of the grey pictures, in pixels.
+        memory: ``"dense"`` or ``"convolutional"``.
+        width: of its layers.
+        depth: layers of the dense one.
+        n_classes: of the classifier.
+    """
+
+    side: int
+    memory: str
+    width: int
+    depth: int
+    n_classes: int
+
+    def make(self) -> tuple[nn.Sequential, nn.Sequential]:
+        """Autoencoder and classifier, not yet trained."""
+        return MEMORIES[self.memory](self.side, self.width, self.depth), judge_of(self.side, self.n_classes)
+
+    @property
+    def transform(self) -> Transform:
+        size = (self.side, self.side)
+        return Transform(size, size, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class PerceptualNetwork(Network):
+    """Autoencoder, loop and classifier.
+
+    Attributes:
+        on: the encoder the recipe was given; it is not looked through, for this one starts from pixels.
+        shape: sizes.
+        loop: how a picture is seen.
+        memory: the autoencoder, frozen.
+        judge: the classifier, frozen.
+        known: the pictures it has memorised, grey.
+        names: their file names.
+        labels: index of each one's class.
+    """
+
+    where: ClassVar[str] = "hires_cam"
+
+    on: Encoder
+    shape: Shape
+    loop: Loop
+    memory: nn.Sequential = field(repr=False)
+    judge: nn.Sequential = field(repr=False)
+    known: Float[Tensor, "n 1 h w"] = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
+    labels: Int[Tensor, " n"] = field(repr=False)
+
+    @property
+    def base(self) -> Encoder:
+        return self.on
+
+    @cached_property
+    def trunk(self) -> nn.Module:
+        return freeze(Perceive(self.memory, self.loop))
+
+    def encoder(self) -> Encoder:
+        trained = {name: t for name, t in self.tensors().items() if name not in ("known", "labels")}
+        return Encoder(
+            name=f"perceiver of {self.shape.side} px",
+            transform=self.shape.transform,
+            trunk=lambda: self.trunk,
+            head=freeze(self.judge),
+            layout=Layout(),
+            fingerprint=weights_digest(trained, f"{self.loop}{self.shape.transform.fingerprint}"),
+            module=lambda: nn.Sequential(self.trunk, self.judge),
+            engine="torch",
+        )
+
+    @torch.no_grad()
+    def perceived(self, pixels: Float[Tensor, "3 h w"]) -> Perception | None:
+        """The picture after every loop, and the memorised one it ends nearest to; ``None`` without a loop."""
+        if self.loop.form == "none":
+            return None
+        path = list(islice(self.loop.paths(self.memory, grey(pixels[None])), self.loop.n_loops + 1))
+        seen = path[-1].mean(0, keepdim=True)
+        far = distance(seen, self.known)
+        nearest = int(far.argmin())
+        return Perception(
+            torch.cat([copies.mean(0) for copies in path]),
+            tuple(float(distance(a, b).mean()) for a, b in pairwise(path)),
+            float(distance(path[-1], seen).mean()),
+            len(path[-1]),
+            self.known[nearest, 0],
+            self.names[nearest],
+            int(self.labels[nearest]),
+            float(far[nearest]),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        parts = {"memory": self.memory, "judge": self.judge}
+        weights = {f"{p}.{n}": t.detach() for p, module in parts.items() for n, t in module.state_dict().items()}
+        return {**weights, "known": self.known, "labels": self.labels}
+
+    def facts(self) -> dict[str, Any]:
+        return {"shape": vars(self.shape), "loop": vars(self.loop), "names": list(self.names)}
+
+    @classmethod
+    def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        shape, loop = Shape(**facts["shape"]), Loop(**facts["loop"])
+        with torch.device("meta"):
+            memory, judge = shape.make()
+        for part, module in (("memory", memory), ("judge", judge)):
+            own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
+            module.load_state_dict(own, assign=True)
+            freeze(module)
+        return cls(base, shape, loop, memory, judge, tensors["known"], tuple(facts["names"]), tensors["labels"])

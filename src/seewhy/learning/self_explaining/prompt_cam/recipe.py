@@ -1,0 +1,263 @@
+"""Prompt-CAM: a vision transformer that explains itself (Chowdhury et al., CVPR 2025, arXiv 2501.09333)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ....classifiers import classifiers
+from ....classifiers.base import Classifier, HeldOut
+from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
+from ....classifiers.holdout import Pictures, Split
+from ....classifiers.network import Network
+from ....encoders.base import Encoder
+from ....encoders.stream import Encoded, encode_stream
+from ....errors import InputError
+from ....heads.head import Head
+from ....heads.normalise import Normalise
+from ....progress import Progress
+from ....seeded import seeded
+from ....storage.features import FeatureStore
+from ....training.augmentation import TrainingPictures
+from ....training.batches import TrainingData
+from ....training.loop import Trained, Training, mean_terms, train
+from .network import PromptCAMNetwork, Prompts, parts_of
+from .training import BORDER, Prompting, seal_of
+
+RATES = {"sgd": (0.005, 0.05), "adamw": (0.001, 0.01)}
+"""Learning rates that are tried on held-out pictures where none is given; the paper's are 0.001 to 0.01 with SGD.
+
+With SGD, 0.5 learnt nothing on a network 192 wide.
+"""
+
+
+@classifiers.register
+@dataclass(frozen=True)
+class PromptCAM(PictureRecipe):
+    """A frozen vision transformer with one learnt prompt a class, whose attention is its explanation.
+
+    ``s_c = w · z_c``, ``z_c`` what the last block and norm make of the prompt of class ``c``, ``w`` the same for all
+    classes (paper, section 3.2); cross entropy over the scores trains prompts and ``w``, nothing else. To score high,
+    the prompt of the true class must attend to patches that set the class apart. The bias of the authors'
+    ``Linear(d, 1)`` cancels in the softmax and is left out.
+
+    Held-out pictures are not trained on in the end either: what is measured on them holds for the classifier given
+    back. No weights are chosen along the way (the authors keep the best on the test pictures). What is pooled are class
+    scores, with which no sentence can be compared; so it takes no descriptions. A checkpoint is one file a rate, with
+    the rate behind its name.
+
+    Args:
+        variant: ``"last"``: prompts before the last block alone, trained on features that are looked at once;
+            ``"deep"`` (the paper's main results): prompts of their own before every block, those before the last one
+            scored; ``"shallow"``: prompts before the first block, which travel through all.
+        first: with ``"deep"``, the layer, counted from 0, where the classes' prompts enter and from which they travel
+            on; left out, the last one. Between 0 and that it lies between the paper's two forms.
+        shared: one ``w``; otherwise one a class, which the paper warns of: the scores can then be told apart without
+            attending anywhere.
+        dropout: of prompts, while training; 0.1 for DINO, 0 for DINOv2 (authors).
+        epochs: 100 to 130 (paper).
+        batch_size: pictures a step.
+        optimiser: ``"sgd"``, momentum 0.9 (paper), or ``"adamw"``, which needs fewer epochs.
+        lr: highest learning rate; left out, the best of :data:`RATES` on the held-out pictures, each trained to the
+            end.
+        weight_decay: 1e-3 (authors).
+        warmup: part of the steps in which the rate rises, before it falls as a cosine; 20 of 100 epochs (authors).
+        held_out: part of the pictures that is never trained on, on which rate and evidence are measured.
+        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
+        n_bank: pictures whose patches are kept as evidence, spread over the classes.
+        seed: of split, prompts, order and crops.
+    """
+
+    name: ClassVar[str] = "prompt_cam"
+    paper: ClassVar[str] = "Chowdhury et al. 2025, arXiv:2501.09333"
+    needs: ClassVar[str] = "pictures in classes, and a vision transformer"
+    stochastic: ClassVar[bool] = True
+    network: ClassVar[type[Network] | None] = PromptCAMNetwork
+    takes: ClassVar = ("checkpoint",)
+    small: ClassVar = {"epochs": 2, "lr": 0.05}
+    needs_attention: ClassVar[bool] = True
+
+    variant: Literal["last", "deep", "shallow"] = "last"
+    first: int | None = None
+    shared: bool = True
+    dropout: float = 0.1
+    epochs: int = 100
+    batch_size: int = 16
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    lr: float | None = None
+    weight_decay: float = 1e-3
+    warmup: float = 0.2
+    held_out: float = 0.2
+    split: Split = "grouped"
+    n_bank: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.variant not in ("last", "deep", "shallow") or self.optimiser not in RATES:
+            raise InputError(
+                f"Prompt-CAM was given variant={self.variant!r} and optimiser={self.optimiser!r}. 'last', 'deep' or "
+                "'shallow', and 'sgd' or 'adamw', were expected. Choose of these."
+            )
+        if self.first is not None and (self.variant != "deep" or self.first < 0):
+            raise InputError(
+                f"Prompt-CAM was given variant={self.variant!r} and first={self.first}. A layer counted from 0, with "
+                "variant='deep', was expected. Leave first out, or choose 'deep'."
+            )
+        if self.epochs < 1 or not 0 <= self.dropout < 1 or not 0 <= self.warmup < 1:
+            raise InputError(
+                f"Prompt-CAM was given epochs={self.epochs}, dropout={self.dropout}, warmup={self.warmup}. At least "
+                "one epoch, and parts from 0 to below 1, were expected. Change them."
+            )
+
+    def learn(self, fitting: Fitting) -> Outcome:
+        encoder, progress, checkpoint = fitting.encoder, fitting.progress, fitting.checkpoint
+        first, by_tokens = self._first(parts_of(encoder).n_layers - 1), self.variant == "last"
+        pictures = fitting.look(features=by_tokens)
+        tokens = _tokens(pictures) if by_tokens else None
+        rates = RATES[self.optimiser] if self.lr is None else (self.lr,)
+        if not pictures.held.any():
+            rates = rates[:1]
+        files = [None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.{lr:g}") for lr in rates]
+        tries = []
+        for lr, file in zip(rates, files, strict=True):
+            network = self._network(encoder, len(pictures.classes), first)
+            trained = self._train(network, pictures, tokens, lr, file, progress)
+            pooled = _held_pooled(network, pictures, tokens, fitting.store, progress)
+            tries.append(_Try(lr, network, trained, pooled))
+        best = max(tries, key=lambda t: t.right(pictures))
+        made, own = self._classifier(best, pictures), replace(pictures, validation=True)  # what is held out stays out
+        return Outcome(made, pictures, _figures(best, tries, pictures), patches=own)
+
+    def _first(self, last: int) -> int:
+        first = {"last": last, "shallow": 0, "deep": last if self.first is None else self.first}[self.variant]
+        if first > last:
+            raise InputError(f"first is {first}. A layer from 0 to {last}, the last one, was expected. Give one.")
+        return first
+
+    def _network(self, encoder: Encoder, n_classes: int, first: int) -> PromptCAMNetwork:
+        parts = parts_of(encoder)
+        n_early = first if self.variant == "deep" else 0
+        with seeded(self.seed):
+            prompts = Prompts(n_early, n_classes, parts.width, parts.area, self.shared, self.dropout)
+        return PromptCAMNetwork(encoder, first, prompts)
+
+    def _train(
+        self,
+        network: PromptCAMNetwork,
+        pictures: Pictures,
+        tokens: Float[Tensor, "n t d"] | None,
+        lr: float,
+        file: Path | None,
+        progress: Progress,
+    ) -> Trained:
+        chosen = (~pictures.held).nonzero()[:, 0]
+        labels, names = pictures.labels[chosen], [pictures.items[i].source for i in chosen.tolist()]
+        n_steps = self.epochs * max(1, len(labels) // self.batch_size)
+        how = Training(
+            n_steps,
+            self.batch_size,
+            self.optimiser,
+            lr,
+            weight_decay=self.weight_decay,
+            schedule="cosine",
+            seed=self.seed,
+            nesterov=False,
+            warmup=round(self.warmup * n_steps),
+        )
+        digests = [pictures.seen[i].digest for i in chosen.tolist()]
+        kept = None if file is None else (file, seal_of(self.parameters(), network.base, digests))
+        shown = (
+            {"pixels": TrainingPictures(network.base, names, None, progress, border=BORDER, stretch=True)}
+            if tokens is None
+            else {"tokens": tokens[chosen]}
+        )
+        data = TrainingData(len(labels), {**shown, "labels": labels})
+        return train(Prompting(network), data, how, checkpoint=kept, progress=progress)
+
+    def _classifier(self, best: _Try, pictures: Pictures) -> Classifier:
+        n_held = int(pictures.held.sum())
+        origin = f"{len(pictures.labels) - n_held:,} of your pictures, {len(pictures.classes)} classes"
+        if n_held:
+            origin += f"; measured on {n_held:,} {_measured_on(pictures)}"
+        return Classifier(
+            self.name,
+            self.parameters(),
+            best.network.encoder(),
+            pictures.classes,
+            Head(Normalise(), torch.eye(len(pictures.classes), best.pooled.shape[1])),
+            held_out=best.held_out(pictures),
+            trained_on=origin,
+            network=best.network,
+        )
+
+
+@dataclass(frozen=True)
+class _Try:
+    """A training with one learning rate, and what it pools of the held-out pictures: scores first."""
+
+    lr: float
+    network: PromptCAMNetwork
+    trained: Trained
+    pooled: Float[Tensor, "m p"]
+
+    def held_out(self, pictures: Pictures) -> HeldOut | None:
+        """Those pictures, with the scores as logits."""
+        held = pictures.held
+        if not len(self.pooled):
+            return None
+        return HeldOut(
+            self.pooled, pictures.labels[held], self.pooled[:, : len(pictures.classes)], pictures.groups[held]
+        )
+
+    def right(self, pictures: Pictures) -> float:
+        """Accuracy on held-out pictures; 0 without any."""
+        scores = self.pooled[:, : len(pictures.classes)]
+        found = (scores.argmax(1) == pictures.labels[pictures.held]).float()
+        return round(float(found.mean()), 4) if len(found) else 0.0
+
+
+def _tokens(pictures: Pictures) -> Float[Tensor, "n t d"]:
+    """Half precision, as the store keeps them, so that a second run trains on the same."""
+    return torch.stack([s.features.half() for s in pictures.seen if s.features is not None])
+
+
+def _held_pooled(
+    network: PromptCAMNetwork,
+    pictures: Pictures,
+    tokens: Float[Tensor, "n t d"] | None,
+    store: FeatureStore | None,
+    progress: Progress,
+) -> Float[Tensor, "m p"]:
+    """What is pooled of the held-out pictures, each by its own crop."""
+    held = pictures.held.nonzero()[:, 0].tolist()
+    width = len(pictures.classes) + network.parts.width
+    if tokens is not None:
+        with torch.no_grad():
+            found = [network.head(tokens[i : i + 1].float())[0] for i in held]
+    else:
+        stream = encode_stream(network.encoder(), [pictures.items[i].source for i in held], store=store)
+        looked = progress.track(stream, "Looking again", len(held))
+        # A picture that has gone since the first look counts as wrong.
+        found = [s.pooled[0] if isinstance(s, Encoded) else torch.zeros(width) for s in looked]
+    return torch.stack(found) if found else torch.empty(0, width)
+
+
+def _measured_on(pictures: Pictures) -> str:
+    return "validation pictures" if pictures.validation else "pictures held out"
+
+
+def _figures(best: _Try, tries: Sequence[_Try], pictures: Pictures) -> dict[str, Any]:
+    n_held, last = int(pictures.held.sum()), mean_terms(best.trained.history[-50:])
+    return {
+        "lr": best.lr,
+        "held_out_accuracy_by_lr": {f"{t.lr:g}": t.right(pictures) for t in tries} if n_held else {},
+        "final_loss": last["loss"],
+        "training_accuracy": last["right"],
+        "seconds_per_step": round(best.trained.seconds_per_step, 4),
+    }

@@ -1,0 +1,174 @@
+"""ProtoPNet's layers (Chen et al. 2019, arXiv 1806.10574): features → distances to prototypes → similarities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ....classifiers.network import Network
+from ....encoders.base import Encoder, Layout
+from ....encoders.split import freeze, weights_digest
+
+EPSILON = 1e-4
+"""The authors': the largest similarity, of a prototype with itself, is log(1 / 1e-4) = 9.21."""
+
+
+def similarity(distance: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """``log((d + 1) / (d + 1e-4))`` of a squared distance; 9.21 at 0, falling to 0.
+
+    Example:
+        >>> similarity(torch.tensor([0.0, 1.0])).mul(100).round().tolist()
+        [921.0, 69.0]
+    """
+    return ((distance + 1) / (distance + EPSILON)).log()
+
+
+class PrototypeLayer(nn.Module):
+    """Add-on layers, and squared distances of every cell to every prototype.
+
+    ``z = sigmoid(conv(relu(conv(x))))`` with two 1 × 1 convolutions, as the authors' "regular" form; prototypes are
+    1 × 1 and start uniform in [0, 1], where ``z`` lives.
+
+    Args:
+        n_channels: of the features.
+        depth: of the prototypes.
+        n_prototypes: how many.
+        scaled: whether each cell's features are first brought to a root mean square of 1, which keeps the sigmoid
+            of a trunk that was not trained along from being 0 or 1 from the start. Not the authors'.
+    """
+
+    def __init__(self, n_channels: int, depth: int, n_prototypes: int, scaled: bool = False) -> None:
+        super().__init__()
+        self.scaled = scaled
+        self.add_on = nn.Sequential(
+            nn.Conv2d(n_channels, depth, 1), nn.ReLU(), nn.Conv2d(depth, depth, 1), nn.Sigmoid()
+        )
+        self.prototypes = nn.Parameter(torch.rand(n_prototypes, depth))
+        for layer in self.add_on:
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+
+    def embed(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """Every cell where prototypes live."""
+        if self.scaled:
+            grid = grid / grid.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
+        z: Tensor = self.add_on(grid)
+        return z
+
+    def distances(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p h w"]:
+        """Squared Euclidean, at least 0.
+
+        In double precision: similarity is steepest at 0, where float32 leaves nothing of a difference of squares.
+        """
+        z, prototypes = self.embed(grid).double(), self.prototypes.double()
+        product = torch.einsum("bdhw,pd->bphw", z, prototypes)
+        lengths = prototypes.square().sum(1)[:, None, None]
+        return (z.square().sum(1, keepdim=True) - 2 * product + lengths).relu().float()
+
+    def forward(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p"]:
+        """Smallest distance of each prototype to any cell."""
+        return self.distances(grid).amin((2, 3))
+
+
+class NearestSimilarity(nn.Module):
+    """Head of the grown encoder: features → one similarity a prototype.
+
+    Args:
+        layer: with the prototypes.
+        layout: how the trunk arranges its features.
+    """
+
+    def __init__(self, layer: PrototypeLayer, layout: Layout) -> None:
+        super().__init__()
+        self.layer = layer
+        self.layout = layout
+
+    def forward(self, features: Tensor) -> Float[Tensor, "b p"]:
+        return similarity(self.layer(self.layout.to_grid(features)))
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """The patch of a training picture that a prototype is.
+
+    Attributes:
+        picture: which of the kept pictures.
+        cell: (row, column) on its feature map.
+    """
+
+    picture: int
+    cell: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ProtoPNetNetwork(Network):
+    """What was trained behind the trunk.
+
+    Attributes:
+        on: the encoder whose trunk it stands on, which stays as it is.
+        layer: frozen.
+        owner: class of each prototype.
+        pushed: where each prototype lies in the training pictures.
+    """
+
+    where: ClassVar[str] = "protopnet"
+
+    on: Encoder
+    layer: PrototypeLayer
+    owner: Int[Tensor, " p"]
+    pushed: tuple[Pushed, ...] = field(repr=False)
+
+    @property
+    def base(self) -> Encoder:
+        return self.on
+
+    def encoder(self) -> Encoder:
+        on, head = self.on, NearestSimilarity(self.layer, self.on.layout)
+        return Encoder(
+            name=on.name,
+            transform=on.transform,
+            trunk=lambda: on.trunk,
+            head=freeze(head),
+            layout=on.layout,
+            fingerprint=weights_digest(self.tensors(), on.fingerprint),
+            module=lambda: nn.Sequential(on.trunk, head),
+            engine=lambda: on.engine,
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        layer = {f"layer.{name}": value.detach() for name, value in self.layer.state_dict().items()}
+        place = torch.tensor([[p.picture, *p.cell] for p in self.pushed])
+        return {**layer, "owner": self.owner, "pushed": place.reshape(-1, 3)}
+
+    def facts(self) -> dict[str, Any]:
+        layer = self.layer
+        return {
+            "n_channels": layer.add_on[0].in_channels,
+            "depth": layer.prototypes.shape[1],
+            "scaled": layer.scaled,
+        }
+
+    @classmethod
+    def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        owner = tensors["owner"]
+        with torch.device("meta"):
+            layer = PrototypeLayer(int(facts["n_channels"]), int(facts["depth"]), len(owner), bool(facts["scaled"]))
+        own = {name.removeprefix("layer."): value for name, value in tensors.items() if name.startswith("layer.")}
+        layer.load_state_dict(own, assign=True)
+        return cls(base, frozen(layer), owner, read_pushed(tensors["pushed"].tolist()))
+
+
+def frozen(layer: PrototypeLayer) -> PrototypeLayer:
+    """In evaluation mode, without gradients of its parameters."""
+    freeze(layer)
+    return layer
+
+
+def read_pushed(rows: Sequence[Sequence[int]]) -> tuple[Pushed, ...]:
+    return tuple(Pushed(picture, (row, column)) for picture, row, column in rows)

@@ -1,0 +1,72 @@
+"""One explanation, shown: as a page, a still picture, in a notebook, and as one of many on an index.
+
+Every form shows the same evidence, verdicts and figures from the same :class:`~seewhy.explanation.base.Explanation`.
+"""
+
+from __future__ import annotations
+
+import json
+import webbrowser
+from pathlib import Path
+
+from ..errors import DataError
+from ..explanation.base import Explanation
+from ..storage.marks import CARD, PICTURE
+from ..storage.output import check_file, temporary_folder, write
+from .html import render_html
+from .index import IndexEntry, index_entry, render_index
+from .paging import framed
+from .png import render_png
+from .report import render_report
+
+__all__ = [
+    "IndexEntry",
+    "check_card",
+    "index_entry",
+    "open_in_browser",
+    "render_html",
+    "render_index",
+    "render_notebook",
+    "render_png",
+    "render_report",
+    "save",
+]
+
+
+def render_notebook(explanation: Explanation) -> str:
+    """The same card in a frame of its own, so that neither style sheet touches the other."""
+    return framed(render_html(explanation), f"SeeWhy card: {explanation.prediction.label}")
+
+
+def save(explanation: Explanation, path: Path, *, force: bool = False) -> Path:
+    """Write the card whole or not at all; the ending decides the form.
+
+    Raises:
+        ForeignFileError: there is a file that SeeWhy did not make, and ``force`` is not given.
+        DataError: the ending is none of ``.html``, ``.png``, ``.json``, or the file cannot be written.
+    """
+    check_card(path, force=force)
+    ending = path.suffix.lower()
+    if ending == ".png":
+        return write(path, render_png(explanation), PICTURE, force=force)
+    if ending == ".json":
+        data = json.dumps(explanation.to_json(), ensure_ascii=False, indent=2)
+        return write(path, data, CARD, force=force)
+    return write(path, render_html(explanation), CARD, force=force)
+
+
+def check_card(path: Path, *, force: bool = False) -> Path:
+    """The path, if a card can be saved there; asked before the work begins."""
+    if path.suffix.lower() not in (".html", ".htm", ".png", ".json"):
+        raise DataError(
+            f"{path} ends in {path.suffix!r}. A card is saved as .html, .png or .json. "
+            "Give the file one of these endings."
+        )
+    return check_file(path, PICTURE if path.suffix.lower() == ".png" else CARD, force=force)
+
+
+def open_in_browser(explanation: Explanation) -> None:
+    """Write the card to a temporary file and open it."""
+    path = save(explanation, temporary_folder() / "card.html")
+    if not webbrowser.open(path.as_uri()):
+        raise DataError(f"No web browser could be started. The card is at {path}. Open that file by hand.")

@@ -1,0 +1,108 @@
+"""Figures with a page: the same data as JSON, as an HTML file and in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..arguments import checked
+from ..errors import DataError
+from ..storage.marks import PAGE
+from ..storage.output import check_file, write
+
+ENDINGS = (".html", ".json")
+NOTEBOOK_HEIGHT = 820
+"""Of a page in a notebook that runs no scripts; where they run, the frame is as high as the page."""
+
+_TELL = (
+    "{const tell=()=>parent.postMessage({seewhyHeight:"
+    "Math.ceil(document.documentElement.getBoundingClientRect().height)},'*');"
+    "new ResizeObserver(tell).observe(document.documentElement);addEventListener('message',tell)}"
+)
+_HEAR = (
+    "const f=this;window.addEventListener('message',e=>{if(e.source===f.contentWindow&&e.data&&e.data.seewhyHeight>0)"
+    "f.style.height=e.data.seewhyHeight+'px'});f.contentWindow.postMessage('','*')"
+)
+
+
+@dataclass(frozen=True)
+class Page(ABC):
+    """What a long measurement found.
+
+    Attributes:
+        data: its JSON.
+    """
+
+    data: dict[str, Any]
+
+    @abstractmethod
+    def to_html(self) -> str:
+        """One self-contained page."""
+
+    def to_json(self) -> dict[str, Any]:
+        return self.data
+
+    @checked
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write as ``.html`` or ``.json``, by the ending."""
+        path = check_ending(path, force=force)
+        data = self.to_html() if path.suffix == ".html" else json.dumps(self.data, indent=1, ensure_ascii=False)
+        return write(path, data, PAGE, force=force)
+
+    def _repr_html_(self) -> str:
+        return framed(self.to_html(), f"SeeWhy {type(self).__name__.lower()}")
+
+    def __repr__(self) -> str:
+        plain = {k: v for k, v in self.data.items() if isinstance(v, str | int | float)}
+        shown = ", ".join(f"{name}={short(value)}" for name, value in list(plain.items())[:6])
+        return f"{type(self).__name__}({shown})"
+
+
+class Answer(Page):
+    """A page that answers the question it was made for."""
+
+    @property
+    def sentence(self) -> str:
+        """The answer, in a sentence."""
+        return str(self.data["sentence"])
+
+
+def short(value: object, most: int = 60) -> str:
+    """How a value is written in a line that must stay short.
+
+    >>> short("a" * 100, 8), short(0.5)
+    ("'aaaaaaa…", '0.5')
+    """
+    text = repr(value)
+    return text if len(text) <= most else text[:most] + "…"
+
+
+def framed(page: str, title: str) -> str:
+    """A page for a notebook: in a frame of its own, so that neither style sheet touches the other.
+
+    The frame may run the page's own scripts and reach nothing outside; the page tells its height in a message, so that
+    there is one scroll bar, the notebook's.
+    """
+    digest = base64.b64encode(hashlib.sha256(_TELL.encode()).digest()).decode("ascii")
+    allowed = page.replace("script-src 'none'", "script-src", 1) if "script-src 'none'" in page else page
+    allowed = allowed.replace("script-src", f"script-src 'sha256-{digest}'", 1)
+    body, end, rest = allowed.rpartition("</body>")
+    inner = html.escape(f"{body}<script>{_TELL}</script>{end}{rest}", quote=True)
+    return (
+        f'<iframe title="{html.escape(title, quote=True)}" sandbox="allow-scripts" srcdoc="{inner}" onload="{_HEAR}" '
+        f'style="width:100%;height:{NOTEBOOK_HEIGHT}px;border:0;border-radius:12px;resize:vertical"></iframe>'
+    )
+
+
+def check_ending(path: str | Path, *, force: bool = False) -> Path:
+    """The path, if a page can be written there; asked before the work begins."""
+    path = Path(path)
+    if path.suffix not in ENDINGS:
+        raise DataError(f"A report is written as .html or .json, not as {path.suffix!r}. Change the ending of {path}.")
+    return check_file(path, PAGE, force=force)

@@ -1,0 +1,1 @@
+"""The page, the service and exported graphs."""

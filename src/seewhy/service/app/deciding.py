@@ -1,0 +1,107 @@
+"""Deciding on labels: the addresses that any page which lists labelled pictures has for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import JSONResponse, Response
+
+from ...errors import DataError
+from ...language.annotation.corrected import NAME, Corrections
+from ...language.annotation.labels import known_picture, told
+from ...language.annotation.store import Conflict, Saved
+from .annotate_data import Key
+from .base import JSON_ONLY, NOT_THERE, data_route, said
+
+FASTER = said(409, "Somebody decided in between; the answer holds what, and nothing was changed.")
+SCRIPT = "deciding.js"
+
+
+class Csv(Response):
+    """A table."""
+
+    media_type = "text/csv"
+
+
+TABLE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+
+
+class UndoBody(BaseModel):
+    """Who goes back, and from what."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    author: str = Field(max_length=1000, description="Who decides.")
+    base: int = Field(ge=0, le=10**9, description="Number of the decision that was seen; 0 where there was none.")
+
+
+class DecisionBody(UndoBody):
+    """A decision on one picture."""
+
+    decision: str = Field(max_length=40, description="corrected, confirmed, later or dropped.")
+    label: str = Field("", max_length=1000, description="The label it is to have, where it is corrected.")
+    given: str = Field(max_length=1000, description="The label that the data give it.")
+
+
+class Deciding:
+    """The handlers; their docstrings are the words of the OpenAPI document.
+
+    Args:
+        corrections: what is decided on, and where that is kept.
+        image_of: the file of a picture that the page lists, by its key and the label the data give it.
+    """
+
+    def __init__(self, corrections: Corrections, image_of: Callable[[str, str], str | None]) -> None:
+        self.corrections = corrections
+        self._decisions = corrections.decisions
+        self._image_of = image_of
+
+    def mount(self, app: FastAPI) -> None:
+        """Give everything its address."""
+        post: dict[str, Any] = {"methods": ["POST"], "responses": {**JSON_ONLY, **NOT_THERE, **FASTER}, **data_route()}
+        app.add_api_route("/decisions", self.standing, responses=JSON_ONLY, **data_route())
+        app.add_api_route("/history/{key}", self.history, responses={**JSON_ONLY, **NOT_THERE}, **data_route())
+        app.add_api_route("/decide/{key}", self.decide, **post)
+        app.add_api_route("/undo/{key}", self.undo, **post)
+        app.add_api_route(f"/{NAME}", self.table, responses=TABLE, response_class=Csv, response_model=None)
+
+    def standing(self) -> Response:
+        """What stands on each picture that somebody decided on."""
+        return JSONResponse(self._decisions.standing())
+
+    def history(self, key: Key) -> Response:
+        """All that was decided on one picture, oldest first."""
+        return JSONResponse(self._decisions.history(key))
+
+    def decide(self, key: Key, body: DecisionBody) -> Response:
+        """Decide on a label; it is on the disk when this answers, and nobody's decision is overwritten unseen."""
+        image = self._image_of(key, body.given)
+        if image is None:
+            raise DataError(
+                f"No picture {key!r} labelled {body.given!r:.80} is listed. One of the page was expected. Open it anew."
+            )
+        picture = known_picture(image, key)
+        return _answer(self._decisions.decide(picture, body.author, body.decision, body.label, body.given, body.base))
+
+    def undo(self, key: Key, body: UndoBody) -> Response:
+        """Go back to what was decided before; that, too, stays in the history."""
+        return _answer(self._decisions.undo(key, body.author, body.base))
+
+    def table(self) -> Response:
+        """The data with what was decided, as CSV; names in it lead from where the data lie, which are only read."""
+        data = self.corrections.table().encode("utf-8", "backslashreplace")
+        return Csv(data, headers={"content-disposition": f'attachment; filename="{NAME}"'})
+
+
+def _answer(done: Saved | Conflict) -> Response:
+    if isinstance(done, Saved):
+        return JSONResponse(told(done.version))
+    state = told(done.latest)
+    text = (
+        f"{state['author']} decided in between: {state['decision']}, {state['label'] or 'no label'}. What you had seen "
+        "was expected to stand. Look at it and decide again."
+    )
+    return JSONResponse({"error": text, "state": state}, 409)

@@ -1,0 +1,217 @@
+"""What the classifier gets wrong on labelled pictures, found while nobody waits."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...classifiers.base import Classifier
+from ...encoders.stream import Encoded, encode_stream
+from ...language.annotation.labels import KEY
+from ...pictures.samples import Sample, Samples
+from ...storage.features import FeatureStore
+from .paging import paged
+from .worker import IDLE, BusyError, Worker
+
+CHUNK = 16
+PAIRS_A_PAGE = 20
+PICTURES_A_PAGE = 48
+
+_logger = logging.getLogger(__name__)
+
+Order = Literal["pairs", "surest", "least_sure"]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One picture that was decided wrongly.
+
+    Attributes:
+        index: of the picture among those given; addresses name it by this number alone.
+        name: of the file, without its folder.
+        true: its class.
+        predicted: the class decided on.
+        score: the classifier's own score of the wrong class.
+        probability: as :attr:`seewhy.explanation.prediction.Prediction.probability`.
+        key: first digits of the SHA-256 of its bytes; what is decided on its label is kept under it.
+        measured_doubt: of the decision, as its verdict sorts it, where that was measured.
+    """
+
+    index: int
+    name: str
+    true: str
+    predicted: str
+    score: float
+    probability: float | None
+    key: str
+    measured_doubt: float | None = None
+
+    @property
+    def doubt(self) -> float:
+        return 1 - self.score if self.measured_doubt is None else self.measured_doubt
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "image": self.name,
+            "key": self.key,
+            "true": self.true,
+            "predicted": self.predicted,
+            "score": round(self.score, 4),
+            "probability": None if self.probability is None else round(self.probability, 4),
+            "doubt": round(self.doubt, 4),
+            "card": f"/sample/{self.index}",
+        }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which mistakes to list.
+
+    Attributes:
+        true: of this class only.
+        predicted: taken for this class only.
+        order: by pair of classes, or one by one by their doubt.
+        page: from 1; one that is not there is the last.
+    """
+
+    true: str | None = None
+    predicted: str | None = None
+    order: Order = "pairs"
+    page: int = 1
+
+    def takes(self, mistake: Mistake) -> bool:
+        return self.true in (None, mistake.true) and self.predicted in (None, mistake.predicted)
+
+
+class Mistakes:
+    """Goes through labelled pictures in small pieces, least urgent of all.
+
+    Args:
+        classifier: what decides.
+        samples: labelled pictures; the text of each is its group, where groups are compared.
+        worker: the thread it runs in.
+        store: where looks are found and kept; what an evaluation saw is not looked at again.
+        done: called, in the worker's thread, when all were gone through.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        samples: Samples,
+        worker: Worker,
+        store: FeatureStore | None,
+        done: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.classifier = classifier
+        self.items, _ = samples.of(classifier.classes)
+        self.n_strange = len(samples) - len(self.items)
+        known = set(classifier.classes)
+        self.labels: tuple[str, ...] = tuple(c for c in samples.classes if c in known)
+        self.n_done = self.n_right = self.n_failed = 0
+        self.problem = ""
+        self.found: list[Mistake] = []
+        self._looked: list[tuple[int, Tensor]] = []
+        self._worker = worker
+        self._store = store
+        self._done = done
+
+    def start(self) -> None:
+        """Begin; each piece asks for the next."""
+        self._worker.do(self._piece, IDLE)
+
+    def looked_at(self) -> tuple[list[int], Float[Tensor, "n d"] | None]:
+        """Numbers and features of the pictures looked at so far, where there are words that can be edited."""
+        seen = self._looked[:]
+        return [i for i, _ in seen], torch.cat([pooled for _, pooled in seen]) if seen else None
+
+    def image_of(self, key: str, label: str) -> str | None:
+        """The file of a mistake with this label, if there is one."""
+        return next((self.items[m.index].image for m in self.found[:] if (m.key, m.true) == (key, label)), None)
+
+    def _piece(self) -> None:
+        """One step; nobody waits for its outcome, so it says itself what went wrong."""
+        try:
+            self._step()
+        except BusyError:
+            return  # the page is being closed
+        except Exception:
+            _logger.exception("going through the labelled pictures stopped")
+            self.problem = "Going through the pictures stopped; the server's log says why."
+
+    def _step(self) -> None:
+        start = self.n_done
+        part = self.items[start : start + CHUNK]
+        results = list(
+            encode_stream(self.classifier.encoder, [s.image for s in part], store=self._store, batch_size=CHUNK)
+        )
+        for index, (sample, result) in enumerate(zip(part, results, strict=True), start):
+            self._note(index, sample, result if isinstance(result, Encoded) else None)
+        self.n_done = start + len(part)
+        if self.n_done < len(self.items):
+            self._worker.do(self._piece, IDLE)
+        else:
+            self._done()
+
+    def _note(self, index: int, sample: Sample, seen: Encoded | None) -> None:
+        if seen is None:
+            self.n_failed += 1
+            return
+        if self.classifier.words is not None:
+            self._looked.append((index, seen.pooled[:1]))
+        p = self.classifier.head.probabilities(seen.pooled[:1])[0]
+        top = self.classifier.prediction(seen.name, p, 1, seen.pooled[0])
+        if top.label == sample.label:
+            self.n_right += 1
+        else:
+            doubt = None if top.decision is None else top.decision.doubt
+            name, key = Path(sample.image).name, seen.digest[:KEY]
+            self.found.append(Mistake(index, name, sample.label, top.label, top.score, top.probability, key, doubt))
+
+    def to_json(self, asked: Asked | None = None) -> dict[str, Any]:
+        """So far."""
+        asked = asked or Asked()
+        for label in (asked.true, asked.predicted):
+            if label is not None:
+                self.classifier.index_of(label)
+        found = sorted(filter(asked.takes, self.found[:]), key=lambda m: (m.doubt, m.index))
+        if asked.order == "pairs":
+            page, pages, pairs = paged(_by_pair(found), asked.page, PAIRS_A_PAGE)
+            listed: dict[str, Any] = {"confusions": pairs, "pictures": []}
+        else:
+            ordered = found if asked.order == "surest" else found[::-1]
+            page, pages, one_by_one = paged(ordered, asked.page, PICTURES_A_PAGE)
+            listed = {"confusions": [], "pictures": [m.to_json() for m in one_by_one]}
+        n_seen = self.n_done - self.n_failed
+        return {
+            "n": len(self.items),
+            "done": self.n_done,
+            "right": self.n_right,
+            "accuracy": round(self.n_right / n_seen, 4) if n_seen else None,
+            "failed": self.n_failed,
+            "unknown_class": self.n_strange,
+            "problem": self.problem or None,
+            "found": len(found),
+            "order": asked.order,
+            "page": page,
+            "pages": pages,
+            **listed,
+        }
+
+
+def _by_pair(found: Sequence[Mistake]) -> list[dict[str, Any]]:
+    """The most frequent confusion first, and within it the surest mistake."""
+    groups: dict[tuple[str, str], list[Mistake]] = defaultdict(list)
+    for mistake in found:
+        groups[mistake.true, mistake.predicted].append(mistake)
+    return [
+        {"true": true, "predicted": predicted, "n": len(mistakes), "pictures": [m.to_json() for m in mistakes]}
+        for (true, predicted), mistakes in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+    ]

@@ -1,0 +1,261 @@
+"""What the pages stand on: classifier, worker, memory; every computation of a page is one method here."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from starlette.exceptions import HTTPException
+
+from ...classifiers.base import Classifier, HeldOut
+from ...classifiers.labelled import measured_by
+from ...classifiers.rewording import texts_of
+from ...descriptions.base import Descriptions
+from ...encoders.stream import Encoded
+from ...errors import ImageError, InputError
+from ...evidence.explain import ExplainOptions, explain_seen, runner_up
+from ...evidence.place import Place, like_place
+from ...evidence.word_maps import WordMap, word_maps
+from ...explanation.base import Explanation
+from ...explanation.verdict import Missing
+from ...language.annotation.corrected import Corrections
+from ...pictures.samples import Sample, Samples
+from ...pictures.thumbnails import encode_thumbnail
+from ...storage.features import FeatureStore
+from ...types import Failure
+from .decoder import decoder_with
+from .editing import Moved, moved, on_pictures, with_texts
+from .memory import Bounded, Memory, Reader, Shown, explained
+from .mistakes import Mistakes
+from .settings import Settings
+from .worker import LATER, Worker
+
+THUMBNAIL_SIDE = 160
+N_EFFECTS = 16
+
+
+class State:
+    """All that is behind the pages of one classifier.
+
+    Args:
+        classifier: as it was given.
+        settings: limits.
+        data: labelled pictures to browse.
+        store: where looks and sentences are kept.
+        corrections: what is decided on their labels.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        settings: Settings,
+        data: Samples | None,
+        store: FeatureStore | None,
+        corrections: Corrections | None = None,
+    ) -> None:
+        self.classifier = classifier
+        self.settings = settings
+        self.store = store
+        self.corrections = corrections
+        self.memory = Memory(settings.n_pictures, settings.n_sessions, settings.n_recent)
+        self.everybody = self.memory.reader(None)
+        self.effects: Bounded[dict[str, Any]] = Bounded(N_EFFECTS)
+        self.worker = Worker(classifier.encoder, settings)
+        self.decoder = decoder_with(settings.decode_seconds, settings.n_waiting)
+        self.measured = 0
+        self.mistakes = None if data is None else Mistakes(classifier, data, self.worker, store, self._measure_words)
+
+    def wake(self) -> None:
+        """Start the engine on a blank picture, so that the first reader need not wait for it."""
+        encoder = self.classifier.encoder
+        encoder.encode(encoder.pixels([np.zeros((*encoder.transform.input_size, 3), np.uint8)]))
+
+    def _measure_words(self) -> None:
+        """Measure words that nothing has measured, as they alone made the classifier; cards from now on say it."""
+        assert self.mistakes is not None
+        numbers, pooled = self.mistakes.looked_at()
+        if pooled is None or self.classifier.held_out is not None:
+            return
+        labels = [self.classifier.index_of(self.mistakes.items[i].label) for i in numbers]
+        held = HeldOut(pooled, torch.tensor(labels))
+        self.classifier = measured_by(self.classifier, held, self.store)
+        self.measured += 1
+        for author in (self.everybody, *self.memory.editors.values()):
+            if author.edited is not None:
+                author.edited = measured_by(author.edited, held, self.store)
+
+    async def look(self, source: bytes | str, name: str, reader: Reader, label: str | None = None) -> Shown:
+        """Look at a picture and keep it, with its class where that is known.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        with self.worker.coming():
+            picture = await asyncio.wrap_future(self.decoder.read(source, name, self.classifier.encoder.transform))
+            look = self.worker.look(picture, name)
+        result = await asyncio.wrap_future(look)
+        if isinstance(result, Failure):
+            raise ImageError(name, result.error)
+        shown = self.memory.keep(result, label)
+        reader.recent.appendleft(shown.id)
+        self.memory.remember(reader)
+        return shown
+
+    def shown(self, id: str) -> Shown:
+        """A picture that was looked at.
+
+        Raises:
+            HTTPException: 404, it is not, or no longer, kept.
+        """
+        found = self.memory.pictures.get(id)
+        if found is None:
+            raise HTTPException(404, "This picture is not kept any more, or never was. Show it again.")
+        return found
+
+    def author(self, reader: Reader) -> Reader:
+        """Whose edits count: everybody's where they are saved, else the reader's own."""
+        return reader if self.settings.save is None else self.everybody
+
+    def of(self, reader: Reader) -> Classifier:
+        """The classifier with the reader's words."""
+        return self.author(reader).edited or self.classifier
+
+    async def explain(
+        self, shown: Shown, reader: Reader, target: str | None, contrast: str | None, measure: bool
+    ) -> Explanation:
+        """The card's evidence; measured where that is asked for and allowed."""
+        if target is not None and target == contrast:
+            raise InputError(f"{target!r} was to be compared with itself. Choose two classes.")
+        options = ExplainOptions(target=target, contrast=contrast, measure=measure and self.settings.measure)
+        classifier, author = self.of(reader), self.author(reader)
+
+        def make() -> Explanation:
+            return next(explain_seen(classifier, [shown.seen], options)).without_folders()
+
+        version = (self.measured, (author.id, author.version) if author.edited is not None else None)
+        urgency = LATER if options.measure else 0
+        return await asyncio.wrap_future(self.worker.do(lambda: explained(shown, version, options, make), urgency))
+
+    async def words(
+        self, shown: Shown, reader: Reader, target: str | None, contrast: str | None
+    ) -> tuple[WordMap, ...] | Missing:
+        """Where each sentence on the card holds."""
+        classifier = self.of(reader)
+
+        def make() -> tuple[WordMap, ...] | Missing:
+            one, other, _ = _classes(classifier, shown.seen, target, contrast)
+            assert shown.seen.features is not None
+            grid = classifier.encoder.layout.to_grid(shown.seen.features[None])[0]
+            return word_maps(classifier, grid, shown.seen.pooled[0], one, other)
+
+        return await asyncio.wrap_future(self.worker.do(make))
+
+    async def place(
+        self, shown: Shown, reader: Reader, cell: tuple[int, int], target: str | None, contrast: str | None
+    ) -> Place:
+        """What one place looks like."""
+        classifier = self.of(reader)
+
+        def make() -> Place:
+            one, _, against = _classes(classifier, shown.seen, target, contrast)
+            return like_place(classifier, shown.seen, cell, one, against)
+
+        return await asyncio.wrap_future(self.worker.do(make))
+
+    async def edit(self, shown: Shown, reader: Reader, changes: dict[str, list[str]]) -> Moved:
+        """Take other words for some classes; say what that does to this picture."""
+        author = self.author(reader)
+
+        def make() -> Moved:
+            edited = with_texts(self.of(reader), changes, self.store)
+            if self.settings.save is not None and edited.words is not None:
+                Descriptions(texts_of(edited.words)).write(self.settings.save, force=self.settings.force)
+            author.edited, author.version = edited, author.version + 1
+            self.memory.remember(author)
+            return moved(self.classifier, edited, shown.seen.pooled[:1], list(changes))
+
+        return await asyncio.wrap_future(self.worker.do(make))
+
+    async def reset(self, reader: Reader) -> None:
+        """Back to the words as they were given."""
+        author = self.author(reader)
+
+        def make() -> None:
+            author.edited, author.version = None, author.version + 1
+            if self.settings.save is not None and self.classifier.words is not None:
+                Descriptions(texts_of(self.classifier.words)).write(self.settings.save, force=self.settings.force)
+
+        await asyncio.wrap_future(self.worker.do(make))
+
+    async def effect(self, reader: Reader) -> dict[str, Any]:
+        """What the reader's words change on the labelled pictures looked at so far; or why there is nothing to say."""
+        author, browsed = self.author(reader), self.mistakes
+        edited = author.edited
+        if browsed is None:
+            return Missing("There are no labelled pictures.", "Start the page with --data FOLDER.").to_json()
+        if edited is None:
+            return Missing("No words were edited.", "Edit some on a card.").to_json()
+        key = (author.id, author.version)
+
+        def make() -> dict[str, Any]:
+            numbers, pooled = browsed.looked_at()
+            known = self.effects.get(key)
+            if pooled is None or (known is not None and known["n"] == len(numbers)):
+                return known or Missing("No picture was looked at yet.", "Wait a moment.").to_json()
+            found = on_pictures(self.classifier, edited, [browsed.items[i] for i in numbers], numbers, pooled)
+            self.effects.put(key, found)
+            return found
+
+        return await asyncio.wrap_future(self.worker.do(make))
+
+    def sample(self, index: int) -> Sample:
+        """A picture to browse; its number is all that a client can name.
+
+        Raises:
+            HTTPException: 404, there is none.
+        """
+        if self.mistakes is None or not 0 <= index < len(self.mistakes.items):
+            raise HTTPException(404, "There is no such picture among those given with --data.")
+        return self.mistakes.items[index]
+
+    async def thumbnail(self, index: int) -> bytes:
+        """A small JPEG of a picture to browse."""
+        path, transform = self.sample(index).image, self.classifier.encoder.transform
+        picture = await asyncio.wrap_future(self.decoder.read(path, Path(path).name, transform))
+        view = Image.fromarray(picture.pixels)
+        view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        return encode_thumbnail(np.asarray(view), 80)
+
+    def facts(self) -> dict[str, Any]:
+        """What is served, for the first page."""
+        words = self.classifier.words
+        return {
+            "model": self.classifier.provenance(),
+            "n_classes": len(self.classifier.classes),
+            "words": words is not None,
+            "browse": self.mistakes is not None,
+        }
+
+    def bar(self, here: str) -> dict[str, Any]:
+        """What the bar on top of every page shows."""
+        return {"here": here, "browse": self.mistakes is not None}
+
+    def card_json(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
+        """The card's JSON twin."""
+        edited = self.author(reader).edited is not None
+        about = {"id": shown.id, "card": f"/card/{shown.id}", "measured": measured, "edited": edited}
+        return {**about, "labelled": shown.label, **e.to_json()}
+
+
+def _classes(
+    classifier: Classifier, seen: Encoded, target: str | None, contrast: str | None
+) -> tuple[int, int, int | None]:
+    """Indices of the class explained, of the one it is weighed against, and of a contrast that was asked for."""
+    probabilities = classifier.head.probabilities(seen.pooled[:1])[0]
+    one = int(probabilities.argmax()) if target is None else classifier.index_of(target)
+    against = None if contrast is None else classifier.index_of(contrast)
+    return one, runner_up(probabilities, one) if against is None else against, against

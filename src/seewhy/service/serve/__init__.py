@@ -1,0 +1,63 @@
+"""A headless service of classifiers. Needs the extra ``serve``, and nothing of it is loaded before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...classifiers.base import Classifier
+from ...errors import MissingExtraError
+from .settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["ServiceSettings", "make_service", "serve"]
+
+Source = Classifier | Path
+"""A classifier, or the folder of a saved one, which is loaded again when it changes."""
+
+
+def make_service(
+    models: Mapping[str, Source],
+    settings: ServiceSettings | None = None,
+    *,
+    load: Callable[[Path], Classifier] | None = None,
+    log_to: int | None = None,
+) -> FastAPI:
+    """Classifiers behind HTTP, as an ASGI app: several pictures a request, explanations where they are asked for.
+
+    Args:
+        models: name → classifier or folder; the first answers where a request names none.
+        settings: limits and choices.
+        load: how a folder is loaded; left out, :func:`seewhy.load`.
+        log_to: file descriptor that a line per request is written to; left out, none is.
+
+    Raises:
+        MissingExtraError: the extra ``serve`` is not installed.
+        ModelError: a folder cannot be loaded.
+    """
+    try:
+        from .making import make
+    except ImportError as error:
+        raise MissingExtraError("serve", "The service") from error
+    return make(models, settings or ServiceSettings(), load, log_to)
+
+
+def serve(app: Any, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C; what runs is answered first, and what comes meanwhile is refused.
+
+    Args:
+        app: of :func:`make_service`.
+        ready: called with the address once it can be asked.
+
+    Raises:
+        MissingExtraError: the extra ``serve`` is not installed.
+        InputError: the address cannot be listened on.
+    """
+    try:
+        from .serving import run
+    except ImportError as error:
+        raise MissingExtraError("serve", "The service") from error
+    run(app, ready)

@@ -1,0 +1,183 @@
+"""``seewhy.audit``: does a classifier keep what a contract asks of it?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+
+from ...arguments import CountOrNone, checked
+from ...classifiers.base import Classifier
+from ...classifiers.known_pictures import KnownPictures
+from ...errors import DataError
+from ...evaluation.report import look_at
+from ...pictures.object_masks import MaskSource
+from ...pictures.samples import Sample, Samples, load_samples, some
+from ...progress import Progress
+from ...report.paging import Page
+from ...storage.features import FeatureStore
+from .check import Material
+from .contract import CHECKS, Contract
+from .junit import junit
+from .limit import ENDS, Figure, Limit
+
+
+@dataclass(frozen=True, repr=False)
+class Audit(Page):
+    """What an audit found; ``data`` is the documented JSON (docs/json.md)."""
+
+    @property
+    def passed(self) -> bool:
+        return self.data["audit"] == "pass"
+
+    @property
+    def sentence(self) -> str:
+        return str(self.data["sentence"])
+
+    def to_html(self) -> str:
+        from ...report.audit import render_audit
+
+        return render_audit(self.data)
+
+    def to_junit(self) -> str:
+        """As JUnit XML, one test case a figure."""
+        return junit(self.data)
+
+
+@checked
+def audit(
+    classifier: Classifier,
+    samples: Annotated[Samples | str | Path, "checked where it is read"],
+    *,
+    contract: Contract | str | Path | None = None,
+    group: str | None = None,
+    train: Annotated[Samples | str | Path | None, "checked where it is read"] = None,
+    masks: Annotated[MaskSource | None, "whoever draws them"] = None,
+    n_explained: CountOrNone = 32,
+    store: FeatureStore | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Audit:
+    """Does a classifier keep what a contract asks of it, on pictures that it was not fitted on?
+
+    Args:
+        classifier: what is audited.
+        samples: labelled pictures, or where they are.
+        contract: what it must keep, or the TOML file that says so; left out, :meth:`Contract.preset`, in which what
+            ``group``, ``train`` and ``masks`` are given for is required.
+        group: a table's column that names a part of the pictures; for class folders ``"folder"``.
+        train: the pictures that it was fitted on, where it does not know them itself.
+        masks: where the objects are (:mod:`seewhy.pictures.object_masks`), to ask about the background.
+        n_explained: pictures drawn at random whose explanations are measured.
+        store: where looks are kept.
+        seed: of every draw.
+        progress: hears of progress and failures.
+
+    Raises:
+        DataError: a label is none of its classes, no picture can be read, or the contract makes no sense.
+    """
+    progress = progress or Progress()
+    if not isinstance(contract, Contract):
+        given = {"group_gap": group, "copies": train, "background": masks}
+        needed = [name for name, value in given.items() if value is not None]
+        contract = Contract.preset(needed) if contract is None else Contract.load(contract)
+    data = samples if isinstance(samples, Samples) else load_samples(samples, group=group)
+    items = of_classes(data.labelled(), classifier)
+    for note in data.notes:
+        progress.note(note)
+    if train is not None:
+        classifier = with_known(classifier, train, store, progress)
+    kept, logits, pooled, files = look_at(classifier, items, store, None, progress)
+    labels = torch.tensor([classifier.index_of(s.label) for s in kept])
+    grouped = group is not None or any(s.group is not None for s in kept)
+    material = Material(
+        classifier, tuple(kept), logits, pooled, labels, tuple(files), grouped, len(items) - len(kept), n_explained,
+        masks, store, seed, progress,
+    )  # fmt: skip
+    found = {name: CHECKS[name].measure(material, limit) for name, limit in contract.limits.items()}
+    return Audit(_told(material, contract, found))
+
+
+def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
+    """The pictures, if every label is one of the classes: an audit leaves nothing out."""
+    items, _ = samples.of(classifier.classes)
+    known = set(classifier.classes)
+    strange = [s for s in samples.items if s.label not in known]
+    if strange:
+        names = list(dict.fromkeys(s.label for s in strange))
+        raise DataError(
+            f"{len(strange)} of {len(samples)} pictures have labels that are none of its {len(classifier.classes)} "
+            f"classes: {some(list(map(repr, names)), 3)}. Its classes were expected, such as "
+            f"{some(list(map(repr, classifier.classes)), 3)}. Name them alike, or leave these pictures out."
+        )
+    return items
+
+
+def with_known(classifier: Classifier, train: Any, store: FeatureStore | None, progress: Progress) -> Classifier:
+    """It with what is kept of pictures that it was fitted on, where somebody says which those are."""
+    data = train if isinstance(train, Samples) else load_samples(train)
+    _, _, pooled, files = look_at(classifier, data.items, store, None, progress)
+    names, digests, small = zip(*files, strict=True)
+    known = KnownPictures.of(names, digests, pooled, classifier.encoder.fingerprint, small)
+    return replace(classifier, known=known)
+
+
+def _told(material: Material, contract: Contract, found: Mapping[str, Figure]) -> dict[str, Any]:
+    rows = [_row(name, contract.limits[name], figure) for name, figure in found.items()]
+    details = {name: None if name not in found else found[name].detail for name in ("group_gap", "copies", "one_place")}
+    broken = [row for row in rows if row["broken"]]
+    progress = material.progress
+    return {
+        "audit": "fail" if broken else "pass",
+        "sentence": _sentence(rows, len(material.items)),
+        "n": len(material.items),
+        "figures": rows,
+        "groups": details["group_gap"],
+        "copies": details["copies"],
+        "place": details["one_place"],
+        "contract": contract.source,
+        "settings": {"n_explained": material.n_explained, "seed": material.seed},
+        "model": material.classifier.provenance(),
+        "notes": list(dict.fromkeys(progress.notes)),
+        "failures": [f.to_json() for f in progress.failures],
+    }
+
+
+def _row(name: str, limit: Limit, figure: Figure) -> dict[str, Any]:
+    return {
+        "name": name,
+        "title": CHECKS[name].title,
+        "state": limit.state(figure),
+        "broken": limit.broken(figure),
+        "value": None if figure.value is None else round(figure.value, 4),
+        "interval": None if figure.interval is None else [round(end, 4) for end in figure.interval],
+        "n": figure.n,
+        "judged": limit.judged(figure),
+        "judged_by": limit.said(figure),
+        "limit": limit.to_json(),
+        "asked": limit.told,
+        "meaning": figure.meaning,
+    }
+
+
+def _sentence(rows: list[dict[str, Any]], n: int) -> str:
+    """Whether it passes, and what is broken."""
+    on = f"on {n} picture{'s' * (n != 1)}"
+    if broken := [row for row in rows if row["broken"]]:
+        named = ", ".join(f"{row['name']} ({_why(row)})" for row in broken)
+        return f"The contract is broken {on}, in {len(broken)} of {len(rows)} figures: {named}."
+    others = {"fail": "not kept", "not measured": "not measured"}
+    aside = {said: [row["name"] for row in rows if row["state"] == state] for state, said in others.items()}
+    rest = "".join(f"; {said}, and not required: {', '.join(names)}" for said, names in aside.items() if names)
+    return f"The contract is kept {on}, in all of {len(rows) - sum(map(len, aside.values()))} figures{rest}."
+
+
+def _why(row: dict[str, Any]) -> str:
+    if row["state"] == "not measured":
+        return "not measured, and required"
+    end, _, judged = row["judged_by"].rpartition(", ")
+    figure = judged if end == ENDS["value"] else f"{row['value']:.3g}, {end} {judged}"
+    return f"{figure}; asked for: {row['asked'].partition(',')[0]}"

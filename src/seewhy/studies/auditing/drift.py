@@ -1,0 +1,229 @@
+"""Do new pictures come from where the training pictures came from? By what a classifier keeps of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ...classifiers.base import Classifier
+from ...classifiers.known_pictures import KnownPictures, compact
+from ...errors import DataError, InputError
+from ...evaluation.report import look_at
+from ...metrics.calibration import accuracy_interval
+from ...pictures.samples import Sample
+from ...progress import Progress
+from ...report.paging import Page
+from ...storage.features import FeatureStore
+from ..bootstrap import holm
+from .parts import fisher
+
+FAR = 0.05
+"""Part of the training pictures that count as far from the others; as many new ones would, had nothing changed."""
+N_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Drifted:
+    """What a comparison found.
+
+    Attributes:
+        p: how often pictures drawn from both sides at once differ as much.
+        energy: energy distance of the two sides, 0 where they are alike.
+        near: mean cosine of each new picture with its nearest training pictures.
+        nearest: which training picture is the nearest.
+        limit: below which a new picture is far.
+    """
+
+    p: float
+    energy: float
+    near: Float[Tensor, " n"]
+    nearest: Int[Tensor, " n"]
+    limit: float
+
+    @property
+    def far(self) -> Bool[Tensor, " n"]:
+        return self.near < self.limit
+
+
+@dataclass(frozen=True)
+class DriftTest:
+    """Energy distance (Székely & Rizzo 2013) of kept features, with a p value from permutations.
+
+    Of every training picture a classifier keeps 128 numbers (:mod:`seewhy.classifiers.known_pictures`); new pictures
+    are looked at in the same way. ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` of unit vectors is compared with what it is
+    when pictures change sides at random, so that at most ``alpha`` of sets from the same source are called changed.
+    Pictures of one thing, all on one side, are not from the same source in this sense.
+
+    Cost: one forward pass a picture, and a matrix of at most twice ``most`` pictures.
+
+    Args:
+        alpha: p value below which there is drift.
+        n_permutations: of the test; 1 / (n + 1) is the smallest p value.
+        most: pictures of each side that are drawn for the test.
+        n_near: nearest training pictures whose cosines are averaged.
+        seed: of draws.
+    """
+
+    alpha: float = 0.01
+    n_permutations: int = 999
+    most: int = 1000
+    n_near: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 / (self.n_permutations + 1) <= self.alpha < 1 or self.most < 10 or self.n_near < 1:
+            raise InputError(
+                f"The test was given alpha={self.alpha:g}, n_permutations={self.n_permutations}, most={self.most}, "
+                f"n_near={self.n_near}. An alpha from 1 / (n_permutations + 1) to below 1, ten pictures and a nearest "
+                "one, at least, were expected. Change them."
+            )
+
+    def compare(self, known: KnownPictures, pooled: Float[Tensor, "n d"]) -> Drifted:
+        """Features of new pictures beside those that were fitted on."""
+        generator = torch.Generator().manual_seed(self.seed)
+        ours = _drawn(normalize(known.features.float(), dim=1), 4 * self.most, generator)
+        new = normalize(compact(pooled).float(), dim=1)
+        k = min(self.n_near, len(ours[0]) - 1)
+        own = ours[0] @ ours[0].T
+        own.fill_diagonal_(-1)
+        limit = float(own.topk(k, 1).values.mean(1).quantile(FAR))
+        cosines = new @ ours[0].T
+        near, first = cosines.topk(k, 1)
+        p, energy = self._test(
+            _drawn(ours[0], self.most, generator)[0], _drawn(new, self.most, generator)[0], generator
+        )
+        return Drifted(p, energy, near.mean(1), ours[1][first[:, 0]], limit)
+
+    def _test(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[float, float]:
+        both = torch.cat([x, y])
+        apart = (2 - 2 * both @ both.T).clamp(min=0).sqrt()
+        weights = torch.cat([torch.full((len(x),), 1 / len(x)), torch.full((len(y),), -1 / len(y))])
+        orders = torch.stack([torch.randperm(len(both), generator=generator) for _ in range(self.n_permutations)])
+        drawn = torch.cat([weights[None], weights[orders]])
+        energies = -((drawn @ apart) * drawn).sum(1)
+        as_much = int((energies[1:] >= energies[0] - 1e-7).sum())
+        return (1 + as_much) / (self.n_permutations + 1), float(energies[0])
+
+    def run(
+        self,
+        classifier: Classifier,
+        pictures: Sequence[Sample],
+        *,
+        store: FeatureStore | None = None,
+        progress: Progress | None = None,
+    ) -> Drift:
+        """Compare new pictures, whose classes need not be known, with those that a classifier was fitted on."""
+        progress = progress or Progress()
+        known = known_of(classifier)
+        items, logits, pooled, _ = look_at(classifier, pictures, store, None, progress)
+        if min(len(known.names), len(items)) < 10:
+            raise DataError(
+                f"{len(items)} pictures were given, and the classifier was fitted on {len(known.names)}. Ten of each, "
+                "at least, were expected. Give more."
+            )
+        found = self.compare(known, pooled)
+        data = {
+            "drift": "yes" if found.p < self.alpha else "no",
+            "n": len(items), "n_known": len(known.names), "p": round(found.p, 5), "energy": round(found.energy, 5),
+            "far": _far(found), "classes": _classes(classifier, logits.argmax(1)),
+            "pictures": _farthest(classifier, known, items, logits, found),
+            "settings": asdict(self), "model": classifier.provenance(), "notes": list(dict.fromkeys(progress.notes)),
+            "failures": [f.to_json() for f in progress.failures],
+        }  # fmt: skip
+        return Drift({"sentence": sentence(data), **data})
+
+
+@dataclass(frozen=True, repr=False)
+class Drift(Page):
+    """What a comparison found; ``data`` is the documented JSON (docs/json.md)."""
+
+    @property
+    def sentence(self) -> str:
+        return str(self.data["sentence"])
+
+    def to_html(self) -> str:
+        from ...report.audit import render_drift
+
+        return render_drift(self.data)
+
+
+def known_of(classifier: Classifier) -> KnownPictures:
+    """What a classifier keeps of its training pictures, if it can be compared."""
+    if (known := classifier.known) is None:
+        raise DataError(
+            "The classifier keeps nothing of pictures that it was fitted on. One fitted on pictures was expected. Give "
+            "those pictures with --train."
+        )
+    if known.encoder != classifier.encoder.fingerprint:
+        raise DataError(
+            "The pictures that the classifier was fitted on were looked at by another network, as its own was trained. "
+            "Features of the same network were expected. Give those pictures with --train."
+        )
+    return known
+
+
+def sentence(data: dict[str, Any]) -> str:
+    """The answer with its figures, in words."""
+    far, changed = (
+        data["far"],
+        [c for c in data["classes"] if c["p"] is not None and c["p"] < data["settings"]["alpha"]],
+    )
+    low, high = far["interval"]
+    lead = "differ from" if data["drift"] == "yes" else "do not show to differ from"
+    most = "".join(f"; {c['label']}: {c['share']:.1%}, then {c['expected']:.1%}" for c in changed[:3])
+    return (
+        f"{data['n']} pictures {lead} the {data['n_known']} that it was fitted on (p = {data['p']:.3g}): "
+        f"{far['value']:.1%} of them ({low:.1%} to {high:.1%}) are farther from these than {1 - FAR:.0%} of these are "
+        f"from one another; {'no class is' if not changed else f'{len(changed)} classes are'} decided for more or less "
+        f"often than it was there{most}."
+    )
+
+
+def _drawn(rows: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    index = torch.randperm(len(rows), generator=generator)[:most] if len(rows) > most else torch.arange(len(rows))
+    return rows[index], index
+
+
+def _far(found: Drifted) -> dict[str, Any]:
+    low, high = accuracy_interval(found.far)
+    share = float(found.far.float().mean())
+    return {"value": round(share, 4), "interval": [round(low, 4), round(high, 4)], "expected": FAR}
+
+
+def _classes(classifier: Classifier, decided: Int[Tensor, " n"]) -> list[dict[str, Any]]:
+    """How often each class is decided for, and how often it was there where trust was measured."""
+    trust, k = classifier.measured_trust, len(classifier.classes)
+    n, counts = len(decided), decided.bincount(minlength=k).tolist()
+    then = None if trust is None else trust.held.labels.bincount(minlength=k).tolist()
+    rows = [
+        {
+            "label": label, "n": counts[i], "share": round(counts[i] / n, 4),
+            "expected": None if then is None else round(then[i] / sum(then), 4),
+            "p": None if then is None else fisher(counts[i], n, then[i], sum(then)),
+        }
+        for i, label in enumerate(classifier.classes)
+    ]  # fmt: skip
+    if then is not None:
+        for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+            row["p"] = p
+    return sorted(rows, key=lambda row: (1.0 if row["p"] is None else row["p"], -row["n"]))
+
+
+def _farthest(
+    classifier: Classifier, known: KnownPictures, items: Sequence[Sample], logits: Tensor, found: Drifted
+) -> list[dict[str, Any]]:
+    decided = logits.argmax(1)
+    return [
+        {
+            "image": items[i].image, "label": classifier.classes[int(decided[i])],
+            "cosine": round(float(found.near[i]), 4), "far": bool(found.far[i]),
+            "nearest": known.names[int(found.nearest[i])],
+        }
+        for i in found.near.argsort()[:N_SHOWN].tolist()
+    ]  # fmt: skip

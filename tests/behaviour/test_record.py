@@ -1,0 +1,22 @@
+"""What SeeWhy answers is what the record says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from compare import HERE, differences, names, record
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names())
+def test_the_record_is_equal(name: str) -> None:
+    before = json.loads((HERE / f"{name}.json").read_text("utf-8"))
+    assert list(differences(before, record(name))) == []
+
+
+def test_a_change_is_seen() -> None:
+    assert list(differences({"a": [1, 2.0]}, {"a": [1, 2.1]})) == ["/a/1: 2.0 is now 2.1"]
+    assert list(differences({"a": 1}, {"b": 1})) == ["/a: gone", "/b: new"]
+    assert list(differences([1], [1, 2])) == [": [1] is now [1, 2]"]
+    assert list(differences({"a": 1.0, "b": "x"}, {"a": 1.0000001, "b": "x"})) == []
