@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.class_questions import Difference, Pair
+from seewhy.language.questions import Difference, Pair
 from seewhy.encoders.base import Encoder, Layout
 from seewhy.types import Transform
 

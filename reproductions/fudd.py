@@ -30,7 +30,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.follow_up import FollowUp
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.base import describe
-from seewhy.descriptions.class_questions import Difference, Pair
+from seewhy.language.questions import Difference, Pair
 from seewhy.descriptions.controls import own_noise
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find

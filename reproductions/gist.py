@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy.classifiers.linear.solvers import c_path
-from seewhy.descriptions.matching import Match
+from seewhy.language.matching import Match
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import Encoded, encode_stream, encode_texts
 from seewhy.encoders.tuned_towers import TunedTowers, trainable

@@ -32,10 +32,10 @@ from seewhy.encoders.new import Residual
 from seewhy.encoders.split import fingerprint
 from seewhy.generation.conditions import Condition, OfClass
 from seewhy.generation.generator import Generator
-from seewhy.generation.judging import Judge, diversity
-from seewhy.generation.reader import Reader
+from seewhy.generation.conditions import Judge, diversity
+from seewhy.generation.generator import Reader
 from seewhy.generation.sampler import PPGN, Chains, PixelAscent
-from seewhy.generation.starts import facets, noise
+from seewhy.generation.sampler import facets, noise
 from seewhy.generation.training import FitGenerator
 from seewhy.pictures.unlabelled import pictures_of
 from seewhy.seeded import seeded

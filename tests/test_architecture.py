@@ -45,7 +45,7 @@ CORE_USES = {
     ("api", "learning"), ("api", "studies"), ("attributions", "learning"), ("catalogue", "dense"),
     ("catalogue", "learning"), ("classifiers", "language"), ("classifiers", "learning"), ("cli", "dense"),
     ("cli", "generation"), ("cli", "language"), ("cli", "learning"), ("cli", "retrieval"), ("cli", "scale"),
-    ("cli", "service"), ("cli", "studies"), ("descriptions", "language"), ("evidence", "generation"),
+    ("cli", "service"), ("cli", "studies"), ("evidence", "generation"),
     ("heads", "learning"), ("prototypes", "learning"),
 }  # fmt: skip
 """To be emptied."""
@@ -258,7 +258,7 @@ SAME_WORD = {
     ("learning/objectives/gpt4image.py", "clip"): "a form of its own loss",
     ("encoders/diffusion.py", "linear"): "a schedule's form",
     ("encoders/huggingface_text.py", "siglip"): "an architecture of transformers'",
-    ("retrieval/facts.py", "look"): "a key of what an index says of itself",
+    ("retrieval/catalogue.py", "look"): "a key of what an index says of itself",
 }
 """Literals that are no method's name, whatever they look like."""
 

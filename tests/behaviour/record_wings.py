@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import pkgutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -33,16 +34,16 @@ from tiny import class_folders, colour_reader, colours, picture, tiny_cnn, tiny_
 TEXTS = {"moss": ["soft green cushions"], "rust": ["a brown flaking crust"], "sky": ["blue with clouds"]}
 
 
-def find(name: str, *modules: str) -> Any:
-    """A name, wherever it lives now."""
-    for module in modules:
-        try:
-            found = importlib.import_module(f"seewhy.{module}")
-        except ModuleNotFoundError:
-            continue
-        if hasattr(found, name):
-            return getattr(found, name)
-    raise LookupError(f"{name} is in none of {modules}")
+def find(name: str, *rooms: str) -> Any:
+    """A name that a room defines, in whatever file."""
+    for room in rooms:
+        package = importlib.import_module(f"seewhy.{room}")
+        files = [one.name for one in pkgutil.walk_packages(package.__path__, f"seewhy.{room}.")]
+        for module in map(importlib.import_module, [package.__name__, *sorted(files)]):
+            found = getattr(module, name, None)
+            if found is not None and getattr(found, "__module__", module.__name__) == module.__name__:
+                return found
+    raise LookupError(f"{name} is in none of {rooms}")
 
 
 def plain(value: Any, root: Path) -> Any:
@@ -51,8 +52,8 @@ def plain(value: Any, root: Path) -> Any:
 
 
 def retrieval(root: Path) -> dict[str, Any]:
-    index_of, entry, query = (find(n, "retrieval", "index") for n in ("Index", "Entry", "Query"))
-    settings = find("Settings", "retrieval", "retrieval.settings", "retrieval.index", "index.settings")
+    index_of, entry, query = (find(n, "retrieval") for n in ("Index", "Entry", "Query"))
+    settings = find("Settings", "retrieval")
     names = list(list_pictures([root / "pictures"]))
     asked = {
         "picture": query(picture("moss", 70)),
@@ -83,19 +84,19 @@ def retrieval(root: Path) -> dict[str, Any]:
 
 
 def scale(root: Path) -> dict[str, Any]:
-    find_input, run = find("find_input", "scale.inputs"), find("run", "scale.run")
-    status, verify = find("status", "scale.status", "scale.run"), find("verify", "scale.status", "scale.run")
+    find_input, run = find("find_input", "scale"), find("run", "scale")
+    status, verify = find("status", "scale"), find("verify", "scale")
     make_pictures(root / "photos", 23, broken=(4,))
     report = run(Simulated(), find_input(root / "photos", per_shard=5), root / "out")
     found = {"report": report.to_json(), "rows": [[str(v) for v in row.values()] for row in rows(root / "out")]}
     found["status"], found["verified"] = status(root / "out").to_json(), verify(root / "out").to_json()
     found["status"].pop("seewhy")
-    part = find("Part", "scale.run")
+    part = find("Part", "scale")
     parted = run(Simulated(), find_input(root / "photos", per_shard=5), root / "parted", part=part.read("2/3"))
     found["part"], found["missing"] = parted.to_json(), status(root / "parted").to_json()["missing"]
     manifest = json.loads((root / "out" / "_manifest.json").read_text())
     found["manifest"] = {k: v for k, v in manifest.items() if k not in ("seewhy", "digest", "made_by")}
-    embed = find("Embed", "scale.work")("new:resnet/16", "torch")
+    embed = find("Embed", "scale")("new:resnet/16", "torch")
     run(embed, find_input(root / "pictures", per_shard=8), root / "vectors")
     found["vectors"] = [[row["image"], row["digest"], row["embedding"][:4]] for row in rows(root / "vectors")]
     return plain(found, root)
@@ -126,12 +127,12 @@ def seer(name: str, weight: Tensor) -> Encoder:
 
 def generation(root: Path) -> dict[str, Any]:
     generator, reader = (
-        find("Generator", "generation.generator"),
-        find("Reader", "generation.generator", "generation.reader"),
+        find("Generator", "generation"),
+        find("Reader", "generation"),
     )
-    make, asking = find("make", "generation.generate"), find("Asking", "generation.generate")
-    of_class, of_neuron = (find(n, "generation.conditions") for n in ("OfClass", "OfNeuron"))
-    hole, ppgn = find("Hole", "generation.sampler"), find("PPGN", "generation.sampler")
+    make, asking = find("make", "generation"), find("Asking", "generation")
+    of_class, of_neuron = (find(n, "generation") for n in ("OfClass", "OfNeuron"))
+    hole, ppgn = find("Hole", "generation"), find("PPGN", "generation")
     codes = torch.randn(64, 3, generator=torch.Generator().manual_seed(3)) / 3
     own = seer("colours", torch.eye(3))
     world = generator(Paint(), reader(own), (-1.0, 1.0), codes, {"side": 8})
@@ -156,8 +157,8 @@ def generation(root: Path) -> dict[str, Any]:
 def service(root: Path) -> dict[str, Any]:
     from starlette.testclient import TestClient
 
-    make, service_settings = (find(n, "service.serve", "serve") for n in ("make_service", "ServiceSettings"))
-    web = find("Settings", "service.app", "app")
+    make, service_settings = (find(n, "service.serve", "service") for n in ("make_service", "ServiceSettings"))
+    web = find("Settings", "service.app", "service")
     model = Linear(n_crops=1).fit(
         tiny_cnn(), load_samples(root / "pictures"), descriptions=find("Descriptions", "descriptions").of(TEXTS)
     )
@@ -192,7 +193,7 @@ def service(root: Path) -> dict[str, Any]:
 
 
 def graphs(root: Path) -> dict[str, Any]:
-    export = find("export", "service.graphs", "service.graphs.export", "graphs.export")
+    export = find("export", "service.graphs")
     answers = {}
     for layout, model in (("triton", seewhy.pretrained(tiny_cnn())), ("plain", seewhy.pretrained(tiny_tokens()))):
         with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
@@ -233,7 +234,7 @@ def compat(root: Path) -> dict[str, Any]:
 
 def pairs(root: Path) -> dict[str, Any]:
 
-    check, clean, restore = (find(n, "language.pairs", "pairs") for n in ("check", "clean", "restore"))
+    check, clean, restore = (find(n, "language.pairs", "language") for n in ("check", "clean", "restore"))
     folder = root / "pairs"
     folder.mkdir()
     texts = ["a red bird on a branch", "a cat", "the blue bus in town", "the  BLUE bus in town", "μια γάτα στο δέντρο"]
@@ -266,53 +267,36 @@ class Detector:
         return phrase in ("cup", "plate")
 
 
-WRITERS = ("language.writers", "language.llm", "descriptions.llm")
-
-
 def words(root: Path) -> dict[str, Any]:
     descriptions = find("Descriptions", "descriptions")
     birds = descriptions.of({"red-beet": ("Red beets are round", "dark red"), "wren": ("a buff breast", "thin legs")})
-    controls = find("CONTROLS", "descriptions.controls", "descriptions.base")
+    controls = find("CONTROLS", "descriptions")
     answers: dict[str, Any] = {name: dict(make(birds, 7).texts) for name, make in controls.items()}
-    answers["flaws"] = find("flaws", "descriptions.controls")(birds)
+    answers["flaws"] = find("flaws", "descriptions")(birds)
     answers["sentences"] = birds.sentences()
-    readability, score = (
-        find(n, "descriptions.text_metrics", "language.text_metrics") for n in ("readability", "score_objects")
-    )
+    readability, score = (find(n, "descriptions", "language") for n in ("readability", "score_objects"))
     text = "The cat sat on the mat, beautifully. It was red. Two cups stood there."
     answers["readability"] = readability(text)
     answers["objects"] = vars(score(text, ["cat", "dog"], ["cup", "mat"]))
-    scores = find("reference_scores", "descriptions.reference_metrics", "language.text_metrics")
+    scores = find("reference_scores", "descriptions", "language")
     answers["reference"] = scores(["a cat sits", "two dogs run far"], [["a cat sits", "a cat"], ["two dogs run"]])
-    answers["edit"] = dict(find("Edit", "descriptions.edits")(("thin legs",), (("buff", "brown"),))(birds)[0].texts)
-    match, matched = (find(n, "descriptions.matching", "language.matching") for n in ("Match", "match_pictures"))
+    answers["edit"] = dict(find("Edit", "descriptions")(("thin legs",), (("buff", "brown"),))(birds)[0].texts)
+    match, matched = (find(n, "descriptions", "language") for n in ("Match", "match_pictures"))
     own = colour_reader()
     on = Encoder(name="c", transform=own.transform, trunk=lambda: own.trunk, head=own.head, layout=own.layout,
                  fingerprint=own.fingerprint, text=lambda: colours().text, engine="torch")  # fmt: skip
     labelled = {label: (f"{label} one", f"{label} two", "green", "blue") for label in TEXTS}
     captions = list(matched(on, load_samples(root / "pictures"), descriptions.of(labelled), match(top=2)))
     answers["captions"] = [c.to_json() for c in captions[::5]]
-    answers["specificity"] = find("specificity", "descriptions.matching", "language.matching")(captions)
+    answers["specificity"] = find("specificity", "descriptions", "language")(captions)
     return plain(answers, root)
 
 
 def writers(root: Path) -> dict[str, Any]:
     from fake_service import serving
 
-    writer, session, written = (
-        find(
-            n,
-            "language.writers",
-            "descriptions.service",
-            "descriptions.llm",
-            "descriptions.written",
-            "language.answers",
-        )
-        for n in ("ServiceWriter", "WriterSession", "Written")
-    )
-    classes, by_pair = (
-        find(n, "language.questions", "descriptions.class_questions") for n in ("write_classes", "write_pairs")
-    )
+    writer, session, written = (find(n, "language") for n in ("ServiceWriter", "WriterSession", "Written"))
+    classes, by_pair = (find(n, "language", "descriptions") for n in ("write_classes", "write_pairs"))
     asked: list[Any] = []
 
     def answer(request: dict[str, Any]) -> str:
@@ -328,11 +312,10 @@ def writers(root: Path) -> dict[str, Any]:
         answers["again"] = list(classes(desk, ["wren"], "birds"))
         answers["pairs"] = [pair.to_json() for _, pair in by_pair(desk, [("wren", "crow")], "birds")]
     answers["requests"] = asked
-    modules = ("language.textualize", "descriptions.textualize", "descriptions.textualize_run", "descriptions.experts")
     textualizer, drafter, offline, everything = (
-        find(n, *modules) for n in ("Textualizer", "Drafter", "offline", "textualize_all")
+        find(n, "language") for n in ("Textualizer", "Drafter", "offline", "textualize_all")
     )
-    thing, scene, ellipse = (find(n, "language.experts", *modules) for n in ("FoundObject", "Scene", "BoxSegmenter"))
+    thing, scene, ellipse = (find(n, "language") for n in ("FoundObject", "Scene", "BoxSegmenter"))
     cup = thing("cup", (0.0, 0.8, 0.1, 1.0), 0.9, "red", depth=8.0)
     plate = thing("plate", (0.3, 0.3, 0.7, 0.7), 0.8, "white", depth=4.0)
     found = Detector((cup, plate))

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..descriptions.base import Descriptions
 from ..encoders.base import Encoder
 from ..errors import InputError
-from ..language.captions import Caption
+from ..language.matching import Caption
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
@@ -169,7 +169,7 @@ class PictureRecipe(Recipe):
                 Give them where ``samples`` holds near-duplicates (frames of one film, photos of one visit), on which
                 everything looks better than it is.
             descriptions: of the same classes, as words evidence or to learn from.
-            captions: texts of each picture; see :mod:`seewhy.language.captions`.
+            captions: texts of each picture; see :mod:`seewhy.language.matching`.
             store: where looks are kept, so that a second or an interrupted run does not look again.
             progress: hears of progress, notes and failures.
             checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
