@@ -94,7 +94,6 @@ CORE_USES = {
     ("cli", "scale"),
     ("cli", "service"),
     ("cli", "studies"),
-    ("descriptions", "language"),
     ("evidence", "generation"),
     ("heads", "learning"),
     ("prototypes", "learning"),
@@ -309,7 +308,7 @@ SAME_WORD = {
     ("learning/objectives/gpt4image.py", "clip"): "a form of its own loss",
     ("encoders/diffusion.py", "linear"): "a schedule's form",
     ("encoders/huggingface_text.py", "siglip"): "an architecture of transformers'",
-    ("retrieval/facts.py", "look"): "a key of what an index says of itself",
+    ("retrieval/catalogue.py", "look"): "a key of what an index says of itself",
 }
 """Literals that are no method's name, whatever they look like."""
 

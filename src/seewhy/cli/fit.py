@@ -83,7 +83,7 @@ def fit(
     from ..classifiers.figures import held_out_lines
     from ..classifiers.saving import ARCHIVE
     from ..encoders.find import encoder as find
-    from ..language.captions import read_captions
+    from ..language.matching import read_captions
     from ..pictures.samples import load_samples
     from ..storage.output import check_checkpoint, make_folder
     from .method_options import settings
