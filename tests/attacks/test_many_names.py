@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from seewhy.classifiers.class_names import check_names
+from seewhy.classifiers.base import check_names
 from seewhy.dense.regions import class_names
 from seewhy.errors import DataError, UnknownNameError
 from seewhy.pictures.boxes.coco import COCO

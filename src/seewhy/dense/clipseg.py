@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoders.templates import filled
+from ..encoders.names import filled
 from ..errors import InputError
 from ..pictures.images import read_views
 from ..pictures.sizes import upright_size

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from ...arguments import checked
-from ...attributions.settings import configured
 from ...encoders.base import Encoder
 from ...encoders.find import encoder as find
 from ...errors import DataError, InputError
 from ...metrics.average_precision import AveragePrecision, average_precision, boxes_of, mean
+from ...parameters import configured
 from ...pictures.apart import folds_of
 from ...pictures.boxes import BoxData, BoxedPicture, BoxRecord, load_boxes
 from ...pictures.samples import Sample, gathered, some

@@ -15,7 +15,7 @@ import torch
 from ...classifiers.recipe import recipe_of
 from ...heads.head import Projected
 from ..experts import CellDetector, FoundObject, Scene, colour_name, covered, look_at
-from ..textualize_words import position_in_words, sentence_for
+from ..textualize import position_in_words, sentence_for
 from .records import BoxedObject
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from PIL import Image
 from starlette.exceptions import HTTPException
 
 from ...classifiers.base import Classifier, HeldOut
-from ...classifiers.labelled import measured_by
-from ...classifiers.rewording import texts_of
+from ...classifiers.words import measured_by, texts_of
 from ...descriptions.base import Descriptions
 from ...encoders.stream import Encoded
 from ...errors import ImageError, InputError
