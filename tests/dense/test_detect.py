@@ -116,7 +116,7 @@ def test_python(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
-        ({"labels": " , "}, DataError, "A detector was given no name. One or more different names were expected."),
+        ({"labels": " , "}, DataError, "A detector was given 0 names. One or more different names were expected."),
         ({"labels": "a,b,a"}, DataError, "A detector was given 'a' twice."),
         ({"labels": "a", "detector": "word_region"}, UnknownNameError, "word_regions"),
         (

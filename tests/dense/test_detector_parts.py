@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from seewhy.dense.truths import said_unnamed
 
-from seewhy.dense import Detection, Detections, pretrained_detector
+from seewhy.dense import Detections, Region
 from seewhy.dense.by_words import detector_for
-from seewhy.dense.evaluation import controls, evaluate_boxes
+from seewhy.dense.evaluation import box_controls, evaluate_boxes
 from seewhy.dense.grounding_dino import GroundingDino
 from seewhy.dense.owlv2 import Owlv2
 from seewhy.dense.pretrained import PretrainedDetector
@@ -92,7 +91,7 @@ def test_owlv2_pads_to_a_square_and_asks_sentences() -> None:
 
 def test_a_ready_detector_takes_its_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     network, processor, _ = asked(torch.zeros(1, 1), torch.zeros(1, 4))
-    monkeypatch.setattr(pretrained_detector, "open_network", lambda *_: (network, processor, "abc"))
+    monkeypatch.setattr("seewhy.dense.pretrained.open_network", lambda *_: (network, processor, "abc"))
     built = Owlv2(least=0.3, overlap=0.4, most=7, tiles=2).build(["cat"], folder="x")
     assert (built.keep, built.tiles) == (Keep(0.3, 0.4, 7), 2)
     assert {k: built.about[k] for k in ("method", "encoder", "fingerprint")} == {
@@ -130,7 +129,7 @@ def test_controls_know_less_and_lose_no_picture(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.png")
     pictures = [BoxedPicture(str(tmp_path / "a.png"), (120, 60)), BoxedPicture(str(tmp_path / "gone.png"), (40, 20))]
     there = [PictureBoxes.of([(0, 0, 9, 9)] * 3, [1, 1, 0]), PictureBoxes.of([], [])]
-    by = {c.name: c.draws for c in controls(pictures, there, there, 2, tiny_pair(), 0)}
+    by = dict(box_controls(pictures, there, there, 2, tiny_pair(), 0))
     for b, middle in zip(by["middle of the picture"][0], ([12, 6, 108, 54], [4, 2, 36, 18]), strict=True):
         assert b.boxes[0].tolist() == pytest.approx(middle)
     assert all(set(b.labels.tolist()) <= {1} for name in by for b in by[name][0] if name != "names shuffled")
@@ -176,7 +175,7 @@ def test_a_lead_that_its_interval_does_not_part_from_0_is_not_real() -> None:
 
 
 def found_on(name: str, n: int = 1) -> Detections:
-    boxes = tuple(Detection("a", 0.5, (1.0, 2.0, 3.0, 4.0 + i)) for i in range(n))
+    boxes = tuple(Region("a", 0.5, (1.0, 2.0, 3.0, 4.0 + i)) for i in range(n))
     return Detections(
         name,
         (40, 40),
@@ -264,11 +263,3 @@ def test_a_mean_over_a_large_map_is_exact() -> None:
     grid[0, 399, 399] = 1001.0
     corner = torch.tensor([[398.5, 398.5, 400.0, 400.0]])
     assert float(box_means(grid, corner)) == pytest.approx(1000 + 1 / 2.25, abs=1e-3)
-
-
-def test_values_without_a_name_are_said_with_their_part() -> None:
-    assert said_unnamed(Counter(), 10) == []
-    assert said_unnamed(Counter({7: 5}), 100) == [
-        "1 value(s) of the masks have no name, and count for nothing: 7 (5.0% of the pixels)"
-    ]
-    assert said_unnamed(Counter({7: 5, 9: 10}), 100)[0].endswith(": 9 (10.0% of the pixels), 7 (5.0% of the pixels)")

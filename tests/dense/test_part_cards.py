@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from schemas import check
 from seewhy.cli import app
-from seewhy.dense import Detection, Detections, Detector, Segmenter
+from seewhy.dense import Detections, Detector, Region, Segmenter
 from seewhy.dense.denseclip import DenseCLIP
 from seewhy.dense.denseclip_network import TextDecoder
 from seewhy.dense.detection.linear import Axes, RegionProbe
@@ -69,7 +69,7 @@ def painted(places: dict[tuple[int, int, int, int], tuple[int, int, int]], side:
 def explained(
     detector: RegionDetector, pixels: np.ndarray, box: tuple[float, float, float, float], **options: Any
 ) -> Explanation:
-    found = Detections("a.png", (64, 64), detector.classes, (Detection("red", 0.5, box),), {}, pixels)
+    found = Detections("a.png", (64, 64), detector.classes, (Region("red", 0.5, box),), {}, pixels)
     (why,) = PartExplainer.of(detector).explain(pixels, found, ExplainOptions(**options))
     return why
 

@@ -25,7 +25,7 @@ from seewhy.dense.denseclip_network import ContextDecoder
 from seewhy.dense.evaluation import ALWAYS, OWN, RANDOM, SHUFFLED, evaluate_segmenter
 from seewhy.dense.linear import Affine, Linear, gathered, shares_of
 from seewhy.dense.maskclip import MaskCLIP, Words
-from seewhy.dense.miou import Norms, accuracy, ceiling, commonest, confusion, mean_iou, per_class, shuffled, sums
+from seewhy.dense.miou import Norms, accuracy, ceiling, commonest, mean_iou, per_class, pixel_confusion, shuffled, sums
 from seewhy.dense.regions import NOTHING, CocoDocument, Segmentation, SegmentFolder, segments_of
 from seewhy.dense.saving import is_segmenter, load_segmenter, save_segmenter
 from seewhy.dense.windows import Windows
@@ -107,9 +107,9 @@ def test_windows_step_by_three_quarters_and_bend_by_half() -> None:
 
 def test_confusions_and_what_is_made_of_them() -> None:
     truth, found = np.array([[0, 0, 1, 255, 3]]), np.array([[0, 1, 255, 2, 0]])
-    table = confusion(truth, found, 3)
+    table = pixel_confusion(truth, found, 3)
     assert table.tolist() == [[1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
-    both = torch.stack([table, confusion(truth, truth, 3)])
+    both = torch.stack([table, pixel_confusion(truth, truth, 3)])
     # Of class 0: 3 of 4 true pixels, none else; of class 1: 1 right, 2 true, 1 more said.
     assert sums(both).sum(0).tolist() == [3, 1, 0, 4, 3, 0, 4, 2, 0]
     assert float(mean_iou(sums(both).sum(0))) == pytest.approx((3 / 4 + 1 / 3) / 2)  # of classes that are there

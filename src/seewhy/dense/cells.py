@@ -34,13 +34,6 @@ def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
     residual network ``c_proj(v_proj(x))``. Where it pools by the mean it is the linear head, cell by cell.
 
     Cost: no pass of the trunk; one of the head for each cell.
-
-    Args:
-        encoder: with words.
-        features: as its trunk arranges them.
-
-    Raises:
-        ModelError: it has no words, or its head cannot take a cell alone.
     """
     grid = encoder.layout.to_grid(features)
     b, _, h, w = grid.shape
@@ -122,13 +115,7 @@ MOST = 4
 
 
 class Packed(nn.Module):
-    """Pixels → the trunk's map; behind it in each cell's channels, what finer maps have there.
-
-    Args:
-        trunk: pixels → a map.
-        stages: finer maps inside it, the coarsest first.
-        times: how much finer each is.
-    """
+    """Pixels → the trunk's map; behind it in each cell's channels, what finer maps have there."""
 
     def __init__(self, trunk: nn.Module, stages: Sequence[Stage], times: Sequence[int]) -> None:
         super().__init__()

@@ -72,12 +72,7 @@ class CLIPSeg:
 
     @torch.no_grad()
     def build(self, labels: Iterable[str], folder: str | None) -> PretrainedSegmenter:
-        """A segmenter for these classes; names are read once.
-
-        Args:
-            labels: what may be in the picture.
-            folder: of the weights.
-        """
+        """A segmenter for these classes; names are read once."""
         classes = class_names(labels)
         network, processor, digest = open_network(self.name, folder, "CLIPSegForImageSegmentation", "segmenter")
         sentences = [filled(t, c) for c in classes for t in self.templates]
@@ -90,16 +85,7 @@ class CLIPSeg:
 
 @dataclass(frozen=True, eq=False)
 class PretrainedSegmenter(NamesPixels):
-    """A network that was trained to find what words name, with the names that it looks for.
-
-    Attributes:
-        classes: the names.
-        about: method, folder and the weights' digest, as JSON.
-        network: transformers' own.
-        processor: pixels → what it reads.
-        texts: one vector per name.
-        how: its parameters.
-    """
+    """A network that was trained to find what words name, with the names that it looks for."""
 
     classes: tuple[str, ...]
     about: dict[str, Any] = field(repr=False)

@@ -43,16 +43,7 @@ Texts = Literal["names", "shuffled", "random", "none"]
 
 
 class Maps(NamedTuple):
-    """Windows that are learnt from: looked at once, whatever is then trained on them.
-
-    Attributes:
-        maps: of the trunk, finer ones packed behind the last.
-        joint: cells among the words.
-        whole: each window among the words.
-        labels: their masks.
-        layout: of the maps.
-        n_pictures: of which they are windows.
-    """
+    """Windows that are learnt from: looked at once, whatever is then trained on them."""
 
     maps: Float[Tensor, "n c h w"]
     joint: Float[Tensor, "n d h w"]
@@ -160,14 +151,7 @@ class DenseCLIP:
         progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Segmenter:
-        """Train the decoder.
-
-        Args:
-            encoder: with words; it stays as it is.
-            data: pictures with masks.
-            progress: hears of progress and failures.
-            checkpoint: a file from which a stopped training goes on.
-        """
+        """Train the decoder."""
         progress = progress or Progress()
         maps = self.look(encoder, data, progress)
         what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [i.image for i in data.items]])
@@ -175,12 +159,7 @@ class DenseCLIP:
         return self.learn(encoder, data.classes, maps, checkpoint=kept, progress=progress)
 
     def look(self, encoder: Encoder, data: MaskedPictures, progress: Progress | None = None) -> Maps:
-        """The windows of all pictures, looked at once; what is trained with other weights can be trained on them too.
-
-        Raises:
-            DataError: fewer than two pictures can be used.
-            ModelError: as for the method.
-        """
+        """The windows of all pictures, looked at once; what is trained with other weights can be trained on them too."""
         empty = self.segmenter(encoder, data.classes, Affine.empty(len(data.classes)))
         return _gathered(empty, self, data, progress or Progress())
 
@@ -193,15 +172,7 @@ class DenseCLIP:
         checkpoint: tuple[Path, str] | None = None,
         progress: Progress | None = None,
     ) -> Segmenter:
-        """Train the decoder on what was looked at.
-
-        Args:
-            encoder: that looked.
-            classes: of the labels.
-            maps: from :meth:`look` with the same levels, zoom and cells.
-            checkpoint: a file, and what is trained on what; see :func:`seewhy.training.loop.train`.
-            progress: told of progress, notes and failures.
-        """
+        """Train the decoder on what was looked at."""
         said, texts = self._texts(encoder, classes)
         names = Names(opened(encoder), said) if self.n_contexts else None
         channels = _channels(maps.maps.shape[1], maps.layout)

@@ -54,14 +54,6 @@ class ContextDecoder(nn.Module):
     """Texts and what a picture shows → what is added to the texts.
 
     Equal to the authors' ``ContextDecoder``, names of weights among that.
-
-    Args:
-        visual_dim: numbers of a text and of a cell.
-        width: of the layers.
-        heads: of each.
-        layers: how many.
-        dropout: while it is trained.
-        out: numbers of what is added; left out, as many as a text has.
     """
 
     def __init__(
@@ -120,14 +112,7 @@ class Sizes(Protocol):
 
 
 class TextDecoder(nn.Module):
-    """Maps, and cells among the words → scores of classes on the finest map, and cosines with texts on the coarsest.
-
-    Args:
-        channels: of each map, the coarsest first.
-        texts: of the classes, unit vectors.
-        how: its sizes.
-        names: of the classes, where vectors before them are learnt or drawn from the picture.
-    """
+    """Maps, and cells among the words → scores of classes on the finest map, and cosines with texts on the coarsest."""
 
     fixed: Tensor
     mean: Tensor

@@ -256,7 +256,7 @@ def evaluate_boxes(
     for k, c in enumerate(classes):
         head = {"label": c, "n": int(own.matched[k].n_there.sum()), "novel": c in novel}
         rows.append({**head, **_figures(own, draws, [k]), "precision": [_number(v) for v in own.curve(c)]})
-    controls = _box_controls(data.pictures, there, matched, len(classes), encoder, seed)
+    controls = box_controls(data.pictures, there, matched, len(classes), encoder, seed)
     return BoxReport(
         {
             "n_pictures": len(data),
@@ -371,7 +371,7 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 6)
 
 
-def _box_controls(
+def box_controls(
     pictures: Sequence[BoxedPicture],
     there: Sequence[PictureBoxes],
     found: Sequence[PictureBoxes],

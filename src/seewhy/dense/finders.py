@@ -33,11 +33,7 @@ from .windows import ABSENT, best_classes
 
 
 class Finder(ABC):
-    """Finds what it was told to look for, and explains it.
-
-    Attributes:
-        classes: what it looks for.
-    """
+    """Finds what it was told to look for, and explains it."""
 
     classes: tuple[str, ...]
 
@@ -165,21 +161,7 @@ class Scorer(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Segmenter(NamesPixels):
-    """An encoder at a larger input, and what makes classes of its cells.
-
-    Attributes:
-        method: registered name of what made it.
-        parameters: the method's fields.
-        base: what looks, at its own size.
-        classes: at least two names, 255 at most.
-        scorer: cells → scores of classes.
-        zoom: the picture's short side, in inputs of the encoder: twice its own where it takes larger inputs; what is
-            larger than that, or larger than the encoder takes, is looked at in tiles.
-        least: probability below which a pixel is given no name; 0 names all.
-        trained_on: one line for who asks.
-        levels: maps of the trunk that are looked at, the last and finer ones.
-        presence: which names a picture and a place in it hold; ``None`` names every pixel.
-    """
+    """An encoder at a larger input, and what makes classes of its cells."""
 
     method: str
     parameters: dict[str, Any]

@@ -72,13 +72,7 @@ class Linear:
             )
 
     def fit(self, encoder: Encoder, data: MaskedPictures, *, progress: Progress | None = None) -> Segmenter:
-        """Train the probe.
-
-        Args:
-            encoder: what looks; it stays as it is.
-            data: pictures with masks.
-            progress: hears of progress and failures.
-        """
+        """Train the probe."""
         progress = progress or Progress()
         bare = self.segmenter(encoder, data.classes, Affine.empty(len(data.classes)))
         cells = gathered(bare, data, self.seed, progress)
@@ -105,12 +99,7 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Affine(Scorer):
-    """Scores of cells by a layer.
-
-    Attributes:
-        weight: one row per class.
-        bias: one number per class.
-    """
+    """Scores of cells by a layer."""
 
     weight: Float[Tensor, "k c"]
     bias: Float[Tensor, " k"]
@@ -152,11 +141,7 @@ def shares_of(truth: np.ndarray, k: int, grid: tuple[int, int]) -> Float[Tensor,
 
 
 def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Progress) -> Cells:
-    """The cells of all pictures that can be used.
-
-    Raises:
-        DataError: fewer than two pictures, or fewer than two classes with a pixel.
-    """
+    """The cells of all pictures that can be used."""
     k, most = len(data.classes), max(1, MOST_CELLS // max(len(data), 1))
     generator = torch.Generator().manual_seed(seed)
     found: list[Cells] = []

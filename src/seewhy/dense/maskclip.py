@@ -108,13 +108,7 @@ class MaskCLIP:
                 raise InputError(f"The template {template!r} has no {{}} where the class's name goes. Add it.")
 
     def build(self, encoder: Encoder, labels: Iterable[str], store: FeatureStore | None = None) -> Segmenter:
-        """A segmenter for these classes; nothing is trained.
-
-        Args:
-            encoder: with words.
-            labels: what may be in the picture.
-            store: where sentences are found and kept.
-        """
+        """A segmenter for these classes; nothing is trained."""
         classes = class_names(labels)
         sentences = [filled(t, c) for c in classes for t in self.templates]
         vectors = encode_texts(encoder, sentences, store).unflatten(0, (len(classes), len(self.templates)))
@@ -142,13 +136,7 @@ class MaskCLIP:
 
 @dataclass(frozen=True, eq=False)
 class Words(Scorer):
-    """Scores of cells by the texts of classes.
-
-    Attributes:
-        texts: one unit vector per class.
-        scale: of cosines before a softmax.
-        how: its parameters.
-    """
+    """Scores of cells by the texts of classes."""
 
     texts: Float[Tensor, "k d"]
     scale: float
@@ -196,11 +184,6 @@ cells, as the released code does."""
 def denoise(scores: Float[Tensor, "b k h w"], threshold: float, scale: float = 100.0) -> Float[Tensor, "b k h w"]:
     """Prompt denoising: a class that no cell of the picture is sure of is taken to be absent.
 
-    Args:
-        scores: cosines.
-        threshold: least probability that some cell must give the class; 0 leaves all.
-        scale: cosines are multiplied with it before the softmax.
-
     Example:
         >>> scores = torch.tensor([[[[0.3, 0.1]], [[0.1, 0.2]], [[0.0, 0.0]]]])
         >>> denoise(scores, 0.5)[0, :, 0].amax(1).tolist()
@@ -223,16 +206,6 @@ def smooth(
 
     ``p_i ← Σ_j cos(k_i, k_j) p_j`` where ``max p_i < threshold`` (paper, equation 3). The released code calls
     ``normalize(k, p=2)`` on ``(b, cells, channels)``, which divides over the cells: ``normalised="positions"``.
-
-    Args:
-        scores: cosines.
-        keys: what is compared.
-        threshold: cells whose best probability is below are smoothed; 0 smoothes none and leaves cosines.
-        normalised: over what keys have unit length.
-        scale: cosines are multiplied with it before the softmax.
-
-    Returns:
-        Probabilities; those of smoothed cells are sums, not 1 in all. Cosines where nothing was to be done.
     """
     if threshold <= 0:
         return scores

@@ -78,13 +78,7 @@ def accuracy(confusions: Int[Tensor, "n k k1"]) -> float:
 
 
 def shuffled(confusions: Int[Tensor, "n k k1"], seed: int, n: int = N_SHUFFLES) -> list[Int[Tensor, "n k k1"]]:
-    """The same masks with names exchanged so that none keeps its own; to exchange texts exchanges columns.
-
-    Args:
-        confusions: by true class and class found.
-        seed: of the draws.
-        n: draws.
-    """
+    """The same masks with names exchanged so that none keeps its own; to exchange texts exchanges columns."""
     generator, k = torch.Generator().manual_seed(seed), confusions.shape[1]
     found = []
     for _ in range(n):
@@ -125,9 +119,6 @@ class Norms:
     """How long cells are, without any word: pixels parted by it, and the parts named by who knows the answers.
 
     Such a control is the stronger for knowing them; what does not beat it has found what stands out, not what it is.
-
-    Args:
-        k: classes.
     """
 
     def __init__(self, k: int) -> None:

@@ -140,13 +140,7 @@ NO_PICTURES = Missing(
 
 @dataclass(frozen=True, eq=False)
 class PartExplainer:
-    """Explains what a detector or a segmenter found.
-
-    Attributes:
-        finder: what finds.
-        score: how the score of a part comes from its cells.
-        model: the layer as a classifier, on the encoder that looks; each part gets an encoder of its own.
-    """
+    """Explains what a detector or a segmenter found."""
 
     finder: Detector | Segmenter
     score: PooledScore = field(repr=False)

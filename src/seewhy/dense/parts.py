@@ -40,22 +40,6 @@ class PooledScore:
 
     Where a box is read in several pieces, the means over these, one after the other, take the mean's place. Where a
     network reads it (``reads``), the logits are that network's, and no map but one that changes pixels explains them.
-
-    Attributes:
-        reader: what looks at pictures in windows.
-        method: registered name of what gives the score.
-        classes: names, in the order of the head's rows.
-        cells: the encoder and its features → vectors of cells.
-        head: their mean → logits; the layer by which the part was named.
-        words: how descriptions are compared with the mean: it is among the words (``"joint"``), it is the encoder's own
-            (``"own"``), or not at all.
-        centred: part of the picture's own mean that is taken off each cell.
-        pieces: a box and the size of the map, in cells → the boxes over which means are taken; left out, the box.
-        head_of: the same → the head for this very box, where it depends on that; left out, ``head``.
-        reads: the picture's own cells and a box, as parts of its sides → a function from cells of changed copies to
-            logits of that box, which ``head`` leaves as they are.
-        parameters: of the method.
-        trained_on: one line for who asks.
     """
 
     reader: Reader
@@ -99,12 +83,7 @@ def cannot_pool(name: str) -> InputError:
 
 
 class AmongWords:
-    """The words half of an encoder whose pooled vectors are among the words already, but for what was taken off.
-
-    Args:
-        of: the words half.
-        shift: what is put back.
-    """
+    """The words half of an encoder whose pooled vectors are among the words already, but for what was taken off."""
 
     def __init__(self, of: TextTower, shift: Float[Tensor, " d"] | float = 0.0) -> None:
         self.of, self.shift = of, shift
@@ -135,12 +114,7 @@ AT_ONCE = 8
 
 
 class WholePicture:
-    """A picture as its detector or segmenter looks at it, and what the cells of changed copies of it are.
-
-    Args:
-        score: whose parts are explained.
-        source: a file name or pixels.
-    """
+    """A picture as its detector or segmenter looks at it, and what the cells of changed copies of it are."""
 
     def __init__(self, score: PooledScore, source: Any) -> None:
         looks, encoder = score.reader, score.reader.encoder
@@ -203,17 +177,7 @@ class WholePicture:
 
 @dataclass(frozen=True, eq=False)
 class PartPlace:
-    """Where a part lies.
-
-    Attributes:
-        cells: top, bottom, left, right among the cells of the whole.
-        pixels: the same in pixels of the whole picture's input.
-        weights: of the cells for each piece that is read, adding up to their number; each by the part of it that is
-            covered.
-        head: mean of these cells → logits.
-        inside: the pixels of the input that are of the part.
-        reads: what takes cells of the whole to logits, where that is no mean of these.
-    """
+    """Where a part lies."""
 
     cells: tuple[int, int, int, int]
     pixels: tuple[int, int, int, int]
@@ -283,12 +247,7 @@ def _within(start: float, stop: float, n: int) -> Bool[Tensor, " n"]:
 
 
 class PartEngine:
-    """Runs the trunk on the whole picture in which a part's pixels are others.
-
-    Args:
-        whole: the picture.
-        place: where the part lies.
-    """
+    """Runs the trunk on the whole picture in which a part's pixels are others."""
 
     def __init__(self, whole: WholePicture, place: PartPlace) -> None:
         own = whole.score.reader.encoder.engine
@@ -304,12 +263,7 @@ class PartEngine:
 
 
 class WholeEngine:
-    """Runs the trunk on copies of the whole picture, in which anything may be another.
-
-    Args:
-        whole: the picture.
-        place: where the part lies.
-    """
+    """Runs the trunk on copies of the whole picture, in which anything may be another."""
 
     def __init__(self, whole: WholePicture, place: PartPlace) -> None:
         own = whole.score.reader.encoder.engine

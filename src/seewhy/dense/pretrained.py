@@ -81,19 +81,7 @@ class PretrainedMethod(ABC):
         folder: str | None = None,
         store: FeatureStore | None = None,
     ) -> PretrainedDetector:
-        """A detector for these names.
-
-        Args:
-            labels: what may be in the picture.
-            encoder: not used.
-            folder: of the weights.
-            store: not used.
-
-        Raises:
-            DataError: no name, or one twice.
-            InputError: all names together are longer than it reads.
-            ModelError: as :func:`open_network`.
-        """
+        """A detector for these names."""
         classes = class_names(labels, boxes=True)
         model, processor, digest = open_network(self.name, folder)
         look = self.look(classes, model, processor)
@@ -108,15 +96,7 @@ class PretrainedMethod(ABC):
 
 @dataclass(frozen=True, eq=False)
 class PretrainedDetector(Detector):
-    """A network that was trained to find what words name.
-
-    Attributes:
-        classes: what it looks for.
-        about: method, its parameters and the weights' digest, as JSON.
-        look: pixels → boxes and scores.
-        keep: which boxes are kept.
-        tiles: windows on the short side of a picture; 1 looks at the whole of it at once.
-    """
+    """A network that was trained to find what words name."""
 
     classes: tuple[str, ...]
     about: dict[str, Any] = field(repr=False)

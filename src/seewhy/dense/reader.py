@@ -36,15 +36,7 @@ MOST_KEPT = 2**30
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Looks at pictures once, at whatever size.
-
-    Attributes:
-        base: what looks, at its own size.
-        zoom: the picture's short side, in inputs of the encoder: twice its own where it takes larger inputs; what is
-            larger than that, or larger than the encoder takes, is looked at in tiles. From 0.25 to 32.
-        levels: maps of the trunk that are looked at, the last and finer ones, at most.
-        kept: what it saw of files, at half precision, where it is to look at them again; see :meth:`keeping`.
-    """
+    """Looks at pictures once, at whatever size."""
 
     base: Encoder
     zoom: float = LARGEST
@@ -184,15 +176,7 @@ class _Read:
 
 @dataclass(frozen=True, eq=False)
 class Looked:
-    """A picture after the trunk.
-
-    Attributes:
-        name: as given.
-        size: ``(width, height)``.
-        windows: where they lie.
-        features: of each window, as the trunk arranges them.
-        pixels: the whole picture, stretched to the input.
-    """
+    """A picture after the trunk."""
 
     name: str
     size: tuple[int, int]

@@ -103,12 +103,7 @@ class FoundRegions(ABC):
 
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write as ``.json`` or ``.html``, of masks also ``.png``; over another's file only by ``force``.
-
-        Raises:
-            ForeignFileError: there is a file that SeeWhy did not make.
-            DataError: another ending, or a place that no file can be written to.
-        """
+        """Write as ``.json`` or ``.html``, of masks also ``.png``; over another's file only by ``force``."""
         path = Path(path)
         if path.suffix not in self.files:
             raise DataError(
@@ -217,11 +212,7 @@ class Segmentation(FoundRegions):
 
     @checked
     def mask_of(self, label: str) -> np.ndarray:
-        """The pixels of one class, ``(height, width)`` of booleans.
-
-        Raises:
-            UnknownNameError: there is no such class.
-        """
+        """The pixels of one class, ``(height, width)`` of booleans."""
         if label not in self.classes:
             raise UnknownNameError("class", label, self.classes)
         return self.mask == self.classes.index(label)

@@ -29,13 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DenseArchive:
-    """How one kind is saved: a card of its method, encoder and classes, beside its tensors.
-
-    Attributes:
-        what: it is: ``"segmenter"``.
-        use: the command that uses one, with ``{folder}`` and ``{{}}`` for the encoder.
-        methods: that make one; a method has ``restore(encoder, classes, tensors)``.
-    """
+    """How one kind is saved: a card of its method, encoder and classes, beside its tensors."""
 
     what: str
     use: str

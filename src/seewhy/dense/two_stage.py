@@ -46,13 +46,7 @@ class Proposed(NamedTuple):
 
 
 class TwoStage(nn.Module):
-    """Proposals by one box per cell, whose objectness is its centredness (OLN, Kim et al. 2021); then heads on them.
-
-    Args:
-        heads: as they begin.
-        texts: of the background, then of the names; unit length.
-        temperature: of the cosines, times a number that is learnt.
-    """
+    """Proposals by one box per cell, whose objectness is its centredness (OLN, Kim et al. 2021); then heads on them."""
 
     texts: Tensor
 
@@ -126,14 +120,7 @@ def centres(high: int, wide: int) -> Float[Tensor, "n 2"]:
 
 @dataclass(frozen=True)
 class Targets:
-    """What cells of one picture are to propose.
-
-    Attributes:
-        own: places of cells that propose a box.
-        boxes: those.
-        centred: how near its middle each is, 0 to 1.
-        empty: places of all other cells.
-    """
+    """What cells of one picture are to propose."""
 
     own: Int[Tensor, " m"]
     boxes: Float[Tensor, "m 4"]
@@ -163,11 +150,7 @@ class Targets:
 
 
 class TwoStageLearning(Task):
-    """Both stages, from maps that were looked at once; watched are the four terms.
-
-    Args:
-        network: what learns.
-    """
+    """Both stages, from maps that were looked at once; watched are the four terms."""
 
     needs: ClassVar = ("maps", "boxes", "labels")
 
@@ -251,14 +234,6 @@ class Blend:
 
     Equal to ``ensemble_class_outputs`` of the authors. The softmax couples the names: one name more changes all scores.
 
-    Args:
-        alpha: of base classes; the paper's .35.
-        beta: of others; the paper's .65.
-        objectness: power of the objectness; the authors' 3. 0 leaves it out, as F-VLM does.
-
-    Raises:
-        InputError: a weight outside 0 to 1, or a negative power.
-
     Example:
         >>> p, z = torch.tensor([[0.5, 0.4, 0.1]]).log(), torch.tensor([[0.2, 0.2, 0.6]]).log()
         >>> [round(v, 3) for v in Blend(objectness=0)(p, z)[0].tolist()]
@@ -283,14 +258,7 @@ class Blend:
         is_base: Bool[Tensor, " names"] | None = None,
         objectness: Float[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n k"]:
-        """Scores of boxes; the first column is the background.
-
-        Args:
-            detector: logits of the trained head, background first.
-            words: logits of the frozen encoder, background first: it is part of their softmax and then left out.
-            is_base: which names were trained on, without the background.
-            objectness: of each box, 0 to 1.
-        """
+        """Scores of boxes; the first column is the background."""
         p, z = detector.log_softmax(1), words.log_softmax(1)
         names = torch.zeros(p.shape[1] - 1, dtype=torch.bool, device=p.device) if is_base is None else is_base
         w = torch.where(names, self.alpha, self.beta).to(p)

@@ -25,12 +25,7 @@ STRETCH = 1.5
 
 @dataclass(frozen=True)
 class Windows:
-    """Where the windows of a picture lie, in cells of the whole.
-
-    Attributes:
-        cells: ``(h, w)`` of a window.
-        n: windows down and across.
-    """
+    """Where the windows of a picture lie, in cells of the whole."""
 
     cells: tuple[int, int]
     n: tuple[int, int]
@@ -38,11 +33,6 @@ class Windows:
     @classmethod
     def over(cls, size: tuple[int, int], cells: tuple[int, int], along: int) -> Windows:
         """Those of a picture.
-
-        Args:
-            size: ``(width, height)`` in pixels.
-            cells: ``(h, w)`` of a window.
-            along: windows on the short side, or fewer where all would be more than :data:`MOST`.
 
         Example:
             >>> Windows.over((640, 480), (14, 14), 1).n, Windows.over((1920, 1080), (14, 14), 1).n
@@ -81,11 +71,7 @@ class Windows:
         return [Crop((x / wide, y / high, (x + w) / wide, (y + h) / high)) for y, x in self.corners()]
 
     def merged(self, maps: Float[Tensor, "n k h w"]) -> Float[Tensor, "k H W"]:
-        """The maps of the windows as one of the picture: where they overlap, their mean.
-
-        Args:
-            maps: a value at each cell, or a whole number of times as many along each side.
-        """
+        """The maps of the windows as one of the picture: where they overlap, their mean."""
         if len(maps) == 1:
             return maps[0]
         times = maps.shape[2] // self.cells[0]

@@ -131,15 +131,7 @@ class WordRegions:
 
 @dataclass(frozen=True, eq=False)
 class RegionDetector(Detector):
-    """What :class:`WordRegions` builds.
-
-    Attributes:
-        classes: what it looks for.
-        how: its parameters.
-        reader: what reads pictures in windows.
-        words: texts of the names, then those of the rest.
-        presence: which names a picture holds.
-    """
+    """What :class:`WordRegions` builds."""
 
     classes: tuple[str, ...]
     how: WordRegions

@@ -129,14 +129,7 @@ class DITO:
     def fit(
         self, reader: Reader, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
     ) -> WordedBoxes:
-        """Train both stages on a frozen trunk.
-
-        Args:
-            reader: what looks; its encoder has words, and stays as it is.
-            data: pictures with boxes.
-            progress: hears of progress and failures.
-            checkpoint: a file from which a stopped training goes on.
-        """
+        """Train both stages on a frozen trunk."""
         progress, encoder = progress or Progress(), reader.base
         texts = texts_of(encoder, data.classes, self.templates)
         maps, boxes, labels = _gathered(reader, data, progress)
@@ -174,14 +167,7 @@ class DITO:
 
 @dataclass(frozen=True, eq=False)
 class WordedBoxes:
-    """What :class:`DITO` learns.
-
-    Attributes:
-        how: its parameters.
-        network: both stages, with the texts of the names.
-        classes: the names.
-        trained: those that boxes were drawn of.
-    """
+    """What :class:`DITO` learns."""
 
     how: DITO
     network: TwoStage = field(repr=False)

@@ -132,11 +132,7 @@ def methods_for(name: str, parameters: dict[str, Any]) -> list[Any]:
 
 
 def usable(data: BoxData) -> BoxData:
-    """Pictures that are there, with the classes that have a box.
-
-    Raises:
-        DataError: there is no picture, or no box.
-    """
+    """Pictures that are there, with the classes that have a box."""
     there = data.present()
     counts = Counter(b.label for p in there.pictures for b in p.boxes if not b.ignored)
     if not counts:
@@ -156,14 +152,7 @@ def _seen(data: BoxData, reader: Reader, progress: Progress) -> BoxData:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a method found out of fold, and how good that is.
-
-    Attributes:
-        how: the method.
-        found: in each picture.
-        measured: in classes with boxes enough to say something of, or in all where none has.
-        enough: whether there are such classes.
-    """
+    """What a method found out of fold, and how good that is."""
 
     how: Any
     found: Sequence[BoxedPicture]
@@ -242,11 +231,7 @@ MOST = 100
 
 
 def dealt(data: BoxData, n: int, seed: int) -> list[int]:
-    """The fold of each picture; copies stay together, and pictures with boxes are spread evenly.
-
-    Raises:
-        DataError: fewer than two pictures have boxes and are no copies.
-    """
+    """The fold of each picture; copies stay together, and pictures with boxes are spread evenly."""
     has = [any(not b.ignored for b in p.boxes) for p in data.pictures]
     fold = [0] * len(data)
     for which in (True, False):
@@ -264,14 +249,7 @@ def dealt(data: BoxData, n: int, seed: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Folds:
-    """How pictures are divided, what looks at them, and where the boxes of folds that are done are kept.
-
-    Attributes:
-        reader: what looks; it keeps what it saw.
-        data: the pictures.
-        fold: of each.
-        checkpoint: of the training under way; boxes lie beside it. ``None`` keeps nothing.
-    """
+    """How pictures are divided, what looks at them, and where the boxes of folds that are done are kept."""
 
     reader: Reader
     data: BoxData
@@ -338,11 +316,7 @@ def beside(checkpoint: Path) -> Path:
 
 @dataclass(frozen=True)
 class KeptBoxes:
-    """Boxes of folds that are done, so that a fit that was stopped goes on with the next.
-
-    Attributes:
-        path: a file of tensors.
-    """
+    """Boxes of folds that are done, so that a fit that was stopped goes on with the next."""
 
     path: Path
 

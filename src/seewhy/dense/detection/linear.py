@@ -133,12 +133,7 @@ def parts_of(
 
 @dataclass(frozen=True, eq=False)
 class Axes:
-    """Principal components of an encoder's cells.
-
-    Attributes:
-        mean: of the cells.
-        components: directions, over the spread along them.
-    """
+    """Principal components of an encoder's cells."""
 
     mean: Float[Tensor, " c"]
     components: Float[Tensor, "m c"]
@@ -259,13 +254,7 @@ class Linear:
             )
 
     def fit(self, reader: Reader, data: BoxData, *, progress: Progress | None = None) -> RegionProbe:
-        """Train the probe.
-
-        Args:
-            reader: what looks; its encoder stays as it is.
-            data: pictures with boxes.
-            progress: hears of progress and failures.
-        """
+        """Train the probe."""
         progress = progress or Progress()
         maps, axes = self._maps(reader, data, progress)
         sizes = torch.cat([m.boxes[:, 2:] - m.boxes[:, :2] for m in maps])
@@ -354,16 +343,7 @@ class Scan(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class RegionProbe:
-    """What :class:`Linear` learns.
-
-    Attributes:
-        axes: directions of the map.
-        shapes: of windows, as parts of the picture.
-        weight: rows for the classes, for nothing, and for the four numbers that move a box.
-        bias: of each.
-        parts: of a region, along each side.
-        around: how much wider its surroundings are.
-    """
+    """What :class:`Linear` learns."""
 
     axes: Axes
     shapes: Float[Tensor, "s 2"]

@@ -62,24 +62,7 @@ class PoolingFinder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TrainedDetector(Detector):
-    """Finds what it was shown boxes of.
-
-    Attributes:
-        method: registered name of what made it.
-        parameters: the method's fields.
-        base: what looks, at its own size.
-        classes: what it finds.
-        finder: picture after the trunk → regions with scores.
-        thresholds: score from which a box of each class is kept.
-        zoom: the picture's short side, in inputs of the encoder.
-        overlap: intersection over union above which the less sure of two boxes of a class goes.
-        most: boxes kept in one picture.
-        calibration: how the thresholds were found, as JSON.
-        trained_on: one line for who asks.
-        pictures: that it learnt from, or whose boxes its thresholds were chosen on: the first 16 digits of the SHA-256
-            of each file; empty where that is not known.
-        looks: what looks at pictures; left out, ``base`` at ``zoom``.
-    """
+    """Finds what it was shown boxes of."""
 
     method: str
     parameters: dict[str, Any] = field(repr=False)
