@@ -1,4 +1,4 @@
-"""The tables of docs/json.md, from the JSON Schemas of the outputs: the keys of the object itself, without its parts'."""
+"""The tables of docs/json.md, from the JSON Schemas of the outputs: the keys of each object, without its parts'."""
 
 from __future__ import annotations
 
