@@ -15,10 +15,10 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 CORE = (
-    "spelling", "errors", "threads", "printable", "seeded", "undisturbed", "registry", "bounds", "arguments", "schemas", "types",
-    "explanation", "progress", "storage", "pictures", "report", "encoders", "heads", "training", "attributions",
-    "metrics", "trust", "descriptions", "prototypes", "keywords", "classifiers", "planted", "evidence", "evaluation",
-    "api", "catalogue", "cli",
+    "spelling", "errors", "threads", "printable", "seeded", "undisturbed", "registry", "bounds", "arguments", "schemas",
+    "types", "explanation", "progress", "storage", "pictures", "report", "encoders", "heads", "training",
+    "attributions", "metrics", "trust", "descriptions", "prototypes", "keywords", "classifiers", "planted", "evidence",
+    "evaluation", "api", "catalogue", "cli",
 )  # fmt: skip
 """From the ground up, each on a floor of its own: it may use those before it, in whatever place an import stands."""
 
