@@ -21,7 +21,7 @@ from seewhy.pictures.samples import load_samples
 from seewhy.progress import Progress
 from seewhy.report.adaptation import render_adaptation
 from seewhy.studies.adapting import run_report
-from seewhy.studies.learning_names import BESIDE_FIT, AdaptingData, adapt_names
+from seewhy.studies.forgetting import BESIDE_FIT, AdaptingData, adapt_names
 from seewhy.studies.scaling_findings import answered
 from tiny import noise, picture, tiny_cnn
 from tiny_words import opened

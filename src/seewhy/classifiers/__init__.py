@@ -23,7 +23,6 @@ classifiers: Registry[Recipe] = Registry(
         "seewhy.learning.adaptation.ogen.recipe",
         "neighbours",
         "sparse_concepts",
-        "seewhy.classifiers.small_cnn.recipe",
         "seewhy.learning.self_explaining.comet.recipe",
         "seewhy.learning.self_explaining.prompt_cam.recipe",
         "seewhy.learning.self_explaining.protopnet.recipe",

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..classifiers.linear.solvers import fit_logistic
-from ..descriptions.base import Descriptions, describe
-from ..descriptions.discriminative import (
+from seewhy.classifiers.linear.solvers import fit_logistic
+from seewhy.descriptions.base import Descriptions, describe
+from seewhy.descriptions.discriminative import (
     WEIGHTS,
     Pool,
     Selection,
@@ -24,10 +24,10 @@ from ..descriptions.discriminative import (
     nearest_mean,
     selection_matrix,
 )
-from ..encoders.base import Encoder
-from ..encoders.stream import encode_texts
-from ..encoders.templates import filled
-from ..storage.features import FeatureStore
+from seewhy.encoders.base import Encoder
+from seewhy.encoders.stream import encode_texts
+from seewhy.encoders.templates import filled
+from seewhy.storage.features import FeatureStore
 
 PROBE_C = 100.0
 """Of the probes: weak against unit vectors, so that few pictures are fitted; not tuned on any pictures."""
