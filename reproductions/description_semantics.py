@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from semantics_arms import Arms, Right
 
-from seewhy.classifiers.labelled import look_at_labelled
+from seewhy.classifiers.encoded_set import encode_labelled
 from seewhy.descriptions.base import Descriptions
 from seewhy.descriptions.controls import CONTROLS, flaws, own_noise, randomly_assigned, swapped, without_names
 from seewhy.descriptions.discriminative import WEIGHTS, Selector
@@ -109,7 +109,7 @@ class DescriptionSemanticsStudy:
     ) -> SemanticsFindings:
         """Decide by every arm, and say what follows. Stopped, it goes on where it was."""
         progress = progress or Progress()
-        looked = look_at_labelled(encoder, tuple(descriptions.texts), samples, store, progress)
+        looked = encode_labelled(encoder, tuple(descriptions.texts), samples, store, progress)
         seen, labels = Projected(encoder.text)(looked.pooled).detach(), looked.labels
         arms = Arms(encoder, tuple(descriptions.texts), seen, labels, Selector(self.m), self.k, self.seed, store)
         made = list(self._arms(arms, descriptions, progress))

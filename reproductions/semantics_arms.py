@@ -25,8 +25,8 @@ from seewhy.descriptions.discriminative import (
     selection_matrix,
 )
 from seewhy.encoders.base import Encoder
+from seewhy.encoders.names import filled
 from seewhy.encoders.stream import encode_texts
-from seewhy.encoders.templates import filled
 from seewhy.storage.features import FeatureStore
 
 PROBE_C = 100.0
@@ -53,7 +53,7 @@ class Right:
 
 @dataclass(frozen=True)
 class Arms:
-    """Pictures, and what any sentences would decide on them.
+    """EncodedSet, and what any sentences would decide on them.
 
     Attributes:
         encoder: with a text half.
@@ -170,7 +170,7 @@ class Arms:
 
     @property
     def n_shots(self) -> tuple[int, ...]:
-        """Pictures a class that a probe can be fitted on: 1, 2, 4, …, while every class has so many in a half."""
+        """EncodedSet a class that a probe can be fitted on: 1, 2, 4, …, while every class has so many in a half."""
         fewest = int(torch.bincount(self.labels, minlength=len(self.classes)).min()) // 2
         return tuple(2**i for i in range(fewest.bit_length()))
 

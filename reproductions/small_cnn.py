@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier, HeldOut
+from seewhy.classifiers.encoded_set import MAX_HELD_OUT, EncodedSet, Split, evenly, with_logits
 from seewhy.classifiers.fitting import Fitting, Outcome, PictureRecipe
-from seewhy.classifiers.holdout import MAX_HELD_OUT, Pictures, Split, said_of, some_of
 from seewhy.classifiers.network import Network
 from seewhy.encoders.base import Encoder, Layout
 from seewhy.encoders.split import freeze, weights_digest
@@ -264,18 +264,18 @@ class SmallCNN(PictureRecipe):
     def learn(self, fitting: Fitting) -> Outcome:
         pictures = fitting.look(reader(self.side), features=True, keep=False)
         pixels, own = pixels_of(pictures), ~pictures.held
-        seal = json.dumps([self.parameters(), [pictures.seen[i].digest for i in pictures.trained]])
+        seal = json.dumps([self.parameters(), [pictures.encoded[i].digest for i in pictures.trained]])
         given = fitting.sealed(seal)
         trunk, head, last = self.train_on(
             pixels[own], pictures.labels[own], len(pictures.classes), fitting.progress, given
         )
         network = SmallCNNNetwork(fitting.encoder, self.topology, self.side, self.standardise, trunk, head)
         looks, decides = network.encoder(), Head(Normalise(), last.weight, last.bias)
-        index = some_of(pictures.held, MAX_HELD_OUT)
+        index = evenly(pictures.held, MAX_HELD_OUT)
         measured = None
         if len(index):
             pooled = torch.cat([looks.encode(part).pooled for part in pixels[index].split(256)])
-            measured = said_of(decides, HeldOut(pooled, pictures.labels[index], groups=pictures.groups[index]))
+            measured = with_logits(decides, HeldOut(pooled, pictures.labels[index], groups=pictures.groups[index]))
         n = int(own.sum())
         made = Classifier(
             self.name,
@@ -313,6 +313,6 @@ class SmallCNN(PictureRecipe):
         return trunk, head, last
 
 
-def pixels_of(pictures: Pictures) -> Float[Tensor, "n 3 h w"]:
+def pixels_of(pictures: EncodedSet) -> Float[Tensor, "n 3 h w"]:
     """As :func:`.network.reader` saw them."""
-    return torch.stack([seen.features for seen in pictures.seen if seen.features is not None])
+    return torch.stack([seen.features for seen in pictures.encoded if seen.features is not None])

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .pictures.pairs import load_pairs
     from .pictures.samples import Samples, load_samples
     from .progress import Bars, Progress
-    from .schemas import schema
+    from .results import schema
     from .service.graphs.export import export
     from .storage.features import FeatureStore
     from .studies.auditing.audit import audit
@@ -84,7 +84,7 @@ _WHERE = {
     "pretrain": "api",
     "pretrained": "api",
     "save_boxes": "pictures.boxes",
-    "schema": "schemas",
+    "schema": "results",
     "segment": "dense.by_words",
     "study": "api",
     "zero_shot": "api",

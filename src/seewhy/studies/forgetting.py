@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..classifiers import classifiers
 from ..classifiers.base import Classifier
-from ..classifiers.expected import linear_fit
+from ..classifiers.encoded_set import encode_labelled
+from ..classifiers.figures import linear_fit
 from ..classifiers.fitting import PictureRecipe
-from ..classifiers.labelled import look_at_labelled
 from ..classifiers.network import NamesClasses, ReadsPooled
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError, ModelError
@@ -32,7 +32,7 @@ NEW = "new classes"
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """Pictures of one task, told by a network before and after.
+    """EncodedSet of one task, told by a network before and after.
 
     Attributes:
         name: of the task.
@@ -144,11 +144,11 @@ def _other(name: str, samples: Samples, looks: Sequence[Any], store: FeatureStor
             f"The pictures of {name} have {len(samples.classes)} class. Two or more were expected, as they are told "
             "from one another. Give more classes, or leave it out."
         )
-    before = look_at_labelled(looks[0], samples.classes, samples, store, progress)
+    before = encode_labelled(looks[0], samples.classes, samples, store, progress)
     if looks[0].looks == looks[1].looks:
         pooled = (before.pooled, before.pooled)
     else:
-        pooled = (before.pooled, look_at_labelled(looks[1], samples.classes, samples, store).pooled)
+        pooled = (before.pooled, encode_labelled(looks[1], samples.classes, samples, store).pooled)
     return Told(name, pooled, before.labels, samples.classes)
 
 
@@ -245,7 +245,7 @@ class AdaptingData:
             if len(missing) == len(new.classes):
                 raise DataError(
                     f"The validation pictures have none of the {len(new.classes)} new classes ({new.classes[0]!r}, …). "
-                    "Pictures of them were expected, as they are measured there. Add some, or leave validation out."
+                    "EncodedSet of them were expected, as they are measured there. Add some, or leave validation out."
                 )
             new = of_classes(validation, [c for c in new.classes if c not in missing])
             validation = of_classes(validation, [c for c in base.classes if c in validation.classes])
@@ -303,7 +303,7 @@ def beside_fit(
     own = replace(samples, items=tuple(item for item in samples.items if item.image in names))
     if held is None or held.logits is None or not own.items:
         return None
-    seen = look_at_labelled(on, made.classes, own, store)
+    seen = encode_labelled(on, made.classes, own, store)
     fit = linear_fit(trust_features(seen.pooled.float()), seen.labels, len(made.classes))
     pooled = held.pooled if held.before is None else held.before
     right = [held.logits.argmax(1) == held.labels, fit(trust_features(pooled.float())).argmax(1) == held.labels]

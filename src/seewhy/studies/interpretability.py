@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..classifiers.labelled import Labelled, look_at_labelled
+from ..classifiers.encoded_set import EncodedSet, encode_labelled
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError, UnknownNameError
 from ..learning.objectives.sparse_concepts import SPARSITIES, Mask, n_kept
@@ -45,7 +45,7 @@ class InterpretabilityStudy:
     since a ratio is high where little is lost *or little was known*, the same for random directions, and how the score
     goes with accuracy over the encoders, with and without what random directions say.
 
-    Pictures to train on, to choose the learning rate on, and to report on are three sets. Each picture keeps concepts
+    EncodedSet to train on, to choose the learning rate on, and to report on are three sets. Each picture keeps concepts
     of its own, so a classifier may still use all of them: both counts are told. The score measures how much of the
     accuracy a few numbers carry; whether people understand these numbers it does not measure.
 
@@ -262,10 +262,10 @@ def look(
         given = f"one class, {samples.classes[0]}" if samples.classes else "no classes"
         raise DataError(f"The pictures have {given}. Two or more were expected. Add pictures of another class.")
     both, quiet = [samples] if test is None else [samples, test], Progress()
-    found: list[list[Labelled]] = []
+    found: list[list[EncodedSet]] = []
     for encoder in encoders:
         heard = quiet if found else progress
-        found.append([look_at_labelled(encoder, samples.classes, one, store, heard) for one in both])
+        found.append([encode_labelled(encoder, samples.classes, one, store, heard) for one in both])
     for failure in quiet.failures:
         if failure.image not in {f.image for f in progress.failures}:
             progress.failed(failure)

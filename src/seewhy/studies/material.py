@@ -1,4 +1,4 @@
-"""Pictures as several encoders saw them, once each, and classifiers fitted on parts of them."""
+"""EncodedSet as several encoders saw them, once each, and classifiers fitted on parts of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..classifiers.holdout import HoldOut, Pictures, look_at
+from ..classifiers.encoded_set import EncodedSet, HoldOut, encode_samples
 from ..classifiers.linear.jitter import crops_by_name
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
@@ -23,14 +23,13 @@ from ..pictures.apart import check_apart
 from ..pictures.samples import Samples, some
 from ..progress import Progress
 from ..storage.features import FeatureStore
-from ..trust.groups import group_folds
 
 LEAST_PER_CLASS = 2
 
 
 @dataclass(frozen=True)
 class Material:
-    """Pictures to learn from and pictures to test on, as one encoder saw them.
+    """EncodedSet to learn from and pictures to test on, as one encoder saw them.
 
     Attributes:
         encoder: what looked.
@@ -39,7 +38,7 @@ class Material:
     """
 
     encoder: Encoder
-    pictures: Pictures
+    pictures: EncodedSet
     recipe: Linear
 
     @property
@@ -63,17 +62,17 @@ class Material:
     @cached_property
     def tested(self) -> Float[Tensor, "t d"]:
         """What the encoder saw of the test pictures, each by its own crop."""
-        return torch.stack([self.pictures.seen[i].pooled[0] for i in self.test.tolist()])
+        return torch.stack([self.pictures.encoded[i].pooled[0] for i in self.test.tolist()])
 
     @cached_property
     def learnt(self) -> Float[Tensor, "p d"]:
         """The same of those to learn from."""
-        return torch.stack([self.pictures.seen[i].pooled[0] for i in self.pool.tolist()])
+        return torch.stack([self.pictures.encoded[i].pooled[0] for i in self.pool.tolist()])
 
     def digest(self) -> str:
         """Of all that a number depends on beside what is asked of it."""
         told, pictures = hashlib.sha256(f"{self.encoder.fingerprint}|{self.recipe!r}".encode()), self.pictures
-        for seen, label, held in zip(pictures.seen, self.labels.tolist(), pictures.held.tolist(), strict=True):
+        for seen, label, held in zip(pictures.encoded, self.labels.tolist(), pictures.held.tolist(), strict=True):
             told.update(f"|{seen.digest} {label} {held}".encode())
         return told.hexdigest()[:20]
 
@@ -94,14 +93,14 @@ class Material:
                 "Add some to the test pictures, or leave these classes out."
             )
 
-    def part(self, chosen: Int[Tensor, " m"], labels: Int[Tensor, " m"], classes: Sequence[str], seed: int) -> Pictures:
+    def part(
+        self, chosen: Int[Tensor, " m"], labels: Int[Tensor, " m"], classes: Sequence[str], seed: int
+    ) -> EncodedSet:
         """The pictures in these places with these labels, and folds of their own, those of one thing in one."""
-        part = self.pictures.only(chosen.tolist())
-        n_folds = max(2, round(1 / self.recipe.held_out))
-        folds = group_folds(labels, part.groups.unique(return_inverse=True)[1], n_folds, seed)
-        return replace(part, classes=tuple(classes), labels=labels, folds=folds, held=folds == 0)
+        part = replace(self.pictures.subset(chosen.tolist()), classes=tuple(classes), labels=labels)
+        return part.with_folds(max(2, round(1 / self.recipe.held_out)), seed)
 
-    def fitted(self, part: Pictures, c: float | None) -> tuple[Head, float]:
+    def fitted(self, part: EncodedSet, c: float | None) -> tuple[Head, float]:
         """A classifier on these, and its regularisation: one that was chosen elsewhere, or by the part's own folds."""
         if c is not None:
             return self.recipe.fit_at(part, c), c
@@ -122,7 +121,7 @@ def look_with_each(
 ) -> dict[str, Material]:
     """All pictures once by each encoder, the same held out for all: ``test``, or a part of ``samples``.
 
-    Pictures that look alike to the first encoder are held out together.
+    EncodedSet that look alike to the first encoder are held out together.
     """
     progress = progress or Progress()
     if test is not None:
@@ -130,20 +129,20 @@ def look_with_each(
     found: dict[str, Material] = {}
     for name, encoder in encoders.items():
         if not found:
-            pictures = look_at(
+            pictures = encode_samples(
                 encoder, samples, HoldOut(held_out, seed, test, recipe.split), store=store, progress=progress,
                 views=lambda s: crops_by_name(s.image, recipe.n_crops, recipe.seed),
             )  # fmt: skip
             pictures = replace(pictures, validation=False)
         else:
-            pictures = replace(pictures, seen=_again(encoder, pictures, recipe, store, progress))
+            pictures = replace(pictures, encoded=_again(encoder, pictures, recipe, store, progress))
         found[name] = Material(encoder, pictures, recipe)
         found[name].check()
     return found
 
 
 def _again(
-    encoder: Encoder, pictures: Pictures, recipe: Linear, store: FeatureStore | None, progress: Progress
+    encoder: Encoder, pictures: EncodedSet, recipe: Linear, store: FeatureStore | None, progress: Progress
 ) -> list[Encoded]:
     """The same pictures by another encoder."""
     items, seen = pictures.items, []
