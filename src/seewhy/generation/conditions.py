@@ -20,14 +20,7 @@ Gradient = Literal["log_softmax", "own_logit"]
 
 
 class Condition(ABC):
-    """``log p(c | x)`` of a picture, differentiable.
-
-    Class attributes:
-        kind: ``"class"``, ``"text"``, ``"neuron"`` or ``"like"``.
-        measure: what :meth:`value` is.
-        alone: whether there is nothing that the target is compared with.
-        in_words: whether what is asked for is a name or a sentence, so that a judge can be told it.
-    """
+    """``log p(c | x)`` of a picture, differentiable."""
 
     kind: ClassVar[str]
     measure: ClassVar[str]
@@ -73,12 +66,7 @@ class Condition(ABC):
 
 @dataclass(frozen=True, eq=False)
 class OfClass(Condition):
-    """A class of any classifier.
-
-    Args:
-        classifier: what decides.
-        label: the class, by name or number.
-    """
+    """A class of any classifier."""
 
     kind: ClassVar[str] = "class"
     measure: ClassVar[str] = "probability"
@@ -109,12 +97,7 @@ class OfClass(Condition):
 
 
 class OfText(Condition):
-    """A sentence: how near the encoder's words half puts the picture to it.
-
-    Args:
-        on: an encoder with words.
-        text: the sentence.
-    """
+    """A sentence: how near the encoder's words half puts the picture to it."""
 
     kind = "text"
     measure = "similarity"
@@ -142,13 +125,7 @@ class OfText(Condition):
 
 
 class OfNeuron(Condition):
-    """A unit of an encoder's pooled features, among all of them, as the authors take a softmax over channels.
-
-    Args:
-        on: the encoder.
-        number: of the unit.
-        n_units: how many there are.
-    """
+    """A unit of an encoder's pooled features, among all of them, as the authors take a softmax over channels."""
 
     kind = "neuron"
     measure = "activation"
@@ -182,14 +159,7 @@ class OfNeuron(Condition):
 
 
 class Like(Condition):
-    """A picture: how near the encoder puts another to it. What it takes for the same, it cannot tell apart.
-
-    Args:
-        on: the encoder.
-        picture: of 0…1.
-        name: of the picture.
-        scale: of the cosine.
-    """
+    """A picture: how near the encoder puts another to it. What it takes for the same, it cannot tell apart."""
 
     kind = "like"
     measure = "similarity"
@@ -218,13 +188,7 @@ class Like(Condition):
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What the judge sees on one picture.
-
-    Attributes:
-        label: its likeliest class.
-        probability: of the class that was asked for; of ``label`` where it has no such class.
-        agrees: whether ``label`` is what was asked for; ``None`` where it has no such class.
-    """
+    """What the judge sees on one picture."""
 
     label: str
     probability: float
@@ -233,12 +197,7 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """A classifier of another network.
-
-    Attributes:
-        classifier: what decides.
-        asked: what the pictures are to show.
-    """
+    """A classifier of another network."""
 
     classifier: Classifier
     asked: str
@@ -250,17 +209,7 @@ class Judge:
 
     @classmethod
     def of(cls, given: Classifier | Encoder, condition: Condition, classes: tuple[str, ...]) -> Judge:
-        """A judge of what was climbed.
-
-        Args:
-            given: a classifier; or an encoder with words, which tells the climbed classifier's classes by name.
-            condition: what was climbed.
-            classes: of the climbed classifier.
-
-        Raises:
-            InputError: it is the network that was climbed.
-            ModelError: an encoder without words.
-        """
+        """A judge of what was climbed."""
         encoder = given if isinstance(given, Encoder) else given.encoder
         if encoder.looks == condition.encoder.looks:
             raise InputError(

@@ -30,16 +30,7 @@ from .sampler import PPGN, STARTS, Chains, Hole, PixelAscent, at_picture, facets
 
 @dataclass(frozen=True)
 class Question:
-    """What the pictures are to show: one of the first three, or none where a picture is given.
-
-    Args:
-        label: a class of the model, by name or number.
-        text: a sentence.
-        neuron: a unit of the model's pooled features.
-        like: a picture; beside one of the first three chains start at it, alone it is what is climbed.
-        inpaint: a picture with a hole.
-        mask: a picture, white where the hole is.
-    """
+    """What the pictures are to show: one of the first three, or none where a picture is given."""
 
     label: str | int | None = None
     text: str | None = None
@@ -137,11 +128,7 @@ WAYS = {
 
 @dataclass(frozen=True, repr=False)
 class Made(Page):
-    """Pictures that a network takes for what was asked, with their chains; ``data`` is the documented JSON.
-
-    Attributes:
-        strips: way → for each chain its pictures, start to end, uint8 ``(t, h, w, 3)``.
-    """
+    """Pictures that a network takes for what was asked, with their chains; ``data`` is the documented JSON."""
 
     strips: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
@@ -194,22 +181,7 @@ def make(
     hole: Hole | None = None,
     progress: Progress | None = None,
 ) -> Made:
-    """Make pictures, judge them, and put the controls beside them.
-
-    Args:
-        generator: what makes them.
-        condition: what is climbed; may be left out where a hole is filled.
-        sampler: the walk; left out, the usual one.
-        asking: how many, from where.
-        judge: a second network.
-        classes: that an encoder as judge tells by name.
-        picture: to start at.
-        hole: what is filled in.
-        progress: hears of progress.
-
-    Raises:
-        InputError: the judge is the network that is climbed.
-    """
+    """Make pictures, judge them, and put the controls beside them."""
     sampler, asking, progress = sampler or PPGN(), asking or Asking(), progress or Progress()
     judging = None if judge is None or condition is None else Judge.of(judge, condition, classes)
     starts = _starts(generator, condition, asking, picture, hole)

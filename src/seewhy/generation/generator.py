@@ -25,12 +25,7 @@ from ..types import Transform
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Pictures of 0…1 of any side → an encoder's features, with gradients back to the pictures.
-
-    Args:
-        encoder: what reads; it stays as it is.
-        side: that pictures are brought to; left out, the encoder's own.
-    """
+    """Pictures of 0…1 of any side → an encoder's features, with gradients back to the pictures."""
 
     encoder: Encoder
     side: int | None = None
@@ -113,12 +108,6 @@ class GeneratorNetwork(nn.Module):
 
     The authors' has no sigmoid; here it keeps every picture one that can be shown, so that what the networks are given
     is what a person sees. Units of the code are centred and scaled first, by numbers from the training codes.
-
-    Args:
-        n_code: units of the code.
-        side: of the pictures.
-        width: channels at the full side; at most eight times as many at the start.
-        hidden: units of the full layers.
     """
 
     centre: Tensor
@@ -182,15 +171,7 @@ ARCHIVE = TensorArchive(
 
 @dataclass(frozen=True, eq=False)
 class Generator:
-    """``G`` and ``E``: code → picture → code.
-
-    Attributes:
-        network: codes → pictures of 0…1, in evaluation mode.
-        read: pictures → codes.
-        bounds: lowest and highest that a unit of a code may be: quantiles of the training codes.
-        codes: of training pictures, to start from.
-        facts: how it was trained, and its errors on held-out pictures, as JSON.
-    """
+    """``G`` and ``E``: code → picture → code."""
 
     network: nn.Module
     read: Reader
@@ -204,12 +185,7 @@ class Generator:
         return int(self.facts["side"])
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``folder/generator.safetensors``, which holds everything, and the same facts as JSON, for people.
-
-        Raises:
-            ForeignFileError: a file of that name is there that SeeWhy did not make.
-            DataError: the folder cannot be written.
-        """
+        """Write ``folder/generator.safetensors``, which holds everything, and the same facts as JSON, for people."""
         path = check_generator(make_folder(folder)) / FILE
         card = {
             "format": 1,

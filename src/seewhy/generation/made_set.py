@@ -47,13 +47,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class OfGenerator:
-    """A generator of ``seewhy fit-generator``: a walk (PPGN) from noise towards the class.
-
-    Attributes:
-        generator: what makes them.
-        classifier: whose class is climbed; left out, the prompt by the words of the generator's own encoder.
-        sampler: the walk.
-    """
+    """A generator of ``seewhy fit-generator``: a walk (PPGN) from noise towards the class."""
 
     generator: Generator
     classifier: Classifier | None = None

@@ -27,16 +27,7 @@ LIBRARIES = ("diffusers", "transformers")
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """A pipeline with its weights.
-
-    Attributes:
-        pipe: of diffusers.
-        name: of its class.
-        fingerprint: of all its files and of how it is asked.
-        in_words: whether it reads a prompt; else it makes what it makes.
-        steps: of denoising; left out, the pipeline's own.
-        guidance: how much the prompt weighs; left out, the pipeline's own.
-    """
+    """A pipeline with its weights."""
 
     pipe: Any
     name: str

@@ -45,19 +45,6 @@ class FitGenerator:
     discriminator waits while its loss is below a tenth of the generator's, and the generator's game in the other
     case; the optimiser's momentum goes on meanwhile. Codes are those of pictures as coarse as the ones that are made,
     so that a code and its picture's code can be equal.
-
-    Args:
-        side: of the pictures made.
-        reads: side at which the encoder reads them; left out, its own. Less is faster, where the encoder takes it.
-        width: of the network.
-        hidden: of the network.
-        h1: weight of features.
-        gan: weight of the discriminator; 0 trains none.
-        n_steps: batches in all.
-        batch_size: pictures at once.
-        lr: highest learning rate; 1e-3 on one cycle (the authors' code for training is not public).
-        held_out: part of the pictures that the reconstruction is measured on.
-        seed: of weights, order and what is held out.
     """
 
     side: int = 64
@@ -90,20 +77,7 @@ class FitGenerator:
         history: Path | None = None,
         progress: Progress | None = None,
     ) -> Generator:
-        """Train on these pictures; labels are not used.
-
-        Args:
-            encoder: whose code is turned round; it stays as it is.
-            items: the pictures.
-            checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
-            history: a file of JSON lines to which each step's terms are added.
-            progress: hears of progress and of pictures that cannot be read.
-
-        Raises:
-            DataError: fewer than 16 pictures can be read.
-            InputError: the loss is not finite.
-            ModelError: the encoder does not take pictures of that side.
-        """
+        """Train on these pictures; labels are not used."""
         progress = progress or Progress()
         read = Reader(encoder, self.reads)
         kept, digests, pictures = self._read(encoder, items, progress)
@@ -182,14 +156,7 @@ def _errors(
 
 
 class Reconstruct(Task):
-    """The generator, and its discriminator where there is one.
-
-    Args:
-        network: codes → pictures.
-        read: pictures → features; frozen, and no part of the task.
-        h1: weight of features.
-        gan: weight of the discriminator.
-    """
+    """The generator, and its discriminator where there is one."""
 
     needs: ClassVar[tuple[str, ...]] = ("pictures", "codes")
     moves: ClassVar[bool] = False

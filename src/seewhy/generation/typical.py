@@ -39,17 +39,7 @@ RULE = (
 
 
 class Typicals:
-    """Typical pictures of each class of a classifier, each class made once.
-
-    Args:
-        classifier: what is climbed.
-        generator: what makes them.
-        judge: a second network: a classifier, or an encoder with words; left out, nothing is judged.
-        digest: of the generator's weights.
-        n: pictures of a class, that start at different facets of it.
-        walk: the sampler.
-        seed: of starts.
-    """
+    """Typical pictures of each class of a classifier, each class made once."""
 
     def __init__(
         self,
@@ -121,15 +111,7 @@ class Typicals:
 
 
 def believed(label: str, climbed: str, judge: str | None, pictures: tuple[MadePicture, ...], poor: bool) -> Believed:
-    """What the pictures are worth.
-
-    Args:
-        label: the class.
-        climbed: network.
-        judge: the second network, if there is one.
-        pictures: what was made.
-        poor: whether the generator draws hardly better than the mean picture.
-    """
+    """What the pictures are worth."""
     told, level = [one.agrees for one in pictures if one.agrees is not None], "not measured"
     if judge is None:
         said = f"No second network was named, and {climbed} agrees with whatever is made for it."
