@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from seewhy.classifiers.encoded_set import HoldOut
 from seewhy.classifiers.fitting import Fitting
-from seewhy.classifiers.holdout import HoldOut
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.encoders.clip_text import ClipText
 from seewhy.encoders.open_clip_text import text_tower

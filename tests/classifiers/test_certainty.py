@@ -14,8 +14,8 @@ from PIL import Image
 import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.certainty import check_level, listed
-from seewhy.classifiers.labelled import measured_on
 from seewhy.classifiers.neighbours import Neighbours
+from seewhy.classifiers.words import measured_on
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.cli.predict import _LINES
 from seewhy.errors import InputError

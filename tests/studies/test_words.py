@@ -14,7 +14,7 @@ from torch.nn.functional import normalize, one_hot
 from schemas import check
 from seewhy.classifiers.described import Described
 from seewhy.classifiers.linear.recipe import Linear
-from seewhy.classifiers.rewording import reworded, words_decide
+from seewhy.classifiers.words import reworded, words_decide
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.controls import (
     flaws,

@@ -101,7 +101,7 @@ def attention_weights(
 
 
 def attend_packed(call: inspect.BoundArguments, attend: Callable[..., Tensor]) -> tuple[Tensor, bool]:
-    """``nn.MultiheadAttention`` by another's attention, and whether it asks for weights; its tensors are ``(t, b, d)``."""
+    """``nn.MultiheadAttention`` by another's attention on ``(t, b, d)``, and whether it asks for weights."""
     a = call.arguments
     joined = a["in_proj_weight"]
     apart = (a["q_proj_weight"], a["k_proj_weight"], a["v_proj_weight"])
@@ -305,7 +305,7 @@ def _one_after_another(
 
 
 def _latest(numbers: Mapping[Node, int], result: Tensor) -> dict[Node, int]:
-    """Every step of the graph behind a result, and the number of the last map before that step; -1 where there is none."""
+    """Every step of the graph behind a result, and the number of the last map before it; -1 where there is none."""
     latest: dict[Node, int] = {}
     todo = [get_gradient_edge(result).node]
     while todo:

@@ -263,7 +263,7 @@ def _measured(
     classifier: Classifier, validation: Path | None, store: FeatureStore | None, terminal: Terminal
 ) -> Classifier:
     """The classifier with its decisions and words measured on labelled pictures."""
-    from ..classifiers.labelled import measured_on
+    from ..classifiers.words import measured_on
     from ..pictures.samples import load_samples
 
     return classifier if validation is None else measured_on(classifier, load_samples(validation), store, terminal)

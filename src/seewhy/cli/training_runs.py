@@ -100,7 +100,7 @@ class Watched(Terminal):
 
 
 def way_given(context: typer.Context, *, all_of_it: bool = False) -> tuple[Way, dict[str, str]]:
-    """The training, and the columns of the table, that a person's options name; what is left out is the training's own."""
+    """The training and the table's columns that a person's options name."""
     from ..learning.ways import way_of
 
     options = context.params
@@ -122,8 +122,8 @@ def way_given(context: typer.Context, *, all_of_it: bool = False) -> tuple[Way, 
 
 def objective_settings(objective: str, given: list[str]) -> dict[str, Any]:
     """An objective's fields, read from text."""
-    from ..attributions.settings import configured
     from ..learning.objectives import objectives
+    from ..parameters import configured
     from .method_options import settings
 
     named = settings(given)

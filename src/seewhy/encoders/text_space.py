@@ -115,7 +115,7 @@ class TextSpace:
         return F.normalize(self.regression(vectors), dim=1)
 
     def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
-        """The same as :meth:`place` by other coefficients, and by what more centres add to them where there are some."""
+        """As :meth:`place`, by other coefficients and what more centres add to them."""
         near = kernel(vectors, self.centres, self.width)
         found = near @ refit["coefficients"]
         if "centres" in refit:

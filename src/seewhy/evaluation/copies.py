@@ -23,7 +23,7 @@ class Judged(NamedTuple):
 def find_copies(
     classifier: Classifier, files: Sequence[Judged], pooled: Float[Tensor, "n d"], right: Bool[Tensor, " n"]
 ) -> dict[str, Any] | None:
-    """What of the pictures judged on was fitted on; ``None`` where the classifier does not know what it was fitted on."""
+    """What of the pictures judged on was fitted on; ``None`` where that is not known."""
     known = classifier.known
     if known is None:
         return None

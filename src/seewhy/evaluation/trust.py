@@ -36,7 +36,7 @@ def trust_figures(
     level: float = LEVEL,
     unknown: tuple[Float[Tensor, "m d"], Float[Tensor, "m k"]] | None = None,
 ) -> dict[str, Any]:
-    """What is printed and kept of it (docs/json.md); where nothing was held out, by the classifier's own probability."""
+    """What is printed and kept of it; where nothing was held out, by the classifier's own probability."""
     check_level(level)
     trust, right = classifier.measured_trust, logits.argmax(1) == labels
     own = 1 - logits.softmax(1).max(1).values

@@ -83,7 +83,7 @@ class CardFolder:
         return file_digest(self.path / name) in self._own[name]
 
     def place(self, picture: str, endings: Sequence[str]) -> str:
-        """The name of a picture's card, without an ending: safe for any disk, no other picture's, and no user's file."""
+        """The name of a picture's card, without an ending: safe for any disk, and no other file's."""
         kept = (c if c.isalnum() or c in "-_. " else "_" for c in Path(picture).stem)
         stem = "".join(kept).strip(". ")[:80] or "picture"
         digest = hashlib.sha256(picture.encode("utf-8", "surrogatepass")).hexdigest()

@@ -84,7 +84,7 @@ class Matched:
     n_there: Int[np.ndarray, " p"]
 
     def precision(self, weights: Float[np.ndarray, "r p"] | None = None) -> Float[np.ndarray, "r t 101"]:
-        """Precision at each recall, overlap by overlap, in so many drawings of the pictures; NaN where none is there."""
+        """Precision at each recall, overlap by overlap, in each drawing of the pictures; NaN where there is none."""
         weights = np.ones((1, len(self.n_there))) if weights is None else weights
         there = weights @ self.n_there
         found = np.zeros((len(weights), len(self.right), len(RECALLS)))

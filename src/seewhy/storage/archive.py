@@ -147,7 +147,7 @@ class FolderArchive:
         tensors: bytes,
         more: Mapping[str, bytes | str] | None = None,
     ) -> Path:
-        """Write the tensors and then the card, which says their digest; one that was there is replaced with its card."""
+        """Write the tensors and then the card, which says their digest."""
         self.check(folder)
         sealed = {**card, "tensors": hashlib.sha256(tensors).hexdigest()}
         text = json.dumps(sealed, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")

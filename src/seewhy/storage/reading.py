@@ -242,7 +242,7 @@ def tensors_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_layout(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name → kind of numbers (``"F32"``) and shape of each tensor of a safetensors file, of which the header is read."""
+    """Name → kind of numbers (``"F32"``) and shape of each tensor of a safetensors file, from its header."""
     with open_regular(path) as (file, size):
         start = file.read(8)
         length = int.from_bytes(start, "little")

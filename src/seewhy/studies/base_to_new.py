@@ -14,9 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..classifiers.encoded_set import EncodedSet, HoldOut, encode_labelled, encode_samples
 from ..classifiers.fitting import PictureRecipe
-from ..classifiers.holdout import HoldOut, look_at
-from ..classifiers.labelled import Labelled, look_at_labelled
 from ..classifiers.network import NamesClasses
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError
@@ -65,7 +64,7 @@ class Asked:
     on: Encoder
     base: tuple[str, ...]
     new: tuple[str, ...]
-    seen: Labelled
+    seen: EncodedSet
     groups: Int[Tensor, " n"]
     samples: Samples
 
@@ -174,12 +173,12 @@ class BaseToNewStudy:
         """What is learnt from, and what is tested on."""
         learn = samples
         if test is None:
-            seen = look_at(on, samples, HoldOut(self.held_out, self.seed), store=store, progress=progress)
+            seen = encode_samples(on, samples, HoldOut(self.held_out, self.seed), store=store, progress=progress)
             held = seen.held.tolist()
             learn = replace(samples, items=tuple(s for s, out in zip(seen.items, held, strict=True) if not out))
             test = replace(samples, items=tuple(s for s, out in zip(seen.items, held, strict=True) if out))
         base, new = base_and_new(replace(learn, classes=samples.classes))
-        looked = look_at_labelled(on, (*base.classes, *new.classes), test, store, progress)
+        looked = encode_labelled(on, (*base.classes, *new.classes), test, store, progress)
         is_new = looked.labels >= len(base.classes)
         if bool(is_new.all()) or not bool(is_new.any()):
             raise DataError(
@@ -269,7 +268,7 @@ def _cell(how: PictureRecipe, learn: Samples, tested: Asked, store: FeatureStore
         )
     every = (*tested.base, *tested.new)
     if made.encoder.looks != tested.on.looks:
-        pooled = look_at_labelled(made.encoder, every, tested.samples).pooled
+        pooled = encode_labelled(made.encoder, every, tested.samples).pooled
     with torch.no_grad():
         return tested.right(
             {names: network.classifier(names).head(pooled) for names in (tested.base, tested.new, every)}

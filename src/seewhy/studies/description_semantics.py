@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..classifiers.labelled import look_at_labelled
+from ..classifiers.encoded_set import encode_labelled
 from ..descriptions.base import Descriptions
 from ..descriptions.controls import CONTROLS, flaws, own_noise, randomly_assigned, swapped, without_names
 from ..descriptions.discriminative import WEIGHTS, Selector
@@ -114,7 +114,7 @@ class DescriptionSemanticsStudy:
     ) -> SemanticsFindings:
         """Decide by every arm, and say what follows. Stopped, it goes on where it was."""
         progress = progress or Progress()
-        looked = look_at_labelled(encoder, tuple(descriptions.texts), samples, store, progress)
+        looked = encode_labelled(encoder, tuple(descriptions.texts), samples, store, progress)
         seen, labels = Projected(encoder.text)(looked.pooled).detach(), looked.labels
         arms = Arms(encoder, tuple(descriptions.texts), seen, labels, Selector(self.m), self.k, self.seed, store)
         made = list(self._arms(arms, descriptions, progress))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..classifiers.base import Classifier
-from ..classifiers.labelled import look_at_labelled
-from ..classifiers.rewording import reworded, texts_of
+from ..classifiers.encoded_set import encode_labelled
+from ..classifiers.words import reworded, texts_of
 from ..descriptions.base import Descriptions
 from ..descriptions.edits import Edit
 from ..errors import DataError
@@ -69,7 +69,7 @@ class EditWordsStudy:
             raise DataError("This classifier has no descriptions to change. Start with --descriptions FILE.")
         changed, changes = self.edit(Descriptions.of(texts_of(classifier.words)))
         after = reworded(classifier, changed, store)
-        looked = look_at_labelled(classifier.encoder, classifier.classes, samples, store, progress)
+        looked = encode_labelled(classifier.encoder, classifier.classes, samples, store, progress)
         compared = WordsCompared(self.n_draws, self.level, self.seed)(
             classifier, after, changes, looked.items, looked.pooled
         )

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..classifiers.base import Classifier
-from ..classifiers.labelled import look_at_labelled
+from ..classifiers.encoded_set import encode_labelled
 from ..classifiers.network import NamesClasses, ReadsPooled
 from ..errors import DataError, ModelError
 from ..learning.way import AGREES
@@ -138,11 +138,11 @@ def _other(name: str, samples: Samples, looks: Sequence[Any], store: FeatureStor
             f"The pictures of {name} have {len(samples.classes)} class. Two or more were expected, as they are told "
             "from one another. Give more classes, or leave it out."
         )
-    before = look_at_labelled(looks[0], samples.classes, samples, store, progress)
+    before = encode_labelled(looks[0], samples.classes, samples, store, progress)
     if looks[0].looks == looks[1].looks:
         pooled = (before.pooled, before.pooled)
     else:
-        pooled = (before.pooled, look_at_labelled(looks[1], samples.classes, samples, store).pooled)
+        pooled = (before.pooled, encode_labelled(looks[1], samples.classes, samples, store).pooled)
     return Told(name, pooled, before.labels, samples.classes)
 
 

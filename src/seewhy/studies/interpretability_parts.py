@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..classifiers.labelled import Labelled, look_at_labelled
+from ..classifiers.encoded_set import EncodedSet, encode_labelled
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..pictures.samples import Sample, Samples, split
@@ -53,10 +53,10 @@ def look(
         raise DataError(f"The pictures have {given}. Two or more were expected. Add pictures of another class.")
     both = [samples] if test is None else [samples, test]
     quiet = Progress()
-    found: list[list[Labelled]] = []
+    found: list[list[EncodedSet]] = []
     for i, encoder in enumerate(encoders):
         heard = progress if i == 0 else quiet
-        found.append([look_at_labelled(encoder, samples.classes, one, store, heard) for one in both])
+        found.append([encode_labelled(encoder, samples.classes, one, store, heard) for one in both])
     for failure in quiet.failures:
         if failure.image not in {f.image for f in progress.failures}:
             progress.failed(failure)

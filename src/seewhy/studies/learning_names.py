@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from ..classifiers import classifiers
 from ..classifiers.base import Classifier
-from ..classifiers.expected import linear_fit
+from ..classifiers.encoded_set import encode_labelled
+from ..classifiers.figures import linear_fit
 from ..classifiers.fitting import PictureRecipe
-from ..classifiers.labelled import look_at_labelled
 from ..classifiers.network import NamesClasses
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError
@@ -110,7 +110,7 @@ def beside_fit(
     own = replace(samples, items=tuple(item for item in samples.items if item.image in names))
     if held is None or held.logits is None or not own.items:
         return None
-    seen = look_at_labelled(on, made.classes, own, store)
+    seen = encode_labelled(on, made.classes, own, store)
     fit = linear_fit(trust_features(seen.pooled.float()), seen.labels, len(made.classes))
     pooled = held.pooled if held.before is None else held.before
     right = [held.logits.argmax(1) == held.labels, fit(trust_features(pooled.float())).argmax(1) == held.labels]

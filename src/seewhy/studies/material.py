@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..classifiers.holdout import HoldOut, Pictures, look_at
+from ..classifiers.encoded_set import EncodedSet, HoldOut, encode_samples
 from ..classifiers.linear.jitter import crops_by_name
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
@@ -22,7 +22,6 @@ from ..pictures.apart import check_apart
 from ..pictures.samples import Sample, Samples, some
 from ..progress import Progress
 from ..storage.features import FeatureStore
-from ..trust.groups import group_folds
 
 LEAST_PER_CLASS = 2
 
@@ -38,7 +37,7 @@ class Material:
     """
 
     encoder: Encoder
-    pictures: Pictures
+    pictures: EncodedSet
     recipe: Linear
 
     @property
@@ -62,18 +61,18 @@ class Material:
     @cached_property
     def tested(self) -> Float[Tensor, "t d"]:
         """What the encoder saw of the test pictures, each by its own crop."""
-        return torch.stack([self.pictures.seen[i].pooled[0] for i in self.test.tolist()])
+        return torch.stack([self.pictures.encoded[i].pooled[0] for i in self.test.tolist()])
 
     @cached_property
     def learnt(self) -> Float[Tensor, "p d"]:
         """The same of those to learn from."""
-        return torch.stack([self.pictures.seen[i].pooled[0] for i in self.pool.tolist()])
+        return torch.stack([self.pictures.encoded[i].pooled[0] for i in self.pool.tolist()])
 
     def digest(self) -> str:
         """Of all that a number depends on beside what is asked of it."""
         told = hashlib.sha256(f"{self.encoder.fingerprint}|{self.recipe!r}".encode())
         for seen, label, held in zip(
-            self.pictures.seen, self.labels.tolist(), self.pictures.held.tolist(), strict=True
+            self.pictures.encoded, self.labels.tolist(), self.pictures.held.tolist(), strict=True
         ):
             told.update(f"|{seen.digest} {label} {held}".encode())
         return told.hexdigest()[:20]
@@ -99,7 +98,9 @@ class Material:
                 "Add some to the test pictures, or leave these classes out."
             )
 
-    def part(self, chosen: Int[Tensor, " m"], labels: Int[Tensor, " m"], classes: Sequence[str], seed: int) -> Pictures:
+    def part(
+        self, chosen: Int[Tensor, " m"], labels: Int[Tensor, " m"], classes: Sequence[str], seed: int
+    ) -> EncodedSet:
         """Some of the pictures, with folds of their own to choose on, pictures of the same thing in one.
 
         Args:
@@ -108,12 +109,10 @@ class Material:
             classes: told apart.
             seed: of the folds.
         """
-        part = self.pictures.only(chosen.tolist())
-        n_folds = max(2, round(1 / self.recipe.held_out))
-        folds = group_folds(labels, part.groups.unique(return_inverse=True)[1], n_folds, seed)
-        return replace(part, classes=tuple(classes), labels=labels, folds=folds, held=folds == 0)
+        part = replace(self.pictures.subset(chosen.tolist()), classes=tuple(classes), labels=labels)
+        return part.with_folds(max(2, round(1 / self.recipe.held_out)), seed)
 
-    def fitted(self, part: Pictures, c: float | None) -> tuple[Head, float]:
+    def fitted(self, part: EncodedSet, c: float | None) -> tuple[Head, float]:
         """A classifier on these, and its regularisation: one that was chosen elsewhere, or by the part's own folds."""
         if c is not None:
             return self.recipe.fit_at(part, c), c
@@ -139,13 +138,13 @@ def look_with_each(
     found: dict[str, Material] = {}
     for name, encoder in encoders.items():
         if not found:
-            pictures = look_at(
+            pictures = encode_samples(
                 encoder, samples, HoldOut(held_out, seed, test, recipe.split), store=store, progress=progress,
                 views=lambda s: crops_by_name(s.image, recipe.n_crops, recipe.seed),
             )  # fmt: skip
             pictures = replace(pictures, validation=False)
         else:
-            pictures = replace(pictures, seen=_again(encoder, pictures.items, recipe, store, progress))
+            pictures = replace(pictures, encoded=_again(encoder, pictures.items, recipe, store, progress))
         found[name] = Material(encoder, pictures, recipe)
         found[name].check()
     return found

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..classifiers.base import Classifier
-from ..classifiers.holdout import HoldOut, Pictures, hold_out, look_at
+from ..classifiers.encoded_set import EncodedSet, HoldOut, encode_samples, hold_out
 from ..classifiers.small_cnn.network import Topology, reader
 from ..classifiers.small_cnn.recipe import SmallCNN, pixels_of
 from ..encoders.base import Encoder
@@ -114,11 +114,11 @@ class RealOrGeneratedStudy:
         made = made_class(samples, self.generated)
         side = self.search.recipe.side
         how = HoldOut(self.held_out, self.seed, test, "random")
-        pictures = look_at(reader(side), samples, how, store=None, progress=progress, features=True)
-        learn, tested = pictures.only(pictures.trained), pictures.only(pictures.held.nonzero()[:, 0].tolist())
+        pictures = encode_samples(reader(side), samples, how, store=None, progress=progress, features=True)
+        learn, tested = pictures.subset(pictures.trained), pictures.subset(pictures.held.nonzero()[:, 0].tolist())
         objects = self._objects(tested, masks, progress)
         again = HoldOut(self.selection, self.seed + 1, None, "random")
-        tried, chosen_on = self._searched(hold_out(learn.items, learn.seen, again, Progress()), folder, progress)
+        tried, chosen_on = self._searched(hold_out(learn.items, learn.encoded, again, Progress()), folder, progress)
         best = best_of(tried)
         table, finals = self._table(encoder, learn, tested, best, made, progress)
         data: dict[str, Any] = {
@@ -145,9 +145,9 @@ class RealOrGeneratedStudy:
         search = {k: v for k, v in vars(self.search).items() if k != "recipe"}
         return {**own, "search": {**search, "n_epochs": self.search.recipe.n_epochs}, "side": self.search.recipe.side}
 
-    def _searched(self, learn: Pictures, folder: Path | None, progress: Progress) -> tuple[list[dict[str, Any]], int]:
+    def _searched(self, learn: EncodedSet, folder: Path | None, progress: Progress) -> tuple[list[dict[str, Any]], int]:
         told = hashlib.sha256()
-        for seen, label, held in zip(learn.seen, learn.labels.tolist(), learn.held.tolist(), strict=True):
+        for seen, label, held in zip(learn.encoded, learn.labels.tolist(), learn.held.tolist(), strict=True):
             told.update(f"|{seen.digest} {label} {held}".encode())
         material = Material(pixels_of(learn), learn.labels, learn.held, told.hexdigest())
         return self.search.run(material, folder, progress), int(learn.held.sum())
@@ -155,8 +155,8 @@ class RealOrGeneratedStudy:
     def _table(
         self,
         encoder: Encoder,
-        learn: Pictures,
-        tested: Pictures,
+        learn: EncodedSet,
+        tested: EncodedSet,
         best: Mapping[str, Any],
         made: str,
         progress: Progress,
@@ -187,7 +187,7 @@ class RealOrGeneratedStudy:
             found.append({"name": name, "n": len(pixels), "called_generated": called})
         return found
 
-    def _objects(self, tested: Pictures, masks: Path | None, progress: Progress) -> dict[int, Tensor]:
+    def _objects(self, tested: EncodedSet, masks: Path | None, progress: Progress) -> dict[int, Tensor]:
         """Masks of the test pictures that have one, asked for before the work begins."""
         if masks is None:
             return {}
@@ -204,11 +204,11 @@ class RealOrGeneratedStudy:
         return known
 
     def _background(
-        self, classifier: Classifier, tested: Pictures, objects: Mapping[int, Tensor]
+        self, classifier: Classifier, tested: EncodedSet, objects: Mapping[int, Tensor]
     ) -> dict[str, Any] | None:
         if not objects:
             return None
-        pixels = pixels_of(tested.only([*objects]))
+        pixels = pixels_of(tested.subset([*objects]))
         return background_claim.claim(classifier, pixels, torch.stack([*objects.values()]), seed=self.seed)
 
 
@@ -240,7 +240,7 @@ def _says_so(name: str) -> bool:
     return any(word in words or (len(word) > 3 and word in name.lower()) for word in WORDS)
 
 
-def shown(pictures: Pictures) -> Pixels:
+def shown(pictures: EncodedSet) -> Pixels:
     """The pictures as the reader saw them, in whole numbers again."""
     return (pixels_of(pictures) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
 
@@ -263,11 +263,11 @@ def read(samples: Samples, side: int, progress: Progress) -> Pixels:
     return np.stack(found)
 
 
-def files_alone(learn: Pictures, tested: Pictures) -> float | None:
+def files_alone(learn: EncodedSet, tested: EncodedSet) -> float | None:
     """How often size, format and JPEG tables of the file tell the class, without any pixel; ``None`` for no files."""
     from PIL import Image
 
-    def facts(pictures: Pictures) -> list[str]:
+    def facts(pictures: EncodedSet) -> list[str]:
         found = []
         for item in pictures.items:
             if item.pixels is not None:

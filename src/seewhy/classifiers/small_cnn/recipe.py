@@ -22,8 +22,8 @@ from ...training.loop import Training, train
 from ...training.task import Supervised
 from .. import classifiers
 from ..base import Classifier, HeldOut
+from ..encoded_set import MAX_HELD_OUT, EncodedSet, Split, evenly, with_logits
 from ..fitting import Fitting, Outcome, PictureRecipe
-from ..holdout import MAX_HELD_OUT, Pictures, Split, said_of, some_of
 from ..network import Network
 from .network import SmallCNNNetwork, Topology, reader
 
@@ -95,18 +95,18 @@ class SmallCNN(PictureRecipe):
     def learn(self, fitting: Fitting) -> Outcome:
         pictures = fitting.look(reader(self.side), features=True, keep=False)
         pixels, own = pixels_of(pictures), ~pictures.held
-        seal = json.dumps([self.parameters(), [pictures.seen[i].digest for i in pictures.trained]])
+        seal = json.dumps([self.parameters(), [pictures.encoded[i].digest for i in pictures.trained]])
         given = fitting.sealed(seal)
         trunk, head, last = self.train_on(
             pixels[own], pictures.labels[own], len(pictures.classes), fitting.progress, given
         )
         network = SmallCNNNetwork(fitting.encoder, self.topology, self.side, self.standardise, trunk, head)
         looks, decides = network.encoder(), Head(Normalise(), last.weight, last.bias)
-        index = some_of(pictures.held, MAX_HELD_OUT)
+        index = evenly(pictures.held, MAX_HELD_OUT)
         measured = None
         if len(index):
             pooled = torch.cat([looks.encode(part).pooled for part in pixels[index].split(256)])
-            measured = said_of(decides, HeldOut(pooled, pictures.labels[index], groups=pictures.groups[index]))
+            measured = with_logits(decides, HeldOut(pooled, pictures.labels[index], groups=pictures.groups[index]))
         n = int(own.sum())
         made = Classifier(
             self.name,
@@ -144,6 +144,6 @@ class SmallCNN(PictureRecipe):
         return trunk, head, last
 
 
-def pixels_of(pictures: Pictures) -> Float[Tensor, "n 3 h w"]:
+def pixels_of(pictures: EncodedSet) -> Float[Tensor, "n 3 h w"]:
     """As :func:`.network.reader` saw them."""
-    return torch.stack([seen.features for seen in pictures.seen if seen.features is not None])
+    return torch.stack([seen.features for seen in pictures.encoded if seen.features is not None])

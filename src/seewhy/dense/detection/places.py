@@ -17,7 +17,7 @@ CHUNK = 1024
 
 
 def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 25) -> Float[Tensor, "m 2"]:
-    """Widths and heights that stand for all: k-means on their logarithms (YOLOv2, Redmon & Farhadi 2016, by overlap)."""
+    """Widths and heights that stand for all: k-means on their logarithms (YOLOv2, by overlap)."""
     points = sizes.double().log()
     distinct = points.unique(dim=0)
     order = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(seed))[:n]

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from ...classifiers.base import Classifier
-from ...classifiers.rewording import texts_of, words_decide
+from ...classifiers.words import texts_of, words_decide
 from ...errors import InputError
 from ...evidence.explain import runner_up
 from ...explanation.base import Explanation

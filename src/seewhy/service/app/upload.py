@@ -33,7 +33,7 @@ async def read_upload(request: Request, most: int) -> tuple[bytes, str]:
 
 
 async def read_uploads(request: Request, most: int, n_most: int) -> list[tuple[bytes, str]]:
-    """The pictures of a form in their order, and what to call each; of an empty one no bytes, where there are several."""
+    """The pictures of a form in their order, and what to call each; an empty one of several has no bytes."""
     files = "one file" if n_most == 1 else f"1 to {n_most} files"
     expected = f"Expected a form of the type multipart/form-data with {files} in the field {FIELD!r}."
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
