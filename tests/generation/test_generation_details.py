@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -221,6 +222,7 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Pa
     """A library of the pipelines' kind; makes folders of pipelines with this call."""
     bars: list[str] = []
     logs: Any = ModuleType("diffusers.utils.logging")
+    logs.get_logger = logging.getLogger  # of what loads transformers only now
     logs.disable_progress_bar, logs.enable_progress_bar = (lambda: bars.append("off")), (lambda: bars.append("on"))
 
     called: dict[str, Any] = {}

@@ -17,7 +17,8 @@ import torch
 from jaxtyping import UInt8
 
 from ..classifiers.base import Classifier
-from ..encoders.fence import check_file, fenced, loading
+from ..encoders.fence import check_file as check_readable
+from ..encoders.fence import fenced, loading
 from ..encoders.split import weights_digest
 from ..encoders.whole import OWN, from_saved, silent
 from ..errors import DataError, ForeignFileError, InputError, MissingExtraError, ModelError, WeightsError
@@ -141,7 +142,7 @@ def _checked(folder: Path, diffusers: Any) -> tuple[Any, dict[str, Any]]:
             )
     files = sorted(one for one in folder.rglob("*") if not one.is_dir())
     for file in files:
-        check_file(str(folder), file)
+        check_readable(str(folder), file)
         if file.suffix in CODE:
             raise ModelError(
                 f"{folder} brings code of its own, {file.name!r}, which is never run. A pipeline that the installed "
