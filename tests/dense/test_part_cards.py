@@ -25,7 +25,7 @@ from seewhy.dense.detection.trained import TrainedDetector
 from seewhy.dense.linear import Affine, Linear
 from seewhy.dense.maskclip import MaskCLIP
 from seewhy.dense.part_evidence import PartExplainer, elsewhere, with_examples
-from seewhy.dense.parts import PartEngine, WholeEngine, WholePicture, part_encoder, place_of
+from seewhy.dense.parts import PartEngine, WholePicture, part_encoder, place_of
 from seewhy.dense.presence import Presence
 from seewhy.dense.saving import save_segmenter
 from seewhy.dense.word_regions import RegionDetector, WordRegions
@@ -160,7 +160,7 @@ def test_only_the_parts_own_pixels_are_changed_inside_and_all_others_outside() -
     assert torch.equal(engine(unchanged), place.cut(whole.own_cells))
     changed = engine(torch.full_like(unchanged, 5.0))
     copies = torch.where(place.inside, 5.0, whole.pixels)[None]
-    assert torch.equal(changed, WholeEngine(whole, place)(copies))
+    assert torch.equal(changed, PartEngine(whole, place, anywhere=True)(copies))
     assert float(place.weights.mean()) == pytest.approx(1)
 
 

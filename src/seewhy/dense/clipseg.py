@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..bounds import OpenPart, check_fields
 from ..encoders.names import filled
 from ..errors import InputError
 from ..pictures.images import read_views
@@ -19,6 +20,7 @@ from ..types import Failure
 from . import segmenters
 from .finders import NamesPixels
 from .pretrained import FINE, SHOWN, WHOLE, as_image, one_by_one, open_network, part_of, stretched
+from .reader import Zoom
 from .regions import NOTHING, Segmentation, class_names, segments_of
 from .windows import LONGEST, Windows, best_classes
 
@@ -54,16 +56,13 @@ class CLIPSeg:
     takes_folder: ClassVar[bool] = True
 
     templates: tuple[str, ...] = ("a photo of a {}.",)
-    zoom: float = 1.0
-    least: float = 0.0
+    zoom: Zoom = 1.0
+    least: OpenPart = 0.0
 
     def __post_init__(self) -> None:
-        named = bool(self.templates) and all("{}" in one for one in self.templates)
-        if not named or not 0.25 <= self.zoom <= 32 or not 0 <= self.least < 1:
-            raise InputError(
-                f"clipseg was given templates={self.templates!r}, zoom={self.zoom:g}, least={self.least:g}. Sentences "
-                "with {}, a zoom from 0.25 to 32, and a probability from 0 to below 1, were expected. Change them."
-            )
+        check_fields(self)
+        if not self.templates or not all("{}" in template for template in self.templates):
+            raise InputError(f"clipseg was given templates={self.templates!r}. Sentences with {{}} were expected.")
 
     @property
     def tiles(self) -> int:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
+from ..bounds import Bound, NotNegative, Positive, check_fields
 from ..encoders.base import Encoder, Layout
 from ..errors import DataError, InputError
 from ..heads.head import Head
@@ -107,34 +108,22 @@ class DenseCLIP:
     batch_size: int = 4
     lr: float = 2e-3
     width: int = 64
-    levels: int = 2
+    levels: Annotated[int, Bound(1, MOST)] = 2
     prompting: Prompting = "post"
-    n_contexts: int = 0
+    n_contexts: Annotated[int, Bound(0, 64)] = 0
     texts: Texts = "names"
     attended: bool = False
     gamma: float = 1e-4
-    tau: float = 0.07
-    auxiliary: float = 0.4
+    tau: Positive = 0.07
+    auxiliary: NotNegative = 0.4
     zoom: float = LARGEST
     least: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.width < GROUPS or self.width % GROUPS or self.tau <= 0 or self.auxiliary < 0:
-            raise InputError(
-                f"denseclip was given width={self.width}, tau={self.tau:g}, auxiliary={self.auxiliary:g}. A multiple "
-                f"of {GROUPS}, a number above 0 and one from 0 on were expected. Change them."
-            )
-        if not 1 <= self.levels <= MOST or not 0 <= self.n_contexts <= 64:
-            raise InputError(
-                f"denseclip was given levels={self.levels}, n_contexts={self.n_contexts}. 1 to {MOST} levels and 0 to "
-                "64 vectors were expected. Change them."
-            )
-        if self.prompting not in ("post", "pre", "none") or self.texts not in ("names", "shuffled", "random", "none"):
-            raise InputError(
-                f"denseclip was given prompting={self.prompting!r}, texts={self.texts!r}. 'post', 'pre' or 'none', and "
-                "'names', 'shuffled', 'random' or 'none', were expected. Change them."
-            )
+        check_fields(self)
+        if self.width < GROUPS or self.width % GROUPS:
+            raise InputError(f"denseclip was given width={self.width}. A multiple of {GROUPS} was expected. Change it.")
         read = self.n_contexts > 0
         if (self.prompting == "pre" and not read) or (read and self.texts in ("random", "none")):
             raise InputError(
@@ -159,7 +148,7 @@ class DenseCLIP:
         return self.learn(encoder, data.classes, maps, checkpoint=kept, progress=progress)
 
     def look(self, encoder: Encoder, data: MaskedPictures, progress: Progress | None = None) -> Maps:
-        """The windows of all pictures, looked at once; what is trained with other weights can be trained on them too."""
+        """The windows of all pictures, looked at once; whatever is then trained can be trained on them."""
         empty = self.segmenter(encoder, data.classes, Affine.empty(len(data.classes)))
         return _gathered(empty, self, data, progress or Progress())
 

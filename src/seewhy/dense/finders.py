@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..arguments import Count, checked
+from ..bounds import OpenPart, check_fields
 from ..descriptions.base import Words
 from ..encoders.base import Encoder
 from ..errors import ImageError, InputError
@@ -27,7 +28,7 @@ from ..types import Failure
 from .cells import joint_cells
 from .parts import PooledScore
 from .presence import NamesThere, Presence
-from .reader import LARGEST, Looked, Reader
+from .reader import LARGEST, Looked, Reader, Zoom
 from .regions import NOTHING, Detections, Segmentation, segments_of
 from .windows import ABSENT, best_classes
 
@@ -47,6 +48,14 @@ class Finder(ABC):
         if isinstance(result, Failure):
             raise ImageError(result.image, result.error)
         return result
+
+    def pooled(self) -> PooledScore:
+        """How its score of a part comes from the cells under it."""
+        raise InputError(
+            f"What a {type(self).__name__} found was to be explained, and it does not score a part by the cells under "
+            "it. A finder that reads its encoder's map was expected. Choose word_regions, maskclip, or one that was "
+            "fitted."
+        )
 
     @checked
     def explain(
@@ -168,18 +177,14 @@ class Segmenter(NamesPixels):
     base: Encoder
     classes: tuple[str, ...]
     scorer: Scorer = field(repr=False)
-    zoom: float = LARGEST
-    least: float = 0.0
+    zoom: Zoom = LARGEST
+    least: OpenPart = 0.0
     trained_on: str = "nothing but the names of the classes"
     levels: int = 1
     presence: Presence | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0.25 <= self.zoom <= 32 or not 0 <= self.least < 1:
-            raise InputError(
-                f"A segmenter was given zoom={self.zoom:g}, least={self.least:g}. A zoom from 0.25 to 32, and a "
-                "probability from 0 to below 1, were expected. Change them."
-            )
+        check_fields(self, "A segmenter")
 
     @cached_property
     def reader(self) -> Reader:
@@ -190,6 +195,9 @@ class Segmenter(NamesPixels):
     def encoder(self) -> Encoder:
         """What looks, at the size of a window."""
         return self.reader.encoder
+
+    def pooled(self) -> PooledScore:
+        return self.scorer.pooled(self)
 
     def score(self, cells: Callable[[Encoder, Tensor], Tensor], head: Head) -> PooledScore:
         """A layer on the mean of cells, by which its scorer names a segment."""

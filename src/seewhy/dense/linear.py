@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..bounds import InnerPart, check_fields
 from ..classifiers.linear.solvers import LinearFit, fit_logistic
 from ..encoders.base import Encoder
-from ..errors import DataError, InputError
+from ..errors import DataError
 from ..heads.head import Head
 from ..heads.normalise import Normalise
 from ..pictures.pixel_classes import MaskedPictures
@@ -60,16 +61,13 @@ class Linear:
     needs: ClassVar[str] = "pictures with masks"
     cost: ClassVar[str] = "one per window"
 
-    held_out: float = 0.2
+    held_out: InnerPart = 0.2
     zoom: float = LARGEST
     least: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.held_out < 1:
-            raise InputError(
-                f"linear was given held_out={self.held_out:g}. A part above 0 and below 1 was expected. Change it."
-            )
+        check_fields(self)
 
     def fit(self, encoder: Encoder, data: MaskedPictures, *, progress: Progress | None = None) -> Segmenter:
         """Train the probe."""

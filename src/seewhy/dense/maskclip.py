@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import inf
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..bounds import NotNegative, Part, check_fields
 from ..encoders.base import Encoder
 from ..encoders.names import filled
 from ..encoders.stream import encode_texts
@@ -84,25 +84,17 @@ class MaskCLIP:
     cost: ClassVar[str] = "one per window, and the head for each cell"
 
     templates: tuple[str, ...] = TEMPLATES
-    centred: float = 0.5
-    denoised: float = 0.0
-    smoothed: float = 0.0
+    centred: Part = 0.5
+    denoised: Part = 0.0
+    smoothed: Part = 0.0
     normalised: Normalised = "channels"
     scale: float | None = None
     zoom: float = LARGEST
     least: float = 0.0
-    least_presence: float = LEAST
+    least_presence: NotNegative = LEAST
 
     def __post_init__(self) -> None:
-        parts = {"centred": self.centred, "denoised": self.denoised, "smoothed": self.smoothed}
-        wrong = [f"{name}={value:g}" for name, value in parts.items() if not 0 <= value <= 1]
-        if not 0 <= self.least_presence < inf:
-            wrong.append(f"least_presence={self.least_presence:g}")
-        if wrong or self.normalised not in ("channels", "positions"):
-            raise InputError(
-                f"maskclip was given {', '.join(wrong) or f'normalised={self.normalised!r}'}. Numbers from 0 to 1, a "
-                "presence of 0 or more, and 'channels' or 'positions', were expected. Change it."
-            )
+        check_fields(self)
         for template in self.templates or ("",):
             if "{}" not in template:
                 raise InputError(f"The template {template!r} has no {{}} where the class's name goes. Add it.")
@@ -110,13 +102,10 @@ class MaskCLIP:
     def build(self, encoder: Encoder, labels: Iterable[str], store: FeatureStore | None = None) -> Segmenter:
         """A segmenter for these classes; nothing is trained."""
         classes = class_names(labels)
-        sentences = [filled(t, c) for c in classes for t in self.templates]
-        vectors = encode_texts(encoder, sentences, store).unflatten(0, (len(classes), len(self.templates)))
-        texts = normalize(vectors.mean(1), dim=1)
+        texts = texts_of(encoder, classes, self.templates, store)
         if self.centred:
             texts = normalize(texts - texts.mean(0), dim=1)
-        scorer = Words(texts, self.scale or encoder.text.logit_scale, self)
-        return self.segmenter(encoder, classes, scorer, store)
+        return self.segmenter(encoder, classes, Words(texts, self.scale or encoder.text.logit_scale, self), store)
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
         """The segmenter that was saved."""
@@ -216,3 +205,11 @@ def smooth(
     unsure = given.amax(2, keepdim=True) < threshold
     mended = torch.where(unsure, weights @ given, given)
     return mended.transpose(1, 2).reshape(b, k, h, w)
+
+
+def texts_of(
+    encoder: Encoder, names: Sequence[str], templates: Sequence[str], store: FeatureStore | None = None
+) -> Float[Tensor, "k d"]:
+    """Of each name the mean of its sentences, at unit length."""
+    sentences = [filled(template, name) for name in names for template in templates]
+    return normalize(encode_texts(encoder, sentences, store).unflatten(0, (-1, len(templates))).mean(1), dim=1)

@@ -82,7 +82,7 @@ class PartBatch:
         fingerprint = self._fingerprint()
         for name in names:
             try:
-                found = self.explainer.find(name)
+                found = self.explainer.finder.find(name)
             except ImageError as error:
                 yield Failure(name, error.reason)
                 continue

@@ -39,15 +39,12 @@ from ..prototypes.measure import Labelled, LikenessMeasure, trials
 from ..prototypes.nearest import NearestPatches
 from ..storage.features import FeatureStore
 from ..types import Failure
-from .finders import Detector, Segmenter
+from .finders import Detector, Finder
 from .parts import (
     PartEngine,
     PartPlace,
     PooledScore,
-    PoolsBoxes,
-    WholeEngine,
     WholePicture,
-    cannot_pool,
     part_encoder,
     part_picture,
     place_of,
@@ -64,6 +61,7 @@ RULE = (
     f"of {N_ELSEWHERE} other places; partly from {HALF:.2f}; otherwise do not rely on it: most of the score comes from "
     "what the heat does not show. The limits are chosen, not measured."
 )
+UNJUDGED = Verdict("not measured", "", RULE)
 
 
 def measure_outside(
@@ -82,13 +80,10 @@ def measure_outside(
     of_inside = ((inner - gone) + (whole - outer)) / 2
     of_outside = ((outer - gone) + (whole - inner)) / 2
     total = abs(of_inside) + abs(of_outside)
-    made = Outside(
-        values[0], values[1], values[2], whole - outer, whole - inner, falls,
-        abs(of_inside) / total if total > 1e-9 else 0.0, Verdict("not measured", "", RULE),
-    )  # fmt: skip
+    share = abs(of_inside) / total if total > 1e-9 else 0.0
+    outside = Outside(values[0], values[1], values[2], whole - outer, whole - inner, falls, share, UNJUDGED)
     still = float(odds.max() - odds.min()) < STILL_ODDS and max(values) - min(values) < STILL_VALUE
-    object.__setattr__(made, "verdict", _judge(made, kind, still))
-    return made
+    return replace(outside, verdict=_judge(outside, kind, still))
 
 
 def elsewhere(inside: Bool[Tensor, "h w"], seed: int) -> Bool[Tensor, "n h w"]:
@@ -142,21 +137,14 @@ NO_PICTURES = Missing(
 class PartExplainer:
     """Explains what a detector or a segmenter found."""
 
-    finder: Detector | Segmenter
+    finder: Finder
     score: PooledScore = field(repr=False)
     model: Classifier = field(repr=False)
 
     @classmethod
-    def of(
-        cls, finder: Detector | Segmenter, descriptions: Words | None = None, store: FeatureStore | None = None
-    ) -> PartExplainer:
+    def of(cls, finder: Finder, descriptions: Words | None = None, store: FeatureStore | None = None) -> PartExplainer:
         """For a detector or a segmenter."""
-        if isinstance(finder, Segmenter):
-            score = finder.scorer.pooled(finder)
-        elif isinstance(finder, PoolsBoxes):
-            score = finder.pooled()
-        else:
-            raise cannot_pool(f"a {type(finder).__name__}")
+        score = finder.pooled()
         model = Classifier(score.method, score.parameters, score.reader.encoder, score.classes, score.head)
         if descriptions is not None:
             if score.text(lambda: torch.zeros(1)) is None:
@@ -182,10 +170,6 @@ class PartExplainer:
                 "not a layer on its cells. A map that changes the picture was expected. Choose occlusion or rise."
             )
         return options
-
-    def find(self, picture: Any) -> Found:
-        """What is in a picture."""
-        return self.finder.segment(picture) if isinstance(self.finder, Segmenter) else self.finder.detect(picture)
 
     def explain(
         self, picture: Any, found: Found, options: ExplainOptions, numbers: Iterable[int] | None = None
@@ -228,7 +212,7 @@ class PartExplainer:
     def _outside(
         self, model: Classifier, engine: PartEngine, place: PartPlace, part: Part, target: str | int, seed: int
     ) -> Any:
-        on_whole = replace(model, encoder=part_encoder(WholeEngine(engine.whole, place)))
+        on_whole = replace(model, encoder=part_encoder(PartEngine(engine.whole, place, anywhere=True)))
         watched = Watched(on_whole, model.index_of(target))
         return measure_outside(watched, engine.whole.pixels, place.inside, part.kind, seed)
 
@@ -256,19 +240,14 @@ def _named(model: Classifier, prediction: Prediction, look: EncoderOutput, label
 def parts_of(found: Found) -> list[Part]:
     """What was found, each as a part: the surest box or the largest segment first."""
     nothing, frame = torch.zeros(1, 1, 3).byte().numpy(), (0.0, 0.0, 1.0, 1.0)
-    if isinstance(found, Detections):
-        n = len(found.found)
-        return [
-            Part("box", i, n, d.label, d.score, d.box, found.size, nothing, frame) for i, d in enumerate(found.found, 1)
-        ]
-    n = len(found.segments)
-    return [
-        Part(
-            "segment", i, n, s.label, s.score, tuple(map(float, s.box)), found.size, nothing, frame,  # type: ignore[arg-type]
-            found.mask_of(s.label), found.coded[s.label],
-        )
-        for i, s in enumerate(found.segments, 1)
-    ]  # fmt: skip
+    kind, n, parts = "segment" if isinstance(found, Segmentation) else "box", len(found.regions), []
+    for i, region in enumerate(found.regions, 1):
+        left, top, right, bottom = map(float, region.box)
+        part = Part(kind, i, n, region.label, region.score, (left, top, right, bottom), found.size, nothing, frame)
+        if isinstance(found, Segmentation):
+            part = replace(part, mask=found.mask_of(region.label), rle=found.coded[region.label])
+        parts.append(part)
+    return parts
 
 
 def check_options(options: ExplainOptions, method: Attribution) -> None:
@@ -367,7 +346,7 @@ def _measured(half: list[Known], held: list[Known], n_classes: int) -> LikenessM
 
 
 def explain_parts(
-    finder: Detector | Segmenter,
+    finder: Finder,
     picture: Any,
     most: int = MOST,
     descriptions: Words | None = None,
@@ -379,7 +358,7 @@ def explain_parts(
     explainer = PartExplainer.of(finder, descriptions, store)
     if known is not None:
         explainer = with_examples(explainer, known)
-    found = explainer.find(picture)
+    found = finder.find(picture)
     numbers = range(1, min(most, len(parts_of(found))) + 1)
     return list(explainer.explain(picture, found, ExplainOptions(**options), numbers))
 

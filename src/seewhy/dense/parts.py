@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, runtime_checkable
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -24,12 +24,11 @@ from ..types import Transform
 from .reader import WHOLE, Reader
 from .windows import LONGEST, Windows
 
-if TYPE_CHECKING:
-    from .regions import Detections
-
-
 NOTHING = "nothing"
 """What a box is called that is of no class."""
+FINEST, SHOWN, AT_ONCE = 2048, 224, 8
+"""Pixels of the longer side at which a picture is read to be shown, those of a part on its card at least, and windows
+that the engine sees at once."""
 Boxes = Float[Tensor, "n 4"]
 Logits = Float[Tensor, "b k"]
 
@@ -63,25 +62,6 @@ class PooledScore:
         return (lambda: AmongWords(base.text, shift())) if self.words == "joint" else (lambda: base.text)
 
 
-@runtime_checkable
-class PoolsBoxes(Protocol):
-    """A detector whose score of a box comes from the cells of one look."""
-
-    def detect(self, picture: object, /) -> Detections: ...
-
-    def pooled(self) -> PooledScore:
-        """That layer, and what it reads."""
-        ...
-
-
-def cannot_pool(name: str) -> InputError:
-    """What to say of a detector that scores boxes in another way."""
-    return InputError(
-        f"The boxes of {name} were to be explained, and it does not score a box by the cells under it. A detector that "
-        "reads its encoder's map was expected. Choose word_regions, or one of seewhy fit-detector."
-    )
-
-
 class AmongWords:
     """The words half of an encoder whose pooled vectors are among the words already, but for what was taken off."""
 
@@ -103,14 +83,6 @@ def rest_names(names: Sequence[str], rest: Sequence[str]) -> tuple[str, ...]:
     ('background (the rest)', 'table')
     """
     return tuple(f"{one} (the rest)" if one in names else one for one in rest)
-
-
-FINEST = 2048
-"""Pixels of the longer side at which a picture is read to be shown."""
-SHOWN = 224
-"""Pixels of the longer side of a part on its card, at least."""
-AT_ONCE = 8
-"""Windows that the engine sees at once."""
 
 
 class WholePicture:
@@ -209,7 +181,10 @@ def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> Part
         (y0, y1), (x0, x1) = ((a * n, b * n) for (a, b), n in zip(spans, grid, strict=True))
         own = torch.tensor([[x0, y0, x1, y1]])
         pieces = [own] if score.pieces is None else score.pieces(own, grid)
-        covered = torch.stack([_covered_by(piece[0], grid) for piece in pieces])
+        edges = [piece[0].tolist() for piece in pieces]
+        covered = torch.stack(
+            [torch.outer(_covered(t, b, grid[0]), _covered(x0, x1, grid[1])) for x0, t, x1, b in edges]
+        )
         head = head if score.head_of is None else score.head_of(own, grid)
         if score.reads is not None:
             reads = score.reads(whole.own_cells, own / torch.tensor([grid[1], grid[0]] * 2))
@@ -224,12 +199,6 @@ def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> Part
     y0, y1, x0, x1 = (min(round(v * whole.step[axis]), size[axis]) for v, axis in ends)
     shares = weights / weights.mean((1, 2), True)
     return PartPlace((top, bottom, left, right), (y0, y1, x0, x1), shares, head, inside, reads)
-
-
-def _covered_by(box: Float[Tensor, " 4"], grid: tuple[int, int]) -> Float[Tensor, "h w"]:
-    """Part of each cell that a box covers."""
-    x0, y0, x1, y1 = box.tolist()
-    return torch.outer(_covered(y0, y1, grid[0]), _covered(x0, x1, grid[1]))
 
 
 def _covered(start: float, stop: float, n: int) -> Float[Tensor, " n"]:
@@ -247,14 +216,17 @@ def _within(start: float, stop: float, n: int) -> Bool[Tensor, " n"]:
 
 
 class PartEngine:
-    """Runs the trunk on the whole picture in which a part's pixels are others."""
+    """Runs the trunk on the whole picture in which the pixels of a part are others, or those ``anywhere``."""
 
-    def __init__(self, whole: WholePicture, place: PartPlace) -> None:
+    def __init__(self, whole: WholePicture, place: PartPlace, *, anywhere: bool = False) -> None:
         own = whole.score.reader.encoder.engine
-        self.whole, self.place, self.name, self.precision = whole, place, own.name, own.precision
+        self.whole, self.place, self.anywhere = whole, place, anywhere
+        self.name, self.precision = own.name, own.precision
 
     def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
         """The part's cells, when it shows these pixels and all else is as it was."""
+        if self.anywhere:
+            return self.place.cut(self.whole.cells(pixels))
         top, bottom, left, right = self.place.pixels
         copies = self.whole.pixels.repeat(len(pixels), 1, 1, 1)
         own, inside = copies[:, :, top:bottom, left:right], self.place.inside[top:bottom, left:right]
@@ -262,19 +234,7 @@ class PartEngine:
         return self.place.cut(self.whole.cells(copies))
 
 
-class WholeEngine:
-    """Runs the trunk on copies of the whole picture, in which anything may be another."""
-
-    def __init__(self, whole: WholePicture, place: PartPlace) -> None:
-        own = whole.score.reader.encoder.engine
-        self.whole, self.place, self.name, self.precision = whole, place, own.name, own.precision
-
-    def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
-        """The part's cells."""
-        return self.place.cut(self.whole.cells(pixels))
-
-
-def part_encoder(engine: PartEngine | WholeEngine) -> Encoder:
+def part_encoder(engine: PartEngine) -> Encoder:
     """An encoder whose picture is the part, on which maps, measures, likenesses and words work as on any other.
 
     Its trunk is the whole picture's, whatever the part shows; its head the mean, in which each cell counts by the part

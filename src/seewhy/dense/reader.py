@@ -8,15 +8,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..bounds import Bound, check_fields
 from ..encoders.base import Encoder
 from ..encoders.larger import can_grow, larger
-from ..errors import ImageError, InputError
+from ..errors import ImageError
 from ..pictures.images import Picture, read_views
 from ..pictures.pixel_classes import MaskedPictures
 from ..pictures.sizes import upright_size
@@ -27,6 +28,7 @@ from ..types import Crop, Failure
 from .cells import with_levels
 from .windows import LONGEST, Windows
 
+Zoom = Annotated[float, Bound(0.25, 32)]
 LARGEST = 2.0
 """Inputs larger than this many of the encoder's own are cut into tiles."""
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
@@ -39,13 +41,12 @@ class Reader:
     """Looks at pictures once, at whatever size."""
 
     base: Encoder
-    zoom: float = LARGEST
+    zoom: Zoom = LARGEST
     levels: int = 1
     kept: dict[str, Looked] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0.25 <= self.zoom <= 32:
-            raise InputError(f"zoom={self.zoom:g} was given. A number from 0.25 to 32 was expected. Change it.")
+        check_fields(self, "A reader of pictures")
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, huber_loss, normalize
 
+from ..bounds import NotNegative, Part, check_fields
 from ..encoders.region_heads import GROUPS, LARGE, RegionHeads
-from ..errors import InputError
 from ..training.batches import Batch
 from ..training.task import Task
 
@@ -240,16 +240,12 @@ class Blend:
         [0.465, 0.237, 0.298]
     """
 
-    alpha: float = 0.35
-    beta: float = 0.65
-    objectness: float = 3.0
+    alpha: Part = 0.35
+    beta: Part = 0.65
+    objectness: NotNegative = 3.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.alpha <= 1 and 0 <= self.beta <= 1 and 0 <= self.objectness < float("inf")):
-            raise InputError(
-                f"A blend was given alpha={self.alpha:g}, beta={self.beta:g}, objectness={self.objectness:g}. Two "
-                "weights from 0 to 1, and a power from 0 on, were expected. Change them."
-            )
+        check_fields(self, "A blend")
 
     def __call__(
         self,

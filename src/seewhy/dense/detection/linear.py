@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ...bounds import Count, Natural, Positive, check_fields
 from ...classifiers.linear.solvers import LinearFit, fit_logistic
 from ...encoders.base import Encoder
-from ...errors import DataError, InputError
+from ...errors import DataError
 from ...heads.head import Head
 from ...heads.normalise import Normalise
 from ...pictures.boxes import BoxData, BoxedPicture
@@ -236,22 +237,17 @@ class Linear:
     cost: ClassVar[str] = "one per window"
     takes_folder: ClassVar[bool] = False
 
-    width: int = 128
-    parts: int = 3
-    around: float = 0.25
-    n_shapes: int = 9
-    c: float = 0.01
-    rounds: int = 2
+    width: Count = 128
+    parts: Count = 3
+    around: Positive = 0.25
+    n_shapes: Count = 9
+    c: Positive = 0.01
+    rounds: Natural = 2
     zoom: float = LARGEST
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.width, self.parts, self.n_shapes) < 1 or self.around <= 0 or self.c <= 0 or self.rounds < 0:
-            raise InputError(
-                f"linear was given width={self.width}, parts={self.parts}, around={self.around:g}, "
-                f"n_shapes={self.n_shapes}, c={self.c:g} and rounds={self.rounds}. Numbers above 0, and 0 rounds or "
-                "more, were expected. Change them."
-            )
+        check_fields(self)
 
     def fit(self, reader: Reader, data: BoxData, *, progress: Progress | None = None) -> RegionProbe:
         """Train the probe."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from ...errors import InputError
 from ...report.region_reports import expected
 from ...types import Failure
 from ..finders import Detector
-from ..parts import PooledScore, cannot_pool
+from ..parts import PooledScore
 from ..reader import LARGEST, Looked, Reader
 from ..regions import Detections, Keep, class_names
 
@@ -48,15 +48,6 @@ class Finder(Protocol):
 
     def tensors(self) -> dict[str, Tensor]:
         """What its method needs to make it again."""
-        ...
-
-
-@runtime_checkable
-class PoolingFinder(Protocol):
-    """One that can say how its score of a box comes from cells."""
-
-    def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
-        """A layer on their means, or a network that reads them."""
         ...
 
 
@@ -152,9 +143,9 @@ class TrainedDetector(Detector):
 
     def pooled(self) -> PooledScore:
         """How its score of a box comes from the cells under it."""
-        if not isinstance(self.finder, PoolingFinder):
-            raise cannot_pool(f"a {self.method} detector")
-        score = self.finder.pooled(self.reader, self.classes)
+        if not hasattr(self.finder, "pooled"):
+            return super().pooled()
+        score: PooledScore = self.finder.pooled(self.reader, self.classes)
         return replace(score, parameters=self.parameters, trained_on=self.trained_on)
 
     def about(self) -> dict[str, Any]:
