@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -46,26 +47,11 @@ def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 2
     return centres.exp().float()
 
 
-class Lattice(NamedTuple):
-    """Every place of one shape: from where to where, along each side."""
-
-    x: Float[Tensor, "i 2"]
-    y: Float[Tensor, "j 2"]
-
-    @property
-    def boxes(self) -> Float[Tensor, "n 4"]:
-        """Left, top, right, bottom of each, row by row."""
-        i, j = torch.arange(len(self.x)).repeat(len(self.y)), torch.arange(len(self.y)).repeat_interleave(len(self.x))
-        return torch.stack([self.x[i, 0], self.y[j, 0], self.x[i, 1], self.y[j, 1]], 1)
-
-
-def lattices(shapes: Float[Tensor, "m 2"], grid: tuple[int, int]) -> list[Lattice]:
-    """Every place of every shape in cells, within the map."""
+def lattices(shapes: Float[Tensor, "m 2"], grid: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
+    """Every place of every shape in cells, within the map: from where to where across, and down."""
     h, w = grid
-    return [
-        Lattice(*(_places(side, own) for side, own in ((w, width), (h, height))))
-        for width, height in (shapes.clamp(max=1) * torch.tensor([w, h])).tolist()
-    ]
+    sizes = (shapes.clamp(max=1) * torch.tensor([w, h])).tolist()
+    return [(_places(w, width), _places(h, height)) for width, height in sizes]
 
 
 def _places(side: int, own: float) -> Float[Tensor, "i 2"]:
@@ -74,8 +60,12 @@ def _places(side: int, own: float) -> Float[Tensor, "i 2"]:
 
 
 def windows_of(shapes: Float[Tensor, "m 2"], grid: tuple[int, int]) -> Float[Tensor, "n 4"]:
-    """The same as boxes: left, top, right, bottom in cells."""
-    return torch.cat([one.boxes for one in lattices(shapes, grid)])
+    """The same as boxes, row by row: left, top, right, bottom in cells."""
+    boxes = []
+    for x, y in lattices(shapes, grid):
+        i, j = torch.arange(len(x)).repeat(len(y)), torch.arange(len(y)).repeat_interleave(len(x))
+        boxes.append(torch.stack([x[i, 0], y[j, 0], x[i, 1], y[j, 1]], 1))
+    return torch.cat(boxes)
 
 
 def pieces_of(spans: Float[Tensor, "i 2"], n: int) -> Float[Tensor, "n i 2"]:
@@ -278,26 +268,19 @@ class Linear:
         pictures = [data.pictures[i] for i in order]
         looked = reader.looked([p.image for p in pictures])
         place = {c: k for k, c in enumerate(data.classes)}
-        waiting: list[tuple[BoxedPicture, Tensor]] = []
-        found: list[Taught] = []
-        axes: Axes | None = None
-        for picture, one in progress.results(pictures, looked, "Looking"):
-            grid = one.windows.merged(reader.encoder.layout.to_grid(one.features))
-            waiting.append((BoxedPicture(picture.image, one.size, picture.boxes), grid))
-            if axes is None and len(waiting) < FIRST:
-                continue
-            axes = axes or Axes.of([g for _, g in waiting], self.width)
-            found += [Taught.of(p, axes.of_map(g), place) for p, g in waiting]
-            waiting = []
-        axes = axes or (Axes.of([g for _, g in waiting], self.width) if waiting else None)
-        if axes is not None:
-            found += [Taught.of(p, axes.of_map(g), place) for p, g in waiting]
-        if axes is None or not any(len(one.boxes) for one in found):
+        stream = (
+            (BoxedPicture(p.image, one.size, p.boxes), one.windows.merged(reader.encoder.layout.to_grid(one.features)))
+            for p, one in progress.results(pictures, looked, "Looking")
+        )
+        first = list(islice(stream, FIRST))
+        axes = Axes.of([grid for _, grid in first], self.width) if first else None
+        taught = [Taught.of(p, axes.of_map(grid), place) for p, grid in chain(first, stream)] if axes else []
+        if axes is None or not any(len(one.boxes) for one in taught):
             raise DataError(
                 f"None of {len(data)} picture(s) could be used with its boxes. At least one that can be read, with a "
                 "box, was expected. Give others."
             )
-        return found, axes
+        return taught, axes
 
     def _fitted(
         self, empty: RegionProbe, taught: list[Examples], k: int, before: Fit | None = None
@@ -389,10 +372,10 @@ class RegionProbe:
         weighed = self.weighed(grid)
         inside, around = weighed[:-1].unflatten(0, (n, n)), weighed[-1]
         found = []
-        for one in lattices(self.shapes, (h, w)):
-            x, y = shares(pieces_of(one.x, n), w), shares(pieces_of(one.y, n), h)
+        for across, down in lattices(self.shapes, (h, w)):
+            x, y = shares(pieces_of(across, n), w), shares(pieces_of(down, n), h)
             total = torch.einsum("rjh,rcohw,ciw->oji", y, inside, x)
-            x, y = shares(wider(one.x, self.around, w), w), shares(wider(one.y, self.around, h), h)
+            x, y = shares(wider(across, self.around, w), w), shares(wider(down, self.around, h), h)
             found.append((total + torch.einsum("jh,ohw,iw->oji", y, around, x)).flatten(1).T)
         windows = windows_of(self.shapes, (h, w))
         outputs = torch.cat(found) + self._sizes(grid, windows) @ self.weight[:, -2:].T + self.bias
