@@ -19,7 +19,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.class_questions import Difference, Pair
+from seewhy.language.questions import Difference, Pair
 from seewhy.errors import SeeWhyError
 from seewhy.heads.head import Target
 from seewhy.metrics import metrics
