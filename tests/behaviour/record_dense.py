@@ -16,10 +16,8 @@ from safetensors import safe_open
 import seewhy
 from coloured import NAMES, colours, masked, picture, squares
 from seewhy.dense import segmenters
-from seewhy.dense.box_evaluation import evaluate_boxes
-from seewhy.dense.boxes_by_words import detector_for
-from seewhy.dense.by_words import segmenter_for
-from seewhy.dense.evaluation import evaluate_segmenter
+from seewhy.dense.by_words import detector_for, segmenter_for
+from seewhy.dense.evaluation import evaluate_boxes, evaluate_segmenter
 from seewhy.dense.saving import load_detector, load_segmenter, save_detector, save_segmenter
 from seewhy.language.annotation.desk import AnnotationDesk, find_pictures
 from seewhy.language.annotation.figures import coverage

@@ -25,12 +25,7 @@ from .objectives.pictures import Dense, PictureObjective
 
 
 class OneMap(nn.Module):
-    """A trunk's own map, as the only level.
-
-    Args:
-        trunk: pixels → features.
-        layout: how they are arranged.
-    """
+    """A trunk's own map, as the only level."""
 
     def __init__(self, trunk: nn.Module, layout: Layout) -> None:
         super().__init__()
@@ -42,11 +37,7 @@ class OneMap(nn.Module):
 
 
 class Cells(nn.Module):
-    """A head of vectors on every cell of a map.
-
-    Args:
-        head: ``(n, c)`` → ``(n, d)``.
-    """
+    """A head of vectors on every cell of a map."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -58,13 +49,7 @@ class Cells(nn.Module):
 
 
 class Branch(nn.Module):
-    """Pixels → projected cells of each level, and a projected map of the coarsest for the whole where there is one.
-
-    Args:
-        maps: gives levels.
-        cells: on cells that are compared.
-        whole: on cells of which the mean is compared.
-    """
+    """Pixels → projected cells of each level, and a projected map of the coarsest for the whole where there is one."""
 
     def __init__(self, maps: nn.Module, cells: nn.Module, whole: nn.Module | None) -> None:
         super().__init__()
@@ -82,13 +67,6 @@ class DenseViews(Task):
     Levels share heads and count alike. Watched are ``"cells"`` and ``"whole"``, and ``"spread"`` of the cells'
     directions: 1 where they point everywhere, 0 where all have become one. Batch normalisations of the trunk stay as in
     evaluation; those of the heads take the statistics of each view, without which small batches may collapse.
-
-    Args:
-        maps: gives levels of ``n_in`` channels: :class:`OneMap`, or :class:`~seewhy.encoders.pyramid.Pyramid`.
-        head: by which cells are projected, and predicted.
-        objective: of cells, and of whole views where they have a weight.
-        n_in: channels of every level.
-        n_steps: of the training, by which the slow copy's momentum rises.
     """
 
     needs = ("views", "boxes", "flipped")

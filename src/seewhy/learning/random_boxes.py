@@ -20,15 +20,6 @@ class BoxContrast(Task):
     """A trunk, and heads on it, that bring a picture and what is in its boxes to the picture's text.
 
     Watched are ``"whole"`` and ``"levels"``, the mean over levels.
-
-    Args:
-        image: pixels → features.
-        pool: features → a vector among the texts.
-        heads: on the features.
-        text: what the batch has of the texts → ``(b, d)``.
-        objective: what is made small.
-        layout: how the features are arranged.
-        hold: whether batch normalisations stay as in evaluation.
     """
 
     needs = ("pixels", "text")

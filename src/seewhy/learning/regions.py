@@ -23,14 +23,6 @@ class RegionalContrast(Task):
 
     Watched are ``"whole"`` and ``"parts"``, which add up to the loss. Over several processes each compares the words of
     all texts with the regions of all pictures, where the objective does; that part of the work is not shared.
-
-    Args:
-        image: pixels → a vector ``(b, d)`` and regions ``(b, r, d)``, such as :class:`ImageRegions`.
-        text: what the batch has of the texts → a vector ``(n, d)``, words ``(n, t, d)`` and which of them are said
-            ``(n, t)``, such as :class:`TextWords`.
-        objective: what is made small.
-        column: which column the pictures are.
-        hold: whether batch normalisations stay as in evaluation.
     """
 
     def __init__(
@@ -92,12 +84,6 @@ class ImageRegions(nn.Module):
 
     Cells go through the projection that pooled vectors go through. Behind a mean over space the picture is the mean of
     its cells.
-
-    Args:
-        trunk: pixels → features.
-        pool: features → pooled vector.
-        projection: pooled vector → the space of the texts.
-        layout: how the features are arranged.
     """
 
     def __init__(self, trunk: nn.Module, pool: nn.Module, projection: nn.Module, layout: Layout) -> None:
@@ -111,12 +97,7 @@ class ImageRegions(nn.Module):
 
 
 class Still(nn.Module):
-    """A network in evaluation whatever the training says: its normalisations and dropouts do nothing of their own.
-
-    Args:
-        network: taken as it is.
-        learns: whether its weights are trained all the same; left out, they are frozen.
-    """
+    """A network in evaluation whatever the training says: its normalisations and dropouts do nothing of their own."""
 
     def __init__(self, network: nn.Module, *, learns: bool = False) -> None:
         super().__init__()
@@ -130,11 +111,7 @@ class Still(nn.Module):
 
 
 class TextWords(nn.Module):
-    """An encoder's words half → the text, its tokens among the pictures, and which of them are its own words.
-
-    Args:
-        network: the half, as ``TextTower.module``, or that standing still; one that can be read token by token.
-    """
+    """An encoder's words half → the text, its tokens among the pictures, and which of them are its own words."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
