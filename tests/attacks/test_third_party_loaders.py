@@ -20,15 +20,15 @@ FENCED = {"create_model", "get_tokenizer", "get_model", "load_file", "from_confi
 NOTHING = {("pretrained", False), ("weights", None)}
 
 ONLY: dict[str, set[str]] = {
-    "snapshot_download": {"encoders/hub.py"},
+    "snapshot_download": {"encoders/weights.py"},
     "hf_hub_download": set(),
-    "urlopen": {"encoders/hub.py"},
+    "urlopen": {"encoders/weights.py"},
     "urlretrieve": set(),
-    "download_url_to_file": {"encoders/hub.py"},
+    "download_url_to_file": {"encoders/weights.py"},
     "load_state_dict_from_url": set(),
     "read_index": {"index/approximate.py"},
-    "safe_open": {"encoders/sidecar.py"},
-    "load_file": {"encoders/sidecar.py"},
+    "safe_open": {"encoders/weights.py"},
+    "load_file": {"encoders/weights.py"},
     "load_tensors": {"storage/reading.py"},
     "input": set(),
     "read_text": {  # files of the person's, and of the packages
@@ -125,7 +125,7 @@ def test_there_are_such_calls() -> None:
         "dense/pretrained_detector.py",
         "encoders/huggingface.py",
         "encoders/multimodal.py",
-        "encoders/whole.py",
+        "encoders/fence.py",
         "descriptions/local.py",
         "generation/pipeline.py",
     }

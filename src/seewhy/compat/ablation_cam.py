@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map_only
 from ..attributions.ablation_cam import drops, silence
 from ..attributions.first_component import first_component
 from ..attributions.score_cam import stretched
-from ..encoders.cut import cut_by_graph
+from ..encoders.split import cut_by_graph
 from ..errors import InputError
 from .base import PeerCAM, Reshape, layout, summed
 from .targets import Choose, scores

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from ..encoders.base import Encoder, Layout
-from ..encoders.hooks import hooked
 from ..encoders.pyramid import Stage, listen, stages_of
+from ..encoders.split import hooked
 from ..errors import ModelError
 
 MOST = 4

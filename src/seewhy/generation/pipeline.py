@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from ..encoders.fence import check_file, fenced, loading
-from ..encoders.whole import OWN, from_saved, silent
+from ..encoders.fence import OWN, fenced, from_saved, loading, silent
+from ..encoders.weights import check_file
 from ..errors import InputError, MissingExtraError, ModelError, WeightsError
 from ..storage.reading import file_sha256, read_json, reason
 
