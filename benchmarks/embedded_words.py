@@ -16,8 +16,9 @@ import torch
 from rich.console import Console
 
 import seewhy
-from seewhy.classifiers.base import HeldOut, words_alone
+from seewhy.classifiers.base import HeldOut
 from seewhy.classifiers.pretrained import with_glosses
+from seewhy.classifiers.words import words_alone
 from seewhy.encoders.imagenet import imagenet_classes
 from seewhy.encoders.stream import Encoded, encode_stream
 

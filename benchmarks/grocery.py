@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import seewhy
-from seewhy.classifiers.views import CROPS, predict_views
+from seewhy.classifiers.linear.jitter import CROPS, predict_views
 from seewhy.encoders.find import encoder as find
 from seewhy.pictures.samples import Sample, Samples
 from seewhy.storage.features import FeatureStore

@@ -25,7 +25,7 @@ from torch import Tensor
 import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.certainty import trust_inputs
-from seewhy.classifiers.labelled import look_at_labelled
+from seewhy.classifiers.encoded_set import encode_labelled
 from seewhy.encoders.find import encoder as find
 from seewhy.evaluation.trust import look_at_unknown, trust_figures
 from seewhy.pictures.samples import Samples
@@ -71,7 +71,7 @@ def withheld(
     model = seewhy.fit(
         Samples(tuple(s for s in train.items if s.label in rest), rest), encoder, store=store, n_crops=n_crops
     )
-    seen = look_at_labelled(encoder, test.classes, test, store)
+    seen = encode_labelled(encoder, test.classes, test, store)
     unknown = torch.tensor([test.classes[k] in gone for k in seen.labels.tolist()])
     found = scores(model, seen.pooled)
     areas = {name: auroc(s[unknown], s[~unknown]) for name, s in found.items()}
@@ -94,7 +94,7 @@ def run(folder: Path, far: dict[str, Path], store: FeatureStore, encoder_name: s
     train, test = read_list(folder, "train", "fine"), read_list(folder, "test", "fine")
     model = seewhy.fit(train, encoder, store=store, n_crops=n_crops)
     near = [withheld(train, test, seed, store, encoder, n_crops) for seed in range(N_DRAWS)]
-    seen = look_at_labelled(encoder, model.classes, test, store)
+    seen = encode_labelled(encoder, model.classes, test, store)
     with torch.no_grad():
         logits = model.head(seen.pooled)
     rows = [trust_figures(model, seen.pooled, logits, seen.labels, level=level) for level in LEVELS]

@@ -27,8 +27,9 @@ from torch import Tensor
 import seewhy
 from seewhy.classifiers.base import Classifier, HeldOut
 from seewhy.classifiers.described import Described
-from seewhy.classifiers.labelled import Labelled, look_at_labelled, measured_by
+from seewhy.classifiers.encoded_set import EncodedSet, encode_labelled
 from seewhy.classifiers.linear.recipe import Linear
+from seewhy.classifiers.words import measured_by
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.controls import swapped
 from seewhy.evidence.words import show_words
@@ -108,7 +109,7 @@ def routes(fitted: Classifier, held: HeldOut, texts: Texts) -> Iterator[tuple[st
     yield "described", measured_by(Described().build(fitted.encoder, given), held)
 
 
-def trial(fitted: Classifier, held: HeldOut, test: Labelled, texts: Texts, seeds: int) -> dict[str, Any]:
+def trial(fitted: Classifier, held: HeldOut, test: EncodedSet, texts: Texts, seeds: int) -> dict[str, Any]:
     """Part of the pictures that are at least partly believed, and believable, a number for each seed."""
     found: dict[str, Any] = {}
     for name, control in {"true": lambda texts, _: texts, **CONTROLS}.items():
@@ -144,8 +145,8 @@ def main() -> None:
     for trial_seed in range(args.trials):
         classes = sorted(names if args.n is None else random.Random(trial_seed).sample(names, args.n))
         fitted = Linear(n_crops=0, n_bank=0).fit(encoder, only(photos, classes), store=store)
-        seen = look_at_labelled(encoder, fitted.classes, only(photos, classes), store)
-        shown = look_at_labelled(encoder, fitted.classes, only(test, classes), store)
+        seen = encode_labelled(encoder, fitted.classes, only(photos, classes), store)
+        shown = encode_labelled(encoder, fitted.classes, only(test, classes), store)
         texts = {c: described.texts[c] for c in fitted.classes}
         found = trial(fitted, HeldOut(seen.pooled, seen.labels), shown, texts, args.seeds)
         print(json.dumps({"classes": len(classes), "pictures": len(shown.labels), **found}, indent=1))

@@ -27,7 +27,7 @@ from claims import Claim, Report, command, deliver, judged, lead, machine, mean_
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from seewhy.classifiers.labelled import look_at_labelled
+from seewhy.classifiers.encoded_set import encode_labelled
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.learning.adaptation.ogen.generator import FeatureGenerator
@@ -203,13 +203,13 @@ def looked_at(on: Encoder, args: argparse.Namespace, seed: int) -> World:
     every = samples.classes
     chosen = tuple(every[i * len(every) // args.classes] for i in range(min(args.classes, len(every))))
     base, new = chosen[: len(chosen) // 2], chosen[len(chosen) // 2 :]
-    seen = look_at_labelled(on, base, samples, store)
+    seen = encode_labelled(on, base, samples, store)
     generator = torch.Generator().manual_seed(seed)
     rows = [(seen.labels == k).nonzero()[:, 0] for k in range(len(base))]
     few = torch.cat([own[torch.randperm(len(own), generator=generator)[: args.shots]] for own in rows])
     test = {}
     for part, classes in (("learnt", base), ("new", new)):
-        held = look_at_labelled(on, classes, tests, store)
+        held = encode_labelled(on, classes, tests, store)
         test[part] = (image_vectors(on, held.pooled), held.labels)
     return World(on, base, new, (image_vectors(on, seen.pooled[few]), seen.labels[few]), test)
 

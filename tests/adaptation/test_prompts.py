@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from seewhy.classifiers.encoded_set import HoldOut
 from seewhy.classifiers.fitting import Fitting
-from seewhy.classifiers.holdout import HoldOut
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.encoders.clip_text import ClipText, text_tower
 from seewhy.errors import DataError, InputError, ModelError

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from seewhy.classifiers.class_names import check_names
+from seewhy.classifiers.base import check_names
 from seewhy.dense.maskclip import class_names
 from seewhy.dense.names import names_to_find
 from seewhy.errors import DataError, UnknownNameError

@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from seewhy.report.certainty import SIGNS
 
 import seewhy
 from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.certainty import check_level, listed
-from seewhy.classifiers.labelled import measured_on
 from seewhy.classifiers.neighbours import Neighbours
+from seewhy.classifiers.words import measured_on
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.cli.predict import _LINES
 from seewhy.errors import InputError
 from seewhy.explanation.prediction import Prediction
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.report import index_entry, render_index
-from seewhy.report.certainty import SIGNS
 from tiny import CLASSES, class_folders, colours, picture
 
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 import seewhy
-from seewhy.classifiers.expected import (
+from seewhy.classifiers.figures import (
     DOWN,
     UP,
     accuracy_between_halves,
     expected_range,
     halves,
+    held_out_lines,
     linear_fit,
     log_odds_shift,
 )
-from seewhy.classifiers.holdout_measures import held_out_lines
 from seewhy.pictures.samples import Sample, load_samples
 from tiny import CLASSES, class_folders, colours
 
@@ -106,7 +106,7 @@ def test_fit_says_the_range_unless_groups_were_named(tmp_path: Path) -> None:
 
 
 def test_halves_that_are_always_wrong_give_a_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.classifiers.holdout_measures.accuracy_between_halves", lambda *_: 0.0)
+    monkeypatch.setattr("seewhy.classifiers.figures.accuracy_between_halves", lambda *_: 0.0)
     measures = seewhy.fit(load_samples(class_folders(tmp_path, 6)), colours(), n_crops=0).measures
     low, high = measures["expected_range"]
     assert low < measures["held_out_interval"][0] < high

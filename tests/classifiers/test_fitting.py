@@ -11,9 +11,9 @@ import torch
 
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier, HeldOut
+from seewhy.classifiers.encoded_set import with_logits
+from seewhy.classifiers.figures import held_out_lines
 from seewhy.classifiers.fitting import Fitting, Outcome, PictureRecipe
-from seewhy.classifiers.holdout import said_of
-from seewhy.classifiers.holdout_measures import held_out_lines
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, InputError
 from seewhy.heads.head import Head
@@ -49,7 +49,7 @@ class Means(PictureRecipe):
 
         trial = made(~pictures.held)
         plain = made(pictures.final) if self.again else trial
-        held = said_of(trial.head, pictures.held_out())
+        held = with_logits(trial.head, pictures.held_out())
         figures = {"n_pictures_seen": len(pictures.items)}
         kept = replace(plain, held_out=held)
         return Outcome(kept, pictures, figures, trial if self.again else None, keep=self.keep)
@@ -90,7 +90,12 @@ def test_fitted_again_on_all_it_knows_all_and_patches_are_judged_by_the_trial(fo
 
 def test_the_trial_is_what_patches_are_judged_by(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Classifier] = []
-    monkeypatch.setattr("seewhy.classifiers.fitting.patch_evidence", lambda *given, **_: asked.extend(given[:2]) or {})
+
+    def heard(outcome: Outcome, *_: Any) -> dict[str, Any]:
+        asked.extend([outcome.trial or outcome.classifier, outcome.classifier])
+        return {}
+
+    monkeypatch.setattr("seewhy.classifiers.fitting._patches", heard)
     made = fit(folders, Means(n_bank=30, again=True))
     trial, final = (c.head.weight for c in asked)
     assert torch.equal(final, made.head.weight)

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from seewhy.classifiers.described import Described
+from seewhy.classifiers.encoded_set import encode_labelled
 from seewhy.classifiers.follow_up import FollowUp
-from seewhy.classifiers.labelled import look_at_labelled, measured_on
+from seewhy.classifiers.words import measured_on
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.errors import DataError
 from seewhy.explanation.base import Words
+from seewhy.language.questions import Difference, Pair
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.progress import Progress
 from tiny import class_folders, colours, picture
@@ -77,12 +78,12 @@ def test_names_and_follow_ups_are_measured_as_they_are(samples: Samples) -> None
 
 def test_other_classes_are_noted_and_none_is_an_error(samples: Samples, tmp_path: Path) -> None:
     heard, encoder = Progress(), colours()
-    found = look_at_labelled(encoder, ("blue", "brown"), samples, progress=heard)
+    found = encode_labelled(encoder, ("blue", "brown"), samples, progress=heard)
     assert heard.notes == ["6 picture(s) of 1 unknown class(es) left out: green, …"]
     assert found.labels.bincount().tolist() == [6, 6]
     assert [s.label for s in found.items] == [("blue", "brown")[i] for i in found.labels]
     with pytest.raises(DataError) as caught:
-        look_at_labelled(encoder, ("cat", "dog"), samples)
+        encode_labelled(encoder, ("cat", "dog"), samples)
     assert str(caught.value) == (
         "None of the 3 labels ('blue', 'brown', 'green') is one of the 2 classes ('cat', 'dog'). "
         "Name the classes alike."
@@ -90,4 +91,4 @@ def test_other_classes_are_noted_and_none_is_an_error(samples: Samples, tmp_path
     broken = tmp_path / "broken.png"
     broken.write_text("no picture")
     with pytest.raises(DataError, match="None of the 1 pictures can be read"):
-        look_at_labelled(encoder, ("blue",), Samples((Sample(str(broken), "blue"),), ("blue",)))
+        encode_labelled(encoder, ("blue",), Samples((Sample(str(broken), "blue"),), ("blue",)))

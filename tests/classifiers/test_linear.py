@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import seewhy
-from seewhy.classifiers.holdout import HoldOut, spread
+from seewhy.classifiers.encoded_set import HoldOut, spread
 from seewhy.classifiers.linear.recipe import UNCHOSEN, Linear
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError

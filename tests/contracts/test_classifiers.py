@@ -16,14 +16,14 @@ from PIL import Image
 from registered import MAKE, check_class, only_on, pairs, small
 from seewhy.classifiers import classifiers
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.holdout_measures import held_out_lines
+from seewhy.classifiers.figures import held_out_lines
 from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.encoders.base import Encoder
 from seewhy.errors import DataError, ImageError, InputError, ModelError
 from seewhy.explanation.prediction import Prediction
-from seewhy.language.captions import Caption
+from seewhy.language.matching import Caption
+from seewhy.language.questions import Difference, Pair
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.sources import InMemory
 from seewhy.types import Failure

@@ -148,7 +148,7 @@ def test_every_picture_is_measured_by_a_fit_and_a_bank_without_its_fold(
         asked.append(({p.name for p in bank.pictures}, {one.seen.name for one in held_out}))
         return trials(model, method, bank, held_out, n)
 
-    monkeypatch.setattr("seewhy.classifiers.patches.trials", heard)
+    monkeypatch.setattr("seewhy.classifiers.fitting.trials", heard)
     made = Linear(n_crops=0).fit(tiny_cnn(), samples)
     measured = [name for _, mine in asked for name in mine]
     assert made.held_out is not None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.holdout import Pictures
+from seewhy.classifiers.encoded_set import EncodedSet
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
@@ -400,7 +400,7 @@ def test_every_view_of_a_picture_is_judged_by_the_player_that_is_meant(tmp_path:
     game = Players(Selector(Green()), predictor, detector, "2p", Objective(), Hide("mean", TRANSFORM))
     items = [Sample(str(tmp_path / f"{i}.png"), str(k)) for i, (k, _, _) in enumerate(WATCHED)]
     labels = torch.tensor([k for k, _, _ in WATCHED])
-    pictures = Pictures(items, (), ("0", "1"), labels, torch.tensor([False, True, False, True]))
+    pictures = EncodedSet(items, (), ("0", "1"), labels, torch.tensor([False, True, False, True]))
     found = watch(game, judge, encoder, pictures, Progress())
     order = found.area.argsort()
     assert found.area[order].tolist() == pytest.approx([0.35, 0.5, 0.55, 0.6], abs=0.002)

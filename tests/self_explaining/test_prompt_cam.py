@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from seewhy.classifiers.holdout import Pictures
+from seewhy.classifiers.encoded_set import EncodedSet
 from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
 from seewhy.encoders.base import Encoder
@@ -423,7 +423,7 @@ def test_the_network_of_the_better_rate_is_given_back(
     """Scores of held-out pictures that are all right after one training and all wrong after the other."""
     rates, tried = (0.01, 0.05), []
 
-    def scored(network: PromptCAMNetwork, pictures: Pictures, *_: Any) -> Tensor:
+    def scored(network: PromptCAMNetwork, pictures: EncodedSet, *_: Any) -> Tensor:
         labels = pictures.labels[pictures.held]
         shown = torch.eye(3)[labels if len(tried) == better else (labels + 1) % 3]
         tried.append(network)

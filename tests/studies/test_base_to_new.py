@@ -11,8 +11,9 @@ import torch
 from typer.testing import CliRunner
 
 from schemas import check
-from seewhy.classifiers.labelled import Labelled
+from seewhy.classifiers.encoded_set import EncodedSet
 from seewhy.cli import app
+from seewhy.encoders.stream import Encoded
 from seewhy.errors import DataError, InputError
 from seewhy.learning.adaptation.prompt_learning.coop import CoOp
 from seewhy.pictures.samples import load_samples
@@ -28,7 +29,8 @@ SETTINGS = (("epochs", 3), ("batch_size", 4), ("lr", 0.3))
 
 def asked_of(labels: list[int]) -> Asked:
     n = len(labels)
-    seen = Labelled((), torch.zeros(n, 2), torch.tensor(labels), tuple(map(str, range(n))))
+    encoded = [Encoded(str(i), str(i), torch.zeros(1, 2)) for i in range(n)]
+    seen = EncodedSet((), encoded, labels=torch.tensor(labels))
     none: Any = None
     return Asked(none, ("a", "b"), ("c", "d"), seen, torch.arange(n), none)
 
@@ -100,7 +102,7 @@ def test_what_is_learnt_is_what_the_recipe_learns(folders: Path) -> None:
     found = BaseToNewStudy(("coop",), (2,), 2, settings=SETTINGS).run(on, samples, test=samples)
     base = of_classes(samples, samples.classes[:2])
     made = CoOp(shots=2, keep=1.0, held_out=0.0, n_bank=0, **dict(SETTINGS)).fit(on, base)
-    looked = base_to_new.look_at_labelled(on, samples.classes, samples)
+    looked = base_to_new.encode_labelled(on, samples.classes, samples)
     new = looked.labels >= 2
     logits = made.network.classifier(samples.classes[2:]).head(looked.pooled[new])  # type: ignore[union-attr]
     right = (logits.argmax(1) + 2 == looked.labels[new]).double().mean().item()

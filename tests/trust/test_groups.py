@@ -10,8 +10,8 @@ import torch
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from seewhy.classifiers.holdout import HoldOut, hold_out
-from seewhy.classifiers.holdout_measures import held_out_lines
+from seewhy.classifiers.encoded_set import HoldOut, hold_out
+from seewhy.classifiers.figures import held_out_lines
 from seewhy.classifiers.linear.recipe import Linear, Rows
 from seewhy.encoders.stream import Encoded
 from seewhy.pictures.samples import Sample

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,25 +15,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..arguments import Count, checked
-from ..descriptions.base import Descriptions, WordBank, Words
+from ..descriptions.base import WordBank, Words
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, Views, encode_stream
 from ..errors import DataError, ImageError
 from ..explanation.prediction import Prediction, Ranked
-from ..heads.head import Head, Projected
+from ..heads.head import Head
 from ..keywords import EvaluateKeywords, ExplainKeywords
 from ..pictures.sources import Many, One, several
 from ..progress import Progress
 from ..prototypes.bank import PatchBank
 from ..prototypes.measure import LikenessMeasure
-from ..spelling import first_repeated
+from ..spelling import first_repeated, nearest
 from ..storage.features import FeatureStore
 from ..threads import beside
 from ..trust.base import LEVEL, Trust
 from ..types import Failure
-from .class_names import check_names as check_names
-from .class_names import position
-from .held_out import HeldOut as HeldOut
+from .encoded_set import HeldOut as HeldOut
 from .known_pictures import KnownPictures
 from .network import Network
 
@@ -328,16 +326,9 @@ class Classifier:
         The texts are encoded without the class's name before them, and measured without the name where it is in them,
         so that the name cannot do their work.
         """
-        from .labelled import nameless
+        from .words import with_descriptions
 
-        own = Descriptions.given(descriptions).limited_to(self.classes)
-        words = WordBank.build(self.encoder, own, with_names=False, store=store)
-        words = nameless(self.encoder, words, store, bare=True)
-        changed = replace(self, words=words, decided_by_words=False, words_accuracy=None, words_accuracy_on="")
-        if self.held_out is None:
-            return changed
-        on = f"{len(self.held_out.labels)} held-out pictures{words.told}"
-        return replace(changed, words_accuracy=words_alone(changed, self.held_out), words_accuracy_on=on)
+        return with_descriptions(self, descriptions, store)
 
     def provenance(self) -> dict[str, str]:
         """What a card says of its origin."""
@@ -373,13 +364,48 @@ class Classifier:
         return f"Classifier({self.recipe!r}, {self.encoder.name!r}, {len(self.classes)} classes, {self.trained_on!r})"
 
 
-def words_alone(classifier: Classifier, held_out: HeldOut) -> float:
-    """Accuracy of choosing the class whose descriptions, as they are measured, score highest on average."""
-    if classifier.words is None:
-        raise DataError("This classifier has no descriptions. Give some with --descriptions FILE.")
-    joint = Projected(classifier.encoder.text)(held_out.pooled)
-    chosen = (joint @ classifier.words.measured.class_weight().T).argmax(1)
-    return round(float((chosen == held_out.labels).float().mean()), 4)
+def position(label: str | int, classes: Sequence[str]) -> int:
+    """Where a class stands among the others, by its name or by that position itself.
+
+    Example:
+        >>> position("wren", ["robin", "wren"]), position(0, ["robin", "wren"])
+        (1, 0)
+    """
+    if not isinstance(label, str):
+        return _numbered(label, classes)
+    if label in classes:
+        return list(classes).index(label)
+    inside = [c for c in classes if label.casefold() in c.casefold()]
+    near = inside[:3] or nearest(label, classes, n=3, cutoff=0.4)
+    raise DataError(
+        f"There is no class called {label!r} among the {len(classes)} of this classifier. "
+        f"{'Did you mean' if near else 'The first are'} {', '.join(map(repr, near or classes[:5]))}?"
+    )
+
+
+def _numbered(number: int, classes: Sequence[str]) -> int:
+    """A class by its number, unless that number is the name of another."""
+    if str(number) in classes and list(classes).index(str(number)) != number:
+        raise DataError(
+            f"The number {number} was given as a class, and a class in another place is called {str(number)!r}. "
+            f"A name was expected. Write {str(number)!r} in quotes."
+        )
+    if not 0 <= number < len(classes):
+        raise DataError(
+            f"The class number {number} was given. One from 0 ({classes[0]!r}) to {len(classes) - 1} "
+            f"({classes[-1]!r}) was expected. Give one of them, or a class by its name."
+        )
+    return int(number)
+
+
+def check_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Class names as the user wrote them, without outer blanks: at least two, each once."""
+    cleaned = tuple(n.strip() for n in names if n.strip())
+    if len(cleaned) < 2:
+        raise DataError(f"{len(cleaned)} class was named. Name at least two, separated by commas.")
+    if (twice := first_repeated(cleaned)) is not None:
+        raise DataError(f"The class {twice!r} is named twice. Name each class once.")
+    return cleaned
 
 
 def _walk(pictures: Any) -> Iterable[Any]:

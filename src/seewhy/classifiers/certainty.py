@@ -20,7 +20,7 @@ from ..trust.base import LEVEL, Judgement, Trust
 from ..trust.measure import MIN_PICTURES, measure_trust, trust_features
 from ..trust.strangeness import Inputs
 from ..trust.strangers import strangers
-from .expected import linear_fit, log_odds_shift
+from .figures import linear_fit, log_odds_shift
 
 if TYPE_CHECKING:
     from .base import Classifier

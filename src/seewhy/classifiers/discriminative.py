@@ -19,8 +19,8 @@ from ..heads.reranking import Reason, Reranking
 from ..trust.groups import group_folds
 from . import classifiers
 from .base import Classifier, HeldOut
+from .encoded_set import Split, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
-from .holdout import Split, said_of
 from .zero_shot import ZeroShot
 
 
@@ -151,7 +151,7 @@ class Discriminative(PictureRecipe):
             weight = self._weight(pool, vectors, seen, labels, groups)
         decides = self._decides(pool, vectors, seen, labels, weight)
         head = Head(first.head.feature, vectors * first.head.scale, votes=decides)
-        held = said_of(head, pictures.held_out())
+        held = with_logits(head, pictures.held_out())
         alone = None if held is None else _by_words(head, held)
         made = Classifier(
             self.name,

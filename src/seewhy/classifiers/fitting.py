@@ -8,24 +8,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, final
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from ..descriptions.base import Descriptions
 from ..encoders.base import Encoder
+from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import InputError
-from ..language.captions import Caption
+from ..language.matching import Caption
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress
+from ..prototypes.bank import PatchBank
+from ..prototypes.measure import Labelled, LikenessMeasure, Trial, trials
+from ..prototypes.nearest import NearestPatches
 from ..storage.features import FeatureStore
 from ..threads import beside
 from ..types import Crop
 from ..undisturbed import undisturbed
 from . import classifiers
 from .base import Classifier, HeldOut
-from .holdout import HoldOut, Pictures, Split, look_at
-from .holdout_measures import common_measures
-from .patches import patch_evidence
+from .encoded_set import EncodedSet, HoldOut, Split, encode_samples, spread
+from .figures import common_figures
 from .recipe import Recipe
 
 
@@ -39,8 +43,8 @@ class Fitting:
         held_out: which of them are measured on.
         descriptions: of the classes of ``samples``, if there are any.
         captions: of the pictures, if there are any.
-        store: where looks are kept.
-        progress: hears of progress, notes and failures.
+        store: where features are kept.
+        progress: progress callback, notes and failures.
         checkpoint: where to keep what a stopped run goes on from.
     """
 
@@ -65,20 +69,9 @@ class Fitting:
         features: bool = False,
         n_bank: int | None = None,
         keep: bool = True,
-    ) -> Pictures:
-        """See the pictures once, and hold some of them out; a broken one is reported and left out.
-
-        Args:
-            reader: what looks, if it is not the encoder.
-            views: of a picture to train on; validation pictures are seen as themselves alone.
-            features: whether the first view's feature map is wanted.
-            n_bank: pictures of either kind whose patches will be kept.
-            keep: whether the looks are worth keeping.
-
-        Raises:
-            DataError: fewer than two classes have a readable picture, or a validation picture is of another class.
-        """
-        return look_at(
+    ) -> EncodedSet:
+        """The pictures, encoded once by the encoder or another ``reader``; see :func:`.encode_samples`."""
+        return encode_samples(
             reader or self.encoder,
             self.samples,
             self.held_out,
@@ -95,24 +88,24 @@ class Outcome:
     """What a recipe learnt.
 
     Attributes:
-        classifier: with the held-out pictures and what is said of them.
+        classifier: with the held-out pictures and their logits.
         pictures: fitted on, and held out.
         figures: of the method, beside those that all report.
         trial: the same without the held-out pictures, where ``classifier`` was fitted on them in the end.
         measured: all that was measured on, where the classifier keeps some of it only.
         index: the places of those measured on, where they are not the ones flagged as held out.
         patches: the pictures whose patches are kept, where others of them are held out than for the figures.
-        looked_by: what the pictures were looked at with, where it is not the encoder that was given.
-        keep: whether looks through the classifier's encoder are worth keeping.
+        looked_by: what encoded the pictures, where it is not the encoder that was given.
+        keep: whether features of the classifier's encoder are worth keeping.
     """
 
     classifier: Classifier
-    pictures: Pictures
+    pictures: EncodedSet
     figures: Mapping[str, Any] = field(default_factory=dict)
     trial: Classifier | None = None
     measured: HeldOut | None = None
     index: Int[Tensor, " m"] | None = None
-    patches: Pictures | None = None
+    patches: EncodedSet | None = None
     looked_by: Encoder | None = None
     keep: bool = True
 
@@ -144,7 +137,7 @@ class PictureRecipe(Recipe):
 
     @abstractmethod
     def learn(self, fitting: Fitting) -> Outcome:
-        """Look at the pictures and learn: the method itself."""
+        """Encode the pictures and learn: the method itself."""
 
     @final
     @undisturbed
@@ -163,15 +156,15 @@ class PictureRecipe(Recipe):
         """Make a classifier of pictures, with its evidence and its figures.
 
         Args:
-            encoder: what looks; it is left as it is.
+            encoder: it is left as it is.
             samples: pictures with classes.
             validation: pictures to choose and to measure on, never trained on; left out, ``held_out`` of ``samples``.
                 Give them where ``samples`` holds near-duplicates (frames of one film, photos of one visit), on which
                 everything looks better than it is.
             descriptions: of the same classes, as words evidence or to learn from.
-            captions: texts of each picture; see :mod:`seewhy.language.captions`.
-            store: where looks are kept, so that a second or an interrupted run does not look again.
-            progress: hears of progress, notes and failures.
+            captions: texts of each picture; see :mod:`seewhy.language.matching`.
+            store: where features are kept, so that a second or an interrupted run does not encode again.
+            progress: progress callback, notes and failures.
             checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
 
         Raises:
@@ -181,48 +174,76 @@ class PictureRecipe(Recipe):
             ModelError: the encoder is not of the kind that the recipe needs.
         """
         self.check_given(descriptions=descriptions, captions=captions, checkpoint=checkpoint)
-        fitting = Fitting(
-            encoder,
-            samples,
-            HoldOut(self.held_out, self.seed, validation, self.split),
-            None if descriptions is None else descriptions.limited_to(samples.classes),
-            captions,
-            store,
-            progress or Progress(),
-            checkpoint,
-        )
+        hold_out = HoldOut(self.held_out, self.seed, validation, self.split)
+        words = None if descriptions is None else descriptions.limited_to(samples.classes)
+        progress = progress or Progress()
+        fitting = Fitting(encoder, samples, hold_out, words, captions, store, progress, checkpoint)
         outcome = self.learn(fitting)
         with beside(encoder.engine.name):  # thousands of small products
             made = replace(outcome.classifier, **self._evidence(outcome, fitting))
-        words = fitting.descriptions if made.words is None else None
-        return made if words is None else made.with_descriptions(words, store)
+        return made.with_descriptions(words, store) if words is not None and made.words is None else made
 
     def check_given(self, **given: object) -> None:
-        """Refuse what the recipe does not take."""
+        """Refuse what the recipe does not take; the message names the recipes that take it."""
         for name, value in given.items():
             if value is not None and name not in self.takes:
                 able = [n for n in classifiers if name in getattr(classifiers[n], "takes", ())]
+                texts = " and ".join(name for name in self.takes if name != "checkpoint")
                 raise InputError(
-                    f"{self.name} was given {name}. Pictures{_beside(self.takes)} were expected. "
+                    f"{self.name} was given {name}. Pictures {f'with {texts}' if texts else 'alone'} were expected. "
                     f"Leave {name} out, or use one of {', '.join(able)}."
                 )
 
     def _evidence(self, outcome: Outcome, fitting: Fitting) -> dict[str, Any]:
         """Patches of the pictures, how far they can be trusted, the figures, and which pictures are known."""
         made, pictures, progress = outcome.classifier, outcome.pictures, fitting.progress
-        found: dict[str, Any] = {}
-        if self.n_bank is not None:
-            store = fitting.store if outcome.keep else None
-            of, trial = outcome.patches or pictures, outcome.trial or made
-            found = patch_evidence(trial, made, of, self.n_bank, store, progress, decided=outcome.decided)
+        evidence = {} if self.n_bank is None else _patches(outcome, self.n_bank, fitting)
         fitted_on = ~pictures.held if outcome.trial is None else pictures.final
-        measured = outcome.measured or made.held_out
-        c = outcome.figures.get("C")
-        common = common_measures(pictures, int(fitted_on.sum()), measured, progress, outcome.index, c)
+        measured, c = outcome.measured or made.held_out, outcome.figures.get("C")
+        common = common_figures(pictures, int(fitted_on.sum()), measured, progress, outcome.index, c)
         known = pictures.known(outcome.looked_by or fitting.encoder, fitted_on)
-        return {**found, "measures": {**common, **outcome.figures}, "known": known}
+        return {**evidence, "measures": {**common, **outcome.figures}, "known": known}
 
 
-def _beside(takes: Sequence[str]) -> str:
-    texts = " and ".join(name for name in takes if name != "checkpoint")
-    return f" with {texts}" if texts else " alone"
+def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
+    """The bank of patches, and how far it can be trusted: by held-out pictures, whose fold is left out of the bank.
+
+    Who decides on those is the trial, which was not fitted on them, unless the outcome says what was decided.
+    """
+    pictures, final, progress = outcome.patches or outcome.pictures, outcome.classifier, fitting.progress
+    encoded = _with_maps(pictures, final, n_bank, fitting.store if outcome.keep else None, progress)
+    kept = [i for i in encoded if bool(pictures.final[i])]
+    if not kept:
+        return {"bank": None}
+    bank = PatchBank.build(final, [encoded[i] for i in kept], [int(pictures.labels[i]) for i in kept])
+    decided = outcome.decided
+    if decided is None:
+        trial = outcome.trial or final
+        with torch.no_grad():
+            held = [i for i in encoded if bool(pictures.held[i])]
+            decided = {i: int(trial.head(encoded[i].pooled[:1]).argmax()) for i in held}
+    folds = pictures.held.long() if pictures.folds is None or pictures.validation else pictures.folds
+    tested = {i: Labelled(encoded[i], int(pictures.labels[i]), k) for i, k in decided.items() if i in encoded}
+    made: list[Trial] = []
+    for fold in sorted({int(folds[i]) for i in tested}):
+        others = bank.without(folds[kept] == fold)
+        if others.pictures:
+            mine = [one for i, one in tested.items() if int(folds[i]) == fold]
+            made += trials(final, NearestPatches(), others, progress.track(mine, "Measuring", len(mine)), len(tested))
+    return {"bank": bank, "likeness": LikenessMeasure.of(made)}
+
+
+def _with_maps(
+    pictures: EncodedSet, final: Classifier, n_bank: int, store: FeatureStore | None, progress: Progress
+) -> dict[int, Encoded]:
+    """At most so many pictures of either kind with feature map and pixels, by their places in order."""
+    parts = (pictures.final, ~pictures.final)
+    chosen = [i for part in parts for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)]
+    same = pictures.encoder == final.encoder.fingerprint
+    encoded = {i: s for i in chosen if same and (s := pictures.encoded[i]).features is not None and s.picture}
+    missing = [i for i in chosen if i not in encoded]
+    request = EncodeRequest(features=lambda _index: True, pictures=True)
+    stream = encode_stream(final.encoder, [pictures.items[i].source for i in missing], store=store, request=request)
+    again = list(progress.track(stream, "Keeping patches", len(missing)))
+    encoded |= {i: s for i, s in zip(missing, again, strict=True) if isinstance(s, Encoded)}
+    return {i: encoded[i] for i in chosen if i in encoded}

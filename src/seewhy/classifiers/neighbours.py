@@ -23,8 +23,8 @@ from ..prototypes.voters import measure_removal
 from ..types import Crop, Failure
 from . import classifiers
 from .base import Classifier, HeldOut
+from .encoded_set import EncodedSet, Split, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
-from .holdout import Pictures, Split, said_of
 from .linear.jitter import crops_by_name
 
 KS = (1, 3, 5, 10, 20, 50, 100)
@@ -90,13 +90,13 @@ class Neighbours(PictureRecipe):
         chosen = self._choose(pictures)
         trial = self._classifier(fitting.encoder, pictures, ~pictures.held, chosen)
         plain = self._classifier(fitting.encoder, pictures, pictures.final, chosen)
-        held = said_of(trial.head, pictures.held_out())
+        held = with_logits(trial.head, pictures.held_out())
         return Outcome(replace(plain, held_out=held), pictures, _figures(trial, held, chosen), trial)
 
     def _views(self, sample: Sample) -> Sequence[Crop | None]:
         return crops_by_name(sample.image, self.n_crops, self.seed)
 
-    def _choose(self, pictures: Pictures) -> _Choice:
+    def _choose(self, pictures: EncodedSet) -> _Choice:
         """``k``, temperature and scale, by leaving each training picture out in turn."""
         x, y, picture = pictures.rows(~pictures.held)
         x = Normalise(self.power, l2=True)(x)
@@ -115,7 +115,7 @@ class Neighbours(PictureRecipe):
         tries = [_tried(near, y[asked], k, t) for k in ks for t in temperatures]
         return max(tries, key=lambda c: (round(c.accuracy or 0.0, 6), c.likelihood))
 
-    def _classifier(self, encoder: Encoder, pictures: Pictures, of: Tensor, chosen: _Choice) -> Classifier:
+    def _classifier(self, encoder: Encoder, pictures: EncodedSet, of: Tensor, chosen: _Choice) -> Classifier:
         feature = Normalise(self.power, l2=True)
         x, y, picture = pictures.rows(of)
         names = tuple(pictures.items[i].image for i in picture.tolist())

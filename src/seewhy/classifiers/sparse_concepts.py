@@ -20,8 +20,8 @@ from ..heads.word_decision import WordDecision
 from ..trust.groups import group_folds
 from . import classifiers
 from .base import Classifier
+from .encoded_set import EncodedSet, Split, with_logits
 from .fitting import Fitting, Outcome, PictureRecipe
-from .holdout import Pictures, Split, said_of
 from .linear.solvers import LinearFit, c_path, fit_logistic, share_weight
 
 N_FOLDS = 5
@@ -85,7 +85,7 @@ class SparseConcepts(PictureRecipe):
         fit, temperature = self._fit(start.values(cosines), labels, pictures, of)
         decides = KeptConcepts(texts, mean, spread, fit.weight / temperature, fit.bias / temperature, self.kept)
         head = Head(Projected(tower), vectors[chosen], torch.zeros(n_classes), votes=decides)
-        held = said_of(head, pictures.held_out())
+        held = with_logits(head, pictures.held_out())
         accuracy = None
         if held is not None and held.logits is not None:
             accuracy = round(float((held.logits.argmax(1) == held.labels).float().mean()), 4)
@@ -108,7 +108,7 @@ class SparseConcepts(PictureRecipe):
         return Outcome(made, pictures, figures)
 
     def _fit(
-        self, x: Float[Tensor, "n m"], labels: Int[Tensor, " n"], pictures: Pictures, of: Int[Tensor, " n"]
+        self, x: Float[Tensor, "n m"], labels: Int[Tensor, " n"], pictures: EncodedSet, of: Int[Tensor, " n"]
     ) -> tuple[LinearFit, float]:
         """The penalty and the temperature chosen on a fifth of the rows; without any to spare, neither is."""
         n_classes = len(pictures.classes)

@@ -127,7 +127,7 @@ def evaluate(
     quiet: options.Quiet = False,
 ) -> None:
     """Accuracy, per class, calibration, confusions, and, where asked, how faithful explanations are."""
-    from ..classifiers.views import predict_views
+    from ..classifiers.linear.jitter import predict_views
     from ..errors import DataError
     from ..evaluation import evaluate as run
     from ..evaluation.confusions import address, write_cards
@@ -197,7 +197,7 @@ def _print(report: Report, path: Path | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from ..classifiers.expected import range_in_words
+    from ..classifiers.figures import range_in_words
 
     d = report.data
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))

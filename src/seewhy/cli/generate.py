@@ -23,7 +23,7 @@ Examples:\n
 
 
 def generate(
-    generator: Annotated[Path, typer.Option(help="What seewhy fit-generator made: its folder.", show_default=False)],
+    generator: Annotated[Path, typer.Option(help="A trained generator: its folder.", show_default=False)],
     model: Model = None,
     labels: Labels = None,
     encoder: EncoderName = "lite0",
@@ -81,8 +81,7 @@ def generate(
     quiet: Quiet = False,
 ) -> None:
     """Make pictures of what a model takes for a class, a text or a neuron."""
-    from ..generation.asking import Question
-    from ..generation.generate import Asking, check_place, make, save
+    from ..generation.generate import Asking, Question, check_place, make, save
     from ..generation.generator import load_generator
     from ..generation.sampler import PPGN
     from .terminal import Terminal

@@ -94,8 +94,8 @@ def predict(
 ) -> None:
     """Decide on pictures. One line per picture, in order; a broken one never stops the others."""
     from ..classifiers.certainty import check_level
-    from ..classifiers.labelled import measured_on
-    from ..classifiers.views import predict_views
+    from ..classifiers.linear.jitter import predict_views
+    from ..classifiers.words import measured_on
     from ..pictures.samples import load_samples
     from ..storage.output import check_file
     from ..types import Failure

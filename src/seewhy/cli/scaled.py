@@ -41,7 +41,7 @@ class Asked:
     def classifier(self) -> Classifier:
         found = resolve(self.model, self.labels, self.encoder, self.engine, self.descriptions, None, self.follow_up)
         if self.validation is not None:
-            from ..classifiers.labelled import measured_on
+            from ..classifiers.words import measured_on
             from ..pictures.samples import load_samples
             from ..progress import Progress
 
@@ -88,7 +88,7 @@ class Predict(Work):
     verb = "predict"
 
     def open(self) -> Opened:
-        from ..classifiers.views import predict_views
+        from ..classifiers.linear.jitter import predict_views
 
         classifier = self.asked.classifier()
         how: dict[str, Any] = {"top": self.top, "level": self.level, "batch_size": self.batch_size}

@@ -66,7 +66,7 @@ def description_semantics(
 def described_by(classifier: Classifier) -> Descriptions:
     """A classifier's descriptions, as people wrote them."""
     from ..classifiers.recipe import recipe_of
-    from ..classifiers.rewording import texts_of
+    from ..classifiers.words import texts_of
     from ..descriptions.base import Descriptions
     from ..errors import DataError
 

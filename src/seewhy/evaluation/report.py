@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..classifiers.base import Classifier, HeldOut, words_alone
+from ..classifiers.base import Classifier, HeldOut
 from ..classifiers.certainty import check_level
+from ..classifiers.words import words_alone
 from ..descriptions.base import Descriptions, WordBank
 from ..descriptions.controls import name_only, random_words
 from ..encoders.stream import Encoded, EncodeRequest, Views, encode_stream

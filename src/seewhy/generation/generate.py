@@ -16,17 +16,16 @@ from ..classifiers.base import Classifier
 from ..classifiers.pretrained import Pretrained
 from ..encoders.base import Encoder
 from ..encoders.find import encoder as find
+from ..errors import DataError, InputError
 from ..metrics.calibration import accuracy_interval
-from ..pictures.sources import One
+from ..pictures.images import read_picture
+from ..pictures.sources import One, name_of
 from ..progress import Progress
 from ..report.paging import Page
-from .asking import Question
-from .conditions import Condition
-from .generator import Generator, load_generator
-from .judging import Judge, Verdict, diversity
-from .reader import bytes_of
-from .sampler import PPGN, Chains, Hole, PixelAscent
-from .starts import STARTS, at_picture, facets, in_hole, noise
+from ..types import Transform
+from .conditions import Condition, Judge, Verdict, diversity, of_class, of_neuron, of_picture, of_text
+from .generator import Generator, Reader, as_read, bytes_of, load_generator
+from .sampler import PPGN, STARTS, Chains, Hole, PixelAscent, at_picture, facets, in_hole, noise
 
 WAYS = {
     "ppgn": "with the prior",
@@ -36,12 +35,106 @@ WAYS = {
 """What is made, and the two controls, as people read it."""
 
 
+@dataclass(frozen=True)
+class Question:
+    """What the pictures are to show: one of the first three, or none where a picture is given.
+
+    Args:
+        label: a class of the model, by name or number.
+        text: a sentence.
+        neuron: a unit of the model's pooled features.
+        like: a picture; beside one of the first three chains start at it, alone it is what is climbed.
+        inpaint: a picture with a hole.
+        mask: a picture, white where the hole is.
+    """
+
+    label: str | int | None = None
+    text: str | None = None
+    neuron: int | None = None
+    like: One | None = None
+    inpaint: One | None = None
+    mask: One | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("label", "text", "neuron") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise InputError(
+                f"{len(given)} things were asked for at once: {', '.join(given)}. One class, one text or one neuron "
+                "was expected. Drop the others."
+            )
+        if not given and self.like is None and self.inpaint is None:
+            raise InputError(
+                "Nothing was asked for. A class, a text, a neuron, a picture to be like or one to fill in was "
+                "expected. Name one, for example: --class wren"
+            )
+        if (self.inpaint is None) != (self.mask is None):
+            raise InputError(
+                "A picture to fill in and the mask of its hole were expected together, and one of them was given. "
+                "Give both: --inpaint photo.jpg --mask mask.png"
+            )
+        if self.like is not None and self.inpaint is not None:
+            raise InputError("--like and --inpaint were both given. One picture to start at was expected. Drop one.")
+
+    def condition(self, model: Classifier | Encoder) -> Condition | None:
+        """What is climbed; nothing where a hole is filled by the prior alone."""
+        on = model if isinstance(model, Encoder) else model.encoder
+        if self.label is not None:
+            if isinstance(model, Encoder):
+                raise InputError(
+                    f"The class {self.label!r} was asked of the encoder {model.name!r}. A classifier was expected. "
+                    "Give one, or seewhy.pretrained(encoder)."
+                )
+            return of_class(model, self.label)
+        if self.text is not None:
+            return of_text(on, self.text)
+        if self.neuron is not None:
+            with torch.no_grad():
+                n_units = Reader(on)(torch.zeros(1, 3, *on.transform.input_size)).shape[1]
+            return of_neuron(on, self.neuron, n_units)
+        if self.like is not None:
+            return of_picture(on, as_read(self.like, on, min(on.transform.input_size)), name_of(self.like, 1))
+        return None
+
+    def start(self, generator: Generator) -> Float[Tensor, "1 3 s s"] | None:
+        """The picture to start at, if one is given beside something to climb."""
+        if self.like is None or (self.label is None and self.text is None and self.neuron is None):
+            return None
+        return as_read(self.like, generator.read.encoder, generator.side)
+
+    def hole(self, generator: Generator) -> Hole | None:
+        """What is filled in."""
+        if self.inpaint is None or self.mask is None:
+            return None
+        encoder, side = generator.read.encoder, generator.side
+        white = _white_part(self.inpaint, self.mask)
+        picture = as_read(self.inpaint, encoder, side)
+        inside = (as_read(self.mask, encoder, side).mean(1, keepdim=True) > 0.5).float()
+        if not 0 < white < 1 or not 0 < float(inside.mean()) < 1:
+            raise DataError(
+                f"{name_of(self.mask, 1)} marks {white:.0%} of the picture as hole. A part of it, white on black, was "
+                "expected, and one that is seen where the picture is cut for the network. Draw the mask anew."
+            )
+        return Hole(picture, inside)
+
+
+def _white_part(picture: One, mask: One) -> float:
+    """How much of a mask is white."""
+    plain = Transform((64, 64), (64, 64), "bilinear", (0.5,) * 3, (0.5,) * 3)
+    own, marks = read_picture(picture, plain), read_picture(mask, plain)
+    if own.original_size != marks.original_size:
+        (w, h), (width, height) = own.original_size, marks.original_size
+        raise DataError(
+            f"{name_of(mask, 1)} is {width} by {height} pixels and {name_of(picture, 1)} is {w} by {h}. A mask of the "
+            "picture's own size, white where the hole is, was expected. Make it that size."
+        )
+    return float((marks.pixels.mean(2) > 127).mean())
+
+
 @dataclass(frozen=True, repr=False)
 class Made(Page):
     """Pictures that a network takes for what was asked, with their chains; ``data`` is the documented JSON.
 
-    Attributes:
-        strips: way → for each chain its pictures, start to end, uint8 ``(t, h, w, 3)``.
+    ``strips`` has, for each way and each of its chains, the pictures from start to end, uint8 ``(t, h, w, 3)``.
     """
 
     strips: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
@@ -95,22 +188,7 @@ def make(
     hole: Hole | None = None,
     progress: Progress | None = None,
 ) -> Made:
-    """Make pictures, judge them, and put the controls beside them.
-
-    Args:
-        generator: what makes them.
-        condition: what is climbed; may be left out where a hole is filled.
-        sampler: the walk; left out, the usual one.
-        asking: how many, from where.
-        judge: a second network.
-        classes: that an encoder as judge tells by name.
-        picture: to start at.
-        hole: what is filled in.
-        progress: hears of progress.
-
-    Raises:
-        InputError: the judge is the network that is climbed.
-    """
+    """Make pictures, judge them, and put the controls beside them."""
     sampler, asking, progress = sampler or PPGN(), asking or Asking(), progress or Progress()
     judging = None if judge is None or condition is None else Judge.of(judge, condition, classes)
     starts = _starts(generator, condition, asking, picture, hole)
@@ -175,26 +253,17 @@ def _row(way: str, walk: Chains, verdicts: list[Verdict], spread: float | None) 
 
 
 def _chain(way: str, i: int, walk: Chains, verdicts: list[Verdict]) -> dict[str, Any]:
-    found = None
+    judged = None
     if verdicts:
-        one = verdicts[i]
-        found = {"label": one.label, "probability": round(one.probability, 5), "agrees": one.agrees}
-    return {
-        "way": way,
-        "file": _file(way, i),
-        "steps": list(walk.steps),
-        "values": [round(float(v), 5) for v in walk.values[:, i]],
-        "judged": found,
-    }
+        judged = {**vars(verdicts[i]), "probability": round(verdicts[i].probability, 5)}
+    values = [round(float(v), 5) for v in walk.values[:, i]]
+    return {"way": way, "file": _file(way, i), "steps": list(walk.steps), "values": values, "judged": judged}
 
 
 def _judge(judge: Judge, generator: Generator) -> dict[str, Any]:
     encoder = judge.classifier.encoder
-    return {
-        "name": judge.name,
-        "n_classes": len(judge.classifier.classes),
-        "is_the_prior": encoder.looks == generator.read.encoder.looks,
-    }
+    is_the_prior = encoder.looks == generator.read.encoder.looks
+    return {"name": judge.name, "n_classes": len(judge.classifier.classes), "is_the_prior": is_the_prior}
 
 
 def sentence(data: dict[str, Any]) -> str:
@@ -203,15 +272,15 @@ def sentence(data: dict[str, Any]) -> str:
         return "The hole was filled by the prior alone. Not judged."
     by = {row["way"]: row for row in data["ways"]}
     own = by["ppgn"]
-    said = f"{data['climbed']}, which was climbed, gives them a {data['measure']} of {own['value']:.2f} on average"
+    message = f"{data['climbed']}, which was climbed, gives them a {data['measure']} of {own['value']:.2f} on average"
     if data["judge"] is None:
-        return f"Not judged: no second network was named. {said}."
+        return f"Not judged: no second network was named. {message}."
     if own["judged"] is None:
-        seen = sorted({c["judged"]["label"] for c in data["chains"] if c["way"] == "ppgn"})
-        return f"The judge has no such class; on the pictures it sees {', '.join(seen)}. {said}."
+        labels = sorted({c["judged"]["label"] for c in data["chains"] if c["way"] == "ppgn"})
+        return f"The judge has no such class; on the pictures it sees {', '.join(labels)}. {message}."
     others = [f"{by[way]['judged']:.0%} {WAYS[way]}" for way in ("no_prior", "pixels") if way in by]
     beside = f"; of the controls, on {' and '.join(others)}" if others else ""
-    return f"A second network sees {data['asked']} on {own['judged']:.0%} of the pictures{beside}. {said}."
+    return f"A second network sees {data['asked']} on {own['judged']:.0%} of the pictures{beside}. {message}."
 
 
 def check_place(folder: Path) -> None:
@@ -261,7 +330,7 @@ def generate(
     """Pictures of what a model takes for a class, a text, a neuron or a picture: what ``seewhy generate`` makes.
 
     Args:
-        generator: the folder that ``seewhy fit-generator``, or :class:`seewhy.generation.training.FitGenerator`, made.
+        generator: the folder of a generator, as :meth:`seewhy.generation.generator.Generator.save` writes it.
         model: what is climbed: a classifier, or an encoder or its name, whose own classes are then those.
         target: a class of the model.
         text: a sentence, where the model has words.

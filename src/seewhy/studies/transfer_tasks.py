@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..classifiers.holdout import some_of
+from ..classifiers.encoded_set import evenly
 from ..encoders.stream import Encoded, encode_stream
 from ..errors import DataError
 from ..heads.normalise import Normalise
@@ -22,8 +22,7 @@ from ..pictures.samples import Sample
 from ..pictures.sources import InMemory
 from ..progress import Progress
 from ..storage.features import FeatureStore, look_key
-from .material import LEAST_PER_CLASS, Material
-from .scaling_cells import subset_order
+from .material import LEAST_PER_CLASS, Material, subset_order
 
 Values = Mapping[str, Float[Tensor, " t"]]
 """Measure → a number of each test picture, NaN where it was not asked."""
@@ -204,7 +203,7 @@ class Corrupted(Task):
     def measured(self, material: Material, seed: int, c: float | None) -> tuple[Values, float | None]:
         part = material.part(material.pool, material.labels[material.pool], material.classes, seed)
         head, c = material.fitted(part, c)
-        asked = some_of(torch.ones_like(material.test, dtype=torch.bool), self.n_pictures)
+        asked = evenly(torch.ones_like(material.test, dtype=torch.bool), self.n_pictures)
         truth = material.labels[material.test][asked]
 
         @torch.no_grad()
@@ -225,7 +224,7 @@ class Corrupted(Task):
         eye = f"{encoder.fingerprint}:{looking.engine.precision}"
         todo = [(kind, level, place) for place in places for kind in self.kinds for level in kind.levels]
         keys = [
-            look_key(f"{material.pictures.seen[place].digest}|{kind.name} {level:g}", eye, None)
+            look_key(f"{material.pictures.encoded[place].digest}|{kind.name} {level:g}", eye, None)
             for kind, level, place in todo
         ]
         known = {} if self.store is None else {key: row for key, (row, _) in self.store.get(keys).items()}

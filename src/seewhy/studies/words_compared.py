@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..classifiers.base import Classifier
-from ..classifiers.rewording import by_words, words_decide
+from ..classifiers.words import by_words, words_decide
 from ..descriptions.edits import Change
 from ..pictures.samples import Sample
 from .bootstrap import Paired, paired

@@ -1,9 +1,8 @@
-"""The versions of one picture that CNNaug shows the encoder: random crops, ten crops, the paper's crops.
+"""The versions of one picture that the encoder sees: random crops to fit on (CNNaug), the paper's twelve to predict.
 
 Razavian, Azizpour, Sullivan, Carlsson, *CNN Features off-the-shelf* (2014, arXiv 1403.6382): a classifier on frozen
 features is trained on several versions of each picture, and at test the responses to the versions are summed.
-
-Everywhere here the view ``None`` is the transform's own centre crop; a :class:`~seewhy.types.Crop` replaces it.
+The view ``None`` is the transform's own centre crop; a :class:`~seewhy.types.Crop` replaces it.
 """
 
 from __future__ import annotations
@@ -14,12 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from seewhy.errors import InputError
+from seewhy.encoders.stream import Views
+from seewhy.errors import InputError, UnknownNameError
 from seewhy.pictures.crops import random_crop
-from seewhy.types import Crop, FractionBox
+from seewhy.types import Crop
 
 View = Crop | None
 """A crop, or ``None`` for the transform's own centre crop."""
+CROPS = ("center", "twelve")
 
 
 def random_crops(
@@ -42,12 +43,11 @@ def random_crops(
     """
     if n < 0:
         raise InputError(f"The number of crops is {n}. Expected zero or more. Pass n=8, say.")
-    if not 0 < scale[0] <= scale[1] <= 1:
+    if not (0 < scale[0] <= scale[1] <= 1 and 0 < aspect[0] <= aspect[1] < math.inf):
         raise InputError(
-            f"The crop scale is {scale}. Expected 0 < smallest <= largest <= 1. Pass scale=(0.1, 1.0), say."
+            f"The crop scale is {scale} and the aspect {aspect}. Expected 0 < smallest <= largest, and a scale up to "
+            "1. Pass scale=(0.1, 1.0), aspect=(3/4, 4/3), say."
         )
-    if not 0 < aspect[0] <= aspect[1] < math.inf:
-        raise InputError(f"The crop aspect is {aspect}. Expected 0 < smallest <= largest. Pass aspect=(3/4, 4/3), say.")
     return [random_crop(np.random.default_rng([seed, picture, i]), scale, aspect, flip) for i in range(n)]
 
 
@@ -62,28 +62,18 @@ def crops_by_name(name: str, n: int, seed: int = 0) -> list[View]:
     return [None, *random_crops(n, seed, picture)]
 
 
-def five_boxes(side: float) -> list[FractionBox]:
-    """The four corners and the centre, each ``side`` of the picture's width and height.
-
-    Example:
-        >>> five_boxes(0.5)[-1]
-        (0.25, 0.25, 0.75, 0.75)
-    """
-    if not 0 < side <= 1:
-        raise InputError(f"The crop side is {side}. Expected a fraction above 0 and at most 1. Pass side=2/3, say.")
-    far, mid = 1 - side, (1 - side) / 2
-    corners = [(left, top) for top in (0.0, far) for left in (0.0, far)]
-    return [(left, top, left + side, top + side) for left, top in [*corners, (mid, mid)]]
-
-
 def ten_crops(side: float = 0.875) -> list[Crop]:
     """Four corners and the centre, and their mirror images; 0.875 is the usual 224 out of 256 pixels.
 
     Example:
-        >>> len(ten_crops())
-        10
+        >>> len(ten_crops()), ten_crops(0.5)[4].box
+        (10, (0.25, 0.25, 0.75, 0.75))
     """
-    return [Crop(box, flip) for flip in (False, True) for box in five_boxes(side)]
+    if not 0 < side <= 1:
+        raise InputError(f"The crop side is {side}. Expected a fraction above 0 and at most 1. Pass side=2/3, say.")
+    far, mid = 1 - side, (1 - side) / 2
+    places = [*((left, top) for top in (0.0, far) for left in (0.0, far)), (mid, mid)]
+    return [Crop((left, top, left + side, top + side), flip) for flip in (False, True) for left, top in places]
 
 
 def paper_twelve() -> list[View]:
@@ -91,9 +81,13 @@ def paper_twelve() -> list[View]:
 
     The paper adds 2 rotations for 16 versions, but does not give the angle, and a crop cannot rotate: 12 remain.
     The original is the centre crop (``None``); its mirror image is the mirrored whole picture.
-
-    Example:
-        >>> paper_twelve()[0] is None, len(paper_twelve())
-        (True, 12)
     """
     return [None, Crop((0.0, 0.0, 1.0, 1.0), flip=True), *ten_crops(2 / 3)]
+
+
+def predict_views(name: str) -> Views | None:
+    """``"center"`` is the model's own crop (``None``); ``"twelve"`` the paper's twelve versions."""
+    if name not in CROPS:
+        raise UnknownNameError("set of crops", name, CROPS)
+    crops = paper_twelve()
+    return None if name == "center" else lambda _index: crops

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ...encoders.base import Encoder
@@ -18,9 +19,8 @@ from ...threads import beside
 from ...types import Crop
 from .. import classifiers
 from ..base import Classifier
+from ..encoded_set import MAX_HELD_OUT, EncodedSet, HeldOut, HoldOut, Split, evenly
 from ..fitting import Fitting, Outcome, PictureRecipe
-from ..holdout import HoldOut, Pictures, Split
-from ..out_of_fold import Choice, Rows
 from .jitter import crops_by_name
 from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, fit_svm, fit_temperature, share_weight
 
@@ -35,6 +35,78 @@ N_CHOOSING = 2
 
 TOL = 1e-4
 """Relative decrease at which fits stop; 1e-6 takes twice as long for the same accuracy (benchmarks/linear_fit.py)."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Pictures as a linear classifier is fitted on them: one row a view.
+
+    Attributes:
+        x: features.
+        y: class of each.
+        picture: that each is a view of.
+        fold: that it is held out in; -1 for never.
+        own: whether it is the picture's own crop, by which it is predicted.
+        final: whether it is trained on in the end.
+        rounds: fold of each picture.
+    """
+
+    x: Float[Tensor, "r d"]
+    y: Int[Tensor, " r"]
+    picture: Int[Tensor, " r"]
+    fold: Int[Tensor, " r"]
+    own: Bool[Tensor, " r"]
+    final: Bool[Tensor, " r"]
+    rounds: Int[Tensor, " n"]
+
+    @classmethod
+    def of(cls, pictures: EncodedSet, feature: Normalise) -> Rows:
+        """All views of these pictures."""
+        x, y, picture = pictures.rows(torch.ones_like(pictures.held))
+        own = torch.cat([torch.ones(1, dtype=torch.bool), picture[1:] != picture[:-1]])
+        rounds = pictures.folds
+        if rounds is None or pictures.validation:
+            rounds = torch.where(pictures.held, 0, -1)
+        rounds = rounds.unique(return_inverse=True)[1] - int(bool((rounds < 0).any()))
+        return cls(feature(x), y, picture, rounds[picture], own, pictures.final[picture], rounds)
+
+    def logits(self, fits: Sequence[LinearFit]) -> Float[Tensor, "n k"]:
+        """Of each picture by the fit that held it out; NaN where none did."""
+        logits = torch.full((len(self.rounds), len(fits[0].bias)), torch.nan)
+        for number, fit in enumerate(fits):
+            asked = self.own & (self.fold == number)
+            logits[self.picture[asked]] = fit.logits(self.x[asked])
+        return logits
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen on held-out pictures.
+
+    Attributes:
+        c: of a picture: a row's times the number of its views.
+        fit: to be used.
+        trial: without the first fold.
+        temperature: by which logits are divided.
+        index: of the pictures that were held out.
+        logits: of these, divided by the temperature.
+        random_accuracy: what a part drawn at random would have said; ``None`` where it is the same.
+    """
+
+    c: float
+    fit: LinearFit
+    trial: LinearFit
+    temperature: float = 1.0
+    index: Int[Tensor, " m"] | None = None
+    logits: Float[Tensor, "m k"] | None = None
+    random_accuracy: float | None = None
+
+    def held_out(self, pictures: EncodedSet, most: int = MAX_HELD_OUT) -> HeldOut | None:
+        """Those pictures, each by its own crop alone, with what was said of them."""
+        if self.index is None or self.logits is None:
+            return None
+        some = evenly(torch.ones_like(self.index, dtype=torch.bool), most)
+        return replace(pictures.own_crops(self.index[some]), logits=self.logits[some])
 
 
 @classifiers.register
@@ -86,7 +158,7 @@ class Linear(PictureRecipe):
     def learn(self, fitting: Fitting) -> Outcome:
         return self.learn_seen(fitting.encoder, fitting.look(views=self._views, n_bank=self.n_bank))
 
-    def learn_seen(self, encoder: Encoder, pictures: Pictures) -> Outcome:
+    def learn_seen(self, encoder: Encoder, pictures: EncodedSet) -> Outcome:
         """Learn from pictures that were looked at before, all with as many views."""
         rows = Rows.of(pictures, self._feature)
         with beside(encoder.engine.name, len(pictures.items)):
@@ -104,7 +176,7 @@ class Linear(PictureRecipe):
             looked_by=encoder,
         )
 
-    def fit_at(self, pictures: Pictures, c: float) -> Head:
+    def fit_at(self, pictures: EncodedSet, c: float) -> Head:
         """What these pictures give with a ``C`` (of a picture) that was chosen elsewhere, fitted once, uncalibrated."""
         rows = Rows.of(pictures, self._feature)
         fit = self._solve(rows, torch.ones_like(rows.own), len(pictures.classes), c / (self.n_crops + 1), None)
@@ -113,7 +185,7 @@ class Linear(PictureRecipe):
     def _views(self, sample: Sample) -> Sequence[Crop | None]:
         return crops_by_name(sample.image, self.n_crops, self.seed)
 
-    def _choose(self, rows: Rows, pictures: Pictures) -> Choice:
+    def _choose(self, rows: Rows, pictures: EncodedSet) -> Choice:
         """C and temperature, on held-out pictures; without any, a middling C and no calibration."""
         n_classes = len(pictures.classes)
         unit = 1.0 / (self.n_crops + 1) / max(float(rows.x.square().sum(1).mean()), 1e-12)
@@ -146,10 +218,10 @@ class Linear(PictureRecipe):
             return found
         return replace(found, random_accuracy=self._at_random(rows, pictures, c, fits[0]))
 
-    def _at_random(self, rows: Rows, pictures: Pictures, c: float, start: LinearFit) -> float | None:
+    def _at_random(self, rows: Rows, pictures: EncodedSet, c: float, start: LinearFit) -> float | None:
         """What a part drawn at random would have said, which holds pictures of the same things."""
         names = [s.label for s in pictures.items]
-        held = torch.tensor(split(names, [s.digest for s in pictures.seen], self.held_out, self.seed))
+        held = torch.tensor(split(names, pictures.digests, self.held_out, self.seed))
         asked = held[rows.picture] & rows.own
         if not bool(asked.any()):
             return None
@@ -174,7 +246,7 @@ class Linear(PictureRecipe):
             return balanced_weight(y)
         return None if shares is None else share_weight(y, shares)
 
-    def _classifier(self, encoder: Encoder, pictures: Pictures, fit: LinearFit, temperature: float) -> Classifier:
+    def _classifier(self, encoder: Encoder, pictures: EncodedSet, fit: LinearFit, temperature: float) -> Classifier:
         head = Head(self._feature, fit.weight / temperature, fit.bias / temperature)
         origin = f"{int(pictures.final.sum()):,} of your pictures, {len(pictures.classes)} classes"
         if pictures.validation:

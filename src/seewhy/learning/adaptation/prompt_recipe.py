@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...classifiers.base import Classifier
+from ...classifiers.encoded_set import EncodedSet, Split, with_logits
 from ...classifiers.fitting import Fitting, Outcome, PictureRecipe
-from ...classifiers.holdout import Pictures, Split, said_of
 from ...classifiers.network import Network
 from ...encoders.base import Encoder
 from ...encoders.split import freeze
@@ -123,7 +123,7 @@ class PromptLearning(PictureRecipe):
             )
         say_absent(pictures, measured, progress)
         index = torch.tensor(pictures.trained)
-        pooled = torch.stack([pictures.seen[i].pooled[0] for i in index.tolist()])
+        pooled = torch.stack([pictures.encoded[i].pooled[0] for i in index.tolist()])
         labels, names = pictures.labels[index], Names(tower, pictures.classes)
         image = image_vectors(on, pooled)
         data = TrainingData(len(index), {"image": image, "labels": labels})
@@ -131,7 +131,7 @@ class PromptLearning(PictureRecipe):
         lesson = Lesson(on, pictures.classes, names, image, labels, self.epochs, per_epoch, self._rate(on))
         with seeded(self.seed):
             task = self.task(lesson)
-        digests = [pictures.seen[i].digest for i in index.tolist()]
+        digests = [pictures.encoded[i].digest for i in index.tolist()]
         seal = json.dumps([self.name, self.parameters(), on.fingerprint, pictures.classes, digests, labels.tolist()])
         how = replace(sgd(self, self._rate(on), per_epoch), part_lr=task.rates)
         done = train(task, data, how, checkpoint=fitting.sealed(seal), progress=progress)
@@ -174,19 +174,19 @@ class PromptLearning(PictureRecipe):
         return count(on, samples.items, len(samples.classes), begun, sgd(self, self._rate(on), per_epoch))
 
     def _tried(
-        self, task: PromptTask, lesson: Lesson, pictures: Pictures, chosen_on: Tensor, progress: Progress
+        self, task: PromptTask, lesson: Lesson, pictures: EncodedSet, chosen_on: Tensor, progress: Progress
     ) -> Sequence[Kept]:
         if self.keep is not None or not len(chosen_on):
             return ()
-        pooled = torch.stack([pictures.seen[i].pooled[0] for i in chosen_on.tolist()])
+        pooled = torch.stack([pictures.encoded[i].pooled[0] for i in chosen_on.tolist()])
         held = (pooled, pictures.labels[chosen_on])
         return tried(lesson.on, task.prompt, lesson.names, lesson.classes, held, progress)
 
     def _outcome(
-        self, network: PromptedNetwork, pictures: Pictures, measured: Tensor, figures: dict[str, Any]
+        self, network: PromptedNetwork, pictures: EncodedSet, measured: Tensor, figures: dict[str, Any]
     ) -> Outcome:
         made: Classifier = network.classifier(pictures.classes)
-        held = said_of(made.head, pictures.own_crops(measured)) if len(measured) else None
+        held = with_logits(made.head, pictures.own_crops(measured)) if len(measured) else None
         n = len(pictures.trained)
         told = f"a prompt before the names of {len(pictures.classes)} classes, of {n:,} of your pictures"
         made = replace(made, held_out=held, trained_on=told)
@@ -208,7 +208,7 @@ def sgd(recipe: PromptLearning | TowerPromptLearning, lr: float, steps_per_epoch
     )
 
 
-def drawn(pictures: Pictures, shots: int | None, seed: int, progress: Progress) -> Pictures:
+def drawn(pictures: EncodedSet, shots: int | None, seed: int, progress: Progress) -> EncodedSet:
     """So many pictures of each class to train on, and all that are held out."""
     if shots is None:
         return pictures
@@ -220,10 +220,10 @@ def drawn(pictures: Pictures, shots: int | None, seed: int, progress: Progress) 
         few += [name] if len(own) < shots else []
     if few:
         progress.note(f"{len(few)} class(es) have fewer than {shots} pictures to train on; the first: {few[0]}")
-    return pictures.only(sorted([*kept, *pictures.held.nonzero()[:, 0].tolist()]))
+    return pictures.subset(sorted([*kept, *pictures.held.nonzero()[:, 0].tolist()]))
 
 
-def apart(pictures: Pictures, seed: int) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
+def apart(pictures: EncodedSet, seed: int) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
     """Held-out pictures to choose on, and others to measure on: half of each class, those of the same thing together.
 
     A class whose held-out pictures show one thing is on one side, by turns on either.
@@ -240,7 +240,7 @@ def apart(pictures: Pictures, seed: int) -> tuple[Int[Tensor, " m"], Int[Tensor,
     return torch.tensor(parts[0], dtype=torch.long), torch.tensor(parts[1], dtype=torch.long)
 
 
-def say_absent(pictures: Pictures, measured: Int[Tensor, " m"], progress: Progress) -> None:
+def say_absent(pictures: EncodedSet, measured: Int[Tensor, " m"], progress: Progress) -> None:
     """A note of classes that no picture is measured of, where others are."""
     there = set(pictures.labels[measured].tolist())
     absent = [name for k, name in enumerate(pictures.classes) if k not in there]

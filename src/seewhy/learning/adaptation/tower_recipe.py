@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...classifiers.encoded_set import EncodedSet, Split, with_logits
 from ...classifiers.fitting import Fitting, Outcome, PictureRecipe
-from ...classifiers.holdout import Pictures, Split, said_of
 from ...classifiers.network import Network
 from ...encoders.base import Encoder
 from ...encoders.split import freeze
@@ -111,7 +111,7 @@ class TowerPromptLearning(PictureRecipe):
         pictures = drawn(fitting.look(), self.shots, self.seed, progress)
         say_absent(pictures, pictures.held.nonzero()[:, 0], progress)
         index = torch.tensor(pictures.trained)
-        seen = [pictures.seen[i] for i in index.tolist()]
+        seen = [pictures.encoded[i] for i in index.tolist()]
         labels, names = pictures.labels[index], Names(towers.text, pictures.classes)
         read = TrainingPictures(on, [pictures.items[i].source for i in index.tolist()], None, progress)
         data = TrainingData(len(index), {"pixels": read, "labels": labels})
@@ -138,16 +138,16 @@ class TowerPromptLearning(PictureRecipe):
         return self._outcome(network, pictures, figures, progress)
 
     def _outcome(
-        self, network: TowerPromptedNetwork, pictures: Pictures, figures: dict[str, Any], progress: Progress
+        self, network: TowerPromptedNetwork, pictures: EncodedSet, figures: dict[str, Any], progress: Progress
     ) -> Outcome:
         made = network.classifier(pictures.classes)
-        index, held = pictures.looked_again(made.encoder, progress)
+        index, held = pictures.held_by(made.encoder, progress)
         if held is not None:
             held = replace(held, before=pictures.own_crops(index).pooled)
         told = (
             f"prompts in both towers, of {len(pictures.trained):,} of your pictures of {len(pictures.classes)} classes"
         )
-        measured = said_of(made.head, held)
+        measured = with_logits(made.head, held)
         made = replace(made, held_out=measured, trained_on=told)
         return Outcome(made, pictures, figures, measured=measured, index=None if held is None else index, keep=False)
 

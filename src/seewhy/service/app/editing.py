@@ -12,8 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...classifiers.base import Classifier
-from ...classifiers.labelled import measured_by
-from ...classifiers.rewording import reworded, texts_of, words_decide
+from ...classifiers.words import measured_by, reworded, texts_of, words_decide
 from ...descriptions.base import Descriptions
 from ...descriptions.edits import Change
 from ...errors import DataError
@@ -31,7 +30,7 @@ MOST_TOGETHER = 500
 def with_texts(
     classifier: Classifier, changes: Mapping[str, Sequence[str]], store: FeatureStore | None = None
 ) -> Classifier:
-    """The same classifier with other texts for some classes (:func:`seewhy.classifiers.rewording.reworded`)."""
+    """The same classifier with other texts for some classes (:func:`seewhy.classifiers.words.reworded`)."""
     if classifier.words is None:
         raise DataError("This classifier has no descriptions to edit. Start with --descriptions FILE.")
     for label in changes:

@@ -12,14 +12,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from ...classifiers.base import Classifier
-from ...classifiers.rewording import texts_of, words_decide
+from ...classifiers.words import texts_of, words_decide
 from ...errors import InputError
 from ...evidence.explain import runner_up
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
 from ...report import index_entry
+from ...report.card import card_context
 from ...report.heat import overlay
-from ...report.html import card_context
 from ...report.page import layer_uri, photo_uri
 from .base import JSON_ONLY, NOT_THERE, PAGE, Format, answer, data_route, page_route, render, said
 from .editing import moved

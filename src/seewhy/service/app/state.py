@@ -12,8 +12,7 @@ from PIL import Image
 from starlette.exceptions import HTTPException
 
 from ...classifiers.base import Classifier, HeldOut
-from ...classifiers.labelled import measured_by
-from ...classifiers.rewording import texts_of
+from ...classifiers.words import measured_by, texts_of
 from ...descriptions.base import Descriptions
 from ...encoders.stream import Encoded
 from ...errors import ImageError, InputError
@@ -22,7 +21,7 @@ from ...evidence.place import Place, like_place
 from ...evidence.word_maps import WordMap, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
-from ...language.annotation.corrected import Corrections
+from ...language.annotation.labels import Corrections
 from ...pictures.samples import Sample, Samples
 from ...pictures.thumbnails import encode_thumbnail
 from ...storage.features import FeatureStore

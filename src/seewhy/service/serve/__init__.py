@@ -39,23 +39,14 @@ def make_service(
         ModelError: a folder cannot be loaded.
     """
     try:
-        from .making import make
+        from .serving import make
     except ImportError as error:
         raise MissingExtraError("serve", "The service") from error
     return make(models, settings or ServiceSettings(), load, log_to)
 
 
 def serve(app: Any, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; what runs is answered first, and what comes meanwhile is refused.
-
-    Args:
-        app: of :func:`make_service`.
-        ready: called with the address once it can be asked.
-
-    Raises:
-        MissingExtraError: the extra ``serve`` is not installed.
-        InputError: the address cannot be listened on.
-    """
+    """Serve until SIGTERM or Ctrl-C; what runs is answered first, and what comes meanwhile is refused."""
     try:
         from .serving import run
     except ImportError as error:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ...classifiers.holdout import Pictures
+from ...classifiers.encoded_set import EncodedSet
 from ...classifiers.linear.recipe import Linear
 from ...encoders.base import Encoder
 from ...encoders.stream import Encoded
@@ -74,7 +74,7 @@ def held_out_scores(
     probabilities = torch.full((len(items), len(classes)), 1 / len(classes))
     if bool(judged.any()):
         grouping = Grouping(groups, "given")
-        pictures = Pictures(items, seen, tuple(classes), labels, folds == 0, grouping=grouping, folds=folds)
+        pictures = EncodedSet(items, seen, tuple(classes), labels, folds == 0, grouping=grouping, folds=folds)
         found = Linear(n_crops=0, seed=seed).learn_seen(encoder, pictures)
         assert found.measured is not None
         assert found.index is not None

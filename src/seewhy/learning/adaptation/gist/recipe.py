@@ -14,18 +14,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ....classifiers import classifiers
+from ....classifiers.encoded_set import EncodedSet, Split
 from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
-from ....classifiers.holdout import Pictures, Split
 from ....classifiers.linear.jitter import crops_by_name
 from ....classifiers.linear.recipe import Linear
 from ....classifiers.network import Network
 from ....descriptions.base import Descriptions
-from ....descriptions.matching import Match, Matcher, say, specificity
 from ....encoders.base import Encoder
 from ....encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
 from ....encoders.tuned_towers import TunedTowers, trainable
 from ....errors import InputError
-from ....language.captions import Caption, of_pictures
+from ....language.matching import Caption, Match, Matcher, of_pictures, say, specificity
 from ....pictures.samples import Sample
 from ....progress import Progress
 from ....storage.features import FeatureStore
@@ -59,7 +58,7 @@ class TrainingSet:
     """
 
     encoder: Encoder
-    pictures: Pictures
+    pictures: EncodedSet
     chosen: list[int]
     texts: tuple[str, ...]
     pairs: Int[Tensor, "n 2"]
@@ -81,7 +80,7 @@ class TrainingSet:
     def joint(self) -> list[Float[Tensor, "v d"]]:
         """The views of each of the chosen in the space of the texts."""
         with torch.no_grad():
-            return [self.encoder.text.project(self.pictures.seen[i].pooled) for i in self.chosen]
+            return [self.encoder.text.project(self.pictures.encoded[i].pooled) for i in self.chosen]
 
 
 @classifiers.register
@@ -90,7 +89,7 @@ class GIST(PictureRecipe):
     """Texts of a class are matched to its pictures; pictures and texts are drawn together; a linear layer decides.
 
     1. Each training picture gets those of its class's texts that fit it best
-       (:func:`seewhy.descriptions.matching.match_pictures`), or the texts of a file that was written before.
+       (:func:`seewhy.language.matching.match_pictures`), or the texts of a file that was written before.
     2. ``"{class}: {text}"`` of the first ``n_captions`` of them are its pairs.
     3. Image and text vectors are tuned by :class:`seewhy.learning.objectives.gist.GIST` on batches of pairs.
     4. A linear classifier is fitted on the tuned features, not of unit length.
@@ -175,7 +174,7 @@ class GIST(PictureRecipe):
         specific = specificity(replace(c, label=pictures.items[i].label) for c, i in zip(found, chosen, strict=True))
         progress.note(f"texts of pictures: {say(specific)}")
         texts, pairs = self._pairs(pictures, chosen, found)
-        facts = [(pictures.seen[i].digest, c.texts) for i, c in zip(chosen, found, strict=True)]
+        facts = [(pictures.encoded[i].digest, c.texts) for i, c in zip(chosen, found, strict=True)]
         seal = json.dumps([self.parameters(), encoder.fingerprint, facts])
         lesson = TrainingSet(encoder, pictures, chosen, texts, pairs, store, progress, fitting.sealed(seal))
         tuned = self._tune_layers(lesson) if self.train == "layers" else self._tune_towers(lesson, self.train)
@@ -196,17 +195,17 @@ class GIST(PictureRecipe):
     def _views(self, sample: Sample) -> Sequence[Crop | None]:
         return crops_by_name(sample.image, self.n_crops, self.seed)
 
-    def _captions(self, fitting: Fitting, pictures: Pictures, chosen: Sequence[int]) -> Sequence[Caption]:
+    def _captions(self, fitting: Fitting, pictures: EncodedSet, chosen: Sequence[int]) -> Sequence[Caption]:
         """Of the pictures to tune on: those given, or those matched now."""
         if fitting.captions is not None:
-            digests = [pictures.seen[i].digest for i in chosen]
+            digests = [pictures.encoded[i].digest for i in chosen]
             return of_pictures(fitting.captions, digests, [str(pictures.items[i].image) for i in chosen])
         assert isinstance(fitting.descriptions, Descriptions)
         matcher = Matcher(fitting.encoder, fitting.descriptions, Match(self.top), fitting.store)
-        return [matcher.match(pictures.items[i], pictures.seen[i]) for i in chosen]
+        return [matcher.match(pictures.items[i], pictures.encoded[i]) for i in chosen]
 
     def _pairs(
-        self, pictures: Pictures, chosen: Sequence[int], captions: Sequence[Caption]
+        self, pictures: EncodedSet, chosen: Sequence[int], captions: Sequence[Caption]
     ) -> tuple[tuple[str, ...], Int[Tensor, "n 2"]]:
         """Every picture with its first texts, each under its class's name."""
         texts: dict[str, int] = {}
@@ -230,9 +229,9 @@ class GIST(PictureRecipe):
         figures = {"recall_before": before, "recall": measure(turns, pairs), "loss": done.loss}
         with torch.no_grad():
             project = lesson.encoder.text.project
-            seen = [replace(s, pooled=turns.image(project(s.pooled))) for s in lesson.pictures.seen]
+            seen = [replace(s, pooled=turns.image(project(s.pooled))) for s in lesson.pictures.encoded]
         network = GISTNetwork(lesson.encoder, turns)
-        return Tuned(network, network.encoder(), replace(lesson.pictures, seen=seen), figures)
+        return Tuned(network, network.encoder(), replace(lesson.pictures, encoded=seen), figures)
 
     def _tune_towers(self, lesson: TrainingSet, train: Form) -> Tuned:
         """Copies of the towers, on pictures that are read anew; then all pictures are looked at through them."""
@@ -278,13 +277,13 @@ class Tuned:
 
     network: GISTNetwork
     grown: Encoder
-    pictures: Pictures
+    pictures: EncodedSet
     figures: dict[str, Any]
 
 
 def look_again(
     grown: Encoder,
-    pictures: Pictures,
+    pictures: EncodedSet,
     views: Callable[[Sample], Sequence[Crop | None]],
     store: FeatureStore | None,
     progress: Progress,
@@ -301,6 +300,6 @@ def look_again(
     return dict(progress.results(range(len(pictures.items)), stream, "Looking again"))
 
 
-def _those_seen(pictures: Pictures, seen: Mapping[int, Encoded]) -> Pictures:
+def _those_seen(pictures: EncodedSet, seen: Mapping[int, Encoded]) -> EncodedSet:
     left = list(seen)
-    return replace(pictures.only(left), seen=list(seen.values()))
+    return replace(pictures.subset(left), encoded=list(seen.values()))

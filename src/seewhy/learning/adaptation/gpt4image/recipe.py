@@ -12,14 +12,14 @@ from torch import nn
 
 from ....classifiers import classifiers
 from ....classifiers.base import Classifier
+from ....classifiers.encoded_set import EncodedSet, Split, with_logits
 from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
-from ....classifiers.holdout import Pictures, Split, said_of
 from ....classifiers.linear.recipe import Linear
 from ....classifiers.network import Network
 from ....encoders.base import Encoder, Layout
 from ....encoders.split import freeze
 from ....errors import InputError
-from ....language.captions import Caption, of_pictures
+from ....language.matching import Caption, of_pictures
 from ....progress import Progress
 from ....seeded import seeded
 from ....training.augmentation import TrainingPictures
@@ -120,7 +120,7 @@ class GPT4Image(PictureRecipe):
         base, scratch = sized(encoder, self.size), self.backbone == "scratch"
         pictures = fitting.look(reader_of(base) if scratch else base, keep=not scratch)
         chosen = pictures.trained
-        digests = [pictures.seen[i].digest for i in chosen]
+        digests = [pictures.encoded[i].digest for i in chosen]
         own = of_pictures(fitting.captions, digests, [str(pictures.items[i].image) for i in chosen])
         texts = TextVectors(encoder, [c.texts[0] for c in own])
         predictor, beside = self._student(base, pictures, texts.width)
@@ -155,7 +155,7 @@ class GPT4Image(PictureRecipe):
             part_lr=slow if self.backbone == "encoder" else (),
         )
 
-    def _student(self, base: Encoder, pictures: Pictures, text_width: int) -> tuple[Predictor, nn.Module]:
+    def _student(self, base: Encoder, pictures: EncodedSet, text_width: int) -> tuple[Predictor, nn.Module]:
         """The classifier and the projection at their start; its random numbers come after the classifier's."""
         scratch = self.backbone == "scratch"
         with seeded(self.seed):
@@ -164,16 +164,16 @@ class GPT4Image(PictureRecipe):
             convolutional = scratch or base.layout.kind != "tokens"
             return predictor, projection(self.projection, width, text_width, convolutional=convolutional)
 
-    def _fitted(self, base: Encoder, pictures: Pictures) -> Predictor:
+    def _fitted(self, base: Encoder, pictures: EncodedSet) -> Predictor:
         """The encoder under a linear layer that was fitted on what is trained on."""
         linear = Linear(n_crops=0, seed=self.seed)
         return predictor_of(base, linear.learn_seen(base, replace(pictures, validation=True)).classifier.head)
 
     def _classifier(
-        self, network: TunedNetwork, predictor: Predictor, pictures: Pictures, progress: Progress
+        self, network: TunedNetwork, predictor: Predictor, pictures: EncodedSet, progress: Progress
     ) -> Classifier:
         looks, head = network.encoder(), predictor.head()
-        held = said_of(head, pictures.looked_again(looks, progress)[1])
+        held = with_logits(head, pictures.held_by(looks, progress)[1])
         n = int((~pictures.held).sum())
         return Classifier(
             self.name,

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ....classifiers import classifiers
-from ....classifiers.base import Classifier
-from ....classifiers.class_names import check_names
+from ....classifiers.base import Classifier, check_names
 from ....classifiers.network import Network
 from ....encoders.base import Encoder
 from ....encoders.split import freeze

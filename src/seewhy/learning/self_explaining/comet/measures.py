@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from ....classifiers.base import HeldOut
-from ....classifiers.holdout import Pictures, spread
+from ....classifiers.encoded_set import EncodedSet, spread
 from ....classifiers.linear.solvers import fit_logistic, fit_temperature
 from ....encoders.base import Encoder
 from ....errors import ImageError
@@ -64,7 +64,7 @@ class Played:
 
 
 @torch.no_grad()
-def watch(game: Players, judge: Predictor, encoder: Encoder, pictures: Pictures, progress: Progress) -> Played:
+def watch(game: Players, judge: Predictor, encoder: Encoder, pictures: EncodedSet, progress: Progress) -> Played:
     """The players at work on up to a thousand pictures of either kind, spread over the classes.
 
     Args:
@@ -130,7 +130,7 @@ def probed(mask: Float[Tensor, "b h w"]) -> Float[Tensor, "b p"]:
 
 
 def _read(
-    encoder: Encoder, pictures: Pictures, chosen: Iterator[int] | Sequence[int], progress: Progress
+    encoder: Encoder, pictures: EncodedSet, chosen: Iterator[int] | Sequence[int], progress: Progress
 ) -> Iterator[tuple[list[int], Float[Tensor, "b 3 h w"]]]:
     """Batches of pictures as they are predicted; one that has become unreadable is left out."""
     some: list[int] = []

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ....classifiers import classifiers
 from ....classifiers.base import Classifier
+from ....classifiers.encoded_set import EncodedSet, Split
 from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
-from ....classifiers.holdout import Pictures, Split
 from ....classifiers.linear.recipe import Linear
 from ....classifiers.network import Network
 from ....encoders.base import Encoder, Layout
@@ -151,7 +151,7 @@ class COMET(PictureRecipe):
         """Whether the trunk stays as it was in the encoder."""
         return self.mode == "post_hoc" and self.backbone == "encoder"
 
-    def _data(self, base: Encoder, pictures: Pictures, progress: Progress) -> TrainingData:
+    def _data(self, base: Encoder, pictures: EncodedSet, progress: Progress) -> TrainingData:
         index = pictures.trained
         read = TrainingPictures(base, [pictures.items[i].source for i in index], None, progress)
         return TrainingData(len(index), {"pixels": read, "labels": pictures.labels[index]})
@@ -170,10 +170,10 @@ class COMET(PictureRecipe):
             part_lr=parts if self.backbone == "encoder" else (),
         )
 
-    def _seal(self, base: Encoder, pictures: Pictures) -> str:
+    def _seal(self, base: Encoder, pictures: EncodedSet) -> str:
         facts = [
             (one.digest, label)
-            for one, label, out in zip(pictures.seen, pictures.labels.tolist(), pictures.held.tolist(), strict=True)
+            for one, label, out in zip(pictures.encoded, pictures.labels.tolist(), pictures.held.tolist(), strict=True)
             if not out
         ]
         return json.dumps([self.parameters(), base.fingerprint, facts])
@@ -181,7 +181,7 @@ class COMET(PictureRecipe):
     def _plain(
         self,
         base: Encoder,
-        pictures: Pictures,
+        pictures: EncodedSet,
         data: TrainingData,
         store: FeatureStore | None,
         progress: Progress,
@@ -221,7 +221,7 @@ class COMET(PictureRecipe):
         encoder: Encoder,
         game: Players,
         judge: Predictor,
-        pictures: Pictures,
+        pictures: EncodedSet,
         done: Trained,
         progress: Progress,
     ) -> Outcome:
@@ -268,7 +268,7 @@ def _beside(checkpoint: Path | None, seal: str) -> tuple[Path, str] | None:
     return None if checkpoint is None else (checkpoint.with_name(f"{checkpoint.name}.plain"), seal)
 
 
-def _some(pictures: Pictures, part: Tensor) -> Samples:
+def _some(pictures: EncodedSet, part: Tensor) -> Samples:
     """Those pictures, with the classes that they have."""
     items = tuple(pictures.items[i] for i in part.nonzero()[:, 0].tolist())
     return Samples(items, tuple(c for c in pictures.classes if any(s.label == c for s in items)))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ....classifiers import classifiers
 from ....classifiers.base import Classifier, HeldOut
+from ....classifiers.encoded_set import EncodedSet, Split
 from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
-from ....classifiers.holdout import Pictures, Split
 from ....classifiers.network import Network
 from ....encoders.base import Encoder, Layout
 from ....encoders.split import freeze
@@ -103,7 +103,7 @@ class Perceptual(PictureRecipe):
     def learn(self, fitting: Fitting) -> Outcome:
         shape, progress = Shape(self.side, self.memory, self.width, self.depth, 1), fitting.progress
         pictures = fitting.look(reader(shape))
-        greys = torch.cat([seen.pooled for seen in pictures.seen]).unflatten(1, (1, self.side, self.side))
+        greys = torch.cat([seen.pooled for seen in pictures.encoded]).unflatten(1, (1, self.side, self.side))
         shape = replace(shape, n_classes=len(pictures.classes))
         loop = Loop(self.form, self.n_loops, self.n_copies, seed=self.seed)
         with seeded(self.seed):
@@ -153,7 +153,7 @@ class Perceptual(PictureRecipe):
         self,
         network: PerceptualNetwork,
         seen: Float[Tensor, "n 1 h w"],
-        pictures: Pictures,
+        pictures: EncodedSet,
     ) -> Classifier:
         with torch.no_grad():
             logits = network.judge(seen)

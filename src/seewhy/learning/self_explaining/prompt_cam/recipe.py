@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ....classifiers import classifiers
 from ....classifiers.base import Classifier, HeldOut
+from ....classifiers.encoded_set import EncodedSet, Split
 from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
-from ....classifiers.holdout import Pictures, Split
 from ....classifiers.network import Network
 from ....encoders.base import Encoder
 from ....encoders.stream import Encoded, encode_stream
@@ -150,7 +150,7 @@ class PromptCAM(PictureRecipe):
     def _train(
         self,
         network: PromptCAMNetwork,
-        pictures: Pictures,
+        pictures: EncodedSet,
         tokens: Float[Tensor, "n t d"] | None,
         lr: float,
         file: Path | None,
@@ -170,7 +170,7 @@ class PromptCAM(PictureRecipe):
             nesterov=False,
             warmup=round(self.warmup * n_steps),
         )
-        digests = [pictures.seen[i].digest for i in chosen.tolist()]
+        digests = [pictures.encoded[i].digest for i in chosen.tolist()]
         kept = None if file is None else (file, seal_of(self.parameters(), network.base, digests))
         shown = (
             {"pixels": TrainingPictures(network.base, names, None, progress, border=BORDER, stretch=True)}
@@ -180,7 +180,7 @@ class PromptCAM(PictureRecipe):
         data = TrainingData(len(labels), {**shown, "labels": labels})
         return train(Prompting(network), data, how, checkpoint=kept, progress=progress)
 
-    def _classifier(self, best: _Try, pictures: Pictures) -> Classifier:
+    def _classifier(self, best: _Try, pictures: EncodedSet) -> Classifier:
         n_held = int(pictures.held.sum())
         origin = f"{len(pictures.labels) - n_held:,} of your pictures, {len(pictures.classes)} classes"
         if n_held:
@@ -206,7 +206,7 @@ class _Try:
     trained: Trained
     pooled: Float[Tensor, "m p"]
 
-    def held_out(self, pictures: Pictures) -> HeldOut | None:
+    def held_out(self, pictures: EncodedSet) -> HeldOut | None:
         """Those pictures, with the scores as logits."""
         held = pictures.held
         if not len(self.pooled):
@@ -215,21 +215,21 @@ class _Try:
             self.pooled, pictures.labels[held], self.pooled[:, : len(pictures.classes)], pictures.groups[held]
         )
 
-    def right(self, pictures: Pictures) -> float:
+    def right(self, pictures: EncodedSet) -> float:
         """Accuracy on held-out pictures; 0 without any."""
         scores = self.pooled[:, : len(pictures.classes)]
         found = (scores.argmax(1) == pictures.labels[pictures.held]).float()
         return round(float(found.mean()), 4) if len(found) else 0.0
 
 
-def _tokens(pictures: Pictures) -> Float[Tensor, "n t d"]:
+def _tokens(pictures: EncodedSet) -> Float[Tensor, "n t d"]:
     """Half precision, as the store keeps them, so that a second run trains on the same."""
-    return torch.stack([s.features.half() for s in pictures.seen if s.features is not None])
+    return torch.stack([s.features.half() for s in pictures.encoded if s.features is not None])
 
 
 def _held_pooled(
     network: PromptCAMNetwork,
-    pictures: Pictures,
+    pictures: EncodedSet,
     tokens: Float[Tensor, "n t d"] | None,
     store: FeatureStore | None,
     progress: Progress,
@@ -248,11 +248,11 @@ def _held_pooled(
     return torch.stack(found) if found else torch.empty(0, width)
 
 
-def _measured_on(pictures: Pictures) -> str:
+def _measured_on(pictures: EncodedSet) -> str:
     return "validation pictures" if pictures.validation else "pictures held out"
 
 
-def _figures(best: _Try, tries: Sequence[_Try], pictures: Pictures) -> dict[str, Any]:
+def _figures(best: _Try, tries: Sequence[_Try], pictures: EncodedSet) -> dict[str, Any]:
     n_held, last = int(pictures.held.sum()), mean_terms(best.trained.history[-50:])
     return {
         "lr": best.lr,

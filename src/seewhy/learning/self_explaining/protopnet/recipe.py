@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ....classifiers import classifiers
 from ....classifiers.base import Classifier, HeldOut
+from ....classifiers.encoded_set import EncodedSet, Split, with_logits
 from ....classifiers.fitting import Fitting, Outcome, PictureRecipe
-from ....classifiers.holdout import Pictures, Split, said_of
 from ....classifiers.linear.jitter import random_crops
 from ....classifiers.network import Network
 from ....encoders.base import Encoder
@@ -152,13 +152,13 @@ class ProtoPNet(PictureRecipe):
     def _maps(
         self,
         encoder: Encoder,
-        pictures: Pictures,
+        pictures: EncodedSet,
         chosen: Sequence[int],
         store: FeatureStore | None,
         progress: Progress,
     ) -> Maps:
         """Feature maps of the training pictures, then of their crops."""
-        own = [pictures.seen[i].features for i in chosen]
+        own = [pictures.encoded[i].features for i in chosen]
         items = [pictures.items[i] for i in chosen]
         names = [zlib.crc32(Path(s.image).name.encode("utf-8", "surrogateescape")) for s in items]
         crops = [(i, c) for i, name in enumerate(names) for c in random_crops(self.n_crops, self.seed, name)]
@@ -221,20 +221,20 @@ class ProtoPNet(PictureRecipe):
         self,
         network: ProtoPNetNetwork,
         weight: Float[Tensor, "k p"],
-        pictures: Pictures,
+        pictures: EncodedSet,
         bank: PatchBank,
     ) -> Classifier:
         grown = network.encoder()
         held = pictures.held.nonzero()[:, 0].tolist()
         measured = None
         if held:
-            features = [f for i in held if (f := pictures.seen[i].features) is not None]
+            features = [f for i in held if (f := pictures.encoded[i].features) is not None]
             with torch.no_grad():
                 pooled = torch.cat([grown.head(f[None]) for f in features])
             index = torch.tensor(held)
             measured = HeldOut(pooled, pictures.labels[index], groups=pictures.groups[index])
         head = Head(Normalise(), weight)
-        measured = said_of(head, measured)
+        measured = with_logits(head, measured)
         likeness = None if measured is None else measure_prototypes(measured.pooled, measured.labels, network.owner)
         n = int((~pictures.held).sum())
         return Classifier(

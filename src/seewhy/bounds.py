@@ -1,0 +1,72 @@
+"""Bounds of a setting stand in its type, and one function refuses what lies outside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Bound:
+    """From ``least`` to ``most``, each included unless it is ``open``; no infinity and no NaN."""
+
+    least: float = float("-inf")
+    most: float = float("inf")
+    open: tuple[bool, bool] = (False, False)
+
+    def holds(self, value: float) -> bool:
+        low = value > self.least if self.open[0] else value >= self.least
+        high = value < self.most if self.open[1] else value <= self.most
+        return low and high and abs(value) < float("inf")
+
+    def __str__(self) -> str:
+        low = f" {'above' if self.open[0] else 'from'} {self.least:g}" if abs(self.least) < float("inf") else ""
+        high = f" {'to below' if self.open[1] else 'to'} {self.most:g}" if self.most < float("inf") else ""
+        return low + high
+
+
+Count = Annotated[int, Bound(1)]
+Natural = Annotated[int, Bound(0)]
+Finite = Annotated[float, Bound()]
+Positive = Annotated[float, Bound(0, open=(True, False))]
+NotNegative = Annotated[float, Bound(0)]
+Part = Annotated[float, Bound(0, 1)]
+OpenPart = Annotated[float, Bound(0, 1, open=(False, True))]
+"""From 0 to below 1."""
+InnerPart = Annotated[float, Bound(0, 1, open=(True, True))]
+SomePart = Annotated[float, Bound(0, 1, open=(True, False))]
+"""Above 0 to 1."""
+
+
+@cache
+def limits(cls: type) -> list[tuple[str, str, Any]]:
+    """Name of each bounded field, what is expected there, and its bound or its choices."""
+    hints, found = get_type_hints(cls, include_extras=True), []
+    for name in [one.name for one in fields(cls)]:  # type: ignore[arg-type]
+        for kind in (hints[name], *get_args(hints[name])):
+            choices = tuple(c for k in (kind, *get_args(kind)) if get_origin(k) is Literal for c in get_args(k))
+            if get_origin(kind) is Annotated and isinstance(kind.__metadata__[0], Bound):
+                whole = "whole number" if kind.__origin__ is int else "number"
+                found.append((name, f"A {whole}{kind.__metadata__[0]}", kind.__metadata__[0]))
+            elif choices:
+                *most, last = map(repr, choices)
+                found.append((name, f"{', '.join(most)} or {last}", choices))
+                break
+    return found
+
+
+def check_fields(settings: Any, name: str | None = None) -> None:
+    """Refuse the first field outside what its type says; ``None`` passes where it is a choice of the type.
+
+    Raises:
+        InputError: names the field, its value and what was expected.
+    """
+    for field, expected, limit in limits(type(settings)):
+        value = getattr(settings, field)
+        fits = value in limit if isinstance(limit, tuple) else limit.holds(value) if value is not None else True
+        if not fits and value is not None:
+            given = f"{value:g}" if isinstance(value, float) else repr(value)
+            raise InputError(f"{name or settings.name} was given {field}={given}. {expected} was expected. Change it.")

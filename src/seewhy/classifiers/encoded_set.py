@@ -1,0 +1,433 @@
+"""Pictures as one encoder sees them, each encoded once, with classes, groups, columns and a part that is held out."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal, Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..encoders.base import Encoder
+from ..encoders.stream import Encoded, EncodeRequest, encode_stream
+from ..errors import DataError
+from ..heads.head import Head
+from ..pictures.listing import natural_key
+from ..pictures.samples import Sample, Samples, copies_under_two_classes, split, under_two_classes
+from ..progress import Progress
+from ..spelling import nearest
+from ..storage.features import FeatureStore
+from ..trust.groups import Grouping, group_by_copies, group_by_looks, group_by_names, group_folds, hold_out_groups
+from ..types import Crop
+from .known_pictures import KnownPictures
+
+MAX_HELD_OUT = 5000
+MAX_FRACTION = 0.9
+Split = Literal["grouped", "random"]
+"""Pictures of the same thing on one side, or each picture by itself."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Pictures kept out of training, as features: what evidence is measured on.
+
+    Of a linear classifier fitted on pictures these are (up to 5,000 of) *all* pictures it was fitted on that can be
+    measured: each was held out once, with all others of its group, from one of several fits (out-of-fold). Of
+    classifiers that are fitted once, and where the user gave validation pictures, they are the part that was held out.
+
+    Attributes:
+        pooled: one row per picture.
+        labels: index of each one's class.
+        logits: what a classifier that saw no picture of its group says of each, divided by the final temperature:
+            ``softmax`` of them is calibrated as predictions are. ``None`` in archives of earlier versions, and where no
+            classifier was fitted.
+        groups: pictures with the same number show the same thing, as far as is known; ``None`` where it is not.
+        before: the same pictures as the encoder saw them before it was adapted, where it sees them otherwise now; not
+            saved.
+    """
+
+    pooled: Float[Tensor, "n d"]
+    labels: Int[Tensor, " n"]
+    logits: Float[Tensor, "n k"] | None = None
+    groups: Int[Tensor, " n"] | None = None
+    before: Float[Tensor, "n e"] | None = None
+
+
+@torch.no_grad()
+def with_logits(head: Head, held: HeldOut | None) -> HeldOut | None:
+    """The same, with the logits of a head that saw none of these pictures."""
+    return None if held is None else replace(held, logits=head(held.pooled))
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSet:
+    """Pictures that could be read, as one encoder sees them.
+
+    Attributes:
+        items: the pictures, with their classes' names.
+        encoded: what the encoder gives of each, all views.
+        classes: of the pictures to train on.
+        labels: index of each one's class; left out, by the items' own.
+        held: not trained on while choosing; left out, none is.
+        validation: whether those held are the user's own validation pictures, which the final fit leaves out too.
+        grouping: which of them show the same thing.
+        folds: of each picture, for classifiers that are fitted several times, so that each picture is held out once;
+            -1 is never held out. Groups are whole in them, as in ``held``.
+        encoder: fingerprint of what encoded them.
+        columns: by what a column is for, the texts of each picture.
+    """
+
+    items: Sequence[Sample]
+    encoded: Sequence[Encoded]
+    classes: tuple[str, ...] = ()
+    labels: Int[Tensor, " n"] = None  # type: ignore[assignment]
+    held: Bool[Tensor, " n"] = None  # type: ignore[assignment]
+    validation: bool = False
+    grouping: Grouping | None = None
+    folds: Int[Tensor, " n"] | None = None
+    encoder: str = ""
+    columns: Mapping[str, Sequence[tuple[str, ...]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.labels is None:
+            number = {name: i for i, name in enumerate(self.classes)}
+            labels = torch.tensor([number.get(s.label, -1) for s in self.items], dtype=torch.long)
+            object.__setattr__(self, "labels", labels)
+        if self.held is None:
+            object.__setattr__(self, "held", torch.zeros(len(self.labels), dtype=torch.bool))
+
+    @classmethod
+    def of(
+        cls,
+        encoder: Encoder,
+        items: Sequence[Sample],
+        classes: Sequence[str] = (),
+        store: FeatureStore | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Encode the pictures by their own crop; the progress names those that cannot be read."""
+        progress = progress or Progress()
+        stream = encode_stream(encoder, [s.source for s in items], store=store)
+        pairs = list(progress.results(items, stream, "Looking"))
+        _check_any(items, pairs, progress)
+        kept, encoded = zip(*pairs, strict=True)
+        return cls(kept, encoded, tuple(classes), encoder=encoder.fingerprint)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Of the files' bytes."""
+        return tuple(one.digest for one in self.encoded)
+
+    @cached_property
+    def pooled(self) -> Float[Tensor, "n d"]:
+        """One row per picture, of its own crop."""
+        return torch.stack([one.pooled[0] for one in self.encoded])
+
+    @property
+    def groups(self) -> Int[Tensor, " n"]:
+        """Pictures of the same thing have the same number."""
+        return torch.arange(len(self.labels)) if self.grouping is None else self.grouping.groups
+
+    @property
+    def final(self) -> Bool[Tensor, " n"]:
+        """Trained on in the end."""
+        return ~self.held if self.validation else torch.ones_like(self.held)
+
+    @property
+    def trained(self) -> list[int]:
+        """Places of those trained on while choosing."""
+        return (~self.held).nonzero()[:, 0].tolist()
+
+    def subset(self, index: Sequence[int]) -> Self:
+        """Those in these places."""
+        index = list(index)
+        return replace(
+            self,
+            items=[self.items[i] for i in index],
+            encoded=[self.encoded[i] for i in index],
+            labels=self.labels[index],
+            held=self.held[index],
+            grouping=None if self.grouping is None else replace(self.grouping, groups=self.grouping.groups[index]),
+            folds=None if self.folds is None else self.folds[index],
+            columns={name: [texts[i] for i in index] for name, texts in self.columns.items()},
+        )
+
+    def split(self, fraction: float, seed: int) -> tuple[Self, Self]:
+        """What is trained on and what is held out; copies, and pictures of one given group, are on one side."""
+        own, held = parted(self.items, self.digests, fraction, seed)
+        return self.subset(own), self.subset(held)
+
+    def with_folds(self, n_folds: int, seed: int) -> Self:
+        """The same in folds that keep groups whole, the first of which is held out."""
+        groups = self.groups.unique(return_inverse=True)[1]
+        folds = group_folds(self.labels, groups, n_folds, seed)
+        return replace(self, folds=folds, held=folds == 0)
+
+    def rows(self, of: Bool[Tensor, " n"]) -> tuple[Float[Tensor, "r d"], Int[Tensor, " r"], Int[Tensor, " r"]]:
+        """Features of every view of these pictures, their labels, and which picture each row is of."""
+        index = of.nonzero()[:, 0]
+        views = [self.encoded[i].pooled for i in index.tolist()]
+        count = torch.tensor([len(v) for v in views])
+        return torch.cat(views), self.labels[index].repeat_interleave(count), index.repeat_interleave(count)
+
+    def held_out(self, most: int = MAX_HELD_OUT) -> HeldOut | None:
+        """The held-out pictures, each by its own crop alone, as it is predicted."""
+        index = evenly(self.held, most)
+        return self.own_crops(index) if len(index) else None
+
+    def own_crops(self, index: Int[Tensor, " m"]) -> HeldOut:
+        """These pictures, each by its own crop alone."""
+        pooled = torch.stack([self.encoded[i].pooled[0] for i in index.tolist()])
+        return HeldOut(pooled, self.labels[index], groups=self.groups[index])
+
+    def known(self, encoder: Encoder, of: Bool[Tensor, " n"]) -> KnownPictures | None:
+        """What is remembered of these pictures, once a classifier was fitted on them by this encoder."""
+        if not bool(of.any()):
+            return None
+        part = self.subset(of.nonzero()[:, 0].tolist())
+        small = [m for one in part.encoded if (m := one.miniature) is not None]
+        names = [s.image for s in part.items]
+        miniatures = small if len(small) == len(part) else ()
+        return KnownPictures.of(names, part.digests, part.pooled, encoder.fingerprint, miniatures)
+
+    def held_by(self, encoder: Encoder, progress: Progress) -> tuple[Int[Tensor, " m"], HeldOut | None]:
+        """The held-out pictures by another encoder: places of those that can still be read, and these."""
+        index = self.held.nonzero()[:, 0].tolist()
+        stream = encode_stream(encoder, [self.items[i].source for i in index])
+        again = list(progress.track(stream, "Looking again", len(index)))
+        rows = {i: s.pooled[0] for i, s in zip(index, again, strict=True) if isinstance(s, Encoded)}
+        places = torch.tensor([*rows], dtype=torch.long)
+        if not rows:
+            return places, None
+        return places, HeldOut(torch.stack([*rows.values()]), self.labels[places], groups=self.groups[places])
+
+
+def _check_any(items: Sequence[Sample], kept: Sequence[object], progress: Progress) -> None:
+    if items and not kept:
+        first = progress.failures[0]
+        raise DataError(f"None of the {len(items)} pictures can be read; the first, {first.image}: {first.error}.")
+
+
+def encode_labelled(
+    encoder: Encoder,
+    classes: Sequence[str],
+    samples: Samples,
+    store: FeatureStore | None = None,
+    progress: Progress | None = None,
+) -> EncodedSet:
+    """The pictures whose label is one of these classes; the others are counted in a note.
+
+    Raises:
+        DataError: no label is one of the classes, or no picture can be read.
+    """
+    progress = progress or Progress()
+    items, others = samples.of(classes)
+    for note in others:
+        progress.note(note)
+    return EncodedSet.of(encoder, items, classes, store, progress)
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """Which pictures are measured on, and not trained on.
+
+    Attributes:
+        fraction: of the pictures themselves, where no others are given.
+        seed: of that draw.
+        validation: the user's own for it.
+        split: whether pictures of the same thing stay together.
+    """
+
+    fraction: float = 0.2
+    seed: int = 0
+    validation: Samples | None = None
+    split: Split = "grouped"
+
+    def __post_init__(self) -> None:
+        if self.split not in ("grouped", "random"):
+            raise DataError(f"There is no split called {self.split!r}. Use grouped or random.")
+        if not 0 <= self.fraction <= MAX_FRACTION:
+            raise DataError(
+                f"The part of the pictures to hold out is {self.fraction}. A number from 0 to {MAX_FRACTION} was "
+                "expected. Give 0.2, say."
+            )
+
+
+def encode_samples(
+    encoder: Encoder,
+    samples: Samples,
+    held_out: HoldOut,
+    *,
+    store: FeatureStore | None,
+    progress: Progress,
+    views: Callable[[Sample], Sequence[Crop | None]] = lambda _sample: (None,),
+    features: bool = False,
+    n_bank: int | None = None,
+) -> EncodedSet:
+    """Encode pictures once, and hold some of them out; a broken one is reported and left out.
+
+    Args:
+        encoder: what sees them.
+        samples: to train on.
+        held_out: which are measured on.
+        store: where features are kept.
+        progress: progress callback, notes and failures.
+        views: of a picture to train on; validation pictures are seen as themselves alone.
+        features: whether the first view's feature map is wanted.
+        n_bank: of how many pictures of either kind the feature map and the pixels are kept, for their patches.
+    """
+    validation = held_out.validation
+    if validation is not None:
+        check_labels(samples, validation)
+    for note in samples.notes + (() if validation is None else validation.notes):
+        progress.note(note)
+    items = list(samples.items) + ([] if validation is None else list(validation.items))
+    n_trained = len(samples)
+
+    def views_of(index: int) -> Sequence[Crop | None]:
+        return views(items[index]) if index < n_trained else (None,)
+
+    labels, own = [s.label for s in items], [i < n_trained for i in range(len(items))]
+    parts = (own, [not flag for flag in own]) if n_bank else ()
+    shown = {i for part in parts for i in spread(labels, part, n_bank or 0)}
+    request = EncodeRequest(lambda i: features or i in shown, shown.__contains__, miniatures=True, views=views_of)
+    stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
+    pairs = dict(progress.results(range(len(items)), stream, "Looking"))
+    _check_any(items, [*pairs], progress)
+    kept, encoded = [items[i] for i in pairs], [*pairs.values()]
+    if validation is None:
+        pictures = hold_out(kept, encoded, held_out, progress)
+    else:
+        pictures = _hold_validation(kept, encoded, [i >= n_trained for i in pairs], held_out.split, progress)
+    return replace(pictures, encoder=encoder.fingerprint)
+
+
+def check_labels(samples: Samples, validation: Samples) -> None:
+    """Refuse validation pictures of a class that is not trained on."""
+    trained_on = set(samples.classes)
+    unknown = [c for c in validation.classes if c not in trained_on]
+    if unknown:
+        near = nearest(unknown[0], samples.classes, n=3, cutoff=0.4)
+        raise DataError(
+            f"The validation pictures have the class {unknown[0]!r}, which is not among the {len(samples.classes)} to "
+            f"train on. {'Did you mean' if near else 'The first are'} "
+            f"{', '.join(map(repr, near or samples.classes[:5]))}? Name the classes alike in both."
+        )
+
+
+def hold_out(items: Sequence[Sample], encoded: Sequence[Encoded], how: HoldOut, progress: Progress) -> EncodedSet:
+    """Hold out part of the pictures themselves, those of the same thing together."""
+    names, digests, seed = [s.label for s in items], [s.digest for s in encoded], how.seed
+    pictures = EncodedSet(items, encoded, _classes(items))
+    twice = copies_under_two_classes(names, digests)
+    if twice:
+        progress.note(f"{twice} picture(s) lie in more than one class, byte for byte; neither copy is held out")
+    grouping = _grouping(pictures, how.split)
+    labels, groups = pictures.labels, grouping.groups
+    if how.split == "random":
+        held = torch.tensor(split(names, digests, how.fraction, seed))
+    else:
+        held = hold_out_groups(labels, groups, how.fraction, seed)
+    n_folds = 0 if how.fraction <= 0 else min(10, max(2, round(1 / how.fraction)))
+    folds = group_folds(labels, groups, n_folds, seed) if n_folds else None
+    if twice:
+        astray = torch.isin(groups, groups[torch.tensor(under_two_classes(names, digests))])
+        held &= ~astray
+        folds = None if folds is None else folds.masked_fill(astray, -1)
+    return replace(pictures, held=held, grouping=grouping, folds=folds)
+
+
+def _hold_validation(
+    items: Sequence[Sample], encoded: Sequence[Encoded], held: Sequence[bool], by: Split, progress: Progress
+) -> EncodedSet:
+    """Hold out the user's validation pictures, without those that are training pictures too."""
+    own = [i for i, out in enumerate(held) if not out]
+    classes = _classes([items[i] for i in own])
+    known = {encoded[i].digest for i in own}
+    copies = [out and s.digest in known for s, out in zip(encoded, held, strict=True)]
+    known_names = set(classes)
+    keep = [i for i, s in enumerate(items) if s.label in known_names and not copies[i]]
+    if any(copies):
+        progress.note(f"{sum(copies)} validation picture(s) are training pictures too, byte for byte, and left out")
+    if len(keep) == len(own):
+        raise DataError(
+            "No validation picture can be used: none can be read, or all are training pictures too. "
+            "Give pictures that are not trained on, or leave validation out."
+        )
+    whole = EncodedSet(items, encoded, classes, held=torch.tensor(held), validation=True)
+    pictures = whole.subset(keep)
+    grouping = _grouping(pictures, by)
+    shared = torch.isin(grouping.groups[pictures.held], grouping.groups[~pictures.held])
+    if bool(shared.any()):
+        progress.note(
+            f"{int(shared.sum())} of {len(shared)} validation pictures look like shots of things that are trained on, "
+            "and flatter the figures"
+        )
+    return replace(pictures, grouping=grouping)
+
+
+def _grouping(pictures: EncodedSet, by: Split) -> Grouping:
+    if by == "random":
+        return group_by_copies(pictures.digests)
+    if any(s.group is not None for s in pictures.items):
+        names = [f"picture {i}" if s.group is None else f"group {s.group}" for i, s in enumerate(pictures.items)]
+        return group_by_names(names, pictures.digests)
+    return group_by_looks(pictures.pooled, pictures.labels, pictures.digests)
+
+
+def _classes(items: Sequence[Sample]) -> tuple[str, ...]:
+    classes = tuple(sorted({s.label for s in items}, key=natural_key))
+    if len(classes) < 2:
+        raise DataError(
+            f"Only {len(classes)} class has a readable picture; at least two are needed. "
+            "Put the pictures of each class into a folder of its own."
+        )
+    return classes
+
+
+def parted(items: Sequence[Sample], digests: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Rows to train on and rows held out, by given groups and by files: copies are never on both sides."""
+    whole = [item.group or digest for item, digest in zip(items, digests, strict=True)]
+    distinct = sorted(set(whole))
+    if len(distinct) < 4:
+        raise DataError(
+            f"{len(distinct)} different picture(s) with texts were given. Four or more were expected, as some are "
+            "held out to choose by. Give more pairs."
+        )
+    random.Random(f"{seed}|pairs").shuffle(distinct)
+    held = set(distinct[: max(2, round(fraction * len(distinct)))])
+    rows: tuple[list[int], list[int]] = ([], [])
+    for i, one in enumerate(whole):
+        rows[one in held].append(i)
+    return rows
+
+
+def evenly(flags: Bool[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
+    """Places of true flags, of too many as many as wanted, evenly."""
+    index = flags.nonzero()[:, 0]
+    return index if len(index) <= most else index[torch.linspace(0, len(index) - 1, most).long()]
+
+
+def spread(labels: Sequence[Hashable], among: Sequence[bool], most: int) -> list[int]:
+    """Up to ``most`` pictures of those flagged, as evenly spread over the classes as can be, in order.
+
+    Example:
+        >>> spread([0, 0, 0, 1, 2, 2], [True] * 6, 3)
+        [0, 3, 4]
+    """
+    cap = max(1, most // max(len(set(labels)), 1))
+    taken: dict[Hashable, int] = defaultdict(int)
+    chosen = []
+    for i, label in enumerate(labels):
+        if among[i] and taken[label] < cap:
+            taken[label] += 1
+            chosen.append(i)
+    return chosen
