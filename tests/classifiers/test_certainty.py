@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from seewhy.report.certainty import SIGNS
 
 import seewhy
 from seewhy.classifiers.base import Classifier
@@ -22,7 +23,6 @@ from seewhy.errors import InputError
 from seewhy.explanation.prediction import Prediction
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.report import index_entry, render_index
-from seewhy.report.certainty import SIGNS
 from tiny import CLASSES, class_folders, colours, picture
 
 

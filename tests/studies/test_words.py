@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from seewhy.studies.description_semantics import DescriptionSemanticsStudy
+from seewhy.studies.edit_words import EditWordsStudy
+from seewhy.studies.semantics_arms import Arms
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
@@ -29,9 +32,6 @@ from seewhy.descriptions.discriminative import Selector, halves
 from seewhy.descriptions.edits import Change, Edit
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, load_samples
-from seewhy.studies.description_semantics import DescriptionSemanticsStudy
-from seewhy.studies.edit_words import EditWordsStudy
-from seewhy.studies.semantics_arms import Arms
 from seewhy.studies.words_compared import WordsCompared
 from tiny import CLASSES, HashedWords, class_folders, colours, tiny_cnn
 

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders.base import Encoder
-from ..encoders.cut import cut_by_graph
-from ..encoders.engines import Engine, make_engine
-from ..encoders.precision import PRECISIONS
+from ..encoders.engines import PRECISIONS, Engine, make_engine
+from ..encoders.split import cut_by_graph
 from ..errors import EngineError
 
 _log = logging.getLogger("seewhy")

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
-from ..encoders.arrangement import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
 from ..encoders.base import Encoder, EncoderOutput, Layout
+from ..encoders.module import MOST_PREFIX_TOKENS, is_attention, is_proportional, tokens_by_proportion
 from ..errors import ModelError, UnknownNameError
 from ..heads.head import TargetFunction
 from .base import Explainable, feature_gradient

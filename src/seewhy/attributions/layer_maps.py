@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_map_only
 
 from ..encoders.base import Encoder
-from ..encoders.hooks import hooked
+from ..encoders.split import hooked
 from ..errors import ModelError
 from .inner_layer import Reached, find_place, layout_of, refuse_windows, run_through
 

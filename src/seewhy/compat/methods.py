@@ -28,7 +28,7 @@ from ..attributions.layer_cam import LayerCAM as _LayerCAM
 from ..attributions.score_cam import channel_scores
 from ..attributions.score_cam import stretched as scaled
 from ..attributions.xgrad_cam import XGradCAM as _XGradCAM
-from ..encoders.cut import cut_by_graph
+from ..encoders.split import cut_by_graph
 from ..errors import InputError
 from .base import (
     Choose,
