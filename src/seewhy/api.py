@@ -202,8 +202,8 @@ def adapt(
     :class:`seewhy.learning.adaptation.prompt_learning.coop.CoOp`.
 
     Columns are learnt from with ``objective="focallens"`` and ``instructions``
-    (:class:`seewhy.learning.from_columns.ByInstructions`), and with ``objective="prefix"`` and ``label``
-    (:class:`seewhy.learning.from_columns.ByClassesAndCaptions`).
+    (:class:`seewhy.learning.instructed.ByInstructions`), and with ``objective="prefix"`` and ``label``
+    (:class:`seewhy.learning.prefixed.ByClassesAndCaptions`).
 
     Args:
         pairs: a table, JSONL, a folder, shards, a data frame, a Hugging Face data set or ``[(picture, texts), …]``, as

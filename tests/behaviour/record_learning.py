@@ -17,7 +17,7 @@ import seewhy
 from registered import small
 from seewhy.classifiers import classifiers
 from seewhy.descriptions import Descriptions
-from seewhy.language.captions import Caption
+from seewhy.language.matching import Caption
 from seewhy.learning.objectives import Contrastive, objectives
 from seewhy.pictures.samples import load_samples
 from seewhy.prototypes import prototypes

@@ -15,7 +15,7 @@ from torch.nn.functional import mse_loss, softplus
 
 from ..encoders.base import Encoder
 from ..errors import DataError, ImageError, InputError
-from ..learning.seen_pairs import parted
+from ..learning.pooled import split_groups
 from ..pictures.images import read_picture
 from ..pictures.samples import Sample
 from ..progress import Progress
@@ -107,7 +107,7 @@ class FitGenerator:
         progress = progress or Progress()
         read = Reader(encoder, self.reads)
         kept, digests, pictures = self._read(encoder, items, progress)
-        own, held = parted(kept, digests, self.held_out, self.seed)
+        own, held = split_groups(kept, digests, self.held_out, self.seed)
         parts = list(progress.track(pictures.split(self.batch_size), "Looking", -(-len(kept) // self.batch_size)))
         codes = torch.cat([batched(read, unit(part)) for part in parts])
         with seeded(self.seed):

@@ -17,7 +17,7 @@ from ..pictures.samples import Samples, gathered
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..storage.output import make_folder
-from ..training.distortions import Augmentation
+from ..training.augmentation import Augmentation
 from .material import look_with_each
 from .transfer import TransferFindings, TransferStudy
 
