@@ -35,7 +35,7 @@ from seewhy.learning.objectives.supcon import SupCon
 from seewhy.learning.views import Views
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic
-from seewhy.studies.bootstrap import kendall_tau
+from seewhy.studies.faithfulness_findings import kendall_tau
 from seewhy.training.batches import TrainingData
 from seewhy.training.loop import Training, train
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from ...bounds import Bound, Count, NotNegative
+from ...heads.sparse_concepts import concept_scores, n_kept, sparsify
 from . import objectives
 from .pictures import Beside, Classes, Vectors, Views
-from .sparse_concepts import concept_scores, n_kept, sparsify
 
 
 class Layers(Beside):
