@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..encoders.base import Encoder, EncoderOutput, TrainableText
+from ..bounds import Positive
+from ..encoders.base import Encoder, TrainableText
 from ..encoders.text_tokens import ReadsTokens
 from ..errors import InputError
-from ..heads.head import Target, TargetFunction
 from ..learning.objectives.gloria import Attending
 from . import attributions
-from .base import Attribution, Deciding, Explainable
+from .base import Attribution, Deciding, EncoderOutput, Explainable, Maps, Target, TargetFunction
 
 
 @attributions.register
@@ -43,28 +43,27 @@ class GLoRIAAttention(Attribution):
     Cost: no forward pass of the picture's network; one of the words' for the classes asked for.
     """
 
-    name: ClassVar[str] = "gloria_attention"
-    spelt: ClassVar[str] = "GLoRIA attention"
-    paper: ClassVar[str] = "Huang et al. 2021, ICCV, GLoRIA"
-    needs: ClassVar[str] = "an encoder that shows single words, best one trained with words and regions"
-    cost: ClassVar[str] = "0"
-    needs_words: ClassVar[bool] = True
+    name = "gloria_attention"
+    spelt = "GLoRIA attention"
+    paper = "Huang et al. 2021, ICCV, GLoRIA"
+    needs = "an encoder that shows single words, best one trained with words and regions"
+    cost = "0"
+    needs_words = True
 
-    attention_scale: float = 4.0
-    word_scale: float = 5.0
+    attention_scale: Positive = 4.0
+    word_scale: Positive = 5.0
     sentence: str | None = None
 
     def __post_init__(self) -> None:
-        scales = (self.attention_scale, self.word_scale)
-        if not all(0 < one < float("inf") for one in scales) or "{}" not in (self.sentence or "{}"):
+        super().__post_init__()
+        if "{}" not in (self.sentence or "{}"):
             raise InputError(
-                f"gloria_attention was given attention_scale={self.attention_scale:g}, word_scale={self.word_scale:g}, "
-                f"sentence={self.sentence!r}. Scales above zero, and a sentence with {{}} for the class's name, were "
-                "expected. Change them."
+                f"gloria_attention was given sentence={self.sentence!r}. One with {{}} for the class's name was expected. "
+                "Change it."
             )
 
     @torch.no_grad()
-    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         if not isinstance(target, Target):
             raise InputError(
                 "gloria_attention has maps of classes only. A class was expected as target. Use grad_cam or rise."
@@ -90,13 +89,13 @@ class GLoRIAAttention(Attribution):
         template = self.sentence or tower.templates[0]
         words, said, own = named_words(tower, [names[k] for k in classes.tolist()], template)
         local = Attending(self.attention_scale, self.word_scale)
-        found = []
+        maps = []
         # A picture with its own sentence: pictures times sentences would be as many maps again for each.
         for one, row in zip(regions, place.tolist(), strict=True):
             near, attention = local.near(one[None], words[row, None], said[row, None])
             parts = near[0, 0].masked_fill(~own[row], float("-inf")).softmax(0)
-            found.append(parts @ attention[0, 0] - 1 / len(one))
-        return torch.stack(found)
+            maps.append(parts @ attention[0, 0] - 1 / len(one))
+        return torch.stack(maps)
 
 
 def named_words(

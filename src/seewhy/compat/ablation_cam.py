@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from ..attributions.ablation_cam import drops, silence
-from ..attributions.first_component import first_component
+from ..attributions.cam import first_component
 from ..attributions.score_cam import stretched
 from ..encoders.cut import cut_by_graph
 from ..errors import InputError

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..attributions.first_component import first_component
+from ..attributions.cam import first_component
 from ..attributions.kpca_cam import KPCACAM, kernel_component
 from ..attributions.score_cam import channel_scores
 from .base import PeerCAM, Reshape, summed

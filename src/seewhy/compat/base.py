@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ..attributions.first_component import first_component
-from ..attributions.inner_layer import Tap, Taps, bends_of, layout_of, refuse_windows, run_through
+from ..attributions.cam import first_component
+from ..attributions.layers import Tap, Taps, bends_of, layout_of, refuse_windows, run_through
 from ..attributions.layer_maps import Ear
 from ..encoders.base import Layout
 from ..errors import InputError

@@ -19,7 +19,7 @@ from ..attributions.cam import CAM as Rule
 from ..attributions.finer_cam import lead_over, likest
 from ..attributions.grad_cam import GradCAM as _GradCAM
 from ..attributions.grad_cam_plus_plus import GradCAMPlusPlus as _GradCAMPlusPlus
-from ..attributions.inner_layer import layout_of
+from ..attributions.layers import layout_of
 from ..attributions.layer_cam import LayerCAM as _LayerCAM
 from ..attributions.score_cam import channel_scores
 from ..attributions.xgrad_cam import XGradCAM as _XGradCAM
