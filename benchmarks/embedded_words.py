@@ -19,7 +19,7 @@ import seewhy
 from seewhy.classifiers.base import HeldOut
 from seewhy.classifiers.pretrained import with_glosses
 from seewhy.classifiers.words import words_alone
-from seewhy.encoders.imagenet_words import imagenet_classes
+from seewhy.encoders.imagenet import imagenet_classes
 from seewhy.encoders.stream import Encoded, encode_stream
 
 

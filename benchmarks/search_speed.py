@@ -32,8 +32,8 @@ from seewhy.pictures.listing import list_pictures
 from seewhy.progress import Progress
 from seewhy.retrieval import Index
 from seewhy.retrieval.approximate import load_faiss
-from seewhy.retrieval.columns import BLOCK, exact_top
 from seewhy.retrieval.settings import Settings
+from seewhy.retrieval.vectors import BLOCK, exact_top
 from seewhy.storage.features import FeatureStore
 
 WIDTH, K = 512, 10

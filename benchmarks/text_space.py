@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.embedded import load
-from seewhy.encoders.imagenet_words import imagenet_classes, imagenet_texts
+from seewhy.encoders.imagenet import imagenet_classes, imagenet_texts
 from seewhy.encoders.minilm import load_minilm
 from seewhy.encoders.text_space import TextSpace
 from seewhy.pictures.images import read_picture

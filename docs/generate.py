@@ -320,9 +320,8 @@ def _default_in(option: Any) -> str:
 
 def json(page: Path, *names: str) -> str:
     """Every key of a JSON output, from its schema."""
-    files = ", ".join(f"[{n}.schema.json](../src/seewhy/schemas/{n}.schema.json)" for n in names)
     rows = [row for name in names for row in _beside("docs", "json_tables").rows(name)]
-    return f"{files}\n\n{table(('key', 'type', 'meaning'), rows)}"
+    return f"{table(('key', 'type', 'meaning'), rows)}"
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from seewhy.schemas import list_schemas, schema
+from seewhy.results import list_schemas, schema
 
 WORDS = {
     "string": "text",
@@ -49,8 +49,8 @@ class _Table:
         needed = node.get("required", ())
         for key, inner in node.get("properties", {}).items():
             optional = "" if key in needed else ", optional"
-            yield f"`{(path + key).lstrip('.')}`", self.kind(inner) + optional, inner["description"]
-            if not inner["description"].startswith("as in "):
+            yield f"`{(path + key).lstrip('.')}`", self.kind(inner) + optional, inner.get("description", "")
+            if not inner.get("description", "").startswith("as in "):
                 yield from self.below(inner, path + key)
 
     def below(self, node: dict[str, Any], path: str) -> Iterator[Row]:
@@ -93,7 +93,7 @@ def _said(kind: str, node: dict[str, Any], table: _Table) -> str:
 
 
 def _list(node: dict[str, Any], table: _Table) -> str:
-    inner = table.kind(node["items"])
+    inner = table.kind(node["items"] if "items" in node else node["prefixItems"][0])
     return f"list of {_several(inner)}"
 
 

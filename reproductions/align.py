@@ -37,8 +37,16 @@ from captioned import (
 from claims import JUDGED, Claim, Report, command, deliver, judged, lead, machine, mean_of, parser, verdict
 
 import seewhy
-from seewhy.language.pairs.base import Corpus, Rule
-from seewhy.language.pairs.filters import PoorMatch, RepeatedText, SharedText, TooLong, TooShort, WrongScript
+from seewhy.language.pairs.filters import (
+    Corpus,
+    PoorMatch,
+    RepeatedText,
+    Rule,
+    SharedText,
+    TooLong,
+    TooShort,
+    WrongScript,
+)
 from seewhy.learning.objectives.align import ALIGN
 from seewhy.pictures.samples import Sample, gathered
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.encoders.base import Encoder, Layout
+from seewhy.language.questions import Difference, Pair
 from seewhy.types import Transform
 
 SIDE = 32

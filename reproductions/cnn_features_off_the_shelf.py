@@ -38,8 +38,8 @@ from seewhy.heads.normalise import signed_power
 from seewhy.pictures.images import read_picture
 from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import load_samples
-from seewhy.retrieval.spatial import n_patches, spatial_distance, sub_patches
-from seewhy.retrieval.whitening import Whitening
+from seewhy.retrieval.settings import n_patches, spatial_distance, sub_patches
+from seewhy.retrieval.vectors import Whitening
 from seewhy.storage.features import FeatureStore
 
 NAME = "cnn_features_off_the_shelf"

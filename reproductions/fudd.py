@@ -30,11 +30,11 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.follow_up import FollowUp
 from seewhy.descriptions import Descriptions
 from seewhy.descriptions.base import describe
-from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.descriptions.controls import own_noise
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.find import encoder as find
 from seewhy.encoders.stream import Encoded, encode_stream
+from seewhy.language.questions import Difference, Pair
 from seewhy.pictures.samples import load_samples
 from seewhy.storage.features import FeatureStore
 

@@ -29,10 +29,10 @@ from torch import Tensor, nn
 
 import seewhy
 from seewhy.classifiers.linear.solvers import c_path
-from seewhy.descriptions.matching import Match
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import Encoded, encode_stream, encode_texts
 from seewhy.encoders.tuned_towers import TunedTowers, trainable
+from seewhy.language.matching import Match
 from seewhy.learning.adaptation.backbone import sized
 from seewhy.learning.adaptation.gist.layers import Pairs, Turns, tune
 from seewhy.learning.adaptation.gist.towers import PicturePairs, grown, tune_towers

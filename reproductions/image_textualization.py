@@ -23,8 +23,7 @@ from claims import Claim, Report, command, lead, machine, mean_of, parser, verdi
 
 from seewhy.language.experts import COLOURS, FoundObject, Scene, colour_name
 from seewhy.language.text_metrics import mentions, readability, score_objects
-from seewhy.language.textualize import Textualized, Textualizer
-from seewhy.language.textualize_words import depth_in_words, position_in_words, size_in_words
+from seewhy.language.textualize import Textualized, Textualizer, depth_in_words, position_in_words, size_in_words
 
 NAME = "image_textualization"
 SIDE = 160

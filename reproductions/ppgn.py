@@ -30,12 +30,9 @@ from seewhy.classifiers.base import Classifier
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.new import Residual
 from seewhy.encoders.split import fingerprint
-from seewhy.generation.conditions import Condition, OfClass
-from seewhy.generation.generator import Generator
-from seewhy.generation.judging import Judge, diversity
-from seewhy.generation.reader import Reader
-from seewhy.generation.sampler import PPGN, Chains, PixelAscent
-from seewhy.generation.starts import facets, noise
+from seewhy.generation.conditions import Condition, Judge, OfClass, diversity
+from seewhy.generation.generator import Generator, Reader
+from seewhy.generation.sampler import PPGN, Chains, PixelAscent, facets, noise
 from seewhy.generation.training import FitGenerator
 from seewhy.pictures.unlabelled import pictures_of
 from seewhy.seeded import seeded

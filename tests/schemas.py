@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 
-from seewhy.schemas import schema
+from seewhy.results import schema
 
 
 def strict(node: Any, *, here: bool = True) -> Any:
@@ -47,7 +47,7 @@ def check(name: str, rows: Iterable[Any]) -> None:
     for row in rows:
         wrong = [f"{one.json_path}: {one.message[:300]}" for one in _told(list(validator(name).iter_errors(row)))]
         if wrong:
-            raise AssertionError(f"not as {name}.schema.json says: {wrong[:5]}")
+            raise AssertionError(f"not as the schema of {name} says: {wrong[:5]}")
 
 
 def _told(errors: list[jsonschema.ValidationError]) -> list[jsonschema.ValidationError]:

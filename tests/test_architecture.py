@@ -15,11 +15,40 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "seewhy"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 CORE = (
-    "spelling", "errors", "threads", "printable", "seeded", "undisturbed", "registry", "bounds", "arguments", "schemas", "types",
-    "explanation", "progress", "storage", "pictures", "report", "encoders", "heads", "training", "attributions",
-    "metrics", "trust", "descriptions", "prototypes", "keywords", "classifiers", "planted", "evidence", "evaluation",
-    "api", "catalogue", "cli",
-)  # fmt: skip
+    "spelling",
+    "errors",
+    "threads",
+    "printable",
+    "seeded",
+    "undisturbed",
+    "registry",
+    "bounds",
+    "arguments",
+    "parameters",
+    "results",
+    "types",
+    "explanation",
+    "progress",
+    "storage",
+    "pictures",
+    "report",
+    "encoders",
+    "heads",
+    "training",
+    "attributions",
+    "metrics",
+    "trust",
+    "descriptions",
+    "prototypes",
+    "keywords",
+    "classifiers",
+    "planted",
+    "evidence",
+    "evaluation",
+    "api",
+    "catalogue",
+    "cli",
+)
 """From the ground up, each on a floor of its own: it may use those before it, in whatever place an import stands."""
 
 WINGS = (
@@ -35,19 +64,33 @@ UPWARD = {
 """The arrows that point up, so that a result or a classifier can be asked for what is made from it."""
 
 BESIDE = {
-    ("dense", "learning"), ("dense", "studies"), ("generation", "learning"), ("language", "studies"),
-    ("learning", "language"), ("scale", "retrieval"), ("service", "language"), ("service", "studies"),
+    ("learning", "studies"),
+    ("dense", "learning"),
+    ("dense", "studies"),
+    ("generation", "learning"),
+    ("language", "studies"),
+    ("learning", "language"),
+    ("scale", "retrieval"),
+    ("service", "language"),
+    ("service", "studies"),
+    ("studies", "generation"),
+    ("studies", "language"),
     ("studies", "learning"),
-}  # fmt: skip
+}
 """Wings that use another wing."""
 
 CORE_USES = {
-    ("api", "learning"), ("api", "studies"), ("attributions", "learning"), ("catalogue", "dense"),
-    ("catalogue", "learning"), ("classifiers", "language"), ("classifiers", "learning"), ("cli", "dense"),
-    ("cli", "generation"), ("cli", "language"), ("cli", "learning"), ("cli", "retrieval"), ("cli", "scale"),
-    ("cli", "service"), ("cli", "studies"), ("descriptions", "language"), ("evidence", "generation"),
-    ("heads", "learning"), ("prototypes", "learning"),
-}  # fmt: skip
+    ("classifiers", "language"),
+    ("cli", "dense"),
+    ("cli", "generation"),
+    ("cli", "language"),
+    ("cli", "learning"),
+    ("cli", "retrieval"),
+    ("cli", "scale"),
+    ("cli", "service"),
+    ("cli", "studies"),
+    ("evidence", "generation"),
+}
 """To be emptied."""
 
 METHODS = tuple(
@@ -258,7 +301,7 @@ SAME_WORD = {
     ("learning/objectives/gpt4image.py", "clip"): "a form of its own loss",
     ("encoders/diffusion.py", "linear"): "a schedule's form",
     ("encoders/huggingface_text.py", "siglip"): "an architecture of transformers'",
-    ("retrieval/facts.py", "look"): "a key of what an index says of itself",
+    ("retrieval/catalogue.py", "look"): "a key of what an index says of itself",
 }
 """Literals that are no method's name, whatever they look like."""
 

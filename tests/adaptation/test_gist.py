@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seewhy.descriptions import Descriptions
 from seewhy.errors import DataError, InputError
-from seewhy.language.captions import Caption
+from seewhy.language.matching import Caption
 from seewhy.learning.adaptation.gist.layers import Pairs, Turns, measure, tune
 from seewhy.learning.adaptation.gist.network import GISTNetwork
 from seewhy.learning.adaptation.gist.recipe import GIST
@@ -72,7 +72,7 @@ def test_a_stopped_training_ends_where_an_unbroken_one_does(tmp_path: Path) -> N
 
 def test_texts_given_and_texts_matched_train_alike(tmp_path: Path) -> None:
     """A file that says what matching says makes the same classifier."""
-    from seewhy.descriptions.matching import match_pictures
+    from seewhy.language.matching import match_pictures
 
     samples, recipe = load_samples(class_folders(tmp_path / "d", 4)), GIST(n_steps=3, batch_size=4, n_crops=1)
     matched = recipe.fit(tiny_cnn(), samples, descriptions=WORDS)

@@ -12,7 +12,7 @@ from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saving import load
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError
-from seewhy.language.captions import Caption
+from seewhy.language.matching import Caption
 from seewhy.learning.adaptation.backbone import Predictor, new_predictor
 from seewhy.learning.adaptation.gpt4image.recipe import GPT4Image, joint_task
 from seewhy.learning.adaptation.gpt4image.texts import TextVectors

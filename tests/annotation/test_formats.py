@@ -22,8 +22,7 @@ from seewhy.language.annotation.formats import (
     read_label_studio,
     records,
 )
-from seewhy.language.annotation.records import Picture
-from seewhy.language.annotation.side_by_side import DIMENSIONS
+from seewhy.language.annotation.records import DIMENSIONS, Picture
 from seewhy.language.annotation.store import AnnotationStore
 from seewhy.types import Failure
 

@@ -17,10 +17,9 @@ from starlette.testclient import TestClient
 
 from documented import ask_documented, operations
 from seewhy.language.annotation.desk import AnnotationDesk, find_pictures
-from seewhy.language.annotation.records import BoxedObject, Picture
+from seewhy.language.annotation.records import DIMENSIONS, BoxedObject, Picture
 from seewhy.language.annotation.rounds import StopRule
 from seewhy.language.annotation.seeding import Seed
-from seewhy.language.annotation.side_by_side import DIMENSIONS
 from seewhy.language.annotation.store import AnnotationStore
 from seewhy.service.app.annotate import make_annotation_app
 from seewhy.service.app.annotate_pages import PICTURES_A_PAGE

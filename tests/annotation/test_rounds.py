@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seewhy.language.annotation.coverage import coverage, head_of, left_out, naming_words
+from seewhy.language.annotation.figures import coverage, head_of, left_out, naming_words
 from seewhy.language.annotation.records import BoxedObject, Version
 from seewhy.language.annotation.rounds import Change, StopRule, changes, edited, history, merged
 

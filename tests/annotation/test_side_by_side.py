@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from seewhy.errors import InputError
-from seewhy.language.annotation.side_by_side import DIMENSIONS, POINTS, check_answers, net_preference, swapped
+from seewhy.language.annotation.desk import swapped
+from seewhy.language.annotation.figures import net_preference
+from seewhy.language.annotation.records import DIMENSIONS, POINTS, check_answers
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "imageinwords.json").read_text("utf-8"))
 

@@ -21,7 +21,7 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.described import Described
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.descriptions.base import Descriptions
-from seewhy.language.annotation.corrected import Corrections
+from seewhy.language.annotation.labels import Corrections
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app import Settings, make_app
 

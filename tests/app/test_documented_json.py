@@ -13,12 +13,10 @@ from starlette.testclient import TestClient
 
 from schemas import check, keys, named
 from seewhy.classifiers.base import Classifier
-from seewhy.language.annotation.corrected import Corrections, LabelledData
 from seewhy.language.annotation.desk import AnnotationDesk
 from seewhy.language.annotation.formats import records
-from seewhy.language.annotation.labels import open_decisions
-from seewhy.language.annotation.records import Picture
-from seewhy.language.annotation.side_by_side import DIMENSIONS
+from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
+from seewhy.language.annotation.records import DIMENSIONS, Picture
 from seewhy.language.annotation.store import AnnotationStore
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app.annotate import make_annotation_app

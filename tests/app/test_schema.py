@@ -12,8 +12,7 @@ from starlette.testclient import TestClient
 
 from documented import ask_documented, operations
 from seewhy.classifiers.base import Classifier
-from seewhy.language.annotation.corrected import Corrections, LabelledData
-from seewhy.language.annotation.labels import open_decisions
+from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app import Settings, make_app
 

@@ -25,11 +25,10 @@ from schemas import check
 from seewhy.cli import app
 from seewhy.errors import DataError, InputError
 from seewhy.progress import Progress
-from seewhy.scale.indexing import add_run
 from seewhy.scale.inputs import find_input
 from seewhy.scale.job import read_job
+from seewhy.scale.reading import add_run, status, verify
 from seewhy.scale.run import run
-from seewhy.scale.status import status, verify
 from simulated_work import Simulated, make_pictures, rows, vector
 
 

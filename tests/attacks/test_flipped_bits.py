@@ -30,7 +30,8 @@ from seewhy.prototypes.bank_influences import load_influences, measure_bank
 from seewhy.prototypes.epic.bank import EPICBank
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
-from seewhy.retrieval import Entry, Index, Query, columns, snapshot
+from seewhy.retrieval import Entry, Index, Query, vectors
+from seewhy.retrieval import search as searching
 from seewhy.retrieval.settings import Settings
 from seewhy.storage.features import FeatureStore
 from seewhy.training.loop import Training
@@ -64,7 +65,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     encode_texts(ENCODER, list(CLASSES), store)
     store.close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshot, "N_EXACT", 100)
+        patch.setattr(searching, "N_EXACT", 100)
         index = Index.create(root / "large", settings=Settings(approximate_from=2000), width=8)
         index.add_vectors(
             torch.randn(3000, 8, generator=torch.Generator().manual_seed(0)), [str(i) for i in range(3000)]
@@ -233,8 +234,8 @@ def test_an_index_of_an_earlier_version_is_read_and_gets_its_sums_with_the_next_
 
 def test_a_row_is_checked_once(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     n: list[int] = []
-    real = columns.Rows.check
-    monkeypatch.setattr(columns.Rows, "check", lambda self, rows: (n.append(len(rows)), real(self, rows))[1])
+    real = vectors.Rows.check
+    monkeypatch.setattr(vectors.Rows, "check", lambda self, rows: (n.append(len(rows)), real(self, rows))[1])
     index = Index.open(whole / "large")
     for _ in range(3):
         index.nearest(torch.ones(8), 10)

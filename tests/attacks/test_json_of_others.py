@@ -10,11 +10,11 @@ import pytest
 from damage import in_time
 
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.pairs import read_pairs
 from seewhy.errors import SeeWhyError
 from seewhy.language.annotation.formats import _read
-from seewhy.language.captions import read_captions
-from seewhy.language.textualize_run import read_drafts
+from seewhy.language.matching import read_captions
+from seewhy.language.questions import read_pairs
+from seewhy.language.textualize import read_drafts
 from seewhy.pictures.boxes import load_boxes
 
 READERS: dict[str, Callable[[Path], Any]] = {

@@ -19,11 +19,11 @@ import pytest
 from seewhy.cli.options import lines_of
 from seewhy.cli.outputs import _files
 from seewhy.descriptions.base import Descriptions
-from seewhy.descriptions.pairs import read_pairs
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError, SeeWhyError
 from seewhy.language.annotation.formats import _read as read_annotations
-from seewhy.language.captions import read_captions
+from seewhy.language.matching import read_captions
+from seewhy.language.questions import read_pairs
 from seewhy.pictures import parquet
 from seewhy.pictures.apart import content_digest
 from seewhy.pictures.boxes.files import load_boxes

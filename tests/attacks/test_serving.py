@@ -31,9 +31,9 @@ from seewhy.pictures.samples import load_samples
 from seewhy.service.app import Settings
 from seewhy.service.app.guard import Guard
 from seewhy.service.serve import ServiceSettings, kserve, make_service
-from seewhy.service.serve import models as served_models
+from seewhy.service.serve import service as served_models
 from seewhy.service.serve.entrance import refuse
-from seewhy.service.serve.models import Models
+from seewhy.service.serve.service import Models
 
 INFER = "/v2/models/tiny/infer"
 

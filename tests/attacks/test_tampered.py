@@ -33,8 +33,8 @@ from seewhy.prototypes.epic.bank import EPICBank
 from seewhy.prototypes.epic.training import FitEPIC
 from seewhy.prototypes.find import find_prototypes
 from seewhy.retrieval import Entry, Index
-from seewhy.retrieval.columns import sums_of
 from seewhy.retrieval.settings import Settings
+from seewhy.retrieval.vectors import sums_of
 from seewhy.training.loop import Training
 from tiny import class_folders, picture, tiny_cnn
 

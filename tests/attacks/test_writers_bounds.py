@@ -17,9 +17,8 @@ import pytest
 pytest.importorskip("openai", reason="the extra 'writers' is not installed, so there is no service to ask")
 
 from fake_service import Raw, Refusal, serving
-from seewhy.language.llm import NoWriterError, Prompt, WriterError
-from seewhy.language.service import ServiceWriter
-from seewhy.language.service_client import MOST_BYTES, Allowance, _is_home, mask_key
+from seewhy.language.service_writer import MOST_BYTES, Allowance, ServiceWriter, _is_home, mask_key
+from seewhy.language.writers import NoWriterError, Prompt, WriterError
 
 KEY = "sk-very/secret+indeed42"
 ANSWER = json.dumps(

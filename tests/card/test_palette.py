@@ -13,7 +13,7 @@ from seewhy.report.heat import COLOURS
 from seewhy.report.page import environment
 
 SOURCE = Path(palette.__file__).parents[1]
-SHEETS = sorted(path for room in ("card", "app") for path in (SOURCE / room / "templates").iterdir())
+SHEETS = sorted(path for room in ("report", "service/app") for path in (SOURCE / room / "templates").iterdir())
 SHADOWS = {"rgb(0 0 0", "rgb(255 255 255"}
 """Black and white that only darken and lighten what is below them."""
 
@@ -28,7 +28,7 @@ def test_no_template_has_a_colour_of_its_own(path: Path) -> None:
 
 
 def test_no_still_picture_has_a_colour_of_its_own() -> None:
-    for path in sorted((SOURCE / "card").glob("*.py")):
+    for path in sorted((SOURCE / "report").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Tuple) and len(node.elts) in (3, 4):
                 whole = [e.value for e in node.elts if isinstance(e, ast.Constant) and type(e.value) is int]

@@ -13,9 +13,9 @@ from seewhy.classifiers.follow_up import FollowUp
 from seewhy.classifiers.words import measured_on
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.errors import DataError
 from seewhy.explanation.base import Words
+from seewhy.language.questions import Difference, Pair
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.progress import Progress
 from tiny import class_folders, colours, picture

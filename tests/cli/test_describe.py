@@ -120,7 +120,7 @@ def test_a_stopped_run_goes_on_where_it_was(
         return BULLETS
 
     with serving(answer) as service:
-        from seewhy.language.service import ServiceWriter
+        from seewhy.language.service_writer import ServiceWriter
 
         whole = ServiceWriter.write
 

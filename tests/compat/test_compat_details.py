@@ -11,43 +11,16 @@ import pytest
 import torch
 from captum.attr import InputXGradient
 from torch import Tensor, nn
-from waves import Aside, sines, waves_network
+from waves import sines, waves_network
 
 from seewhy import compat
 from seewhy.classifiers.pretrained import Pretrained
-from seewhy.compat import torch_cam
-from seewhy.compat.base import SIX_VIEWS, View, layout
-from seewhy.compat.targets import scores
+from seewhy.compat.base import SIX_VIEWS, View, layout, scores
 from seewhy.errors import InputError
 from seewhy.heads.head import Target
 from tiny import noise, tiny_cnn
 
 PIXELS = sines(2, 3, 16, 24, shift=0.5)
-
-
-def maps_of(kind: Any, network: nn.Module, layer: Any, *how: Any, **more: Any) -> Tensor:
-    with kind(network, layer, **more) as extractor:
-        found: Tensor = extractor([1, 3], network(PIXELS), *how)[0]
-    return found
-
-
-def test_maps_are_joined_at_the_largest_of_each_side() -> None:
-    low, high = torch.full((1, 2, 6), 0.2), torch.full((1, 4, 3), 0.7)
-    fused = torch_cam.GradCAM.fuse_cams([low, high])
-    torch.testing.assert_close(fused, torch.full((1, 4, 6), 0.7))
-    torch.testing.assert_close(torch_cam.LayerCAM.fuse_cams([low, low]), torch.full((1, 2, 6), float(np.tanh(0.4))))
-    assert torch_cam.GradCAM.fuse_cams([low]) is low
-    for none in ([], ()):
-        with pytest.raises(InputError, match=r"^fuse_cams was given no list of maps\."):
-            torch_cam.GradCAM.fuse_cams(none)
-
-
-def test_what_follows_a_layer_may_work_in_place() -> None:
-    plain, inside = waves_network(), waves_network()
-    inside[1][1].inplace = True
-    torch.testing.assert_close(
-        maps_of(torch_cam.GradCAM, inside, inside[1][0], False), maps_of(torch_cam.GradCAM, plain, plain[1][0], False)
-    )
 
 
 class Pair(nn.Module):
@@ -65,78 +38,6 @@ class First(nn.Module):
     def forward(self, pair: tuple[Tensor, str]) -> Tensor:
         assert pair[1] == "more"
         return pair[0]
-
-
-def test_a_layer_may_give_a_tuple() -> None:
-    network = waves_network()
-    wrapped = nn.Sequential(network[0], Pair(network[1]), First(), *network[2:])
-    expected = maps_of(torch_cam.GradCAM, network, "1")
-    torch.testing.assert_close(maps_of(torch_cam.GradCAM, wrapped, "1"), expected)
-
-
-def test_the_last_layer_of_a_cam_is_named_where_there_are_several_and_may_be_a_convolution() -> None:
-    network = waves_network()
-    expected = maps_of(torch_cam.CAM, network, "1", False)
-    network.add_module("more", nn.Linear(5, 5))
-    with pytest.raises(
-        InputError, match=r"^The network has 2 linear layers\. One was expected\. Name it as fc_layer\.$"
-    ):
-        torch_cam.CAM(network, "1")
-    for named in ("4", network[4]):
-        torch.testing.assert_close(maps_of(torch_cam.CAM, network, "1", False, fc_layer=named), expected)
-    own = waves_network()
-    last = nn.Conv2d(8, 5, 1)
-    last.weight.data, last.bias.data = own[4].weight.data[:, :, None, None], own[4].bias.data  # type: ignore[union-attr]
-    convolved = nn.Sequential(*own[:3], last, nn.Flatten())
-    torch.testing.assert_close(maps_of(torch_cam.CAM, convolved, "1", False, fc_layer="3"), expected)
-
-
-def test_masked_pictures_leave_the_network_and_its_ears_as_they_were() -> None:
-    network = nn.Sequential(waves_network()[0], nn.BatchNorm2d(6), *waves_network()[1:]).train()
-    sizes: list[int] = []
-    extractor = torch_cam.ScoreCAM(network, "2", batch_size=3)
-    network(PIXELS)
-    extractor.disable_hooks()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
-    (maps,) = extractor(0)
-    assert max(sizes) <= 6, "three masks of two pictures"
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    assert network.training
-    network.eval()(PIXELS[:1] * 0)
-    torch.testing.assert_close(extractor(0)[0], maps, msg="it does not listen, so it heard nothing")
-
-
-def test_what_was_heard_is_forgotten_with_the_hooks() -> None:
-    network = waves_network()
-    with torch_cam.GradCAM(network, "1") as extractor:
-        found = network(PIXELS)
-    with pytest.raises(InputError, match="No picture went through the network yet"):
-        extractor(0, found)
-
-
-def test_what_extractors_cannot_explain_is_refused() -> None:
-    model = Aside()
-    extractor = torch_cam.GradCAM(model, "unused")
-    with pytest.raises(
-        InputError, match=r"^The scores do not depend on the layer 'unused'\. Choose another target layer"
-    ):
-        extractor(0, model(PIXELS))
-    network = waves_network()
-    for kind, says in (
-        (torch_cam.FinerCAM, "FinerCAM compares classes."),
-        (torch_cam.CAM, "CAM explains classes, and"),
-    ):
-        extractor = kind(network, "1")
-        with pytest.raises(InputError, match=says):
-            extractor(scores=network(PIXELS), targets=lambda output: output[0])
-    finer, found = torch_cam.FinerCAM(network, "1"), network(PIXELS)
-    with pytest.raises(InputError, match=r"^FinerCAM compares classes\."):
-        finer(0, list(found))
-    flat = nn.Sequential(nn.Flatten(), nn.Linear(48, 2)).train()
-    with pytest.raises(InputError, match=r"^No layer of the network gives a map\. Name the target_layer\.$"):
-        torch_cam.GradCAM(flat, input_shape=(3, 4, 4))
-    assert all(part.training for part in flat.modules())
 
 
 def explain(function: Callable[..., Any], wrap: Any = compat.from_captum, **options: Any) -> tuple[Tensor, Any]:
@@ -197,7 +98,7 @@ def test_a_target_gives_one_number_of_each_row() -> None:
         scores([lambda row: row], rows)
     for output, shape in ((torch.zeros(2, 3, 4), r"\(2, 3, 4\)"), ([rows], "a list")):
         with pytest.raises(InputError, match=rf"^No targets were given, and the network gives {shape}, which has no"):
-            compat.targets.highest(output)
+            compat.base.highest(output)
 
 
 def test_a_box_counts_where_it_overlaps_more_than_the_threshold() -> None:

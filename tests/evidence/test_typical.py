@@ -20,12 +20,9 @@ from seewhy.evidence.batch import Batch
 from seewhy.evidence.explain import ExplainOptions, explain_all
 from seewhy.explanation.base import Explanation
 from seewhy.explanation.typical import MadePicture
-from seewhy.generation.conditions import OfClass
-from seewhy.generation.generator import load_generator
-from seewhy.generation.judging import Judge
-from seewhy.generation.reader import unit
-from seewhy.generation.sampler import PPGN
-from seewhy.generation.starts import facets
+from seewhy.generation.conditions import Judge, OfClass
+from seewhy.generation.generator import load_generator, unit
+from seewhy.generation.sampler import PPGN, facets
 from seewhy.generation.training import FitGenerator
 from seewhy.generation.typical import RULE, Typicals, believed
 from seewhy.pictures.unlabelled import load_pictures

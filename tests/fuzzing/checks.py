@@ -49,8 +49,7 @@ def _checked(folder: Path) -> None:
 
 
 def _use_check(folder: Path) -> None:
-    from seewhy.language.annotation.corrected import Corrections, LabelledData, write_corrected
-    from seewhy.language.annotation.labels import LabelDecisions
+    from seewhy.language.annotation.labels import Corrections, LabelDecisions, LabelledData, write_corrected
     from seewhy.language.annotation.store import AnnotationStore
     from seewhy.pictures.samples import load_samples
     from seewhy.service.app.check_page import make_check_app

@@ -113,9 +113,7 @@ def _use_detector(folder: Path) -> None:
 
 
 def _save_generator(folder: Path) -> None:
-    from seewhy.generation.generator import Generator
-    from seewhy.generation.network import GeneratorNetwork
-    from seewhy.generation.reader import Reader
+    from seewhy.generation.generator import Generator, GeneratorNetwork, Reader
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -143,7 +141,7 @@ def _run(folder: Path) -> None:
 
 
 def _status(folder: Path) -> None:
-    from seewhy.scale.status import status
+    from seewhy.scale.reading import status
 
     found = status(folder / "r")
     json.dumps(found.to_json())
@@ -200,7 +198,7 @@ def _indexed_run(folder: Path) -> None:
 def _add_run(folder: Path) -> None:
     from seewhy.progress import Progress
     from seewhy.retrieval import Index
-    from seewhy.scale.indexing import add_run
+    from seewhy.scale.reading import add_run
 
     index = Index.open(folder / "i", encoder())
     try:
@@ -299,8 +297,8 @@ def _texts(folder: Path) -> None:
 
 def _use_texts(name: str, folder: Path) -> None:
     from seewhy.descriptions import Descriptions
-    from seewhy.descriptions.pairs import read_pairs
-    from seewhy.language.captions import read_captions
+    from seewhy.language.matching import read_captions
+    from seewhy.language.questions import read_pairs
 
     read: dict[str, Any] = {"d.json": Descriptions.read, "c.jsonl": read_captions, "p.json": read_pairs}
     read[name](folder / name)

@@ -25,13 +25,13 @@ from readers import Target
 import seewhy
 from seewhy.dense.reader import Reader
 from seewhy.errors import DataError, ForeignFileError, ImageError, InputError, UnknownNameError
-from seewhy.language.captions import read_captions
+from seewhy.language.matching import read_captions
 from seewhy.pictures.images import _why_not_decoded
 from seewhy.progress import Progress
 from seewhy.retrieval import Index
 from seewhy.retrieval.settings import Settings
-from seewhy.scale.indexing import add_run
 from seewhy.scale.inputs import find_input
+from seewhy.scale.reading import add_run
 from seewhy.scale.run import run
 from seewhy.storage.marks import JOB
 from seewhy.training.history import HistoryFile

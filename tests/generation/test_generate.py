@@ -18,10 +18,8 @@ import seewhy
 from seewhy.cli import app
 from seewhy.encoders.find import encoder as find
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError, WeightsError
-from seewhy.generation.asking import Question
-from seewhy.generation.generator import load_generator
-from seewhy.generation.network import GeneratorNetwork, discriminator
-from seewhy.generation.reader import Reader, unit
+from seewhy.generation.generate import Question
+from seewhy.generation.generator import GeneratorNetwork, Reader, discriminator, load_generator, unit
 from seewhy.generation.sampler import PPGN
 from seewhy.generation.training import FitGenerator, Reconstruct
 from seewhy.pictures.samples import Samples

@@ -25,13 +25,11 @@ import seewhy
 from seewhy.errors import InputError, ModelError, WeightsError
 from seewhy.generation import pipeline as pipelines
 from seewhy.generation import training
-from seewhy.generation.conditions import OfClass
+from seewhy.generation.conditions import OfClass, Verdict
 from seewhy.generation.generate import _row
-from seewhy.generation.judging import Verdict
+from seewhy.generation.generator import GeneratorNetwork, Reader, unit
 from seewhy.generation.made_set import MadeSet, OfGenerator
-from seewhy.generation.network import GeneratorNetwork
 from seewhy.generation.pipeline import Pipeline, load_pipeline
-from seewhy.generation.reader import Reader, unit
 from seewhy.generation.sampler import PPGN, Chains, Hole, PixelAscent
 from seewhy.generation.training import FitGenerator, Reconstruct, _some
 from seewhy.metrics.calibration import accuracy_interval
@@ -261,7 +259,7 @@ def test_a_picture_of_a_set_is_of_its_class_and_its_seed() -> None:
 
 
 def seewhy_noise(generator: Any, seed: int) -> torch.Tensor:
-    from seewhy.generation.starts import noise
+    from seewhy.generation.sampler import noise
 
     return noise(generator, 1, seed)
 

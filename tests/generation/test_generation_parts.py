@@ -17,15 +17,19 @@ from torch.nn.functional import cosine_similarity, interpolate
 import seewhy
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import DataError, InputError, ModelError, WeightsError
-from seewhy.generation.asking import Question
-from seewhy.generation.conditions import Like, OfClass, OfNeuron, OfText
-from seewhy.generation.generate import Asking, Made, make, sentence
-from seewhy.generation.generator import Generator, load_generator
-from seewhy.generation.judging import Judge, diversity
-from seewhy.generation.network import GeneratorNetwork, discriminator
-from seewhy.generation.reader import Reader, bytes_of, shown_at, unit
-from seewhy.generation.sampler import PPGN, Hole, PixelAscent
-from seewhy.generation.starts import JITTER, at_picture, facets_among, in_hole, noise
+from seewhy.generation.conditions import Judge, Like, OfClass, OfNeuron, OfText, diversity
+from seewhy.generation.generate import Asking, Made, Question, make, sentence
+from seewhy.generation.generator import (
+    Generator,
+    GeneratorNetwork,
+    Reader,
+    bytes_of,
+    discriminator,
+    load_generator,
+    shown_at,
+    unit,
+)
+from seewhy.generation.sampler import JITTER, PPGN, Hole, PixelAscent, at_picture, facets_among, in_hole, noise
 from seewhy.generation.training import FitGenerator, _errors
 from seewhy.pictures.unlabelled import pictures_of
 from seewhy.types import Transform

@@ -13,12 +13,9 @@ from torch import Tensor, nn
 import seewhy
 from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.errors import InputError
-from seewhy.generation.conditions import Condition, Like, OfClass, OfNeuron, OfText
-from seewhy.generation.generator import Generator
-from seewhy.generation.judging import Judge
-from seewhy.generation.reader import Reader
-from seewhy.generation.sampler import PPGN, Hole, PixelAscent
-from seewhy.generation.starts import at_picture, facets, noise
+from seewhy.generation.conditions import Condition, Judge, Like, OfClass, OfNeuron, OfText
+from seewhy.generation.generator import Generator, Reader
+from seewhy.generation.sampler import PPGN, Hole, PixelAscent, at_picture, facets, noise
 from seewhy.types import Transform
 from tiny import tiny_cnn
 

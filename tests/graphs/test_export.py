@@ -26,11 +26,10 @@ from seewhy.errors import DataError, ForeignFileError, InputError, MissingExtraE
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
 from seewhy.heads.votes import Votes
-from seewhy.service.graphs import check, formats
-from seewhy.service.graphs.export import CARD, Exported, export
-from seewhy.service.graphs.formats import FORMATS
-from seewhy.service.graphs.graph import Graph, _unlike
-from seewhy.service.graphs.layouts import model_name
+from seewhy.service.graphs import export as exporting
+from seewhy.service.graphs import graph as formats
+from seewhy.service.graphs.export import CARD, Exported, export, model_name
+from seewhy.service.graphs.graph import FORMATS, Graph, _unlike
 from seewhy.types import Transform
 from tiny import TRANSFORM, build, tiny_cnn, tiny_tokens
 
@@ -78,7 +77,7 @@ def written(tmp_path: Path, picture: np.ndarray) -> Path:
 
 def test_it_says_what_predict_and_explain_say(made: tuple[Classifier, Exported], tmp_path: Path) -> None:
     classifier, exported = made
-    views = check.drawn((32, 24), 5, seed=9)
+    views = exporting.drawn((32, 24), 5, seed=9)
     run = FORMATS["onnx"].open(exported.folder)
     found = run(views, np.array([[-1], [0], [1], [2], [3]]))
     np.testing.assert_allclose(found["probabilities"].sum(1), 1, atol=1e-6)
@@ -107,9 +106,9 @@ def test_heads_of_all_kinds_are_the_same_as_graphs(make: Any) -> None:
             found = graph(torch.from_numpy(picture), torch.from_numpy(index))
         return dict(zip(("logits", "probabilities", "heat", "explained"), (f.numpy() for f in found), strict=True))
 
-    found = check.compare(classifier, run, check.drawn((32, 32), 4))
+    found = exporting.compare(classifier, run, exporting.drawn((32, 32), 4))
     assert found.largest < 1e-5
-    heat = run(check.drawn((32, 32), 1), np.array([[1]]))["heat"]
+    heat = run(exporting.drawn((32, 32), 1), np.array([[1]]))["heat"]
     assert np.abs(heat).max() > 1e-4
 
 
@@ -159,7 +158,7 @@ def test_the_example_of_the_docs_runs_without_seewhy(made: tuple[Classifier, Exp
     classifier, exported = made
     code = re.search(r"<!-- example -->\n```python\n(.*?)```", (DOCS / "export.md").read_text("utf-8"), re.DOTALL)
     assert code is not None
-    photo = written(tmp_path, check.drawn((90, 71), 1)[0])
+    photo = written(tmp_path, exporting.drawn((90, 71), 1)[0])
     hide = "import sys; sys.modules['seewhy'] = sys.modules['torch'] = None\n"
     command = [
         sys.executable,
@@ -204,7 +203,7 @@ def test_openvino_loads_the_model_servers_folder(tmp_path: Path) -> None:
     assert one["config"]["plugin_config"] == {"INFERENCE_PRECISION_HINT": "f32"}
     home = tmp_path / "repository" / one["config"]["base_path"] / "1"
     assert made.graph == home / "model.xml"
-    assert check.compare(classifier, FORMATS["openvino"].open(home), check.drawn((32, 24), 3)).largest <= 1e-4
+    assert exporting.compare(classifier, FORMATS["openvino"].open(home), exporting.drawn((32, 24), 3)).largest <= 1e-4
 
 
 def test_an_own_folder_is_replaced_and_any_other_left(made: tuple[Classifier, Exported], monkeypatch: Any) -> None:
@@ -231,7 +230,7 @@ def run_of(classifier: Classifier, away: str = "", by: float = 0.0) -> Any:
 
     def run(picture: np.ndarray, index: np.ndarray) -> dict[str, np.ndarray]:
         asked = None if (index < 0).all() else torch.from_numpy(index[:, 0])
-        found = {n: t.numpy() for n, t in check.answers(classifier, picture, asked).items()}
+        found = {n: t.numpy() for n, t in exporting.answers(classifier, picture, asked).items()}
         return found | ({away: found[away] + np.asarray(by, found[away].dtype)} if away else {})
 
     return run
@@ -251,14 +250,14 @@ def test_a_graph_that_answers_otherwise_leaves_nothing(
 
 def test_the_class_chosen_must_be_the_likeliest_and_the_one_asked_for() -> None:
     classifier = oblong()
-    views = check.drawn((32, 24), 4)
+    views = exporting.drawn((32, 24), 4)
 
     def always(index: int) -> Any:
         return lambda picture, _: run_of(classifier)(picture, np.full((len(picture), 1), index))
 
     for index in range(4):
         with pytest.raises(ModelError, match="answers otherwise"):
-            check.compare(classifier, always(index), views)
+            exporting.compare(classifier, always(index), views)
 
 
 def test_what_a_format_cannot_write_is_named(
@@ -313,7 +312,7 @@ def test_the_command_names_pictures_it_cannot_read(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(formats.Onnx, "write", lambda *_: 18)
     monkeypatch.setattr(formats.Onnx, "open", lambda *_: run_of(classifier))
     (tmp_path / "photos").mkdir()
-    written(tmp_path / "photos", check.drawn((40, 50), 1)[0])
+    written(tmp_path / "photos", exporting.drawn((40, 50), 1)[0])
     (tmp_path / "photos" / "two.png").write_bytes(b"\x89PNG")
     arguments = ["export", "-o", str(tmp_path / "out"), "--ovms", "--served-name", "b", "--json", "--check-on"]
     done = CliRunner().invoke(app, [*arguments, str(tmp_path / "photos")])

@@ -19,10 +19,19 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.saving import digest
 from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
 from seewhy.service.graphs import export as exporting
-from seewhy.service.graphs import formats
-from seewhy.service.graphs.check import _differences, answers, compare, drawn
-from seewhy.service.graphs.export import CARD, FACTS, export, is_untouched, preprocessing
-from seewhy.service.graphs.formats import FORMATS, Onnx, format_of
+from seewhy.service.graphs import graph as formats
+from seewhy.service.graphs.export import (
+    CARD,
+    FACTS,
+    _differences,
+    answers,
+    compare,
+    drawn,
+    export,
+    is_untouched,
+    preprocessing,
+)
+from seewhy.service.graphs.graph import FORMATS, Onnx, format_of
 from tiny import tiny_cnn
 
 Found = dict[str, np.ndarray]

@@ -19,9 +19,8 @@ from seewhy.encoders.timm import encoder_of
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
 from seewhy.pictures.images import read_picture
-from seewhy.service.graphs import check
-from seewhy.service.graphs.formats import FORMATS, Run
-from seewhy.service.graphs.graph import OUTPUTS, Graph, _stack
+from seewhy.service.graphs import export as exporting
+from seewhy.service.graphs.graph import FORMATS, OUTPUTS, Graph, Run, _stack
 from seewhy.types import Transform
 from tiny_transformer import tiny_network
 
@@ -80,13 +79,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Graph, R
 def test_a_class_token_is_exported_for_batches_of_any_length(made: tuple[Classifier, Graph, Run]) -> None:
     classifier, _, run = made
     for n in (1, 3, 5):
-        assert check.compare(classifier, run, check.drawn((64, 64), n, seed=n)).largest <= check.TOLERANCE
+        assert exporting.compare(classifier, run, exporting.drawn((64, 64), n, seed=n)).largest <= exporting.TOLERANCE
 
 
 def test_its_heat_is_that_of_explain(made: tuple[Classifier, Graph, Run], tmp_path: Path) -> None:
     """Grad-CAM of the tokens that the last block reads, for every class; ``explain`` keeps these as halves."""
     classifier, graph, run = made
-    Image.fromarray(check.drawn((90, 71), 1, seed=4)[0]).save(photo := tmp_path / "one.png")
+    Image.fromarray(exporting.drawn((90, 71), 1, seed=4)[0]).save(photo := tmp_path / "one.png")
     picture = read_picture(photo, classifier.encoder.transform).pixels
     tokens = classifier.encoder.trunk(classifier.encoder.pixels([picture]))
     for index, target in enumerate(classifier.classes):
@@ -124,7 +123,7 @@ def test_a_network_that_is_cut_by_hooks_is_exported_too() -> None:
     assert type(classifier.encoder.trunk).__name__ == "UntilLayer"
     run = in_torch(Graph(classifier).program((32, 32)))
     for n in (1, 3):
-        assert check.compare(classifier, run, check.drawn((32, 32), n)).largest <= check.TOLERANCE
+        assert exporting.compare(classifier, run, exporting.drawn((32, 32), n)).largest <= exporting.TOLERANCE
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, -1])
@@ -155,9 +154,9 @@ def test_networks_of_users(name: str, tmp_path: Path) -> None:
     classifier = classifier_of(ZOO[name]())
     size = classifier.encoder.transform.input_size
     program = Graph(classifier).program(size)
-    assert check.answers(classifier, check.drawn(size, 2))["heat"].abs().amax() > 1e-4
+    assert exporting.answers(classifier, exporting.drawn(size, 2))["heat"].abs().amax() > 1e-4
     for form in FORMATS.values():
         form.write(program, size, tmp_path, {})
         run = form.open(tmp_path)
         for n in (1, 3):
-            assert check.compare(classifier, run, check.drawn(size, n)).largest <= check.TOLERANCE
+            assert exporting.compare(classifier, run, exporting.drawn(size, n)).largest <= exporting.TOLERANCE

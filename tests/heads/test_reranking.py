@@ -22,16 +22,14 @@ from seewhy.classifiers.linear.recipe import Linear
 from seewhy.classifiers.saving import load
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.descriptions.discriminative import Pool, Selector, selection_matrix
-from seewhy.descriptions.pairs import read_pairs, write_pairs_file
 from seewhy.encoders.base import Encoder
 from seewhy.encoders.stream import Encoded, encode_stream, file_digest
 from seewhy.errors import DataError, InputError
 from seewhy.explanation.base import Words
 from seewhy.heads.head import Head, Projected, Target
-from seewhy.language.llm import Prompt, Writer, WriterSession
-from seewhy.language.written import Written
+from seewhy.language.questions import Difference, Pair, read_pairs, write_pairs_file
+from seewhy.language.writers import Prompt, Writer, WriterSession, Written
 from seewhy.pictures.samples import load_samples, split
 from seewhy.trust.groups import group_folds
 from tiny import CLASSES, HUES, HashedWords, class_folders, colours, noise, picture, tiny_cnn

@@ -20,11 +20,10 @@ from seewhy.pictures.listing import list_pictures
 from seewhy.progress import Progress
 from seewhy.report.paging import framed
 from seewhy.retrieval import Entry, Index, Query
-from seewhy.retrieval.adding import Change
-from seewhy.retrieval.columns import exact_top
-from seewhy.retrieval.results import Results
-from seewhy.retrieval.searching import Searching
+from seewhy.retrieval.search import Results, Searching
 from seewhy.retrieval.settings import Settings
+from seewhy.retrieval.vectors import exact_top
+from seewhy.retrieval.writing import Change
 from seewhy.storage.marks import PAGE
 from tiny import CLASSES, class_folders, picture, tiny_cnn
 

@@ -14,11 +14,9 @@ from seewhy.encoders.base import Encoder, GlobalAverage, Layout
 from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
 from seewhy.errors import InputError
 from seewhy.retrieval import Entry, Index, Query
-from seewhy.retrieval.query import by_pictures, composed
-from seewhy.retrieval.results import Hit
-from seewhy.retrieval.settings import Settings
-from seewhy.retrieval.spatial import n_patches, spatial_distance, sub_patches
-from seewhy.retrieval.whitening import Whitening
+from seewhy.retrieval.search import Hit, by_pictures, composed
+from seewhy.retrieval.settings import Settings, n_patches, spatial_distance, sub_patches
+from seewhy.retrieval.vectors import Whitening
 from tiny import Channels, HashedWords, build, picture, tiny_cnn
 
 COLOURS = {"red": (230, 40, 40), "green": (40, 230, 40), "blue": (40, 40, 230)}

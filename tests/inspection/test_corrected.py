@@ -14,8 +14,14 @@ from starlette.testclient import TestClient
 
 from seewhy.encoders.stream import file_digest
 from seewhy.errors import DataError, ForeignFileError, InputError
-from seewhy.language.annotation.corrected import Corrections, LabelledData, check_corrected, write_corrected
-from seewhy.language.annotation.labels import LabelDecisions, known_picture
+from seewhy.language.annotation.labels import (
+    Corrections,
+    LabelDecisions,
+    LabelledData,
+    check_corrected,
+    known_picture,
+    write_corrected,
+)
 from seewhy.language.annotation.records import Picture
 from seewhy.language.annotation.store import AnnotationStore, Conflict, Saved
 from seewhy.pictures.samples import load_samples

@@ -23,8 +23,7 @@ from starlette.testclient import TestClient
 from browser import BROWSER, Browser, until
 from seewhy.cli import app
 from seewhy.errors import DataError, InputError
-from seewhy.language.annotation.corrected import Corrections, LabelledData
-from seewhy.language.annotation.labels import LabelDecisions, known_picture
+from seewhy.language.annotation.labels import Corrections, LabelDecisions, LabelledData, known_picture
 from seewhy.language.annotation.store import AnnotationStore, Conflict, Saved
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app.check_page import make_check_app

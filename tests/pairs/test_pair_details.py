@@ -15,9 +15,9 @@ from test_rules import broken, run, said
 
 from seewhy.cli import app
 from seewhy.errors import DataError, ForeignFileError
-from seewhy.language.pairs import check, clean, files, restore, rules
-from seewhy.language.pairs.base import Corpus, Glance, folded
-from seewhy.language.pairs.files import beside
+from seewhy.language.pairs import check, checking, clean, restore, rules
+from seewhy.language.pairs.checking import beside
+from seewhy.language.pairs.filters import Corpus, Glance, folded
 from seewhy.pictures.pairs import read_pairs
 from tiny import COLOURS, HUES, colours
 
@@ -157,7 +157,7 @@ def test_classes_and_groups_are_kept_and_come_back(tmp_path: Path) -> None:
 def test_what_stays_out_for_another_rule_keeps_what_it_is(tmp_path: Path) -> None:
     row = {"image": "a.png", "text": "x", "reasons": {"too_short": "a", "copy": "b"}, "label": "cat", "group": "g1"}
     kept = clean(grouped(tmp_path), with_rules=[], group="group").kept
-    files.save(tmp_path / "two.jsonl", kept, [{**row, "image": str(tmp_path / "a.png")}])
+    checking.save(tmp_path / "two.jsonl", kept, [{**row, "image": str(tmp_path / "a.png")}])
     assert restore(tmp_path / "two.jsonl", "copy") == 0
     assert lines(beside(tmp_path / "two.jsonl")) == [{**row, "reasons": {"too_short": "a"}}]
 
@@ -167,7 +167,7 @@ def test_whatever_stops_it_no_pair_is_lost(stops: int, tmp_path: Path, monkeypat
     """A set is put back over itself, and one of its two files cannot be written any more."""
     place = tmp_path / "clean.jsonl"
     clean(grouped(tmp_path), with_rules=[rules["too_short"]()], group="group").save(place)
-    own, written = files.write, []
+    own, written = checking.write, []
 
     def write(path: Path, *more: Any, **how: Any) -> Path:
         written.append(path)
@@ -175,12 +175,12 @@ def test_whatever_stops_it_no_pair_is_lost(stops: int, tmp_path: Path, monkeypat
             raise DataError("no space left")
         return own(path, *more, **how)
 
-    monkeypatch.setattr(files, "write", write)
+    monkeypatch.setattr(checking, "write", write)
     with pytest.raises(DataError, match="no space left"):
         restore(place, "too_short")
     there = {text for row in lines(place) for text in row["texts"]} | {row["text"] for row in lines(beside(place))}
     assert there == {"a good cat", "Mäuse", "dog"}
-    monkeypatch.setattr(files, "write", own)
+    monkeypatch.setattr(checking, "write", own)
     assert restore(place, "too_short") == 2
     assert {text for row in lines(place) for text in row["texts"]} == there
     assert lines(beside(place)) == []

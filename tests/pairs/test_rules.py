@@ -17,8 +17,8 @@ import schemas
 import seewhy
 from seewhy.errors import DataError, ForeignFileError, InputError, UnknownNameError
 from seewhy.language.pairs import Rule, check, clean, restore, rules
-from seewhy.language.pairs.base import Corpus
-from seewhy.language.pairs.files import beside
+from seewhy.language.pairs.checking import beside
+from seewhy.language.pairs.filters import Corpus
 from seewhy.pictures.pairs import read_pairs
 from seewhy.pictures.samples import Samples
 from tiny import COLOURS, HUES, colours

@@ -20,8 +20,8 @@ from seewhy.pictures.pairs import load_pairs
 from seewhy.progress import Progress
 from seewhy.scale import job as jobs
 from seewhy.scale.inputs import find_input
+from seewhy.scale.reading import status
 from seewhy.scale.run import Part, run
-from seewhy.scale.status import status
 from simulated_work import Simulated, make_pictures, rows, vector
 
 PLAIN = Simulated()

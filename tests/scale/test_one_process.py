@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from seewhy.errors import InputError, ModelError
 from seewhy.pictures.images import read_picture
-from seewhy.scale import workers
+from seewhy.scale import run as runs
 from seewhy.scale.inputs import find_input
 from seewhy.scale.job import Job, Survey, claim
 from seewhy.scale.work import Embed
@@ -93,8 +93,8 @@ class Pipe:
 @pytest.fixture(autouse=True)
 def bound(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     told: list[int] = []
-    monkeypatch.setattr(workers, "bound_threads", told.append)
-    monkeypatch.setattr(workers.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(runs, "bound_threads", told.append)
+    monkeypatch.setattr(runs.signal, "signal", lambda *_: None)
     return told
 
 
@@ -108,7 +108,7 @@ def job_of(tmp_path: Path) -> tuple[Job, list[Any]]:
 def test_a_process_does_shards_until_there_are_no_more(tmp_path: Path, bound: list[int]) -> None:
     job, shards = job_of(tmp_path)
     pipe: Any = Pipe(job, *shards, None, "never read")
-    workers.serve(pipe, Simulated(), 3)
+    runs.serve(pipe, Simulated(), 3)
     assert bound == [3]
     assert [kind for kind, _ in pipe.heard] == ["ready", "done", "done"]
     assert pipe.heard[0][1] == Simulated().open().model()
@@ -121,19 +121,19 @@ def test_a_process_goes_on_after_a_shard_that_cannot_be_read_and_ends_with_the_f
     job, shards = job_of(tmp_path)
     (tmp_path / "photos").rename(tmp_path / "away")
     pipe: Any = Pipe(job, *shards)
-    workers.serve(pipe, Simulated(), 1)
+    runs.serve(pipe, Simulated(), 1)
     assert [kind for kind, _ in pipe.heard] == ["ready", "unread", "unread"]
     assert pipe.heard[1][1].endswith("photos is gone. The folder of the pictures was expected. Bring it back.")
 
 
 def test_a_process_that_cannot_open_the_model_says_why() -> None:
     pipe: Any = Pipe()
-    workers.serve(pipe, Simulated(refuses="There is none."), 1)
+    runs.serve(pipe, Simulated(refuses="There is none."), 1)
     assert pipe.heard == [("stopped", "There is none.")]
 
 
 def test_two_models_in_one_run_are_told() -> None:
-    both = workers.Workers(Simulated(), 2, 1)
+    both = runs.Workers(Simulated(), 2, 1)
     both._check(Simulated().open().model())
     both._check(Simulated().open().model())
     with pytest.raises(ModelError, match=r"^Two processes opened different models, \{'encoder': 'simulated'\} and"):
@@ -143,4 +143,4 @@ def test_two_models_in_one_run_are_told() -> None:
 @pytest.mark.parametrize(("code", "how"), [(-9, "was killed by signal 9"), (3, "ended with code 3")])
 def test_how_a_process_died_is_said(code: int, how: str) -> None:
     dead: Any = SimpleNamespace(process=SimpleNamespace(exitcode=code))
-    assert workers._died(dead, "did this shard").startswith(f"A process {how} while it did this shard. Processes that")
+    assert runs._died(dead, "did this shard").startswith(f"A process {how} while it did this shard. Processes that")

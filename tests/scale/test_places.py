@@ -18,11 +18,10 @@ from test_rows_to_index import Embedding, index
 from seewhy.errors import DataError, ForeignFileError, MissingExtraError
 from seewhy.progress import Progress
 from seewhy.scale import job as jobs
-from seewhy.scale.indexing import add_run, is_run
 from seewhy.scale.inputs import find_input
 from seewhy.scale.places import LocalFolder, ObjectStore, find_place
+from seewhy.scale.reading import add_run, is_run, status
 from seewhy.scale.run import Part, run
-from seewhy.scale.status import status
 from simulated_work import Simulated, make_pictures
 
 fsspec = pytest.importorskip("fsspec")

@@ -16,8 +16,8 @@ import pytest
 from seewhy.errors import MissingExtraError, ModelError
 from seewhy.scale import on_ray
 from seewhy.scale.inputs import find_input
+from seewhy.scale.reading import status
 from seewhy.scale.run import run
-from seewhy.scale.status import status
 from simulated_work import Simulated, make_pictures
 
 TESTS = Path(__file__).resolve().parents[1]

@@ -14,9 +14,9 @@ from test_jobs import pack
 
 from seewhy.errors import DataError, ModelError
 from seewhy.progress import Progress
-from seewhy.scale.indexing import _rows, _seen, add_run, is_run
 from seewhy.scale.inputs import find_input
 from seewhy.scale.job import Job, read_job
+from seewhy.scale.reading import _rows, _seen, add_run, is_run
 from seewhy.scale.run import Part, run
 from seewhy.types import Failure
 from simulated_work import Simulated, make_pictures, vector

@@ -19,8 +19,8 @@ from seewhy.scale import job as jobs
 from seewhy.scale import run as runs
 from seewhy.scale.inputs import Folder, Shard, Tars, find_input
 from seewhy.scale.job import Job, Survey, claim
+from seewhy.scale.reading import status
 from seewhy.scale.run import run
-from seewhy.scale.status import status
 from seewhy.storage.marks import JOB
 from simulated_work import Simulated, make_pictures, rows
 

@@ -18,8 +18,8 @@ from killing import CONTEXT
 from object_storage import Service
 from seewhy.errors import DataError
 from seewhy.scale.inputs import find_input
+from seewhy.scale.reading import status
 from seewhy.scale.run import Part, run
-from seewhy.scale.status import status
 from simulated_work import Simulated, make_pictures
 
 pytestmark = pytest.mark.slow

@@ -16,8 +16,8 @@ from seewhy.encoders import find
 from seewhy.errors import ModelError, SeeWhyError
 from seewhy.progress import Progress
 from seewhy.scale.inputs import find_input
+from seewhy.scale.reading import status
 from seewhy.scale.run import run
-from seewhy.scale.status import status
 from seewhy.threads import bound_threads, n_threads
 from simulated_work import Simulated, make_pictures, rows
 

@@ -22,8 +22,8 @@ from seewhy.classifiers.base import Classifier
 from seewhy.errors import ModelError
 from seewhy.service.app import Settings
 from seewhy.service.serve import serving as servings
-from seewhy.service.serve.metrics import Metrics
-from seewhy.service.serve.models import Models, Reloader, digest_of
+from seewhy.service.serve.entrance import Metrics
+from seewhy.service.serve.service import Models, Reloader, digest_of
 from seewhy.service.serve.serving import DrainingServer
 
 Client = Callable[..., TestClient]

@@ -21,10 +21,8 @@ from seewhy.errors import InputError
 from seewhy.explanation.base import Explanation
 from seewhy.planted import reader
 from seewhy.service.app import Settings
-from seewhy.service.serve import ServiceSettings, access_log, entrance
-from seewhy.service.serve.access_log import AccessLog
-from seewhy.service.serve.entrance import Rates
-from seewhy.service.serve.metrics import Metrics
+from seewhy.service.serve import ServiceSettings, entrance
+from seewhy.service.serve.entrance import AccessLog, Metrics, Rates
 
 Client = Callable[..., TestClient]
 TOKEN = "0123456789abcdef"
@@ -35,7 +33,7 @@ class Disk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *takes: int | None) -> None:
         self.takes, self.data = list(takes), b""
-        monkeypatch.setattr(access_log.os, "write", self.write)
+        monkeypatch.setattr(entrance.os, "write", self.write)
 
     def write(self, _to: int, data: bytes) -> int:
         n = self.takes.pop(0) if self.takes else 1000
@@ -64,8 +62,8 @@ def test_after_a_torn_line_the_next_begins_anew(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_a_slow_disk_cannot_take_is_counted_and_waited_for_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     gate, dropped = threading.Event(), []
-    monkeypatch.setattr(access_log, "MOST_WAITING", 2)
-    monkeypatch.setattr(access_log.os, "write", lambda _to, data: gate.wait(5) and len(data))
+    monkeypatch.setattr(entrance, "MOST_WAITING", 2)
+    monkeypatch.setattr(entrance.os, "write", lambda _to, data: gate.wait(5) and len(data))
     log = AccessLog(7, lambda: dropped.append(1))
     threading.Timer(1.5, gate.set).start()
     for number in range(6):

@@ -15,7 +15,7 @@ from torch import Tensor
 from seewhy.attributions.explainers import TTAMEExplainer, load_explainer
 from seewhy.attributions.t_tame_mechanism import AttentionMechanism
 from seewhy.errors import DataError, ForeignFileError, ModelError, WeightsError
-from seewhy.retrieval.whitening import Whitening
+from seewhy.retrieval.vectors import Whitening
 from seewhy.storage.archive import FolderArchive, TensorArchive
 from seewhy.storage.marks import Facts
 

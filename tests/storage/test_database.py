@@ -13,7 +13,7 @@ import pytest
 
 from seewhy.errors import DataError, ForeignFileError
 from seewhy.language.annotation.store import ANNOTATIONS, AnnotationStore
-from seewhy.language.written import ANSWERS, Written
+from seewhy.language.writers import ANSWERS, Written
 from seewhy.retrieval.catalogue import CATALOGUE, FILE, Catalogue
 from seewhy.storage.database import DatabaseKind
 from seewhy.storage.features import STORE, FeatureStore

@@ -12,7 +12,7 @@ import pytest
 
 from seewhy.errors import ForeignFileError
 from seewhy.language.annotation.store import ANNOTATIONS as NOTES
-from seewhy.language.written import ANSWERS
+from seewhy.language.writers import ANSWERS
 from seewhy.retrieval.catalogue import CATALOGUE
 from seewhy.storage.database import DatabaseKind, check, connect
 from seewhy.storage.features import STORE

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from seewhy.encoders.base import Encoder
-from seewhy.encoders.own_names import names_of
+from seewhy.encoders.names import names_of
 from seewhy.encoders.paired_heads import PairedHeads
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.adapt import KEEPS, Adapt, Kept

@@ -16,7 +16,7 @@ from ..descriptions.base import Descriptions
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded, EncodeRequest, encode_stream
 from ..errors import InputError
-from ..language.captions import Caption
+from ..language.matching import Caption
 from ..pictures.samples import Sample, Samples
 from ..progress import Progress
 from ..prototypes.bank import PatchBank
@@ -162,7 +162,7 @@ class PictureRecipe(Recipe):
                 Give them where ``samples`` holds near-duplicates (frames of one film, photos of one visit), on which
                 everything looks better than it is.
             descriptions: of the same classes, as words evidence or to learn from.
-            captions: texts of each picture; see :mod:`seewhy.language.captions`.
+            captions: texts of each picture; see :mod:`seewhy.language.matching`.
             store: where features are kept, so that a second or an interrupted run does not encode again.
             progress: progress callback, notes and failures.
             checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.

@@ -14,14 +14,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..descriptions.base import WordBank
-from ..descriptions.class_questions import Pair, write_pairs
-from ..descriptions.pairs import check_pairs
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_stream, encode_texts
 from ..errors import InputError
 from ..heads.head import Head, Projected
 from ..heads.reranking import Reason, Reranking
-from ..language.llm import WriterError, WriterSession
+from ..language.questions import Pair, check_pairs, write_pairs
+from ..language.writers import WriterError, WriterSession
 from ..pictures.sources import One
 from ..storage.features import FeatureStore
 from ..types import Failure

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..descriptions.base import Descriptions, WordBank
-from ..encoders.imagenet_words import imagenet_descriptions
+from ..encoders.imagenet import imagenet_descriptions
 from ..encoders.stream import encode_texts
 from ..errors import DataError
 from ..heads.head import Head, Projected

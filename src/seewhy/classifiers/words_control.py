@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder
-from ..encoders.imagenet_words import imagenet_descriptions
+from ..encoders.imagenet import imagenet_descriptions
 from ..explanation.measures import WordControl
 from ..heads.head import Projected
 from .base import Classifier

@@ -11,8 +11,8 @@ from torch.nn.functional import normalize
 
 from ..descriptions.base import WordBank
 from ..encoders.base import Encoder
+from ..encoders.names import filled
 from ..encoders.stream import encode_texts
-from ..encoders.templates import filled
 from ..errors import InputError
 from ..heads.head import Head, Projected
 from ..storage.features import FeatureStore

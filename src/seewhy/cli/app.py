@@ -13,7 +13,7 @@ from .terminal import say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..language.annotation.corrected import Corrections
+    from ..language.annotation.labels import Corrections
     from ..pictures.samples import Samples
 
 EXAMPLES = """
@@ -127,8 +127,7 @@ def _corrections(
     data: Path, samples: Samples, folder: Path, classes: tuple[str, ...], columns: tuple[str, str]
 ) -> Corrections:
     """What is decided on; a picture may get a label of the model or of the data."""
-    from ..language.annotation.corrected import Corrections, LabelledData
-    from ..language.annotation.labels import open_decisions
+    from ..language.annotation.labels import Corrections, LabelledData, open_decisions
 
     known = tuple(dict.fromkeys((*classes, *samples.classes)))
     return Corrections(LabelledData(data, samples.items, *columns), open_decisions(folder, known))
@@ -137,8 +136,7 @@ def _corrections(
 def _export(path: Path, data: Path | None, decisions: Path | None, columns: tuple[str, str], force: bool) -> None:
     """The corrected table, for which no model is needed."""
     from ..errors import InputError
-    from ..language.annotation.corrected import LabelledData, check_corrected
-    from ..language.annotation.labels import open_decisions
+    from ..language.annotation.labels import LabelledData, check_corrected, open_decisions
     from ..pictures.samples import load_samples
     from .correcting import export_corrected
 

@@ -32,7 +32,7 @@ from .study_options import Labelled
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
-    from ..language.annotation.corrected import Corrections
+    from ..language.annotation.labels import Corrections
 
 EXAMPLES = """
 Examples:\n
@@ -165,8 +165,7 @@ def _go_on(
 ) -> None:
     """From a check that was made: the corrected table, or the page on which people decide."""
     from ..errors import InputError
-    from ..language.annotation.corrected import Corrections, LabelledData, check_corrected
-    from ..language.annotation.labels import open_decisions
+    from ..language.annotation.labels import Corrections, LabelledData, check_corrected, open_decisions
     from ..pictures.samples import load_samples
     from ..studies.inspection.earlier import read_check
     from .correcting import export_corrected

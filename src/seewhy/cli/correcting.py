@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..language.annotation.corrected import LabelledData
-    from ..language.annotation.labels import LabelDecisions
+    from ..language.annotation.labels import LabelDecisions, LabelledData
 
 
 def export_corrected(
     path: Path, data: LabelledData, decisions: LabelDecisions, force: bool, as_json: bool = False
 ) -> None:
     """Write the corrected table and say what is in it; decisions that no longer fit the data are told."""
-    from ..language.annotation.corrected import write_corrected
+    from ..language.annotation.labels import write_corrected
 
     counts = write_corrected(path, data, decisions.standing(), force=force)
     decisions.store.close()

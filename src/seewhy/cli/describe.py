@@ -50,8 +50,8 @@ def classes(
     quiet: options.Quiet = False,
 ) -> None:
     """Visual descriptors of each class. What a model wrote is to be read and edited: the file is yours."""
-    from ..descriptions.class_questions import as_descriptions, class_prompt, write_classes
-    from ..language.llm import WriterError
+    from ..language.questions import as_descriptions, class_prompt, write_classes
+    from ..language.writers import WriterError
     from ..storage.marks import DESCRIPTIONS
     from ..storage.output import check_file
 
@@ -92,10 +92,8 @@ def pairs(
     quiet: options.Quiet = False,
 ) -> None:
     """What parts the classes that a model confuses, pair by pair."""
-    from ..descriptions.class_questions import Pair, pair_prompt, write_pairs
-    from ..descriptions.confusable import confusable_pairs
-    from ..descriptions.pairs import write_pairs_file
     from ..errors import DataError
+    from ..language.questions import Pair, confusable_pairs, pair_prompt, write_pairs, write_pairs_file
     from ..pictures.listing import list_pictures
     from ..storage.marks import PAIRS
     from ..storage.output import check_file

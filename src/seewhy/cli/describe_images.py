@@ -41,7 +41,7 @@ def images(
     quiet: options.Quiet = False,
 ) -> None:
     """Describe pictures at length (Image Textualization). Run again, it goes on where it was stopped."""
-    from ..language.textualize_run import DESCRIPTIONS, Drafter, estimate, offline, read_drafts, textualize_all
+    from ..language.textualize import DESCRIPTIONS, Drafter, estimate, offline, read_drafts, textualize_all
     from ..storage.journal import Journal
     from ..types import Failure
     from .terminal import Terminal

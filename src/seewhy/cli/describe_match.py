@@ -37,9 +37,8 @@ def match(
 ) -> None:
     """For each picture, the texts of its own class that fit it best. Run again, it goes on where it was stopped."""
     from ..descriptions.base import Descriptions
-    from ..descriptions.matching import Match, match_to_file, say, short_prompt, specificity
     from ..encoders.find import encoder as find
-    from ..language.captions import CAPTIONS, Caption
+    from ..language.matching import CAPTIONS, Caption, Match, match_to_file, say, short_prompt, specificity
     from ..pictures.samples import load_samples
     from ..storage.output import check_file
     from .terminal import Terminal

@@ -91,7 +91,7 @@ def embed(
 ) -> None:
     """Keep the vectors of many pictures. Run again after any stop, it goes on; each picture has one row."""
     from ..errors import InputError
-    from ..scale.status import verify as verify_run
+    from ..scale.reading import verify as verify_run
     from ..scale.work import Embed
     from .terminal import Terminal
 
@@ -130,7 +130,7 @@ def _foretell(
 
 def _tell(folder: Path, as_json: bool) -> NoReturn:
     """How far a run is; exit code 1 while something is missing."""
-    from ..scale.status import status
+    from ..scale.reading import status
 
     found = status(folder)
     if as_json:

@@ -50,7 +50,7 @@ def export(
     from ..errors import InputError
     from ..service.graphs.export import check_place
     from ..service.graphs.export import export as write
-    from ..service.graphs.formats import format_of
+    from ..service.graphs.graph import format_of
 
     terminal = Terminal(quiet)
     if triton and ovms:

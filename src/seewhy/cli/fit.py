@@ -83,7 +83,7 @@ def fit(
     from ..classifiers.figures import held_out_lines
     from ..classifiers.saving import ARCHIVE
     from ..encoders.find import encoder as find
-    from ..language.captions import read_captions
+    from ..language.matching import read_captions
     from ..pictures.samples import load_samples
     from ..storage.output import check_checkpoint, make_folder
     from .method_options import settings
@@ -146,9 +146,9 @@ def recipe_from(name: str, named: dict[str, Any], given: dict[str, str]) -> Any:
     """The recipe with its fields, from options of their own and from ``--set``."""
     from typing import cast
 
-    from ..attributions.settings import configured, settings_of
     from ..classifiers import classifiers
     from ..errors import InputError
+    from ..parameters import configured, settings_of
 
     found: type[Recipe] = classifiers[name]
     if not hasattr(found, "fit"):

@@ -125,8 +125,8 @@ def _fitting(found: type[Prototypes], named: dict[str, Any], given: dict[str, st
     from pkgutil import resolve_name
     from typing import cast
 
-    from ..attributions.settings import configured, settings_of
     from ..errors import InputError
+    from ..parameters import configured, settings_of
 
     if not found.fitted_by:
         if named or given:

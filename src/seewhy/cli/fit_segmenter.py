@@ -43,11 +43,11 @@ def fit_segmenter(
     quiet: Quiet = False,
 ) -> None:
     """Train a segmenter on pictures with masks. Run again, it goes on where it was stopped."""
-    from ..attributions.settings import configured
     from ..dense import segmenters
     from ..dense.saving import SEGMENTERS, save_segmenter
     from ..encoders.find import encoder as find
     from ..errors import InputError
+    from ..parameters import configured
     from ..pictures.pixel_classes import load_masks
     from ..storage.marks import CHECKPOINT
     from ..storage.output import make_folder, remove

@@ -81,8 +81,7 @@ def generate(
     quiet: Quiet = False,
 ) -> None:
     """Make pictures of what a model takes for a class, a text or a neuron."""
-    from ..generation.asking import Question
-    from ..generation.generate import Asking, check_place, make, save
+    from ..generation.generate import Asking, Question, check_place, make, save
     from ..generation.generator import load_generator
     from ..generation.sampler import PPGN
     from .terminal import Terminal

@@ -15,8 +15,8 @@ from .verify import Verify, say_verified
 
 if TYPE_CHECKING:
     from ..retrieval import Index
-    from ..retrieval.adding import Entry
     from ..retrieval.settings import Settings
+    from ..retrieval.writing import Entry
     from ..storage.verification import Verification
 
 EXAMPLES = """
@@ -72,10 +72,10 @@ def index(
 ) -> None:
     """Make pictures searchable, or change what is. Pictures that are there are not looked at again."""
     from ..errors import InputError
-    from ..retrieval.adding import Change
-    from ..retrieval.base import check_place
+    from ..retrieval.index import check_place
     from ..retrieval.settings import Settings
-    from ..scale.indexing import add_run, is_run
+    from ..retrieval.writing import Change
+    from ..scale.reading import add_run, is_run
     from .terminal import Terminal
 
     if verify is not None:
@@ -140,7 +140,7 @@ def _entries(data: Sequence[Path], image_column: str, label_column: str) -> Iter
     """Pictures with classes: of a table its column, of a folder the folder next below it."""
     from ..pictures.listing import list_pictures
     from ..pictures.samples import TABLES, load_samples
-    from ..retrieval.adding import Entry
+    from ..retrieval.writing import Entry
 
     for source in data:
         if source.suffix.lower() in TABLES:

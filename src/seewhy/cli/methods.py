@@ -23,9 +23,9 @@ Examples:\n
 def with_settings(name: str) -> list[dict[str, Any]]:
     """The methods of that name, those that ``--set`` can set with their fields: name, what it takes, default."""
     from ..attributions import attributions
-    from ..attributions.settings import settings_of
     from ..classifiers import classifiers
     from ..errors import UnknownNameError
+    from ..parameters import settings_of
 
     rows = listing()
     found = [row for row in rows if row["name"] == name]

@@ -307,7 +307,7 @@ def resolve(
                 "--follow-up and --descriptions were both given. The sentences that decide are the words: drop one."
             )
         from ..classifiers.follow_up import FollowUp
-        from ..descriptions.pairs import read_pairs
+        from ..language.questions import read_pairs
 
         pairs = read_pairs(follow_up)
         return FollowUp().after(resolve(model, labels, encoder, engine, None, store), pairs, store)

@@ -117,7 +117,7 @@ def clean(
     """Write the pairs that break no rule, and the others with the reasons. The original stays as it is."""
     from ..language.pairs import clean as take_out
     from ..language.pairs import restore as put_back
-    from ..language.pairs.files import beside, check_place
+    from ..language.pairs.checking import beside, check_place
     from ..storage.output import check_apart
 
     terminal = Terminal(quiet)

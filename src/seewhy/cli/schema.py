@@ -23,8 +23,8 @@ def schema(
     ] = None,
 ) -> None:
     """The JSON Schema of what a verb prints with --json."""
-    from ..schemas import list_schemas
-    from ..schemas import schema as find
+    from ..results import list_schemas
+    from ..results import schema as find
 
     if name is None:
         say(*list_schemas())

@@ -134,7 +134,7 @@ def _judge(name: str, engine: str, encoders: Sequence[Encoder]) -> Encoder | Non
 def _texts(path: Path | None) -> tuple[str, ...]:
     """What concepts say, each once."""
     from ..descriptions.base import Descriptions
-    from ..encoders.imagenet_words import imagenet_descriptions
+    from ..encoders.imagenet import imagenet_descriptions
 
     if path is None:
         return tuple(dict.fromkeys(t for texts in imagenet_descriptions().values() for t in texts))

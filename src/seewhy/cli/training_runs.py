@@ -122,8 +122,8 @@ def way_given(context: typer.Context, *, all_of_it: bool = False) -> tuple[Way, 
 
 def objective_settings(objective: str, given: list[str]) -> dict[str, Any]:
     """An objective's fields, read from text."""
-    from ..attributions.settings import configured
     from ..learning.objectives import objectives
+    from ..parameters import configured
     from .method_options import settings
 
     named = settings(given)

@@ -15,7 +15,7 @@ import typer
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..language.llm import Estimate, WriterSession
+    from ..language.writers import Estimate, WriterSession
     from ..progress import Progress
 
 WHO = "Who is asked: a name at --base-url (or at OpenAI), a folder or .gguf file, or smollm2, the small local one."
@@ -55,10 +55,9 @@ class Asked:
 
         There is never another writer in its place.
         """
-        from ..language.llm import WriterSession
-        from ..language.local import SMOLLM2, LocalWriter
-        from ..language.service import ServiceWriter
-        from ..language.written import Written
+        from ..language.local_writer import SMOLLM2, LocalWriter
+        from ..language.service_writer import ServiceWriter
+        from ..language.writers import WriterSession, Written
 
         name = self.writer
         if name is None:

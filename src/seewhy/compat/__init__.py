@@ -2,14 +2,27 @@
 
 ``GradCAM(model=m, target_layers=[m.layer4[-1]])(input_tensor=x, targets=[ClassifierOutputTarget(281)])`` gives what
 pytorch-grad-cam gives, ``(b, h, w)`` between 0 and 1. ``from_captum`` and ``from_quantus`` make an attribution of any
-explanation function, for ``where=``, metrics and cards. torch-cam's extractors are in :mod:`seewhy.compat.torch_cam`.
+explanation function, for ``where=``, metrics and cards.
 """
 
-from .ablation_cam import AblationCAM
-from .activation_cam import FEM, KPCA_CAM, EigenCAM, RandomCAM, ScoreCAM
-from .base import PeerCAM
+from .base import (
+    BinaryClassifierOutputTarget,
+    ClassifierOutputReST,
+    ClassifierOutputSoftmaxTarget,
+    ClassifierOutputTarget,
+    FasterRCNNBoxScoreTarget,
+    FinerWeightedTarget,
+    PeerCAM,
+    RawScoresOutputTarget,
+    SemanticSegmentationTarget,
+    SoftmaxOutputTarget,
+)
 from .captum import ClassifierModule, from_captum, from_quantus
-from .grad_cam import (
+from .methods import (
+    FEM,
+    KPCA_CAM,
+    AblationCAM,
+    EigenCAM,
     EigenGradCAM,
     FinerCAM,
     FullGrad,
@@ -18,20 +31,11 @@ from .grad_cam import (
     GradCAMPlusPlus,
     HiResCAM,
     LayerCAM,
+    RandomCAM,
+    ScoreCAM,
     SegEigenCAM,
     ShapleyCAM,
     XGradCAM,
-)
-from .targets import (
-    BinaryClassifierOutputTarget,
-    ClassifierOutputReST,
-    ClassifierOutputSoftmaxTarget,
-    ClassifierOutputTarget,
-    FasterRCNNBoxScoreTarget,
-    FinerWeightedTarget,
-    RawScoresOutputTarget,
-    SemanticSegmentationTarget,
-    SoftmaxOutputTarget,
 )
 
 __all__ = [

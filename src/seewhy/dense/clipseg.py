@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..arguments import checked
-from ..encoders.templates import filled
+from ..encoders.names import filled
 from ..errors import ImageError, InputError
 from ..pictures.images import read_views
 from ..pictures.sizes import upright_size

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from ..encoders.templates import filled
+from ..encoders.names import filled
 from . import detectors
 from .pretrained_detector import Found, Look, PretrainedMethod, as_image, corners
 

@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder
-from ..encoders.imagenet_words import imagenet_classes
-from ..encoders.own_names import own_sentences
+from ..encoders.imagenet import imagenet_classes
+from ..encoders.names import filled, own_sentences
 from ..encoders.paired_heads import place
 from ..encoders.stream import encode_texts
-from ..encoders.templates import filled
 from ..storage.features import FeatureStore
 from .reader import Looked
 from .segmentation import NOTHING

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder
+from ..encoders.names import filled
 from ..encoders.stream import encode_texts
-from ..encoders.templates import filled
 from ..errors import InputError
 from ..heads.head import Head, Projected
 from ..metrics.boxes import pieces

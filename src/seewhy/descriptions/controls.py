@@ -1,8 +1,4 @@
-"""Controls for descriptions: is it what they say, or only that there are several? (WaffleCLIP, arXiv 2306.07282)
-
-Every control keeps as many texts a class as the descriptions have, so that nothing differs but what they say. Texts are
-descriptors; whoever uses them says them with the class's name (:func:`~seewhy.descriptions.base.describe`) or alone.
-"""
+"""Controls for descriptions: is it what they say, or only that there are several? (WaffleCLIP, arXiv 2306.07282)"""
 
 from __future__ import annotations
 
@@ -13,7 +9,25 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import DataError
 from .base import Descriptions
-from .naming import APART, naming
+
+APART = r"[\s_-]+"
+"""What may stand between the words of a name."""
+
+
+def naming(name: str) -> re.Pattern[str] | None:
+    """Finds a name as whole words, in any case, its last word in the singular or the plural; ``None`` for no name.
+
+    Example:
+        >>> finder = naming("red_cherry")
+        >>> [bool(finder.search(text)) for text in ("Ripe Red-Cherries", "a red cherry", "a cherry", "red cherryade")]
+        [True, True, False, False]
+    """
+    words = [re.escape(word) for word in re.split(APART, name.strip()) if word]
+    if not words:
+        return None
+    is_y = words[-1][-1:].lower() == "y"
+    stem = APART.join(words)[:-1] if is_y else APART.join(words)
+    return re.compile(rf"(?<!\w){stem}{'(?:y|ies|ys)' if is_y else '(?:s|es)?'}(?!\w)", re.IGNORECASE)
 
 
 def name_only(descriptions: Descriptions) -> dict[str, tuple[str, ...]]:

@@ -23,10 +23,9 @@ from ..errors import MissingExtraError, UnknownNameError, WeightsError
 from ..storage.tensors import cached_tensors
 from ..types import Transform
 from .base import Encoder, GlobalAverage, Layout, TextTower, Tokenised
-from .emoji_words import emoji_term
-from .imagenet_sentences import sentences
-from .imagenet_words import imagenet_classes, imagenet_texts
+from .imagenet import imagenet_classes, imagenet_texts
 from .minilm import MINILM_SHA256, load_minilm
+from .shipped import emoji_term, sentences
 from .text_space import TextSpace
 from .text_tokens import TokenEmbeddings, TokenVectors, embed, encode_tokens
 
@@ -236,7 +235,7 @@ class EmbeddedText:
     def refit(self) -> dict[str, Tensor]:
         """Coefficients by every text of the 1,000 classes, and what emoji add to them.
 
-        Fitted once, in up to a minute, and kept in the cache; what emoji add is shipped (:mod:`.emoji_words`).
+        Fitted once, in up to a minute, and kept in the cache; what emoji add is shipped (:mod:`.shipped`).
         """
 
         def fit() -> dict[str, Tensor]:

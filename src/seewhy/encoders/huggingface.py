@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from ..errors import MissingExtraError, ModelError, WeightsError
 from ..types import Transform
 from .base import Encoder, Layout
-from .class_names import distinct
 from .fence import check_folder, loading
 from .hub import fetch
 from .huggingface_text import text_tower
+from .names import distinct
 from .split import (
     LastBlock,
     Split,

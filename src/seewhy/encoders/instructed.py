@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity
 
 from .base import Encoder
 from .delta import seeing_the_same
-from .own_names import own_vectors
+from .names import own_vectors
 from .paired_heads import SENTENCE_SCALE
 from .split import freeze, weights_digest
 

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from .base import Encoder, RefittedText, SentenceText, TextTower
 from .delta import seeing_the_same
-from .own_names import (
+from .names import (
     centres_of,
     likest,
     likest_other,
@@ -47,7 +47,7 @@ class PairedHeads(nn.Module):
     average.
 
     Where the encoder's own place of a sentence is a regression on its classes' texts (:class:`RefittedText`), ``t`` is
-    fitted on each of them by itself, and on emoji where some are shipped for the encoder (:mod:`.emoji_words`), which
+    fitted on each of them by itself, and on emoji where some are shipped for the encoder (:mod:`.shipped`), which
     gives back much of what the new space costs the classes' names.
 
     Where the encoder has classes of its own, a sentence that is nearer to one of their names than to any it was adapted

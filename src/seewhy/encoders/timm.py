@@ -16,10 +16,10 @@ from ..errors import ModelError, UnknownNameError, WeightsError
 from ..storage.reading import read_json
 from ..types import Transform
 from .base import Encoder, Layout
-from .class_names import distinct
 from .fence import fenced, loading
 from .hub import fetch, fetch_url
 from .module import split_module
+from .names import distinct
 from .sidecar import WeightsFile
 from .split import (
     LastBlock,
@@ -259,7 +259,7 @@ def class_names(model: nn.Module) -> tuple[str, ...]:
     subset = infer_imagenet_subset(model)
     said = " ".join(str(cfg.get(key) or "") for key in ("tag", "hf_hub_id", "url")).lower()
     if n == 1000 and subset == "imagenet-1k":
-        from .imagenet_words import imagenet_classes
+        from .imagenet import imagenet_classes
 
         return tuple(c.label for c in imagenet_classes())
     if subset and ("in21k" in said or "in22k" in said or "in12k" in said):

@@ -61,7 +61,7 @@ def _names(entry: Any) -> tuple[str, ...]:
     categories = tuple(entry.meta["categories"])
     if len(categories) != 1000:
         return categories
-    from .imagenet_words import imagenet_classes
+    from .imagenet import imagenet_classes
 
     return tuple(c.label for c in imagenet_classes())
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..attributions import Attribution, attributions
-from ..attributions.settings import configured
 from ..attributions.shares import cell_evidence, shares, strongest_cells
 from ..classifiers.certainty import check_level
 from ..encoders.base import EncoderOutput
@@ -22,6 +21,7 @@ from ..explanation.prediction import Prediction
 from ..explanation.similar import Like
 from ..explanation.subject import Subject
 from ..heads.head import Target, TargetFunction
+from ..parameters import configured
 from ..pictures.object_masks import MaskSource
 from ..storage.features import FeatureStore
 from ..threads import each_beside

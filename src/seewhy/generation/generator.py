@@ -1,22 +1,175 @@
-"""A trained generator with what it needs to be used: its encoder, bounds of its codes, and codes to start from."""
+"""A generator with what it needs to be used: how a network of ours reads its pictures, bounds of its codes, starts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from ..encoders.base import Encoder
 from ..encoders.provenance import saved_encoder
+from ..errors import InputError, ModelError
+from ..pictures.images import read_picture
+from ..pictures.sources import One
 from ..storage.archive import TensorArchive
 from ..storage.output import make_folder
-from .network import GeneratorNetwork
-from .reader import Reader
+from ..types import Transform
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Pictures of 0…1 of any side → an encoder's features, with gradients back to the pictures.
+
+    Args:
+        encoder: what reads; it stays as it is.
+        side: that pictures are brought to; left out, the encoder's own.
+    """
+
+    encoder: Encoder
+    side: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.side is None:
+            return
+        try:
+            with torch.no_grad():
+                found = self(torch.zeros(1, 3, self.side, self.side))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise ModelError(
+                f"The encoder {self.encoder.name!r} cannot read pictures of {self.side} pixels. Its own "
+                f"{self.encoder.transform.input_size[1]}, or a side that it takes, was expected. Leave it out."
+            ) from error
+        if not found.isfinite().all():
+            raise ModelError(
+                f"The encoder {self.encoder.name!r} gives no finite numbers at {self.side} pixels. A side that it "
+                "takes was expected. Leave it out."
+            )
+
+    def pixels(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 H W"]:
+        """At the side that is read, and normalised as the encoder was trained."""
+        own = self.encoder.transform
+        size = own.input_size if self.side is None else (self.side, self.side)
+        if pictures.shape[2:] != size:
+            pictures = interpolate(pictures, size, mode="bilinear", antialias=True)
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (own.mean, own.std))
+        return (pictures - mean) / std
+
+    def features(self, pictures: Float[Tensor, "b 3 h w"]) -> Tensor:
+        """As the trunk arranges them."""
+        found: Tensor = self.encoder.trunk(self.pixels(pictures))
+        return found
+
+    def __call__(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """What is pooled."""
+        pooled: Tensor = self.encoder.head(self.features(pictures))
+        return pooled
+
+
+def shown_at(encoder: Encoder, side: int) -> Transform:
+    """Cuts pictures as the encoder does, to another side."""
+    own = encoder.transform
+    resize = round(own.resize * side / min(own.input_size)) if isinstance(own.resize, int) else (side, side)
+    return replace(own, input_size=(side, side), resize=resize)
+
+
+def as_read(picture: One, encoder: Encoder, side: int) -> Float[Tensor, "1 3 s s"]:
+    """A picture of a person's, as a generator would have to make it."""
+    return unit(torch.from_numpy(read_picture(picture, shown_at(encoder, side)).pixels.copy())[None])
+
+
+def unit(pictures: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
+    """Bytes → 0…1, channels second."""
+    return pictures.permute(0, 3, 1, 2).float() / 255
+
+
+def bytes_of(pictures: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w 3"]:
+    """What a person is shown."""
+    return (pictures.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def batched(read: Reader, pictures: Float[Tensor, "n 3 h w"], size: int = 64) -> Float[Tensor, "n d"]:
+    """Pooled features of many, without gradients."""
+    with torch.no_grad():
+        return torch.cat([read(part) for part in pictures.split(size)])
+
+
+LEAK = 0.3
+"""Of the released generator, everywhere but behind the last layer."""
+SIDES = (16, 32, 64, 128)
+"""Of the pictures, in pixels."""
+LEAST_SPREAD = 0.05
+"""Of a unit of the code, as a part of the mean over units: what hardly ever fires is not blown up."""
+
+
+class GeneratorNetwork(nn.Module):
+    """Three full layers, 4 × 4 cells, then a doubling of the side with each transposed convolution.
+
+    The authors' has no sigmoid; here it keeps every picture one that can be shown, so that what the networks are given
+    is what a person sees. Units of the code are centred and scaled first, by numbers from the training codes.
+
+    Args:
+        n_code: units of the code.
+        side: of the pictures.
+        width: channels at the full side; at most eight times as many at the start.
+        hidden: units of the full layers.
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, n_code: int, side: int = 64, width: int = 32, hidden: int = 512) -> None:
+        super().__init__()
+        if side not in SIDES or min(n_code, width, hidden) < 1:
+            raise InputError(
+                f"The generator was given side={side}, width={width}, hidden={hidden}. A side of "
+                f"{', '.join(map(str, SIDES))} pixels and numbers above 0 were expected. Change them."
+            )
+        self.side = side
+        n_up = SIDES.index(side) + 2
+        channels = [width * min(8, 2 ** (n_up - i)) for i in range(n_up)] + [width]
+        self.first = nn.Sequential(
+            nn.Linear(n_code, hidden),
+            nn.LeakyReLU(LEAK),
+            nn.Linear(hidden, hidden),
+            nn.LeakyReLU(LEAK),
+            nn.Linear(hidden, channels[0] * 16),
+            nn.LeakyReLU(LEAK),
+        )
+        ups: list[nn.Module] = []
+        for n_in, n_out in pairwise(channels):
+            ups += [nn.ConvTranspose2d(n_in, n_out, 4, 2, 1), nn.LeakyReLU(LEAK)]
+        self.ups = nn.Sequential(*ups, nn.Conv2d(width, 3, 3, 1, 1))
+        self.register_buffer("centre", torch.zeros(n_code))
+        self.register_buffer("spread", torch.ones(n_code))
+
+    def scale_to(self, codes: Float[Tensor, "n d"]) -> None:
+        """Centre and scale codes as these are."""
+        spread = codes.std(0)
+        self.centre.copy_(codes.mean(0))
+        self.spread.copy_(spread.clamp_min(LEAST_SPREAD * float(spread.mean()) + 1e-6))
+
+    def forward(self, codes: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 s s"]:
+        cells = self.first((codes - self.centre) / self.spread)
+        pictures: Tensor = self.ups(cells.unflatten(1, (-1, 4, 4))).sigmoid()
+        return pictures
+
+
+def discriminator(side: int, width: int = 32) -> nn.Module:
+    """Pictures → one number, high for real ones; halves the side down to 4 × 4."""
+    n_down = SIDES.index(side) + 2
+    channels = [3, *(width * min(4, 2**i) for i in range(n_down))]
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(channels):
+        layers += [nn.Conv2d(n_in, n_out, 4, 2, 1), nn.LeakyReLU(LEAK)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * channels[-1], 1), nn.Flatten(0))
+
 
 FILE = "generator.safetensors"
 ARCHIVE = TensorArchive(

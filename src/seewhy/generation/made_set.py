@@ -21,10 +21,8 @@ from ..storage.marks import PICTURE, Lines, Record
 from ..storage.output import check_file, check_folder, make_folder, write
 from ..storage.reading import file_sha256
 from .conditions import Condition, OfClass, OfText
-from .generator import Generator
-from .reader import bytes_of
-from .sampler import PPGN
-from .starts import noise
+from .generator import Generator, bytes_of
+from .sampler import PPGN, noise
 
 TABLE = "pictures.jsonl"
 FIELDS = ("image", "label", "prompt", "seed", "generator", "sha256")

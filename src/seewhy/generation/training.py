@@ -24,9 +24,7 @@ from ..training.batches import Batch, TrainingData
 from ..training.loop import Training, train
 from ..training.task import Task
 from ..types import Failure
-from .generator import Generator
-from .network import GeneratorNetwork, discriminator
-from .reader import Reader, batched, shown_at, unit
+from .generator import Generator, GeneratorNetwork, Reader, batched, discriminator, shown_at, unit
 
 LEAST = 16
 """Pictures from which a generator can be trained at all."""

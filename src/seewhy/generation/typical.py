@@ -18,12 +18,9 @@ from ..explanation.verdict import Level
 from ..explanation.verdict import Verdict as Believed
 from ..storage.reading import file_sha256
 from ..storage.tensors import cached_tensors
-from .conditions import OfClass
-from .generator import FILE, Generator, load_generator
-from .judging import Judge
-from .reader import Reader, batched, bytes_of
-from .sampler import PPGN
-from .starts import facets_among
+from .conditions import Judge, OfClass
+from .generator import FILE, Generator, Reader, batched, bytes_of, load_generator
+from .sampler import PPGN, facets_among
 from .training import recipe_of
 
 FOLDER = "typical"

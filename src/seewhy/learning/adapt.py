@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder
-from ..encoders.own_names import names_of
+from ..encoders.names import names_of
 from ..encoders.paired_heads import WIDTH, PairedHeads
 from ..encoders.tuned_towers import TunedTowers, trainable
 from ..errors import DataError, InputError

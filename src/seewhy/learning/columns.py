@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder
-from ..encoders.templates import filled
+from ..encoders.names import filled
 from ..errors import DataError
 from ..pictures.pairs import load_pairs
 from ..pictures.samples import Sample, Samples

@@ -17,7 +17,7 @@ from ..encoders.adapted import Adaptation
 from ..encoders.adapted import Trained as TrainedPart
 from ..encoders.base import Encoder
 from ..encoders.instructed import InstructedHead
-from ..encoders.own_names import names_of, own_sentences
+from ..encoders.names import names_of, own_sentences
 from ..encoders.paired_heads import place
 from ..encoders.prefixed import SOURCES, PrefixedWords
 from ..encoders.split import freeze

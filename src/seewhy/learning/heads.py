@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder
-from ..encoders.own_names import named
+from ..encoders.names import named
 from ..encoders.paired_heads import PairedHeads
 from ..training.batches import Batch, TrainingData
 from ..training.task import Task

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder
 from ..encoders.instructed import RANK, InstructedHead
-from ..encoders.own_names import own_vectors
+from ..encoders.names import own_vectors
 from ..encoders.split import freeze
 from ..errors import DataError
 from ..progress import Progress

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ..encoders.adapted import Adaptation
 from ..encoders.base import Encoder, Tokenised
+from ..encoders.names import filled
 from ..encoders.prefixed import PrefixedWords
 from ..encoders.split import freeze
-from ..encoders.templates import filled
 from ..encoders.tuned_towers import trainable
 from ..errors import DataError
 from ..progress import Progress

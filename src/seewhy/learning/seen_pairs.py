@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..encoders.base import Encoder, TextTower, TrainableText
-from ..encoders.own_names import own_vectors, sentence_fingerprint
+from ..encoders.names import own_vectors, sentence_fingerprint
 from ..encoders.paired_heads import place
 from ..encoders.stream import encode_stream
 from ..errors import DataError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -274,3 +275,9 @@ PART_TERMS: tuple[Term, ...] = (
         "others, or those under the same shape in other places of the picture.",
     ),
 )
+
+
+def terms_of(keys: Iterable[str]) -> tuple[Term, ...]:
+    """The definitions of these keys, in the glossary's order."""
+    wanted = set(keys)
+    return tuple(t for t in (*TERMS, *REPORT_TERMS, *SEEN_TERMS, *PART_TERMS) if t.key in wanted)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,6 +18,11 @@ from PIL import Image
 from ..explanation.verdict import Level
 from ..printable import percent as plainly
 from ..registry import spelling
+from ..types import FractionBox
+from .blocks import Cell, Document, Heat, Table, terms_in, text_of
+from .charts import draw
+from .glossary import terms_of
+from .heat import overlay
 from .palette import coloured
 
 LEVELS: dict[Level, str] = {
@@ -27,6 +34,9 @@ LEVELS: dict[Level, str] = {
 """How each level is said."""
 
 NARROW_SPACE = "\u202f"
+OVERLAY_SIDE = 256
+SMALL = 64
+"""Pictures up to this size are shown as the pixels they are."""
 
 
 def percent(value: float, space: str = NARROW_SPACE) -> str:
@@ -92,9 +102,73 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "figure": figure, "method_name": method_name}
+    environment.filters |= {
+        "percent": percent,
+        "figure": figure,
+        "method_name": method_name,
+        "kind": lambda block: type(block).__name__,
+        "text": lambda value: value if hasattr(value, "__html__") else text_of(value),
+        "columns": _columns,
+        "drawing": draw,
+        "uri": _picture_uri,
+        "layer": layer_uri,
+        "overlay": _overlay_uri,
+        "place": place,
+        "anchor": lambda title: "-".join(re.findall(r"\w+", title.lower())),
+    }
     environment.globals |= {"levels": LEVELS, "style": _style()}
     return environment
+
+
+class _Column(NamedTuple):
+    is_number: bool
+    is_wide: bool
+    at: Callable[[float], str]
+    reference: str | None
+
+
+def _columns(table: Table) -> list[_Column]:
+    """How each column of a table is drawn: numbers to the right, intervals on one axis."""
+    columns = []
+    for number in range(len(table.columns)):
+        rich = [row[number] for row in table.rows if isinstance(row[number], Cell)]
+        edges = [v for cell in rich if cell.interval for v in cell.interval]
+        low, high = min(edges, default=0.0), max(edges, default=1.0)
+
+        def at(value: float, low: float = low, span: float = (high - low) or 1.0) -> str:
+            return f"{(value - low) / span * 100:.2f}"
+
+        is_wide = bool(edges) or any(cell.bar for cell in rich)
+        reference = None if table.reference is None or not edges else at(table.reference)
+        columns.append(_Column(not is_wide and table.is_number(number), is_wide, at, reference))
+    return columns
+
+
+def place(box: FractionBox) -> str:
+    """Where a box lies on what it is drawn over, as a style."""
+    left, top, right, bottom = box
+    return f"left:{left:.2%};top:{top:.2%};width:{right - left:.2%};height:{bottom - top:.2%}"
+
+
+def _picture_uri(pixels: np.ndarray | bytes) -> str:
+    if isinstance(pixels, bytes):
+        return f"data:image/jpeg;base64,{base64.b64encode(pixels).decode('ascii')}"
+    small = max(pixels.shape[:2]) <= SMALL
+    return layer_uri(pixels) if small else photo_uri(pixels)
+
+
+def _overlay_uri(block: Heat) -> str | None:
+    if block.heat is None:
+        return None
+    height, width = block.view.shape[:2]
+    scale = OVERLAY_SIDE / max(height, width)
+    layer = overlay(block.heat, max(1, round(height * scale)), max(1, round(width * scale)))
+    return None if layer is None else layer_uri(layer)
+
+
+def render_document(document: Document, script: str | None = None) -> str:
+    """A document as one self-contained page, with the definitions that it leads to."""
+    return render("page.html", script, document=document, terms=terms_of(terms_in(document)))
 
 
 def _style() -> Markup:

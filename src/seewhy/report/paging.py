@@ -6,7 +6,6 @@ import base64
 import hashlib
 import html
 import json
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ..arguments import checked
 from ..errors import DataError
 from ..storage.marks import PAGE
 from ..storage.output import check_file, write
+from .blocks import Document
 
 ENDINGS = (".html", ".json")
 NOTEBOOK_HEIGHT = 820
@@ -32,7 +32,7 @@ _HEAR = (
 
 
 @dataclass(frozen=True)
-class Page(ABC):
+class Page:
     """What a long measurement found.
 
     Attributes:
@@ -41,9 +41,15 @@ class Page(ABC):
 
     data: dict[str, Any]
 
-    @abstractmethod
+    def document(self) -> Document:
+        """What its page shows, and what it says in a terminal."""
+        raise NotImplementedError
+
     def to_html(self) -> str:
         """One self-contained page."""
+        from .page import render_document
+
+        return render_document(self.document())
 
     def to_json(self) -> dict[str, Any]:
         return self.data

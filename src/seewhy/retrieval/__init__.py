@@ -1,8 +1,7 @@
 """Search: the user's pictures found again by picture, by words, or by both; one folder, safe against crashes."""
 
-from .adding import Entry
-from .base import Index
-from .query import Query
-from .results import Hit, Results
+from .index import Index
+from .search import Hit, Query, Results
+from .writing import Entry
 
 __all__ = ["Entry", "Hit", "Index", "Query", "Results"]

@@ -1,18 +1,16 @@
-"""What an index knows beside its vectors: names, digests, classes, thumbnails, settings. SQLite, write-ahead.
-
-One transaction is one step: either all of it happened or nothing. Readers see the last finished step, while one
-writer works; a second writer waits for its turn. What is read is checked by :mod:`.sums`.
-"""
+"""What an index knows beside its vectors: names, digests, classes, thumbnails, settings, in SQLite; each with a sum."""
 
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import threading
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,182 @@ import numpy as np
 from ..errors import DataError
 from ..storage.database import DatabaseKind, connect
 from ..storage.reading import parse_json
-from .facts import check
+from .approximate import Calibration
 from .settings import Settings
-from .sums import Pair, Totals, jpeg_sum, sealed, sum_of, unsealed
+
+COLUMNS = frozenset({"look", "words", "parts", "whitened"})
+WIDEST = 1 << 22
+"""Numbers of the widest row."""
+
+
+def check(key: str, value: Any) -> None:
+    """Refuse what no index says of itself.
+
+    Raises:
+        ValueError: says what.
+    """
+    _CHECKS[key](value)
+
+
+def _count(value: Any) -> None:
+    if type(value) is not int or not 0 <= value < 2**48:
+        raise ValueError(f"a count is {value!r}")
+
+
+def _settings(value: Any) -> None:
+    kinds = {f.name: type(f.default) for f in fields(Settings)}
+    if not isinstance(value, dict) or set(value) - set(kinds):
+        raise ValueError("its settings are none")
+    for name, one in value.items():
+        if type(one) is not kinds[name] and not (kinds[name] is float and type(one) is int):
+            raise ValueError(f"its setting {name} is {one!r}")
+    Settings(**value)
+
+
+def _encoder(value: Any) -> None:
+    about = value if isinstance(value, dict) else {}
+    if not isinstance(about.get("fingerprint"), str) or not isinstance(about.get("encoder", 0), str | None):
+        raise ValueError("it does not say its encoder")
+
+
+def _columns(value: Any) -> None:
+    if not isinstance(value, dict) or "look" not in value or set(value) - COLUMNS:
+        raise ValueError("its columns are none")
+    for shape in value.values():
+        if not isinstance(shape, list) or [type(n) for n in shape] != [int, int]:
+            raise ValueError(f"a column is {shape!r}")
+        if not 1 <= shape[0] <= WIDEST or not 0 <= shape[1] < 10**9:
+            raise ValueError(f"a column is {shape!r}")
+
+
+def _whitening(value: Any) -> None:
+    if value is not None:
+        _named_file(value, r"whitening-[0-9a-f]{8}\.safetensors")
+        _count(value.get("n"))
+
+
+def _approximate(value: Any) -> None:
+    if value is None:
+        return
+    _named_file(value, r"approximate-[0-9a-f]{8}\.faiss")
+    _count(value.get("n_gone"))
+    if value.get("column") not in ("look", "whitened"):
+        raise ValueError(f"its approximate index is of {value.get('column')!r}")
+    if not re.fullmatch("[0-9a-f]{64}|", str(value.get("sha256", ""))):
+        raise ValueError("the digest of its approximate index is none")
+    figures = value.get("calibration")
+    if not isinstance(figures, dict) or set(figures) != {f.name for f in fields(Calibration)}:
+        raise ValueError("its approximate index has no figures")
+    for name, one in figures.items():
+        if name in ("recall", "recall_low", "target"):
+            if type(one) not in (int, float) or not 0 <= one <= 1:
+                raise ValueError(f"the {name} of its approximate index is {one!r}")
+        else:
+            _count(one)
+    if not 1 <= figures["n_probe"] <= figures["n_lists"] <= 1 << 24:
+        raise ValueError(f"its approximate index looks into {figures['n_probe']} of {figures['n_lists']} lists")
+
+
+def _totals(value: Any) -> None:
+    if not isinstance(value, dict) or set(value) != {"n", "sum"}:
+        raise ValueError("it does not say how many pictures it has")
+    for one in value.values():
+        _count(one)
+
+
+def _named_file(value: Any, pattern: str) -> None:
+    name = value.get("file") if isinstance(value, dict) else None
+    if not isinstance(name, str) or re.fullmatch(pattern, name) is None:
+        raise ValueError(f"it names the file {name!r}, which is none of its own")
+
+
+def _format(value: Any) -> None:
+    if type(value) is not int:
+        raise ValueError(f"its format is {value!r}")
+
+
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "format": _format,
+    "version": _count,
+    "n_rows": _count,
+    "settings": _settings,
+    "encoder": _encoder,
+    "columns": _columns,
+    "totals": _totals,
+    "whitening": _whitening,
+    "approximate": _approximate,
+}
+
+
+_BITS = str.maketrans("01", " \t")
+_SEAL = re.compile(r"\n[ \t]{32}\Z")
+Pair = tuple[int, str]
+"""Row and class of an item."""
+
+
+def sum_of(values: Any) -> int:
+    """CRC-32 of plain values."""
+    return zlib.crc32(json.dumps(values).encode())
+
+
+def jpeg_sum(jpeg: bytes | None) -> int | None:
+    return None if jpeg is None else zlib.crc32(jpeg)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Of all items.
+
+    Attributes:
+        n: how many.
+        sum: of the CRC-32 of each one's row and class, modulo 2³².
+    """
+
+    n: int = 0
+    sum: int = 0
+
+    @classmethod
+    def of(cls, pairs: Iterable[Pair]) -> Totals:
+        return cls().changed((None, pair) for pair in pairs)
+
+    def changed(self, changes: Iterable[tuple[Pair | None, Pair | None]]) -> Totals:
+        """After items were added, taken out, or changed: what each was before, and what it is now."""
+        n, total = self.n, self.sum
+        for before, now in changes:
+            if before is not None:
+                n, total = n - 1, total - zlib.crc32(f"{before[0]} {before[1]}".encode("utf-8", "surrogatepass"))
+            if now is not None:
+                n, total = n + 1, total + zlib.crc32(f"{now[0]} {now[1]}".encode("utf-8", "surrogatepass"))
+        return Totals(n, total % 2**32)
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self)
+
+
+def sealed(text: str) -> str:
+    """A JSON text with its sum behind it.
+
+    Example:
+        >>> unsealed(sealed("[1]"))
+        '[1]'
+    """
+    return text + _seal(text)
+
+
+def _seal(text: str) -> str:
+    return "\n" + f"{zlib.crc32(text.encode()):032b}".translate(_BITS)
+
+
+def unsealed(text: str) -> str:
+    """The text without its sum; one that an earlier version wrote has none."""
+    found = _SEAL.search(text)
+    if found is None:
+        return text
+    value = text[: found.start()]
+    if _seal(value) != found.group():
+        raise ValueError(f"it says {value[:60]}, which is not as it was written")
+    return value
+
 
 FILE = "catalogue.sqlite"
 FORMAT = 1

@@ -33,8 +33,8 @@ from .work import Opened
 if TYPE_CHECKING:
     from ..types import Failure, Transform
     from .job import Job
+    from .run import Result
     from .work import Model, Row, Work
-    from .workers import Result
 
 NOWHERE = "http://127.0.0.1:9/"
 """Where Ray's reports go: the discard port of this machine, where nothing listens."""
@@ -124,7 +124,7 @@ class Cluster:
 
 
 class OnRay:
-    """Stages that share the shards of a run, as :class:`seewhy.scale.workers.Workers` do.
+    """Stages that share the shards of a run, as :class:`seewhy.scale.run.Workers` do.
 
     Args:
         work: what is done with each picture.

@@ -1,9 +1,4 @@
-"""Where a run's files lie: a folder of a disk, or a place in object storage, such as ``s3://bucket/vectors``.
-
-All that a run asks of either stands in :class:`Place`. Object storage has no renaming, linking, locking or appending:
-an object is whole when it is there, and one of several writers is the first where the service says so
-(``If-None-Match: *``; S3, GCS, Azure, MinIO, Ceph and SeaweedFS do).
-"""
+"""Where a run's files lie: a folder of a disk, or a place in object storage, such as s3://bucket/vectors."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..learning.objectives.sparse_concepts import SPARSITIES
+from ..heads.sparse_concepts import SPARSITIES
 from .bootstrap import Combine, paired
 from .concepts import CONTROL
 from .interpretability_run import EncoderRow

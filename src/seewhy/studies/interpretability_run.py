@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..errors import DataError
-from ..learning.objectives.sparse_concepts import Mask
+from ..heads.sparse_concepts import Mask
 from ..progress import Progress
 from .concepts import CONTROL, LIBRARIES, Looked
 from .interpretability_score import HeadTraining, Parts, measure, standardised

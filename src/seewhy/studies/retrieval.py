@@ -13,9 +13,8 @@ from torch.nn.functional import normalize
 
 from ..encoders.adapted import DIGITS
 from ..encoders.base import Encoder
-from ..encoders.own_names import names_of, own_sentences
+from ..encoders.names import filled, names_of, own_sentences
 from ..encoders.paired_heads import place
-from ..encoders.templates import filled
 from ..errors import DataError
 from ..evaluation.confusions import small_copies
 from ..learning.retrieval import DEPTHS, Ranks, ranks

@@ -25,8 +25,8 @@ from ..descriptions.discriminative import (
     selection_matrix,
 )
 from ..encoders.base import Encoder
+from ..encoders.names import filled
 from ..encoders.stream import encode_texts
-from ..encoders.templates import filled
 from ..storage.features import FeatureStore
 
 PROBE_C = 100.0

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from ...encoders.base import Encoder
+from ...encoders.names import filled
 from ...encoders.region_heads import HeadSizes, RegionHeads
 from ...encoders.stream import encode_texts
-from ...encoders.templates import filled
 from ...errors import DataError, InputError
 from ...heads.head import Head
 from ...heads.normalise import Normalise

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ...arguments import checked
-from ...attributions.settings import configured
 from ...encoders.base import Encoder
 from ...encoders.find import encoder as find
 from ...errors import DataError, InputError
 from ...metrics.average_precision import AveragePrecision, average_precision, boxes_of, mean
+from ...parameters import configured
 from ...pictures.boxes import BoxData, BoxedPicture, load_boxes
 from ...pictures.samples import some
 from ...progress import Progress

@@ -16,13 +16,10 @@ from ...errors import DataError, ImageError
 from ...pictures.images import read_picture
 from ...pictures.listing import is_unicode
 from ...types import Failure, Transform
-from .coverage import coverage
-from .figures import agreement, by_authors_of_a_text, by_round
-from .records import TASKS, Picture, Version, check_content, objects_of
+from .figures import Net, agreement, by_authors_of_a_text, by_round, coverage, net_preference
+from .records import TASKS, Picture, Version, check_answers, check_content, objects_of
 from .rounds import StopRule, text_of
-from .rows import Draft
 from .seeding import Seeder
-from .side_by_side import Net, check_answers, net_preference, swapped
 from .store import AnnotationStore
 
 _HEADER = Transform((8, 8), (8, 8), "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -48,13 +45,7 @@ def find_pictures(names: Iterable[str]) -> Iterator[Picture | Failure]:
 
 
 class AnnotationDesk:
-    """What a page needs.
-
-    Args:
-        store: where annotations are kept.
-        rule: when a text is finished.
-        seeder: who proposes; left out, everybody begins with nothing.
-    """
+    """What a page needs."""
 
     def __init__(self, store: AnnotationStore, rule: StopRule | None = None, seeder: Seeder | None = None) -> None:
         self.store = store
@@ -109,12 +100,12 @@ class AnnotationDesk:
             "revision": draft.revision if draft else 0,
             "seconds": draft.seconds if draft else 0.0,
             "is_draft": draft is not None,
-            "shelved": [self._shelved(d) for d in self.store.shelved(key, task, author)][-5:],
+            "shelved": [
+                {"made": d.made, "text": text_of(d.content), "content": d.content}
+                for d in self.store.shelved(key, task, author)[-5:]
+            ],
             "finished": self.rule.finished(versions),
         }
-
-    def _shelved(self, draft: Draft) -> dict[str, Any]:
-        return {"made": draft.made, "text": text_of(draft.content), "content": draft.content}
 
     def overview(self) -> list[dict[str, Any]]:
         """Every picture with how far it is."""
@@ -203,14 +194,8 @@ class AnnotationDesk:
         turned = pair is not None and swapped(key, author, pair[0][0], pair[1][0])
         if pair is None or token != self._token(pair, turned):
             raise DataError("The texts were changed meanwhile. The ones shown were expected. Load the page again.")
-        row = {
-            "author": author,
-            "first": pair[0][0],
-            "second": pair[1][0],
-            "swapped": turned,
-            "answers": check_answers(answers, turned),
-            "seconds": round(seconds, 1),
-        }
+        row = {"author": author, "first": pair[0][0], "second": pair[1][0], "swapped": turned}
+        row |= {"answers": check_answers(answers, turned), "seconds": round(seconds, 1)}
         self.store.put_judgement(key, row)
 
     def _token(self, pair: tuple[tuple[str, str], tuple[str, str]], turned: bool) -> str:
@@ -242,3 +227,9 @@ class AnnotationDesk:
 def _name(version: Version) -> str:
     """How a judgement names a version."""
     return f"{'seed' if version.kind == 'seed' else f'round {version.number}'} by {version.author}"
+
+
+def swapped(key: str, author: str, first: str, second: str) -> bool:
+    """Whether the second text is shown on the left: even odds, the same each time for one person and pair."""
+    digest = hashlib.sha256("\x00".join((key, author, first, second)).encode("utf-8", "surrogatepass")).digest()
+    return digest[0] % 2 == 1

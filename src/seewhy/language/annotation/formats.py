@@ -13,10 +13,9 @@ from ...storage.files import json_lines, json_value
 from ...storage.marks import MADE_BY, TABLE, Mark, SealedText
 from ...storage.output import check_file, write
 from ...storage.reading import read_text, reason
-from .coverage import left_out
-from .records import ATTRIBUTES, TASKS, Picture, check_content, check_versions, objects_of
+from .figures import left_out
+from .records import ATTRIBUTES, TASKS, Picture, check_content, check_judgement, check_versions, objects_of
 from .rounds import StopRule, text_of
-from .side_by_side import check_judgement
 from .store import AnnotationStore
 
 FORMAT = 1
@@ -78,22 +77,7 @@ def check_export(path: str | Path, *, force: bool = False) -> Path:
 
 
 def export(store: AnnotationStore, path: str | Path, rule: StopRule | None = None, *, force: bool = False) -> int:
-    """Write all annotations; the ending decides.
-
-    Args:
-        store: where they are kept.
-        path: over an earlier export, not over a file that SeeWhy did not make.
-        rule: by which a text is finished.
-        force: over any file.
-
-    Returns:
-        How many pictures were written.
-
-    Raises:
-        ForeignFileError: there is a file that SeeWhy did not export.
-        DataError: another ending, or the file cannot be written.
-        MissingExtraError: Parquet without pyarrow.
-    """
+    """Write all annotations; the ending decides."""
     path = check_export(path, force=force)
     rows = list(records(store, rule))
     data: str | bytes
@@ -116,30 +100,12 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
         from pyarrow.parquet import write_table
     except ImportError as error:
         raise MissingExtraError("parquet", "Writing Parquet") from error
-    thing = pa.struct(
-        [
-            ("id", pa.string()),
-            ("label", pa.string()),
-            ("box", pa.list_(pa.float64())),
-            ("description", pa.string()),
-            ("attributes", pa.list_(pa.string())),
-        ]
-    )
-    schema = pa.schema(
-        [
-            ("format", pa.int32()),
-            ("image", pa.string()),
-            ("digest", pa.string()),
-            ("width", pa.int32()),
-            ("height", pa.int32()),
-            ("objects", pa.list_(thing)),
-            ("text", pa.string()),
-            ("left_out", pa.list_(pa.string())),
-            ("finished", pa.string()),
-            ("versions", pa.string()),
-            ("judgements", pa.string()),
-        ]
-    )
+    text, texts, whole = pa.string(), pa.list_(pa.string()), pa.int32()
+    box = pa.list_(pa.float64())
+    thing = pa.struct({"id": text, "label": text, "box": box, "description": text, "attributes": texts})
+    columns = {"format": whole, "image": text, "digest": text, "width": whole, "height": whole}
+    columns |= {"objects": pa.list_(thing), "text": text, "left_out": texts, "finished": text}
+    schema = pa.schema({**columns, "versions": text, "judgements": text})
     flat = [{**row, **{key: json.dumps(row[key]) for key in ("versions", "judgements")}} for row in rows]
     file = io.BytesIO()
     write_table(pa.Table.from_pylist(flat, schema.with_metadata({MADE_BY: str(FORMAT)})), file)
@@ -152,13 +118,8 @@ def label_studio(record: dict[str, Any]) -> dict[str, Any]:
     result: list[dict[str, Any]] = []
     for one in record["objects"]:
         left, top, right, bottom = one["box"]
-        place = {
-            "x": 100 * left,
-            "y": 100 * top,
-            "width": 100 * (right - left),
-            "height": 100 * (bottom - top),
-            "rotation": 0,
-        }
+        place = {"x": 100 * left, "y": 100 * top, "width": 100 * (right - left), "height": 100 * (bottom - top)}
+        place["rotation"] = 0
         base = {"id": one["id"], "to_name": "image", **size}
         values: list[tuple[str, str, dict[str, Any]]] = [
             ("label", "rectanglelabels", {"rectanglelabels": ["object"]}),

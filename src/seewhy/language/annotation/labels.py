@@ -1,19 +1,28 @@
-"""Decisions on labels: corrected, confirmed, put off or left out, by several people, with undo; nothing is lost.
-
-A decision is a version of the task ``label`` in an annotation store. It is on a picture by its bytes, so that copies
-share it and a table that has changed does not lose it. Undoing adds a version too.
-"""
+"""Decisions on labels, by several people, with undo; and the corrected table: the data with what people decided."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ...encoders.stream import file_digest
 from ...errors import DataError, ImageError, InputError
+from ...pictures.samples import Sample, load_samples
 from ...pictures.sizes import upright_size
+from ...pictures.tables import TABLES, rows_of
+from ...printable import spreadsheet_safe
 from ...spelling import nearest
+from ...storage.marks import TABLE
+from ...storage.output import check_apart, check_file, write
+from ...studies.inspection.check import digest_of
 from .records import DECISIONS, LABEL, OPEN, Content, Picture, Version
 from .store import AnnotationStore, Conflict, Saved
 
@@ -39,17 +48,7 @@ def known_picture(name: str, key: str | None = None) -> Picture:
 
 
 def open_decisions(folder: Path, classes: Sequence[str], *, new: bool = True) -> LabelDecisions:
-    """What people decided, as it is kept in a folder; several processes may have it open.
-
-    Args:
-        folder: of ``seewhy check -o`` or of its own.
-        classes: labels that a picture can be given.
-        new: begin where nothing was decided yet; the folder is made where there is none.
-
-    Raises:
-        DataError: nothing was decided there and nothing is to be begun, or it cannot be kept there.
-        ForeignFileError: the file there is somebody else's.
-    """
+    """What people decided, as it is kept in a folder; several processes may have it open."""
     path = folder / FILE
     if not new and not path.is_file():
         raise DataError(
@@ -60,12 +59,7 @@ def open_decisions(folder: Path, classes: Sequence[str], *, new: bool = True) ->
 
 
 class LabelDecisions:
-    """What people decided on the labels of pictures.
-
-    Args:
-        store: where it is kept.
-        classes: labels that a picture can be given.
-    """
+    """What people decided on the labels of pictures."""
 
     def __init__(self, store: AnnotationStore, classes: Sequence[str]) -> None:
         self.store = store
@@ -97,15 +91,11 @@ class LabelDecisions:
 
     def standing(self) -> dict[str, dict[str, Any]]:
         """Picture → the decision that stands, with who made it and its number; ``open`` where it was undone."""
-        found = {}
-        for key, tasks in self.store.histories().items():
-            if versions := tasks.get(LABEL):
-                found[key] = told(versions[-1])
-        return found
+        return {key: as_row(tasks[LABEL][-1]) for key, tasks in self.store.histories().items() if tasks.get(LABEL)}
 
     def history(self, key: str) -> list[dict[str, Any]]:
         """All that was decided on a picture, oldest first."""
-        return [told(v) for v in self.store.versions(key, LABEL)]
+        return [as_row(v) for v in self.store.versions(key, LABEL)]
 
     def _check_label(self, label: str) -> None:
         if label in self.classes:
@@ -123,7 +113,7 @@ def shown(version: Version) -> int:
     return version.number if back is None else int(back)
 
 
-def told(version: Version) -> dict[str, Any]:
+def as_row(version: Version) -> dict[str, Any]:
     """A decision for pages and tables."""
     content = version.content
     return {
@@ -135,3 +125,136 @@ def told(version: Version) -> dict[str, Any]:
         "made": version.made,
         "undone": "restores" in content,
     }
+
+
+ADDED = ("label_before", "decision", "decided_by", "decided_at")
+MENDING = ("corrected", "confirmed")
+"""Decisions whose label counts, for copies of the picture too."""
+OUTDATED = "outdated"
+"""Of a decision on a label that the data no longer give the picture or a copy of it: it is told, and not applied."""
+NAME = "corrected.csv"
+
+Decided = Callable[[str], tuple[str, Mapping[str, Any]]]
+"""A picture's file → what counts for it (:data:`~seewhy.language.annotation.records.OPEN`: nothing), and the decision.
+"""
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """Labelled pictures on the disk, as they were read."""
+
+    path: Path
+    items: tuple[Sample, ...]
+    image: str = "image"
+    label: str = "label"
+
+    def read_again(self) -> LabelledData:
+        """The same, as it now is."""
+        try:
+            now = load_samples(self.path, image=self.image, label=self.label).items
+        except DataError:
+            now = ()
+        if digest_of(now) != digest_of(self.items):
+            raise DataError(
+                f"{self.path.name} is not as it was when this page was started: pictures or labels have changed. The "
+                "same names and labels were expected. Start the page anew; what was decided is kept."
+            )
+        return LabelledData(self.path, now, self.image, self.label)
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """Decisions on the labels of some data, for the pages on which they are made."""
+
+    data: LabelledData
+    decisions: LabelDecisions
+
+    def table(self) -> str:
+        """The corrected table as CSV, to lie beside the data."""
+        beside = Path(os.path.abspath(self.data.path)).parent
+        return corrected_table(self.data.read_again(), self.decisions.standing(), beside)[0]
+
+
+def check_corrected(path: Path, data: Path, force: bool) -> Path:
+    """The path, if a corrected table can be written there."""
+    if path.suffix.lower() != ".csv":
+        raise DataError(f"A corrected table is written as .csv, not as {path.suffix!r}. Change the ending of {path}.")
+    check_apart(path, [data])
+    return check_file(path, TABLE, force=force)
+
+
+def write_corrected(
+    path: Path, data: LabelledData, decisions: Mapping[str, Mapping[str, Any]], *, force: bool = False
+) -> dict[str, int]:
+    """Write the data with the decisions on their labels as a table, its pictures named from where it lies."""
+    check_corrected(path, data.path, force)
+    text, counts = corrected_table(data, decisions, path.parent)
+    write(path, text, TABLE, force=force)
+    return counts
+
+
+def corrected_table(
+    data: LabelledData, decisions: Mapping[str, Mapping[str, Any]], folder: Path
+) -> tuple[str, dict[str, int]]:
+    """The corrected table as CSV with its counts, as for :func:`write_corrected`; ``folder`` is where it will lie."""
+    counts = dict.fromkeys((*DECISIONS, OUTDATED), 0)
+    rows = list(_rows(data))
+    columns = list(dict.fromkeys(name for row in rows for name in row if name not in ADDED))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*columns, *ADDED])
+    n, decided = 0, _decided(data, decisions)
+    for row in rows:
+        place = _place(data, row)
+        decision, found = decided(place)
+        if decision in counts:
+            counts[decision] += 1
+        if decision == "dropped":
+            continue
+        before = row[data.label]
+        made = (before, decision, found["author"], found["made"]) if decision in counts else ("",) * len(ADDED)
+        mended = found["label"] if decision in MENDING else before
+        row = {**row, data.label: mended, data.image: os.path.relpath(place, folder) if place else row[data.image]}
+        writer.writerow([*(_cell(row.get(name)) for name in columns), *map(_cell, made)])
+        n += 1
+    return text.getvalue(), {**counts, "n": n}
+
+
+def _decided(data: LabelledData, decisions: Mapping[str, Mapping[str, Any]]) -> Decided:
+    """Finds the decisions of pictures; those that are outdated are called so."""
+    digest = cache(file_digest)
+    bears: dict[str | None, set[str]] = defaultdict(set)
+    for sample in data.items:
+        bears[digest(sample.image)].add(sample.label)
+
+    def decided(place: str) -> tuple[str, Mapping[str, Any]]:
+        its = digest(place) if place else None
+        found = decisions.get(its[:KEY]) if its else None
+        if found is None:
+            return OPEN, {}
+        labels = bears.get(its, set())
+        known = not labels or found["given"] in labels or labels == {found["label"]}
+        return found["decision"] if known or found["decision"] == OPEN else OUTDATED, found
+
+    return decided
+
+
+def _rows(data: LabelledData) -> Iterator[dict[str, Any]]:
+    if data.path.is_file() and data.path.suffix.lower() in TABLES:
+        yield from rows_of(data.path)
+    else:
+        yield from ({data.image: s.image, data.label: s.label} for s in data.items)
+
+
+def _place(data: LabelledData, row: Mapping[str, Any]) -> str:
+    """The file of a row's picture; empty where it names none."""
+    name = str(row[data.image] or "")
+    if not name.strip():
+        return ""
+    return str(data.path.parent / name) if data.path.is_file() else name
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return spreadsheet_safe(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

@@ -1,13 +1,14 @@
-"""What is annotated: pictures, objects in boxes, texts, and the versions they went through.
+"""What is annotated: pictures, objects in boxes, texts, their versions and judgements; checked, whoever sends them.
 
-An annotation has two tasks (section 3 of the paper): ``objects``, boxes with a label and a description each, and
-``caption``, one text on the whole picture. What a person writes for a task is its *content*: plain JSON, checked here,
-whoever sends it.
+An annotation has two tasks (ImageInWords, section 3): ``objects``, boxes with a label and a description each, and
+``caption``, one text on the whole picture. What a person writes for a task is its *content*: plain JSON. Two texts are
+compared on the dimensions and the five points of the released judgements (section 4).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,22 @@ ATTRIBUTES: dict[str, str] = {
     "text": "What is written on it?",
 }
 """What to look for on every object, and how to ask for it."""
+DIMENSIONS: dict[str, str] = {
+    "comprehensiveness": "Which one says more of what is on the picture?",
+    "specificity": "Which one is more exact about it?",
+    "hallucination": "Which one has fewer things that are not on the picture?",
+    "first_lines": "Whose first line or two gives the better idea of the whole?",
+    "human_likeness": "Which one reads more as if a person had written it?",
+}
+"""What is asked of two texts, and how."""
+POINTS: dict[int, str] = {
+    2: "A is substantially better",
+    1: "A is marginally better",
+    0: "Neutral",
+    -1: "B is marginally better",
+    -2: "B is substantially better",
+}
+"""Scores of an answer, from the first text's side."""
 
 MAX_OBJECTS = 200
 MAX_LABEL = 200
@@ -48,14 +65,7 @@ Content = dict[str, Any]
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture to annotate.
-
-    Attributes:
-        key: names it in addresses; the beginning of ``digest``.
-        digest: SHA-256 of the file's bytes.
-        name: file name as given.
-        width, height: upright, in pixels.
-    """
+    """One picture to annotate; its key is the beginning of the SHA-256 of the file, its size upright."""
 
     key: str
     digest: str
@@ -66,15 +76,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class BoxedObject:
-    """One object on a picture.
-
-    Attributes:
-        id: stays the same from version to version.
-        label: what it is.
-        box: on the upright picture.
-        description: in the context of the picture.
-        attributes: of :data:`ATTRIBUTES`, those that the annotator has looked for.
-    """
+    """One object on a picture; its id stays the same from version to version."""
 
     id: str
     label: str
@@ -83,28 +85,14 @@ class BoxedObject:
     attributes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "label": self.label,
-            "box": [round(v, 5) for v in self.box],
-            "description": self.description,
-            "attributes": list(self.attributes),
-        }
+        return {**vars(self), "box": [round(v, 5) for v in self.box], "attributes": list(self.attributes)}
 
 
 @dataclass(frozen=True)
 class Version:
     """One state of one task of one picture; versions are only ever added.
 
-    Attributes:
-        task: of :data:`TASKS`.
-        number: 0 for a model's seed, then counting up.
-        author: who made it.
-        kind: ``"seed"``, ``"round"``, or ``"merge"`` where two people had begun from the same version.
-        content: the whole of it.
-        seconds: the author's active time.
-        base: number of the version it was made from; a seed has none.
-        made: UTC, ISO 8601.
+    A model's seed is number 0 and has no base; a ``"merge"`` brings two people's versions together.
     """
 
     task: str
@@ -154,10 +142,10 @@ def check_content(task: str, content: object) -> Content:
     given = content.get("objects", [])
     if not isinstance(given, list) or len(given) > MAX_OBJECTS:
         raise InputError(f"The objects are no list, or more than {MAX_OBJECTS}. A shorter list was expected.")
-    found = [_object(one) for one in given]
-    if len({o.id for o in found}) < len(found):
+    objects = [_object(row) for row in given]
+    if len({o.id for o in objects}) < len(objects):
         raise InputError("Two objects have the same id. Each id once was expected.")
-    return {"objects": [o.to_json() for o in found]}
+    return {"objects": [o.to_json() for o in objects]}
 
 
 def _decision(content: Content) -> Content:
@@ -175,23 +163,19 @@ def _object(given: object) -> BoxedObject:
     ticked = given.get("attributes", [])
     if not isinstance(ticked, list) or not all(isinstance(a, str) and a in ATTRIBUTES for a in ticked):
         raise InputError(f"The attributes {ticked!r:.80} were given. Some of {', '.join(ATTRIBUTES)} were expected.")
-    return BoxedObject(
-        given["id"],
-        _text(given.get("label", ""), "A label", MAX_LABEL),
-        check_box(given.get("box")),
-        _text(given.get("description", ""), "A description", MAX_TEXT),
-        tuple(a for a in ATTRIBUTES if a in ticked),
-    )
+    label, box = _text(given.get("label", ""), "A label", MAX_LABEL), check_box(given.get("box"))
+    description = _text(given.get("description", ""), "A description", MAX_TEXT)
+    return BoxedObject(given["id"], label, box, description, tuple(a for a in ATTRIBUTES if a in ticked))
 
 
 def check_versions(given: object) -> tuple[Version, ...]:
     """Versions as :meth:`Version.to_json` writes them, each number of a task once."""
     if not isinstance(given, list) or not all(isinstance(row, dict) for row in given):
         raise InputError("The versions are no list of objects. What this program exports was expected.")
-    found = [check_version(row) for row in given]
-    if len({(v.task, v.number) for v in found}) < len(found):
+    versions = [check_version(row) for row in given]
+    if len({(v.task, v.number) for v in versions}) < len(versions):
         raise InputError("Two versions of a task have the same number. Each number once was expected.")
-    return tuple(found)
+    return tuple(versions)
 
 
 def check_version(row: dict[str, Any]) -> Version:
@@ -222,9 +206,8 @@ def check_seconds(seconds: object) -> float:
 def check_box(box: object) -> FractionBox:
     """A box in fractions of the picture.
 
-    Example:
-        >>> check_box([0, 0.25, 1, 0.5])
-        (0.0, 0.25, 1.0, 0.5)
+    >>> check_box([0, 0.25, 1, 0.5])
+    (0.0, 0.25, 1.0, 0.5)
     """
     numbers = isinstance(box, list | tuple) and all(
         isinstance(v, int | float) and not isinstance(v, bool) and v == v for v in box
@@ -245,5 +228,30 @@ def _text(given: object, what: str, most: int) -> str:
         raise InputError(f"{what} is a {type(given).__name__}. Text was expected.")
     if len(given) > most:
         raise InputError(f"{what} has {len(given):,} characters. At most {most:,} were expected. Shorten it.")
-    plain = given.encode("utf-8", "replace").decode().replace("\x00", "")
-    return plain.replace("\r\n", "\n")
+    return given.encode("utf-8", "replace").decode().replace("\x00", "").replace("\r\n", "\n")
+
+
+def check_answers(answers: object, turned: bool = False) -> dict[str, int]:
+    """One score a dimension, from the first text's side; ``turned`` where the second text stood on the left."""
+    if not isinstance(answers, Mapping) or set(answers) != set(DIMENSIONS):
+        raise InputError(f"The answers {answers!r:.120} were given. One each was expected for {', '.join(DIMENSIONS)}.")
+    for name, score in answers.items():
+        if isinstance(score, bool) or not isinstance(score, int) or score not in POINTS:
+            raise InputError(f"The answer {score!r:.40} to {name} was given. One of 2, 1, 0, -1, -2 was expected.")
+    return {name: -int(answers[name]) if turned else int(answers[name]) for name in DIMENSIONS}
+
+
+def check_judgement(row: object) -> dict[str, Any]:
+    """One comparison as the export writes it."""
+    if not isinstance(row, Mapping) or not all(isinstance(row.get(k), str) for k in ("first", "second")):
+        raise InputError("A judgement does not name two texts. What this program exports was expected.")
+    made = row.get("made")
+    return {
+        "author": check_author(row.get("author")),
+        "first": row["first"],
+        "second": row["second"],
+        "swapped": row.get("swapped") is True,
+        "answers": check_answers(row.get("answers")),
+        "seconds": check_seconds(row.get("seconds")),
+        "made": made if isinstance(made, str) else None,
+    }

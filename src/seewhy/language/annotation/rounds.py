@@ -1,4 +1,4 @@
-"""Rounds: what one annotator changed of another's text, when to stop, and what to do when two began from the same.
+"""Rounds: what one annotator changed of another's text, when to stop, and one text out of two from the same base.
 
 The paper's annotators work one after another, each improving the last text (section 3.2), and stop after a set number
 of rounds. Here they may also stop early, when a round by another person changes little.
@@ -77,12 +77,7 @@ def text_of(content: Content) -> str:
 
 @dataclass(frozen=True)
 class StopRule:
-    """When a text is finished.
-
-    Attributes:
-        n_rounds: after so many rounds by people; 3 as in the paper's practice.
-        min_edits: or when a round by another person than the last changes less than this part of the words.
-    """
+    """When a text is finished."""
 
     n_rounds: int = 3
     min_edits: float = 0.05

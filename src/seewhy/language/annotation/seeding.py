@@ -15,7 +15,7 @@ import torch
 from ...classifiers.recipe import recipe_of
 from ...heads.head import Projected
 from ..experts import CellDetector, FoundObject, Scene, colour_name, covered, look_at
-from ..textualize_words import position_in_words, sentence_for
+from ..textualize import position_in_words, sentence_for
 from .records import BoxedObject
 
 if TYPE_CHECKING:
@@ -28,13 +28,7 @@ LEAST = 1e-5
 
 @dataclass(frozen=True)
 class Seed:
-    """What is proposed for one picture.
-
-    Attributes:
-        author: who proposes it, as the history says it.
-        objects: boxes with labels and descriptions.
-        text: on the whole picture.
-    """
+    """What is proposed for one picture."""
 
     author: str
     objects: tuple[BoxedObject, ...]
@@ -51,13 +45,7 @@ class Seeder(Protocol):
 
 @dataclass(frozen=True)
 class ClassifierSeeder:
-    """A classifier's proposal: its objects, or its strongest regions where no place is sure enough.
-
-    Args:
-        classifier: what looks.
-        threshold: probability a place needs to be an object.
-        most: objects at most.
-    """
+    """A classifier's proposal: its objects, or its strongest regions where no place is sure enough."""
 
     classifier: Classifier
     threshold: float = 0.5

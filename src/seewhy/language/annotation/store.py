@@ -1,10 +1,7 @@
-"""Where annotations are kept: one SQLite file in write-ahead mode, on the disk before a call returns.
+"""Where annotations are kept: one SQLite file, safe against a crash and against two people at once.
 
-Nothing that was typed is ever overwritten by someone else's, or by an older state of one's own:
-
-* versions are only added, and only on top of the version they were made from; otherwise :meth:`AnnotationStore.save`
-  answers with what there is now, and the draft stays;
-* a draft is replaced only by whoever has seen it (``seen``); otherwise the one that was there is shelved, not lost.
+Every change is one transaction with ``synchronous=FULL``. What a person typed is never lost: a version is only added to
+the one that it was made from (a newer one comes back instead), and a draft is replaced only by whoever has seen it.
 """
 
 from __future__ import annotations
@@ -12,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +18,7 @@ from typing import Any
 
 from ...errors import DataError
 from ...storage.database import DatabaseKind, connect
+from ...storage.files import json_value
 from .records import (
     TASKS,
     Content,
@@ -28,9 +26,11 @@ from .records import (
     Version,
     check_author,
     check_content,
+    check_judgement,
+    check_seconds,
     check_task,
+    check_version,
 )
-from .rows import Draft, draft_of, judgement_of, picture_of, version_of
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pictures (
@@ -60,6 +60,7 @@ CREATE TABLE IF NOT EXISTS judgements (
 """
 ANNOTATIONS = DatabaseKind("a file of annotations", 0x5357616E, _SCHEMA, earlier=(_SCHEMA,))
 _VERSION = "task, number, author, kind, content, seconds, base, made"
+_OWN = "picture = ? AND task = ? AND author = ?"
 
 
 @dataclass(frozen=True)
@@ -76,17 +77,26 @@ class Conflict:
     latest: Version
 
 
-class AnnotationStore:
-    """Pictures, versions, drafts and judgements.
+@dataclass(frozen=True)
+class Draft:
+    """What a person has typed in a window and not yet saved as a version, of which it began from ``base``."""
 
-    Args:
-        path: the database file; made where there is none.
-    """
+    revision: int
+    base: int
+    content: Content
+    seconds: float
+    made: str
+    tab: str = ""
+    sequence: int = 0
+
+
+class AnnotationStore:
+    """Pictures, versions, drafts and judgements in one file, made where there is none."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock = threading.RLock()
-        with self._told():
+        with self._disk_errors():
             self._db = connect(self.path, ANNOTATIONS, timeout=30, isolation_level=None)
             self._db.execute("PRAGMA synchronous=FULL")
 
@@ -105,33 +115,33 @@ class AnnotationStore:
 
     def pictures(self) -> tuple[Picture, ...]:
         """All, in the order they became known."""
-        return tuple(map(picture_of, self._rows("SELECT * FROM pictures ORDER BY rowid")))
+        return tuple(map(_picture_of, self._rows("SELECT * FROM pictures ORDER BY rowid")))
 
     def picture(self, key: str) -> Picture | None:
         rows = self._rows("SELECT * FROM pictures WHERE key = ?", key)
-        return picture_of(rows[0]) if rows else None
+        return _picture_of(rows[0]) if rows else None
 
     # versions
 
     def versions(self, key: str, task: str) -> tuple[Version, ...]:
         """From the first to the last; the seed, if there is one, is the first."""
         query = f"SELECT {_VERSION} FROM versions WHERE picture = ? AND task = ? ORDER BY number"
-        return tuple(version_of(row) for row in self._rows(query, key, task))
+        return tuple(_version_of(row) for row in self._rows(query, key, task))
 
     def histories(self) -> dict[str, dict[str, list[Version]]]:
         """Picture → task → its versions, of all pictures that have some."""
-        found: dict[str, dict[str, list[Version]]] = {}
+        histories: dict[str, dict[str, list[Version]]] = {}
         for key, *row in self._rows(f"SELECT picture, {_VERSION} FROM versions ORDER BY picture, task, number"):
-            found.setdefault(key, {task: [] for task in TASKS}).setdefault(row[0], []).append(version_of(row))
-        return found
+            histories.setdefault(key, {task: [] for task in TASKS}).setdefault(row[0], []).append(_version_of(row))
+        return histories
 
     def drafted(self, author: str) -> set[tuple[str, str]]:
         """Pictures and tasks on which a person has typed something that is no version yet."""
         return {(row[0], row[1]) for row in self._rows("SELECT picture, task FROM drafts WHERE author = ?", author)}
 
     def latest(self, key: str, task: str) -> Version | None:
-        found = self.versions(key, task)
-        return found[-1] if found else None
+        versions = self.versions(key, task)
+        return versions[-1] if versions else None
 
     def seed(self, key: str, task: str, author: str, content: Content) -> bool:
         """Keep a model's proposal as version 0, unless a version or a draft is there already."""
@@ -146,35 +156,37 @@ class AnnotationStore:
     def save(
         self, key: str, task: str, author: str, content: object, base: int, seconds: float, *, merges: bool = False
     ) -> Saved | Conflict:
-        """Add a version on top of ``base``, and drop the author's draft."""
+        """Add a version on top of the one that was seen (0: none), and drop the author's draft.
+
+        Where there is a newer one than ``base``, that one comes back, and nothing has changed.
+        """
         author, kept = check_author(author), check_content(check_task(task), content)
         with self._writing():
-            self._known(key)
-            now = self.latest(key, task)
-            if now is not None and now.number != base:
-                return Conflict(now)
+            self._check_known(key)
+            latest = self.latest(key, task)
+            if latest is not None and latest.number != base:
+                return Conflict(latest)
             # The first version of people is 1, with or without a seed.
-            kind = "merge" if merges else "round"
-            number = (now.number if now else 0) + 1
+            kind, number = "merge" if merges else "round", (latest.number if latest else 0) + 1
             version = Version(task, number, author, kind, kept, round(max(0.0, seconds), 1), base, _now())
             self._insert(key, version)
             # A draft that differs was typed in another window: it is shelved rather than dropped.
             for draft in self._drafts(key, task, author):
                 if draft.content != kept:
                     self._shelve(key, task, author)
-            self._db.execute("DELETE FROM drafts WHERE picture = ? AND task = ? AND author = ?", (key, task, author))
+            self._db.execute(f"DELETE FROM drafts WHERE {_OWN}", (key, task, author))
         return Saved(version)
 
     def restore(self, key: str, versions: Iterable[Version], judgements: Iterable[dict[str, Any]]) -> bool:
-        """Keep what was exported, whole or not at all; nothing where the picture has versions already."""
+        """Keep what was exported, checked, whole or not at all; nothing where the picture has versions already."""
         with self._writing():
-            self._known(key)
+            self._check_known(key)
             if self._rows("SELECT 1 FROM versions WHERE picture = ? LIMIT 1", key):
                 return False
             for version in versions:
                 self._insert(key, version)
             for judgement in judgements:
-                self._judged(key, judgement)
+                self._insert_judgement(key, judgement)
         return True
 
     def _insert(self, key: str, v: Version) -> None:
@@ -196,11 +208,15 @@ class AnnotationStore:
         tab: str = "",
         sequence: int = 0,
     ) -> tuple[int, bool]:
-        """Keep what was typed so far."""
+        """Keep what was typed so far on top of the revision that was ``seen`` (0: none).
+
+        ``sequence`` counts up with the messages of a window, so that one that comes late does not undo a later one.
+        Back come the revision, and whether another draft of the same person was shelved for it.
+        """
         author, kept = check_author(author), check_content(check_task(task), content)
         with self._writing():
-            self._known(key)
-            there = next(iter(self._drafts(key, task, author)), None)
+            self._check_known(key)
+            there = self.draft(key, task, author)
             same_tab = there is not None and tab != "" and there.tab == tab
             if there is not None and same_tab and sequence < there.sequence:
                 return there.revision, False
@@ -213,8 +229,7 @@ class AnnotationStore:
         return revision, shelves
 
     def draft(self, key: str, task: str, author: str) -> Draft | None:
-        found = self._drafts(key, task, author)
-        return found[0] if found else None
+        return next(iter(self._drafts(key, task, author)), None)
 
     def shelved(self, key: str, task: str, author: str) -> tuple[Draft, ...]:
         """Drafts that gave way to others of the same person, oldest first."""
@@ -224,25 +239,16 @@ class AnnotationStore:
         """Put a draft on the shelf; unless it ``stays``, the page begins from the last version again."""
         with self._writing():
             self._shelve(key, task, author)
-            if stays:
-                return
-            self._db.execute("DELETE FROM drafts WHERE picture = ? AND task = ? AND author = ?", (key, task, author))
+            if not stays:
+                self._db.execute(f"DELETE FROM drafts WHERE {_OWN}", (key, task, author))
 
     def _drafts(self, key: str, task: str, author: str, table: str = "drafts") -> tuple[Draft, ...]:
-        rows = self._rows(
-            f"SELECT revision, base, content, seconds, made, tab, sequence FROM {table} WHERE picture = ? AND "
-            "task = ? AND author = ? ORDER BY rowid",
-            key,
-            task,
-            author,
-        )
-        return tuple(draft_of(task, row) for row in rows)
+        columns = "revision, base, content, seconds, made, tab, sequence"
+        rows = self._rows(f"SELECT {columns} FROM {table} WHERE {_OWN} ORDER BY rowid", key, task, author)
+        return tuple(_draft_of(task, row) for row in rows)
 
     def _shelve(self, key: str, task: str, author: str) -> None:
-        self._db.execute(
-            "INSERT INTO shelved SELECT * FROM drafts WHERE picture = ? AND task = ? AND author = ?",
-            (key, task, author),
-        )
+        self._db.execute(f"INSERT INTO shelved SELECT * FROM drafts WHERE {_OWN}", (key, task, author))
 
     # texts from elsewhere, and judgements
 
@@ -260,38 +266,36 @@ class AnnotationStore:
     def put_judgement(self, key: str, row: dict[str, Any]) -> None:
         """Keep a comparison; every one is kept, the last of a person on a pair counts."""
         with self._writing():
-            self._known(key)
-            self._judged(key, row)
+            self._check_known(key)
+            self._insert_judgement(key, row)
 
-    def _judged(self, key: str, row: dict[str, Any]) -> None:
+    def _insert_judgement(self, key: str, row: dict[str, Any]) -> None:
         made, answers = row.get("made") or _now(), json.dumps(row["answers"])
-        given = (row["author"], row["first"], row["second"], int(row["swapped"]), answers, row["seconds"], made)
-        self._db.execute("INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, *given))
+        values = (row["author"], row["first"], row["second"], int(row["swapped"]), answers, row["seconds"], made)
+        self._db.execute("INSERT INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, *values))
 
-    def judgements(self, key: str | None = None) -> list[dict[str, Any]]:
+    def judgements(self) -> list[dict[str, Any]]:
         """The last of every person on every pair, in the order they were made."""
-        where, given = ("", ()) if key is None else ("WHERE picture = ?", (key,))
         rows = self._rows(
             "SELECT picture, author, first, second, swapped, answers, seconds, made FROM judgements WHERE rowid IN "
-            f"(SELECT MAX(rowid) FROM judgements {where} GROUP BY picture, author, first, second) ORDER BY rowid",
-            *given,
+            "(SELECT MAX(rowid) FROM judgements GROUP BY picture, author, first, second) ORDER BY rowid"
         )
-        return [judgement_of(row) for row in rows]
+        return [_judgement_of(row) for row in rows]
 
     # the database
 
-    def _known(self, key: str) -> None:
+    def _check_known(self, key: str) -> None:
         if not self._rows("SELECT 1 FROM pictures WHERE key = ?", key):
             raise DataError(f"There is no picture {key!r} here. One of those listed was expected. Open the list anew.")
 
-    def _rows(self, query: str, *given: Any) -> list[Sequence[Any]]:
-        with self._lock, self._told():
-            return self._db.execute(query, given).fetchall()
+    def _rows(self, query: str, *values: Any) -> list[Sequence[Any]]:
+        with self._lock, self._disk_errors():
+            return self._db.execute(query, values).fetchall()
 
     @contextmanager
-    def _writing(self) -> Any:
+    def _writing(self) -> Iterator[None]:
         """One transaction: whole, or not at all."""
-        with self._lock, self._told():
+        with self._lock, self._disk_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -301,7 +305,7 @@ class AnnotationStore:
             self._db.execute("COMMIT")
 
     @contextmanager
-    def _told(self) -> Any:
+    def _disk_errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -313,3 +317,48 @@ class AnnotationStore:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@contextmanager
+def _as_written() -> Iterator[None]:
+    """A row read back must be what this program would write: the file may be damaged, or another hand's."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"The annotations hold a row that cannot be read: {str(error).rstrip('.')}. Rows as this program writes "
+            "them were expected. Take an earlier copy of the file."
+        ) from error
+
+
+def _of_kinds(values: Sequence[Any], *kinds: type) -> Sequence[Any]:
+    if not all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
+        raise ValueError(f"{', '.join(k.__name__ for k in kinds)} were expected.")
+    return values
+
+
+def _picture_of(row: Sequence[Any]) -> Picture:
+    with _as_written():
+        return Picture(*_of_kinds(row, str, str, str, int, int))
+
+
+def _version_of(row: Sequence[Any]) -> Version:
+    with _as_written():
+        values = dict(zip(_VERSION.split(", "), row, strict=True))
+        return check_version({**values, "content": json_value(values["content"])})
+
+
+def _draft_of(task: str, row: Sequence[Any]) -> Draft:
+    revision, base, content, seconds, made, tab, sequence = row
+    with _as_written():
+        _of_kinds((revision, base, made, tab, sequence), int, int, str, str, int)
+        kept = check_content(task, json_value(content))
+        return Draft(revision, base, kept, check_seconds(seconds), made, tab, sequence)
+
+
+def _judgement_of(row: Sequence[Any]) -> dict[str, Any]:
+    picture, author, first, second, swapped, answers, seconds, made = row
+    values = {"author": author, "first": first, "second": second, "seconds": seconds, "made": made}
+    with _as_written():
+        checked = check_judgement({**values, "swapped": bool(swapped), "answers": json_value(answers)})
+    return {"picture": picture, **checked}

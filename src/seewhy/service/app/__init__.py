@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...classifiers.base import Classifier
 from ...errors import MissingExtraError
-from ...language.annotation.corrected import Corrections
+from ...language.annotation.labels import Corrections
 from ...pictures.samples import Samples
 from ...storage.features import FeatureStore
 from .settings import Settings

@@ -11,9 +11,8 @@ from markupsafe import Markup
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from ...language.annotation.desk import AnnotationDesk
-from ...language.annotation.records import ATTRIBUTES, TASKS, check_author, objects_of
+from ...language.annotation.records import ATTRIBUTES, DIMENSIONS, POINTS, TASKS, check_author, objects_of
 from ...language.annotation.rounds import history, text_of
-from ...language.annotation.side_by_side import DIMENSIONS, POINTS
 from .annotate_data import Key, Name, known_picture
 from .base import NOT_THERE, PAGE, Format, answer, page_route, render, said, source
 from .paging import PageNumber, paged

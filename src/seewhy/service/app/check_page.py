@@ -9,7 +9,7 @@ import numpy as np
 from fastapi import FastAPI
 from starlette.responses import Response
 
-from ...language.annotation.corrected import Corrections
+from ...language.annotation.labels import Corrections
 from ...report.check import check_context
 from ...studies.inspection.findings import KINDS
 from .base import PAGE, Format, answer, make_base, page_route, render

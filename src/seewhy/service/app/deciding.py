@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from ...errors import DataError
-from ...language.annotation.corrected import NAME, Corrections
-from ...language.annotation.labels import known_picture, told
+from ...language.annotation.labels import NAME, Corrections, as_row, known_picture
 from ...language.annotation.store import Conflict, Saved
 from .annotate_data import Key
 from .base import JSON_ONLY, NOT_THERE, data_route, said
@@ -98,8 +97,8 @@ class Deciding:
 
 def _answer(done: Saved | Conflict) -> Response:
     if isinstance(done, Saved):
-        return JSONResponse(told(done.version))
-    state = told(done.latest)
+        return JSONResponse(as_row(done.version))
+    state = as_row(done.latest)
     text = (
         f"{state['author']} decided in between: {state['decision']}, {state['label'] or 'no label'}. What you had seen "
         "was expected to stand. Look at it and decide again."

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from ...classifiers.base import Classifier
-from ...language.annotation.corrected import Corrections
+from ...language.annotation.labels import Corrections
 from ...pictures.samples import Samples
 from ...storage.features import FeatureStore
 from .base import make_base

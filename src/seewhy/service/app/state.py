@@ -21,7 +21,7 @@ from ...evidence.place import Place, like_place
 from ...evidence.word_maps import WordMap, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
-from ...language.annotation.corrected import Corrections
+from ...language.annotation.labels import Corrections
 from ...pictures.samples import Sample, Samples
 from ...pictures.thumbnails import encode_thumbnail
 from ...storage.features import FeatureStore

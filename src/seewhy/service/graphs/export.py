@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
 
 from ...arguments import checked
+from ...attributions.grad_cam import GradCAM
 from ...classifiers.base import Classifier
 from ...classifiers.saving import digest
+from ...encoders.base import EncoderOutput
 from ...errors import DataError, ForeignFileError, ImageError, ModelError, SeeWhyError, UnknownNameError
+from ...heads.head import Target
 from ...pictures.images import REDUCING_GAP, read_picture
 from ...pictures.sources import Many, several
 from ...storage.folders import exchanged_folder, write_inside
@@ -22,10 +30,214 @@ from ...storage.marks import Facts
 from ...storage.output import check_folder, make_folder
 from ...storage.reading import file_sha256, read_json
 from ...types import Failure
-from .check import TOLERANCE, Differences, compare, drawn
-from .formats import Format, format_of
-from .graph import Graph, said
-from .layouts import LAYOUTS, Layout, Signature, model_name
+from .graph import Format, Graph, Run, format_of, on_cpu, said
+
+LABELS = "labels.txt"
+MAX_BATCH = 32
+"""Pictures that a server puts into one batch at most, as its file says; the graph takes more."""
+TYPES = {"uint8": "TYPE_UINT8", "int64": "TYPE_INT64", "float32": "TYPE_FP32"}
+"""Of tensors, as Triton writes them."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """An input or output of a graph.
+
+    Attributes:
+        name: of the tensor.
+        type: of its numbers.
+        shape: without the batch, which comes first.
+        what: it is.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    what: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "type": self.type, "shape": ["batch", *self.shape], "what": self.what}
+
+
+class Layout(ABC):
+    """A layout.
+
+    Class attributes:
+        name: of the layout.
+        server: that reads it; empty where none does.
+    """
+
+    name: ClassVar[str]
+    server: ClassVar[str] = ""
+
+    def graph_folder(self, name: str) -> str:
+        """Where the graph's files lie below the root."""
+        return f"{name}/1"
+
+    def labels_file(self, name: str) -> str:
+        """Where the classes' names lie, one a line, in the order of the outputs."""
+        return f"{name}/{LABELS}"
+
+    @abstractmethod
+    def files(
+        self, name: str, form: Format, inputs: Sequence[Signature], outputs: Sequence[Signature]
+    ) -> dict[str, str]:
+        """The server's own files: name below the root → contents."""
+
+
+class Plain(Layout):
+    """The graph and its names in one folder."""
+
+    name = "plain"
+
+    def graph_folder(self, name: str) -> str:
+        return "."
+
+    def labels_file(self, name: str) -> str:
+        return LABELS
+
+    def files(
+        self, name: str, form: Format, inputs: Sequence[Signature], outputs: Sequence[Signature]
+    ) -> dict[str, str]:
+        return {}
+
+
+class Triton(Layout):
+    """A model repository of NVIDIA Triton Inference Server, whose dynamic batching is on."""
+
+    name = "triton"
+    server = "Triton Inference Server"
+
+    def files(
+        self, name: str, form: Format, inputs: Sequence[Signature], outputs: Sequence[Signature]
+    ) -> dict[str, str]:
+        lines = [f'name: "{name}"', f'backend: "{form.backend}"', f"max_batch_size: {MAX_BATCH}"]
+        lines += [_tensor("input", one) for one in inputs] + [_tensor("output", one) for one in outputs]
+        return {f"{name}/config.pbtxt": "\n".join([*lines, "dynamic_batching { }"]) + "\n"}
+
+
+class ModelServer(Layout):
+    """A model repository of OpenVINO Model Server with its configuration, in which float32 is asked for."""
+
+    name = "ovms"
+    server = "OpenVINO Model Server"
+
+    def files(
+        self, name: str, form: Format, inputs: Sequence[Signature], outputs: Sequence[Signature]
+    ) -> dict[str, str]:
+        config = {"name": name, "base_path": name, "plugin_config": {"INFERENCE_PRECISION_HINT": "f32"}}
+        return {"config.json": json.dumps({"model_config_list": [{"config": config}]}, indent=1) + "\n"}
+
+
+LAYOUTS: dict[str, Layout] = {one.name: one for one in (Plain(), Triton(), ModelServer())}
+
+
+def _tensor(kind: str, one: Signature) -> str:
+    named = f' label_filename: "{LABELS}"' if one.name == "probabilities" else ""
+    dims = ", ".join(map(str, one.shape))
+    return f'{kind} {{ name: "{one.name}" data_type: {TYPES[one.type]} dims: [ {dims} ]{named} }}'
+
+
+def model_name(given: str) -> str:
+    """A name that both servers take, made of another."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", given).strip("_-") or "classifier"
+
+
+TOLERANCE = 1e-4
+"""Largest difference: of a probability; of logits and heat, as a part of a picture's largest one, of logits at least
+of 1."""
+N_DRAWN = 8
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How far a graph was from SeeWhy.
+
+    Attributes:
+        logits: as a part of the picture's largest, or of 1.
+        probabilities: as they are.
+        heat: as a part of the picture's hottest or coldest place.
+    """
+
+    logits: float
+    probabilities: float
+    heat: float
+
+    @property
+    def largest(self) -> float:
+        return max(self.logits, self.probabilities, self.heat)
+
+    def to_json(self) -> dict[str, float]:
+        return {name: float(f"{value:.2g}") for name, value in vars(self).items()}
+
+
+def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> UInt8[np.ndarray, "n h w 3"]:
+    """Pictures of coloured waves and noise, which light and dark, coarse and fine are all in."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : size[0], 0 : size[1]] / max(size)
+    turns = random.uniform(0.5, 12, (n, 3, 2, 1, 1)) * random.choice([-1, 1], (n, 3, 2, 1, 1))
+    waves = np.sin(2 * np.pi * (turns[:, :, 0] * y + turns[:, :, 1] * x) + random.uniform(0, 6, (n, 3, 1, 1)))
+    noise = random.normal(0, 25, (n, 3, *size))
+    return np.clip(127 + 100 * waves + noise, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def answers(
+    classifier: Classifier, views: UInt8[np.ndarray, "b h w 3"], index: Int[Tensor, " b"] | None = None
+) -> dict[str, Tensor]:
+    """What SeeWhy says of pictures in the encoder's size, in eager torch and float32, under the outputs' names."""
+    encoder = classifier.encoder
+    with torch.no_grad():
+        features = on_cpu(encoder.trunk)(encoder.pixels(list(views)))
+        look = EncoderOutput(features, encoder.head(features))
+        logits = classifier.head(look.pooled)
+    explained = logits.argmax(1) if index is None else index
+    heat = GradCAM()(classifier, look, Target(explained))
+    probabilities = classifier.head.probabilities(look.pooled)
+    return {"logits": logits, "probabilities": probabilities, "heat": heat, "explained": explained[:, None]}
+
+
+def compare(classifier: Classifier, run: Run, views: UInt8[np.ndarray, "n h w 3"]) -> Differences:
+    """All pictures at once and the first one alone, the class decided for and, of each, another one.
+
+    Raises:
+        ModelError: the graph differs by more than :data:`TOLERANCE`.
+    """
+    every = torch.arange(len(views)) % len(classifier.classes)
+    cases: Sequence[tuple[Any, Tensor | None]] = ((views, None), (views[:1], None), (views, every))
+    found = []
+    for pictures, index in cases:
+        given = torch.full((len(pictures),), -1) if index is None else index
+        got = {name: torch.from_numpy(a) for name, a in run(pictures, given[:, None].numpy()).items()}
+        # Of two classes that are equal but for rounding, the graph may name the other one.
+        wanted = answers(classifier, pictures, got["explained"][:, 0] if index is None else index)
+        found.append(_differences(got, wanted, chosen=index is None))
+    whole = Differences(*(max(getattr(one, name) for one in found) for name in Differences.__annotations__))
+    if not whole.largest <= TOLERANCE:
+        raise ModelError(
+            f"The graph answers otherwise than the classifier, by {whole.largest:.1g} on {len(views)} pictures. At "
+            f"most {TOLERANCE:.0e} was expected. Export to the other format, and report this."
+        )
+    return whole
+
+
+def _differences(got: dict[str, Tensor], wanted: dict[str, Tensor], *, chosen: bool) -> Differences:
+    """``chosen``: the graph chose the classes itself, and they must be the likeliest; else they were given to it."""
+    if any(got[name].shape != wanted[name].shape for name in wanted) or not got["explained"].equal(wanted["explained"]):
+        return Differences(*[float("inf")] * 3)
+    logits, heat = wanted["logits"], wanted["heat"]
+    largest = logits.abs().amax(1, keepdim=True).clamp(min=1)
+    short = (logits.amax(1, keepdim=True) - logits.gather(1, wanted["explained"])) * chosen
+    return Differences(
+        _most((got["logits"] - logits).abs() / largest, short / largest),
+        _most((got["probabilities"] - wanted["probabilities"]).abs()),
+        _most((got["heat"] - heat).abs() / heat.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)),
+    )
+
+
+def _most(*values: Tensor) -> float:
+    """What is no number is further off than any."""
+    return max(float(v.nan_to_num(torch.inf).max()) for v in values)
+
 
 CARD = "export.json"
 FACTS = Facts(("format", "seewhy", "graph", "preprocessing", "files"))

@@ -39,7 +39,7 @@ def make_service(
         ModelError: a folder cannot be loaded.
     """
     try:
-        from .making import make
+        from .serving import make
     except ImportError as error:
         raise MissingExtraError("serve", "The service") from error
     return make(models, settings or ServiceSettings(), load, log_to)

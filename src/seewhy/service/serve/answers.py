@@ -19,8 +19,7 @@ from ...explanation.base import Explanation
 from ...types import Failure
 from ..app.upload import form_with, read_uploads
 from .entrance import GONE, VISIT, Visit
-from .models import Model
-from .service import Service
+from .service import Model, Service
 
 T = TypeVar("T")
 EVIDENCE = {

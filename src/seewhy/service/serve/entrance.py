@@ -1,23 +1,143 @@
-"""What every request passes: an id and a line in the log first, then, inside the guard, drain, rate and token."""
+"""What every request passes: an id, a count and a line in the log; then drain, rate and token."""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
+import json
 import math
+import os
+import queue
+import threading
 import time
 import uuid
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..app.memory import Bounded
-from .service import Service
+
+if TYPE_CHECKING:
+    from .service import Service
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+Readings = Callable[[], Iterable[tuple[str, str, float]]]
+"""→ metric, model, value: what is looked up when somebody asks."""
+
+
+class Metrics:
+    """Counts of one service, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        registry = self.registry
+        self.requests = Counter(
+            "seewhy_requests", "Requests answered.", ("path", "method", "status"), registry=registry
+        )
+        self.seconds = Histogram(
+            "seewhy_request_seconds",
+            "From head to answer.",
+            ("path",),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.pictures = Counter("seewhy_pictures", "Pictures, by outcome.", ("model", "outcome"), registry=registry)
+        self.batch = Histogram(
+            "seewhy_batch_pictures", "Pictures looked at together.", ("model",), buckets=SIZES, registry=registry
+        )
+        self.batch_seconds = Histogram(
+            "seewhy_batch_seconds", "Time in the engine.", ("model",), buckets=SECONDS, registry=registry
+        )
+        self.reloads = Counter("seewhy_reloads", "Models loaded again.", ("model", "outcome"), registry=registry)
+        self.running = Gauge("seewhy_running", "Requests that are being answered.", registry=registry)
+        self.lines_dropped = Counter(
+            "seewhy_log_lines_dropped", "Lines of the access log that could not be written.", registry=registry
+        )
+
+    def watch(self, readings: Readings) -> None:
+        """Look these up whenever somebody asks."""
+        self.registry.register(_Readings(readings))
+
+    def text(self) -> bytes:
+        """Prometheus' own text format."""
+        return generate_latest(self.registry)
+
+
+class _Readings(Collector):
+    def __init__(self, readings: Readings) -> None:
+        self.readings = readings
+
+    def collect(self) -> Iterable[Metric]:
+        families: dict[str, GaugeMetricFamily] = {}
+        for name, model, value in self.readings():
+            families.setdefault(name, GaugeMetricFamily(name, "Of each model, now.", labels=("model",)))
+            families[name].add_metric((model,), value)
+        return families.values()
+
+
+MOST_WAITING = 10_000
+
+
+class AccessLog:
+    """Writes lines to a file descriptor; those that cannot be written are counted and left out.
+
+    Args:
+        to: the descriptor; ``None`` writes nothing.
+        dropped: called for each line left out.
+    """
+
+    def __init__(self, to: int | None, dropped: Callable[[], None]) -> None:
+        self.to = to
+        self.dropped = dropped
+        self._lines: queue.Queue[bytes | None] = queue.Queue(MOST_WAITING)
+        self._torn = False
+        self._thread = threading.Thread(target=self._run, name="seewhy-log", daemon=True)
+        if to is not None:
+            self._thread.start()
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Take a line; never waits."""
+        if self.to is None:
+            return
+        try:
+            self._lines.put_nowait(json.dumps(line).encode("ascii") + b"\n")
+        except queue.Full:
+            self.dropped()
+
+    def close(self) -> None:
+        """Write what waits, within two seconds."""
+        if self._thread.is_alive():
+            try:
+                self._lines.put(None, timeout=1)
+            except queue.Full:
+                return
+            self._thread.join(timeout=2)
+
+    def _run(self) -> None:
+        while (line := self._lines.get()) is not None:
+            try:
+                self._write(b"\n" + line if self._torn else line)
+                self._torn = False
+            except OSError:
+                self.dropped()
+
+    def _write(self, data: bytes) -> None:
+        assert isinstance(self.to, int)
+        while data:
+            n = os.write(self.to, data)
+            self._torn, data = n < len(data), data[n:]
+
 
 VISIT = "seewhy.visit"
 WITHOUT_TOKEN = frozenset(("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"))

@@ -24,8 +24,7 @@ from ...errors import InputError
 from ...storage.reading import parse_json
 from ...types import Failure
 from .answers import ASKED, JSON_ANSWER, error, unless_gone, visit_of
-from .models import Model
-from .service import Service
+from .service import Model, Service
 
 PICTURE, PIXELS = "picture", "pixels"
 LONGEST_TEXT = 200

@@ -1,28 +1,237 @@
-"""What the service stands on: models, decoder, counts; every computation of a request is one method here."""
+"""What the service stands on: models, each exchanged whole or not at all, decoder, counts."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...classifiers.base import Classifier
+from ...classifiers.saving import CARD
 from ...encoders.stream import Encoded
-from ...errors import ImageError, SeeWhyError
+from ...errors import ImageError, SeeWhyError, UnknownNameError
 from ...evidence.explain import ExplainOptions, explain_seen
 from ...explanation.base import Explanation
 from ...threads import beside
 from ...types import Failure
 from ..app.decoder import decoder_with
-from .access_log import AccessLog
-from .metrics import Metrics
-from .models import Model, Models, Reloader
+from ..app.settings import Settings
+from ..app.worker import Worker
+from .entrance import AccessLog, Metrics
 from .settings import ServiceSettings
+
+_logger = logging.getLogger(__name__)
+Load = Callable[[Path], Classifier]
+RETRY_SECONDS = 60.0
+"""After which a model that was refused is tried again though its folder did not change."""
+
+
+class Model:
+    """One loaded classifier; whoever uses it may finish, also after another has taken its place.
+
+    Args:
+        name: as clients know it.
+        classifier: what decides.
+        digest: SHA-256 of its card, and so of its tensors; of what would be saved, where there is no folder.
+        settings: of batches and queues.
+        metrics: told about batches.
+    """
+
+    def __init__(self, name: str, classifier: Classifier, digest: str, settings: Settings, metrics: Metrics) -> None:
+        self.name = name
+        self.classifier = classifier
+        self.digest = digest
+        sizes, seconds = metrics.batch.labels(name), metrics.batch_seconds.labels(name)
+
+        def batch(n: int, took: float) -> None:
+            sizes.observe(n)
+            seconds.observe(took)
+
+        encoder = classifier.encoder
+        blank = np.zeros((*encoder.transform.input_size, 3), np.uint8)
+        encoder.encode(encoder.pixels([blank]))  # starts the engine, so that the first client need not wait for it
+        _ = classifier.measured_trust
+        self.worker = Worker(encoder, settings, batch)
+        self._n_users = 0
+        self._free = threading.Condition()
+
+    def enter(self) -> None:
+        with self._free:
+            self._n_users += 1
+
+    def leave(self) -> None:
+        with self._free:
+            self._n_users -= 1
+            self._free.notify_all()
+
+    def retire(self, within: float) -> None:
+        """Wait for the last user, then end the worker."""
+        with self._free:
+            self._free.wait_for(lambda: self._n_users == 0, timeout=within)
+        self.worker.close()
+
+
+class Models:
+    """The models by name.
+
+    Args:
+        sources: name → classifier, or folder of a saved one.
+        settings: of batches and queues.
+        load: how a folder is loaded.
+        metrics: told about batches and reloads.
+    """
+
+    def __init__(
+        self, sources: Mapping[str, Classifier | Path], settings: Settings, load: Load, metrics: Metrics
+    ) -> None:
+        self.settings = settings
+        self.load = load
+        self.metrics = metrics
+        self.folders = {name: source for name, source in sources.items() if isinstance(source, Path)}
+        self.problems: dict[str, str] = {}
+        """Name → why the model that now lies in its folder was not taken."""
+        self._refused: dict[str, tuple[object, float]] = {}
+        """Name → what lay in its folder when it was refused, and when that was."""
+        self._lock = threading.Lock()
+        self._now = {
+            name: self._made(name, source) if isinstance(source, Path) else self._model(name, source, source.digest)
+            for name, source in sources.items()
+        }
+
+    def _made(self, name: str, folder: Path) -> Model:
+        """Of a folder; one that changes while it is loaded is found changed the next time."""
+        before = digest_of(folder)
+        return self._model(name, self.load(folder), before or "")
+
+    def _model(self, name: str, classifier: Classifier, digest: str) -> Model:
+        return Model(name, classifier, digest, self.settings, self.metrics)
+
+    def all(self) -> list[Model]:
+        """Those that answer now."""
+        with self._lock:
+            return list(self._now.values())
+
+    @contextmanager
+    def use(self, name: str | None) -> Iterator[Model]:
+        """A model while a request needs it, by its name; the first where none is named."""
+        with self._lock:
+            found = self._now.get(next(iter(self._now)) if name is None else name)
+            if found is not None:
+                found.enter()
+        if found is None:
+            raise UnknownNameError("model", str(name)[:100], list(self._now))
+        try:
+            yield found
+        finally:
+            found.leave()
+
+    def reload(self, *, force: bool = False) -> None:
+        """Load what changed; whatever cannot be loaded whole leaves the old model where it is.
+
+        What was refused is tried again once any file of its folder changes, as one that is being copied does, or after
+        a minute, as the encoder may lie elsewhere.
+        """
+        for name, folder in self.folders.items():
+            digest, files = digest_of(folder), files_of(folder)
+            if not force and (digest is None or digest == self._now[name].digest or self._is_refused(name, files)):
+                continue
+            try:
+                new = self._made(name, folder)
+            except Exception as error:
+                reason = str(error) if isinstance(error, SeeWhyError) else type(error).__name__
+                self._refused[name] = files, time.monotonic()
+                self.metrics.reloads.labels(name, "refused").inc()
+                if self.problems.get(name) != reason:
+                    _logger.warning("model %r was not loaded again, and the old one goes on: %s", name, reason)
+                self.problems[name] = reason
+                continue
+            self._take(new)
+
+    def _is_refused(self, name: str, files: object) -> bool:
+        before, then = self._refused.get(name, (None, 0.0))
+        return files == before and time.monotonic() < then + RETRY_SECONDS
+
+    def _take(self, new: Model) -> None:
+        with self._lock:
+            old, self._now[new.name] = self._now[new.name], new
+        self.problems.pop(new.name, None)
+        self._refused.pop(new.name, None)
+        self.metrics.reloads.labels(new.name, "taken").inc()
+        _logger.warning("model %r was loaded again: %s", new.name, new.digest[:12])
+        old.retire(self.settings.request_seconds)
+
+    def close(self) -> None:
+        """End all workers."""
+        for model in self.all():
+            model.worker.close()
+
+
+def digest_of(folder: Path) -> str | None:
+    """SHA-256 of a saved classifier's card, which names the digest of its tensors; ``None`` where there is none."""
+    try:
+        return hashlib.sha256((folder / CARD).read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def files_of(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of each file, by which one sees that something is still being copied."""
+    try:
+        found = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
+    except OSError:  # one went while it was looked at, so that the next look finds others
+        return []
+    return sorted((name, status.st_size, status.st_mtime_ns) for name, status in found)
+
+
+class Reloader:
+    """Looks at the folders now and then, and at once when it is told.
+
+    Args:
+        models: what is looked after.
+        seconds: between two looks; 0 waits until it is told.
+    """
+
+    def __init__(self, models: Models, seconds: float) -> None:
+        self.models = models
+        self.seconds = seconds
+        self._told = threading.Event()
+        self._open = True
+        self._thread = threading.Thread(target=self._run, name="seewhy-reload", daemon=True)
+
+    def start(self) -> None:
+        if self.models.folders:
+            self._thread.start()
+
+    def tell(self) -> None:
+        """Load everything again now."""
+        self._told.set()
+
+    def close(self) -> None:
+        self._open = False
+        self._told.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while self._open:
+            told = self._told.wait(self.seconds or None)
+            self._told.clear()
+            if self._open:
+                self.models.reload(force=told)
+
 
 T = TypeVar("T")
 

@@ -1,18 +1,63 @@
-"""Listening, and stopping without cutting anybody off."""
+"""A service from models, listening, and stopping without cutting anybody off."""
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI, Security
+from fastapi.security import HTTPBearer
 
+from ...classifiers.base import Classifier
+from ...classifiers.saving import load as load_saved
+from ...errors import UnknownNameError
 from ..app.decoder import decoder_with
+from ..app.guard import Guard
+from ..app.refusals import answer_errors
 from ..app.serving import address, limited, listen
-from .service import Service
+from .answers import ERRORS, Answers, ClientGone, gone
+from .entrance import AccessLog, Door, Entrance, Metrics, refuse
+from .kserve import KServe
+from .service import Models, Service, ServiceSettings
+
+
+def make(
+    models: Mapping[str, Classifier | Path],
+    settings: ServiceSettings,
+    load: Callable[[Path], Classifier] | None,
+    log_to: int | None,
+) -> FastAPI:
+    """See :func:`seewhy.service.serve.make_service`; the extra is installed."""
+    metrics = Metrics()
+    loaded = Models(models, settings.web, load or load_saved, metrics)
+    service = Service(settings, loaded, metrics, AccessLog(log_to, metrics.lines_dropped.inc))
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        service.reloader.start()
+        yield
+        service.close()
+
+    options: dict[str, Any] = {"docs_url": None, "redoc_url": None, "responses": ERRORS, "lifespan": life}
+    if settings.token is not None:
+        options["dependencies"] = [Security(HTTPBearer(auto_error=False))]  # says so in the document; the door checks
+    app = FastAPI(title="SeeWhy", version=version("seewhy"), **options)
+    app.add_middleware(Door, service=service)
+    app.add_middleware(Guard, settings=settings.web, refuse=refuse)
+    app.add_middleware(Entrance, service=service)
+    answer_errors(app, refuse, {UnknownNameError: 404})
+    app.add_exception_handler(ClientGone, gone)
+    Answers(service).mount(app)
+    KServe(service).mount(app)
+    app.state.service = service
+    return app
 
 
 class DrainingServer(uvicorn.Server):

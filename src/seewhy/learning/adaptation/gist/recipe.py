@@ -20,12 +20,11 @@ from ....classifiers.linear.jitter import crops_by_name
 from ....classifiers.linear.recipe import Linear
 from ....classifiers.network import Network
 from ....descriptions.base import Descriptions
-from ....descriptions.matching import Match, Matcher, say, specificity
 from ....encoders.base import Encoder
 from ....encoders.stream import Encoded, EncodeRequest, encode_stream, encode_texts
 from ....encoders.tuned_towers import TunedTowers, trainable
 from ....errors import InputError
-from ....language.captions import Caption, of_pictures
+from ....language.matching import Caption, Match, Matcher, of_pictures, say, specificity
 from ....pictures.samples import Sample
 from ....progress import Progress
 from ....storage.features import FeatureStore
@@ -90,7 +89,7 @@ class GIST(PictureRecipe):
     """Texts of a class are matched to its pictures; pictures and texts are drawn together; a linear layer decides.
 
     1. Each training picture gets those of its class's texts that fit it best
-       (:func:`seewhy.descriptions.matching.match_pictures`), or the texts of a file that was written before.
+       (:func:`seewhy.language.matching.match_pictures`), or the texts of a file that was written before.
     2. ``"{class}: {text}"`` of the first ``n_captions`` of them are its pairs.
     3. Image and text vectors are tuned by :class:`seewhy.learning.objectives.gist.GIST` on batches of pairs.
     4. A linear classifier is fitted on the tuned features, not of unit length.

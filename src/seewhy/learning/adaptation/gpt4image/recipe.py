@@ -19,7 +19,7 @@ from ....classifiers.network import Network
 from ....encoders.base import Encoder, Layout
 from ....encoders.split import freeze
 from ....errors import InputError
-from ....language.captions import Caption, of_pictures
+from ....language.matching import Caption, of_pictures
 from ....progress import Progress
 from ....seeded import seeded
 from ....training.augmentation import TrainingPictures

@@ -1,0 +1,427 @@
+"""pytorch-grad-cam's methods, from our mathematics; the model's gradients, mode and hooks stay as they were."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map_only
+
+from ..attributions.ablation_cam import drops, silence
+from ..attributions.cam import CAM, WeightedCAM
+from ..attributions.eigen_grad_cam import EigenGradCAM as _EigenGradCAM
+from ..attributions.finer_cam import likest
+from ..attributions.cam import first_component
+from ..attributions.full_grad import enlarged, full_gradient, stretched
+from ..attributions.grad_cam import GradCAM as _GradCAM
+from ..attributions.grad_cam_elementwise import GradCAMElementwise as _GradCAMElementwise
+from ..attributions.grad_cam_plus_plus import GradCAMPlusPlus as _GradCAMPlusPlus
+from ..attributions.hires_cam import HiResCAM as _HiResCAM
+from ..attributions.kpca_cam import KPCACAM, kernel_component
+from ..attributions.layer_cam import LayerCAM as _LayerCAM
+from ..attributions.score_cam import channel_scores
+from ..attributions.score_cam import stretched as scaled
+from ..attributions.xgrad_cam import XGradCAM as _XGradCAM
+from ..encoders.cut import cut_by_graph
+from ..errors import InputError
+from .base import (
+    Choose,
+    FinerWeightedTarget,
+    PeerCAM,
+    Reshape,
+    Targets,
+    TestTimeTransform,
+    highest,
+    layout,
+    scores,
+    summed,
+)
+
+
+class _GradientCAM(PeerCAM):
+    rule: ClassVar[CAM]
+
+    def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
+        found = []
+        for activations, slope in self.slopes(pixels, choose):
+            if eigen_smooth and isinstance(self.rule, WeightedCAM):
+                found.append(summed(self.rule.weights(activations, slope) * activations, True))
+            else:
+                found.append(self.rule.weigh(activations, slope))
+        return found
+
+
+class GradCAM(_GradientCAM):
+    rule = _GradCAM()
+
+
+class GradCAMPlusPlus(_GradientCAM):
+    """With the peer's ``ε`` of 1e-6; see :class:`seewhy.attributions.grad_cam_plus_plus.GradCAMPlusPlus`."""
+
+    rule = _GradCAMPlusPlus(epsilon=1e-6)
+
+
+class HiResCAM(_GradientCAM):
+    rule = _HiResCAM()
+
+
+class LayerCAM(_GradientCAM):
+    rule = _LayerCAM()
+
+
+class XGradCAM(_GradientCAM):
+    rule = _XGradCAM()
+
+
+class GradCAMElementWise(_GradientCAM):
+    rule = _GradCAMElementwise()
+
+
+class EigenGradCAM(_GradientCAM):
+    """The sign is ours: positive speaks for the target. The peer's is that of its decomposition."""
+
+    rule = _EigenGradCAM()
+
+
+class SegEigenCAM(PeerCAM):
+    """The first component of ``|gradient| · activation``, made for segmentation (Chung & Ying 2025, Appl. Sci. 15(13)).
+
+    It is turned over where its lowest value is further from 0 than its highest (paper, equation 13).
+    """
+
+    def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
+        found = []
+        for activations, slope in self.slopes(pixels, choose):
+            products = slope.abs() * activations
+            component = first_component(products, products.sum(1))
+            turned = -component.amin((1, 2)) > component.amax((1, 2))
+            found.append(component * torch.where(turned, -1.0, 1.0)[:, None, None])
+        return found
+
+
+class ShapleyCAM(PeerCAM):
+    """See :mod:`seewhy.attributions.shapley_cam`; the paper's target is ``ClassifierOutputReST``."""
+
+    def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
+        found = []
+        with sdpa_kernel(SDPBackend.MATH):  # the fused one has no second derivative
+            for activations, slope in self.slopes(pixels, choose, less_bends=True):
+                weights = slope.mean((2, 3), keepdim=True)
+                found.append(summed(weights * activations, eigen_smooth))
+        return found
+
+
+class FullGrad(PeerCAM):
+    """See :mod:`seewhy.attributions.full_grad`; as with the peer, every channel is stretched by itself.
+
+    Args:
+        target_layers: not read: every bias counts.
+    """
+
+    names_layers = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target_layers: Sequence[nn.Module] = (),
+        reshape_transform: Reshape | None = None,
+        tta_transforms: Iterable[TestTimeTransform] | None = None,
+    ) -> None:
+        super().__init__(model, (), reshape_transform, tta_transforms)
+
+    def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
+        def score(output: Any) -> Tensor:
+            self.outputs = output.detach() if isinstance(output, Tensor) else output
+            return scores(choose(output), output)
+
+        size = (pixels.shape[2], pixels.shape[3])
+        picture, *biases = (stretched(part.abs(), (2, 3)) for part in full_gradient(self.model, pixels, score))
+        layers = torch.cat([picture, *(enlarged(part.sum(1, keepdim=True), size) for part in biases)], 1)
+        if not eigen_smooth:
+            return [layers.sum(1)]
+        small = enlarged(stretched(layers, (2, 3)), (max(1, size[0] // 8), max(1, size[1] // 8)))
+        component = summed(small, True)[:, None]
+        return [enlarged(stretched(component, (2, 3)), size)[:, 0]]
+
+
+class FinerCAM:
+    """Another method's map of a class's lead over those that are likest to it, each counting by its probability.
+
+    Args:
+        model: any network whose output is ``(b, k)``.
+        target_layers: its own layers.
+        reshape_transform: a layer's output → ``(b, c, h, w)``.
+        base_method: whose maps these are.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target_layers: Sequence[nn.Module],
+        reshape_transform: Reshape | None = None,
+        base_method: type[PeerCAM] = GradCAM,
+    ) -> None:
+        self.base_cam = base_method(model, target_layers, reshape_transform)
+
+    def __call__(
+        self,
+        input_tensor: Tensor,
+        targets: Targets | None = None,
+        eigen_smooth: bool = False,
+        alpha: float = 1,
+        comparison_categories: Sequence[int] = (1, 2, 3),
+        target_idx: int | None = None,
+        aug_smooth: bool = False,
+    ) -> np.ndarray:
+        """Maps ``(b, h, w)``.
+
+        Args:
+            input_tensor: normalised pixels.
+            targets: one a picture, explained as they are; ``None`` makes them.
+            eigen_smooth: see :class:`PeerCAM`.
+            alpha: how strongly the other classes count.
+            comparison_categories: which of them: 1 is the class whose output is nearest to the explained one's.
+            target_idx: the class that is explained; ``None`` takes the highest.
+            aug_smooth: see :class:`PeerCAM`.
+        """
+
+        def choose(output: Any) -> Targets:
+            mine = [target.category for target in highest(output)]  # type: ignore[attr-defined]
+            classes = torch.tensor(mine) if target_idx is None else torch.full((len(output),), target_idx)
+            classes = classes.to(output.device)
+            order = torch.cat([classes[:, None], likest(output.detach(), classes, output.shape[1])], 1).tolist()
+            ranks = [rank for rank in comparison_categories if rank < output.shape[1]]
+            return [FinerWeightedTarget(row[0], [row[rank] for rank in ranks], alpha) for row in order]
+
+        if targets is not None:
+            return self.base_cam(input_tensor, targets, aug_smooth, eigen_smooth)
+        return self.base_cam.explain(input_tensor, choose, aug_smooth, eigen_smooth)
+
+    @property
+    def outputs(self) -> Any:
+        return self.base_cam.outputs
+
+    def __enter__(self) -> FinerCAM:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing was left in the model that would have to be taken out."""
+
+
+class _ActivationCAM(PeerCAM):
+    """Sees the layer alone, and no class."""
+
+    def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
+        raw, _ = self.heard(pixels)
+        return [
+            self.map_of(self.arranged(out, pixels, name).float(), eigen_smooth)
+            for out, name in zip(raw, self._names, strict=True)
+        ]
+
+    @abstractmethod
+    def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]: ...
+
+
+class EigenCAM(_ActivationCAM):
+    """The sign is ours: that of the mean size of the activations. The peer's is that of its decomposition."""
+
+    def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
+        return first_component(activations, activations.abs().mean(1))
+
+
+class KPCA_CAM(_ActivationCAM):
+    """See :mod:`seewhy.attributions.kpca_cam`; the sign is ours: that of the mean size of the activations.
+
+    Args:
+        kernel: see there.
+        gamma: see there.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target_layers: Sequence[nn.Module],
+        reshape_transform: Reshape | None = None,
+        kernel: str = "sigmoid",
+        gamma: float | None = None,
+    ) -> None:
+        super().__init__(model, target_layers, reshape_transform)
+        self.method = KPCACAM(kernel=kernel, gamma=gamma)
+
+    def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
+        return kernel_component(activations, self.method.kernel, self.method.gamma)
+
+
+class FEM(_ActivationCAM):
+    """Weighs a channel by the share of its cells that stand out (Fuad et al. 2020, IPTA).
+
+    Args:
+        k: how many standard deviations above the channel's mean a cell stands out.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target_layers: Sequence[nn.Module],
+        reshape_transform: Reshape | None = None,
+        k: float = 2,
+    ) -> None:
+        super().__init__(model, target_layers, reshape_transform)
+        self.k = k
+
+    def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
+        deviation, mean = torch.std_mean(activations, (2, 3), unbiased=False, keepdim=True)
+        weights = (activations > mean + self.k * deviation).float().mean((2, 3))
+        return torch.einsum("bc,bchw->bhw", weights, activations)
+
+
+class RandomCAM(_ActivationCAM):
+    """A control: channels weighed at random from -1 to 1, by NumPy's global generator, as with the peer."""
+
+    def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
+        drawn = np.random.uniform(-1, 1, activations.shape[:2])
+        weights = torch.from_numpy(drawn).to(activations)[:, :, None, None]
+        return summed(weights * activations, eigen_smooth)
+
+
+class ScoreCAM(PeerCAM):
+    """Every channel is a mask, as with the peer.
+
+    Attributes:
+        batch_size: masked pictures a pass sees.
+    """
+
+    batch_size = 16
+
+    @torch.no_grad()
+    def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
+        raw, output = self.heard(pixels)
+        targets = choose(output)
+        found = []
+        for out, name in zip(raw, self._names, strict=True):
+            grid = self.arranged(out, pixels, name).float()
+            weights = channel_scores(
+                lambda masked: scores(targets, self.model(masked))[:, None],
+                pixels,
+                grid,
+                lambda values: values[:, 0],
+                0,
+                self.batch_size,
+            ).softmax(1)
+            found.append(summed(weights[:, :, None, None] * grid, eigen_smooth))
+        return found
+
+
+Blank = Callable[[Any, Tensor], None]
+"""Sets in each row of copies of a layer's output one channel to 0; which one, the second argument says."""
+
+
+class AblationCAM(PeerCAM):
+    """A channel is set to 0, as in the paper, and where the network can be cut there, only what lies behind runs again.
+
+    The peer does the same where the layer's lowest value is 0; elsewhere it puts the channel 1e7 below the lowest
+    value, which is another method. Its division by the score, which turns the map over where the score is negative, is
+    left out.
+
+    Args:
+        ablation_layer: not read; which part of the output is a channel is found, in tokens and in pyramids too.
+        batch_size: copies a pass sees.
+        ratio_channels_to_ablate: a part of the channels, half of it those that lie most where the layer varies, half
+            those that lie least; the others weigh nothing.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target_layers: Sequence[nn.Module],
+        reshape_transform: Reshape | None = None,
+        ablation_layer: object = None,
+        batch_size: int = 32,
+        ratio_channels_to_ablate: float = 1.0,
+    ) -> None:
+        super().__init__(model, target_layers, reshape_transform)
+        if not 0 < ratio_channels_to_ablate <= 1:
+            raise InputError(
+                f"ratio_channels_to_ablate is {ratio_channels_to_ablate}. A part above 0, at most 1, was expected."
+            )
+        self.batch_size = batch_size
+        self.ratio_channels_to_ablate = ratio_channels_to_ablate
+        self._tails: dict[str, nn.Module | None] = {}
+
+    @torch.no_grad()
+    def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
+        raw, output = self.heard(pixels)
+        targets = choose(output)
+        whole = scores(targets, output)
+        found = []
+        for out, name, layer in zip(raw, self._names, self.target_layers, strict=True):
+            grid = self.arranged(out, pixels, name).float()
+            blank = self.blank(out, grid, pixels, name)
+            chosen = self.chosen(grid)
+
+            def without(
+                channels: Int[Tensor, "m b"], out: Any = out, blank: Blank = blank, name: str = name, layer: Any = layer
+            ) -> Float[Tensor, "m b"]:
+                copies = tree_map_only(Tensor, lambda t: t.repeat(len(channels), *[1] * (t.ndim - 1)), out)
+                blank(copies, channels.flatten())
+                output = self.rerun(name, layer, copies, pixels, len(channels))
+                return scores(targets, output).unflatten(0, channels.shape)
+
+            lost = drops(without, whole, chosen, self.batch_size)
+            weights = torch.zeros_like(grid[:, :, 0, 0]).scatter(1, chosen, lost.float())
+            found.append(summed(weights[:, :, None, None] * grid, eigen_smooth))
+        return found
+
+    def blank(self, out: Any, grid: Float[Tensor, "b c h w"], pixels: Tensor, name: str) -> Blank:
+        """How a channel of the grid is set to 0 in the layer's own output."""
+        if isinstance(out, dict) and all(isinstance(level, Tensor) and level.ndim == 4 for level in out.values()):
+            widths = [level.shape[1] for level in out.values()]
+            if sum(widths) == grid.shape[1]:
+                return lambda copies, channels: silence_levels(list(copies.values()), channels)
+        to_grid = self.reshape_transform or layout(out, pixels, name).to_grid
+        if not isinstance(out, Tensor) or to_grid(out).untyped_storage().data_ptr() != out.untyped_storage().data_ptr():
+            raise InputError(
+                f"The reshape_transform of the layer {name!r} makes new values, and which of the layer's are a channel "
+                "is not known. One that only moves values was expected, or one that joins the maps of a dict. Leave it "
+                "out, or name another layer."
+            )
+        return lambda copies, channels: silence(to_grid(copies), channels)
+
+    def chosen(self, grid: Float[Tensor, "b c h w"]) -> Int[Tensor, "b n"]:
+        """The channels that are left out in turn."""
+        n_channels = grid.shape[1]
+        if self.ratio_channels_to_ablate == 1:
+            return torch.arange(n_channels, device=grid.device).expand(len(grid), -1)
+        varied = scaled(first_component(grid, grid.abs().mean(1)).abs()[:, None]) > 0.01
+        shape = scaled(grid.abs())
+        order = ((varied * shape).sum((2, 3)) / shape.sum((2, 3))).nan_to_num(0).argsort(1)
+        n = max(1, int(n_channels * self.ratio_channels_to_ablate))
+        return torch.cat([order.flip(1)[:, :n], order[:, :n]], 1)
+
+    def rerun(self, name: str, layer: nn.Module, features: Any, pixels: Tensor, n_copies: int) -> Any:
+        """The network's output from a layer's changed output on."""
+        if name not in self._tails:  # following the graph takes longer than running it
+            halves = cut_by_graph(self.model, name, None) if isinstance(features, Tensor) else None
+            self._tails[name] = None if halves is None else halves[1]
+        tail = self._tails[name]
+        if tail is not None:
+            return tail(features)
+        with layer.register_forward_hook(
+            lambda _m, _a, out: (features, *out[1:]) if isinstance(out, tuple) else features
+        ):
+            return self.model(pixels.repeat(n_copies, 1, 1, 1))
+
+
+def silence_levels(levels: list[Tensor], channels: Int[Tensor, " n"]) -> None:
+    """A channel of several maps counts on from the last of the one before."""
+    first = 0
+    for level in levels:
+        rows = ((channels >= first) & (channels < first + level.shape[1])).nonzero()[:, 0]
+        level[rows, channels[rows] - first] = 0
+        first += level.shape[1]

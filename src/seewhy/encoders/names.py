@@ -1,0 +1,110 @@
+"""Names of classes: in sentences, distinguished from one another, and how far a sentence is from a network's own."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..storage.tensors import cached_tensors
+from .base import Encoder, SentenceText, TextTower
+
+ARTICLE = re.compile(r"\b(a|an|the) $", re.IGNORECASE)
+NAMED = re.compile(r"(a|an|the) ", re.IGNORECASE)
+N_HEARD = 256
+"""Centres that stand for all sentences adapted to."""
+SOFTNESS = 0.05
+"""Of the change from one space to the other, in cosines."""
+
+
+def filled(template: str, name: str) -> str:
+    """A template with a name in place of ``{}``; a name that brings its article takes the place of the template's.
+
+    Example:
+        >>> filled("a photo of a {}.", "dog"), filled("a photo of a {}.", "a dog"), filled("a photo of a {}.", "an owl")
+        ('a photo of a dog.', 'a photo of a dog.', 'a photo of an owl.')
+        >>> filled("{}", "a dog"), filled("a {}, or the {}", "the sky")
+        ('a dog', 'the sky, or the sky')
+    """
+    if not NAMED.match(name.lstrip()):
+        return template.replace("{}", name)
+    *parts, last = template.split("{}")
+    return "".join(ARTICLE.sub("", part) + name.lstrip() for part in parts) + last
+
+
+def distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """The names in their order; one that more than one class has is followed by the class's row.
+
+    >>> distinct(["crane", "cat", "crane"])
+    ('crane (0)', 'cat', 'crane (2)')
+    """
+    unique = tuple(names)
+    while len(set(unique)) < len(unique):
+        counts = Counter(unique)
+        unique = tuple(f"{name} ({i})" if counts[name] > 1 else name for i, name in enumerate(unique))
+    return unique
+
+
+def named(on: Encoder) -> bool:
+    """Whether an encoder has classes of its own, with names, and words."""
+    return on.classifier is not None and on.has_text and len(on.classes) == on.classifier.out_features
+
+
+def names_of(on: Encoder) -> list[str]:
+    """Its own classes as sentences."""
+    return [on.text.templates[0].format(name) for name in on.classes]
+
+
+def sentence_fingerprint(tower: TextTower) -> str:
+    """Of what :func:`own_vectors` asks."""
+    return tower.sentence_fingerprint if isinstance(tower, SentenceText) else tower.fingerprint
+
+
+def own_vectors(tower: TextTower, texts: Sequence[str]) -> Float[Tensor, "n e"]:
+    """Sentences → vectors of their own, or among the pictures where a words half has no others."""
+    return tower.sentences(texts) if isinstance(tower, SentenceText) else tower.encode_text(texts)
+
+
+def own_sentences(tower: TextTower, names: Sequence[str]) -> Float[Tensor, "k e"]:
+    """Classes' names → vectors of their own, kept in the cache: they are many, and asked in every run."""
+    key = hashlib.sha256(repr((sentence_fingerprint(tower), names)).encode()).hexdigest()[:16]
+    return cached_tensors("names", key, lambda: {"sentences": own_vectors(tower, names).clone()})["sentences"]
+
+
+def centres_of(vectors: Float[Tensor, "n e"], n: int = N_HEARD, *, seed: int = 0, n_rounds: int = 8) -> Tensor:
+    """Unit vectors ``(n, e)``, or fewer, that others lie near: spherical k-means (Dhillon & Modha 2001)."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = vectors[torch.randperm(len(vectors), generator=generator)[:n]]
+    for _ in range(n_rounds if len(vectors) > n else 0):
+        nearest = torch.cat([(part @ centres.T).argmax(1) for part in vectors.split(4096)])
+        sums = torch.zeros_like(centres).index_add(0, nearest, vectors)
+        centres = torch.where(sums.norm(dim=1, keepdim=True) > 0, normalize(sums, dim=1), centres)
+    return centres
+
+
+def whole_numbers(vectors: Float[Tensor, "m e"]) -> Float[Tensor, "m e"]:
+    """Much the same directions in numbers from -127 to 127."""
+    return (vectors / vectors.abs().amax(1, keepdim=True) * 127).round()
+
+
+def likest(vectors: Float[Tensor, "n e"], among: Float[Tensor, "m e"]) -> Float[Tensor, " n"]:
+    """The highest cosine of each with any of the others."""
+    return torch.cat([(part @ among.T).amax(1) for part in vectors.split(4096)])
+
+
+def likest_other(names: Float[Tensor, "k e"]) -> Float[Tensor, " k"]:
+    """The highest cosine of each name with another one's: how near it were if it were no class."""
+    return (names @ names.T).fill_diagonal_(-1.0).amax(1)
+
+
+def openness(
+    vectors: Float[Tensor, "n e"], heard: Float[Tensor, "m e"], near_names: Float[Tensor, " n"]
+) -> Float[Tensor, "n 1"]:
+    """``σ((max_j s·u_j - max_c s·n_c) / softness)``: near 1 for sentences like those adapted to, 0 for own names."""
+    return torch.sigmoid((likest(vectors, heard) - near_names) / SOFTNESS)[:, None]

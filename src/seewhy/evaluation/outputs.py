@@ -1,0 +1,206 @@
+"""The JSON that evaluation answers with, as types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from ..explanation.outputs import Failures, Interval, Model, Unknowns
+from ..results import Count, Doc, Share
+
+
+class Picture(TypedDict):
+    image: Annotated[str, Doc("file judged on")]
+    fitted_on: Annotated[str, Doc("file fitted on")]
+    same_bytes: Annotated[bool, Doc("whether they are the same, byte for byte")]
+    agreement: Annotated[float | None, Doc("correlation of their details; `null` for the same bytes")]
+
+
+class FittedOn(TypedDict):
+    n_same_bytes: Annotated[Count, Doc("pictures that are the same file")]
+    n_near: Annotated[Count, Doc("further pictures that are near copies: saved anew, scaled, cut, mirrored or turned")]
+    n_compared: Annotated[Count, Doc("pictures fitted on whose details are kept: near copies are sought among these")]
+    accuracy_without: Annotated[Share | None, Doc("on the others alone; `null` where there are none")]
+    pictures: Annotated[list[Picture], Doc("these pictures")]
+
+
+class Expected(TypedDict):
+    held_out_accuracy: Annotated[Share, Doc("on pictures held out with all others of the same thing")]
+    held_out_interval: Annotated[Interval | None, Doc("its 95 % interval")]
+    n_held_out: Annotated[Count, Doc("pictures")]
+    random_accuracy: Annotated[Share | None, Doc("of a part drawn at random")]
+    expected_range: Annotated[Interval | None, Doc("accuracy that may be expected on another day")]
+
+
+class PerClassRow(TypedDict):
+    label: Annotated[str, Doc("class")]
+    n: Annotated[Count, Doc("its pictures")]
+    precision: Annotated[Share, Doc("of the pictures given this class, the part that has it")]
+    recall: Annotated[Share, Doc("of the pictures that have it, the part found")]
+    f1: Annotated[Share, Doc("harmonic mean of the two")]
+
+
+class ReliabilityRow(TypedDict):
+    confidence: Annotated[Share, Doc("mean confidence in the bin")]
+    accuracy: Annotated[Share, Doc("part right")]
+    n: Annotated[Count, Doc("pictures")]
+
+
+class Confusion(TypedDict):
+    true: Annotated[str, Doc("class")]
+    predicted: Annotated[str, Doc("class")]
+    n: Annotated[Count, Doc("pictures")]
+    examples: Annotated[list[str], Doc("file names, 5 at most")]
+
+
+class ConfusionMatrix(TypedDict):
+    labels: Annotated[list[str], Doc("classes")]
+    counts: Annotated[list[list[Count]], Doc("rows true, columns predicted")]
+
+
+class RiskCoverageRow(TypedDict):
+    coverage: Annotated[Share, Doc("part of the decisions kept")]
+    risk: Annotated[Share, Doc("part of those that are wrong")]
+
+
+class Unknown(TypedDict):
+    n: Annotated[Count, Doc("pictures of no class")]
+    auroc: Annotated[Share | None, Doc("area under the ROC curve, these against the labelled ones")]
+    auroc_probability: Annotated[Share | None, Doc("the same by the classifier's own probability")]
+    found: Annotated[Share | None, Doc("part of these called unlike anything it knows")]
+    sure: Annotated[Share | None, Doc("part of these called sure")]
+    kept: Annotated[Share | None, Doc("part of the labelled ones not called so")]
+
+
+class Trust(TypedDict):
+    by: Annotated[Literal["held-out pictures", "its own probability"], Doc("what they rest on")]
+    level: Annotated[Share, Doc("as `--level` asked")]
+    coverage: Annotated[Share, Doc("part of the pictures whose class is in the set of the decision")]
+    coverage_interval: Annotated[Interval, Doc("95 % interval (Wilson)")]
+    set_size: Annotated[float, Doc("classes in the set, mean")]
+    n_sure: Annotated[Count, Doc("pictures called sure")]
+    sure_right: Annotated[Share | None, Doc("part of those that are right")]
+    mean_probability: Annotated[Share | None, Doc("of being right, mean, or `null`; to be compared with `accuracy`")]
+    auroc: Annotated[Share | None, Doc("area under the ROC curve of the doubt, wrong decisions against right ones")]
+    auroc_probability: Annotated[Share | None, Doc("the same of the classifier's own probability")]
+    aurc: Annotated[Share, Doc("area under risk against coverage")]
+    aurc_probability: Annotated[Share, Doc("the same by the classifier's own probability")]
+    aurc_best: Annotated[Share, Doc("if every right decision came before every wrong one")]
+    aurc_chance: Annotated[Share, Doc("in random order")]
+    risk_coverage: Annotated[list[RiskCoverageRow], Doc("the curve, 50 points at most")]
+    unseen: Annotated[Unknowns | None, Doc("what becomes of pictures of its own classes that were left out of the")]
+    unknown: Annotated[Unknown, Doc("with `--unknown`")]
+
+
+class ThanRandom(TypedDict):
+    lead: Annotated[float, Doc("mean of insertion less deletion, less the same of the shuffled copy")]
+    interval: Annotated[list[float], Doc("of `lead`, at 95 %, over drawings of pictures")]
+    verdict: Annotated[Literal["better", "worse", "not shown"], Doc("`better` or `worse` where 0 is outside the")]
+    sentence: Annotated[str, Doc("the same in words")]
+
+
+Verdicts = TypedDict(
+    "Verdicts",
+    {
+        "believable": Annotated[Count, Doc("pictures")],
+        "partly": Annotated[Count, Doc("pictures")],
+        "do not rely": Annotated[Count, Doc("pictures")],
+        "not measured": Annotated[Count, Doc("pictures on which there was nothing to measure")],
+    },
+)
+
+
+class Outside(TypedDict):
+    masks: Annotated[str, Doc("who drew them")]
+    n: Annotated[int, Doc("pictures on which it was measured")]
+    share: Annotated[Share | None, Doc("mean part of the positive heat outside the object")]
+    area: Annotated[Share | None, Doc("mean part of the view outside it, which is the share by chance")]
+    beyond: Annotated[float | None, Doc("the first less the second")]
+    interval: Annotated[list[float] | None, Doc("of `beyond`, at 95 %, over drawings of pictures")]
+    sentence: Annotated[str, Doc("the same in words")]
+
+
+class Faithfulness(TypedDict):
+    n: Annotated[Count, Doc("explained pictures")]
+    n_zero: Annotated[Count, Doc("those on whose maps nothing speaks for the class")]
+    method: Annotated[str, Doc("registered name")]
+    deletion: Annotated[Share | None, Doc("as in `explain`; this and the next three `null` where every map is zero")]
+    deletion_random: Annotated[Share | None, Doc("as in `explain`")]
+    insertion: Annotated[Share | None, Doc("as in `explain`")]
+    insertion_random: Annotated[Share | None, Doc("as in `explain`")]
+    match: Annotated[float | None, Doc("as in `explain`; `null` where every map is zero")]
+    match_centre: Annotated[float | None, Doc("as in `explain`")]
+    than_random: Annotated[ThanRandom, Doc("whether maps are better than the same heat at shuffled places")]
+    verdicts: Annotated[Verdicts, Doc("pictures by verdict")]
+    average_drop: NotRequired[Annotated[float, Doc("with `--faithfulness`")]]
+    average_drop_random: NotRequired[Annotated[float, Doc("with `--faithfulness`; of a random map")]]
+    average_increase: NotRequired[Annotated[float, Doc("with `--faithfulness`")]]
+    average_increase_random: NotRequired[Annotated[float, Doc("with `--faithfulness`; of a random map")]]
+    average_gain: NotRequired[Annotated[float, Doc("with `--faithfulness`; part of what it could gain behind the map")]]
+    average_gain_random: NotRequired[Annotated[float, Doc("with `--faithfulness`; of a random map")]]
+    road: NotRequired[Annotated[float, Doc("with `--faithfulness`")]]
+    road_random: NotRequired[Annotated[float, Doc("with `--faithfulness`; of a random map")]]
+    sparsity: NotRequired[Annotated[float, Doc("with `--faithfulness`; how few places the map is on")]]
+    sparsity_random: NotRequired[Annotated[float, Doc("with `--faithfulness`; of a random map")]]
+    outside: NotRequired[Annotated[Outside, Doc("heat outside the objects")]]
+
+
+class Like(TypedDict):
+    held_out_precision: Annotated[Share, Doc("part of the neighbours shown on the explained pictures that carry the")]
+    chance: Annotated[Share | None, Doc("the same at random, as found while fitting")]
+
+
+class Words(TypedDict):
+    accuracy: Annotated[Share, Doc("of the words alone, on all pictures")]
+    name_only: Annotated[Share, Doc("the control: each class by its bare name")]
+    random_words: Annotated[Share, Doc("the control: as many meaningless words, mean of 7 draws")]
+    n: Annotated[Count, Doc("pictures")]
+
+
+class EvaluateOutput(TypedDict):
+    model: Annotated[Model, Doc("as in `explain`")]
+    n: Annotated[Count, Doc("pictures judged")]
+    accuracy: Annotated[Share, Doc("part whose decision is right")]
+    accuracy_interval: Annotated[Interval, Doc("95 % interval (Wilson)")]
+    fitted_on: Annotated[FittedOn, Doc("what of these pictures the classifier was fitted on")]
+    expected: Annotated[Expected, Doc("what fitting had said")]
+    per_class: Annotated[list[PerClassRow], Doc("classes that occur")]
+    calibration_error: Annotated[Share, Doc("mean gap between confidence and accuracy over 15 bins; 0 is perfect")]
+    reliability: Annotated[list[ReliabilityRow], Doc("bins of confidence that hold a picture")]
+    confusions: Annotated[list[Confusion], Doc("most frequent first, 20 at most")]
+    confusion_matrix: Annotated[ConfusionMatrix, Doc("over the classes that occur or were predicted")]
+    trust: Annotated[Trust, Doc("do decisions keep what they promise?")]
+    faithfulness: Annotated[Faithfulness, Doc("means over explained pictures, or `null` with `--n-explained 0`")]
+    like: Annotated[Like, Doc("`null` without pictures of the user's")]
+    words: Annotated[Words, Doc("`null` without descriptions")]
+    notes: Annotated[list[str], Doc("what the user should know about the data")]
+    failures: Annotated[Failures, Doc("pictures that could not be read")]
+    report: Annotated[str | None, Doc("path of the report, or `null` without `-o`")]
+
+
+class Split(TypedDict):
+    by: Annotated[Literal["looks", "given", "copies"], Doc("by `looks`, as `given` with `--group`")]
+    threshold: Annotated[float | None, Doc("cosine from which two pictures count as the same thing")]
+    n_groups: Annotated[Count, Doc("things")]
+    unmeasured_classes: Annotated[list[str], Doc("classes with no picture held out, since all are of one thing")]
+    one_thing_classes: Annotated[list[str], Doc("classes that may show one thing only, as far as looks tell")]
+
+
+class FitOutput(TypedDict):
+    """The object of seewhy fit --json; a method adds figures of its own."""
+
+    model: Annotated[str, Doc("the classifier's folder")]
+    held_out_accuracy: Annotated[Share | None, Doc("on the held-out pictures while choosing")]
+    held_out_interval: NotRequired[Annotated[Interval | None, Doc("its 95 % interval")]]
+    expected_range: NotRequired[Annotated[Interval | None, Doc("accuracy that may be expected on another day")]]
+    held_out_calibration_error: NotRequired[Annotated[Share | None, Doc("of the probabilities on the held-out")]]
+    n_held_out: Annotated[Count, Doc("pictures")]
+    random_accuracy: NotRequired[Annotated[Share | None, Doc("the accuracy that a part drawn at random would have")]]
+    split: NotRequired[Annotated[Split, Doc("how those held out were kept apart from the others")]]
+    n_pictures: Annotated[Count, Doc("pictures fitted on")]
+    C: NotRequired[Annotated[float, Doc("with `linear`; the regularisation chosen, for a picture")]]
+    temperature: NotRequired[Annotated[float, Doc("the logits are divided by it")]]
+    measured_on: NotRequired[Annotated[Literal["a part of the pictures", "validation pictures"], Doc("the pictures")]]
+    notes: Annotated[list[str], Doc("what the user should know about the data")]
+    failures: Annotated[Failures, Doc("pictures that could not be read")]

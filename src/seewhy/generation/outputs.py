@@ -1,0 +1,159 @@
+"""The JSON that generation answers with, as types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from typing_extensions import TypedDict
+
+from ..explanation.outputs import Memorised
+from ..results import Count, Doc, Share
+
+
+class Picture(TypedDict):
+    image: Annotated[str, Doc("its file in the folder")]
+    label: Annotated[str, Doc("the class; `made` where none was named")]
+    prompt: Annotated[str, Doc("what the generator was told")]
+    seed: Annotated[Count, Doc("by which it is made again")]
+
+
+class MadeSetOutput(TypedDict):
+    """The object of seewhy study real-or-generated --make --json."""
+
+    made: Annotated[str, Doc("the set's folder")]
+    table: Annotated[str, Doc("the file that names class, prompt, seed, generator and digest of each picture")]
+    generator: Annotated[str, Doc("what made them")]
+    fingerprint: Annotated[str, Doc("of its weights and settings")]
+    n: Annotated[int, Doc("pictures of the set")]
+    n_new: Annotated[Count, Doc("of them, those made by this run")]
+    pictures: Annotated[list[Picture], Doc("all of them")]
+    notes: Annotated[list[str], Doc("what the user should know")]
+
+
+class FitGeneratorOutput(TypedDict):
+    """The object of seewhy fit-generator --json."""
+
+    generator: Annotated[str, Doc("the file written")]
+    encoder: Annotated[str, Doc("whose codes it turns back into pictures")]
+    side: Annotated[int, Doc("of the pictures, in pixels")]
+    reads: Annotated[int | None, Doc("side at which the encoder reads them; `null` is its own")]
+    width: Annotated[int, Doc("of the network")]
+    hidden: Annotated[int, Doc("of the network")]
+    h1: Annotated[float, Doc("weight of the encoder's features")]
+    gan: Annotated[float, Doc("weight of the discriminator")]
+    n_steps: Annotated[int, Doc("batches")]
+    batch_size: Annotated[int, Doc("pictures at once")]
+    lr: Annotated[float, Doc("highest learning rate")]
+    held_out: Annotated[Share, Doc("part of the pictures held out")]
+    seed: Annotated[int, Doc("of weights, order and what is held out")]
+    n_pictures: Annotated[Count, Doc("trained on")]
+    n_held_out: Annotated[Count, Doc("held out")]
+    last_loss: Annotated[float, Doc("mean over the last 20 steps")]
+    held_out_error: Annotated[float, Doc("root mean square over pixels of held-out pictures and those made of their")]
+    mean_picture_error: Annotated[float, Doc("the same of the mean picture: what knowing nothing gives")]
+    code_error: Annotated[float, Doc("how far codes of made pictures are from the codes they were made of")]
+
+
+class Generator(TypedDict):
+    encoder: Annotated[str, Doc("whose codes it turns back into pictures")]
+    side: Annotated[int, Doc("of the pictures, in pixels")]
+    reads: Annotated[int | None, Doc("side at which the encoder reads them; `null` is its own")]
+    width: Annotated[int, Doc("of the network")]
+    hidden: Annotated[int, Doc("of the network")]
+    h1: Annotated[float, Doc("weight of the encoder's features")]
+    gan: Annotated[float, Doc("weight of the discriminator")]
+    n_steps: Annotated[int, Doc("batches")]
+    batch_size: Annotated[int, Doc("pictures at once")]
+    lr: Annotated[float, Doc("highest learning rate")]
+    held_out: Annotated[Share, Doc("part of the pictures held out")]
+    seed: Annotated[int, Doc("of weights, order and what is held out")]
+    n_pictures: Annotated[Count, Doc("trained on")]
+    n_held_out: Annotated[Count, Doc("held out")]
+    last_loss: Annotated[float, Doc("mean over the last 20 steps")]
+    held_out_error: Annotated[float, Doc("root mean square over pixels of held-out pictures and those made of their")]
+    mean_picture_error: Annotated[float, Doc("the same of the mean picture: what knowing nothing gives")]
+    code_error: Annotated[float, Doc("how far codes of made pictures are from the codes they were made of")]
+
+
+class Sampler(TypedDict):
+    eps1: Annotated[float, Doc("weight of the prior")]
+    eps2: Annotated[float, Doc("of what is asked for")]
+    eps3: Annotated[float, Doc("deviation of the noise")]
+    eps4: Annotated[float, Doc("weight of the pixels outside a hole")]
+    lr: Annotated[float, Doc("length of a step, as a part of the codes' range")]
+    lr_end: Annotated[float | None, Doc("the same at the end")]
+    n_steps: Annotated[int, Doc("of each chain")]
+    gradient: Annotated[str, Doc("`log_softmax`, exact, or `own_logit`, as released")]
+    normalise: Annotated[bool, Doc("steps brought to one length")]
+    calibrate: Annotated[bool, Doc("`eps1` in units in which 1 means that prior and score pull alike at the start")]
+    clip: Annotated[bool, Doc("codes within those of training")]
+    n_shown: Annotated[int, Doc("pictures kept of a chain, beside its start")]
+
+
+class Judge(TypedDict):
+    name: Annotated[str, Doc("recipe and encoder")]
+    n_classes: Annotated[int, Doc("it tells")]
+    is_the_prior: Annotated[bool, Doc("whether the generator rests on the same network")]
+
+
+class Way(TypedDict):
+    way: Annotated[Literal["ppgn", "no_prior", "pixels"], Doc("`ppgn`; `no_prior`: the same with ε1 = 0; `pixels`")]
+    start: Annotated[float, Doc("mean of the measure at the start")]
+    value: Annotated[float, Doc("mean of the measure in the end")]
+    judged: Annotated[Share | None, Doc("part of the pictures on which the judge sees what was asked for")]
+    interval: Annotated[list[float] | None, Doc("95 % interval (Wilson)")]
+    diversity: Annotated[float | None, Doc("mean of 1 − cosine over pairs of pictures, in the judge's features")]
+    prior_error: Annotated[float | None, Doc("how far the last pictures' codes are from those they were made of")]
+    sizes: Annotated[list[list[float]], Doc("mean size of the prior's and of the condition's pull on a unit")]
+
+
+class Judged(TypedDict):
+    label: Annotated[str, Doc("the judge's likeliest class")]
+    probability: Annotated[Share, Doc("of what was asked for; of `label` where the judge has no such class")]
+    agrees: Annotated[bool | None, Doc("whether `label` is what was asked for")]
+
+
+class Chain(TypedDict):
+    way: Annotated[str, Doc("as above")]
+    file: Annotated[str, Doc("of the last picture, in the folder written")]
+    steps: Annotated[list[int], Doc("of the pictures on the page")]
+    values: Annotated[list[float], Doc("the measure on them")]
+    judged: Annotated[Judged, Doc("of the last picture")]
+
+
+class GenerateOutput(TypedDict):
+    """The object of seewhy generate --json."""
+
+    sentence: Annotated[str, Doc("what came of it")]
+    asked: Annotated[str, Doc("what the pictures are to show")]
+    kind: Annotated[Literal["class", "text", "neuron", "like", "hole"], Doc("`class`, `text`, `neuron`, `like`")]
+    filled: Annotated[bool, Doc("whether a hole in a picture was filled")]
+    measure: Annotated[str | None, Doc("what `values` are: `probability`, `similarity` or `activation`")]
+    climbed: Annotated[str | None, Doc("the network that the pictures were made for")]
+    generator: Annotated[Generator, Doc("what made them")]
+    sampler: Annotated[Sampler, Doc("the walk")]
+    start: Annotated[str, Doc("where chains begin")]
+    seed: Annotated[int, Doc("of starts and noise")]
+    judge: Annotated[Judge, Doc("a second network; `null` where none was named")]
+    ways: Annotated[list[Way], Doc("with the prior, then the controls")]
+    chains: Annotated[list[Chain], Doc("each walk, with the prior first")]
+
+
+class First(TypedDict):
+    label: Annotated[str, Doc("the class it gives that picture")]
+    nearest: Annotated[Memorised, Doc("the picture nearest to it among those it has memorised")]
+
+
+class DialogueOutput(TypedDict):
+    """The object of seewhy dialogue --json; distances are root mean squares over pixels, black to white."""
+
+    image: Annotated[str, Doc("the picture talked about")]
+    turns: Annotated[Count, Doc("of both together")]
+    finite: Annotated[bool, Doc("false where what they saw left all bounds; then most figures are `null`")]
+    period_two: Annotated[bool, Doc("whether each ends by seeing one picture, within less than a grey level in 255")]
+    settled_after: Annotated[Count | None, Doc("the turn from which that is so")]
+    moved: Annotated[float | None, Doc("distance of the last picture to the one two turns before")]
+    apart: Annotated[float | None, Doc("distance of the last two pictures, one of each")]
+    moves: Annotated[list[float], Doc("`moved` of every turn")]
+    first: Annotated[First, Doc("of who began: what it ends by seeing")]
+    second: Annotated[First, Doc("the same of who answered")]

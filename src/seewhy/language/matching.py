@@ -1,0 +1,343 @@
+"""Texts of single pictures, as files found by the picture's own bytes; chosen among those of its class (GIST)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..descriptions.base import Descriptions
+from ..encoders.base import Encoder
+from ..encoders.stream import Encoded, encode_stream, encode_texts
+from ..errors import DataError, InputError
+from ..pictures.samples import Sample, Samples
+from ..storage.features import FeatureStore
+from ..storage.files import json_value
+from ..storage.journal import Journal
+from ..storage.marks import Lines, Record, SealedText
+from ..storage.output import check_file, remove, write
+from ..storage.reading import read_text, reason
+from ..types import Failure
+from .writers import Prompt, WriterSession
+
+FORM = '{"image": "a.jpg", "digest": "…", "texts": ["…", …]}'
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What is said about one picture.
+
+    Attributes:
+        image: file name, as it was listed.
+        digest: SHA-256 of the file's bytes; empty where the file of captions has none.
+        texts: at least one, the one that fits best first.
+        label: class, where it is known.
+        scores: how well each text fits among those it was chosen from, 0…1; empty where nothing was chosen.
+        model: who wrote or chose the texts.
+        prompt: what was asked, where a model was asked.
+    """
+
+    image: str
+    digest: str
+    texts: tuple[str, ...]
+    label: str | None = None
+    scores: tuple[float, ...] = ()
+    model: str = ""
+    prompt: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what is empty."""
+        found = {**vars(self), "texts": list(self.texts), "scores": [round(s, 6) for s in self.scores]}
+        return {name: value for name, value in found.items() if value not in (None, "", [])}
+
+
+def read_captions(path: str | Path) -> tuple[Caption, ...]:
+    """Read a ``.jsonl``; ``text`` may stand for ``texts``."""
+    try:
+        lines = read_text(path).split("\n")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}. Write one object a line: {FORM}.") from error
+    found = tuple(_caption(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip())
+    if not found:
+        raise DataError(f"{path} holds no texts. One object a line was expected: {FORM}. Write some.")
+    return found
+
+
+def _caption(line: str, where: str) -> Caption:
+    try:
+        row = json_value(line)
+    except ValueError as error:
+        said = getattr(error, "msg", str(error))
+        raise DataError(f"{where}, is not JSON: {said}. Write one object a line: {FORM}.") from error
+    texts = row.get("texts", row.get("text")) if isinstance(row, dict) else None
+    texts = [texts] if isinstance(texts, str) else texts
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+        raise DataError(f"{where}, holds no texts. A list of texts was expected: {FORM}. Write some, or drop the line.")
+    if not (row.get("digest") or row.get("image")):
+        raise DataError(f"{where}, names no picture. A digest or an image was expected: {FORM}. Add one.")
+    texts_of_it, scores = tuple(t.strip() for t in texts), row.get("scores", [])
+    if not isinstance(scores, list) or not all(type(s) in (int, float) and math.isfinite(s) for s in scores):
+        raise DataError(f"{where}, has scores that are no numbers. A list of one a text was expected. Correct it.")
+    if scores and len(scores) != len(texts):
+        raise DataError(
+            f"{where}, has {len(scores)} scores for {len(texts)} texts. One a text was expected. Correct it."
+        )
+    label = row.get("label")
+    if not isinstance(label, str | None):
+        raise DataError(f"{where}, has a label that is no text. The name of a class was expected. Correct it.")
+    names = {name: str(row.get(name) or "") for name in ("image", "digest", "model", "prompt")}
+    return Caption(texts=texts_of_it, label=label, scores=tuple(map(float, scores)), **names)
+
+
+def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequence[str]) -> tuple[Caption, ...]:
+    """The captions of these pictures, in their order, one to one.
+
+    A caption with a digest is found by it; one without by its file name, which must then be no other picture's.
+    """
+    by_digest = _index((c for c in captions if c.digest), lambda c: c.digest)
+    by_name = _index((c for c in captions if not c.digest), lambda c: Path(c.image).name)
+    files = Counter(Path(name).name for name in names)
+    found, missing = [], []
+    for digest, name in zip(digests, names, strict=True):
+        caption = by_digest.get(digest)
+        if caption is None and (caption := by_name.get(Path(name).name)) is not None and files[Path(name).name] > 1:
+            raise DataError(
+                f"{files[Path(name).name]} pictures are called {Path(name).name}, and its texts have no digest. One "
+                'picture was expected. Write "digest", the SHA-256 of the file, into each line.'
+            )
+        missing += [name] if caption is None else []
+        found += [] if caption is None else [caption]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(names)} pictures have no text, the first {missing[0]!r}. A text for each picture "
+            "that is trained on was expected, found by the file's digest or name. Write them, or leave those out."
+        )
+    return tuple(found)
+
+
+def _index(captions: Iterable[Caption], key: Callable[[Caption], str]) -> Mapping[str, Caption]:
+    found: dict[str, Caption] = {}
+    for caption in captions:
+        known = found.setdefault(key(caption), caption)
+        if known.texts != caption.texts:
+            raise DataError(
+                f"{caption.image or caption.digest!r} has two lines with different texts. One line per picture was "
+                "expected. Put its texts into one list."
+            )
+    return found
+
+
+CAPTIONS = SealedText("captions", lines=True)
+_CAPTION = Record(("image", "digest", "texts", "label", "scores"), frozenset({"model", "prompt"}))
+PART = Lines((Record(("seal",)), _CAPTION))
+"""What ``seewhy describe match`` writes, and what it has written while it is not finished."""
+
+
+def resume_rows(part: Path, seal: str) -> tuple[Journal, tuple[Caption, ...]]:
+    """A file to go on writing to, and what a stopped run left in it; begun anew where it was of another run."""
+    journal = Journal(part, PART, force=None)
+    if journal.rows[:1] != [{"seal": seal}]:
+        remove(part, PART)
+        journal = Journal(part, PART, force=None)
+        try:
+            journal.add({"seal": seal})
+        except OSError as error:
+            raise DataError(f"{part} could not be written: {error}. Free some space or give another place.") from error
+    lines = (json.dumps(row) for row in journal.rows[1:])
+    return journal, tuple(_caption(line, f"{part}, line {number}") for number, line in enumerate(lines, 2))
+
+
+@dataclass(frozen=True)
+class Match:
+    """How texts are chosen.
+
+    Attributes:
+        top: texts a picture, at most; the authors' 5.
+        scale: of the cosines before the softmax over the class's texts; the authors' 100.
+    """
+
+    top: int = 5
+    scale: float = 100.0
+
+    def __post_init__(self) -> None:
+        if self.top < 1 or self.scale <= 0:
+            raise InputError(
+                f"Matching was given top={self.top}, scale={self.scale:g}. Numbers above zero were expected. "
+                "Change them."
+            )
+
+    def of(self, joint: Float[Tensor, " d"], vectors: Float[Tensor, "n d"]) -> tuple[list[int], list[float]]:
+        """Positions of the texts that fit best, best first, and the probability of each among all of them.
+
+        Args:
+            joint: the picture in the space of the texts, of unit length.
+            vectors: the texts of its class, of unit length.
+
+        Example:
+            >>> order, scores = Match(top=1, scale=1.0).of(torch.tensor([0.0, 1.0]), torch.eye(2))
+            >>> order, round(scores[0], 4)  # 1 / (1 + exp(-1))
+            ([1], 0.7311)
+        """
+        fit = (self.scale * vectors @ joint).softmax(0)
+        values, order = fit.sort(descending=True, stable=True)
+        return order[: self.top].tolist(), values[: self.top].tolist()
+
+
+class Matcher:
+    """Texts of classes, encoded once.
+
+    Args:
+        encoder: whose two halves decide what fits.
+        descriptions: texts of every class that is matched.
+        how: how many, and how sharply.
+        store: where encoded sentences are kept.
+    """
+
+    def __init__(
+        self, encoder: Encoder, descriptions: Descriptions, how: Match, store: FeatureStore | None = None
+    ) -> None:
+        self.encoder = encoder
+        self.texts = descriptions.texts
+        self.how = how
+        flat = [text for texts in self.texts.values() for text in texts]
+        parts = encode_texts(encoder, flat, store).split([len(texts) for texts in self.texts.values()])
+        self.vectors = dict(zip(self.texts, parts, strict=True))
+
+    def match(self, sample: Sample, seen: Encoded) -> Caption:
+        """The texts of one picture, from its own crop."""
+        with torch.no_grad():
+            joint = normalize(self.encoder.text.project(seen.pooled[:1]), dim=1)[0]
+        order, scores = self.how.of(joint, self.vectors[sample.label])
+        texts = tuple(self.texts[sample.label][i] for i in order)
+        return Caption(str(sample.image), seen.digest, texts, sample.label, tuple(scores), self.encoder.name)
+
+
+def match_pictures(
+    encoder: Encoder,
+    samples: Samples,
+    descriptions: Descriptions,
+    how: Match | None = None,
+    *,
+    store: FeatureStore | None = None,
+) -> Iterator[Caption | Failure]:
+    """The texts of each picture, as a stream in order; one that cannot be read becomes a failure."""
+    matcher = Matcher(encoder, descriptions.limited_to(samples.classes), how or Match(), store)
+    for sample, seen in zip(
+        samples.items, encode_stream(encoder, [s.source for s in samples.items], store=store), strict=True
+    ):
+        yield seen if isinstance(seen, Failure) else matcher.match(sample, seen)
+
+
+def short_prompt(text: str) -> Prompt:
+    """Asks for the traits alone: what GIST's third step does; the authors' own wording is not public."""
+    system = (
+        "You shorten a description of what a thing looks like to a comma-separated list of its visible traits, at most "
+        "20 words. You add nothing, name nothing that is not in the text, and answer with the list alone."
+    )
+    return Prompt(text, system, max_tokens=60)
+
+
+def read_short(answer: str) -> str:
+    """A list of traits, on one line.
+
+    Example:
+        >>> read_short(" red beak,\\n black cap. ")
+        'red beak, black cap'
+    """
+    text = " ".join(answer.split()).strip(" .\"'")
+    if not 1 <= len(text.split()) <= 60:
+        raise ValueError(f"it has {len(text.split())} words, and 1 to 60 were expected")
+    return text
+
+
+def shortened(caption: Caption, desk: WriterSession) -> Caption:
+    """The same with every text shortened; a text is asked about once, whoever it belongs to."""
+    texts = tuple(desk.ask(short_prompt(text), read_short) for text in caption.texts)
+    return replace(caption, texts=texts, model=f"{caption.model}, shortened by {desk.writer.model}")
+
+
+def specificity(captions: Iterable[Caption]) -> dict[str, float]:
+    """How much the texts say about the picture rather than about its class.
+
+    Returns:
+        Means over classes: ``distinct``, texts that are the best of some picture; ``commonest``, part of the pictures
+        that have the class's commonest best text, where 1 is a text for the class; ``entropy``, of that choice in
+        bits, where 0 is a text for the class; and ``n_pictures`` and ``n_classes``.
+
+    Raises:
+        DataError: there are none.
+
+    Example:
+        >>> two = [Caption("", "", (text,), "wren") for text in ("a", "b", "a", "b")]
+        >>> specificity(two)["commonest"], specificity(two)["entropy"]
+        (0.5, 1.0)
+    """
+    best: dict[str | None, Counter[str]] = defaultdict(Counter)
+    for caption in captions:
+        best[caption.label][caption.texts[0]] += 1
+    if not best:
+        raise DataError("No picture has a text. At least one was expected. Match some first.")
+    shares = [[n / sum(counts.values()) for n in counts.values()] for counts in best.values()]
+    found = {
+        "distinct": sum(map(len, shares)) / len(shares),
+        "commonest": sum(map(max, shares)) / len(shares),
+        "entropy": sum(-sum(p * math.log2(p) for p in part) for part in shares) / len(shares),
+    }
+    rounded = {name: round(value, 4) for name, value in found.items()}
+    return {**rounded, "n_pictures": sum(sum(c.values()) for c in best.values()), "n_classes": len(best)}
+
+
+def say(found: Mapping[str, float]) -> str:
+    """:func:`specificity` in a sentence."""
+    return (
+        f"{found['distinct']:.1f} different best texts a class; the commonest is that of {found['commonest']:.0%} of a "
+        f"class's pictures; {found['entropy']:.1f} bits (0: one text for the whole class)"
+    )
+
+
+def match_to_file(
+    path: Path,
+    encoder: Encoder,
+    samples: Samples,
+    descriptions: Descriptions,
+    how: Match | None = None,
+    *,
+    desk: WriterSession | None = None,
+    store: FeatureStore | None = None,
+    force: bool = False,
+) -> Iterator[Caption | Failure]:
+    """:func:`match_pictures`, written line by line as it comes; the file takes its name when the last line is there.
+
+    A run that was stopped is gone on from, where it matched the same texts by the same encoder.
+    """
+    how = how or Match()
+    part = path.with_name(f".{path.name}.part")
+    texts = descriptions.limited_to(samples.classes)
+    writer = None if desk is None else [desk.writer.model, desk.max_tokens]
+    seal = json.dumps([encoder.fingerprint, encoder.text.fingerprint, list(texts.texts.items()), vars(how), writer])
+    check_file(path, CAPTIONS, force=force)
+    file, known = resume_rows(part, hashlib.sha256(seal.encode("utf-8", "surrogatepass")).hexdigest())
+    yield from known
+    done = {(c.image, c.label) for c in known}
+    left = tuple(s for s in samples.items if (str(s.image), s.label) not in done)
+    try:
+        with file:
+            for found in match_pictures(encoder, replace(samples, items=left), texts, how, store=store):
+                if isinstance(found, Caption):
+                    found = found if desk is None else shortened(found, desk)
+                    file.add(found.to_json())
+                yield found
+    except OSError as error:
+        raise DataError(f"{path} could not be written: {error}. Free some space or give another place.") from error
+    write(path, part.read_bytes().partition(b"\n")[2], CAPTIONS, force=force)
+    remove(part, PART)

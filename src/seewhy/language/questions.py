@@ -1,0 +1,298 @@
+"""What a writer is asked about classes (Menon & Vondrick 2022), and what parts two of them (FuDD), as files too."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from ..descriptions.base import Descriptions
+from ..errors import DataError, InputError
+from ..explanation.prediction import Prediction
+from ..storage.files import json_value
+from ..storage.marks import PAIRS
+from ..storage.output import write
+from ..storage.reading import read_text, reason
+from ..types import Failure
+from .writers import Prompt, WriterError, WriterSession
+
+EXAMPLES = (
+    (
+        "lemon",
+        (
+            "yellow or green skin",
+            "oval shape with a pointed end",
+            "smooth, shiny and dimpled surface",
+            "small stem scar",
+        ),
+    ),
+    (
+        "bicycle",
+        ("two thin wheels with spokes", "metal frame of triangles", "handlebar", "small saddle", "pedals and a chain"),
+    ),
+)
+_KEYS = ("attribute", "first", "second")
+_BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s*(.+?)\s*[.;,]?\s*$")
+
+
+def _question(label: str, kind: str) -> str:
+    of = f" among {kind}" if kind else ""
+    return f"Q: Which visible features tell a {label}{of} in a photograph?\nA: A {label} can be told by:"
+
+
+def class_prompt(label: str, kind: str = "", n: int = 6, seed: int = 0) -> Prompt:
+    """Two worked examples and the question (arXiv 2210.07183, section 2.1; the examples are ours)."""
+    shown = [f"{_question(name, '')}\n" + "\n".join(f"- {t}" for t in texts) for name, texts in EXAMPLES]
+    system = (
+        f"You list up to {n} short visual features of a thing, one a line, each beginning with '- '. Only what can be "
+        "seen in a photograph: colours, shapes, parts, textures, sizes. No names, no uses, no sentences."
+    )
+    return Prompt("\n\n".join([*shown, _question(_said(label), kind)]), system, max_tokens=120, seed=seed)
+
+
+def read_bullets(answer: str, n: int = 6, label: str = "") -> tuple[str, ...]:
+    """The lines of a list, each once, without marks; small models repeat the worked examples, which are left out.
+
+    Example:
+        >>> read_bullets("- red beak\\n- black  cap.\\nThat is all.")
+        ('red beak', 'black  cap')
+    """
+    found = [m.group(1) for line in answer.splitlines() if (m := _BULLET.match(line))]
+    shown = {t for name, lines in EXAMPLES for t in lines if name != label.lower()}
+    texts = tuple(dict.fromkeys(t for t in found if 2 <= len(t) <= 160 and t not in shown))[:n]
+    if len(texts) < 2:
+        what = "repeats the examples" if shown & set(found) else f"has {len(texts)} lines that begin with '- '"
+        raise ValueError(f"it {what}, and at least two lines of its own, each beginning with '- ', were expected")
+    return texts
+
+
+def write_classes(
+    desk: WriterSession, classes: Sequence[str], kind: str = "", n: int = 6
+) -> Iterator[tuple[str, tuple[str, ...] | WriterError]]:
+    """Descriptors of each class, in order; where there are none, the reason."""
+    answers = desk.ask_all((class_prompt(c, kind, n), partial(read_bullets, n=n, label=c)) for c in classes)
+    yield from zip(classes, answers, strict=True)
+
+
+PAIR_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "differences": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "attribute": {"type": "string"},
+                    "first": {"type": "string"},
+                    "second": {"type": "string"},
+                },
+                "required": ["attribute", "first", "second"],
+                "additionalProperties": False,
+            },
+        }
+    },
+    "required": ["differences"],
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing in which two classes differ.
+
+    Attributes:
+        attribute: what it is, for example ``"beak"``.
+        first: a caption of the first class that says it.
+        second: of the second.
+    """
+
+    attribute: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two classes and what parts them (arXiv 2311.07593, section 3.2).
+
+    Attributes:
+        classes: the two, in the order of ``first`` and ``second``.
+        differences: at least one.
+    """
+
+    classes: tuple[str, str]
+    differences: tuple[Difference, ...]
+
+    def captions(self, label: str) -> tuple[str, ...]:
+        """Those of one of the two classes."""
+        if label not in self.classes:
+            raise InputError(f"{label!r} is not of the pair {self.classes}. One of the two was expected.")
+        first = label == self.classes[0]
+        return tuple(dict.fromkeys(d.first if first else d.second for d in self.differences))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"classes": list(self.classes), "differences": [vars(d) for d in self.differences]}
+
+
+PAIR_EXAMPLE = ("zebra", "horse")
+PAIR_SHOWN = (
+    ("coat", "black and white stripes", "one plain colour"),
+    ("mane", "short and upright", "long and hanging"),
+)
+"""What parts them: attribute, how it looks on the first, and on the second."""
+
+
+def pair_prompt(first: str, second: str, kind: str = "", n: int = 5, seed: int = 0) -> Prompt:
+    """A worked example and the question: attributes in which two classes differ, as JSON (the example is ours).
+
+    A writer says how each looks; the caption around it is always the same, so that two captions differ in nothing else.
+    """
+    of = f" (both {kind})" if kind else ""
+    shown = json.dumps({"differences": [dict(zip(_KEYS, row, strict=True)) for row in PAIR_SHOWN]})
+    user = (
+        f"For two kinds of thing, name up to {n} visible attributes in which photographs of the two differ. For each "
+        "say in a few words how it looks on the first, and how on the second, so that 'a photo of a NAME, with' can "
+        f"stand before them.\n\n1. {PAIR_EXAMPLE[0]} 2. {PAIR_EXAMPLE[1]}\nAnswer: {shown}"
+        f"\n\n1. {_said(first)} 2. {_said(second)}{of}\nAnswer:"
+    )
+    system = "You know what things look like, say only what can be seen in a photograph, and answer in JSON."
+    return Prompt(user, system, max_tokens=600, schema=PAIR_SCHEMA, seed=seed)
+
+
+def read_pair(answer: str, first: str, second: str) -> Pair:
+    """The differences in an answer, as captions.
+
+    Small models repeat the worked example, or say of a class its name: that is left out.
+    """
+    data = read_json(answer)
+    rows = data.get("differences") if isinstance(data, dict) else None
+    if not isinstance(rows, list):
+        raise ValueError("it has no list called 'differences'")
+    found, names = [], {_plain(first), _plain(second)}
+    echo = set() if names == set(PAIR_EXAMPLE) else {row[1:] for row in PAIR_SHOWN}
+    for row in rows:
+        if not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in _KEYS):
+            raise ValueError("a difference lacks attribute, first or second")
+        attribute, one, other = (row[k].strip().rstrip(".") for k in _KEYS)
+        if one and other and one != other and (one, other) not in echo and not names & {_plain(one), _plain(other)}:
+            found.append(Difference(attribute, caption(first, one), caption(second, other)))
+    if not found:
+        raise ValueError("it names no difference of these two")
+    return Pair((first, second), tuple(dict.fromkeys(found)))
+
+
+def caption(label: str, looks: str) -> str:
+    """A class and what it looks like, as one sentence.
+
+    >>> caption("house_sparrow", "a grey cap"), caption("wren", "with a buff breast")
+    ('a photo of a house sparrow, with a grey cap', 'a photo of a wren, with a buff breast')
+    """
+    if looks.lower().startswith("a photo of"):
+        return looks
+    return f"a photo of a {_said(label)}, with {looks.removeprefix('with ')}"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\W_]+", " ", text).strip().lower()
+
+
+def _said(label: str) -> str:
+    return label.replace("_", " ")
+
+
+def read_json(answer: str) -> Any:
+    """The first JSON object or list in a text: models like to say something around it."""
+    start = min((i for i in (answer.find("{"), answer.find("[")) if i >= 0), default=-1)
+    if start < 0:
+        raise ValueError("it holds no JSON")
+    try:
+        return json.JSONDecoder().raw_decode(answer[start:])[0]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"its JSON is broken ({error.msg} at character {error.pos})") from error
+
+
+def write_pairs(
+    desk: WriterSession, pairs: Iterable[tuple[str, str]], kind: str = "", n: int = 5
+) -> Iterator[tuple[tuple[str, str], Pair | WriterError]]:
+    """What parts each pair, in order; where nothing is had, the reason."""
+    pairs = list(pairs)
+    questions = ((pair_prompt(a, b, kind, n), partial(read_pair, first=a, second=b)) for a, b in pairs)
+    yield from zip(pairs, desk.ask_all(questions), strict=True)
+
+
+def as_descriptions(written: Iterable[tuple[str, tuple[str, ...] | WriterError]]) -> Descriptions:
+    """Of the classes that have some."""
+    return Descriptions({label: texts for label, texts in written if not isinstance(texts, WriterError)})
+
+
+FORM = '[{"classes": ["a", "b"], "differences": [{"attribute": "…", "first": "…", "second": "…"}, …]}, …]'
+
+
+def read_pairs(path: str | Path) -> list[Pair]:
+    """Read a file of pairs; the same two classes may come more than once, in either order."""
+    try:
+        rows = json_value(read_text(path))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}. Write {FORM}.") from error
+    if not isinstance(rows, list) or not rows:
+        raise DataError(f"{path} holds no pairs. Write {FORM}.")
+    return [_pair(row, f"{path}, pair {i}") for i, row in enumerate(rows, 1)]
+
+
+def _pair(row: Any, place: str) -> Pair:
+    names = row.get("classes") if isinstance(row, dict) else None
+    if not isinstance(names, list) or len(names) != 2 or not all(isinstance(n, str) and n.strip() for n in names):
+        raise DataError(f"{place} does not name two classes. Write {FORM}.")
+    first, second = (n.strip() for n in names)
+    if first == second:
+        raise DataError(f"{place} names {first!r} twice. Name two classes.")
+    found = []
+    listed = row.get("differences")
+    for one in listed if isinstance(listed, list) else []:
+        given = [one.get(k) for k in ("attribute", "first", "second")] if isinstance(one, dict) else []
+        texts = [t.strip() for t in given if isinstance(t, str)]
+        if len(texts) < 3 or not all(texts[1:]):
+            raise DataError(f"{place} has a difference without attribute, first or second. Write {FORM}.")
+        found.append(Difference(*texts))
+    if not found:
+        raise DataError(f"{place} has no differences. Write at least one, or leave the pair out.")
+    return Pair((first, second), tuple(found))
+
+
+def write_pairs_file(path: str | Path, pairs: Iterable[Pair], *, force: bool = False) -> Path:
+    """Keep pairs as a file, over one that SeeWhy wrote and nobody has edited since, or with ``force`` over any."""
+    return write(path, json.dumps([p.to_json() for p in pairs], indent=1, ensure_ascii=False), PAIRS, force=force)
+
+
+def check_pairs(pairs: Sequence[Pair], classes: Sequence[str]) -> list[Pair]:
+    """Those of these classes."""
+    kept = [p for p in pairs if set(p.classes) <= set(classes)]
+    if not kept:
+        named = sorted({n for p in pairs for n in p.classes})
+        raise DataError(
+            f"None of the {len(pairs)} pairs ({', '.join(map(repr, named[:3]))}, …) is of two of the {len(classes)} "
+            f"classes ({', '.join(map(repr, classes[:3]))}, …). Name them alike."
+        )
+    return kept
+
+
+def confusable_pairs(predictions: Iterable[Prediction | Failure], most: int) -> list[tuple[str, str]]:
+    """Pairs of classes by how often, and how strongly, both are among a picture's first.
+
+    A pair counts, on each picture, the probability of the less likely of the two: 0.5 where the classifier cannot tell
+    them apart at all.
+    """
+    weight: Counter[tuple[str, str]] = Counter()
+    for one in predictions:
+        if isinstance(one, Failure):
+            continue
+        for a, b in combinations(one.top, 2):
+            first, second = sorted((a.label, b.label))
+            weight[first, second] += min(a.score, b.score)  # type: ignore[assignment]
+    return [pair for pair, _ in sorted(weight.items(), key=lambda item: (-item[1], item[0]))[:most]]

@@ -1,0 +1,130 @@
+"""GLoRIA's attention (Huang et al. 2021, ICCV): where a picture shows what a class is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..attributions import attributions
+from ..attributions.base import Attribution, Deciding, Explainable
+from ..encoders.base import Encoder, EncoderOutput, TrainableText
+from ..encoders.text_tokens import ReadsTokens
+from ..errors import InputError
+from ..heads.head import Target, TargetFunction
+from .objectives.gloria import Attending
+
+
+@attributions.register
+@dataclass(frozen=True)
+class GLoRIAAttention(Attribution):
+    """Shows where the words of a class's name are attended to, among the words of a sentence about it.
+
+    With ``a_t`` the paper's attention of word ``t`` over regions (section 3.2, 1 over all of them) and ``c_t`` what it
+    gathers, the map is ``Σ_t p_t a_t − 1 / regions`` over the words of the name, ``p = softmax(word_scale cos(c_t,
+    w_t))``: a word counts as it does in the paper's likeness, and 0 is a look that is even. With a contrast it is the
+    difference of two maps. The words around the name compete for regions and are not shown: a sentence of one token
+    has nothing to compete with, and its map is zero.
+
+    ``a_t`` equals the authors' ``attention_fn``; they show it word by word. It reads the class's name alone and nothing
+    of a classifier's layer, so that it explains a sentence more than a decision. It says as much as cells and words
+    have in common: an encoder trained with ``seewhy adapt --objective gloria`` or ``dreamlip`` learnt that, others did
+    not. Cells go through the projection of the pooled vector, as they do in that training.
+
+    Args:
+        attention_scale: of words over regions; the authors' ``temp1``, 4.
+        word_scale: of a word's likeness with what it gathers; the authors' ``temp2``, 5.
+        sentence: with ``{}`` for the class's name; left out, the encoder's first template.
+
+    Cost: no forward pass of the picture's network; one of the words' for the classes asked for.
+    """
+
+    name: ClassVar[str] = "gloria_attention"
+    spelt: ClassVar[str] = "GLoRIA attention"
+    paper: ClassVar[str] = "Huang et al. 2021, ICCV, GLoRIA"
+    needs: ClassVar[str] = "an encoder that shows single words, best one trained with words and regions"
+    cost: ClassVar[str] = "0"
+    needs_words: ClassVar[bool] = True
+
+    attention_scale: float = 4.0
+    word_scale: float = 5.0
+    sentence: str | None = None
+
+    def __post_init__(self) -> None:
+        scales = (self.attention_scale, self.word_scale)
+        if not all(0 < one < float("inf") for one in scales) or "{}" not in (self.sentence or "{}"):
+            raise InputError(
+                f"gloria_attention was given attention_scale={self.attention_scale:g}, word_scale={self.word_scale:g}, "
+                f"sentence={self.sentence!r}. Scales above zero, and a sentence with {{}} for the class's name, were "
+                "expected. Change them."
+            )
+
+    @torch.no_grad()
+    def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
+        if not isinstance(target, Target):
+            raise InputError(
+                "gloria_attention has maps of classes only. A class was expected as target. Use grad_cam or rise."
+            )
+        tower, grid = _words_of(model.encoder), model.encoder.layout.to_grid(look.features)
+        if grid.shape[1] != look.pooled.shape[1]:
+            raise InputError(
+                f"gloria_attention compares cells with words, and the cells of {model.encoder.name!r} have "
+                f"{grid.shape[1]} numbers, its pooled vectors {look.pooled.shape[1]}. Equal numbers were expected. Use "
+                "grad_cam, rise or occlusion."
+            )
+        regions = tower.project(grid.flatten(2).transpose(1, 2).flatten(0, 1)).unflatten(0, (len(look), -1))
+        maps = self._maps(model, tower, regions, target.index)
+        if target.against is not None:
+            maps = maps - self._maps(model, tower, regions, target.against)
+        return maps.unflatten(1, grid.shape[2:])
+
+    def _maps(
+        self, model: Explainable, tower: TrainableText, regions: Float[Tensor, "b r d"], index: Tensor
+    ) -> Float[Tensor, "b r"]:
+        names = cast(Deciding, model).classes
+        classes, place = index.unique(return_inverse=True)
+        template = self.sentence or tower.templates[0]
+        words, said, own = named_words(tower, [names[k] for k in classes.tolist()], template)
+        local = Attending(self.attention_scale, self.word_scale)
+        found = []
+        # A picture with its own sentence: pictures times sentences would be as many maps again for each.
+        for one, row in zip(regions, place.tolist(), strict=True):
+            near, attention = local.near(one[None], words[row, None], said[row, None])
+            parts = near[0, 0].masked_fill(~own[row], float("-inf")).softmax(0)
+            found.append(parts @ attention[0, 0] - 1 / len(one))
+        return torch.stack(found)
+
+
+def named_words(
+    tower: TrainableText, names: Sequence[str], template: str
+) -> tuple[Float[Tensor, "n t d"], Bool[Tensor, "n t"], Bool[Tensor, "n t"]]:
+    """Each name in a sentence: its tokens' vectors, which are words, and which of these are the name's.
+
+    Where a name begins is told by the tokens before it, and where it ends by how many it has alone.
+    """
+    before, _, behind = template.partition("{}")
+    read = tower.encode_tokens(tower.tokens([f"{before}{name}{behind}" for name in names]))
+    first = _lengths(tower, [before.rstrip()])[0] if before.strip() else 0
+    place = read.words.cumsum(1) - 1
+    own = read.words & (place >= first) & (place < first + _lengths(tower, names)[:, None])
+    # A name of which nothing is read, being cut off, is stood for by the whole sentence.
+    return read.vectors, read.words, torch.where(own.any(1, keepdim=True), own, read.words)
+
+
+def _lengths(tower: TrainableText, texts: Sequence[str]) -> Tensor:
+    return tower.embed(tower.tokens(list(texts))).words.sum(1)
+
+
+def _words_of(encoder: Encoder) -> TrainableText:
+    tower = encoder.text if encoder.has_text else None
+    if not isinstance(tower, TrainableText) or not isinstance(tower.module, ReadsTokens):
+        raise InputError(
+            f"gloria_attention reads words one by one, and {encoder.name!r} shows none. An encoder of seewhy adapt "
+            "--objective gloria --train towers, or one whose words can be trained, was expected. Use grad_cam, rise or "
+            "occlusion."
+        )
+    return tower

@@ -1,0 +1,284 @@
+"""The JSON that learning answers with, as types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from ..explanation.outputs import FailureOutput, Failures, Measure, Range, Strengths
+from ..results import Count, Doc, Share
+
+
+class TrainingCostOutput(TypedDict):
+    """What a training would cost: the object of seewhy adapt and pretrain --dry-run --json."""
+
+    dry_run: Annotated[Literal[True], Doc("`true`")]
+    n_pictures: Annotated[Count, Doc("with texts")]
+    n_texts: Annotated[Count, Doc("different ones")]
+    n_steps: Annotated[Count, Doc("batches")]
+    n_weights: Annotated[Count, Doc("that are trained")]
+    seconds_looking: Annotated[float, Doc("until all is looked at and read, if nothing is known yet")]
+    seconds_per_step: Annotated[float, Doc("on this machine")]
+    seconds: Annotated[float, Doc("in all, without choosing how much is kept")]
+
+
+class Encoder(TypedDict):
+    encoder: Annotated[str, Doc("its name")]
+    fingerprint: Annotated[str, Doc("of its weights and transform")]
+    transform: Annotated[dict[str, Any], Doc("its preprocessing")]
+
+
+class Provenance(TypedDict):
+    objective: Annotated[str, Doc("what was made small")]
+    projection: Annotated[str, Doc("what stood behind the encoder")]
+    keep_head: Annotated[bool, Doc("whether the encoder ends behind it")]
+    pyramid: Annotated[bool, Doc("whether a feature pyramid was trained too, whose finest map is the encoder's")]
+    n_pictures: Annotated[Count, Doc("trained on")]
+    n_classes: Annotated[Count, Doc("of them")]
+    n_measured_on: Annotated[Count, Doc("held out")]
+    n_steps: Annotated[Count, Doc("batches")]
+    loss: Annotated[float, Doc("mean of the last steps")]
+    keep: NotRequired[Annotated[float, Doc("all of it, 1")]]
+
+
+class Run2(TypedDict):
+    provenance: Annotated[Provenance, Doc("how it was trained; the settings are among the keys")]
+    history: Annotated[list[dict[str, float]] | None, Doc("terms of each step, on the page and in its JSON")]
+    seconds_per_step: Annotated[float, Doc("seconds")]
+    tried: Annotated[list[dict[str, Any]], Doc("nothing, since all is kept")]
+
+
+class PretrainPicturesOutput(TypedDict):
+    """What a training on pictures alone gave: the object of seewhy pretrain --json where the objective."""
+
+    encoder: Annotated[Encoder, Doc("trained")]
+    before: Annotated[Encoder, Doc("the encoder it began with")]
+    n_pictures: Annotated[Count, Doc("trained on")]
+    n_held_out: Annotated[Count, Doc("to measure on")]
+    classes: Annotated[list[str], Doc("of the pictures; none where not all have one")]
+    measures: Annotated[list[Measure], Doc("how often held-out pictures are told right; none without classes")]
+    run: Annotated[Run2, Doc("the training")]
+    notes: Annotated[list[str], Doc("what was said meanwhile")]
+    failures: Annotated[list[FailureOutput], Doc("pictures that cannot be read")]
+    encoder_folder: NotRequired[Annotated[str, Doc("folder written")]]
+
+
+class Before(TypedDict):
+    encoder: Annotated[str, Doc("its name")]
+    fingerprint: Annotated[str, Doc("of its weights and transform")]
+    transform: Annotated[dict[str, Any], Doc("its preprocessing")]
+
+
+class Before2(TypedDict):
+    place: Annotated[int, Doc("of its own picture, 1 the nearest; of a value, of the first that has it")]
+    nearest: Annotated[list[str], Doc("the nearest pictures' files")]
+
+
+class Example(TypedDict):
+    text: Annotated[str, Doc("drawn at random")]
+    picture: Annotated[str, Doc("its own picture's file; of a value, one that has it")]
+    before: NotRequired[Annotated[Before2, Doc("by the encoder it was adapted from")]]
+    after: Annotated[Before2, Doc("now")]
+    own: NotRequired[Annotated[list[str], Doc("every picture that has this value; where columns are learnt from")]]
+    measure: NotRequired[Annotated[str, Doc("of whose column it is a value; where columns are learnt from")]]
+
+
+class Provenance2(TypedDict):
+    objective: Annotated[str, Doc("what was made small")]
+    train: Annotated[str, Doc("what was trained")]
+    keep: Annotated[Share, Doc("how much of it is kept")]
+    keep_chosen: Annotated[bool, Doc("whether that was chosen on held-out pictures")]
+    n_pictures: Annotated[Count, Doc("trained on")]
+    n_texts: Annotated[Count, Doc("different texts")]
+    n_chosen_on: Annotated[Count, Doc("held-out pictures on which `keep` was chosen")]
+    n_measured_on: Annotated[Count, Doc("held-out pictures of the figures: others, from 40 held out on")]
+    n_steps: Annotated[Count, Doc("batches")]
+    loss: Annotated[float, Doc("mean of the last steps")]
+
+
+class TriedRow(TypedDict):
+    keep: Annotated[Share, Doc("how much of what was learnt is kept")]
+    image_to_text: NotRequired[Annotated[Share, Doc("R@5 on held-out pictures")]]
+    text_to_image: NotRequired[Annotated[Share, Doc("R@5 on held-out pictures")]]
+    named: Annotated[Share | None, Doc("part of them whose nearest own class by name is that of the encoder's last")]
+    right: NotRequired[Annotated[dict[str, Share], Doc("by measure, part of held-out pictures whose nearest value is")]]
+
+
+class Run3(TypedDict):
+    provenance: Annotated[Provenance2, Doc("how it was trained; the settings are among the keys")]
+    history: Annotated[list[dict[str, float]] | None, Doc("terms of each step, on the page and in its JSON")]
+    seconds_per_step: Annotated[float, Doc("seconds")]
+    tried: Annotated[list[TriedRow], Doc("what each part kept gives; 0 is the encoder as it was")]
+    tried_apart: NotRequired[Annotated[bool, Doc("whether that is on other held-out pictures than the figures")]]
+    tried_named: NotRequired[Annotated[str, Doc("the measure, among `measures`, that `named` is")]]
+
+
+class RetrievalOutput(TypedDict):
+    """What pictures and texts find of one another: the object of seewhy evaluate --retrieval, adapt and."""
+
+    encoder: Annotated[Encoder, Doc("judged")]
+    before: Annotated[Before, Doc("the encoder it was adapted from; `null` where it was not")]
+    n_pictures: Annotated[Count, Doc("pictures")]
+    n_texts: Annotated[Count, Doc("texts, each as often as it is said; of columns, different ones")]
+    measures: Annotated[list[Measure], Doc("what was measured")]
+    examples: Annotated[list[Example], Doc("texts with the pictures nearest to them; of columns, values")]
+    run: NotRequired[Annotated[Run3, Doc("the training; only from `adapt` and `pretrain`")]]
+    notes: Annotated[list[str], Doc("what was said meanwhile")]
+    failures: Annotated[list[FailureOutput], Doc("pictures that cannot be read")]
+    report: NotRequired[Annotated[str | None, Doc("file written, or `null`; from `evaluate`")]]
+    encoder_folder: NotRequired[Annotated[str, Doc("folder written; from `adapt` and `pretrain`")]]
+
+
+PretrainOutput = TrainingCostOutput | PretrainPicturesOutput | RetrievalOutput
+"""The object of seewhy pretrain --json."""
+
+
+class TriedRow2(TypedDict):
+    keep: Annotated[Share, Doc("how much")]
+    accuracy: Annotated[Share, Doc("on the classes learnt")]
+    named: Annotated[Share | None, Doc("agreement with the encoder's own classes by their names")]
+
+
+class NearestRow(TypedDict):
+    word: Annotated[str, Doc("one that the network looks up as a whole")]
+    distance: Annotated[float, Doc("Euclidean")]
+    cosine: Annotated[float, Doc("of both")]
+
+
+class Vector(TypedDict):
+    nearest: Annotated[list[NearestRow], Doc("words, the nearest first")]
+
+
+class Prompt(TypedDict):
+    vectors: Annotated[list[Vector], Doc("in their order")]
+    word_to_word: Annotated[float, Doc("distance of a word to its own nearest word, on average")]
+    n_words: Annotated[Count, Doc("that were compared")]
+
+
+class AdaptOutput2(TypedDict):
+    model: Annotated[str, Doc("the classifier's folder")]
+    method: Annotated[str, Doc("that learnt")]
+    classes: Annotated[list[str], Doc("that were learnt")]
+    n_pictures: Annotated[Count, Doc("trained on")]
+    n_held_out: Annotated[Count, Doc("of the classes learnt, measured on")]
+    n_chosen_on: Annotated[Count, Doc("that `keep` was chosen on, others than those")]
+    shots: Annotated[int | None, Doc("pictures of each class, as asked")]
+    keep: Annotated[Share, Doc("how much of what was learnt is kept")]
+    tried: Annotated[list[TriedRow2], Doc("what each `keep` gives on those that it was chosen on")]
+    measures: Annotated[list[Measure], Doc("the forgetting table: what was gained and what was lost")]
+    prompt: Annotated[Prompt, Doc("what the learnt vectors are nearest to")]
+    parameters: Annotated[dict[str, Any], Doc("the method's fields")]
+    notes: Annotated[list[str], Doc("what was said meanwhile")]
+    failures: Annotated[list[FailureOutput], Doc("pictures that cannot be read")]
+
+
+AdaptOutput = AdaptOutput2 | TrainingCostOutput | RetrievalOutput
+"""The object of seewhy adapt --json: with --method, with --dry-run, or otherwise."""
+
+
+class First(TypedDict):
+    loss: Annotated[float, Doc("what is made small: the next three, each by its weight")]
+    ce: Annotated[float, Doc("cross-entropy behind the mask")]
+    area: Annotated[float, Doc("of the mask")]
+    smooth: Annotated[float, Doc("how much the mask varies from place to place")]
+    mean_mask: Annotated[Share, Doc("part of a picture that the mask shows")]
+    agree: Annotated[Share, Doc("part of the pictures that keep their class behind it")]
+
+
+class FitExplainerOutput(TypedDict):
+    """The object of seewhy fit-explainer --json; the settings of the training are among its keys."""
+
+    explainer: Annotated[str, Doc("the file written")]
+    layers: Annotated[list[str], Doc("whose maps it reads")]
+    n_pictures: Annotated[Count, Doc("trained on")]
+    first: Annotated[First, Doc("means over the first ten steps")]
+    final: Annotated[First, Doc("the same over the last ten")]
+    seconds_per_step: Annotated[float, Doc("seconds")]
+
+
+class Setting(TypedDict):
+    n_prototypes: NotRequired[Annotated[Count, Doc("pictures a channel fitted to")]]
+    shrinkage: NotRequired[Annotated[Share, Doc("towards no rotation")]]
+    n_rotated: NotRequired[Annotated[Count, Doc("channels rotated; 0 where leaving them as they are is best")]]
+    n_rounds: NotRequired[Annotated[Count, Doc("alternations")]]
+
+
+class TriedRow3(TypedDict):
+    rotation: NotRequired[Annotated[str, Doc("`none`")]]
+    n_prototypes: NotRequired[Annotated[Count, Doc("as above")]]
+    shrinkage: NotRequired[Annotated[Share, Doc("as above")]]
+    n_rotated: NotRequired[Annotated[Count, Doc("as above")]]
+    n_rounds: NotRequired[Annotated[Count, Doc("as above")]]
+    purity: Annotated[float, Doc("on the pictures to choose on")]
+
+
+class HeldOut(TypedDict):
+    n: Annotated[Count, Doc("pictures")]
+    purity: Annotated[float, Doc("with the rotation")]
+    before: Annotated[float, Doc("without")]
+    random: Annotated[float, Doc("with a random one")]
+    gain: Annotated[float, Doc("`purity` less `before`")]
+    gain_interval: Annotated[Range, Doc("its 95 % interval")]
+
+
+class Top4Share(TypedDict):
+    fitted: Annotated[float, Doc("with the rotation")]
+    before: Annotated[float, Doc("without")]
+    random: Annotated[float, Doc("with a random one")]
+
+
+class Likeness(TypedDict):
+    precision: Annotated[Share, Doc("part that carries the predicted class")]
+    chance: Annotated[Share, Doc("the same at random")]
+    n: Annotated[Count, Doc("pictures")]
+    limit: Annotated[float | None, Doc("part of the prototypes shown that a wrong class reaches on one picture in")]
+    near: Annotated[float | None, Doc("purity of the first prototype shown, mean over channels")]
+    bands: Annotated[list[list[float]], Doc("how often decisions are right")]
+
+
+class StrongestRow(TypedDict):
+    prototype: Annotated[str, Doc("a signed channel with `epic`, else the picture and the patch's number")]
+    lost: Annotated[float, Doc("part of its similarity lost")]
+
+
+class Propertie(TypedDict):
+    name: Annotated[str, Doc("`hue`, `saturation`, `contrast`, `brightness`, `texture`, `shape`")]
+    change: Annotated[float, Doc("how much the pictures were changed: root mean square over the view, 0…255")]
+    mean: Annotated[float, Doc("part of the similarity lost, mean over these prototypes")]
+    first: Annotated[Share, Doc("part of these prototypes to which it matters most")]
+    strongest: Annotated[list[StrongestRow], Doc("three to which it matters most of all")]
+
+
+class Because(TypedDict):
+    file: Annotated[str, Doc("the file written; a `.json` beside it lists every prototype")]
+    kept: Annotated[bool, Doc("whether it was there already, of the same prototypes, pictures and strengths")]
+    method: Annotated[str, Doc("whose prototypes: `epic`, `nearest`, `protopnet` or `voters`")]
+    strengths: Annotated[Strengths, Doc("of the changes")]
+    n_pictures: Annotated[Count, Doc("pictures it was measured on")]
+    n_prototypes: Annotated[Count, Doc("prototypes that some picture is like")]
+    properties: Annotated[list[Propertie], Doc("one for each property that was changed")]
+
+
+class FitPrototypesOutput(TypedDict):
+    """The object of seewhy fit-prototypes --json; without EPIC, `because` is its only key."""
+
+    prototypes: NotRequired[Annotated[str, Doc("the file written")]]
+    kept: NotRequired[Annotated[bool, Doc("whether it was there already")]]
+    optimiser: NotRequired[Annotated[Literal["procrustes", "adam"], Doc("`procrustes` or `adam`")]]
+    form: NotRequired[Annotated[Literal["orthogonal", "invertible"], Doc("`orthogonal` or `invertible`")]]
+    setting: NotRequired[Annotated[Setting, Doc("what Procrustes chose or was given; empty with `adam`")]]
+    tried: NotRequired[Annotated[list[TriedRow3], Doc("each setting tried, in order, the first without a rotation")]]
+    n_pictures: NotRequired[Annotated[Count, Doc("distinct pictures")]]
+    n_fitted: NotRequired[Annotated[Count, Doc("of them fitted on; only these become prototypes")]]
+    logit_difference: NotRequired[Annotated[float, Doc("largest change of a logit, as a part of the largest")]]
+    decisions_kept: NotRequired[Annotated[Share, Doc("part of the decisions that stay the same")]]
+    purity_fit: NotRequired[Annotated[float, Doc("of the 5 strongest pictures of every channel")]]
+    purity_fit_before: NotRequired[Annotated[float, Doc("the same without a rotation")]]
+    held_out: NotRequired[Annotated[HeldOut, Doc("on pictures that neither fitted nor chose")]]
+    top_4_share: NotRequired[Annotated[Top4Share, Doc("part of what speaks for a decision that its four strongest")]]
+    coherence: NotRequired[Annotated[Share | None, Doc("part of a channel's 5 prototypes that carry their commonest")]]
+    likeness: NotRequired[Annotated[Likeness, Doc("prototypes shown for held-out pictures")]]
+    because: NotRequired[Annotated[Because, Doc("with `--because`; what the prototypes rest on")]]
+    notes: NotRequired[Annotated[list[str], Doc("what the user should know")]]
+    failures: NotRequired[Annotated[Failures, Doc("pictures that could not be read")]]

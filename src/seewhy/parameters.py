@@ -1,0 +1,178 @@
+"""Fields by name: what there is to set, and a thing with some of them set, from values or from text."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from .errors import InputError, UnknownNameError
+
+_WORDS = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a text", NoneType: "none", Path: "a place",
+}  # fmt: skip
+_UNSET = object()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a method.
+
+    Attributes:
+        name: the field's.
+        kind: what it takes, in words.
+        default: what stands there when nothing is set, as one would write it.
+    """
+
+    name: str
+    kind: str
+    default: str
+
+
+def settings_of(method: Any) -> tuple[Setting, ...]:
+    """What there is to set.
+
+    Example:
+        >>> from seewhy.attributions.grad_cam import GradCAM
+        >>> [f"{s.name}={s.default} ({s.kind})" for s in settings_of(GradCAM)]
+        ['layer=none (a text or none)', 'counterfactual=false (true or false)']
+    """
+    hints = get_type_hints(method)
+    return tuple(
+        Setting(f.name, in_words(hints[f.name]), "" if f.default is MISSING else _written(f.default))
+        for f in fields(method)
+        if f.init
+    )
+
+
+def meanings(cls: Any) -> dict[str, str]:
+    """Field → what the class's docstring says of it.
+
+    Example:
+        >>> meanings(Setting)["kind"]
+        'what it takes, in words.'
+    """
+    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"\1", inspect.getdoc(cls) or "").replace("`", "")
+    part = re.split(r"^(?:Args|Attributes):\s*$", text, flags=re.MULTILINE)[-1]
+    entries = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |^\S|\Z)", part, re.MULTILINE | re.DOTALL)
+    return {name: " ".join(meaning.split()) for name, meaning in entries}
+
+
+def configured(method: Any, given: Mapping[str, Any]) -> Any:
+    """A method with some fields set; an instance keeps its other fields.
+
+    Args:
+        method: registered class, or a method made by hand.
+        given: field → value; text is read as the field's type, so ``"true"``, ``"2000"``, ``"1,4"`` and ``"none"`` do.
+
+    Raises:
+        UnknownNameError: the method has no such field; carries the nearest.
+        InputError: the value is not one of the field's.
+    """
+    cls = method if isinstance(method, type) else type(method)
+    hints, known = get_type_hints(cls), [s.name for s in settings_of(cls)]
+    values, name_of = {}, getattr(cls, "name", cls.__name__)
+    for name, value in given.items():
+        if name not in known:
+            if not known:
+                raise InputError(f"{name_of} was given {name!r}. It has nothing to set. Leave it out.")
+            raise UnknownNameError(f"setting of {name_of}", name, known)
+        values[name] = value_of(name_of, name, value, hints[name])
+    return method(**values) if isinstance(method, type) else replace(method, **values)
+
+
+def value_of(owner: str, name: str, value: Any, hint: Any) -> Any:
+    """The value as the field's type.
+
+    Raises:
+        InputError: it is none of the field's.
+    """
+    for kind in _alternatives(hint):
+        converted = _as(value, kind)
+        if converted is not _UNSET and not (name == "batch_size" and converted is not None and converted < 1):
+            return converted
+    above = " above zero" if name == "batch_size" else ""
+    kind = in_words(hint)
+    raise InputError(
+        f"{owner} was given {name}={_written(value)}. {kind[:1].upper()}{kind[1:]}{above} was expected. "
+        f"See: seewhy methods {owner}"
+    )
+
+
+def _as(value: Any, kind: Any) -> Any:
+    """One alternative of a field's type, or ``_UNSET`` where the value is not of it."""
+    text = value.strip() if isinstance(value, str) else None
+    origin = get_origin(kind) or kind
+    if origin is Literal:
+        return next((c for c in get_args(kind) if value == c or text == str(c)), _UNSET)
+    if kind is NoneType:
+        return None if value is None or (text or "").lower() == "none" else _UNSET
+    if kind is bool:
+        words = {"true": True, "false": False}
+        return value if isinstance(value, bool) else words.get((text or "").lower(), _UNSET)
+    if kind in (int, float):
+        return _number(value if text is None else text, kind)
+    if origin is tuple:
+        return _row(value if text is None else text.split(","), get_args(kind))
+    if kind is Path and text:
+        return Path(text)
+    return value if not isinstance(origin, type) or isinstance(value, origin) else _UNSET
+
+
+def _row(values: Any, kinds: tuple[Any, ...]) -> Any:
+    """A row whose parts are all of one kind."""
+    if not isinstance(values, list | tuple):
+        return _UNSET
+    parts = [_as(part, kinds[0]) for part in values]
+    return _UNSET if any(part is _UNSET for part in parts) else tuple(parts)
+
+
+def _number(value: Any, kind: type) -> Any:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return _UNSET
+    try:
+        number = float(value)
+        if kind is int:
+            return int(value) if not isinstance(value, float) or value == int(value) else _UNSET
+        return number if math.isfinite(number) else _UNSET
+    except (ValueError, OverflowError):
+        return _UNSET
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    """The types a field takes; text last, since anything is text, and none before it."""
+    if get_origin(hint) in (Literal, tuple):
+        return (hint,)
+    return tuple(sorted(get_args(hint) or (hint,), key=lambda kind: kind is str))
+
+
+def in_words(hint: Any) -> str:
+    """A field's type in words.
+
+    Example:
+        >>> in_words(int | None), in_words(tuple[float, ...])
+        ('a whole number or none', 'numbers, with commas')
+    """
+    words = []
+    for kind in (hint,) if get_origin(hint) in (Literal, tuple) else get_args(hint) or (hint,):
+        if get_origin(kind) is Literal:
+            words += [str(choice) for choice in get_args(kind)]
+        elif get_origin(kind) is tuple and get_args(kind)[0] in _WORDS:
+            words.append(_WORDS[get_args(kind)[0]].removeprefix("a ") + "s, with commas")
+        elif kind in _WORDS:  # another type can be given as a value, and not be written
+            words.append(_WORDS[kind])
+    if not words:
+        return "a value made in Python"
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _written(value: Any) -> str:
+    """A value as one would write it after ``NAME=``."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -1,0 +1,397 @@
+"""What a page is made of. Pages, still pictures and the terminal are three renderers of the same blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from html import escape
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from ..explanation.verdict import Level, Missing
+from ..explanation.verdict import Verdict as Judgement
+from ..types import FractionBox
+
+Colour = Literal["good", "part", "bad", "ember", "ink", "idle", "quiet", "line", ""]
+"""By its name in the palette."""
+
+
+@dataclass(frozen=True)
+class Def:
+    """A word or a number that leads to its definition in the glossary."""
+
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __html__(self) -> str:
+        return f'<a class="def" href="#def-{escape(self.key)}">{escape(self.text)}</a>'
+
+
+@dataclass(frozen=True)
+class Strong:
+    """Words that stand out."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __html__(self) -> str:
+        return f"<b>{escape(self.text)}</b>"
+
+
+class Line(tuple[Any, ...]):
+    """Text with definitions and strong words in it."""
+
+    __slots__ = ()
+
+    def __new__(cls, *parts: Any) -> Line:
+        return super().__new__(cls, parts)
+
+    def __str__(self) -> str:
+        return "".join(map(str, self))
+
+    def __html__(self) -> str:
+        return "".join(p.__html__() if hasattr(p, "__html__") else escape(str(p)) for p in self)
+
+
+Text = str | Def | Strong | Line
+
+
+@dataclass(frozen=True)
+class Note:
+    """A paragraph."""
+
+    text: Text
+    kind: Literal["lead", "said", "rest", "aside"] = "lead"
+
+
+class Figure(NamedTuple):
+    """A number with its name; ``term`` is its key in the glossary, or empty."""
+
+    term: str
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Numbers, side by side."""
+
+    figures: Sequence[Figure]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judgement, its sentence, the figures it rests on, and how it is reached."""
+
+    level: Level
+    sentence: str
+    rule: str = ""
+    figures: Sequence[Figure] = ()
+    word: str = ""
+    """What is said in place of the level."""
+
+    @classmethod
+    def of(cls, verdict: Judgement, figures: Sequence[Figure] = ()) -> Verdict:
+        return cls(verdict.level, verdict.sentence, verdict.rule, figures)
+
+
+class Bar(NamedTuple):
+    """A number as a length, from ``start`` to ``start + value`` of 0…1; ``mark`` is a tick beside it."""
+
+    name: str
+    value: float
+    text: Text = ""
+    start: float = 0.0
+    mark: float | None = None
+    colour: Colour = "idle"
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Numbers as lengths on one scale."""
+
+    bars: Sequence[Bar]
+    kind: Literal["ranks", "because"] = "ranks"
+    title: Text = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table that is more than text: lines below in small, a colour, a background, a bar, an interval."""
+
+    text: Text = ""
+    small: Sequence[str] = ()
+    colour: Colour = ""
+    tint: float = 0.0
+    strong: bool = False
+    title: str = ""
+    bar: Bar | None = None
+    interval: tuple[float, float, float] | None = None
+    """Value, low and high, drawn on an axis of the whole column."""
+    pictures: Sequence[Picture] = ()
+
+    def __str__(self) -> str:
+        return " ".join([str(self.text), *self.small])
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a head; what is ``None`` is a dash, whole numbers have their thousands parted."""
+
+    columns: Sequence[Text]
+    rows: Sequence[Sequence[Any]]
+    kind: Literal["plain", "matrix", "words"] = "plain"
+    title: str = ""
+    idle: Sequence[bool] = ()
+    """Which rows step back."""
+    reference: float | None = None
+    """Where a dashed line crosses all intervals."""
+
+    def is_number(self, column: int) -> bool:
+        """Whether a column holds numbers, which stand to the right."""
+        texts = [text_of(row[column]).strip() for row in self.rows]
+        return column > 0 and all(not t or t[0] in "–−-+<>±" or t[0].isdigit() for t in texts) and any(texts)
+
+
+class Dot(NamedTuple):
+    """A point of a chart; its size is an area."""
+
+    x: float
+    y: float
+    size: float = 3.0
+    title: str = ""
+    colour: Colour = "ink"
+
+
+class Curve(NamedTuple):
+    """A line of a chart, with what its key says."""
+
+    points: Sequence[tuple[float, float]]
+    name: str = ""
+    value: Text = ""
+    colour: Colour = "ember"
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines, a band and points over one pair of axes."""
+
+    title: str
+    curves: Sequence[Curve] = ()
+    band: Sequence[tuple[float, float, float]] = ()
+    """x, low, high."""
+    dots: Sequence[Dot] = ()
+    across: str = ""
+    """What the axis to the right shows."""
+    upwards: str = ""
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
+    log: bool = False
+    """Whether the axis to the right is logarithmic, in whole numbers."""
+    plain_x: bool = False
+    """Whether the axis to the right shows numbers; else per cents."""
+    plain_y: bool = False
+    levels: Sequence[tuple[float, Colour]] = ()
+    """Lines across, at these heights."""
+    edges: Sequence[float] = ()
+    """Dashed lines upwards, at these places."""
+    small: bool = False
+    alt: str = ""
+
+
+class Mark(NamedTuple):
+    """A number with its interval, one of those compared."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Numbers with their intervals, a group a measure, a colour for each of those compared."""
+
+    title: str
+    groups: Sequence[tuple[str, Sequence[Mark]]]
+    names: Sequence[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture with lines below it; without pixels, a blank place."""
+
+    pixels: np.ndarray | bytes | None
+    alt: str
+    caption: Sequence[Text] = ()
+    frame: FractionBox | None = None
+    kind: Literal["", "other", "known"] = ""
+    """One that steps back, or one that stands out."""
+    title: str = ""
+    href: str = ""
+    bars: Bars | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pictures side by side; with ``query``, the place that they are like stands before them."""
+
+    pictures: Sequence[Picture]
+    kind: Literal["patches", "pixels", "sheet", "row"] = "patches"
+    query: Picture | None = None
+    between: str = "looks like"
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A region that is named by a letter."""
+
+    letter: str
+    box: FractionBox
+    share: str
+    place: str
+
+
+@dataclass(frozen=True, eq=False)
+class Heat:
+    """A photograph with a heat over it and lettered regions; ``dark`` is what is darkened of it."""
+
+    view: np.ndarray
+    heat: np.ndarray | None
+    letters: Sequence[Letter]
+    alt: str
+    caption: Text = ""
+    dark: np.ndarray | None = None
+    frame: FractionBox | None = None
+    small: bool = False
+
+
+@dataclass(frozen=True)
+class Letters:
+    """Short items in a row, each with a name, a number and a remark."""
+
+    items: Sequence[tuple[str, Text, str]]
+    are_letters: bool = True
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values."""
+
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What is one click away."""
+
+    title: Text
+    blocks: Sequence[Block]
+    is_open: bool = False
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Blocks beside each other."""
+
+    columns: Sequence[Sequence[Block]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    blocks: Sequence[Block]
+    key: str = ""
+    kind: Literal["", "failed", "provenance"] = ""
+
+
+Block = (
+    Note | Figures | Verdict | Missing | Bars | Table | Chart | Forest | Pictures | Heat | Letters | Facts | Fold
+    | Columns | Section
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole page."""
+
+    title: str
+    headline: Text
+    blocks: Sequence[Block]
+    above: str = ""
+    """A small line above the headline."""
+    below: Sequence[Text] = ()
+    kind: str = "report"
+    legend: Sequence[tuple[str, Colour]] = field(default=())
+    """Those compared, with their colours."""
+
+
+def text_of(value: Any) -> str:
+    """A cell in words.
+
+    >>> text_of(None), text_of(12345), text_of(0.123), text_of("moss")
+    ('–', '12,345', '0.12', 'moss')
+    """
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
+    return f"{value:.2f}".replace("-", "−") if isinstance(value, float) else str(value)
+
+
+def points(value: float | None, sign: bool = False) -> str:
+    """Per cents without their sign.
+
+    >>> points(0.1234), points(-0.02, sign=True), points(None)
+    ('12.3', '−2.0', '–')
+    """
+    return "–" if value is None else f"{value * 100:{'+' if sign else ''}.1f}".replace("-", "−")
+
+
+def pair(interval: Sequence[float] | None, sign: bool = False) -> str:
+    """An interval in per cents.
+
+    >>> pair((0.1, 0.25))
+    '10.0 to 25.0'
+    """
+    return "" if interval is None else f"{points(interval[0], sign)} to {points(interval[1], sign)}"
+
+
+def notes(lines: Sequence[str], title: str = "What else is to be said") -> list[Block]:
+    """A section of remarks, if there are any."""
+    return [Section(title, [Note(line) for line in lines])] if lines else []
+
+
+def closing(data: Mapping[str, Any], title: str = "What else is to be said") -> list[Block]:
+    """What stands at the end of most pages: remarks, what could not be read, the model."""
+    failures, model = data.get("failures") or (), data.get("model") or {}
+    blocks = notes(data.get("notes") or (), title)
+    if failures:
+        pictures = "picture" if len(failures) == 1 else "pictures"
+        rows = {row["image"]: row["error"] for row in failures}
+        blocks.append(Section(f"{len(failures)} {pictures} could not be read", [Facts(rows)], kind="failed"))
+    return [*blocks, Section("The model", [Facts(model)], kind="provenance")] if model else blocks
+
+
+def terms_in(value: Any) -> Iterator[str]:
+    """The keys of the glossary that blocks lead to."""
+    if isinstance(value, Def):
+        yield value.key
+    elif isinstance(value, Figure):
+        yield value.term
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from terms_in(part)
+    elif is_dataclass(value):
+        for one in fields(value):
+            yield from terms_in(getattr(value, one.name))

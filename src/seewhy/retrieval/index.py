@@ -1,0 +1,438 @@
+"""Index: a folder in which pictures are found again by picture, by words, or by both."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..encoders.base import Encoder
+from ..encoders.provenance import saved_encoder
+from ..encoders.stream import Encoded
+from ..errors import DataError, ForeignFileError, InputError, ModelError
+from ..progress import Progress
+from ..storage.database import check
+from ..storage.features import FeatureStore
+from ..storage.output import check_folder, make_folder
+from ..storage.reading import file_sha256, reason
+from ..storage.verification import Checked, Verification
+from ..undisturbed import undisturbed
+from .catalogue import CATALOGUE, FILE, FORMAT, Catalogue, Totals
+from .search import Nearest, One, Query, Results, Searching, Snapshot, check_names
+from .settings import Settings
+from .vectors import Column, Whitening
+from .writing import Adding, Change, Entry, append, tidy
+
+T = TypeVar("T")
+SHOWN = 5
+"""Damaged rows of a column that are named."""
+
+
+def verify(catalogue: Catalogue) -> Verification:
+    """What of an index is not as it was written.
+
+    Raises:
+        DataError: another process writes to it and does not finish.
+    """
+    with catalogue.reading():
+        return Verification.of(catalogue.folder, _files(catalogue))
+
+
+def _files(catalogue: Catalogue) -> Iterator[Checked]:
+    if damage := catalogue.damage():
+        yield Checked(FILE, damage)
+    else:
+        yield Checked(FILE, has_sums=catalogue.has_sums)
+    shapes: dict[str, list[int]] = _known(lambda: catalogue.need("columns"), {})
+    for name, shape in shapes.items():
+        yield _column(Column(catalogue.folder, name, *shape), catalogue)
+    if (white := _known(lambda: catalogue.get("whitening"), None)) is not None:
+        path = catalogue.folder / white["file"]
+        yield Checked(path.name, _why(lambda: Whitening.load(path)))
+    if (built := _known(lambda: catalogue.get("approximate"), None)) is not None:
+        path, kept = catalogue.folder / built["file"], built.get("sha256", "")
+        digest: list[str] = []
+        why = _why(lambda: digest.append(file_sha256(path)))
+        changed = bool(kept) and digest != [kept]
+        yield Checked(path.name, why or "its SHA-256 is not the one kept in the index" * changed, bool(kept))
+
+
+def _column(column: Column, catalogue: Catalogue) -> Checked:
+    wrong: list[int] = []
+
+    def check() -> None:
+        n = catalogue.need("n_rows")
+        wrong.extend(column.rows(n, has_sums=catalogue.has_sums).check(np.arange(n)).tolist())
+
+    why = _why(check)
+    if wrong:
+        more = f" and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
+        named = ", ".join(str(row + 1) for row in wrong[:SHOWN])
+        why = f"row {named}{more} is not as it was written, or its sum in {column.sums.name} is not"
+    return Checked(column.path.name, why, _known(lambda: catalogue.has_sums, True))
+
+
+def _why(read: Callable[[], object]) -> str:
+    """Why something cannot be read; empty where it can."""
+    try:
+        read()
+    except (DataError, OSError) as error:
+        return reason(error)
+    return ""
+
+
+def _known(ask: Callable[[], T], otherwise: T) -> T:
+    """What the catalogue says; where that is damaged it has been said of the catalogue."""
+    try:
+        return ask()
+    except DataError:
+        return otherwise
+
+
+def check_place(folder: str | Path) -> Path:
+    """The folder, if an index is there or can be made there; asked before the work begins."""
+    folder = check_folder(Path(folder))
+    if folder.exists() and any(folder.iterdir()) and not check(folder / FILE, CATALOGUE):
+        raise ForeignFileError(f"{folder} exists and is not a SeeWhy index. Give another name.")
+    return folder
+
+
+class Index:
+    """Pictures, found again by what is on them.
+
+    Search is exact up to ``Settings.approximate_from`` pictures and, with the extra ``search``, approximate from
+    there on, with a recall that was measured when the index was built and is part of every answer. One process may
+    write while any number search; what :meth:`add` has returned is on the disk.
+
+    Attributes:
+        folder: where it lies.
+        settings: what it keeps of each picture.
+    """
+
+    def __init__(self, folder: Path, catalogue: Catalogue, encoder: Encoder | str | None, engine: str) -> None:
+        self.folder = folder
+        self.settings = catalogue.settings()
+        self._catalogue = catalogue
+        self._engine = engine
+        self._named = encoder
+        self._encoder = None if encoder is None or isinstance(encoder, str) else self._found()
+        self._snapshot: Snapshot | None = None
+
+    @classmethod
+    @undisturbed
+    def create(
+        cls,
+        folder: str | Path,
+        encoder: Encoder | None = None,
+        settings: Settings | None = None,
+        *,
+        width: int = 0,
+        fingerprint: str = "",
+    ) -> Index:
+        """Make an empty index, or open the one that is there if it was made alike.
+
+        Args:
+            folder: where; made if it is not there.
+            encoder: what looks at the pictures; left out, vectors made elsewhere are added.
+            settings: what is kept of each picture.
+            width: numbers a vector, where there is no encoder.
+            fingerprint: of whatever made the vectors, where there is no encoder.
+
+        Raises:
+            DataError: the folder holds something else, or an index with other settings.
+            ModelError: the index there was made with other weights.
+            InputError: neither an encoder nor a width.
+        """
+        folder, settings = check_place(folder), settings or Settings()
+        if encoder is None and width < 1:
+            raise InputError("Neither an encoder nor a width was given. An index needs one of them. Pass encoder=….")
+        catalogue = Catalogue(make_folder(folder))
+        with catalogue.writing():
+            if catalogue.get("format") is None:
+                about = (
+                    {"encoder": None, "fingerprint": fingerprint}
+                    if encoder is None
+                    else {**encoder.describe(), "precision": encoder.engine.precision}
+                )
+                columns = {n: [w, 1] for n, w in _widths(encoder, settings, width).items()}
+                for name, (wide, generation) in columns.items():
+                    Column(folder, name, wide, generation).append(0, torch.empty(0, wide))
+                empty = {"n_rows": 0, "totals": Totals().to_json()}
+                catalogue.set(format=FORMAT, settings=settings.to_json(), encoder=about, columns=columns, **empty)
+        if (there := catalogue.settings().to_json()) != settings.to_json():
+            other = [k for k, v in settings.to_json().items() if there.get(k) != v]
+            raise DataError(
+                f"{folder} was made with {', '.join(f'{k}={there.get(k)!r}' for k in other)}, now "
+                f"{', '.join(f'{k}={getattr(settings, k)!r}' for k in other)} is asked for. "
+                "Add with the settings it has, or make another index."
+            )
+        catalogue.close()
+        return cls.open(folder, encoder)
+
+    @classmethod
+    def open(cls, folder: str | Path, encoder: Encoder | str | None = None, *, engine: str = "auto") -> Index:
+        """Open an index.
+
+        Args:
+            folder: what :meth:`create` made.
+            encoder: what looks at pictures, or its name; left out, the embedded one that the index names, when it is
+                needed. An index never chooses another.
+            engine: what runs it; without a precision, an index made in float32 is searched and added to in float32.
+
+        Raises:
+            DataError: there is no index, or it is of a newer format.
+            ModelError: the encoder has other weights than the one the index was made with.
+        """
+        folder = Path(folder)
+        if not (folder / FILE).is_file():
+            raise DataError(f"{folder} is not a SeeWhy index. Make one with: seewhy index PHOTOS -o {folder}")
+        catalogue = Catalogue(folder)
+        written = catalogue.get("format")
+        if written != FORMAT:
+            raise DataError(
+                f"{folder} has the index format {written!r}; this SeeWhy reads {FORMAT}. "
+                "Update SeeWhy with: pip install -U seewhy, or make the index again."
+            )
+        check_names(catalogue)
+        return cls(folder, catalogue, encoder, engine)
+
+    @property
+    def encoder(self) -> Encoder:
+        """What looks at pictures.
+
+        Raises:
+            ModelError: there is none, or it has other weights than the one the index was made with.
+        """
+        if self._encoder is None:
+            self._encoder = self._found()
+        return self._encoder
+
+    def _found(self) -> Encoder:
+        about = self._catalogue.need("encoder")
+        if about["encoder"] is None and not isinstance(self._named, Encoder):
+            raise ModelError(f"{self.folder} holds vectors made elsewhere. Search with vectors, not with pictures.")
+        exact = ":f32" if about.get("precision") == "float32" and ":" not in self._engine else ""
+        return saved_encoder(
+            {**about, "encoder": about["encoder"] or "vectors made elsewhere"},
+            self._named,
+            engine=self._engine + exact,
+            place=str(self.folder),
+            command=f"seewhy search {shlex.quote(str(self.folder))} … --encoder {{}}",
+            again="make the index again",
+        )
+
+    def add(
+        self,
+        entries: Iterable[Entry | One],
+        *,
+        store: FeatureStore | None = None,
+        progress: Progress | None = None,
+        total: int | None = None,
+    ) -> Change:
+        """Add pictures; those there already are not looked at again.
+
+        A picture is known by the bytes of its file. The same bytes under another name are a copy, which changes
+        nothing, or, where the first file is gone, a file that was renamed. Other bytes under a known name take the
+        place of the old ones.
+
+        Args:
+            entries: pictures, or entries with classes.
+            store: where looks are found and kept.
+            progress: hears of progress and of pictures that cannot be read.
+            total: how many there are, for the progress bar.
+
+        Raises:
+            DataError: another process writes and does not finish, or the disk is full; what was added stays.
+        """
+        progress = progress or Progress()
+        adding = Adding(self._catalogue, self.encoder, self.settings, store, progress)
+        done = adding.add((e if isinstance(e, Entry) else Entry(e) for e in entries), total)
+        tidy(self._catalogue, self.settings, progress)
+        return done
+
+    def add_seen(self, seen: Iterable[Encoded], *, progress: Progress | None = None) -> Change:
+        """Add pictures that were looked at already, with this index's encoder; those there already stay."""
+        progress = progress or Progress()
+        done = Adding(self._catalogue, self.encoder, self.settings, None, progress).add_seen(seen)
+        tidy(self._catalogue, self.settings, progress)
+        return done
+
+    def add_vectors(
+        self,
+        vectors: Float[Tensor, "n d"],
+        names: Sequence[str],
+        labels: Sequence[str] = (),
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        """Add vectors made elsewhere, to an index without an encoder; names that are there get the new vectors."""
+        width = self._catalogue.need("columns")["look"][0]
+        if vectors.shape[1] != width or len(names) != len(vectors) or len(set(names)) != len(names):
+            raise InputError(
+                f"{tuple(vectors.shape)} vectors and {len(set(names))} names were given. "
+                f"As many different names as vectors were expected, and {width} numbers a vector."
+            )
+        labels = labels or [""] * len(names)
+        with self._catalogue.writing():
+            append(self._catalogue, {"look": normalize(vectors, dim=1)})
+            first = self._catalogue.need("n_rows") - len(names)
+            digests = (hashlib.sha256(n.encode("utf-8", "surrogatepass")).hexdigest() for n in names)
+            rows = enumerate(zip(names, digests, labels, strict=True), first)
+            self._catalogue.put((i, n, d, label, None) for i, (n, d, label) in rows)
+        tidy(self._catalogue, self.settings, progress or Progress())
+
+    def remove(self, names: Iterable[str | Path], *, progress: Progress | None = None) -> int:
+        """Forget pictures, by file name or by the folder they lie in.
+
+        Returns:
+            How many there were.
+        """
+        asked = {one for n in names for one in (str(n), os.path.abspath(n))}
+        below = tuple(n.rstrip(os.sep) + os.sep for n in asked if os.path.isabs(n))
+        with self._catalogue.writing():
+            found = [i.id for i in self._catalogue.items() if i.name in asked or i.name.startswith(below)]
+            self._catalogue.remove(found)
+        tidy(self._catalogue, self.settings, progress or Progress())
+        return len(found)
+
+    def remove_missing(self, *, progress: Progress | None = None) -> int:
+        """Forget pictures whose files are gone."""
+        gone = [i.name for i in self._catalogue.items() if os.path.isabs(i.name) and not os.path.exists(i.name)]
+        return self.remove(gone, progress=progress) if gone else 0
+
+    def rebuild(self, *, progress: Progress | None = None) -> None:
+        """Clear away what was deleted, and fit whitening and the approximate index anew."""
+        tidy(self._catalogue, self.settings, progress or Progress(), rebuild=True)
+
+    def verify(self) -> Verification:
+        """Read every byte that an answer can hang on; a search checks only what it reads, once in a process."""
+        return verify(self._catalogue)
+
+    def search(
+        self,
+        query: Query | One,
+        *,
+        k: int = 10,
+        labels: Sequence[str] | None = None,
+        exact: bool = False,
+        collapse: float | None = 0.97,
+        levels: int = 3,
+    ) -> Results:
+        """Find pictures.
+
+        Args:
+            query: a picture, or a question with words and several pictures.
+            k: how many to show.
+            labels: only pictures of these classes.
+            exact: compare every picture, even in a large index.
+            collapse: cosine above which a picture counts as a copy of one shown and is listed under it; ``None``
+                shows all. The query's own file is never shown.
+            levels: of the query's spatial parts, in an index with parts; the paper takes 3 to the index's 4.
+
+        Raises:
+            ImageError: a picture of the query cannot be read.
+            ModelError: words were given and the index has none.
+            DataError: the index is empty, or has no such class.
+            InputError: ``k`` is below 1, or ``collapse`` is not a cosine.
+        """
+        if k < 1 or (collapse is not None and not -1 <= collapse <= 1):
+            raise InputError(f"k is {k} and collapse {collapse}. Expected 1 or more, and a cosine. Change them.")
+        asked = query if isinstance(query, Query) else Query(query)
+        with self._reading() as snapshot:
+            searching = Searching(self._catalogue, snapshot, self.encoder, self.settings)
+            return searching.search(asked, k=k, labels=labels, exact=exact, collapse=collapse, levels=levels)
+
+    def nearest(
+        self, vector: Float[Tensor, " d"], k: int = 10, *, labels: Sequence[str] | None = None, exact: bool = False
+    ) -> tuple[list[str], Nearest]:
+        """The names nearest to a vector made elsewhere, without thumbnails or collapsing."""
+        with self._reading() as snapshot:
+            rows = None if labels is None else self._catalogue.rows_of(labels)
+            found = snapshot.top("look", normalize(vector, dim=0), k, rows=rows, exact=exact)
+            items = self._catalogue.at_rows(found.rows.tolist())
+            return [items[r].name for r in found.rows.tolist()], found
+
+    @contextmanager
+    def _reading(self) -> Iterator[Snapshot]:
+        """One finished step, and no other one until the end of the block."""
+        for _ in range(10):
+            with self._catalogue.reading():
+                version = self._catalogue.get("version", 0)
+                if self._snapshot is None or self._snapshot.version != version:
+                    try:
+                        self._snapshot = Snapshot.of(self._catalogue, self._snapshot)
+                    except FileNotFoundError:  # a writer replaced it between the two looks; the next one finds it
+                        continue
+                yield self._snapshot
+                return
+        raise DataError(
+            f"A file of the index {self.folder} is missing. "
+            f"Make it again from the pictures with: seewhy index PHOTOS -o {self.folder}"
+        )
+
+    def vectors(self, column: str = "look") -> Float[Tensor, "n d"]:
+        """The vectors of a column, in the order of :meth:`names`."""
+        with self._reading() as snapshot:
+            if column not in snapshot.matrices:
+                raise InputError(f"There is no column {column!r}. The index has {', '.join(snapshot.matrices)}.")
+            return torch.from_numpy(np.array(snapshot.matrices[column][snapshot.rows]))
+
+    def names(self) -> list[str]:
+        """File names, in the order of their vectors."""
+        with self._reading() as snapshot:
+            items = self._catalogue.at_rows(snapshot.rows.tolist())
+            return [items[r].name for r in snapshot.rows.tolist()]
+
+    def labels(self) -> dict[str, int]:
+        """Classes and how many pictures each has; pictures without a class are under the empty name."""
+        return self._catalogue.labels()
+
+    def describe(self) -> dict[str, Any]:
+        """Size, settings and origin."""
+        built, about = self._catalogue.get("approximate"), self._catalogue.need("encoder")
+        return {
+            "n": len(self),
+            "labels": len([label for label in self.labels() if label]),
+            "version": self._catalogue.get("version", 0),
+            "encoder": about["encoder"],
+            "fingerprint": about["fingerprint"],
+            "columns": {n: w for n, (w, _) in self._catalogue.need("columns").items()},
+            "approximate": built and built["calibration"],
+            "settings": self.settings.to_json(),
+        }
+
+    def __len__(self) -> int:
+        return len(self._catalogue)
+
+    def __repr__(self) -> str:
+        return f"Index({str(self.folder)!r}, {len(self)} pictures, {self._catalogue.need('encoder')['encoder']!r})"
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._snapshot = None
+        self._catalogue.close()
+
+
+def _widths(encoder: Encoder | None, settings: Settings, width: int) -> dict[str, int]:
+    """Columns and their widths; whitening adds its own when it is fitted."""
+    if encoder is None:
+        return {"look": width}
+    height, wide = encoder.transform.input_size
+    with torch.no_grad():
+        pooled = encoder.encode(torch.zeros(1, 3, height, wide)).pooled
+    found = {"look": pooled.shape[1]}
+    if settings.words and encoder.has_text:
+        found["words"] = encoder.text.project(pooled).shape[1]
+    if settings.parts != "none":
+        found["parts"] = (len(settings.views()) - 1) * pooled.shape[1]
+    return found

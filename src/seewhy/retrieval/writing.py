@@ -1,0 +1,366 @@
+"""Pictures into an index, a step at a time; and what makes a large or much-changed index good again."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..encoders.stream import Encoded, EncodeRequest, encode_stream, file_digest
+from ..errors import DataError, InputError
+from ..pictures.listing import is_unicode
+from ..pictures.thumbnails import encode_thumbnail
+from ..progress import Progress
+from ..storage.features import FeatureStore
+from ..storage.folders import inside, remove_inside
+from ..storage.reading import file_sha256
+from ..types import Failure
+from ..undisturbed import undisturbed
+from .approximate import Approximate, has_faiss
+from .catalogue import Catalogue, Item
+from .search import APPROXIMATE, WHITENING, One, Snapshot, check_names
+from .settings import Settings
+from .vectors import BLOCK, N_MOST, Column, Whitening
+
+if TYPE_CHECKING:
+    from ..encoders.base import Encoder
+
+CHUNK = 128
+"""Pictures a step: what a kill can cost."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture to add.
+
+    Attributes:
+        source: a file name, or pixels in memory.
+        label: its class, if it has one.
+        name: what it is called in the index; left out, the absolute file name.
+    """
+
+    source: One
+    label: str = ""
+    name: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name in the index.
+
+        Raises:
+            InputError: pixels in memory without a name.
+        """
+        if self.name:
+            return self.name
+        if isinstance(self.source, str | Path):
+            return os.path.abspath(self.source)
+        raise InputError("Pixels in memory were given without a name. An index needs one. Pass Entry(pixels, name=…).")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an addition came to.
+
+    Attributes:
+        added: pictures that are new.
+        updated: pictures whose file, name or class had changed.
+        unchanged: pictures that were there already, and exact copies of them under other names.
+        failed: pictures that could not be read.
+    """
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Change) -> Change:
+        return Change(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+@dataclass(frozen=True)
+class _Fresh:
+    """A picture that was looked at, ready to be written."""
+
+    name: str
+    digest: str
+    label: str
+    vectors: dict[str, Float[Tensor, " d"]]
+    thumbnail: bytes | None
+
+
+class Adding:
+    """Adds pictures to one index.
+
+    Args:
+        catalogue: of the index.
+        encoder: what looks.
+        settings: what is kept of each picture.
+        store: where looks are found; ``None`` remembers nothing.
+        progress: hears of progress and failures.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        encoder: Encoder,
+        settings: Settings,
+        store: FeatureStore | None,
+        progress: Progress,
+    ) -> None:
+        self.catalogue = catalogue
+        self.encoder = encoder
+        self.settings = settings
+        self.store = store
+        self.progress = progress
+
+    @undisturbed
+    def add(self, entries: Iterable[Entry], total: int | None = None) -> Change:
+        """Add, a step at a time; what a step reported is on the disk."""
+        stream = iter(self.progress.track(entries, "Indexing", total))
+        done = Change()
+        while chunk := list(islice(stream, CHUNK)):
+            done += self._step(chunk)
+        return done
+
+    @undisturbed
+    def add_seen(self, seen: Iterable[Encoded]) -> Change:
+        """Add what was looked at already, a step at a time, without thumbnails."""
+        stream, done = iter(seen), Change()
+        while chunk := list(islice(stream, CHUNK)):
+            done += self._write([_Fresh(one.name, one.digest, "", self.vectors(one), None) for one in chunk])
+        return done
+
+    def _step(self, chunk: Sequence[Entry]) -> Change:
+        odd = [e for e in chunk if not is_unicode(e.key)]
+        for entry in odd:
+            reason = "has a name that is not UTF-8, which an index cannot hold; rename it"
+            self.progress.failed(Failure(entry.key, reason))
+        chunk = [e for e in chunk if is_unicode(e.key)] if odd else chunk
+        named = {e.key: e for e in chunk}
+        digests = {name: file_digest(e.source) for name, e in named.items()}
+        known = self.catalogue.known("digest", [d for d in digests.values() if d])
+        todo, n_changed, n_same = [], 0, len(chunk) - len(named)
+        for name, entry in named.items():
+            there = known.get(digests[name] or "")
+            what = "fresh" if there is None else self._settle(there, name, entry)
+            n_changed, n_same = n_changed + (what == "changed"), n_same + (what == "same")
+            if what == "fresh":
+                todo.append(entry)
+        fresh = list(self._look(todo))
+        return self._write(fresh) + Change(0, n_changed, n_same, len(todo) - len(fresh) + len(odd))
+
+    def _settle(self, there: Item, name: str, entry: Entry) -> str:
+        """A picture known by its bytes, maybe under another name or class: the same, changed, or not there any more."""
+        if (there.name, there.label) == (name, entry.label):
+            return "same"
+        with self.catalogue.writing():
+            now = self.catalogue.known("digest", [there.digest]).get(there.digest)
+            before = self.catalogue.known("name", [name]).get(name)
+            if now is None:
+                return "fresh"
+            is_copy = now.name != name and file_digest(now.name) == now.digest
+            if before is not None and before.id != now.id:
+                self.catalogue.remove([before.id])
+            elif is_copy:
+                return "same"
+            if not is_copy:
+                self.catalogue.change(now.id, name=name, label=entry.label)
+        return "changed"
+
+    def _look(self, entries: Sequence[Entry]) -> Iterator[_Fresh]:
+        views = self.settings.views()
+        request = EncodeRequest(pictures=self.settings.thumbnail > 0, views=lambda _index: views)
+        seen = encode_stream(self.encoder, [e.source for e in entries], store=self.store, request=request)
+        for entry, one in zip(entries, seen, strict=True):
+            if isinstance(one, Failure):
+                self.progress.failed(replace(one, image=entry.key))
+            else:
+                yield _Fresh(entry.key, one.digest, entry.label, self.vectors(one), self._thumbnail(one))
+
+    def vectors(self, seen: Encoded) -> dict[str, Float[Tensor, " d"]]:
+        """A picture's row in each column, but for those derived from others."""
+        found = {"look": normalize(seen.pooled[0], dim=0)}
+        if self.settings.words and self.encoder.has_text:
+            found["words"] = normalize(self.encoder.text.project(seen.pooled[:1]), dim=1)[0].detach()
+        if self.settings.parts != "none":
+            found["parts"] = normalize(seen.pooled[1:], dim=1).flatten()
+        return found
+
+    def _thumbnail(self, seen: Encoded) -> bytes | None:
+        if seen.picture is None:
+            return None
+        picture = Image.fromarray(seen.picture.pixels)
+        picture.thumbnail((self.settings.thumbnail, self.settings.thumbnail))
+        return encode_thumbnail(np.asarray(picture), 80)
+
+    def _write(self, fresh: Sequence[_Fresh]) -> Change:
+        """One step: the vectors first, then the catalogue that makes them count."""
+        if not fresh:
+            return Change()
+        with self.catalogue.writing():
+            known = self.catalogue.known("digest", [f.digest for f in fresh])
+            once = {f.digest: f for f in reversed(fresh) if f.digest not in known}  # the first of copies
+            new = [f for f in fresh if once.get(f.digest) is f]
+            n_updated = len(self.catalogue.known("name", [f.name for f in new]))
+            append(self.catalogue, {c: torch.stack([f.vectors[c] for f in new]) for c in new[0].vectors} if new else {})
+            first = self.catalogue.need("n_rows") - len(new)
+            self.catalogue.put((first + i, f.name, f.digest, f.label, f.thumbnail) for i, f in enumerate(new))
+        return Change(len(new) - n_updated, n_updated, len(fresh) - len(new))
+
+
+@undisturbed
+def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> None:
+    """Rows behind the last in every column, and in those derived from them; inside :meth:`Catalogue.writing`."""
+    if not vectors:
+        return
+    first, shapes = catalogue.get("n_rows", 0), dict(catalogue.need("columns"))
+    whitening: dict[str, Any] | None = catalogue.get("whitening")
+    rows = dict(vectors)
+    if whitening is not None:
+        rows["whitened"] = Whitening.load(inside(catalogue.folder, whitening["file"], WHITENING))(vectors["look"])
+    check_names(catalogue)
+    for name, (width, _) in shapes.items():
+        if name not in rows or rows[name].shape[1] != width:
+            raise DataError(
+                f"The index {catalogue.folder} has rows of {width} numbers in {name!r}, which its encoder does not "
+                "make. It is damaged: make it again from the pictures."
+            )
+    columns = {name: Column(catalogue.folder, name, *shape) for name, shape in shapes.items()}
+    if not catalogue.has_sums:
+        for column in columns.values():
+            column.add_sums(first)
+        catalogue.add_sums()
+    for name, column in columns.items():
+        column.append(first, rows[name])
+    catalogue.set(n_rows=first + len(rows["look"]))
+
+
+STALE = 0.1
+"""Part of the rows that may have come or gone before the approximate index is built anew."""
+
+DEAD = 0.25
+"""Part of the rows that may be deleted before they are cleared away."""
+
+
+@undisturbed
+def tidy(catalogue: Catalogue, settings: Settings, progress: Progress, *, rebuild: bool = False) -> None:
+    """Do what is due; killed on the way, the next call does it.
+
+    Args:
+        catalogue: of the index.
+        settings: of the index.
+        progress: hears what was done.
+        rebuild: do everything anew, due or not.
+    """
+    n_rows, n = catalogue.get("n_rows", 0), len(catalogue)
+    if n_rows > n and (rebuild or n_rows - n > DEAD * n_rows):
+        clear(catalogue)
+    fitted = (catalogue.get("whitening") or {}).get("n", 0)
+    if settings.whiten and n >= 3 and (rebuild or n >= 2 * fitted):
+        whiten(catalogue, settings)
+    if n >= settings.approximate_from:
+        build(catalogue, settings, progress, rebuild)
+
+
+def _read(catalogue: Catalogue) -> Snapshot:
+    with catalogue.reading():
+        return Snapshot.of(catalogue)
+
+
+def whiten(catalogue: Catalogue, settings: Settings) -> None:
+    """Fit on the pictures there are, and write the whitened column anew."""
+    with catalogue.writing():
+        now = Snapshot.of(catalogue)
+        some = now.rows[np.linspace(0, len(now.rows) - 1, min(len(now.rows), N_MOST)).astype(np.int64)]
+        sample = torch.from_numpy(np.array(now.matrices["look"][some]))
+        white = Whitening.fit(sample, settings.whiten, settings.floor, settings.power)
+        before, shapes = catalogue.get("whitening"), catalogue.need("columns")
+        generation = shapes["whitened"][1] + 1 if "whitened" in shapes else now.columns["look"].generation
+        column = Column(catalogue.folder, "whitened", white.matrix.shape[1], generation)
+        for start in range(0, now.n_rows, BLOCK):
+            block = np.array(now.matrices["look"][start : start + BLOCK])
+            column.append(start, white(torch.from_numpy(block)))
+        name = f"whitening-{secrets.token_hex(4)}.safetensors"
+        white.save(inside(catalogue.folder, name, WHITENING))
+        shapes["whitened"] = [column.width, generation]
+        catalogue.set(columns=shapes, whitening={"file": name, "n": len(now.rows)}, approximate=None)
+    if before is not None:
+        remove_inside(inside(catalogue.folder, before["file"], WHITENING))
+        now.columns["whitened"].drop()
+
+
+def clear(catalogue: Catalogue) -> None:
+    """Write every column anew without the deleted rows; readers keep the old files until they look again."""
+    with catalogue.writing():
+        now = Snapshot.of(catalogue)
+        shapes, built = catalogue.need("columns"), catalogue.get("approximate")
+        for name, column in now.columns.items():
+            fresh = Column(catalogue.folder, name, column.width, column.generation + 1)
+            for start in range(0, len(now.rows), BLOCK):
+                part = now.rows[start : start + BLOCK]
+                fresh.append(start, torch.from_numpy(np.array(now.matrices[name][part])))
+            if not len(now.rows):
+                fresh.append(0, torch.empty(0, column.width))
+            shapes[name] = [column.width, column.generation + 1]
+        catalogue.move(now.rows.tolist())
+        catalogue.set(columns=shapes, n_rows=len(now.rows), approximate=None)
+    for column in now.columns.values():
+        column.drop()
+    _unlink(catalogue.folder, built)
+
+
+def build(catalogue: Catalogue, settings: Settings, progress: Progress, rebuild: bool = False) -> None:
+    """Make the approximate index, if it is not there or no longer fits; others may add and search meanwhile."""
+    now = _read(catalogue)
+    before = catalogue.get("approximate")
+    if before is not None and before["column"] == now.main and not rebuild:
+        covered = before["calibration"]["n_rows"]
+        gone = covered - int((now.rows < covered).sum()) - before["n_gone"]
+        if now.n_rows - covered + gone <= STALE * covered:
+            return
+    if not has_faiss():
+        progress.note(
+            f"{len(now.rows):,} pictures are compared one by one at every search; "
+            "pip install 'seewhy[search]' and index again to search faster"
+        )
+        return
+    made = Approximate.build(now.matrices[now.main], now.rows, target=settings.recall)
+    if made is None:
+        progress.note(f"the approximate index does not reach a recall of {settings.recall}; search stays exact")
+        return
+    name = f"approximate-{secrets.token_hex(4)}.faiss"
+    made.save(inside(catalogue.folder, name, APPROXIMATE))
+    entry = {
+        "column": now.main,
+        "file": name,
+        "calibration": made.calibration.to_json(),
+        "sha256": file_sha256(catalogue.folder / name),
+        "n_gone": now.n_rows - len(now.rows),
+    }
+    with catalogue.writing():
+        if catalogue.need("columns")[now.main][1] == now.columns[now.main].generation:
+            catalogue.set(approximate=entry)
+        else:  # rows were cleared away meanwhile and bear other numbers
+            before = entry
+    _unlink(catalogue.folder, before)
+    figures = made.calibration
+    progress.note(
+        f"search is approximate: recall@{figures.k} {figures.recall:.3f} at least, on {figures.n_queries} queries, "
+        f"{figures.recall_low:.2f} at the 5th percentile ({figures.n_probe} of {figures.n_lists} lists)"
+    )
+
+
+def _unlink(folder: Path, built: dict | None) -> None:
+    if built is not None:
+        remove_inside(inside(folder, built["file"], APPROXIMATE))

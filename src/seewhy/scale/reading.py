@@ -1,0 +1,210 @@
+"""What a run has written: how far it is, what of it is damaged, and its vectors for an index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError, ModelError, SeeWhyError
+from ..storage.addresses import address_of
+from ..storage.parquet_seal import checked_parquet
+from ..storage.reading import reason
+from ..storage.verification import Checked, Verification
+from ..types import Failure
+from .job import MANIFEST, Job, read_job
+from .places import Where
+from .work import arrow
+
+if TYPE_CHECKING:
+    from ..encoders.stream import Encoded
+    from ..progress import Progress
+    from ..retrieval import Index
+    from ..retrieval.writing import Change
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run is.
+
+    Attributes:
+        output: its folder.
+        facts: of its manifest: verb, version, model, input.
+        n_shards: in all.
+        missing: those that are not there, or are not whole, by their places from 0.
+        rows: of those that are there.
+        failed: pictures among these that could not be read.
+    """
+
+    output: str
+    facts: dict[str, Any]
+    n_shards: int
+    missing: tuple[int, ...]
+    rows: int
+    failed: int
+
+    def to_json(self) -> dict[str, Any]:
+        facts = {key: self.facts[key] for key in ("verb", "seewhy", "model", "columns", "input")}
+        numbers = {"n_shards": self.n_shards, "n_missing": len(self.missing), "missing": spans(self.missing)}
+        return {"output": self.output, **numbers, "rows": self.rows, "failed": self.failed, **facts}
+
+    def lines(self) -> Iterator[str]:
+        """As a person would read it."""
+        there = self.n_shards - len(self.missing)
+        yield f"{self.output}: {there:,} of {self.n_shards:,} shards, {self.rows:,} rows, {self.failed:,} not readable"
+        if self.missing:
+            yield f"  missing: {', '.join(spans(self.missing))}"
+
+
+def spans(numbers: Sequence[int]) -> list[str]:
+    """Runs of numbers, as texts.
+
+    Example:
+        >>> spans([0, 1, 2, 7, 9, 10])
+        ['0-2', '7', '9-10']
+    """
+    found = []
+    for _, pairs in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        run = [number for _, number in pairs]
+        found.append(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}")
+    return found
+
+
+def status(output: Where) -> Status:
+    """How far a run is.
+
+    Raises:
+        DataError: the folder is no run's.
+        MissingExtraError: Parquet cannot be read.
+    """
+    from .work import arrow
+
+    arrow()
+    job = read_job(output)
+    missing, rows, failed = [], 0, 0
+    for index, written in enumerate(job.all_written(range(job.n_shards))):
+        if written is None:
+            missing.append(index)
+        else:
+            rows, failed = rows + written.n, failed + written.n_failed
+    return Status(str(job.place), dict(job.facts), job.n_shards, tuple(missing), rows, failed)
+
+
+def verify(output: Where) -> Verification:
+    """Read every byte of a run.
+
+    Raises:
+        DataError: no run is there, or its manifest is damaged.
+        MissingExtraError: Parquet cannot be read.
+    """
+    from .work import arrow
+
+    arrow()
+    job = read_job(output)
+    return Verification.of(job.place, (Checked(MANIFEST), *_checked(job)))
+
+
+def _checked(job: Job) -> Iterator[Checked]:
+    there = job.place.names()
+    for name in map(job.name, range(job.n_shards)):
+        if name in there:
+            with job.place.copy(name) as path:
+                yield checked_parquet(path)
+
+
+AT_ONCE = 1024
+"""Rows that are added in one step: what a kill can cost."""
+
+
+def is_run(place: Path) -> bool:
+    """Whether a folder is that of a run."""
+    if address_of(place) is not None:
+        return bool(read_job(place))
+    return (place / MANIFEST).is_file()
+
+
+def add_run(index: Index, run: Where, progress: Progress) -> Change:
+    """Add what a run has; what is there already stays, so that it may be added again when more is done."""
+    job = _fitting(index, run)
+    missing = sum(written is None for written in job.all_written(range(job.n_shards)))
+    if missing:
+        of = f"{missing} of {job.n_shards} shards of {job.place}"
+        progress.note(f"{of} are missing; add it again when they are there.")
+    return index.add_seen(progress.track(_rows(job, progress, index.describe()["columns"]["look"]), "Indexing"))
+
+
+def _fitting(index: Index, run: Where) -> Job:
+    job = read_job(run)
+    place, made = job.place, job.facts["model"]
+    if made.get("space") != "features":
+        raise DataError(
+            f"{place} has no pooled vectors. A run of seewhy embed --space features was expected. Make one from the "
+            "pictures."
+        )
+    if made.get("fingerprint") != index.encoder.fingerprint:
+        raise ModelError(
+            f"{place} was made with {made.get('encoder')}, and the index with {index.encoder.name}, whose weights "
+            "differ. The same were expected. Name the encoder of the run with --encoder, for an index of its own."
+        )
+    if index.settings.parts != "none":
+        raise DataError(
+            f"The index keeps parts of pictures, and {place} has whole ones. An index without parts was expected. Add "
+            "the pictures themselves."
+        )
+    return job
+
+
+def _rows(job: Job, progress: Progress, width: int) -> Iterator[Encoded]:
+    arrow()
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    place = str(job.facts["input"]["place"])
+    root = os.path.abspath(place) if job.facts["input"]["kind"] == "folder" else os.path.abspath(os.path.dirname(place))
+    named = job.facts["input"]["kind"] in ("folder", "table")
+    there = job.place.names()
+    for number in range(job.n_shards):
+        if job.name(number) not in there:
+            continue
+        try:
+            with job.place.copy(job.name(number)) as path:
+                if damage := checked_parquet(path).error:
+                    raise ValueError(damage)
+                if job.written(number) is None:
+                    continue
+                with ParquetFile(path) as file:
+                    for batch in file.iter_batches(AT_ONCE):
+                        for row in batch.to_pylist():
+                            seen = _seen(row, root if named else "", width)
+                            if isinstance(seen, Failure):
+                                progress.failed(seen)
+                            else:
+                                yield seen
+        except (ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, SeeWhyError):
+                raise
+            why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
+            raise DataError(
+                f"{job.place.at(job.name(number))} is damaged ({why}). A shard as the run wrote it was expected. "
+                "Delete it, and run the same command again."
+            ) from error
+
+
+def _seen(row: dict[str, Any], root: str, width: int) -> Encoded | Failure:
+    import torch
+
+    from ..encoders.stream import Encoded
+
+    image, digest, error = row["image"], row["digest"], row["error"]
+    if not isinstance(image, str) or not isinstance(error, str | None):
+        raise ValueError("a picture's name or error is no text")
+    name = os.path.join(root, image)
+    if error is not None:
+        return Failure(name, error)
+    pooled = torch.tensor([row["embedding"]], dtype=torch.float32)
+    if not isinstance(digest, str) or pooled.shape != (1, width) or not bool(pooled.isfinite().all()):
+        raise ValueError(f"{image!r:.80} has no digest, or not {width} numbers")
+    return Encoded(name, digest, pooled)
