@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from seewhy.descriptions.class_questions import Difference, Pair
+from seewhy.language.questions import Difference, Pair
 from torch import Tensor
 
 from registered import ENCODERS, MAKE, only_on, pairs, small
