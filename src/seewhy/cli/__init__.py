@@ -29,7 +29,6 @@ from . import (
     fit,
     fit_detector,
     fit_explainer,
-    fit_generator,
     fit_prototypes,
     fit_segmenter,
     generate,
@@ -76,7 +75,7 @@ MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
 )
 VERBS = {
     LOOK: (explain, predict, segment, detect, evaluate, audit, drift, generate, dialogue, serve),
-    MAKE: (fit, fit_prototypes, fit_explainer, fit_generator, fit_segmenter, fit_detector, export),
+    MAKE: (fit, fit_prototypes, fit_explainer, fit_segmenter, fit_detector, export),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),
     FIND: (embed, index, search, check),

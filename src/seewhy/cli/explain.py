@@ -126,7 +126,7 @@ def explain(
     typical: Annotated[
         Path | None,
         typer.Option(
-            help="Also typical pictures of the class, made once for each: the folder of fit-generator.",
+            help="Also typical pictures of the class, made once for each: the folder of a trained generator.",
             show_default=False,
         ),
     ] = None,

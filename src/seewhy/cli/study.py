@@ -22,7 +22,7 @@ from .study_words import EDIT_EXAMPLES, SEMANTICS_EXAMPLES, description_semantic
 from .terminal import Terminal, say
 
 if TYPE_CHECKING:
-    from ..studies.findings import Findings
+    from ..studies.study import Findings
 
 EXAMPLES = """
 Examples:\n\n

@@ -25,7 +25,7 @@ from ..pictures.samples import Samples
 from ..progress import Progress
 from ..storage.features import FeatureStore
 from ..training.loop import Trained
-from .before_after import accuracy_sums, groups_of, measure_row
+from .bootstrap import accuracy_sums, groups_of, measure_row
 from .pretraining import PretrainingReport, measure_pretraining
 from .retrieval import N_EXAMPLES, RetrievalReport, measure_retrieval
 

@@ -25,7 +25,7 @@ from ..progress import Progress
 from ..report.adaptation import render_adaptation
 from ..report.paging import Page
 from ..storage.features import FeatureStore
-from .before_after import accuracy_sums, calibration_sums, gap, groups_of, measure_row
+from .bootstrap import accuracy_sums, calibration_sums, gap, groups_of, measure_row
 
 N_EXAMPLES = 12
 

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..classifiers.base import Classifier
-from ..encoders.base import Encoder
-from ..errors import InputError
-from ..learning.self_explaining.perceptual.network import PerceptualNetwork, dialogue, distance, grey
-from ..pictures.images import read_picture
-from ..pictures.sources import One
-from ..report.paging import Page
+from seewhy.classifiers.base import Classifier
+from seewhy.encoders.base import Encoder
+from seewhy.errors import InputError
+from seewhy.learning.self_explaining.perceptual.network import PerceptualNetwork, dialogue, distance, grey
+from seewhy.pictures.images import read_picture
+from seewhy.pictures.sources import One
+from seewhy.studies.study import Findings
 
 STILL = 1 / 255
 """Root mean square over pixels, less than a grey level: the same picture."""
@@ -25,7 +25,7 @@ SHOWN = (0, 1, 2, 3, 4, 7, 8, 15, 16)
 
 
 @dataclass(frozen=True, repr=False)
-class Talk(Page):
+class Talk(Findings):
     """What two perceivers made of each other's pictures; ``data`` is the documented JSON (docs/json.md).
 
     Attributes:
@@ -33,11 +33,6 @@ class Talk(Page):
     """
 
     pictures: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
-
-    def to_html(self) -> str:
-        from ..report.dialogue import render_dialogue
-
-        return render_dialogue(self.data, self.pictures, self.sentence)
 
     @property
     def sentence(self) -> str:

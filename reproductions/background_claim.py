@@ -9,16 +9,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..attributions import attributions
-from ..attributions.base import Explainable
-from ..heads.head import Target
-from ..metrics.base import upsampled
-from ..metrics.masked_map import positive_share
-from ..metrics.randomised import forget, layers, twin
-from .bootstrap import paired
-
-MOST_SHIFTS = 64
-"""Places tried for a piece of the background as large as the object."""
+from seewhy.attributions import attributions
+from seewhy.attributions.base import Explainable
+from seewhy.heads.head import Target
+from seewhy.metrics.base import upsampled
+from seewhy.metrics.masked_map import positive_share
+from seewhy.metrics.randomised import forget, layers, twin
+from seewhy.studies.background_versions import moved
+from seewhy.studies.bootstrap import paired_means
 
 
 @dataclass(frozen=True)
@@ -57,30 +55,6 @@ def look(model: Explainable, pixels: Float[Tensor, "n 3 h w"], objects: Bool[Ten
     own, other = (torch.stack(part) for part in zip(*pieces, strict=True))
     filled = [_lead(model, _filled(pixels, where), decided) for where in (own, other)]
     return Looked(on - (~objects).float().mean((1, 2)), filled[0] - filled[1])
-
-
-def moved(mask: Bool[Tensor, "h w"], seed: int) -> tuple[Bool[Tensor, "h w"], Bool[Tensor, "h w"]]:
-    """As much of the object as can be laid elsewhere, and where it then lies; equally many pixels, none in both.
-
-    Example:
-        >>> mask = torch.zeros(8, 8, dtype=torch.bool)
-        >>> mask[:4, :4] = True
-        >>> here, there = moved(mask, 0)
-        >>> int(here.sum()), int(there.sum()), int((mask & there).sum())
-        (16, 16, 0)
-    """
-    h, w = mask.shape
-    drawn = torch.randperm(h * w - 1, generator=torch.Generator().manual_seed(seed))[: MOST_SHIFTS * 4] + 1
-    best, least, shift = mask, int(mask.sum()) + 1, (0, 0)
-    for flat in drawn.tolist():
-        by = divmod(flat, w)
-        there = mask.roll(by, (0, 1))
-        if (shared := int((there & mask).sum())) < least:
-            best, least, shift = there, shared, by
-        if shared == 0:
-            break
-    there = best & ~mask
-    return there.roll((-shift[0], -shift[1]), (0, 1)), there
 
 
 def _filled(pixels: Float[Tensor, "n 3 h w"], where: Bool[Tensor, "n h w"]) -> Float[Tensor, "n 3 h w"]:
@@ -141,12 +115,9 @@ def _unlearnt(model: Explainable, seed: int) -> Explainable:
 
 
 def _told(looked: Looked, n_draws: int, level: float, seed: int) -> dict[str, dict[str, Any]]:
-    sums = torch.stack([looked.excess, looked.cost], 1).double()[..., None]
-    drawn = paired(sums, lambda means: means[..., 0], n_draws=n_draws, level=level, seed=seed)
-    return {
-        name: {"value": round(float(drawn.values[i]), 4), "interval": [round(v, 4) for v in drawn.interval(i)]}
-        for i, name in enumerate(("excess", "cost"))
-    }
+    values = torch.stack([looked.excess, looked.cost], 1).double()
+    drawn = paired_means(values, n_draws=n_draws, level=level, seed=seed)
+    return {name: drawn.figure(i) for i, name in enumerate(("excess", "cost"))}
 
 
 def sentence(data: dict[str, Any]) -> str:

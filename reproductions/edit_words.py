@@ -4,27 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..classifiers.base import Classifier
-from ..classifiers.encoded_set import encode_labelled
-from ..classifiers.words import reworded, texts_of
-from ..descriptions.base import Descriptions
-from ..descriptions.edits import Edit
-from ..errors import DataError
-from ..pictures.samples import Samples
-from ..progress import Progress
-from ..report.paging import Answer
-from ..storage.features import FeatureStore
-from .words_compared import WordsCompared
-
-
-@dataclass(frozen=True, repr=False)
-class EditFindings(Answer):
-    """What changed; ``data`` is the documented JSON (docs/json.md)."""
-
-    def to_html(self) -> str:
-        from ..report.edit_words import render_edit
-
-        return render_edit(self.data)
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.encoded_set import encode_labelled
+from seewhy.classifiers.words import reworded, texts_of
+from seewhy.descriptions.base import Descriptions
+from seewhy.descriptions.edits import Edit
+from seewhy.errors import DataError
+from seewhy.pictures.samples import Samples
+from seewhy.progress import Progress
+from seewhy.storage.features import FeatureStore
+from seewhy.studies.study import Findings, beside
+from seewhy.studies.words_compared import WordsCompared
 
 
 @dataclass(frozen=True)
@@ -52,7 +42,7 @@ class EditWordsStudy:
         *,
         store: FeatureStore | None = None,
         progress: Progress | None = None,
-    ) -> EditFindings:
+    ) -> Findings:
         """Measure the change.
 
         Args:
@@ -73,11 +63,4 @@ class EditWordsStudy:
         compared = WordsCompared(self.n_draws, self.level, self.seed)(
             classifier, after, changes, looked.items, looked.pooled
         )
-        return EditFindings(
-            {
-                **compared,
-                "model": classifier.provenance(),
-                "notes": list(progress.notes),
-                "failures": [f.to_json() for f in progress.failures],
-            }
-        )
+        return Findings({**compared, "model": classifier.provenance(), **beside(progress)})

@@ -8,26 +8,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import background_claim
 import numpy as np
 import torch
+from made_judges import NUMBERS, PERTURBATIONS, Judge, OfClassifier, OfNumbers, Pixels, Table, frozen, perturbed
+from small_cnn import SmallCNN, Topology, pixels_of, reader
+from topology_search import Material, Search, best_of
 from torch import Tensor
 
-from ..classifiers.base import Classifier
-from ..classifiers.encoded_set import EncodedSet, HoldOut, encode_samples, hold_out
-from ..classifiers.small_cnn.network import Topology, reader
-from ..classifiers.small_cnn.recipe import SmallCNN, pixels_of
-from ..encoders.base import Encoder
-from ..encoders.stream import Encoded, EncodeRequest, encode_stream
-from ..errors import DataError, InputError
-from ..pictures.masks import mask_beside
-from ..pictures.samples import Samples
-from ..progress import Progress
-from ..report.paging import Answer
-from . import background_claim
-from .perturbations import PERTURBATIONS, perturbed
-from .real_or_generated_judges import NUMBERS, Judge, OfClassifier, OfNumbers, Pixels, frozen
-from .real_or_generated_search import Material, Search, best_of
-from .robustness_table import Table
+from seewhy.classifiers.base import Classifier
+from seewhy.classifiers.encoded_set import EncodedSet, HoldOut, encode_samples, hold_out
+from seewhy.encoders.base import Encoder
+from seewhy.encoders.stream import Encoded, EncodeRequest, encode_stream
+from seewhy.errors import DataError, InputError
+from seewhy.pictures.masks import mask_beside
+from seewhy.pictures.samples import Samples
+from seewhy.progress import Progress
+from seewhy.studies.study import Findings, beside
 
 WORDS = ("fake", "generated", "synthetic", "made", "ai")
 """By which the class of made pictures is known, where it is not named."""
@@ -36,19 +33,10 @@ FEWEST_MASKS = 10
 
 
 @dataclass(frozen=True, repr=False)
-class RealOrGeneratedFindings(Answer):
-    """What the study found; ``data`` is the documented JSON (docs/json.md).
-
-    Attributes:
-        classifier: the best network, of the first seed.
-    """
+class RealOrGeneratedFindings(Findings):
+    """What the study found, and the best network, of the first seed."""
 
     classifier: Classifier | None = field(default=None, compare=False)
-
-    def to_html(self) -> str:
-        from ..report.real_or_generated import render_real_or_generated
-
-        return render_real_or_generated(self.data)
 
 
 @dataclass(frozen=True)
@@ -135,10 +123,9 @@ class RealOrGeneratedStudy:
             "background": self._background(finals[0], tested, objects),
             "settings": self._settings(),
             "model": finals[0].provenance(),
-            "notes": list(dict.fromkeys(progress.notes)),
-            "failures": [f.to_json() for f in progress.failures],
+            **beside(progress),
         }
-        return RealOrGeneratedFindings({"sentence": sentence(data), **data}, finals[0])
+        return RealOrGeneratedFindings({"sentence": sentence(data), **data}, classifier=finals[0])
 
     def _settings(self) -> dict[str, Any]:
         own = {k: v for k, v in vars(self).items() if k != "search"}
@@ -246,7 +233,7 @@ def shown(pictures: EncodedSet) -> Pixels:
 
 
 def read(samples: Samples, side: int, progress: Progress) -> Pixels:
-    """Pictures of one side.
+    """EncodedSet of one side.
 
     Raises:
         DataError: none can be read.

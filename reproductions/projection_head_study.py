@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from ..encoders.adapted import Adaptation
-from ..encoders.base import Encoder
-from ..encoders.projection import Form
-from ..encoders.tuned_pictures import TunedPictures
-from ..errors import InputError
-from ..learning.pretrain import Pretrain
-from ..pictures.samples import Samples, gathered
-from ..progress import Progress
-from ..storage.features import FeatureStore
-from ..storage.output import make_folder
-from ..training.distortions import Augmentation
-from .material import look_with_each
-from .transfer import TransferFindings, TransferStudy
+from seewhy.encoders.adapted import Adaptation
+from seewhy.encoders.base import Encoder
+from seewhy.encoders.projection import Form
+from seewhy.encoders.tuned_pictures import TunedPictures
+from seewhy.errors import InputError
+from seewhy.learning.pretrain import Pretrain
+from seewhy.pictures.samples import Samples, gathered
+from seewhy.progress import Progress
+from seewhy.storage.features import FeatureStore
+from seewhy.storage.output import make_folder
+from seewhy.studies.material import look_with_each
+from seewhy.studies.study import Findings
+from seewhy.studies.transfer import TransferStudy
+from seewhy.training.distortions import Augmentation
 
 START = "start"
 PLAIN: Form = "none"
@@ -78,7 +79,7 @@ class ProjectionHeadStudy:
         test: Samples | None = None,
         store: FeatureStore | None = None,
         progress: Progress | None = None,
-    ) -> TransferFindings:
+    ) -> Findings:
         """Train, look, probe and compare; a stopped run goes on from its checkpoints and its journal."""
         progress, probes = progress or Progress(), self.probes
         if test is None:
@@ -96,7 +97,7 @@ class ProjectionHeadStudy:
         found = probes.run(
             encoders, samples, folder, test=test, store=store, progress=progress, pairs=self._pairs(list(encoders))
         )
-        return TransferFindings(self._findings(found.data))
+        return Findings(self._findings(found.data))
 
     def _trained(
         self, head: Form, on: Encoder, samples: Samples, test: Samples, folder: Path | None,

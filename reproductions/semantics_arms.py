@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..classifiers.linear.solvers import fit_logistic
-from ..descriptions.base import Descriptions, describe
-from ..descriptions.discriminative import (
+from seewhy.classifiers.linear.solvers import fit_logistic
+from seewhy.descriptions.base import Descriptions, describe
+from seewhy.descriptions.discriminative import (
     WEIGHTS,
     Pool,
     Selection,
@@ -24,10 +24,10 @@ from ..descriptions.discriminative import (
     nearest_mean,
     selection_matrix,
 )
-from ..encoders.base import Encoder
-from ..encoders.names import filled
-from ..encoders.stream import encode_texts
-from ..storage.features import FeatureStore
+from seewhy.encoders.base import Encoder
+from seewhy.encoders.names import filled
+from seewhy.encoders.stream import encode_texts
+from seewhy.storage.features import FeatureStore
 
 PROBE_C = 100.0
 """Of the probes: weak against unit vectors, so that few pictures are fitted; not tuned on any pictures."""
@@ -53,7 +53,7 @@ class Right:
 
 @dataclass(frozen=True)
 class Arms:
-    """Pictures, and what any sentences would decide on them.
+    """EncodedSet, and what any sentences would decide on them.
 
     Attributes:
         encoder: with a text half.
@@ -170,7 +170,7 @@ class Arms:
 
     @property
     def n_shots(self) -> tuple[int, ...]:
-        """Pictures a class that a probe can be fitted on: 1, 2, 4, …, while every class has so many in a half."""
+        """EncodedSet a class that a probe can be fitted on: 1, 2, 4, …, while every class has so many in a half."""
         fewest = int(torch.bincount(self.labels, minlength=len(self.classes)).min()) // 2
         return tuple(2**i for i in range(fewest.bit_length()))
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+
 from ..evaluation.faithfulness import N_FEWEST
 from ..metrics import Metric
-from ..report.paging import Answer
-from ..types import Failure
-from .bootstrap import kendall_tau
-from .tables import Resampling, Row, table
+from .bootstrap import Paired, paired
+from .records import Row
 
 RANDOM = "random"
 FILLS = {"mean": "deletion", "black": "deletion_black", "blur": "deletion_blur"}
@@ -21,29 +21,9 @@ N_NAMED = 3
 """Methods that the sentence names at either end."""
 
 
-@dataclass(frozen=True, repr=False)
-class Findings(Answer):
-    """What a study found; ``data`` is its JSON."""
-
-    def to_html(self) -> str:
-        from ..report.study import render_study
-
-        return render_study(self.data)
-
-
 def findings(
-    rows: Sequence[Row],
-    metrics: Mapping[str, Metric],
-    methods: Sequence[str],
-    controls: Sequence[str],
-    *,
-    model: dict[str, str],
-    n_draws: int,
-    level: float,
-    seed: int,
-    failures: Sequence[Failure] = (),
-    notes: Sequence[str] = (),
-) -> Findings:
+    rows: Sequence[Row], metrics: Mapping[str, Metric], methods: Sequence[str], controls: Sequence[str], **how: Any
+) -> dict[str, Any]:
     """Tables, ranking, differences, agreement between fills, and the sentence.
 
     Args:
@@ -51,38 +31,93 @@ def findings(
         metrics: by label.
         methods: names, in the order shown.
         controls: names, in the order shown.
-        model: its provenance.
-        n_draws: resampled sets of pictures.
-        level: of the intervals.
-        seed: of the draws.
-        failures: pictures that could not be read.
-        notes: what else is to be said.
+        how: intervals are made, as for :func:`~.bootstrap.paired`.
     """
-    names, how = [*methods, *controls], Resampling(n_draws, level, seed)
-    tables = {}
+    names, tables = [*methods, *controls], {}
     for label, metric in metrics.items():
-        one = table(label, metric, rows, names, set(controls), how)
-        if one is not None:
-            tables[label] = one
+        found = [row for row in rows if row["metric"] == label]
+        if any(row["method"] in names for row in found):
+            tables[label] = table(label, metric, found, names, controls, **how)
     same = _same(rows, metrics, names)
     ranked = ranking(tables.values(), methods)
-    return Findings(
-        {
-            "study": "faithfulness",
-            "model": model,
-            "n": max((t["n"] for t in tables.values()), default=0),
-            "methods": list(methods),
-            "controls": list(controls),
-            "sentence": sentence(tables.values(), ranked, same),
-            "ranking": ranked,
-            "same": same,
-            "metrics": list(tables.values()),
-            "fills": _agreement(tables, methods),
-            "settings": {"seed": seed, "n_draws": n_draws, "level": level, "class": "predicted"},
-            "notes": list(notes),
-            "failures": [f.to_json() for f in failures],
-        }
-    )
+    return {
+        "study": "faithfulness",
+        "n": max((t["n"] for t in tables.values()), default=0),
+        "methods": list(methods),
+        "controls": list(controls),
+        "sentence": sentence(tables.values(), ranked, same),
+        "ranking": ranked,
+        "same": same,
+        "metrics": list(tables.values()),
+        "fills": _agreement(tables, methods),
+        "settings": {**how, "class": "predicted"},
+    }
+
+
+class _Sets:
+    """Resampling of every set of pictures that methods share; each set is drawn once for all who have it."""
+
+    def __init__(self, metric: Metric, found: Mapping[str, dict[str, Row]], how: Mapping[str, Any]) -> None:
+        self.metric, self.found, self.how = metric, found, how
+        self._drawn: dict[frozenset[str], tuple[list[str], Paired]] = {}
+
+    def __call__(self, *names: str) -> tuple[list[int], Paired | None, int]:
+        """Where the methods stand in the resampling of the pictures they share, and how many those are."""
+        shared = frozenset.intersection(*(frozenset(self.found[n]) for n in names))
+        if not shared:
+            return [], None, 0
+        if shared not in self._drawn:
+            able = [n for n, rows in self.found.items() if shared <= rows.keys()]
+            digests = [d for d in self.found[able[0]] if d in shared]
+            sums = torch.tensor([[self.found[n][d]["sums"] for n in able] for d in digests], dtype=torch.double)
+            self._drawn[shared] = able, paired(sums, self.metric.combine, **self.how)
+        able, drawn = self._drawn[shared]
+        return [able.index(n) for n in names], drawn, len(shared)
+
+
+def table(
+    label: str, metric: Metric, rows: Sequence[Row], names: Sequence[str], controls: Sequence[str], **how: Any
+) -> dict[str, Any]:
+    """One metric's lines and differences: each line is of all pictures the method was measured on, each difference,
+    of every pair with a method in it, of those that both were."""
+    found: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        found[row["method"]][row["digest"]] = row
+    sets, shown = _Sets(metric, found, how), [n for n in names if n in found]
+    lines = [_line(name, name in controls, found[name], sets) for name in shown]
+    differences = []
+    for a, b in itertools.combinations(shown, 2):
+        places, drawn, n = sets(a, b)
+        if a in controls or drawn is None:
+            continue
+        difference, interval, apart = drawn.difference(*places)
+        real, better = apart and n >= N_FEWEST, a if (difference > 0) is metric.higher_is_better else b
+        differences.append(
+            {
+                "a": a, "b": b, "control": b in controls, "n": n, "difference": difference,
+                "interval": list(interval), "real": real, "better": better if real else None,
+            }
+        )  # fmt: skip
+    first = next(iter(found[shown[0]].values()))
+    return {
+        "metric": label,
+        "family": metric.family,
+        "higher_is_better": metric.higher_is_better,
+        "n": max(line["n"] for line in lines),
+        "rows": lines,
+        "differences": differences,
+        "settings": {k: v for k, v in first["settings"].items() if k != "target"},
+    }
+
+
+def _line(name: str, is_control: bool, rows: Mapping[str, Row], sets: _Sets) -> dict[str, Any]:
+    (i,), drawn, n = sets(name)
+    assert drawn is not None
+    value, interval = float(drawn.values[i]), list(drawn.interval(i))
+    line = {"method": name, "control": is_control, "n": n, "value": value, "interval": interval}
+    if all("mean_map" in row["parts"] for row in rows.values()):
+        line["mean_map"] = sum(row["parts"]["mean_map"] for row in rows.values()) / n
+    return line
 
 
 def _same(rows: Iterable[Row], metrics: Mapping[str, Metric], names: Sequence[str]) -> list[list[str]]:
@@ -153,14 +188,21 @@ def _agreement(tables: Mapping[str, dict[str, Any]], methods: Sequence[str]) -> 
     return found or None
 
 
-def sentence(tables: Iterable[dict[str, Any]], ranked: Sequence[dict[str, Any]], same: Sequence[Sequence[str]]) -> str:
-    """Which differences are real, in one sentence.
+def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:
+    """Agreement of two rankings (τ-b): 1 the same order, −1 the reverse, 0 where one of them has no order.
 
-    Args:
-        tables: one a metric.
-        ranked: :func:`ranking`.
-        same: groups of methods with the same maps, whose differences are not counted.
+    >>> kendall_tau([1, 2, 3], [1, 2, 3]), kendall_tau([1, 2, 3], [3, 2, 1])
+    (1.0, -1.0)
     """
+    x, y = (torch.tensor(list(v), dtype=torch.double) for v in (a, b))
+    above = torch.triu(torch.ones(len(x), len(x)), 1) > 0
+    signs_x, signs_y = (torch.sign(v[:, None] - v[None])[above] for v in (x, y))
+    norm = float((signs_x.abs().sum() * signs_y.abs().sum()).sqrt())
+    return float((signs_x * signs_y).sum()) / norm if norm else 0.0
+
+
+def sentence(tables: Iterable[dict[str, Any]], ranked: Sequence[dict[str, Any]], same: Sequence[Sequence[str]]) -> str:
+    """Which differences are real, in one sentence; those between methods with the same maps are not counted."""
     tables = list(tables)
     n = max((t["n"] for t in tables), default=0)
     if n < N_FEWEST:
@@ -178,10 +220,9 @@ def sentence(tables: Iterable[dict[str, Any]], ranked: Sequence[dict[str, Any]],
         first = "There are no two methods with different maps"
     elif not real:
         first = f"None of the {len(pairs)} differences between methods is real"
-    elif len(ranked) > N_NAMED:
-        first = f"{len(real)} of {len(pairs)} differences between methods are real"
     else:
-        first = f"{len(real)} of {len(pairs)} differences between methods are real: {_named(real)}"
+        first = f"{len(real)} of {len(pairs)} differences between methods are real"
+        first += f": {_named(real)}" if len(ranked) <= N_NAMED else ""
     return f"On {n} pictures: {first}; {_against_random(ranked, together)}."
 
 
@@ -189,8 +230,7 @@ def _named(real: Sequence[tuple[str, dict[str, Any]]]) -> str:
     """Winners and losers, metric by metric."""
     by_pair: dict[tuple[str, str], list[str]] = defaultdict(list)
     for label, d in real:
-        loser = d["b"] if d["better"] == d["a"] else d["a"]
-        by_pair[d["better"], loser].append(label)
+        by_pair[d["better"], d["b"] if d["better"] == d["a"] else d["a"]].append(label)
     ordered = sorted(by_pair.items(), key=lambda item: -len(item[1]))
     return "; ".join(f"{a} is better than {b} on {', '.join(labels)}" for (a, b), labels in ordered)
 
@@ -208,11 +248,8 @@ def _against_random(ranked: Sequence[dict[str, Any]], same: Sequence[set[str]]) 
     distinct = [n for i, n in enumerate(names) if not any({n, other} <= group for group in same for other in names[:i])]
     every = [e["method"] for e in ranked if len(e["over_random"]) == len(e["judged"])]
     never = [e["method"] for e in ranked if not e["over_random"]]
-    ends = (
-        f"most differences on metrics of faithfulness are won by {', '.join(distinct[:N_NAMED])}, "
-        f"most lost by {', '.join(distinct[: -N_NAMED - 1 : -1])}"
-    )
     return (
-        f"{ends}; better than a random map on every one of them: {', '.join(every) or 'none'}; "
-        f"on none of them: {', '.join(never) or 'none'}"
+        f"most differences on metrics of faithfulness are won by {', '.join(distinct[:N_NAMED])}, "
+        f"most lost by {', '.join(distinct[: -N_NAMED - 1 : -1])}; better than a random map on every one of them: "
+        f"{', '.join(every) or 'none'}; on none of them: {', '.join(never) or 'none'}"
     )

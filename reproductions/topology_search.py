@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from small_cnn import SmallCNN, Topology
 from torch import Tensor
 
-from ..classifiers.small_cnn.network import Topology
-from ..classifiers.small_cnn.recipe import SmallCNN
-from ..progress import Progress
-from .records import PROGRESS, StudyRecords
+from seewhy.progress import Progress
+from seewhy.studies.records import StudyRecords, records_in
 
 CONVS, FILTERS = (1, 2, 3), (16, 32, 64, 128)
 DENSE, UNITS = (1, 2, 3), (32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -78,14 +77,14 @@ class Search:
 
     def run(self, material: Material, folder: Path | None, progress: Progress) -> list[dict[str, Any]]:
         """Every topology with what it is right on, in the order tried; a stopped search goes on from the folder."""
-        with _Records(folder) as records:
+        with records_in(folder) as records:
             one = self._measured(self.first(), material, records, progress, "convolutions")
             best = best_of(one)
             two = self._measured(self.second(_topology(best)), material, records, progress, "dense layers")
         return [*one, *two]
 
     def _measured(
-        self, topologies: Sequence[Topology], material: Material, records: _Records, progress: Progress, part: str
+        self, topologies: Sequence[Topology], material: Material, records: StudyRecords, progress: Progress, part: str
     ) -> list[dict[str, Any]]:
         found = []
         for topology in progress.track(topologies, f"Trying {part}", len(topologies)):
@@ -102,14 +101,11 @@ class Search:
             )
         return found
 
-    def _cell(self, topology: Topology, seed: int, material: Material, records: _Records) -> float:
+    def _cell(self, topology: Topology, seed: int, material: Material, records: StudyRecords) -> float:
         recipe = replace(self.recipe, **vars(topology), seed=self.recipe.seed + seed)
         said = json.dumps([material.digest, recipe.parameters()], sort_keys=True)
         key = hashlib.sha256(said.encode()).hexdigest()[:32]
-        row = records.known(key)
-        if row is None:
-            row = {"key": key, "right": material.score(recipe), "kept": str(topology)}
-            records.add(row)
+        row = records.row(key, lambda: {"right": material.score(recipe), "kept": str(topology)})
         return float(row["right"])
 
 
@@ -125,24 +121,3 @@ def best_of(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 def _topology(row: dict[str, Any]) -> Topology:
     return Topology(*(row[name] for name in ("n_convs", "n_filters", "n_dense", "n_units")))
-
-
-class _Records:
-    """Cells that were measured, in a file where there is a folder."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._records = None if folder is None else StudyRecords(folder / PROGRESS)
-
-    def known(self, key: str) -> dict[str, Any] | None:
-        return None if self._records is None else self._records.done.get(key)
-
-    def add(self, row: dict[str, Any]) -> None:
-        if self._records is not None:
-            self._records.add(row)
-
-    def __enter__(self) -> _Records:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._records is not None:
-            self._records.__exit__(None, None, None)

@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from semantics_arms import Arms, Right
 
-from ..classifiers.encoded_set import encode_labelled
-from ..descriptions.base import Descriptions
-from ..descriptions.controls import CONTROLS, flaws, own_noise, randomly_assigned, swapped, without_names
-from ..descriptions.discriminative import WEIGHTS, Selector
-from ..encoders.base import Encoder
-from ..heads.head import Projected
-from ..pictures.samples import Samples
-from ..progress import Progress
-from ..report.paging import Answer
-from ..storage.features import FeatureStore
-from .bootstrap import Paired, paired
-from .records import PROGRESS, StudyRecords
-from .semantics_arms import Arms, Right
+from seewhy.classifiers.encoded_set import encode_labelled
+from seewhy.descriptions.base import Descriptions
+from seewhy.descriptions.controls import CONTROLS, flaws, own_noise, randomly_assigned, swapped, without_names
+from seewhy.descriptions.discriminative import WEIGHTS, Selector
+from seewhy.encoders.base import Encoder
+from seewhy.heads.head import Projected
+from seewhy.pictures.samples import Samples
+from seewhy.progress import Progress
+from seewhy.storage.features import FeatureStore
+from seewhy.studies.bootstrap import Paired, paired_means
+from seewhy.studies.records import Row, bits, from_bits, measured
+from seewhy.studies.study import Findings, beside
 
 N_DEALT = 999
 """Random assignments of the lists to the classes; all there are, where there are fewer."""
@@ -51,8 +51,8 @@ class Arm:
 
 
 @dataclass(frozen=True, repr=False)
-class SemanticsFindings(Answer):
-    """What the study found; ``data`` is the documented JSON (docs/json.md)."""
+class SemanticsFindings(Findings):
+    """What the study found."""
 
     def value(self, name: str, group: str = "with names") -> float:
         """Accuracy of an arm."""
@@ -60,11 +60,6 @@ class SemanticsFindings(Answer):
             if (arm["name"], arm["group"]) == (name, group):
                 return float(arm["value"])
         raise KeyError(f"{name}, {group}")
-
-    def to_html(self) -> str:
-        from ..report.description_semantics import render_semantics
-
-        return render_semantics(self.data)
 
 
 @dataclass(frozen=True)
@@ -129,9 +124,7 @@ class DescriptionSemanticsStudy:
             made, hashlib.sha256(json.dumps([base, vars(self)]).encode()).hexdigest(), output, progress
         )
         tables = torch.stack([torch.stack([r.hits.double() for r in rights]).mean(0) for rights in found], 1)
-        resampled = paired(
-            tables[..., None], lambda means: means[..., 0], n_draws=self.n_draws, level=self.level, seed=self.seed
-        )
+        resampled = paired_means(tables, n_draws=self.n_draws, level=self.level, seed=self.seed)
         rows = [_row(i, arm, rights, resampled, made) for i, (arm, rights) in enumerate(zip(made, found, strict=True))]
         chance = 1 / len(descriptions.texts)
         luck = arms.luck(without_names(descriptions)[0], N_DEALT)
@@ -150,8 +143,7 @@ class DescriptionSemanticsStudy:
                 "flaws": flaws(descriptions),
                 "model": {"encoder": encoder.name, "fingerprint": encoder.fingerprint[:12]},
                 "settings": vars(self),
-                "notes": list(progress.notes),
-                "failures": [f.to_json() for f in progress.failures],
+                **beside(progress),
             }
         )
 
@@ -183,20 +175,15 @@ class DescriptionSemanticsStudy:
     def _measured(self, arms: list[Arm], base: str, output: str | Path | None, progress: Progress) -> list[list[Right]]:
         """Every arm with every seed; what an earlier run noted is not decided again."""
         todo = [(i, seed) for i, arm in enumerate(arms) for seed in range(max(1, arm.seeds))]
+
+        def decide(i: int, seed: int) -> Row:
+            right = arms[i].decide(self.seed + seed)
+            return {"right": bits(right.hits), "curve": [round(v, 5) for v in right.curve]}
+
+        cells = [(f"{base} {arms[i].group} {arms[i].name} {seed}", partial(decide, i, seed)) for i, seed in todo]
         found: list[list[Right]] = [[] for _ in arms]
-        if output is None:
-            for i, seed in progress.track(todo, "Deciding", len(todo)):
-                found[i].append(arms[i].decide(self.seed + seed))
-            return found
-        with StudyRecords(Path(output) / PROGRESS) as records:
-            for i, seed in progress.track(todo, "Deciding", len(todo)):
-                key = f"{base} {arms[i].group} {arms[i].name} {seed}"
-                if key not in records.done:
-                    right = arms[i].decide(self.seed + seed)
-                    bits = "".join("01"[int(b)] for b in right.hits)
-                    records.add({"key": key, "right": bits, "curve": [round(v, 5) for v in right.curve]})
-                row = records.done[key]
-                found[i].append(Right(torch.tensor([b == "1" for b in row["right"]]), tuple(row["curve"])))
+        for (i, _), row in zip(todo, measured(cells, output, progress, "Deciding"), strict=True):
+            found[i].append(Right(torch.tensor(from_bits(row["right"])).bool(), tuple(row["curve"])))
         return found
 
 
