@@ -226,7 +226,7 @@ def page_of(root: Path, name: str) -> str:
 
 
 def test_the_contracts_hold_them_to_account(run: Run) -> None:
-    other = {"seewhy.learning.objectives": "every_objective"}
+    other = {"seewhy.objectives": "every_objective"}
     kinds = {name: other.get(group, group.partition(".")[2]) for name, group in METHODS.items()} | {"blocks": "schemes"}
     files = [f"tests/contracts/test_{kind}.py" for kind in dict.fromkeys(kinds.values())]
     only = ["-k", " or ".join(kinds), "-p", "no:cacheprovider", "-rA", "--tb=short"]

@@ -64,6 +64,7 @@ UPWARD = {
 """The arrows that point up, so that a result or a classifier can be asked for what is made from it."""
 
 BESIDE = {
+    ("learning", "studies"),
     ("dense", "learning"),
     ("dense", "studies"),
     ("generation", "learning"),
@@ -79,13 +80,7 @@ BESIDE = {
 """Wings that use another wing."""
 
 CORE_USES = {
-    ("api", "learning"),
-    ("api", "studies"),
-    ("attributions", "learning"),
-    ("catalogue", "dense"),
-    ("catalogue", "learning"),
     ("classifiers", "language"),
-    ("classifiers", "learning"),
     ("cli", "dense"),
     ("cli", "generation"),
     ("cli", "language"),
@@ -95,8 +90,6 @@ CORE_USES = {
     ("cli", "service"),
     ("cli", "studies"),
     ("evidence", "generation"),
-    ("heads", "learning"),
-    ("prototypes", "learning"),
 }
 """To be emptied."""
 

@@ -16,7 +16,7 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import adapt, described, explain, fit, from_module, pretrain, pretrained, study, zero_shot
+    from .api import described, explain, fit, from_module, pretrained, zero_shot
     from .catalogue import list_methods
     from .classifiers.base import Classifier
     from .classifiers.saving import load
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .explanation.base import Explanation
     from .explanation.prediction import Prediction
     from .generation.generate import generate
+    from .learning.api import adapt, pretrain
     from .pictures.boxes import BoxData, load_boxes, save_boxes
     from .pictures.pairs import load_pairs
     from .pictures.samples import Samples, load_samples
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .results import schema
     from .service.graphs.export import export
     from .storage.features import FeatureStore
+    from .studies.api import study
     from .studies.auditing.audit import audit
     from .types import Failure, Transform
 
@@ -63,13 +65,13 @@ _WHERE = {
     "SeeWhyError": "errors",
     "Segmentation": "dense",
     "Transform": "types",
-    "adapt": "api",
-    "audit": "auditing",
+    "adapt": "learning.api",
+    "audit": "studies.auditing",
     "described": "api",
     "detect": "dense.boxes_by_words",
     "encoder": "encoders.find",
     "explain": "api",
-    "export": "graphs.export",
+    "export": "service.graphs.export",
     "fit": "api",
     "fit_detector": "dense.detection.fit",
     "from_module": "api",
@@ -81,12 +83,12 @@ _WHERE = {
     "load_detector": "dense.saving",
     "load_pairs": "pictures.pairs",
     "load_samples": "pictures.samples",
-    "pretrain": "api",
+    "pretrain": "learning.api",
     "pretrained": "api",
     "save_boxes": "pictures.boxes",
     "schema": "results",
     "segment": "dense.by_words",
-    "study": "api",
+    "study": "studies.api",
     "zero_shot": "api",
 }
 

@@ -1,18 +1,13 @@
-"""The short way in: one call from names, descriptions or pictures to a classifier, an explanation or a study."""
+"""The short way in: one call from names, descriptions or pictures to a classifier, or an explanation."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from torch import nn
-
-from .arguments import Count, checked
+from .arguments import checked
 from .classifiers.base import Classifier
-from .classifiers.fitting import PictureRecipe
 from .descriptions.base import Descriptions, Words
 from .encoders.base import Encoder
 from .encoders.find import encoder as find
@@ -21,28 +16,22 @@ from .keywords import (
     DescribedKeywords,
     ExplainKeywords,
     LinearKeywords,
-    PretrainKeywords,
-    TeachKeywords,
     ZeroShotKeywords,
 )
-from .pictures.datasets import pictures_of, samples_of
+from .pictures.datasets import samples_of
 from .pictures.sources import Many, One
 from .progress import Progress
 from .storage.features import FeatureStore
-from .storage.output import temporary_folder
 from .types import Failure
 
 if TYPE_CHECKING:
     from .explanation.base import Explanation
-    from .learning.adapt import Adapted
-    from .learning.from_columns import Taught
-    from .learning.pretrain import Pretrained
-    from .studies.study import Findings
 
-__all__ = ["adapt", "described", "explain", "fit", "from_module", "pretrain", "pretrained", "study", "zero_shot"]
+__all__ = ["described", "explain", "fit", "from_module", "pretrained", "zero_shot"]
 
 
-def _encoder(encoder: Encoder | str) -> Encoder:
+def encoder_of(encoder: Encoder | str) -> Encoder:
+    """The encoder, or that of the name."""
     return encoder if isinstance(encoder, Encoder) else find(encoder)
 
 
@@ -60,7 +49,7 @@ def pretrained(encoder: Encoder | str = "lite0", *, descriptions: Words | None =
     """
     from .classifiers.pretrained import Pretrained
 
-    return Pretrained().build(_encoder(encoder), None if descriptions is None else Descriptions.given(descriptions))
+    return Pretrained().build(encoder_of(encoder), None if descriptions is None else Descriptions.given(descriptions))
 
 
 @checked
@@ -76,7 +65,7 @@ def zero_shot(
     """
     from .classifiers.zero_shot import ZeroShot
 
-    return ZeroShot(**parameters).build(_encoder(encoder), list(labels))
+    return ZeroShot(**parameters).build(encoder_of(encoder), list(labels))
 
 
 @checked
@@ -92,7 +81,7 @@ def described(
     """
     from .classifiers.described import Described
 
-    return Described(**parameters).build(_encoder(encoder), Descriptions.given(descriptions))
+    return Described(**parameters).build(encoder_of(encoder), Descriptions.given(descriptions))
 
 
 @checked
@@ -138,7 +127,7 @@ def fit(
     words = None if descriptions is None else Descriptions.given(descriptions)
     samples = samples_of(pictures, labels, group=group)
     fitted = recipe.fit(
-        _encoder(encoder),
+        encoder_of(encoder),
         samples,
         validation=None if validation is None else samples_of(validation),
         descriptions=words,
@@ -146,165 +135,6 @@ def fit(
         progress=progress,
     )
     return fitted.with_trust(progress)
-
-
-@overload
-def adapt(
-    pairs: Any,
-    encoder: Encoder | str = "lite0",
-    *,
-    method: None = None,
-    image: str | None = None,
-    text: str | Sequence[str] | None = None,
-    label: str | None = None,
-    group: str | None = None,
-    validation: Any = None,
-    store: FeatureStore | None = None,
-    progress: Progress | None = None,
-    **parameters: Unpack[TeachKeywords],
-) -> Adapted | Taught: ...
-@overload
-def adapt(
-    pairs: Any,
-    encoder: Encoder | str = "lite0",
-    *,
-    method: str | PictureRecipe,
-    group: str | None = None,
-    validation: Any = None,
-    base_to_new: bool = False,
-    new_names: Sequence[str] = (),
-    also: Mapping[str, Any] | None = None,
-    store: FeatureStore | None = None,
-    progress: Progress | None = None,
-    **parameters: Unpack[TeachKeywords],
-) -> Classifier: ...
-@checked
-def adapt(
-    pairs: Any,
-    encoder: Encoder | str = "lite0",
-    *,
-    method: str | PictureRecipe | None = None,
-    image: str | None = None,
-    text: str | Sequence[str] | None = None,
-    label: str | None = None,
-    group: str | None = None,
-    validation: Any = None,
-    base_to_new: bool = False,
-    new_names: Sequence[str] = (),
-    also: Mapping[str, Any] | None = None,
-    store: FeatureStore | None = None,
-    progress: Progress | None = None,
-    **parameters: Unpack[TeachKeywords],
-) -> Adapted | Taught | Classifier:
-    """Teach an encoder pictures with texts (:class:`seewhy.learning.adapt.Adapt`), a table's columns, or a few classes.
-
-    With a method, classes are learnt by their names from labelled pictures, for example by
-    :class:`seewhy.learning.adaptation.prompt_learning.coop.CoOp`.
-
-    Columns are learnt from with ``objective="focallens"`` and ``instructions``
-    (:class:`seewhy.learning.from_columns.ByInstructions`), and with ``objective="prefix"`` and ``label``
-    (:class:`seewhy.learning.from_columns.ByClassesAndCaptions`).
-
-    Args:
-        pairs: a table, JSONL, a folder, shards, a data frame, a Hugging Face data set or ``[(picture, texts), …]``, as
-            :func:`seewhy.load_pairs` takes them; to learn from columns, something that has them.
-        encoder: an encoder with words, or its name.
-        method: what learns classes by their names: ``"coop"``, or ``CoOp(shots=4)``; of what ``fit`` takes.
-        image: the column of pictures; left out, the one called image, picture, file or alike.
-        text: the columns of texts; left out, those called text, caption, title or alike.
-        label: the column of classes, for an objective that uses them.
-        group: the column that says which pictures belong together.
-        validation: the same as ``pairs``, to choose ``keep`` and to measure on; left out, a tenth of ``pairs``.
-        base_to_new: with a method: learn the first half of the classes, and measure the rest by name.
-        new_names: with a method: names to learn for without pictures; none is read unless given.
-        also: with a method: pictures of other classes by a name for each set, told by name before and after.
-        store: where looks are kept between runs; left out, nothing is kept.
-        progress: hears of progress and failures.
-        **parameters: those of the method, for example ``train="towers"``, ``keep=0.3``, or
-            ``instructions={"colour": "the colour"}``.
-
-    Returns:
-        Its ``encoder`` is one like any other; ``save(folder)`` keeps it, and ``seewhy.encoder(folder)`` brings it back.
-        :func:`seewhy.studies.adapting.run_report` makes the page of the run.
-        With a method, a classifier like any other; ``measures["forgetting"]`` is what was gained and lost.
-
-    Raises:
-        DataError: there is nothing that can be used, too little, or no such column.
-        ModelError: the encoder has no words, or none that can be trained.
-        InputError: the objective needs columns that were not named, or has no use for a parameter.
-    """
-    if method is not None:
-        from .studies.forgetting import AdaptingData, adapt_names, recipe_named
-
-        chosen = None if validation is None else samples_of(validation)
-        others = {name: samples_of(one) for name, one in (also or {}).items()}
-        data = AdaptingData(samples_of(pairs, group=group), chosen, base_to_new, tuple(new_names), others)
-        recipe = recipe_named(method, **parameters)
-        made = adapt_names(recipe, _encoder(encoder), data, store=store, progress=progress)
-        return made.with_trust(progress)
-    columns = {"image": image, "text": text, "label": label, "group": group}
-    taught: Adapted | Taught = _teach(pairs, encoder, columns, validation, store, progress, parameters)
-    return taught
-
-
-@checked
-def pretrain(
-    pairs: Any,
-    encoder: Encoder | str = "new:resnet",
-    *,
-    image: str | None = None,
-    text: str | Sequence[str] | None = None,
-    label: str | None = None,
-    group: str | None = None,
-    validation: Any = None,
-    store: FeatureStore | None = None,
-    progress: Progress | None = None,
-    **parameters: Unpack[PretrainKeywords],
-) -> Adapted | Pretrained | Taught:
-    """Train an encoder, all of it kept, on pictures with texts or, by objectives without words, on pictures alone.
-
-    An objective that learns from columns trains what it trains there, the words half or a head: pictures stay as the
-    encoder sees them, which is said.
-
-    Args:
-        pairs: pictures with texts, as for :func:`adapt`; by an objective that needs no words
-            (:class:`seewhy.learning.pretrain.Pretrain`) class folders, a table, a folder of pictures, pictures, or
-            what :func:`fit` takes.
-        encoder: where it begins; ``"new:resnet"`` and ``"new:vit"`` have learnt nothing yet.
-        image: the column of pictures.
-        text: the columns of texts.
-        label: the column of classes.
-        group: the column that says which pictures belong together.
-        validation: pairs to measure on; left out, a tenth of ``pairs``.
-        store: where looks are kept between runs.
-        progress: hears of progress and failures.
-        **parameters: those of the method.
-    """
-    columns = {"image": image, "text": text, "label": label, "group": group}
-    return _teach(pairs, encoder, columns, validation, store, progress, parameters, all_of_it=True)
-
-
-def _teach(
-    pairs: Any,
-    encoder: Encoder | str,
-    columns: Mapping[str, Any],
-    validation: Any,
-    store: FeatureStore | None,
-    progress: Progress | None,
-    parameters: TeachKeywords | PretrainKeywords,
-    *,
-    all_of_it: bool = False,
-) -> Any:
-    from .learning.ways import way_of
-
-    progress, named = progress or Progress(), {name: column for name, column in columns.items() if column is not None}
-    settings: dict[str, Any] = {**parameters}
-    way = way_of(settings.pop("objective", "clip"), settings, named, all_of_it=all_of_it)
-    if all_of_it and way.stays:
-        progress.note(way.stays)
-    read = way.read(pairs, named, progress)
-    held = None if validation is None else way.read(validation, named, progress)
-    return way.fit(_encoder(encoder), read, validation=held, store=store, progress=progress)
 
 
 @cache
@@ -345,50 +175,3 @@ def explain(
         **options: those of :class:`seewhy.evidence.explain.ExplainOptions`.
     """
     return (classifier or _default()).explain(picture, store=store, **options)
-
-
-@checked
-def study(
-    model: Classifier | Encoder | nn.Module,
-    pictures: Many | str | Path,
-    *,
-    transform: Any = None,
-    methods: str | Sequence[str] | None = None,
-    metrics: str | Sequence[str] | None = None,
-    n: Count | None = None,
-    masks: str | Path | None = None,
-    output: str | Path | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Findings:
-    """Which explanations of this model can be believed? What ``seewhy study faithfulness`` measures.
-
-    Args:
-        model: a classifier; or an encoder or a torch network, whose own last layer decides.
-        pictures: a folder, or several pictures (:mod:`seewhy.pictures.sources`).
-        transform: the preprocessing of a torch network, as :func:`seewhy.from_module` takes it.
-        methods: attributions by name; left out, those that need no forward pass of their own; ``rise:50`` is measured
-            on 50 pictures at most.
-        metrics: by name; left out, the usual ones.
-        n: so many of the pictures, drawn at random; left out, all.
-        masks: a folder of masks named like the pictures, for metrics of localisation.
-        output: folder of the progress, from which a stopped study goes on; left out, a temporary one.
-        seed: of the pictures' order and of the resampling.
-        progress: hears of progress and failures.
-
-    Returns:
-        Tables, ranking and the sentence; displays itself in a notebook, and ``save("study.html")`` writes it.
-
-    Raises:
-        UnknownNameError: there is no such method or metric.
-        DataError: no picture can be read.
-    """
-    from .studies.faithfulness import FaithfulnessStudy
-
-    asked = FaithfulnessStudy.of(methods, metrics, masks=None if masks is None else Path(masks), seed=seed)
-    if isinstance(model, nn.Module):
-        model = from_module(model, transform=transform)
-    classifier = model if isinstance(model, Classifier) else pretrained(model)
-    many = pictures_of(pictures)
-    random.Random(seed).shuffle(many)
-    return asked.run(classifier, many[:n], output or temporary_folder(), progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from typing import Any
 
 from .arguments import checked
@@ -13,21 +14,17 @@ def families() -> dict[str, Registry[Any]]:
     """The registries, by what their methods answer."""
     from .attributions import attributions
     from .classifiers import classifiers
-    from .dense import detectors, segmenters
-    from .learning.objectives import objectives
     from .metrics import metrics
     from .prototypes import prototypes, reasons
 
-    return {
+    core: dict[str, Registry[Any]] = {
         "classifier": classifiers,
         "where": attributions,
         "like what": prototypes,
         "because": reasons,
         "metric": metrics,
-        "objective": objectives,
-        "segmenter": segmenters,
-        "detector": detectors,
     }
+    return core | {point.name: point.load() for point in sorted(entry_points(group="seewhy.families"))}
 
 
 def listing() -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from .api import _encoder
+from .api import encoder_of
 from .classifiers.linear.recipe import Linear
 from .classifiers.saving import load
 from .encoders.base import Encoder
@@ -107,7 +107,7 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         )
         names = _names(self.classes_)
         samples = samples_of(pictures, [names[i] for i in index])
-        self.classifier_: Classifier = recipe.fit(_encoder(self.encoder), samples, store=self.store)
+        self.classifier_: Classifier = recipe.fit(encoder_of(self.encoder), samples, store=self.store)
         # Of the classes, in scikit-learn's order, where SeeWhy has each; it sorts names as people do.
         self._order = [self.classifier_.index_of(name) for name in names]
         return self

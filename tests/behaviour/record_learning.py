@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from PIL import Image
-from seewhy.descriptions.captions import Caption
 from seewhy.objectives import Contrastive, objectives
 from seewhy.objectives.dense import Dense
 from seewhy.objectives.local import Regional
@@ -21,6 +20,7 @@ import seewhy
 from registered import small
 from seewhy.classifiers import classifiers
 from seewhy.descriptions import Descriptions
+from seewhy.language.matching import Caption
 from seewhy.pictures.samples import load_samples
 from seewhy.prototypes.epic.training import FitEPIC
 from tiny import CLASSES, class_folders, noise, picture, tiny_cnn, tiny_tokens

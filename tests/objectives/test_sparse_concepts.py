@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from seewhy.errors import InputError
-from seewhy.learning.objectives.sparse_concepts import SPARSITIES, concept_scores, n_kept, sparsify
+from seewhy.heads.sparse_concepts import SPARSITIES, concept_scores, n_kept, sparsify
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "iis.json").read_text("utf-8"))
 BIG = torch.sin(torch.arange(600).double() * 0.7).reshape(3, 200)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import InputError
-from ..learning.objectives.sparse_concepts import strongest
+from .sparse_concepts import strongest
 from .word_decision import WordDecision
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 prototypes: Registry[Prototypes] = Registry(
     "prototype",
     __name__,
-    ("seewhy.prototypes.epic.method", "nearest", "seewhy.learning.self_explaining.protopnet.prototypes", "voters"),
+    ("seewhy.prototypes.epic.method", "nearest", "voters"),
 )
 reasons: Registry[Characteristics] = Registry("reason", __name__, ("characteristics",))
 

@@ -16,7 +16,7 @@ from ..encoders.base import Encoder
 from ..encoders.stream import EncodeRequest, encode_stream, encode_texts
 from ..errors import DataError
 from ..heads.head import Projected
-from ..learning.objectives.sparse_concepts import concept_scores
+from ..heads.sparse_concepts import concept_scores
 from ..metrics.clusters import k_means
 from ..storage.features import FeatureStore
 from ..types import Crop, Failure

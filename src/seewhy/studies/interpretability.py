@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from ..classifiers.encoded_set import EncodedSet, encode_labelled
 from ..encoders.base import Encoder
 from ..errors import DataError, InputError, UnknownNameError
-from ..learning.objectives.sparse_concepts import SPARSITIES, Mask, n_kept
+from ..heads.sparse_concepts import SPARSITIES, Mask, n_kept
 from ..pictures.samples import Sample, Samples, split
 from ..progress import Progress
 from ..spelling import first_repeated
@@ -52,7 +52,7 @@ class InterpretabilityStudy:
     Args:
         libraries: names of :data:`~seewhy.studies.concepts.LIBRARIES`.
         n_concepts: ``M``, 200 as in the authors' scripts.
-        mask: how few are kept; see :data:`~seewhy.learning.objectives.sparse_concepts.Mask`.
+        mask: how few are kept; see :data:`~seewhy.heads.sparse_concepts.Mask`.
         layer_norm: as the authors, a picture's values are normalised over its concepts; without, each concept over the
             pictures, so that a value that is kept does not depend on those that are not.
         grid: pieces of pictures are cells of so many rows and columns; 1 takes whole pictures.

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..learning.objectives.sparse_concepts import SPARSITIES
+from ..heads.sparse_concepts import SPARSITIES
 from .bootstrap import Combine, figure, paired, paired_means, percentiles, rounded
 from .concepts import CONTROL
 from .interpretability_score import iis

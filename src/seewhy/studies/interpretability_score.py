@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from ..errors import DataError
-from ..learning.objectives.sparse_concepts import SPARSITIES, Mask, n_kept, sparsify
+from ..heads.sparse_concepts import SPARSITIES, Mask, n_kept, sparsify
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def measure(
         labels: classes.
         parts: which rows are for what.
         sparsities: parts left out.
-        mask: see :data:`~seewhy.learning.objectives.sparse_concepts.Mask`.
+        mask: see :data:`~seewhy.heads.sparse_concepts.Mask`.
         training: of each layer.
     """
     training = training or HeadTraining()

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from ...errors import InputError
+from ...heads.sparse_concepts import concept_scores, n_kept, sparsify
 from . import objectives
 from .pictures import Beside
-from .sparse_concepts import concept_scores, n_kept, sparsify
 from .vectors import Vectors
 
 

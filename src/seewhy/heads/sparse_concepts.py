@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import layer_norm, normalize
 
-from ...errors import InputError
+from ..errors import InputError
 
 SPARSITIES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98)
 """The grid of the authors' scripts."""

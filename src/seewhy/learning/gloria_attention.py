@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..attributions import attributions
+from ..attributions.base import Attribution, Deciding, Explainable
 from ..encoders.base import Encoder, EncoderOutput, TrainableText
 from ..encoders.text_tokens import ReadsTokens
 from ..errors import InputError
 from ..heads.head import Target, TargetFunction
-from ..learning.objectives.gloria import Attending
-from . import attributions
-from .base import Attribution, Deciding, Explainable
+from .objectives.gloria import Attending
 
 
 @attributions.register
