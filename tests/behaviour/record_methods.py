@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from seewhy.descriptions.class_questions import Difference, Pair
 from torch import Tensor
 
 from registered import ENCODERS, MAKE, only_on, pairs, small
@@ -19,7 +20,6 @@ from seewhy.classifiers.base import Classifier
 from seewhy.classifiers.pretrained import Pretrained
 from seewhy.classifiers.saving import load
 from seewhy.descriptions import Descriptions
-from seewhy.descriptions.class_questions import Difference, Pair
 from seewhy.errors import SeeWhyError
 from seewhy.heads.head import Target
 from seewhy.metrics import metrics
