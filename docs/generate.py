@@ -319,9 +319,20 @@ def _default_in(option: Any) -> str:
 
 
 def json(page: Path, *names: str) -> str:
-    """Every key of a JSON output, from its schema."""
+    """The keys of a JSON output, from its schema."""
     rows = [row for name in names for row in _beside("docs", "json_tables").rows(name)]
-    return f"{table(('key', 'type', 'meaning'), rows)}"
+    return table(("key", "type", "meaning"), rows)
+
+
+def outputs(page: Path) -> str:
+    """The keys of every JSON output."""
+    from seewhy.results import list_schemas, schema
+
+    return "\n".join(f"## {n}\n\n{_sentence(schema(n).get('description', ''))}{json(page, n)}" for n in list_schemas())
+
+
+def _sentence(text: str) -> str:
+    return f"{text}\n\n" if text else ""
 
 
 def duration(seconds: float) -> str:
@@ -355,7 +366,9 @@ def numbered_card(page: Path) -> str:
 
 BLOCKS: dict[str, Callable[..., str]] = {f.__name__: f for f in (families, methods, attributions, method_limits)}
 BLOCKS |= {f.__name__: f for f in (facts, docstring, rules, decision, terms, tolerances)}
-BLOCKS |= {f.__name__: f for f in (reproductions, reproduction, commands, flags, json, contract, numbered_card)}
+BLOCKS |= {
+    f.__name__: f for f in (reproductions, reproduction, commands, flags, json, outputs, contract, numbered_card)
+}
 
 
 def rendered(page: Path) -> str:

@@ -33,7 +33,7 @@ from seewhy.encoders.base import Layout
 from seewhy.encoders.new import Residual
 from seewhy.encoders.projection import Projection
 from seewhy.learning.dense import DenseViews, OneMap
-from seewhy.learning.objectives.dense import apart
+from seewhy.learning.objectives.pictures import apart
 from seewhy.learning.objectives.pixpro import PixPro
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic

@@ -275,7 +275,7 @@ def test_detectors_and_writers_need_all_their_weights(tmp_path: Path) -> None:
 
 def test_pipelines_need_all_the_weights_of_their_parts(tmp_path: Path) -> None:
     diffusers = pytest.importorskip("diffusers")
-    from seewhy.generation.pipeline import load_pipeline
+    from seewhy.generation.made_set import load_pipeline
 
     with torch.random.fork_rng():
         unet = diffusers.UNet2DModel(

@@ -28,7 +28,6 @@ from . import (
     fit,
     fit_detector,
     fit_explainer,
-    fit_generator,
     fit_prototypes,
     fit_segmenter,
     generate,
@@ -75,7 +74,7 @@ MAKE, LEARN, LOOK, WORDS, FIND, ABOUT = (
 )
 VERBS = {
     LOOK: (explain, predict, segment, detect, evaluate, audit, drift, generate, serve),
-    MAKE: (fit, fit_prototypes, fit_explainer, fit_generator, fit_segmenter, fit_detector, export),
+    MAKE: (fit, fit_prototypes, fit_explainer, fit_segmenter, fit_detector, export),
     LEARN: (adapt, pretrain),
     WORDS: (annotate,),
     FIND: (embed, index, search, check),

@@ -118,11 +118,7 @@ class ShapleyCAM(PeerCAM):
 
 
 class FullGrad(PeerCAM):
-    """See :mod:`seewhy.attributions.full_grad`; as with the peer, every channel is stretched by itself.
-
-    Args:
-        target_layers: not read: every bias counts.
-    """
+    """See :mod:`seewhy.attributions.full_grad`; as with the peer, every channel is stretched by itself."""
 
     names_layers = False
 
@@ -236,12 +232,7 @@ class EigenCAM(_ActivationCAM):
 
 
 class KPCA_CAM(_ActivationCAM):
-    """See :mod:`seewhy.attributions.kpca_cam`; the sign is ours: that of the mean size of the activations.
-
-    Args:
-        kernel: see there.
-        gamma: see there.
-    """
+    """See :mod:`seewhy.attributions.kpca_cam`; the sign is ours: that of the mean size of the activations."""
 
     def __init__(
         self,
@@ -259,11 +250,7 @@ class KPCA_CAM(_ActivationCAM):
 
 
 class FEM(_ActivationCAM):
-    """Weighs a channel by the share of its cells that stand out (Fuad et al. 2020, IPTA).
-
-    Args:
-        k: how many standard deviations above the channel's mean a cell stands out.
-    """
+    """Weighs a channel by the share of its cells that stand out (Fuad et al. 2020, IPTA)."""
 
     def __init__(
         self,
@@ -291,11 +278,7 @@ class RandomCAM(_ActivationCAM):
 
 
 class ScoreCAM(PeerCAM):
-    """Every channel is a mask, as with the peer.
-
-    Attributes:
-        batch_size: masked pictures a pass sees.
-    """
+    """Every channel is a mask, as with the peer."""
 
     batch_size = 16
 

@@ -29,30 +29,6 @@ class MadeSetOutput(TypedDict):
     notes: Annotated[list[str], Doc("what the user should know")]
 
 
-class FitGeneratorOutput(TypedDict):
-    """The object of seewhy fit-generator --json."""
-
-    generator: Annotated[str, Doc("the file written")]
-    encoder: Annotated[str, Doc("whose codes it turns back into pictures")]
-    side: Annotated[int, Doc("of the pictures, in pixels")]
-    reads: Annotated[int | None, Doc("side at which the encoder reads them; `null` is its own")]
-    width: Annotated[int, Doc("of the network")]
-    hidden: Annotated[int, Doc("of the network")]
-    h1: Annotated[float, Doc("weight of the encoder's features")]
-    gan: Annotated[float, Doc("weight of the discriminator")]
-    n_steps: Annotated[int, Doc("batches")]
-    batch_size: Annotated[int, Doc("pictures at once")]
-    lr: Annotated[float, Doc("highest learning rate")]
-    held_out: Annotated[Share, Doc("part of the pictures held out")]
-    seed: Annotated[int, Doc("of weights, order and what is held out")]
-    n_pictures: Annotated[Count, Doc("trained on")]
-    n_held_out: Annotated[Count, Doc("held out")]
-    last_loss: Annotated[float, Doc("mean over the last 20 steps")]
-    held_out_error: Annotated[float, Doc("root mean square over pixels of held-out pictures and those made of their")]
-    mean_picture_error: Annotated[float, Doc("the same of the mean picture: what knowing nothing gives")]
-    code_error: Annotated[float, Doc("how far codes of made pictures are from the codes they were made of")]
-
-
 class Generator(TypedDict):
     encoder: Annotated[str, Doc("whose codes it turns back into pictures")]
     side: Annotated[int, Doc("of the pictures, in pixels")]

@@ -32,15 +32,6 @@ def fill(schema: dict[str, Any], go_on: GoOn, max_tokens: int, n_items: int = 10
     A list goes on as long as the model writes a comma after an item, but not over ``n_items`` or the schema's
     ``maxItems``, not when the limit does not reach for another such item, and not with an item it has already.
 
-    Args:
-        schema: of objects, lists and texts; every property is filled in.
-        go_on: the model.
-        max_tokens: of what the model writes, all texts together; the first item of a list is always completed.
-        n_items: of a list, at most.
-
-    Raises:
-        InputError: the schema asks for something else.
-
     Example:
         >>> said = iter(['red", "', ",", "red", ","])
         >>> fill({"type": "array", "items": {"type": "string"}}, lambda text, n: (next(said), 1), 20)

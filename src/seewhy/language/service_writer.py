@@ -36,11 +36,7 @@ class BrokenRuleError(Exception):
 
 
 class Allowance:
-    """Seconds that are left for one answer, over all its tries; waits that a busy service asks for are not counted.
-
-    Args:
-        seconds: in all.
-    """
+    """Seconds that are left for one answer, over all its tries; waits that a busy service asks for are not counted."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = self.left = seconds
@@ -193,11 +189,7 @@ BUSY = (408, 409, 429, 502, 503, 504, 529)
 
 
 class Pace:
-    """Lets at most so many requests through a minute.
-
-    Args:
-        per_minute: how many; 0 lets all through.
-    """
+    """Lets at most so many requests through a minute."""
 
     def __init__(self, per_minute: float) -> None:
         self.gap = 60 / per_minute if per_minute else 0.0

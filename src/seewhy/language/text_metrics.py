@@ -22,15 +22,7 @@ _VOWELS = re.compile(r"[aeiouy]+")
 
 @dataclass(frozen=True)
 class Counts:
-    """What the readability formulas count.
-
-    Attributes:
-        words: runs of letters and digits, with their hyphens and apostrophes.
-        sentences: ends of sentences, at least one.
-        letters: letters and digits of the words.
-        syllables: of all words (see :func:`syllables`).
-        hard_words: words of three syllables or more.
-    """
+    """What the readability formulas count."""
 
     words: int
     sentences: int
@@ -52,11 +44,7 @@ def syllables(word: str) -> int:
 
 
 def count(text: str) -> Counts:
-    """Count a text.
-
-    Raises:
-        InputError: it has no word.
-    """
+    """Count a text."""
     words = _WORD.findall(text)
     if not words:
         raise InputError("The text has no words. At least one was expected. Give a description.")
@@ -95,9 +83,6 @@ def gunning_fog(c: Counts) -> float:
 def readability(text: str) -> dict[str, float]:
     """All five, and what they are made of.
 
-    Raises:
-        InputError: the text has no word.
-
     Example:
         >>> found = readability("The cat sat on the mat. It was red.")
         >>> found["words"], found["sentences"], round(found["flesch_kincaid"], 2)
@@ -110,13 +95,7 @@ def readability(text: str) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """Objects a text names against those that are there (CHAIR, Rohrbach et al. 2018, counts hallucinated ones).
-
-    Attributes:
-        right: named and there.
-        wrong: named and not there.
-        missed: there and not named.
-    """
+    """Objects a text names against those that are there (CHAIR, Rohrbach et al. 2018, counts hallucinated ones)."""
 
     right: tuple[str, ...]
     wrong: tuple[str, ...]
@@ -183,11 +162,7 @@ def _library(name: str) -> Any:
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words by the Penn Treebank's rules, punctuation dropped, as the COCO caption scorer has them.
-
-    Raises:
-        MissingExtraError: nltk is not installed.
-    """
+    """Lower-case words by the Penn Treebank's rules, punctuation dropped, as the COCO caption scorer has them."""
     tokenizer = _library("nltk.tokenize").TreebankWordTokenizer()
     marks = set(string.punctuation) | {"''", "``", "...", "--"}
     return [word for word in tokenizer.tokenize(text.lower()) if word not in marks]
@@ -239,9 +214,6 @@ def reference_scores(candidates: Sequence[str], references: Sequence[Sequence[st
 
 def word_classes(text: str) -> dict[str, int]:
     """How many nouns, verbs, adjectives, adverbs, numbers and prepositions an English text has, by TextBlob's tagger.
-
-    Raises:
-        MissingExtraError: textblob is not installed.
 
     Example:
         >>> word_classes("A small red cup stands on the old table.")["adjectives"]

@@ -222,18 +222,7 @@ def sentence_for(found: FoundObject) -> str:
 
 @dataclass(frozen=True)
 class Textualized:
-    """One picture's description and everything it came from.
-
-    Attributes:
-        scene: the picture.
-        draft: the text that was given.
-        phrases: objects that the draft names.
-        removed: of them, those that nothing on the picture bears out.
-        found: what the experts found, at most ``n_objects``, depths scaled to 0…1.
-        added: of what was found, what the draft did not name.
-        description: the result.
-        kept: why the draft was left as it is, or empty.
-    """
+    """One picture's description and everything it came from."""
 
     scene: Scene
     draft: str
@@ -300,16 +289,7 @@ class Textualizer:
     vocabulary: tuple[str, ...] = field(default=CONTROLS, repr=False)
 
     def __call__(self, scene: Scene, draft: str) -> Textualized:
-        """Correct and fill in a draft.
-
-        Args:
-            scene: the picture.
-            draft: a description of it; may be empty.
-
-        Raises:
-            ImageError: an expert cannot read the picture.
-            WriterError: the writer fails, or does not answer as asked.
-        """
+        """Correct and fill in a draft."""
         found = self.measure(scene, self.detector.detect(scene)[: self.n_objects])
         phrases = self.phrases(draft, [o.label for o in found])
         named = {o.label for o in found}
@@ -367,13 +347,7 @@ LONGEST = 1024
 
 @dataclass(frozen=True)
 class Drafter:
-    """Phase 1: a description from the file it is in, from a writer that sees, or from the classifier's decision.
-
-    Args:
-        classifier: says what the picture is where nobody else does.
-        desk: of a writer that sees.
-        drafts: picture's file name → text; they come first.
-    """
+    """Phase 1: a description from the file it is in, from a writer that sees, or from the classifier's decision."""
 
     classifier: Deciding
     desk: WriterSession | None = None
@@ -400,17 +374,7 @@ class Drafter:
 def offline(
     classifier: Deciding, *, desk: WriterSession | None = None, check: bool = True, threshold: float = 0.5
 ) -> Textualizer:
-    """The pipeline with SeeWhy's own experts.
-
-    Args:
-        classifier: whose classes are found; its words, if it has a text half, check the draft.
-        desk: of a writer that rewrites; left out, rules do.
-        check: whether phrases of the draft that nothing bears out are removed.
-        threshold: probability a place needs to be an object.
-
-    Raises:
-        DataError: ``check`` without a text half.
-    """
+    """The pipeline with SeeWhy's own experts."""
     verifier = CellVerifier(classifier) if check else None
     vocabulary = tuple(dict.fromkeys([*classifier.classes, *CONTROLS])) if len(classifier.classes) <= 500 else CONTROLS
     detector = CellDetector(classifier, threshold)

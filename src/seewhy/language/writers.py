@@ -26,14 +26,7 @@ ANSWERS = DatabaseKind("a file of writers' answers", 0x53577772, _SCHEMA, earlie
 
 
 class Written:
-    """A database of answers; several processes may use it at once.
-
-    Args:
-        path: the file; left out, ``written.sqlite`` in the cache folder; ``":memory:"`` keeps nothing.
-
-    Raises:
-        DataError: the file cannot be opened, or is none.
-    """
+    """A database of answers; several processes may use it at once."""
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = str(path) if path else str(cache_dir() / "written.sqlite")
@@ -75,17 +68,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a writer is asked.
-
-    Attributes:
-        user: the question.
-        system: how to answer, for writers that hear it.
-        images: pictures as JPEG bytes, for writers that see.
-        max_tokens: of the answer.
-        temperature: 0 takes the likeliest words.
-        seed: of the draw, where it is one.
-        schema: JSON schema of the answer; left out, free text.
-    """
+    """What a writer is asked."""
 
     user: str
     system: str = ""
@@ -115,11 +98,7 @@ class NoWriterError(WriterError):
 
 
 class CutOffError(WriterError):
-    """An answer ended at its limit.
-
-    Attributes:
-        answer: what there is of it.
-    """
+    """An answer ended at its limit."""
 
     def __init__(self, model: str, max_tokens: int, answer: str) -> None:
         self.answer = answer
@@ -154,14 +133,7 @@ class Writer(ABC):
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would ask for.
-
-    Attributes:
-        n_prompts: in all.
-        n_known: answered by an earlier run.
-        tokens_in: of the questions that are left, guessed.
-        tokens_out: of their answers, at most.
-    """
+    """What a run would ask for."""
 
     n_prompts: int
     n_known: int
@@ -174,15 +146,7 @@ class Estimate:
 
 
 class WriterSession:
-    """Puts prompts to a writer, keeps what it answers, and asks again where an answer is not what was asked for.
-
-    Args:
-        writer: who is asked; there is no other to turn to.
-        written: where answers are kept.
-        n_tries: for each prompt.
-        max_tokens: of every answer; left out, each prompt's own.
-        progress: hears when a writer does not keep to the schema it was sent.
-    """
+    """Puts prompts to a writer, keeps what it answers, and asks again where an answer is not what was asked for."""
 
     def __init__(
         self,

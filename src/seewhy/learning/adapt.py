@@ -28,9 +28,7 @@ from ..training.loop import Trained, Training, train
 from ..training.task import Task
 from .heads import HeadsTask, agrees, heads_data, heads_vectors
 from .objectives import objectives
-from .objectives.contrastive import Contrastive
-from .objectives.local import Regional
-from .objectives.random_boxes import RandomBoxes
+from .objectives.contrastive import Contrastive, RandomBoxes, Regional
 from .retrieval import Ranks, ranks
 from .seen_pairs import SeenPairs, findings, joint_vectors, look_at_pairs, spanned
 from .towers import towers_data, towers_task

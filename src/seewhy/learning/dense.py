@@ -21,8 +21,7 @@ from ..training.batches import Batch
 from ..training.task import Task
 from .contrast import hold_norms
 from .momentum import Slow
-from .objectives.dense import Dense
-from .objectives.pictures import PictureObjective
+from .objectives.pictures import Dense, PictureObjective
 
 
 class OneMap(nn.Module):

@@ -29,9 +29,7 @@ from ..training.loop import Trained, Training, train
 from ..training.task import Task
 from .dense import check_cells, dense_views
 from .objectives import objectives
-from .objectives.dense import Dense
-from .objectives.pictures import PictureObjective
-from .objectives.vectors import Vectors
+from .objectives.pictures import Dense, PictureObjective, Vectors
 from .seen_pairs import look_at_pictures, parted
 from .views import Views
 from .way import Finished, Tried, Way, say_shared

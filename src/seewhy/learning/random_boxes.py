@@ -13,7 +13,7 @@ from ..encoders.region_heads import RegionHeads
 from ..training.batches import Batch
 from ..training.task import Task
 from .contrast import gathered_pairs, hold_norms, read_texts
-from .objectives.random_boxes import RandomBoxes
+from .objectives.contrastive import RandomBoxes
 
 
 class BoxContrast(Task):

@@ -15,7 +15,7 @@ from ..training.batches import Batch
 from ..training.distributed import gathered, sizes_of
 from ..training.task import Task
 from .contrast import gathered_pairs, hold_norms, read_texts
-from .objectives.local import Regional
+from .objectives.contrastive import Regional
 
 
 class RegionalContrast(Task):

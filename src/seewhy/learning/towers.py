@@ -18,9 +18,7 @@ from ..training.augmentation import TrainingPictures
 from ..training.batches import TrainingData
 from ..training.task import Task
 from .contrast import Contrast, Drawn
-from .objectives.contrastive import Contrastive
-from .objectives.local import Regional
-from .objectives.random_boxes import RandomBoxes
+from .objectives.contrastive import Contrastive, RandomBoxes, Regional
 from .random_boxes import BoxContrast
 from .regions import ImageRegions, RegionalContrast, Still, TextWords
 from .seen_pairs import SeenPairs, placed

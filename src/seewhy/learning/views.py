@@ -14,7 +14,7 @@ from ..training.distributed import gathered
 from ..training.task import Task
 from .contrast import hold_norms
 from .momentum import Slow
-from .objectives.vectors import Vectors
+from .objectives.pictures import Vectors
 
 
 class Views(Task):

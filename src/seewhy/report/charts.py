@@ -107,15 +107,16 @@ def _draw_chart(c: Chart) -> Drawing:
     x = _scale(x_span, left, width - right, math.log if c.log else float)
     y = _scale(y_span, height - bottom, top, float)
     foot, shapes = height - bottom, []
-    for value in steps(*y_span):
+    for value in y_span if c.small else steps(*y_span):
         shapes.append(Shape("line", (left, y(value), width - right, y(value)), "line", width=1))
         name = text_of(value) if c.plain_y else percent(value, " ")
         shapes.append(Shape("text", (left - 6, y(value) + 4), text=name, anchor="end"))
-    for value in ticks(*x_span) if c.log else steps(*x_span):
+    for value in () if c.small else ticks(*x_span) if c.log else steps(*x_span):
         plain = f"{value:,g}" if c.log or c.plain_x else percent(value, " ")
         shapes.append(Shape("text", (x(value), foot + 17), text=plain))
     if c.across:
-        shapes.append(Shape("text", ((left + width - right) / 2, height - 4), text=c.across))
+        at = (width - right, "end") if c.small else ((left + width - right) / 2, "middle")
+        shapes.append(Shape("text", (at[0], height - 4), text=c.across, anchor=at[1]))
     if c.upwards:
         shapes.append(Shape("text", (left, 10), text=c.upwards, anchor="start"))
     if c.band:

@@ -57,13 +57,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Shard(ABC):
-    """A part of the input; it travels to whatever process does it.
-
-    Attributes:
-        index: its place among all.
-        name: for messages.
-        stamp: of size and time of the files that it is read from, as they were when the work began.
-    """
+    """A part of the input; it travels to whatever process does it."""
 
     index: int
     name: str
@@ -112,12 +106,7 @@ def state_of(path: str) -> str:
 
 @dataclass(frozen=True)
 class Named(Shard):
-    """Pictures by their names.
-
-    Attributes:
-        place: the folder that the names are relative to.
-        names: of its pictures.
-    """
+    """Pictures by their names."""
 
     place: str
     names: tuple[str, ...]
@@ -138,12 +127,7 @@ class Named(Shard):
 
 @dataclass(frozen=True)
 class Packed(Shard):
-    """A file that holds pictures.
-
-    Attributes:
-        place: the folder that its name is relative to.
-        column: of pictures, in Parquet; ``None`` takes the usual names.
-    """
+    """A file that holds pictures."""
 
     place: str
     column: str | None = None
@@ -241,13 +225,7 @@ def _given(data: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Input(ABC):
-    """What was given, which can be walked through again and again.
-
-    Attributes:
-        place: as it was given.
-        per_shard: pictures of a shard, where the input has no shards of its own.
-        column: of pictures, in a table; ``None`` takes the usual names.
-    """
+    """What was given, which can be walked through again and again."""
 
     place: str
     per_shard: int = PER_SHARD

@@ -37,11 +37,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^/].*")
 
 
 class Remote:
-    """A place on a file system of fsspec's.
-
-    Args:
-        address: as it was given.
-    """
+    """A place on a file system of fsspec's."""
 
     def __init__(self, address: str) -> None:
         if not _ADDRESS.fullmatch(address) or "::" in address:
@@ -92,11 +88,7 @@ def unreadable(address: str, error: Exception) -> DataError:
 
 
 def states(place: Remote, names: Iterable[str]) -> Iterator[str]:
-    """The state of each file; several are asked for at once where no listing has said it.
-
-    Raises:
-        DataError: the place does not answer.
-    """
+    """The state of each file; several are asked for at once where no listing has said it."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield from place.asked(lambda: list(pool.map(place.state, names)))
 

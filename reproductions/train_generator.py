@@ -1,30 +1,54 @@
-"""Training of a generator: from an encoder's code back to the picture (Nguyen et al. 2017, arXiv:1612.00005)."""
+"""Trains a generator: from an encoder's code back to the picture (Nguyen et al. 2017, arXiv:1612.00005).
+
+    python reproductions/train_generator.py photos/ -o gen --reads 96
+    seewhy generate -m birds --generator gen --class wren -o made/
+
+Run again, it goes on where it was stopped.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
-from ..encoders.base import Encoder
-from ..errors import DataError, ImageError, InputError
-from ..learning.seen_pairs import parted
-from ..pictures.images import read_picture
-from ..pictures.samples import Sample
-from ..progress import Progress
-from ..seeded import seeded
-from ..training.batches import Batch, TrainingData
-from ..training.loop import Training, train
-from ..training.task import Task
-from ..types import Failure
-from .generator import Generator, GeneratorNetwork, Reader, batched, discriminator, shown_at, unit
+import seewhy
+from seewhy.cli.terminal import Terminal
+from seewhy.encoders.base import Encoder
+from seewhy.errors import DataError, ImageError, InputError
+from seewhy.generation.generator import (
+    ARCHIVE,
+    FILE,
+    LEAK,
+    SIDES,
+    Generator,
+    GeneratorNetwork,
+    Reader,
+    batched,
+    shown_at,
+    unit,
+)
+from seewhy.learning.seen_pairs import parted
+from seewhy.pictures.images import read_picture
+from seewhy.pictures.samples import Sample
+from seewhy.pictures.unlabelled import load_pictures
+from seewhy.progress import Progress
+from seewhy.seeded import seeded
+from seewhy.storage.marks import CHECKPOINT
+from seewhy.storage.output import check_checkpoint, make_folder, remove
+from seewhy.training.batches import Batch, TrainingData
+from seewhy.training.loop import Training, train
+from seewhy.training.task import Task
+from seewhy.types import Failure
 
 LEAST = 16
 """Pictures from which a generator can be trained at all."""
@@ -45,19 +69,6 @@ class FitGenerator:
     discriminator waits while its loss is below a tenth of the generator's, and the generator's game in the other
     case; the optimiser's momentum goes on meanwhile. Codes are those of pictures as coarse as the ones that are made,
     so that a code and its picture's code can be equal.
-
-    Args:
-        side: of the pictures made.
-        reads: side at which the encoder reads them; left out, its own. Less is faster, where the encoder takes it.
-        width: of the network.
-        hidden: of the network.
-        h1: weight of features.
-        gan: weight of the discriminator; 0 trains none.
-        n_steps: batches in all.
-        batch_size: pictures at once.
-        lr: highest learning rate; 1e-3 on one cycle (the authors' code for training is not public).
-        held_out: part of the pictures that the reconstruction is measured on.
-        seed: of weights, order and what is held out.
     """
 
     side: int = 64
@@ -90,20 +101,7 @@ class FitGenerator:
         history: Path | None = None,
         progress: Progress | None = None,
     ) -> Generator:
-        """Train on these pictures; labels are not used.
-
-        Args:
-            encoder: whose code is turned round; it stays as it is.
-            items: the pictures.
-            checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
-            history: a file of JSON lines to which each step's terms are added.
-            progress: hears of progress and of pictures that cannot be read.
-
-        Raises:
-            DataError: fewer than 16 pictures can be read.
-            InputError: the loss is not finite.
-            ModelError: the encoder does not take pictures of that side.
-        """
+        """Train on these pictures; labels are not used."""
         progress = progress or Progress()
         read = Reader(encoder, self.reads)
         kept, digests, pictures = self._read(encoder, items, progress)
@@ -182,14 +180,7 @@ def _errors(
 
 
 class Reconstruct(Task):
-    """The generator, and its discriminator where there is one.
-
-    Args:
-        network: codes → pictures.
-        read: pictures → features; frozen, and no part of the task.
-        h1: weight of features.
-        gan: weight of the discriminator.
-    """
+    """The generator, and its discriminator where there is one."""
 
     needs: ClassVar[tuple[str, ...]] = ("pictures", "codes")
     moves: ClassVar[bool] = False
@@ -226,10 +217,37 @@ class Reconstruct(Task):
         return {"loss": self.network, "discriminator": self.judge}
 
 
-def recipe_of(facts: Mapping[str, Any]) -> str:
-    """What a generator was made from and how well it does, in a sentence."""
-    return (
-        f"trained on {facts['n_pictures']:,} pictures for {facts['n_steps']:,} steps; on {facts['n_held_out']:,} held "
-        f"out its pictures are {facts['held_out_error']:.3f} off (the mean picture: {facts['mean_picture_error']:.3f}; "
-        f"root mean square, black to white being 1), and their codes {facts['code_error']:.2f} of the codes' spread"
-    )
+def discriminator(side: int, width: int = 32) -> nn.Module:
+    """Pictures → one number, high for real ones; halves the side down to 4 × 4."""
+    n_down = SIDES.index(side) + 2
+    channels = [3, *(width * min(4, 2**i) for i in range(n_down))]
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(channels):
+        layers += [nn.Conv2d(n_in, n_out, 4, 2, 1), nn.LeakyReLU(LEAK)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * channels[-1], 1), nn.Flatten(0))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train on a folder of pictures and save what :func:`seewhy.generate` reads."""
+    parser = argparse.ArgumentParser(description="Trains a generator on pictures; run again, it goes on.")
+    parser.add_argument("data", help="class folders, a folder of pictures, or a table; classes are not used")
+    parser.add_argument("-o", "--output", required=True, type=Path, help="the generator's folder")
+    parser.add_argument("-e", "--encoder", default="lite0")
+    parser.add_argument("--engine", default="auto")
+    for field in fields(FitGenerator):
+        kind = int if field.name == "reads" else type(field.default)
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
+    given = vars(parser.parse_args(arguments))
+    fit = FitGenerator(**{field.name: given[field.name] for field in fields(FitGenerator)})
+    folder = make_folder(given["output"])
+    ARCHIVE.check(folder / FILE)
+    checkpoint = check_checkpoint(folder / ".generator.checkpoint")
+    on = seewhy.encoder(given["encoder"], engine=given["engine"])
+    made = fit.fit(on, load_pictures(given["data"]).items, checkpoint=checkpoint, progress=Terminal(False))
+    path = made.save(folder)
+    remove(checkpoint, CHECKPOINT)
+    print(f"{path}: {made.recipe}")
+
+
+if __name__ == "__main__":
+    main()
