@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from seewhy.studies.scaling_findings import answered
+from seewhy.studies.scaling import answered
 
 from seewhy.encoders.adapted import Adaptation, open_adaptation
 from seewhy.encoders.instructed import InstructedHead
