@@ -118,9 +118,7 @@ class MasksSeen(TypedDict):
     source: Annotated[str, Doc("who drew them")]
     by_hand: Annotated[bool, Doc("whether people did")]
     area: Annotated[Share, Doc("part of the view that they cover")]
-    check: Annotated[
-        MaskCheck, Doc("how much more the score falls with the object filled than with as much elsewhere")
-    ]
+    check: Annotated[MaskCheck, Doc("how much more the score falls with the object filled than with as much elsewhere")]
     boxes: Annotated[dict[str, float] | None, Doc("`n` boxes, part `covered` by masks, part of masks `within`")]
 
 
