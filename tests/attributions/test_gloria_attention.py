@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from seewhy.attributions.gloria_attention import GLoRIAAttention, named_words
 from torch import Tensor, nn
 
-from seewhy.attributions.gloria_attention import GLoRIAAttention, named_words
 from seewhy.classifiers.zero_shot import ZeroShot
 from seewhy.encoders.base import EncoderOutput, GlobalAverage, Layout
 from seewhy.encoders.clip_text import ClipText
