@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from seewhy.studies.description_semantics import DescriptionSemanticsStudy
-from seewhy.studies.edit_words import EditWordsStudy
-from seewhy.studies.semantics_arms import Arms
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 

@@ -196,7 +196,6 @@ def test_only_a_person_chooses_an_encoder() -> None:
         "sklearn.py",
         "api.py",
         "dense/by_words.py",
-        "dense/by_words.py",
         "dense/detection/fit.py",
         "encoders/provenance.py",
         "generation/generate.py",

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from seewhy.report.certainty import SIGNS
 
 import seewhy
 from seewhy.classifiers.base import Classifier
