@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from claims import Claim, Interval, Report, command, deliver, machine, parser, verdict
 from PIL import Image
+from seewhy.dense.truths import with_truth
 from textured_scenes import TEXTURES, scenes
 from torch import Tensor
 
@@ -34,9 +35,9 @@ from seewhy.dense.denseclip import DenseCLIP, Maps
 from seewhy.dense.finders import Looked, Segmenter
 from seewhy.dense.linear import Affine, Linear
 from seewhy.dense.maskclip import MaskCLIP
-from seewhy.dense.miou import N_SHUFFLES, confusion, mean_iou, shuffled, sums
-from seewhy.dense.truths import with_truth
+from seewhy.dense.miou import N_SHUFFLES, mean_iou, shuffled, sums
 from seewhy.encoders.base import Encoder, Layout
+from seewhy.metrics.average_precision import confusion
 from seewhy.pictures.pixel_classes import MaskedPictures, load_masks
 from seewhy.progress import Progress
 from seewhy.storage.output import write_atomic

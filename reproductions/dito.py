@@ -36,7 +36,7 @@ from seewhy.encoders.region_heads import HeadSizes, RegionHeads
 from seewhy.learning.contrast import Contrast
 from seewhy.learning.objectives.clip import CLIP
 from seewhy.learning.objectives.dito import DITO
-from seewhy.learning.random_boxes import BoxContrast
+from seewhy.learning.regions import BoxContrast
 from seewhy.metrics.average_precision import PictureBoxes, average_precision
 from seewhy.seeded import seeded
 from seewhy.storage.output import write_atomic

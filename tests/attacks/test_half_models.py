@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import seewhy
-from seewhy.encoders.whole import building, silent
+from seewhy.encoders.fence import building, silent
 from seewhy.errors import ModelError, WeightsError
 
 transformers = pytest.importorskip("transformers")
@@ -293,7 +293,7 @@ def test_the_hooks_are_gone_after_building() -> None:
     from torch.nn.modules import module
 
     before = len(module._global_parameter_registration_hooks), len(module._global_module_registration_hooks)
-    from seewhy.encoders.whole import Stored
+    from seewhy.encoders.fence import Stored
 
     with pytest.raises(ValueError, match="it has at least"), building(Stored(1, 1)):
         torch.nn.Linear(5_000, 5_000)

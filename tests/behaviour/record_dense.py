@@ -67,7 +67,7 @@ def by_words() -> dict[str, Any]:
     for name, how in {"plain": {}, "tiles": {"zoom": 4.0}, "mended": {"denoised": 0.4, "smoothed": 0.9}}.items():
         found = seewhy.segment(photo, list(NAMES), colours(), **how)
         answers[f"segment {name}"] = {**found.to_json(), "scores": digest(found.scores), "png": digest(found.to_png())}
-    lite = seewhy.segment(photo, ["sky", "grass", "stone"], least_presence=0.0)
+    lite = seewhy.segment(photo, ["sky", "grass", "stone"], seewhy.encoder("lite0", engine="torch"), least_presence=0.0)
     answers["segment lite0"] = lite.to_json()
     detected = {
         "plain": detector_for("word_regions", ["red", "blue"], colours()),

@@ -20,8 +20,7 @@ from seewhy.dense.maskclip import MaskCLIP
 from seewhy.dense.saving import load_segmenter, save_segmenter
 from seewhy.dense.windows import Windows
 from seewhy.encoders.base import Layout
-from seewhy.encoders.clip_text import ClipText
-from seewhy.encoders.open_clip_text import TextHalf
+from seewhy.encoders.clip_text import ClipText, TextHalf
 from seewhy.encoders.text_tokens import Sentence
 from seewhy.errors import DataError, InputError, ModelError
 from seewhy.learning.adaptation.prompts import Names

@@ -15,8 +15,8 @@ from torch.func import functional_call
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention
 
 from ..encoders.base import Encoder, Layout
-from ..encoders.hooks import hooked
 from ..encoders.pyramid import Stage, listen, stages_of
+from ..encoders.split import hooked
 from ..errors import ModelError
 
 PLACES = "positional_embedding"

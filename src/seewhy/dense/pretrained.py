@@ -16,10 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..encoders.base import Encoder
-from ..encoders.fence import loading
+from ..encoders.fence import OWN, from_saved, loading
 from ..encoders.huggingface import check_saved
 from ..encoders.split import freeze
-from ..encoders.whole import OWN, from_saved
 from ..errors import ImageError, InputError, MissingExtraError, ModelError
 from ..pictures.images import read_views
 from ..pictures.sizes import upright_size

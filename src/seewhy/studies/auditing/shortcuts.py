@@ -1,4 +1,4 @@
-"""Figures of shortcuts: what lies around the object, and one place of the frame."""
+"""Shortcuts that an audit looks for: what lies around the object, and one place of the frame."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from ...explanation.base import Explanation, Where
 from ...pictures.samples import gathered
 from ..background import BackgroundStudy
 from ..background_versions import Pixels
-from ..bootstrap import paired
-from .check import Check, Material
-from .limit import Figure, Limit, missing
+from ..bootstrap import paired_means
+from .limit import Figure, Limit, Material, missing
 
 GRID, WINDOW = 8, 2
 """The frame is cut into 8 by 8 cells; a place is 2 by 2 of them, a sixteenth of the frame."""
@@ -27,34 +26,26 @@ N_ELSEWHERE = 3
 FEWEST = 10
 
 
-class Background(Check):
+def background(material: Material, limit: Limit) -> Figure:
     """Score on backgrounds of the own class less that on those of others (:class:`~seewhy.studies.background`)."""
-
-    name, title = "background", "Leans on the background"
-    told = "By how much the score is higher on backgrounds of its own class than on others (seewhy study background)."
-    side, preset, bound, required, low = "at_most", 0.05, "best", False, -1.0
-
-    def measure(self, material: Material, limit: Limit) -> Figure:
-        if material.masks is None:
-            return missing("Nobody says where the objects are. Give --masks, --boxes, --object-segmenter or --object.")
-        study = BackgroundStudy(n_draws=200, seed=material.seed)
-        try:
-            found = study.run(
-                material.classifier, gathered(list(material.items)), material.masks, progress=material.progress
-            )
-        except DataError as error:
-            return missing(str(error))
-        data = found.data
-        if not data["masks"]["by_hand"] and not data["masks"]["check"]["hit"]:
-            return missing(
-                f"Filling what the masks ({data['masks']['source']}) cover costs no more than filling as much "
-                "elsewhere, so they may miss the object. Give masks that people drew."
-            )
-        low, high = data["all"]["difference"]["interval"]
-        return Figure(data["all"]["difference"]["value"], (low, high), data["n"], found.sentence)
+    if material.masks is None:
+        return missing("Nobody says where the objects are. Give --masks, --boxes, --object-segmenter or --object.")
+    study, samples = BackgroundStudy(n_draws=200, seed=material.seed), gathered(list(material.items))
+    try:
+        found = study.run(material.classifier, samples, material.masks, progress=material.progress)
+    except DataError as error:
+        return missing(str(error))
+    masks, difference = found.data["masks"], found.data["all"]["difference"]
+    if not masks["by_hand"] and not masks["check"]["hit"]:
+        return missing(
+            f"Filling what the masks ({masks['source']}) cover costs no more than filling as much "
+            "elsewhere, so they may miss the object. Give masks that people drew."
+        )
+    low, high = difference["interval"]
+    return Figure(difference["value"], (low, high), found.data["n"], found.sentence)
 
 
-class OnePlace(Check):
+def one_place(material: Material, limit: Limit) -> Figure:
     """Decisions that follow one place of the frame, whatever the object: a watermark, a date, a border.
 
     The place is the sixteenth of the frame, outside its middle, that holds most of the heat on average; it is looked
@@ -66,34 +57,29 @@ class OnePlace(Check):
 
     Cost: 4 forward passes a card.
     """
-
-    name, title = "one_place", "Decisions that follow one place of the frame"
-    told = "Part of decisions that change when the border place with most heat is exchanged, less that at other places."
-    side, preset, bound, required, low = "at_most", 0.1, "best", False, -1.0
-
-    def measure(self, material: Material, limit: Limit) -> Figure:
-        cards = [c for c in material.explained if isinstance(c.where, Where) and not c.where.is_zero]
-        if len(cards) < FEWEST:
-            return missing(f"{len(cards)} cards have a map. {FEWEST}, at least, are needed. Explain more pictures.")
-        if len({c.prediction.label for c in cards}) < 2:
-            return missing("All cards decide for one class, so that nothing can be exchanged. Explain more pictures.")
-        mass = torch.stack([_mass(torch.from_numpy(c.where.heat)) for c in cards if isinstance(c.where, Where)])
-        halves = [list(range(0, len(cards), 2)), list(range(1, len(cards), 2))]
-        places = [_place(mass[other].mean(0)) for other in reversed(halves)]
-        changed = torch.zeros(len(cards), 2)
-        for half, place in zip(halves, places, strict=True):
-            for i in half:
-                changed[i] = torch.tensor(_changed(material.classifier, cards, i, place, material.seed + i))
-        found = paired(changed[..., None], lambda means: means[..., 0], seed=material.seed)
-        value, interval, _ = found.difference(0, 1)
-        here, elsewhere = found.values.tolist()
-        boxes = [_box(place) for place in places]
-        said = f"When {_told(boxes)} is exchanged, {here:.1%} of decisions change, and {elsewhere:.1%} when others are."
-        share = float(torch.stack([mass[h][:, p[0], p[1]].mean() for h, p in zip(halves, places, strict=True)]).mean())
-        return Figure(value, interval, len(cards), said, {
-            "boxes": [list(b) for b in boxes], "share": round(share, 4), "changed": round(here, 4),
-            "changed_elsewhere": round(elsewhere, 4),
-        })  # fmt: skip
+    heated = [(c, c.where.heat) for c in material.explained if isinstance(c.where, Where) and not c.where.is_zero]
+    cards = [card for card, _ in heated]
+    if len(cards) < FEWEST:
+        return missing(f"{len(cards)} cards have a map. {FEWEST}, at least, are needed. Explain more pictures.")
+    if len({c.prediction.label for c in cards}) < 2:
+        return missing("All cards decide for one class, so that nothing can be exchanged. Explain more pictures.")
+    mass = torch.stack([_mass(torch.from_numpy(heat)) for _, heat in heated])
+    halves = [list(range(0, len(cards), 2)), list(range(1, len(cards), 2))]
+    places = [_place(mass[other].mean(0)) for other in reversed(halves)]
+    changed = torch.zeros(len(cards), 2)
+    for half, place in zip(halves, places, strict=True):
+        for i in half:
+            changed[i] = torch.tensor(_changed(material.classifier, cards, i, place, material.seed + i))
+    found = paired_means(changed, seed=material.seed)
+    value, interval, _ = found.difference(0, 1)
+    here, elsewhere = found.values.tolist()
+    boxes = [_box(place) for place in places]
+    said = f"When {_told(boxes)} is exchanged, {here:.1%} of decisions change, and {elsewhere:.1%} when others are."
+    held = [mass[half][:, row, column].mean() for half, (row, column) in zip(halves, places, strict=True)]
+    return Figure(value, interval, len(cards), said, {
+        "boxes": [list(b) for b in boxes], "share": round(float(torch.stack(held).mean()), 4),
+        "changed": round(here, 4), "changed_elsewhere": round(elsewhere, 4),
+    })  # fmt: skip
 
 
 def _mass(heat: Float[Tensor, "h w"]) -> Float[Tensor, "r c"]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from schemas import check
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.encoders.find import encoder
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, gathered
-from seewhy.studies.projection_head import ProjectionHeadStudy, kept_and_lost
 from seewhy.studies.transfer import TransferStudy
 from tiny import picture
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reproductions"))
+
+from projection_head_study import ProjectionHeadStudy, kept_and_lost
 
 PROBES = TransferStudy(
     shots=(2,), parts=(), n_seeds=2, n_corrupted=0, recipe=Linear(n_crops=0, split="random"), held_out=0.3
@@ -31,7 +34,6 @@ def drawn(n: int, labels: tuple[str, ...] = ("moss", "rust")) -> Samples:
 def test_each_head_is_probed_before_and_behind(tmp_path: Path) -> None:
     start = encoder("new:resnet/16", engine="torch")
     found = STUDY.run(start, drawn(6), tmp_path)
-    check("study-projection-head", [{**found.data, "report": None}])
     assert [e["name"] for e in found.data["encoders"]] == ["start", "none", "before fixed", "behind fixed"]
     assert len({e["fingerprint"] for e in found.data["encoders"]}) == 4
     compared = [(d["a"], d["b"]) for d in found.data["measures"][0]["differences"]]
@@ -39,7 +41,6 @@ def test_each_head_is_probed_before_and_behind(tmp_path: Path) -> None:
     assert found.data["settings"]["n_compared"] == 2 * len(found.data["measures"])
     assert found.data["n_test"] == 4
     assert "Behind the fixed head" in found.sentence
-    assert "What each head keeps and loses" in found.to_html()
     rows = (tmp_path / "progress.jsonl").read_text()
     again = STUDY.run(start, drawn(6), tmp_path)
     assert (tmp_path / "progress.jsonl").read_text() == rows  # trained to the same weights, measured nothing anew

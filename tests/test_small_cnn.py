@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 import torch
 
 from seewhy.classifiers.saving import load
-from seewhy.classifiers.small_cnn.network import SmallCNNNetwork, Standardise, Topology, reader
-from seewhy.classifiers.small_cnn.recipe import SmallCNN
 from seewhy.errors import InputError
 from seewhy.pictures.samples import Sample, Samples, gathered
 from tiny import tiny_cnn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reproductions"))
+
+from small_cnn import SmallCNN, SmallCNNNetwork, Standardise, Topology, reader
 
 
 def cast(n: int, seed: int, size: int = 16) -> Samples:
