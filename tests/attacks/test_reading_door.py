@@ -26,7 +26,7 @@ from seewhy.language.matching import read_captions
 from seewhy.language.questions import read_pairs
 from seewhy.pictures import parquet
 from seewhy.pictures.apart import content_digest
-from seewhy.pictures.boxes.files import load_boxes
+from seewhy.pictures.boxes import load_boxes
 from seewhy.pictures.listing import list_pictures
 from seewhy.pictures.samples import Sample, load_samples
 from seewhy.pictures.shards import in_shard, records_of

@@ -447,7 +447,7 @@ def test_examples_grow_by_what_was_wrong_and_are_no_more_than_fit_in_memory(
 
 @pytest.mark.parametrize("wrong", [{"around": 0.0}, {"c": 0.0}, {"parts": 0}, {"width": 0}, {"n_shapes": 0}])
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="was expected. Change it"):
+    with pytest.raises(InputError, match=r"was expected\. Change it"):
         Linear(**wrong)
 
 

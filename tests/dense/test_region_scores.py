@@ -70,5 +70,5 @@ def test_a_box_is_made_smaller_about_its_middle() -> None:
     ],
 )
 def test_what_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="was expected. Change it"):
+    with pytest.raises(InputError, match=r"was expected\. Change it"):
         Blend(**wrong)

@@ -29,7 +29,7 @@ from ..explanation.prediction import Prediction, Ranked
 from ..explanation.similar import Like
 from ..explanation.verdict import Missing, Verdict
 from ..keywords import ExplainKeywords
-from ..pictures.boxes import BoxedPicture, box_formats, load_boxes
+from ..pictures.boxes import BoxedPicture, has_boxes, load_boxes
 from ..pictures.pixel_classes import MaskedPicture, MaskedPictures, is_masked, load_masks
 from ..pictures.samples import load_samples
 from ..pictures.sizes import upright_size
@@ -365,8 +365,7 @@ def explain_parts(
 
 def _given(source: Path, boxes_first: bool) -> Iterator[tuple[str, Callable[[tuple[int, int]], list[Example]]]]:
     """Pictures, and what gives the known things of each once its size is known."""
-    boxed = any(box_formats[name]().knows(source) for name in box_formats)
-    if boxed and (boxes_first or not is_masked(source)):
+    if has_boxes(source) and (boxes_first or not is_masked(source)):
         for picture in load_boxes(source).present().pictures:
             yield picture.image, partial(_of_boxes, picture)
     elif is_masked(source):
