@@ -25,12 +25,14 @@ from ..reader import LARGEST, Looked, Reader
 from ..windows import shares, span_means
 from .trained import Regions
 
-STEP = 0.25
-"""Of a window's own width and height, to the next of its shape."""
-FINEST = 0.5
-"""Cells from a window to the next at least."""
-CHUNK = 1024
-"""Windows whose overlaps are in memory at once."""
+STEP, FINEST = 0.25, 0.5
+"""Of a window's own width and height to the next of its shape; in cells, at least."""
+CHUNK, MOST = 1024, 300
+"""Windows whose overlaps are in memory at once, and those that are moved and scored once more."""
+WIDEST = 1.01
+"""Side of a window, as a part of the picture; boxes end in it, to rounding."""
+MOST_ROWS, FEWEST, CLOSER = 15_000, 8, 4
+"""Windows to learn from in all, of each kind in a picture at least, and boxes that are a little beside each thing."""
 
 
 def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 25) -> Float[Tensor, "m 2"]:
@@ -182,6 +184,8 @@ class Examples(NamedTuple):
     offsets: Float[Tensor, "n 4"]
 
 
+Fit = tuple[LinearFit, Tensor]
+"""Classes of features over their spread."""
 RIGHT, WRONG = 0.5, 0.4
 """Overlap from which a window is of a thing, and below which it is of none; between them it teaches nothing."""
 FIRST = 64
@@ -287,9 +291,9 @@ class Linear:
     ) -> tuple[RegionProbe, Fit]:
         """The probe of these examples, begun where it ended before there were as many."""
         x, y = torch.cat([t.x for t in taught]), torch.cat([t.label for t in taught])
-        spread = x.std(0).clamp(min=1e-4) if before is None else before.spread
+        spread = x.std(0).clamp(min=1e-4) if before is None else before[1]
         y = torch.where(y < 0, k, y)
-        fit = fit_logistic(x / spread, y, k + 1, self.c, warm_start=before and before.classes, tol=1e-3)
+        fit = fit_logistic(x / spread, y, k + 1, self.c, warm_start=before and before[0], tol=1e-3)
         near = y < k
         own, targets = x[near] / spread, torch.cat([t.offsets for t in taught])[near]
         mean, middle = own.mean(0), targets.mean(0)
@@ -298,26 +302,11 @@ class Linear:
         move = torch.linalg.solve(gram, centred.T @ (targets - middle) / len(own)).T
         weight = torch.cat([fit.weight, move]) / spread
         bias = torch.cat([fit.bias, middle - move @ mean])
-        return RegionProbe(empty.axes, empty.shapes, weight, bias, self.parts, self.around), Fit(fit, spread)
-
-
-class Fit(NamedTuple):
-    """Classes of features over their spread."""
-
-    classes: LinearFit
-    spread: Float[Tensor, " d"]
+        return RegionProbe(empty.axes, empty.shapes, weight, bias, self.parts, self.around), (fit, spread)
 
 
 def _size(grid: Tensor) -> tuple[int, int]:
     return grid.shape[1], grid.shape[2]
-
-
-class Scan(NamedTuple):
-    """All windows of a picture, what each gives, and the map under the weights of each part."""
-
-    boxes: Float[Tensor, "n 4"]
-    outputs: Float[Tensor, "n o"]
-    weighed: Float[Tensor, "p o h w"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,8 +355,8 @@ class RegionProbe:
         means = [span_means(one, x, y) for one, (x, y) in zip(weighed, parts, strict=True)]
         return torch.stack(means).sum(0) + self._sizes(grid, boxes) @ self.weight[:, -2:].T + self.bias
 
-    def scan(self, grid: Float[Tensor, "m h w"]) -> Scan:
-        """All windows with their outputs: of each shape, means over its places are two products with the map."""
+    def scan(self, grid: Float[Tensor, "m h w"]) -> tuple[Tensor, Tensor, Tensor]:
+        """All windows, the outputs of each, and the map under the weights of each part; two products for each shape."""
         (h, w), n = _size(grid), self.parts
         weighed = self.weighed(grid)
         inside, around = weighed[:-1].unflatten(0, (n, n)), weighed[-1]
@@ -379,7 +368,7 @@ class RegionProbe:
             found.append((total + torch.einsum("jh,ohw,iw->oji", y, around, x)).flatten(1).T)
         windows = windows_of(self.shapes, (h, w))
         outputs = torch.cat(found) + self._sizes(grid, windows) @ self.weight[:, -2:].T + self.bias
-        return Scan(windows, outputs, weighed)
+        return windows, outputs, weighed
 
     def regions(self, encoder: Encoder, looked: Looked) -> Regions:
         grid = self.axes.of_map(looked.windows.merged(encoder.layout.to_grid(looked.features)))
@@ -421,17 +410,6 @@ class RegionProbe:
 
     def _sizes(self, grid: Tensor, boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n 2"]:
         return ((boxes[:, 2:] - boxes[:, :2]) / corners_of(grid)[:2]).log()
-
-
-WIDEST = 1.01
-"""Side of a window, as a part of the picture; boxes end in it, to rounding."""
-MOST = 300
-"""Windows that are moved and scored once more."""
-MOST_ROWS, FEWEST = 15_000, 8
-"""Windows to learn from in all, and of each kind in a picture: of things, of nothing, a little beside things, and in
-each round those that were wrong."""
-CLOSER = 4
-"""Boxes around each thing that are a little beside it."""
 
 
 def _examples(probe: RegionProbe, one: Taught, n: int, generator: torch.Generator) -> Examples:
